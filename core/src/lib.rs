@@ -1,0 +1,6 @@
+//! samara's engine.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;

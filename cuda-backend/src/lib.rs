@@ -1,0 +1,1 @@
+//! samara on CUDA.

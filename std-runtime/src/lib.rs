@@ -1,0 +1,1 @@
+//! samara's runtime on a machine with an operating system.

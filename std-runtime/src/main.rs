@@ -1,0 +1,2 @@
+//! The `samara` binary.
+fn main() {}
