@@ -4,3 +4,6 @@
 
 #[cfg(test)]
 extern crate std;
+
+pub mod math;
+pub mod threads;

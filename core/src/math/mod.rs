@@ -1,0 +1,5 @@
+//! Scalar mathematics: the number trait of the kernels, fast branch-free functions, counter-based random numbers.
+
+pub mod real;
+
+pub use real::Real;
