@@ -1,0 +1,113 @@
+//! What can be wrong with a graph.
+
+use core::fmt;
+use core::panic::Location;
+
+use super::shape::Shape;
+
+/// The first error of a graph: what it is and the line of model code that made it.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphError {
+    /// What is wrong.
+    pub kind: GraphErrorKind,
+    /// The caller of the builder method.
+    pub location: &'static Location<'static>,
+}
+
+/// What is wrong with a graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum GraphErrorKind {
+    /// The storage for nodes is full.
+    TooManyNodes,
+    /// The storage for tensors is full.
+    TooManyTensors,
+    /// An operation got a tensor that an earlier error left undefined, or a tensor of another graph.
+    UnknownTensor,
+    /// An input that the operation needs is missing.
+    MissingInput {
+        /// Which input.
+        input: u8,
+    },
+    /// An input has the wrong shape.
+    Shape {
+        /// Which input.
+        input: u8,
+        /// Its shape.
+        found: Shape,
+        /// What the other inputs ask for.
+        expected: Shape,
+    },
+    /// An input holds integers where numbers are needed, or the other way round.
+    DType {
+        /// Which input.
+        input: u8,
+    },
+    /// An attribute is out of its range.
+    Attribute {
+        /// The attribute's name.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// A shape has more than four extents or more than 2³¹ − 1 elements.
+    ShapeTooLarge,
+    /// A number of columns was asked for that a tensor does not have.
+    Columns {
+        /// The first column asked for.
+        first: u32,
+        /// How many were asked for.
+        count: u32,
+        /// How many there are.
+        cols: u32,
+    },
+    /// Attention reads only a part of a packed tensor, so the gradient of the rest would be undefined.
+    ColumnsNotCovered,
+    /// A state tensor was read after a later write replaced it.
+    StaleState,
+    /// An upstream gradient has another shape than its tensor, or depends on nothing that is there yet.
+    Upstream {
+        /// The shape of the gradient.
+        found: Shape,
+        /// The shape of the tensor.
+        expected: Shape,
+    },
+    /// Attention over live key counts has no gradient: say the same with segment ids.
+    NoGradientThroughLiveLengths,
+    /// `backward` ran a second time, or an operation was added to a part of the program that is already closed.
+    Sections,
+    /// The builder was used again from within one of its own calls.
+    Reentrant,
+}
+
+impl fmt::Display for GraphError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.location.file(), self.location.line(), self.kind)
+    }
+}
+
+impl fmt::Display for GraphErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyNodes => f.write_str("the storage for nodes is full: lend more"),
+            Self::TooManyTensors => f.write_str("the storage for tensors is full: lend more"),
+            Self::UnknownTensor => f.write_str("a tensor of another graph, or one that an earlier error left undefined"),
+            Self::MissingInput { input } => write!(f, "input {input} is missing"),
+            Self::Shape { input, found, expected } => write!(f, "input {input} has shape {found}, expected {expected}"),
+            Self::DType { input } => write!(f, "input {input} has the wrong element type"),
+            Self::Attribute { name, value } => write!(f, "{name} = {value} is out of range"),
+            Self::ShapeTooLarge => f.write_str("more than four extents or more than 2147483647 elements"),
+            Self::Columns { first, count, cols } => {
+                write!(f, "columns {first}..{} of a tensor with {cols} columns", first.saturating_add(*count))
+            }
+            Self::ColumnsNotCovered => f.write_str("attention reads a part of a packed tensor: its gradient needs all columns to be read"),
+            Self::StaleState => f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned"),
+            Self::Upstream { found, expected } => write!(f, "an upstream gradient has shape {found}, its tensor {expected}"),
+            Self::NoGradientThroughLiveLengths => f.write_str("attention over live key counts has no gradient: use segment ids"),
+            Self::Sections => f.write_str("one backward pass per program, before the first update"),
+            Self::Reentrant => f.write_str("the builder was used from within one of its own calls"),
+        }
+    }
+}
+
+impl core::error::Error for GraphError {}

@@ -1,0 +1,619 @@
+//! The operations, and what is decided for each of them in exhaustive matches.
+//!
+//! Append only: the position of an operation in [`Op::opcode`] is its code in a stored program.
+
+/// Attributes of a node record.
+pub const MAX_ATTRIBUTES: usize = 8;
+/// Inputs of a node.
+pub const MAX_INPUTS: usize = 10;
+/// Outputs of a node.
+pub const MAX_OUTPUTS: usize = 3;
+
+macro_rules! code_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vmeta])* $variant = $code,)* }
+        impl $name {
+            fn from_code(code: f64) -> Option<Self> {
+                match code as i64 { $($code if code == $code as f64 => Some(Self::$variant),)* _ => None }
+            }
+            fn code(self) -> f64 { f64::from(self as u8) }
+        }
+    };
+}
+
+code_enum! {
+    /// The activation in the epilogue of a linear layer.
+    Activation {
+        /// None.
+        None = 0,
+        /// max(x, 0).
+        Relu = 1,
+        /// 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))): GPT-2's GELU.
+        GeluTanh = 2,
+        /// x Φ(x): the exact GELU.
+        GeluErf = 3,
+    }
+}
+
+code_enum! {
+    /// Which elements of the smaller operand belong to an element of the larger one, seen as a matrix (rows, cols) or as (batch, rest).
+    Over {
+        /// The same element.
+        Same = 0,
+        /// The only element.
+        Scalar = 1,
+        /// The element of the same column: the operand is one row.
+        Row = 2,
+        /// The element of the same row: the operand is one column.
+        Column = 3,
+        /// The same element of every item of the batch: the operand is one item.
+        Batch = 4,
+    }
+}
+
+code_enum! {
+    /// Functions of one number; `a` and `b` are attributes.
+    UnaryKind {
+        /// a x.
+        Scale = 0,
+        /// x + a.
+        Offset = 1,
+        /// eˣ.
+        Exp = 2,
+        /// ln x.
+        Ln = 3,
+        /// tanh x.
+        Tanh = 4,
+        /// 1/(1 + e⁻ˣ).
+        Sigmoid = 5,
+        /// ln(1/(1 + e⁻ˣ)).
+        LogSigmoid = 6,
+        /// max(x, 0).
+        Relu = 7,
+        /// GPT-2's GELU.
+        GeluTanh = 8,
+        /// The exact GELU.
+        GeluErf = 9,
+        /// x².
+        Square = 10,
+        /// √x.
+        Sqrt = 11,
+        /// 1/x.
+        Reciprocal = 12,
+        /// |x|.
+        Abs = 13,
+        /// min(max(x, a), b).
+        Clamp = 14,
+    }
+}
+
+code_enum! {
+    /// Functions of two numbers.
+    BinaryKind {
+        /// a + b.
+        Add = 0,
+        /// a − b.
+        Sub = 1,
+        /// a b.
+        Mul = 2,
+        /// a / b.
+        Div = 3,
+        /// min(a, b).
+        Min = 4,
+        /// max(a, b).
+        Max = 5,
+    }
+}
+
+code_enum! {
+    /// How elements are reduced.
+    ReduceKind {
+        /// Their sum.
+        Sum = 0,
+        /// Their maximum.
+        Max = 1,
+    }
+}
+
+code_enum! {
+    /// Where Adam's ε stands.
+    Epsilon {
+        /// m̂ / (√v̂ + ε), after the bias corrections: PyTorch, the paper's Algorithm 1.
+        AfterCorrection = 0,
+        /// lr √(1−β₂ᵗ)/(1−β₁ᵗ) · m / (√v + ε): TensorFlow, the paper's "ε̂".
+        BeforeCorrection = 1,
+    }
+}
+
+/// The one mask mechanism of attention, and how queries and keys are cut into heads.
+///
+/// Query i of sequence b (its absolute position is p = live − Tq + i, where live is the number of live keys, Tk without counts) attends to key j iff
+/// j < live, and j ≤ p when `causal`, and j > p − `window` when `window` > 0, and the segment ids are equal and not negative where they are given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Columns of one head.
+    pub head_dim: u32,
+    /// Whether a query sees no later key.
+    pub causal: bool,
+    /// How many keys up to its own position a query sees; 0 means all.
+    pub window: u32,
+    /// The factor of the scores, usually 1/√head_dim.
+    pub scale: f64,
+    /// The dropout site of the attention probabilities; used when a dropout control is given.
+    pub site: u32,
+}
+
+/// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but the last extent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op {
+    /// y = act(x Wᵀ + b) + r. In: x (…, K), W (N, K), b (N)?, r (…, N)?. Out: y (…, N), value before the activation (…, N)?.
+    Linear {
+        /// The activation.
+        activation: Activation,
+    },
+    /// In: dy (…, N), x (…, K), W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?.
+    LinearBackward,
+    /// y = (x − μ)/√(σ² + ε) · w + b over columns. In: x (…, C), w (C)?, b (C)?. Out: y, (μ, 1/√(σ² + ε)) (rows, 2)?.
+    LayerNorm {
+        /// ε.
+        eps: f64,
+    },
+    /// In: dy, x, w?, statistics (rows, 2), addend?. Out: dx + addend?, dw?, db?.
+    LayerNormBackward,
+    /// y = table[id] + addend. In: ids (…) i32, table (V, C), addend (…, C)?. Out: y (…, C).
+    Embedding,
+    /// In: ids (…) i32, dy (…, C). Out: dtable (V, C).
+    EmbeddingBackward {
+        /// V.
+        vocab: u32,
+    },
+    /// softmax(scale q kᵀ + mask) v per head. In: q (B, Tq, ·), k (B, Tk, ·), v (B, Tk, ·), query segments (B, Tq)?, key segments (B, Tk)?, live keys (B)?,
+    /// dropout control (5)?. Out: o (B, Tq, heads·head_dim), log-sum-exp (B, heads, Tq)?.
+    Attention(AttentionSpec),
+    /// In: do, q, k, v, o, log-sum-exp, query segments?, key segments?, dropout control?. Out: the gradient of every distinct tensor among q, k, v.
+    AttentionBackward(AttentionSpec),
+    /// state[b, start[b] + t] = x[b, t]. In: x (B, T, ·) from a first column, starts (B) i32, state (B, Tmax, C). Out: the state, written.
+    CacheWrite,
+    /// Cross-entropy of softmax(x Wᵀ + b) per row; a negative target gives 0. In: x (…, C), W (V, C), b (V)?, targets (…) i32.
+    /// Out: losses (rows), log-sum-exp (rows)?.
+    HeadLoss {
+        /// Label smoothing α: target distribution (1−α)·one-hot + α/V.
+        smoothing: f64,
+    },
+    /// The same and its gradients in one pass over chunks of rows. In: x, W, -, targets, upstream (1 or rows). Out: losses (rows), dx?, dW?.
+    HeadLossTrain {
+        /// Label smoothing α.
+        smoothing: f64,
+    },
+    /// In: x, W, b?, targets, upstream (1 or rows), log-sum-exp (rows). Out: dx?, dW?, db?.
+    HeadLossBackward {
+        /// Label smoothing α.
+        smoothing: f64,
+    },
+    /// Zeroes elements with probability p and divides the others by 1 − p. In: x, dropout control (5). Out: y.
+    Dropout {
+        /// The number of this place in the model, part of the random counter.
+        site: u32,
+    },
+    /// In: x. Out: f(x).
+    Unary {
+        /// f.
+        kind: UnaryKind,
+        /// First attribute of f.
+        a: f64,
+        /// Second attribute of f.
+        b: f64,
+    },
+    /// In: dy, x. Out: dy f′(x).
+    UnaryBackward {
+        /// f.
+        kind: UnaryKind,
+        /// First attribute of f.
+        a: f64,
+        /// Second attribute of f.
+        b: f64,
+    },
+    /// In: a, b (smaller or equal, spread over a). Out: f(a, b) in the shape of a.
+    Binary {
+        /// f.
+        kind: BinaryKind,
+        /// How b spreads over a.
+        over: Over,
+    },
+    /// The part of dy that goes to a in min(a, b) or max(a, b); ties share equally. In: dy, a, b. Out: da.
+    SelectBackward {
+        /// Whether the maximum was taken.
+        max: bool,
+        /// How b spreads over a.
+        over: Over,
+    },
+    /// Spreads a small tensor. In: x. Out: a tensor of the given shape.
+    Broadcast {
+        /// How x spreads.
+        over: Over,
+        /// Extents of the result, 1 beyond the rank.
+        dims: [u32; 4],
+        /// Rank of the result.
+        rank: u32,
+    },
+    /// The reverse of a broadcast. In: x. Out: the reduced tensor.
+    Reduce {
+        /// Sum or maximum.
+        kind: ReduceKind,
+        /// Which elements fall together.
+        over: Over,
+    },
+    /// Gradient of a maximum; ties share equally. In: dy, x, y. Out: dx.
+    ReduceMaxBackward {
+        /// Which elements fell together.
+        over: Over,
+    },
+    /// Tokens first..first+count of every sequence. In: x (B, T, C). Out: (B, count, C).
+    TokenSlice {
+        /// The first token.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// The reverse: zeros but for the given tokens. In: x (B, count, C). Out: (B, T, C).
+    TokenPad {
+        /// Where the first token goes.
+        first: u32,
+        /// T.
+        tokens: u32,
+    },
+    /// In: a (B, Ta, C), b (B, Tb, C). Out: (B, Ta + Tb, C).
+    TokenConcat,
+    /// x with tokens first.. replaced. In: x (B, T, C), p (B, P, C). Out: (B, T, C).
+    TokenReplace {
+        /// The first token replaced.
+        first: u32,
+    },
+    /// The same elements with another shape; no work at run time. In: x. Out: x.
+    Reshape {
+        /// Extents of the result, 1 beyond the rank.
+        dims: [u32; 4],
+        /// Rank of the result.
+        rank: u32,
+    },
+    /// Adds a gradient that lies in the arena to the parameter's gradient. In: g. Out: the parameter's gradient.
+    AccumulateGrad,
+    /// A tensor filled with one value. Out: the tensor.
+    Constant {
+        /// The value.
+        value: f64,
+        /// Extents, 1 beyond the rank.
+        dims: [u32; 4],
+        /// Rank.
+        rank: u32,
+    },
+    /// ‖all gradients‖₂. Out: (1).
+    GlobalNorm,
+    /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?.
+    AdamW {
+        /// First element of the range.
+        start: u32,
+        /// Elements of the range.
+        len: u32,
+        /// Whether weight decay applies.
+        decay: bool,
+        /// Where ε stands.
+        epsilon: Epsilon,
+    },
+    /// Stochastic gradient descent with momentum, weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?.
+    Sgd {
+        /// First element of the range.
+        start: u32,
+        /// Elements of the range.
+        len: u32,
+        /// Whether weight decay applies.
+        decay: bool,
+        /// Nesterov's momentum.
+        nesterov: bool,
+    },
+    /// Moving average of all trainable parameters, in the moment buffer `slot`: e = d e + (1 − d) w. In: d (1).
+    Ema {
+        /// Which moment buffer holds the average.
+        slot: u32,
+    },
+}
+
+/// Where an output may take the place of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InPlace {
+    /// Nowhere.
+    Never,
+    /// Output 0 may overwrite this input when nobody reads it later.
+    Input(u8),
+    /// Output 0 is this input.
+    Alias(u8),
+}
+
+/// How a run of the node shows outside the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Only through its outputs.
+    None,
+    /// It changes parameters or moments.
+    Update,
+}
+
+impl Op {
+    /// How many operations there are.
+    pub const COUNT: usize = 31;
+
+    /// The code of the operation in a node record.
+    pub const fn opcode(&self) -> u8 {
+        match self {
+            Self::Linear { .. } => 0,
+            Self::LinearBackward => 1,
+            Self::LayerNorm { .. } => 2,
+            Self::LayerNormBackward => 3,
+            Self::Embedding => 4,
+            Self::EmbeddingBackward { .. } => 5,
+            Self::Attention(_) => 6,
+            Self::AttentionBackward(_) => 7,
+            Self::CacheWrite => 8,
+            Self::HeadLoss { .. } => 9,
+            Self::HeadLossTrain { .. } => 10,
+            Self::HeadLossBackward { .. } => 11,
+            Self::Dropout { .. } => 12,
+            Self::Unary { .. } => 13,
+            Self::UnaryBackward { .. } => 14,
+            Self::Binary { .. } => 15,
+            Self::SelectBackward { .. } => 16,
+            Self::Broadcast { .. } => 17,
+            Self::Reduce { .. } => 18,
+            Self::ReduceMaxBackward { .. } => 19,
+            Self::TokenSlice { .. } => 20,
+            Self::TokenPad { .. } => 21,
+            Self::TokenConcat => 22,
+            Self::TokenReplace { .. } => 23,
+            Self::Reshape { .. } => 24,
+            Self::AccumulateGrad => 25,
+            Self::Constant { .. } => 26,
+            Self::GlobalNorm => 27,
+            Self::AdamW { .. } => 28,
+            Self::Sgd { .. } => 29,
+            Self::Ema { .. } => 30,
+        }
+    }
+
+    /// The operation's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "linear",
+            Self::LinearBackward => "linear backward",
+            Self::LayerNorm { .. } => "layer norm",
+            Self::LayerNormBackward => "layer norm backward",
+            Self::Embedding => "embedding",
+            Self::EmbeddingBackward { .. } => "embedding backward",
+            Self::Attention(_) => "attention",
+            Self::AttentionBackward(_) => "attention backward",
+            Self::CacheWrite => "cache write",
+            Self::HeadLoss { .. } => "head loss",
+            Self::HeadLossTrain { .. } => "head loss and gradients",
+            Self::HeadLossBackward { .. } => "head loss backward",
+            Self::Dropout { .. } => "dropout",
+            Self::Unary { .. } => "unary",
+            Self::UnaryBackward { .. } => "unary backward",
+            Self::Binary { .. } => "binary",
+            Self::SelectBackward { .. } => "select backward",
+            Self::Broadcast { .. } => "broadcast",
+            Self::Reduce { .. } => "reduce",
+            Self::ReduceMaxBackward { .. } => "reduce max backward",
+            Self::TokenSlice { .. } => "token slice",
+            Self::TokenPad { .. } => "token pad",
+            Self::TokenConcat => "token concat",
+            Self::TokenReplace { .. } => "token replace",
+            Self::Reshape { .. } => "reshape",
+            Self::AccumulateGrad => "accumulate gradient",
+            Self::Constant { .. } => "constant",
+            Self::GlobalNorm => "global norm",
+            Self::AdamW { .. } => "AdamW",
+            Self::Sgd { .. } => "SGD",
+            Self::Ema { .. } => "moving average",
+        }
+    }
+
+    /// Where output 0 may take the place of an input.
+    pub const fn in_place(&self) -> InPlace {
+        match self {
+            Self::Linear { .. } | Self::LinearBackward => InPlace::Input(3),
+            Self::LayerNormBackward => InPlace::Input(4),
+            Self::Embedding => InPlace::Input(2),
+            Self::Dropout { .. } | Self::Unary { .. } | Self::UnaryBackward { .. } | Self::Binary { .. } | Self::TokenReplace { .. } => {
+                InPlace::Input(0)
+            }
+            Self::SelectBackward { .. } => InPlace::Input(0),
+            Self::Reshape { .. } => InPlace::Alias(0),
+            Self::CacheWrite => InPlace::Alias(2),
+            Self::LayerNorm { .. }
+            | Self::EmbeddingBackward { .. }
+            | Self::Attention(_)
+            | Self::AttentionBackward(_)
+            | Self::HeadLoss { .. }
+            | Self::HeadLossTrain { .. }
+            | Self::HeadLossBackward { .. }
+            | Self::Broadcast { .. }
+            | Self::Reduce { .. }
+            | Self::ReduceMaxBackward { .. }
+            | Self::TokenSlice { .. }
+            | Self::TokenPad { .. }
+            | Self::TokenConcat
+            | Self::AccumulateGrad
+            | Self::Constant { .. }
+            | Self::GlobalNorm
+            | Self::AdamW { .. }
+            | Self::Sgd { .. }
+            | Self::Ema { .. } => InPlace::Never,
+        }
+    }
+
+    /// Whether a run changes parameters or moments.
+    pub const fn effect(&self) -> Effect {
+        match self {
+            Self::AdamW { .. } | Self::Sgd { .. } | Self::Ema { .. } => Effect::Update,
+            Self::Linear { .. }
+            | Self::LinearBackward
+            | Self::LayerNorm { .. }
+            | Self::LayerNormBackward
+            | Self::Embedding
+            | Self::EmbeddingBackward { .. }
+            | Self::Attention(_)
+            | Self::AttentionBackward(_)
+            | Self::CacheWrite
+            | Self::HeadLoss { .. }
+            | Self::HeadLossTrain { .. }
+            | Self::HeadLossBackward { .. }
+            | Self::Dropout { .. }
+            | Self::Unary { .. }
+            | Self::UnaryBackward { .. }
+            | Self::Binary { .. }
+            | Self::SelectBackward { .. }
+            | Self::Broadcast { .. }
+            | Self::Reduce { .. }
+            | Self::ReduceMaxBackward { .. }
+            | Self::TokenSlice { .. }
+            | Self::TokenPad { .. }
+            | Self::TokenConcat
+            | Self::TokenReplace { .. }
+            | Self::Reshape { .. }
+            | Self::AccumulateGrad
+            | Self::Constant { .. }
+            | Self::GlobalNorm => Effect::None,
+        }
+    }
+
+    /// The attributes as they stand in a node record.
+    pub fn attributes(&self) -> [f64; MAX_ATTRIBUTES] {
+        let mut out = [0.0; MAX_ATTRIBUTES];
+        let mut set = |values: &[f64]| {
+            for (to, &from) in out.iter_mut().zip(values) {
+                *to = from;
+            }
+        };
+        match *self {
+            Self::Linear { activation } => set(&[activation.code()]),
+            Self::LayerNorm { eps } => set(&[eps]),
+            Self::EmbeddingBackward { vocab } => set(&[f64::from(vocab)]),
+            Self::Attention(s) | Self::AttentionBackward(s) => set(&[
+                f64::from(s.heads),
+                f64::from(s.kv_heads),
+                f64::from(s.head_dim),
+                f64::from(u8::from(s.causal)),
+                f64::from(s.window),
+                s.scale,
+                f64::from(s.site),
+            ]),
+            Self::HeadLoss { smoothing } | Self::HeadLossTrain { smoothing } | Self::HeadLossBackward { smoothing } => set(&[smoothing]),
+            Self::Dropout { site } => set(&[f64::from(site)]),
+            Self::Unary { kind, a, b } | Self::UnaryBackward { kind, a, b } => set(&[kind.code(), a, b]),
+            Self::Binary { kind, over } => set(&[kind.code(), over.code()]),
+            Self::SelectBackward { max, over } => set(&[f64::from(u8::from(max)), over.code()]),
+            Self::Broadcast { over, dims: [d0, d1, d2, d3], rank } => {
+                set(&[over.code(), f64::from(d0), f64::from(d1), f64::from(d2), f64::from(d3), f64::from(rank)]);
+            }
+            Self::Reduce { kind, over } => set(&[kind.code(), over.code()]),
+            Self::ReduceMaxBackward { over } => set(&[over.code()]),
+            Self::TokenSlice { first, count } => set(&[f64::from(first), f64::from(count)]),
+            Self::TokenPad { first, tokens } => set(&[f64::from(first), f64::from(tokens)]),
+            Self::TokenReplace { first } => set(&[f64::from(first)]),
+            Self::Reshape { dims: [d0, d1, d2, d3], rank } => {
+                set(&[f64::from(d0), f64::from(d1), f64::from(d2), f64::from(d3), f64::from(rank)]);
+            }
+            Self::Constant { value, dims: [d0, d1, d2, d3], rank } => {
+                set(&[value, f64::from(d0), f64::from(d1), f64::from(d2), f64::from(d3), f64::from(rank)]);
+            }
+            Self::AdamW { start, len, decay, epsilon } => {
+                set(&[f64::from(start), f64::from(len), f64::from(u8::from(decay)), epsilon.code()]);
+            }
+            Self::Sgd { start, len, decay, nesterov } => {
+                set(&[f64::from(start), f64::from(len), f64::from(u8::from(decay)), f64::from(u8::from(nesterov))]);
+            }
+            Self::Ema { slot } => set(&[f64::from(slot)]),
+            Self::LinearBackward
+            | Self::LayerNormBackward
+            | Self::Embedding
+            | Self::CacheWrite
+            | Self::TokenConcat
+            | Self::AccumulateGrad
+            | Self::GlobalNorm => {}
+        }
+        out
+    }
+
+    /// The operation that a node record describes; `None` for an unknown code or an impossible attribute.
+    pub fn decode(opcode: u8, attributes: &[f64; MAX_ATTRIBUTES]) -> Option<Self> {
+        let &[a0, a1, a2, a3, a4, a5, a6, _] = attributes;
+        let attention = || {
+            Some(AttentionSpec {
+                heads: integer(a0)?,
+                kv_heads: integer(a1)?,
+                head_dim: integer(a2)?,
+                causal: boolean(a3)?,
+                window: integer(a4)?,
+                scale: a5,
+                site: integer(a6)?,
+            })
+        };
+        Some(match opcode {
+            0 => Self::Linear { activation: Activation::from_code(a0)? },
+            1 => Self::LinearBackward,
+            2 => Self::LayerNorm { eps: a0 },
+            3 => Self::LayerNormBackward,
+            4 => Self::Embedding,
+            5 => Self::EmbeddingBackward { vocab: integer(a0)? },
+            6 => Self::Attention(attention()?),
+            7 => Self::AttentionBackward(attention()?),
+            8 => Self::CacheWrite,
+            9 => Self::HeadLoss { smoothing: a0 },
+            10 => Self::HeadLossTrain { smoothing: a0 },
+            11 => Self::HeadLossBackward { smoothing: a0 },
+            12 => Self::Dropout { site: integer(a0)? },
+            13 => Self::Unary { kind: UnaryKind::from_code(a0)?, a: a1, b: a2 },
+            14 => Self::UnaryBackward { kind: UnaryKind::from_code(a0)?, a: a1, b: a2 },
+            15 => Self::Binary { kind: BinaryKind::from_code(a0)?, over: Over::from_code(a1)? },
+            16 => Self::SelectBackward { max: boolean(a0)?, over: Over::from_code(a1)? },
+            17 => Self::Broadcast {
+                over: Over::from_code(a0)?,
+                dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?],
+                rank: integer(a5)?,
+            },
+            18 => Self::Reduce { kind: ReduceKind::from_code(a0)?, over: Over::from_code(a1)? },
+            19 => Self::ReduceMaxBackward { over: Over::from_code(a0)? },
+            20 => Self::TokenSlice { first: integer(a0)?, count: integer(a1)? },
+            21 => Self::TokenPad { first: integer(a0)?, tokens: integer(a1)? },
+            22 => Self::TokenConcat,
+            23 => Self::TokenReplace { first: integer(a0)? },
+            24 => Self::Reshape { dims: [integer(a0)?, integer(a1)?, integer(a2)?, integer(a3)?], rank: integer(a4)? },
+            25 => Self::AccumulateGrad,
+            26 => Self::Constant { value: a0, dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?], rank: integer(a5)? },
+            27 => Self::GlobalNorm,
+            28 => Self::AdamW { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, epsilon: Epsilon::from_code(a3)? },
+            29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, nesterov: boolean(a3)? },
+            30 => Self::Ema { slot: integer(a0)? },
+            _ => return None,
+        })
+    }
+}
+
+fn integer(x: f64) -> Option<u32> {
+    let n = x as u32;
+    (f64::from(n) == x).then_some(n)
+}
+
+fn boolean(x: f64) -> Option<bool> {
+    match integer(x)? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
