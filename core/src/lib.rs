@@ -5,5 +5,11 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod exec;
+pub mod graph;
 pub mod math;
+pub mod model;
+pub mod ops;
+pub mod params;
+pub mod plan;
 pub mod threads;

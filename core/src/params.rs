@@ -7,7 +7,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::graph::{DType, Shape};
-use crate::math::rng::Rng;
+use crate::math::rng::{Purpose, Rng};
 
 /// Elements to which every trainable parameter is aligned in the flat buffers.
 pub const ALIGN: usize = 16;
@@ -243,9 +243,9 @@ impl<'a> Params<'a> {
                 Init::Zeros => values.fill(0.0),
                 Init::Ones => values.fill(1.0),
                 Init::Normal { std } => {
-                    let mut rng = Rng::new(seed, number as u64);
+                    let mut rng = Rng::new(seed, Purpose::Init, number as u64);
                     for value in values {
-                        *value = (rng.normal() * std) as f32;
+                        *value = (rng.normal_f64() * std) as f32;
                     }
                 }
             }

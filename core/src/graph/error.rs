@@ -100,8 +100,12 @@ impl fmt::Display for GraphErrorKind {
             Self::Columns { first, count, cols } => {
                 write!(f, "columns {first}..{} of a tensor with {cols} columns", first.saturating_add(*count))
             }
-            Self::ColumnsNotCovered => f.write_str("attention reads a part of a packed tensor: its gradient needs all columns to be read"),
-            Self::StaleState => f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned"),
+            Self::ColumnsNotCovered => {
+                f.write_str("attention reads a part of a packed tensor: its gradient needs all columns to be read")
+            }
+            Self::StaleState => {
+                f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned")
+            }
             Self::Upstream { found, expected } => write!(f, "an upstream gradient has shape {found}, its tensor {expected}"),
             Self::NoGradientThroughLiveLengths => f.write_str("attention over live key counts has no gradient: use segment ids"),
             Self::Sections => f.write_str("one backward pass per program, before the first update"),

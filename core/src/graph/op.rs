@@ -429,9 +429,11 @@ impl Op {
             Self::Linear { .. } | Self::LinearBackward => InPlace::Input(3),
             Self::LayerNormBackward => InPlace::Input(4),
             Self::Embedding => InPlace::Input(2),
-            Self::Dropout { .. } | Self::Unary { .. } | Self::UnaryBackward { .. } | Self::Binary { .. } | Self::TokenReplace { .. } => {
-                InPlace::Input(0)
-            }
+            Self::Dropout { .. }
+            | Self::Unary { .. }
+            | Self::UnaryBackward { .. }
+            | Self::Binary { .. }
+            | Self::TokenReplace { .. } => InPlace::Input(0),
             Self::SelectBackward { .. } => InPlace::Input(0),
             Self::Reshape { .. } => InPlace::Alias(0),
             Self::CacheWrite => InPlace::Alias(2),
@@ -513,7 +515,9 @@ impl Op {
                 s.scale,
                 f64::from(s.site),
             ]),
-            Self::HeadLoss { smoothing } | Self::HeadLossTrain { smoothing } | Self::HeadLossBackward { smoothing } => set(&[smoothing]),
+            Self::HeadLoss { smoothing } | Self::HeadLossTrain { smoothing } | Self::HeadLossBackward { smoothing } => {
+                set(&[smoothing])
+            }
             Self::Dropout { site } => set(&[f64::from(site)]),
             Self::Unary { kind, a, b } | Self::UnaryBackward { kind, a, b } => set(&[kind.code(), a, b]),
             Self::Binary { kind, over } => set(&[kind.code(), over.code()]),
@@ -595,7 +599,9 @@ impl Op {
             23 => Self::TokenReplace { first: integer(a0)? },
             24 => Self::Reshape { dims: [integer(a0)?, integer(a1)?, integer(a2)?, integer(a3)?], rank: integer(a4)? },
             25 => Self::AccumulateGrad,
-            26 => Self::Constant { value: a0, dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?], rank: integer(a5)? },
+            26 => {
+                Self::Constant { value: a0, dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?], rank: integer(a5)? }
+            }
             27 => Self::GlobalNorm,
             28 => Self::AdamW { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, epsilon: Epsilon::from_code(a3)? },
             29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, nesterov: boolean(a3)? },

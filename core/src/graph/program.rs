@@ -101,9 +101,11 @@ impl<'a> Program<'a> {
     /// Trainable parameters whose gradient no live node overwrites first: the caller clears them before a step that accumulates.
     pub fn untouched(&self) -> impl Iterator<Item = ParamId> + '_ {
         let touched = |id: usize| {
-            self.nodes.iter().filter(|n| !n.dead).flat_map(|n| n.outputs).any(|t| {
-                self.tensor(t).is_some_and(|r| r.role == Role::Grad && r.index as usize == id)
-            })
+            self.nodes
+                .iter()
+                .filter(|n| !n.dead)
+                .flat_map(|n| n.outputs)
+                .any(|t| self.tensor(t).is_some_and(|r| r.role == Role::Grad && r.index as usize == id))
         };
         let first = ParamId::FIRST;
         self.params.infos().iter().enumerate().filter(move |(i, p)| !p.frozen && !touched(*i)).map(move |(i, _)| first.plus(i))

@@ -37,6 +37,11 @@ impl Shape {
         self.dims.get(..self.rank()).unwrap_or(&[])
     }
 
+    /// The extents with 1 beyond the rank, and the rank: a shape as attributes.
+    pub const fn padded(&self) -> ([u32; MAX_RANK], u32) {
+        (self.dims, self.rank)
+    }
+
     /// The number of extents.
     pub const fn rank(&self) -> usize {
         self.rank as usize
@@ -73,7 +78,8 @@ impl Shape {
         if self.rank == 0 {
             return Self::new(&[cols]);
         }
-        *self.dims.get_mut(self.rank().wrapping_sub(1))? = u32::try_from(cols).ok()?;
+        let last = self.rank().wrapping_sub(1);
+        *self.dims.get_mut(last)? = u32::try_from(cols).ok()?;
         i32::try_from(self.len()).ok()?;
         Some(self)
     }

@@ -1,0 +1,156 @@
+//! Running a program: memory lent by the caller, views of it for kernels, and the backend that walks the nodes.
+
+mod carve;
+mod memory;
+
+use core::ops::Range;
+
+pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
+
+use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
+use crate::graph::{Node, Program};
+use crate::math::Real;
+use crate::plan::Plan;
+use crate::threads::Threads;
+
+/// What a kernel may touch: every input, every output, and its scratch.
+///
+/// An absent input is empty, and so is an input whose place output 0 took over: then output 0 holds the input's value when the kernel starts.
+/// An absent output is empty, and so is one that nobody reads.
+pub struct Views<'a, R> {
+    /// Inputs that are numbers.
+    pub inputs: [&'a [R]; MAX_INPUTS],
+    /// Inputs that are integers.
+    pub ints: [&'a [i32]; MAX_INPUTS],
+    /// Inputs that are frozen parameters of another element type than numbers, as bytes.
+    pub bytes: [&'a [u8]; MAX_INPUTS],
+    /// Outputs.
+    pub outputs: [&'a mut [R]; MAX_OUTPUTS],
+    /// Whether output i is added to what is there instead of overwriting it.
+    pub accumulate: [bool; MAX_OUTPUTS],
+    /// As many elements as the kernel asked for, with any content.
+    pub scratch: &'a mut [R],
+    /// Parameters, gradients and moments, for updates.
+    pub update: Update<'a, R>,
+}
+
+/// The part of the flat buffers that an update works on.
+pub struct Update<'a, R> {
+    /// Parameters.
+    pub weights: &'a mut [R],
+    /// Their gradients.
+    pub grads: &'a [R],
+    /// Their moments.
+    pub moments: [&'a mut [R]; 2],
+}
+
+/// How the kernel of one operation is called.
+pub struct Kernel<R> {
+    /// Computes the node.
+    pub run: fn(&Node<'_>, Views<'_, R>, &dyn Threads),
+    /// Elements of scratch that the node needs.
+    pub scratch_len: fn(&Node<'_>) -> usize,
+}
+
+impl<R> Clone for Kernel<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Kernel<R> {}
+
+/// A table of kernels, one per operation. Operations that the table does not name are not linked.
+pub struct Kernels<R> {
+    table: [Option<Kernel<R>>; Op::COUNT],
+}
+
+impl<R: Real> Kernels<R> {
+    /// A table without kernels.
+    pub const EMPTY: Self = Self { table: [None; Op::COUNT] };
+
+    /// The table with a kernel for the operation with this code.
+    pub fn with(mut self, opcode: u8, kernel: Kernel<R>) -> Self {
+        if let Some(slot) = self.table.get_mut(usize::from(opcode)) {
+            *slot = Some(kernel);
+        }
+        self
+    }
+
+    /// The kernel for an operation.
+    pub fn get(&self, opcode: u8) -> Option<&Kernel<R>> {
+        self.table.get(usize::from(opcode)).and_then(Option::as_ref)
+    }
+}
+
+/// Whether a run starts gradients afresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gradients {
+    /// The first contribution to a gradient overwrites it.
+    #[default]
+    Overwrite,
+    /// The first contribution adds as well: later micro-batches, and programs that train on the same gradients.
+    Add,
+}
+
+/// Something that runs programs.
+pub trait Backend {
+    /// The memory that it works on.
+    type Memory<'m>;
+
+    /// Whether it has a kernel for a node.
+    fn supports(&self, node: &Node<'_>) -> bool;
+
+    /// Elements of scratch that it needs for a node, for the planner.
+    fn scratch_len(&self, node: &Node<'_>) -> usize;
+
+    /// Runs a range of nodes. Inputs were checked when they were written, so that nothing can fail.
+    fn run(
+        &self,
+        program: &Program<'_>,
+        plan: &Plan<'_>,
+        memory: &mut Self::Memory<'_>,
+        nodes: Range<usize>,
+        gradients: Gradients,
+    );
+}
+
+/// The backend for processors: a table of kernels and threads.
+pub struct Cpu<'k, R> {
+    kernels: &'k Kernels<R>,
+    threads: &'k dyn Threads,
+}
+
+impl<'k, R: Real> Cpu<'k, R> {
+    /// A backend that calls these kernels with these threads.
+    pub fn new(kernels: &'k Kernels<R>, threads: &'k dyn Threads) -> Self {
+        Self { kernels, threads }
+    }
+
+    /// The first node without a kernel.
+    pub fn unsupported<'p>(&self, program: &Program<'p>) -> Option<Node<'p>> {
+        (0..program.nodes().len()).filter_map(|i| program.node(i)).find(|n| !n.record().dead && !self.supports(n))
+    }
+}
+
+impl<R: Real> Backend for Cpu<'_, R> {
+    type Memory<'m> = Memory<'m, R>;
+
+    fn supports(&self, node: &Node<'_>) -> bool {
+        self.kernels.get(node.record().opcode).is_some()
+    }
+
+    fn scratch_len(&self, node: &Node<'_>) -> usize {
+        self.kernels.get(node.record().opcode).map_or(0, |k| (k.scratch_len)(node))
+    }
+
+    fn run(&self, program: &Program<'_>, plan: &Plan<'_>, memory: &mut Memory<'_, R>, nodes: Range<usize>, gradients: Gradients) {
+        for i in nodes {
+            let Some(node) = program.node(i).filter(|n| !n.record().dead) else { continue };
+            if let Some(kernel) = self.kernels.get(node.record().opcode) {
+                let views = carve::views(program, plan, memory, i, &node, gradients);
+                (kernel.run)(&node, views, self.threads);
+            }
+        }
+    }
+}

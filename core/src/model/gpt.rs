@@ -1,0 +1,271 @@
+//! The GPT family: GPT-2 (pre-norm), GPT-1 (post-norm), GPT-3 (alternating dense and locally banded attention).
+//!
+//! Radford et al. 2018 and 2019, Brown et al. 2020; parameter names are those of Hugging Face's `GPT2LMHeadModel` and `OpenAIGPTLMHeadModel`.
+
+use crate::graph::{Activation, AttentionMask, AttentionSpec, Columns, Graph, Tensor};
+use crate::params::{Init, ParamId, Registry};
+
+/// A model of the family, with the names of Hugging Face's `config.json`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GptConfig {
+    /// Token ids.
+    pub vocab_size: usize,
+    /// The longest sequence.
+    pub n_positions: usize,
+    /// Width C.
+    pub n_embd: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Heads.
+    pub n_head: usize,
+    /// Width of the hidden layer, usually 4 C.
+    pub n_inner: usize,
+    /// Its activation.
+    pub activation_function: Activation,
+    /// ε of layer norms.
+    pub layer_norm_epsilon: f64,
+    /// Standard deviation of initial weights; residual projections have it divided by √(2 n_layer).
+    pub initializer_range: f64,
+    /// Whether linear layers and layer norms have biases.
+    pub bias: bool,
+    /// GPT-1: norms after the residual additions, none at the end.
+    pub post_norm: bool,
+    /// Whether scores are divided by √(C / n_head).
+    pub scale_attn_weights: bool,
+    /// GPT-3: every second block, beginning with the second, sees only this many keys; 0 for dense attention everywhere.
+    pub window_size: usize,
+}
+
+impl GptConfig {
+    /// GPT-2 124M.
+    pub const GPT2: Self = Self {
+        vocab_size: 50257,
+        n_positions: 1024,
+        n_embd: 768,
+        n_layer: 12,
+        n_head: 12,
+        n_inner: 3072,
+        activation_function: Activation::GeluTanh,
+        layer_norm_epsilon: 1e-5,
+        initializer_range: 0.02,
+        bias: true,
+        post_norm: false,
+        scale_attn_weights: true,
+        window_size: 0,
+    };
+
+    /// Parameters that a registry must hold.
+    pub const fn param_count(&self) -> usize {
+        let vectors = if self.bias { PER_LAYER } else { PER_LAYER - BIASES };
+        2 + self.n_layer * vectors + 2
+    }
+
+    /// Node records that a training program of this model needs, without recomputation; twice as many always suffice.
+    pub const fn node_count(&self) -> usize {
+        40 + self.n_layer * 48
+    }
+
+    /// Tensor records that a training program of this model needs, without recomputation; twice as many always suffice.
+    pub const fn tensor_count(&self) -> usize {
+        80 + self.param_count() + self.n_layer * 96
+    }
+}
+
+/// Parameters of a block: two norms and four linear layers, each a weight and perhaps a bias.
+const PER_LAYER: usize = 12;
+const BIASES: usize = 6;
+
+/// Where the parameters of a model stand in a registry.
+#[derive(Clone, Copy, Debug)]
+pub struct GptParams {
+    wte: ParamId,
+    wpe: ParamId,
+    blocks: ParamId,
+    per_layer: usize,
+    bias: bool,
+}
+
+/// A weight and perhaps a bias.
+type Affine = (Tensor, Option<Tensor>);
+
+impl GptParams {
+    /// Adds the model's parameters to a registry.
+    pub fn register(config: &GptConfig, registry: &mut Registry<'_>) -> Self {
+        let (c, inner, std) = (config.n_embd, config.n_inner, config.initializer_range);
+        let normal = Init::Normal { std };
+        let residual = Init::Normal { std: std / libm::sqrt(2.0 * config.n_layer as f64) };
+        let names = if config.post_norm { &GPT1_NAMES } else { &GPT2_NAMES };
+        let &[wte_name, wpe_name] = names;
+        let wte = registry.add(wte_name, 0, &[config.vocab_size, c], normal);
+        let wpe = registry.add(wpe_name, 0, &[config.n_positions, c], normal);
+        let blocks = wpe.plus(1);
+        let mut per_layer = 0;
+        for i in 0..config.n_layer {
+            per_layer = 0;
+            let mut affine = |weight, bias, extents: &[usize], init| {
+                registry.add(weight, i, extents, init);
+                per_layer += 1;
+                if config.bias {
+                    registry.add(bias, i, extents.get(..1).unwrap_or(&[]), Init::Zeros);
+                    per_layer += 1;
+                }
+            };
+            affine("h.{}.ln_1.weight", "h.{}.ln_1.bias", &[c], Init::Ones);
+            affine("h.{}.attn.c_attn.weight", "h.{}.attn.c_attn.bias", &[3 * c, c], normal);
+            affine("h.{}.attn.c_proj.weight", "h.{}.attn.c_proj.bias", &[c, c], residual);
+            affine("h.{}.ln_2.weight", "h.{}.ln_2.bias", &[c], Init::Ones);
+            affine("h.{}.mlp.c_fc.weight", "h.{}.mlp.c_fc.bias", &[inner, c], normal);
+            affine("h.{}.mlp.c_proj.weight", "h.{}.mlp.c_proj.bias", &[c, inner], residual);
+        }
+        if !config.post_norm {
+            registry.add("ln_f.weight", 0, &[c], Init::Ones);
+            if config.bias {
+                registry.add("ln_f.bias", 0, &[c], Init::Zeros);
+            }
+        }
+        Self { wte, wpe, blocks, per_layer, bias: config.bias }
+    }
+
+    /// The token embedding, which is also the head.
+    pub const fn wte(&self) -> ParamId {
+        self.wte
+    }
+
+    /// Part `k` of block `i`: norm, attention, projection, norm, hidden layer, projection.
+    fn affine(&self, g: &Graph<'_>, i: usize, k: usize) -> Affine {
+        let stride = if self.bias { 2 } else { 1 };
+        let weight = self.blocks.plus(i * self.per_layer + k * stride);
+        (g.param(weight), self.bias.then(|| g.param(weight.plus(1))))
+    }
+}
+
+const GPT2_NAMES: [&str; 2] = ["wte.weight", "wpe.weight"];
+const GPT1_NAMES: [&str; 2] = ["tokens_embed.weight", "positions_embed.weight"];
+
+/// What a program of this model reads.
+#[derive(Clone, Copy, Debug)]
+pub struct GptInputs {
+    /// Token ids (B, T).
+    pub tokens: Tensor,
+    /// Positions (B, T).
+    pub positions: Tensor,
+    /// Segments (B, T) for padding and packing, −1 for padding.
+    pub segments: Option<Tensor>,
+    /// Dropout control.
+    pub dropout: Option<Tensor>,
+}
+
+impl GptInputs {
+    /// Declares tokens and positions of `batch` sequences of `len` tokens.
+    #[track_caller]
+    pub fn new(g: &Graph<'_>, config: &GptConfig, batch: usize, len: usize) -> Self {
+        Self {
+            tokens: g.ints(&[batch, len], 0, config.vocab_size as i32 - 1),
+            positions: g.ints(&[batch, len], 0, config.n_positions as i32 - 1),
+            segments: None,
+            dropout: None,
+        }
+    }
+}
+
+/// A key and value cache: what came before the tokens of this program.
+#[derive(Clone, Copy, Debug)]
+pub struct GptCache {
+    /// Tokens of every sequence already in the cache (B).
+    pub starts: Tensor,
+    /// The same after this program's tokens (B).
+    pub live: Tensor,
+    /// Tokens that a sequence has room for.
+    pub capacity: usize,
+    /// Segments (B, capacity) of what is in the cache.
+    pub segments: Option<Tensor>,
+}
+
+/// The last hidden states (B, T, C), ready for the head: logits are `g.linear(hidden, g.param(params.wte()), None)`.
+///
+/// With a cache the states of every block's keys and values are declared in the order of the blocks.
+#[track_caller]
+pub fn hidden(g: &Graph<'_>, config: &GptConfig, params: &GptParams, inputs: &GptInputs, cache: Option<&GptCache>) -> Tensor {
+    let drop = |x: Tensor| inputs.dropout.map_or(x, |control| g.dropout(x, control));
+    let x = g.embedding(inputs.tokens, g.param(params.wte), None);
+    let mut x = drop(g.embedding(inputs.positions, g.param(params.wpe), Some(x)));
+    for i in 0..config.n_layer {
+        x = g.checkpoint(x);
+        x = block(g, config, params, inputs, cache, i, x);
+    }
+    if config.post_norm {
+        return x;
+    }
+    let x = g.checkpoint(x);
+    let (w, b) = params.affine(g, config.n_layer, 0);
+    g.layer_norm(x, Some(w), b, config.layer_norm_epsilon)
+}
+
+#[track_caller]
+fn block(
+    g: &Graph<'_>,
+    config: &GptConfig,
+    params: &GptParams,
+    inputs: &GptInputs,
+    cache: Option<&GptCache>,
+    i: usize,
+    x: Tensor,
+) -> Tensor {
+    let norm = |k: usize, x: Tensor| {
+        let (w, b) = params.affine(g, i, k);
+        g.layer_norm(x, Some(w), b, config.layer_norm_epsilon)
+    };
+    // y + x, with dropout on y.
+    let project = |k: usize, h: Tensor, x: Tensor| {
+        let (w, b) = params.affine(g, i, k);
+        match inputs.dropout {
+            Some(control) => g.add(x, g.dropout(g.linear(h, w, b), control)),
+            None => g.linear_with(h, w, b, Activation::None, Some(x)),
+        }
+    };
+    let expand = |x: Tensor| {
+        let (w, b) = params.affine(g, i, 4);
+        g.linear_with(x, w, b, config.activation_function, None)
+    };
+    if config.post_norm {
+        let x = norm(0, project(2, attention(g, config, params, inputs, cache, i, x), x));
+        return norm(3, project(5, expand(x), x));
+    }
+    let x = project(2, attention(g, config, params, inputs, cache, i, norm(0, x)), x);
+    project(5, expand(norm(3, x)), x)
+}
+
+#[track_caller]
+fn attention(
+    g: &Graph<'_>,
+    config: &GptConfig,
+    params: &GptParams,
+    inputs: &GptInputs,
+    cache: Option<&GptCache>,
+    i: usize,
+    x: Tensor,
+) -> Tensor {
+    let c = config.n_embd;
+    let head_dim = c.checked_div(config.n_head).unwrap_or(0);
+    let spec = AttentionSpec {
+        heads: config.n_head as u32,
+        kv_heads: config.n_head as u32,
+        head_dim: head_dim as u32,
+        causal: true,
+        window: if i % 2 == 1 { config.window_size as u32 } else { 0 },
+        scale: if config.scale_attn_weights { 1.0 / libm::sqrt(head_dim as f64) } else { 1.0 },
+        site: g.site(),
+    };
+    let (w, b) = params.affine(g, i, 1);
+    let qkv = g.linear(x, w, b); // (B, T, 3*C)
+    let (q, k, v) = (Columns::from(qkv), qkv.from_column(c), qkv.from_column(2 * c));
+    let Some(cache) = cache else {
+        let segments = inputs.segments.map(|s| (s, s));
+        return g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: inputs.dropout });
+    };
+    let batch = g.shape(inputs.tokens).dim(0);
+    let keys = g.cache_write(k, cache.starts, g.state(&[batch, cache.capacity, c]));
+    let values = g.cache_write(v, cache.starts, g.state(&[batch, cache.capacity, c]));
+    let segments = inputs.segments.zip(cache.segments);
+    g.attention(spec, q, keys.into(), values.into(), AttentionMask { segments, live: Some(cache.live), dropout: None })
+}

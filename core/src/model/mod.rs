@@ -1,0 +1,3 @@
+//! Models: one builder per family. They name parameters, append nodes, and know nothing of kernels.
+
+pub mod gpt;

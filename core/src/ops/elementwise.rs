@@ -1,0 +1,199 @@
+//! Functions of one or two numbers, applied to every element, with their derivatives.
+
+use super::{UNARY, copy, no_scratch};
+use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::{BinaryKind, Node, Op, Over, Shape, UnaryKind};
+use crate::math::Real;
+use crate::threads::Threads;
+
+/// Adds the kernels of this file to a table.
+pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table
+        .with(UNARY.opcode(), Kernel { run: unary_forward, scratch_len: no_scratch })
+        .with(
+            Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode(),
+            Kernel { run: unary_backward, scratch_len: no_scratch },
+        )
+        .with(
+            Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode(),
+            Kernel { run: binary_forward, scratch_len: no_scratch },
+        )
+        .with(
+            Op::SelectBackward { max: false, over: Over::Same }.opcode(),
+            Kernel { run: select_backward, scratch_len: no_scratch },
+        )
+}
+
+/// √(2/π).
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+/// The cubic coefficient of GPT-2's GELU.
+const GELU_CUBIC: f64 = 0.044_715;
+
+/// f(x).
+pub fn unary<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
+    let half = R::from_f64(0.5);
+    match kind {
+        UnaryKind::Scale => a * x,
+        UnaryKind::Offset => x + a,
+        UnaryKind::Exp => x.exp(),
+        UnaryKind::Ln => x.ln(),
+        UnaryKind::Tanh => x.tanh(),
+        UnaryKind::Sigmoid => sigmoid(x),
+        UnaryKind::LogSigmoid => x.min(R::ZERO) - (-x.abs()).exp().ln_1p(),
+        UnaryKind::Relu => x.max(R::ZERO),
+        UnaryKind::GeluTanh => half * x * (R::ONE + gelu_argument(x).tanh()),
+        UnaryKind::GeluErf => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+        UnaryKind::Square => x * x,
+        UnaryKind::Sqrt => x.sqrt(),
+        UnaryKind::Reciprocal => R::ONE / x,
+        UnaryKind::Abs => x.abs(),
+        UnaryKind::Clamp => x.max(a).min(b),
+    }
+}
+
+/// f′(x). At kinks: 0 for ReLU at 0, 0 for |x| at 0, 1 on the bounds of a clamp, as in PyTorch.
+pub fn derivative<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
+    let half = R::from_f64(0.5);
+    match kind {
+        UnaryKind::Scale => a,
+        UnaryKind::Offset => R::ONE,
+        UnaryKind::Exp => x.exp(),
+        UnaryKind::Ln => R::ONE / x,
+        UnaryKind::Reciprocal => -(R::ONE / (x * x)),
+        UnaryKind::Tanh => R::ONE - x.tanh() * x.tanh(),
+        UnaryKind::Sigmoid => sigmoid(x) * (R::ONE - sigmoid(x)),
+        UnaryKind::LogSigmoid => R::ONE - sigmoid(x),
+        UnaryKind::Relu => {
+            if x > R::ZERO {
+                R::ONE
+            } else {
+                R::ZERO
+            }
+        }
+        UnaryKind::GeluTanh => {
+            let t = gelu_argument(x).tanh();
+            let inner = R::from_f64(SQRT_2_OVER_PI) * (R::ONE + R::from_f64(3.0 * GELU_CUBIC) * x * x);
+            half * (R::ONE + t) + half * x * (R::ONE - t * t) * inner
+        }
+        UnaryKind::GeluErf => {
+            let cdf = half * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf());
+            // φ(x) = e^(−x²/2)/√(2π)
+            let pdf = (-half * x * x).exp() * R::from_f64(0.398_942_280_401_432_7);
+            cdf + x * pdf
+        }
+        UnaryKind::Square => x + x,
+        UnaryKind::Sqrt => half / x.sqrt(),
+        UnaryKind::Abs => {
+            if x > R::ZERO {
+                R::ONE
+            } else if x < R::ZERO {
+                -R::ONE
+            } else {
+                R::ZERO
+            }
+        }
+        UnaryKind::Clamp => {
+            if x >= a && x <= b {
+                R::ONE
+            } else {
+                R::ZERO
+            }
+        }
+    }
+}
+
+fn gelu_argument<R: Real>(x: R) -> R {
+    R::from_f64(SQRT_2_OVER_PI) * (x + R::from_f64(GELU_CUBIC) * x * x * x)
+}
+
+/// 1/(1 + e⁻ˣ) without overflow.
+fn sigmoid<R: Real>(x: R) -> R {
+    let e = (-x.abs()).exp();
+    if x >= R::ZERO { R::ONE / (R::ONE + e) } else { e / (R::ONE + e) }
+}
+
+/// f(a, b).
+pub fn binary<R: Real>(kind: BinaryKind, a: R, b: R) -> R {
+    match kind {
+        BinaryKind::Add => a + b,
+        BinaryKind::Sub => a - b,
+        BinaryKind::Mul => a * b,
+        BinaryKind::Div => a / b,
+        BinaryKind::Min => a.min(b),
+        BinaryKind::Max => a.max(b),
+    }
+}
+
+/// Which element of the smaller operand belongs to element i of a tensor of shape `full`: (i / divisor) mod period.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    divisor: usize,
+    period: usize,
+}
+
+impl Spread {
+    /// The rule for `over`.
+    pub fn new(over: Over, full: Shape) -> Self {
+        let (divisor, period) = match over {
+            Over::Same => (1, full.len()),
+            Over::Scalar => (full.len(), 1),
+            Over::Row => (1, full.cols()),
+            Over::Column => (full.cols(), full.rows()),
+            Over::Batch => (1, full.without_batch().len()),
+        };
+        Self { divisor: divisor.max(1), period: period.max(1) }
+    }
+
+    /// The element that belongs to element `i`.
+    pub fn index(&self, i: usize) -> usize {
+        i.checked_div(self.divisor).and_then(|i| i.checked_rem(self.period)).unwrap_or(0)
+    }
+}
+
+fn unary_forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::Unary { kind, a, b }) = node.op() else { return };
+    let [x, ..] = views.inputs;
+    let [y, ..] = views.outputs;
+    copy(y, x);
+    let (a, b) = (R::from_f64(a), R::from_f64(b));
+    y.iter_mut().for_each(|y| *y = unary(kind, a, b, *y));
+}
+
+fn unary_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::UnaryBackward { kind, a, b }) = node.op() else { return };
+    let [dy, x, ..] = views.inputs;
+    let [dx, ..] = views.outputs;
+    copy(dx, dy);
+    let (a, b) = (R::from_f64(a), R::from_f64(b));
+    dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx *= derivative(kind, a, b, x));
+}
+
+fn binary_forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::Binary { kind, over }) = node.op() else { return };
+    let [a, b, ..] = views.inputs;
+    let [y, ..] = views.outputs;
+    copy(y, a);
+    let spread = Spread::new(over, node.output_shape(0));
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = binary(kind, *y, b.get(spread.index(i)).copied().unwrap_or(R::ZERO));
+    }
+}
+
+fn select_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::SelectBackward { max, over }) = node.op() else { return };
+    let [dy, a, b, ..] = views.inputs;
+    let [da, ..] = views.outputs;
+    copy(da, dy);
+    let spread = Spread::new(over, node.output_shape(0));
+    for (i, (da, &a)) in da.iter_mut().zip(a).enumerate() {
+        let b = b.get(spread.index(i)).copied().unwrap_or(R::ZERO);
+        let share = if a == b {
+            R::from_f64(0.5)
+        } else if (a > b) == max {
+            R::ONE
+        } else {
+            R::ZERO
+        };
+        *da *= share;
+    }
+}

@@ -1,0 +1,43 @@
+//! Rows of a table: y = table[id] + addend with ids (M), table (V, C), and the gradient dtable[v] = Σ over i with id = v of dy[i].
+
+use super::{axpy, begin, copy, no_scratch, part, part_mut};
+use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::{Node, Op};
+use crate::math::Real;
+use crate::threads::Threads;
+
+/// Adds the kernels of this file to a table.
+pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table
+        .with(Op::Embedding.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+        .with(Op::EmbeddingBackward { vocab: 0 }.opcode(), Kernel { run: backward, scratch_len: no_scratch })
+}
+
+/// Also the fast kernel: it moves memory and computes nothing.
+pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let [_, table, addend, ..] = views.inputs;
+    let [ids, ..] = views.ints;
+    let [y, ..] = views.outputs;
+    let c = node.input_shape(1).cols();
+    let has_addend = node.has_input(2);
+    if has_addend && !addend.is_empty() {
+        copy(y, addend);
+    }
+    for (y, &id) in y.chunks_exact_mut(c.max(1)).zip(ids) {
+        let row = part(table, (id.max(0) as usize).wrapping_mul(c), c);
+        if has_addend { axpy(y, R::ONE, row) } else { copy(y, row) }
+    }
+}
+
+/// Also the fast kernel: rows are added in the order of the ids, whatever the threads.
+pub fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let [_, dy, ..] = views.inputs;
+    let [ids, ..] = views.ints;
+    let [dtable, ..] = views.outputs;
+    let [accumulate, ..] = views.accumulate;
+    let c = node.input_shape(1).cols();
+    begin(dtable, accumulate);
+    for (dy, &id) in dy.chunks_exact(c.max(1)).zip(ids) {
+        axpy(part_mut(dtable, (id.max(0) as usize).wrapping_mul(c), c), R::ONE, dy);
+    }
+}

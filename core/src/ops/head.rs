@@ -1,0 +1,134 @@
+//! The language-model head with its cross-entropy: logits z = x Wᵀ + b, row loss ℓ = lse(z) − Σ q z with the target distribution
+//! q = (1 − α)·one-hot + α/V. A negative target gives ℓ = 0 and no gradient.
+//!
+//! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits stand in memory for one row
+//! at a time here and for a chunk of rows in faster kernels, never whole.
+
+use super::{axpy, begin, dot, part, part_mut};
+use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::{Node, Op};
+use crate::math::Real;
+use crate::threads::Threads;
+
+/// Adds the kernels of this file to a table.
+pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table
+        .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward, scratch_len })
+        .with(Op::HeadLossTrain { smoothing: 0.0 }.opcode(), Kernel { run: train, scratch_len })
+        .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward, scratch_len })
+}
+
+/// One row of logits.
+fn scratch_len(node: &Node<'_>) -> usize {
+    node.input_shape(1).rows()
+}
+
+/// z = x Wᵀ + b for one row.
+fn logits<R: Real>(z: &mut [R], x: &[R], w: &[R], b: &[R]) {
+    let k = x.len();
+    for (j, z) in z.iter_mut().enumerate() {
+        *z = dot(x, part(w, j.wrapping_mul(k), k)) + b.get(j).copied().unwrap_or(R::ZERO);
+    }
+}
+
+/// ln Σ eᶻ.
+fn log_sum_exp<R: Real>(z: &[R]) -> R {
+    let max = z.iter().fold(R::NEG_INFINITY, |max, &z| max.max(z));
+    max + z.iter().fold(R::ZERO, |sum, &z| sum + (z - max).exp()).ln()
+}
+
+/// The loss of a row of logits whose log-sum-exp is known.
+pub fn row_loss<R: Real>(z: &[R], lse: R, target: i32, smoothing: R) -> R {
+    let Some(&hit) = usize::try_from(target).ok().and_then(|t| z.get(t)) else { return R::ZERO };
+    if smoothing == R::ZERO {
+        return lse - hit;
+    }
+    let mean = z.iter().fold(R::ZERO, |sum, &z| sum + z) / R::from_usize(z.len());
+    lse - (R::ONE - smoothing) * hit - smoothing * mean
+}
+
+/// Turns a row of logits into the gradient of the loss, times `g`.
+pub fn row_gradient<R: Real>(z: &mut [R], lse: R, target: i32, smoothing: R, g: R) {
+    let Some(target) = usize::try_from(target).ok().filter(|&t| t < z.len()) else {
+        z.fill(R::ZERO);
+        return;
+    };
+    let uniform = smoothing / R::from_usize(z.len());
+    for z in z.iter_mut() {
+        *z = ((*z - lse).exp() - uniform) * g;
+    }
+    if let Some(z) = z.get_mut(target) {
+        *z -= (R::ONE - smoothing) * g;
+    }
+}
+
+/// The upstream gradient of row `i`: one number for all rows, or one for each.
+pub fn upstream_of<R: Real>(upstream: &[R], i: usize) -> R {
+    upstream.get(if upstream.len() == 1 { 0 } else { i }).copied().unwrap_or(R::ZERO)
+}
+
+fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::HeadLoss { smoothing }) = node.op() else { return };
+    let [x, w, b, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [losses, lses, _] = views.outputs;
+    let c = node.input_shape(0).cols();
+    for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
+        logits(views.scratch, x, w, b);
+        let lse = log_sum_exp(views.scratch);
+        if let Some(loss) = losses.get_mut(i) {
+            *loss = row_loss(views.scratch, lse, target, R::from_f64(smoothing));
+        }
+        if let Some(to) = lses.get_mut(i) {
+            *to = lse;
+        }
+    }
+}
+
+fn train<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::HeadLossTrain { smoothing }) = node.op() else { return };
+    let [x, w, _, _, upstream, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [losses, dx, dw] = views.outputs;
+    let [_, _, add_w] = views.accumulate;
+    let smoothing = R::from_f64(smoothing);
+    let c = node.input_shape(0).cols();
+    begin(dx, false);
+    begin(dw, add_w);
+    for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
+        logits(views.scratch, x, w, &[]);
+        let lse = log_sum_exp(views.scratch);
+        if let Some(loss) = losses.get_mut(i) {
+            *loss = row_loss(views.scratch, lse, target, smoothing);
+        }
+        row_gradient(views.scratch, lse, target, smoothing, upstream_of(upstream, i));
+        spread_row(views.scratch, x, w, part_mut(dx, i.wrapping_mul(c), c), dw);
+    }
+}
+
+fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::HeadLossBackward { smoothing }) = node.op() else { return };
+    let [x, w, b, _, upstream, lses, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [dx, dw, db] = views.outputs;
+    let [_, add_w, add_b] = views.accumulate;
+    let c = node.input_shape(0).cols();
+    begin(dx, false);
+    begin(dw, add_w);
+    begin(db, add_b);
+    for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
+        logits(views.scratch, x, w, b);
+        row_gradient(views.scratch, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
+        spread_row(views.scratch, x, w, part_mut(dx, i.wrapping_mul(c), c), dw);
+        axpy(db, R::ONE, views.scratch);
+    }
+}
+
+/// dx += dz W and dW += dzᵀ x for one row.
+fn spread_row<R: Real>(dz: &[R], x: &[R], w: &[R], dx: &mut [R], dw: &mut [R]) {
+    let k = x.len();
+    for (j, &g) in dz.iter().enumerate() {
+        axpy(dx, g, part(w, j.wrapping_mul(k), k));
+        axpy(part_mut(dw, j.wrapping_mul(k), k), g, x);
+    }
+}

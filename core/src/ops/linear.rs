@@ -1,0 +1,65 @@
+//! Linear layers: y = act(x Wᵀ + b) + r with x (M, K), W (N, K), b (N), r (M, N), and their gradients
+//! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
+
+use super::elementwise::unary;
+use super::{axpy, begin, copy, dot, no_scratch, part, part_mut};
+use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::grad::unary_of;
+use crate::graph::{Activation, Node, Op};
+use crate::math::Real;
+use crate::threads::Threads;
+
+/// Adds the kernels of this file to a table.
+pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table
+        .with(Op::Linear { activation: Activation::None }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+        .with(Op::LinearBackward.opcode(), Kernel { run: backward, scratch_len: no_scratch })
+}
+
+/// One row of x against every row of W.
+fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::Linear { activation }) = node.op() else { return };
+    let [x, w, b, residual, ..] = views.inputs;
+    let [y, pre, _] = views.outputs;
+    let (k, n) = (node.input_shape(1).cols(), node.input_shape(1).rows());
+    let has_residual = node.has_input(3);
+    // When the residual was taken over, y holds it.
+    if has_residual && !residual.is_empty() {
+        copy(y, residual);
+    }
+    for (i, y) in y.chunks_exact_mut(n.max(1)).enumerate() {
+        let x = part(x, i.wrapping_mul(k), k); // (K)
+        let pre = part_mut(pre, i.wrapping_mul(n), n); // (N)
+        for (j, y) in y.iter_mut().enumerate() {
+            let sum = dot(x, part(w, j.wrapping_mul(k), k)) + b.get(j).copied().unwrap_or(R::ZERO);
+            if let Some(pre) = pre.get_mut(j) {
+                *pre = sum;
+            }
+            let value = unary_of(activation).map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
+            *y = if has_residual { *y + value } else { value };
+        }
+    }
+}
+
+fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let [dy, x, w, addend, ..] = views.inputs;
+    let [dx, dw, db] = views.outputs;
+    let [add_x, add_w, add_b] = views.accumulate;
+    let (k, n) = (node.input_shape(2).cols(), node.input_shape(2).rows());
+    if !node.has_input(3) {
+        begin(dx, add_x);
+    } else if !addend.is_empty() {
+        copy(dx, addend);
+    }
+    begin(dw, add_w);
+    begin(db, add_b);
+    for (i, dy) in dy.chunks_exact(n.max(1)).enumerate() {
+        let x = part(x, i.wrapping_mul(k), k); // (K)
+        let dx = part_mut(dx, i.wrapping_mul(k), k); // (K)
+        for (j, &g) in dy.iter().enumerate() {
+            axpy(dx, g, part(w, j.wrapping_mul(k), k));
+            axpy(part_mut(dw, j.wrapping_mul(k), k), g, x);
+        }
+        axpy(db, R::ONE, dy);
+    }
+}

@@ -1,0 +1,86 @@
+//! Reference kernels, one file per family: formula, shapes, forward and backward side by side.
+//!
+//! They are generic over the number type, run on one thread, and stay for ever as the oracle of every faster kernel.
+//! No kernel has a panic path: what does not fit is skipped, and the checks at build time say that nothing is.
+
+pub mod attention;
+pub mod cache;
+pub mod dropout;
+pub mod elementwise;
+pub mod embedding;
+pub mod head;
+pub mod layer_norm;
+pub mod linear;
+pub mod optimizer;
+pub mod reduce;
+pub mod tokens;
+
+use crate::exec::Kernels;
+use crate::graph::{Op, UnaryKind};
+use crate::math::Real;
+
+/// Every operation's reference kernel.
+pub fn reference<R: Real>() -> Kernels<R> {
+    let table = Kernels::EMPTY;
+    let table = linear::kernels(table);
+    let table = layer_norm::kernels(table);
+    let table = embedding::kernels(table);
+    let table = attention::kernels(table);
+    let table = cache::kernels(table);
+    let table = head::kernels(table);
+    let table = dropout::kernels(table);
+    let table = elementwise::kernels(table);
+    let table = reduce::kernels(table);
+    let table = tokens::kernels(table);
+    optimizer::kernels(table)
+}
+
+/// The code of the unary operations, whatever their function.
+pub(crate) const UNARY: Op = Op::Unary { kind: UnaryKind::Scale, a: 0.0, b: 0.0 };
+
+/// Elements start..start+len; empty when they are not all there.
+#[inline]
+pub fn part<R>(x: &[R], start: usize, len: usize) -> &[R] {
+    x.get(start..start.saturating_add(len)).unwrap_or(&[])
+}
+
+/// Elements start..start+len; empty when they are not all there.
+#[inline]
+pub fn part_mut<R>(x: &mut [R], start: usize, len: usize) -> &mut [R] {
+    x.get_mut(start..start.saturating_add(len)).unwrap_or(&mut [])
+}
+
+/// Copies as many elements as both have.
+#[inline]
+pub fn copy<R: Copy>(to: &mut [R], from: &[R]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+    }
+}
+
+/// Σ aᵢ bᵢ from left to right.
+#[inline]
+pub fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    a.iter().zip(b).fold(R::ZERO, |sum, (&a, &b)| sum + a * b)
+}
+
+/// y += a x.
+#[inline]
+pub fn axpy<R: Real>(y: &mut [R], a: R, x: &[R]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+/// Zeroes what is overwritten and keeps what is added to.
+#[inline]
+pub fn begin<R: Real>(out: &mut [R], accumulate: bool) {
+    if !accumulate {
+        out.fill(R::ZERO);
+    }
+}
+
+/// A kernel without scratch.
+pub(crate) fn no_scratch(_: &crate::graph::Node<'_>) -> usize {
+    0
+}

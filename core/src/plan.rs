@@ -1,0 +1,365 @@
+//! The memory planner: places every activation, gradient and scratch buffer of a program into one arena, by lifetime.
+//!
+//! A slot lives from the node that writes it to the last node that reads it. Larger slots are placed first, each into the first gap among the
+//! slots whose lifetimes overlap its own (the greedy-by-size planner of TensorFlow Lite Micro). An output takes over its input's slot where the
+//! operation allows it and nobody reads the input later.
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::graph::op::InPlace;
+use crate::graph::{Node, Program, Role, Tensor};
+
+/// Elements per unit of a slot's offset: 64 bytes of `f32`.
+pub const UNIT: usize = 16;
+
+const NEVER: u16 = u16::MAX;
+
+/// A place in the arena and the time during which it is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// Where it begins, in units of [`UNIT`] elements.
+    pub offset: u32,
+    /// Its elements; 0 when nobody reads the value.
+    pub len: u32,
+    /// The tensor whose slot this is; its own number unless it shares another's.
+    pub owner: u16,
+    /// The node that first writes it.
+    pub first: u16,
+    /// The last node that uses it.
+    pub last: u16,
+}
+
+impl Slot {
+    /// Its elements of the arena.
+    pub fn range(&self) -> Range<usize> {
+        let start = (self.offset as usize).saturating_mul(UNIT);
+        start..start.saturating_add(self.len as usize)
+    }
+
+    fn units(&self) -> u32 {
+        (self.len as usize).div_ceil(UNIT) as u32
+    }
+
+    fn end(&self) -> u32 {
+        self.offset.saturating_add(self.units())
+    }
+
+    fn coexists(&self, other: &Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// What can go wrong in planning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// The lent storage is too small; see [`storage_len`].
+    Storage {
+        /// What it must hold.
+        needed: usize,
+    },
+    /// The arena would exceed 2³¹ elements.
+    TooLarge,
+    /// Two slots that live at the same time overlap: a damaged plan.
+    Overlap {
+        /// One slot.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage { needed } => write!(f, "the storage of the plan must hold {needed} slots"),
+            Self::TooLarge => f.write_str("the arena would exceed 2^31 elements"),
+            Self::Overlap { a, b } => write!(f, "slots {a} and {b} live at the same time in the same place"),
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// Slots that the storage of a plan must hold, and as many numbers for the order of placement.
+pub fn storage_len(program: &Program<'_>) -> usize {
+    program.tensors().len().saturating_add(program.nodes().len())
+}
+
+/// A finished plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    slots: &'a [Slot],
+    tensors: usize,
+    arena_len: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// Plans a program. `scratch_len` says how many elements of scratch a node needs; `slots` and `order` hold [`storage_len`] each.
+    pub fn new(
+        program: &Program<'_>,
+        scratch_len: &dyn Fn(&Node<'_>) -> usize,
+        slots: &'a mut [Slot],
+        order: &mut [u16],
+    ) -> Result<Self, PlanError> {
+        let needed = storage_len(program);
+        let tensors = program.tensors().len();
+        let error = PlanError::Storage { needed };
+        let slots = slots.get_mut(..needed).ok_or(error)?;
+        let order = order.get_mut(..needed).ok_or(error)?;
+        let (values, scratch) = slots.split_at_mut_checked(tensors).ok_or(error)?;
+        lifetimes(program, values);
+        share(program, values);
+        for (i, slot) in scratch.iter_mut().enumerate() {
+            let live = program.node(i).filter(|n| !n.record().dead);
+            let len = live.map_or(0, |n| scratch_len(&n));
+            let len = u32::try_from(len).map_err(|_| PlanError::TooLarge)?;
+            *slot = Slot { len, first: i as u16, last: i as u16, owner: tensors.saturating_add(i) as u16, offset: 0 };
+        }
+        let arena_len = place(slots, order)?;
+        Ok(Self { slots, tensors, arena_len })
+    }
+
+    /// A plan from its parts, which must come from one plan.
+    pub const fn from_parts(slots: &'a [Slot], tensors: usize, arena_len: usize) -> Self {
+        Self { slots, tensors, arena_len }
+    }
+
+    /// All slots: one per tensor, then one per node for its scratch.
+    pub const fn slots(&self) -> &'a [Slot] {
+        self.slots
+    }
+
+    /// Elements of the arena.
+    pub const fn arena_len(&self) -> usize {
+        self.arena_len
+    }
+
+    /// Where an activation or input lies in the arena; empty when nobody reads it.
+    pub fn value(&self, t: Tensor) -> Range<usize> {
+        let slot = self.slots.get(..self.tensors).and_then(|s| s.get(t.index()));
+        match slot {
+            Some(slot) if slot.len > 0 => {
+                let owner = self.slots.get(usize::from(slot.owner)).unwrap_or(slot);
+                let start = owner.range().start;
+                start..start.saturating_add(slot.len as usize)
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// Where the scratch of node `i` lies in the arena.
+    pub fn scratch(&self, i: usize) -> Range<usize> {
+        self.slots.get(self.tensors.saturating_add(i)).map_or(0..0, Slot::range)
+    }
+
+    /// Proves that no two slots that live at the same time overlap, and that all lie in the arena.
+    pub fn check(&self) -> Result<(), PlanError> {
+        let owners = || self.slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i);
+        for (a, x) in owners() {
+            if x.range().end > self.arena_len {
+                return Err(PlanError::TooLarge);
+            }
+            for (b, y) in owners().take_while(|(b, _)| *b < a) {
+                if x.coexists(y) && x.offset < y.end() && y.offset < x.end() {
+                    return Err(PlanError::Overlap { a, b });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a tensor has a place in the arena.
+fn in_arena(role: Role) -> bool {
+    matches!(role, Role::Activation | Role::Input)
+}
+
+/// First and last use of every tensor with its own memory; tensors that share it extend its life.
+fn lifetimes(program: &Program<'_>, slots: &mut [Slot]) {
+    let root_of = |t: Tensor| program.tensor(t).map_or(usize::MAX, |r| r.root.index());
+    let end = program.nodes().len() as u16;
+    for ((i, slot), t) in slots.iter_mut().enumerate().zip(program.tensors()) {
+        *slot = Slot { first: NEVER, last: 0, owner: i as u16, len: 0, offset: 0 };
+        if t.role == Role::Input {
+            *slot = Slot { first: 0, last: end, len: t.shape.len() as u32, ..*slot };
+        }
+    }
+    for (n, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
+        let n = n as u16;
+        for &t in &node.outputs {
+            if let Some(slot) = slots.get_mut(root_of(t)) {
+                slot.first = slot.first.min(n);
+                slot.last = slot.last.max(n);
+            }
+        }
+        let alias = node.op().is_some_and(|op| matches!(op.in_place(), InPlace::Alias(_)));
+        for &t in &node.inputs {
+            let Some(record) = program.tensor(t).filter(|r| in_arena(r.role)) else { continue };
+            if let Some(slot) = slots.get_mut(record.root.index()) {
+                slot.last = slot.last.max(n);
+                // A reshape alone is no use of the value.
+                if !alias {
+                    slot.len = record.shape.len() as u32;
+                }
+            }
+        }
+    }
+    for t in program.tensors().iter().filter(|t| t.pinned && in_arena(t.role)) {
+        if let Some(slot) = slots.get_mut(t.root.index()).filter(|s| s.first != NEVER) {
+            slot.last = end;
+            slot.len = t.shape.len() as u32;
+        }
+    }
+    for (i, t) in program.tensors().iter().enumerate().filter(|(i, t)| in_arena(t.role) && t.root.index() != *i) {
+        let Some(root) = slots.get(t.root.index()).copied() else { continue };
+        if let Some(slot) = slots.get_mut(i) {
+            *slot = Slot { owner: t.root.index() as u16, ..root };
+        }
+    }
+}
+
+/// Lets outputs take over the slots of inputs that end there.
+fn share(program: &Program<'_>, slots: &mut [Slot]) {
+    let owner_of = |slots: &[Slot], t: Tensor| -> Option<usize> {
+        let record = program.tensor(t).filter(|r| in_arena(r.role))?;
+        slots.get(record.root.index()).map(|s| usize::from(s.owner))
+    };
+    for (n, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
+        let Some(InPlace::Input(i)) = node.op().map(|op| op.in_place()) else { continue };
+        let (input, output) = (node.input(i.into()), node.output(0));
+        let (Some(from), Some(to)) = (owner_of(slots, input), owner_of(slots, output)) else { continue };
+        let (Some(&source), Some(&target)) = (slots.get(from), slots.get(to)) else { continue };
+        let once = node.inputs.iter().filter(|&&t| owner_of(slots, t) == Some(from)).count() == 1;
+        if usize::from(source.last) == n && source.len == target.len && target.len > 0 && once && from != to {
+            if let Some(slot) = slots.get_mut(from) {
+                slot.last = target.last;
+            }
+            if let Some(slot) = slots.get_mut(to) {
+                slot.owner = from as u16;
+            }
+        }
+    }
+    // Tensors that share memory by reshaping follow their root to its new owner.
+    for (i, t) in program.tensors().iter().enumerate().filter(|(i, t)| in_arena(t.role) && t.root.index() != *i) {
+        let owner = slots.get(t.root.index()).map_or(i as u16, |s| s.owner);
+        if let Some(slot) = slots.get_mut(i) {
+            slot.owner = owner;
+        }
+    }
+}
+
+/// Places all slots that own their memory; returns the elements of the arena.
+fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
+    let mut count = 0;
+    for (i, _) in slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i) {
+        if let Some(to) = order.get_mut(count) {
+            *to = i as u16;
+            count += 1;
+        }
+    }
+    let order = order.get_mut(..count).unwrap_or(&mut []);
+    let slot_of = |slots: &[Slot], i: u16| slots.get(usize::from(i)).copied().unwrap_or_default();
+    // Large slots first; equal ones in the order of their first use.
+    heap_sort(order, &|&i| {
+        let slot = slot_of(slots, i);
+        (u32::MAX.wrapping_sub(slot.len), u32::from(slot.first), i)
+    });
+    let mut arena_units = 0u32;
+    // The first `k` entries of `order` are placed and stand by offset.
+    for k in 0..count {
+        let Some(&current) = order.get(k) else { break };
+        let slot = slot_of(slots, current);
+        let mut offset = 0u32;
+        for &other in order.iter().take(k) {
+            let other = slot_of(slots, other);
+            if !slot.coexists(&other) {
+                continue;
+            }
+            if other.offset >= offset.saturating_add(slot.units()) {
+                break;
+            }
+            offset = offset.max(other.end());
+        }
+        let placed = Slot { offset, ..slot };
+        arena_units = arena_units.max(placed.end());
+        if let Some(to) = slots.get_mut(usize::from(current)) {
+            *to = placed;
+        }
+        let at = order.iter().take(k).position(|&other| slot_of(slots, other).offset > offset).unwrap_or(k);
+        if let Some(part) = order.get_mut(at..k.saturating_add(1)) {
+            part.rotate_right(1);
+        }
+    }
+    let arena_len = (arena_units as usize).saturating_mul(UNIT);
+    i32::try_from(arena_len).map_err(|_| PlanError::TooLarge)?;
+    Ok(arena_len)
+}
+
+/// Sorts by key in place without recursion, allocation or a panic path (core's sorts have one for inconsistent orders).
+fn heap_sort<K: PartialOrd>(items: &mut [u16], key: &dyn Fn(&u16) -> K) {
+    let n = items.len();
+    for start in (0..n / 2).rev() {
+        sift_down(items, start, n, key);
+    }
+    for end in (1..n).rev() {
+        swap(items, 0, end);
+        sift_down(items, 0, end, key);
+    }
+}
+
+fn sift_down<K: PartialOrd>(items: &mut [u16], mut root: usize, end: usize, key: &dyn Fn(&u16) -> K) {
+    let greater = |items: &[u16], a: usize, b: usize| match (items.get(a), items.get(b)) {
+        (Some(a), Some(b)) => key(a) > key(b),
+        _ => false,
+    };
+    loop {
+        let left = root.saturating_mul(2).saturating_add(1);
+        if left >= end {
+            return;
+        }
+        let right = left.saturating_add(1);
+        let child = if right < end && greater(items, right, left) { right } else { left };
+        if !greater(items, child, root) {
+            return;
+        }
+        swap(items, root, child);
+        root = child;
+    }
+}
+
+fn swap(items: &mut [u16], a: usize, b: usize) {
+    if let (Some(&x), Some(&y)) = (items.get(a), items.get(b)) {
+        if let Some(to) = items.get_mut(a) {
+            *to = y;
+        }
+        if let Some(to) = items.get_mut(b) {
+            *to = x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn heap_sort_sorts() {
+        let mut items: Vec<u16> = (0..200u16).map(|i| i.wrapping_mul(7919) % 503).collect();
+        let mut expected = items.clone();
+        expected.sort_unstable();
+        heap_sort(&mut items, &|&i| i);
+        assert_eq!(items, expected);
+    }
+
+    #[test]
+    fn checker_finds_an_overlap() {
+        let slot = |i: u16, offset, first, last| Slot { offset, len: 20, owner: i, first, last };
+        let bad = [slot(0, 0, 0, 3), slot(1, 1, 3, 4)];
+        assert_eq!(Plan::from_parts(&bad, 2, 64).check(), Err(PlanError::Overlap { a: 1, b: 0 }));
+        let good = [slot(0, 0, 0, 2), slot(1, 1, 3, 4)];
+        assert_eq!(Plan::from_parts(&good, 2, 64).check(), Ok(()));
+    }
+}
