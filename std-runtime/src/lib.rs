@@ -1,1 +1,6 @@
 //! samara's runtime on a machine with an operating system.
+
+pub mod data;
+pub mod model_folder;
+pub mod npy;
+pub mod run;

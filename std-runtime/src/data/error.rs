@@ -1,0 +1,112 @@
+//! What can be wrong with a file of data.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// An error in a file of data: the file, the place, what was found and what was expected.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A mapped file became shorter than it was when it was opened.
+    #[error(
+        "{path}: the file was truncated while in use: {expected_bytes} bytes when opened, {found_bytes} bytes now; restore it, then resume"
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Length when opened.
+        expected_bytes: u64,
+        /// Length now.
+        found_bytes: u64,
+    },
+    /// A mapped file was written to.
+    #[error("{path}: the file was modified while in use; restore it, then resume")]
+    Modified {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file does not have the form that its kind asks for.
+    #[error("{path}: expected {expected}, found {found}")]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// The form asked for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A place in a text file is not as it should be.
+    #[error("{path}:{line}:{column}: expected {expected}, found {found}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column in characters, from 1.
+        column: u64,
+        /// The form asked for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// More was asked of a file than it has.
+    #[error("{path}: {unit} {start}..{end} asked for, but the file has {len}")]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// What is counted: bytes, tokens, steps.
+        unit: &'static str,
+        /// First one asked for.
+        start: u64,
+        /// One past the last one asked for.
+        end: u64,
+        /// How many there are.
+        len: u64,
+    },
+    /// A token id that the vocabulary does not have.
+    #[error("{path}: token {position} has id {found}, expected an id below {limit}; was the file made with another tokenizer?")]
+    TokenId {
+        /// The file.
+        path: PathBuf,
+        /// Index of the token in the file.
+        position: u64,
+        /// The id.
+        found: u32,
+        /// Size of the vocabulary.
+        limit: u32,
+    },
+    /// The data is too small for what it is used for.
+    #[error("{what} has {found} tokens, expected at least {expected}: give more data or a smaller block size")]
+    TooSmall {
+        /// Which data.
+        what: String,
+        /// Tokens there.
+        found: u64,
+        /// Tokens needed.
+        expected: u64,
+    },
+}
+
+impl DataError {
+    /// An [`DataError::Io`] maker for `map_err`.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// An error about the form of `path`.
+    pub(crate) fn format(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Format { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
+    }
+}

@@ -1,0 +1,323 @@
+//! Token shards: files of raw little-endian token ids, two or four bytes each, without a header.
+//!
+//! nanoGPT's `train.bin` and `val.bin` (u16) open as they are. A shard of a vocabulary above 65536 has u32 ids and a name that ends in
+//! `.u32.bin`; [`Shard::open_with`] overrides what the name says.
+
+use std::path::{Path, PathBuf};
+
+use super::DataError;
+use super::mapped::Mapped;
+use crate::run::durable::DurableFile;
+
+/// How a token id is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdWidth {
+    /// Two bytes, little endian: ids below 65536.
+    U16,
+    /// Four bytes, little endian.
+    U32,
+}
+
+impl IdWidth {
+    /// Bytes of one id.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U16 => 2,
+            Self::U32 => 4,
+        }
+    }
+
+    /// The narrowest width that holds all ids of a vocabulary.
+    pub fn for_vocabulary(vocab_size: usize) -> Self {
+        if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
+    }
+
+    /// What a file name says: `.u32.bin` is [`IdWidth::U32`], anything else [`IdWidth::U16`].
+    pub fn from_name(path: &Path) -> Self {
+        let is_u32 = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".u32.bin"));
+        if is_u32 { Self::U32 } else { Self::U16 }
+    }
+
+    /// The usual file name of a split, `train.bin` or `train.u32.bin`.
+    pub fn file_name(self, split: &str) -> String {
+        match self {
+            Self::U16 => format!("{split}.bin"),
+            Self::U32 => format!("{split}.u32.bin"),
+        }
+    }
+}
+
+/// A sequence of token ids that can be read from any position.
+pub trait Tokens {
+    /// Number of tokens.
+    fn len(&self) -> u64;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies tokens `start..start + out.len()` into `out`, without allocating.
+    fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError>;
+
+    /// Checks that every id is below `vocab_size`; the error names the first that is not.
+    fn check_ids(&self, vocab_size: u32) -> Result<(), DataError>;
+
+    /// What to call the sequence in a message.
+    fn name(&self) -> String;
+}
+
+/// A shard on disk, copied into memory when small, mapped when large.
+#[derive(Debug)]
+pub struct Shard {
+    file: Mapped,
+    width: IdWidth,
+}
+
+impl Shard {
+    /// Opens a shard whose width is in its name, see [`IdWidth::from_name`].
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_with(path, IdWidth::from_name(path))
+    }
+
+    /// Opens a shard of a given width.
+    pub fn open_with(path: &Path, width: IdWidth) -> Result<Self, DataError> {
+        Self::from_mapped(Mapped::open(path)?, width)
+    }
+
+    /// Reads an opened file as a shard.
+    pub fn from_mapped(file: Mapped, width: IdWidth) -> Result<Self, DataError> {
+        if !file.len().is_multiple_of(width.bytes()) {
+            let expected = format!("a whole number of {}-byte token ids", width.bytes());
+            return Err(DataError::format(file.path(), expected, format!("{} bytes (is the file truncated?)", file.len())));
+        }
+        Ok(Self { file, width })
+    }
+
+    /// How ids are stored.
+    pub fn width(&self) -> IdWidth {
+        self.width
+    }
+
+    /// Where the shard lies.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn id_error(&self, position: u64, found: u32, limit: u32) -> DataError {
+        DataError::TokenId { path: self.path().to_path_buf(), position, found, limit }
+    }
+}
+
+impl Tokens for Shard {
+    fn len(&self) -> u64 {
+        (self.file.len() / self.width.bytes()) as u64
+    }
+
+    fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError> {
+        let end = start.saturating_add(out.len() as u64);
+        if end > self.len() {
+            let path = self.path().to_path_buf();
+            return Err(DataError::Range { path, unit: "tokens", start, end, len: self.len() });
+        }
+        // The range lies inside the file, so neither conversion nor product overflows.
+        let width = self.width.bytes();
+        let bytes = self.file.range(start as usize * width, out.len() * width)?;
+        match self.width {
+            IdWidth::U16 => {
+                for (id, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *id = i32::from(u16::from_le_bytes(bytes));
+                }
+            }
+            IdWidth::U32 => {
+                for (i, (id, &bytes)) in out.iter_mut().zip(bytes.as_chunks().0).enumerate() {
+                    let found = u32::from_le_bytes(bytes);
+                    *id = i32::try_from(found).map_err(|_| self.id_error(start + i as u64, found, 1 << 31))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
+        let bytes = self.file.bytes()?;
+        let wrong = match self.width {
+            IdWidth::U16 => first_at_least(bytes.as_chunks().0.iter().map(|&b| u32::from(u16::from_le_bytes(b))), vocab_size),
+            IdWidth::U32 => first_at_least(bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)), vocab_size),
+        };
+        wrong.map_or(Ok(()), |(position, found)| Err(self.id_error(position, found, vocab_size)))
+    }
+
+    fn name(&self) -> String {
+        self.path().display().to_string()
+    }
+}
+
+/// Tokens in memory, for text that is tokenized on the fly.
+#[derive(Clone, Debug)]
+pub struct TokenList {
+    name: String,
+    ids: Vec<u32>,
+}
+
+impl TokenList {
+    /// Ids under a name for messages, usually the path of the text they come from.
+    pub fn new(name: impl Into<String>, ids: Vec<u32>) -> Self {
+        Self { name: name.into(), ids }
+    }
+}
+
+impl Tokens for TokenList {
+    fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError> {
+        let end = start.saturating_add(out.len() as u64);
+        let slice = usize::try_from(start).ok().and_then(|start| self.ids.get(start..)?.get(..out.len()));
+        let Some(slice) = slice else {
+            return Err(DataError::Range { path: PathBuf::from(&self.name), unit: "tokens", start, end, len: self.len() });
+        };
+        for (i, (out, &found)) in out.iter_mut().zip(slice).enumerate() {
+            let position = start + i as u64;
+            *out = i32::try_from(found).map_err(|_| DataError::TokenId {
+                path: PathBuf::from(&self.name),
+                position,
+                found,
+                limit: 1 << 31,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
+        match first_at_least(self.ids.iter().copied(), vocab_size) {
+            None => Ok(()),
+            Some((position, found)) => {
+                Err(DataError::TokenId { path: PathBuf::from(&self.name), position, found, limit: vocab_size })
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+fn first_at_least(ids: impl Iterator<Item = u32>, limit: u32) -> Option<(u64, u32)> {
+    (0..).zip(ids).find(|&(_, id)| id >= limit)
+}
+
+/// Writes a shard; the file appears under its name, complete and on disk, when [`ShardWriter::finish`] returns.
+#[derive(Debug)]
+pub struct ShardWriter {
+    file: DurableFile,
+    width: IdWidth,
+    tokens: u64,
+}
+
+impl ShardWriter {
+    /// Starts a shard at `path`.
+    pub fn create(path: &Path, width: IdWidth) -> Result<Self, DataError> {
+        let file = DurableFile::create(path).map_err(DataError::io(path, "create"))?;
+        Ok(Self { file, width, tokens: 0 })
+    }
+
+    /// Appends ids; one that the width cannot hold is an error that names its position.
+    pub fn push(&mut self, ids: &[u32]) -> Result<(), DataError> {
+        use std::io::Write;
+        for &id in ids {
+            let written = match (self.width, u16::try_from(id)) {
+                (IdWidth::U32, _) => self.file.write_all(&id.to_le_bytes()),
+                (IdWidth::U16, Ok(id)) => self.file.write_all(&id.to_le_bytes()),
+                (IdWidth::U16, Err(_)) => {
+                    let path = self.file.path().to_path_buf();
+                    return Err(DataError::TokenId { path, position: self.tokens, found: id, limit: 1 << 16 });
+                }
+            };
+            written.map_err(DataError::io(self.file.path(), "write"))?;
+            self.tokens += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes the shard durable and returns its number of tokens.
+    pub fn finish(self) -> Result<u64, DataError> {
+        let path = self.file.path().to_path_buf();
+        self.file.commit().map_err(DataError::io(&path, "write"))?;
+        Ok(self.tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn shard_of(name: &str, ids: &[u32]) -> (tempfile::TempDir, Shard) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        let mut writer = ShardWriter::create(&path, IdWidth::from_name(&path)).unwrap();
+        writer.push(ids).unwrap();
+        assert_eq!(writer.finish().unwrap(), ids.len() as u64);
+        (folder, Shard::open(&path).unwrap())
+    }
+
+    #[test]
+    fn round_trip_in_both_widths() {
+        for (name, ids) in [("train.bin", [0, 1, 65535, 300]), ("train.u32.bin", [0, 1, 70000, 0x7fff_ffff])] {
+            let (_folder, shard) = shard_of(name, &ids);
+            assert_eq!(shard.len(), 4);
+            let mut out = [0; 3];
+            shard.read(1, &mut out).unwrap();
+            assert_eq!(out.map(|id| id as u32), ids[1..]);
+            let list = TokenList::new("list", ids.to_vec());
+            let mut from_list = [0; 3];
+            list.read(1, &mut from_list).unwrap();
+            assert_eq!(out, from_list);
+        }
+    }
+
+    /// nanoGPT writes `np.array(ids, dtype=np.uint16).tofile(...)`: two bytes per id, low byte first.
+    #[test]
+    fn bytes_are_those_of_nanogpt() {
+        let (folder, _) = shard_of("val.bin", &[1, 0x0203, 65535]);
+        assert_eq!(fs::read(folder.path().join("val.bin")).unwrap(), [1, 0, 3, 2, 255, 255]);
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let (_folder, shard) = shard_of("train.bin", &[1, 2, 3]);
+        shard.read(3, &mut []).unwrap();
+        for (start, len) in [(0, 4), (3, 1), (u64::MAX, 1), (u64::MAX - 1, 3)] {
+            let message = shard.read(start, &mut vec![0; len]).unwrap_err().to_string();
+            assert!(message.contains("train.bin") && message.contains("has 3"), "{message}");
+            assert!(TokenList::new("list", vec![1, 2, 3]).read(start, &mut vec![0; len]).is_err());
+        }
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        let (_folder, shard) = shard_of("train.bin", &[1, 2, 50, 3]);
+        shard.check_ids(51).unwrap();
+        let message = shard.check_ids(50).unwrap_err().to_string();
+        assert!(message.contains("token 2 has id 50"), "{message}");
+        let (_folder, shard) = shard_of("train.u32.bin", &[1, 1 << 31]);
+        assert!(shard.read(1, &mut [0]).unwrap_err().to_string().contains("token 1"));
+        shard.read(0, &mut [0]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = ShardWriter::create(&folder.path().join("a.bin"), IdWidth::U16).unwrap();
+        assert!(writer.push(&[3, 65536]).unwrap_err().to_string().contains("token 1 has id 65536"));
+        drop(writer);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_torn_token_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        fs::write(&path, [1, 0, 2]).unwrap();
+        let message = Shard::open(&path).unwrap_err().to_string();
+        assert!(message.contains("train.bin") && message.contains("3 bytes"), "{message}");
+    }
+}

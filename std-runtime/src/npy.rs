@@ -1,0 +1,244 @@
+//! NumPy's `.npy` files: i32, i64, f32 and u16 arrays in C order.
+//!
+//! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw little-endian values.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::data::DataError;
+use crate::run::durable::DurableFile;
+
+/// The values of an array.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// `<i4`.
+    I32(Vec<i32>),
+    /// `<i8`.
+    I64(Vec<i64>),
+    /// `<f4`.
+    F32(Vec<f32>),
+    /// `<u2`.
+    U16(Vec<u16>),
+}
+
+/// An array in C order: the last axis varies fastest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length of every axis.
+    pub shape: Vec<usize>,
+    /// All values, `shape.iter().product()` of them.
+    pub values: Values,
+}
+
+impl Array {
+    /// The values as `i32`, if they are integers that fit.
+    pub fn into_i32(self, path: &Path) -> Result<Vec<i32>, DataError> {
+        let too_large = |i: usize| DataError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
+        match self.values {
+            Values::I32(values) => Ok(values),
+            Values::U16(values) => Ok(values.into_iter().map(i32::from).collect()),
+            Values::I64(values) => {
+                values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
+            }
+            Values::F32(_) => Err(DataError::format(path, "integers", "float32 values")),
+        }
+    }
+}
+
+/// Reads an array.
+pub fn read(path: &Path) -> Result<Array, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
+    parse(&bytes).map_err(|(expected, found)| DataError::Format { path: path.to_path_buf(), expected, found })
+}
+
+/// Writes an f32 array; the product of `shape` must be the number of values.
+pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), DataError> {
+    write(path, "<f4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
+}
+
+/// Writes an i32 array; the product of `shape` must be the number of values.
+pub fn write_i32(path: &Path, shape: &[usize], values: &[i32]) -> Result<(), DataError> {
+    write(path, "<i4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
+}
+
+fn write(
+    path: &Path,
+    descr: &str,
+    shape: &[usize],
+    len: usize,
+    mut values: impl Iterator<Item = [u8; 4]>,
+) -> Result<(), DataError> {
+    if product(shape) != Some(len) {
+        return Err(DataError::format(path, format!("as many values as in shape {shape:?}"), format!("{len}")));
+    }
+    let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    // Python writes (3,) for one axis and (3, 4) for two.
+    let axes = if shape.len() == 1 { axes.trim_end() } else { axes.trim_end_matches(", ") };
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
+    // Magic, version, length, header and the closing line feed fill a multiple of 64 bytes.
+    let padding = (10 + header.len() + 1).next_multiple_of(64) - (10 + header.len() + 1);
+    header.extend(std::iter::repeat_n(' ', padding));
+    header.push('\n');
+    let length = u16::try_from(header.len()).map_err(|_| DataError::format(path, "fewer axes", format!("{}", shape.len())))?;
+    let mut write_all = || {
+        let mut file = DurableFile::create(path)?;
+        file.write_all(b"\x93NUMPY\x01\x00")?;
+        file.write_all(&length.to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        values.try_for_each(|bytes| file.write_all(&bytes))?;
+        file.commit()
+    };
+    write_all().map_err(DataError::io(path, "write"))
+}
+
+type Mismatch = (String, String);
+
+fn mismatch(expected: impl Into<String>, found: impl Into<String>) -> Mismatch {
+    (expected.into(), found.into())
+}
+
+fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
+    let cut = || mismatch("a whole .npy header", format!("{} bytes (is the file truncated?)", bytes.len()));
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| mismatch("a .npy file", "other first bytes"))?;
+    let (&[major, _minor], rest) = rest.split_first_chunk().ok_or_else(cut)?;
+    let (length, rest) = match major {
+        1 => rest.split_first_chunk().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)).ok_or_else(cut)?,
+        2 | 3 => rest.split_first_chunk().map(|(n, rest)| (u32::from_le_bytes(*n) as usize, rest)).ok_or_else(cut)?,
+        other => return Err(mismatch(".npy version 1, 2 or 3", other.to_string())),
+    };
+    let (header, data) = rest.split_at_checked(length).ok_or_else(cut)?;
+    let header = std::str::from_utf8(header).map_err(|_| mismatch("a text header", "bytes that are not UTF-8"))?;
+    let descr = field(header, "descr")?.trim_matches(['\'', '"']);
+    if field(header, "fortran_order")? != "False" {
+        return Err(mismatch("C order", "Fortran order; save numpy.ascontiguousarray(array)"));
+    }
+    let shape = parse_shape(field(header, "shape")?)?;
+    let count = product(&shape).ok_or_else(|| mismatch("a shape that fits into memory", format!("{shape:?}")))?;
+    let values = match descr {
+        "<i4" => Values::I32(decode(data, count, i32::from_le_bytes)?),
+        "<i8" => Values::I64(decode(data, count, i64::from_le_bytes)?),
+        "<f4" => Values::F32(decode(data, count, f32::from_le_bytes)?),
+        "<u2" => Values::U16(decode(data, count, u16::from_le_bytes)?),
+        other => return Err(mismatch("dtype int32, int64, float32 or uint16, little endian", format!("{other:?}"))),
+    };
+    Ok(Array { shape, values })
+}
+
+/// The text of one value of the header's dictionary.
+fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Mismatch> {
+    let missing = || mismatch(format!("a header with '{key}'"), header.trim().chars().take(80).collect::<String>());
+    let at = header.find(&format!("'{key}'")).ok_or_else(missing)?;
+    let (_, value) = header.get(at..).and_then(|rest| rest.split_once(':')).ok_or_else(missing)?;
+    let value = value.trim_start();
+    let end = if value.starts_with('(') { value.find(')').map(|i| i + 1) } else { value.find([',', '}']) };
+    end.and_then(|end| value.get(..end)).map(str::trim).ok_or_else(missing)
+}
+
+fn parse_shape(text: &str) -> Result<Vec<usize>, Mismatch> {
+    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+    let axes = inner.map(|inner| inner.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse).collect());
+    match axes {
+        Some(Ok(shape)) => Ok(shape),
+        _ => Err(mismatch("a shape like (3, 4)", text)),
+    }
+}
+
+fn product(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis))
+}
+
+fn decode<T, const N: usize>(data: &[u8], count: usize, value: fn([u8; N]) -> T) -> Result<Vec<T>, Mismatch> {
+    if Some(data.len()) != count.checked_mul(N) {
+        return Err(mismatch(format!("{count} values of {N} bytes"), format!("{} bytes", data.len())));
+    }
+    Ok(data.as_chunks().0.iter().map(|&bytes| value(bytes)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// `numpy.save` of `numpy.arange(6, dtype=numpy.int32).reshape(2, 3)`, NumPy 2.4.
+    fn golden() -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }".to_vec();
+        bytes.resize(127, b' ');
+        bytes.push(b'\n');
+        bytes.extend((0..6_i32).flat_map(i32::to_le_bytes));
+        bytes
+    }
+
+    #[test]
+    fn bytes_are_those_of_numpy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        write_i32(&path, &[2, 3], &[0, 1, 2, 3, 4, 5]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), golden());
+    }
+
+    #[test]
+    fn round_trips() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        for shape in [vec![], vec![1], vec![1, 1, 1]] {
+            write_f32(&path, &shape, &[-1.5]).unwrap();
+            assert_eq!(read(&path).unwrap(), Array { shape, values: Values::F32(vec![-1.5]) });
+        }
+        write_f32(&path, &[0, 4], &[]).unwrap();
+        assert_eq!(read(&path).unwrap(), Array { shape: vec![0, 4], values: Values::F32(vec![]) });
+        assert!(write_f32(&path, &[2], &[1.0]).unwrap_err().to_string().contains("[2]"));
+    }
+
+    #[test]
+    fn every_prefix_is_an_error() {
+        let golden = golden();
+        assert!(parse(&golden).is_ok());
+        for end in 0..golden.len() {
+            assert!(parse(&golden[..end]).is_err(), "{end}");
+        }
+        let mut long = golden.clone();
+        long.push(0);
+        assert!(parse(&long).is_err());
+    }
+
+    #[test]
+    fn hostile_headers() {
+        let with = |from: &str, to: &str| {
+            let golden = golden();
+            let text: String = golden[10..128].iter().map(|&b| char::from(b)).collect();
+            let header = text.replacen(from, to, 1);
+            let mut bytes = b"\x93NUMPY\x02\x00".to_vec();
+            bytes.extend((header.len() as u32).to_le_bytes());
+            bytes.extend(header.as_bytes());
+            bytes.extend(&golden[128..]);
+            parse(&bytes)
+        };
+        assert!(with("x", "x").is_ok());
+        for (from, to) in [
+            ("(2, 3)", "(18446744073709551615, 2)"),
+            ("(2, 3)", "(4611686018427387904, 1)"),
+            ("(2, 3)", "(-2, -3)"),
+            ("(2, 3)", "(2, 3"),
+            ("(2, 3)", "6"),
+            ("False", "True"),
+            ("<i4", ">i4"),
+            ("<i4", "|O"),
+            ("descr", "other"),
+            ("shape", "shapes"),
+            ("{", "\u{e9}"),
+        ] {
+            let result = with(from, to);
+            assert!(result.is_err() || from == "{", "{from} -> {to}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn integers_become_i32() {
+        let path = Path::new("a.npy");
+        let array = |values| Array { shape: vec![2], values };
+        assert_eq!(array(Values::I64(vec![1, -2])).into_i32(path).unwrap(), [1, -2]);
+        assert_eq!(array(Values::U16(vec![1, 65535])).into_i32(path).unwrap(), [1, 65535]);
+        assert!(array(Values::I64(vec![1, 1 << 40])).into_i32(path).unwrap_err().to_string().contains("index 1"));
+        assert!(array(Values::F32(vec![1.0, 2.0])).into_i32(path).is_err());
+    }
+}

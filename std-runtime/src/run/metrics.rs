@@ -1,0 +1,187 @@
+//! `metrics.jsonl`: one JSON object per step, flushed line by line.
+//!
+//! Keys, in order: `step`, `tokens`, `train_loss`, `val_loss`, `lr`, `grad_norm`, `tokens_per_s`, `wall_s`. Every value is a finite number or
+//! `null`: what was not measured at a step, or was not finite, is `null`, so that any JSON reader opens the file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
+use super::durable;
+
+/// What is known after one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Optimizer steps done, this one included.
+    pub step: u64,
+    /// Training tokens used since the start of the run.
+    pub tokens: u64,
+    /// Mean loss of the step's tokens, in nats.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub train_loss: Option<f64>,
+    /// Mean loss of the validation split, in nats, at steps that evaluate.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub val_loss: Option<f64>,
+    /// Learning rate of the step.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub lr: Option<f64>,
+    /// Global norm of the gradient before clipping.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub grad_norm: Option<f64>,
+    /// Training tokens per second.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub tokens_per_s: Option<f64>,
+    /// Seconds since the start of the run, earlier parts of a resumed run included.
+    #[serde(default, serialize_with = "finite_or_null")]
+    pub wall_s: Option<f64>,
+}
+
+fn finite_or_null<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.filter(|x| x.is_finite()).serialize(serializer)
+}
+
+/// A metrics file that could not be written or read.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A line that is not a record.
+    #[error("{path}:{line}:{column}: expected a JSON object with the keys of a metrics record, found {found}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+        /// The parser's message.
+        found: String,
+    },
+}
+
+fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> MetricsError {
+    let path = path.to_path_buf();
+    move |source| MetricsError::Io { path, action, source }
+}
+
+/// Appends records to a metrics file.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
+}
+
+impl MetricsWriter {
+    /// Opens the file for a run that continues after `resumed_step` (0: from the start). Records of later steps, which the run will write
+    /// again, and lines torn by a crash are dropped.
+    pub fn open(path: &Path, resumed_step: u64) -> Result<Self, MetricsError> {
+        let former = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_error(path, "read")(error)),
+        };
+        let kept: Vec<u8> = former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
+        if kept != former {
+            durable::write(path, &kept).map_err(io_error(path, "write"))?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io_error(path, "open"))?;
+        Ok(Self { path: path.to_path_buf(), file, line: Vec::with_capacity(512) })
+    }
+
+    /// Writes one line, which is with the operating system when this returns. Allocates nothing.
+    pub fn write(&mut self, metrics: &Metrics) -> Result<(), MetricsError> {
+        self.line.clear();
+        let result = serde_json::to_writer(&mut self.line, metrics).map_err(io::Error::from).and_then(|()| {
+            self.line.push(b'\n');
+            self.file.write_all(&self.line)
+        });
+        result.map_err(io_error(&self.path, "write"))
+    }
+
+    /// Makes all lines durable; for the moment at which a checkpoint is written.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        self.file.sync_data().map_err(io_error(&self.path, "write"))
+    }
+}
+
+fn is_kept(line: &[u8], resumed_step: u64) -> bool {
+    line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed_step)
+}
+
+/// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
+pub fn read(path: &Path) -> Result<Vec<Metrics>, MetricsError> {
+    let bytes = fs::read(path).map_err(io_error(path, "read"))?;
+    let mut records = Vec::new();
+    for (i, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+        if !line.ends_with(b"\n") || line.trim_ascii().is_empty() {
+            continue;
+        }
+        records.push(serde_json::from_slice(line).map_err(|e| MetricsError::Line {
+            path: path.to_path_buf(),
+            line: i + 1,
+            column: e.column(),
+            found: e.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
+        })?);
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(step: u64) -> Metrics {
+        Metrics { step, tokens: step * 768, train_loss: Some(4.25), lr: Some(1e-3), wall_s: Some(0.5), ..Metrics::default() }
+    }
+
+    #[test]
+    fn a_line_has_all_keys_and_no_nan() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut writer = MetricsWriter::open(&path, 0).unwrap();
+        writer.write(&Metrics { grad_norm: Some(f64::NAN), val_loss: Some(f64::INFINITY), ..record(1) }).unwrap();
+        let expected = "{\"step\":1,\"tokens\":768,\"train_loss\":4.25,\"val_loss\":null,\"lr\":0.001,\"grad_norm\":null,\
+                        \"tokens_per_s\":null,\"wall_s\":0.5}\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        writer.sync().unwrap();
+        assert_eq!(read(&path).unwrap(), [record(1)]);
+    }
+
+    #[test]
+    fn resuming_drops_later_and_torn_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut writer = MetricsWriter::open(&path, 0).unwrap();
+        (1..=5).for_each(|step| writer.write(&record(step)).unwrap());
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,\"tok").unwrap();
+        assert_eq!(read(&path).unwrap().len(), 5);
+        let mut writer = MetricsWriter::open(&path, 3).unwrap();
+        writer.write(&record(4)).unwrap();
+        assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record));
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
+        MetricsWriter::open(&path, 0).unwrap();
+        assert!(read(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        fs::write(&path, "{\"step\":1,\"tokens\":2}\n\n{\"step\":-1,\"tokens\":2}\n").unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl:3:10: ") && message.contains("-1"), "{message}");
+        assert!(read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
+    }
+}

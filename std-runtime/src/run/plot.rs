@@ -1,0 +1,240 @@
+//! The loss curve of a run as an SVG file.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
+use plotters::prelude::*;
+
+use super::durable;
+use super::metrics::Metrics;
+
+const SIZE_PX: (u32, u32) = (960, 540);
+const TRAIN: RGBColor = RGBColor(31, 105, 171);
+const VALIDATION: RGBColor = RGBColor(217, 95, 2);
+const INK: RGBColor = RGBColor(51, 51, 51);
+const GRID: RGBColor = RGBColor(228, 228, 228);
+/// A curve with more points is averaged down to this many.
+const MOST_POINTS: usize = 1000;
+
+/// Draws training and validation loss over steps and writes the picture durably. Losses are on a logarithmic axis, on which the late, slow
+/// part of training stays readable. A faint line is the loss of single steps, the strong one its moving average.
+pub fn write_loss_curve(path: &Path, title: &str, records: &[Metrics]) -> io::Result<()> {
+    durable::write(path, loss_curve(title, records)?.as_bytes())
+}
+
+/// The picture of [`write_loss_curve`] as SVG text.
+pub fn loss_curve(title: &str, records: &[Metrics]) -> io::Result<String> {
+    let mut svg = String::new();
+    draw(&mut svg, title, records).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(svg)
+}
+
+fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dyn std::error::Error>> {
+    let train = averaged(&points(records, |m| m.train_loss));
+    let smooth = moving_average(&train);
+    let validation = points(records, |m| m.val_loss);
+    let all = || train.iter().chain(&validation);
+    let first_step = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(1.0);
+    let last_step = all().map(|p| p.0).fold(first_step + 1.0, f64::max);
+    let losses = LossAxis::around(all().map(|p| p.1));
+
+    let area = SVGBackend::with_string(svg, SIZE_PX).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 20).into_font().color(&INK))
+        .margin(16)
+        .x_label_area_size(44)
+        .y_label_area_size(56)
+        .build_cartesian_2d(first_step..last_step, losses)?;
+    chart
+        .configure_mesh()
+        .x_desc("step")
+        .y_desc("loss (nats per token)")
+        .x_labels(9)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .label_style(("sans-serif", 14).into_font().color(&INK))
+        .axis_style(INK.mix(0.6))
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN.mix(0.3).stroke_width(1)))?;
+    if let Some(&(_, last)) = smooth.last() {
+        chart
+            .draw_series(LineSeries::new(smooth.iter().copied(), TRAIN.stroke_width(2)))?
+            .label(format!("training: {last:.3} now"))
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], TRAIN.stroke_width(2)));
+    }
+    if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
+        chart
+            .draw_series(LineSeries::new(validation.iter().copied(), VALIDATION.stroke_width(2)).point_size(3))?
+            .label(format!("validation: {best:.3} at best, step {step:.0}"))
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], VALIDATION.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .margin(12)
+        .legend_area_size(30)
+        .background_style(WHITE.mix(0.85))
+        .border_style(GRID)
+        .label_font(("sans-serif", 15).into_font().color(&INK))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
+/// (step, loss) of the records that have one; a logarithmic axis takes positive numbers only.
+fn points(records: &[Metrics], loss: impl Fn(&Metrics) -> Option<f64>) -> Vec<(f64, f64)> {
+    let usable = |m: &Metrics| loss(m).filter(|l| l.is_finite() && *l > 0.0).map(|l| (m.step as f64, l));
+    records.iter().filter_map(usable).collect()
+}
+
+/// At most [`MOST_POINTS`] points, each the mean of equally many neighbours.
+fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let neighbours = points.len().div_ceil(MOST_POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(neighbours).map(mean).collect()
+}
+
+/// Exponential moving average over about a fortieth of the curve, corrected for its start as Adam's moments are.
+fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let keep = 1.0 - 1.0 / (points.len() as f64 / 40.0).max(1.0);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    let average = |&(step, loss): &(f64, f64)| {
+        sum = keep * sum + (1.0 - keep) * loss;
+        weight = keep * weight + (1.0 - keep);
+        (step, sum / weight)
+    };
+    points.iter().map(average).collect()
+}
+
+/// A logarithmic axis with marks at round numbers, also where a decade is too coarse.
+struct LossAxis {
+    low: f64,
+    high: f64,
+}
+
+impl LossAxis {
+    /// Holds positive values and a little room.
+    fn around(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+        if low > high {
+            return Self { low: 1.0, high: 10.0 };
+        }
+        let room = ((high.ln() - low.ln()) * 0.05).max(0.02).exp();
+        Self { low: (low / room).max(f64::MIN_POSITIVE), high: (high * room).min(f64::MAX) }
+    }
+}
+
+impl Ranged for LossAxis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
+        let share = (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln());
+        first + (share * f64::from(last - first)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        marks(self.low, self.high)
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for LossAxis {
+    fn format_ext(&self, value: &f64) -> String {
+        label(*value)
+    }
+}
+
+/// Round numbers between `low` and `high`: the finest set that is not crowded.
+fn marks(low: f64, high: f64) -> Vec<f64> {
+    const MOST: usize = 10;
+    let between = |x: &f64| (low..=high).contains(x);
+    // Equal distances suit a narrow range, round mantissas a range of up to a few decades, powers of ten the rest.
+    let linear = |step: f64| {
+        let first = (low / step).ceil();
+        let count = ((high / step).floor() - first).clamp(0.0, 1e3) as u32;
+        (0..=count).map(|i| (first + f64::from(i)) * step).filter(between).collect::<Vec<_>>()
+    };
+    let decades = |mantissas: &[f64]| {
+        let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+        powers.flat_map(|p| mantissas.iter().map(move |m| m * 10_f64.powi(p))).filter(between).collect::<Vec<_>>()
+    };
+    let decade = 10_f64.powf((high - low).log10().floor());
+    let narrow = || [0.1, 0.2, 0.5, 1.0].into_iter().map(|step| linear(step * decade));
+    let wide = || [&[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0][..], &[1.0, 2.0, 5.0], &[1.0]].into_iter().map(decades);
+    let fitting = |mut sets: Box<dyn Iterator<Item = Vec<f64>> + '_>| sets.find(|set| (2..=MOST).contains(&set.len()));
+    let sets = if high / low < 2.5 { fitting(Box::new(narrow().chain(wide()))) } else { fitting(Box::new(wide().chain(narrow()))) };
+    sets.unwrap_or_else(|| vec![low, high])
+}
+
+/// A loss with as many digits as its size asks for.
+fn label(loss: f64) -> String {
+    let text = match loss {
+        x if (0.01..1e4).contains(&x) => format!("{x:.3}"),
+        x => return format!("{x:.1e}"),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(steps: u64) -> Vec<Metrics> {
+        let record = |step: u64| {
+            let loss = 1.4 + 2.8 * (-(step as f64) / 300.0).exp();
+            let noise = 0.1 * (step as f64 * 12.9898).sin();
+            let val_loss = step.is_multiple_of(250).then_some(loss + 0.15);
+            Metrics { step, train_loss: Some(loss + noise), val_loss, ..Metrics::default() }
+        };
+        (1..=steps).map(record).collect()
+    }
+
+    #[test]
+    fn has_both_curves_and_says_the_best() {
+        let svg = loss_curve("nanogpt-char-cpu", &run(2000)).unwrap();
+        for part in ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"] {
+            assert!(svg.contains(part), "{part}");
+        }
+        assert!(svg.len() < 200_000, "{}", svg.len());
+    }
+
+    #[test]
+    fn any_records_can_be_drawn() {
+        let one = |loss| vec![Metrics { step: 1, train_loss: Some(loss), ..Metrics::default() }];
+        let cases = [vec![], one(2.0), one(f64::NAN), one(0.0), one(-1.0), one(1e300), one(1e-300), one(f64::MAX), run(20_000)];
+        for records in cases {
+            assert!(loss_curve("any & <all>", &records).unwrap().contains("any &amp; &lt;all&gt;"));
+        }
+        let flat = vec![Metrics { step: u64::MAX, train_loss: Some(3.0), val_loss: Some(3.0), ..Metrics::default() }; 5];
+        loss_curve("flat", &flat).unwrap();
+    }
+
+    #[test]
+    fn marks_are_round_and_not_crowded() {
+        for (low, high) in [(1.4, 4.3), (1.88, 1.95), (3.0, 3.0001), (0.01, 11.0), (1e-9, 1e9), (2.0, 11.0), (0.5, 0.9)] {
+            let values = marks(low, high);
+            assert!((2..=20).contains(&values.len()), "{low}..{high}: {values:?}");
+            assert!(values.iter().all(|v| (low * 0.999..=high * 1.001).contains(v)), "{low}..{high}: {values:?}");
+        }
+        assert_eq!([1.5, 0.25, 1234.0, 2e-5].map(label), ["1.5", "0.25", "1234", "2.0e-5"]);
+    }
+
+    #[test]
+    fn the_average_starts_at_the_first_value() {
+        let points: Vec<(f64, f64)> = (0..400).map(|i| (f64::from(i), 2.0)).collect();
+        assert!(moving_average(&points).iter().all(|p| (p.1 - 2.0).abs() < 1e-12));
+        assert_eq!(averaged(&points).len(), 400);
+        assert_eq!(averaged(&vec![(1.0, 1.0); 2500]).len(), 834);
+    }
+}
