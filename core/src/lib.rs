@@ -5,5 +5,6 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod gemm;
 pub mod math;
 pub mod threads;
