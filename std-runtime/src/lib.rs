@@ -1,1 +1,4 @@
 //! samara's runtime on a machine with an operating system.
+
+pub mod threads;
+pub mod tiles;
