@@ -1,4 +1,5 @@
 //! samara's runtime on a machine with an operating system.
 
+pub mod kernels;
 pub mod threads;
 pub mod tiles;

@@ -150,7 +150,11 @@ pub fn for_each_tile<R: Send>(threads: &dyn Threads, data: &mut [R], tiling: Til
     }
     assert!(cols <= ld, "rows of {cols} elements overlap: only {ld} from a row to the next");
     let end = (rows - 1).checked_mul(ld).and_then(|start| start.checked_add(cols));
-    assert!(end.is_some_and(|end| end <= data.len()), "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {}", data.len());
+    assert!(
+        end.is_some_and(|end| end <= data.len()),
+        "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {}",
+        data.len()
+    );
     let (tile_rows, tile_cols) = (tile_rows.max(1), tile_cols.max(1));
     let shared = Shared::new(data);
     for_each_once(threads, tiling.count(), &|i| {
@@ -304,7 +308,9 @@ mod tests {
     #[test]
     fn tiles_cover_a_matrix_once_and_leave_the_gaps() {
         each_threads(|threads| {
-            for (rows, cols, ld, tile_rows, tile_cols) in [(1, 1, 1, 1, 1), (7, 9, 12, 2, 4), (50, 60, 60, 1, 1), (5, 5, 8, 0, 9), (0, 3, 3, 1, 1)] {
+            for (rows, cols, ld, tile_rows, tile_cols) in
+                [(1, 1, 1, 1, 1), (7, 9, 12, 2, 4), (50, 60, 60, 1, 1), (5, 5, 8, 0, 9), (0, 3, 3, 1, 1)]
+            {
                 let mut data = vec![0usize; rows * ld];
                 let tiling = Tiling { rows, cols, ld, tile_rows, tile_cols };
                 for_each_tile(threads, &mut data, tiling, &|mut tile| {
