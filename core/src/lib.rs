@@ -6,6 +6,7 @@
 extern crate std;
 
 pub mod exec;
+pub mod gemm;
 pub mod graph;
 pub mod math;
 pub mod model;

@@ -1,6 +1,9 @@
 //! samara's runtime on a machine with an operating system.
 
 pub mod data;
+pub mod kernels;
 pub mod model_folder;
 pub mod npy;
 pub mod run;
+pub mod threads;
+pub mod tiles;

@@ -1,0 +1,88 @@
+//! The operands and the result of a product.
+
+use crate::math::Real;
+
+/// A matrix to read, anywhere in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`. Elements outside the slice count as 0.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a, R> {
+    /// The numbers.
+    pub data: &'a [R],
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Elements from a row to the next.
+    pub row_stride: usize,
+    /// Elements from a column to the next.
+    pub col_stride: usize,
+}
+
+impl<'a, R: Real> MatRef<'a, R> {
+    /// A matrix stored row after row, (rows, cols).
+    pub fn new(data: &'a [R], rows: usize, cols: usize) -> Self {
+        Self { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// A matrix stored row after row with `ld` elements from a row to the next, (rows, cols).
+    pub fn with_ld(data: &'a [R], rows: usize, cols: usize, ld: usize) -> Self {
+        Self { data, rows, cols, row_stride: ld, col_stride: 1 }
+    }
+
+    /// The transpose of the same numbers, (cols, rows).
+    #[must_use]
+    pub fn t(self) -> Self {
+        Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
+    }
+
+    /// The part of at most `rows` × `cols` from (`row`, `col`) on; cut at the matrix's end.
+    #[must_use]
+    pub fn part(self, row: usize, col: usize, rows: usize, cols: usize) -> Self {
+        let rows = rows.min(self.rows.saturating_sub(row));
+        let cols = cols.min(self.cols.saturating_sub(col));
+        let start = self.offset(row, col);
+        Self { data: self.data.get(start..).unwrap_or(&[]), rows, cols, ..self }
+    }
+
+    /// Element (i, j); 0 outside the slice.
+    pub fn at(&self, i: usize, j: usize) -> R {
+        self.data.get(self.offset(i, j)).copied().unwrap_or(R::ZERO)
+    }
+
+    fn offset(&self, i: usize, j: usize) -> usize {
+        i.saturating_mul(self.row_stride).saturating_add(j.saturating_mul(self.col_stride))
+    }
+}
+
+/// What to do with the old values of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `C = A·B`.
+    Overwrite,
+    /// `C += A·B`.
+    Add,
+}
+
+/// A matrix to write, row by row: a whole slice here, a tile of a matrix shared by tasks elsewhere.
+pub trait RowsMut<R> {
+    /// Row `i` (cols,); empty when there is no such row.
+    fn row(&mut self, i: usize) -> &mut [R];
+}
+
+/// Rows of `cols` elements in a slice, `ld` elements from a row to the next.
+#[derive(Debug)]
+pub struct RowSlices<'a, R> {
+    /// The numbers.
+    pub data: &'a mut [R],
+    /// Elements of a row.
+    pub cols: usize,
+    /// Elements from a row to the next.
+    pub ld: usize,
+}
+
+impl<R> RowsMut<R> for RowSlices<'_, R> {
+    #[inline(always)]
+    fn row(&mut self, i: usize) -> &mut [R] {
+        let start = i.saturating_mul(self.ld);
+        self.data.get_mut(start..start.saturating_add(self.cols)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,22 @@
+//! Matrix products `C = A·B` and `C += A·B` with packing into lent memory and an epilogue on finished rows.
+//!
+//! The algorithm is the one of Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", 2008) as arranged by BLIS
+//! (Van Zee and van de Geijn, 2015): both operands are packed into panels, and a micro-kernel multiplies one panel of A by one panel of B into
+//! a small tile that stays in registers. [`gemm`] does everything on the calling thread. A runtime with threads packs panels in some tasks
+//! ([`pack_a`], [`pack_b`]) and multiplies tiles of C in others ([`multiply_packed`]).
+//!
+//! **Order of sums.** An element of C is the sum over blocks of [`MicroKernel::kc`] of the sums over the block, each from the first k to the last.
+//! That depends on K alone: a row has the same bits alone, in a batch, and under any cutting into tiles.
+
+mod driver;
+mod kernel;
+mod matrix;
+mod pack;
+
+#[cfg(test)]
+mod tests;
+
+pub use driver::{Epilogue, PackedProduct, gemm, multiply_packed, scratch_len};
+pub use kernel::{MAX_TILE, MicroKernel, portable};
+pub use matrix::{MatRef, RowSlices, RowsMut, Store};
+pub use pack::{pack_a, pack_b, packed_len};

@@ -1,0 +1,99 @@
+//! A thread pool behind core's thread contract.
+
+use samara_core::threads::Threads;
+
+/// A pool of threads that share tasks by stealing them.
+///
+/// Run a whole step inside [`Pool::install`]: from within, [`Threads::run`] neither allocates nor waits for a thread to wake for small work;
+/// from outside each call hands the work over to the pool first, which costs several times more.
+#[derive(Debug)]
+pub struct Pool {
+    inner: rayon::ThreadPool,
+}
+
+/// Why there is no pool.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads: {source}; ask for fewer threads or raise the limit of processes")]
+pub struct PoolError {
+    threads: usize,
+    source: rayon::ThreadPoolBuildError,
+}
+
+impl Pool {
+    /// Starts `threads` threads; 0 means one for each core that this process may use.
+    ///
+    /// # Errors
+    /// The operating system refuses to start them.
+    pub fn new(threads: usize) -> Result<Self, PoolError> {
+        let inner = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("samara-{i}"))
+            .build()
+            .map_err(|source| PoolError { threads, source })?;
+        Ok(Self { inner })
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.inner.current_num_threads()
+    }
+
+    /// Calls `f` on one of the pool's threads and returns its result.
+    pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.inner.install(f)
+    }
+}
+
+impl Threads for Pool {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || self.threads() == 1 {
+            (0..tasks).for_each(task);
+        } else if self.inner.current_thread_index().is_some() {
+            halves(0, tasks, task);
+        } else {
+            self.inner.install(|| halves(0, tasks, task));
+        }
+    }
+}
+
+/// Offers the second half to other threads and goes on with the first.
+fn halves(first: usize, end: usize, task: &(dyn Fn(usize) + Sync)) {
+    if end - first == 1 {
+        task(first);
+    } else {
+        let middle = first + (end - first) / 2;
+        rayon::join(|| halves(first, middle, task), || halves(middle, end, task));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_inside_and_outside() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads).expect("threads");
+            assert_eq!(pool.threads(), threads);
+            for tasks in [0, 1, 2, 7, 100] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                let count = |i: usize| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                };
+                pool.run(tasks, &count);
+                pool.install(|| pool.run(tasks, &count));
+                assert!(counts.iter().all(|n| n.load(Ordering::Relaxed) == 2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_task_reaches_the_caller() {
+        let pool = Pool::new(2).expect("threads");
+        let fails = |i: usize| assert!(i != 5, "task five");
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(8, &fails)));
+        assert!(caught.is_err());
+    }
+}

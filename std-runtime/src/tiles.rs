@@ -1,0 +1,343 @@
+//! Disjoint parts of one buffer for tasks that run at the same time: the only place where tasks share memory that they write.
+//!
+//! Every function here is safe to call with any arguments and any [`Threads`]. Two facts make it so:
+//! 1. *Parts with different numbers do not overlap.* Chunk i is `[i·len, (i+1)·len)` cut at the slice's end; tile (i, j) holds rows
+//!    `[i·tile_rows, …)` and columns `[j·tile_cols, …)` of a matrix whose rows are disjoint since `cols <= ld`.
+//! 2. *A part is given out at most once per call*, whatever the implementation of [`Threads`] does: its number is claimed through an atomic bit
+//!    before the part is made. A task that is started twice does nothing the second time.
+//!
+//! All references die with the call, because the closures that hold them are borrowed for the call only.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use samara_core::gemm::RowsMut;
+use samara_core::threads::Threads;
+
+/// Calls `f(i, chunk i)` for every chunk of `len` elements of `data`; the last one may be shorter.
+pub fn for_each_chunk<A: Send>(threads: &dyn Threads, data: &mut [A], len: usize, f: &(dyn Fn(usize, &mut [A]) + Sync)) {
+    let a = Chunks::new(data, len);
+    for_each_once(threads, a.count(), &|i| {
+        // SAFETY: `for_each_once` gives out each number below every count once.
+        f(i, unsafe { a.get(i) });
+    });
+}
+
+/// Calls `f(i, chunk i of a, chunk i of b)` for slices cut in lockstep: as many times as the slice with fewer chunks has chunks.
+pub fn for_each_chunk_2<A: Send, B: Send>(
+    threads: &dyn Threads,
+    (a, a_len): (&mut [A], usize),
+    (b, b_len): (&mut [B], usize),
+    f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
+) {
+    let (a, b) = (Chunks::new(a, a_len), Chunks::new(b, b_len));
+    for_each_once(threads, a.count().min(b.count()), &|i| {
+        // SAFETY: `for_each_once` gives out each number below every count once.
+        let (a, b) = unsafe { (a.get(i), b.get(i)) };
+        f(i, a, b);
+    });
+}
+
+/// Calls `f(i, chunk i of a, chunk i of b, chunk i of c)` for slices cut in lockstep: as many times as the slice with the fewest chunks has chunks.
+pub fn for_each_chunk_3<A: Send, B: Send, C: Send>(
+    threads: &dyn Threads,
+    (a, a_len): (&mut [A], usize),
+    (b, b_len): (&mut [B], usize),
+    (c, c_len): (&mut [C], usize),
+    f: &(dyn Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync),
+) {
+    let (a, b, c) = (Chunks::new(a, a_len), Chunks::new(b, b_len), Chunks::new(c, c_len));
+    let count = a.count().min(b.count()).min(c.count());
+    for_each_once(threads, count, &|i| {
+        // SAFETY: `for_each_once` gives out each number below every count once.
+        let (a, b, c) = unsafe { (a.get(i), b.get(i), c.get(i)) };
+        f(i, a, b, c);
+    });
+}
+
+/// Calls `f_a(i, chunk)` for every chunk of `a` and `f_b(i, chunk)` for every chunk of `b`, all of them tasks of one run.
+pub fn for_each_chunk_of_both<A: Send, B: Send>(
+    threads: &dyn Threads,
+    (a, a_len): (&mut [A], usize),
+    (b, b_len): (&mut [B], usize),
+    f_a: &(dyn Fn(usize, &mut [A]) + Sync),
+    f_b: &(dyn Fn(usize, &mut [B]) + Sync),
+) {
+    let (a, b) = (Chunks::new(a, a_len), Chunks::new(b, b_len));
+    let of_a = a.count();
+    for_each_once(threads, of_a + b.count(), &|i| match i.checked_sub(of_a) {
+        // SAFETY: `for_each_once` gives out each number once, and this one is a chunk of `a`.
+        None => f_a(i, unsafe { a.get(i) }),
+        // SAFETY: as above; the numbers after those of `a` are the chunks of `b`.
+        Some(i) => f_b(i, unsafe { b.get(i) }),
+    });
+}
+
+/// How a matrix is cut into tiles.
+#[derive(Clone, Copy, Debug)]
+pub struct Tiling {
+    /// Rows of the matrix.
+    pub rows: usize,
+    /// Columns of the matrix.
+    pub cols: usize,
+    /// Elements from a row to the next, at least `cols`.
+    pub ld: usize,
+    /// Rows of a tile.
+    pub tile_rows: usize,
+    /// Columns of a tile.
+    pub tile_cols: usize,
+}
+
+impl Tiling {
+    /// Tiles in all.
+    pub fn count(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows.max(1)) * self.across()
+    }
+
+    /// Tiles side by side.
+    fn across(&self) -> usize {
+        self.cols.div_ceil(self.tile_cols.max(1))
+    }
+}
+
+/// A tile of a matrix, to write. Tiles are numbered along rows of tiles.
+#[derive(Debug)]
+pub struct Tile<'a, R> {
+    /// The tile's first element; dangling when `rows` or `cols` is 0.
+    start: *mut R,
+    ld: usize,
+    /// First row in the matrix.
+    pub first_row: usize,
+    /// First column in the matrix.
+    pub first_col: usize,
+    rows: usize,
+    cols: usize,
+    owner: PhantomData<&'a mut [R]>,
+}
+
+impl<R> Tile<'_, R> {
+    /// Rows of the tile.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of the tile.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+impl<R> RowsMut<R> for Tile<'_, R> {
+    #[inline(always)]
+    fn row(&mut self, i: usize) -> &mut [R] {
+        if i >= self.rows {
+            return &mut [];
+        }
+        // SAFETY: row i of the tile lies inside the matrix's slice (checked when the tile was made), belongs to this tile alone (see the module),
+        // and `&mut self` keeps its other rows from being borrowed meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.ld), self.cols) }
+    }
+}
+
+/// Calls `f(tile)` for every tile of a matrix (rows, cols) in `data`.
+///
+/// # Panics
+/// The matrix does not fit `data`, or its rows overlap (`ld < cols`).
+pub fn for_each_tile<R: Send>(threads: &dyn Threads, data: &mut [R], tiling: Tiling, f: &(dyn Fn(Tile<'_, R>) + Sync)) {
+    let Tiling { rows, cols, ld, tile_rows, tile_cols } = tiling;
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(cols <= ld, "rows of {cols} elements overlap: only {ld} from a row to the next");
+    let end = (rows - 1).checked_mul(ld).and_then(|start| start.checked_add(cols));
+    assert!(
+        end.is_some_and(|end| end <= data.len()),
+        "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {}",
+        data.len()
+    );
+    let (tile_rows, tile_cols) = (tile_rows.max(1), tile_cols.max(1));
+    let shared = Shared::new(data);
+    for_each_once(threads, tiling.count(), &|i| {
+        let (first_row, first_col) = (i / tiling.across() * tile_rows, i % tiling.across() * tile_cols);
+        f(Tile {
+            // SAFETY: i < count, so that row and column are inside the matrix, which is inside the slice.
+            start: unsafe { shared.at(first_row * ld + first_col) },
+            ld,
+            first_row,
+            first_col,
+            rows: tile_rows.min(rows - first_row),
+            cols: tile_cols.min(cols - first_col),
+            owner: PhantomData,
+        });
+    });
+}
+
+/// A slice that tasks take disjoint parts of.
+struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: threads take only disjoint parts (see the module), as if each had been sent its own `&mut [T]`.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    fn new(data: &'a mut [T]) -> Self {
+        Self { start: data.as_mut_ptr(), len: data.len(), owner: PhantomData }
+    }
+
+    /// Element `i`.
+    ///
+    /// # Safety
+    /// `i <= len`.
+    unsafe fn at(&self, i: usize) -> *mut T {
+        // SAFETY: the caller's contract.
+        unsafe { self.start.add(i) }
+    }
+}
+
+/// A slice cut into chunks of one length.
+struct Chunks<'a, T> {
+    shared: Shared<'a, T>,
+    chunk_len: usize,
+}
+
+impl<'a, T> Chunks<'a, T> {
+    fn new(data: &'a mut [T], chunk_len: usize) -> Self {
+        Self { shared: Shared::new(data), chunk_len: chunk_len.max(1) }
+    }
+
+    fn count(&self) -> usize {
+        self.shared.len.div_ceil(self.chunk_len)
+    }
+
+    /// Chunk `i`.
+    ///
+    /// # Safety
+    /// `i < count()`, and nobody else holds this chunk.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn get(&self, i: usize) -> &mut [T] {
+        let first = i * self.chunk_len;
+        let len = self.chunk_len.min(self.shared.len - first);
+        // SAFETY: by the caller's contract the chunk is inside the slice and nobody else's; chunks do not overlap.
+        unsafe { std::slice::from_raw_parts_mut(self.shared.at(first), len) }
+    }
+}
+
+/// Numbers that can be claimed in one run; more parts than that are grouped.
+const CLAIMS: usize = 1024;
+
+/// Calls `f(i)` at most once for every `i` in `0..count`, and exactly once if `threads` keeps its contract.
+fn for_each_once(threads: &dyn Threads, count: usize, f: &(dyn Fn(usize) + Sync)) {
+    if count == 1 {
+        return f(0);
+    }
+    let claims = [const { AtomicU64::new(0) }; CLAIMS / 64];
+    let group = count.div_ceil(CLAIMS).max(1);
+    let groups = count.div_ceil(group);
+    threads.run(groups, &|g| {
+        if g >= groups {
+            return;
+        }
+        let bit = 1 << (g % 64);
+        // Relaxed is enough: the claim decides who takes a part, and publishes nothing.
+        if claims[g / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            (g * group..count.min((g + 1) * group)).for_each(f);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use samara_core::threads::Serial;
+
+    use super::*;
+    use crate::threads::Pool;
+
+    /// Starts every task twice, and some that do not exist.
+    struct Broken;
+
+    impl Threads for Broken {
+        fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(move || (0..tasks + 3).for_each(task));
+                }
+            });
+        }
+    }
+
+    fn each_threads(check: impl Fn(&dyn Threads)) {
+        check(&Serial);
+        check(&Broken);
+        check(&Pool::new(3).expect("threads"));
+    }
+
+    #[test]
+    fn chunks_cover_a_slice_once() {
+        each_threads(|threads| {
+            for (len, chunk) in [(0, 4), (1, 4), (4, 4), (103, 10), (5000, 1), (7, 0)] {
+                let mut data = vec![0usize; len];
+                for_each_chunk(threads, &mut data, chunk, &|i, part| part.iter_mut().for_each(|x| *x += i + 1));
+                assert!(data.iter().enumerate().all(|(at, &x)| x == at / chunk.max(1) + 1), "{len} in chunks of {chunk}");
+            }
+        });
+    }
+
+    #[test]
+    fn slices_in_lockstep_end_with_the_shortest() {
+        each_threads(|threads| {
+            let (mut a, mut b, mut c) = (vec![0; 40], vec![0; 10], vec![0; 9]);
+            for_each_chunk_2(threads, (&mut a, 4), (&mut b, 1), &|i, a, b| {
+                a.fill(i);
+                b.fill(10 * i);
+            });
+            assert!(a.iter().enumerate().all(|(at, &x)| x == at / 4) && b.iter().enumerate().all(|(at, &x)| x == 10 * at));
+            for_each_chunk_3(threads, (&mut a, 4), (&mut b, 1), (&mut c, 2), &|i, a, b, c| {
+                a.fill(100 + i);
+                b.fill(200 + i);
+                c.fill(300 + i);
+            });
+            assert_eq!((a[19], a[20], b[4], b[5], c[7], c[8]), (104, 5, 204, 50, 303, 304));
+            for_each_chunk_of_both(threads, (&mut a, 7), (&mut b, 3), &|i, a| a.fill(i), &|i, b| b.fill(50 + i));
+            assert_eq!((a[0], a[39], b[0], b[9]), (0, 5, 50, 53));
+        });
+    }
+
+    #[test]
+    fn tiles_cover_a_matrix_once_and_leave_the_gaps() {
+        each_threads(|threads| {
+            for (rows, cols, ld, tile_rows, tile_cols) in
+                [(1, 1, 1, 1, 1), (7, 9, 12, 2, 4), (50, 60, 60, 1, 1), (5, 5, 8, 0, 9), (0, 3, 3, 1, 1)]
+            {
+                let mut data = vec![0usize; rows * ld];
+                let tiling = Tiling { rows, cols, ld, tile_rows, tile_cols };
+                for_each_tile(threads, &mut data, tiling, &|mut tile| {
+                    for i in 0..tile.rows() {
+                        let (row, first_col) = (tile.first_row + i, tile.first_col);
+                        assert_eq!(tile.row(i).len(), tile.cols());
+                        tile.row(i).iter_mut().enumerate().for_each(|(j, x)| *x += 1 + row * ld + first_col + j);
+                    }
+                    let beyond = tile.rows();
+                    assert!(tile.row(beyond).is_empty());
+                });
+                for (at, &x) in data.iter().enumerate() {
+                    assert_eq!(x, if at % ld < cols { 1 + at } else { 0 });
+                }
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn a_matrix_that_does_not_fit_is_refused() {
+        for_each_tile(&Serial, &mut [0; 11], Tiling { rows: 3, cols: 4, ld: 4, tile_rows: 1, tile_cols: 1 }, &|_| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "overlap")]
+    fn overlapping_rows_are_refused() {
+        for_each_tile(&Serial, &mut [0; 40], Tiling { rows: 3, cols: 4, ld: 3, tile_rows: 1, tile_cols: 1 }, &|_| {});
+    }
+}
