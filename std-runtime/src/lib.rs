@@ -5,5 +5,6 @@ pub mod kernels;
 pub mod model_folder;
 pub mod npy;
 pub mod run;
+pub mod session;
 pub mod threads;
 pub mod tiles;

@@ -9,7 +9,7 @@ use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
 use crate::kernels::gemm::Gemm;
-use crate::threads::Pool;
+use crate::threads::{Pool, PoolError};
 
 /// Threads and kernels: everything that programs run on.
 pub struct Engine {
@@ -19,8 +19,8 @@ pub struct Engine {
 
 impl Engine {
     /// An engine with this many threads that multiplies matrices as `gemm` says.
-    pub fn new(threads: usize, gemm: Gemm) -> Arc<Self> {
-        Arc::new(Self { pool: Pool::new(threads), kernels: crate::kernels::cpu(gemm) })
+    pub fn new(threads: usize, gemm: Gemm) -> Result<Arc<Self>, PoolError> {
+        Ok(Arc::new(Self { pool: Pool::new(threads)?, kernels: crate::kernels::cpu(gemm) }))
     }
 
     fn cpu(&self) -> Cpu<'_, f32> {
@@ -86,7 +86,9 @@ impl OwnedProgram {
         let mut capacity = 1024;
         loop {
             match Self::with_capacity(engine, params, capacity, &build) {
-                Err(BuildError::Graph(e)) if is_full(&e) && capacity < usize::from(u16::MAX) => capacity = (capacity * 4).min(u16::MAX.into()),
+                Err(BuildError::Graph(e)) if is_full(&e) && capacity < usize::from(u16::MAX) => {
+                    capacity = (capacity * 4).min(u16::MAX.into())
+                }
                 result => return result,
             }
         }
@@ -113,7 +115,8 @@ impl OwnedProgram {
         let needed = storage_len(&program);
         let (mut slots, mut order) = (vec![Slot::default(); needed], vec![0; needed]);
         let arena_len = Plan::new(&program, &|node| cpu.scratch_len(node), &mut slots, &mut order)?.arena_len();
-        let owned = Self { params: params.clone(), tensors: tensors.into(), nodes: nodes.into(), info, slots: slots.into(), arena_len };
+        let owned =
+            Self { params: params.clone(), tensors: tensors.into(), nodes: nodes.into(), info, slots: slots.into(), arena_len };
         Ok((owned, value))
     }
 
@@ -304,12 +307,15 @@ impl Session {
             for (o, t) in node.record().outputs.iter().enumerate() {
                 let values = match node.output(o).map(|r| (r.role, r.index)) {
                     Some((samara_core::graph::Role::Activation, _)) => self.read(program, *t),
-                    Some((samara_core::graph::Role::Grad, id)) => {
-                        view.params().infos().get(id as usize).map_or(&[] as &[f32], |info| &self.buffers.grads.get()[info.range()])
-                    }
+                    Some((samara_core::graph::Role::Grad, id)) => view
+                        .params()
+                        .infos()
+                        .get(id as usize)
+                        .map_or(&[] as &[f32], |info| &self.buffers.grads.get()[info.range()]),
                     _ => continue,
                 };
-                if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+                // Attention's log-sum-exp of a row without keys is −∞ and rightly so.
+                if let Some(x) = values.iter().find(|&&x| !x.is_finite() && !(o > 0 && x == f32::NEG_INFINITY)) {
                     return Some(format!("output {o} of node {i} ({node}) has the value {x}"));
                 }
             }

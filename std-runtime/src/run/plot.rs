@@ -173,7 +173,8 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
     let narrow = || [0.1, 0.2, 0.5, 1.0].into_iter().map(|step| linear(step * decade));
     let wide = || [&[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0][..], &[1.0, 2.0, 5.0], &[1.0]].into_iter().map(decades);
     let fitting = |mut sets: Box<dyn Iterator<Item = Vec<f64>> + '_>| sets.find(|set| (2..=MOST).contains(&set.len()));
-    let sets = if high / low < 2.5 { fitting(Box::new(narrow().chain(wide()))) } else { fitting(Box::new(wide().chain(narrow()))) };
+    let sets =
+        if high / low < 2.5 { fitting(Box::new(narrow().chain(wide()))) } else { fitting(Box::new(wide().chain(narrow()))) };
     sets.unwrap_or_else(|| vec![low, high])
 }
 
@@ -203,7 +204,9 @@ mod tests {
     #[test]
     fn has_both_curves_and_says_the_best() {
         let svg = loss_curve("nanogpt-char-cpu", &run(2000)).unwrap();
-        for part in ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"] {
+        for part in
+            ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"]
+        {
             assert!(svg.contains(part), "{part}");
         }
         assert!(svg.len() < 200_000, "{}", svg.len());
