@@ -1,6 +1,7 @@
 //! samara's runtime on a machine with an operating system.
 
 pub mod data;
+pub mod gpt;
 pub mod kernels;
 pub mod model_folder;
 pub mod npy;
