@@ -92,7 +92,8 @@ impl MetricsWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(io_error(path, "read")(error)),
         };
-        let kept: Vec<u8> = former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
+        let kept: Vec<u8> =
+            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
         if kept != former {
             durable::write(path, &kept).map_err(io_error(path, "write"))?;
         }
