@@ -7,3 +7,4 @@ extern crate std;
 
 pub mod math;
 pub mod threads;
+pub mod tokenizer;
