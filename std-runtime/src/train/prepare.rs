@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::config::{DataConfig, TokenizerChoice};
 use crate::data::DataError;
 use crate::data::corpus;
 use crate::data::shards::{IdWidth, Shard, ShardWriter, Tokens};
@@ -27,22 +28,6 @@ pub enum Source {
     Path(PathBuf),
 }
 
-/// How text becomes tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenizerChoice {
-    /// One token per byte.
-    Byte,
-    /// One token per character of the text.
-    Char,
-    /// Byte-level BPE trained on the training text.
-    Bpe {
-        /// Ids.
-        vocab_size: usize,
-    },
-    /// A `tokenizer.json`, or a folder that holds one.
-    Path(PathBuf),
-}
-
 /// What to prepare.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataRequest {
@@ -50,11 +35,33 @@ pub struct DataRequest {
     pub source: Source,
     /// The tokenizer, when none is given.
     pub tokenizer: TokenizerChoice,
+    /// Ids of a tokenizer that is trained.
+    pub tokenizer_vocab_size: usize,
     /// How JSONL is read.
     pub text: TextOptions,
     /// The share of the text that is held out, from its end.
     pub val_fraction: f64,
 }
+
+impl DataRequest {
+    /// What a configuration asks for.
+    pub fn new(config: &DataConfig) -> Self {
+        let source = match &config.path {
+            Some(path) => Source::Path(path.clone()),
+            None => Source::Tales { seed: CORPUS_SEED, bytes: config.corpus_bytes },
+        };
+        Self {
+            source,
+            tokenizer: config.tokenizer.clone(),
+            tokenizer_vocab_size: config.tokenizer_vocab_size,
+            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row.into() },
+            val_fraction: config.val_fraction,
+        }
+    }
+}
+
+/// The built-in corpus is the same for every run.
+const CORPUS_SEED: u64 = 0;
 
 /// Why data could not be prepared.
 #[derive(Debug, Error)]
@@ -78,12 +85,6 @@ pub enum PrepareError {
         path: PathBuf,
         /// What is wrong.
         error: EncodeError,
-    },
-    /// Shards without a tokenizer or a vocabulary.
-    #[error("{path}: shards of token ids need a tokenizer (data.tokenizer = PATH) or model.vocab_size")]
-    UnknownVocabulary {
-        /// The folder.
-        path: PathBuf,
     },
 }
 
@@ -147,12 +148,13 @@ impl Splits {
     }
 
     /// Makes or loads the tokenizer.
-    pub fn tokenizer(&self, choice: &TokenizerChoice) -> Result<Tokenizer, PrepareError> {
-        Ok(match choice {
+    pub fn tokenizer(&self, request: &DataRequest) -> Result<Tokenizer, PrepareError> {
+        Ok(match &request.tokenizer {
             TokenizerChoice::Byte => Tokenizer::bytes(&[])?,
             TokenizerChoice::Char => Tokenizer::characters(self.train.iter().chain(&self.val).map(String::as_str), &[])?,
-            TokenizerChoice::Bpe { vocab_size } => {
-                let mut trainer = BpeTrainer::new(BpeTrainOptions { vocab_size: *vocab_size, ..BpeTrainOptions::default() })?;
+            TokenizerChoice::Bpe => {
+                let vocab_size = request.tokenizer_vocab_size;
+                let mut trainer = BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?;
                 self.train.iter().for_each(|d| trainer.add(d.as_bytes()));
                 trainer.train()?
             }
@@ -204,7 +206,7 @@ pub fn prepare(request: &DataRequest, tokenizer: Option<Tokenizer>, folder: &Pat
         return Ok(Prepared { vocab_size, tokenizer: Some(tokenizer.clone()), train: Shard::open(&train)?, val });
     }
     let splits = Splits::load(request)?;
-    let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(&request.tokenizer), Ok)?;
+    let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
     fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
     let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
     let write = |split: Split| -> Result<Option<Shard>, PrepareError> {
@@ -252,4 +254,14 @@ pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, Dat
         start += count as u64;
     }
     Ok(total)
+}
+
+/// The tokens that a generated text begins with: those of `prompt`, or of the end of a text, or of a line break.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i32>, EncodeError> {
+    let ids = match (prompt, tokenizer.end_of_text()) {
+        ("", Some(id)) => vec![id],
+        ("", None) => tokenizer.encode(b"\n", Specials::None)?,
+        (text, _) => tokenizer.encode(text.as_bytes(), Specials::None)?,
+    };
+    Ok(ids.into_iter().map(|id| id as i32).collect())
 }

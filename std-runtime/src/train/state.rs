@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model_folder::safetensors::{Weights, WeightsError, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
-use crate::session::Buffers;
+use crate::session::{Buffers, Session};
 
 /// The file of a checkpoint that holds weights and moments.
 const FILE: &str = "training.safetensors";
@@ -33,10 +33,17 @@ pub struct RunState {
 }
 
 /// Writes a checkpoint. Weights and moments stand under the names of the parameters, moments with a suffix.
-pub fn save(checkpoints: &Checkpoints, config_hash: &str, state: &RunState, params: &Params<'_>, buffers: &Buffers) -> Result<(), CheckpointError> {
+pub fn save(checkpoints: &Checkpoints, state: &RunState, session: &Session) -> Result<(), CheckpointError> {
     let state_json = serde_json::to_value(state).unwrap_or_default();
-    checkpoints.write(state.step, config_hash, state_json, |writer| writer.file(FILE, |file| write_tensors(file, params, buffers)))?;
+    let (params, buffers) = (session.params(), &session.buffers);
+    checkpoints.write(state.step, &layout_hash(&params), state_json, |writer| writer.file(FILE, |file| write_tensors(file, &params, buffers)))?;
     Ok(())
+}
+
+/// A checksum of the names and shapes of all parameters.
+fn layout_hash(params: &Params<'_>) -> String {
+    let text: String = params.infos().iter().map(|p| format!("{} {}\n", p.name, p.shape)).collect();
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
 /// Every tensor of a checkpoint: its name, its shape, and its values.
@@ -67,7 +74,8 @@ fn write_tensors(file: &mut dyn Write, params: &Params<'_>, buffers: &Buffers) -
 }
 
 /// Reads weights and moments back. The buffers must have their sizes already.
-pub fn load(checkpoint: &Checkpoint, params: &Params<'_>, buffers: &mut Buffers) -> Result<RunState, WeightsError> {
+pub fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<RunState, WeightsError> {
+    let (params, buffers) = session.params_and_buffers();
     let weights = Weights::open(&checkpoint.path(FILE))?;
     let all = params.trainable_len().max(1);
     let shape_of = |p: &samara_core::params::ParamInfo| -> Vec<usize> { p.shape.dims().iter().map(|&d| d as usize).collect() };
