@@ -22,7 +22,11 @@ impl Engine {
     /// An engine with this many threads (0: one for each core) that multiplies matrices as `gemm` says.
     pub fn new(threads: usize, gemm: Gemm) -> Result<Arc<Self>, PoolError> {
         let threads = if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) };
-        Ok(Arc::new(Self { pool: Pool::new(threads)?, kernels: crate::kernels::cpu(gemm), gemm_name: GemmChoice::new(gemm).name() }))
+        Ok(Arc::new(Self {
+            pool: Pool::new(threads)?,
+            kernels: crate::kernels::cpu(gemm),
+            gemm_name: GemmChoice::new(gemm).name(),
+        }))
     }
 
     /// How matrices are multiplied, for people.

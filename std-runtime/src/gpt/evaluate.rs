@@ -2,12 +2,12 @@
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
-use samara_core::model::gpt::{GptInputs, hidden};
+use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 
 use super::{Gpt, RunError, positions, write_ints};
 use crate::data::batches::{fill_sweep, sweep_rows};
 use crate::data::shards::Tokens;
-use crate::session::{BuildError, OwnedProgram};
+use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
 
 /// Targets with this value do not count.
 const IGNORE: i32 = -100;
@@ -25,6 +25,26 @@ pub struct Evaluation {
     positions: Vec<i32>, // (B, T)
 }
 
+/// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
+fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, block: usize) -> (GptInputs, Tensor, Tensor) {
+    let inputs = GptInputs::new(g, config, batch, block);
+    let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
+    let h = hidden(g, config, params, &inputs, None);
+    (inputs, targets, g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0)))
+}
+
+/// The evaluation program alone, without memory for it: for plans.
+pub fn program(
+    engine: &Engine,
+    owned: &OwnedParams,
+    config: &GptConfig,
+    params: &GptParams,
+    batch: usize,
+    block: usize,
+) -> Result<OwnedProgram, BuildError> {
+    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, batch, block))?.0)
+}
+
 /// A mean loss and what it is the mean of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanLoss {
@@ -38,12 +58,7 @@ impl Evaluation {
     /// Builds the program and makes room for it.
     pub fn new(gpt: &mut Gpt, batch: usize, block: usize) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
-        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g: &Graph<'_>| {
-            let inputs = GptInputs::new(g, &config, batch, block);
-            let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
-            let h = hidden(g, &config, &params, &inputs, None);
-            (inputs, targets, g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0)))
-        })?;
+        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g| append(g, &config, &params, batch, block))?;
         let len = batch * block;
         let positions = positions(batch, block);
         Ok(Self { program, inputs, targets_io, losses, batch, block, tokens: vec![0; len], targets: vec![0; len], positions })

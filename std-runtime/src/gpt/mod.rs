@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod generate;
+pub mod plan;
 pub mod score;
 pub mod step;
 

@@ -1,14 +1,14 @@
 //! One optimizer step: micro-batches forward and backward, then the update.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{Epsilon, Graph, Recompute, Tensor, Wrt};
-use samara_core::model::gpt::{GptInputs, hidden};
+use samara_core::graph::{DROPOUT_CONTROL_LEN, Epsilon, Graph, HYPER_LEN, Recompute, Tensor, Wrt};
+use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 use samara_core::ops::dropout;
 
 use super::{Gpt, RunError, positions, write, write_ints};
 use crate::data::batches::Sampler;
 use crate::data::shards::Tokens;
-use crate::session::{BuildError, OwnedProgram};
+use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
 
 /// The shape of a training program.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,6 +81,36 @@ struct Io {
     norm: Tensor,
 }
 
+/// Appends a whole training step to a graph.
+fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepShape) -> Io {
+    let mut inputs = GptInputs::new(g, config, shape.batch, shape.block);
+    inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
+    let targets = g.ints(&[shape.batch, shape.block], i32::MIN, config.vocab_size as i32 - 1);
+    let upstream = g.input(&[1]);
+    let hyper = g.input(&[HYPER_LEN]);
+    let ema_decay = shape.ema.then(|| g.input(&[1]));
+    let h = hidden(g, config, params, &inputs, None);
+    let losses = g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0));
+    g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
+    let norm = g.output(g.global_norm());
+    g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
+    if let Some(decay) = ema_decay {
+        g.ema(decay, EMA_SLOT);
+    }
+    Io { inputs, targets, upstream, hyper, ema_decay, losses, norm }
+}
+
+/// The training program alone, without memory for it: for plans.
+pub fn program(
+    engine: &Engine,
+    owned: &OwnedParams,
+    config: &GptConfig,
+    params: &GptParams,
+    shape: &StepShape,
+) -> Result<OwnedProgram, BuildError> {
+    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, shape))?.0)
+}
+
 /// A training program with its host buffers: a step allocates nothing.
 pub struct Step {
     shape: StepShape,
@@ -95,23 +125,7 @@ impl Step {
     /// Builds the program and makes room for it.
     pub fn new(gpt: &mut Gpt, shape: StepShape) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
-        let (program, io) = gpt.session.prepare(|g: &Graph<'_>| {
-            let mut inputs = GptInputs::new(g, &config, shape.batch, shape.block);
-            inputs.dropout = shape.dropout.then(|| g.ints(&[5], i32::MIN, i32::MAX));
-            let targets = g.ints(&[shape.batch, shape.block], i32::MIN, config.vocab_size as i32 - 1);
-            let upstream = g.input(&[1]);
-            let hyper = g.input(&[samara_core::graph::HYPER_LEN]);
-            let ema_decay = shape.ema.then(|| g.input(&[1]));
-            let h = hidden(g, &config, &params, &inputs, None);
-            let losses = g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0));
-            g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
-            let norm = g.output(g.global_norm());
-            g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
-            if let Some(decay) = ema_decay {
-                g.ema(decay, EMA_SLOT);
-            }
-            Io { inputs, targets, upstream, hyper, ema_decay, losses, norm }
-        })?;
+        let (program, io) = gpt.session.prepare(|g| append(g, &config, &params, &shape))?;
         let len = shape.batch * shape.block;
         let positions = positions(shape.batch, shape.block);
         Ok(Self { shape, program, io, tokens: vec![0; len], targets: vec![0; len], positions })
