@@ -16,3 +16,4 @@ pub mod params;
 pub mod plan;
 pub mod schedule;
 pub mod threads;
+pub mod tokenizer;

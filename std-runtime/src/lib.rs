@@ -8,3 +8,4 @@ pub mod run;
 pub mod session;
 pub mod threads;
 pub mod tiles;
+pub mod tokenizer;

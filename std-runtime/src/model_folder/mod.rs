@@ -1,1 +1,3 @@
+//! Model folders as Hugging Face lays them out.
 
+pub mod safetensors;
