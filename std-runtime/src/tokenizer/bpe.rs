@@ -185,11 +185,7 @@ fn ids_by_bytes<T: AsRef<[u8]>>(tokens: &[T], is_added: impl Fn(u32) -> bool) ->
 }
 
 /// The token that each merge makes.
-fn results_of(
-    tokens: &[impl AsRef<[u8]>],
-    merges: &[(u32, u32)],
-    ids: &HashMap<&[u8], u32>,
-) -> Result<Vec<u32>, BpeError> {
+fn results_of(tokens: &[impl AsRef<[u8]>], merges: &[(u32, u32)], ids: &HashMap<&[u8], u32>) -> Result<Vec<u32>, BpeError> {
     let token = |rank, id: u32| tokens.get(id as usize).map(AsRef::as_ref).ok_or(BpeError::MergeId { rank, id });
     let result = |(rank, &(left, right)): (usize, &(u32, u32))| {
         let bytes: Vec<u8> = [token(rank, left)?, token(rank, right)?].concat();
