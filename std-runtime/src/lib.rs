@@ -1,5 +1,6 @@
 //! samara's runtime on a machine with an operating system.
 
+pub mod config;
 pub mod data;
 pub mod gpt;
 pub mod kernels;
@@ -10,3 +11,4 @@ pub mod session;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;
+pub mod train;

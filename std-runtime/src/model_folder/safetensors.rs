@@ -551,3 +551,7 @@ mod tests {
         }
     }
 }
+/// stub
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct WeightsError2(pub WeightsError);

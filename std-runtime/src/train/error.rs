@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::prepare::PrepareError;
+use crate::config::{ConfigError, Invalid};
 use crate::data::DataError;
 use crate::gpt::RunError;
-use crate::model_folder::FolderError;
+use crate::model_folder::ModelError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;
 use crate::run::metrics::MetricsError;
 use crate::session::BuildError;
 use crate::threads::PoolError;
-use crate::tokenizer::load::FileError;
+use crate::tokenizer::{EncodeError, FileError};
 
 /// Why a run ended early.
 #[derive(Debug, Error)]
@@ -51,6 +52,15 @@ pub enum TrainError {
         /// What is wrong and what to do.
         message: String,
     },
+    /// The configuration of the run to go on with.
+    #[error(transparent)]
+    FormerConfig(#[from] ConfigError),
+    /// A configuration that cannot be.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The prompt of samples.
+    #[error("generate.prompt: {0}")]
+    Prompt(#[from] EncodeError),
     /// Text or tokens.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -59,7 +69,7 @@ pub enum TrainError {
     Data(#[from] DataError),
     /// A model folder.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    Folder(#[from] ModelError),
     /// Weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -10,9 +10,9 @@ use crate::data::DataError;
 use crate::data::corpus;
 use crate::data::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use crate::data::text::{self, TextOptions};
-use crate::tokenizer::bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
-use crate::tokenizer::load::FileError;
-use crate::tokenizer::{BuildError, EncodeError, END_OF_TEXT, Specials, Tokenizer};
+use crate::tokenizer::{
+    BpeTrainOptions, BpeTrainer, BuildError, END_OF_TEXT, EncodeError, FileError, Specials, Tokenizer, TrainError,
+};
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Source {
 }
 
 /// What to prepare.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct DataRequest {
     /// Where text comes from.
     pub source: Source,
@@ -163,7 +163,12 @@ impl Splits {
     }
 
     /// Encodes a part; documents end with the end-of-text token when there are several and the tokenizer has one.
-    pub fn encode(&self, split: Split, tokenizer: &Tokenizer, mut take: impl FnMut(&[u32]) -> Result<(), DataError>) -> Result<(), PrepareError> {
+    pub fn encode(
+        &self,
+        split: Split,
+        tokenizer: &Tokenizer,
+        mut take: impl FnMut(&[u32]) -> Result<(), DataError>,
+    ) -> Result<(), PrepareError> {
         let documents = self.documents(split);
         for document in documents {
             let ids = tokenizer.encode(document.as_bytes(), Specials::None);
@@ -191,7 +196,12 @@ pub struct Prepared {
 
 /// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote are used again when
 /// `reuse` says so.
-pub fn prepare(request: &DataRequest, tokenizer: Option<Tokenizer>, folder: &Path, reuse: bool) -> Result<Prepared, PrepareError> {
+pub fn prepare(
+    request: &DataRequest,
+    tokenizer: Option<Tokenizer>,
+    folder: &Path,
+    reuse: bool,
+) -> Result<Prepared, PrepareError> {
     if let Some((train, val)) = shards_of(&request.source)? {
         let tokenizer = match (&request.tokenizer, tokenizer) {
             (TokenizerChoice::Path(path), None) => Some(Tokenizer::load(path)?),
@@ -216,7 +226,9 @@ pub fn prepare(request: &DataRequest, tokenizer: Option<Tokenizer>, folder: &Pat
         if writer.finish()? == 0 && split == Split::Val { Ok(None) } else { Ok(Some(Shard::open(&path)?)) }
     };
     let val = write(Split::Val)?;
-    let Some(train) = write(Split::Train)? else { return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into()) };
+    let Some(train) = write(Split::Train)? else {
+        return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into());
+    };
     Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val })
 }
 

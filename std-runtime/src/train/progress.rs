@@ -71,7 +71,8 @@ impl Progress {
         if step == self.first + COLD_STEPS {
             self.warm = Some((Instant::now(), step));
         }
-        let text = format!("loss {:.4} | lr {lr:.1e} | {tokens_per_s:.0} tok/s{}", self.average.0 / self.average.1, self.eta(step));
+        let text =
+            format!("loss {:.4} | lr {lr:.1e} | {tokens_per_s:.0} tok/s{}", self.average.0 / self.average.1, self.eta(step));
         if let Some(bar) = &self.bar {
             bar.set_position(step);
             bar.set_message(text);

@@ -9,7 +9,7 @@ use samara_core::model::gpt::GptConfig;
 use samara_core::schedule::Schedule;
 
 use super::error::TrainError;
-use super::prepare::{DataRequest, Prepared, prepare};
+use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
 use super::progress::Progress;
 use super::signal::Stop;
 use super::state::{self, RunState};
@@ -27,7 +27,7 @@ use crate::run::events::EventWriter;
 use crate::run::metrics::{self, Metrics, MetricsWriter};
 use crate::run::plot;
 use crate::session::Engine;
-use crate::tokenizer::{Specials, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// What to train, where.
 pub struct TrainRequest {
@@ -48,19 +48,25 @@ pub struct TrainOutcome {
     pub out: PathBuf,
     /// Steps done.
     pub step: u64,
+    /// Tokens used.
+    pub tokens: u64,
+    /// Seconds of training.
+    pub wall_s: f64,
     /// The last training loss.
     pub train_loss: Option<f64>,
     /// The last validation loss.
     pub val_loss: Option<f64>,
     /// The smallest validation loss.
     pub best_val_loss: Option<f64>,
+    /// The step of that loss.
+    pub best_step: u64,
     /// The signal that stopped the run, if one did.
     pub signal: Option<i32>,
 }
 
 /// Trains until the last step, a signal, or an error.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, TrainError> {
-    let stop = Stop::install()?;
+    let stop = Stop::install().map_err(TrainError::io(Path::new("signals"), "listen to"))?;
     let mut run = Run::open(request)?;
     let mut progress = Progress::new(request.quiet, run.config.train.steps, run.state.step);
     progress.say(&run.describe());
@@ -173,7 +179,8 @@ impl<'r> Run<'r> {
         }
         let begun = Instant::now();
         let lr = self.schedule.at(self.state.step);
-        let result = self.step.run(&mut self.gpt, &self.sampler, &self.train, &self.numbers(lr))?;
+        let numbers = self.numbers(lr);
+        let result = self.step.run(&mut self.gpt, &self.sampler, &self.train, &numbers)?;
         let seconds = begun.elapsed().as_secs_f64();
         let tokens = self.step.shape().tokens();
         self.state.step += 1;
@@ -239,12 +246,17 @@ impl<'r> Run<'r> {
         let loss = result?.loss;
         self.state.val_loss = Some(loss);
         if improved {
-            (self.state.best_val_loss, self.state.best_step, self.state.evaluations_without_improvement) = (Some(loss), self.state.step, 0);
+            (self.state.best_val_loss, self.state.best_step, self.state.evaluations_without_improvement) =
+                (Some(loss), self.state.step, 0);
         } else {
             self.state.evaluations_without_improvement += 1;
         }
         self.state.wall_s += begun.elapsed().as_secs_f64();
-        progress.say(&format!("step {:>6} | validation loss {loss:.4}{}", self.state.step, if improved { " (best)" } else { "" }));
+        progress.say(&format!(
+            "step {:>6} | validation loss {loss:.4}{}",
+            self.state.step,
+            if improved { " (best)" } else { "" }
+        ));
         Ok(())
     }
 
@@ -260,8 +272,13 @@ impl<'r> Run<'r> {
             wall_s: Some(self.state.wall_s),
         };
         self.metrics.write(&record)?;
-        let scalars =
-            [("loss/train", record.train_loss), ("loss/val", record.val_loss), ("lr", record.lr), ("grad_norm", record.grad_norm), ("tokens_per_s", record.tokens_per_s)];
+        let scalars = [
+            ("loss/train", record.train_loss),
+            ("loss/val", record.val_loss),
+            ("lr", record.lr),
+            ("grad_norm", record.grad_norm),
+            ("tokens_per_s", record.tokens_per_s),
+        ];
         for (tag, value) in scalars {
             if let Some(value) = value {
                 self.events.scalar(record.step, tag, value as f32).map_err(TrainError::io(self.events.path(), "write"))?;
@@ -378,10 +395,12 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<GptConfig, Tr
     let needed = prepared.vocab_size;
     let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| TrainError::Config {
         key: "model.vocab_size",
-        message: "token shards without a tokenizer do not say how many ids there are: set it, or data.tokenizer = PATH".to_owned(),
+        message: "token shards without a tokenizer do not say how many ids there are: set it, or data.tokenizer = PATH"
+            .to_owned(),
     })?;
     if let Some(needed) = needed.filter(|&n| n > vocab_size) {
-        let message = format!("{vocab_size} ids, but the tokenizer has {needed}: use the model's own tokenizer, or a larger vocabulary");
+        let message =
+            format!("{vocab_size} ids, but the tokenizer has {needed}: use the model's own tokenizer, or a larger vocabulary");
         return Err(TrainError::Config { key: "model.vocab_size", message });
     }
     Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() }.to_core()?)

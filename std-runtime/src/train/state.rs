@@ -36,7 +36,9 @@ pub struct RunState {
 pub fn save(checkpoints: &Checkpoints, state: &RunState, session: &Session) -> Result<(), CheckpointError> {
     let state_json = serde_json::to_value(state).unwrap_or_default();
     let (params, buffers) = (session.params(), &session.buffers);
-    checkpoints.write(state.step, &layout_hash(&params), state_json, |writer| writer.file(FILE, |file| write_tensors(file, &params, buffers)))?;
+    checkpoints.write(state.step, &layout_hash(&params), state_json, |writer| {
+        writer.file(FILE, |file| write_tensors(file, &params, buffers))
+    })?;
     Ok(())
 }
 
@@ -55,7 +57,9 @@ fn tensors<'b>(params: &Params<'_>, buffers: &'b Buffers) -> Vec<(String, Vec<us
     }
     let of_set = |(suffix, values): (&str, &'b [f32])| -> Vec<(String, Vec<usize>, &'b [f32])> {
         let trainable = params.infos().iter().filter(|p| !p.frozen);
-        trainable.map(|p| (format!("{}/{suffix}", p.name), p.shape.dims().iter().map(|&d| d as usize).collect(), &values[p.range()])).collect()
+        trainable
+            .map(|p| (format!("{}/{suffix}", p.name), p.shape.dims().iter().map(|&d| d as usize).collect(), &values[p.range()]))
+            .collect()
     };
     sets.into_iter().flat_map(of_set).collect()
 }
