@@ -1,5 +1,6 @@
 //! samara's runtime on a machine with an operating system.
 
+pub mod config;
 pub mod data;
 pub mod kernels;
 pub mod model_folder;
