@@ -1,7 +1,9 @@
 //! samara's runtime on a machine with an operating system.
 
+pub mod cli;
 pub mod config;
 pub mod data;
+pub mod error;
 pub mod kernels;
 pub mod model_folder;
 pub mod npy;
@@ -10,3 +12,5 @@ pub mod session;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;
+
+pub use error::Error;
