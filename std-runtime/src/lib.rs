@@ -1,7 +1,12 @@
 //! samara's runtime on a machine with an operating system.
 
+
+pub use error::Error;
+
+pub mod cli;
 pub mod config;
 pub mod data;
+pub mod error;
 pub mod gpt;
 pub mod kernels;
 pub mod model_folder;
