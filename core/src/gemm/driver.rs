@@ -92,12 +92,15 @@ pub fn multiply_packed<R: Real>(kernel: &MicroKernel<R>, product: &PackedProduct
             segment(c, i, product.cols).fill(R::ZERO);
         }
     } else if k > 0 {
-        for (b, (col, cols)) in product.b.chunks_exact(len_b).zip(blocks(product.cols, nr)) {
+        // While the rows of A pass over a panel of B, the next panel comes nearer, a piece with every tile.
+        let piece = len_b.div_ceil(product.rows.div_ceil(mr).max(1)).max(1);
+        for (j, (b, (col, cols))) in product.b.chunks_exact(len_b).zip(blocks(product.cols, nr)).enumerate() {
+            let mut next = product.b.get((j + 1) * len_b..).unwrap_or_default().chunks(piece);
             for (a, (row, rows)) in product.a.chunks_exact(len_a).zip(blocks(product.rows, mr)) {
                 let mut block: [&mut [R]; MAX_ROWS] = Default::default();
                 let Some(block) = block.get_mut(..rows) else { continue };
                 c.block(row, col, cols, block);
-                (kernel.run)(k, a, b, product.store, block);
+                (kernel.run)(k, a, b, next.next().unwrap_or_default(), product.store, block);
             }
         }
     }

@@ -6,6 +6,9 @@ use crate::math::Real;
 /// The most rows a micro-kernel's tile may have.
 pub const MAX_ROWS: usize = 16;
 
+/// The function of [`MicroKernel::run`].
+pub type RunKernel<R> = fn(usize, &[R], &[R], &[R], Store, &mut [&mut [R]]);
+
 /// A kernel that multiplies a panel of A by a panel of B, and the blocking that suits it.
 #[derive(Clone, Copy, Debug)]
 pub struct MicroKernel<R> {
@@ -19,9 +22,10 @@ pub struct MicroKernel<R> {
     pub kc: usize,
     /// Columns of B packed at a time, a multiple of `nr`.
     pub nc: usize,
-    /// `run(k, a, b, store, rows)` computes `Σ_p a[p * mr + i] · b[p * nr + j]` over p in 0..k, from the first p to the last, and stores it in
+    /// `run(k, a, b, ahead, store, rows)` computes `Σ_p a[p * mr + i] · b[p * nr + j]` over p in 0..k, from the first p to the last, and stores it in
     /// `rows[i][j]` (or adds it). Shapes: a (k, mr), b (k, nr); at most mr rows of at most nr elements, fewer at the edges of C.
-    pub run: fn(usize, &[R], &[R], Store, &mut [&mut [R]]),
+    /// `ahead` is a piece of what later calls will read: a hint to prefetch it.
+    pub run: RunKernel<R>,
     /// `transpose(source, panel)` packs a full panel of columns that are each contiguous: source (k, mr or nr) with a row stride of 1,
     /// panel (k, mr or nr).
     pub transpose: fn(MatRef<'_, R>, &mut [R]),
@@ -45,7 +49,7 @@ pub fn portable<R: Real>() -> MicroKernel<R> {
     MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, nc: 512, run: run_portable::<R>, transpose: transpose_portable::<R> }
 }
 
-fn run_portable<R: Real>(k: usize, a: &[R], b: &[R], store: Store, rows: &mut [&mut [R]]) {
+fn run_portable<R: Real>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
     let mut sums = [[R::ZERO; NR]; MR];
     for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0).take(k) {
         for (sums, &a) in sums.iter_mut().zip(a) {

@@ -17,6 +17,6 @@ mod pack;
 mod tests;
 
 pub use driver::{Epilogue, PackedProduct, gemm, multiply_packed, scratch_len};
-pub use kernel::{MAX_ROWS, MicroKernel, portable, store_row};
+pub use kernel::{MAX_ROWS, MicroKernel, RunKernel, portable, store_row};
 pub use matrix::{MatRef, RowSlices, RowsMut, Store};
 pub use pack::{pack_a, pack_b, packed_len};

@@ -13,7 +13,7 @@ fn small_blocks<R: Real>() -> MicroKernel<R> {
 }
 
 /// A micro-kernel of any tile, element by element.
-fn run<R: Real, const MR: usize, const NR: usize>(k: usize, a: &[R], b: &[R], store: Store, rows: &mut [&mut [R]]) {
+fn run<R: Real, const MR: usize, const NR: usize>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
     for (i, row) in rows.iter_mut().enumerate() {
         for (j, c) in row.iter_mut().enumerate() {
             let mut sum = R::ZERO;
