@@ -1,4 +1,4 @@
-//! Everything that can go wrong in a command, and the exit code of the binary for it.
+//! Everything that can go wrong in a run, and the exit code of the binary for it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub const EXIT_DIVERGED: u8 = 5;
 
 /// Why a run did not do what was asked.
 #[derive(Debug, Error)]
-pub enum CliError {
+pub enum Error {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -125,8 +125,8 @@ fn list(differences: &[Difference]) -> String {
     differences.iter().map(|d| format!("\n  {} = {}, now {}", d.key, value(&d.first), value(&d.second))).collect()
 }
 
-impl CliError {
-    /// A [`CliError::Io`] maker for `map_err`.
+impl Error {
+    /// An [`Error::Io`] maker for `map_err`.
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
