@@ -1,9 +1,13 @@
 //! samara's runtime on a machine with an operating system.
 
+
+pub use error::Error;
+
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod gpt;
 pub mod kernels;
 pub mod model_folder;
 pub mod npy;
@@ -12,5 +16,4 @@ pub mod session;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;
-
-pub use error::Error;
+pub mod train;

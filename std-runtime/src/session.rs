@@ -8,19 +8,35 @@ use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
-use crate::kernels::gemm::Gemm;
+use crate::kernels::gemm::{Gemm, GemmChoice};
 use crate::threads::{Pool, PoolError};
 
 /// Threads and kernels: everything that programs run on.
 pub struct Engine {
     pool: Pool,
     kernels: Kernels<f32>,
+    gemm_name: &'static str,
 }
 
 impl Engine {
-    /// An engine with this many threads that multiplies matrices as `gemm` says.
+    /// An engine with this many threads (0: one for each core) that multiplies matrices as `gemm` says.
     pub fn new(threads: usize, gemm: Gemm) -> Result<Arc<Self>, PoolError> {
-        Ok(Arc::new(Self { pool: Pool::new(threads)?, kernels: crate::kernels::cpu(gemm) }))
+        let threads = if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        Ok(Arc::new(Self {
+            pool: Pool::new(threads)?,
+            kernels: crate::kernels::cpu(gemm),
+            gemm_name: GemmChoice::new(gemm).name(),
+        }))
+    }
+
+    /// How matrices are multiplied, for people.
+    pub fn gemm_name(&self) -> &'static str {
+        self.gemm_name
+    }
+
+    /// Threads of the pool.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
     }
 
     fn cpu(&self) -> Cpu<'_, f32> {
@@ -217,6 +233,25 @@ impl Session {
     /// The registry.
     pub fn params(&self) -> Params<'_> {
         self.params.view()
+    }
+
+    /// The registry and the memory.
+    pub fn params_and_buffers(&mut self) -> (Params<'_>, &mut Buffers) {
+        (self.params.view(), &mut self.buffers)
+    }
+
+    /// Fills the trainable parameters with initial values.
+    pub fn initialise(&mut self, seed: u64) {
+        self.params.view().initialise(seed, self.buffers.trainable.get_mut());
+    }
+
+    /// Exchanges the trainable parameters with a moment buffer, such as their moving average. The same call again undoes it.
+    pub fn swap_with_moment(&mut self, slot: usize) {
+        let trainable = self.buffers.trainable.get_mut();
+        let start = slot * trainable.len();
+        if let Some(moment) = self.buffers.moments.get_mut().get_mut(start..start + trainable.len()) {
+            trainable.swap_with_slice(moment);
+        }
     }
 
     /// The engine.

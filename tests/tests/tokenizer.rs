@@ -1,7 +1,9 @@
 //! Tokenizers against Hugging Face `tokenizers`, on any bytes, and on broken files.
 
 use proptest::prelude::*;
-use samara::tokenizer::{AddedToken, BpeTrainOptions, BpeTrainer, BuildError, EncodeError, Model, Specials, Tokenizer, TrainError};
+use samara::tokenizer::{
+    AddedToken, BpeTrainOptions, BpeTrainer, BuildError, EncodeError, Model, Specials, Tokenizer, TrainError,
+};
 use samara_core::tokenizer::Split;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -106,6 +108,15 @@ fn check_fuzz(tokenizer: &Tokenizer, fuzz: &Value) {
     }
 }
 
+fn check_code_points(tokenizer: &Tokenizer, golden: &Value) {
+    let hashes = (0_u32..17).map(|plane| {
+        let chars = (plane << 16..(plane + 1) << 16).filter_map(char::from_u32);
+        let text: String = chars.map(|c| format!("a{c}1{c}!{c} {c}")).collect();
+        format!("{:016x}", hash_ids(&encode(tokenizer, &text), HASH_START))
+    });
+    assert_eq!(json!(hashes.collect::<Vec<_>>()), golden["hashes"]);
+}
+
 /// Merges as pairs of bytes: what does not depend on where special tokens have their ids.
 fn merges(tokenizer: &Tokenizer) -> Vec<(Vec<u8>, Vec<u8>)> {
     let Model::Bpe(bpe) = tokenizer.model() else { panic!("not BPE") };
@@ -131,6 +142,11 @@ fn ids_equal_the_peers_on_fuzzed_strings() {
 }
 
 #[test]
+fn ids_equal_the_peers_on_every_code_point() {
+    check_code_points(&peer(), &read_json(&golden("code_points.json")));
+}
+
+#[test]
 fn training_finds_the_peers_merges() {
     let trained = train(&std::fs::read(golden("corpus.txt")).unwrap(), 600, &[]);
     assert_eq!(merges(&trained), merges(&peer()));
@@ -144,6 +160,7 @@ fn agrees_with_peer_in_folder() {
     let folder = PathBuf::from(std::env::var_os("SAMARA_TOKENIZER_PEER").expect("SAMARA_TOKENIZER_PEER names a folder"));
     let tokenizer = Tokenizer::load(&folder).unwrap();
     check_cases(&tokenizer, &read_json(&folder.join("cases.json")));
+    check_code_points(&tokenizer, &read_json(&folder.join("code_points.json")));
     check_fuzz(&tokenizer, &read_json(&folder.join("fuzz.json")));
     if let Ok(text) = std::fs::read(folder.join("trained_on.txt")) {
         assert!(merges(&train(&text, tokenizer.vocab_size(), &[])) == merges(&tokenizer));

@@ -113,12 +113,7 @@ impl<'a> BpeTables<'a> {
     /// Calls `emit` with every id of `text`.
     ///
     /// Scratch for the whole length of `text` is always enough; [`Split::words`] tells what its words need.
-    pub fn encode(
-        &self,
-        text: &[u8],
-        scratch: &mut BpeScratch<'_>,
-        emit: &mut impl FnMut(u32),
-    ) -> Result<(), EncodeError> {
+    pub fn encode(&self, text: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         let mut at = 0_usize;
         for word in self.split.words(text) {
             self.encode_word(word, scratch, emit).map_err(|error| error.shifted(at))?;
@@ -129,12 +124,7 @@ impl<'a> BpeTables<'a> {
 
     /// Calls `emit` with every id of one word of the split.
     #[inline]
-    pub fn encode_word(
-        &self,
-        word: &[u8],
-        scratch: &mut BpeScratch<'_>,
-        emit: &mut impl FnMut(u32),
-    ) -> Result<(), EncodeError> {
+    pub fn encode_word(&self, word: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         if let Some(id) = self.whole_word(word) {
             emit(id);
             return Ok(());

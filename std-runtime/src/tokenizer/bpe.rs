@@ -55,6 +55,14 @@ pub enum BpeError {
         /// Its place in the list.
         rank: usize,
     },
+    /// Entries chosen to collide.
+    #[error("entry {index} finds no room in the hash table `{table}`: too many collide, which no trained vocabulary does")]
+    Crowded {
+        /// Which table.
+        table: &'static str,
+        /// Rank of the merge or id of the token.
+        index: usize,
+    },
     /// A pair that is merged twice.
     #[error("merge {rank} repeats an earlier one")]
     DuplicateMerge {
@@ -140,19 +148,23 @@ impl Bpe {
 
     fn fill_hash_tables(&mut self, is_added: &impl Fn(u32) -> bool) -> Result<(), BpeError> {
         let mut pairs = vec![0; hash_len(self.merges.len())];
-        fill_pairs(self.merges.iter().copied(), &mut pairs).map_err(|error| match error {
-            TableError::DuplicateMerge { rank } => BpeError::DuplicateMerge { rank },
-            other => unreachable!("lengths and ids were checked before: {other}"),
-        })?;
+        fill_pairs(self.merges.iter().copied(), &mut pairs).map_err(table_error)?;
         self.pairs = pairs;
         let longest = self.token_offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
         let mut scratch = Scratch::default();
         let mut words = vec![0; hash_len(self.tables().vocab_size())];
         let unmerged = |id| self.ignore_merges && !is_added(id);
-        fill_words(&self.tables(), unmerged, &mut scratch.lend(longest), &mut words)
-            .unwrap_or_else(|error| unreachable!("lengths and scratch were made to fit: {error}"));
+        fill_words(&self.tables(), unmerged, &mut scratch.lend(longest), &mut words).map_err(table_error)?;
         self.words = words;
         Ok(())
+    }
+}
+
+fn table_error(error: TableError) -> BpeError {
+    match error {
+        TableError::DuplicateMerge { rank } => BpeError::DuplicateMerge { rank },
+        TableError::Crowded { table, index } => BpeError::Crowded { table, index },
+        other => unreachable!("ids, lengths and scratch were made to fit: {other}"),
     }
 }
 
@@ -185,11 +197,7 @@ fn ids_by_bytes<T: AsRef<[u8]>>(tokens: &[T], is_added: impl Fn(u32) -> bool) ->
 }
 
 /// The token that each merge makes.
-fn results_of(
-    tokens: &[impl AsRef<[u8]>],
-    merges: &[(u32, u32)],
-    ids: &HashMap<&[u8], u32>,
-) -> Result<Vec<u32>, BpeError> {
+fn results_of(tokens: &[impl AsRef<[u8]>], merges: &[(u32, u32)], ids: &HashMap<&[u8], u32>) -> Result<Vec<u32>, BpeError> {
     let token = |rank, id: u32| tokens.get(id as usize).map(AsRef::as_ref).ok_or(BpeError::MergeId { rank, id });
     let result = |(rank, &(left, right)): (usize, &(u32, u32))| {
         let bytes: Vec<u8> = [token(rank, left)?, token(rank, right)?].concat();

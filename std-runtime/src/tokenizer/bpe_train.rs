@@ -118,7 +118,8 @@ impl Merger {
         let mut ids = [0; 256];
         order.iter().enumerate().for_each(|(id, &byte)| ids[usize::from(byte)] = id as u32);
         let symbols = |word: &[u8]| word.iter().map(|&byte| ids[usize::from(byte)]).collect();
-        let words = counts.iter().filter(|(word, _)| word.len() > 1).map(|(word, &count)| (symbols(word), count as i64)).collect();
+        let words =
+            counts.iter().filter(|(word, _)| word.len() > 1).map(|(word, &count)| (symbols(word), count as i64)).collect();
         let mut merger = Self { words, pairs: HashMap::default(), queue: BinaryHeap::new() };
         for (index, (symbols, count)) in merger.words.iter().enumerate() {
             for two in symbols.windows(2) {

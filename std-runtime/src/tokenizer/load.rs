@@ -61,11 +61,8 @@ impl Tokenizer {
     /// Loads a `tokenizer.json`, or from a folder `tokenizer.json` or else `vocab.json` and `merges.txt`. `eos_token` of a
     /// `tokenizer_config.json` beside them is the end of text.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let (folder, file) = if path.is_dir() {
-            (Some(path), path.join("tokenizer.json"))
-        } else {
-            (path.parent(), path.to_owned())
-        };
+        let (folder, file) =
+            if path.is_dir() { (Some(path), path.join("tokenizer.json")) } else { (path.parent(), path.to_owned()) };
         let eos = folder.map_or(Ok(None), |folder| read_eos(&folder.join("tokenizer_config.json")))?;
         let mut tokenizer = match folder {
             Some(folder) if path.is_dir() && !file.exists() => {
@@ -141,7 +138,10 @@ fn parse_merges_txt(bytes: &[u8]) -> Result<Vec<Merge>, Problem> {
             Some(merge) => merges.push(merge),
             None => {
                 let found = String::from_utf8_lossy(line).chars().take(80).collect::<String>();
-                return problem(format!("line {}", number + 1), format!("found {found:?}; expected two tokens with a space between"));
+                return problem(
+                    format!("line {}", number + 1),
+                    format!("found {found:?}; expected two tokens with a space between"),
+                );
             }
         }
     }
@@ -166,7 +166,9 @@ fn build(json: TokenizerJson) -> Result<Tokenizer, Problem> {
             check_char_split(json.pre_tokenizer.as_ref())?;
             Vocabulary::new(json.model.vocab, vocab_added)?.characters(added)
         }
-        (kind, _) => problem("model.type", format!("{:?} is not supported; expected \"BPE\" or \"WordLevel\"", kind.unwrap_or("none"))),
+        (kind, _) => {
+            problem("model.type", format!("{:?} is not supported; expected \"BPE\" or \"WordLevel\"", kind.unwrap_or("none")))
+        }
     }
 }
 
@@ -184,10 +186,14 @@ fn check_model(model: &ModelJson) -> Result<(), Problem> {
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return problem("model.dropout", "merges that are left out at random are not supported; expected null or 0");
     }
-    let affixes = [("continuing_subword_prefix", &model.continuing_subword_prefix), ("end_of_word_suffix", &model.end_of_word_suffix)];
+    let affixes =
+        [("continuing_subword_prefix", &model.continuing_subword_prefix), ("end_of_word_suffix", &model.end_of_word_suffix)];
     for (name, affix) in affixes {
         if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
-            return problem(format!("model.{name}"), format!("{affix:?} is not supported; expected null or \"\" (byte-level BPE)"));
+            return problem(
+                format!("model.{name}"),
+                format!("{affix:?} is not supported; expected null or \"\" (byte-level BPE)"),
+            );
         }
     }
     Ok(())
@@ -218,7 +224,10 @@ fn bpe_split(pre: Option<&PreTokenizer>) -> Result<Split, Problem> {
 fn check_char_split(pre: Option<&PreTokenizer>) -> Result<(), Problem> {
     match pre {
         Some(pre) if is_isolating(pre, CHAR_PATTERN) => Ok(()),
-        _ => problem("pre_tokenizer", format!("a WordLevel model is supported over single characters; expected a Split by {CHAR_PATTERN}")),
+        _ => problem(
+            "pre_tokenizer",
+            format!("a WordLevel model is supported over single characters; expected a Split by {CHAR_PATTERN}"),
+        ),
     }
 }
 
@@ -325,8 +334,10 @@ fn merge_item(merges: &[Merge], rank: usize) -> String {
 
 fn bpe_problem(error: BpeError, merges: &[Merge]) -> Problem {
     let item = match error {
-        BpeError::MergeId { rank, .. } | BpeError::NoResult { rank } | BpeError::DuplicateMerge { rank } => merge_item(merges, rank),
-        BpeError::TooLarge { .. } | BpeError::SameBytes { .. } => "model.vocab".to_owned(),
+        BpeError::MergeId { rank, .. } | BpeError::NoResult { rank } | BpeError::DuplicateMerge { rank } => {
+            merge_item(merges, rank)
+        }
+        BpeError::TooLarge { .. } | BpeError::SameBytes { .. } | BpeError::Crowded { .. } => "model.vocab".to_owned(),
     };
     (item, error.to_string())
 }

@@ -79,7 +79,9 @@ pub enum EncodeError {
         known: usize,
     },
     /// A character tokenizer met bytes that are no characters.
-    #[error("the text is not UTF-8 at line {line} (byte {at_bytes}), which a character tokenizer cannot encode; use a byte or BPE tokenizer")]
+    #[error(
+        "the text is not UTF-8 at line {line} (byte {at_bytes}), which a character tokenizer cannot encode; use a byte or BPE tokenizer"
+    )]
     NotUtf8 {
         /// The place in bytes.
         at_bytes: usize,
@@ -307,7 +309,9 @@ impl Tokenizer {
                 let table = CharTable::open(chars).expect("the characters were in order when the tokenizer was made");
                 table.encode(part, &mut |id| ids.push(id)).map_err(|error| char_error(error, text, start, chars.len()))?;
             }
-            Model::Bpe(bpe) => bpe.encode_into(part, scratch, ids).map_err(|(byte, at)| EncodeError::MissingByte { byte, at_bytes: start + at })?,
+            Model::Bpe(bpe) => bpe
+                .encode_into(part, scratch, ids)
+                .map_err(|(byte, at)| EncodeError::MissingByte { byte, at_bytes: start + at })?,
         }
         Ok(())
     }
@@ -358,7 +362,9 @@ fn find_first<'t>(tokens: &[&'t AddedToken], text: &[u8], start: usize) -> Optio
     let mut begins = [false; 256];
     tokens.iter().for_each(|token| begins[usize::from(token.text.as_bytes()[0])] = true);
     let places = (start..text.len()).filter(|&at| begins[usize::from(text[at])]);
-    places.flat_map(|at| tokens.iter().map(move |token| (at, *token))).find(|(at, token)| text[*at..].starts_with(token.text.as_bytes()))
+    places
+        .flat_map(|at| tokens.iter().map(move |token| (at, *token)))
+        .find(|(at, token)| text[*at..].starts_with(token.text.as_bytes()))
 }
 
 fn char_error(error: CharError, text: &[u8], start: usize, known: usize) -> EncodeError {

@@ -1,7 +1,7 @@
 """Golden ids and merges from Hugging Face `tokenizers`.
 
     pip install tokenizers==0.23.3
-    python make_golden.py                          # writes bpe.json, cases.json, fuzz.json beside this file, from corpus.txt
+    python make_golden.py                          # writes its four files beside this one, from corpus.txt
     python make_golden.py --to DIR --vocab VOCAB.JSON --merges MERGES.TXT [--seed N] [--strings N]
     python make_golden.py --to DIR --corpus FILE --vocab-size N [--seed N] [--strings N]
 
@@ -117,6 +117,15 @@ def fuzz(tokenizer, seed, strings):
     return {"versions": {"tokenizers": tokenizers.__version__}, "seed": seed, "strings": strings, "hashes": hashes}
 
 
+def code_points(tokenizer):
+    """A hash for every 65536 code points, each beside a letter, a number, another character and a space."""
+    hashes = []
+    for plane in range(17):
+        chars = (chr(code) for code in range(plane << 16, plane + 1 << 16) if not 0xD800 <= code < 0xE000)
+        hashes.append(f"{hash_ids(tokenizer.encode(''.join(f'a{c}1{c}!{c} {c}' for c in chars)).ids):016x}")
+    return {"versions": {"tokenizers": tokenizers.__version__}, "hashes": hashes}
+
+
 def write(path, value):
     path.write_text(json.dumps(value, indent=0) + "\n")
 
@@ -141,4 +150,5 @@ if __name__ == "__main__":
     name = "bpe.json" if args.to == HERE else "tokenizer.json"
     tokenizer.save(str(args.to / name), pretty=False)
     write(args.to / "cases.json", cases(tokenizer))
+    write(args.to / "code_points.json", code_points(tokenizer))
     write(args.to / "fuzz.json", fuzz(tokenizer, args.seed, args.strings))
