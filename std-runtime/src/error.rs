@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::config::{ConfigError, Difference, Invalid};
 use crate::data::DataError;
+use crate::gpt::RunError;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;
@@ -123,6 +124,19 @@ pub enum Error {
 fn list(differences: &[Difference]) -> String {
     let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     differences.iter().map(|d| format!("\n  {} = {}, now {}", d.key, value(&d.first), value(&d.second))).collect()
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Build(error) => Self::Build(error),
+            RunError::Data(error) => Self::Data(error),
+            RunError::Diverged { step, what } => Self::Diverged { step, tensor: what },
+            error @ (RunError::Input { .. } | RunError::TooLong { .. } | RunError::TooShort { .. }) => {
+                Self::Input(error.to_string())
+            }
+        }
+    }
 }
 
 impl Error {
