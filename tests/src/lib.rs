@@ -8,3 +8,4 @@ pub mod gpt;
 pub mod reference;
 pub mod session;
 pub mod suite;
+pub mod training;
