@@ -3,6 +3,8 @@
 
 pub mod draw;
 pub mod fd;
+pub mod golden;
+pub mod gpt;
 pub mod reference;
 pub mod session;
 pub mod suite;
