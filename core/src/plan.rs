@@ -289,7 +289,8 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
             *to = placed;
         }
         let at = order.iter().take(k).position(|&other| slot_of(slots, other).offset > offset).unwrap_or(k);
-        if let Some(part) = order.get_mut(at..k.saturating_add(1)) {
+        // An empty slice cannot rotate.
+        if let Some(part) = order.get_mut(at..k.saturating_add(1)).filter(|part| !part.is_empty()) {
             part.rotate_right(1);
         }
     }

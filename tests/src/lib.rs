@@ -1,1 +1,10 @@
-//! Shared parts of the integration tests.
+//! Shared parts of the integration tests: programs with all their memory, naive formulas, finite differences, golden files, and the suite of
+//! operations that every table of kernels must pass.
+
+pub mod draw;
+pub mod fd;
+pub mod golden;
+pub mod gpt;
+pub mod reference;
+pub mod session;
+pub mod suite;

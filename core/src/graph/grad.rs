@@ -78,6 +78,7 @@ impl Inner<'_> {
             if found.len() != record.shape.len() && found.len() != 1 {
                 return Err(E::Upstream { found, expected: record.shape });
             }
+            let upstream = if found.len() == record.shape.len() { self.reshaped(upstream, record.shape)? } else { upstream };
             self.contribute(t, upstream)?;
         }
         let mut segment = end;

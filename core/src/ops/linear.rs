@@ -27,16 +27,19 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     if has_residual && !residual.is_empty() {
         copy(y, residual);
     }
-    for (i, y) in y.chunks_exact_mut(n.max(1)).enumerate() {
+    for i in 0..node.input_shape(0).rows() {
         let x = part(x, i.wrapping_mul(k), k); // (K)
+        let y = part_mut(y, i.wrapping_mul(n), n); // (N), empty when only the value before the activation is wanted
         let pre = part_mut(pre, i.wrapping_mul(n), n); // (N)
-        for (j, y) in y.iter_mut().enumerate() {
+        for j in 0..n {
             let sum = dot(x, part(w, j.wrapping_mul(k), k)) + b.get(j).copied().unwrap_or(R::ZERO);
             if let Some(pre) = pre.get_mut(j) {
                 *pre = sum;
             }
-            let value = unary_of(activation).map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
-            *y = if has_residual { *y + value } else { value };
+            if let Some(y) = y.get_mut(j) {
+                let value = unary_of(activation).map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
+                *y = if has_residual { *y + value } else { value };
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::hint;
 use super::presets::find;
-use super::table::Given;
+use super::table::{Given, Table};
 use super::{ConfigError, ModelConfig, Place, RunConfig, TABLES, TokenizerChoice};
 
 /// A configuration under construction.
@@ -78,6 +78,11 @@ impl Layers {
     /// Sets the key that a flag stands for.
     pub fn flag(&mut self, flag: &'static str, key: &str, value: &str) -> Result<(), ConfigError> {
         self.assign(key, value, Place::Flag(flag))
+    }
+
+    /// What is there so far.
+    pub fn peek(&self) -> &RunConfig {
+        &self.config
     }
 
     /// The configuration, if its values go together.
@@ -163,5 +168,20 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
         DeValue::Datetime(_) => "a date".to_owned(),
+    }
+}
+
+impl ModelConfig {
+    /// Sets a key from JSON, with the same ranges as everywhere. `null` stands for no value. An error says what was expected.
+    pub(crate) fn set_json(&mut self, key: &str, json: &serde_json::Value) -> Result<(), String> {
+        use serde_json::Value;
+        let text = json.to_string();
+        let value = match json {
+            Value::Bool(value) => DeValue::Boolean(*value),
+            Value::String(text) => DeValue::String(text.into()),
+            Value::Number(_) => DeValue::parse(&text).map_or(DeValue::Boolean(false), |value| value.into_inner()),
+            Value::Null | Value::Array(_) | Value::Object(_) => DeValue::Array(Default::default()),
+        };
+        self.set(key, Given { value: &value, text: None })
     }
 }

@@ -6,15 +6,18 @@ pub mod plan;
 pub mod score;
 pub mod step;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::WriteError;
 use samara_core::graph::Tensor;
 use samara_core::model::gpt::{GptConfig, GptParams};
-use thiserror::Error;
 
 use crate::data::DataError;
+use crate::error::Error;
+use crate::model_folder::{FolderConfig, FolderError, load_weights};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
+use crate::tokenizer::Tokenizer;
 
 /// A GPT with its weights in memory.
 pub struct Gpt {
@@ -32,10 +35,26 @@ impl Gpt {
         let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(&config, registry))?;
         Ok(Self { config, params, session: Session::new(engine, owned) })
     }
+
+    /// The model of a folder, and its tokenizer if the folder has one.
+    pub fn open(engine: Arc<Engine>, folder: &Path) -> Result<(Self, Option<Tokenizer>), Error> {
+        let config = FolderConfig::read(folder)?.model.to_core()?;
+        let mut gpt = Self::new(engine, config)?;
+        gpt.load(folder)?;
+        let path = folder.join("tokenizer.json");
+        let tokenizer = if path.is_file() { Some(Tokenizer::load(&path)?) } else { None };
+        Ok((gpt, tokenizer))
+    }
+
+    /// Reads the weights of a model folder; the model must be the same.
+    pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
+        let (params, buffers) = self.session.params_and_buffers();
+        load_weights(folder, &params, &self.config, buffers.trainable.get_mut())
+    }
 }
 
 /// Why a program could not run.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The program could not be built.
     #[error(transparent)]

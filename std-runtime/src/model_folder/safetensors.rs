@@ -551,7 +551,3 @@ mod tests {
         }
     }
 }
-/// stub
-#[derive(Debug, Error)]
-#[error(transparent)]
-pub struct WeightsError2(pub WeightsError);

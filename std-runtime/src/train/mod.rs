@@ -1,11 +1,9 @@
 //! Training: data preparation, the loop, and what a run remembers.
 
-pub mod error;
 pub mod prepare;
 pub mod progress;
 pub mod run;
 pub mod signal;
 pub mod state;
 
-pub use error::TrainError;
-pub use run::{TrainOutcome, TrainRequest, run};
+pub use run::run;

@@ -3,16 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
 use crate::config::{DataConfig, TokenizerChoice};
 use crate::data::DataError;
 use crate::data::corpus;
 use crate::data::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use crate::data::text::{self, TextOptions};
-use crate::tokenizer::{
-    BpeTrainOptions, BpeTrainer, BuildError, END_OF_TEXT, EncodeError, FileError, Specials, Tokenizer, TrainError,
-};
+use crate::error::Error;
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, Tokenizer, TrainError};
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,31 +60,6 @@ impl DataRequest {
 /// The built-in corpus is the same for every run.
 const CORPUS_SEED: u64 = 0;
 
-/// Why data could not be prepared.
-#[derive(Debug, Error)]
-pub enum PrepareError {
-    /// The data.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// A tokenizer file.
-    #[error(transparent)]
-    Tokenizer(#[from] FileError),
-    /// A tokenizer that cannot be.
-    #[error("tokenizer: {0}")]
-    Build(#[from] BuildError),
-    /// A tokenizer that cannot be trained.
-    #[error("tokenizer: {0}")]
-    Train(#[from] TrainError),
-    /// Text that the tokenizer does not know.
-    #[error("{path}: {error}. Train a new tokenizer, or use one of bytes")]
-    Encode {
-        /// The text.
-        path: PathBuf,
-        /// What is wrong.
-        error: EncodeError,
-    },
-}
-
 /// Text in two parts.
 pub struct Splits {
     train: Vec<String>,
@@ -116,7 +88,7 @@ impl Split {
 
 impl Splits {
     /// Reads text and splits it: one document at a character, several between two documents.
-    pub fn load(request: &DataRequest) -> Result<Self, PrepareError> {
+    pub fn load(request: &DataRequest) -> Result<Self, Error> {
         let (documents, name) = match &request.source {
             Source::Tales { seed, bytes } => (vec![corpus::tales(*seed, *bytes)], PathBuf::from("built-in tales")),
             Source::Path(path) => (text::load(path, &request.text)?.0, path.clone()),
@@ -139,6 +111,11 @@ impl Splits {
         Ok(Self { train, val, name })
     }
 
+    /// What the text is called in messages.
+    pub fn name(&self) -> String {
+        self.name.display().to_string()
+    }
+
     /// The documents of a part.
     pub fn documents(&self, split: Split) -> &[String] {
         match split {
@@ -148,10 +125,12 @@ impl Splits {
     }
 
     /// Makes or loads the tokenizer.
-    pub fn tokenizer(&self, request: &DataRequest) -> Result<Tokenizer, PrepareError> {
+    pub fn tokenizer(&self, request: &DataRequest) -> Result<Tokenizer, Error> {
         Ok(match &request.tokenizer {
-            TokenizerChoice::Byte => Tokenizer::bytes(&[])?,
-            TokenizerChoice::Char => Tokenizer::characters(self.train.iter().chain(&self.val).map(String::as_str), &[])?,
+            TokenizerChoice::Byte => Tokenizer::bytes(&[]).map_err(TrainError::from)?,
+            TokenizerChoice::Char => {
+                Tokenizer::characters(self.train.iter().chain(&self.val).map(String::as_str), &[]).map_err(TrainError::from)?
+            }
             TokenizerChoice::Bpe => {
                 let vocab_size = request.tokenizer_vocab_size;
                 let mut trainer = BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?;
@@ -168,11 +147,11 @@ impl Splits {
         split: Split,
         tokenizer: &Tokenizer,
         mut take: impl FnMut(&[u32]) -> Result<(), DataError>,
-    ) -> Result<(), PrepareError> {
+    ) -> Result<(), Error> {
         let documents = self.documents(split);
         for document in documents {
             let ids = tokenizer.encode(document.as_bytes(), Specials::None);
-            let mut ids = ids.map_err(|error| PrepareError::Encode { path: self.name.clone(), error })?;
+            let mut ids = ids.map_err(|source| Error::Encode { what: self.name(), source })?;
             if documents.len() > 1 {
                 ids.extend(tokenizer.added_id(END_OF_TEXT));
             }
@@ -196,12 +175,7 @@ pub struct Prepared {
 
 /// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote are used again when
 /// `reuse` says so.
-pub fn prepare(
-    request: &DataRequest,
-    tokenizer: Option<Tokenizer>,
-    folder: &Path,
-    reuse: bool,
-) -> Result<Prepared, PrepareError> {
+pub fn prepare(request: &DataRequest, tokenizer: Option<Tokenizer>, folder: &Path, reuse: bool) -> Result<Prepared, Error> {
     if let Some((train, val)) = shards_of(&request.source)? {
         let tokenizer = match (&request.tokenizer, tokenizer) {
             (TokenizerChoice::Path(path), None) => Some(Tokenizer::load(path)?),
@@ -219,7 +193,7 @@ pub fn prepare(
     let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
     fs::create_dir_all(folder).map_err(DataError::io(folder, "create"))?;
     let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
-    let write = |split: Split| -> Result<Option<Shard>, PrepareError> {
+    let write = |split: Split| -> Result<Option<Shard>, Error> {
         let path = folder.join(width.file_name(split.name()));
         let mut writer = ShardWriter::create(&path, width)?;
         splits.encode(split, &tokenizer, |ids| writer.push(ids))?;
@@ -240,7 +214,7 @@ fn shard_path(folder: &Path, split: Split) -> Option<PathBuf> {
 }
 
 /// The shards of a folder that has them, or a shard file itself.
-fn shards_of(source: &Source) -> Result<Option<(Shard, Option<Shard>)>, PrepareError> {
+pub fn shards_of(source: &Source) -> Result<Option<(Shard, Option<Shard>)>, Error> {
     let Source::Path(path) = source else { return Ok(None) };
     if path.extension().is_some_and(|e| e == "bin") {
         return Ok(Some((Shard::open(path)?, None)));
@@ -269,11 +243,14 @@ pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, Dat
 }
 
 /// The tokens that a generated text begins with: those of `prompt`, or of the end of a text, or of a line break.
-pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i32>, EncodeError> {
-    let ids = match (prompt, tokenizer.end_of_text()) {
-        ("", Some(id)) => vec![id],
-        ("", None) => tokenizer.encode(b"\n", Specials::None)?,
-        (text, _) => tokenizer.encode(text.as_bytes(), Specials::None)?,
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i32>, Error> {
+    let text = match (prompt, tokenizer.end_of_text()) {
+        ("", Some(id)) => return Ok(vec![id as i32]),
+        ("", None) => "\n",
+        (text, _) => text,
     };
+    let ids = tokenizer
+        .encode(text.as_bytes(), Specials::None)
+        .map_err(|source| Error::Encode { what: "prompt".to_owned(), source })?;
     Ok(ids.into_iter().map(|id| id as i32).collect())
 }

@@ -5,22 +5,22 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use samara_core::model::gpt::GptConfig;
 use samara_core::schedule::Schedule;
 
-use super::error::TrainError;
 use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
 use super::progress::Progress;
 use super::signal::Stop;
 use super::state::{self, RunState};
-use crate::config::{DataOrder, Layers, ModelConfig, RunConfig};
+use crate::cli::requests::{TrainOutcome, TrainRequest};
+use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig};
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::shards::{Shard, Tokens};
+use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
 use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult, StepShape};
-use crate::model_folder;
+use crate::model_folder::{self, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::run::durable;
 use crate::run::events::EventWriter;
@@ -29,44 +29,9 @@ use crate::run::plot;
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
 
-/// What to train, where.
-pub struct TrainRequest {
-    /// The effective configuration.
-    pub config: RunConfig,
-    /// The run folder.
-    pub out: PathBuf,
-    /// Whether to go on with what the run folder holds.
-    pub resume: bool,
-    /// Whether to say nothing but errors.
-    pub quiet: bool,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainOutcome {
-    /// The run folder.
-    pub out: PathBuf,
-    /// Steps done.
-    pub step: u64,
-    /// Tokens used.
-    pub tokens: u64,
-    /// Seconds of training.
-    pub wall_s: f64,
-    /// The last training loss.
-    pub train_loss: Option<f64>,
-    /// The last validation loss.
-    pub val_loss: Option<f64>,
-    /// The smallest validation loss.
-    pub best_val_loss: Option<f64>,
-    /// The step of that loss.
-    pub best_step: u64,
-    /// The signal that stopped the run, if one did.
-    pub signal: Option<i32>,
-}
-
 /// Trains until the last step, a signal, or an error.
-pub fn run(request: &TrainRequest) -> Result<TrainOutcome, TrainError> {
-    let stop = Stop::install().map_err(TrainError::io(Path::new("signals"), "listen to"))?;
+pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
+    let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
     let mut run = Run::open(request)?;
     let mut progress = Progress::new(request.quiet, run.config.train.steps, run.state.step);
     progress.say(&run.describe());
@@ -85,6 +50,7 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, TrainError> {
 
 struct Run<'r> {
     config: &'r RunConfig,
+    folder_config: FolderConfig,
     out: PathBuf,
     gpt: Gpt,
     step: Step,
@@ -103,39 +69,39 @@ struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn open(request: &'r TrainRequest) -> Result<Self, TrainError> {
-        let (config, out) = (&request.config, request.out.clone());
-        fs::create_dir_all(&out).map_err(TrainError::io(&out, "create"))?;
-        if !request.resume && out.join(METRICS_FILE).exists() {
-            return Err(TrainError::Occupied { path: out });
-        }
+    fn open(request: &'r TrainRequest) -> Result<Self, Error> {
+        let config = &request.config;
+        let out = run_folder(request)?;
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), config.train.keep_checkpoints)?;
         let checkpoint = newest(&checkpoints, request.resume)?;
         if checkpoint.is_some() {
             refuse_changes(config, &out)?;
         }
-        let from = if checkpoint.is_some() { Some(out.as_path()) } else { config.train.init.as_deref() };
+        let from = if checkpoint.is_some() { Some(out.as_path()) } else { request.init.as_deref() };
         let prepared = prepare_data(config, from, &out, checkpoint.is_some())?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
-        let mut gpt = Gpt::new(engine, model_config(config, &prepared)?)?;
+        let model = model_config(config, &prepared)?;
+        let mut gpt = Gpt::new(engine, model.to_core()?)?;
+        let folder_config = folder_config(model, config, &prepared);
         let step = Step::new(&mut gpt, shape_of(config))?;
         let evaluation = match &prepared.val {
             Some(_) => Some(Evaluation::new(&mut gpt, config.train.batch_size, config.train.block_size)?),
             None => None,
         };
-        let state = first_state(config, checkpoint.as_ref(), &mut gpt)?;
+        let state = first_state(request, checkpoint.as_ref(), &mut gpt)?;
         let limit = gpt.config.vocab_size as u32;
         prepared.train.check_ids(limit)?;
         prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
         let sampler = sampler_of(config, &prepared.train)?;
-        durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(TrainError::io(&out, "write"))?;
+        durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
         if let Some(tokenizer) = &prepared.tokenizer {
             tokenizer.save(&out, Some(gpt.config.n_positions))?;
         }
         let metrics = MetricsWriter::open(&out.join(METRICS_FILE), state.step)?;
-        let events = EventWriter::create(&out, state.step).map_err(TrainError::io(&out, "write events into"))?;
+        let events = EventWriter::create(&out, state.step).map_err(Error::io(&out, "write events into"))?;
         Ok(Self {
             config,
+            folder_config,
             gpt,
             step,
             evaluation,
@@ -172,14 +138,14 @@ impl<'r> Run<'r> {
     }
 
     /// One step and what is due after it.
-    fn advance(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
+    fn advance(&mut self, progress: &mut Progress) -> Result<(), Error> {
         if self.state.step == 0 && self.config.train.eval_every > 0 {
             self.evaluate(progress)?;
             self.write_metrics(None, 0.0, 0.0)?;
         }
         let begun = Instant::now();
         let lr = self.schedule.at(self.state.step);
-        let numbers = self.numbers(lr);
+        let numbers = StepNumbers::new(&self.config.train, self.state.step, lr);
         let result = self.step.run(&mut self.gpt, &self.sampler, &self.train, &numbers)?;
         let seconds = begun.elapsed().as_secs_f64();
         let tokens = self.step.shape().tokens();
@@ -207,24 +173,8 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    fn numbers(&self, lr: f64) -> StepNumbers {
-        let t = &self.config.train;
-        StepNumbers {
-            step: self.state.step,
-            lr,
-            beta1: t.beta1,
-            beta2: t.beta2,
-            eps: t.eps,
-            weight_decay: t.weight_decay,
-            grad_clip: t.grad_clip,
-            dropout: t.dropout,
-            seed: t.seed,
-            ema_decay: t.ema_decay,
-        }
-    }
-
     /// The validation loss; a new best one writes `best/`. With a moving average, it is the average that is evaluated.
-    fn evaluate(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
+    fn evaluate(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let (Some(evaluation), Some(val)) = (&mut self.evaluation, &self.val) else { return Ok(()) };
         let begun = Instant::now();
         let averaged = self.config.train.ema_decay > 0.0 && self.state.step > 0;
@@ -260,7 +210,7 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    fn write_metrics(&mut self, result: Option<StepResult>, lr: f64, tokens_per_s: f64) -> Result<(), TrainError> {
+    fn write_metrics(&mut self, result: Option<StepResult>, lr: f64, tokens_per_s: f64) -> Result<(), Error> {
         let record = Metrics {
             step: self.state.step,
             tokens: self.state.tokens,
@@ -281,14 +231,14 @@ impl<'r> Run<'r> {
         ];
         for (tag, value) in scalars {
             if let Some(value) = value {
-                self.events.scalar(record.step, tag, value as f32).map_err(TrainError::io(self.events.path(), "write"))?;
+                self.events.scalar(record.step, tag, value as f32).map_err(Error::io(self.events.path(), "write"))?;
             }
         }
         Ok(())
     }
 
     /// Shows and keeps a short text from the model as it is.
-    fn sample(&mut self, progress: &mut Progress) -> Result<(), TrainError> {
+    fn sample(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| self.config.generate.max_new_tokens > 0) else { return Ok(()) };
         let settings = &self.config.generate;
         let prompt = prompt_ids(tokenizer, &settings.prompt)?;
@@ -302,12 +252,12 @@ impl<'r> Run<'r> {
         let shown = format!("--- sample at step {} ---\n{text}\n---", self.state.step);
         progress.say(&shown);
         let path = self.out.join("samples.txt");
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io(&path, "open"))?;
-        writeln!(file, "{shown}").map_err(TrainError::io(&path, "write"))
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+        writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
     }
 
     /// Writes a checkpoint, and the weights into the run folder, which is a model folder.
-    fn save(&mut self) -> Result<(), TrainError> {
+    fn save(&mut self) -> Result<(), Error> {
         if self.saved_step == Some(self.state.step) {
             return Ok(());
         }
@@ -318,15 +268,20 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
-    fn save_model(&self, folder: &Path) -> Result<(), TrainError> {
-        fs::create_dir_all(folder).map_err(TrainError::io(folder, "create"))?;
+    fn save_model(&self, folder: &Path) -> Result<(), Error> {
+        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.save(folder, Some(self.gpt.config.n_positions))?;
         }
-        Ok(model_folder::save(folder, &self.gpt)?)
+        Ok(model_folder::save_folder(
+            folder,
+            &self.folder_config,
+            &self.gpt.session.params(),
+            self.gpt.session.buffers.trainable.get(),
+        )?)
     }
 
-    fn finish(mut self, progress: &mut Progress, signal: Option<i32>) -> Result<TrainOutcome, TrainError> {
+    fn finish(mut self, progress: &mut Progress, signal: Option<i32>) -> Result<TrainOutcome, Error> {
         self.save()?;
         if signal.is_none() {
             self.sample(progress)?;
@@ -334,16 +289,16 @@ impl<'r> Run<'r> {
         progress.finish();
         let records = metrics::read(&self.out.join(METRICS_FILE))?;
         let path = self.out.join("loss.svg");
-        plot::write_loss_curve(&path, "loss", &records).map_err(TrainError::io(&path, "write"))?;
+        plot::write_loss_curve(&path, "loss", &records).map_err(Error::io(&path, "write"))?;
+        if let Some(signal) = signal {
+            let resume = format!("samara train --resume --out {}", self.out.display());
+            return Err(Error::Interrupted { signal: signal as u8, resume });
+        }
         Ok(TrainOutcome {
-            step: self.state.step,
-            tokens: self.state.tokens,
-            wall_s: self.state.wall_s,
+            steps: self.state.step,
             train_loss: self.last.map(|r| r.loss),
             val_loss: self.state.val_loss,
             best_val_loss: self.state.best_val_loss,
-            best_step: self.state.best_step,
-            signal,
             out: self.out,
         })
     }
@@ -354,8 +309,27 @@ const CONFIG_FILE: &str = "run.toml";
 /// One record per step.
 const METRICS_FILE: &str = "metrics.jsonl";
 
+/// The run folder, made when it is not there: the one asked for, or the next free `runs/NAME-NNN`.
+fn run_folder(request: &TrainRequest) -> Result<PathBuf, Error> {
+    let out = match &request.out {
+        Some(out) => out.clone(),
+        None => {
+            let free = (1..).map(|n| Path::new("runs").join(format!("{}-{n:03}", request.name))).find(|path| !path.exists());
+            free.unwrap_or_else(|| PathBuf::from("runs"))
+        }
+    };
+    if !request.resume && out.join(METRICS_FILE).exists() {
+        let out = out.display();
+        return Err(Error::Usage(format!(
+            "{out}: the folder already holds a run; add --resume to go on with it, or choose another --out"
+        )));
+    }
+    fs::create_dir_all(&out).map_err(Error::io(&out, "create"))?;
+    Ok(out)
+}
+
 /// The newest checkpoint to go on with. What is wrong with newer ones is said aloud.
-fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>, TrainError> {
+fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>, Error> {
     if !resume {
         return Ok(None);
     }
@@ -367,22 +341,17 @@ fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>,
 }
 
 /// Refuses to go on with a configuration that would have given other results.
-fn refuse_changes(config: &RunConfig, out: &Path) -> Result<(), TrainError> {
+fn refuse_changes(config: &RunConfig, out: &Path) -> Result<(), Error> {
     let path = out.join(CONFIG_FILE);
     let mut layers = Layers::new();
     layers.file(&path)?;
     let former = layers.finish()?;
     let differences = former.conflicts(config);
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let value = |v: &Option<String>| v.clone().unwrap_or_else(|| "absent".to_owned());
-    let lines = differences.iter().map(|d| format!("  {}: {} before, {} now\n", d.key, value(&d.first), value(&d.second)));
-    Err(TrainError::ConfigChanged { path: out.to_path_buf(), differences: lines.collect() })
+    if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
 }
 
 /// The tokens of a run, with the tokenizer of the model that it begins with.
-fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, TrainError> {
+fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, Error> {
     let tokenizer = match from.map(|folder| folder.join("tokenizer.json")) {
         Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
         _ => None,
@@ -391,22 +360,29 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
-fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<GptConfig, TrainError> {
+fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
     let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| TrainError::Config {
+    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| Invalid {
         key: "model.vocab_size",
-        message: "token shards without a tokenizer do not say how many ids there are: set it, or data.tokenizer = PATH"
-            .to_owned(),
+        expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
+        found: "neither".to_owned(),
     })?;
     if let Some(needed) = needed.filter(|&n| n > vocab_size) {
-        let message =
-            format!("{vocab_size} ids, but the tokenizer has {needed}: use the model's own tokenizer, or a larger vocabulary");
-        return Err(TrainError::Config { key: "model.vocab_size", message });
+        let expected =
+            format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
+        return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
     }
-    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() }.to_core()?)
+    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() })
 }
 
-fn shape_of(config: &RunConfig) -> StepShape {
+/// What the run's model folder says of its model.
+fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) -> FolderConfig {
+    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+    FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
+}
+
+/// The shape of a step.
+pub fn shape_of(config: &RunConfig) -> StepShape {
     let t = &config.train;
     StepShape {
         batch: t.batch_size,
@@ -418,14 +394,14 @@ fn shape_of(config: &RunConfig) -> StepShape {
     }
 }
 
-fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, TrainError> {
+fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
     let order = match (&config.data.batches, config.data.order) {
         (Some(path), _) => {
             let offsets = Offsets::read(path)?;
             let rows = config.train.batch_size * config.train.grad_accumulation;
             if offsets.batch() != rows {
-                let message = format!("{} has {} rows per step, the run {rows}", path.display(), offsets.batch());
-                return Err(TrainError::Config { key: "train.batch_size", message });
+                let expected = format!("{} rows per step (times grad_accumulation), as {} has", offsets.batch(), path.display());
+                return Err(Invalid { key: "train.batch_size", expected, found: rows.to_string() }.into());
             }
             Order::Given(offsets)
         }
@@ -436,13 +412,13 @@ fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, TrainError> 
 }
 
 /// Weights and numbers at the beginning: of a checkpoint, of a model folder, or from the seed.
-fn first_state(config: &RunConfig, checkpoint: Option<&Checkpoint>, gpt: &mut Gpt) -> Result<RunState, TrainError> {
+fn first_state(request: &TrainRequest, checkpoint: Option<&Checkpoint>, gpt: &mut Gpt) -> Result<RunState, Error> {
     if let Some(checkpoint) = checkpoint {
         return Ok(state::load(checkpoint, &mut gpt.session)?);
     }
-    match &config.train.init {
-        Some(folder) => model_folder::load_weights(folder, gpt)?,
-        None => gpt.session.initialise(config.train.seed),
+    match &request.init {
+        Some(folder) => gpt.load(folder)?,
+        None => gpt.session.initialise(request.config.train.seed),
     }
     Ok(RunState::default())
 }

@@ -1,0 +1,219 @@
+//! A program without a standard library whose panic handler calls a function that does not exist: it links only when the compiler proved that
+//! nothing in it can panic. It builds a registry, a training graph and a decoding graph of a small GPT with their plans, in lent memory, and
+//! runs training steps with clipping, AdamW and a moving average, decoding steps with a key and value cache, and a product by the GEMM driver.
+//!
+//! It returns 0 when the loss fell and everything is finite.
+#![no_std]
+#![no_main]
+
+use core::hint::black_box;
+use core::panic::PanicInfo;
+
+use samara_core::exec::{Backend, Cpu, Gradients, Memory, ints_mut, real, real_mut, write_ints, write_real};
+use samara_core::gemm::{self, MatRef, RowSlices, Store};
+use samara_core::graph::{Epsilon, Graph, NodeRecord, Recompute, Tensor, TensorRecord, Wrt};
+use samara_core::model::gpt::{self, GptCache, GptConfig, GptInputs, GptParams};
+use samara_core::ops;
+use samara_core::params::{ParamInfo, Params, Registry};
+use samara_core::plan::{Plan, Slot, storage_len};
+use samara_core::threads::Serial;
+
+#[link(name = "c")]
+unsafe extern "C" {}
+
+unsafe extern "C" {
+    /// Defined nowhere.
+    fn a_panic_path_is_left() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    // SAFETY: the function does not exist, so that no program with this call links.
+    unsafe { a_panic_path_is_left() }
+}
+
+const PARAMS: usize = 32;
+const TENSORS: usize = 512;
+const NODES: usize = 256;
+const ARENA: usize = 65_536;
+const FLAT: usize = 8_192;
+const TOKENS: [i32; 6] = [1, 2, 3, 4, 5, 6];
+
+/// All memory of a run: about a megabyte, on the stack of this program and in a device's RAM.
+struct Buffers {
+    arena: [f32; ARENA],
+    state: [f32; 4_096],
+    ints: [i32; 256],
+    trainable: [f32; FLAT],
+    grads: [f32; FLAT],
+    moments: [f32; 3 * FLAT],
+}
+
+/// Tables of a graph and its plan.
+struct Tables {
+    tensors: [TensorRecord; TENSORS],
+    nodes: [NodeRecord; NODES],
+    slots: [Slot; TENSORS + NODES],
+    order: [u16; TENSORS + NODES],
+}
+
+impl Tables {
+    const EMPTY: Self = Self {
+        tensors: [TensorRecord::EMPTY; TENSORS],
+        nodes: [NodeRecord::EMPTY; NODES],
+        slots: [Slot { offset: 0, len: 0, owner: 0, first: 0, last: 0 }; TENSORS + NODES],
+        order: [0; TENSORS + NODES],
+    };
+}
+
+/// What the host calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn main(argc: i32, argv: *const *const u8) -> i32 {
+    let _ = black_box(argv);
+    match run(argc) {
+        Some(()) => 0,
+        None => 1,
+    }
+}
+
+fn run(argc: i32) -> Option<()> {
+    // Numbers that the compiler does not know.
+    let n = black_box(argc.unsigned_abs() as usize);
+    let config = GptConfig {
+        vocab_size: 6 + n,
+        n_positions: 7 + n,
+        n_embd: 7 + n,
+        n_layer: n,
+        n_head: 1 + n,
+        n_inner: 15 + n,
+        window_size: 2 + n,
+        ..GptConfig::GPT2
+    };
+    let mut infos = [ParamInfo::default(); PARAMS];
+    let mut registry = Registry::new(&mut infos);
+    let gpt = GptParams::register(&config, &mut registry);
+    let params = registry.finish(4).ok()?;
+    let mut buffers = Buffers {
+        arena: [0.0; ARENA],
+        state: [0.0; 4_096],
+        ints: [0; 256],
+        trainable: [0.0; FLAT],
+        grads: [0.0; FLAT],
+        moments: [0.0; 3 * FLAT],
+    };
+    params.initialise(n as u64, &mut buffers.trainable);
+    for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
+        train(&config, &gpt, params, &mut buffers, recompute)?;
+    }
+    decode(&config, &gpt, params, &mut buffers)?;
+    multiply(n, &mut buffers)?;
+    if cfg!(feature = "prove") {
+        let at = black_box(n);
+        black_box(buffers.arena[at]);
+    }
+    Some(())
+}
+
+fn memory(buffers: &mut Buffers) -> Memory<'_, f32> {
+    Memory {
+        arena: &mut buffers.arena,
+        state: &mut buffers.state,
+        ints: &mut buffers.ints,
+        trainable: &mut buffers.trainable,
+        grads: &mut buffers.grads,
+        moments: &mut buffers.moments,
+        frozen: &[],
+    }
+}
+
+fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut Buffers, recompute: Recompute) -> Option<()> {
+    let mut tables = Tables::EMPTY;
+    let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
+    let mut inputs = GptInputs::new(&g, config, 2, 3);
+    inputs.segments = Some(g.ints(&[2, 3], -1, 1));
+    inputs.dropout = Some(g.ints(&[5], i32::MIN, i32::MAX));
+    let targets = g.ints(&[2, 3], -100, config.vocab_size as i32 - 1);
+    let (upstream, hyper, decay) = (g.input(&[1]), g.input(&[8]), g.input(&[1]));
+    let hidden = gpt::hidden(&g, config, gpt, &inputs, None);
+    let losses = g.output(g.head_loss(hidden, g.param(gpt.wte()), None, targets, 0.1));
+    g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
+    let norm = g.global_norm();
+    g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
+    g.ema(decay, 2);
+    let program = g.finish().ok()?;
+    let kernels = ops::reference::<f32>();
+    let cpu = Cpu::new(&kernels, &Serial);
+    let _ = storage_len(&program);
+    let plan = Plan::new(&program, &|node| cpu.scratch_len(node), &mut tables.slots, &mut tables.order).ok()?;
+    plan.check().ok()?;
+    if plan.arena_len() > ARENA || params.trainable_len() > FLAT || cpu.unsupported(&program).is_some() {
+        return None;
+    }
+    let mut losses_seen = [0.0; 2];
+    for (step, seen) in losses_seen.iter_mut().enumerate() {
+        let t = 1 + step as u32;
+        let control = ops::dropout::control(u64::from(t), t, 0, 0.1);
+        let dropout = inputs.dropout?;
+        write_ints(&program, &mut buffers.ints, inputs.tokens, &TOKENS).ok()?;
+        write_ints(&program, &mut buffers.ints, inputs.positions, &[0, 1, 2, 0, 1, 2]).ok()?;
+        write_ints(&program, &mut buffers.ints, inputs.segments?, &[0, 0, 0, -1, 0, 0]).ok()?;
+        write_ints(&program, &mut buffers.ints, targets, &[2, 3, 4, -100, 6, 1]).ok()?;
+        write_ints(&program, &mut buffers.ints, dropout, &control).ok()?;
+        write_real(&program, &plan, &mut buffers.arena, upstream, &[0.2]).ok()?;
+        let (c1, c2) = (1.0 - libm::powf(0.9, t as f32), 1.0 - libm::powf(0.99, t as f32));
+        write_real(&program, &plan, &mut buffers.arena, hyper, &[0.01, 0.9, 0.99, 1e-8, 0.1, c1, c2, 1.0]).ok()?;
+        write_real(&program, &plan, &mut buffers.arena, decay, &[0.9]).ok()?;
+        cpu.run(&program, &plan, &mut memory(buffers), program.forward(), Gradients::Overwrite);
+        cpu.run(&program, &plan, &mut memory(buffers), program.backward(), Gradients::Add);
+        cpu.run(&program, &plan, &mut memory(buffers), program.update(), Gradients::Overwrite);
+        *seen = real(&plan, &buffers.arena, losses).iter().sum::<f32>();
+    }
+    let [before, after] = losses_seen;
+    (after < before).then_some(())
+}
+
+fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut Buffers) -> Option<()> {
+    let mut tables = Tables::EMPTY;
+    let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
+    let inputs = GptInputs::new(&g, config, 2, 1);
+    let room = config.n_positions;
+    let cache =
+        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, segments: None };
+    let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
+    let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.wte()), None));
+    let program = g.finish().ok()?;
+    let kernels = ops::reference::<f32>();
+    let cpu = Cpu::new(&kernels, &Serial);
+    let plan = Plan::new(&program, &|node| cpu.scratch_len(node), &mut tables.slots, &mut tables.order).ok()?;
+    plan.check().ok()?;
+    if program.info().state_len as usize > buffers.state.len() {
+        return None;
+    }
+    for position in 0..2 {
+        write_ints(&program, &mut buffers.ints, inputs.tokens, &[1, 2]).ok()?;
+        write_ints(&program, &mut buffers.ints, inputs.positions, &[position, position]).ok()?;
+        ints_mut(&program, &mut buffers.ints, cache.starts)?.fill(position);
+        ints_mut(&program, &mut buffers.ints, cache.live)?.fill(position.wrapping_add(1));
+        cpu.run(&program, &plan, &mut memory(buffers), 0..program.nodes().len(), Gradients::Overwrite);
+        let logits = real_mut(&plan, &mut buffers.arena, logits);
+        if logits.is_empty() || logits.iter().any(|x| !x.is_finite()) {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// A (m, k) times B (k, n) of ones: every element is k, then 2k, and 1 more by the epilogue.
+fn multiply(n: usize, buffers: &mut Buffers) -> Option<()> {
+    let (m, n, k) = (4 + n, 10 + n, 6 + n);
+    let kernel = black_box(gemm::portable::<f32>());
+    let ones = buffers.trainable.get_mut(..k.checked_mul(m.max(n))?)?;
+    ones.fill(1.0);
+    let (a, b) = (MatRef::new(ones, m, k), MatRef::new(ones, n, k).t());
+    let mut c = RowSlices { data: buffers.grads.get_mut(..m.checked_mul(n)?)?, ld: n };
+    let scratch = buffers.arena.get_mut(..gemm::scratch_len(&kernel, m, n, k))?;
+    gemm::gemm(&kernel, a, b, &mut c, Store::Overwrite, None, scratch);
+    let add_one = |_: usize, _: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += 1.0);
+    gemm::gemm(&kernel, a, b, &mut c, Store::Add, Some(&add_one), scratch);
+    c.data.iter().all(|&x| x == 2.0 * k as f32 + 1.0).then_some(())
+}

@@ -1,0 +1,148 @@
+//! Operations that work on state, parameters and moments: caches, gradient norm, optimizers, moving averages.
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Epsilon, Graph, Tensor};
+use samara_core::math::Real;
+use samara_core::params::Init;
+
+use super::{Coverage, Size, is_double};
+use crate::draw::Draw;
+use crate::fd;
+use crate::session::{Session, Table, registry};
+
+/// Writes tokens twice into a state, from a column on, and past its end.
+pub(super) fn cache<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
+    let (batch, t, c) = (d.extent(3), d.extent(size.of(3, 20)), d.extent(size.of(4, 40)));
+    let (room, column, cols) = (t + d.extent(5), 2, c + 5);
+    let (params, ()) = registry::<R, _>(0, |_| ());
+    let build = |g: &Graph<'static>| {
+        let (x, starts) = (g.input(&[batch, t, cols]), g.ints(&[batch], 0, 1000));
+        let state = g.cache_write(x.from_column(column), starts, g.state(&[batch, room, c]));
+        // Reading the state after the write.
+        (x, starts, g.output(g.scale(state, 1.0)))
+    };
+    let (mut session, (x, starts, y)) = Session::build(table, params, 8, build).unwrap();
+    coverage.add(&session.program);
+    let mut expected = vec![0.0; batch * room * c];
+    for _ in 0..2 {
+        let (values, at) = (d.values(batch * t * cols, -1.0, 1.0), d.ints(batch, 0, room as i32));
+        for b in 0..batch {
+            for i in (0..t).filter(|i| at[b] as usize + i < room) {
+                let to = (b * room + at[b] as usize + i) * c;
+                let from = (b * t + i) * cols + column;
+                expected[to..to + c].copy_from_slice(&values[from..from + c]);
+            }
+        }
+        session.set(x, &values);
+        session.set_ints(starts, &at);
+        session.run(Gradients::Overwrite);
+        assert_eq!(session.get(y), expected, "cache write ({batch}, {t}, {c}) into {room} at {at:?}");
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    AdamW(Epsilon),
+    Sgd { nesterov: bool },
+    Ema,
+}
+
+/// Two steps of every optimizer on parameters with and without decay, with and without clipping.
+pub(super) fn optimizers<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
+    let rules = [
+        Rule::AdamW(Epsilon::AfterCorrection),
+        Rule::AdamW(Epsilon::BeforeCorrection),
+        Rule::Sgd { nesterov: false },
+        Rule::Sgd { nesterov: true },
+        Rule::Ema,
+    ];
+    for rule in rules {
+        for clip in [false, true] {
+            optimizer(table, d, size, rule, clip, coverage);
+        }
+    }
+}
+
+fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule, clip: bool, coverage: &mut Coverage) {
+    let shapes = [vec![d.extent(4), d.extent(size.of(7, 900))], vec![d.extent(size.of(9, 700))], vec![d.extent(3), 1, 5]];
+    let (params, ids) = registry::<R, _>(3, |r| shapes.clone().map(|s| r.add("p", 0, &s, Init::Zeros)));
+    let (mut session, (hyper, norm)) = Session::build(table, params, 8, |g| program(g, rule, clip)).unwrap();
+    coverage.add(&session.program);
+    let [lr, beta1, beta2, eps, decay, limit] = [0.01, 0.9, 0.99, 1e-3, 0.1, if clip { 0.5 } else { 0.0 }];
+    let mut model: Vec<[Vec<f64>; 3]> = Vec::new(); // weights, first and second moment
+    for (&id, shape) in ids.iter().zip(&shapes) {
+        let n = shape.iter().product();
+        let weights = d.values(n, -1.0, 1.0);
+        session.set_param(id, &weights);
+        model.push([weights, vec![0.0; n], vec![0.0; n]]);
+    }
+    for t in 1..=2 {
+        let grads: Vec<Vec<f64>> = model.iter().map(|[w, ..]| d.values(w.len(), -1.0, 1.0)).collect();
+        for (&id, g) in ids.iter().zip(&grads) {
+            let range = params.infos()[id.index()].range();
+            session.grads[range].iter_mut().zip(g).for_each(|(to, &g)| *to = R::from_f64(g));
+        }
+        let (c1, c2) = (1.0 - f64::powi(beta1, t), 1.0 - f64::powi(beta2, t));
+        match rule {
+            Rule::Ema => session.set(hyper, &[beta1]),
+            _ => session.set(hyper, &[lr, beta1, beta2, eps, decay, c1, c2, limit]),
+        }
+        session.run(Gradients::Overwrite);
+        let size = grads.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
+        if norm.is_some() {
+            assert!((session.get(norm)[0] - size).abs() < 1e-6 * size, "gradient norm");
+        }
+        let factor = if clip { (0.5 / (size + 1e-6)).min(1.0) } else { 1.0 };
+        for (([w, m, v], g), shape) in model.iter_mut().zip(&grads).zip(&shapes) {
+            let wd = if shape.len() >= 2 { decay } else { 0.0 };
+            for i in 0..w.len() {
+                let g = g[i] * factor;
+                match rule {
+                    Rule::AdamW(epsilon) => {
+                        m[i] = beta1 * m[i] + (1.0 - beta1) * g;
+                        v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
+                        let step = match epsilon {
+                            Epsilon::AfterCorrection => (m[i] / c1) / ((v[i] / c2).sqrt() + eps),
+                            Epsilon::BeforeCorrection => c2.sqrt() / c1 * m[i] / (v[i].sqrt() + eps),
+                        };
+                        w[i] = w[i] - lr * wd * w[i] - lr * step;
+                    }
+                    Rule::Sgd { nesterov } => {
+                        let g = g + wd * w[i];
+                        m[i] = beta1 * m[i] + g;
+                        w[i] -= lr * if nesterov { g + beta1 * m[i] } else { m[i] };
+                    }
+                    Rule::Ema => m[i] = beta1 * m[i] + (1.0 - beta1) * w[i],
+                }
+            }
+        }
+    }
+    let tolerance = if is_double::<R>() { 1e-12 } else { 2e-6 };
+    for (&id, [w, m, v]) in ids.iter().zip(&model) {
+        let range = params.infos()[id.index()].range();
+        let moment = |slot: usize| -> Vec<f64> {
+            let at = slot * params.trainable_len();
+            session.moments[at + range.start..at + range.end].iter().map(|x| x.to_f64()).collect()
+        };
+        let check = |what: &str, found: &[f64], expected: &[f64]| {
+            let error = fd::error(found, expected);
+            assert!(error <= tolerance, "{rule:?}, clip {clip}: {what} differ by {error:e}");
+        };
+        check("weights", &session.param(id), w);
+        check("first moments", &moment(0), m);
+        if matches!(rule, Rule::AdamW(_)) {
+            check("second moments", &moment(1), v);
+        }
+    }
+}
+
+fn program(g: &Graph<'static>, rule: Rule, clip: bool) -> (Tensor, Tensor) {
+    let norm = clip.then(|| g.output(g.global_norm()));
+    let hyper = g.input(&[if matches!(rule, Rule::Ema) { 1 } else { 8 }]);
+    match rule {
+        Rule::AdamW(epsilon) => g.adamw(hyper, norm, epsilon),
+        Rule::Sgd { nesterov } => g.sgd(hyper, norm, nesterov),
+        Rule::Ema => g.ema(hyper, 0),
+    }
+    (hyper, norm.unwrap_or(Tensor::NONE))
+}
