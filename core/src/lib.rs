@@ -5,6 +5,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod decode;
 pub mod exec;
 pub mod gemm;
 pub mod graph;
@@ -13,4 +14,6 @@ pub mod model;
 pub mod ops;
 pub mod params;
 pub mod plan;
+pub mod schedule;
 pub mod threads;
+pub mod tokenizer;

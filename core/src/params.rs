@@ -193,20 +193,39 @@ impl<'a> Registry<'a> {
         }
         let len = self.len;
         let infos: &'a [ParamInfo] = self.infos;
-        Ok(Params { infos: infos.get(..len).unwrap_or(&[]), trainable_len: end, decay_len, frozen_bytes })
+        Ok(Params::from_parts(infos.get(..len).unwrap_or(&[]), Layout { trainable_len: end, decay_len, frozen_bytes }))
     }
+}
+
+/// The sizes of the buffers of a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Elements of the flat trainable buffer.
+    pub trainable_len: usize,
+    /// How many of them, from the start, are in the decay group.
+    pub decay_len: usize,
+    /// Bytes of the frozen buffer.
+    pub frozen_bytes: usize,
 }
 
 /// A finished registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Params<'a> {
     infos: &'a [ParamInfo],
-    trainable_len: usize,
-    decay_len: usize,
-    frozen_bytes: usize,
+    layout: Layout,
 }
 
 impl<'a> Params<'a> {
+    /// A registry from its parts, which must come from one finished registry.
+    pub const fn from_parts(infos: &'a [ParamInfo], layout: Layout) -> Self {
+        Self { infos, layout }
+    }
+
+    /// The sizes of the buffers.
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// The parameters in the order in which they were added.
     pub const fn infos(&self) -> &'a [ParamInfo] {
         self.infos
@@ -214,19 +233,19 @@ impl<'a> Params<'a> {
 
     /// Elements of the flat trainable buffer, and of the gradients and each moment.
     pub const fn trainable_len(&self) -> usize {
-        self.trainable_len
+        self.layout.trainable_len
     }
 
     /// Bytes of the frozen buffer.
     pub const fn frozen_bytes(&self) -> usize {
-        self.frozen_bytes
+        self.layout.frozen_bytes
     }
 
     /// The elements of a group in the flat trainable buffer.
     pub const fn group_range(&self, group: Group) -> Range<usize> {
         match group {
-            Group::Decay => 0..self.decay_len,
-            Group::NoDecay => self.decay_len..self.trainable_len,
+            Group::Decay => 0..self.layout.decay_len,
+            Group::NoDecay => self.layout.decay_len..self.layout.trainable_len,
         }
     }
 

@@ -9,6 +9,7 @@ use core::ops::Range;
 
 use crate::graph::op::InPlace;
 use crate::graph::{Node, Program, Role, Tensor};
+use crate::math::sort::heap_sort;
 
 /// Elements per unit of a slot's offset: 64 bytes of `f32`.
 pub const UNIT: usize = 16;
@@ -262,7 +263,7 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
     let order = order.get_mut(..count).unwrap_or(&mut []);
     let slot_of = |slots: &[Slot], i: u16| slots.get(usize::from(i)).copied().unwrap_or_default();
     // Large slots first; equal ones in the order of their first use.
-    heap_sort(order, &|&i| {
+    heap_sort(order, &|i| {
         let slot = slot_of(slots, i);
         (u32::MAX.wrapping_sub(slot.len), u32::from(slot.first), i)
     });
@@ -298,62 +299,9 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
     Ok(arena_len)
 }
 
-/// Sorts by key in place without recursion, allocation or a panic path (core's sorts have one for inconsistent orders).
-fn heap_sort<K: PartialOrd>(items: &mut [u16], key: &dyn Fn(&u16) -> K) {
-    let n = items.len();
-    for start in (0..n / 2).rev() {
-        sift_down(items, start, n, key);
-    }
-    for end in (1..n).rev() {
-        swap(items, 0, end);
-        sift_down(items, 0, end, key);
-    }
-}
-
-fn sift_down<K: PartialOrd>(items: &mut [u16], mut root: usize, end: usize, key: &dyn Fn(&u16) -> K) {
-    let greater = |items: &[u16], a: usize, b: usize| match (items.get(a), items.get(b)) {
-        (Some(a), Some(b)) => key(a) > key(b),
-        _ => false,
-    };
-    loop {
-        let left = root.saturating_mul(2).saturating_add(1);
-        if left >= end {
-            return;
-        }
-        let right = left.saturating_add(1);
-        let child = if right < end && greater(items, right, left) { right } else { left };
-        if !greater(items, child, root) {
-            return;
-        }
-        swap(items, root, child);
-        root = child;
-    }
-}
-
-fn swap(items: &mut [u16], a: usize, b: usize) {
-    if let (Some(&x), Some(&y)) = (items.get(a), items.get(b)) {
-        if let Some(to) = items.get_mut(a) {
-            *to = y;
-        }
-        if let Some(to) = items.get_mut(b) {
-            *to = x;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec::Vec;
-
-    #[test]
-    fn heap_sort_sorts() {
-        let mut items: Vec<u16> = (0..200u16).map(|i| i.wrapping_mul(7919) % 503).collect();
-        let mut expected = items.clone();
-        expected.sort_unstable();
-        heap_sort(&mut items, &|&i| i);
-        assert_eq!(items, expected);
-    }
 
     #[test]
     fn checker_finds_an_overlap() {

@@ -1,9 +1,22 @@
 //! samara's runtime on a machine with an operating system.
 
+pub use error::Error;
+
+pub mod cli;
+pub mod config;
 pub mod data;
+pub mod error;
+pub mod evaluate;
+pub mod generate;
+pub mod gpt;
 pub mod kernels;
 pub mod model_folder;
 pub mod npy;
+pub mod plan_report;
 pub mod run;
+pub mod score;
+pub mod session;
 pub mod threads;
 pub mod tiles;
+pub mod tokenizer;
+pub mod train;

@@ -127,15 +127,28 @@ impl<R> Tile<'_, R> {
     }
 }
 
+impl<R> Tile<'_, R> {
+    /// Row `i` of the tile (cols,); empty when there is no such row.
+    pub fn row(&mut self, i: usize) -> &mut [R] {
+        let mut one = [Default::default()];
+        let cols = self.cols;
+        self.block(i, 0, cols, &mut one);
+        let [row] = one;
+        row
+    }
+}
+
 impl<R> RowsMut<R> for Tile<'_, R> {
     #[inline(always)]
-    fn row(&mut self, i: usize) -> &mut [R] {
-        if i >= self.rows {
-            return &mut [];
+    fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]) {
+        if col.checked_add(cols).is_none_or(|end| end > self.cols) {
+            return;
         }
-        // SAFETY: row i of the tile lies inside the matrix's slice (checked when the tile was made), belongs to this tile alone (see the module),
-        // and `&mut self` keeps its other rows from being borrowed meanwhile.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.ld), self.cols) }
+        for (to, row) in into.iter_mut().zip(row..self.rows) {
+            // SAFETY: the elements lie in row `row` of the tile, inside the matrix's slice (checked when the tile was made). They belong to this
+            // tile alone (see the module), different rows do not overlap, and `&mut self` stays borrowed as long as the slices live.
+            *to = unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.ld + col), cols) };
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const PARTS: usize = MAX_OUTPUTS + 1;
 /// A buffer cut into exclusive parts and what lies between them.
 struct Carved<'a, R> {
     exclusive: [&'a mut [R]; PARTS],
-    shared: [(usize, &'a [R]); PARTS + 1],
+    shared: heapless::Vec<(usize, &'a [R]), { PARTS + 1 }>,
 }
 
 impl<'a, R> Carved<'a, R> {
@@ -40,8 +40,7 @@ impl<'a, R> Carved<'a, R> {
             }
         }
         let mut exclusive: [&'a mut [R]; PARTS] = Default::default();
-        let mut shared: [(usize, &'a [R]); PARTS + 1] = [(0, &[]); PARTS + 1];
-        let mut gaps = shared.iter_mut();
+        let mut shared = heapless::Vec::new();
         let (mut rest, mut position) = (buffer, 0usize);
         for i in order {
             let Some(range) = ranges.get(i).filter(|r| !r.is_empty()) else { continue };
@@ -51,18 +50,15 @@ impl<'a, R> Carved<'a, R> {
             }
             let Some((gap, tail)) = take(&mut rest).split_at_mut_checked(skip) else { continue };
             let Some((part, tail)) = tail.split_at_mut_checked(range.len()) else { continue };
-            if let Some(slot) = gaps.next() {
-                *slot = (position, gap);
-            }
+            // There are at most as many gaps as the list holds.
+            let _ = shared.push((position, &*gap));
             if let Some(slot) = exclusive.get_mut(i) {
                 *slot = part;
             }
             rest = tail;
             position = range.end;
         }
-        if let Some(slot) = gaps.next() {
-            *slot = (position, rest);
-        }
+        let _ = shared.push((position, &*rest));
         Self { exclusive, shared }
     }
 

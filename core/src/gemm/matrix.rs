@@ -62,27 +62,28 @@ pub enum Store {
     Add,
 }
 
-/// A matrix to write, row by row: a whole slice here, a tile of a matrix shared by tasks elsewhere.
+/// A matrix to write: a whole slice here, a tile of a matrix shared by tasks elsewhere.
 pub trait RowsMut<R> {
-    /// Row `i` (cols,); empty when there is no such row.
-    fn row(&mut self, i: usize) -> &mut [R];
+    /// Sets `into[i]` to the elements `col..col + cols` of row `row + i`. Where there are no such elements it is left empty.
+    fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]);
 }
 
-/// Rows of `cols` elements in a slice, `ld` elements from a row to the next.
+/// Rows in a slice, `ld` elements from a row to the next.
 #[derive(Debug)]
 pub struct RowSlices<'a, R> {
     /// The numbers.
     pub data: &'a mut [R],
-    /// Elements of a row.
-    pub cols: usize,
     /// Elements from a row to the next.
     pub ld: usize,
 }
 
 impl<R> RowsMut<R> for RowSlices<'_, R> {
     #[inline(always)]
-    fn row(&mut self, i: usize) -> &mut [R] {
-        let start = i.saturating_mul(self.ld);
-        self.data.get_mut(start..start.saturating_add(self.cols)).unwrap_or_default()
+    fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]) {
+        let start = row.saturating_mul(self.ld).saturating_add(col);
+        let rest = self.data.get_mut(start..).unwrap_or_default();
+        for (to, row) in into.iter_mut().zip(rest.chunks_mut(self.ld.max(1))) {
+            *to = row.get_mut(..cols).unwrap_or_default();
+        }
     }
 }

@@ -5,8 +5,8 @@
 //! a small tile that stays in registers. [`gemm`] does everything on the calling thread. A runtime with threads packs panels in some tasks
 //! ([`pack_a`], [`pack_b`]) and multiplies tiles of C in others ([`multiply_packed`]).
 //!
-//! **Order of sums.** An element of C is the sum over blocks of [`MicroKernel::kc`] of the sums over the block, each from the first k to the last.
-//! That depends on K alone: a row has the same bits alone, in a batch, and under any cutting into tiles.
+//! **Order of sums.** An element of C is the sum over blocks of K ([`MicroKernel::k_block`]) of the sums over the block, each from the first k to the
+//! last. That depends on K alone: a row has the same bits alone, in a batch, and under any cutting into tiles.
 
 mod driver;
 mod kernel;
@@ -17,6 +17,6 @@ mod pack;
 mod tests;
 
 pub use driver::{Epilogue, PackedProduct, gemm, multiply_packed, scratch_len};
-pub use kernel::{MAX_TILE, MicroKernel, portable};
+pub use kernel::{MAX_ROWS, MicroKernel, RunKernel, portable, store_row};
 pub use matrix::{MatRef, RowSlices, RowsMut, Store};
 pub use pack::{pack_a, pack_b, packed_len};

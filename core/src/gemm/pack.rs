@@ -1,66 +1,71 @@
 //! Packing: an operand cut into panels in which the micro-kernel reads every number in order.
 
+use super::driver::blocks;
 use super::{MatRef, MicroKernel};
 use crate::math::Real;
 
-/// Elements that `count` rows of A (`width` = mr) or columns of B (`width` = nr) over `k` take when packed: whole panels, padded with zeros.
-pub fn packed_len(count: usize, width: usize, k: usize) -> usize {
+/// Elements that `count` rows of A (`width` = mr) or columns of B (`width` = nr) take when packed with `panel_k` rows a panel.
+pub fn packed_len(count: usize, width: usize, panel_k: usize) -> usize {
     let width = width.max(1);
-    count.div_ceil(width).saturating_mul(width).saturating_mul(k)
+    count.div_ceil(width).saturating_mul(width).saturating_mul(panel_k)
 }
 
-/// Packs A (m, k) into panels of `mr` rows: `packed` is (⌈m / mr⌉, k, mr), of [`packed_len`]`(m, mr, k)` elements.
-pub fn pack_a<R: Real>(kernel: &MicroKernel<R>, a: MatRef<'_, R>, packed: &mut [R]) {
-    pack(a.t(), kernel.mr, packed);
+/// Packs A (m, k) into panels of `mr` of its rows, zero padded: `packed` is (⌈m / mr⌉, panel_k, mr) with `panel_k >= k`.
+pub fn pack_a<R: Real>(kernel: &MicroKernel<R>, a: MatRef<'_, R>, panel_k: usize, packed: &mut [R]) {
+    pack(kernel, a.t(), kernel.mr, panel_k, packed);
 }
 
-/// Packs B (k, n) into panels of `nr` columns: `packed` is (⌈n / nr⌉, k, nr), of [`packed_len`]`(n, nr, k)` elements.
-pub fn pack_b<R: Real>(kernel: &MicroKernel<R>, b: MatRef<'_, R>, packed: &mut [R]) {
-    pack(b, kernel.nr, packed);
+/// Packs B (k, n) into panels of `nr` of its columns, zero padded: `packed` is (⌈n / nr⌉, panel_k, nr) with `panel_k >= k`.
+pub fn pack_b<R: Real>(kernel: &MicroKernel<R>, b: MatRef<'_, R>, panel_k: usize, packed: &mut [R]) {
+    pack(kernel, b, kernel.nr, panel_k, packed);
 }
 
-/// Packs `source` (k, count) into panels of `width` columns. The usual widths are compiled as constants.
-fn pack<R: Real>(source: MatRef<'_, R>, width: usize, packed: &mut [R]) {
-    let width = width.max(1);
-    let panel_len = source.rows.saturating_mul(width);
-    if panel_len == 0 {
-        return;
-    }
-    let mut first = 0;
-    for panel in packed.chunks_exact_mut(panel_len).take(source.cols.div_ceil(width)) {
-        let columns = source.part(0, first, source.rows, width);
-        match width {
-            4 => pack_panel::<R, 4>(columns, panel),
-            6 => pack_panel::<R, 6>(columns, panel),
-            8 => pack_panel::<R, 8>(columns, panel),
-            16 => pack_panel::<R, 16>(columns, panel),
-            _ => pack_any(columns, width, panel),
+/// Packs `source` (k, count) into panels of `width` columns.
+fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, panel_k: usize, packed: &mut [R]) {
+    // Where rows are contiguous, a few rows of every panel at a time: otherwise each panel would touch a page a row.
+    const ROWS: usize = 16;
+    let (width, panel_k) = (width.max(1), panel_k.max(1));
+    let rows_at_once = if source.col_stride == 1 { ROWS } else { source.rows };
+    for (first_row, rows) in blocks(source.rows.min(panel_k), rows_at_once) {
+        for (panel, (first_col, cols)) in packed.chunks_exact_mut(panel_k * width).zip(blocks(source.cols, width)) {
+            let part = source.part(first_row, first_col, rows, cols);
+            let Some(panel) = panel.get_mut(first_row * width..(first_row + rows) * width) else { continue };
+            if cols < width {
+                pack_any(part, width, panel);
+            } else if part.col_stride == 1 {
+                copy_rows(part, width, panel);
+            } else if part.row_stride == 1 {
+                (kernel.transpose)(part, panel);
+            } else {
+                pack_any(part, width, panel);
+            }
         }
-        first += width;
     }
 }
 
-/// Packs one panel of at most `W` columns.
-fn pack_panel<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
-    if source.cols == W && source.col_stride == 1 && source.row_stride > 0 {
-        copy_rows::<R, W>(source, panel);
-    } else if source.cols == W && source.row_stride == 1 && source.col_stride > 0 {
-        transpose::<R, W>(source, panel);
-    } else {
-        pack_any(source, W, panel);
+/// Columns lie side by side: each row of the panel is a piece of a row of the source. The usual widths are compiled as constants.
+#[inline(always)]
+fn copy_rows<R: Real>(source: MatRef<'_, R>, width: usize, panel: &mut [R]) {
+    match width {
+        4 => copy_arrays::<R, 4>(source, panel),
+        6 => copy_arrays::<R, 6>(source, panel),
+        8 => copy_arrays::<R, 8>(source, panel),
+        16 => copy_arrays::<R, 16>(source, panel),
+        _ => pack_any(source, width, panel),
     }
 }
 
-/// Columns lie side by side: each row of the panel is a piece of a row of the source.
-fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
-    for (p, to) in panel.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        let start = p.saturating_mul(source.row_stride);
-        *to = source.data.get(start..).and_then(|row| row.first_chunk::<W>()).copied().unwrap_or([R::ZERO; W]);
+#[inline(always)]
+fn copy_arrays<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
+    let mut rest = source.data;
+    for to in panel.as_chunks_mut::<W>().0 {
+        *to = rest.first_chunk::<W>().copied().unwrap_or([R::ZERO; W]);
+        rest = rest.get(source.row_stride..).unwrap_or(&[]);
     }
 }
 
-/// Every column is contiguous: a transpose, in blocks of eight rows so that whole cache lines are read.
-fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
+/// Every one of `W` columns is contiguous: a transpose, in blocks of eight rows so that pieces of cache lines are read once.
+pub(super) fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     const BLOCK: usize = 8;
     let mut first = 0;
     let (rows, _) = panel.as_chunks_mut::<W>();
@@ -85,9 +90,14 @@ fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
 
 /// Any strides, any number of columns up to `width`; the missing ones are zeros.
 fn pack_any<R: Real>(source: MatRef<'_, R>, width: usize, panel: &mut [R]) {
-    for (p, to) in panel.chunks_exact_mut(width.max(1)).enumerate() {
-        for (j, to) in to.iter_mut().enumerate() {
-            *to = if j < source.cols { source.at(p, j) } else { R::ZERO };
+    let width = width.max(1);
+    panel.fill(R::ZERO);
+    for j in 0..source.cols {
+        let column = source.part(0, j, source.rows, 1);
+        let mut start = 0_usize;
+        for to in panel.iter_mut().skip(j).step_by(width) {
+            *to = column.data.get(start).copied().unwrap_or(R::ZERO);
+            start = start.saturating_add(source.row_stride);
         }
     }
 }

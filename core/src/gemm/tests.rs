@@ -12,34 +12,35 @@ fn small_blocks<R: Real>() -> MicroKernel<R> {
     MicroKernel { mc: 8, kc: 5, nc: 16, ..portable() }
 }
 
-/// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
-fn wide<R: Real>() -> MicroKernel<R> {
-    fn run<R: Real>(k: usize, a: &[R], b: &[R], tile: &mut [R]) {
-        tile[..96].fill(R::ZERO);
-        for p in 0..k {
-            for i in 0..6 {
-                for j in 0..16 {
-                    tile[i * 16 + j] += a[p * 6 + i] * b[p * 16 + j];
-                }
+/// A micro-kernel of any tile, element by element.
+fn run<R: Real, const MR: usize, const NR: usize>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
+    for (i, row) in rows.iter_mut().enumerate() {
+        for (j, c) in row.iter_mut().enumerate() {
+            let mut sum = R::ZERO;
+            for p in 0..k {
+                sum += a[p * MR + i] * b[p * NR + j];
             }
+            *c = if store == Store::Add { *c + sum } else { sum };
         }
     }
-    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, nc: 32, run }
+}
+
+fn transpose<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
+    for p in 0..source.rows {
+        for j in 0..source.cols {
+            panel[p * source.cols + j] = source.at(p, j);
+        }
+    }
+}
+
+/// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
+fn wide<R: Real>() -> MicroKernel<R> {
+    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, nc: 32, run: run::<R, 6, 16>, transpose: transpose::<R> }
 }
 
 /// A kernel of odd widths, which no packing routine is compiled for.
 fn odd<R: Real>() -> MicroKernel<R> {
-    fn run<R: Real>(k: usize, a: &[R], b: &[R], tile: &mut [R]) {
-        tile[..33].fill(R::ZERO);
-        for p in 0..k {
-            for i in 0..3 {
-                for j in 0..11 {
-                    tile[i * 11 + j] += a[p * 3 + i] * b[p * 11 + j];
-                }
-            }
-        }
-    }
-    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, nc: 22, run }
+    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, nc: 22, run: run::<R, 3, 11>, transpose: transpose::<R> }
 }
 
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
@@ -124,7 +125,7 @@ fn check<R: Real>(
     let want = naive(a, b, &c, ld, store, epilogue);
     let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, m, n, k)];
     let hook: Epilogue<'_, R> = if epilogue { Some(&affine::<R>) } else { None };
-    gemm(kernel, a, b, &mut RowSlices { data: &mut c, cols: n, ld }, store, hook, &mut scratch);
+    gemm(kernel, a, b, &mut RowSlices { data: &mut c, ld }, store, hook, &mut scratch);
     for (i, (got, want)) in c.iter().zip(&want).enumerate() {
         assert!((got.to_f64() - want).abs() <= tolerance, "element {i} of {m}x{n}x{k}: {got} against {want}");
     }
@@ -156,9 +157,9 @@ proptest! {
         let kernel = small_blocks::<f32>();
         let mut scratch = vec![0.0; scratch_len(&kernel, m, n, k)];
         let (mut whole, mut alone) = (vec![0.0; m * n], vec![0.0; n]);
-        gemm(&kernel, a, b, &mut RowSlices { data: &mut whole, cols: n, ld: n }, Store::Overwrite, None, &mut scratch);
+        gemm(&kernel, a, b, &mut RowSlices { data: &mut whole, ld: n }, Store::Overwrite, None, &mut scratch);
         let one = a.part(row, 0, 1, k);
-        gemm(&kernel, one, b, &mut RowSlices { data: &mut alone, cols: n, ld: n }, Store::Overwrite, None, &mut scratch);
+        gemm(&kernel, one, b, &mut RowSlices { data: &mut alone, ld: n }, Store::Overwrite, None, &mut scratch);
         prop_assert_eq!(&whole[row * n..(row + 1) * n], &alone[..]);
     }
 }
@@ -171,7 +172,7 @@ fn an_infinity_stays_in_its_row_and_padding_brings_no_nan() {
     let b = vec![1.0; 3 * 9];
     let mut c = vec![f32::NAN; 5 * 9];
     let mut scratch = vec![f32::NAN; scratch_len(&kernel, 5, 9, 3)];
-    let mut rows = RowSlices { data: &mut c, cols: 9, ld: 9 };
+    let mut rows = RowSlices { data: &mut c, ld: 9 };
     gemm(&kernel, MatRef::new(&a, 5, 3), MatRef::new(&b, 3, 9), &mut rows, Store::Overwrite, None, &mut scratch);
     for (i, row) in c.chunks(9).enumerate() {
         assert!(row.iter().all(|&x| x == if i == 1 { f32::INFINITY } else { 3.0 }), "row {i}: {row:?}");
@@ -184,7 +185,7 @@ fn without_k_the_result_is_zero_or_unchanged_and_the_epilogue_runs() {
     for (store, old) in [(Store::Overwrite, 0.0), (Store::Add, 7.0)] {
         let mut c = vec![7.0; 6];
         let add_one = |_: usize, _: usize, segment: &mut [f32]| segment.iter_mut().for_each(|x| *x += 1.0);
-        let mut rows = RowSlices { data: &mut c, cols: 3, ld: 3 };
+        let mut rows = RowSlices { data: &mut c, ld: 3 };
         gemm(&kernel, MatRef::new(&[], 2, 0), MatRef::new(&[], 0, 3), &mut rows, store, Some(&add_one), &mut []);
         assert_eq!(c, vec![old + 1.0; 6]);
     }

@@ -4,7 +4,7 @@ use super::builder::Graph;
 use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, Tensor};
 use super::shape::Shape;
-use crate::params::{Group, Params};
+use crate::params::Group;
 
 /// The optional inputs of attention.
 #[derive(Clone, Copy, Debug)]
@@ -201,10 +201,10 @@ impl Graph<'_> {
     /// `hyper` (8): learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest norm (0 = no clipping); `norm` scales gradients as
     /// PyTorch's `clip_grad_norm_` does.
     #[track_caller]
-    pub fn adamw(&self, params: &Params<'_>, hyper: Tensor, norm: Option<Tensor>, epsilon: Epsilon) {
+    pub fn adamw(&self, hyper: Tensor, norm: Option<Tensor>, epsilon: Epsilon) {
         self.needs_moments(2);
         for group in [Group::Decay, Group::NoDecay] {
-            let range = params.group_range(group);
+            let range = self.group_range(group);
             let op = Op::AdamW { start: range.start as u32, len: range.len() as u32, decay: group == Group::Decay, epsilon };
             self.push(op, &[hyper.into(), optional(norm)]);
         }
@@ -212,10 +212,10 @@ impl Graph<'_> {
 
     /// Stochastic gradient descent with momentum β₁ on every trainable parameter, as PyTorch's `SGD`. `hyper` as for [`Graph::adamw`].
     #[track_caller]
-    pub fn sgd(&self, params: &Params<'_>, hyper: Tensor, norm: Option<Tensor>, nesterov: bool) {
+    pub fn sgd(&self, hyper: Tensor, norm: Option<Tensor>, nesterov: bool) {
         self.needs_moments(1);
         for group in [Group::Decay, Group::NoDecay] {
-            let range = params.group_range(group);
+            let range = self.group_range(group);
             let op = Op::Sgd { start: range.start as u32, len: range.len() as u32, decay: group == Group::Decay, nesterov };
             self.push(op, &[hyper.into(), optional(norm)]);
         }
@@ -226,6 +226,16 @@ impl Graph<'_> {
     pub fn ema(&self, decay: Tensor, slot: usize) {
         self.needs_moments(slot + 1);
         self.push(Op::Ema { slot: slot as u32 }, &[decay.into()]);
+    }
+
+    /// The elements of a group in the flat trainable buffer.
+    fn group_range(&self, group: Group) -> core::ops::Range<usize> {
+        let mut range = 0..0;
+        self.with(core::panic::Location::caller(), |inner| {
+            range = inner.params.group_range(group);
+            Ok(())
+        });
+        range
     }
 
     #[track_caller]

@@ -2,5 +2,6 @@
 
 pub mod real;
 pub mod rng;
+pub mod sort;
 
 pub use real::Real;

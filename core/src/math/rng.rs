@@ -254,10 +254,10 @@ mod tests {
             let chi2: f64 = counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
             assert!(chi2 < 40.0, "bound {bound}: {counts:?}");
         }
-        // With two thirds of 2⁶⁴ as bound, a plain remainder or product would be visibly uneven: a third would be twice as likely.
-        let bound = u64::MAX / 3 * 2;
-        let lower_half = (0..draws).filter(|_| rng.below(bound) < bound / 2).count() as f64;
-        assert!((lower_half - f64::from(draws) / 2.0).abs() < 5.0 * f64::from(draws).sqrt() / 2.0);
+        // Under three quarters of 2⁶⁴ as bound, a product without rejection would give every third number twice as often as the others.
+        let bound = 3 << 62;
+        let thirds = (0..draws).filter(|_| rng.below(bound).is_multiple_of(3)).count() as f64;
+        assert!((thirds / f64::from(draws) - 1.0 / 3.0).abs() < 0.01, "{thirds}");
     }
 
     /// Bits that must never change: checkpoints and published results depend on them.

@@ -41,7 +41,9 @@ impl Offsets {
         let starts: Result<Vec<u64>, _> = values.iter().map(|&v| u64::try_from(v)).collect();
         match (starts, values.iter().position(|&v| v < 0)) {
             (Ok(starts), _) if !starts.is_empty() => Ok(Self { path: path.to_path_buf(), starts, batch }),
-            (_, Some(at)) => Err(DataError::format(path, "offsets from 0", format!("{} at index {at}", values.get(at).unwrap_or(&0)))),
+            (_, Some(at)) => {
+                Err(DataError::format(path, "offsets from 0", format!("{} at index {at}", values.get(at).unwrap_or(&0))))
+            }
             _ => Err(DataError::format(path, "at least one step", "none")),
         }
     }

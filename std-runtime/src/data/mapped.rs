@@ -207,9 +207,11 @@ mod sigbus {
         // SAFETY: the kernel passes a valid `siginfo_t`; records are never freed; `write`, `_exit` and `sigaction` are async-signal-safe.
         unsafe {
             let address = (*info).si_addr() as usize;
+            // A signal sent by a process has a code of 0 or less, and no address.
+            let is_fault = (*info).si_code > 0;
             let mut record: *const Record = NEWEST.load(Ordering::Acquire);
             while let Some(r) = record.as_ref() {
-                if r.mapped.load(Ordering::Acquire) && (r.start..r.end).contains(&address) {
+                if is_fault && r.mapped.load(Ordering::Acquire) && (r.start..r.end).contains(&address) {
                     libc::write(libc::STDERR_FILENO, r.message.as_ptr().cast(), r.message.len());
                     libc::_exit(TRUNCATED_EXIT_CODE);
                 }

@@ -360,7 +360,14 @@ mod tests {
     fn folders_in_order_of_path() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("b")).unwrap();
-        for (name, text) in [("c.txt", "4"), ("a.txt", "1"), ("b/z.md", "3"), ("b/a.jsonl", "{\"text\":\"2\"}"), ("x.png", "no"), (".h.txt", "no")] {
+        for (name, text) in [
+            ("c.txt", "4"),
+            ("a.txt", "1"),
+            ("b/z.md", "3"),
+            ("b/a.jsonl", "{\"text\":\"2\"}"),
+            ("x.png", "no"),
+            (".h.txt", "no"),
+        ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let (documents, _) = load(folder.path(), &TextOptions::default()).unwrap();

@@ -4,9 +4,7 @@
 //! Everything is cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the same for
 //! any number of threads.
 
-use samara_core::gemm::{
-    Epilogue, MatRef, MicroKernel, PackedProduct, Store, multiply_packed, pack_a, pack_b, packed_len, portable,
-};
+use samara_core::gemm::{Epilogue, MatRef, MicroKernel, PackedProduct, Store, multiply_packed, pack_a, pack_b, portable};
 use samara_core::threads::{Serial, Threads};
 
 use super::{avx2, peer};
@@ -47,6 +45,11 @@ impl GemmChoice {
         self.gemm
     }
 
+    /// The micro-kernel of samara's driver.
+    pub fn kernel(&self) -> MicroKernel<f32> {
+        self.kernel
+    }
+
     /// For people: who multiplies, with which instructions.
     pub fn name(&self) -> &'static str {
         self.name
@@ -63,7 +66,7 @@ impl Default for GemmChoice {
 pub fn gemm_scratch_len(choice: &GemmChoice, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
-        _ => Plan::new(&choice.kernel, m, n, k).scratch_len(&choice.kernel),
+        _ => Plan::new(&choice.kernel, m, n, k).scratch_len(),
     }
 }
 
@@ -106,10 +109,12 @@ const MAX_TASKS: usize = 32;
 const GROUP_ROWS: usize = 2048;
 const GROUP_COLS: usize = 4096;
 const GROUP_LEN: usize = 4 << 20;
-/// Least columns of a tile, while rows can be cut instead.
-const TILE_COLS: usize = 128;
+/// Least and most columns of a tile.
+const TILE_COLS: (usize, usize) = (128, 512);
 /// Packed elements that are worth a task.
-const PACK_LEN: usize = 1 << 15;
+const PACK_LEN: usize = 1 << 16;
+/// Least rows of a task of matrixmultiply: each packs all of B for itself.
+const PEER_ROWS: usize = 256;
 
 /// How a product is cut; made from its shape alone.
 #[derive(Clone, Copy, Debug)]
@@ -117,29 +122,65 @@ struct Plan {
     m: usize,
     n: usize,
     k: usize,
-    /// Rows, columns and summed elements of a group.
+    /// The most rows, columns and blocks of k of a group.
     group: (usize, usize, usize),
+    /// Length of a block of k.
+    panel_k: usize,
+    /// How A and B are packed.
+    a: Packing,
+    b: Packing,
     /// Rows and columns of a tile.
     tile: (usize, usize),
-    /// About how many tasks multiply a group.
+    /// Tasks that multiply a group.
     tasks: usize,
+}
+
+/// How an operand is packed: (blocks of k, chunks, panels of a chunk, panel_k, width).
+#[derive(Clone, Copy, Debug)]
+struct Packing {
+    width: usize,
+    panel_k: usize,
+    /// Panels that a task packs.
+    panels: usize,
+    /// Tasks for a block of k.
+    chunks: usize,
+}
+
+impl Packing {
+    fn new(count: usize, width: usize, panel_k: usize) -> Self {
+        let panels = count.div_ceil(width);
+        let chunks = (panels * width * panel_k).div_ceil(PACK_LEN).clamp(1, panels);
+        let panels = panels.div_ceil(chunks);
+        Self { width, panel_k, panels, chunks: count.div_ceil(width).div_ceil(panels) }
+    }
+
+    /// Rows of A or columns of B that a task packs.
+    fn chunk_count(&self) -> usize {
+        self.panels * self.width
+    }
+
+    /// Elements that a task writes.
+    fn chunk_len(&self) -> usize {
+        self.chunk_count() * self.panel_k
+    }
+
+    /// Elements of a block of k.
+    fn block_len(&self) -> usize {
+        self.chunk_len() * self.chunks
+    }
 }
 
 impl Plan {
     fn new(kernel: &MicroKernel<f32>, m: usize, n: usize, k: usize) -> Self {
-        let (rows, cols) = (m.clamp(1, GROUP_ROWS), n.clamp(1, GROUP_COLS));
-        let fit = GROUP_LEN / (rows + cols) / kernel.kc * kernel.kc;
-        let group_k = k.min(fit.max(kernel.kc));
-        let tasks = (rows.saturating_mul(cols).saturating_mul(group_k) / TASK_WORK).clamp(1, MAX_TASKS);
-        let (mut across, mut down) = (1, rows.div_ceil(kernel.mc));
-        if tasks == 1 {
-            down = 1;
-        }
+        let (rows, cols, panel_k) = (m.clamp(1, GROUP_ROWS), n.clamp(1, GROUP_COLS), kernel.k_block(k).max(1));
+        let k_blocks = k.div_ceil(panel_k).min(GROUP_LEN / ((rows + cols) * panel_k)).max(1);
+        let tasks = (rows.saturating_mul(cols).saturating_mul(panel_k * k_blocks) / TASK_WORK).clamp(1, MAX_TASKS);
+        let (mut across, mut down) = (cols.div_ceil(TILE_COLS.1), rows.div_ceil(kernel.mc));
         while across * down < tasks {
-            if cols / (2 * across) >= TILE_COLS {
-                across *= 2
+            if cols / (2 * across) >= TILE_COLS.0 {
+                across *= 2;
             } else if rows / (2 * down) >= kernel.mr {
-                down *= 2
+                down *= 2;
             } else {
                 break;
             }
@@ -149,15 +190,32 @@ impl Plan {
             m,
             n,
             k,
-            group: (rows, cols, group_k),
+            group: (rows, cols, k_blocks),
+            panel_k,
+            a: Packing::new(rows, kernel.mr, panel_k),
+            b: Packing::new(cols, kernel.nr, panel_k),
             tile: (tile(rows, down, kernel.mr), tile(cols, across, kernel.nr)),
-            tasks: across * down,
+            tasks,
         }
     }
 
-    fn scratch_len(&self, kernel: &MicroKernel<f32>) -> usize {
-        packed_len(self.group.0, kernel.mr, self.group.2) + packed_len(self.group.1, kernel.nr, self.group.2)
+    fn scratch_len(&self) -> usize {
+        (self.a.block_len() + self.b.block_len()) * self.group.2
     }
+}
+
+/// Some rows of A and columns of B over some blocks of k, packed.
+struct Group<'a> {
+    plan: &'a Plan,
+    a: &'a [f32],
+    b: &'a [f32],
+    rows: usize,
+    cols: usize,
+    k: usize,
+    store: Store,
+    epilogue: Epilogue<'a, f32>,
+    first_row: usize,
+    first_col: usize,
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -173,82 +231,82 @@ fn by_groups(
     epilogue: Epilogue<'_, f32>,
     scratch: &mut [f32],
 ) {
-    let needed = plan.scratch_len(kernel);
+    let needed = plan.scratch_len();
     assert!(scratch.len() >= needed, "{} elements of scratch, {needed} needed", scratch.len());
-    let (group_rows, group_cols, group_k) = plan.group;
-    let (packed_a, packed_b) = scratch.split_at_mut(packed_len(group_rows, kernel.mr, group_k));
-    for col in (0..plan.n).step_by(group_cols) {
+    let (group_rows, group_cols, k_blocks) = plan.group;
+    let (packed_a, packed_b) = scratch.split_at_mut(plan.a.block_len() * k_blocks);
+    for first_col in (0..plan.n).step_by(group_cols) {
         // Without k there is still one group, empty: it clears C and runs the epilogue.
-        for first_k in (0..plan.k.max(1)).step_by(group_k.max(1)) {
-            let k = group_k.min(plan.k - first_k);
-            let b = b.part(first_k, col, k, group_cols);
-            for row in (0..plan.m).step_by(group_rows) {
-                let a = a.part(row, first_k, group_rows, k);
-                pack(kernel, threads, (a, &mut *packed_a), (row == 0).then_some((b, &mut *packed_b)));
-                let (store, epilogue) =
-                    (if first_k == 0 { store } else { Store::Add }, if first_k + k == plan.k { epilogue } else { None });
-                let group = PackedProduct {
+        for first_k in (0..plan.k.max(1)).step_by(plan.panel_k * k_blocks) {
+            let k = (plan.panel_k * k_blocks).min(plan.k - first_k);
+            let b = b.part(first_k, first_col, k, group_cols);
+            for first_row in (0..plan.m).step_by(group_rows) {
+                let a = a.part(first_row, first_k, group_rows, k);
+                pack(kernel, threads, plan, (a, &mut *packed_a), (first_row == 0).then_some((b, &mut *packed_b)));
+                let group = Group {
+                    plan,
                     a: packed_a,
                     b: packed_b,
                     rows: a.rows,
                     cols: b.cols,
                     k,
-                    store,
-                    epilogue,
-                    first_row: row,
-                    first_col: col,
+                    store: if first_k == 0 { store } else { Store::Add },
+                    epilogue: if first_k + k == plan.k { epilogue } else { None },
+                    first_row,
+                    first_col,
                 };
-                multiply_tiles(kernel, threads, plan, &group, &mut out[row * out_ld + col..], out_ld);
+                multiply_tiles(kernel, threads, &group, &mut out[first_row * out_ld + first_col..], out_ld);
             }
         }
     }
 }
 
-/// Packs A, and B if given, in tasks of some panels each.
+/// Packs A, and B if given: each task packs a chunk, some panels over one block of k.
 fn pack(
     kernel: &MicroKernel<f32>,
     threads: &dyn Threads,
+    plan: &Plan,
     (a, packed_a): (MatRef<'_, f32>, &mut [f32]),
     b: Option<(MatRef<'_, f32>, &mut [f32])>,
 ) {
-    let k = a.cols;
-    if k == 0 {
-        return;
-    }
-    let panels = |width: usize| (PACK_LEN / (width * k)).max(1);
-    let (rows, cols) = (panels(kernel.mr) * kernel.mr, panels(kernel.nr) * kernel.nr);
-    let packed_a = &mut packed_a[..packed_len(a.rows, kernel.mr, k)];
-    let one_a = |i: usize, packed: &mut [f32]| pack_a(kernel, a.part(i * rows, 0, rows, k), packed);
-    let Some((b, packed_b)) = b else {
-        return for_each_chunk(threads, packed_a, rows * k, &one_a);
+    let blocks = a.cols.div_ceil(plan.panel_k);
+    let packed_a = &mut packed_a[..plan.a.block_len() * blocks];
+    let one_a = |i: usize, packed: &mut [f32]| {
+        let (k, row) = (i / plan.a.chunks * plan.panel_k, i % plan.a.chunks * plan.a.chunk_count());
+        pack_a(kernel, a.part(row, k, plan.a.chunk_count(), plan.panel_k), plan.panel_k, packed);
     };
-    let packed_b = &mut packed_b[..packed_len(b.cols, kernel.nr, k)];
-    let one_b = |i: usize, packed: &mut [f32]| pack_b(kernel, b.part(0, i * cols, k, cols), packed);
-    for_each_chunk_of_both(threads, (packed_a, rows * k), (packed_b, cols * k), &one_a, &one_b);
+    let Some((b, packed_b)) = b else {
+        return for_each_chunk(threads, packed_a, plan.a.chunk_len(), &one_a);
+    };
+    let packed_b = &mut packed_b[..plan.b.block_len() * blocks];
+    let one_b = |i: usize, packed: &mut [f32]| {
+        let (k, col) = (i / plan.b.chunks * plan.panel_k, i % plan.b.chunks * plan.b.chunk_count());
+        pack_b(kernel, b.part(k, col, plan.panel_k, plan.b.chunk_count()), plan.panel_k, packed);
+    };
+    for_each_chunk_of_both(threads, (packed_a, plan.a.chunk_len()), (packed_b, plan.b.chunk_len()), &one_a, &one_b);
 }
 
 /// Multiplies the packed operands of a group, a tile of C a task.
-fn multiply_tiles(
-    kernel: &MicroKernel<f32>,
-    threads: &dyn Threads,
-    plan: &Plan,
-    group: &PackedProduct<'_, f32>,
-    out: &mut [f32],
-    out_ld: usize,
-) {
-    let (tile_rows, tile_cols) = plan.tile;
-    let tiling = Tiling { rows: group.rows, cols: group.cols, ld: out_ld, tile_rows, tile_cols };
+fn multiply_tiles(kernel: &MicroKernel<f32>, threads: &dyn Threads, group: &Group<'_>, out: &mut [f32], out_ld: usize) {
+    let plan = group.plan;
+    let tiling = Tiling { rows: group.rows, cols: group.cols, ld: out_ld, tile_rows: plan.tile.0, tile_cols: plan.tile.1 };
     for_each_tile(threads, out, tiling, &|mut tile| {
-        let product = PackedProduct {
-            a: &group.a[tile.first_row * group.k..],
-            b: &group.b[tile.first_col * group.k..],
-            rows: tile.rows(),
-            cols: tile.cols(),
-            first_row: group.first_row + tile.first_row,
-            first_col: group.first_col + tile.first_col,
-            ..*group
-        };
-        multiply_packed(kernel, &product, &mut tile);
+        let blocks = group.k.div_ceil(plan.panel_k).max(1);
+        for block in 0..blocks {
+            let product = PackedProduct {
+                a: &group.a[block * plan.a.block_len() + tile.first_row * plan.panel_k..],
+                b: &group.b[block * plan.b.block_len() + tile.first_col * plan.panel_k..],
+                rows: tile.rows(),
+                cols: tile.cols(),
+                k: plan.panel_k.min(group.k - block * plan.panel_k),
+                panel_k: plan.panel_k,
+                store: if block == 0 { group.store } else { Store::Add },
+                epilogue: if block + 1 == blocks { group.epilogue } else { None },
+                first_row: group.first_row + tile.first_row,
+                first_col: group.first_col + tile.first_col,
+            };
+            multiply_packed(kernel, &product, &mut tile);
+        }
     });
 }
 
@@ -263,7 +321,7 @@ fn by_peer(
     store: Store,
     epilogue: Epilogue<'_, f32>,
 ) {
-    let rows = plan.m.div_ceil(plan.tasks);
+    let rows = plan.m.div_ceil(plan.tasks).max(PEER_ROWS);
     let end = (plan.m - 1) * out_ld + plan.n;
     for_each_chunk(threads, &mut out[..end], rows * out_ld, &|i, out| {
         let a = a.part(i * rows, 0, rows, plan.k);

@@ -1,1 +1,112 @@
+//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
+mod config;
+pub mod safetensors;
+mod weights;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::config::Invalid;
+pub use config::FolderConfig;
+use safetensors::WeightsError;
+pub use weights::{load_weights, save_folder, tensors, write_weights};
+
+/// The file of a model folder that describes the model.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file of a model folder that holds defaults of text generation.
+pub const GENERATION_FILE: &str = "generation_config.json";
+
+/// A model folder that cannot be used: the file, the key or tensor, what was found and what was expected.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Broken JSON.
+    #[error("{}:{line}:{column}: not JSON: {message}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A key with a value that cannot be used.
+    #[error("{}: {key}: expected {expected}, found {found}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The form asked for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A tensor that the model has no place for.
+    #[error(
+        "{}: tensor {name:?} has no place in this model ({more} more like it); expected the tensors of a language model as config.json \
+         describes it",
+        path.display()
+    )]
+    Unexpected {
+        /// The file or folder.
+        path: PathBuf,
+        /// The first of them.
+        name: String,
+        /// How many others there are.
+        more: usize,
+    },
+    /// A bias that the model does not have and that is not zero.
+    #[error(
+        "{}: tensor {name:?} has values other than 0, but config.json says \"bias\": false; expected zeros, or \"bias\": true",
+        path.display()
+    )]
+    Bias {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A head that is not the token embedding.
+    #[error("{}: tensor {name:?} differs from {embedding:?}; expected a head that is tied to the embedding", path.display())]
+    Untied {
+        /// The file or folder.
+        path: PathBuf,
+        /// The head.
+        name: String,
+        /// The embedding.
+        embedding: String,
+    },
+    /// A model that cannot be built.
+    #[error(transparent)]
+    Model(#[from] Invalid),
+}
+
+impl FolderError {
+    fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+}
+
+/// Whether a path is a folder with a `config.json`.
+pub fn is_model_folder(path: &Path) -> bool {
+    path.join(CONFIG_FILE).is_file()
+}

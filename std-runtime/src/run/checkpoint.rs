@@ -230,8 +230,11 @@ impl Checkpoint {
     fn open_unverified(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(io_error(&path, "read"))?;
-        let manifest = unseal(&text)
-            .map_err(|found| CheckpointError::Damaged { path: path.clone(), expected: "an intact manifest".to_owned(), found })?;
+        let manifest = unseal(&text).map_err(|found| CheckpointError::Damaged {
+            path: path.clone(),
+            expected: "an intact manifest".to_owned(),
+            found,
+        })?;
         if manifest.format_version != FORMAT_VERSION {
             let (expected, found) = (format!("format version {FORMAT_VERSION}"), manifest.format_version.to_string());
             return Err(CheckpointError::Damaged { path, expected, found });

@@ -7,12 +7,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::durable;
 
-/// What is known after one step.
+/// What is known after one step. JSON has no NaN and no infinity: they are written as `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Optimizer steps done, this one included.
@@ -20,27 +20,23 @@ pub struct Metrics {
     /// Training tokens used since the start of the run.
     pub tokens: u64,
     /// Mean loss of the step's tokens, in nats.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub train_loss: Option<f64>,
     /// Mean loss of the validation split, in nats, at steps that evaluate.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub val_loss: Option<f64>,
     /// Learning rate of the step.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub lr: Option<f64>,
     /// Global norm of the gradient before clipping.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub grad_norm: Option<f64>,
     /// Training tokens per second.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub tokens_per_s: Option<f64>,
     /// Seconds since the start of the run, earlier parts of a resumed run included.
-    #[serde(default, serialize_with = "finite_or_null")]
+    #[serde(default)]
     pub wall_s: Option<f64>,
-}
-
-fn finite_or_null<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.filter(|x| x.is_finite()).serialize(serializer)
 }
 
 /// A metrics file that could not be written or read.
@@ -92,7 +88,8 @@ impl MetricsWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(io_error(path, "read")(error)),
         };
-        let kept: Vec<u8> = former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
+        let kept: Vec<u8> =
+            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
         if kept != former {
             durable::write(path, &kept).map_err(io_error(path, "write"))?;
         }

@@ -37,7 +37,7 @@ fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dy
     let validation = points(records, |m| m.val_loss);
     let all = || train.iter().chain(&validation);
     let first_step = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(1.0);
-    let last_step = all().map(|p| p.0).fold(first_step + 1.0, f64::max);
+    let last_step = all().map(|p| p.0).fold(first_step + 10.0, f64::max);
     let losses = LossAxis::around(all().map(|p| p.1));
 
     let area = SVGBackend::with_string(svg, SIZE_PX).into_drawing_area();
@@ -45,6 +45,7 @@ fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dy
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20).into_font().color(&INK))
         .margin(16)
+        .margin_right(36)
         .x_label_area_size(44)
         .y_label_area_size(56)
         .build_cartesian_2d(first_step..last_step, losses)?;
@@ -60,10 +61,10 @@ fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dy
         .light_line_style(TRANSPARENT)
         .draw()?;
     chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN.mix(0.3).stroke_width(1)))?;
-    if let Some(&(_, last)) = smooth.last() {
+    if !train.is_empty() {
         chart
             .draw_series(LineSeries::new(smooth.iter().copied(), TRAIN.stroke_width(2)))?
-            .label(format!("training: {last:.3} now"))
+            .label(format!("training: {:.3} at last", recent_mean(&train)))
             .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], TRAIN.stroke_width(2)));
     }
     if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
@@ -101,16 +102,26 @@ fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.chunks(neighbours).map(mean).collect()
 }
 
-/// Exponential moving average over about a fortieth of the curve, corrected for its start as Adam's moments are.
+/// How many points a moving average takes in: a fortieth of the curve.
+fn window(points: &[(f64, f64)]) -> usize {
+    points.len() / 40 + 1
+}
+
+/// Mean loss of the last points.
+fn recent_mean(points: &[(f64, f64)]) -> f64 {
+    let recent = points.get(points.len() - window(points).min(points.len())..).unwrap_or_default();
+    recent.iter().map(|p| p.1).sum::<f64>() / recent.len().max(1) as f64
+}
+
+/// Centred moving average, which does not lag behind a falling curve; the window shrinks towards both ends.
 fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let keep = 1.0 - 1.0 / (points.len() as f64 / 40.0).max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let average = |&(step, loss): &(f64, f64)| {
-        sum = keep * sum + (1.0 - keep) * loss;
-        weight = keep * weight + (1.0 - keep);
-        (step, sum / weight)
+    let reach = window(points) / 2;
+    let average = |(i, &(step, _)): (usize, &(f64, f64))| {
+        let reach = reach.min(i).min(points.len() - 1 - i);
+        let near = points.get(i - reach..=i + reach).unwrap_or_default();
+        (step, near.iter().map(|p| p.1).sum::<f64>() / near.len().max(1) as f64)
     };
-    points.iter().map(average).collect()
+    points.iter().enumerate().map(average).collect()
 }
 
 /// A logarithmic axis with marks at round numbers, also where a decade is too coarse.
@@ -173,7 +184,8 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
     let narrow = || [0.1, 0.2, 0.5, 1.0].into_iter().map(|step| linear(step * decade));
     let wide = || [&[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0][..], &[1.0, 2.0, 5.0], &[1.0]].into_iter().map(decades);
     let fitting = |mut sets: Box<dyn Iterator<Item = Vec<f64>> + '_>| sets.find(|set| (2..=MOST).contains(&set.len()));
-    let sets = if high / low < 2.5 { fitting(Box::new(narrow().chain(wide()))) } else { fitting(Box::new(wide().chain(narrow()))) };
+    let sets =
+        if high / low < 2.5 { fitting(Box::new(narrow().chain(wide()))) } else { fitting(Box::new(wide().chain(narrow()))) };
     sets.unwrap_or_else(|| vec![low, high])
 }
 
@@ -203,7 +215,9 @@ mod tests {
     #[test]
     fn has_both_curves_and_says_the_best() {
         let svg = loss_curve("nanogpt-char-cpu", &run(2000)).unwrap();
-        for part in ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"] {
+        for part in
+            ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"]
+        {
             assert!(svg.contains(part), "{part}");
         }
         assert!(svg.len() < 200_000, "{}", svg.len());
@@ -231,10 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn the_average_starts_at_the_first_value() {
-        let points: Vec<(f64, f64)> = (0..400).map(|i| (f64::from(i), 2.0)).collect();
-        assert!(moving_average(&points).iter().all(|p| (p.1 - 2.0).abs() < 1e-12));
-        assert_eq!(averaged(&points).len(), 400);
+    fn the_average_does_not_lag() {
+        let falling: Vec<(f64, f64)> = (0..400).map(|i| (f64::from(i), 1000.0 - f64::from(i))).collect();
+        assert!(moving_average(&falling).iter().zip(&falling).all(|(a, b)| (a.1 - b.1).abs() < 1e-9 && a.0 == b.0));
+        assert_eq!(recent_mean(&falling), 606.0); // 601 to 611
+        assert_eq!(averaged(&falling).len(), 400);
         assert_eq!(averaged(&vec![(1.0, 1.0); 2500]).len(), 834);
+        assert!(moving_average(&[]).is_empty());
     }
 }

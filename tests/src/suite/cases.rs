@@ -61,15 +61,7 @@ fn any_shape(d: &mut Draw, size: Size) -> Vec<usize> {
     (0..rank).map(|_| d.extent(size.of(4, 11))).collect()
 }
 
-fn linear(
-    d: &mut Draw,
-    size: Size,
-    x_shape: &[usize],
-    n: usize,
-    activation: Activation,
-    bias: bool,
-    residual: bool,
-) -> Case {
+fn linear(d: &mut Draw, size: Size, x_shape: &[usize], n: usize, activation: Activation, bias: bool, residual: bool) -> Case {
     let k = x_shape[x_shape.len() - 1];
     // ReLU's kink: no sum may come close to it.
     let margin = size.of(20, 0) as f64 * 1e-3 + 1e-5;
@@ -94,18 +86,16 @@ fn linear(
         case = case.real(&y_shape, d.values(len(&y_shape), -1.0, 1.0));
     }
     let place = move |residual: bool| 2 + usize::from(residual && bias);
-    case.build(move |g, t, _| {
-        g.linear_with(t[0], t[1], bias.then(|| t[2]), activation, residual.then(|| t[place(true)]))
-    })
-    .naive(move |v, _| {
-        let mut y = naive::product(&v[0], k, &v[1], bias.then(|| v[2].as_slice()));
-        y.iter_mut().for_each(|y| *y = naive::activation(activation, *y));
-        if residual {
-            y.iter_mut().zip(&v[place(true)]).for_each(|(y, r)| *y += r);
-        }
-        y
-    })
-    .tolerance(5e-6, 2e-5)
+    case.build(move |g, t, _| g.linear_with(t[0], t[1], bias.then(|| t[2]), activation, residual.then(|| t[place(true)])))
+        .naive(move |v, _| {
+            let mut y = naive::product(&v[0], k, &v[1], bias.then(|| v[2].as_slice()));
+            y.iter_mut().for_each(|y| *y = naive::activation(activation, *y));
+            if residual {
+                y.iter_mut().zip(&v[place(true)]).for_each(|(y, r)| *y += r);
+            }
+            y
+        })
+        .tolerance(5e-6, 2e-5)
 }
 
 /// x Wᵀ + x: the gradient of x comes from two inputs of one node.
@@ -159,9 +149,7 @@ fn layer_norm(d: &mut Draw, shape: &[usize; 2], weight: bool, bias: bool) -> Cas
     }
     let place = 1 + usize::from(weight);
     case.build(move |g, t, _| g.layer_norm(t[0], weight.then(|| t[1]), bias.then(|| t[place]), 1e-5))
-        .naive(move |v, _| {
-            naive::layer_norm(&v[0], c, weight.then(|| v[1].as_slice()), bias.then(|| v[place].as_slice()), 1e-5)
-        })
+        .naive(move |v, _| naive::layer_norm(&v[0], c, weight.then(|| v[1].as_slice()), bias.then(|| v[place].as_slice()), 1e-5))
         .tolerance(5e-6, 3e-5)
 }
 
@@ -172,9 +160,7 @@ fn layer_norm_with_residual(d: &mut Draw, size: Size) -> Case {
         .real(&[m, c], spread_rows(d, m, c))
         .real(&[c], d.values(c, 0.5, 1.5))
         .build(|g, t, _| g.add(t[0], g.layer_norm(t[0], Some(t[1]), None, 1e-5)))
-        .naive(move |v, _| {
-            naive::layer_norm(&v[0], c, Some(&v[1]), None, 1e-5).iter().zip(&v[0]).map(|(y, x)| y + x).collect()
-        })
+        .naive(move |v, _| naive::layer_norm(&v[0], c, Some(&v[1]), None, 1e-5).iter().zip(&v[0]).map(|(y, x)| y + x).collect())
         .tolerance(5e-6, 3e-5)
 }
 

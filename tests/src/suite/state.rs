@@ -66,8 +66,7 @@ pub(super) fn optimizers<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size,
 fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule, clip: bool, coverage: &mut Coverage) {
     let shapes = [vec![d.extent(4), d.extent(size.of(7, 900))], vec![d.extent(size.of(9, 700))], vec![d.extent(3), 1, 5]];
     let (params, ids) = registry::<R, _>(3, |r| shapes.clone().map(|s| r.add("p", 0, &s, Init::Zeros)));
-    let (mut session, (hyper, norm)) =
-        Session::build(table, params, 8, |g| program(g, &params, rule, clip)).unwrap();
+    let (mut session, (hyper, norm)) = Session::build(table, params, 8, |g| program(g, &params, rule, clip)).unwrap();
     coverage.add(&session.program);
     let [lr, beta1, beta2, eps, decay, limit] = [0.01, 0.9, 0.99, 1e-3, 0.1, if clip { 0.5 } else { 0.0 }];
     let mut model: Vec<[Vec<f64>; 3]> = Vec::new(); // weights, first and second moment

@@ -1,0 +1,138 @@
+//! Choosing the next token from a row of logits.
+
+use crate::math::sort::heap_sort;
+
+/// How a token is drawn. The filters apply in the order of the fields, as in Hugging Face's `generate`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 takes the largest logit (the first of equals).
+    pub temperature: f32,
+    /// Keeps the k largest logits and what equals the k-th; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the most probable tokens up to and including the one with which their sum reaches p; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens at least this share as probable as the most probable one; 0 keeps all.
+    pub min_p: f32,
+}
+
+impl Sampling {
+    /// The largest logit, always.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+}
+
+/// The position of the largest value, the first of equals; 0 for an empty row.
+pub fn argmax(row: &[f32]) -> usize {
+    let largest = |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
+    row.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
+}
+
+/// Draws a token. `logits` (V) is overwritten by probabilities, `order` (V) is scratch, `uniform` is a random number in [0, 1).
+pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, uniform: f64) -> usize {
+    if sampling.temperature <= 0.0 {
+        return argmax(logits);
+    }
+    let best = argmax(logits);
+    let max = logits.get(best).copied().unwrap_or(0.0);
+    let scale = 1.0 / sampling.temperature;
+    for z in logits.iter_mut() {
+        *z = libm::expf((*z - max) * scale);
+    }
+    // Probabilities relative to the best token: temperature and softmax keep the order, so the filters can work on them.
+    if sampling.top_k > 0 || sampling.top_p < 1.0 {
+        filter_sorted(logits, order, sampling);
+    }
+    let mut total = 0.0f64;
+    for p in logits.iter_mut() {
+        if *p < sampling.min_p {
+            *p = 0.0;
+        }
+        total += f64::from(*p);
+    }
+    let mut left = uniform * total;
+    let mut chosen = best;
+    for (i, &p) in logits.iter().enumerate().filter(|(_, p)| **p > 0.0) {
+        chosen = i;
+        left -= f64::from(p);
+        if left < 0.0 {
+            break;
+        }
+    }
+    chosen
+}
+
+/// Zeroes what top-k and top-p do not keep.
+fn filter_sorted(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
+    for (i, to) in order.iter_mut().enumerate() {
+        *to = i as u32;
+    }
+    let probability = |p: &[f32], i: u32| p.get(i as usize).copied().unwrap_or(0.0);
+    heap_sort(order, &|i| (-probability(p, i), i));
+    if let Some(&kth) = sampling.top_k.checked_sub(1).and_then(|k| order.get(k)) {
+        let least = probability(p, kth);
+        p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
+    }
+    if sampling.top_p >= 1.0 {
+        return;
+    }
+    let total: f64 = p.iter().map(|&p| f64::from(p)).sum();
+    let mut before = 0.0;
+    for &i in order.iter() {
+        let Some(p) = p.get_mut(i as usize) else { continue };
+        let own = f64::from(*p);
+        if before >= f64::from(sampling.top_p) * total && before > 0.0 {
+            *p = 0.0;
+        }
+        before += own;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn frequencies(logits: &[f32], sampling: Sampling) -> Vec<f64> {
+        let n = 20_000;
+        let mut counts = std::vec![0.0; logits.len()];
+        for i in 0..n {
+            let mut row = logits.to_vec();
+            let mut order = std::vec![0; row.len()];
+            counts[sample(&mut row, &mut order, &sampling, (f64::from(i) + 0.5) / f64::from(n))] += 1.0 / f64::from(n);
+        }
+        counts
+    }
+
+    fn close(found: &[f64], expected: &[f64]) {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-4), "{found:?} {expected:?}");
+    }
+
+    const ALL: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+
+    fn logits() -> Vec<f32> {
+        [0.1f32, 0.4, 0.2, 0.3].iter().map(|p| p.ln()).collect()
+    }
+
+    #[test]
+    fn follows_the_distribution() {
+        close(&frequencies(&logits(), ALL), &[0.1, 0.4, 0.2, 0.3]);
+        let squared = frequencies(&logits(), Sampling { temperature: 0.5, ..ALL });
+        close(&squared, &[0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3]);
+    }
+
+    #[test]
+    fn filters() {
+        close(&frequencies(&logits(), Sampling { top_k: 2, ..ALL }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+        close(&frequencies(&logits(), Sampling { top_p: 0.5, ..ALL }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+        close(&frequencies(&logits(), Sampling { top_p: 0.0, ..ALL }), &[0.0, 1.0, 0.0, 0.0]);
+        close(&frequencies(&logits(), Sampling { min_p: 0.6, ..ALL }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
+        // Ties of the k-th are kept.
+        close(&frequencies(&[0.0, 0.0, 0.0, -1.0], Sampling { top_k: 1, ..ALL }), &[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_equals() {
+        assert_eq!(sample(&mut [0.0, 2.0, 2.0], &mut [], &Sampling::GREEDY, 0.9), 1);
+        assert_eq!(argmax(&[f32::NAN, 1.0]), 1);
+        assert_eq!(argmax(&[]), 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! What the commands ask of the engine, and what it answers.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::config::{DataConfig, GenerateConfig, RunConfig};
+use crate::kernels::gemm::Gemm;
+
+/// Train a model.
+#[derive(Clone, Debug)]
+pub struct TrainRequest {
+    /// The effective configuration.
+    pub config: RunConfig,
+    /// The run folder; none: a new one, `runs/NAME-NNN`.
+    pub out: Option<PathBuf>,
+    /// The name of the preset, for the name of a new run folder.
+    pub name: String,
+    /// A model folder with the initial weights.
+    pub init: Option<PathBuf>,
+    /// Go on from the newest valid checkpoint of `out`, if there is one.
+    pub resume: bool,
+    /// Print results only.
+    pub quiet: bool,
+}
+
+/// A finished training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TrainOutcome {
+    /// Steps done, those before a resumption included.
+    pub steps: u64,
+    /// Loss of the last batch.
+    pub train_loss: Option<f64>,
+    /// The last validation loss.
+    pub val_loss: Option<f64>,
+    /// The smallest validation loss.
+    pub best_val_loss: Option<f64>,
+    /// The run folder, which is also a model folder.
+    pub out: PathBuf,
+}
+
+/// Where and with what a model runs.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Threads; 0: one for each core.
+    pub threads: usize,
+    /// Who multiplies matrices.
+    pub gemm: Gemm,
+}
+
+/// Continue a text; what is generated goes to a writer as it comes.
+#[derive(Clone, Debug)]
+pub struct GenerateRequest {
+    /// The model folder.
+    pub model: PathBuf,
+    /// Prompt, length, sampling, seed.
+    pub generate: GenerateConfig,
+    /// Threads and kernels.
+    pub machine: Machine,
+}
+
+/// A finished text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GenerateOutcome {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated.
+    pub new_tokens: usize,
+    /// Tokens generated in a second.
+    pub tokens_per_s: f64,
+}
+
+/// What is scored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScoreInput {
+    /// Text, encoded with the folder's tokenizer.
+    Text(String),
+    /// Token ids.
+    Tokens(Vec<u32>),
+}
+
+/// Give every token its log-probability.
+#[derive(Clone, Debug)]
+pub struct ScoreRequest {
+    /// The model folder.
+    pub model: PathBuf,
+    /// What is scored.
+    pub input: ScoreInput,
+    /// Where the logits (T, V) go as `.npy`.
+    pub logits: Option<PathBuf>,
+    /// Threads and kernels.
+    pub machine: Machine,
+}
+
+/// Scored tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ScoreOutcome {
+    /// The ids.
+    pub tokens: Vec<u32>,
+    /// log p of each token after the first, given those before it.
+    pub logprobs: Vec<f32>,
+    /// Their mean, negated.
+    pub loss: f64,
+    /// What each token is as text, without a tokenizer nothing; not part of the JSON.
+    #[serde(skip)]
+    pub texts: Vec<String>,
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Split {
+    /// The first part.
+    Train,
+    /// The held-out last part.
+    Val,
+    /// Everything.
+    #[default]
+    All,
+}
+
+/// Evaluate a model on data.
+#[derive(Clone, Debug)]
+pub struct EvalRequest {
+    /// The model folder.
+    pub model: PathBuf,
+    /// The data; its tokenizer is that of the folder.
+    pub data: DataConfig,
+    /// The part.
+    pub split: Split,
+    /// Tokens of a block; 0: as many as the model takes.
+    pub block_size: usize,
+    /// Blocks at a time.
+    pub batch_size: usize,
+    /// Threads and kernels.
+    pub machine: Machine,
+}
+
+/// An evaluation over a whole split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EvalOutcome {
+    /// Mean of −log p over all tokens but the first, in nats.
+    pub loss: f64,
+    /// e^loss.
+    pub perplexity: f64,
+    /// Bits for each byte of the text; none when the bytes are not known.
+    pub bits_per_byte: Option<f64>,
+    /// Tokens predicted.
+    pub tokens: u64,
+}
+
+/// Foretell what a training takes.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// The effective configuration.
+    pub config: RunConfig,
+    /// Take the time of three steps.
+    pub time: bool,
+}
+
+/// Bytes of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bytes {
+    /// The kind: weights, gradients, optimizer, activations, scratch, mapped.
+    pub class: &'static str,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What a training takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PlanOutcome {
+    /// Parameters.
+    pub parameters: u64,
+    /// Parameters that are trained.
+    pub trainable_parameters: u64,
+    /// Memory by class.
+    pub memory: Vec<Bytes>,
+    /// Their sum without what is mapped.
+    pub resident_bytes: u64,
+    /// Floating-point operations of a training step for each token.
+    pub flops_per_token: f64,
+    /// Tokens of a step.
+    pub tokens_per_step: u64,
+    /// Tokens of the training split, when the data is there.
+    pub train_tokens: Option<u64>,
+    /// A checkpoint on disk.
+    pub checkpoint_bytes: u64,
+    /// Seconds of a step, when asked for.
+    pub seconds_per_step: Option<f64>,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchKind {
+    /// Matrix products of a model's shapes.
+    Gemm,
+    /// Training steps.
+    Step,
+    /// Generating token by token.
+    Decode,
+}
+
+/// Measure this machine.
+#[derive(Clone, Debug)]
+pub struct BenchRequest {
+    /// What.
+    pub kind: BenchKind,
+    /// The model and the batch; threads and kernels are in `[train]`.
+    pub config: RunConfig,
+    /// Measurements, of which the median is reported.
+    pub repeats: usize,
+}
+
+/// A measurement beside what the machine could do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchRow {
+    /// What was measured.
+    pub name: String,
+    /// Median time in milliseconds.
+    pub milliseconds: f64,
+    /// The figure, in `unit`.
+    pub figure: f64,
+    /// The unit, such as GFLOP/s.
+    pub unit: &'static str,
+    /// Floating-point operations or bytes that the work takes at least.
+    pub floor: f64,
+    /// What the floor counts: FLOP or bytes.
+    pub floor_unit: &'static str,
+}

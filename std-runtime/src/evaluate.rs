@@ -1,0 +1,57 @@
+//! The command `eval`: the loss of a model over a whole split.
+
+use crate::cli::requests::{EvalOutcome, EvalRequest, Split};
+use crate::data::shards::{TokenList, Tokens};
+use crate::error::Error;
+use crate::generate::no_tokenizer;
+use crate::gpt::Gpt;
+use crate::gpt::evaluate::Evaluation;
+use crate::session::Engine;
+use crate::tokenizer::Tokenizer;
+use crate::train::prepare::{self, DataRequest, Splits};
+
+/// Evaluates in blocks that do not overlap.
+pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<EvalOutcome, Error> {
+    let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
+    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
+    let source = tokens(request, tokenizer.as_ref())?;
+    source.check_ids(gpt.config.vocab_size as u32)?;
+    let block = if request.block_size > 0 { request.block_size } else { gpt.config.n_positions };
+    let mut evaluation = Evaluation::new(&mut gpt, request.batch_size.max(1), block)?;
+    let mean = evaluation.run(&mut gpt, source.as_ref(), 0, progress)?;
+    let bytes = tokenizer.as_ref().map(|t| prepare::text_bytes(t, source.as_ref())).transpose()?;
+    let nats = mean.loss * mean.tokens as f64;
+    Ok(EvalOutcome {
+        loss: mean.loss,
+        perplexity: mean.loss.exp(),
+        bits_per_byte: bytes.filter(|&b| b > 0).map(|b| nats / std::f64::consts::LN_2 / b as f64),
+        tokens: mean.tokens,
+    })
+}
+
+/// The tokens of the split: of shards as they are, or of text.
+fn tokens(request: &EvalRequest, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
+    let data = DataRequest::new(&request.data);
+    if let Some((train, val)) = prepare::shards_of(&data.source)? {
+        return match (request.split, val) {
+            (Split::Val, Some(val)) => Ok(Box::new(val)),
+            (Split::Val, None) => Err(Error::Input(format!("{}: there is no val.bin beside it", train.name()))),
+            (Split::Train | Split::All, _) => Ok(Box::new(train)),
+        };
+    }
+    let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&request.model))?;
+    let splits = Splits::load(&data)?;
+    let mut ids = Vec::new();
+    let parts: &[prepare::Split] = match request.split {
+        Split::Train => &[prepare::Split::Train],
+        Split::Val => &[prepare::Split::Val],
+        Split::All => &[prepare::Split::Train, prepare::Split::Val],
+    };
+    for &part in parts {
+        splits.encode(part, tokenizer, |more| {
+            ids.extend_from_slice(more);
+            Ok(())
+        })?;
+    }
+    Ok(Box::new(TokenList::new(splits.name(), ids)))
+}

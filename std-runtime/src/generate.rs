@@ -1,0 +1,106 @@
+//! The command `generate`: a text that goes on.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::cli::requests::{GenerateOutcome, GenerateRequest};
+use crate::error::Error;
+use crate::gpt::Gpt;
+use crate::gpt::generate::Generator;
+use crate::session::Engine;
+use crate::tokenizer::Tokenizer;
+use crate::train::prepare::prompt_ids;
+
+/// Generates text and writes it as it comes, whole characters at a time. Stops early at the end-of-text token.
+pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOutcome, Error> {
+    let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
+    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
+    let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&request.model))?;
+    let settings = &request.generate;
+    let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
+    let mut text = TextWriter { out, pending: Vec::new() };
+    text.push(settings.prompt.as_bytes())?;
+    let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), ..GenerateOutcome::default() };
+    let begun = Instant::now();
+    if settings.max_new_tokens > 0 {
+        let mut generator = Generator::new(&mut gpt, &prompt, settings.sampling(), settings.seed)?;
+        for _ in 0..settings.max_new_tokens {
+            let token = generator.next(&mut gpt)? as u32;
+            outcome.new_tokens += 1;
+            if tokenizer.end_of_text() == Some(token) {
+                break;
+            }
+            text.push(&bytes_of(&tokenizer, token))?;
+        }
+    }
+    text.finish()?;
+    outcome.tokens_per_s = outcome.new_tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+    Ok(outcome)
+}
+
+/// What to say of a folder of which text is asked but that has no tokenizer.
+pub(crate) fn no_tokenizer(folder: &Path) -> Error {
+    Error::Input(format!("{}: the folder has no tokenizer.json; add one, or give token ids", folder.display()))
+}
+
+/// The bytes of a token.
+pub(crate) fn bytes_of(tokenizer: &Tokenizer, token: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    tokenizer.push_token(token, &mut bytes);
+    bytes
+}
+
+/// Writes bytes as text: a character waits until all its bytes are there, and bytes that are no text become U+FFFD.
+struct TextWriter<'w> {
+    out: &'w mut dyn Write,
+    pending: Vec<u8>,
+}
+
+/// The most bytes of a character.
+const CHARACTER_BYTES: usize = 4;
+
+impl TextWriter<'_> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.pending.extend_from_slice(bytes);
+        let complete = match std::str::from_utf8(&self.pending) {
+            Ok(_) => self.pending.len(),
+            // What may still become a character stays.
+            Err(e) if e.error_len().is_none() && self.pending.len() - e.valid_up_to() < CHARACTER_BYTES => e.valid_up_to(),
+            Err(_) => self.pending.len(),
+        };
+        let rest = self.pending.split_off(complete);
+        let ready = std::mem::replace(&mut self.pending, rest);
+        self.write(&ready)
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        let rest = std::mem::take(&mut self.pending);
+        self.write(&rest)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let text = String::from_utf8_lossy(bytes);
+        self.out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush())
+            .map_err(Error::io(Path::new("standard output"), "write"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_come_whole() {
+        let mut out = Vec::new();
+        let mut text = TextWriter { out: &mut out, pending: Vec::new() };
+        for byte in "aé😀".bytes() {
+            text.push(&[byte]).unwrap();
+        }
+        text.push(&[0xff, b'b', 0xc3]).unwrap();
+        text.finish().unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\u{fffd}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Loss over held-out tokens, in blocks that do not overlap.
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Graph, Tensor};
+use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+
+use super::{Gpt, RunError, positions, write_ints};
+use crate::data::batches::{fill_sweep, sweep_rows};
+use crate::data::shards::Tokens;
+use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
+
+/// Targets with this value do not count.
+const IGNORE: i32 = -100;
+
+/// An evaluation program with its host buffers.
+pub struct Evaluation {
+    program: OwnedProgram,
+    inputs: GptInputs,
+    targets_io: Tensor,
+    losses: Tensor,
+    batch: usize,
+    block: usize,
+    tokens: Vec<i32>,    // (B, T)
+    targets: Vec<i32>,   // (B, T)
+    positions: Vec<i32>, // (B, T)
+}
+
+/// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
+fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, block: usize) -> (GptInputs, Tensor, Tensor) {
+    let inputs = GptInputs::new(g, config, batch, block);
+    let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
+    let h = hidden(g, config, params, &inputs, None);
+    (inputs, targets, g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0)))
+}
+
+/// The evaluation program alone, without memory for it: for plans.
+pub fn program(
+    engine: &Engine,
+    owned: &OwnedParams,
+    config: &GptConfig,
+    params: &GptParams,
+    batch: usize,
+    block: usize,
+) -> Result<OwnedProgram, BuildError> {
+    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, batch, block))?.0)
+}
+
+/// A mean loss and what it is the mean of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeanLoss {
+    /// Nats per token.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: u64,
+}
+
+impl Evaluation {
+    /// Builds the program and makes room for it.
+    pub fn new(gpt: &mut Gpt, batch: usize, block: usize) -> Result<Self, BuildError> {
+        let (config, params) = (gpt.config, gpt.params);
+        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g| append(g, &config, &params, batch, block))?;
+        let len = batch * block;
+        let positions = positions(batch, block);
+        Ok(Self { program, inputs, targets_io, losses, batch, block, tokens: vec![0; len], targets: vec![0; len], positions })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &OwnedProgram {
+        &self.program
+    }
+
+    /// The mean loss of `source`. With `batches` > 0 only so many batches are read, spread evenly over it. `progress` hears of every batch done.
+    pub fn run(
+        &mut self,
+        gpt: &mut Gpt,
+        source: &(impl Tokens + ?Sized),
+        batches: u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<MeanLoss, RunError> {
+        let all = sweep_rows(source.len(), self.block).div_ceil(self.batch as u64);
+        if all == 0 {
+            return Err(RunError::TooShort { found: source.len() as usize, expected: 2 });
+        }
+        let count = if batches == 0 { all } else { batches.min(all) };
+        let (mut sum, mut tokens) = (0.0, 0);
+        for i in 0..count {
+            let batch = i * all / count;
+            let first_row = batch * self.batch as u64;
+            tokens += fill_sweep(source, self.block, first_row, IGNORE, &mut self.tokens, &mut self.targets)?;
+            write_ints(&mut gpt.session, &self.program, "token", self.inputs.tokens, &self.tokens)?;
+            write_ints(&mut gpt.session, &self.program, "target", self.targets_io, &self.targets)?;
+            write_ints(&mut gpt.session, &self.program, "position", self.inputs.positions, &self.positions)?;
+            gpt.session.run_all(&self.program, Gradients::Overwrite);
+            sum += gpt.session.read(&self.program, self.losses).iter().map(|&x| f64::from(x)).sum::<f64>();
+            progress(i + 1, count);
+        }
+        Ok(MeanLoss { loss: sum / tokens.max(1) as f64, tokens })
+    }
+}

@@ -1,0 +1,86 @@
+//! What a training run will need, known before it starts: nothing is allocated or written.
+
+use samara_core::model::gpt::{GptConfig, GptParams};
+use serde::Serialize;
+
+use super::step::StepShape;
+use super::{evaluate, step};
+use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
+
+/// Sizes and work of a training run. Bytes are those of `f32` buffers and tables.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TrainingPlan {
+    /// Parameters.
+    pub parameters: u64,
+    /// Parameters that are trained.
+    pub trainable_parameters: u64,
+    /// Weights.
+    pub weights_bytes: u64,
+    /// Gradients.
+    pub gradients_bytes: u64,
+    /// Optimizer moments and moving averages.
+    pub optimizer_bytes: u64,
+    /// The arena: activations, their gradients, and scratch.
+    pub activations_bytes: u64,
+    /// The largest scratch of a node, a part of the arena.
+    pub scratch_bytes: u64,
+    /// Token ids, program tables, host buffers.
+    pub tables_bytes: u64,
+    /// Token shards that are mapped from files; small ones are copied.
+    pub mapped_bytes: u64,
+    /// Everything that is not mapped.
+    pub total_bytes: u64,
+    /// Floating-point operations per training token: 6 N + 12 layers · width · block, N without the position embedding.
+    pub flops_per_token: u64,
+    /// Tokens of a step.
+    pub tokens_per_step: u64,
+    /// A checkpoint on disk.
+    pub checkpoint_bytes: u64,
+    /// `model.safetensors` on disk.
+    pub model_bytes: u64,
+}
+
+/// Bytes of an element.
+const REAL_BYTES: u64 = size_of::<f32>() as u64;
+
+impl TrainingPlan {
+    /// Builds and plans the programs of a run.
+    pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
+        let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(config, registry))?;
+        let training = step::program(engine, &owned, config, &params, shape)?;
+        let evaluation = evaluate::program(engine, &owned, config, &params, shape.batch, shape.block)?;
+        let view = owned.view();
+        let flat = view.trainable_len() as u64 * REAL_BYTES;
+        let moments = u64::from(training.view().info().moments);
+        let count = view.trainable_count() as u64;
+        let arena_len = training.arena_len().max(evaluation.arena_len()) as u64;
+        let rows = (shape.batch * shape.block) as u64;
+        let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
+        // Tokens, targets and positions stand in host buffers of both programs as well.
+        let tables =
+            (training.table_bytes() + evaluation.table_bytes()) as u64 + ints(&training).max(ints(&evaluation)) + 6 * 4 * rows;
+        let activations = arena_len * REAL_BYTES;
+        let work = count - (config.n_positions * config.n_embd) as u64;
+        Ok(Self {
+            parameters: count,
+            trainable_parameters: count,
+            weights_bytes: flat,
+            gradients_bytes: flat,
+            optimizer_bytes: moments * flat,
+            activations_bytes: activations,
+            scratch_bytes: largest_scratch(&training) * REAL_BYTES,
+            tables_bytes: tables,
+            mapped_bytes: 0,
+            total_bytes: (2 + moments) * flat + activations + tables,
+            flops_per_token: 6 * work + 12 * (config.n_layer * config.n_embd * shape.block) as u64,
+            tokens_per_step: shape.tokens(),
+            checkpoint_bytes: (1 + moments) * count * REAL_BYTES,
+            model_bytes: count * REAL_BYTES,
+        })
+    }
+}
+
+fn largest_scratch(program: &OwnedProgram) -> u64 {
+    let plan = program.plan();
+    (0..program.view().nodes().len()).map(|i| plan.scratch(i).len() as u64).max().unwrap_or(0)
+}

@@ -1,0 +1,81 @@
+//! Log-probabilities of given tokens.
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Graph, Tensor};
+use samara_core::model::gpt::{GptInputs, hidden};
+
+use super::{Gpt, RunError, positions, write_ints};
+use crate::session::{BuildError, OwnedProgram};
+
+/// A program for one sequence of a fixed length.
+struct Window {
+    program: OwnedProgram,
+    inputs: GptInputs,
+    targets: Tensor,
+    losses: Tensor,
+    logits: Option<Tensor>,
+}
+
+impl Window {
+    fn new(gpt: &mut Gpt, len: usize, with_logits: bool) -> Result<Self, BuildError> {
+        let (config, params) = (gpt.config, gpt.params);
+        let (program, (inputs, targets, losses, logits)) = gpt.session.prepare(|g: &Graph<'_>| {
+            let inputs = GptInputs::new(g, &config, 1, len);
+            let targets = g.ints(&[1, len], i32::MIN, config.vocab_size as i32 - 1);
+            let h = hidden(g, &config, &params, &inputs, None);
+            let head = g.param(params.wte());
+            let logits = with_logits.then(|| g.output(g.linear(h, head, None)));
+            (inputs, targets, g.output(g.head_loss(h, head, None, targets, 0.0)), logits)
+        })?;
+        Ok(Self { program, inputs, targets, losses, logits })
+    }
+
+    /// Row losses of predicting `tokens[i + 1]` after `tokens[..=i]`; the last row has no target.
+    fn run<'g>(&self, gpt: &'g mut Gpt, tokens: &[i32]) -> Result<&'g [f32], RunError> {
+        let mut targets = tokens.to_vec();
+        targets.rotate_left(1);
+        if let Some(last) = targets.last_mut() {
+            *last = -100;
+        }
+        write_ints(&mut gpt.session, &self.program, "token", self.inputs.tokens, tokens)?;
+        write_ints(&mut gpt.session, &self.program, "target", self.targets, &targets)?;
+        write_ints(&mut gpt.session, &self.program, "position", self.inputs.positions, &positions(1, tokens.len()))?;
+        gpt.session.run_all(&self.program, Gradients::Overwrite);
+        Ok(gpt.session.read(&self.program, self.losses))
+    }
+}
+
+/// ln p(token i | all before it) for i from 1 on: one value fewer than tokens.
+///
+/// A text longer than the model's positions is read in windows that overlap by half, so that every token but the first ones has at least half the
+/// positions as its context.
+pub fn log_probabilities(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
+    if tokens.len() < 2 {
+        return Err(RunError::TooShort { found: tokens.len(), expected: 2 });
+    }
+    let len = tokens.len().min(gpt.config.n_positions);
+    let window = Window::new(gpt, len, false)?;
+    let mut scores = Vec::with_capacity(tokens.len() - 1);
+    while scores.len() + 1 < tokens.len() {
+        // The window ends half of itself further on, or at the end of the text.
+        let end = if scores.is_empty() { len } else { (scores.len() + 1 + len.div_ceil(2)).min(tokens.len()) };
+        let start = end - len;
+        let done = scores.len() - start;
+        let losses = window.run(gpt, &tokens[start..end])?;
+        scores.extend(losses[done..len - 1].iter().map(|&x| -x));
+    }
+    Ok(scores)
+}
+
+/// The logits (T, V) of every position. The text must fit into the model's positions.
+pub fn logits(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
+    if tokens.is_empty() {
+        return Err(RunError::TooShort { found: 0, expected: 1 });
+    }
+    if tokens.len() > gpt.config.n_positions {
+        return Err(RunError::TooLong { found: tokens.len(), positions: gpt.config.n_positions });
+    }
+    let window = Window::new(gpt, tokens.len(), true)?;
+    window.run(gpt, tokens)?;
+    Ok(window.logits.map_or_else(Vec::new, |t| gpt.session.read(&window.program, t).to_vec()))
+}

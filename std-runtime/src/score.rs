@@ -1,0 +1,36 @@
+//! The command `score`: log-probabilities of a text or of token ids.
+
+use crate::cli::requests::{ScoreInput, ScoreOutcome, ScoreRequest};
+use crate::error::Error;
+use crate::generate::{bytes_of, no_tokenizer};
+use crate::gpt::{Gpt, score};
+use crate::npy;
+use crate::session::Engine;
+use crate::tokenizer::Specials;
+
+/// Scores every token after the first, and writes the logits if asked to.
+pub fn run(request: &ScoreRequest) -> Result<ScoreOutcome, Error> {
+    let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
+    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
+    let tokens = match (&request.input, &tokenizer) {
+        (ScoreInput::Tokens(ids), _) => ids.clone(),
+        (ScoreInput::Text(text), Some(tokenizer)) => tokenizer
+            .encode(text.as_bytes(), Specials::None)
+            .map_err(|source| Error::Encode { what: "text".to_owned(), source })?,
+        (ScoreInput::Text(_), None) => return Err(no_tokenizer(&request.model)),
+    };
+    let limit = gpt.config.vocab_size;
+    if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
+        return Err(Error::Input(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
+    }
+    let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+    if let Some(path) = &request.logits {
+        let logits = score::logits(&mut gpt, &ids)?;
+        npy::write_f32(path, &[ids.len(), limit], &logits)?;
+    }
+    let logprobs = score::log_probabilities(&mut gpt, &ids)?;
+    let loss = -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64;
+    let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&bytes_of(t, *id)).into_owned());
+    let texts = tokens.iter().filter_map(text_of).collect();
+    Ok(ScoreOutcome { tokens, logprobs, loss, texts })
+}

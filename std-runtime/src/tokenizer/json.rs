@@ -1,0 +1,154 @@
+//! The parts of Hugging Face's tokenizer files that decide ids, as they stand in the JSON.
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// GPT-2's split pattern as other tools write it.
+pub(super) const GPT2_PATTERN: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// Cuts text into single characters.
+pub(super) const CHAR_PATTERN: &str = r"[\s\S]";
+
+/// `tokenizer.json`
+#[derive(serde::Deserialize)]
+pub(super) struct TokenizerJson {
+    #[serde(default)]
+    pub(super) added_tokens: Vec<AddedJson>,
+    #[serde(default)]
+    pub(super) normalizer: Option<Tagged>,
+    #[serde(default)]
+    pub(super) pre_tokenizer: Option<PreTokenizer>,
+    pub(super) model: ModelJson,
+}
+
+/// Something of which only the type matters.
+#[derive(serde::Deserialize)]
+pub(super) struct Tagged {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+}
+
+/// One of `added_tokens`.
+#[derive(serde::Deserialize)]
+pub(super) struct AddedJson {
+    pub(super) id: u32,
+    pub(super) content: String,
+    #[serde(default)]
+    pub(super) single_word: bool,
+    #[serde(default)]
+    pub(super) lstrip: bool,
+    #[serde(default)]
+    pub(super) rstrip: bool,
+    #[serde(default)]
+    pub(super) special: bool,
+}
+
+/// `pre_tokenizer`, all kinds in one.
+#[derive(serde::Deserialize)]
+pub(super) struct PreTokenizer {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) add_prefix_space: bool,
+    #[serde(default = "yes")]
+    pub(super) use_regex: bool,
+    #[serde(default)]
+    pub(super) pretokenizers: Vec<PreTokenizer>,
+    #[serde(default)]
+    pub(super) pattern: Option<Pattern>,
+    #[serde(default)]
+    pub(super) behavior: Option<String>,
+    #[serde(default)]
+    pub(super) invert: bool,
+}
+
+#[derive(serde::Deserialize)]
+pub(super) enum Pattern {
+    Regex(String),
+    String(#[allow(dead_code, reason = "only regular expressions are supported; the other kind is recognised to say so")] String),
+}
+
+/// `model`, all kinds in one.
+#[derive(serde::Deserialize)]
+pub(super) struct ModelJson {
+    #[serde(rename = "type", default)]
+    pub(super) kind: Option<String>,
+    pub(super) vocab: Vocab,
+    #[serde(default)]
+    pub(super) merges: Option<Vec<Merge>>,
+    #[serde(default)]
+    pub(super) dropout: Option<f64>,
+    #[serde(default)]
+    pub(super) continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    pub(super) end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    pub(super) ignore_merges: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Tokens and ids in the order of the file; keys that repeat are kept.
+pub(super) struct Vocab(pub(super) Vec<(String, u32)>);
+
+impl<'de> Deserialize<'de> for Vocab {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vocab;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tokens and ids (the vocabulary of a BPE or WordLevel model)")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Vocab(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Left and right token, written as "left right" or as a list of two.
+pub(super) struct Merge(pub(super) String, pub(super) String);
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Two;
+        impl<'de> Visitor<'de> for Two {
+            type Value = Merge;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a merge: \"left right\" or [\"left\", \"right\"]")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Merge, E> {
+                Merge::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merge, A::Error> {
+                let left = list.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
+                let right = list.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
+                match list.next_element::<serde::de::IgnoredAny>()? {
+                    None => Ok(Merge(left, right)),
+                    Some(_) => Err(A::Error::invalid_length(3, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Two)
+    }
+}
+
+impl Merge {
+    /// Two tokens with one space between.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (left, right) = text.split_once(' ')?;
+        let plain = |part: &str| !part.is_empty() && !part.contains(' ');
+        (plain(left) && plain(right)).then(|| Self(left.to_owned(), right.to_owned()))
+    }
+}

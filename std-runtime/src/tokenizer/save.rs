@@ -1,0 +1,121 @@
+//! Writing tokenizers as Hugging Face's tools read them.
+//!
+//! - BPE: a `BPE` model with the `ByteLevel` split and decoder.
+//! - Bytes: the same without merges and without a split; the id of a byte is its value.
+//! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is in no vocabulary, so that an unknown
+//!   character is an error there too.
+
+use super::json::CHAR_PATTERN;
+use super::{FileError, Model, Tokenizer, byte_chars};
+use samara_core::tokenizer::Split;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+impl Tokenizer {
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder. `max_tokens`, if known, is the longest text that the model
+    /// takes.
+    pub fn save(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
+        write(&folder.join("tokenizer.json"), &to_text(&self.to_json()))?;
+        write(&folder.join("tokenizer_config.json"), &to_text(&self.config(max_tokens)))
+    }
+
+    /// Writes `vocab.json` and `merges.txt` into a folder; false, and nothing written, unless this is BPE.
+    pub fn save_vocab_and_merges(&self, folder: &Path) -> Result<bool, FileError> {
+        let Model::Bpe(bpe) = self.model() else { return Ok(false) };
+        let text = |id: u32| self.written(id);
+        let lines = bpe.merges().iter().map(|&(left, right)| format!("{} {}\n", text(left), text(right)));
+        write(&folder.join("vocab.json"), &Value::from(self.vocab(self.vocab_size())).to_string())?;
+        write(&folder.join("merges.txt"), &std::iter::once("#version: 0.2\n".to_owned()).chain(lines).collect::<String>())?;
+        Ok(true)
+    }
+
+    /// The contents of `tokenizer.json`.
+    pub fn to_json(&self) -> Value {
+        let added = self.added().iter().map(|token| {
+            json!({
+                "id": token.id, "content": token.text, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": !token.special, "special": token.special,
+            })
+        });
+        let (pre_tokenizer, decoder, model) = self.parts();
+        json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(), "normalizer": null,
+            "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+        })
+    }
+
+    /// Pre-tokenizer, decoder and model.
+    fn parts(&self) -> (Value, Value, Value) {
+        let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+        let bpe_model = |merges: Vec<String>, ignore_merges: bool| {
+            json!({
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges,
+                "vocab": self.vocab(self.model().len()), "merges": merges,
+            })
+        };
+        match self.model() {
+            Model::Byte => (byte_level(false), byte_level(false), bpe_model(Vec::new(), false)),
+            Model::Bpe(bpe) => {
+                let use_regex = bpe.tables().split == Split::Gpt2;
+                let merges = bpe.merges().iter().map(|&(left, right)| format!("{} {}", self.written(left), self.written(right)));
+                (byte_level(use_regex), byte_level(true), bpe_model(merges.collect(), bpe.ignore_merges()))
+            }
+            Model::Character(chars) => (
+                json!({"type": "Split", "pattern": {"Regex": CHAR_PATTERN}, "behavior": "Isolated", "invert": false}),
+                json!({"type": "Fuse"}),
+                json!({"type": "WordLevel", "vocab": self.vocab(chars.len()), "unk_token": "<unk>"}),
+            ),
+        }
+    }
+
+    /// The contents of `tokenizer_config.json`.
+    fn config(&self, max_tokens: Option<usize>) -> Value {
+        let decoder = self.added().iter().map(|token| {
+            let entry = json!({
+                "content": token.text, "lstrip": false, "normalized": !token.special, "rstrip": false, "single_word": false,
+                "special": token.special,
+            });
+            (token.id.to_string(), entry)
+        });
+        let mut config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": false, "clean_up_tokenization_spaces": false,
+            "added_tokens_decoder": decoder.collect::<Map<_, _>>(),
+        });
+        if let Some(max_tokens) = max_tokens {
+            config["model_max_length"] = max_tokens.into();
+        }
+        let eos = self.added().iter().find(|token| Some(token.id) == self.end_of_text());
+        if let Some(token) = eos {
+            config["bos_token"] = token.text.as_str().into();
+            config["eos_token"] = token.text.as_str().into();
+        }
+        config
+    }
+
+    /// Tokens below `len` with their ids.
+    fn vocab(&self, len: usize) -> Map<String, Value> {
+        (0..len as u32).map(|id| (self.written(id), id.into())).collect()
+    }
+
+    /// A token as the files write it: added tokens and characters as they are, bytes through [`byte_chars`].
+    fn written(&self, id: u32) -> String {
+        if let Ok(place) = self.added().binary_search_by_key(&id, |token| token.id) {
+            return self.added()[place].text.clone();
+        }
+        let mut bytes = Vec::new();
+        self.push_token(id, &mut bytes);
+        match self.model() {
+            Model::Character(_) => String::from_utf8_lossy(&bytes).into_owned(),
+            Model::Byte | Model::Bpe(_) => byte_chars::write(&bytes),
+        }
+    }
+}
+
+fn to_text(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn write(path: &Path, text: &str) -> Result<(), FileError> {
+    std::fs::write(path, text).map_err(|source| FileError::Io { path: path.to_owned(), source })
+}

@@ -1,0 +1,424 @@
+//! The training loop.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use samara_core::schedule::Schedule;
+
+use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
+use super::progress::Progress;
+use super::signal::Stop;
+use super::state::{self, RunState};
+use crate::cli::requests::{TrainOutcome, TrainRequest};
+use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig};
+use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::shards::{Shard, Tokens};
+use crate::error::Error;
+use crate::gpt::Gpt;
+use crate::gpt::evaluate::Evaluation;
+use crate::gpt::generate::Generator;
+use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult, StepShape};
+use crate::model_folder::{self, FolderConfig};
+use crate::run::checkpoint::{Checkpoint, Checkpoints};
+use crate::run::durable;
+use crate::run::events::EventWriter;
+use crate::run::metrics::{self, Metrics, MetricsWriter};
+use crate::run::plot;
+use crate::session::Engine;
+use crate::tokenizer::Tokenizer;
+
+/// Trains until the last step, a signal, or an error.
+pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
+    let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let mut run = Run::open(request)?;
+    let mut progress = Progress::new(request.quiet, run.config.train.steps, run.state.step);
+    progress.say(&run.describe());
+    run.sample(&mut progress)?;
+    let signal = loop {
+        if run.state.step >= run.config.train.steps || run.out_of_patience() {
+            break None;
+        }
+        if let Some(signal) = stop.signal() {
+            break Some(signal);
+        }
+        run.advance(&mut progress)?;
+    };
+    run.finish(&mut progress, signal)
+}
+
+struct Run<'r> {
+    config: &'r RunConfig,
+    folder_config: FolderConfig,
+    out: PathBuf,
+    gpt: Gpt,
+    step: Step,
+    evaluation: Option<Evaluation>,
+    tokenizer: Option<Tokenizer>,
+    train: Shard,
+    val: Option<Shard>,
+    sampler: Sampler,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    metrics: MetricsWriter,
+    events: EventWriter,
+    state: RunState,
+    last: Option<StepResult>,
+    saved_step: Option<u64>,
+}
+
+impl<'r> Run<'r> {
+    fn open(request: &'r TrainRequest) -> Result<Self, Error> {
+        let config = &request.config;
+        let out = run_folder(request)?;
+        let checkpoints = Checkpoints::open(&out.join("checkpoints"), config.train.keep_checkpoints)?;
+        let checkpoint = newest(&checkpoints, request.resume)?;
+        if checkpoint.is_some() {
+            refuse_changes(config, &out)?;
+        }
+        let from = if checkpoint.is_some() { Some(out.as_path()) } else { request.init.as_deref() };
+        let prepared = prepare_data(config, from, &out, checkpoint.is_some())?;
+        let engine = Engine::new(config.train.threads, config.train.gemm)?;
+        let model = model_config(config, &prepared)?;
+        let mut gpt = Gpt::new(engine, model.to_core()?)?;
+        let folder_config = folder_config(model, config, &prepared);
+        let step = Step::new(&mut gpt, shape_of(config))?;
+        let evaluation = match &prepared.val {
+            Some(_) => Some(Evaluation::new(&mut gpt, config.train.batch_size, config.train.block_size)?),
+            None => None,
+        };
+        let state = first_state(request, checkpoint.as_ref(), &mut gpt)?;
+        let limit = gpt.config.vocab_size as u32;
+        prepared.train.check_ids(limit)?;
+        prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
+        let sampler = sampler_of(config, &prepared.train)?;
+        durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
+        if let Some(tokenizer) = &prepared.tokenizer {
+            tokenizer.save(&out, Some(gpt.config.n_positions))?;
+        }
+        let metrics = MetricsWriter::open(&out.join(METRICS_FILE), state.step)?;
+        let events = EventWriter::create(&out, state.step).map_err(Error::io(&out, "write events into"))?;
+        Ok(Self {
+            config,
+            folder_config,
+            gpt,
+            step,
+            evaluation,
+            tokenizer: prepared.tokenizer,
+            train: prepared.train,
+            val: prepared.val,
+            sampler,
+            schedule: config.train.lr_schedule(),
+            checkpoints,
+            metrics,
+            events,
+            saved_step: checkpoint.is_some().then_some(state.step),
+            state,
+            last: None,
+            out,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let params = self.gpt.session.params();
+        format!(
+            "{} parameters, {} training tokens, {} validation tokens, {} kernels, {} threads -> {}",
+            params.trainable_count(),
+            self.train.len(),
+            self.val.as_ref().map_or(0, Tokens::len),
+            self.gpt.session.engine().gemm_name(),
+            self.gpt.session.engine().threads(),
+            self.out.display()
+        )
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.config.train.patience > 0 && self.state.evaluations_without_improvement >= self.config.train.patience
+    }
+
+    /// One step and what is due after it.
+    fn advance(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        if self.state.step == 0 && self.config.train.eval_every > 0 {
+            self.evaluate(progress)?;
+            self.write_metrics(None, 0.0, 0.0)?;
+        }
+        let begun = Instant::now();
+        let lr = self.schedule.at(self.state.step);
+        let numbers = StepNumbers::new(&self.config.train, self.state.step, lr);
+        let result = self.step.run(&mut self.gpt, &self.sampler, &self.train, &numbers)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let tokens = self.step.shape().tokens();
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.wall_s += seconds;
+        self.last = Some(result);
+        let tokens_per_s = tokens as f64 / seconds.max(1e-9);
+        progress.step(self.state.step, result.loss, lr, tokens_per_s);
+        let train = &self.config.train;
+        let due = |every: u64| every > 0 && self.state.step.is_multiple_of(every);
+        let (evaluate, sample, checkpoint) = (due(train.eval_every), due(train.sample_every), due(train.checkpoint_every));
+        let last = self.state.step == train.steps;
+        self.state.val_loss = None;
+        if evaluate || last {
+            self.evaluate(progress)?;
+        }
+        self.write_metrics(Some(result), lr, tokens_per_s)?;
+        if sample && !last {
+            self.sample(progress)?;
+        }
+        if checkpoint && !last {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// The validation loss; a new best one writes `best/`. With a moving average, it is the average that is evaluated.
+    fn evaluate(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let (Some(evaluation), Some(val)) = (&mut self.evaluation, &self.val) else { return Ok(()) };
+        let begun = Instant::now();
+        let averaged = self.config.train.ema_decay > 0.0 && self.state.step > 0;
+        if averaged {
+            self.gpt.session.swap_with_moment(EMA_SLOT);
+        }
+        let note = |done: u64, all: u64| progress.note(&format!("validation {done}/{all}"));
+        let result = evaluation.run(&mut self.gpt, val, self.config.train.eval_batches, &mut { note });
+        let improved = match &result {
+            Ok(mean) => self.state.best_val_loss.is_none_or(|best| mean.loss < best),
+            Err(_) => false,
+        };
+        if improved && self.state.step > 0 {
+            self.save_model(&self.out.join("best"))?;
+        }
+        if averaged {
+            self.gpt.session.swap_with_moment(EMA_SLOT);
+        }
+        let loss = result?.loss;
+        self.state.val_loss = Some(loss);
+        if improved {
+            (self.state.best_val_loss, self.state.best_step, self.state.evaluations_without_improvement) =
+                (Some(loss), self.state.step, 0);
+        } else {
+            self.state.evaluations_without_improvement += 1;
+        }
+        self.state.wall_s += begun.elapsed().as_secs_f64();
+        progress.say(&format!(
+            "step {:>6} | validation loss {loss:.4}{}",
+            self.state.step,
+            if improved { " (best)" } else { "" }
+        ));
+        Ok(())
+    }
+
+    fn write_metrics(&mut self, result: Option<StepResult>, lr: f64, tokens_per_s: f64) -> Result<(), Error> {
+        let record = Metrics {
+            step: self.state.step,
+            tokens: self.state.tokens,
+            train_loss: result.map(|r| r.loss),
+            val_loss: self.state.val_loss,
+            lr: result.map(|_| lr),
+            grad_norm: result.map(|r| r.grad_norm),
+            tokens_per_s: result.map(|_| tokens_per_s),
+            wall_s: Some(self.state.wall_s),
+        };
+        self.metrics.write(&record)?;
+        let scalars = [
+            ("loss/train", record.train_loss),
+            ("loss/val", record.val_loss),
+            ("lr", record.lr),
+            ("grad_norm", record.grad_norm),
+            ("tokens_per_s", record.tokens_per_s),
+        ];
+        for (tag, value) in scalars {
+            if let Some(value) = value {
+                self.events.scalar(record.step, tag, value as f32).map_err(Error::io(self.events.path(), "write"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows and keeps a short text from the model as it is.
+    fn sample(&mut self, progress: &mut Progress) -> Result<(), Error> {
+        let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| self.config.generate.max_new_tokens > 0) else { return Ok(()) };
+        let settings = &self.config.generate;
+        let prompt = prompt_ids(tokenizer, &settings.prompt)?;
+        let mut generator = Generator::new(&mut self.gpt, &prompt, settings.sampling(), settings.seed)?;
+        let mut bytes = Vec::new();
+        for _ in 0..settings.max_new_tokens {
+            let token = generator.next(&mut self.gpt)?;
+            tokenizer.push_token(token as u32, &mut bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let shown = format!("--- sample at step {} ---\n{text}\n---", self.state.step);
+        progress.say(&shown);
+        let path = self.out.join("samples.txt");
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+        writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
+    }
+
+    /// Writes a checkpoint, and the weights into the run folder, which is a model folder.
+    fn save(&mut self) -> Result<(), Error> {
+        if self.saved_step == Some(self.state.step) {
+            return Ok(());
+        }
+        self.metrics.sync()?;
+        state::save(&self.checkpoints, &self.state, &self.gpt.session)?;
+        self.save_model(&self.out)?;
+        self.saved_step = Some(self.state.step);
+        Ok(())
+    }
+
+    fn save_model(&self, folder: &Path) -> Result<(), Error> {
+        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer.save(folder, Some(self.gpt.config.n_positions))?;
+        }
+        Ok(model_folder::save_folder(
+            folder,
+            &self.folder_config,
+            &self.gpt.session.params(),
+            self.gpt.session.buffers.trainable.get(),
+        )?)
+    }
+
+    fn finish(mut self, progress: &mut Progress, signal: Option<i32>) -> Result<TrainOutcome, Error> {
+        self.save()?;
+        if signal.is_none() {
+            self.sample(progress)?;
+        }
+        progress.finish();
+        let records = metrics::read(&self.out.join(METRICS_FILE))?;
+        let path = self.out.join("loss.svg");
+        plot::write_loss_curve(&path, "loss", &records).map_err(Error::io(&path, "write"))?;
+        if let Some(signal) = signal {
+            let resume = format!("samara train --resume --out {}", self.out.display());
+            return Err(Error::Interrupted { signal: signal as u8, resume });
+        }
+        Ok(TrainOutcome {
+            steps: self.state.step,
+            train_loss: self.last.map(|r| r.loss),
+            val_loss: self.state.val_loss,
+            best_val_loss: self.state.best_val_loss,
+            out: self.out,
+        })
+    }
+}
+
+/// The effective configuration in the run folder.
+const CONFIG_FILE: &str = "run.toml";
+/// One record per step.
+const METRICS_FILE: &str = "metrics.jsonl";
+
+/// The run folder, made when it is not there: the one asked for, or the next free `runs/NAME-NNN`.
+fn run_folder(request: &TrainRequest) -> Result<PathBuf, Error> {
+    let out = match &request.out {
+        Some(out) => out.clone(),
+        None => {
+            let free = (1..).map(|n| Path::new("runs").join(format!("{}-{n:03}", request.name))).find(|path| !path.exists());
+            free.unwrap_or_else(|| PathBuf::from("runs"))
+        }
+    };
+    if !request.resume && out.join(METRICS_FILE).exists() {
+        let out = out.display();
+        return Err(Error::Usage(format!(
+            "{out}: the folder already holds a run; add --resume to go on with it, or choose another --out"
+        )));
+    }
+    fs::create_dir_all(&out).map_err(Error::io(&out, "create"))?;
+    Ok(out)
+}
+
+/// The newest checkpoint to go on with. What is wrong with newer ones is said aloud.
+fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>, Error> {
+    if !resume {
+        return Ok(None);
+    }
+    let newest = checkpoints.newest_valid()?;
+    for rejected in &newest.rejected {
+        eprintln!("warning: {rejected}; falling back to an older checkpoint");
+    }
+    Ok(newest.checkpoint)
+}
+
+/// Refuses to go on with a configuration that would have given other results.
+fn refuse_changes(config: &RunConfig, out: &Path) -> Result<(), Error> {
+    let path = out.join(CONFIG_FILE);
+    let mut layers = Layers::new();
+    layers.file(&path)?;
+    let former = layers.finish()?;
+    let differences = former.conflicts(config);
+    if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
+}
+
+/// The tokens of a run, with the tokenizer of the model that it begins with.
+fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, Error> {
+    let tokenizer = match from.map(|folder| folder.join("tokenizer.json")) {
+        Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
+        _ => None,
+    };
+    Ok(prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)?)
+}
+
+/// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
+fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
+    let needed = prepared.vocab_size;
+    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| Invalid {
+        key: "model.vocab_size",
+        expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
+        found: "neither".to_owned(),
+    })?;
+    if let Some(needed) = needed.filter(|&n| n > vocab_size) {
+        let expected =
+            format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
+        return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
+    }
+    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() })
+}
+
+/// What the run's model folder says of its model.
+fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) -> FolderConfig {
+    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+    FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
+}
+
+/// The shape of a step.
+pub fn shape_of(config: &RunConfig) -> StepShape {
+    let t = &config.train;
+    StepShape {
+        batch: t.batch_size,
+        block: t.block_size,
+        accumulation: t.grad_accumulation,
+        dropout: t.dropout > 0.0,
+        ema: t.ema_decay > 0.0,
+        recompute: t.recompute,
+    }
+}
+
+fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
+    let order = match (&config.data.batches, config.data.order) {
+        (Some(path), _) => {
+            let offsets = Offsets::read(path)?;
+            let rows = config.train.batch_size * config.train.grad_accumulation;
+            if offsets.batch() != rows {
+                let expected = format!("{} rows per step (times grad_accumulation), as {} has", offsets.batch(), path.display());
+                return Err(Invalid { key: "train.batch_size", expected, found: rows.to_string() }.into());
+            }
+            Order::Given(offsets)
+        }
+        (None, DataOrder::Random) => Order::Random,
+        (None, DataOrder::Shuffled) => Order::Shuffled,
+    };
+    Ok(Sampler::new(order, config.train.seed, config.train.block_size, train.len(), &train.name())?)
+}
+
+/// Weights and numbers at the beginning: of a checkpoint, of a model folder, or from the seed.
+fn first_state(request: &TrainRequest, checkpoint: Option<&Checkpoint>, gpt: &mut Gpt) -> Result<RunState, Error> {
+    if let Some(checkpoint) = checkpoint {
+        return Ok(state::load(checkpoint, &mut gpt.session)?);
+    }
+    match &request.init {
+        Some(folder) => gpt.load(folder)?,
+        None => gpt.session.initialise(request.config.train.seed),
+    }
+    Ok(RunState::default())
+}
