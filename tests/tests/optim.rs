@@ -28,9 +28,9 @@ fn golden_steps() {
             let hyper = g.input(&[8]);
             let epsilon = if file == "adam_epsilon_hat" { Epsilon::BeforeCorrection } else { Epsilon::AfterCorrection };
             if sgd {
-                g.sgd(&params, hyper, Some(norm), file == "sgd_nesterov");
+                g.sgd(hyper, Some(norm), file == "sgd_nesterov");
             } else {
-                g.adamw(&params, hyper, Some(norm), epsilon);
+                g.adamw(hyper, Some(norm), epsilon);
             }
             (hyper, norm)
         });

@@ -138,7 +138,7 @@ fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut 
     let losses = g.output(g.head_loss(hidden, g.param(gpt.wte()), None, targets, 0.1));
     g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
     let norm = g.global_norm();
-    g.adamw(&params, hyper, Some(norm), Epsilon::AfterCorrection);
+    g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
     g.ema(decay, 2);
     let program = g.finish().ok()?;
     let kernels = ops::reference::<f32>();
