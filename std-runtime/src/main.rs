@@ -1,2 +1,7 @@
 //! The `samara` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    samara::cli::main()
+}

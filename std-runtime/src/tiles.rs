@@ -24,6 +24,7 @@ pub fn for_each_chunk<A: Send>(threads: &dyn Threads, data: &mut [A], len: usize
 }
 
 /// Calls `f(i, chunk i of a, chunk i of b)` for slices cut in lockstep: as many times as the slice with fewer chunks has chunks.
+#[allow(clippy::type_complexity)]
 pub fn for_each_chunk_2<A: Send, B: Send>(
     threads: &dyn Threads,
     (a, a_len): (&mut [A], usize),
@@ -39,6 +40,7 @@ pub fn for_each_chunk_2<A: Send, B: Send>(
 }
 
 /// Calls `f(i, chunk i of a, chunk i of b, chunk i of c)` for slices cut in lockstep: as many times as the slice with the fewest chunks has chunks.
+#[allow(clippy::type_complexity)]
 pub fn for_each_chunk_3<A: Send, B: Send, C: Send>(
     threads: &dyn Threads,
     (a, a_len): (&mut [A], usize),

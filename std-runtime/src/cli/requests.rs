@@ -226,4 +226,6 @@ pub struct BenchRow {
     pub floor: f64,
     /// What the floor counts: FLOP or bytes.
     pub floor_unit: &'static str,
+    /// The least time in which this machine, as measured, could do that much.
+    pub floor_milliseconds: f64,
 }

@@ -80,6 +80,11 @@ impl Layers {
         self.assign(key, value, Place::Flag(flag))
     }
 
+    /// What is there so far.
+    pub fn peek(&self) -> &RunConfig {
+        &self.config
+    }
+
     /// The configuration, if its values go together.
     pub fn finish(self) -> Result<RunConfig, ConfigError> {
         match self.config.check() {

@@ -15,7 +15,7 @@ use samara_core::params::Init;
 
 use crate::draw::Draw;
 use crate::session::{Session, Table, registry};
-use crate::{fd, session};
+use crate::fd;
 
 /// How large shapes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,7 +380,7 @@ fn as_parameters<R: Real>(
         g.backward(&[(y, u)], Wrt::Trainable, Recompute::None);
         (u, leaves, ints)
     });
-    let (mut session, (u, leaves, ints)): (session::Session<'_, R>, _) = built.unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let (mut session, (u, leaves, ints)): (Session<'_, R>, _) = built.unwrap_or_else(|e| panic!("{}: {e}", case.name));
     coverage.add(&session.program);
     assert_eq!(session.program.untouched().count(), 0, "{}: untouched", case.name);
     fill(&mut session, case, Mode::Params, &leaves, &ints);

@@ -1,0 +1,213 @@
+//! `samara inspect`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::output;
+use crate::data::shards::{IdWidth, Shard, Tokens};
+use crate::error::Error;
+use crate::model_folder::safetensors::{INDEX_FILE, SINGLE_FILE, Weights};
+use crate::model_folder::{FolderConfig, is_model_folder};
+use crate::npy;
+use crate::run::checkpoint::Checkpoint;
+use crate::run::metrics;
+use crate::tokenizer::{Model, Tokenizer};
+
+const EXAMPLES: &str = "\
+Examples:
+  samara inspect runs/tales-001
+  samara inspect model.safetensors --json
+  samara inspect data/train.bin";
+
+/// Say what a file or folder holds: weights, models, runs, checkpoints, token shards, tokenizers, arrays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The file or folder.
+    path: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        let found = inspect(&self.path)?;
+        if self.json { output::json(&found) } else { output::write(text(&found, 0).as_bytes()) }
+    }
+}
+
+/// What a path holds, as JSON: an object with a key for each kind of content.
+fn inspect(path: &Path) -> Result<Value, Error> {
+    let kind = fs::metadata(path).map_err(Error::io(path, "read"))?;
+    let mut found = json!({ "path": path.display().to_string() });
+    if kind.is_dir() { folder(path, &mut found)? } else { file(path, kind.len(), &mut found)? }
+    Ok(found)
+}
+
+fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
+    let has = |name: &str| path.join(name).is_file();
+    if has("manifest.json") {
+        let manifest = Checkpoint::verify(path)?.manifest;
+        found["checkpoint"] = json!({ "step": manifest.step, "state": manifest.state, "files": manifest.files });
+    }
+    if has("metrics.jsonl") {
+        found["run"] = run(&path.join("metrics.jsonl"))?;
+    }
+    if is_model_folder(path) {
+        found["model"] = model(path)?;
+    }
+    if has("tokenizer.json") || has("vocab.json") {
+        found["tokenizer"] = tokenizer(path)?;
+    }
+    if has(SINGLE_FILE) || has(INDEX_FILE) {
+        found["weights"] = weights(path)?;
+    }
+    for name in ["train.bin", "val.bin", "train.u32.bin", "val.u32.bin"] {
+        if has(name) {
+            found[name] = shard(&path.join(name))?;
+        }
+    }
+    if found.as_object().is_some_and(|found| found.len() == 1) {
+        let what = "expected a model folder, a run, a checkpoint, a tokenizer or token shards";
+        return Err(Error::Input(format!("{}: {what}, found none of their files", path.display())));
+    }
+    Ok(())
+}
+
+fn file(path: &Path, bytes: u64, found: &mut Value) -> Result<(), Error> {
+    found["bytes"] = bytes.into();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (key, value) = match path.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => ("weights", weights(path)?),
+        Some("json") if name.ends_with(".safetensors.index.json") => ("weights", weights(path)?),
+        Some("json") => ("tokenizer", tokenizer(path)?),
+        Some("bin") => ("tokens", shard(path)?),
+        Some("npy") => ("array", array(path)?),
+        Some("jsonl") => ("run", run(path)?),
+        _ => {
+            let what = "expected .safetensors, .npy, .bin (token ids), tokenizer.json, metrics.jsonl, or a folder";
+            return Err(Error::Input(format!("{}: {what}", path.display())));
+        }
+    };
+    found[key] = value;
+    Ok(())
+}
+
+fn model(folder: &Path) -> Result<Value, Error> {
+    let config = FolderConfig::read(folder)?;
+    let mut json = config.to_json();
+    json["parameters"] = config.model.parameters().map(|n| n as u64).into();
+    Ok(json)
+}
+
+fn run(metrics_file: &Path) -> Result<Value, Error> {
+    let records = metrics::read(metrics_file)?;
+    let best = records.iter().filter_map(|record| record.val_loss).min_by(f64::total_cmp);
+    let last = records.last();
+    let val_loss = records.iter().rev().find_map(|record| record.val_loss);
+    Ok(json!({
+        "records": records.len(), "step": last.map(|r| r.step), "tokens": last.map(|r| r.tokens),
+        "train_loss": last.and_then(|r| r.train_loss), "val_loss": val_loss, "best_val_loss": best,
+        "wall_s": last.and_then(|r| r.wall_s),
+    }))
+}
+
+fn tokenizer(path: &Path) -> Result<Value, Error> {
+    let tokenizer = Tokenizer::load(path)?;
+    let kind = match tokenizer.model() {
+        Model::Byte => "byte",
+        Model::Character(_) => "char",
+        Model::Bpe(_) => "bpe",
+    };
+    let added: Vec<Value> = tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();
+    Ok(json!({ "kind": kind, "ids": tokenizer.vocab_size(), "end_of_text": tokenizer.end_of_text(), "added": added }))
+}
+
+fn shard(path: &Path) -> Result<Value, Error> {
+    let shard = Shard::open(path)?;
+    let (mut ids, mut largest, mut start) = ([0_i32; 4096], 0, 0);
+    while start < shard.len() {
+        let count = (shard.len() - start).min(ids.len() as u64);
+        let part = ids.get_mut(..count as usize).unwrap_or_default();
+        shard.read(start, part)?;
+        largest = part.iter().copied().max().unwrap_or(0).max(largest);
+        start += count;
+    }
+    let width = if shard.width() == IdWidth::U16 { "u16" } else { "u32" };
+    Ok(json!({ "tokens": shard.len(), "width": width, "largest_id": if shard.is_empty() { None } else { Some(largest) } }))
+}
+
+fn array(path: &Path) -> Result<Value, Error> {
+    let array = npy::read(path)?;
+    let (dtype, not_finite) = match &array.values {
+        npy::Values::I32(_) => ("i32", 0),
+        npy::Values::I64(_) => ("i64", 0),
+        npy::Values::U16(_) => ("u16", 0),
+        npy::Values::F32(values) => ("f32", values.iter().filter(|x| !x.is_finite()).count()),
+    };
+    Ok(json!({ "dtype": dtype, "shape": array.shape, "not_finite": not_finite }))
+}
+
+/// Types that are read as numbers; of others only shape and size are told.
+const REAL_TYPES: [&str; 4] = ["F32", "F16", "BF16", "F64"];
+
+fn weights(path: &Path) -> Result<Value, Error> {
+    let weights = Weights::open(path)?;
+    let (mut tensors, mut all, mut values) = (Vec::new(), 0, Vec::new());
+    for name in weights.names() {
+        let (shape, dtype) = (weights.shape(name).unwrap_or(&[]), weights.dtype(name).unwrap_or_default());
+        let count: usize = shape.iter().product();
+        all += count as u64;
+        let mut tensor = json!({ "name": name, "dtype": dtype, "shape": shape, "values": count });
+        if REAL_TYPES.contains(&dtype.as_str()) {
+            values.clear();
+            values.resize(count, 0.0_f32);
+            weights.read(name, shape, &mut values)?;
+            let finite = || values.iter().filter(|x| x.is_finite());
+            let largest = finite().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            let square: f64 = finite().map(|&x| f64::from(x) * f64::from(x)).sum();
+            tensor["nan"] = values.iter().filter(|x| x.is_nan()).count().into();
+            tensor["infinite"] = values.iter().filter(|x| x.is_infinite()).count().into();
+            tensor["largest"] = f64::from(largest).into();
+            tensor["rms"] = (square / count.max(1) as f64).sqrt().into();
+        }
+        tensors.push(tensor);
+    }
+    Ok(json!({ "tensors": tensors, "values": all, "metadata": weights.metadata() }))
+}
+
+/// The same for people.
+fn text(found: &Value, indent: usize) -> String {
+    let mut text = String::new();
+    let Some(object) = found.as_object() else { return text };
+    for (key, value) in object {
+        let space = " ".repeat(indent);
+        match value {
+            Value::Object(inner) if inner.is_empty() => {}
+            Value::Object(_) => text += &format!("{space}{key}:\n{}", self::text(value, indent + 2)),
+            Value::Array(tensors) if key == "tensors" => text += &tensor_table(tensors),
+            Value::String(word) => text += &format!("{space}{key}: {word}\n"),
+            Value::Null => {}
+            _ => text += &format!("{space}{key}: {value}\n"),
+        }
+    }
+    text
+}
+
+fn tensor_table(tensors: &[Value]) -> String {
+    let columns = ["name", "dtype", "shape", "values", "nan", "infinite", "largest", "rms"];
+    let mut rows = vec![columns.map(str::to_owned).to_vec()];
+    for tensor in tensors {
+        let cell = |column: &&str| match &tensor[*column] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            Value::Number(n) if n.is_f64() => n.as_f64().map_or_else(String::new, |x| format!("{x:.4}")),
+            other => other.to_string(),
+        };
+        rows.push(columns.iter().map(cell).collect());
+    }
+    output::table(&rows)
+}

@@ -1,0 +1,171 @@
+//! `samara tokenizer train|encode|decode`.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+use super::args::token_ids;
+use super::output;
+use crate::data::DataError;
+use crate::data::text::{self, TextOptions};
+use crate::error::Error;
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, Tokenizer, TrainError};
+
+/// Train tokenizers; turn text into ids and back.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Train(Train),
+    Encode(Encode),
+    Decode(Decode),
+}
+
+impl Args {
+    pub(super) fn run(&self, quiet: bool) -> Result<(), Error> {
+        match &self.action {
+            Action::Train(args) => args.run(quiet),
+            Action::Encode(args) => args.run(),
+            Action::Decode(args) => args.run(),
+        }
+    }
+}
+
+/// Train a tokenizer on text and write tokenizer.json.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  samara tokenizer train --data texts/ --vocab-size 8192 --out tok")]
+struct Train {
+    /// Text, JSONL, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// The folder that is written.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The kind.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Ids of a BPE tokenizer, those of bytes and end of text among them.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    vocab_size: usize,
+    /// Pairs that occur less often are not merged.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    min_count: u64,
+    /// The key of the text in a row of JSONL.
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    text_field: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// Byte-level BPE.
+    #[default]
+    Bpe,
+    /// The characters of the text.
+    Char,
+    /// One id per byte.
+    Byte,
+}
+
+impl Train {
+    fn run(&self, quiet: bool) -> Result<(), Error> {
+        let options = TextOptions { text_key: self.text_field.clone(), ..TextOptions::default() };
+        let tokenizer = match self.kind {
+            Kind::Bpe => self.bpe(&options)?,
+            Kind::Char => {
+                let (documents, _) = text::load(&self.data, &options)?;
+                Tokenizer::characters(documents.iter().map(String::as_str), &[]).map_err(TrainError::from)?
+            }
+            Kind::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(TrainError::from)?,
+        };
+        fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
+        tokenizer.save(&self.out, None)?;
+        tokenizer.save_vocab_and_merges(&self.out)?;
+        if !quiet && matches!(self.kind, Kind::Bpe) && tokenizer.vocab_size() < self.vocab_size {
+            eprintln!("hint: the text has too few different pairs for {} ids", self.vocab_size);
+        }
+        output::line(&format!("{} ids -> {}", tokenizer.vocab_size(), self.out.display()))
+    }
+
+    fn bpe(&self, options: &TextOptions) -> Result<Tokenizer, Error> {
+        let wanted = BpeTrainOptions { vocab_size: self.vocab_size, min_count: self.min_count, ..BpeTrainOptions::default() };
+        let mut trainer = BpeTrainer::new(wanted)?;
+        text::for_each_document(&self.data, options, |document| {
+            trainer.add(document.as_bytes());
+            Ok::<(), DataError>(())
+        })?;
+        Ok(trainer.train()?)
+    }
+}
+
+/// Print the ids of a text, between commas.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  samara tokenizer encode --tokenizer gpt2 --text 'Hello there'
+  samara tokenizer encode --tokenizer gpt2 --specials < story.txt")]
+struct Encode {
+    /// A tokenizer.json or a folder with one.
+    #[arg(long, value_name = "PATH")]
+    tokenizer: PathBuf,
+    /// The text [default: standard input].
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Take <|endoftext|> and the like for special tokens.
+    #[arg(long)]
+    specials: bool,
+}
+
+impl Encode {
+    fn run(&self) -> Result<(), Error> {
+        let tokenizer = Tokenizer::load(&self.tokenizer)?;
+        let (what, text) = match &self.text {
+            Some(text) => ("--text", text.clone().into_bytes()),
+            None => ("standard input", read_input()?),
+        };
+        let specials = if self.specials { Specials::All } else { Specials::None };
+        let ids = tokenizer.encode(&text, specials).map_err(|source| Error::Encode { what: what.to_owned(), source })?;
+        output::line(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Print the text of ids, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  samara tokenizer decode --tokenizer gpt2 --tokens 15496,612")]
+struct Decode {
+    /// A tokenizer.json or a folder with one.
+    #[arg(long, value_name = "PATH")]
+    tokenizer: PathBuf,
+    /// Ids between commas [default: standard input].
+    #[arg(long, value_name = "IDS")]
+    tokens: Option<String>,
+}
+
+impl Decode {
+    fn run(&self) -> Result<(), Error> {
+        let tokenizer = Tokenizer::load(&self.tokenizer)?;
+        let ids = match &self.tokens {
+            Some(ids) => token_ids(ids).map_err(|error| Error::Usage(format!("--tokens: {error}")))?,
+            None => {
+                let text = String::from_utf8_lossy(&read_input()?).into_owned();
+                let text = text.trim();
+                if text.is_empty() {
+                    Vec::new()
+                } else {
+                    token_ids(text).map_err(|error| Error::Input(format!("standard input: {error}")))?
+                }
+            }
+        };
+        output::write(&tokenizer.decode(&ids)?)
+    }
+}
+
+fn read_input() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io(Path::new("standard input"), "read"))?;
+    Ok(bytes)
+}

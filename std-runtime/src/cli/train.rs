@@ -1,0 +1,98 @@
+//! `samara train` and `samara config`.
+
+use std::path::{Path, PathBuf};
+
+use super::args::ConfigArgs;
+use super::output;
+use super::requests::{PlanRequest, TrainOutcome, TrainRequest};
+use crate::config::{DEFAULT_PRESET, RunConfig};
+use crate::error::Error;
+use crate::train;
+
+const EXAMPLES: &str = "\
+Values come from the preset, then the file, then --set, then the flags.
+Without arguments: a small model learns to tell tales, in about two minutes.
+
+Examples:
+  samara train
+  samara train --preset nanogpt-char-cpu --data input.txt --out runs/chars
+  samara train --init gpt2 --data mine.jsonl --set train.lr=1e-5
+  samara train --out runs/chars --resume
+  samara train --preset gpt2-124m --plan";
+
+/// Train a model.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The run folder, which becomes a model folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest valid checkpoint of --out; afresh when there is none.
+    #[arg(long)]
+    resume: bool,
+    /// Say what it would take, and do nothing.
+    #[arg(long)]
+    plan: bool,
+}
+
+/// The configuration of a run that is gone on with.
+const RUN_CONFIG: &str = "run.toml";
+
+impl Args {
+    pub(super) fn run(&self, quiet: bool) -> Result<(), Error> {
+        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let config = self.config.merge(former.as_deref(), self.out.as_deref())?;
+        if self.plan {
+            return super::plan::report(&PlanRequest { config, time: false }, false);
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::Usage("--resume needs the run folder: add --out DIR".to_owned()));
+        }
+        let outcome = train::run(&self.request(config, quiet))?;
+        output::line(&summary(&outcome))?;
+        if !quiet {
+            eprintln!("hint: samara generate --model {} --prompt TEXT", outcome.out.display());
+        }
+        Ok(())
+    }
+
+    fn request(&self, config: RunConfig, quiet: bool) -> TrainRequest {
+        let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
+        let (out, init) = (config.train.out.clone(), config.train.init.clone());
+        TrainRequest { out, name, init, config, resume: self.resume, quiet }
+    }
+}
+
+fn summary(outcome: &TrainOutcome) -> String {
+    let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.4}"));
+    format!(
+        "{} steps{}{}{} -> {}",
+        outcome.steps,
+        loss("train loss", outcome.train_loss),
+        loss("validation loss", outcome.val_loss),
+        loss("best", outcome.best_val_loss),
+        outcome.out.display()
+    )
+}
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  samara config > my.toml
+  samara config --preset gpt2-124m --set train.lr=1e-4";
+
+/// Print the effective configuration of a training with the meaning of every key.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CONFIG_EXAMPLES)]
+pub(super) struct ConfigCommand {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl ConfigCommand {
+    pub(super) fn run(&self) -> Result<(), Error> {
+        output::write(self.config.merge(None, None)?.to_toml().as_bytes())
+    }
+}
