@@ -9,3 +9,4 @@ pub mod random;
 pub mod reference;
 pub mod session;
 pub mod suite;
+pub mod training;
