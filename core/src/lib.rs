@@ -1,4 +1,19 @@
-//! samara's engine.
+//! samara's engine: static graphs with gradients as ordinary nodes, a memory planner, kernels, the GPT family, tokenizers, sampling.
+//!
+//! `no_std`, no allocation, no panic path in what a device runs, no `unsafe`: every byte is lent by the caller, and every size can be asked for
+//! before it is needed. The layers, each of which knows only those above it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`math`], [`threads`] | numbers, random numbers, the contract with threads |
+//! | [`params`], [`graph`] | the registry of parameters; graphs, their gradients, finished programs |
+//! | [`plan`] | where everything lies in one arena |
+//! | [`exec`] | memory, views of it, backends |
+//! | [`gemm`], [`ops`] | matrix products; reference kernels |
+//! | [`model`] | builders of model families |
+//! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
+//!
+//! `examples/train_step.rs` shows all of it in a page.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -26,9 +26,9 @@ pub struct MicroKernel<R> {
     /// `rows[i][j]` (or adds it). Shapes: a (k, mr), b (k, nr); at most mr rows of at most nr elements, fewer at the edges of C.
     /// `ahead` is a piece of what later calls will read: a hint to prefetch it.
     pub run: RunKernel<R>,
-    /// `transpose(source, panel)` packs a full panel of columns that are each contiguous: source (k, mr or nr) with a row stride of 1,
-    /// panel (k, mr or nr).
-    pub transpose: fn(MatRef<'_, R>, &mut [R]),
+    /// `pack(source, panel)` copies a full panel whose rows or columns are contiguous: source (k, mr or nr) with a stride of 1 and every element
+    /// inside its slice, panel (k, mr or nr).
+    pub pack: fn(MatRef<'_, R>, &mut [R]),
 }
 
 impl<R> MicroKernel<R> {
@@ -46,7 +46,7 @@ const NR: usize = 8;
 
 /// The kernel in plain Rust, for any number type and any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, nc: 512, run: run_portable::<R>, transpose: transpose_portable::<R> }
+    MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, nc: 512, run: run_portable::<R>, pack: pack_portable::<R> }
 }
 
 fn run_portable<R: Real>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
@@ -72,9 +72,11 @@ pub fn store_row<R: Real>(store: Store, sums: &[R], row: &mut [R]) {
     }
 }
 
-fn transpose_portable<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
-    match source.cols {
-        MR => pack::transpose::<R, MR>(source, panel),
-        _ => pack::transpose::<R, NR>(source, panel),
+fn pack_portable<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
+    match (source.cols, source.col_stride) {
+        (MR, 1) => pack::copy_rows::<R, MR>(source, panel),
+        (MR, _) => pack::transpose::<R, MR>(source, panel),
+        (_, 1) => pack::copy_rows::<R, NR>(source, panel),
+        (_, _) => pack::transpose::<R, NR>(source, panel),
     }
 }

@@ -48,6 +48,14 @@ impl<'a, R: Real> MatRef<'a, R> {
         self.data.get(self.offset(i, j)).copied().unwrap_or(R::ZERO)
     }
 
+    /// Whether every element lies inside the slice.
+    pub(super) fn is_inside(&self) -> bool {
+        match (self.rows.checked_sub(1), self.cols.checked_sub(1)) {
+            (Some(row), Some(col)) => self.offset(row, col) < self.data.len(),
+            _ => true,
+        }
+    }
+
     fn offset(&self, i: usize, j: usize) -> usize {
         i.saturating_mul(self.row_stride).saturating_add(j.saturating_mul(self.col_stride))
     }

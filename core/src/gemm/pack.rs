@@ -30,12 +30,8 @@ fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, p
         for (panel, (first_col, cols)) in packed.chunks_exact_mut(panel_k.saturating_mul(width).max(1)).zip(blocks(source.cols, width)) {
             let part = source.part(first_row, first_col, rows, cols);
             let Some(panel) = panel.get_mut(first_row * width..(first_row + rows) * width) else { continue };
-            if cols < width {
-                pack_any(part, width, panel);
-            } else if part.col_stride == 1 {
-                copy_rows(part, width, panel);
-            } else if part.row_stride == 1 {
-                (kernel.transpose)(part, panel);
+            if cols == width && (part.col_stride == 1 || part.row_stride == 1) && part.is_inside() {
+                (kernel.pack)(part, panel);
             } else {
                 pack_any(part, width, panel);
             }
@@ -43,20 +39,8 @@ fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, p
     }
 }
 
-/// Columns lie side by side: each row of the panel is a piece of a row of the source. The usual widths are compiled as constants.
-#[inline(always)]
-fn copy_rows<R: Real>(source: MatRef<'_, R>, width: usize, panel: &mut [R]) {
-    match width {
-        4 => copy_arrays::<R, 4>(source, panel),
-        6 => copy_arrays::<R, 6>(source, panel),
-        8 => copy_arrays::<R, 8>(source, panel),
-        16 => copy_arrays::<R, 16>(source, panel),
-        _ => pack_any(source, width, panel),
-    }
-}
-
-#[inline(always)]
-fn copy_arrays<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
+/// Columns lie side by side: each row of the panel is a piece of a row of the source.
+pub(super) fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     let mut rest = source.data;
     for to in panel.as_chunks_mut::<W>().0 {
         *to = rest.first_chunk::<W>().copied().unwrap_or([R::ZERO; W]);

@@ -25,7 +25,7 @@ fn run<R: Real, const MR: usize, const NR: usize>(k: usize, a: &[R], b: &[R], _:
     }
 }
 
-fn transpose<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
+fn pack<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
     for p in 0..source.rows {
         for j in 0..source.cols {
             panel[p * source.cols + j] = source.at(p, j);
@@ -35,12 +35,12 @@ fn transpose<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
 
 /// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
 fn wide<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, nc: 32, run: run::<R, 6, 16>, transpose: transpose::<R> }
+    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, nc: 32, run: run::<R, 6, 16>, pack: pack::<R> }
 }
 
 /// A kernel of odd widths, which no packing routine is compiled for.
 fn odd<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, nc: 22, run: run::<R, 3, 11>, transpose: transpose::<R> }
+    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, nc: 22, run: run::<R, 3, 11>, pack: pack::<R> }
 }
 
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {

@@ -1,5 +1,6 @@
 //! Scalar mathematics: the number trait of the kernels, fast branch-free functions, counter-based random numbers.
 
+pub mod fast;
 pub mod real;
 pub mod rng;
 pub mod sort;

@@ -6,15 +6,7 @@ use samara_core::gemm::MicroKernel;
 #[cfg(target_arch = "x86_64")]
 pub(super) fn kernel() -> Option<MicroKernel<f32>> {
     let available = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    available.then_some(MicroKernel {
-        mr: x86::MR,
-        nr: x86::NR,
-        mc: 144,
-        kc: 384,
-        nc: 1024,
-        run: x86::run,
-        transpose: x86::transpose,
-    })
+    available.then_some(MicroKernel { mr: x86::MR, nr: x86::NR, mc: 144, kc: 384, nc: 1024, run: x86::run, pack: x86::pack })
 }
 
 /// No such kernel on this kind of machine.
@@ -40,32 +32,38 @@ mod x86 {
     /// Reached only through [`super::kernel`], which has asked the machine.
     pub(super) fn run(k: usize, a: &[f32], b: &[f32], ahead: &[f32], store: Store, rows: &mut [&mut [f32]]) {
         assert!(a.len() >= k * MR && b.len() >= k * NR, "panels shorter than {k}");
+        let cols = rows.first().map_or(0, |row| row.len());
         // SAFETY: the machine has AVX2 and FMA, and the lengths were just checked.
-        let sums = unsafe { multiply(k, a.as_ptr(), b.as_ptr(), ahead, rows) };
-        if rows.len() == MR && rows.iter().all(|row| row.len() == NR) {
-            // SAFETY: the machine has AVX2.
-            unsafe { store_full(&sums, store, rows) };
-        } else {
-            for (row, sums) in rows.iter_mut().zip(&sums) {
-                // SAFETY: two vectors are sixteen numbers.
-                let sums: &[f32; NR] = unsafe { &*std::ptr::from_ref(sums).cast() };
-                store_row(store, sums, row);
+        unsafe {
+            if cols <= NR / 2 {
+                multiply::<1>(k, a.as_ptr(), b.as_ptr(), ahead, store, rows);
+            } else {
+                multiply::<2>(k, a.as_ptr(), b.as_ptr(), ahead, store, rows);
             }
         }
     }
 
+    /// A tile of MR rows of V vectors, the first V of the panel of B.
+    ///
     /// # Safety
     /// AVX2 and FMA exist; a (k, MR) and b (k, NR) can be read.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn multiply(k: usize, mut a: *const f32, mut b: *const f32, ahead: &[f32], rows: &[&mut [f32]]) -> [[__m256; 2]; MR] {
-        for row in rows {
+    unsafe fn multiply<const V: usize>(
+        k: usize,
+        mut a: *const f32,
+        mut b: *const f32,
+        ahead: &[f32],
+        store: Store,
+        rows: &mut [&mut [f32]],
+    ) {
+        for row in &*rows {
             _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast());
             _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(NR - 1).cast());
         }
         for line in ahead.chunks(LINE) {
             _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
         }
-        let mut sums: [[__m256; 2]; MR] = [[_mm256_setzero_ps(); 2]; MR];
+        let mut sums = [[_mm256_setzero_ps(); V]; MR];
         for _ in 0..k / UNROLLED {
             // A comes from the second-level cache: 32 steps ahead.
             _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(32 * MR).cast());
@@ -80,61 +78,97 @@ mod x86 {
             // SAFETY: so many steps are left of the panels.
             unsafe { step(a.add(p * MR), b.add(p * NR), &mut sums) };
         }
-        sums
-    }
-
-    /// Adds the product of MR numbers of A and NR numbers of B.
-    ///
-    /// # Safety
-    /// AVX2 and FMA exist; MR and NR elements can be read.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn step(a: *const f32, b: *const f32, sums: &mut [[__m256; 2]; MR]) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let (left, right) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let x = _mm256_broadcast_ss(&*a.add(i));
-                sums[0] = _mm256_fmadd_ps(x, left, sums[0]);
-                sums[1] = _mm256_fmadd_ps(x, right, sums[1]);
+        if rows.len() == MR && rows.iter().all(|row| row.len() == V * 8) {
+            for (row, sums) in rows.iter_mut().zip(&sums) {
+                store_vectors(store, sums, row);
+            }
+        } else {
+            for (row, sums) in rows.iter_mut().zip(&sums) {
+                // SAFETY: V vectors are V * 8 numbers.
+                let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), V * 8) };
+                store_row(store, sums, row);
             }
         }
     }
 
+    /// Adds the product of MR numbers of A and V vectors of B.
+    ///
     /// # Safety
-    /// AVX2 exists; every row has NR elements.
+    /// AVX2 and FMA exist; MR and V * 8 elements can be read.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn step<const V: usize>(a: *const f32, b: *const f32, sums: &mut [[__m256; V]; MR]) {
+        let mut right = [_mm256_setzero_ps(); V];
+        for (v, right) in right.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            *right = unsafe { _mm256_loadu_ps(b.add(v * 8)) };
+        }
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            let left = unsafe { _mm256_broadcast_ss(&*a.add(i)) };
+            for (sum, &right) in sums.iter_mut().zip(&right) {
+                *sum = _mm256_fmadd_ps(left, right, *sum);
+            }
+        }
+    }
+
+    /// Stores or adds whole vectors.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn store_full(sums: &[[__m256; 2]; MR], store: Store, rows: &mut [&mut [f32]]) {
-        for (row, sums) in rows.iter_mut().zip(sums) {
-            let (left, right) = (row.as_mut_ptr(), row.as_mut_ptr().wrapping_add(8));
-            // SAFETY: a row has sixteen elements.
+    fn store_vectors<const V: usize>(store: Store, sums: &[__m256; V], row: &mut [f32]) {
+        for (&sum, to) in sums.iter().zip(row.chunks_exact_mut(8)) {
+            // SAFETY: the piece has eight elements.
             unsafe {
-                let sums = match store {
-                    Store::Overwrite => *sums,
-                    Store::Add => [_mm256_add_ps(_mm256_loadu_ps(left), sums[0]), _mm256_add_ps(_mm256_loadu_ps(right), sums[1])],
+                let sum = match store {
+                    Store::Overwrite => sum,
+                    Store::Add => _mm256_add_ps(_mm256_loadu_ps(to.as_ptr()), sum),
                 };
-                _mm256_storeu_ps(left, sums[0]);
-                _mm256_storeu_ps(right, sums[1]);
+                _mm256_storeu_ps(to.as_mut_ptr(), sum);
             }
         }
     }
 
     /// Reached only through [`super::kernel`], which has asked the machine.
-    pub(super) fn transpose(source: MatRef<'_, f32>, panel: &mut [f32]) {
+    pub(super) fn pack(source: MatRef<'_, f32>, panel: &mut [f32]) {
         let (k, width) = (source.rows, source.cols);
-        assert!(source.row_stride == 1 && panel.len() == k * width, "not a full panel");
-        let last = width.saturating_sub(1).saturating_mul(source.col_stride);
-        assert!(last.saturating_add(k) <= source.data.len(), "columns longer than their slice");
-        let (data, stride, to) = (source.data.as_ptr(), source.col_stride, panel.as_mut_ptr());
-        // SAFETY: the machine has AVX2; `width` columns of k elements lie inside the slice and (k, width) elements inside the panel.
+        assert!((width == MR || width == NR) && panel.len() == k * width, "not a full panel");
+        let last = |count: usize, stride: usize| count.saturating_sub(1).saturating_mul(stride);
+        let end = last(k, source.row_stride).saturating_add(last(width, source.col_stride));
+        assert!(end < source.data.len(), "the source is longer than its slice");
+        let (data, to) = (source.data.as_ptr(), panel.as_mut_ptr());
+        // SAFETY: the machine has AVX2; (k, width) elements lie inside the slice, with these strides, and inside the panel.
         unsafe {
-            match width {
-                NR => {
+            match (width, source.col_stride) {
+                (NR, 1) => copy_rows::<NR>(k, data, source.row_stride, to),
+                (_, 1) => copy_rows::<MR>(k, data, source.row_stride, to),
+                (NR, stride) => {
                     transpose_8::<8>(k, data, stride, to, NR);
                     transpose_8::<8>(k, data.add(8 * stride), stride, to.add(8), NR);
                 }
-                MR => transpose_8::<MR>(k, data, stride, to, MR),
-                _ => unreachable!("panels are {MR} or {NR} wide"),
+                (_, stride) => transpose_8::<MR>(k, data, stride, to, MR),
+            }
+        }
+    }
+
+    /// Writes `to[p * W + j] = from[p * stride + j]` for p in 0..k, j in 0..W, W even.
+    ///
+    /// # Safety
+    /// AVX2 exists; k rows of W elements can be read, and (k, W) elements written.
+    #[target_feature(enable = "avx2")]
+    unsafe fn copy_rows<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32) {
+        for p in 0..k {
+            // SAFETY: row p of both; whole vectors first, then four and two elements.
+            unsafe {
+                let (from, to) = (from.add(p * stride), to.add(p * W));
+                for j in 0..W / 8 {
+                    _mm256_storeu_ps(to.add(8 * j), _mm256_loadu_ps(from.add(8 * j)));
+                }
+                if W % 8 >= 4 {
+                    _mm_storeu_ps(to.add(W / 8 * 8), _mm_loadu_ps(from.add(W / 8 * 8)));
+                }
+                if W % 4 == 2 {
+                    to.add(W - 2).cast::<f64>().write_unaligned(from.add(W - 2).cast::<f64>().read_unaligned());
+                }
             }
         }
     }

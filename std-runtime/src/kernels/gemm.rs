@@ -104,15 +104,17 @@ pub fn gemm(
 /// Multiply-adds that are worth a task.
 const TASK_WORK: usize = 1 << 20;
 /// The most tasks that a group is cut into for the sake of threads; tiles have a largest size too.
-const MAX_TASKS: usize = 32;
+const MAX_TASKS: usize = 16;
 /// The most rows, columns and packed elements of a group.
 const GROUP_ROWS: usize = 2048;
 const GROUP_COLS: usize = 4096;
 const GROUP_LEN: usize = 4 << 20;
 /// Least and most columns of a tile.
-const TILE_COLS: (usize, usize) = (128, 512);
+const TILE_COLS: (usize, usize) = (128, 1024);
 /// Packed elements that are worth a task.
 const PACK_LEN: usize = 1 << 16;
+/// Elements of a cache line: packed panels begin at one.
+const LINE: usize = 16;
 /// Least rows of a task of matrixmultiply: each packs all of B for itself.
 const PEER_ROWS: usize = 256;
 
@@ -135,7 +137,7 @@ struct Plan {
     tasks: usize,
 }
 
-/// How an operand is packed: (blocks of k, chunks, panels of a chunk, panel_k, width).
+/// How an operand is packed: (blocks of k, chunks, panels of a chunk, panel_k, width), a chunk a task.
 #[derive(Clone, Copy, Debug)]
 struct Packing {
     width: usize,
@@ -200,7 +202,7 @@ impl Plan {
     }
 
     fn scratch_len(&self) -> usize {
-        (self.a.block_len() + self.b.block_len()) * self.group.2
+        (self.a.block_len() + self.b.block_len()) * self.group.2 + LINE
     }
 }
 
@@ -234,7 +236,8 @@ fn by_groups(
     let needed = plan.scratch_len();
     assert!(scratch.len() >= needed, "{} elements of scratch, {needed} needed", scratch.len());
     let (group_rows, group_cols, k_blocks) = plan.group;
-    let (packed_a, packed_b) = scratch.split_at_mut(plan.a.block_len() * k_blocks);
+    let unaligned = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    let (packed_a, packed_b) = scratch[unaligned..].split_at_mut(plan.a.block_len() * k_blocks);
     for first_col in (0..plan.n).step_by(group_cols) {
         // Without k there is still one group, empty: it clears C and runs the epilogue.
         for first_k in (0..plan.k.max(1)).step_by(plan.panel_k * k_blocks) {
@@ -418,7 +421,9 @@ mod tests {
         let pool = Pool::new(3).expect("threads");
         for (m, n, k) in [(2100, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, Store::Add, true);
+            for store in [Store::Overwrite, Store::Add] {
+                check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, store, true);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use samara_core::params::Init;
 
 use crate::draw::Draw;
 use crate::session::{Session, Table, registry};
-use crate::{fd, session};
+use crate::fd;
 
 /// How large shapes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,7 +275,12 @@ fn declare(g: &Graph<'static>, case: &Case, mode: Mode) -> [Vec<Tensor>; 3] {
         }
     }
     let used = leaves.iter().map(|&t| if mode == Mode::Dying { g.scale(t, 1.0) } else { t }).collect();
-    let ints = case.ints.iter().map(|i| g.ints(&i.shape, i32::MIN, i32::MAX)).collect();
+    let bounds = |x: &[i32]| (x.iter().copied().min().unwrap_or(0), x.iter().copied().max().unwrap_or(0));
+    let declare = |i: &Ints| {
+        let (low, high) = bounds(&i.values);
+        g.ints(&i.shape, low, high)
+    };
+    let ints = case.ints.iter().map(declare).collect();
     [leaves, used, ints]
 }
 
@@ -375,7 +380,7 @@ fn as_parameters<R: Real>(
         g.backward(&[(y, u)], Wrt::Trainable, Recompute::None);
         (u, leaves, ints)
     });
-    let (mut session, (u, leaves, ints)): (session::Session<'_, R>, _) = built.unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let (mut session, (u, leaves, ints)): (Session<'_, R>, _) = built.unwrap_or_else(|e| panic!("{}: {e}", case.name));
     coverage.add(&session.program);
     assert_eq!(session.program.untouched().count(), 0, "{}: untouched", case.name);
     fill(&mut session, case, Mode::Params, &leaves, &ints);

@@ -3,7 +3,7 @@
 use samara_core::exec::Gradients;
 use samara_core::graph::{Epsilon, Graph, Tensor};
 use samara_core::math::Real;
-use samara_core::params::{Init, Params};
+use samara_core::params::Init;
 
 use super::{Coverage, Size, is_double};
 use crate::draw::Draw;
@@ -66,7 +66,7 @@ pub(super) fn optimizers<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size,
 fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule, clip: bool, coverage: &mut Coverage) {
     let shapes = [vec![d.extent(4), d.extent(size.of(7, 900))], vec![d.extent(size.of(9, 700))], vec![d.extent(3), 1, 5]];
     let (params, ids) = registry::<R, _>(3, |r| shapes.clone().map(|s| r.add("p", 0, &s, Init::Zeros)));
-    let (mut session, (hyper, norm)) = Session::build(table, params, 8, |g| program(g, &params, rule, clip)).unwrap();
+    let (mut session, (hyper, norm)) = Session::build(table, params, 8, |g| program(g, rule, clip)).unwrap();
     coverage.add(&session.program);
     let [lr, beta1, beta2, eps, decay, limit] = [0.01, 0.9, 0.99, 1e-3, 0.1, if clip { 0.5 } else { 0.0 }];
     let mut model: Vec<[Vec<f64>; 3]> = Vec::new(); // weights, first and second moment
@@ -136,12 +136,12 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule,
     }
 }
 
-fn program(g: &Graph<'static>, params: &Params<'static>, rule: Rule, clip: bool) -> (Tensor, Tensor) {
+fn program(g: &Graph<'static>, rule: Rule, clip: bool) -> (Tensor, Tensor) {
     let norm = clip.then(|| g.output(g.global_norm()));
     let hyper = g.input(&[if matches!(rule, Rule::Ema) { 1 } else { 8 }]);
     match rule {
-        Rule::AdamW(epsilon) => g.adamw(params, hyper, norm, epsilon),
-        Rule::Sgd { nesterov } => g.sgd(params, hyper, norm, nesterov),
+        Rule::AdamW(epsilon) => g.adamw(hyper, norm, epsilon),
+        Rule::Sgd { nesterov } => g.sgd(hyper, norm, nesterov),
         Rule::Ema => g.ema(hyper, 0),
     }
     (hyper, norm.unwrap_or(Tensor::NONE))

@@ -1,0 +1,179 @@
+//! Memory of training: a step takes nothing from the heap, and a run takes as much as its plan says.
+//!
+//! Each measurement is a process of its own, so that nothing else allocates meanwhile.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use samara::config::{ModelConfig, TokenizerChoice};
+use samara::data::batches::{Order, Sampler};
+use samara::data::shards::TokenList;
+use samara::gpt::Gpt;
+use samara::gpt::plan::TrainingPlan;
+use samara::gpt::step::{Step, StepNumbers};
+use samara::kernels::gemm::Gemm;
+use samara::session::Engine;
+use samara::train::run::shape_of;
+use samara_core::graph::Recompute;
+use samara_tests::training::{text, tiny, train};
+
+/// Counts what is taken from the heap while `COUNTING`.
+struct Counting;
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Counting {
+    fn count(&self) {
+        if COUNTING.load(Ordering::Relaxed) {
+            TAKEN.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+/// The variable that tells a test that it is the child process.
+const CHILD: &str = "SAMARA_TEST_CHILD";
+
+/// Runs `measure` in a process of its own that runs only the test `name`.
+fn alone(name: &str, measure: fn()) {
+    if std::env::var_os(CHILD).is_some() {
+        return measure();
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    println!("{said}");
+}
+
+#[test]
+fn a_step_allocates_nothing() {
+    alone("a_step_allocates_nothing", count_allocations);
+}
+
+fn count_allocations() {
+    for threads in [1, 2, 3] {
+        for recompute in [Recompute::None, Recompute::Blocks] {
+            for (gemm, dropout, ema_decay, accumulation) in [(Gemm::Samara, 0.0, 0.0, 1), (Gemm::Portable, 0.1, 0.9, 2)] {
+                let mut config = tiny(&text(), 100);
+                config.model.vocab_size = Some(40);
+                config.train.recompute = recompute;
+                config.train.dropout = dropout;
+                config.train.ema_decay = ema_decay;
+                config.train.grad_accumulation = accumulation;
+                let engine = Engine::new(threads, gemm).unwrap();
+                let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
+                let mut step = Step::new(&mut gpt, shape_of(&config)).unwrap();
+                gpt.session.initialise(1);
+                let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
+                let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
+                let mut run = |i| step.run(&mut gpt, &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).unwrap();
+                run(0);
+                COUNTING.store(true, Ordering::SeqCst);
+                (1..40).for_each(|i| {
+                    run(i);
+                });
+                COUNTING.store(false, Ordering::SeqCst);
+                let taken = TAKEN.swap(0, Ordering::SeqCst);
+                assert_eq!(taken, 0, "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_takes_the_memory_of_its_plan() {
+    alone("a_run_takes_the_memory_of_its_plan", measure_memory);
+}
+
+/// Anonymous memory of this process that is in RAM, in bytes; `None` where the system does not say.
+fn resident_anonymous_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+/// Share of the plan, and bytes, by which a run may differ from it.
+const MARGIN: (f64, f64) = (0.03, 16.0 * 1048576.0);
+
+fn measure_memory() {
+    if resident_anonymous_bytes().is_none() {
+        return;
+    }
+    for (recompute, ema_decay) in [(Recompute::None, 0.0), (Recompute::Blocks, 0.9)] {
+        let mut config = tiny(Path::new("unused"), 3);
+        config.data.path = None;
+        config.data.corpus_bytes = 3000;
+        config.data.tokenizer = TokenizerChoice::Byte;
+        config.model = ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
+        config.train.batch_size = 2;
+        config.train.block_size = 64;
+        config.train.recompute = recompute;
+        config.train.ema_decay = ema_decay;
+        config.train.threads = 2;
+        config.generate.max_new_tokens = 5;
+        config.generate.prompt = "Once".to_owned();
+        let engine = Engine::new(1, Gemm::Samara).unwrap();
+        let plan = TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config)).unwrap();
+        drop(engine);
+        assert!(plan.total_bytes > 60_000_000, "{plan:?}");
+        let out = tempfile::tempdir().unwrap();
+        let peak = peak_while(|| {
+            train(&config, out.path()).unwrap();
+        });
+        let (planned, found) = (plan.total_bytes as f64, peak as f64);
+        println!("{recompute:?}: planned {planned:.4e}, resident {found:.4e}, difference {:.4e}", found - planned);
+        assert!((found - planned).abs() <= MARGIN.0 * planned + MARGIN.1, "{plan:?}, resident {peak}");
+    }
+}
+
+/// The largest resident anonymous memory while `f` runs.
+fn peak_while(f: impl FnOnce()) -> u64 {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(resident_anonymous_bytes().unwrap_or(0));
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            peak
+        });
+        f();
+        done.store(true, Ordering::Relaxed);
+        watch.join().unwrap()
+    })
+}
