@@ -5,16 +5,15 @@
 //! place, and the products with values, keys and queries read those where they lie.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::RowsMut;
 use samara_core::graph::{AttentionSpec, Node, Op};
+use samara_core::math::fast;
 use samara_core::ops::attention::Layout;
 use samara_core::ops::dropout::Mask;
 use samara_core::threads::Threads;
 
 use super::block::{Left, Right, WIDTH, multiply, pack_transposed};
-use super::functions::exp;
-use super::simd::{LANES, combine, max, simd, sum_by};
 use super::per_task;
+use super::simd::{LANES, combine, max, simd, sum_by};
 use crate::tiles::{Grid, Tile, for_each_item};
 
 pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
@@ -228,7 +227,7 @@ simd! {
             p.fill(0.0);
             return (largest, 0.0);
         }
-        p.iter_mut().for_each(|s| *s = exp::<M>(*s - largest));
+        p.iter_mut().for_each(|s| *s = fast::exp(*s - largest));
         (largest, sum_by(p, |p| p))
     }
 }
@@ -374,7 +373,7 @@ fn backward_row(
 simd! {
     /// p = e^(scale s − lse) in place.
     fn probabilities<M>(p: &mut [f32], scale: f32, lse: f32) {
-        p.iter_mut().for_each(|s| *s = exp::<M>(*s * scale - lse));
+        p.iter_mut().for_each(|s| *s = fast::exp(*s * scale - lse));
     }
 }
 

@@ -2,12 +2,10 @@
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{BinaryKind, Node, Op, Over, UnaryKind};
+use samara_core::math::fast;
 use samara_core::ops::elementwise as reference;
 use samara_core::threads::Threads;
 
-use super::functions::{
-    exp, gelu_erf, gelu_erf_derivative, gelu_tanh, gelu_tanh_derivative, sigmoid, tanh,
-};
 use super::simd::simd;
 use super::{no_scratch, per_task};
 use crate::tiles::for_each_chunk;
@@ -79,12 +77,12 @@ simd! {
         match kind {
             UnaryKind::Scale => each(y, |x| a * x),
             UnaryKind::Offset => each(y, |x| x + a),
-            UnaryKind::Exp => each(y, exp::<M>),
-            UnaryKind::Tanh => each(y, tanh::<M>),
-            UnaryKind::Sigmoid => each(y, sigmoid::<M>),
+            UnaryKind::Exp => each(y, fast::exp),
+            UnaryKind::Tanh => each(y, fast::tanh),
+            UnaryKind::Sigmoid => each(y, fast::sigmoid),
             UnaryKind::Relu => each(y, |x| if x <= 0.0 { 0.0 } else { x }),
-            UnaryKind::GeluTanh => each(y, gelu_tanh::<M>),
-            UnaryKind::GeluErf => each(y, gelu_erf::<M>),
+            UnaryKind::GeluTanh => each(y, fast::gelu_tanh),
+            UnaryKind::GeluErf => each(y, fast::gelu_erf),
             UnaryKind::Square => each(y, |x| x * x),
             UnaryKind::Sqrt => each(y, f32::sqrt),
             UnaryKind::Reciprocal => each(y, |x| 1.0 / x),
@@ -98,18 +96,18 @@ simd! {
     /// dx = dx f′(x).
     fn multiply_derivative<M>(kind: UnaryKind, a: f32, b: f32, x: &[f32], dx: &mut [f32]) {
         match kind {
-            UnaryKind::Exp => each_2(dx, x, exp::<M>),
+            UnaryKind::Exp => each_2(dx, x, fast::exp),
             UnaryKind::Tanh => each_2(dx, x, |x| {
-                let t = tanh::<M>(x);
+                let t = fast::tanh(x);
                 1.0 - t * t
             }),
             UnaryKind::Sigmoid => each_2(dx, x, |x| {
-                let s = sigmoid::<M>(x);
+                let s = fast::sigmoid(x);
                 s * (1.0 - s)
             }),
             UnaryKind::Relu => each_2(dx, x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
-            UnaryKind::GeluTanh => each_2(dx, x, gelu_tanh_derivative::<M>),
-            UnaryKind::GeluErf => each_2(dx, x, gelu_erf_derivative::<M>),
+            UnaryKind::GeluTanh => each_2(dx, x, fast::gelu_tanh_derivative),
+            UnaryKind::GeluErf => each_2(dx, x, fast::gelu_erf_derivative),
             UnaryKind::Square => each_2(dx, x, |x| x + x),
             UnaryKind::Scale
             | UnaryKind::Offset

@@ -1,7 +1,6 @@
 //! Rows of a table over tasks: see `samara_core::ops::embedding`.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::RowsMut;
 use samara_core::graph::{Node, Op};
 use samara_core::threads::Threads;
 

@@ -3,13 +3,13 @@
 //! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{MatRef, RowsMut, Store};
+use samara_core::gemm::{MatRef, Store};
 use samara_core::graph::{Node, Op};
+use samara_core::math::fast;
 use samara_core::ops::head::upstream_of;
 use samara_core::threads::Threads;
 
 use super::elementwise::add;
-use super::functions::exp;
 use super::linear::column_sums;
 use super::simd::{max, simd, sum_by};
 use super::{Product, per_task, store};
@@ -156,7 +156,8 @@ fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: us
     for_each_item(threads, (count.div_ceil(rows), 1), grids, (&mut [], 0), &|item, [mut z, mut losses, mut lses], _| {
         for i in 0..z.rows() {
             let row = item * rows + i;
-            let (loss, lse) = softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
+            let (loss, lse) =
+                softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
             losses.row(i).fill(loss);
             lses.row(i).fill(lse);
         }
@@ -171,10 +172,10 @@ simd! {
         let largest = max(z);
         let mean = if smoothing == 0.0 { 0.0 } else { sum_by(z, |z| z) / z.len() as f32 };
         let sum = if gradient {
-            z.iter_mut().for_each(|z| *z = exp::<M>(*z - largest));
+            z.iter_mut().for_each(|z| *z = fast::exp(*z - largest));
             sum_by(z, |z| z)
         } else {
-            sum_by(z, |z| exp::<M>(z - largest))
+            sum_by(z, |z| fast::exp(z - largest))
         };
         let lse = largest + sum.ln();
         let Some(hit) = hit else {

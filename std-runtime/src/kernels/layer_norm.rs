@@ -1,7 +1,6 @@
 //! Layer norm over tasks of rows: see `samara_core::ops::layer_norm` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::RowsMut;
 use samara_core::graph::{Node, Op};
 use samara_core::threads::Threads;
 

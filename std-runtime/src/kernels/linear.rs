@@ -1,7 +1,7 @@
 //! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{MatRef, RowsMut, Store};
+use samara_core::gemm::{MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
 use samara_core::threads::Threads;
 

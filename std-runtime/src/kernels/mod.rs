@@ -9,7 +9,6 @@ mod block;
 mod dropout;
 mod elementwise;
 mod embedding;
-mod functions;
 pub mod gemm;
 mod head;
 mod layer_norm;

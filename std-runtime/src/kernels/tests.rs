@@ -6,16 +6,16 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use samara_core::exec::{Backend, Cpu, Gradients, Kernels, Memory, real, write_ints, write_real};
 use samara_core::graph::{
-    Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, DROPOUT_CONTROL_LEN, Epsilon, Graph, NodeRecord, Over, Recompute,
-    ReduceKind, Tensor, TensorRecord, UnaryKind, Wrt,
+    Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, DROPOUT_CONTROL_LEN, Epsilon, Graph, NodeRecord, Over,
+    Recompute, ReduceKind, Tensor, TensorRecord, UnaryKind, Wrt,
 };
 use samara_core::ops::dropout::control;
 use samara_core::params::{Init, ParamId, ParamInfo, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
 use samara_core::threads::{Serial, Threads};
 
-use super::gemm::Gemm;
 use super::cpu;
+use super::gemm::Gemm;
 use crate::threads::Pool;
 
 /// A graph under construction whose inputs get values by the order of their declaration.
@@ -159,9 +159,7 @@ const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Relu, Activa
 
 fn unary_kinds() -> Vec<UnaryKind> {
     use UnaryKind::*;
-    vec![
-        Scale, Offset, Exp, Ln, Tanh, Sigmoid, LogSigmoid, Relu, GeluTanh, GeluErf, Square, Sqrt, Reciprocal, Abs, Clamp,
-    ]
+    vec![Scale, Offset, Exp, Ln, Tanh, Sigmoid, LogSigmoid, Relu, GeluTanh, GeluErf, Square, Sqrt, Reciprocal, Abs, Clamp]
 }
 
 proptest! {
