@@ -126,8 +126,13 @@ fn products(request: &BenchRequest, model: &GptConfig, pool: &Pool) -> Result<Ve
     let (rows, c, inner) = (train.batch_size * train.block_size, model.n_embd, model.n_inner);
     let choice = GemmChoice::new(train.gemm);
     let peak = peak_flop_per_s(pool);
-    let shapes =
-        [("c_attn", 3 * c, c), ("attn.c_proj", c, c), ("c_fc", inner, c), ("mlp.c_proj", c, inner), ("head", model.vocab_size, c)];
+    let shapes = [
+        ("c_attn", 3 * c, c),
+        ("attn.c_proj", c, c),
+        ("c_fc", inner, c),
+        ("mlp.c_proj", c, inner),
+        ("head", model.vocab_size, c),
+    ];
     let measure = |(name, n, k): (&str, usize, usize)| {
         let mut product = Product::new(choice, rows, n, k);
         let flop = product.flop();

@@ -117,7 +117,32 @@ pub struct Tile<'a, R> {
     owner: PhantomData<&'a mut [R]>,
 }
 
-impl<R> Tile<'_, R> {
+impl<'a, R> Tile<'a, R> {
+    /// A whole matrix (rows, cols) with `ld` elements from a row to the next; the tile without rows when `data` is empty.
+    ///
+    /// # Panics
+    /// The matrix does not fit `data`, or its rows overlap (`ld < cols`).
+    pub fn new(data: &'a mut [R], rows: usize, cols: usize, ld: usize) -> Self {
+        let rows = if data.is_empty() || cols == 0 { 0 } else { rows };
+        if rows > 0 {
+            check_fit(data.len(), rows, cols, ld);
+        }
+        Self { start: data.as_mut_ptr(), ld, first_row: 0, first_col: 0, rows, cols, owner: PhantomData }
+    }
+
+    /// The first `cols` columns, and the others.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn split_cols(self, cols: usize) -> (Self, Self) {
+        assert!(cols <= self.cols, "{cols} columns of {}", self.cols);
+        // SAFETY: with a row and a column beyond, that element is in the matrix; without, the place is never used, so any will do.
+        let start = if self.rows > 0 && cols < self.cols { unsafe { self.start.add(cols) } } else { self.start };
+        let rest = Self { start, first_col: self.first_col + cols, cols: self.cols - cols, ..self };
+        // Columns of the first part end where those of the second begin, so that no element is in both.
+        (Self { cols, ..self }, rest)
+    }
+
     /// Rows of the tile.
     pub fn rows(&self) -> usize {
         self.rows
@@ -163,13 +188,7 @@ pub fn for_each_tile<R: Send>(threads: &dyn Threads, data: &mut [R], tiling: Til
     if rows == 0 || cols == 0 {
         return;
     }
-    assert!(cols <= ld, "rows of {cols} elements overlap: only {ld} from a row to the next");
-    let end = (rows - 1).checked_mul(ld).and_then(|start| start.checked_add(cols));
-    assert!(
-        end.is_some_and(|end| end <= data.len()),
-        "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {}",
-        data.len()
-    );
+    check_fit(data.len(), rows, cols, ld);
     let (tile_rows, tile_cols) = (tile_rows.max(1), tile_cols.max(1));
     let shared = Shared::new(data);
     for_each_once(threads, tiling.count(), &|i| {
@@ -185,6 +204,91 @@ pub fn for_each_tile<R: Send>(threads: &dyn Threads, data: &mut [R], tiling: Til
             owner: PhantomData,
         });
     });
+}
+
+/// # Panics
+/// A matrix (rows, cols) with at least one row does not fit a slice, or its rows overlap.
+fn check_fit(len: usize, rows: usize, cols: usize, ld: usize) {
+    assert!(cols <= ld, "rows of {cols} elements overlap: only {ld} from a row to the next");
+    let end = (rows - 1).checked_mul(ld).and_then(|start| start.checked_add(cols));
+    assert!(end.is_some_and(|end| end <= len), "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {len}");
+}
+
+/// A matrix and the size of the tiles it is cut into, numbered along rows of tiles.
+#[derive(Debug)]
+pub struct Grid<'a, R> {
+    /// The matrix.
+    pub matrix: Tile<'a, R>,
+    /// Rows of a tile.
+    pub tile_rows: usize,
+    /// Columns of a tile.
+    pub tile_cols: usize,
+}
+
+/// Calls `f(i, tile i of every matrix, scratch)` for every `i` in `0..items`, `per_task` of them one after the other in a task. Each task has
+/// `scratch_len` elements of `scratch` for itself. A matrix with fewer tiles gives tiles without rows.
+///
+/// # Panics
+/// The scratch is too short for all tasks.
+pub fn for_each_item<R: Send, const N: usize>(
+    threads: &dyn Threads,
+    (items, per_task): (usize, usize),
+    grids: [Grid<'_, R>; N],
+    (scratch, scratch_len): (&mut [R], usize),
+    f: &(dyn Fn(usize, [Tile<'_, R>; N], &mut [R]) + Sync),
+) {
+    let per_task = per_task.max(1);
+    let tasks = items.div_ceil(per_task);
+    assert!(scratch.len() / scratch_len.max(1) >= tasks || scratch_len == 0, "too little scratch for {tasks} tasks");
+    let scratch = Chunks::new(scratch, scratch_len);
+    let grids = grids.map(SharedGrid::new);
+    for_each_once(threads, tasks, &|task| {
+        // SAFETY: `for_each_once` gives out each task once, and there are that many chunks.
+        let scratch = if scratch_len == 0 { &mut [] } else { unsafe { scratch.get(task) } };
+        for i in task * per_task..items.min((task + 1) * per_task) {
+            // SAFETY: items of different tasks differ, and each number comes once.
+            f(i, std::array::from_fn(|n| unsafe { grids[n].tile(i) }), scratch);
+        }
+    });
+}
+
+/// A [`Grid`] that tasks take tiles of.
+struct SharedGrid<'a, R> {
+    start: Shared<'a, R>,
+    ld: usize,
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    tile_cols: usize,
+}
+
+impl<'a, R> SharedGrid<'a, R> {
+    fn new(grid: Grid<'a, R>) -> Self {
+        let Tile { start, ld, rows, cols, owner, .. } = grid.matrix;
+        let (tile_rows, tile_cols) = (grid.tile_rows.max(1), grid.tile_cols.max(1));
+        // The length in elements is not asked for: tiles are placed by rows and columns, which the matrix has.
+        Self { start: Shared { start, len: usize::MAX, owner }, ld, rows, cols, tile_rows, tile_cols }
+    }
+
+    /// Tile `i`; one without rows when there is none.
+    ///
+    /// # Safety
+    /// Nobody else holds this tile.
+    unsafe fn tile(&self, i: usize) -> Tile<'_, R> {
+        let across = self.cols.div_ceil(self.tile_cols).max(1);
+        let (row, col) = (i / across * self.tile_rows, i % across * self.tile_cols);
+        let inside = row < self.rows && col < self.cols;
+        Tile {
+            // SAFETY: row and column are in the matrix, which lies in memory that it borrows.
+            start: if inside { unsafe { self.start.at(row * self.ld + col) } } else { self.start.start },
+            ld: self.ld,
+            first_row: row,
+            first_col: col,
+            rows: if inside { self.tile_rows.min(self.rows - row) } else { 0 },
+            cols: if inside { self.tile_cols.min(self.cols - col) } else { 0 },
+            owner: PhantomData,
+        }
+    }
 }
 
 /// A slice that tasks take disjoint parts of.
@@ -342,6 +446,45 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn items_get_their_tiles_and_their_tasks_scratch() {
+        each_threads(|threads| {
+            // Two bands of one matrix (6, 7) with a gap of one column, a matrix with fewer tiles, and an absent one.
+            let (mut data, mut small, mut scratch) = (vec![0usize; 6 * 8], vec![0usize; 3], vec![0usize; 4]);
+            let (left, right) = Tile::new(&mut data, 6, 7, 8).split_cols(4);
+            let grids = [
+                Grid { matrix: left, tile_rows: 2, tile_cols: 2 },
+                Grid { matrix: right, tile_rows: 1, tile_cols: 3 },
+                Grid { matrix: Tile::new(&mut small, 3, 1, 1), tile_rows: 1, tile_cols: 1 },
+                Grid { matrix: Tile::new(&mut [], 9, 1, 1), tile_rows: 1, tile_cols: 1 },
+            ];
+            for_each_item(threads, (6, 4), grids, (&mut scratch, 2), &|i, mut tiles, scratch| {
+                scratch[0] += 1;
+                scratch[1] += i;
+                for tile in &mut tiles {
+                    for row in 0..tile.rows() {
+                        tile.row(row).iter_mut().for_each(|x| *x += i + 1);
+                    }
+                }
+                assert_eq!(tiles[2].rows(), usize::from(i < 3));
+                assert_eq!(tiles[3].rows(), 0);
+            });
+            let want = |row: usize, col: usize| match col {
+                0..4 => row / 2 * 2 + col / 2 + 1,
+                4..7 => row + 1,
+                _ => 0,
+            };
+            assert!(data.iter().enumerate().all(|(at, &x)| x == want(at / 8, at % 8)));
+            assert_eq!((small, scratch), (vec![1, 2, 3], vec![4, 6, 2, 9]));
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "too little scratch")]
+    fn scratch_for_fewer_tasks_is_refused() {
+        for_each_item::<u8, 0>(&Serial, (3, 1), [], (&mut [0; 5], 2), &|_, _, _| {});
     }
 
     #[test]

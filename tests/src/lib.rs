@@ -5,6 +5,7 @@ pub mod draw;
 pub mod fd;
 pub mod golden;
 pub mod gpt;
+pub mod random;
 pub mod reference;
 pub mod session;
 pub mod suite;

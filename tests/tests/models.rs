@@ -61,8 +61,7 @@ fn recomputation_gives_the_same_bits() {
     for config in family() {
         let model = Model::random(GptConfig { n_layer: 6, ..config }, 5);
         let batch = batch(&config, 2, 12, 6);
-        let [none, cheap, blocks] =
-            [Recompute::None, Recompute::Cheap, Recompute::Blocks].map(|r| model.train(table, &batch, r));
+        let [none, cheap, blocks] = [Recompute::None, Recompute::Cheap, Recompute::Blocks].map(|r| model.train(table, &batch, r));
         for other in [&cheap, &blocks] {
             assert_eq!(none.losses, other.losses);
             assert_eq!(none.grads, other.grads);

@@ -236,7 +236,7 @@ impl Inner<'_> {
             }
             *to = input.tensor;
             *column = input.first;
-            *arg = Some(Arg { tensor: input.tensor, shape: r.shape, dtype: r.dtype, column: input.first });
+            *arg = Some(Arg { tensor: input.tensor, shape: r.shape, dtype: r.dtype, column: input.first, bounds: r.bounds });
         }
         let shapes = infer(&op, &Args(&args))?;
         if op.effect() == Effect::Update && !self.update_begun {

@@ -61,7 +61,7 @@ pub enum GraphErrorKind {
         /// How many there are.
         cols: u32,
     },
-    /// Attention reads only a part of a packed tensor, so the gradient of the rest would be undefined.
+    /// Attention reads a column of a packed tensor not at all or twice: its gradient is written once, by the part that reads it.
     ColumnsNotCovered,
     /// A state tensor was read after a later write replaced it.
     StaleState,
@@ -74,10 +74,13 @@ pub enum GraphErrorKind {
     },
     /// Attention over live key counts has no gradient: say the same with segment ids.
     NoGradientThroughLiveLengths,
-    /// `backward` ran a second time, or an operation was added to a part of the program that is already closed.
+    /// An output other than the first (statistics, log-sum-exp, the value before an activation) has an upstream gradient, which no rule takes.
+    NoGradientThroughOutput {
+        /// Which output.
+        output: u8,
+    },
+    /// `backward` ran a second time, or after the first update.
     Sections,
-    /// The builder was used again from within one of its own calls.
-    Reentrant,
 }
 
 impl fmt::Display for GraphError {
@@ -101,15 +104,17 @@ impl fmt::Display for GraphErrorKind {
                 write!(f, "columns {first}..{} of a tensor with {cols} columns", first.saturating_add(*count))
             }
             Self::ColumnsNotCovered => {
-                f.write_str("attention reads a part of a packed tensor: its gradient needs all columns to be read")
+                f.write_str("the gradient of attention needs every column of a packed tensor to be read exactly once")
             }
             Self::StaleState => {
                 f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned")
             }
             Self::Upstream { found, expected } => write!(f, "an upstream gradient has shape {found}, its tensor {expected}"),
             Self::NoGradientThroughLiveLengths => f.write_str("attention over live key counts has no gradient: use segment ids"),
+            Self::NoGradientThroughOutput { output } => {
+                write!(f, "output {output} of an operation has no gradient: use the first")
+            }
             Self::Sections => f.write_str("one backward pass per program, before the first update"),
-            Self::Reentrant => f.write_str("the builder was used from within one of its own calls"),
         }
     }
 }

@@ -40,11 +40,15 @@ impl Graph<'_> {
         self.with(Location::caller(), |inner| inner.backward(pairs, wrt, recompute));
     }
 
-    /// The gradient of `t` after [`Graph::backward`]; `None` when none reaches it.
+    /// The gradient of `t` after [`Graph::backward`], in its shape; `None` when none reaches it.
+    #[track_caller]
     pub fn gradient(&self, t: Tensor) -> Option<Tensor> {
         let mut found = None;
         self.with(Location::caller(), |inner| {
-            found = Some(inner.tensor(t)?.successor).filter(|g| g.is_some());
+            let record = *inner.tensor(t)?;
+            if record.successor.is_some() {
+                found = Some(inner.spread(record.successor, record.shape)?);
+            }
             Ok(())
         });
         found
@@ -87,6 +91,9 @@ impl Inner<'_> {
             let reached = node.outputs.iter().any(|&t| self.tensor(t).is_ok_and(|r| r.requires_grad && r.successor.is_some()));
             if !reached {
                 continue;
+            }
+            if let Some(output) = (1..MAX_OUTPUTS).find(|&i| self.tensor(node.output(i)).is_ok_and(|r| r.successor.is_some())) {
+                return Err(E::NoGradientThroughOutput { output: output as u8 });
             }
             if recompute == Recompute::Blocks && index < segment {
                 segment = self.recompute_segment(index, end)?;

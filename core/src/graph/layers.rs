@@ -3,7 +3,7 @@
 use super::builder::Graph;
 use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, Tensor};
-use super::shape::Shape;
+use super::shape::{MAX_RANK, Shape};
 use crate::params::Group;
 
 /// The optional inputs of attention.
@@ -20,6 +20,16 @@ pub struct AttentionMask {
 impl AttentionMask {
     /// Nothing but what the [`AttentionSpec`] says.
     pub const NONE: Self = Self { segments: None, live: None, dropout: None };
+}
+
+/// Extents as attributes; those of an impossible shape have a rank that the shape rule refuses.
+fn padded(extents: &[usize]) -> ([u32; MAX_RANK], u32) {
+    Shape::new(extents).map_or(([1; MAX_RANK], u32::MAX), |shape| shape.padded())
+}
+
+/// An extent as an attribute; the shape rule refuses what does not fit.
+fn extent(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn optional(t: Option<Tensor>) -> Columns {
@@ -155,7 +165,7 @@ impl Graph<'_> {
     /// Tokens first..first+count of every sequence. x (B, T, C).
     #[track_caller]
     pub fn token_slice(&self, x: Tensor, first: usize, count: usize) -> Tensor {
-        let [y, ..] = self.push(Op::TokenSlice { first: first as u32, count: count as u32 }, &[x.into()]);
+        let [y, ..] = self.push(Op::TokenSlice { first: extent(first), count: extent(count) }, &[x.into()]);
         y
     }
 
@@ -169,14 +179,14 @@ impl Graph<'_> {
     /// x (B, T, C) with its tokens from `first` on replaced by p (B, P, C).
     #[track_caller]
     pub fn token_replace(&self, x: Tensor, p: Tensor, first: usize) -> Tensor {
-        let [y, ..] = self.push(Op::TokenReplace { first: first as u32 }, &[x.into(), p.into()]);
+        let [y, ..] = self.push(Op::TokenReplace { first: extent(first) }, &[x.into(), p.into()]);
         y
     }
 
     /// The same elements with another shape.
     #[track_caller]
     pub fn reshape(&self, x: Tensor, to: &[usize]) -> Tensor {
-        let (dims, rank) = Shape::new(to).unwrap_or(Shape::SCALAR).padded();
+        let (dims, rank) = padded(to);
         let [y, ..] = self.push(Op::Reshape { dims, rank }, &[x.into()]);
         y
     }
@@ -184,7 +194,7 @@ impl Graph<'_> {
     /// A tensor filled with one value.
     #[track_caller]
     pub fn constant(&self, value: f64, to: &[usize]) -> Tensor {
-        let (dims, rank) = Shape::new(to).unwrap_or(Shape::SCALAR).padded();
+        let (dims, rank) = padded(to);
         let [y, ..] = self.push(Op::Constant { value, dims, rank }, &[]);
         y
     }
@@ -224,7 +234,7 @@ impl Graph<'_> {
     /// Moving average of all trainable parameters in moment buffer `slot`: e = d e + (1 − d) w with d = `decay` (1).
     #[track_caller]
     pub fn ema(&self, decay: Tensor, slot: usize) {
-        self.needs_moments(slot + 1);
+        self.needs_moments(slot.saturating_add(1));
         self.push(Op::Ema { slot: slot as u32 }, &[decay.into()]);
     }
 

@@ -24,7 +24,7 @@ impl Tensor {
 
     /// This tensor read from a column on: a part of packed queries, keys and values.
     pub const fn from_column(self, column: usize) -> Columns {
-        Columns { tensor: self, first: column as u32 }
+        Columns { tensor: self, first: if column > u32::MAX as usize { u32::MAX } else { column as u32 } }
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct Arg {
     pub(crate) shape: Shape,
     pub(crate) dtype: DType,
     pub(crate) column: u32,
+    /// Smallest and largest integer.
+    pub(crate) bounds: [i32; 2],
 }
 
 /// Shapes of the outputs; `None` where the operation has no such output.
@@ -92,7 +94,7 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
         }
         Op::TokenSlice { first, count } => {
             let (_, [b, t, c]) = args.tokens(0)?;
-            let end = first as usize + count as usize;
+            let end = (first as usize).saturating_add(count as usize);
             if end > t {
                 return Err(E::Attribute { name: "last token", value: end as f64 });
             }
@@ -100,7 +102,7 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
         }
         Op::TokenPad { first, tokens } => {
             let (_, [b, t, c]) = args.tokens(0)?;
-            if first as usize + t > tokens as usize {
+            if (first as usize).saturating_add(t) > tokens as usize {
                 return Err(E::Attribute { name: "first token", value: f64::from(first) });
             }
             Ok([Shape::new(&[b, tokens as usize, c]), None, None])
@@ -109,13 +111,13 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
             let (_, [b, ta, c]) = args.tokens(0)?;
             let (second, [_, tb, _]) = args.tokens(1)?;
             args.expect(1, second, shape3(b, tb, c)?)?;
-            Ok([Some(shape3(b, ta + tb, c)?), None, None])
+            Ok([Some(shape3(b, ta.saturating_add(tb), c)?), None, None])
         }
         Op::TokenReplace { first } => {
             let (x, [b, t, c]) = args.tokens(0)?;
             let (p, [_, count, _]) = args.tokens(1)?;
             args.expect(1, p, shape3(b, count, c)?)?;
-            if first as usize + count > t {
+            if (first as usize).saturating_add(count) > t {
                 return Err(E::Attribute { name: "first token", value: f64::from(first) });
             }
             Ok([Some(x.shape), None, None])
@@ -167,6 +169,19 @@ impl Args<'_> {
     fn ints(&self, i: usize) -> Result<Arg, E> {
         let arg = self.any(i)?;
         if arg.dtype == DType::I32 { Ok(arg) } else { Err(E::DType { input: i as u8 }) }
+    }
+
+    /// Integers that select one of `count` rows, or none by being negative where that is allowed.
+    fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<Arg, E> {
+        let arg = self.ints(i)?;
+        let [low, high] = arg.bounds;
+        if low < 0 && !negative {
+            return Err(E::Attribute { name: "smallest id", value: f64::from(low) });
+        }
+        if usize::try_from(high).is_ok_and(|high| high >= count) {
+            return Err(E::Attribute { name: "largest id", value: f64::from(high) });
+        }
+        Ok(arg)
     }
 
     fn optional(&self, i: usize) -> Result<Option<Arg>, E> {
@@ -293,8 +308,8 @@ fn layer_norm_backward(args: &Args<'_>) -> Result<Outputs, E> {
 }
 
 fn embedding(args: &Args<'_>) -> Result<Outputs, E> {
-    let ids = args.ints(0)?;
     let table = args.weight(1)?;
+    let ids = args.selectors(0, table.shape.rows(), false)?;
     let y = rows_of(ids.shape, table.shape.cols())?;
     args.optional_shape(2, y)?;
     Ok([Some(y), None, None])
@@ -357,11 +372,23 @@ fn attention_backward(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, 
     let slots = attention_grad_outputs(q.tensor, k.tensor, v.tensor);
     let mut outputs = [None; MAX_OUTPUTS];
     let mut covered = [0usize; MAX_OUTPUTS];
-    for ((slot, arg), heads) in slots.iter().zip([q, k, v]).zip([spec.heads, spec.kv_heads, spec.kv_heads]) {
+    let parts = [(q, spec.heads), (k, spec.kv_heads), (v, spec.kv_heads)];
+    let columns = |(arg, heads): (Arg, u32)| {
+        let first = arg.column as usize;
+        first..first.saturating_add(heads as usize * spec.head_dim as usize)
+    };
+    for (slot, part) in slots.iter().zip(parts) {
         if let (Some(out), Some(cols)) = (outputs.get_mut(*slot), covered.get_mut(*slot)) {
-            *out = Some(arg.shape);
-            *cols += heads as usize * spec.head_dim as usize;
+            *out = Some(part.0.shape);
+            *cols = cols.saturating_add(columns(part).len());
         }
+    }
+    let overlap = |a: (Arg, u32), b: (Arg, u32)| {
+        a.0.tensor == b.0.tensor && columns(a).start < columns(b).end && columns(b).start < columns(a).end
+    };
+    let [q_part, k_part, v_part] = parts;
+    if overlap(q_part, k_part) || overlap(q_part, v_part) || overlap(k_part, v_part) {
+        return Err(E::ColumnsNotCovered);
     }
     let all = outputs.iter().zip(&covered).all(|(out, &cols)| out.is_none_or(|s| s.cols() == cols));
     if all { Ok(outputs) } else { Err(E::ColumnsNotCovered) }
@@ -375,7 +402,7 @@ fn cache_write(args: &Args<'_>) -> Result<Outputs, E> {
     if t > t_max {
         return Err(E::Shape { input: 0, found: x.shape, expected: state.shape });
     }
-    if x.column as usize + c > cols {
+    if (x.column as usize).saturating_add(c) > cols {
         return Err(E::Columns { first: x.column, count: c as u32, cols: cols as u32 });
     }
     Ok([Some(state.shape), None, None])
@@ -393,7 +420,7 @@ fn head(args: &Args<'_>, smoothing: f64) -> Result<Shape, E> {
     }
     args.optional_shape(2, Shape::new(&[w.shape.rows()]).ok_or(E::ShapeTooLarge)?)?;
     let rows = x.shape.without_cols();
-    args.expect(3, args.ints(3)?, rows)?;
+    args.expect(3, args.selectors(3, w.shape.rows(), true)?, rows)?;
     Ok(rows)
 }
 

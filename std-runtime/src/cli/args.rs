@@ -107,6 +107,8 @@ impl MachineArgs {
 
 /// Token ids between commas.
 pub(super) fn token_ids(text: &str) -> Result<Vec<u32>, String> {
-    let id = |(at, id): (usize, &str)| id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids between commas, as in 1,2,3"));
+    let id = |(at, id): (usize, &str)| {
+        id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids between commas, as in 1,2,3"))
+    };
     text.split([',']).enumerate().map(id).collect()
 }

@@ -43,7 +43,11 @@ impl Args {
 fn inspect(path: &Path) -> Result<Value, Error> {
     let kind = fs::metadata(path).map_err(Error::io(path, "read"))?;
     let mut found = json!({ "path": path.display().to_string() });
-    if kind.is_dir() { folder(path, &mut found)? } else { file(path, kind.len(), &mut found)? }
+    if kind.is_dir() {
+        folder(path, &mut found)?
+    } else {
+        file(path, kind.len(), &mut found)?
+    }
     Ok(found)
 }
 
@@ -122,7 +126,8 @@ fn tokenizer(path: &Path) -> Result<Value, Error> {
         Model::Character(_) => "char",
         Model::Bpe(_) => "bpe",
     };
-    let added: Vec<Value> = tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();
+    let added: Vec<Value> =
+        tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();
     Ok(json!({ "kind": kind, "ids": tokenizer.vocab_size(), "end_of_text": tokenizer.end_of_text(), "added": added }))
 }
 

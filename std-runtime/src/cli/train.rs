@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::args::ConfigArgs;
 use super::output;
 use super::requests::{PlanRequest, TrainOutcome, TrainRequest};
-use crate::config::{DEFAULT_PRESET, RunConfig};
+use crate::config::{DEFAULT_PRESET, Layers, RunConfig};
 use crate::error::Error;
 use crate::train;
 
@@ -50,6 +50,9 @@ impl Args {
         if self.resume && config.train.out.is_none() {
             return Err(Error::Usage("--resume needs the run folder: add --out DIR".to_owned()));
         }
+        if let Some(former) = former.filter(|_| !quiet) {
+            note_steps(&former, &config)?;
+        }
         let outcome = train::run(&self.request(config, quiet))?;
         output::line(&summary(&outcome))?;
         if !quiet {
@@ -64,6 +67,17 @@ impl Args {
         let (out, init) = (config.train.out.clone(), config.train.init.clone());
         TrainRequest { out, name, init, config, resume: self.resume, quiet }
     }
+}
+
+/// Says that another number of steps is another schedule.
+fn note_steps(former: &Path, config: &RunConfig) -> Result<(), Error> {
+    let mut layers = Layers::new();
+    layers.file(former)?;
+    let (before, now) = (layers.peek().train.steps, config.train.steps);
+    if before != now {
+        eprintln!("note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps");
+    }
+    Ok(())
 }
 
 fn summary(outcome: &TrainOutcome) -> String {

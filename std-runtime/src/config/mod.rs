@@ -192,9 +192,14 @@ pub struct Difference {
     pub second: Option<String>,
 }
 
-/// Keys that may differ between a run and its resumption without changing a bit of the result.
-const WITHOUT_EFFECT: [&str; 7] = [
+/// Keys that may differ between a run and its resumption: they do not touch what a step computes, but for `train.steps`, which moves the end
+/// of the learning-rate schedule.
+const MAY_CHANGE: [&str; 11] = [
+    "train.steps",
     "train.threads",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.patience",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.sample_every",
@@ -236,10 +241,10 @@ impl RunConfig {
         differences
     }
 
-    /// The differences that can change the result of a run: those for which resuming is refused.
+    /// The differences for which resuming is refused: the steps so far would have come out otherwise.
     pub fn conflicts(&self, other: &Self) -> Vec<Difference> {
         let harmless =
-            |key: &str| WITHOUT_EFFECT.iter().any(|k| *k == key || k.strip_suffix('*').is_some_and(|t| key.starts_with(t)));
+            |key: &str| MAY_CHANGE.iter().any(|k| *k == key || k.strip_suffix('*').is_some_and(|t| key.starts_with(t)));
         self.differences(other).into_iter().filter(|d| !harmless(&d.key)).collect()
     }
 

@@ -421,7 +421,9 @@ mod tests {
         let pool = Pool::new(3).expect("threads");
         for (m, n, k) in [(2100, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, Store::Add, true);
+            for store in [Store::Overwrite, Store::Add] {
+                check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, store, true);
+            }
         }
     }
 

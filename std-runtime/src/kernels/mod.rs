@@ -1,10 +1,106 @@
-//! Fast kernels, chosen at run time.
+//! Fast kernels for processors, chosen at run time: the reference kernels of core with most entries replaced.
+//!
+//! Work is cut into tasks by the shapes of tensors alone, and partial sums are added in the order of their numbers: results have the same bits
+//! for any number of threads. A row's result does not depend on the rows around it.
 
+mod attention;
 mod avx2;
+mod block;
+mod dropout;
+mod elementwise;
+mod embedding;
 pub mod gemm;
+mod head;
+mod layer_norm;
+mod linear;
+mod optimizer;
 mod peer;
+mod simd;
 
-/// Every kernel for numbers of 32 bits on this machine.
-pub fn cpu(_: gemm::Gemm) -> samara_core::exec::Kernels<f32> {
-    samara_core::ops::reference()
+#[cfg(test)]
+mod tests;
+
+use samara_core::exec::Kernels;
+use samara_core::gemm::{Epilogue, MatRef, Store};
+use samara_core::graph::Node;
+use samara_core::threads::Threads;
+
+use self::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+
+/// Every kernel for numbers of 32 bits on this machine, with matrices multiplied as `choice` says.
+pub fn cpu(choice: Gemm) -> Kernels<f32> {
+    match choice {
+        Gemm::Samara => table::<Samara>(),
+        Gemm::Portable => table::<Portable>(),
+        Gemm::MatrixMultiply => table::<MatrixMultiply>(),
+    }
+}
+
+fn table<G: Product>() -> Kernels<f32> {
+    let table = samara_core::ops::reference();
+    let table = linear::kernels::<G>(table);
+    let table = head::kernels::<G>(table);
+    let table = layer_norm::kernels(table);
+    let table = attention::kernels(table);
+    let table = elementwise::kernels(table);
+    let table = embedding::kernels(table);
+    let table = dropout::kernels(table);
+    optimizer::kernels(table)
+}
+
+/// A [`Gemm`] as a type, because kernels are plain functions.
+trait Product: 'static {
+    const GEMM: Gemm;
+
+    /// Elements of scratch for C (m, n) summed over k.
+    fn scratch_len(m: usize, n: usize, k: usize) -> usize {
+        gemm_scratch_len(&GemmChoice::new(Self::GEMM), m, n, k)
+    }
+
+    /// `C = A·B` or `C += A·B` with rows of C one after the other, then the epilogue.
+    fn multiply(
+        threads: &dyn Threads,
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+        out: &mut [f32],
+        store: Store,
+        epilogue: Epilogue<'_, f32>,
+        scratch: &mut [f32],
+    ) {
+        gemm(&GemmChoice::new(Self::GEMM), threads, a, b, out, b.cols, store, epilogue, scratch);
+    }
+}
+
+struct Samara;
+impl Product for Samara {
+    const GEMM: Gemm = Gemm::Samara;
+}
+
+struct Portable;
+impl Product for Portable {
+    const GEMM: Gemm = Gemm::Portable;
+}
+
+struct MatrixMultiply;
+impl Product for MatrixMultiply {
+    const GEMM: Gemm = Gemm::MatrixMultiply;
+}
+
+/// What a product does with the old values.
+fn store(add: bool) -> Store {
+    if add { Store::Add } else { Store::Overwrite }
+}
+
+/// The most tasks that a node is cut into.
+const MAX_TASKS: usize = 32;
+/// Simple operations on numbers that are worth a task.
+const TASK_WORK: usize = 1 << 15;
+
+/// How many of `items`, each of them `work` simple operations, a task takes.
+fn per_task(items: usize, work: usize) -> usize {
+    items.div_ceil(MAX_TASKS).max(TASK_WORK.div_ceil(work.max(1)))
+}
+
+fn no_scratch(_: &Node<'_>) -> usize {
+    0
 }

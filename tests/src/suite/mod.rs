@@ -275,7 +275,12 @@ fn declare(g: &Graph<'static>, case: &Case, mode: Mode) -> [Vec<Tensor>; 3] {
         }
     }
     let used = leaves.iter().map(|&t| if mode == Mode::Dying { g.scale(t, 1.0) } else { t }).collect();
-    let ints = case.ints.iter().map(|i| g.ints(&i.shape, i32::MIN, i32::MAX)).collect();
+    let bounds = |x: &[i32]| (x.iter().copied().min().unwrap_or(0), x.iter().copied().max().unwrap_or(0));
+    let declare = |i: &Ints| {
+        let (low, high) = bounds(&i.values);
+        g.ints(&i.shape, low, high)
+    };
+    let ints = case.ints.iter().map(declare).collect();
     [leaves, used, ints]
 }
 

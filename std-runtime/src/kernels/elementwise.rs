@@ -1,0 +1,189 @@
+//! Functions of one or two numbers over long slices: see `samara_core::ops::elementwise`.
+
+use samara_core::exec::{Kernel, Kernels, Views};
+use samara_core::graph::{BinaryKind, Node, Op, Over, UnaryKind};
+use samara_core::math::fast;
+use samara_core::ops::elementwise as reference;
+use samara_core::threads::Threads;
+
+use super::simd::simd;
+use super::{no_scratch, per_task};
+use crate::tiles::for_each_chunk;
+
+pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
+    let kind = UnaryKind::Scale;
+    let binary = Op::Binary { kind: BinaryKind::Add, over: Over::Same };
+    table
+        .with(Op::Unary { kind, a: 0.0, b: 0.0 }.opcode(), Kernel { run: unary, scratch_len: no_scratch })
+        .with(Op::UnaryBackward { kind, a: 0.0, b: 0.0 }.opcode(), Kernel { run: unary_backward, scratch_len: no_scratch })
+        .with(binary.opcode(), Kernel { run: binary_forward, scratch_len: no_scratch })
+}
+
+/// About how many simple operations the function takes.
+fn work(kind: UnaryKind) -> usize {
+    match kind {
+        UnaryKind::Scale
+        | UnaryKind::Offset
+        | UnaryKind::Relu
+        | UnaryKind::Square
+        | UnaryKind::Reciprocal
+        | UnaryKind::Abs
+        | UnaryKind::Sqrt
+        | UnaryKind::Clamp => 2,
+        UnaryKind::Exp | UnaryKind::Tanh | UnaryKind::Sigmoid | UnaryKind::GeluTanh | UnaryKind::GeluErf => 16,
+        UnaryKind::Ln | UnaryKind::LogSigmoid => 64,
+    }
+}
+
+fn unary(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::Unary { kind, a, b }) = node.op() else { return };
+    let [x, ..] = views.inputs;
+    let [y, ..] = views.outputs;
+    let len = per_task(y.len(), work(kind));
+    for_each_chunk(threads, y, len, &|i, y| {
+        copy(y, x.get(i * len..).unwrap_or_default());
+        apply(kind, a as f32, b as f32, y);
+    });
+}
+
+fn unary_backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::UnaryBackward { kind, a, b }) = node.op() else { return };
+    let [dy, x, ..] = views.inputs;
+    let [dx, ..] = views.outputs;
+    let len = per_task(dx.len(), work(kind));
+    for_each_chunk(threads, dx, len, &|i, dx| {
+        copy(dx, dy.get(i * len..).unwrap_or_default());
+        multiply_derivative(kind, a as f32, b as f32, x.get(i * len..).unwrap_or_default(), dx);
+    });
+}
+
+/// Copies as many elements as both have.
+#[inline]
+pub(super) fn copy(to: &mut [f32], from: &[f32]) {
+    let len = to.len().min(from.len());
+    to[..len].copy_from_slice(&from[..len]);
+}
+
+simd! {
+    /// y += x, as many elements as both have.
+    pub(super) fn add<M>(y: &mut [f32], x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+    }
+}
+
+simd! {
+    /// y = f(y).
+    pub(super) fn apply<M>(kind: UnaryKind, a: f32, b: f32, y: &mut [f32]) {
+        match kind {
+            UnaryKind::Scale => each(y, |x| a * x),
+            UnaryKind::Offset => each(y, |x| x + a),
+            UnaryKind::Exp => each(y, fast::exp),
+            UnaryKind::Tanh => each(y, fast::tanh),
+            UnaryKind::Sigmoid => each(y, fast::sigmoid),
+            UnaryKind::Relu => each(y, |x| if x <= 0.0 { 0.0 } else { x }),
+            UnaryKind::GeluTanh => each(y, fast::gelu_tanh),
+            UnaryKind::GeluErf => each(y, fast::gelu_erf),
+            UnaryKind::Square => each(y, |x| x * x),
+            UnaryKind::Sqrt => each(y, f32::sqrt),
+            UnaryKind::Reciprocal => each(y, |x| 1.0 / x),
+            UnaryKind::Abs => each(y, f32::abs),
+            UnaryKind::Ln | UnaryKind::LogSigmoid | UnaryKind::Clamp => each(y, |x| reference::unary(kind, a, b, x)),
+        }
+    }
+}
+
+simd! {
+    /// dx = dx f′(x).
+    fn multiply_derivative<M>(kind: UnaryKind, a: f32, b: f32, x: &[f32], dx: &mut [f32]) {
+        match kind {
+            UnaryKind::Exp => each_2(dx, x, fast::exp),
+            UnaryKind::Tanh => each_2(dx, x, |x| {
+                let t = fast::tanh(x);
+                1.0 - t * t
+            }),
+            UnaryKind::Sigmoid => each_2(dx, x, |x| {
+                let s = fast::sigmoid(x);
+                s * (1.0 - s)
+            }),
+            UnaryKind::Relu => each_2(dx, x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+            UnaryKind::GeluTanh => each_2(dx, x, fast::gelu_tanh_derivative),
+            UnaryKind::GeluErf => each_2(dx, x, fast::gelu_erf_derivative),
+            UnaryKind::Square => each_2(dx, x, |x| x + x),
+            UnaryKind::Scale
+            | UnaryKind::Offset
+            | UnaryKind::Ln
+            | UnaryKind::LogSigmoid
+            | UnaryKind::Sqrt
+            | UnaryKind::Reciprocal
+            | UnaryKind::Abs
+            | UnaryKind::Clamp => each_2(dx, x, |x| reference::derivative(kind, a, b, x)),
+        }
+    }
+}
+
+#[inline(always)]
+fn each(y: &mut [f32], f: impl Fn(f32) -> f32) {
+    y.iter_mut().for_each(|y| *y = f(*y));
+}
+
+#[inline(always)]
+fn each_2(dx: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx *= f(x));
+}
+
+/// Tasks are whole rows or items of the batch where the smaller operand has one element for each column, row or place of an item.
+fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::Binary { kind, over }) = node.op() else { return };
+    let [a, b, ..] = views.inputs;
+    let [y, ..] = views.outputs;
+    let shape = node.output_shape(0);
+    let unit = match over {
+        Over::Same | Over::Scalar => 1,
+        Over::Row | Over::Column => shape.cols().max(1),
+        Over::Batch => shape.without_batch().len().max(1),
+    };
+    let len = per_task(y.len().div_ceil(unit), unit) * unit;
+    for_each_chunk(threads, y, len, &|i, y| {
+        copy(y, a.get(i * len..).unwrap_or_default());
+        match over {
+            Over::Same => combine(kind, y, b.get(i * len..).unwrap_or_default()),
+            Over::Scalar => combine_one(kind, y, b.first().copied().unwrap_or(0.0)),
+            Over::Row | Over::Batch => y.chunks_mut(unit).for_each(|y| combine(kind, y, b)),
+            Over::Column => {
+                let rows = b.get(i * len / unit..).unwrap_or_default();
+                y.chunks_mut(unit).zip(rows).for_each(|(y, &b)| combine_one(kind, y, b));
+            }
+        }
+    });
+}
+
+simd! {
+    /// y = f(y, b), as many elements as both have.
+    fn combine<M>(kind: BinaryKind, y: &mut [f32], b: &[f32]) {
+        match kind {
+            BinaryKind::Add => zip(y, b, |a, b| a + b),
+            BinaryKind::Sub => zip(y, b, |a, b| a - b),
+            BinaryKind::Mul => zip(y, b, |a, b| a * b),
+            BinaryKind::Div => zip(y, b, |a, b| a / b),
+            BinaryKind::Min | BinaryKind::Max => zip(y, b, |a, b| reference::binary(kind, a, b)),
+        }
+    }
+}
+
+simd! {
+    /// y = f(y, b) with one number b.
+    fn combine_one<M>(kind: BinaryKind, y: &mut [f32], b: f32) {
+        match kind {
+            BinaryKind::Add => each(y, |a| a + b),
+            BinaryKind::Sub => each(y, |a| a - b),
+            BinaryKind::Mul => each(y, |a| a * b),
+            BinaryKind::Div => each(y, |a| a / b),
+            BinaryKind::Min | BinaryKind::Max => each(y, |a| reference::binary(kind, a, b)),
+        }
+    }
+}
+
+#[inline(always)]
+fn zip(y: &mut [f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
+    y.iter_mut().zip(b).for_each(|(y, &b)| *y = f(*y, b));
+}

@@ -1,0 +1,196 @@
+//! The language-model head with its cross-entropy over chunks of rows: see `samara_core::ops::head` for formulas and shapes.
+//!
+//! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
+
+use samara_core::exec::{Kernel, Kernels, Views};
+use samara_core::gemm::{MatRef, Store};
+use samara_core::graph::{Node, Op};
+use samara_core::math::fast;
+use samara_core::ops::head::upstream_of;
+use samara_core::threads::Threads;
+
+use super::elementwise::add;
+use super::linear::column_sums;
+use super::simd::{max, simd, sum_by};
+use super::{Product, per_task, store};
+use crate::tiles::{Grid, Tile, for_each_item};
+
+pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
+    table
+        .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward::<G>, scratch_len: forward_scratch::<G> })
+        .with(Op::HeadLossTrain { smoothing: 0.0 }.opcode(), Kernel { run: train::<G>, scratch_len: gradient_scratch::<G> })
+        .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward::<G>, scratch_len: gradient_scratch::<G> })
+}
+
+/// Logits that stand in memory together.
+const LOGITS: usize = 6_500_000;
+/// Least rows of a chunk: dW is read and written once for every chunk.
+const ROWS: usize = 64;
+
+/// M, C, V, and rows of a chunk.
+fn extents(node: &Node<'_>) -> (usize, usize, usize, usize) {
+    let (m, c, v) = (node.input_shape(0).rows(), node.input_shape(0).cols(), node.input_shape(1).rows());
+    let most = (LOGITS / v.max(1)).max(ROWS);
+    let rows = m.div_ceil(m.div_ceil(most).max(1)).max(1);
+    (m, c, v, rows)
+}
+
+fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
+    let (_, c, v, rows) = extents(node);
+    rows * v + G::scratch_len(rows, v, c)
+}
+
+fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
+    let (m, c, v, rows) = extents(node);
+    let last = m.saturating_sub(1) % rows + 1;
+    let products = |rows| [G::scratch_len(rows, v, c), G::scratch_len(rows, c, v), G::scratch_len(v, c, rows)];
+    rows * v + products(rows).into_iter().chain(products(last)).max().unwrap_or(0)
+}
+
+/// What is done with the rows of logits.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    targets: &'a [i32],
+    upstream: &'a [f32],
+    smoothing: f32,
+    /// Whether logits become gradients.
+    gradient: bool,
+}
+
+fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::HeadLoss { smoothing }) = node.op() else { return };
+    let [x, w, b, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [losses, lses, _] = views.outputs;
+    let (m, c, v, rows) = extents(node);
+    let (logits, scratch) = views.scratch.split_at_mut(rows * v);
+    for first in (0..m).step_by(rows) {
+        let count = rows.min(m - first);
+        let logits = &mut logits[..count * v]; // (rows, V)
+        let x = MatRef::new(&x[first * c..], count, c);
+        multiply_logits::<G>(threads, x, (w, b), logits, scratch);
+        let what = Rows { targets: &targets[first..], upstream: &[], smoothing: smoothing as f32, gradient: false };
+        softmax_rows(threads, what, logits, v, part(losses, first, count), part(lses, first, count));
+    }
+}
+
+fn train<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::HeadLossTrain { smoothing }) = node.op() else { return };
+    let [losses, dx, dw] = views.outputs;
+    let [x, w, _, _, upstream, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [_, _, add_w] = views.accumulate;
+    let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
+    gradients::<G>(node, threads, what, (x, w, &[]), (losses, dx, dw, &mut []), (add_w, false), views.scratch);
+}
+
+fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::HeadLossBackward { smoothing }) = node.op() else { return };
+    let [dx, dw, db] = views.outputs;
+    let [x, w, b, _, upstream, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [_, add_w, add_b] = views.accumulate;
+    let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
+    gradients::<G>(node, threads, what, (x, w, b), (&mut [], dx, dw, db), (add_w, add_b), views.scratch);
+}
+
+type Outputs<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
+
+/// Losses, dx, dW, db of all rows, a chunk after the other.
+fn gradients<G: Product>(
+    node: &Node<'_>,
+    threads: &dyn Threads,
+    what: Rows<'_>,
+    (x, w, b): (&[f32], &[f32], &[f32]),
+    (losses, dx, dw, db): Outputs<'_>,
+    (add_w, add_b): (bool, bool),
+    scratch: &mut [f32],
+) {
+    let (m, c, v, rows) = extents(node);
+    let (logits, scratch) = scratch.split_at_mut(rows * v);
+    for first in (0..m).step_by(rows) {
+        let count = rows.min(m - first);
+        let logits = &mut logits[..count * v]; // (rows, V)
+        let x = MatRef::new(&x[first * c..], count, c);
+        multiply_logits::<G>(threads, x, (w, b), logits, scratch);
+        let upstream = if what.upstream.len() == 1 { what.upstream } else { &what.upstream[first..] };
+        let what = Rows { targets: &what.targets[first..], upstream, ..what };
+        softmax_rows(threads, what, logits, v, part(losses, first, count), &mut []);
+        let dz = MatRef::new(logits, count, v);
+        let dx = part(dx, first * c, count * c);
+        if !dx.is_empty() {
+            G::multiply(threads, dz, MatRef::new(w, v, c), dx, Store::Overwrite, None, scratch);
+        }
+        if !dw.is_empty() {
+            G::multiply(threads, dz.t(), x, dw, store(add_w || first > 0), None, scratch);
+        }
+        column_sums(threads, logits, db, add_b || first > 0);
+    }
+}
+
+/// z = x Wᵀ + b.
+fn multiply_logits<G: Product>(
+    threads: &dyn Threads,
+    x: MatRef<'_, f32>,
+    (w, b): (&[f32], &[f32]),
+    logits: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let v = logits.len() / x.rows.max(1);
+    let bias = |_: usize, col: usize, z: &mut [f32]| add(z, b.get(col..).unwrap_or_default());
+    G::multiply(threads, x, MatRef::new(w, v, x.cols).t(), logits, Store::Overwrite, Some(&bias), scratch);
+}
+
+/// Elements start..start+len; empty when they are not all there.
+fn part(x: &mut [f32], start: usize, len: usize) -> &mut [f32] {
+    x.get_mut(start..start + len).unwrap_or_default()
+}
+
+/// Losses and log-sum-exps of rows of logits (rows, V), and their gradients in place.
+fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: usize, losses: &mut [f32], lses: &mut [f32]) {
+    let count = logits.len() / v;
+    let rows = per_task(count, v * 16);
+    let column = |x| Grid { matrix: Tile::new(x, count, 1, 1), tile_rows: rows, tile_cols: 1 };
+    let logits = Grid { matrix: Tile::new(logits, count, v, v), tile_rows: rows, tile_cols: v };
+    let grids = [logits, column(losses), column(lses)];
+    for_each_item(threads, (count.div_ceil(rows), 1), grids, (&mut [], 0), &|item, [mut z, mut losses, mut lses], _| {
+        for i in 0..z.rows() {
+            let row = item * rows + i;
+            let (loss, lse) =
+                softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
+            losses.row(i).fill(loss);
+            lses.row(i).fill(lse);
+        }
+    });
+}
+
+simd! {
+    /// The loss and the log-sum-exp of a row of logits; with `gradient` the logits become its gradient times `g`.
+    fn softmax<M>(z: &mut [f32], target: i32, g: f32, smoothing: f32, gradient: bool) -> (f32, f32) {
+        let hit = usize::try_from(target).ok().and_then(|t| z.get(t)).copied();
+        let uniform = smoothing / z.len() as f32;
+        let largest = max(z);
+        let mean = if smoothing == 0.0 { 0.0 } else { sum_by(z, |z| z) / z.len() as f32 };
+        let sum = if gradient {
+            z.iter_mut().for_each(|z| *z = fast::exp(*z - largest));
+            sum_by(z, |z| z)
+        } else {
+            sum_by(z, |z| fast::exp(z - largest))
+        };
+        let lse = largest + sum.ln();
+        let Some(hit) = hit else {
+            if gradient {
+                z.fill(0.0);
+            }
+            return (0.0, lse);
+        };
+        if gradient {
+            let scale = 1.0 / sum;
+            z.iter_mut().for_each(|z| *z = (*z * scale - uniform) * g);
+            if let Some(z) = z.get_mut(target as usize) {
+                *z -= (1.0 - smoothing) * g;
+            }
+        }
+        (lse - (1.0 - smoothing) * hit - smoothing * mean, lse)
+    }
+}

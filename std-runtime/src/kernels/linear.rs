@@ -1,0 +1,170 @@
+//! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
+
+use samara_core::exec::{Kernel, Kernels, Views};
+use samara_core::gemm::{MatRef, Store};
+use samara_core::graph::{Activation, Node, Op, UnaryKind};
+use samara_core::threads::Threads;
+
+use super::elementwise::{add, apply, copy};
+use super::simd::simd;
+use super::{Product, per_task, store};
+use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};
+
+pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
+    let linear = Op::Linear { activation: Activation::None };
+    table
+        .with(linear.opcode(), Kernel { run: forward::<G>, scratch_len: forward_scratch::<G> })
+        .with(Op::LinearBackward.opcode(), Kernel { run: backward::<G>, scratch_len: backward_scratch::<G> })
+}
+
+/// The elementwise function of an activation.
+fn unary_of(activation: Activation) -> Option<UnaryKind> {
+    match activation {
+        Activation::None => None,
+        Activation::Relu => Some(UnaryKind::Relu),
+        Activation::GeluTanh => Some(UnaryKind::GeluTanh),
+        Activation::GeluErf => Some(UnaryKind::GeluErf),
+    }
+}
+
+/// M, K, N of a product of rows with a weight (N, K).
+fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
+    (node.input_shape(x).rows(), node.input_shape(w).cols(), node.input_shape(w).rows())
+}
+
+/// For the product, and for values before the activation when they have no place of their own.
+fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
+    let (m, k, n) = extents(node, 0, 1);
+    let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None }));
+    G::scratch_len(m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
+}
+
+fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::Linear { activation }) = node.op() else { return };
+    let [x, w, b, residual, ..] = views.inputs;
+    let [y, pre, _] = views.outputs;
+    let (m, k, n) = extents(node, 0, 1);
+    let (x, w) = (MatRef::new(x, m, k), MatRef::new(w, n, k).t());
+    // An empty residual that is there was taken over: y holds it.
+    let taken_over = node.has_input(3) && residual.is_empty();
+    let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
+    let Some(kind) = unary_of(activation) else {
+        return G::multiply(
+            threads,
+            x,
+            w,
+            y,
+            store(taken_over),
+            Some(&|row, col, c| {
+                biased(col, c);
+                add(c, residual.get(row * n + col..).unwrap_or_default());
+            }),
+            views.scratch,
+        );
+    };
+    if pre.is_empty() && !taken_over {
+        return G::multiply(
+            threads,
+            x,
+            w,
+            y,
+            Store::Overwrite,
+            Some(&|row, col, c| {
+                biased(col, c);
+                apply(kind, 0.0, 0.0, c);
+                add(c, residual.get(row * n + col..).unwrap_or_default());
+            }),
+            views.scratch,
+        );
+    }
+    let own = if pre.is_empty() { m * n } else { 0 };
+    let (own, scratch) = views.scratch.split_at_mut(own);
+    let pre = if pre.is_empty() { own } else { pre }; // (M, N)
+    G::multiply(threads, x, w, pre, Store::Overwrite, Some(&|_, col, c| biased(col, c)), scratch);
+    let pre = &*pre;
+    let len = per_task(y.len(), 16);
+    for_each_chunk(threads, y, len, &|i, y| {
+        let pre = &pre[i * len..];
+        if taken_over {
+            add_applied(kind, pre, y);
+        } else {
+            copy(y, pre);
+            apply(kind, 0.0, 0.0, y);
+            add(y, residual.get(i * len..).unwrap_or_default());
+        }
+    });
+}
+
+/// y += f(x), in pieces that stay in the first-level cache.
+fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
+    let mut piece = [0.0; 256];
+    for (x, y) in x.chunks(256).zip(y.chunks_mut(256)) {
+        let piece = &mut piece[..x.len()];
+        copy(piece, x);
+        apply(kind, 0.0, 0.0, piece);
+        add(y, piece);
+    }
+}
+
+fn backward_scratch<G: Product>(node: &Node<'_>) -> usize {
+    let (m, k, n) = extents(node, 1, 2);
+    G::scratch_len(m, k, n).max(G::scratch_len(n, k, m))
+}
+
+fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let [dy, x, w, addend, ..] = views.inputs;
+    let [dx, dw, db] = views.outputs;
+    let [add_x, add_w, add_b] = views.accumulate;
+    let (m, k, n) = extents(node, 1, 2);
+    let dy_matrix = MatRef::new(dy, m, n);
+    if !dx.is_empty() {
+        let adds = if node.has_input(3) { addend.is_empty() } else { add_x };
+        let addend_of = |row: usize, col: usize, c: &mut [f32]| add(c, addend.get(row * k + col..).unwrap_or_default());
+        G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), Some(&addend_of), views.scratch);
+    }
+    if !dw.is_empty() {
+        G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
+    }
+    column_sums(threads, dy, db, add_b);
+}
+
+/// out = Σ over rows of x (M, N), or out += it; rows are added in order, and columns are cut into tasks.
+pub(super) fn column_sums(threads: &dyn Threads, x: &[f32], out: &mut [f32], accumulate: bool) {
+    let n = out.len();
+    if n == 0 {
+        return;
+    }
+    let len = per_task(n, x.len() / n).next_multiple_of(COLUMNS);
+    let tiling = Tiling { rows: 1, cols: n, ld: n, tile_rows: 1, tile_cols: len };
+    for_each_tile(threads, out, tiling, &|mut tile: Tile<'_, f32>| {
+        let first = tile.first_col;
+        let out = tile.row(0);
+        if !accumulate {
+            out.fill(0.0);
+        }
+        add_rows(x, n, first, out);
+    });
+}
+
+/// Columns whose sums stay in registers.
+const COLUMNS: usize = 32;
+
+simd! {
+    /// out += Σ over rows of the columns of x (M, n) from `first` on.
+    fn add_rows<M>(x: &[f32], n: usize, first: usize, out: &mut [f32]) {
+        let (blocks, rest) = out.as_chunks_mut::<COLUMNS>();
+        let rest_at = first + blocks.len() * COLUMNS;
+        for (i, out) in blocks.iter_mut().enumerate() {
+            let mut sums = *out;
+            for row in x.chunks_exact(n) {
+                if let Some(row) = row.get(first + i * COLUMNS..).and_then(|row| row.first_chunk::<COLUMNS>()) {
+                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+                }
+            }
+            *out = sums;
+        }
+        for row in x.chunks_exact(n) {
+            rest.iter_mut().zip(&row[rest_at..]).for_each(|(sum, &x)| *sum += x);
+        }
+    }
+}

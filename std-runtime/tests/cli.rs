@@ -1,0 +1,404 @@
+//! The binary as its users meet it: help, errors, exit codes, files.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn samara(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().expect("the binary runs")
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs, expects success, returns standard output.
+fn done(folder: &Path, args: &[&str]) -> String {
+    let output = samara(folder, args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs, expects an exit code and parts of the message.
+fn refused(folder: &Path, args: &[&str], code: i32, parts: &[&str]) {
+    let output = samara(folder, args);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    for part in parts {
+        assert!(error.contains(part), "{args:?}\n got {error}\nwant {part}");
+    }
+    assert!(!error.contains("panicked") && !error.contains('\u{1b}'), "{args:?}: {error}");
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("folder")
+}
+
+fn golden(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(name).display().to_string()
+}
+
+/// A model that trains in a moment.
+const TINY: [&str; 18] = [
+    "--set",
+    "model.n_embd=8",
+    "--set",
+    "model.n_layer=1",
+    "--set",
+    "model.n_head=2",
+    "--set",
+    "model.n_positions=16",
+    "--set",
+    "train.block_size=16",
+    "--set",
+    "train.batch_size=2",
+    "--set",
+    "train.eval_batches=2",
+    "--set",
+    "generate.max_new_tokens=3",
+    "--set",
+    "data.corpus_bytes=20000",
+];
+
+fn tiny<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [first, &TINY, more].concat()
+}
+
+const COMMANDS: [&[&str]; 16] = [
+    &[],
+    &["train"],
+    &["generate"],
+    &["score"],
+    &["eval"],
+    &["plan"],
+    &["config"],
+    &["inspect"],
+    &["tokenizer"],
+    &["tokenizer", "train"],
+    &["tokenizer", "encode"],
+    &["tokenizer", "decode"],
+    &["bench"],
+    &["env"],
+    &["completions"],
+    &["man"],
+];
+
+#[test]
+fn help_fits_a_terminal_and_has_examples() {
+    let folder = temporary();
+    for command in COMMANDS {
+        for flag in ["--help", "-h"] {
+            let help = done(folder.path(), &[command, &[flag]].concat());
+            let widest = help.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(widest <= 80, "{command:?} {flag}: {widest} columns");
+            assert!(command == ["tokenizer"] || help.contains("samara "), "{command:?}");
+            assert!(!help.contains('\u{1b}'), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_with_the_nearest_name() {
+    let folder = temporary();
+    let at = folder.path();
+    refused(at, &[], 2, &["Usage: samara"]);
+    refused(at, &["trian"], 2, &["unrecognized subcommand 'trian'", "'train'"]);
+    refused(at, &["train", "--dat", "x"], 2, &["unexpected argument '--dat'", "--data"]);
+    refused(at, &["train", "--preset", "gpt2-124"], 2, &["gpt2-124m"]);
+    refused(at, &["train", "--set", "train.stesp=3"], 2, &["--set train.stesp=3", "unknown key", "`steps`"]);
+    refused(at, &["train", "--set", "train.steps"], 2, &["expected key=value"]);
+    refused(at, &["train", "--seed", "-1"], 2, &["--seed: train.seed: expected an integer", "found -1"]);
+    refused(at, &["train", "--threads", "many"], 2, &["--threads: train.threads", "found \"many\""]);
+    refused(at, &["train", "--resume"], 2, &["--resume needs the run folder", "--out"]);
+    refused(at, &["train", "--config", "absent.toml"], 2, &["absent.toml: cannot read"]);
+    refused(at, &["score", "--model", "x"], 2, &["--text"]);
+    refused(at, &["score", "--model", "x", "--tokens", "1,x"], 2, &["--tokens: id 1 is \"x\""]);
+    refused(
+        at,
+        &["generate", "--model", "x", "--top-p", "1.5"],
+        2,
+        &["--top-p: generate.top_p: expected a number from 0 to 1, found 1.5"],
+    );
+    assert_eq!(fs::read_dir(at).expect("folder").count(), 0, "nothing is written");
+}
+
+#[test]
+fn a_wrong_file_is_named_with_line_and_column() {
+    let folder = temporary();
+    let at = folder.path();
+    for (toml, parts) in [
+        ("[train]\nsteps = 3\nstesp = 4\n", &["run.toml:3:1: unknown key `train.stesp`; did you mean `steps`?"][..]),
+        ("[train]\nsteps = 'x'\n", &["run.toml:2:9: train.steps: expected an integer", "found \"x\""]),
+        ("[train]\nsteps = \n", &["run.toml:2:9: not TOML"]),
+        ("[modle]\n", &["run.toml:1:2: unknown table `modle`; did you mean `model`?"]),
+        ("\u{0}\u{1}", &["run.toml:1:3: not TOML"]),
+        ("[model]\nn_layer = 0\n", &["run.toml:2:11: model.n_layer: expected a number from 1 to 4096, found 0"]),
+        ("[model]\nn_embd = 130\n", &["run.toml:2:10: model.n_embd: expected a multiple of model.n_head = 4, found 130"]),
+        ("[model]\nn_embd = 65536\nn_layer = 4096\n", &["model.n_layer: expected a model of at most 2147483647 parameters"]),
+        ("[train]\nblock_size = 1000000\n", &["run.toml:2:14: train.block_size: expected at most model.n_positions"]),
+        ("[train]\nlr = -1e-3\n", &["run.toml:2:6: train.lr: expected a number from 0 to 1000, found -1e-3"]),
+        ("[train]\nlr = nan\n", &["run.toml:2:6: train.lr", "found nan"]),
+        ("[train]\nbatch_size = 18446744073709551616\n", &["run.toml:2:14: train.batch_size: expected an integer"]),
+    ] {
+        fs::write(at.join("run.toml"), toml).expect("file");
+        for command in ["train", "plan", "config"] {
+            refused(at, &[command, "--config", "run.toml"], 2, parts);
+        }
+    }
+    fs::write(at.join("run.toml"), [0xff, 0xfe, b'x']).expect("file");
+    refused(at, &["config", "--config", "run.toml"], 2, &["run.toml: cannot read the configuration"]);
+}
+
+#[test]
+fn the_effective_configuration_can_be_read_again() {
+    let folder = temporary();
+    let at = folder.path();
+    let first = done(at, &["config", "--preset", "gpt3-125m", "--set", "train.lr=0.25", "--seed", "7"]);
+    assert!(first.contains("lr = 0.25\n") && first.contains("seed = 7\n") && first.contains("window_size = 256\n"));
+    fs::write(at.join("run.toml"), &first).expect("file");
+    assert_eq!(done(at, &["config", "--config", "run.toml"]), first);
+}
+
+#[test]
+fn plan_counts_and_writes_nothing() {
+    let folder = temporary();
+    let plan = done(folder.path(), &tiny(&["plan", "--json"], &["--time"]));
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    // V·C + P·C + (12·C² + 13·C) + 2·C with V = 256, C = 8, P = 16.
+    assert_eq!(plan["parameters"], 256 * 8 + 16 * 8 + 12 * 64 + 13 * 8 + 16);
+    assert_eq!(plan["tokens_per_step"], 32);
+    assert!(plan["seconds_per_step"].as_f64().expect("time") > 0.0);
+    let sum: u64 = plan["memory"].as_array().expect("memory").iter().filter_map(|class| class["bytes"].as_u64()).sum();
+    assert_eq!(plan["resident_bytes"].as_u64().expect("sum"), sum);
+    assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("memory in all"));
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
+}
+
+#[test]
+fn a_run_from_training_to_text() {
+    let folder = temporary();
+    let at = folder.path();
+    let trained = samara(
+        at,
+        &tiny(&["train", "--out", "run", "--threads", "1"], &["--set", "train.steps=4", "--set", "train.eval_every=2"]),
+    );
+    assert_eq!(trained.status.code(), Some(0), "{}", text(&trained.stderr));
+    assert!(text(&trained.stdout).starts_with("4 steps, train loss "));
+    assert!(text(&trained.stderr).contains("samara generate --model run"));
+    for output in [&trained.stdout, &trained.stderr] {
+        assert!(!output.contains(&0x1b) && !output.contains(&b'\r'), "no escapes without a terminal");
+    }
+    let run: Value = serde_json::from_str(&done(at, &["inspect", "run", "--json"])).expect("JSON");
+    assert_eq!((&run["run"]["step"], &run["model"]["n_embd"], &run["tokenizer"]["kind"]), (&4.into(), &8.into(), &"byte".into()));
+    // Going on after the last step does nothing; another learning rate is refused.
+    let quiet = samara(at, &["train", "--out", "run", "--resume", "--quiet"]);
+    assert_eq!((quiet.status.code(), text(&quiet.stderr)), (Some(0), String::new()));
+    refused(at, &["train", "--out", "run", "--resume", "--set", "train.lr=0.5"], 2, &["run.toml", "train.lr = 0.001, now 0.5"]);
+    // The text does not depend on the number of threads.
+    let generate = |threads: &str| {
+        done(at, &["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "20", "--threads", threads, "-q"])
+    };
+    let one = generate("1");
+    assert!(one.starts_with('a') && one.ends_with('\n'));
+    assert_eq!(one, generate("3"));
+    // Evaluation of a text, and of its last tenth.
+    fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
+    let eval = |split: &str| -> Value {
+        serde_json::from_str(&done(at, &["eval", "--model", "run", "--data", "text.txt", "--split", split, "--json"]))
+            .expect("JSON")
+    };
+    let (all, val) = (eval("all"), eval("val"));
+    assert_eq!((&all["tokens"], &val["tokens"]), (&359.into(), &35.into()));
+    for outcome in [all, val] {
+        let (loss, perplexity) = (outcome["loss"].as_f64().expect("loss"), outcome["perplexity"].as_f64().expect("perplexity"));
+        assert!((loss.exp() - perplexity).abs() < 1e-9 * perplexity);
+        assert!(outcome["bits_per_byte"].as_f64().expect("bits") > 0.0);
+    }
+    // A folder with weights that lost their end.
+    let weights = at.join("run/model.safetensors");
+    let bytes = fs::read(&weights).expect("weights");
+    fs::write(&weights, &bytes[..bytes.len() - 8]).expect("weights");
+    refused(at, &["generate", "--model", "run"], 3, &["run/model.safetensors", "truncated"]);
+    fs::write(at.join("run/config.json"), "{").expect("config");
+    refused(at, &["generate", "--model", "run"], 3, &["run/config.json:1:1: not JSON"]);
+}
+
+#[test]
+fn divergence_is_exit_code_5() {
+    let folder = temporary();
+    let wild = ["train.lr=1000", "train.min_lr=1000", "train.weight_decay=10", "train.warmup_steps=0", "train.steps=60"];
+    let sets: Vec<&str> = wild.iter().flat_map(|set| ["--set", *set]).collect();
+    refused(folder.path(), &tiny(&["train", "--out", "run"], &sets), 5, &["diverged", "not finite", "train.lr"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_stop_a_run_that_can_be_resumed() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let folder = temporary();
+        let args = tiny(&["train", "--out", "run", "--set", "train.steps=1000000", "--set", "train.eval_every=0"], &[]);
+        let child = command(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let (metrics, begun) = (folder.path().join("run/metrics.jsonl"), Instant::now());
+        while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+        assert!(killed.success());
+        let output = child.wait_with_output().expect("an end");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("--resume"), "{error}");
+        let checkpoints = fs::read_dir(folder.path().join("run/checkpoints")).expect("checkpoints").count();
+        assert!(checkpoints >= 1);
+    }
+}
+
+#[test]
+fn bad_data_is_exit_code_3_and_absent_files_are_4() {
+    let folder = temporary();
+    let at = folder.path();
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "run"], &[]), 4, &["absent.txt"]);
+    fs::write(at.join("bad.jsonl"), "{\"text\": \"a\"}\n{\"text\": 3}\n").expect("file");
+    refused(at, &tiny(&["train", "--data", "bad.jsonl", "--out", "run"], &[]), 3, &["bad.jsonl:2:10"]);
+    fs::write(at.join("latin.txt"), [b'a', 0xe4, b'b']).expect("file");
+    refused(at, &tiny(&["train", "--data", "latin.txt", "--out", "run"], &[]), 3, &["latin.txt"]);
+    fs::write(at.join("short.txt"), "abc").expect("file");
+    refused(at, &tiny(&["train", "--data", "short.txt", "--out", "run"], &[]), 3, &["tokens"]);
+    refused(at, &["generate", "--model", "absent"], 4, &["absent/config.json: cannot read"]);
+    refused(at, &["inspect", "absent"], 4, &["absent: cannot read"]);
+    refused(at, &["inspect", "short.txt"], 3, &["short.txt: expected .safetensors"]);
+    refused(at, &["inspect", "."], 3, &["expected a model folder"]);
+    refused(
+        at,
+        &["score", "--model", &golden("gpt2-2layer"), "--tokens", "1,61"],
+        3,
+        &["token 1 has id 61, expected an id below 61"],
+    );
+    refused(at, &["score", "--model", &golden("gpt2-2layer"), "--text", "x"], 3, &["no tokenizer.json"]);
+    refused(
+        at,
+        &["score", "--model", &golden("gptneo-banded"), "--tokens", "1,2"],
+        3,
+        &["config.json: model_type", "\"gpt_neo\""],
+    );
+}
+
+#[test]
+fn scores_are_those_of_transformers() {
+    let folder = temporary();
+    let path = folder.path().join("logits.npy");
+    let model = golden("gpt2-2layer");
+    let bytes = fs::read(Path::new(&model).join("expected.safetensors")).expect("expected values");
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..header]).expect("header");
+    let words = |name: &str| -> Vec<[u8; 4]> {
+        let offset = |i: usize| json[name]["data_offsets"][i].as_u64().expect("offset") as usize + header;
+        bytes[offset(0)..offset(1)].as_chunks().0.to_vec()
+    };
+    let ids: Vec<String> = words("input_ids")[..17].iter().map(|&b| i32::from_le_bytes(b).to_string()).collect();
+    let score = done(
+        folder.path(),
+        &["score", "--model", &model, "--tokens", &ids.join(","), "--logits", &path.display().to_string(), "--json"],
+    );
+    let score: Value = serde_json::from_str(&score).expect("JSON");
+    let logprobs: Vec<f64> =
+        score["logprobs"].as_array().expect("logprobs").iter().map(|x| x.as_f64().expect("number")).collect();
+    let expected: Vec<f64> = words("token_logprobs")[..16].iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect();
+    assert_eq!(logprobs.len(), 16);
+    assert!(logprobs.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{logprobs:?}\n{expected:?}");
+    let mean = -expected.iter().sum::<f64>() / 16.0;
+    assert!((score["loss"].as_f64().expect("loss") - mean).abs() < 1e-4);
+    let array: Value = serde_json::from_str(&done(folder.path(), &["inspect", "logits.npy", "--json"])).expect("JSON");
+    assert_eq!((&array["array"]["shape"], &array["array"]["dtype"]), (&serde_json::json!([17, 61]), &"f32".into()));
+}
+
+#[test]
+fn tokenizers_from_the_command_line() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::write(at.join("text.txt"), "the cat and the hat and the bat ".repeat(30)).expect("file");
+    for (kind, ids) in [("bpe", "266"), ("char", "9"), ("byte", "257")] {
+        let args = ["tokenizer", "train", "--data", "text.txt", "--kind", kind, "--vocab-size", "266", "--out", kind];
+        let trained = done(at, &args);
+        assert!(trained.starts_with(&format!("{ids} ids -> {kind}")), "{trained}");
+        let encoded = done(at, &["tokenizer", "encode", "--tokenizer", kind, "--text", "the bat"]);
+        let decoded = done(at, &["tokenizer", "decode", "--tokenizer", kind, "--tokens", encoded.trim()]);
+        assert_eq!(decoded, "the bat", "{kind} {encoded}");
+    }
+    refused(at, &["tokenizer", "encode", "--tokenizer", "char", "--text", "thx"], 3, &["--text", "'x'"]);
+    refused(at, &["tokenizer", "decode", "--tokenizer", "char", "--tokens", "99"], 3, &["99"]);
+    refused(at, &["tokenizer", "decode", "--tokenizer", "absent", "--tokens", "9"], 4, &["absent"]);
+    refused(at, &["tokenizer", "train", "--data", "text.txt", "--vocab-size", "10", "--out", "x"], 3, &["10"]);
+    // Any bytes, through standard input.
+    let mut child = command(at, &["tokenizer", "encode", "--tokenizer", "bpe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("binary");
+    child.stdin.take().expect("input").write_all(&[0, 255, b'a']).expect("written");
+    let ids = child.wait_with_output().expect("end").stdout;
+    let bytes = samara(at, &["tokenizer", "decode", "--tokenizer", "bpe", "--tokens", text(&ids).trim()]).stdout;
+    assert_eq!(bytes, [0, 255, b'a']);
+}
+
+#[test]
+fn inspection_counts_what_is_not_finite() {
+    let folder = temporary();
+    let header = r#"{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}"#;
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    [1.0, f32::NAN, f32::NEG_INFINITY, -3.0].iter().for_each(|x| file.extend(x.to_le_bytes()));
+    fs::write(folder.path().join("x.safetensors"), &file).expect("file");
+    let found: Value = serde_json::from_str(&done(folder.path(), &["inspect", "x.safetensors", "--json"])).expect("JSON");
+    let tensor = &found["weights"]["tensors"][0];
+    assert_eq!((&tensor["nan"], &tensor["infinite"], &tensor["largest"]), (&1.into(), &1.into(), &3.0.into()));
+    assert!(done(folder.path(), &["inspect", "x.safetensors"]).contains("a.weight"));
+    let model = done(folder.path(), &["inspect", &golden("gpt2-2layer-bf16-sharded")]);
+    assert!(model.contains("BF16") && model.contains("transformer.wte.weight"), "{model}");
+    let shards = folder.path().join("data");
+    fs::create_dir(&shards).expect("folder");
+    fs::write(shards.join("train.bin"), [1, 0, 7, 0, 2, 1]).expect("shard");
+    let found: Value = serde_json::from_str(&done(folder.path(), &["inspect", "data", "--json"])).expect("JSON");
+    assert_eq!(found["train.bin"], serde_json::json!({"tokens": 3, "width": "u16", "largest_id": 258}));
+}
+
+#[test]
+fn completions_manual_and_environment() {
+    let folder = temporary();
+    let at = folder.path();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(done(at, &["completions", shell]).contains("samara"), "{shell}");
+    }
+    assert!(done(at, &["man"]).contains(".TH samara 1"));
+    done(at, &["man", "--out", "man1"]);
+    let pages: Vec<PathBuf> = fs::read_dir(at.join("man1")).expect("folder").map(|f| f.expect("file").path()).collect();
+    assert!(
+        pages.contains(&at.join("man1/samara-train.1")) && pages.contains(&at.join("man1/samara-tokenizer-train.1")),
+        "{pages:?}"
+    );
+    let env: Value = serde_json::from_str(&done(at, &["env", "--json"])).expect("JSON");
+    assert_eq!((&env["version"], &env["cuda"]), (&env!("CARGO_PKG_VERSION").into(), &"not built in".into()));
+    assert!(env["threads"].as_u64().is_some_and(|n| n >= 1));
+}
+
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    let folder = temporary();
+    let mut child =
+        command(folder.path(), &["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("binary");
+    let mut out = child.stdout.take().expect("output");
+    out.read_exact(&mut [0; 10]).expect("ten bytes");
+    drop(out);
+    let output = child.wait_with_output().expect("end");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}

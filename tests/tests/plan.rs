@@ -1,0 +1,280 @@
+//! The planner: no two live values share memory, sharing changes no bit, dead nodes never run, large models fit their numbers.
+
+use proptest::prelude::*;
+use samara_core::exec::{Gradients, Kernel, Kernels, Views};
+use samara_core::graph::op::InPlace;
+use samara_core::graph::{Activation, Graph, Node, NodeRecord, Op, Recompute, Tensor, TensorRecord, Wrt};
+use samara_core::math::Real;
+use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::ops::reference;
+use samara_core::params::ParamInfo;
+use samara_core::plan::{Plan, PlanError, Slot, storage_len};
+use samara_core::threads::Threads;
+use samara_tests::fd;
+use samara_tests::gpt::{Batch, Model};
+use samara_tests::random::Program;
+use samara_tests::session::{Session, Table, registry, without_sharing};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// A plan that shares memory, one that shares nothing, and recomputation give the same bits, on memory full of NaN.
+    #[test]
+    fn sharing_changes_no_bit(seed: u64) {
+        let kernels = reference::<f32>();
+        let table = Table::serial(&kernels);
+        let mut shared = Program::new(table, seed, Recompute::None);
+        let outcome = shared.run();
+        prop_assert!(outcome.values.iter().flatten().chain(&outcome.grads).all(|x| x.is_finite()));
+        prop_assert_eq!(&shared.run(), &outcome, "a second run");
+        let (program, plan) = (shared.session.program, shared.session.plan);
+        let apart_plan = without_sharing(&program, &plan);
+        apart_plan.check().unwrap();
+        prop_assert!(plan.arena_len() <= apart_plan.arena_len().next_multiple_of(16));
+        let mut apart = Program::new(table, seed, Recompute::None);
+        apart.session.plan = apart_plan;
+        apart.session.arena = vec![0.0; apart_plan.arena_len()];
+        prop_assert_eq!(&apart.run(), &outcome, "apart");
+        for recompute in [Recompute::Cheap, Recompute::Blocks] {
+            prop_assert_eq!(&Program::new(table, seed, recompute).run(), &outcome, "{:?}", recompute);
+        }
+    }
+
+    /// Moving any slot onto another that lives at the same time is noticed, and so is a slot beyond the end.
+    #[test]
+    fn the_checker_finds_overlaps(seed: u64) {
+        let kernels = reference::<f32>();
+        let plan = Program::new(Table::serial(&kernels), seed, Recompute::None).session.plan;
+        let slots = plan.slots().to_vec();
+        let tensors = slots.len() - Program::new(Table::serial(&kernels), seed, Recompute::None).session.program.nodes().len();
+        let owners: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].len > 0 && usize::from(slots[i].owner) == i).collect();
+        for &a in &owners {
+            for &b in owners.iter().filter(|&&b| b != a) {
+                let together = slots[a].first <= slots[b].last && slots[b].first <= slots[a].last;
+                let mut moved = slots.clone();
+                // Onto the last unit of the other.
+                moved[a].offset = slots[b].offset + (slots[b].len - 1) / 16;
+                let found = Plan::from_parts(&moved, tensors, usize::MAX).check();
+                if together {
+                    prop_assert!(matches!(found, Err(PlanError::Overlap { .. })), "not noticed");
+                }
+            }
+        }
+        prop_assert!(Plan::from_parts(&slots, tensors, plan.arena_len() - 16).check().is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+
+    /// Gradients of compositions: tensors used many times, views, packed parts, parameters in several places.
+    #[test]
+    fn gradients_of_random_graphs(seed: u64) {
+        let kernels = reference::<f64>();
+        let mut program = Program::new(Table::serial(&kernels), seed, Recompute::None);
+        let outcome = program.run();
+        let grads = program.ids.map(|id| program.session.grad(id));
+        let (mut found, mut expected) = (Vec::new(), Vec::new());
+        for (id, grad) in program.ids.into_iter().zip(grads) {
+            let values = program.session.param(id);
+            for i in (0..values.len()).step_by(5) {
+                let mut moved = values.clone();
+                expected.push(fd::derivative(|h| {
+                    moved[i] = values[i] + h;
+                    program.session.set_param(id, &moved);
+                    program.objective()
+                }));
+                program.session.set_param(id, &values);
+                found.push(grad[i]);
+            }
+        }
+        let (x, values) = program.input();
+        for (i, value) in values.iter().enumerate() {
+            let mut moved = values.clone();
+            expected.push(fd::derivative(|h| {
+                moved[i] = value + h;
+                program.session.set(x, &moved);
+                program.objective()
+            }));
+            found.push(outcome.gradients.first().map_or(0.0, |g| g[i]));
+        }
+        let error = fd::error(&found, &expected);
+        prop_assert!(error <= 1e-6, "{error:e}");
+    }
+}
+
+/// A kernel for what must not run.
+fn refuse<R: Real>(node: &Node<'_>, _: Views<'_, R>, _: &dyn Threads) {
+    panic!("dead node ran: {node}");
+}
+
+#[test]
+fn dead_nodes_never_run() {
+    let kernels = reference::<f32>();
+    let exp = Op::Unary { kind: samara_core::graph::UnaryKind::Exp, a: 0.0, b: 0.0 };
+    let trap: Kernels<f32> = reference().with(exp.opcode(), Kernel { run: refuse, scratch_len: |_| 1 << 20 });
+    let (params, ()) = registry::<f32, _>(0, |_| ());
+    let build = |g: &Graph<'static>| {
+        let x = g.input(&[4]);
+        let unused = g.unary(samara_core::graph::UnaryKind::Exp, 0.0, 0.0, x);
+        g.layer_norm(unused, None, None, 1e-5);
+        g.output(g.add(x, x))
+    };
+    let (mut session, y) = Session::build(Table::serial(&trap), params, 8, build).unwrap();
+    assert!(session.plan.arena_len() <= 32, "dead nodes take memory: {}", session.plan.arena_len());
+    session.run(Gradients::Overwrite);
+    assert_eq!(session.get(y).len(), 4);
+    // Only live nodes of a model run: with a trap for every operation that no live node has, nothing changes.
+    let model = Model::random(
+        GptConfig { vocab_size: 7, n_positions: 8, n_embd: 8, n_layer: 2, n_head: 2, n_inner: 16, ..GptConfig::GPT2 },
+        1,
+    );
+    let batch = Batch::new(1, vec![1, 2, 3, 4]);
+    for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
+        let program = model.trainer(Table::serial(&kernels), &batch, recompute).session.program;
+        let mut table: Kernels<f32> = reference();
+        for opcode in 0..Op::COUNT as u8 {
+            if !program.nodes().iter().any(|n| !n.dead && n.opcode == opcode) {
+                table = table.with(opcode, Kernel { run: refuse, scratch_len: |_| 0 });
+            }
+        }
+        let trapped = model.train(Table::serial(&table), &batch, recompute);
+        assert_eq!(trapped.grads, model.train(Table::serial(&kernels), &batch, recompute).grads);
+    }
+}
+
+/// Every operation that may work in place does when its input ends there.
+#[test]
+fn outputs_take_the_place_of_inputs_that_end() {
+    use samara_core::graph::{BinaryKind, Over, UnaryKind};
+    type Case = fn(&Graph<'static>, Tensor) -> Tensor;
+    let cases: [(&str, Case); 6] = [
+        ("linear", |g, x| g.linear_with(g.input(&[2, 3, 5]), g.input(&[4, 5]), None, Activation::None, Some(x))),
+        ("embedding", |g, x| g.embedding(g.ints(&[2, 3], 0, 8), g.input(&[9, 4]), Some(x))),
+        ("dropout", |g, x| g.dropout(x, g.ints(&[5], 0, 1))),
+        ("unary", |g, x| g.unary(UnaryKind::Exp, 0.0, 0.0, x)),
+        ("binary", |g, x| g.binary(BinaryKind::Mul, Over::Row, x, g.input(&[4]))),
+        ("token replace", |g, x| g.token_replace(x, g.input(&[2, 1, 4]), 1)),
+    ];
+    let kernels = reference::<f32>();
+    for (name, case) in cases {
+        for keep in [false, true] {
+            let (params, ()) = registry::<f32, _>(0, |_| ());
+            let built = Session::build(Table::serial(&kernels), params, 8, |g| {
+                let x = g.scale(g.input(&[2, 3, 4]), 2.0);
+                if keep {
+                    g.output(x);
+                }
+                (x, g.output(case(g, x)))
+            });
+            let (session, (x, y)) = built.unwrap();
+            let node = session.program.nodes().last().unwrap();
+            assert!(matches!(node.op().unwrap().in_place(), InPlace::Input(_)), "{name}");
+            assert_eq!(session.plan.value(x) == session.plan.value(y), !keep, "{name}, kept {keep}");
+        }
+    }
+}
+
+/// Training, scoring and decoding over one buffer of parameters; gradients of two programs add up.
+#[test]
+fn several_programs_share_a_registry() {
+    let kernels = reference::<f32>();
+    let table = Table::serial(&kernels);
+    let config = GptConfig { vocab_size: 9, n_positions: 8, n_embd: 8, n_layer: 2, n_head: 2, n_inner: 16, ..GptConfig::GPT2 };
+    let model = Model::random(config, 3);
+    let (long, short) = (Batch::new(2, vec![1, 2, 3, 4, 5, 6, 7, 8]), Batch::new(1, vec![5, 4, 3]));
+    let mut first = model.trainer(table, &long, Recompute::None);
+    let mut second = model.trainer(table, &short, Recompute::Blocks);
+    let apart = [model.train(table, &long, Recompute::None).grads, model.train(table, &short, Recompute::Blocks).grads];
+    first.session.run(Gradients::Overwrite);
+    second.session.grads.clone_from(&first.session.grads);
+    second.session.run(Gradients::Add);
+    for (id, (a, b)) in model.ids().zip(apart[0].iter().zip(&apart[1])) {
+        let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+        assert!(fd::error(&second.session.grad(id), &sum) < 1e-5, "gradients of two programs");
+    }
+    // One step of descent in the shared buffer: the decoding program sees the new weights.
+    let mut changed = Model::random(config, 3);
+    for (values, grad) in changed.values.iter_mut().zip(&apart[0]) {
+        values.iter_mut().zip(grad).for_each(|(w, g)| *w = f64::from((*w - 0.1 * g) as f32));
+    }
+    let mut decoder = model.decoder(table, 1, 3, 8);
+    for (id, values) in model.ids().zip(&changed.values) {
+        decoder.session.set_param(id, values);
+    }
+    assert_eq!(decoder.step(&short.tokens, &[0]), changed.score(table, &short).logits);
+    assert_ne!(decoder.step(&short.tokens, &[0]), model.score(table, &short).logits);
+}
+
+/// Forward, backward and update ranges lie one after the other and make up the program.
+#[test]
+fn ranges() {
+    let kernels = reference::<f32>();
+    let (params, id) = registry::<f32, _>(1, |r| r.add("w", 0, &[3, 3], samara_core::params::Init::Zeros));
+    let built = Session::build(Table::serial(&kernels), params, 32, |g| {
+        let y = g.linear(g.input(&[2, 3]), g.param(id), None);
+        let forward = g.position();
+        g.backward(&[(y, g.input(&[1]))], Wrt::Trainable, Recompute::None);
+        let norm = g.global_norm();
+        let backward = g.position();
+        g.adamw(g.input(&[8]), Some(norm), samara_core::graph::Epsilon::AfterCorrection);
+        (forward, backward, g.position())
+    });
+    let (session, (forward, backward, end)) = built.unwrap();
+    let program = session.program;
+    assert_eq!((program.forward(), program.backward(), program.update()), (0..forward, forward..backward, backward..end));
+    assert!(end > backward && end == program.nodes().len());
+}
+
+/// GPT-2 1558M, one sequence of 1024 tokens: the graph and its plan fit records of 16 bits and an arena of 2³¹ elements.
+#[test]
+fn the_largest_gpt2_is_planned() {
+    let config = GptConfig { n_embd: 1600, n_layer: 48, n_head: 25, n_inner: 6400, ..GptConfig::GPT2 };
+    let mut infos = vec![ParamInfo::default(); config.param_count()];
+    let mut registry = samara_core::params::Registry::new(&mut infos);
+    let gpt = GptParams::register(&config, &mut registry);
+    let params = registry.finish(4).unwrap();
+    assert_eq!(params.trainable_count(), 1_557_611_200);
+    let (t, c) = (1024, config.n_embd);
+    // What a layer keeps: input, norm, q k v, attention, sum, norm, 4 C before and 4 C after the activation.
+    let kept = 48 * t * c * 16;
+    for (recompute, low, high) in [
+        (Recompute::None, kept, kept + kept / 10),
+        (Recompute::Cheap, kept / 2, kept * 3 / 4),
+        (Recompute::Blocks, 48 * t * c, kept / 8),
+    ] {
+        let mut tensors = vec![TensorRecord::EMPTY; 2 * config.tensor_count()];
+        let mut nodes = vec![NodeRecord::EMPTY; 2 * config.node_count()];
+        let g = Graph::new(params, &mut tensors, &mut nodes);
+        let inputs = GptInputs::new(&g, &config, 1, t);
+        let targets = g.ints(&[1, t], -100, 50256);
+        let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
+        let h = hidden(&g, &config, &gpt, &inputs, None);
+        let losses = g.output(g.head_loss(h, g.param(gpt.wte()), None, targets, 0.0));
+        g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
+        g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
+        let program = g.finish().unwrap();
+        let kernels = reference::<f32>();
+        let scratch = |n: &Node<'_>| kernels.get(n.record().opcode).map_or(0, |k| (k.scratch_len)(n));
+        let n = storage_len(&program);
+        let (mut slots, mut order) = (vec![Slot::default(); n], vec![0; n]);
+        let plan = Plan::new(&program, &scratch, &mut slots, &mut order).unwrap();
+        plan.check().unwrap();
+        let found = plan.arena_len();
+        assert!((low..=high).contains(&found), "{recompute:?}: {found} is not in {low}..={high}");
+    }
+}
+
+#[test]
+fn too_little_storage_is_an_error() {
+    let kernels = reference::<f32>();
+    let program = Program::new(Table::serial(&kernels), 1, Recompute::None).session.program;
+    let n = storage_len(&program);
+    for (slots, order) in [(n - 1, n), (n, n - 1), (0, 0)] {
+        let found = Plan::new(&program, &|_| 0, &mut vec![Slot::default(); slots], &mut vec![0; order]).map(|_| ());
+        assert_eq!(found, Err(PlanError::Storage { needed: n }));
+    }
+    // More scratch than an arena can hold.
+    let found = Plan::new(&program, &|_| usize::MAX, &mut vec![Slot::default(); n], &mut vec![0; n]).map(|_| ());
+    assert_eq!(found, Err(PlanError::TooLarge));
+}
