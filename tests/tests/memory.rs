@@ -108,7 +108,10 @@ fn count_allocations() {
                 });
                 COUNTING.store(false, Ordering::SeqCst);
                 let taken = TAKEN.swap(0, Ordering::SeqCst);
-                assert_eq!(taken, 0, "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
+                assert_eq!(
+                    taken, 0,
+                    "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches"
+                );
             }
         }
     }
@@ -138,7 +141,8 @@ fn measure_memory() {
         config.data.path = None;
         config.data.corpus_bytes = 3000;
         config.data.tokenizer = TokenizerChoice::Byte;
-        config.model = ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
+        config.model =
+            ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
         config.train.batch_size = 2;
         config.train.block_size = 64;
         config.train.recompute = recompute;

@@ -14,8 +14,8 @@ use samara_core::math::Real;
 use samara_core::params::Init;
 
 use crate::draw::Draw;
-use crate::session::{Session, Table, registry};
 use crate::fd;
+use crate::session::{Session, Table, registry};
 
 /// How large shapes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
