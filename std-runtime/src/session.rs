@@ -39,6 +39,12 @@ impl Engine {
         self.pool.threads()
     }
 
+    /// Calls `f` on a thread of the pool. From there, running a program neither allocates nor hands work from one thread to another first:
+    /// a loop of many runs belongs inside.
+    pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.pool.install(f)
+    }
+
     fn cpu(&self) -> Cpu<'_, f32> {
         Cpu::new(&self.kernels, &self.pool)
     }

@@ -30,6 +30,8 @@ impl Pool {
             .thread_name(|i| format!("samara-{i}"))
             .build()
             .map_err(|source| PoolError { threads, source })?;
+        // Threads that have worked once have all that they take from the heap.
+        inner.broadcast(|_| ());
         Ok(Self { inner })
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use samara_core::schedule::Schedule;
@@ -32,7 +33,13 @@ use crate::tokenizer::Tokenizer;
 /// Trains until the last step, a signal, or an error.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
     let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
-    let mut run = Run::open(request)?;
+    let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
+    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+}
+
+fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
+    let mut run = Run::open(engine, request)?;
     let mut progress = Progress::new(request.quiet, run.config.train.steps, run.state.step);
     progress.say(&run.describe());
     run.sample(&mut progress)?;
@@ -69,7 +76,7 @@ struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    fn open(request: &'r TrainRequest) -> Result<Self, Error> {
+    fn open(engine: Arc<Engine>, request: &'r TrainRequest) -> Result<Self, Error> {
         let config = &request.config;
         let out = run_folder(request)?;
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), config.train.keep_checkpoints)?;
@@ -79,7 +86,6 @@ impl<'r> Run<'r> {
         }
         let from = if checkpoint.is_some() { Some(out.as_path()) } else { request.init.as_deref() };
         let prepared = prepare_data(config, from, &out, checkpoint.is_some())?;
-        let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let model = model_config(config, &prepared)?;
         let mut gpt = Gpt::new(engine, model.to_core()?)?;
         let folder_config = folder_config(model, config, &prepared);
