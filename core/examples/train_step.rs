@@ -14,7 +14,8 @@ const TEXTS: [&[u8; 17]; 3] = [b"the cat sat down ", b"the dog ran away ", b"a b
 const BLOCK: usize = 16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let config = GptConfig { vocab_size: 128, n_positions: BLOCK, n_embd: 32, n_layer: 1, n_head: 2, n_inner: 128, ..GptConfig::GPT2 };
+    let config =
+        GptConfig { vocab_size: 128, n_positions: BLOCK, n_embd: 32, n_layer: 1, n_head: 2, n_inner: 128, ..GptConfig::GPT2 };
 
     // Parameters exist before any graph.
     let mut infos = vec![ParamInfo::default(); config.param_count()];
@@ -51,7 +52,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut trainable, mut grads, mut moments) = (vec![0.0; flat], vec![0.0; flat], vec![0.0; 2 * flat]);
     params.initialise(1, &mut trainable);
 
-    let column = |shift: usize| TEXTS.iter().flat_map(move |text| (0..BLOCK).map(move |i| i32::from(text[i + shift]))).collect::<Vec<_>>();
+    let column =
+        |shift: usize| TEXTS.iter().flat_map(move |text| (0..BLOCK).map(move |i| i32::from(text[i + shift]))).collect::<Vec<_>>();
     let positions: Vec<i32> = TEXTS.iter().flat_map(|_| 0..BLOCK as i32).collect();
     write_ints(&program, &mut ints, inputs.tokens, &column(0))?;
     write_ints(&program, &mut ints, targets, &column(1))?;

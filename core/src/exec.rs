@@ -8,7 +8,7 @@ use core::ops::Range;
 pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
-use crate::graph::{Node, Program};
+use crate::graph::{DType, Node, Program, TensorRecord};
 use crate::math::Real;
 use crate::plan::Plan;
 use crate::threads::Threads;
@@ -137,7 +137,10 @@ impl<R: Real> Backend for Cpu<'_, R> {
     type Memory<'m> = Memory<'m, R>;
 
     fn supports(&self, node: &Node<'_>) -> bool {
-        self.kernels.get(node.record().opcode).is_some()
+        // No kernel of today reads blocks of quantised or half-precision weights.
+        let reads = |t: &TensorRecord| matches!(t.dtype, DType::Real | DType::I32);
+        let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i)).all(reads);
+        inputs_read && self.kernels.get(node.record().opcode).is_some()
     }
 
     fn scratch_len(&self, node: &Node<'_>) -> usize {

@@ -356,7 +356,7 @@ impl Session {
                     _ => continue,
                 };
                 // Attention's log-sum-exp of a row without keys is −∞ and rightly so.
-                if let Some(x) = values.iter().find(|&&x| !x.is_finite() && !(o > 0 && x == f32::NEG_INFINITY)) {
+                if let Some(x) = values.iter().find(|&&x| !(x.is_finite() || o > 0 && x == f32::NEG_INFINITY)) {
                     return Some(format!("output {o} of node {i} ({node}) has the value {x}"));
                 }
             }

@@ -225,6 +225,9 @@ pub struct Grid<'a, R> {
     pub tile_cols: usize,
 }
 
+/// A task on one tile of each of N matrices: the number of the item, the tiles, the task's scratch.
+pub type TilesTask<'f, R, const N: usize> = dyn Fn(usize, [Tile<'_, R>; N], &mut [R]) + Sync + 'f;
+
 /// Calls `f(i, tile i of every matrix, scratch)` for every `i` in `0..items`, `per_task` of them one after the other in a task. Each task has
 /// `scratch_len` elements of `scratch` for itself. A matrix with fewer tiles gives tiles without rows.
 ///
@@ -235,7 +238,7 @@ pub fn for_each_item<R: Send, const N: usize>(
     (items, per_task): (usize, usize),
     grids: [Grid<'_, R>; N],
     (scratch, scratch_len): (&mut [R], usize),
-    f: &(dyn Fn(usize, [Tile<'_, R>; N], &mut [R]) + Sync),
+    f: &TilesTask<'_, R, N>,
 ) {
     let per_task = per_task.max(1);
     let tasks = items.div_ceil(per_task);

@@ -65,7 +65,8 @@ fn wrong_element_types() {
 
 #[test]
 fn attributes_out_of_range() {
-    let cases: [(&str, f64, fn(&Graph<'static>) -> u32); 10] = [
+    type Case = fn(&Graph<'static>) -> u32;
+    let cases: [(&str, f64, Case); 10] = [
         ("eps", 0.0, |g| (g.layer_norm(g.input(&[2]), None, None, 0.0), line!()).1),
         ("smoothing", 1.0, |g| (g.head_loss(g.input(&[2, 6]), w(g), None, g.ints(&[2], 0, 3), 1.0), line!()).1),
         ("last token", 4.0, |g| (g.token_slice(g.input(&[1, 3, 2]), 2, 2), line!()).1),

@@ -1,6 +1,9 @@
 //! Every operation on every table of kernels.
 
 use proptest::prelude::*;
+use samara::kernels::cpu;
+use samara::kernels::gemm::Gemm;
+use samara::threads::Pool;
 use samara_core::exec::Gradients;
 use samara_core::graph::{
     AttentionMask, AttentionSpec, BinaryKind, Columns, Graph, Op, Over, Recompute, ReduceKind, Tensor, UnaryKind, Wrt,
@@ -40,6 +43,16 @@ fn single_precision(table: Table<'_, f32>) {
 #[test]
 fn single_precision_reference() {
     single_precision(Table::serial(&reference::<f32>()));
+}
+
+#[test]
+fn fast_kernels() {
+    let pool = Pool::new(3).unwrap();
+    for gemm in [Gemm::Samara, Gemm::Portable, Gemm::MatrixMultiply] {
+        let kernels = cpu(gemm);
+        single_precision(Table::serial(&kernels));
+        single_precision(Table { kernels: &kernels, threads: &pool });
+    }
 }
 
 /// Runs one operation on the reference kernels in double precision.

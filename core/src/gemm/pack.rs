@@ -27,7 +27,9 @@ fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, p
     let (width, panel_k) = (width.max(1), panel_k.max(1));
     let rows_at_once = if source.col_stride == 1 { ROWS } else { source.rows };
     for (first_row, rows) in blocks(source.rows.min(panel_k), rows_at_once) {
-        for (panel, (first_col, cols)) in packed.chunks_exact_mut(panel_k.saturating_mul(width).max(1)).zip(blocks(source.cols, width)) {
+        for (panel, (first_col, cols)) in
+            packed.chunks_exact_mut(panel_k.saturating_mul(width).max(1)).zip(blocks(source.cols, width))
+        {
             let part = source.part(first_row, first_col, rows, cols);
             let Some(panel) = panel.get_mut(first_row * width..(first_row + rows) * width) else { continue };
             if cols == width && (part.col_stride == 1 || part.row_stride == 1) && part.is_inside() {

@@ -2,7 +2,6 @@
 //!
 //! An element of C is the sum over k from the first to the last, whatever the blocking, so that a row does not depend on the rows around it.
 
-
 use super::simd::{MulAdd, simd};
 use crate::tiles::Tile;
 

@@ -364,7 +364,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
         Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
         _ => None,
     };
-    Ok(prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)?)
+    prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.

@@ -14,8 +14,8 @@ use samara_core::math::Real;
 use samara_core::params::Init;
 
 use crate::draw::Draw;
-use crate::session::{Session, Table, registry};
 use crate::fd;
+use crate::session::{Session, Table, registry};
 
 /// How large shapes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +226,9 @@ fn check<R: Real>(
     let (value, shape) = forward(table, case, Mode::Inputs, coverage);
     let error = difference::<R>(&value, &expected);
     assert!(error <= value_tolerance, "{name}: values differ by {error:e}");
-    assert_eq!(value, forward(table, case, Mode::Dying, coverage).0, "{name}: in place");
+    let in_place = forward(table, case, Mode::Dying, coverage).0;
+    let error = difference::<R>(&in_place, &expected);
+    assert!(error <= value_tolerance, "{name}: values in place differ by {error:e}");
     if case.differentiable().is_empty() {
         return;
     }
@@ -249,7 +251,12 @@ fn check<R: Real>(
     compare("inputs", &before.gradients, 1.0);
     compare("inputs, upstream after", &backward(table, case, Mode::Inputs, Upstream::After(&up), coverage).gradients, 1.0);
     let dying = backward(table, case, Mode::Dying, Upstream::Before(&up, &shape), coverage);
-    assert_eq!(before.gradients, dying.gradients, "{name}: gradients in place");
+    compare("in place", &dying.gradients, 1.0);
+    // Fast kernels may add a residual before or after the product; the reference kernels add in one order.
+    if is_double::<R>() {
+        assert_eq!(value, in_place, "{name}: in place");
+        assert_eq!(before.gradients, dying.gradients, "{name}: gradients in place");
+    }
     let [once, twice] = as_parameters(table, case, &up, &shape, coverage);
     compare("parameters", &once, 1.0);
     compare("parameters, added", &twice, 2.0);

@@ -26,9 +26,9 @@ pub(super) fn cache<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, cove
     let mut expected = vec![0.0; batch * room * c];
     for _ in 0..2 {
         let (values, at) = (d.values(batch * t * cols, -1.0, 1.0), d.ints(batch, 0, room as i32));
-        for b in 0..batch {
-            for i in (0..t).filter(|i| at[b] as usize + i < room) {
-                let to = (b * room + at[b] as usize + i) * c;
+        for (b, &start) in at.iter().enumerate() {
+            for i in (0..t).filter(|i| start as usize + i < room) {
+                let to = (b * room + start as usize + i) * c;
                 let from = (b * t + i) * cols + column;
                 expected[to..to + c].copy_from_slice(&values[from..from + c]);
             }
