@@ -1,6 +1,7 @@
 //! Shared parts of the integration tests: programs with all their memory, naive formulas, finite differences, golden files, and the suite of
 //! operations that every table of kernels must pass.
 
+pub mod binary;
 pub mod draw;
 pub mod fd;
 pub mod golden;

@@ -113,8 +113,9 @@ impl MetricsWriter {
     }
 }
 
+/// A run from the start keeps nothing: it writes its record of step 0 again.
 fn is_kept(line: &[u8], resumed_step: u64) -> bool {
-    line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed_step)
+    resumed_step > 0 && line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed_step)
 }
 
 /// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
@@ -168,6 +169,7 @@ mod tests {
         writer.write(&record(4)).unwrap();
         assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
+        fs::write(&path, "{\"step\":0,\"tokens\":0}\n{\"step\":1,\"tokens\":2}\n").unwrap();
         MetricsWriter::open(&path, 0).unwrap();
         assert!(read(&path).unwrap().is_empty());
     }

@@ -42,7 +42,9 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let mut run = Run::open(engine, request)?;
     let mut progress = Progress::new(request.quiet, run.config.train.steps, run.state.step);
     progress.say(&run.describe());
-    run.sample(&mut progress)?;
+    if run.state.step == 0 {
+        run.sample(&mut progress)?;
+    }
     let signal = loop {
         if run.state.step >= run.config.train.steps || run.out_of_patience() {
             break None;
