@@ -154,7 +154,8 @@ fn any_number_of_threads_generates_the_same_text() {
     let text_of = |threads, seed| {
         let mut text = Vec::new();
         // More tokens than the model has positions.
-        let settings = GenerateConfig { prompt: "The ".to_owned(), max_new_tokens: 80, temperature: 1.0, seed, ..GenerateConfig::default() };
+        let settings =
+            GenerateConfig { prompt: "The ".to_owned(), max_new_tokens: 80, temperature: 1.0, seed, ..GenerateConfig::default() };
         let machine = Machine { threads, ..Machine::default() };
         let request = GenerateRequest { model: out.path().to_owned(), generate: settings, machine };
         let outcome = samara::generate::run(&request, &mut text).unwrap();
@@ -183,7 +184,8 @@ impl Process {
 
     /// Waits until the run has written the record of `step`, or has ended.
     fn wait_for(&mut self, out: &Path, step: u64) {
-        let done = || fs::read(out.join("metrics.jsonl")).is_ok_and(|text| text.iter().filter(|&&b| b == b'\n').count() as u64 > step);
+        let done =
+            || fs::read(out.join("metrics.jsonl")).is_ok_and(|text| text.iter().filter(|&&b| b == b'\n').count() as u64 > step);
         while !done() && self.child.try_wait().unwrap().is_none() {
             sleep(Duration::from_millis(2));
         }
