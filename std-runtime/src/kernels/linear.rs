@@ -149,13 +149,17 @@ simd! {
             let mut sums = *out;
             for row in x.chunks_exact(n) {
                 if let Some(row) = row.get(first + i * COLUMNS..).and_then(|row| row.first_chunk::<COLUMNS>()) {
-                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        *sum += x;
+                    }
                 }
             }
             *out = sums;
         }
         for row in x.chunks_exact(n) {
-            rest.iter_mut().zip(&row[rest_at..]).for_each(|(sum, &x)| *sum += x);
+            for (sum, &x) in rest.iter_mut().zip(&row[rest_at..]) {
+                *sum += x;
+            }
         }
     }
 }
