@@ -132,24 +132,21 @@ fn run(case: &Case, options: &Options, pool: &Pool, kernels: &Kernels<f32>) {
 
     let all = 0..program.nodes().len();
     let mut step = || pool.install(|| cpu.run(&program, &plan, &mut memory, all.clone(), Gradients::Overwrite));
-    let median = median_seconds(options.time, &mut step);
-    println!(
-        "{}\n  {} threads: {:.2} ms a step, {:.0} GFLOP/s, {:.0} tokens/s, arena {:.1} MB",
-        case.name,
-        pool.threads(),
-        median * 1e3,
-        case.flops() / median * 1e-9,
-        tokens as f64 / median,
-        plan.arena_len() as f64 * 4e-6,
-    );
+    let times = times_of(options.time, &mut step);
+    let (least, median) = (times[0], times[times.len() / 2]);
+    println!("{}\n  {} threads, arena {:.1} MB", case.name, pool.threads(), plan.arena_len() as f64 * 4e-6);
+    for (name, seconds) in [("median", median), ("least", least)] {
+        let (gflops, rate) = (case.flops() / seconds * 1e-9, tokens as f64 / seconds);
+        println!("  {name:6} {:8.2} ms a step, {gflops:.0} GFLOP/s, {rate:.0} tokens/s", seconds * 1e3);
+    }
     if options.ops {
         let mut one = |i: usize| cpu.run(&program, &plan, &mut memory, i..i + 1, Gradients::Overwrite);
         pool.install(|| print_ops(&program, &mut one));
     }
 }
 
-/// Median time of a call, after a few to warm up.
-fn median_seconds(time: Duration, step: &mut dyn FnMut()) -> f64 {
+/// Seconds of a call, sorted, after a few to warm up.
+fn times_of(time: Duration, step: &mut dyn FnMut()) -> Vec<f64> {
     for _ in 0..3 {
         step();
     }
@@ -160,10 +157,10 @@ fn median_seconds(time: Duration, step: &mut dyn FnMut()) -> f64 {
         times.push(before.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times
 }
 
-/// Time by operation: for each node the median of some runs.
+/// Time by operation: for each node the least of some runs, which a busy machine disturbs least.
 fn print_ops(program: &Program<'_>, one: &mut dyn FnMut(usize)) {
     const RUNS: usize = 15;
     let nodes = program.nodes();
@@ -176,12 +173,12 @@ fn print_ops(program: &Program<'_>, one: &mut dyn FnMut(usize)) {
         }
     }
     let mut rows: Vec<(&str, usize, f64)> = Vec::new();
-    for (node, times) in nodes.iter().zip(&mut times).filter(|(node, _)| !node.dead) {
-        times.sort_by(f64::total_cmp);
+    for (node, times) in nodes.iter().zip(&times).filter(|(node, _)| !node.dead) {
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
         let name = node.op().map_or("?", |op| op.name());
         match rows.iter_mut().find(|row| row.0 == name) {
-            Some(row) => (row.1, row.2) = (row.1 + 1, row.2 + times[RUNS / 2]),
-            None => rows.push((name, 1, times[RUNS / 2])),
+            Some(row) => (row.1, row.2) = (row.1 + 1, row.2 + least),
+            None => rows.push((name, 1, least)),
         }
     }
     rows.sort_by(|a, b| b.2.total_cmp(&a.2));

@@ -60,7 +60,7 @@ pub enum PlanError {
         /// What it must hold.
         needed: usize,
     },
-    /// The arena would exceed 2³¹ elements.
+    /// The arena would exceed 2³² units, or what the machine can address.
     TooLarge,
     /// Two slots that live at the same time overlap: a damaged plan.
     Overlap {
@@ -75,7 +75,7 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage { needed } => write!(f, "the storage of the plan must hold {needed} slots"),
-            Self::TooLarge => f.write_str("the arena would exceed 2^31 elements"),
+            Self::TooLarge => f.write_str("the arena would exceed 2^32 units of 16 elements: use smaller batches, or recomputation"),
             Self::Overlap { a, b } => write!(f, "slots {a} and {b} live at the same time in the same place"),
         }
     }
@@ -294,9 +294,11 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
             part.rotate_right(1);
         }
     }
-    let arena_len = (arena_units as usize).saturating_mul(UNIT);
-    i32::try_from(arena_len).map_err(|_| PlanError::TooLarge)?;
-    Ok(arena_len)
+    // Ends saturate, so this value stands for anything beyond it.
+    if arena_units == u32::MAX {
+        return Err(PlanError::TooLarge);
+    }
+    (arena_units as usize).checked_mul(UNIT).ok_or(PlanError::TooLarge)
 }
 
 #[cfg(test)]

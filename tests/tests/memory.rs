@@ -87,38 +87,6 @@ fn a_step_allocates_nothing() {
     alone("a_step_allocates_nothing", 6, count_allocations);
 }
 
-<<<<<<< HEAD
-fn count_allocations() {
-    for threads in [1, 2, 3] {
-        for recompute in [Recompute::None, Recompute::Blocks] {
-            for (gemm, dropout, ema_decay, accumulation) in [(Gemm::Samara, 0.0, 0.0, 1), (Gemm::Portable, 0.1, 0.9, 2)] {
-                let mut config = tiny(&text(), 100);
-                config.model.vocab_size = Some(40);
-                config.train.recompute = recompute;
-                config.train.dropout = dropout;
-                config.train.ema_decay = ema_decay;
-                config.train.grad_accumulation = accumulation;
-                let engine = Engine::new(threads, gemm).unwrap();
-                let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
-                let mut step = Step::new(&mut gpt, shape_of(&config)).unwrap();
-                gpt.session.initialise(1);
-                let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
-                let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-                let mut run = |i| step.run(&mut gpt, &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).unwrap();
-                run(0);
-                COUNTING.store(true, Ordering::SeqCst);
-                (1..40).for_each(|i| {
-                    run(i);
-                });
-                COUNTING.store(false, Ordering::SeqCst);
-                let taken = TAKEN.swap(0, Ordering::SeqCst);
-                assert_eq!(
-                    taken, 0,
-                    "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches"
-                );
-            }
-        }
-=======
 fn count_allocations(case: usize) {
     let threads = 1 + case / 2;
     let (gemm, dropout, ema_decay, accumulation) =
@@ -134,7 +102,6 @@ fn count_allocations(case: usize) {
         config.train.grad_accumulation = accumulation;
         let taken = engine.install(|| taken_by_steps(Arc::clone(&engine), &config));
         assert_eq!(taken, 0, "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
->>>>>>> e2e
     }
 }
 
@@ -172,34 +139,6 @@ fn measure_memory(case: usize) {
     if resident_anonymous_bytes().is_none() {
         return;
     }
-<<<<<<< HEAD
-    for (recompute, ema_decay) in [(Recompute::None, 0.0), (Recompute::Blocks, 0.9)] {
-        let mut config = tiny(Path::new("unused"), 3);
-        config.data.path = None;
-        config.data.corpus_bytes = 3000;
-        config.data.tokenizer = TokenizerChoice::Byte;
-        config.model =
-            ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
-        config.train.batch_size = 2;
-        config.train.block_size = 64;
-        config.train.recompute = recompute;
-        config.train.ema_decay = ema_decay;
-        config.train.threads = 2;
-        config.generate.max_new_tokens = 5;
-        config.generate.prompt = "Once".to_owned();
-        let engine = Engine::new(1, Gemm::Samara).unwrap();
-        let plan = TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config)).unwrap();
-        drop(engine);
-        assert!(plan.total_bytes > 60_000_000, "{plan:?}");
-        let out = tempfile::tempdir().unwrap();
-        let peak = peak_while(|| {
-            train(&config, out.path()).unwrap();
-        });
-        let (planned, found) = (plan.total_bytes as f64, peak as f64);
-        println!("{recompute:?}: planned {planned:.4e}, resident {found:.4e}, difference {:.4e}", found - planned);
-        assert!((found - planned).abs() <= MARGIN.0 * planned + MARGIN.1, "{plan:?}, resident {peak}");
-    }
-=======
     let (recompute, ema_decay) = if case == 0 { (Recompute::None, 0.0) } else { (Recompute::Blocks, 0.9) };
     let mut config = tiny(Path::new("unused"), 3);
     config.data.path = None;
@@ -224,7 +163,6 @@ fn measure_memory(case: usize) {
     let (planned, found) = (plan.total_bytes as f64, peak as f64);
     println!("{recompute:?}: planned {planned:.4e}, resident {found:.4e}, difference {:.4e}", found - planned);
     assert!((found - planned).abs() <= MARGIN.0 * planned + MARGIN.1, "{plan:?}, resident {peak}");
->>>>>>> e2e
 }
 
 /// The largest resident anonymous memory while `f` runs.

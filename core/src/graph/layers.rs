@@ -95,7 +95,7 @@ impl Graph<'_> {
         y
     }
 
-    /// ln softmax(x Wᵀ + b)[target] per row; 0 for a negative target.
+    /// `ln softmax(x Wᵀ + b)[target]` per row; 0 for a negative target.
     #[track_caller]
     pub fn token_logprob(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> Tensor {
         self.scale(self.head_loss(x, w, b, targets, 0.0), -1.0)

@@ -167,7 +167,7 @@ pub enum Op {
     },
     /// In: dy, x, w?, statistics (rows, 2), addend?. Out: dx + addend?, dw?, db?.
     LayerNormBackward,
-    /// y = table[id] + addend. In: ids (…) i32, table (V, C), addend (…, C)?. Out: y (…, C).
+    /// `y = table[id] + addend`. In: ids (…) i32, table (V, C), addend (…, C)?. Out: y (…, C).
     Embedding,
     /// In: ids (…) i32, dy (…, C). Out: dtable (V, C).
     EmbeddingBackward {
@@ -179,7 +179,7 @@ pub enum Op {
     Attention(AttentionSpec),
     /// In: do, q, k, v, o, log-sum-exp, query segments?, key segments?, dropout control?. Out: the gradient of every distinct tensor among q, k, v.
     AttentionBackward(AttentionSpec),
-    /// state[b, start[b] + t] = x[b, t]. In: x (B, T, ·) from a first column, starts (B) i32, state (B, Tmax, C). Out: the state, written.
+    /// `state[b, start[b] + t] = x[b, t]`. In: x (B, T, ·) from a first column, starts (B) i32, state (B, Tmax, C). Out: the state, written.
     CacheWrite,
     /// Cross-entropy of softmax(x Wᵀ + b) per row; a negative target gives 0. In: x (…, C), W (V, C), b (V)?, targets (…) i32.
     /// Out: losses (rows), log-sum-exp (rows)?.

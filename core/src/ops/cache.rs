@@ -1,4 +1,4 @@
-//! Key and value caches: state[b, starts[b] + t] = x[b, t]. Tokens that would fall behind the end of the state are dropped.
+//! Key and value caches: `state[b, starts[b] + t] = x[b, t]`. Tokens that would fall behind the end of the state are dropped.
 
 use super::{copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};

@@ -1,4 +1,4 @@
-//! Rows of a table: y = table[id] + addend with ids (M), table (V, C), and the gradient dtable[v] = Σ over i with id = v of dy[i].
+//! Rows of a table: `y = table[id] + addend` with ids (M), table (V, C), and the gradient `dtable[v] = Σ dy[i]` over all i with id v.
 
 use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};

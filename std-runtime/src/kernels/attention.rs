@@ -221,13 +221,17 @@ fn keep_span(row: &mut [f32], (from, to): (usize, usize), (row_from, row_to): (u
 simd! {
     /// p = e^(scale s − max) in place; returns the maximum and Σ p. Scores of −∞ become 0.
     fn softmax<M>(p: &mut [f32], scale: f32) -> (f32, f32) {
-        p.iter_mut().for_each(|s| *s *= scale);
+        for s in p.iter_mut() {
+            *s *= scale;
+        }
         let largest = max(p);
         if largest == f32::NEG_INFINITY {
             p.fill(0.0);
             return (largest, 0.0);
         }
-        p.iter_mut().for_each(|s| *s = fast::exp(*s - largest));
+        for s in p.iter_mut() {
+            *s = fast::exp(*s - largest);
+        }
         (largest, sum_by(p, |p| p))
     }
 }
@@ -236,7 +240,9 @@ simd! {
     /// x = x / by.
     fn divide<M>(x: &mut [f32], by: f32) {
         let factor = 1.0 / by;
-        x.iter_mut().for_each(|x| *x *= factor);
+        for x in x.iter_mut() {
+            *x *= factor;
+        }
     }
 }
 
@@ -373,14 +379,18 @@ fn backward_row(
 simd! {
     /// p = e^(scale s − lse) in place.
     fn probabilities<M>(p: &mut [f32], scale: f32, lse: f32) {
-        p.iter_mut().for_each(|s| *s = fast::exp(*s * scale - lse));
+        for s in p.iter_mut() {
+            *s = fast::exp(*s * scale - lse);
+        }
     }
 }
 
 simd! {
     /// ds = p (dp − δ) scale in place of dp; 0 where p is.
     fn score_gradients<M>(p: &[f32], delta: f32, scale: f32, ds: &mut [f32]) {
-        ds.iter_mut().zip(p).for_each(|(ds, &p)| *ds = if p == 0.0 { 0.0 } else { p * (*ds - delta) * scale });
+        for (ds, &p) in ds.iter_mut().zip(p) {
+            *ds = if p == 0.0 { 0.0 } else { p * (*ds - delta) * scale };
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! An element of C is the sum over k from the first to the last, whatever the blocking, so that a row does not depend on the rows around it.
 
+use samara_core::gemm::RowsMut;
+
 use super::simd::{MulAdd, simd};
 use crate::tiles::Tile;
 
@@ -20,16 +22,14 @@ pub(super) struct Right<'a> {
     pub(super) ld: usize,
 }
 
-/// Columns of a full block: with four rows, eight vectors of sums hide the latency of two multiply-adds a cycle.
+/// Columns of a full block: with six rows, twelve vectors of sums hide the latency of two multiply-adds a cycle.
 pub(super) const WIDTH: usize = 16;
-/// Rows of a full block.
-const HEIGHT: usize = 4;
 
 simd! {
     /// C = A·B or C += A·B with `shape` = (m, n, k), from row and column `at` of `c` on.
     ///
     /// # Panics
-    /// An operand is shorter than its shape says, or C smaller.
+    /// An operand is shorter than its shape says. What lies outside of C is not written.
     pub(super) fn multiply<M>(
         shape: [usize; 3],
         a: Left<'_>,
@@ -51,17 +51,15 @@ simd! {
             let width = if n - col >= WIDTH { WIDTH } else if n - col >= 8 { 8 } else { 1 };
             let mut row = 0;
             while row < m {
-                let height = if m - row >= HEIGHT { HEIGHT } else { 1 };
                 let place = Place { a_start: row * a.row_stride, b_start: col, k, row: first_row + row, col: first_col + col, add };
                 // SAFETY: both operands were checked, and the block is inside m and n.
-                unsafe { match (height, width) {
-                    (HEIGHT, WIDTH) => place.block::<M, HEIGHT, WIDTH>(a, b, c),
-                    (HEIGHT, 8) => place.block::<M, HEIGHT, 8>(a, b, c),
-                    (HEIGHT, _) => place.block::<M, HEIGHT, 1>(a, b, c),
-                    (_, WIDTH) => place.block::<M, 1, WIDTH>(a, b, c),
-                    (_, 8) => place.block::<M, 1, 8>(a, b, c),
-                    _ => place.block::<M, 1, 1>(a, b, c),
-                } }
+                let height = unsafe {
+                    match width {
+                        WIDTH => place.high::<M, WIDTH>(m - row, a, b, c),
+                        8 => place.high::<M, 8>(m - row, a, b, c),
+                        _ => place.high::<M, 1>(m - row, a, b, c),
+                    }
+                };
                 row += height;
             }
             col += width;
@@ -102,12 +100,29 @@ struct Place {
 }
 
 impl Place {
-    /// One block of C, its sums in registers.
+    /// A block as high as fits `rows` and the registers; returns its height.
+    ///
+    /// # Safety
+    /// A has `rows` rows from the block's first on, B has W columns from the block's first on, for every p < k.
+    #[inline(always)]
+    unsafe fn high<M: MulAdd, const W: usize>(&self, rows: usize, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
+        // SAFETY: the caller's contract; no block is higher than `rows`.
+        unsafe {
+            match rows {
+                6.. => self.block::<M, 6, W>(a, b, c),
+                4..6 => self.block::<M, 4, W>(a, b, c),
+                2..4 => self.block::<M, 2, W>(a, b, c),
+                _ => self.block::<M, 1, W>(a, b, c),
+            }
+        }
+    }
+
+    /// One block of C, its sums in registers; returns H.
     ///
     /// # Safety
     /// A has H rows from the block's first on, B has W columns from the block's first on, for every p < k.
     #[inline(always)]
-    unsafe fn block<M: MulAdd, const H: usize, const W: usize>(&self, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) {
+    unsafe fn block<M: MulAdd, const H: usize, const W: usize>(&self, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
         let mut sums = [[0.0; W]; H];
         for p in 0..self.k {
             let (a_at, b_at) = (self.a_start + p * a.k_stride, self.b_start + p * b.ld);
@@ -122,13 +137,18 @@ impl Place {
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
-            let to = &mut c.row(self.row + i)[self.col..][..W];
+        let mut rows: [&mut [f32]; H] = std::array::from_fn(|_| Default::default());
+        c.block(self.row, self.col, W, &mut rows);
+        for (row, sums) in rows.into_iter().zip(&sums) {
+            let Some(to) = row.first_chunk_mut::<W>() else { continue };
             if self.add {
-                to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+                for (to, sum) in to.iter_mut().zip(sums) {
+                    *to += sum;
+                }
             } else {
-                to.copy_from_slice(sums);
+                *to = *sums;
             }
         }
+        H
     }
 }

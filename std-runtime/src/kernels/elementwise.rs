@@ -67,7 +67,9 @@ pub(super) fn copy(to: &mut [f32], from: &[f32]) {
 simd! {
     /// y += x, as many elements as both have.
     pub(super) fn add<M>(y: &mut [f32], x: &[f32]) {
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
     }
 }
 
@@ -123,12 +125,17 @@ simd! {
 
 #[inline(always)]
 fn each(y: &mut [f32], f: impl Fn(f32) -> f32) {
-    y.iter_mut().for_each(|y| *y = f(*y));
+    // A closure given to `for_each` may be compiled apart, without this function's instructions.
+    for y in y {
+        *y = f(*y);
+    }
 }
 
 #[inline(always)]
 fn each_2(dx: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
-    dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx *= f(x));
+    for (dx, &x) in dx.iter_mut().zip(x) {
+        *dx *= f(x);
+    }
 }
 
 /// Tasks are whole rows or items of the batch where the smaller operand has one element for each column, row or place of an item.
@@ -185,5 +192,7 @@ simd! {
 
 #[inline(always)]
 fn zip(y: &mut [f32], b: &[f32], f: impl Fn(f32, f32) -> f32) {
-    y.iter_mut().zip(b).for_each(|(y, &b)| *y = f(*y, b));
+    for (y, &b) in y.iter_mut().zip(b) {
+        *y = f(*y, b);
+    }
 }

@@ -172,7 +172,9 @@ simd! {
         let largest = max(z);
         let mean = if smoothing == 0.0 { 0.0 } else { sum_by(z, |z| z) / z.len() as f32 };
         let sum = if gradient {
-            z.iter_mut().for_each(|z| *z = fast::exp(*z - largest));
+            for z in z.iter_mut() {
+                *z = fast::exp(*z - largest);
+            }
             sum_by(z, |z| z)
         } else {
             sum_by(z, |z| fast::exp(z - largest))
@@ -186,7 +188,9 @@ simd! {
         };
         if gradient {
             let scale = 1.0 / sum;
-            z.iter_mut().for_each(|z| *z = (*z * scale - uniform) * g);
+            for z in z.iter_mut() {
+                *z = (*z * scale - uniform) * g;
+            }
             if let Some(z) = z.get_mut(target as usize) {
                 *z -= (1.0 - smoothing) * g;
             }

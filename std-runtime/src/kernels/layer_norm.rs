@@ -55,9 +55,15 @@ simd! {
 simd! {
     /// y = (x − μ) r · w + b.
     fn normalize<M>(x: &[f32], mean: f32, scale: f32, w: &[f32], b: &[f32], y: &mut [f32]) {
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = (x - mean) * scale);
-        y.iter_mut().zip(w).for_each(|(y, &w)| *y *= w);
-        y.iter_mut().zip(b).for_each(|(y, &b)| *y += b);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = (x - mean) * scale;
+        }
+        for (y, &w) in y.iter_mut().zip(w) {
+            *y *= w;
+        }
+        for (y, &b) in y.iter_mut().zip(b) {
+            *y += b;
+        }
     }
 }
 
@@ -119,7 +125,9 @@ fn add_in_order(sums: &[f32], out: &mut [f32], accumulate: bool) {
 simd! {
     /// dw += dy x̂.
     fn add_normed<M>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut [f32]) {
-        dw.iter_mut().zip(dy).zip(x).for_each(|((dw, &dy), &x)| *dw += dy * ((x - mean) * scale));
+        for ((dw, &dy), &x) in dw.iter_mut().zip(dy).zip(x) {
+            *dw += dy * ((x - mean) * scale);
+        }
     }
 }
 

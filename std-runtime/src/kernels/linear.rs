@@ -45,34 +45,26 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let [y, pre, _] = views.outputs;
     let (m, k, n) = extents(node, 0, 1);
     let (x, w) = (MatRef::new(x, m, k), MatRef::new(w, n, k).t());
-    // An empty residual that is there was taken over: y holds it.
-    let taken_over = node.has_input(3) && residual.is_empty();
+    // The residual is in y before the product is added, taken over or copied, so that both ways give the same bits.
+    let has_residual = node.has_input(3);
+    if !residual.is_empty() {
+        let len = per_task(y.len(), 1);
+        for_each_chunk(threads, y, len, &|i, y| copy(y, &residual[i * len..]));
+    }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
     let Some(kind) = unary_of(activation) else {
-        return G::multiply(
-            threads,
-            x,
-            w,
-            y,
-            store(taken_over),
-            Some(&|row, col, c| {
-                biased(col, c);
-                add(c, residual.get(row * n + col..).unwrap_or_default());
-            }),
-            views.scratch,
-        );
+        return G::multiply(threads, x, w, y, store(has_residual), Some(&|_, col, c| biased(col, c)), views.scratch);
     };
-    if pre.is_empty() && !taken_over {
+    if pre.is_empty() && !has_residual {
         return G::multiply(
             threads,
             x,
             w,
             y,
             Store::Overwrite,
-            Some(&|row, col, c| {
+            Some(&|_, col, c| {
                 biased(col, c);
                 apply(kind, 0.0, 0.0, c);
-                add(c, residual.get(row * n + col..).unwrap_or_default());
             }),
             views.scratch,
         );
@@ -85,12 +77,11 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let len = per_task(y.len(), 16);
     for_each_chunk(threads, y, len, &|i, y| {
         let pre = &pre[i * len..];
-        if taken_over {
+        if has_residual {
             add_applied(kind, pre, y);
         } else {
             copy(y, pre);
             apply(kind, 0.0, 0.0, y);
-            add(y, residual.get(i * len..).unwrap_or_default());
         }
     });
 }
@@ -158,13 +149,17 @@ simd! {
             let mut sums = *out;
             for row in x.chunks_exact(n) {
                 if let Some(row) = row.get(first + i * COLUMNS..).and_then(|row| row.first_chunk::<COLUMNS>()) {
-                    sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+                    for (sum, &x) in sums.iter_mut().zip(row) {
+                        *sum += x;
+                    }
                 }
             }
             *out = sums;
         }
         for row in x.chunks_exact(n) {
-            rest.iter_mut().zip(&row[rest_at..]).for_each(|(sum, &x)| *sum += x);
+            for (sum, &x) in rest.iter_mut().zip(&row[rest_at..]) {
+                *sum += x;
+            }
         }
     }
 }

@@ -140,6 +140,8 @@ fn ema(_: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
 simd! {
     /// e = d e + (1 − d) w.
     fn move_average<M>(d: f32, e: &mut [f32], w: &[f32]) {
-        e.iter_mut().zip(w).for_each(|(e, &w)| *e = d * *e + (1.0 - d) * w);
+        for (e, &w) in e.iter_mut().zip(w) {
+            *e = d * *e + (1.0 - d) * w;
+        }
     }
 }
