@@ -152,12 +152,7 @@ fn resuming_with_other_values_is_refused_with_the_differences() {
     let message = refused(
         resume(&other, out.path()),
         EXIT_USAGE,
-        &[
-            "run.toml",
-            "train.lr = 0.003, now 0.5",
-            "model.n_embd = 16, now 32",
-            "data.batches = none, now \"other.npy\"",
-        ],
+        &["run.toml", "train.lr = 0.003, now 0.5", "model.n_embd = 16, now 32", "data.batches = none, now \"other.npy\""],
     );
     for harmless in ["threads", "checkpoint_every", "generate"] {
         assert!(!message.contains(harmless), "{message}");
