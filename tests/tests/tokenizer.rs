@@ -287,6 +287,21 @@ proptest! {
     }
 
     #[test]
+    fn parts_have_the_ids_of_the_whole(picks in prop::collection::vec(0_usize..12, 0..30), at in 0_usize..9) {
+        let parts = ["a", "Bc", " ", "  ", "\n", "\u{3000}", "'s", "!", "12", "é", "\t", "don't"];
+        let text = picks.iter().map(|&pick| parts[pick]).collect::<String>();
+        for tokenizer in [peer(), Tokenizer::bytes(&[]).unwrap(), Tokenizer::characters([text.as_str()], &[]).unwrap()] {
+            let (mut rest, mut ids) = (text.as_str(), Vec::new());
+            while !rest.is_empty() {
+                let (part, after) = rest.split_at(tokenizer.cut(rest, at.max(1)));
+                ids.extend(tokenizer.encode(part.as_bytes(), Specials::None).unwrap());
+                rest = after;
+            }
+            prop_assert_eq!(ids, tokenizer.encode(text.as_bytes(), Specials::None).unwrap());
+        }
+    }
+
+    #[test]
     fn broken_bytes_split_as_replacement_characters(picks in prop::collection::vec(0_usize..6, 0..9)) {
         let parts: [&[u8]; 6] = [b"\xff", b"\xc3", b" a", b"'s \n", b"1", b"!"];
         let text = picks.iter().map(|&pick| parts[pick]).collect::<Vec<_>>().concat();

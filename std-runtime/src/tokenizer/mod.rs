@@ -11,7 +11,7 @@ pub use bpe::{Bpe, BpeError};
 pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
 pub use load::FileError;
 
-use samara_core::tokenizer::{CharError, CharTable, Symbol};
+use samara_core::tokenizer::{CharError, CharTable, Split, Symbol};
 use std::collections::{BTreeSet, HashMap};
 
 /// The usual token between documents.
@@ -244,6 +244,25 @@ impl Tokenizer {
             start = at + token.text.len();
         }
         self.encode_plain(text, start..text.len(), scratch, ids)
+    }
+
+    /// The first place from `at` on where `text` can be cut: its parts, encoded one after the other without special tokens, have the ids of the
+    /// whole. The end of the text when there is no such place.
+    pub fn cut(&self, text: &str, at: usize) -> usize {
+        let from = text.ceil_char_boundary(at);
+        match &self.model {
+            // An added token could stand across the cut.
+            _ if self.added.iter().any(|token| !token.special) => text.len(),
+            Model::Byte | Model::Character(_) => from,
+            Model::Bpe(bpe) if bpe.tables().split == Split::Whole => text.len(),
+            // No word of GPT-2's pattern has white space after something else.
+            Model::Bpe(_) => {
+                let mut before = text.get(..from).and_then(|head| head.chars().next_back()).unwrap_or(' ');
+                let starts_space =
+                    |&(_, c): &(usize, char)| c.is_whitespace() && !std::mem::replace(&mut before, c).is_whitespace();
+                text.get(from..).unwrap_or("").char_indices().find(starts_space).map_or(text.len(), |(i, _)| from + i)
+            }
+        }
     }
 
     /// The bytes of `ids`; special tokens give their text.

@@ -9,7 +9,7 @@ use crate::data::corpus;
 use crate::data::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use crate::data::text::{self, TextOptions};
 use crate::error::Error;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, Tokenizer, TrainError};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Scratch, Specials, Tokenizer, TrainError};
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ impl DataRequest {
     }
 }
 
+/// Text is encoded in pieces of about this size: ids take several times the memory of their text.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// The built-in corpus is the same for every run.
 const CORPUS_SEED: u64 = 0;
 
@@ -94,9 +97,10 @@ impl Splits {
             Source::Path(path) => (text::load(path, &request.text)?.0, path.clone()),
         };
         let share = request.val_fraction;
-        if let [one] = documents.as_slice() {
-            let (train, val) = text::split(one, share);
-            return Ok(Self { train: vec![train.to_owned()], val: vec![val.to_owned()], name });
+        let mut documents = documents;
+        if let [one] = documents.as_mut_slice() {
+            let val = one.split_off(text::split(one, share).0.len());
+            return Ok(Self { train: documents, val: vec![val], name });
         }
         let all: usize = documents.iter().map(String::len).sum();
         let held_out = (all as f64 * share.clamp(0.0, 1.0)) as usize;
@@ -149,13 +153,23 @@ impl Splits {
         mut take: impl FnMut(&[u32]) -> Result<(), DataError>,
     ) -> Result<(), Error> {
         let documents = self.documents(split);
+        let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
         for document in documents {
-            let ids = tokenizer.encode(document.as_bytes(), Specials::None);
-            let mut ids = ids.map_err(|source| Error::Encode { what: self.name(), source })?;
-            if documents.len() > 1 {
-                ids.extend(tokenizer.added_id(END_OF_TEXT));
+            let mut start = 0;
+            while let Some(rest) = document.get(start..).filter(|rest| !rest.is_empty()) {
+                let (piece, _) = rest.split_at(tokenizer.cut(rest, PIECE_BYTES));
+                ids.clear();
+                if let Err(error) = tokenizer.encode_into(piece.as_bytes(), Specials::None, &mut scratch, &mut ids) {
+                    // The whole document gives the place in it.
+                    let source = tokenizer.encode(document.as_bytes(), Specials::None).err().unwrap_or(error);
+                    return Err(Error::Encode { what: self.name(), source });
+                }
+                take(&ids)?;
+                start += piece.len();
             }
-            take(&ids)?;
+            if let (true, Some(end)) = (documents.len() > 1, tokenizer.added_id(END_OF_TEXT)) {
+                take(&[end])?;
+            }
         }
         Ok(())
     }
