@@ -41,8 +41,10 @@ impl Build<'_, '_> {
     }
 
     fn ints(&self, shape: &[usize], values: impl Fn(usize) -> i32) -> Tensor {
-        let t = self.g.ints(shape, i32::MIN, i32::MAX);
-        self.ints.borrow_mut().push((t, (0..shape.iter().product()).map(values).collect()));
+        let values: Vec<i32> = (0..shape.iter().product()).map(values).collect();
+        let (low, high) = values.iter().fold((0, 0), |(low, high), &v| (v.min(low), v.max(high)));
+        let t = self.g.ints(shape, low, high);
+        self.ints.borrow_mut().push((t, values));
         t
     }
 
