@@ -336,12 +336,16 @@ fn run_folder(request: &TrainRequest) -> Result<PathBuf, Error> {
     Ok(out)
 }
 
-/// The newest checkpoint to go on with. What is wrong with newer ones is said aloud.
+/// The newest checkpoint to go on with. What is wrong with newer ones is said aloud; an error when all are damaged.
 fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>, Error> {
     if !resume {
         return Ok(None);
     }
     let newest = checkpoints.newest_valid()?;
+    if newest.checkpoint.is_none() {
+        // To begin again would throw the damaged ones away.
+        return newest.rejected.into_iter().next().map_or(Ok(None), |rejected| Err(rejected.into()));
+    }
     for rejected in &newest.rejected {
         eprintln!("warning: {rejected}; falling back to an older checkpoint");
     }
@@ -410,6 +414,10 @@ fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
             if offsets.batch() != rows {
                 let expected = format!("{} rows per step (times grad_accumulation), as {} has", offsets.batch(), path.display());
                 return Err(Invalid { key: "train.batch_size", expected, found: rows.to_string() }.into());
+            }
+            if (offsets.steps() as u64) < config.train.steps {
+                let expected = format!("at most {}, the steps of {}", offsets.steps(), path.display());
+                return Err(Invalid { key: "train.steps", expected, found: config.train.steps.to_string() }.into());
             }
             Order::Given(offsets)
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use samara_core::params::Params;
 use serde::{Deserialize, Serialize};
 
-use crate::model_folder::safetensors::{Weights, WeightsError, WeightsWriter};
+use crate::error::Error;
+use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::{Buffers, Session};
 
@@ -78,7 +79,7 @@ fn write_tensors(file: &mut dyn Write, params: &Params<'_>, buffers: &Buffers) -
 }
 
 /// Reads weights and moments back. The buffers must have their sizes already.
-pub fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<RunState, WeightsError> {
+pub fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<RunState, Error> {
     let (params, buffers) = session.params_and_buffers();
     let weights = Weights::open(&checkpoint.path(FILE))?;
     let all = params.trainable_len().max(1);
@@ -90,5 +91,8 @@ pub fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<RunState, 
             weights.read(&format!("{}/{suffix}", p.name), &shape_of(p), &mut values[p.range()])?;
         }
     }
-    Ok(serde_json::from_value(checkpoint.manifest.state.clone()).unwrap_or_default())
+    serde_json::from_value(checkpoint.manifest.state.clone()).map_err(|error| {
+        let (path, expected) = (checkpoint.path("manifest.json"), "the state of a run".to_owned());
+        CheckpointError::Damaged { path, expected, found: error.to_string() }.into()
+    })
 }
