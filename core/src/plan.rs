@@ -75,7 +75,9 @@ impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage { needed } => write!(f, "the storage of the plan must hold {needed} slots"),
-            Self::TooLarge => f.write_str("the arena would exceed 2^32 units of 16 elements: use smaller batches, or recomputation"),
+            Self::TooLarge => {
+                f.write_str("the arena would exceed 2^32 units of 16 elements: use smaller batches, or recomputation")
+            }
             Self::Overlap { a, b } => write!(f, "slots {a} and {b} live at the same time in the same place"),
         }
     }

@@ -109,9 +109,13 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     let (m, k, n) = extents(node, 1, 2);
     let dy_matrix = MatRef::new(dy, m, n);
     if !dx.is_empty() {
-        let adds = if node.has_input(3) { addend.is_empty() } else { add_x };
-        let addend_of = |row: usize, col: usize, c: &mut [f32]| add(c, addend.get(row * k + col..).unwrap_or_default());
-        G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), Some(&addend_of), views.scratch);
+        // As in the forward pass: what the product is added to is there before, taken over or copied.
+        if !addend.is_empty() {
+            let len = per_task(dx.len(), 1);
+            for_each_chunk(threads, dx, len, &|i, dx| copy(dx, &addend[i * len..]));
+        }
+        let adds = node.has_input(3) || add_x;
+        G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), None, views.scratch);
     }
     if !dw.is_empty() {
         G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);

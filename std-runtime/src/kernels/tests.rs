@@ -41,8 +41,11 @@ impl Build<'_, '_> {
     }
 
     fn ints(&self, shape: &[usize], values: impl Fn(usize) -> i32) -> Tensor {
-        let t = self.g.ints(shape, i32::MIN, i32::MAX);
-        self.ints.borrow_mut().push((t, (0..shape.iter().product()).map(values).collect()));
+        let values: Vec<i32> = (0..shape.iter().product()).map(values).collect();
+        let bounds = |b: (i32, i32), &v: &i32| (b.0.min(v), b.1.max(v));
+        let (low, high) = values.iter().fold((i32::MAX, i32::MIN), bounds);
+        let t = self.g.ints(shape, low, high);
+        self.ints.borrow_mut().push((t, values));
         t
     }
 

@@ -430,7 +430,7 @@ fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
 /// Weights and numbers at the beginning: of a checkpoint, of a model folder, or from the seed.
 fn first_state(request: &TrainRequest, checkpoint: Option<&Checkpoint>, gpt: &mut Gpt) -> Result<RunState, Error> {
     if let Some(checkpoint) = checkpoint {
-        return Ok(state::load(checkpoint, &mut gpt.session)?);
+        return state::load(checkpoint, &mut gpt.session);
     }
     match &request.init {
         Some(folder) => gpt.load(folder)?,
