@@ -75,7 +75,9 @@ fn alone(name: &str, cases: usize, measure: fn(usize)) {
     }
     for case in 0..cases {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, case.to_string()).output().unwrap();
+        // With one thread the harness does not go on beside the test.
+        let output =
+            child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, case.to_string()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         println!("{said}");

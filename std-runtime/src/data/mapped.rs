@@ -16,8 +16,8 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::DataError;
 
-/// Files below this size are copied into memory: 16 MiB.
-pub const COPY_BELOW_BYTES: u64 = 16 << 20;
+/// Files below this size are copied into memory: 4 MiB.
+pub const COPY_BELOW_BYTES: u64 = 4 << 20;
 
 /// Exit code of a process that read a page of a file after another process had cut it off: "bad input data".
 pub const TRUNCATED_EXIT_CODE: i32 = 3;
