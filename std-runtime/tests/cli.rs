@@ -49,7 +49,11 @@ fn golden(name: &str) -> String {
 }
 
 /// A model that trains in a moment.
-const TINY: [&str; 18] = [
+const TINY: [&str; 22] = [
+    "--set",
+    "data.tokenizer=byte",
+    "--set",
+    "train.lr=1e-3",
     "--set",
     "model.n_embd=8",
     "--set",

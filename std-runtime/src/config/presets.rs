@@ -24,7 +24,7 @@ pub const DEFAULT_PRESET: &str = "tales";
 /// it has 16 heads here. The paper's larger models (2.7B and up, among them 13B with a width of 5140 that is not 40 · 128) have more parameters
 /// than a registry holds.
 pub const PRESETS: &[Preset] = &[
-    Preset { name: DEFAULT_PRESET, about: "a small model that learns to tell tales in about two minutes", toml: "" },
+    Preset { name: DEFAULT_PRESET, about: "a small model that learns to tell tales in about two minutes", toml: TALES },
     Preset { name: "nanogpt-char-cpu", about: "nanoGPT's character model for a CPU", toml: NANOGPT_CHAR_CPU },
     Preset { name: "gpt1-117m", about: "GPT-1", toml: GPT1 },
     Preset { name: "gpt2-124m", about: "GPT-2 small", toml: GPT2_SMALL },
@@ -46,6 +46,11 @@ pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
         hint: hint(name, PRESETS.iter().map(|preset| preset.name)),
     })
 }
+
+const TALES: &str = r#"
+data = { tokenizer = "bpe", tokenizer_vocab_size = 512 }
+train = { steps = 800, lr = 3e-3 }
+"#;
 
 const NANOGPT_CHAR_CPU: &str = r#"
 model = { n_positions = 64, n_embd = 128, n_layer = 4, n_head = 4, bias = false, activation_function = "gelu" }
