@@ -1,69 +1,20 @@
-//! Memory of training: a step takes nothing from the heap, and a run takes as much as its plan says.
+//! A training run takes as much memory as its plan says.
 //!
 //! Each measurement is a process of its own, so that nothing else allocates meanwhile.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use samara::config::{ModelConfig, RunConfig, TokenizerChoice};
-use samara::data::batches::{Order, Sampler};
-use samara::data::shards::TokenList;
-use samara::gpt::Gpt;
+use samara::config::{ModelConfig, TokenizerChoice};
 use samara::gpt::plan::TrainingPlan;
-use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
 use samara::session::Engine;
 use samara::train::run::shape_of;
 use samara_core::graph::Recompute;
-use samara_tests::training::{text, tiny, train};
-
-/// Counts what is taken from the heap while `COUNTING`.
-struct Counting;
-
-static COUNTING: AtomicBool = AtomicBool::new(false);
-static TAKEN: AtomicU64 = AtomicU64::new(0);
-
-impl Counting {
-    fn count(&self) {
-        if COUNTING.load(Ordering::Relaxed) {
-            TAKEN.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-// SAFETY: hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.count();
-        // SAFETY: the caller's contract is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        self.count();
-        // SAFETY: the caller's contract is the same.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        self.count();
-        // SAFETY: the caller's contract is the same.
-        unsafe { System.realloc(pointer, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static GLOBAL: Counting = Counting;
+use samara_tests::training::{tiny, train};
 
 /// The variable that tells a test that it is the child process, and which case it measures.
 const CHILD: &str = "SAMARA_TEST_CHILD";
@@ -82,44 +33,6 @@ fn alone(name: &str, cases: usize, measure: fn(usize)) {
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         println!("{said}");
     }
-}
-
-#[test]
-fn a_step_allocates_nothing() {
-    alone("a_step_allocates_nothing", 6, count_allocations);
-}
-
-fn count_allocations(case: usize) {
-    let threads = 1 + case / 2;
-    let (gemm, dropout, ema_decay, accumulation) =
-        if case.is_multiple_of(2) { (Gemm::Samara, 0.0, 0.0, 1) } else { (Gemm::Portable, 0.1, 0.9, 2) };
-    // One pool for all: the threads of an older pool allocate while they end.
-    let engine = Engine::new(threads, gemm).unwrap();
-    for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
-        let mut config = tiny(&text(), 100);
-        config.model.vocab_size = Some(40);
-        config.train.recompute = recompute;
-        config.train.dropout = dropout;
-        config.train.ema_decay = ema_decay;
-        config.train.grad_accumulation = accumulation;
-        let taken = engine.install(|| taken_by_steps(Arc::clone(&engine), &config));
-        assert_eq!(taken, 0, "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
-    }
-}
-
-/// Allocations in 200 steps after the first, taken inside the pool as a run takes them.
-fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
-    let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
-    let mut step = Step::new(&mut gpt, shape_of(config)).unwrap();
-    gpt.session.initialise(1);
-    let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
-    let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-    let mut run = |i| step.run(&mut gpt, &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).map(|_| ()).unwrap();
-    run(0);
-    COUNTING.store(true, Ordering::SeqCst);
-    (1..=200).for_each(run);
-    COUNTING.store(false, Ordering::SeqCst);
-    TAKEN.swap(0, Ordering::SeqCst)
 }
 
 #[test]
