@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 use samara::threads::Pool;
-use samara_core::gemm::{MatRef, Store};
+use samara_core::gemm::{MatRef, Order, Store};
 use samara_core::threads::Threads;
 
 /// How the operands of a product lie in memory.
@@ -38,6 +38,11 @@ const PRODUCTS: &[(&str, Layout, usize, usize, usize)] = &[
     ("gpt2 mlp up dW", Layout::WeightGradient, 768, 3072, 256),
     ("gpt2 mlp down dW", Layout::WeightGradient, 3072, 768, 256),
     ("gpt2 qkv dW", Layout::WeightGradient, 768, 2304, 256),
+    ("mid qkv", Layout::InputGradient, 2048, 1152, 384),
+    ("mid mlp down", Layout::InputGradient, 2048, 384, 1536),
+    ("mid mlp up dX", Layout::Forward, 2048, 384, 1536),
+    ("mid mlp down dX", Layout::Forward, 2048, 1536, 384),
+    ("mid mlp up dW", Layout::WeightGradient, 1536, 384, 2048),
     ("nano qkv", Layout::Forward, 768, 384, 128),
     ("nano proj", Layout::Forward, 768, 128, 128),
     ("nano mlp up", Layout::Forward, 768, 512, 128),
@@ -56,28 +61,21 @@ fn main() {
     let threads: usize = arguments.first().and_then(|a| a.parse().ok()).unwrap_or(1);
     let filter = arguments.get(1).cloned().unwrap_or_default();
     let pool = Pool::new(threads).expect("threads");
-    let choices = [Gemm::Samara, Gemm::MatrixMultiply].map(GemmChoice::new);
+    let choices: Vec<GemmChoice> = GemmChoice::all().filter(|choice| choice.gemm() != Gemm::Portable).collect();
     println!("{threads} thread(s); GFLOP/s, median (best)");
-    println!(
-        "{:<18} {:>6} {:>6} {:>6} {:>14} {:>8} {:>16} {:>16}",
-        "",
-        "m",
-        "n",
-        "k",
-        "FMA peak",
-        "of peak",
-        choices[0].name(),
-        choices[1].name()
-    );
+    print!("{:<18} {:>6} {:>6} {:>6} {:>14} {:>8}", "", "m", "n", "k", "FMA peak", "of peak");
+    choices.iter().for_each(|choice| print!(" {:>20}", choice.name()));
+    println!();
     for &(name, layout, m, n, k) in PRODUCTS.iter().filter(|p| p.0.contains(&filter)) {
         let flops = 2.0 * (m * n * k) as f64;
         let inner = (2e7 / flops).ceil().max(1.0) as usize;
-        let mut times = [const { Vec::new() }; 3];
+        let mut times = vec![Vec::new(); choices.len()];
+        let mut peaks = Vec::new();
         pool.install(|| {
             let mut calls: Vec<Box<dyn FnMut() + Send>> =
                 choices.iter().map(|choice| product(choice, &pool, layout, m, n, k)).collect();
             for _ in 0..REPETITIONS {
-                times[2].push(peak(&pool));
+                peaks.push(peak(&pool));
                 for (call, times) in calls.iter_mut().zip(&mut times) {
                     call();
                     let start = Instant::now();
@@ -86,11 +84,11 @@ fn main() {
                 }
             }
         });
-        let [(ours, ours_best), (peer, peer_best), (peak, peak_best)] = times.map(middle_and_best);
-        println!(
-            "{name:<18} {m:>6} {n:>6} {k:>6} {peak:>6.0} ({peak_best:>4.0}) {:>8.2} {ours:>8.1} ({ours_best:>5.1}) {peer:>8.1} ({peer_best:>5.1})",
-            ours / peak
-        );
+        let (peak, peak_best) = middle_and_best(peaks);
+        let speeds: Vec<(f64, f64)> = times.into_iter().map(middle_and_best).collect();
+        print!("{name:<18} {m:>6} {n:>6} {k:>6} {peak:>6.0} ({peak_best:>4.0}) {:>8.2}", speeds[0].0 / peak);
+        speeds.iter().for_each(|(speed, best)| print!("      {speed:>6.1} ({best:>5.1})"));
+        println!();
     }
 }
 
@@ -110,7 +108,8 @@ fn product<'a>(
     let a: Vec<f32> = (0..m * k).map(|i| (i % 17) as f32 - 8.0).collect();
     let b: Vec<f32> = (0..k * n).map(|i| (i % 13) as f32 - 6.0).collect();
     let mut out = vec![0.0; m * n];
-    let mut scratch = vec![0.0; gemm_scratch_len(choice, m, n, k)];
+    let order = if let Layout::WeightGradient = layout { Order::Columns } else { Order::Rows };
+    let mut scratch = vec![0.0; gemm_scratch_len(choice, order, m, n, k)];
     Box::new(move || {
         let (a, b) = match layout {
             Layout::Forward => (MatRef::new(&a, m, k), MatRef::new(&b, k, n)),

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use samara_core::decode::Sampling;
-use samara_core::gemm::{MatRef, Store};
+use samara_core::gemm::{MatRef, Order as Layout, Store};
 use samara_core::model::gpt::GptConfig;
 use samara_core::threads::Threads;
 
@@ -74,7 +74,7 @@ struct Product {
 
 impl Product {
     fn new(choice: GemmChoice, m: usize, n: usize, k: usize) -> Self {
-        let scratch = vec![0.0; gemm_scratch_len(&choice, m, n, k)];
+        let scratch = vec![0.0; gemm_scratch_len(&choice, Layout::Rows, m, n, k)];
         Self { choice, shape: [m, n, k], a: vec![0.5; m * k], b: vec![0.25; n * k], c: vec![0.0; m * n], scratch }
     }
 

@@ -57,24 +57,6 @@ pub fn for_each_chunk_3<A: Send, B: Send, C: Send>(
     });
 }
 
-/// Calls `f_a(i, chunk)` for every chunk of `a` and `f_b(i, chunk)` for every chunk of `b`, all of them tasks of one run.
-pub fn for_each_chunk_of_both<A: Send, B: Send>(
-    threads: &dyn Threads,
-    (a, a_len): (&mut [A], usize),
-    (b, b_len): (&mut [B], usize),
-    f_a: &(dyn Fn(usize, &mut [A]) + Sync),
-    f_b: &(dyn Fn(usize, &mut [B]) + Sync),
-) {
-    let (a, b) = (Chunks::new(a, a_len), Chunks::new(b, b_len));
-    let of_a = a.count();
-    for_each_once(threads, of_a + b.count(), &|i| match i.checked_sub(of_a) {
-        // SAFETY: `for_each_once` gives out each number once, and this one is a chunk of `a`.
-        None => f_a(i, unsafe { a.get(i) }),
-        // SAFETY: as above; the numbers after those of `a` are the chunks of `b`.
-        Some(i) => f_b(i, unsafe { b.get(i) }),
-    });
-}
-
 /// How a matrix is cut into tiles.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiling {
@@ -422,8 +404,6 @@ mod tests {
                 c.fill(300 + i);
             });
             assert_eq!((a[19], a[20], b[4], b[5], c[7], c[8]), (104, 5, 204, 50, 303, 304));
-            for_each_chunk_of_both(threads, (&mut a, 7), (&mut b, 3), &|i, a| a.fill(i), &|i, b| b.fill(50 + i));
-            assert_eq!((a[0], a[39], b[0], b[9]), (0, 5, 50, 53));
         });
     }
 
