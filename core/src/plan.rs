@@ -157,6 +157,22 @@ impl<'a> Plan<'a> {
         self.slots.get(self.tensors.saturating_add(i)).map_or(0..0, Slot::range)
     }
 
+    /// The node at which most of the arena is taken; the first of several.
+    pub fn peak(&self) -> usize {
+        let nodes = self.slots.len().saturating_sub(self.tensors);
+        let taken = |node: usize| -> u64 { self.taken_at(node).map(|slot| u64::from(slot.len)).sum() };
+        // The last of equal maxima wins, hence from the end.
+        (0..nodes).rev().max_by_key(|&node| taken(node)).unwrap_or(0)
+    }
+
+    /// The slots that are taken while a node runs. [`Slot::owner`] is the tensor that first lies there, or, from the number of tensors on, the
+    /// node whose scratch it is.
+    pub fn taken_at(&self, node: usize) -> impl Iterator<Item = &'a Slot> {
+        let owns = |(i, slot): &(usize, &Slot)| slot.len > 0 && usize::from(slot.owner) == *i;
+        let taken = move |slot: &&Slot| usize::from(slot.first) <= node && node <= usize::from(slot.last);
+        self.slots.iter().enumerate().filter(owns).map(|(_, slot)| slot).filter(taken)
+    }
+
     /// Proves that no two slots that live at the same time overlap, and that all lie in the arena.
     pub fn check(&self) -> Result<(), PlanError> {
         let owners = || self.slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i);
