@@ -280,10 +280,10 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
     }
     let order = order.get_mut(..count).unwrap_or(&mut []);
     let slot_of = |slots: &[Slot], i: u16| slots.get(usize::from(i)).copied().unwrap_or_default();
-    // Large slots first; equal ones in the order of their first use.
+    // What lives longest first: it lies without gaps at the bottom, and all the rest is free for what comes and goes. Large ones before small ones.
     heap_sort(order, &|i| {
         let slot = slot_of(slots, i);
-        (u32::MAX.wrapping_sub(slot.len), u32::from(slot.first), i)
+        (u32::from(NEVER.wrapping_sub(slot.last.saturating_sub(slot.first))), u32::MAX.wrapping_sub(slot.len), i)
     });
     let mut arena_units = 0u32;
     // The first `k` entries of `order` are placed and stand by offset.
