@@ -1,8 +1,8 @@
 //! The memory planner: places every activation, gradient and scratch buffer of a program into one arena, by lifetime.
 //!
-//! A slot lives from the node that writes it to the last node that reads it. Larger slots are placed first, each into the first gap among the
-//! slots whose lifetimes overlap its own (the greedy-by-size planner of TensorFlow Lite Micro). An output takes over its input's slot where the
-//! operation allows it and nobody reads the input later.
+//! A slot lives from the node that writes it to the last node that reads it. Slots that live longer are placed first, each into the first gap
+//! among the slots whose lifetimes overlap its own. An output takes over its input's slot where the operation allows it and nobody reads the
+//! input later.
 
 use core::fmt;
 use core::ops::Range;
@@ -246,18 +246,20 @@ fn share(program: &Program<'_>, slots: &mut [Slot]) {
         slots.get(record.root.index()).map(|s| usize::from(s.owner))
     };
     for (n, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
-        let Some(InPlace::Input(i)) = node.op().map(|op| op.in_place()) else { continue };
-        let (input, output) = (node.input(i.into()), node.output(0));
-        let (Some(from), Some(to)) = (owner_of(slots, input), owner_of(slots, output)) else { continue };
-        let (Some(&source), Some(&target)) = (slots.get(from), slots.get(to)) else { continue };
-        let once = node.inputs.iter().filter(|&&t| owner_of(slots, t) == Some(from)).count() == 1;
-        if usize::from(source.last) == n && source.len == target.len && target.len > 0 && once && from != to {
-            if let Some(slot) = slots.get_mut(from) {
-                slot.last = target.last;
-            }
-            if let Some(slot) = slots.get_mut(to) {
-                slot.owner = from as u16;
-            }
+        let Some(InPlace::Inputs(inputs)) = node.op().map(|op| op.in_place()) else { continue };
+        let Some(to) = owner_of(slots, node.output(0)) else { continue };
+        let Some(&target) = slots.get(to).filter(|target| target.len > 0) else { continue };
+        let ends_here = |&from: &usize| {
+            let fits = slots.get(from).is_some_and(|source| usize::from(source.last) == n && source.len == target.len);
+            let once = node.inputs.iter().filter(|&&t| owner_of(slots, t) == Some(from)).count() == 1;
+            fits && once && from != to
+        };
+        let Some(from) = inputs.iter().filter_map(|&i| owner_of(slots, node.input(i.into()))).find(ends_here) else { continue };
+        if let Some(slot) = slots.get_mut(from) {
+            slot.last = target.last;
+        }
+        if let Some(slot) = slots.get_mut(to) {
+            slot.owner = from as u16;
         }
     }
     // Tensors that share memory by reshaping follow their root to its new owner.
