@@ -18,12 +18,11 @@ use crate::data::shards::TokenList;
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
-use crate::gpt::plan::TrainingPlan;
+use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 use crate::session::Engine;
 use crate::threads::Pool;
-use crate::train::run::shape_of;
 
 /// Ids of a model whose tokenizer is not known.
 const VOCABULARY: usize = 256;
@@ -165,8 +164,7 @@ fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<Be
     let (config, train) = (&request.config, &request.config.train);
     let peak = peak_flop_per_s(pool);
     let engine = Engine::new(pool.threads(), train.gemm)?;
-    let shape = shape_of(config);
-    let plan = TrainingPlan::new(&engine, &model, &shape)?;
+    let Policies { shape, plan, .. } = Policies::new(&engine, &model, config)?;
     let mut gpt = Gpt::new(engine, model)?;
     let mut step = Step::new(&mut gpt, shape)?;
     gpt.session.initialise(train.seed);

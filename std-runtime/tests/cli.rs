@@ -185,6 +185,14 @@ fn plan_counts_and_writes_nothing() {
     let sum: u64 = plan["memory"].as_array().expect("memory").iter().filter_map(|class| class["bytes"].as_u64()).sum();
     assert_eq!(plan["resident_bytes"].as_u64().expect("sum"), sum);
     assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("memory in all"));
+    assert!(plan["peak"].is_null() && plan["policies"][0]["recompute"] == "none" && plan["policies"][0]["chosen"] == true);
+    let plan = done(folder.path(), &tiny(&["plan", "--peak"], &["--set", "train.recompute=blocks"]));
+    assert!(plan.contains("train.recompute=blocks") && plan.contains("The arena is fullest at "), "{plan}");
+    // Every block is listed under one name, and nothing that the block's forward pass kept.
+    assert!(plan.contains("h.*.") && !plan.contains("h.0.") && !plan.contains("forward: attention"), "{plan}");
+    let small = tiny(&["plan"], &["--set", "model.n_embd=256", "--set", "train.memory_budget_mib=1"]);
+    let refusal = ["train.memory_budget_mib: expected at least", "\"blocks\" takes", "a smaller model", "found 1"];
+    refused(folder.path(), &small, 2, &refusal);
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
 

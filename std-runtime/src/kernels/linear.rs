@@ -108,6 +108,11 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     let [add_x, add_w, add_b] = views.accumulate;
     let (m, k, n) = extents(node, 1, 2);
     let dy_matrix = MatRef::new(dy, m, n);
+    if !dw.is_empty() {
+        // When the place of x was taken over, dx holds it until it is written.
+        let x = if x.is_empty() { &*dx } else { x };
+        G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
+    }
     if !dx.is_empty() {
         // As in the forward pass: what the product is added to is there before, taken over or copied.
         if !addend.is_empty() {
@@ -116,9 +121,6 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
         }
         let adds = node.has_input(3) || add_x;
         G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), None, views.scratch);
-    }
-    if !dw.is_empty() {
-        G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
     }
     column_sums(threads, dy, db, add_b);
 }
