@@ -14,6 +14,7 @@ mod head;
 mod layer_norm;
 mod linear;
 mod optimizer;
+pub mod peak;
 mod peer;
 mod simd;
 
