@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
 use crate::gpt::step::{Step, StepNumbers};
-use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::run::shape_of;
