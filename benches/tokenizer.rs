@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use samara::data::corpus::tales;
-use samara::tokenizer::Specials;
-use samara::tokenizer::bpe_train::{BpeTrainOptions, BpeTrainer};
+use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Specials};
+
 use serde_json::json;
 
 const ROUNDS: usize = 5;

@@ -46,14 +46,14 @@ fn least_s(runs: usize, mut run: impl FnMut()) -> f64 {
 
 /// Floating-point operations per second of multiply-adds in the registers of every thread at once.
 pub fn peak_flops_per_s(pool: &Pool) -> f64 {
-    const STEPS: usize = 400_000;
+    const STEPS: usize = 100_000;
     let threads = pool.threads();
     let run = || {
         pool.run(threads, &|_| {
             black_box(multiply_adds(STEPS));
         })
     };
-    let seconds = least_s(10, || pool.install(run));
+    let seconds = least_s(40, || pool.install(run));
     // A round of one step says how many operations a step has.
     threads as f64 * multiply_adds(1) * STEPS as f64 / seconds
 }
