@@ -40,7 +40,8 @@ fn products() -> Vec<Product> {
     let square = |n: usize| Product { name: format!("square {n}"), layout: Layout::Plain, m: n, n, k: n };
     let mut all: Vec<Product> = [256, 512, 1024, 2048].map(square).into();
     // Model, tokens, and inputs and outputs of each layer.
-    let models: [(&str, usize, &[(&str, usize, usize)]); 2] = [
+    type Layer = (&'static str, usize, usize);
+    let models: [(&str, usize, &[Layer]); 2] = [
         ("gpt2", 256, &[("proj", 768, 768), ("qkv", 768, 2304), ("up", 768, 3072), ("down", 3072, 768), ("head", 768, 50257)]),
         ("nano", 768, &[("proj", 128, 128), ("qkv", 128, 384), ("up", 128, 512), ("down", 512, 128), ("head", 128, 65)]),
     ];

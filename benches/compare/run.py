@@ -266,8 +266,9 @@ def gemm(args):
     """Matrix products: GFLOP/s; the rounds are inside `benches/gemm.rs`."""
     rows = {}
     for threads in sorted({1, args.threads}):
-        for family in ("square", "gpt2"):
-            found = cargo_bench("gemm", "--json", "--threads", threads, "--only", args.only or family, "--rounds", args.rounds, "--torch", sys.executable)
+        for family in [args.only] if args.only else ["square", "gpt2"]:
+            flags = ["--json", "--threads", threads, "--only", family, "--rounds", args.rounds, "--torch", sys.executable]
+            found = cargo_bench("gemm", *flags)
             for product in found["products"]:
                 name = f"{product['name']}: {product['m']} x {product['n']} x {product['k']}"
                 rows.setdefault(name, {})[str(threads)] = product["speeds"]
