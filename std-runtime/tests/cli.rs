@@ -335,6 +335,34 @@ fn scores_are_those_of_transformers() {
 }
 
 #[test]
+fn a_profile_accounts_for_every_node_of_a_step() {
+    let folder = temporary();
+    let sizes = ["n_embd=16", "n_layer=2", "n_head=2", "n_positions=16", "vocab_size=61"].map(|size| format!("model.{size}"));
+    let batch = ["train.batch_size=2", "train.block_size=8", "train.grad_accumulation=3"].map(str::to_owned);
+    let set: Vec<&str> = sizes.iter().chain(&batch).flat_map(|key| ["--set", key]).collect();
+    let profile = |kind| -> Value {
+        let args = [&["bench", kind, "--profile", "--json", "--repeats", "1", "--new-tokens", "4"], set.as_slice()].concat();
+        serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
+    };
+    let step = profile("step");
+    let rows = step["profile"]["rows"].as_array().expect("rows");
+    let calls = |name: &str| rows.iter().find(|row| row["name"] == name).map(|row| row["calls"].as_u64().expect("a count"));
+    // Two blocks and three micro-batches; one update of each group of parameters.
+    assert_eq!(calls("attention"), Some(6), "{rows:?}");
+    assert_eq!(calls("linear backward 16x16x48"), Some(6), "{rows:?}");
+    assert_eq!(calls("AdamW"), Some(2), "{rows:?}");
+    let sum = |key: &str| rows.iter().map(|row| row[key].as_f64().expect("a number")).sum::<f64>();
+    assert!((sum("share") - 1.0).abs() < 1e-9);
+    for key in ["milliseconds", "floor_milliseconds"] {
+        let total = step["profile"]["total"][key].as_f64().expect("a number");
+        assert!(total > 0.0 && (sum(key) - total).abs() <= 1e-9 * total, "{key} {total}");
+    }
+    let token = profile("decode");
+    assert_eq!(token["rows"].as_array().map(Vec::len), Some(2));
+    assert!(token["profile"]["rows"].as_array().expect("rows").iter().any(|row| row["name"] == "linear 1x16x61"), "{token}");
+}
+
+#[test]
 fn tokenizers_from_the_command_line() {
     let folder = temporary();
     let at = folder.path();

@@ -1,7 +1,7 @@
 //! The loops around the micro-kernel.
 
 use super::pack::{pack_a, pack_b, packed_len};
-use super::{Left, MAX_ROWS, MatRef, MicroKernel, Order, RowsMut, Store};
+use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Store};
 use crate::math::Real;
 
 /// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
@@ -16,8 +16,8 @@ const PANELS: usize = 2;
 /// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
 ///
 /// A panel of B, and where A is packed a block of A.
-pub fn scratch_len<R>(kernel: &MicroKernel<R>, order: Order, m: usize, n: usize, k: usize) -> usize {
-    let packed_a = if kernel.packs(order, k) { packed_len(kernel.row_block(m), kernel.mr, kernel.k_block(k)) } else { 0 };
+pub fn scratch_len<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize, k: usize) -> usize {
+    let packed_a = if kernel.packs(major, k) { packed_len(kernel.row_block(m), kernel.mr, kernel.k_block(k)) } else { 0 };
     panel_len(kernel, n, k).saturating_add(packed_a)
 }
 
@@ -41,9 +41,9 @@ pub fn gemm<R: Real>(
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     debug_assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
-    debug_assert!(scratch.len() >= scratch_len(kernel, a.order(), m, n, k), "too little scratch");
+    debug_assert!(scratch.len() >= scratch_len(kernel, a.major(), m, n, k), "too little scratch");
     let Some((panel, packed_a)) = scratch.split_at_mut_checked(panel_len(kernel, n, k)) else { return };
-    if !kernel.packs(a.order(), k) && a.is_inside() {
+    if !kernel.packs(a.major(), k) && a.is_inside() {
         return multiply(kernel, Left::Rows(a), b, c, store, epilogue, panel);
     }
     for (first_row, rows) in blocks(m, kernel.row_block(m)) {

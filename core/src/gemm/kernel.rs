@@ -1,6 +1,6 @@
 //! Micro-kernels: the product of two panels as a tile of C.
 
-use super::{MatRef, Order, Store, pack};
+use super::{Major, MatRef, Store, pack};
 use crate::math::Real;
 
 /// The most rows a micro-kernel's tile may have.
@@ -84,9 +84,9 @@ impl<R> MicroKernel<R> {
     }
 
     /// Whether A is packed: by columns it must be, and by rows when the rows of a tile would share few sets of the first-level cache.
-    pub fn packs(&self, order: Order, k: usize) -> bool {
+    pub fn packs(&self, major: Major, k: usize) -> bool {
         const SAME_SET_BYTES: usize = 2048;
-        k > 0 && (order == Order::Columns || k.saturating_mul(size_of::<R>()).is_multiple_of(SAME_SET_BYTES))
+        k > 0 && (major == Major::Columns || k.saturating_mul(size_of::<R>()).is_multiple_of(SAME_SET_BYTES))
     }
 }
 

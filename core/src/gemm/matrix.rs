@@ -44,8 +44,8 @@ impl<'a, R: Real> MatRef<'a, R> {
     }
 
     /// Whether rows are contiguous.
-    pub fn order(&self) -> Order {
-        if self.col_stride == 1 { Order::Rows } else { Order::Columns }
+    pub fn major(&self) -> Major {
+        if self.col_stride == 1 { Major::Rows } else { Major::Columns }
     }
 
     /// Row `i` of a matrix whose rows are contiguous; shorter where the slice ends.
@@ -85,7 +85,7 @@ impl<'a, R: Real> MatRef<'a, R> {
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Major {
     /// Rows are contiguous.
     Rows,
     /// Columns are contiguous, or nothing is.

@@ -5,7 +5,7 @@
 //! packed panel of B into a small tile that stays in registers. [`gemm`] does everything on the calling thread. A runtime with threads cuts C into
 //! tiles and calls [`multiply`] for each; where A must be packed, other tasks have done so before ([`pack_a`]).
 //!
-//! **Order of sums.** An element of C is the sum over blocks of K ([`MicroKernel::k_block`]) of the sums over the block, each from the first k to the
+//! **Major of sums.** An element of C is the sum over blocks of K ([`MicroKernel::k_block`]) of the sums over the block, each from the first k to the
 //! last. That depends on K alone: a row has the same bits alone, in a batch, and under any cutting into tiles.
 
 mod driver;
@@ -18,5 +18,5 @@ mod tests;
 
 pub use driver::{Epilogue, gemm, multiply, panel_len, scratch_len};
 pub use kernel::{Left, MAX_ROWS, MicroKernel, RunKernel, portable, store_row};
-pub use matrix::{MatRef, Order, RowSlices, RowsMut, Store};
+pub use matrix::{Major, MatRef, RowSlices, RowsMut, Store};
 pub use pack::{pack_a, packed_len};

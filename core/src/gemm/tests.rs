@@ -134,7 +134,7 @@ fn check<R: Real>(
     let ld = n + gap;
     let mut c = numbers::<R>(m * ld, 3);
     let want = naive(a, b, &c, ld, store, epilogue);
-    let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, a.order(), m, n, k)];
+    let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, a.major(), m, n, k)];
     let hook: Epilogue<'_, R> = if epilogue { Some(&affine::<R>) } else { None };
     gemm(kernel, a, b, &mut RowSlices { data: &mut c, ld }, store, hook, &mut scratch);
     for (i, (got, want)) in c.iter().zip(&want).enumerate() {
@@ -166,7 +166,7 @@ proptest! {
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
         let kernel = small_blocks::<f32>();
-        let mut scratch = vec![0.0; scratch_len(&kernel, Order::Rows, m, n, k)];
+        let mut scratch = vec![0.0; scratch_len(&kernel, Major::Rows, m, n, k)];
         let (mut whole, mut alone) = (vec![0.0; m * n], vec![0.0; n]);
         gemm(&kernel, a, b, &mut RowSlices { data: &mut whole, ld: n }, Store::Overwrite, None, &mut scratch);
         let one = a.part(row, 0, 1, k);
@@ -182,7 +182,7 @@ fn an_infinity_stays_in_its_row_and_padding_brings_no_nan() {
     a[3] = f32::INFINITY;
     let b = vec![1.0; 3 * 9];
     let mut c = vec![f32::NAN; 5 * 9];
-    let mut scratch = vec![f32::NAN; scratch_len(&kernel, Order::Rows, 5, 9, 3)];
+    let mut scratch = vec![f32::NAN; scratch_len(&kernel, Major::Rows, 5, 9, 3)];
     let mut rows = RowSlices { data: &mut c, ld: 9 };
     gemm(&kernel, MatRef::new(&a, 5, 3), MatRef::new(&b, 3, 9), &mut rows, Store::Overwrite, None, &mut scratch);
     for (i, row) in c.chunks(9).enumerate() {

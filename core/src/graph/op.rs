@@ -150,6 +150,17 @@ pub struct AttentionSpec {
     pub site: u32,
 }
 
+impl AttentionSpec {
+    /// The keys that position alone allows query `t` of `queries` to see when `live` keys are there: `from..to`.
+    pub fn span(&self, live: usize, queries: usize, t: usize) -> (usize, usize) {
+        // The position of the query is live − Tq + t; one past it ends the causal span.
+        let end = (live + t + 1).saturating_sub(queries);
+        let to = if self.causal { end.min(live) } else { live };
+        let from = if self.window > 0 { end.saturating_sub(self.window as usize) } else { 0 };
+        (from.min(to), to)
+    }
+}
+
 /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but the last extent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::bench::profile::Profile;
 use crate::config::{DataConfig, GenerateConfig, RunConfig};
 use crate::kernels::gemm::Gemm;
 
@@ -246,6 +247,21 @@ pub struct BenchRequest {
     pub config: RunConfig,
     /// Measurements, of which the median is reported.
     pub repeats: usize,
+    /// Also say where the time of a step or of a token goes.
+    pub profile: bool,
+    /// Tokens of the prompt before generating.
+    pub prompt_tokens: usize,
+    /// Tokens generated after the first.
+    pub new_tokens: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchOutcome {
+    /// Each measurement.
+    pub rows: Vec<BenchRow>,
+    /// Where the time goes, if asked for.
+    pub profile: Option<Profile>,
 }
 
 /// A measurement beside what the machine could do.

@@ -4,7 +4,7 @@
 //! other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
 //! same for any number of threads and for every micro-kernel with the same blocks.
 
-use samara_core::gemm::{Epilogue, Left, MatRef, MicroKernel, Order, Store, multiply, pack_a, packed_len, panel_len, portable};
+use samara_core::gemm::{Epilogue, Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
 
 use super::{micro_kernels, peer};
@@ -69,10 +69,10 @@ impl Default for GemmChoice {
 }
 
 /// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
-pub fn gemm_scratch_len(choice: &GemmChoice, order: Order, m: usize, n: usize, k: usize) -> usize {
+pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
-        _ => Plan::new(&choice.kernel, order, m, n, k).scratch_len(),
+        _ => Plan::new(&choice.kernel, major, m, n, k).scratch_len(),
     }
 }
 
@@ -99,7 +99,7 @@ pub fn gemm(
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    let plan = Plan::new(&choice.kernel, a.order(), a.rows, b.cols, a.cols);
+    let plan = Plan::new(&choice.kernel, a.major(), a.rows, b.cols, a.cols);
     let threads = if plan.tiles(plan.m) == 1 { &Serial } else { threads };
     match choice.gemm {
         Gemm::MatrixMultiply => by_peer(threads, &plan, a, b, out, out_ld, store, epilogue),
@@ -135,10 +135,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(kernel: &MicroKernel<f32>, order: Order, m: usize, n: usize, k: usize) -> Self {
+    fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
         let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
-        let packs = kernel.packs(order, k);
+        let packs = kernel.packs(major, k);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
         let work = rows.saturating_mul(n).saturating_mul(if packs { panel_k } else { k });
         // A power of two: equal tasks for two and for four threads.
@@ -319,7 +319,7 @@ mod tests {
     ) -> Vec<f32> {
         let ld = b.cols + gap;
         let mut out = numbers(a.rows * ld, 3);
-        let mut scratch = vec![f32::NAN; gemm_scratch_len(choice, a.order(), a.rows, b.cols, a.cols)];
+        let mut scratch = vec![f32::NAN; gemm_scratch_len(choice, a.major(), a.rows, b.cols, a.cols)];
         let hook: Epilogue<'_, f32> = if epilogue { Some(&place) } else { None };
         gemm(choice, threads, a, b, &mut out, ld, store, hook, &mut scratch);
         out

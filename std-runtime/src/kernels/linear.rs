@@ -1,7 +1,7 @@
 //! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{MatRef, Order, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
 use samara_core::threads::Threads;
 
@@ -36,7 +36,7 @@ fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, k, n) = extents(node, 0, 1);
     let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None }));
-    G::scratch_len(Order::Rows, m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
+    G::scratch_len(Major::Rows, m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
 }
 
 fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
@@ -99,7 +99,7 @@ fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
 
 fn backward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, k, n) = extents(node, 1, 2);
-    G::scratch_len(Order::Rows, m, k, n).max(G::scratch_len(Order::Columns, n, k, m))
+    G::scratch_len(Major::Rows, m, k, n).max(G::scratch_len(Major::Columns, n, k, m))
 }
 
 fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {

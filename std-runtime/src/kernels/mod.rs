@@ -14,6 +14,7 @@ mod layer_norm;
 mod linear;
 mod micro_kernels;
 mod optimizer;
+pub mod peak;
 mod peer;
 mod simd;
 
@@ -21,7 +22,7 @@ mod simd;
 mod tests;
 
 use samara_core::exec::Kernels;
-use samara_core::gemm::{Epilogue, MatRef, Order, Store};
+use samara_core::gemm::{Epilogue, Major, MatRef, Store};
 use samara_core::graph::Node;
 use samara_core::threads::Threads;
 
@@ -53,7 +54,7 @@ trait Product: 'static {
     const GEMM: Gemm;
 
     /// Elements of scratch for C (m, n) summed over k, with A stored in this order.
-    fn scratch_len(order: Order, m: usize, n: usize, k: usize) -> usize {
+    fn scratch_len(order: Major, m: usize, n: usize, k: usize) -> usize {
         gemm_scratch_len(&GemmChoice::new(Self::GEMM), order, m, n, k)
     }
 
