@@ -37,6 +37,23 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [x0, x1, x2, x3]
 }
 
+/// [`philox4x32`] of N counters that differ in their first word: word w of counter i is `[w][i]`. A loop over vectors.
+#[inline(always)]
+pub fn philox4x32_lanes<const N: usize>(first: [u32; N], [c1, c2, c3]: [u32; 3], key: [u32; 2]) -> [[u32; N]; 4] {
+    let [mut x0, mut x1, mut x2, mut x3] = [first, [c1; N], [c2; N], [c3; N]];
+    let [mut k0, mut k1] = key;
+    for _ in 0..10 {
+        for (((x0, x1), x2), x3) in x0.iter_mut().zip(&mut x1).zip(&mut x2).zip(&mut x3) {
+            let a = u64::from(*x0) * 0xD251_1F53;
+            let b = u64::from(*x2) * 0xCD9E_8D57;
+            (*x0, *x1, *x2, *x3) = ((b >> 32) as u32 ^ *x1 ^ k0, b as u32, (a >> 32) as u32 ^ *x3 ^ k1, a as u32);
+        }
+        k0 = k0.wrapping_add(0x9E37_79B9);
+        k1 = k1.wrapping_add(0xBB67_AE85);
+    }
+    [x0, x1, x2, x3]
+}
+
 /// Block `index` of stream `stream` of `purpose` under `seed`: the random access form of [`Rng`].
 #[inline]
 pub fn block(seed: u64, purpose: Purpose, stream: u64, index: u32) -> [u32; 4] {

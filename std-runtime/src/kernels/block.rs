@@ -1,154 +1,242 @@
-//! Small products for attention, read from where the operands lie: C (+)= A·B with A of any strides and rows of B contiguous.
+//! Small products for attention, read from where the operands lie: blocks of C = A·B with their sums in registers.
 //!
-//! An element of C is the sum over k from the first to the last, whatever the blocking, so that a row does not depend on the rows around it.
+//! An element of C is a sum over k in order, whatever the blocking, so that a row does not depend on the rows around it.
 
 use samara_core::gemm::RowsMut;
 
-use super::simd::{MulAdd, simd};
+use super::vector::{LANES, Vector, vectorised};
 use crate::tiles::Tile;
 
-/// A (m, k): element (i, p) is `data[i * row_stride + p * k_stride]`.
+/// Rows of numbers: row i begins at `data[i * ld]`.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) row_stride: usize,
-    pub(super) k_stride: usize,
-}
-
-/// B (k, n): row p is `data[p * ld..][..n]`.
-#[derive(Clone, Copy)]
-pub(super) struct Right<'a> {
+pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
     pub(super) ld: usize,
 }
 
-/// Columns of a full block: with six rows, twelve vectors of sums hide the latency of two multiply-adds a cycle.
-pub(super) const WIDTH: usize = 16;
+/// A (m, k), or its transpose.
+#[derive(Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// The rows of A.
+    Rows(Rows<'a>),
+    /// The columns of A.
+    Columns(Rows<'a>),
+}
 
-simd! {
-    /// C = A·B or C += A·B with `shape` = (m, n, k), from row and column `at` of `c` on.
+impl<'a> Left<'a> {
+    /// The numbers, elements from a row to the next, and from a column to the next.
+    #[inline(always)]
+    fn strides(self) -> (&'a [f32], usize, usize) {
+        match self {
+            Self::Rows(rows) => (rows.data, rows.ld, 1),
+            Self::Columns(columns) => (columns.data, 1, columns.ld),
+        }
+    }
+}
+
+/// What becomes of row i of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Update<'a> {
+    /// C = A·B.
+    Store,
+    /// C += x A·B.
+    Add(f32),
+    /// Cᵢ = yᵢ (A·B)ᵢ.
+    Scale(&'a [f32; LANES]),
+    /// Cᵢ = xᵢ Cᵢ + yᵢ (A·B)ᵢ.
+    Mix(&'a [f32; LANES], &'a [f32; LANES]),
+}
+
+vectorised! {
+    /// C (m, n) from row and column `at` of `c` on, with `shape` = (m, n, k). Row i of A is 0 outside of columns `spans[i]`, or anywhere in 0..k
+    /// without spans; zeros are not multiplied.
     ///
     /// # Panics
-    /// An operand is shorter than its shape says. What lies outside of C is not written.
-    pub(super) fn multiply<M>(
+    /// An operand is shorter than its shape or its spans say, or an update has fewer rows. What lies outside of C is not written.
+    pub(super) fn multiply<V>(
         shape: [usize; 3],
         a: Left<'_>,
-        b: Right<'_>,
+        b: Rows<'_>,
+        spans: &[(usize, usize)],
         c: &mut Tile<'_, f32>,
         at: [usize; 2],
-        add: bool,
+        update: Update<'_>,
     ) {
         let ([m, n, k], [first_row, first_col]) = (shape, at);
         if m == 0 || n == 0 {
             return;
         }
+        let limited = matches!(update, Update::Scale(_) | Update::Mix(..));
+        assert!(!limited || m <= LANES, "an update of {LANES} rows for {m}");
+        assert!(spans.is_empty() || (spans.len() >= m && spans.iter().all(|span| span.1 <= k)), "spans that do not fit {m} rows of {k}");
         if k > 0 {
-            assert!((m - 1) * a.row_stride + (k - 1) * a.k_stride < a.data.len(), "A is shorter than its shape");
+            let (a, row_stride, k_stride) = a.strides();
+            assert!((m - 1) * row_stride + (k - 1) * k_stride < a.len(), "A is shorter than its shape");
             assert!((k - 1) * b.ld + n <= b.data.len(), "B is shorter than its shape");
         }
-        let mut col = 0;
-        while col < n {
-            let width = if n - col >= WIDTH { WIDTH } else if n - col >= 8 { 8 } else { 1 };
+        for col in (0..n).step_by(LANES) {
             let mut row = 0;
             while row < m {
-                let place = Place { a_start: row * a.row_stride, b_start: col, k, row: first_row + row, col: first_col + col, add };
-                // SAFETY: both operands were checked, and the block is inside m and n.
-                let height = unsafe {
-                    match width {
-                        WIDTH => place.high::<M, WIDTH>(m - row, a, b, c),
-                        8 => place.high::<M, 8>(m - row, a, b, c),
-                        _ => place.high::<M, 1>(m - row, a, b, c),
+                let place = Place { row, col, cols: LANES.min(n - col), at: [first_row + row, first_col + col] };
+                // SAFETY: both operands were checked, and the block is inside m, n and k.
+                row += unsafe {
+                    match height::<V>(m - row) {
+                        8 => place.block::<V, 8>(k, a, b, spans, c, update),
+                        6 => place.block::<V, 6>(k, a, b, spans, c, update),
+                        4 => place.block::<V, 4>(k, a, b, spans, c, update),
+                        2 => place.block::<V, 2>(k, a, b, spans, c, update),
+                        _ => place.block::<V, 1>(k, a, b, spans, c, update),
                     }
                 };
-                row += height;
-            }
-            col += width;
-        }
-    }
-}
-
-/// Rows of k numbers (rows, k) as panels of [`WIDTH`] columns (⌈rows / WIDTH⌉, k, WIDTH): the right side of a product with their transpose.
-/// What a panel has beyond the last row is 0.
-pub(super) fn pack_transposed(source: Right<'_>, rows: usize, k: usize, panels: &mut [f32]) {
-    for (i, panel) in panels.chunks_exact_mut(k * WIDTH).take(rows.div_ceil(WIDTH)).enumerate() {
-        let count = WIDTH.min(rows - i * WIDTH);
-        let row = |j: usize| &source.data[(i * WIDTH + j) * source.ld..][..k];
-        if count < WIDTH {
-            panel.fill(0.0);
-            for j in 0..count {
-                panel[j..].iter_mut().step_by(WIDTH).zip(row(j)).for_each(|(to, &from)| *to = from);
-            }
-            continue;
-        }
-        let columns: [&[f32]; WIDTH] = std::array::from_fn(row);
-        for (p, to) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-            for (to, column) in to.iter_mut().zip(&columns) {
-                *to = column[p];
             }
         }
     }
 }
 
-/// Where a block of C and its operands begin.
+/// Rows of the next block when `rows` are left: two blocks of four are better than six and two.
+#[inline(always)]
+fn height<V: Vector>(rows: usize) -> usize {
+    match rows {
+        _ if rows >= V::ROWS && (V::ROWS != 6 || rows != 8) => V::ROWS,
+        4.. => 4,
+        2.. => 2,
+        _ => 1,
+    }
+}
+
+/// Where a block of C begins in A and B, and in `c`.
 struct Place {
-    a_start: usize,
-    b_start: usize,
-    k: usize,
     row: usize,
     col: usize,
-    add: bool,
+    cols: usize,
+    at: [usize; 2],
 }
 
 impl Place {
-    /// A block as high as fits `rows` and the registers; returns its height.
+    /// One block of C; returns H.
     ///
     /// # Safety
-    /// A has `rows` rows from the block's first on, B has W columns from the block's first on, for every p < k.
+    /// A has H rows from the block's first on and B the block's columns, for every p < k.
     #[inline(always)]
-    unsafe fn high<M: MulAdd, const W: usize>(&self, rows: usize, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
-        // SAFETY: the caller's contract; no block is higher than `rows`.
-        unsafe {
-            match rows {
-                6.. => self.block::<M, 6, W>(a, b, c),
-                4..6 => self.block::<M, 4, W>(a, b, c),
-                2..4 => self.block::<M, 2, W>(a, b, c),
-                _ => self.block::<M, 1, W>(a, b, c),
-            }
-        }
-    }
-
-    /// One block of C, its sums in registers; returns H.
-    ///
-    /// # Safety
-    /// A has H rows from the block's first on, B has W columns from the block's first on, for every p < k.
-    #[inline(always)]
-    unsafe fn block<M: MulAdd, const H: usize, const W: usize>(&self, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
-        let mut sums = [[0.0; W]; H];
-        for p in 0..self.k {
-            let (a_at, b_at) = (self.a_start + p * a.k_stride, self.b_start + p * b.ld);
-            debug_assert!(a_at + (H - 1) * a.row_stride < a.data.len() && b_at + W <= b.data.len());
-            // SAFETY: the caller's contract.
-            let right: &[f32; W] = unsafe { &*b.data.as_ptr().add(b_at).cast() };
-            for (i, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller's contract.
-                let left = unsafe { *a.data.get_unchecked(a_at + i * a.row_stride) };
-                for (sum, &right) in sums.iter_mut().zip(right) {
-                    *sum = M::mul_add(left, right, *sum);
+    unsafe fn block<V: Vector, const H: usize>(
+        &self,
+        k: usize,
+        a: Left<'_>,
+        b: Rows<'_>,
+        spans: &[(usize, usize)],
+        c: &mut Tile<'_, f32>,
+        update: Update<'_>,
+    ) -> usize {
+        let (from, to) = if spans.is_empty() { (0, k) } else { union(&spans[self.row..self.row + H]) };
+        let mut sums = [V::splat(0.0); H];
+        if from < to {
+            let (data, row_stride, k_stride) = a.strides();
+            debug_assert!((self.row + H - 1) * row_stride + (to - 1) * k_stride < data.len());
+            debug_assert!((to - 1) * b.ld + self.col + self.cols <= b.data.len());
+            // SAFETY: the caller's contract; spans end at k at most, so that `to - from` steps stay inside both. What is known about strides
+            // and columns here becomes part of the code.
+            sums = unsafe {
+                let left = data.as_ptr().add(self.row * row_stride + from * k_stride);
+                let right = b.data.as_ptr().add(from * b.ld + self.col);
+                match (self.cols, a) {
+                    (LANES, Left::Rows(a)) => add_products::<V, H>(to - from, left, [a.ld, 1], right, b.ld, LANES),
+                    (LANES, Left::Columns(a)) => add_products::<V, H>(to - from, left, [1, a.ld], right, b.ld, LANES),
+                    (cols, _) => add_products::<V, H>(to - from, left, [row_stride, k_stride], right, b.ld, cols),
                 }
-            }
+            };
         }
         let mut rows: [&mut [f32]; H] = std::array::from_fn(|_| Default::default());
-        c.block(self.row, self.col, W, &mut rows);
-        for (row, sums) in rows.into_iter().zip(&sums) {
-            let Some(to) = row.first_chunk_mut::<W>() else { continue };
-            if self.add {
-                for (to, sum) in to.iter_mut().zip(sums) {
-                    *to += sum;
-                }
-            } else {
-                *to = *sums;
+        c.block(self.at[0], self.at[1], self.cols, &mut rows);
+        for (i, (row, sum)) in rows.into_iter().zip(sums).enumerate() {
+            if row.len() == self.cols {
+                // SAFETY: the row has so many elements.
+                unsafe { update.apply(self.row + i, sum, row.as_mut_ptr(), self.cols) };
             }
         }
         H
+    }
+}
+
+impl Update<'_> {
+    /// # Safety
+    /// `cols` elements can be read and written.
+    #[inline(always)]
+    unsafe fn apply<V: Vector>(self, i: usize, sum: V, row: *mut f32, cols: usize) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let new = match self {
+                Self::Store => sum,
+                Self::Add(x) => sum.mul_add(V::splat(x), V::load(row, cols)),
+                Self::Scale(factor) => sum.mul(V::splat(factor[i])),
+                Self::Mix(keep, factor) => V::load(row, cols).mul_add(V::splat(keep[i]), sum.mul(V::splat(factor[i]))),
+            };
+            new.store(row, cols);
+        }
+    }
+}
+
+/// The smallest span around all that are not empty.
+#[inline(always)]
+fn union(spans: &[(usize, usize)]) -> (usize, usize) {
+    let (mut first, mut end) = (usize::MAX, 0);
+    for &(from, to) in spans {
+        if from < to {
+            (first, end) = (first.min(from), end.max(to));
+        }
+    }
+    (first, end)
+}
+
+/// Sums of `steps` products of H numbers of A with a vector of B.
+///
+/// # Safety
+/// Elements i · `strides[0]` + p · `strides[1]` of `a` and p · `ld`.. + `cols` of `b` can be read, for i < H and p < `steps`.
+#[inline(always)]
+unsafe fn add_products<V: Vector, const H: usize>(
+    steps: usize,
+    a: *const f32,
+    strides: [usize; 2],
+    b: *const f32,
+    ld: usize,
+    cols: usize,
+) -> [V; H] {
+    let mut sums = [V::splat(0.0); H];
+    for p in 0..steps {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let right = V::load(b.add(p * ld), cols);
+            let left = a.add(p * strides[1]);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = V::splat(*left.add(i * strides[0])).mul_add(right, *sum);
+            }
+        }
+    }
+    sums
+}
+
+vectorised! {
+    /// Up to sixteen rows (count, k) times `factor` as columns (k, 16); columns beyond the last row are 0.
+    ///
+    /// # Panics
+    /// There are fewer rows, or there is less room.
+    pub(super) fn transpose<V>(rows: Rows<'_>, count: usize, k: usize, factor: f32, columns: &mut [f32]) {
+        if k == 0 {
+            return;
+        }
+        assert!(count > 0 && count <= LANES && (count - 1) * rows.ld + k <= rows.data.len(), "fewer than {count} rows");
+        assert!(k * LANES <= columns.len(), "no room for {k} columns");
+        for p in (0..k).step_by(LANES) {
+            let cols = LANES.min(k - p);
+            let mut square = [V::splat(0.0); LANES];
+            for (i, row) in square.iter_mut().enumerate().take(count) {
+                // SAFETY: row i has k columns, as just checked.
+                *row = unsafe { V::load(rows.data.as_ptr().add(i * rows.ld + p), cols) };
+            }
+            V::transpose(&mut square);
+            for (i, column) in square.iter().enumerate().take(cols) {
+                // SAFETY: column p + i is below k, for which there is room.
+                unsafe { column.mul(V::splat(factor)).store(columns.as_mut_ptr().add((p + i) * LANES), LANES) };
+            }
+        }
     }
 }

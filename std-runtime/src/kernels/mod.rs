@@ -16,6 +16,7 @@ mod linear;
 mod optimizer;
 mod peer;
 mod simd;
+mod vector;
 
 #[cfg(test)]
 mod tests;
