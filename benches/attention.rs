@@ -11,7 +11,7 @@ use samara::threads::Pool;
 use samara_benches::{middle_and_best, peak};
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, write_ints, write_real};
 use samara_core::graph::{
-    AttentionMask, AttentionSpec, DROPOUT_CONTROL_LEN, Graph, NodeRecord, Op, Program, Recompute, TensorRecord, Wrt,
+    AttentionMask, AttentionSpec, DROPOUT_CONTROL_LEN, Graph, NodeRecord, Op, Recompute, TensorRecord, Wrt,
 };
 use samara_core::ops::dropout::control;
 use samara_core::params::Registry;
@@ -62,7 +62,7 @@ fn main() {
 /// Builds a graph of one node and its gradient and times both.
 fn run(case: &Case, pool: &Pool) {
     let (mut tensors, mut nodes) = (vec![TensorRecord::EMPTY; 40], vec![NodeRecord::EMPTY; 20]);
-    let mut registry = Registry::new(&mut []);
+    let registry = Registry::new(&mut []);
     let params = registry.finish(size_of::<f32>()).expect("registry");
     let g = Graph::new(params, &mut tensors, &mut nodes);
     let cols = case.heads * case.dim;
@@ -94,7 +94,9 @@ fn run(case: &Case, pool: &Pool) {
     let upstream = training.then(|| g.input(&[case.batch, case.queries, cols]));
     if let Some(upstream) = upstream {
         g.backward(&[(o, upstream)], Wrt::Tensors(&scaled), Recompute::None);
-        scaled.iter().filter_map(|&x| g.gradient(x)).for_each(|x| drop_it(g.output(x)));
+        for x in scaled.iter().filter_map(|&x| g.gradient(x)) {
+            g.output(x);
+        }
     }
     let program = g.finish().expect("graph");
     let kernels = cpu(Gemm::Samara);
@@ -105,7 +107,7 @@ fn run(case: &Case, pool: &Pool) {
     let mut arena = vec![0.0; plan.arena_len()];
     let mut ints = vec![0; program.info().ints_len as usize];
     for (i, x) in inputs.iter().chain(&upstream).enumerate() {
-        write_real(&program, &plan, &mut arena, *x, &numbers(shape_len(&program, *x), i)).expect("input");
+        write_real(&program, &plan, &mut arena, *x, &numbers(program.shape(*x).len(), i)).expect("input");
     }
     if let Some(drop) = drop {
         write_ints(&program, &mut ints, drop, &control(1, 2, 3, case.dropout)).expect("control");
@@ -139,7 +141,7 @@ fn run(case: &Case, pool: &Pool) {
             speeds.push(flops * inner as f64 / start.elapsed().as_secs_f64() / 1e9);
         }
         let ((middle, best), (peak, peak_best)) = (middle_and_best(speeds), middle_and_best(peaks));
-        let scratch = cpu.scratch_len(&program.node(i)) * size_of::<f32>() / 1024;
+        let scratch = program.node(i).map_or(0, |node| cpu.scratch_len(&node)) * size_of::<f32>() / 1024;
         // Keys and values, read once.
         let bytes = (2 * case.batch * case.keys * cols * size_of::<f32>()) as f64;
         println!(
@@ -149,4 +151,9 @@ fn run(case: &Case, pool: &Pool) {
             middle * bytes / flops
         );
     }
+}
+
+/// Numbers in [-1, 1).
+fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919 + seed * 31) % 2003) as f32 / 1001.5 - 1.0).collect()
 }
