@@ -2,8 +2,6 @@
 //!
 //! An element of C is a sum over k in order, whatever the blocking, so that a row does not depend on the rows around it.
 
-use samara_core::gemm::RowsMut;
-
 use super::vector::{LANES, Vector, vectorised};
 use crate::tiles::Tile;
 
@@ -52,7 +50,7 @@ vectorised! {
     /// without spans; zeros are not multiplied.
     ///
     /// # Panics
-    /// An operand is shorter than its shape or its spans say, or an update has fewer rows. What lies outside of C is not written.
+    /// An operand is shorter than its shape or its spans say, or an update has fewer rows.
     pub(super) fn multiply<V>(
         shape: [usize; 3],
         a: Left<'_>,
@@ -62,7 +60,7 @@ vectorised! {
         at: [usize; 2],
         update: Update<'_>,
     ) {
-        let ([m, n, k], [first_row, first_col]) = (shape, at);
+        let [m, n, k] = shape;
         if m == 0 || n == 0 {
             return;
         }
@@ -74,103 +72,105 @@ vectorised! {
             assert!((m - 1) * row_stride + (k - 1) * k_stride < a.len(), "A is shorter than its shape");
             assert!((k - 1) * b.ld + n <= b.data.len(), "B is shorter than its shape");
         }
+        let (c, c_ld) = c.part(at, [m, n]);
+        let product = Product { k, a, b, spans, c, c_ld, update };
         for col in (0..n).step_by(LANES) {
             let mut row = 0;
             while row < m {
-                let place = Place { row, col, cols: LANES.min(n - col), at: [first_row + row, first_col + col] };
-                // SAFETY: both operands were checked, and the block is inside m, n and k.
-                row += unsafe {
-                    match height::<V>(m - row) {
-                        8 => place.block::<V, 8>(k, a, b, spans, c, update),
-                        6 => place.block::<V, 6>(k, a, b, spans, c, update),
-                        4 => place.block::<V, 4>(k, a, b, spans, c, update),
-                        2 => place.block::<V, 2>(k, a, b, spans, c, update),
-                        _ => place.block::<V, 1>(k, a, b, spans, c, update),
+                let left = m - row;
+                // Two blocks of four rows are better than six and two.
+                let height = if left >= V::ROWS && (V::ROWS != 6 || left != 8) { V::ROWS } else { left.min(4) };
+                // SAFETY: both operands and C were checked, and the block is inside m, n and k.
+                unsafe {
+                    match height {
+                        8 => product.block::<V, 8>(row, col, LANES.min(n - col)),
+                        6 => product.block::<V, 6>(row, col, LANES.min(n - col)),
+                        4 => product.block::<V, 4>(row, col, LANES.min(n - col)),
+                        3 => product.block::<V, 3>(row, col, LANES.min(n - col)),
+                        2 => product.block::<V, 2>(row, col, LANES.min(n - col)),
+                        _ => product.block::<V, 1>(row, col, LANES.min(n - col)),
                     }
-                };
+                }
+                row += height;
             }
         }
     }
 }
 
-/// Rows of the next block when `rows` are left: two blocks of four are better than six and two.
-#[inline(always)]
-fn height<V: Vector>(rows: usize) -> usize {
-    match rows {
-        _ if rows >= V::ROWS && (V::ROWS != 6 || rows != 8) => V::ROWS,
-        4.. => 4,
-        2.. => 2,
-        _ => 1,
-    }
+/// Operands that were checked.
+struct Product<'a> {
+    k: usize,
+    a: Left<'a>,
+    b: Rows<'a>,
+    spans: &'a [(usize, usize)],
+    c: *mut f32,
+    c_ld: usize,
+    update: Update<'a>,
 }
 
-/// Where a block of C begins in A and B, and in `c`.
-struct Place {
-    row: usize,
-    col: usize,
-    cols: usize,
-    at: [usize; 2],
-}
-
-impl Place {
-    /// One block of C; returns H.
+impl Product<'_> {
+    /// H rows and up to sixteen columns of C.
     ///
     /// # Safety
-    /// A has H rows from the block's first on and B the block's columns, for every p < k.
+    /// A has H rows from `row` on and B `cols` columns from `col` on, for every p < k; so many can be written in C.
     #[inline(always)]
-    unsafe fn block<V: Vector, const H: usize>(
-        &self,
-        k: usize,
-        a: Left<'_>,
-        b: Rows<'_>,
-        spans: &[(usize, usize)],
-        c: &mut Tile<'_, f32>,
-        update: Update<'_>,
-    ) -> usize {
-        let (from, to) = if spans.is_empty() { (0, k) } else { union(&spans[self.row..self.row + H]) };
+    unsafe fn block<V: Vector, const H: usize>(&self, row: usize, col: usize, cols: usize) {
+        let (from, to) = if self.spans.is_empty() { (0, self.k) } else { union(&self.spans[row..row + H]) };
+        let (a, row_stride, k_stride) = self.a.strides();
         let mut sums = [V::splat(0.0); H];
-        if from < to {
-            let (data, row_stride, k_stride) = a.strides();
-            debug_assert!((self.row + H - 1) * row_stride + (to - 1) * k_stride < data.len());
-            debug_assert!((to - 1) * b.ld + self.col + self.cols <= b.data.len());
-            // SAFETY: the caller's contract; spans end at k at most, so that `to - from` steps stay inside both. What is known about strides
-            // and columns here becomes part of the code.
-            sums = unsafe {
-                let left = data.as_ptr().add(self.row * row_stride + from * k_stride);
-                let right = b.data.as_ptr().add(from * b.ld + self.col);
-                match (self.cols, a) {
-                    (LANES, Left::Rows(a)) => add_products::<V, H>(to - from, left, [a.ld, 1], right, b.ld, LANES),
-                    (LANES, Left::Columns(a)) => add_products::<V, H>(to - from, left, [1, a.ld], right, b.ld, LANES),
-                    (cols, _) => add_products::<V, H>(to - from, left, [row_stride, k_stride], right, b.ld, cols),
-                }
-            };
-        }
-        let mut rows: [&mut [f32]; H] = std::array::from_fn(|_| Default::default());
-        c.block(self.at[0], self.at[1], self.cols, &mut rows);
-        for (i, (row, sum)) in rows.into_iter().zip(sums).enumerate() {
-            if row.len() == self.cols {
-                // SAFETY: the row has so many elements.
-                unsafe { update.apply(self.row + i, sum, row.as_mut_ptr(), self.cols) };
+        // SAFETY: the caller's contract; spans end at k at most, so that `to - from` steps stay inside both operands.
+        unsafe {
+            let c = self.c.add(row * self.c_ld + col);
+            if from < to {
+                let steps = to - from;
+                let left = a.as_ptr().add(row * row_stride + from * k_stride);
+                let right = self.b.data.as_ptr().add(from * self.b.ld + col);
+                // What is known here about strides and columns becomes part of the code.
+                sums = match (cols, self.a) {
+                    (LANES, Left::Rows(_)) => add_products::<V, H>(steps, left, [row_stride, 1], right, self.b.ld, LANES),
+                    (LANES, Left::Columns(_)) => add_products::<V, H>(steps, left, [1, k_stride], right, self.b.ld, LANES),
+                    _ => add_products::<V, H>(steps, left, [row_stride, k_stride], right, self.b.ld, cols),
+                };
+            }
+            if cols == LANES {
+                self.update.apply(row, sums, c, self.c_ld, LANES);
+            } else {
+                self.update.apply(row, sums, c, self.c_ld, cols);
             }
         }
-        H
     }
 }
 
 impl Update<'_> {
     /// # Safety
-    /// `cols` elements can be read and written.
+    /// H rows of `cols` elements, `ld` elements from a row to the next, can be read and written at `c`.
     #[inline(always)]
-    unsafe fn apply<V: Vector>(self, i: usize, sum: V, row: *mut f32, cols: usize) {
+    unsafe fn apply<V: Vector, const H: usize>(self, row: usize, sums: [V; H], c: *mut f32, ld: usize, cols: usize) {
         // SAFETY: the caller's contract.
         unsafe {
-            let new = match self {
-                Self::Store => sum,
-                Self::Add(x) => sum.mul_add(V::splat(x), V::load(row, cols)),
-                Self::Scale(factor) => sum.mul(V::splat(factor[i])),
-                Self::Mix(keep, factor) => V::load(row, cols).mul_add(V::splat(keep[i]), sum.mul(V::splat(factor[i]))),
-            };
-            new.store(row, cols);
+            match self {
+                Self::Store => {
+                    for (i, sum) in sums.iter().enumerate() {
+                        sum.store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Add(x) => {
+                    for (i, sum) in sums.iter().enumerate() {
+                        sum.mul_add(V::splat(x), V::load(c.add(i * ld), cols)).store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Scale(factor) => {
+                    for (i, (sum, &factor)) in sums.iter().zip(&factor[row..row + H]).enumerate() {
+                        sum.mul(V::splat(factor)).store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Mix(keep, factor) => {
+                    for (i, (sum, (&keep, &factor))) in sums.iter().zip(keep[row..row + H].iter().zip(&factor[row..row + H])).enumerate() {
+                        let old = V::load(c.add(i * ld), cols);
+                        old.mul_add(V::splat(keep), sum.mul(V::splat(factor))).store(c.add(i * ld), cols);
+                    }
+                }
+            }
         }
     }
 }
@@ -201,13 +201,16 @@ unsafe fn add_products<V: Vector, const H: usize>(
     cols: usize,
 ) -> [V; H] {
     let mut sums = [V::splat(0.0); H];
+    let mut left = [a; H];
+    for (i, left) in left.iter_mut().enumerate() {
+        *left = left.wrapping_add(i * strides[0]);
+    }
     for p in 0..steps {
         // SAFETY: the caller's contract.
         unsafe {
             let right = V::load(b.add(p * ld), cols);
-            let left = a.add(p * strides[1]);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = V::splat(*left.add(i * strides[0])).mul_add(right, *sum);
+            for (sum, left) in sums.iter_mut().zip(&left) {
+                *sum = V::splat(*left.add(p * strides[1])).mul_add(right, *sum);
             }
         }
     }
