@@ -45,7 +45,7 @@ const CASES: [Case; 11] = [
     Case { name: "decode 8 x 64", batch: 1, heads: 12, dim: 64, queries: 8, keys: 8192, dropout: 0.0 },
 ];
 
-const REPETITIONS: usize = 15;
+const REPETITIONS: usize = 60;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -131,7 +131,7 @@ fn run(case: &Case, pool: &Pool) {
         };
         let flops = flops * pairs * case.dim as f64;
         let mut call = || cpu.run(&program, &plan, &mut memory, i..i + 1, Gradients::Overwrite);
-        let inner = (2e7 / flops).ceil().max(1.0) as usize;
+        let inner = (5e6 / flops).ceil().max(1.0) as usize;
         let (mut peaks, mut speeds) = (Vec::new(), Vec::new());
         for _ in 0..REPETITIONS {
             peaks.push(peak(pool));

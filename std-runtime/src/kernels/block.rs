@@ -32,6 +32,9 @@ impl<'a> Left<'a> {
     }
 }
 
+/// Steps along k in a pass of the loop: addresses are counted once for all of them.
+const UNROLLED: usize = 4;
+
 /// What becomes of row i of a product.
 #[derive(Clone, Copy)]
 pub(super) enum Update<'a> {
@@ -201,20 +204,72 @@ unsafe fn add_products<V: Vector, const H: usize>(
     cols: usize,
 ) -> [V; H] {
     let mut sums = [V::splat(0.0); H];
-    let mut left = [a; H];
-    for (i, left) in left.iter_mut().enumerate() {
-        *left = left.wrapping_add(i * strides[0]);
+    let step = |p: usize| (a.wrapping_add(p * strides[1]), b.wrapping_add(p * ld));
+    let whole = steps / UNROLLED * UNROLLED;
+    for p in (0..whole).step_by(UNROLLED) {
+        for p in p..p + UNROLLED {
+            // SAFETY: the caller's contract.
+            unsafe { add_product(&mut sums, step(p), strides[0], cols) };
+        }
     }
-    for p in 0..steps {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let right = V::load(b.add(p * ld), cols);
-            for (sum, left) in sums.iter_mut().zip(&left) {
-                *sum = V::splat(*left.add(p * strides[1])).mul_add(right, *sum);
+    for p in whole..steps {
+        // SAFETY: as above.
+        unsafe { add_product(&mut sums, step(p), strides[0], cols) };
+    }
+    sums
+}
+
+/// # Safety
+/// H numbers of `a`, `stride` elements apart, and `cols` of `b` can be read.
+#[inline(always)]
+unsafe fn add_product<V: Vector, const H: usize>(sums: &mut [V; H], (a, b): (*const f32, *const f32), stride: usize, cols: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let right = V::load(b, cols);
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = V::splat(*a.add(i * stride)).mul_add(right, *sum);
+        }
+    }
+}
+
+vectorised! {
+    /// Σ aᵢⱼ bᵢⱼ over the k columns of each of up to sixteen rows; 0 beyond.
+    ///
+    /// # Panics
+    /// There are fewer rows.
+    pub(super) fn row_products<V>(a: Rows<'_>, b: Rows<'_>, count: usize, k: usize) -> [f32; LANES] {
+        let fits = |rows: Rows<'_>| (count - 1) * rows.ld + k <= rows.data.len();
+        assert!(count > 0 && count <= LANES && fits(a) && fits(b), "fewer than {count} rows");
+        let mut square = [V::splat(0.0); LANES];
+        for (i, sum) in square.iter_mut().enumerate().take(count) {
+            for p in (0..k).step_by(LANES) {
+                let cols = LANES.min(k - p);
+                // SAFETY: row i has k columns in both, as just checked.
+                let (a, b) = unsafe { (V::load(a.data.as_ptr().add(i * a.ld + p), cols), V::load(b.data.as_ptr().add(i * b.ld + p), cols)) };
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+        V::transpose(&mut square);
+        let mut total = V::splat(0.0);
+        for column in square {
+            total = total.add(column);
+        }
+        total.to_array()
+    }
+}
+
+vectorised! {
+    /// Zeros everywhere.
+    pub(super) fn clear<V>(c: &mut Tile<'_, f32>) {
+        let (rows, cols) = (c.rows(), c.cols());
+        let (start, ld) = c.part([0, 0], [rows, cols]);
+        for i in 0..rows {
+            for j in (0..cols).step_by(LANES) {
+                // SAFETY: row and column are inside.
+                unsafe { V::splat(0.0).store(start.add(i * ld + j), LANES.min(cols - j)) };
             }
         }
     }
-    sums
 }
 
 vectorised! {

@@ -9,8 +9,7 @@ use samara_core::threads::Threads;
 
 use super::tile::{Saved, score_gradients};
 use super::{Cut, Panel, key_tiles, within};
-use crate::kernels::block::{Left, Rows, Update, multiply, transpose};
-use crate::kernels::simd::{combine, simd};
+use crate::kernels::block::{Left, Rows, Update, clear, multiply, row_products, transpose};
 use crate::kernels::vector::LANES;
 use crate::tiles::{Grid, Tile, for_each_item};
 
@@ -63,7 +62,7 @@ pub(super) fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     for_each_item(threads, cut.tasks(items, 5), grids, (views.scratch, task_len(&cut)), &|item, mut tiles, scratch| {
         for (tile, accumulate) in tiles.iter_mut().zip(accumulate) {
             if !accumulate {
-                (0..tile.rows()).for_each(|i| tile.row(i).fill(0.0));
+                clear(cut.isa, tile);
             }
         }
         let (b, kv) = (item / cut.kv_heads, item % cut.kv_heads);
@@ -147,13 +146,13 @@ impl<'a> Block<'a> {
     }
 
     fn saved(&self, panel: &Panel<'_>, inputs: Inputs<'_>) -> Saved {
-        let (cut, dim) = (self.cut, self.cut.dim);
-        let mut saved = Saved { lse: [f32::INFINITY; LANES], delta: [0.0; LANES] };
+        let cut = self.cut;
+        let rows = |x| cut.out_rows(x, panel.b, panel.first, self.h);
+        let delta = row_products(cut.isa, rows(inputs.d_o), rows(inputs.o), panel.count, cut.dim);
+        let mut saved = Saved { lse: [f32::INFINITY; LANES], delta };
         let first = (panel.b * cut.heads + self.h) * cut.layout.queries + panel.first;
         for (i, &lse) in inputs.lse[first..].iter().enumerate().take(panel.count) {
-            let row = |x| &cut.out_rows(x, panel.b, panel.first + i, self.h).data[..dim];
             saved.lse[i] = if lse == f32::NEG_INFINITY { f32::INFINITY } else { lse * LOG2_E };
-            saved.delta[i] = dot(row(inputs.d_o), row(inputs.o));
         }
         saved
     }
@@ -230,22 +229,4 @@ fn seen_by(spans: &[(usize, usize)]) -> [(usize, usize); KEYS] {
         end += spans[end..].iter().take_while(|span| span.0 <= key).count();
         (first, end)
     })
-}
-
-simd! {
-    /// Σ aᵢ bᵢ in lanes.
-    fn dot<M>(a: &[f32], b: &[f32]) -> f32 {
-        let mut sums = [0.0; LANES];
-        let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-        let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-        for (a, b) in a_blocks.iter().zip(b_blocks) {
-            for (sum, (&a, &b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-                *sum = M::mul_add(a, b, *sum);
-            }
-        }
-        for (sum, (&a, &b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-            *sum = M::mul_add(a, b, *sum);
-        }
-        combine(sums)
-    }
 }
