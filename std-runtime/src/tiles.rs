@@ -160,7 +160,10 @@ impl<'a, R> Tile<'a, R> {
     /// The tile has fewer.
     pub(crate) fn part(&mut self, at: [usize; 2], shape: [usize; 2]) -> (*mut R, usize) {
         let inside = |at: usize, len: usize, of: usize| at.checked_add(len).is_some_and(|end| end <= of);
-        assert!(inside(at[0], shape[0], self.rows) && inside(at[1], shape[1], self.cols), "{shape:?} from {at:?} on lie outside of a tile");
+        assert!(
+            inside(at[0], shape[0], self.rows) && inside(at[1], shape[1], self.cols),
+            "{shape:?} from {at:?} on lie outside of a tile"
+        );
         (self.start.wrapping_add(at[0] * self.ld + at[1]), self.ld)
     }
 }

@@ -72,8 +72,13 @@ impl Mask {
     #[inline(always)]
     pub fn factors<const N: usize>(&self, blocks: [u32; N]) -> [[f32; N]; 4] {
         let scale = self.scale as f32;
-        let words = philox4x32_lanes(blocks, self.counter, self.key);
-        words.map(|lanes| lanes.map(|bits| if bits >> 8 < self.threshold { 0.0 } else { scale }))
+        let mut factors = [[scale; N]; 4];
+        for (factors, words) in factors.iter_mut().zip(&philox4x32_lanes(blocks, self.counter, self.key)) {
+            for (factor, bits) in factors.iter_mut().zip(words) {
+                *factor = if bits >> 8 < self.threshold { 0.0 } else { scale };
+            }
+        }
+        factors
     }
 
     /// Applies the mask to elements first.. of a tensor; `first` is a multiple of 4.

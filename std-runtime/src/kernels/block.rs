@@ -82,10 +82,15 @@ vectorised! {
             while row < m {
                 let left = m - row;
                 // Two blocks of four rows are better than six and two.
-                let height = if left >= V::ROWS && (V::ROWS != 6 || left != 8) { V::ROWS } else { left.min(4) };
+                let height = match left {
+                    _ if left >= V::ROWS && (V::ROWS != 6 || left != 8) && (V::ROWS != 16 || alike(spans, row)) => V::ROWS,
+                    8.. if V::ROWS > 8 => 8,
+                    _ => left.min(4),
+                };
                 // SAFETY: both operands and C were checked, and the block is inside m, n and k.
                 unsafe {
                     match height {
+                        16 => product.block::<V, 16>(row, col, LANES.min(n - col)),
                         8 => product.block::<V, 8>(row, col, LANES.min(n - col)),
                         6 => product.block::<V, 6>(row, col, LANES.min(n - col)),
                         4 => product.block::<V, 4>(row, col, LANES.min(n - col)),
@@ -168,7 +173,9 @@ impl Update<'_> {
                     }
                 }
                 Self::Mix(keep, factor) => {
-                    for (i, (sum, (&keep, &factor))) in sums.iter().zip(keep[row..row + H].iter().zip(&factor[row..row + H])).enumerate() {
+                    for (i, (sum, (&keep, &factor))) in
+                        sums.iter().zip(keep[row..row + H].iter().zip(&factor[row..row + H])).enumerate()
+                    {
                         let old = V::load(c.add(i * ld), cols);
                         old.mul_add(V::splat(keep), sum.mul(V::splat(factor))).store(c.add(i * ld), cols);
                     }
@@ -176,6 +183,12 @@ impl Update<'_> {
             }
         }
     }
+}
+
+/// Whether sixteen rows from `row` on have one span.
+#[inline(always)]
+fn alike(spans: &[(usize, usize)], row: usize) -> bool {
+    spans.is_empty() || spans[row..row + LANES].iter().all(|span| *span == spans[row])
 }
 
 /// The smallest span around all that are not empty.
@@ -222,7 +235,12 @@ unsafe fn add_products<V: Vector, const H: usize>(
 /// # Safety
 /// H numbers of `a`, `stride` elements apart, and `cols` of `b` can be read.
 #[inline(always)]
-unsafe fn add_product<V: Vector, const H: usize>(sums: &mut [V; H], (a, b): (*const f32, *const f32), stride: usize, cols: usize) {
+unsafe fn add_product<V: Vector, const H: usize>(
+    sums: &mut [V; H],
+    (a, b): (*const f32, *const f32),
+    stride: usize,
+    cols: usize,
+) {
     // SAFETY: the caller's contract.
     unsafe {
         let right = V::load(b, cols);
@@ -294,6 +312,80 @@ vectorised! {
             for (i, column) in square.iter().enumerate().take(cols) {
                 // SAFETY: column p + i is below k, for which there is room.
                 unsafe { column.mul(V::splat(factor)).store(columns.as_mut_ptr().add((p + i) * LANES), LANES) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::vector::Isa;
+
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 31) % 2003) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    proptest! {
+        /// Every instruction set, both layouts of A, every update, zeros outside of spans; nothing else is written.
+        #[test]
+        fn products([m, n, k] in [1usize..40, 1usize..40, 1usize..40], update in 0usize..4, (by_columns, limited) in any::<(bool, bool)>()) {
+            let m = if update > 1 { m.min(LANES) } else { m };
+            let (a, b, old) = (numbers(m * k + 3, 1), numbers(k * (n + 2), 2), numbers((m + 2) * (n + 5), 3));
+            let keep: [f32; LANES] = std::array::from_fn(|i| 0.5 + i as f32 * 0.1);
+            let factor: [f32; LANES] = std::array::from_fn(|i| 2.0 - i as f32 * 0.1);
+            let spans: Vec<_> = (0..m).map(|i| ((i * 3).min(k) / 2, (i * 2 + 1).min(k))).collect();
+            let element = |i: usize, p: usize| {
+                let inside = !limited || (spans[i].0..spans[i].1).contains(&p);
+                if inside { a[if by_columns { p * m + i } else { i * k + p }] } else { 0.0 }
+            };
+            for isa in Isa::all() {
+                // Where spans differ, A holds the zeros that they promise.
+                let mut a = a.clone();
+                for i in 0..m {
+                    for p in 0..k {
+                        a[if by_columns { p * m + i } else { i * k + p }] = element(i, p);
+                    }
+                }
+                let left = if by_columns { Left::Columns(Rows { data: &a, ld: m }) } else { Left::Rows(Rows { data: &a, ld: k }) };
+                let update = [Update::Store, Update::Add(0.5), Update::Scale(&factor), Update::Mix(&keep, &factor)][update];
+                let mut c = old.clone();
+                let mut tile = Tile::new(&mut c, m + 2, n + 5, n + 5);
+                let spans = if limited { &spans[..] } else { &[] };
+                multiply(isa, [m, n, k], left, Rows { data: &b, ld: n + 2 }, spans, &mut tile, [1, 2], update);
+                for (at, (&got, &old)) in c.iter().zip(&old).enumerate() {
+                    let (i, j) = ((at / (n + 5)).wrapping_sub(1), (at % (n + 5)).wrapping_sub(2));
+                    if i >= m || j >= n {
+                        prop_assert_eq!(got, old);
+                        continue;
+                    }
+                    let sum: f64 = (0..k).map(|p| f64::from(element(i, p)) * f64::from(b[p * (n + 2) + j])).sum();
+                    let want = match update {
+                        Update::Store => sum,
+                        Update::Add(x) => f64::from(old) + f64::from(x) * sum,
+                        Update::Scale(y) => f64::from(y[i]) * sum,
+                        Update::Mix(x, y) => f64::from(x[i]) * f64::from(old) + f64::from(y[i]) * sum,
+                    };
+                    prop_assert!((f64::from(got) - want).abs() < 1e-4, "{isa:?} ({i}, {j}): {got} against {want}");
+                }
+            }
+        }
+
+        #[test]
+        fn transposes_and_sums_of_rows(count in 1usize..17, k in 1usize..50) {
+            let (a, b) = (numbers(count * (k + 1), 4), numbers(count * k, 5));
+            for isa in Isa::all() {
+                let mut columns = vec![7.0; k * LANES + 1];
+                transpose(isa, Rows { data: &a, ld: k + 1 }, count, k, 2.0, &mut columns);
+                let want = |at: usize| if at % LANES < count { 2.0 * a[at % LANES * (k + 1) + at / LANES] } else { 0.0 };
+                prop_assert!((0..k * LANES).all(|at| columns[at] == want(at)) && columns[k * LANES] == 7.0, "{isa:?}");
+                let sums = row_products(isa, Rows { data: &a, ld: k + 1 }, Rows { data: &b, ld: k }, count, k);
+                for (i, sum) in sums.iter().enumerate() {
+                    let want: f32 = if i < count { (0..k).map(|p| a[i * (k + 1) + p] * b[i * k + p]).sum() } else { 0.0 };
+                    prop_assert!((sum - want).abs() < 1e-4, "{isa:?} row {i}");
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use samara_core::ops::attention::Layout;
 use samara_core::threads::Threads;
 
 use super::tile::{Softmax, multiply_all, softmax};
-use super::{Cut, Panel, key_tiles, within};
+use super::{Cut, Panel, few, key_tiles, within};
 use crate::kernels::block::{Left, Rows, Update, multiply, transpose};
 use crate::kernels::vector::LANES;
 use crate::tiles::{Grid, Tile, for_each_item};
@@ -20,6 +20,9 @@ const KEYS: usize = 128;
 pub(super) fn scratch_len(node: &Node<'_>) -> usize {
     let Some(Op::Attention(spec)) = node.op() else { return 0 };
     let cut = Cut::new(Layout::new(node, spec, 0, [&[], &[]], &[]), &[]);
+    if cut.layout.queries <= few::QUERIES {
+        return few::scratch_len(&cut);
+    }
     let (items, per_task) = cut.tasks(cut.layout.batch * cut.heads, 2);
     items.div_ceil(per_task) * task_len(&cut)
 }
@@ -34,6 +37,9 @@ pub(super) fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;
     let [o, lse, _] = views.outputs;
     let cut = Cut::new(Layout::new(node, spec, 0, [q_segments, k_segments], live), control);
+    if cut.layout.queries <= few::QUERIES {
+        return few::run(&cut, [q, k, v], [o, lse], views.scratch, threads);
+    }
     let (items, queries) = (cut.layout.batch * cut.heads, cut.layout.queries);
     let cols = cut.heads * cut.dim;
     let grids = [

@@ -5,6 +5,7 @@
 //! no query of a block sees are skipped; inside of a tile the products leave out what the spans of rows exclude.
 
 mod backward;
+mod few;
 mod forward;
 mod tile;
 

@@ -3,7 +3,7 @@
 
 use samara_core::ops::dropout::Mask;
 
-use crate::kernels::simd::simd;
+use crate::kernels::simd::{combine, simd};
 use crate::kernels::vector::{LANES, vectorised};
 
 /// Running maximum and sum of a softmax over tiles of keys, for sixteen queries. Exponents are of base 2.
@@ -44,6 +44,27 @@ vectorised! {
         for (p, factor) in p.as_chunks_mut::<LANES>().0.iter_mut().zip(factors.as_chunks::<LANES>().0) {
             *p = V::from_array(p).mul(V::from_array(factor)).to_array();
         }
+    }
+}
+
+vectorised! {
+    /// [`softmax`] of the scores of one query, whose number is a multiple of sixteen, with the maximum and the sum in `state`.
+    pub(super) fn softmax_of_one<V>(scores: &mut [f32], state: &mut [f32; 2]) -> f32 {
+        let (lanes, _) = scores.as_chunks_mut::<LANES>();
+        let mut largest = V::splat(state[0]);
+        for lanes in &*lanes {
+            largest = V::from_array(lanes).max(largest);
+        }
+        let largest = largest.to_array().into_iter().fold(state[0], f32::max);
+        let mut total = V::splat(0.0);
+        for lanes in lanes {
+            let p = V::from_array(lanes).sub(V::splat(largest)).exp2();
+            total = total.add(p);
+            *lanes = p.to_array();
+        }
+        let [keep, ..] = V::splat(state[0] - largest).exp2().to_array();
+        *state = [largest, state[1] * keep + combine(total.to_array())];
+        keep
     }
 }
 
