@@ -54,6 +54,7 @@ vectorised! {
     ///
     /// # Panics
     /// An operand is shorter than its shape or its spans say, or an update has fewer rows.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn multiply<V>(
         shape: [usize; 3],
         a: Left<'_>,

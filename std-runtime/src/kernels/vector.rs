@@ -154,7 +154,7 @@ pub(super) trait Vector: Copy {
 }
 
 /// 2^r = 1 + r p(r) for |r| ≤ 1/2, from `tests/golden/math/fit_polynomials.py`.
-const EXP2: [f32; 6] = [6.931_471_8e-1, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
+const EXP2: [f32; 6] = [std::f32::consts::LN_2, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
 
 /// For any machine: the compiler makes vectors of what it knows of.
 #[derive(Clone, Copy, Debug)]

@@ -158,6 +158,7 @@ impl<'a> Block<'a> {
     }
 
     /// Probabilities and gradients of scores of a panel and keys from..to; zeros for keys that it does not see.
+    #[allow(clippy::too_many_arguments)]
     fn scores(
         &self,
         panel: &Panel<'_>,
