@@ -134,6 +134,20 @@ impl<'a, R> Tile<'a, R> {
     pub fn cols(&self) -> usize {
         self.cols
     }
+
+    /// Where `shape` = (rows, columns) from row and column `at` on begin, and the elements from a row to the next; to write through while the
+    /// tile is borrowed.
+    ///
+    /// # Panics
+    /// The tile has fewer.
+    pub(crate) fn part(&mut self, at: [usize; 2], shape: [usize; 2]) -> (*mut R, usize) {
+        let inside = |at: usize, len: usize, of: usize| at.checked_add(len).is_some_and(|end| end <= of);
+        assert!(
+            inside(at[0], shape[0], self.rows) && inside(at[1], shape[1], self.cols),
+            "{shape:?} from {at:?} on lie outside of a tile"
+        );
+        (self.start.wrapping_add(at[0] * self.ld + at[1]), self.ld)
+    }
 }
 
 impl<R> Tile<'_, R> {

@@ -17,6 +17,7 @@ mod optimizer;
 pub mod peak;
 mod peer;
 mod simd;
+mod vector;
 
 #[cfg(test)]
 mod tests;
