@@ -7,6 +7,7 @@
 use samara_core::gemm::{Epilogue, MatRef, MicroKernel, PackedProduct, Store, multiply_packed, pack_a, pack_b, portable};
 use samara_core::threads::{Serial, Threads};
 
+use super::rows::{MAX_ROWS, multiply_rows};
 use super::{avx2, peer};
 use crate::tiles::{Tiling, for_each_chunk, for_each_chunk_of_both, for_each_tile};
 
@@ -66,6 +67,7 @@ impl Default for GemmChoice {
 pub fn gemm_scratch_len(choice: &GemmChoice, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
+        Gemm::Samara if m <= MAX_ROWS => 0,
         _ => Plan::new(&choice.kernel, m, n, k).scratch_len(),
     }
 }
@@ -92,6 +94,9 @@ pub fn gemm(
     assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
     if a.rows == 0 || b.cols == 0 {
         return;
+    }
+    if choice.gemm == Gemm::Samara && a.rows <= MAX_ROWS {
+        return multiply_rows(&choice.kernel, threads, a, b, out, out_ld, store, epilogue);
     }
     let plan = Plan::new(&choice.kernel, a.rows, b.cols, a.cols);
     let threads = if plan.tasks == 1 { &Serial } else { threads };
