@@ -15,6 +15,8 @@ mod layer_norm;
 mod linear;
 mod optimizer;
 mod peer;
+mod quant;
+mod quant_avx2;
 mod rows;
 mod rows_avx2;
 mod simd;
