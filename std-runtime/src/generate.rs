@@ -21,7 +21,12 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
     let mut text = TextWriter { out, pending: Vec::new() };
     text.push(settings.prompt.as_bytes())?;
-    let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), ..GenerateOutcome::default() };
+    let f32_bytes = gpt.weight_bytes() as u64;
+    if let Some(quantize) = request.quantize {
+        gpt = gpt.quantised(quantize.dtype())?;
+    }
+    let weight_bytes = gpt.weight_bytes() as u64;
+    let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), weight_bytes, f32_bytes, ..GenerateOutcome::default() };
     let begun = Instant::now();
     if settings.max_new_tokens > 0 {
         let mut generator = Generator::new(&mut gpt, &prompt, settings.sampling(), settings.seed)?;

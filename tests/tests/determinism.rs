@@ -157,7 +157,7 @@ fn any_number_of_threads_generates_the_same_text() {
         let settings =
             GenerateConfig { prompt: "The ".to_owned(), max_new_tokens: 80, temperature: 1.0, seed, ..GenerateConfig::default() };
         let machine = Machine { threads, ..Machine::default() };
-        let request = GenerateRequest { model: out.path().to_owned(), generate: settings, machine };
+        let request = GenerateRequest { model: out.path().to_owned(), generate: settings, quantize: None, machine };
         let outcome = samara::generate::run(&request, &mut text).unwrap();
         assert_eq!(outcome.new_tokens, 80);
         text

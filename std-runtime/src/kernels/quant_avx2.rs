@@ -3,26 +3,25 @@
 use super::quant::BlockProduct;
 use crate::tiles::Tile;
 
-/// The columns of a tile; false, and nothing done, without AVX2, FMA and F16C.
+/// Multiplies the columns of a tile.
+pub(super) type Multiply = fn(&BlockProduct<'_>, &mut Tile<'_, f32>);
+
+/// What this machine can run, the best first.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn multiply(product: &BlockProduct<'_>, tile: &mut Tile<'_, f32>) -> bool {
-    if !super::simd::has_avx2() || !is_x86_feature_detected!("f16c") {
-        return false;
-    }
-    if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl") {
-        // SAFETY: the machine has all these instructions, as just asked.
-        unsafe { x86::vnni::multiply(product, tile) };
-    } else {
-        // SAFETY: the machine has all these instructions, as just asked.
-        unsafe { x86::avx2::multiply(product, tile) };
-    }
-    true
+pub(super) fn kernels() -> [Option<Multiply>; 2] {
+    let avx2 = super::simd::has_avx2() && is_x86_feature_detected!("f16c");
+    let vnni = avx2 && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+    // SAFETY: the machine has all the instructions of each, as just asked.
+    let by_vnni: Multiply = |product, tile| unsafe { x86::vnni::multiply(product, tile) };
+    // SAFETY: as above.
+    let by_avx2: Multiply = |product, tile| unsafe { x86::avx2::multiply(product, tile) };
+    [vnni.then_some(by_vnni), avx2.then_some(by_avx2)]
 }
 
 /// No such kernel on this kind of machine.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn multiply(_: &BlockProduct<'_>, _: &mut Tile<'_, f32>) -> bool {
-    false
+pub(super) fn kernels() -> [Option<Multiply>; 2] {
+    [None; 2]
 }
 
 #[cfg(target_arch = "x86_64")]
