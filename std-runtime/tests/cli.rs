@@ -327,6 +327,27 @@ fn scores_are_those_of_transformers() {
 }
 
 #[test]
+fn weights_in_blocks_and_what_they_cost() {
+    let folder = temporary();
+    let model = golden("gpt2-2layer");
+    let score = |more: &[&str]| -> Value {
+        let args = [&["score", "--model", &model, "--tokens", "3,1,4,1,5,9,2,6", "--json"], more].concat();
+        serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
+    };
+    let plain = score(&[]);
+    assert!(plain.get("f32_loss").is_none());
+    for (name, bound) in [("q8", 0.05), ("q4", 0.5)] {
+        let quantised = score(&["--quantize", name]);
+        assert_eq!(quantised["f32_loss"], plain["loss"]);
+        let difference = quantised["loss"].as_f64().expect("loss") - plain["loss"].as_f64().expect("loss");
+        assert!(difference != 0.0 && difference.abs() < bound, "{name}: {difference}");
+    }
+    let text = done(folder.path(), &["score", "--model", &model, "--tokens", "3,1,4", "--quantize", "q4"]);
+    assert!(text.contains(" (f32 "), "{text}");
+    refused(folder.path(), &["score", "--model", &model, "--tokens", "3,1", "--quantize", "q5"], 2, &["q5", "q8, q4"]);
+}
+
+#[test]
 fn tokenizers_from_the_command_line() {
     let folder = temporary();
     let at = folder.path();
