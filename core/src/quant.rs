@@ -93,6 +93,7 @@ pub fn decode_q4(block: &[u8; Q4_BYTES]) -> (f32, [i8; BLOCK]) {
 }
 
 /// Reads a row back as numbers. Numbers and integers are left alone.
+#[inline(always)]
 pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
     let scaled = |to: &mut [R; BLOCK], (d, q): (f32, [i8; BLOCK])| {
         for (to, q) in to.iter_mut().zip(q) {
@@ -141,16 +142,20 @@ pub fn quantise_activations<R: Real>(x: &[R; BLOCK], q: &mut [i8; BLOCK]) -> f32
 
 /// A row of blocks against a row of activations: Σ over blocks of both scales times the integer product.
 pub fn dot_blocks<R: Real>(dtype: DType, bytes: &[u8], q: &[i8], d: &[R]) -> R {
-    let activations = q.as_chunks::<BLOCK>().0.iter().zip(d);
-    let add = |sum: R, ((w, weights), (q, &d)): ((f32, [i8; BLOCK]), (&[i8; BLOCK], &R))| {
-        let product: i32 = weights.iter().zip(q).map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
-        sum + R::from_f64(f64::from(w)) * d * R::from_f64(f64::from(product))
-    };
     match dtype {
-        DType::Q8 => bytes.as_chunks().0.iter().map(decode_q8).zip(activations).fold(R::ZERO, add),
-        DType::Q4 => bytes.as_chunks().0.iter().map(decode_q4).zip(activations).fold(R::ZERO, add),
+        DType::Q8 => sum_blocks(bytes.as_chunks().0.iter().map(decode_q8), q, d),
+        DType::Q4 => sum_blocks(bytes.as_chunks().0.iter().map(decode_q4), q, d),
         DType::F16 | DType::Real | DType::I32 => R::ZERO,
     }
+}
+
+fn sum_blocks<R: Real>(weights: impl Iterator<Item = (f32, [i8; BLOCK])>, q: &[i8], d: &[R]) -> R {
+    let mut sum = R::ZERO;
+    for ((scale, weights), (q, &d)) in weights.zip(q.as_chunks::<BLOCK>().0.iter().zip(d)) {
+        let product: i32 = weights.iter().zip(q).map(|(&w, &q)| i32::from(w) * i32::from(q)).sum();
+        sum += R::from_f64(f64::from(scale)) * d * R::from_f64(f64::from(product));
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -9,10 +9,9 @@ use std::time::Instant;
 use samara_core::decode::Sampling;
 use samara_core::gemm::{MatRef, Store};
 use samara_core::model::gpt::GptConfig;
-use samara_core::params::ParamsError;
 use samara_core::threads::Threads;
 
-use crate::cli::requests::{BenchKind, BenchRequest, BenchRow, Quantize};
+use crate::cli::requests::{BenchKind, BenchRequest, BenchRow};
 use crate::config::{ModelConfig, RunConfig};
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
@@ -22,7 +21,7 @@ use crate::gpt::generate::Generator;
 use crate::gpt::plan::TrainingPlan;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
-use crate::session::{BuildError, Engine};
+use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::run::shape_of;
 
@@ -193,62 +192,37 @@ fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<Be
     }])
 }
 
-/// A prompt at once, then one token at a time: every token reads all weights. With weights as numbers, then in blocks where rows fall into them.
+/// One token at a time: every token reads all weights.
 fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
     let train = &request.config.train;
+    let rate = bytes_per_s(pool);
     let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
     gpt.session.initialise(train.seed);
-    let mut rows = decode_rows(request, pool, "f32", &mut gpt)?;
-    for quantize in [Quantize::Q8, Quantize::Q4] {
-        match gpt.quantised(quantize.dtype()) {
-            Ok(mut gpt) => rows.extend(decode_rows(request, pool, quantize.name(), &mut gpt)?),
-            Err(BuildError::Params(ParamsError::Blocks { .. })) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
+    if let Some(quantize) = request.quantize {
+        gpt = gpt.quantised(quantize.dtype())?;
     }
-    Ok(rows)
-}
-
-fn decode_rows(request: &BenchRequest, pool: &Pool, name: &str, gpt: &mut Gpt) -> Result<Vec<BenchRow>, Error> {
-    let (model, seed) = (gpt.config, request.config.train.seed);
-    let prompt: Vec<i32> = (0..model.n_positions / 2).map(|i| (i % model.vocab_size) as i32).collect();
-    let (first, tokens) = (prompt.len().clamp(1, 16), prompt.len().clamp(1, 64));
-    let (mut whole, mut single) = (Vec::new(), Vec::new());
+    // Of the position embedding a token reads one row.
+    let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
+    let tokens = (model.n_positions / 2).clamp(1, 64);
+    let mut times = Vec::new();
     for _ in 0..=request.repeats {
-        let begun = Instant::now();
-        black_box(Generator::new(gpt, &prompt, Sampling::GREEDY, seed)?);
-        whole.push(begun.elapsed().as_secs_f64());
-        let mut text = Generator::new(gpt, &prompt[..first], Sampling::GREEDY, seed)?;
-        black_box(text.next(gpt)?);
+        let mut text = Generator::new(&mut gpt, &[0], Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut gpt)?);
         let begun = Instant::now();
         for _ in 0..tokens {
-            black_box(text.next(gpt)?);
+            black_box(text.next(&mut gpt)?);
         }
-        single.push(begun.elapsed().as_secs_f64() / tokens as f64);
+        times.push(begun.elapsed().as_secs_f64() / tokens as f64);
     }
-    let (whole, single) = (median(whole), median(single));
-    // Of the position embedding a token reads one row.
-    let bytes = (gpt.weight_bytes() - (model.n_positions - 1) * model.n_embd * size_of::<f32>()) as f64;
-    let weights = model.n_layer * (4 * model.n_embd * model.n_embd + 2 * model.n_embd * model.n_inner);
-    let attention = 2 * model.n_layer * model.n_embd * prompt.len();
-    let flop = 2.0 * ((weights + attention / 2) * prompt.len() + model.vocab_size * model.n_embd) as f64;
-    let prefill = BenchRow {
-        name: format!("{name}: prompt of {} tokens", prompt.len()),
-        milliseconds: 1e3 * whole,
-        figure: prompt.len() as f64 / whole,
-        unit: "tokens/s",
-        floor: flop,
-        floor_unit: "FLOP",
-        floor_milliseconds: 1e3 * flop / peak_flop_per_s(pool),
-    };
-    let token = BenchRow {
-        name: format!("{name}: token after {first} and up to {tokens} more"),
-        milliseconds: 1e3 * single,
-        figure: 1.0 / single,
+    let seconds = median(times);
+    Ok(vec![BenchRow {
+        name: format!("token, {parameters} parameters"),
+        milliseconds: 1e3 * seconds,
+        figure: 1.0 / seconds,
         unit: "tokens/s",
         floor: bytes,
         floor_unit: "bytes",
-        floor_milliseconds: 1e3 * bytes / bytes_per_s(pool),
-    };
-    Ok(vec![prefill, token])
+        floor_milliseconds: 1e3 * bytes / rate,
+    }])
 }

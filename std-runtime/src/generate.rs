@@ -29,7 +29,8 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), weight_bytes, f32_bytes, ..GenerateOutcome::default() };
     let begun = Instant::now();
     if settings.max_new_tokens > 0 {
-        let mut generator = Generator::new(&mut gpt, &prompt, settings.sampling(), settings.seed)?;
+        let mut generator =
+            Generator::with_cache(&mut gpt, &prompt, settings.sampling(), settings.seed, request.kv_cache.dtype())?;
         for _ in 0..settings.max_new_tokens {
             let token = generator.next(&mut gpt)? as u32;
             outcome.new_tokens += 1;

@@ -194,3 +194,22 @@ fn with_and_without_a_cache() {
         }
     }
 }
+
+/// Keys and values in another element type: the next token's probabilities change little, and the state is smaller.
+#[test]
+fn a_cache_in_blocks_is_close_to_one_of_numbers() {
+    let mut gpt = model(2);
+    let prompt = text(&gpt, 40);
+    let mut logits = |dtype: DType| {
+        let mut generator = Generator::with_cache(&mut gpt, &prompt, Sampling::GREEDY, 1, dtype).unwrap();
+        let tokens: Vec<i32> = (0..5).map(|_| generator.next(&mut gpt).unwrap()).collect();
+        (tokens, generator.logits().to_vec())
+    };
+    let (tokens, expected) = logits(DType::Real);
+    for (dtype, bound) in [(DType::F16, 0.02), (DType::Q8, 0.3)] {
+        let (found_tokens, found) = logits(dtype);
+        assert_eq!(found_tokens, tokens, "{dtype:?}");
+        let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest > 0.0 && largest < bound, "{dtype:?}: {largest}");
+    }
+}

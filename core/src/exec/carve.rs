@@ -88,9 +88,13 @@ fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor) -> Option<Place> {
     let len = record.shape.len();
     let range = match record.role {
         Role::Activation | Role::Input => plan.value(t),
-        Role::Ints | Role::State => {
+        Role::Ints => {
             let start = record.index as usize;
             start..start.saturating_add(len)
+        }
+        Role::State => {
+            let start = record.index as usize;
+            start..start.saturating_add(record.state_len())
         }
         Role::Trainable | Role::Grad | Role::Frozen => program.params().infos().get(record.index as usize)?.range(),
     };

@@ -347,6 +347,7 @@ impl Inner<'_> {
             | Op::EmbeddingBackward { .. }
             | Op::AttentionBackward(_)
             | Op::CacheWrite
+            | Op::CacheRead
             | Op::HeadLossTrain { .. }
             | Op::HeadLossBackward { .. }
             | Op::UnaryBackward { .. }
@@ -609,6 +610,7 @@ fn differentiable(op: &Op, i: usize) -> bool {
         | Op::EmbeddingBackward { .. }
         | Op::AttentionBackward(_)
         | Op::CacheWrite
+        | Op::CacheRead
         | Op::HeadLossTrain { .. }
         | Op::HeadLossBackward { .. }
         | Op::UnaryBackward { .. }

@@ -188,6 +188,8 @@ pub struct GptCache {
     pub live: Tensor,
     /// Tokens that a sequence has room for.
     pub capacity: usize,
+    /// How its keys and values are stored.
+    pub dtype: DType,
     /// Segments (B, capacity) of what is in the cache.
     pub segments: Option<Tensor>,
 }
@@ -275,8 +277,11 @@ fn attention(
         return g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: inputs.dropout });
     };
     let batch = g.shape(inputs.tokens).dim(0);
-    let keys = g.cache_write(k, cache.starts, g.state(&[batch, cache.capacity, c]));
-    let values = g.cache_write(v, cache.starts, g.state(&[batch, cache.capacity, c]));
+    let kept = |x: Columns| {
+        let state = g.cache_write(x, cache.starts, g.state_of(cache.dtype, &[batch, cache.capacity, c]));
+        if cache.dtype == DType::Real { state } else { g.cache_read(state, cache.live) }
+    };
+    let (keys, values) = (kept(k), kept(v));
     let segments = inputs.segments.zip(cache.segments);
     g.attention(spec, q, keys.into(), values.into(), AttentionMask { segments, live: Some(cache.live), dropout: None })
 }

@@ -2,7 +2,7 @@
 
 use super::args::ConfigArgs;
 use super::output;
-use super::requests::{BenchKind, BenchRequest};
+use super::requests::{BenchKind, BenchRequest, Quantize};
 use crate::bench;
 use crate::error::Error;
 
@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// Measurements; their median is reported.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
+    /// Decode with weights in blocks of 8 or 4 bits.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -34,7 +37,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
         let config = self.config.merge(None, None)?;
-        let outcome = bench::run(&BenchRequest { kind: self.kind, config, repeats: self.repeats as usize })?;
+        let outcome =
+            bench::run(&BenchRequest { kind: self.kind, config, quantize: self.quantize, repeats: self.repeats as usize })?;
         if self.json {
             return output::json(&outcome);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::MachineArgs;
 use super::output;
-use super::requests::{GenerateRequest, Quantize};
+use super::requests::{GenerateRequest, KvCache, Quantize};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::generate;
@@ -48,6 +48,9 @@ pub(super) struct Args {
     /// Keep the weights in blocks of 8 or 4 bits.
     #[arg(long, value_enum, value_name = "TYPE")]
     quantize: Option<Quantize>,
+    /// Keep keys and values in this type.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    kv_cache: KvCache,
     /// Read [generate] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -97,6 +100,12 @@ impl Args {
             }
         }
         let generate = layers.peek().generate.clone();
-        Ok(GenerateRequest { model: self.model.clone(), generate, quantize: self.quantize, machine: self.machine.machine()? })
+        Ok(GenerateRequest {
+            model: self.model.clone(),
+            generate,
+            quantize: self.quantize,
+            kv_cache: self.kv_cache,
+            machine: self.machine.machine()?,
+        })
     }
 }

@@ -76,6 +76,29 @@ impl Quantize {
     }
 }
 
+/// The element types that keys and values can be kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum KvCache {
+    /// Numbers of 32 bits.
+    #[default]
+    F32,
+    /// Half precision.
+    F16,
+    /// Blocks of 32 signed bytes with a scale.
+    Q8,
+}
+
+impl KvCache {
+    /// The element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::Real,
+            Self::F16 => DType::F16,
+            Self::Q8 => DType::Q8,
+        }
+    }
+}
+
 /// Continue a text; what is generated goes to a writer as it comes.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -85,6 +108,8 @@ pub struct GenerateRequest {
     pub generate: GenerateConfig,
     /// Keep the weights in blocks.
     pub quantize: Option<Quantize>,
+    /// How keys and values are kept.
+    pub kv_cache: KvCache,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -251,6 +276,8 @@ pub struct BenchRequest {
     pub kind: BenchKind,
     /// The model and the batch; threads and kernels are in `[train]`.
     pub config: RunConfig,
+    /// Decode with weights in blocks.
+    pub quantize: Option<Quantize>,
     /// Measurements, of which the median is reported.
     pub repeats: usize,
 }

@@ -6,6 +6,7 @@
 mod attention;
 mod avx2;
 mod block;
+mod cache;
 mod dropout;
 mod elementwise;
 mod embedding;
@@ -47,6 +48,7 @@ fn table<G: Product>() -> Kernels<f32> {
     let table = layer_norm::kernels(table);
     let table = attention::kernels(table);
     let table = elementwise::kernels(table);
+    let table = cache::kernels(table);
     let table = embedding::kernels(table);
     let table = dropout::kernels(table);
     optimizer::kernels(table)

@@ -197,7 +197,7 @@ fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut
     let inputs = GptInputs::new(&g, config, 2, 1);
     let room = config.n_positions;
     let cache =
-        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, segments: None };
+        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, segments: None };
     let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
     let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.wte()), None));
     let program = g.finish().ok()?;
