@@ -215,6 +215,11 @@ fn a_run_from_training_to_text() {
     let one = generate("1");
     assert!(one.starts_with('a') && one.ends_with('\n'));
     assert_eq!(one, generate("3"));
+    let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
+    assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
+    refused(at, &with(&["--kv-cache", "q8"]), 3, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
+    refused(at, &with(&["--quantize", "q8"]), 1, &["wte.weight has rows of 8 numbers", "blocks of 32"]);
     // Evaluation of a text, and of its last tenth.
     fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
     let eval = |split: &str| -> Value {

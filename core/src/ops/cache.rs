@@ -1,4 +1,4 @@
-//! Key and value caches: `state[b, starts[b] + t] = x[b, t]`, and back: `y[b, t] = state[b, t]` for t < live[b]. Tokens that would fall behind the
+//! Key and value caches: `state[b, starts[b] + t] = x[b, t]`, and back: `y[b, t] = state[b, t]` for the live t. Tokens that would fall behind the
 //! end of the state are dropped. A state may have any element type: rows are rounded when they are written, and read as numbers.
 
 use super::weight::dtype;
