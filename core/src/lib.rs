@@ -20,6 +20,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod assignment;
 pub mod decode;
 pub mod exec;
 pub mod gemm;
