@@ -53,9 +53,13 @@ fn main() {
     if arguments.iter().any(|a| a == "--serve") {
         return serve();
     }
-    let largest = arguments.iter().position(|a| a == "--largest").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(1000);
+    let largest =
+        arguments.iter().position(|a| a == "--largest").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(1000);
     let filter = arguments.first().filter(|a| !a.starts_with("--")).cloned().unwrap_or_default();
-    println!("{:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}", "least µs", "any", "(median)", "portable", "scipy ties", "lapjv", "lsap", "pathfinding");
+    println!(
+        "{:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}",
+        "least µs", "any", "(median)", "portable", "scipy ties", "lapjv", "lsap", "pathfinding"
+    );
     for &(family, rows, columns) in SHAPES.iter().filter(|s| s.1.max(s.2) <= largest) {
         let name = Family::ALL.iter().find(|f| f.1 == family).map_or("", |f| f.0);
         let name = format!("{name} {rows}x{columns}");

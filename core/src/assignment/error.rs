@@ -80,21 +80,18 @@ impl<T: fmt::Debug> fmt::Display for Error<T> {
                      allow more pairs, or ask for forbidden pairs to leave rows free"
                 )
             }
-            Self::HeadRoom { least, largest } => write!(
-                f,
-                "costs from {least:?} to {largest:?} could overflow when they are added along a path; use a wider type"
-            ),
+            Self::HeadRoom { least, largest } => {
+                write!(f, "costs from {least:?} to {largest:?} could overflow when they are added along a path; use a wider type")
+            }
             Self::TooMany { limit, found } => write!(f, "{found} rows or columns, at most {limit} fit"),
             Self::Workspace { needed, found } => write!(
                 f,
                 "the workspace takes {} costs and {} indices, but {} and {} were lent",
                 needed.costs, needed.indices, found.costs, found.indices
             ),
-            Self::Shape { expected, found } => write!(
-                f,
-                "the workspace is for {} x {} costs, the matrix is {} x {}",
-                expected.0, expected.1, found.0, found.1
-            ),
+            Self::Shape { expected, found } => {
+                write!(f, "the workspace is for {} x {} costs, the matrix is {} x {}", expected.0, expected.1, found.0, found.1)
+            }
             Self::Options => f.write_str("scipy's order goes with neither a cost limit nor lazy rows that may stay free"),
         }
     }

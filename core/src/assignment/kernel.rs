@@ -7,9 +7,9 @@ use super::number::{Cost, Index};
 /// Columns are looked at in blocks of so many: a pass notes the least value of every block, so that nobody searches a whole row for it.
 pub const BLOCK: usize = 32;
 
-/// Loops go by so many columns where they can.
-const LANES: usize = 16;
-/// And by so many in what is left.
+/// Blocks go by so many columns: a vector or two.
+const LANES: usize = 8;
+/// What does not fill a block goes by so many.
 const FEW: usize = 4;
 
 /// The operands of [`Kernels::scan`], all as long as the row.
@@ -69,56 +69,63 @@ impl<T: Cost, I: Index> Kernels<T, I> {
 /// The body of [`Kernels::plain`].
 #[inline(always)]
 pub fn plain<T: Cost>(costs: &[T]) -> bool {
-    let (lanes, rest) = costs.as_chunks::<LANES>();
-    let mut all = [true; LANES];
-    for costs in lanes {
-        for (all, cost) in all.iter_mut().zip(costs) {
-            *all &= cost.is_plain();
-        }
-    }
+    let (blocks, rest) = costs.as_chunks::<BLOCK>();
     let mut plain = true;
-    for lane in all {
-        plain &= lane;
+    for costs in blocks {
+        // Without a branch: vectors have none.
+        plain &= costs.iter().fold(true, |plain, cost| plain & cost.is_plain());
     }
-    for cost in rest {
-        plain &= cost.is_plain();
-    }
-    plain
+    rest.iter().fold(plain, |plain, cost| plain & cost.is_plain())
 }
 
-/// The least of some numbers, pair by pair, which is how vectors do it.
+/// The least of some lanes, one after the other: in pairs, compilers would narrow the vectors before them to pairs as well.
 #[inline(always)]
-fn least<T: Cost, const N: usize>(mut values: [T; N]) -> T {
-    let mut half = N / 2;
-    while half > 0 {
-        for i in 0..half {
-            if let (Some(&a), Some(&b)) = (values.get(i), values.get(i + half))
-                && let Some(to) = values.get_mut(i)
-            {
-                *to = a.least(b);
-            }
-        }
-        half /= 2;
+fn least_of<T: Cost>(lanes: &[T; LANES]) -> T {
+    lanes.iter().fold(T::FAR, |least, &lane| least.least(lane))
+}
+
+#[inline(always)]
+fn least_of_few<T: Cost>(&[a, b, c, d]: &[T; FEW]) -> T {
+    a.least(c).least(b.least(d))
+}
+
+#[inline(always)]
+fn lower<T: Cost, const N: usize>(lanes: &mut [T; N], values: &[T; N]) {
+    for (lane, &value) in lanes.iter_mut().zip(values) {
+        *lane = lane.least(value);
     }
-    values.first().copied().unwrap_or(T::FAR)
+}
+
+#[inline(always)]
+fn reduced<T: Cost, const N: usize>(costs: &[T; N], duals: &[T; N]) -> [T; N] {
+    let mut values = *costs;
+    for (value, &dual) in values.iter_mut().zip(duals) {
+        *value = value.minus(dual);
+    }
+    values
 }
 
 /// The body of [`Kernels::reduce`].
 #[inline(always)]
 pub fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
     let mut all = T::FAR;
-    for ((costs, duals), minimum) in costs.chunks(BLOCK).zip(duals.chunks(BLOCK)).zip(minima) {
+    let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
+    let mut minima = minima.iter_mut();
+    for ((costs, duals), minimum) in a.0.iter().zip(b.0).zip(minima.by_ref()) {
         let mut lanes = [T::FAR; LANES];
-        let (a, b) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>());
-        for (costs, duals) in a.0.iter().zip(b.0) {
-            reduce_lanes(costs, duals, &mut lanes);
+        for (costs, duals) in costs.as_chunks().0.iter().zip(duals.as_chunks().0) {
+            lower(&mut lanes, &reduced(costs, duals));
         }
-        let mut few = [T::FAR; FEW];
+        *minimum = least_of(&lanes);
+        all = all.least(*minimum);
+    }
+    if let Some(minimum) = minima.next() {
         let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
+        let mut lanes = [T::FAR; FEW];
         for (costs, duals) in a.0.iter().zip(b.0) {
-            reduce_lanes(costs, duals, &mut few);
+            lower(&mut lanes, &reduced(costs, duals));
         }
-        let mut rest = least(lanes).least(least(few));
+        let mut rest = least_of_few(&lanes);
         for (cost, &dual) in a.1.iter().zip(b.1) {
             rest = rest.least(cost.minus(dual));
         }
@@ -128,31 +135,31 @@ pub fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
     all
 }
 
-#[inline(always)]
-fn reduce_lanes<T: Cost, const N: usize>(costs: &[T; N], duals: &[T; N], lanes: &mut [T; N]) {
-    for ((cost, &dual), lane) in costs.iter().zip(duals).zip(lanes) {
-        *lane = lane.least(cost.minus(dual));
-    }
-}
-
 /// The body of [`Kernels::first`].
 #[inline(always)]
 pub fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], minima: &mut [T]) -> T {
     let mut all = T::FAR;
-    for (((costs, duals), distances), minimum) in
-        costs.chunks(BLOCK).zip(duals.chunks(BLOCK)).zip(distances.chunks_mut(BLOCK)).zip(minima)
-    {
+    let (a, b, c) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>(), distances.as_chunks_mut::<BLOCK>());
+    let mut minima = minima.iter_mut();
+    for (((costs, duals), distances), minimum) in a.0.iter().zip(b.0).zip(c.0).zip(minima.by_ref()) {
         let mut lanes = [T::FAR; LANES];
-        let (a, b, c) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>(), distances.as_chunks_mut::<LANES>());
-        for ((costs, duals), distances) in a.0.iter().zip(b.0).zip(c.0) {
-            first_lanes(costs, duals, distances, &mut lanes);
+        let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0).zip(distances.as_chunks_mut().0);
+        for ((costs, duals), distances) in parts {
+            let values = reduced(costs, duals);
+            *distances = values;
+            lower(&mut lanes, &values);
         }
-        let mut few = [T::FAR; FEW];
+        *minimum = least_of(&lanes);
+        all = all.least(*minimum);
+    }
+    if let Some(minimum) = minima.next() {
         let (a, b, c) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>(), c.1.as_chunks_mut::<FEW>());
+        let mut lanes = [T::FAR; FEW];
         for ((costs, duals), distances) in a.0.iter().zip(b.0).zip(c.0) {
-            first_lanes(costs, duals, distances, &mut few);
+            *distances = reduced(costs, duals);
+            lower(&mut lanes, distances);
         }
-        let mut rest = least(lanes).least(least(few));
+        let mut rest = least_of_few(&lanes);
         for ((cost, &dual), distance) in a.1.iter().zip(b.1).zip(c.1) {
             *distance = cost.minus(dual);
             rest = rest.least(*distance);
@@ -163,48 +170,53 @@ pub fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], minima: &mu
     all
 }
 
-#[inline(always)]
-fn first_lanes<T: Cost, const N: usize>(costs: &[T; N], duals: &[T; N], distances: &mut [T; N], lanes: &mut [T; N]) {
-    for (((cost, &dual), distance), lane) in costs.iter().zip(duals).zip(distances).zip(lanes) {
-        *distance = cost.minus(dual);
-        *lane = lane.least(*distance);
-    }
-}
-
 /// The body of [`Kernels::scan`].
 #[inline(always)]
 pub fn scan<T: Cost, I: Index>(operands: Scan<'_, T, I>) -> T {
     let from = operands.from;
-    scan_by(operands, #[inline(always)] |cost: T, dual| from.plus(cost.minus(dual)))
+    scan_by(
+        operands,
+        #[inline(always)]
+        |cost: T, dual| from.plus(cost.minus(dual)),
+    )
 }
 
 /// The body of [`Kernels::scan_in_order`].
 #[inline(always)]
 pub fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dual: T) -> T {
     let from = operands.from;
-    scan_by(operands, #[inline(always)] |cost: T, dual| from.plus(cost).minus(row_dual).minus(dual))
+    scan_by(
+        operands,
+        #[inline(always)]
+        |cost: T, dual| from.plus(cost).minus(row_dual).minus(dual),
+    )
 }
 
 #[inline(always)]
 fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) -> T + Copy) -> T {
     let Scan { costs, duals, row, distances, path, minima, .. } = operands;
     let mut all = T::FAR;
-    for ((((costs, duals), distances), path), minimum) in
-        costs.chunks(BLOCK).zip(duals.chunks(BLOCK)).zip(distances.chunks_mut(BLOCK)).zip(path.chunks_mut(BLOCK)).zip(minima)
-    {
+    let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
+    let (c, d) = (distances.as_chunks_mut::<BLOCK>(), path.as_chunks_mut::<BLOCK>());
+    let mut minima = minima.iter_mut();
+    for ((((costs, duals), distances), path), minimum) in a.0.iter().zip(b.0).zip(c.0).zip(d.0).zip(minima.by_ref()) {
         let mut lanes = [T::FAR; LANES];
-        let (a, b) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>());
-        let (c, d) = (distances.as_chunks_mut::<LANES>(), path.as_chunks_mut::<LANES>());
-        for (((costs, duals), distances), path) in a.0.iter().zip(b.0).zip(c.0).zip(d.0) {
-            scan_lanes(costs, duals, row, distances, path, &mut lanes, distance);
+        let (a, b) = (costs.as_chunks::<LANES>().0, duals.as_chunks().0);
+        let (c, d) = (distances.as_chunks_mut().0, path.as_chunks_mut().0);
+        for (((costs, duals), distances), path) in a.iter().zip(b).zip(c).zip(d) {
+            lower(&mut lanes, &shorten(costs, duals, row, distances, path, distance));
         }
-        let mut few = [T::FAR; FEW];
+        *minimum = least_of(&lanes);
+        all = all.least(*minimum);
+    }
+    if let Some(minimum) = minima.next() {
         let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
         let (c, d) = (c.1.as_chunks_mut::<FEW>(), d.1.as_chunks_mut::<FEW>());
+        let mut lanes = [T::FAR; FEW];
         for (((costs, duals), distances), path) in a.0.iter().zip(b.0).zip(c.0).zip(d.0) {
-            scan_lanes(costs, duals, row, distances, path, &mut few, distance);
+            lower(&mut lanes, &shorten(costs, duals, row, distances, path, distance));
         }
-        let mut rest = least(lanes).least(least(few));
+        let mut rest = least_of_few(&lanes);
         for (((&cost, &dual), to), path) in a.1.iter().zip(b.1).zip(c.1).zip(d.1) {
             let now = distance(cost, dual);
             if now < *to {
@@ -218,74 +230,86 @@ fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) 
     all
 }
 
+/// Everything is read before anything is written, so that nothing has to be known about where the operands lie.
 #[inline(always)]
-fn scan_lanes<T: Cost, I: Index, const N: usize>(
+fn shorten<T: Cost, I: Index, const N: usize>(
     costs: &[T; N],
     duals: &[T; N],
     row: I,
     distances: &mut [T; N],
     path: &mut [I; N],
-    lanes: &mut [T; N],
     distance: impl Fn(T, T) -> T,
-) {
-    for ((((&cost, &dual), to), path), lane) in costs.iter().zip(duals).zip(distances).zip(path).zip(lanes) {
+) -> [T; N] {
+    let (mut kept, mut rows) = (*distances, *path);
+    for (((&cost, &dual), kept), before) in costs.iter().zip(duals).zip(&mut kept).zip(&mut rows) {
         let now = distance(cost, dual);
-        let old = *to;
-        let shorter = now < old;
-        let kept = if shorter { now } else { old };
-        *to = kept;
-        *path = if shorter { row } else { *path };
-        *lane = lane.least(kept);
+        let shorter = now < *kept;
+        *before = if shorter { row } else { *before };
+        *kept = if shorter { now } else { *kept };
     }
+    *distances = kept;
+    *path = rows;
+    kept
+}
+
+/// One bit for every value that is at most the bound.
+#[inline(always)]
+fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
+    let mut all = 0;
+    for (k, &value) in values.iter().enumerate() {
+        all |= if value <= bound { 1_u32 << (k % 32) } else { 0 };
+    }
+    all
 }
 
 /// The body of [`Kernels::at_most`].
 #[inline(always)]
 pub fn at_most<T: Cost>(values: &[T], bound: T) -> u32 {
-    let mut bits = 0;
     if let Ok(values) = <&[T; BLOCK]>::try_from(values) {
-        for (k, value) in values.iter().enumerate() {
-            bits |= if *value <= bound { 1_u32 << k } else { 0 };
-        }
-    } else {
-        for (k, value) in values.iter().take(BLOCK).enumerate() {
-            bits |= if *value <= bound { 1_u32 << k } else { 0 };
-        }
+        return bits(values, bound);
     }
-    bits
+    let (few, rest) = values.as_chunks::<FEW>();
+    let mut all = 0;
+    for (k, values) in few.iter().take(BLOCK / FEW).enumerate() {
+        all |= bits(values, bound) << (k * FEW % 32);
+    }
+    for (k, value) in rest.iter().enumerate() {
+        all |= u32::from(*value <= bound) << ((few.len() * FEW + k) % 32);
+    }
+    all
 }
 
 /// The body of [`Kernels::reduced_at_most`].
 #[inline(always)]
 pub fn reduced_at_most<T: Cost>(costs: &[T], duals: &[T], bound: T) -> u32 {
-    let mut bits = 0;
     if let (Ok(costs), Ok(duals)) = (<&[T; BLOCK]>::try_from(costs), <&[T; BLOCK]>::try_from(duals)) {
-        for (k, (cost, &dual)) in costs.iter().zip(duals).enumerate() {
-            bits |= if cost.minus(dual) <= bound { 1_u32 << k } else { 0 };
-        }
-    } else {
-        for (k, (cost, &dual)) in costs.iter().zip(duals).take(BLOCK).enumerate() {
-            bits |= if cost.minus(dual) <= bound { 1_u32 << k } else { 0 };
-        }
+        return bits(&reduced(costs, duals), bound);
     }
-    bits
+    let (a, b) = (costs.as_chunks::<FEW>(), duals.as_chunks::<FEW>());
+    let mut all = 0;
+    for (k, (costs, duals)) in a.0.iter().zip(b.0).take(BLOCK / FEW).enumerate() {
+        all |= bits(&reduced(costs, duals), bound) << (k * FEW % 32);
+    }
+    for (k, (cost, &dual)) in a.1.iter().zip(b.1).enumerate() {
+        all |= u32::from(cost.minus(dual) <= bound) << ((a.0.len() * FEW + k) % 32);
+    }
+    all
 }
 
 /// The body of [`Kernels::second`].
 #[inline(always)]
 pub fn second<T: Cost>(costs: &[T], duals: &[T], skipped: usize) -> T {
-    let mut least_of = T::FAR;
-    if let (Ok(costs), Ok(duals)) = (<&[T; BLOCK]>::try_from(costs), <&[T; BLOCK]>::try_from(duals)) {
-        let mut values = [T::FAR; BLOCK];
-        for ((cost, &dual), value) in costs.iter().zip(duals).zip(&mut values) {
-            *value = cost.minus(dual);
-        }
-        super::number::set(&mut values, skipped, T::FAR);
-        least_of = least(values);
-    } else {
-        for (k, (cost, &dual)) in costs.iter().zip(duals).enumerate() {
-            least_of = if k == skipped { least_of } else { least_of.least(cost.minus(dual)) };
-        }
+    let mut values = [T::FAR; BLOCK];
+    let (a, b) = (costs.as_chunks::<FEW>(), duals.as_chunks::<FEW>());
+    let (values_by_few, _) = values.as_chunks_mut::<FEW>();
+    for ((costs, duals), values) in a.0.iter().zip(b.0).zip(values_by_few) {
+        *values = reduced(costs, duals);
     }
-    least_of
+    for ((value, cost), &dual) in values.iter_mut().skip(a.0.len() * FEW).zip(a.1).zip(b.1) {
+        *value = cost.minus(dual);
+    }
+    super::number::set(&mut values, skipped, T::FAR);
+    let mut lanes = [T::FAR; LANES];
+    values.as_chunks().0.iter().for_each(|values| lower(&mut lanes, values));
+    least_of(&lanes)
 }

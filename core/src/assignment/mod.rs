@@ -4,6 +4,8 @@
 //! variables beside the pairs; [`verify()`] checks in one pass over the costs that they prove the answer.
 
 mod answer;
+mod bottleneck;
+mod cardinality;
 mod error;
 pub mod kernel;
 mod number;
@@ -13,16 +15,20 @@ mod solve;
 mod start;
 mod verify;
 mod view;
+mod warm;
 mod workspace;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::Assignment;
+pub use bottleneck::bottleneck_assignment;
+pub use cardinality::assign_pairs;
 pub use error::Error;
 pub use kernel::Kernels;
 pub use number::{Cost, Index};
 pub use solve::{Dirty, Objective, Options, Ties, linear_sum_assignment, linear_sum_assignment_by, linear_sum_assignment_lazy};
 pub use verify::{Certificate, Violation, verify};
 pub use view::{Costs, LazyRows};
+pub use warm::{Changed, reassign};
 pub use workspace::{Fixed, Workspace, WorkspaceLen, workspace_bytes, workspace_len};

@@ -44,6 +44,8 @@ pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
     fn has_room(low: Self, high: Self, rows: usize) -> bool;
     /// Whether [`Cost::has_room`] has to be asked.
     const EXACT: bool;
+    /// Whether this difference of a cost and a dual exceeds another by no more than rounding does.
+    fn is_near(self, other: Self, cost: Self, dual: Self) -> bool;
     /// Adds to a total.
     fn add_to(self, total: Self::Total) -> Self::Total;
     /// As a number of 64 bits, rounded if it must be.
@@ -87,6 +89,9 @@ macro_rules! float {
             }
             fn has_room(_: Self, _: Self, _: usize) -> bool {
                 true
+            }
+            fn is_near(self, other: Self, cost: Self, dual: Self) -> bool {
+                self - other <= 16.0 * Self::EPSILON * (cost.abs() + dual.abs())
             }
             fn add_to(self, total: f64) -> f64 {
                 total + f64::from(self)
@@ -145,6 +150,9 @@ macro_rules! integer {
                 let (low, high) = (i128::from(low), i128::from(high));
                 let reach = (high - low).max(high.abs()).max(low.abs());
                 reach.saturating_mul(rows as i128 + 2).saturating_mul(4) < i128::from(Self::UNREACHABLE)
+            }
+            fn is_near(self, other: Self, _: Self, _: Self) -> bool {
+                self <= other
             }
             fn add_to(self, total: i64) -> i64 {
                 total.wrapping_add(i64::from(self))

@@ -105,6 +105,9 @@ pub fn linear_sum_assignment_by<'w, T: Cost, I: Index>(
         let dense = Dense::new(wide, admission(options, scale));
         match solve(kernels, &dense, options, scale, workspace) {
             Ok(()) => return Ok(Assignment::of(workspace)),
+            Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
+                return super::assign_pairs(costs, usize::MAX, options, workspace);
+            }
             Err(Trouble::Refused(_, Refused::Large)) if scale == T::ONE => scale = T::rescue().unwrap_or(T::ONE),
             Err(Trouble::Refused(..)) => return Err(first_invalid(costs, options)),
             Err(Trouble::Infeasible(index)) => return Err(Error::Infeasible { index, of_columns }),
@@ -132,6 +135,12 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
     check_lazy_room(&computed, workspace)?;
     match solve(kernels, &computed, options, T::ONE, workspace) {
         Ok(()) => Ok(Assignment::of(workspace)),
+        Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
+            // All rows were admitted before.
+            let _ = super::cardinality::largest(kernels, &computed, usize::MAX, workspace);
+            restore(workspace, options, T::ONE);
+            Ok(Assignment::of(workspace))
+        }
         Err(Trouble::Infeasible(index)) => Err(Error::Infeasible { index, of_columns: false }),
         Err(Trouble::Refused(row, _)) => {
             rows.fill(row, workspace.buffer);
@@ -213,7 +222,7 @@ pub(super) fn restore<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, op
 
 impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     /// Checks all rows.
-    fn admit_all(&mut self) -> Result<(), (usize, Refused)> {
+    pub(super) fn admit_all(&mut self) -> Result<(), (usize, Refused)> {
         for row in 0..self.small() {
             self.rows.admit(row, self.ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
         }
@@ -221,12 +230,12 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 }
 
-fn is_valid<T: Cost>(cost: T, options: &Options<T>) -> bool {
+pub(super) fn is_valid<T: Cost>(cost: T, options: &Options<T>) -> bool {
     cost.admit(options.objective == Objective::Maximize, T::ONE).is_some()
 }
 
 /// The first invalid cost in the order of rows.
-fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
+pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
     for row in 0..costs.rows() {
         if let Some((column, value)) = costs.row_iter(row).enumerate().find(|(_, cost)| !is_valid(*cost, options)) {
             return Error::Invalid { row, column, value };

@@ -81,7 +81,8 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
             }
             let start = block.saturating_mul(BLOCK);
             let end = start.saturating_add(BLOCK).min(costs.len());
-            let (Some(costs), Some(duals), Some(row_of)) = (costs.get(start..end), ws.v.get(start..end), ws.row_of.get(start..end))
+            let (Some(costs), Some(duals), Some(row_of)) =
+                (costs.get(start..end), ws.v.get(start..end), ws.row_of.get(start..end))
             else {
                 continue;
             };
@@ -254,13 +255,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
 }
 
 /// The least reduced cost of a row but that of `column`, from the minima of its blocks.
-fn second<T: Cost, I: Index>(
-    kernels: &super::kernel::Kernels<T, I>,
-    costs: &[T],
-    duals: &[T],
-    minima: &[T],
-    column: usize,
-) -> T {
+fn second<T: Cost, I: Index>(kernels: &super::kernel::Kernels<T, I>, costs: &[T], duals: &[T], minima: &[T], column: usize) -> T {
     let own = column / BLOCK;
     let start = own * BLOCK;
     let end = start.saturating_add(BLOCK).min(costs.len());

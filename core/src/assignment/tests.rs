@@ -73,7 +73,8 @@ fn the_cases_of_scipy() {
                     let values: Vec<f64> = solved.pairs.iter().map(|&(i, j)| costs[i * columns + j]).collect();
                     assert_eq!(values, expected);
                 }
-                let flipped: Vec<f64> = (0..columns).flat_map(|j| (0..rows).map(move |i| (i, j))).map(|(i, j)| signed[i * columns + j]).collect();
+                let flipped: Vec<f64> =
+                    (0..columns).flat_map(|j| (0..rows).map(move |i| (i, j))).map(|(i, j)| signed[i * columns + j]).collect();
                 let flipped = solve(&flipped, columns, rows, &options).expect("feasible");
                 assert_eq!(flipped.total.abs(), chosen);
             }
@@ -91,7 +92,9 @@ fn shapes_and_errors_are_those_of_scipy() {
     assert_eq!(tall.pairs, [(2, 0), (3, 1)]);
     let maximize = Options { objective: Objective::Maximize, ..any };
     let error = |costs: &[f64], rows, columns, options: &Options<f64>| solve(costs, rows, columns, options).err();
-    assert!(matches!(error(&[1., f64::NAN, INF, -INF], 2, 2, &any), Some(Error::Invalid { row: 0, column: 1, value }) if value.is_nan()));
+    assert!(
+        matches!(error(&[1., f64::NAN, INF, -INF], 2, 2, &any), Some(Error::Invalid { row: 0, column: 1, value }) if value.is_nan())
+    );
     assert_eq!(error(&[1., 2., 3., -INF], 2, 2, &any), Some(Error::Invalid { row: 1, column: 1, value: -INF }));
     assert_eq!(error(&[1., 2., INF, -INF], 2, 2, &maximize), Some(Error::Invalid { row: 1, column: 0, value: INF }));
     assert!(error(&[1., 2., 3., -INF], 2, 2, &maximize).is_none());
@@ -101,7 +104,10 @@ fn shapes_and_errors_are_those_of_scipy() {
     assert_eq!(error(&[INF], 1, 1, &any), Some(Error::Infeasible { index: 0, of_columns: false }));
     for ties in [Ties::Any, Ties::Scipy] {
         let options = Options { ties, ..any };
-        assert!(matches!(error(&[1., INF, 1., INF, 1., INF], 3, 2, &options), Some(Error::Infeasible { index: 1, of_columns: true })));
+        assert!(matches!(
+            error(&[1., INF, 1., INF, 1., INF], 3, 2, &options),
+            Some(Error::Infeasible { index: 1, of_columns: true })
+        ));
         assert!(error(&[1., INF, 2., 3., INF, 4.], 2, 3, &options).is_none(), "a column of infinities in a wide matrix");
         assert!(error(&[1., 2., INF, INF, 3., 4.], 3, 2, &options).is_none(), "a row of infinities in a tall matrix");
     }
@@ -119,7 +125,9 @@ fn constant_matrices_give_the_identity_in_the_order_of_scipy() {
 
 #[test]
 fn huge_costs_do_not_overflow() {
-    for costs in [[1e308, -1e308, -1e308, 1e308], [-1e308, 1e308, 1e308, -1e308], [1e308, INF, 1e308, 1e308], [5e-324, 0.0, 0.0, 5e-324]] {
+    for costs in
+        [[1e308, -1e308, -1e308, 1e308], [-1e308, 1e308, 1e308, -1e308], [1e308, INF, 1e308, 1e308], [5e-324, 0.0, 0.0, 5e-324]]
+    {
         for ties in [Ties::Any, Ties::Scipy] {
             let options = Options { ties, ..Options::default() };
             let view = Costs::new(&costs, 2, 2).expect("costs");
@@ -174,13 +182,39 @@ fn a_wrong_answer_has_no_proof() {
     let other = [2.0, 1.0, 1.0, 2.0];
     let mut memory = Fixed::<2, 2, f64, u16>::default();
     let mut workspace = memory.workspace(2, 2).expect("room");
-    let answer = linear_sum_assignment(Costs::new(&other, 2, 2).expect("costs"), &Options::default(), &mut workspace).expect("feasible");
+    let answer =
+        linear_sum_assignment(Costs::new(&other, 2, 2).expect("costs"), &Options::default(), &mut workspace).expect("feasible");
     assert!(matches!(verify(view, &answer, &Options::default(), 1e-6), Err(Violation::Duals(_))));
     let forbidden = [1.0, INF, 2.0, 1.0];
     assert_eq!(
         verify(Costs::new(&forbidden, 2, 2).expect("costs"), &answer, &Options::default(), 1e-6),
         Err(Violation::Pairs { row: 0 })
     );
+}
+
+/// The least total for every number of pairs, rows in any order taking a column or none.
+fn by_pairs(costs: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    let mut best = vec![INF; 1 << columns];
+    best[0] = 0.0;
+    for row in 0..rows {
+        for set in (0..1_usize << columns).rev() {
+            for j in (0..columns).filter(|j| set & 1 << j != 0) {
+                best[set] = best[set].min(best[set & !(1 << j)] + costs[row * columns + j]);
+            }
+        }
+    }
+    let mut least = vec![INF; rows.min(columns) + 1];
+    for (set, &cost) in best.iter().enumerate() {
+        if let Some(to) = least.get_mut(set.count_ones() as usize) {
+            *to = to.min(cost);
+        }
+    }
+    least
+}
+
+fn memory<T: Cost>(rows: usize, columns: usize) -> (Vec<T>, Vec<u32>) {
+    let len = workspace_len(rows, columns);
+    (vec![T::ZERO; len.costs], vec![0; len.indices])
 }
 
 /// Costs of a kind that has ties, forbidden pairs, both or neither.
@@ -266,6 +300,83 @@ proptest! {
             let mut without = costs.clone();
             without[i * columns + j] = INF;
             prop_assert!(total(&without, rows, columns).unwrap_or(INF) >= solved.total - 1e-9);
+        }
+    }
+
+    #[test]
+    fn limits_and_numbers_of_pairs((rows, columns, costs) in matrix(7), limit in -3..6_i32, pairs in 0..8_usize) {
+        let least = by_pairs(&costs, rows, columns);
+        let limit = f64::from(limit);
+        let limited = solve(&costs, rows, columns, &Options { cost_limit: Some(limit), ..Options::default() }).expect("rows may stay free");
+        let cheapest = least.iter().enumerate().map(|(k, total)| total - limit * k as f64).fold(INF, f64::min);
+        prop_assert!((limited.total - limit * limited.pairs.len() as f64 - cheapest).abs() < 1e-9);
+        let (mut reals, mut indices) = memory(rows, columns);
+        let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
+        let view = Costs::new(&costs, rows, columns).expect("costs");
+        let possible = least.iter().take(pairs + 1).rposition(|total| total.is_finite()).expect("no pairs cost nothing");
+        let answer = assign_pairs(view, pairs, &Options::default(), &mut workspace).expect("always");
+        prop_assert_eq!(answer.pairs().count(), possible);
+        prop_assert!((answer.total(&view) - least[possible]).abs() < 1e-9);
+        for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+            let slack = costs[i * columns + j] - answer.row_duals()[i] - answer.column_duals()[j];
+            prop_assert!(slack > -1e-9 && (answer.column_of(i) != Some(j) || slack < 1e-9));
+        }
+        let dirty: Vec<f64> = costs.iter().enumerate().map(|(k, &c)| if c == INF && k % 2 == 0 { f64::NAN } else { c }).collect();
+        let forgiving = Options { dirty: Dirty::Forbid, ..Options::default() };
+        let dirty = Costs::new(&dirty, rows, columns).expect("costs");
+        let answer = linear_sum_assignment(dirty, &forgiving, &mut workspace).expect("always");
+        let most = least.iter().rposition(|total| total.is_finite()).expect("no pairs cost nothing");
+        prop_assert!((answer.total(&dirty) - least[most]).abs() < 1e-9 && answer.pairs().count() == most);
+    }
+
+    #[test]
+    fn warm_starts_find_what_cold_starts_find(
+        (rows, columns, costs) in matrix(14), seed in 0..u64::MAX, limit in prop::option::of(0..9_i32), maximize: bool
+    ) {
+        let mut rng = crate::math::rng::Rng::new(seed, crate::math::rng::Purpose::User, 0);
+        let objective = if maximize { Objective::Maximize } else { Objective::Minimize };
+        let options = Options { cost_limit: limit.map(f64::from), objective, ..Options::default() };
+        let mut costs: Vec<f64> = costs.into_iter().map(|c| if c == INF { 50.0 } else { c }).collect();
+        let (mut reals, mut indices) = memory(rows, columns);
+        let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
+        linear_sum_assignment(Costs::new(&costs, rows, columns).expect("costs"), &options, &mut workspace).expect("feasible");
+        for frame in 0..6 {
+            let (row, column) = (rng.below(rows as u64) as usize, rng.below(columns as u64) as usize);
+            for j in 0..columns {
+                costs[row * columns + j] = rng.below(12) as f64 - 2.0;
+            }
+            for i in 0..rows {
+                costs[i * columns + column] = rng.uniform_f64() * 9.0;
+            }
+            let view = Costs::new(&costs, rows, columns).expect("costs");
+            let changed = Changed::Only { rows: &[row], columns: &[column] };
+            let changed = if frame % 3 == 2 { Changed::Any } else { changed };
+            let answer = reassign(&Kernels::PORTABLE, view, changed, &options, &mut workspace).expect("feasible");
+            prop_assert!(verify(view, &answer, &options, 1e-9).is_ok());
+            let cold = solve(&costs, rows, columns, &options).expect("feasible");
+            let value = |total: f64, pairs: usize| total - options.cost_limit.unwrap_or(0.0) * pairs as f64;
+            prop_assert!((value(answer.total(&view), answer.pairs().count()) - value(cold.total, cold.pairs.len())).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn bottlenecks_are_least((rows, columns, costs) in matrix(7)) {
+        let (mut reals, mut indices) = memory(rows, columns);
+        let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
+        let found = bottleneck_assignment(Costs::new(&costs, rows, columns).expect("costs"), &Options::default(), &mut workspace);
+        let mut bounds: Vec<f64> = costs.iter().copied().filter(|c| c.is_finite()).collect();
+        bounds.sort_by(f64::total_cmp);
+        let complete = |bound: f64| {
+            let allowed: Vec<f64> = costs.iter().map(|&c| if c <= bound { 0.0 } else { INF }).collect();
+            subsets(&allowed, rows, columns).is_some()
+        };
+        match (bounds.into_iter().find(|&bound| complete(bound)), found) {
+            (Some(least), Ok((answer, worst))) => {
+                prop_assert_eq!(worst, Some(least));
+                prop_assert_eq!(answer.pairs().count(), rows.min(columns));
+            }
+            (None, Err(Error::Infeasible { .. })) => {}
+            (expected, found) => prop_assert!(false, "{:?} {:?}", expected, found.is_ok()),
         }
     }
 }

@@ -28,7 +28,13 @@ impl<'a, T: Cost> Costs<'a, T> {
     ///
     /// # Errors
     /// An element lies outside the slice.
-    pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> Result<Self, Error<T>> {
+    pub fn strided(
+        data: &'a [T],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+        column_stride: usize,
+    ) -> Result<Self, Error<T>> {
         let needed = match (rows.checked_sub(1), columns.checked_sub(1)) {
             (Some(row), Some(column)) => {
                 row.saturating_mul(row_stride).saturating_add(column.saturating_mul(column_stride)).saturating_add(1)
@@ -54,13 +60,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     /// The transpose of the same numbers.
     #[must_use]
     pub fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
     /// The cost of (`row`, `column`), if there is one.
@@ -135,6 +135,11 @@ pub(super) struct Admission<T> {
 }
 
 impl<T: Cost> Admission<T> {
+    /// A cost that has been checked before.
+    fn value(&self, cost: T) -> T {
+        cost.admit(self.maximize, self.scale).unwrap_or(T::FAR)
+    }
+
     fn admit(&self, cost: T) -> Result<T, Refused> {
         match cost.admit(self.maximize, self.scale) {
             Some(cost) if cost.is_plain() || cost >= T::FAR => Ok(cost),
@@ -160,12 +165,17 @@ impl<'a, T: Cost> Dense<'a, T> {
         let direct = costs.column_stride == 1 && !admission.maximize && admission.scale == T::ONE;
         Self { costs, admission, direct: Cell::new(direct) }
     }
+
+    /// An admitted cost.
+    pub(super) fn at(&self, row: usize, column: usize) -> T {
+        self.costs.at(row, column).map_or(T::FAR, |cost| self.admission.value(cost))
+    }
 }
 
 impl<T: Cost> Rows<T> for Dense<'_, T> {
     fn fill(&self, row: usize, buffer: &mut [T]) {
         for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
-            *to = self.admission.admit(cost).unwrap_or(T::FAR);
+            *to = self.admission.value(cost);
         }
     }
 
@@ -208,7 +218,7 @@ impl<T: Cost> Rows<T> for Computed<'_, T> {
     fn fill(&self, row: usize, buffer: &mut [T]) {
         self.rows.fill(row, buffer);
         for cost in buffer.iter_mut() {
-            *cost = self.admission.admit(*cost).unwrap_or(T::FAR);
+            *cost = self.admission.value(*cost);
         }
     }
 
