@@ -21,6 +21,7 @@
 extern crate std;
 
 pub mod assignment;
+pub mod bipartite;
 pub mod decode;
 pub mod exec;
 pub mod gemm;
