@@ -11,6 +11,7 @@
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`model`] | builders of model families |
+//! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
 //!
 //! `examples/train_step.rs` shows all of it in a page.

@@ -25,7 +25,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     /// Checks all rows and gives most of them columns; returns how many rows at the front of `free` still have none.
     pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
         let square = self.ws.rows == self.ws.columns;
-        if self.stay.is_none() && square && self.small() > BLOCK / 4 && self.single_minima()? {
+        if self.stay.is_none() && square && self.small() > 2 * BLOCK && self.single_minima()? {
             self.reduce_columns()?;
             self.transfer();
             let free = self.free_rows();
