@@ -9,6 +9,9 @@ use super::solve::{Options, admission, check, first_invalid};
 use super::view::{Costs, Dense};
 use super::workspace::Workspace;
 
+/// Pairs, and the worst of their costs.
+pub type Bottleneck<'w, T, I> = (Assignment<'w, T, I>, Option<T>);
+
 /// Pairs whose worst cost is least (for a maximum: whose least gain is largest), and that cost; none if there are no rows or no columns. Duals are 0.
 ///
 /// Paths are grown as in Derigs and Zimmermann (1978): the length of a path is the worst cost on it.
@@ -19,7 +22,7 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     costs: Costs<'_, T>,
     options: &Options<T>,
     workspace: &'w mut Workspace<'_, T, I>,
-) -> Result<(Assignment<'w, T, I>, Option<T>), Error<T>> {
+) -> Result<Bottleneck<'w, T, I>, Error<T>> {
     check(costs.rows(), costs.columns(), options, workspace)?;
     let of_columns = costs.rows() > costs.columns();
     let dense = Dense::new(if of_columns { costs.transposed() } else { costs }, admission(options, T::ONE));

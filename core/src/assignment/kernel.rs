@@ -31,6 +31,9 @@ pub struct Scan<'a, T, I> {
     pub minima: &'a mut [T],
 }
 
+/// The function of [`Kernels::first`].
+pub type FirstPass<T> = fn(&[T], &[T], &mut [T], &mut [T]) -> T;
+
 /// Passes over rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels<T, I> {
@@ -39,7 +42,7 @@ pub struct Kernels<T, I> {
     /// `reduce(costs, duals, minima)`: the least `cost − dual`, of all and of every block.
     pub reduce: fn(&[T], &[T], &mut [T]) -> T,
     /// `first(costs, duals, distances, minima)`: the same, and the differences are kept as distances.
-    pub first: fn(&[T], &[T], &mut [T], &mut [T]) -> T,
+    pub first: FirstPass<T>,
     /// Shortens distances by paths through a row; returns the least distance.
     pub scan: fn(Scan<'_, T, I>) -> T,
     /// The same in the order of additions of scipy: `((distance + cost) − row dual) − column dual`; `scan(operands, row dual)`.

@@ -22,7 +22,7 @@ mod workspace;
 mod tests;
 
 pub use answer::Assignment;
-pub use bottleneck::bottleneck_assignment;
+pub use bottleneck::{Bottleneck, bottleneck_assignment};
 pub use cardinality::assign_pairs;
 pub use error::Error;
 pub use kernel::Kernels;
