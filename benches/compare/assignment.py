@@ -37,7 +37,7 @@ except ImportError:
 try:
     import laprust
 
-    peers["laprust"] = getattr(laprust, "linear_sum_assignment", None) or laprust.lapjv
+    peers["laprust"] = lambda c: laprust.lapjv(c, extend_cost=c.shape[0] != c.shape[1])
 except ImportError:
     pass
 
