@@ -1,169 +1,171 @@
-//! Matrix products against the FMA peak of this machine and the crate matrixmultiply.
+//! Matrix products against the FMA peak of this machine, three crates and PyTorch, in turns.
 //!
-//! `cargo bench -p samara-benches --bench gemm -- [threads] [filter]` prints GFLOP/s: the median and the best of interleaved repetitions, since other work on the
-//! machine only ever slows one down.
+//! `cargo bench -p samara-benches --bench gemm -- [--threads N] [--only TEXT] [--rounds N] [--torch PYTHON] [--json]` prints GFLOP/s: the median
+//! and the best of the rounds, since other work on the machine only ever slows one down. PyTorch is timed in the same rounds by a process of
+//! that interpreter.
+
+mod peers;
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use samara::bench::machine::peak_flops_per_s;
+use samara::kernels::gemm::{Gemm, GemmChoice};
 use samara::threads::Pool;
-use samara_core::gemm::{MatRef, Store};
-use samara_core::threads::Threads;
+use serde_json::{Value, json};
 
-/// How the operands of a product lie in memory.
-#[derive(Clone, Copy)]
+use peers::{Operands, Peer, Torch};
+
+/// How the operands of C (m, n) = A (m, k) · B (k, n) lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Layout {
-    /// X (m, k) · W (k, n).
-    Forward,
-    /// dY (m, k) · W (n, k)ᵀ.
-    InputGradient,
-    /// X (k, m)ᵀ · dY (k, n).
-    WeightGradient,
+    /// A (m, k), B (k, n): dX = dY · W of a linear layer.
+    Plain,
+    /// B is stored as (n, k): y = x · Wᵀ.
+    BTransposed,
+    /// A is stored as (k, m): dW = dYᵀ · x.
+    ATransposed,
 }
 
-/// Name, layout, m, n, k.
-const PRODUCTS: &[(&str, Layout, usize, usize, usize)] = &[
-    ("square 256", Layout::Forward, 256, 256, 256),
-    ("square 512", Layout::Forward, 512, 512, 512),
-    ("square 1024", Layout::Forward, 1024, 1024, 1024),
-    ("square 2048", Layout::Forward, 2048, 2048, 2048),
-    ("gpt2 proj", Layout::Forward, 256, 768, 768),
-    ("gpt2 qkv", Layout::Forward, 256, 2304, 768),
-    ("gpt2 mlp up", Layout::Forward, 256, 3072, 768),
-    ("gpt2 mlp down", Layout::Forward, 256, 768, 3072),
-    ("gpt2 head", Layout::InputGradient, 256, 50257, 768),
-    ("gpt2 mlp up dX", Layout::InputGradient, 256, 768, 3072),
-    ("gpt2 mlp down dX", Layout::InputGradient, 256, 3072, 768),
-    ("gpt2 mlp up dW", Layout::WeightGradient, 768, 3072, 256),
-    ("gpt2 mlp down dW", Layout::WeightGradient, 3072, 768, 256),
-    ("gpt2 qkv dW", Layout::WeightGradient, 768, 2304, 256),
-    ("nano qkv", Layout::Forward, 768, 384, 128),
-    ("nano proj", Layout::Forward, 768, 128, 128),
-    ("nano mlp up", Layout::Forward, 768, 512, 128),
-    ("nano mlp down", Layout::Forward, 768, 128, 512),
-    ("nano head", Layout::InputGradient, 768, 65, 128),
-    ("nano mlp up dX", Layout::InputGradient, 768, 128, 512),
-    ("nano mlp up dW", Layout::WeightGradient, 128, 512, 768),
-    ("nano head dW", Layout::WeightGradient, 128, 65, 768),
-    ("tiny", Layout::Forward, 16, 32, 32),
-];
-
-const REPETITIONS: usize = 15;
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let threads: usize = arguments.first().and_then(|a| a.parse().ok()).unwrap_or(1);
-    let filter = arguments.get(1).cloned().unwrap_or_default();
-    let pool = Pool::new(threads).expect("threads");
-    let choices = [Gemm::Samara, Gemm::MatrixMultiply].map(GemmChoice::new);
-    println!("{threads} thread(s); GFLOP/s, median (best)");
-    println!(
-        "{:<18} {:>6} {:>6} {:>6} {:>14} {:>8} {:>16} {:>16}",
-        "",
-        "m",
-        "n",
-        "k",
-        "FMA peak",
-        "of peak",
-        choices[0].name(),
-        choices[1].name()
-    );
-    for &(name, layout, m, n, k) in PRODUCTS.iter().filter(|p| p.0.contains(&filter)) {
-        let flops = 2.0 * (m * n * k) as f64;
-        let inner = (2e7 / flops).ceil().max(1.0) as usize;
-        let mut times = [const { Vec::new() }; 3];
-        pool.install(|| {
-            let mut calls: Vec<Box<dyn FnMut() + Send>> =
-                choices.iter().map(|choice| product(choice, &pool, layout, m, n, k)).collect();
-            for _ in 0..REPETITIONS {
-                times[2].push(peak(&pool));
-                for (call, times) in calls.iter_mut().zip(&mut times) {
-                    call();
-                    let start = Instant::now();
-                    (0..inner).for_each(|_| call());
-                    times.push(flops * inner as f64 / start.elapsed().as_secs_f64() / 1e9);
-                }
-            }
-        });
-        let [(ours, ours_best), (peer, peer_best), (peak, peak_best)] = times.map(middle_and_best);
-        println!(
-            "{name:<18} {m:>6} {n:>6} {k:>6} {peak:>6.0} ({peak_best:>4.0}) {:>8.2} {ours:>8.1} ({ours_best:>5.1}) {peer:>8.1} ({peer_best:>5.1})",
-            ours / peak
-        );
-    }
-}
-
-fn middle_and_best(mut speeds: Vec<f64>) -> (f64, f64) {
-    speeds.sort_by(f64::total_cmp);
-    (speeds[speeds.len() / 2], speeds[speeds.len() - 1])
-}
-
-fn product<'a>(
-    choice: &'a GemmChoice,
-    threads: &'a dyn Threads,
+struct Product {
+    name: String,
     layout: Layout,
     m: usize,
     n: usize,
     k: usize,
-) -> Box<dyn FnMut() + Send + 'a> {
-    let a: Vec<f32> = (0..m * k).map(|i| (i % 17) as f32 - 8.0).collect();
-    let b: Vec<f32> = (0..k * n).map(|i| (i % 13) as f32 - 6.0).collect();
-    let mut out = vec![0.0; m * n];
-    let mut scratch = vec![0.0; gemm_scratch_len(choice, m, n, k)];
-    Box::new(move || {
-        let (a, b) = match layout {
-            Layout::Forward => (MatRef::new(&a, m, k), MatRef::new(&b, k, n)),
-            Layout::InputGradient => (MatRef::new(&a, m, k), MatRef::new(&b, n, k).t()),
-            Layout::WeightGradient => (MatRef::new(&a, k, m).t(), MatRef::new(&b, k, n)),
-        };
-        gemm(choice, threads, a, b, &mut out, n, Store::Overwrite, None, &mut scratch);
-        black_box(&mut out);
-    })
 }
 
-/// GFLOP/s of twelve independent chains of multiply-adds in registers, on every thread at once.
-fn peak(pool: &Pool) -> f64 {
-    const STEPS: usize = 200_000;
-    let start = Instant::now();
-    pool.run(pool.threads(), &|_| {
-        black_box(chains(STEPS));
-    });
-    (pool.threads() * STEPS * 12 * 8 * 2) as f64 / start.elapsed().as_secs_f64() / 1e9
+/// Squares, and the three products of every linear layer of GPT-2 124M with 256 tokens and of `nanogpt-char-cpu`.
+fn products() -> Vec<Product> {
+    let square = |n: usize| Product { name: format!("square {n}"), layout: Layout::Plain, m: n, n, k: n };
+    let mut all: Vec<Product> = [256, 512, 1024, 2048].map(square).into();
+    // Model, tokens, and inputs and outputs of each layer.
+    type Layer = (&'static str, usize, usize);
+    let models: [(&str, usize, &[Layer]); 2] = [
+        ("gpt2", 256, &[("proj", 768, 768), ("qkv", 768, 2304), ("up", 768, 3072), ("down", 3072, 768), ("head", 768, 50257)]),
+        ("nano", 768, &[("proj", 128, 128), ("qkv", 128, 384), ("up", 128, 512), ("down", 512, 128), ("head", 128, 65)]),
+    ];
+    for (model, rows, layers) in models {
+        for &(layer, inputs, outputs) in layers {
+            let product = |what: &str, layout, m, n, k| Product { name: format!("{model} {layer} {what}"), layout, m, n, k };
+            all.push(product("y", Layout::BTransposed, rows, outputs, inputs));
+            all.push(product("dX", Layout::Plain, rows, inputs, outputs));
+            all.push(product("dW", Layout::ATransposed, outputs, inputs, rows));
+        }
+    }
+    all
 }
 
-#[cfg(target_arch = "x86_64")]
-fn chains(steps: usize) -> f32 {
-    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
+/// What the command line asks for.
+struct Options {
+    threads: usize,
+    rounds: usize,
+    only: String,
+    torch: Option<String>,
+    json: bool,
+}
 
-    #[target_feature(enable = "avx2,fma")]
-    fn run(steps: usize) -> f32 {
-        let (x, y) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
-        let mut sums = [x; 12];
-        for _ in 0..steps {
-            // A loop: closures handed to `map` would not be inlined into a function with its own instruction set.
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, x, y);
+impl Options {
+    fn parse() -> Self {
+        let mut options = Self { threads: 1, rounds: 15, only: String::new(), torch: None, json: false };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
+            match arg.as_str() {
+                "--threads" => options.threads = value().parse().expect("--threads: a number"),
+                "--rounds" => options.rounds = value().parse().expect("--rounds: a number"),
+                "--only" => options.only = value(),
+                "--torch" => options.torch = Some(value()),
+                "--json" => options.json = true,
+                // Cargo adds it.
+                "--bench" => {}
+                unknown => panic!("unknown argument {unknown}"),
             }
         }
-        let mut total = 0.0;
-        for sum in sums {
-            total += _mm256_cvtss_f32(sum);
-        }
-        total
+        options
     }
-    assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"), "no AVX2 and FMA: no peak to compare with");
-    // SAFETY: the machine has AVX2 and FMA, as just asked.
-    unsafe { run(steps) }
 }
 
-/// Without vector instructions known here: plain numbers, far below the peak.
-#[cfg(not(target_arch = "x86_64"))]
-fn chains(steps: usize) -> f32 {
-    let (x, y) = (black_box(0.5_f32), black_box(0.25));
-    let mut sums = [x; 12 * 8];
-    for _ in 0..steps {
-        sums = sums.map(|sum| sum * x + y);
+fn main() {
+    let options = Options::parse();
+    let pool = Pool::new(options.threads).expect("threads");
+    let mut torch = options.torch.as_deref().map(|python| Torch::start(python, options.threads));
+    let choices = GemmChoice::all().filter(|choice| choice.gemm() != Gemm::Portable).collect::<Vec<_>>();
+    let mut rows = Vec::new();
+    if !options.json {
+        println!("{} thread(s); GFLOP/s, median (best) of {} rounds", options.threads, options.rounds);
     }
-    sums.into_iter().sum()
+    for product in products().iter().filter(|p| p.name.contains(&options.only)) {
+        let speeds = pool.install(|| measure(product, &choices, &pool, torch.as_mut(), options.rounds));
+        if options.json {
+            rows.push(record(product, &speeds));
+        } else {
+            print(product, &speeds);
+        }
+    }
+    if options.json {
+        println!("{}", json!({ "threads": options.threads, "rounds": options.rounds, "unit": "GFLOP/s", "products": rows }));
+    }
+}
+
+/// Median and best GFLOP/s of a contender.
+struct Speed {
+    name: String,
+    median: f64,
+    best: f64,
+}
+
+/// The peak first, then every contender, in turns.
+fn measure(product: &Product, choices: &[GemmChoice], pool: &Pool, torch: Option<&mut Torch>, rounds: usize) -> Vec<Speed> {
+    let Product { layout, m, n, k, .. } = *product;
+    let flops = 2.0 * (m * n * k) as f64;
+    // Long enough for the clock, short enough for turns.
+    let calls = (2e7 / flops).ceil().max(1.0) as usize;
+    let mut peers: Vec<(String, Box<dyn Peer + '_>)> = Vec::new();
+    for choice in choices {
+        peers.push((choice.name().to_owned(), peers::samara(choice, pool, layout, m, n, k)));
+    }
+    peers.push(("gemm".to_owned(), peers::gemm_crate(Operands::new(m, n, k), pool.threads(), layout)));
+    peers.push(("faer".to_owned(), peers::faer(Operands::new(m, n, k), pool.threads(), layout)));
+    if let Some(torch) = torch {
+        peers.push(("torch".to_owned(), Box::new(torch.product(layout, m, n, k))));
+    }
+    let mut times = vec![Vec::new(); peers.len() + 1];
+    for _ in 0..rounds {
+        times[0].push(peak_flops_per_s(pool) / 1e9);
+        for ((_, peer), times) in peers.iter_mut().zip(&mut times[1..]) {
+            peer.seconds(1);
+            times.push(flops / peer.seconds(calls) / 1e9);
+        }
+    }
+    let names = std::iter::once("peak".to_owned()).chain(peers.into_iter().map(|(name, _)| name));
+    names.zip(times).map(|(name, speeds)| speed(name, speeds)).collect()
+}
+
+fn speed(name: String, mut speeds: Vec<f64>) -> Speed {
+    speeds.sort_by(f64::total_cmp);
+    Speed { name, median: speeds[speeds.len() / 2], best: speeds[speeds.len() - 1] }
+}
+
+fn print(product: &Product, speeds: &[Speed]) {
+    let Product { name, m, n, k, .. } = product;
+    let of_peak = speeds[1].median / speeds[0].median;
+    let figures: Vec<String> = speeds.iter().map(|s| format!("{} {:.1} ({:.1})", s.name, s.median, s.best)).collect();
+    println!("{name:<14} {m:>5} x {n:>5} x {k:>5}  {:>3.0} % of peak  {}", 100.0 * of_peak, figures.join("  "));
+}
+
+fn record(product: &Product, speeds: &[Speed]) -> Value {
+    let Product { name, layout, m, n, k } = product;
+    let speeds: serde_json::Map<String, Value> =
+        speeds.iter().map(|s| (s.name.clone(), json!({ "median": s.median, "best": s.best }))).collect();
+    json!({ "name": name, "layout": format!("{layout:?}"), "m": m, "n": n, "k": k, "speeds": speeds })
+}
+
+/// Seconds of each of some calls.
+fn seconds_of(calls: usize, mut call: impl FnMut()) -> f64 {
+    let begun = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    black_box(begun.elapsed().as_secs_f64() / calls as f64)
 }

@@ -8,6 +8,7 @@
 //! | [`math`], [`threads`] | numbers, random numbers, the contract with threads |
 //! | [`params`], [`graph`] | the registry of parameters; graphs, their gradients, finished programs |
 //! | [`plan`] | where everything lies in one arena |
+//! | [`cost`] | what a node costs at least: operations and bytes |
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`model`] | builders of model families |
@@ -23,6 +24,7 @@ extern crate std;
 
 pub mod assignment;
 pub mod bipartite;
+pub mod cost;
 pub mod decode;
 pub mod exec;
 pub mod gemm;

@@ -1,8 +1,8 @@
 //! The memory planner: places every activation, gradient and scratch buffer of a program into one arena, by lifetime.
 //!
-//! A slot lives from the node that writes it to the last node that reads it. Larger slots are placed first, each into the first gap among the
-//! slots whose lifetimes overlap its own (the greedy-by-size planner of TensorFlow Lite Micro). An output takes over its input's slot where the
-//! operation allows it and nobody reads the input later.
+//! A slot lives from the node that writes it to the last node that reads it. Slots that live longer are placed first, each into the first gap
+//! among the slots whose lifetimes overlap its own. An output takes over its input's slot where the operation allows it and nobody reads the
+//! input later.
 
 use core::fmt;
 use core::ops::Range;
@@ -157,6 +157,22 @@ impl<'a> Plan<'a> {
         self.slots.get(self.tensors.saturating_add(i)).map_or(0..0, Slot::range)
     }
 
+    /// The node at which most of the arena is taken; the first of several.
+    pub fn peak(&self) -> usize {
+        let nodes = self.slots.len().saturating_sub(self.tensors);
+        let taken = |node: usize| -> u64 { self.taken_at(node).map(|slot| u64::from(slot.len)).sum() };
+        // The last of equal maxima wins, hence from the end.
+        (0..nodes).rev().max_by_key(|&node| taken(node)).unwrap_or(0)
+    }
+
+    /// The slots that are taken while a node runs. [`Slot::owner`] is the tensor that first lies there, or, from the number of tensors on, the
+    /// node whose scratch it is.
+    pub fn taken_at(&self, node: usize) -> impl Iterator<Item = &'a Slot> {
+        let owns = |(i, slot): &(usize, &Slot)| slot.len > 0 && usize::from(slot.owner) == *i;
+        let taken = move |slot: &&Slot| usize::from(slot.first) <= node && node <= usize::from(slot.last);
+        self.slots.iter().enumerate().filter(owns).map(|(_, slot)| slot).filter(taken)
+    }
+
     /// Proves that no two slots that live at the same time overlap, and that all lie in the arena.
     pub fn check(&self) -> Result<(), PlanError> {
         let owners = || self.slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i);
@@ -230,18 +246,20 @@ fn share(program: &Program<'_>, slots: &mut [Slot]) {
         slots.get(record.root.index()).map(|s| usize::from(s.owner))
     };
     for (n, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
-        let Some(InPlace::Input(i)) = node.op().map(|op| op.in_place()) else { continue };
-        let (input, output) = (node.input(i.into()), node.output(0));
-        let (Some(from), Some(to)) = (owner_of(slots, input), owner_of(slots, output)) else { continue };
-        let (Some(&source), Some(&target)) = (slots.get(from), slots.get(to)) else { continue };
-        let once = node.inputs.iter().filter(|&&t| owner_of(slots, t) == Some(from)).count() == 1;
-        if usize::from(source.last) == n && source.len == target.len && target.len > 0 && once && from != to {
-            if let Some(slot) = slots.get_mut(from) {
-                slot.last = target.last;
-            }
-            if let Some(slot) = slots.get_mut(to) {
-                slot.owner = from as u16;
-            }
+        let Some(InPlace::Inputs(inputs)) = node.op().map(|op| op.in_place()) else { continue };
+        let Some(to) = owner_of(slots, node.output(0)) else { continue };
+        let Some(&target) = slots.get(to).filter(|target| target.len > 0) else { continue };
+        let ends_here = |&from: &usize| {
+            let fits = slots.get(from).is_some_and(|source| usize::from(source.last) == n && source.len == target.len);
+            let once = node.inputs.iter().filter(|&&t| owner_of(slots, t) == Some(from)).count() == 1;
+            fits && once && from != to
+        };
+        let Some(from) = inputs.iter().filter_map(|&i| owner_of(slots, node.input(i.into()))).find(ends_here) else { continue };
+        if let Some(slot) = slots.get_mut(from) {
+            slot.last = target.last;
+        }
+        if let Some(slot) = slots.get_mut(to) {
+            slot.owner = from as u16;
         }
     }
     // Tensors that share memory by reshaping follow their root to its new owner.
@@ -264,10 +282,10 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
     }
     let order = order.get_mut(..count).unwrap_or(&mut []);
     let slot_of = |slots: &[Slot], i: u16| slots.get(usize::from(i)).copied().unwrap_or_default();
-    // Large slots first; equal ones in the order of their first use.
+    // What lives longest first: it lies without gaps at the bottom, and all the rest is free for what comes and goes. Large ones before small ones.
     heap_sort(order, &|i| {
         let slot = slot_of(slots, i);
-        (u32::MAX.wrapping_sub(slot.len), u32::from(slot.first), i)
+        (u32::from(NEVER.wrapping_sub(slot.last.saturating_sub(slot.first))), u32::MAX.wrapping_sub(slot.len), i)
     });
     let mut arena_units = 0u32;
     // The first `k` entries of `order` are placed and stand by offset.

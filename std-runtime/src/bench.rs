@@ -1,26 +1,29 @@
 //! The command `bench`: how fast this machine does what training and generating are made of, beside what it could do.
 //!
-//! The floors are work divided by a measured rate: that of the fastest product of matrices that fit into the caches, or that of reading more
-//! memory than the caches hold.
+//! The floors are work divided by a measured rate: that of multiply-adds in registers, or that of reading more memory than the caches hold.
+//! A profile knows both for every node and takes the slower one.
+
+pub mod machine;
+pub mod profile;
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use samara_core::decode::Sampling;
-use samara_core::gemm::{MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::model::gpt::GptConfig;
-use samara_core::threads::Threads;
 
-use crate::cli::requests::{BenchKind, BenchRequest, BenchRow};
+use self::machine::{Machine, peak_flops_per_s, read_bytes_per_s};
+use self::profile::{Profile, program_cost};
+use crate::cli::requests::{BenchKind, BenchOutcome, BenchRequest, BenchRow};
 use crate::config::{ModelConfig, RunConfig};
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
-use crate::gpt::plan::TrainingPlan;
 use crate::gpt::step::{Step, StepNumbers};
-use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::run::shape_of;
@@ -29,7 +32,7 @@ use crate::train::run::shape_of;
 const VOCABULARY: usize = 256;
 
 /// Measures.
-pub fn run(request: &BenchRequest) -> Result<Vec<BenchRow>, Error> {
+pub fn run(request: &BenchRequest) -> Result<BenchOutcome, Error> {
     let config = &request.config;
     let vocab_size = Some(config.model.vocab_size.unwrap_or(VOCABULARY));
     let model = ModelConfig { vocab_size, ..config.model.clone() }.to_core()?;
@@ -74,7 +77,7 @@ struct Product {
 
 impl Product {
     fn new(choice: GemmChoice, m: usize, n: usize, k: usize) -> Self {
-        let scratch = vec![0.0; gemm_scratch_len(&choice, m, n, k)];
+        let scratch = vec![0.0; gemm_scratch_len(&choice, Major::Rows, m, n, k)];
         Self { choice, shape: [m, n, k], a: vec![0.5; m * k], b: vec![0.25; n * k], c: vec![0.0; m * n], scratch }
     }
 
@@ -91,41 +94,12 @@ impl Product {
     }
 }
 
-/// Floating-point operations per second of the fastest product that fits into the caches.
-fn peak_flop_per_s(pool: &Pool) -> f64 {
-    let mut product = Product::new(GemmChoice::new(Gemm::Samara), 384, 384, 256);
-    let fastest = (0..50).map(|_| {
-        let begun = Instant::now();
-        product.run(pool);
-        begun.elapsed().as_secs_f64()
-    });
-    let seconds = fastest.fold(f64::INFINITY, f64::min).max(1e-12);
-    product.flop() / seconds
-}
-
-/// Bytes per second of reading 256 MiB.
-fn bytes_per_s(pool: &Pool) -> f64 {
-    const PIECE: usize = 1 << 20;
-    const PIECES: usize = 64;
-    let memory = vec![1_u32; PIECE * PIECES];
-    let read = |i: usize| {
-        let piece = memory.get(i * PIECE..(i + 1) * PIECE).unwrap_or(&[]);
-        black_box(piece.iter().fold(0_u32, |sum, &x| sum.wrapping_add(x)));
-    };
-    let fastest = (0..5).map(|_| {
-        let begun = Instant::now();
-        pool.install(|| pool.run(PIECES, &read));
-        begun.elapsed().as_secs_f64()
-    });
-    size_of_val(&*memory) as f64 / fastest.fold(f64::INFINITY, f64::min).max(1e-12)
-}
-
 /// The products of a block's linear layers and of the head.
-fn products(request: &BenchRequest, model: &GptConfig, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
+fn products(request: &BenchRequest, model: &GptConfig, pool: &Pool) -> Result<BenchOutcome, Error> {
     let train = &request.config.train;
     let (rows, c, inner) = (train.batch_size * train.block_size, model.n_embd, model.n_inner);
     let choice = GemmChoice::new(train.gemm);
-    let peak = peak_flop_per_s(pool);
+    let peak = peak_flops_per_s(pool);
     let shapes = [
         ("c_attn", 3 * c, c),
         ("attn.c_proj", c, c),
@@ -151,7 +125,7 @@ fn products(request: &BenchRequest, model: &GptConfig, pool: &Pool) -> Result<Ve
             floor_milliseconds: 1e3 * flop / peak,
         })
     };
-    shapes.into_iter().map(measure).collect()
+    Ok(BenchOutcome { rows: shapes.into_iter().map(measure).collect::<Result<_, Error>>()?, profile: None })
 }
 
 /// Tokens without a meaning, for one block and more.
@@ -161,13 +135,11 @@ fn noise(config: &RunConfig, vocab_size: usize) -> TokenList {
 }
 
 /// Whole training steps.
-fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
+fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<BenchOutcome, Error> {
     let (config, train) = (&request.config, &request.config.train);
-    let peak = peak_flop_per_s(pool);
-    let engine = Engine::new(pool.threads(), train.gemm)?;
+    let peak = peak_flops_per_s(pool);
     let shape = shape_of(config);
-    let plan = TrainingPlan::new(&engine, &model, &shape)?;
-    let mut gpt = Gpt::new(engine, model)?;
+    let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
     let mut step = Step::new(&mut gpt, shape)?;
     gpt.session.initialise(train.seed);
     let source = noise(config, model.vocab_size);
@@ -180,45 +152,78 @@ fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<Be
         Ok(())
     };
     let seconds = median(times(request.repeats, call)?);
-    let flop = plan.flops_per_token as f64 * plan.tokens_per_step as f64;
-    Ok(vec![BenchRow {
-        name: format!("step of {} tokens, {} parameters", plan.tokens_per_step, plan.parameters),
+    let flops = program_cost(step.program(), shape.accumulation).flops as f64;
+    let row = BenchRow {
+        name: format!("step of {} tokens, {} parameters", shape.tokens(), gpt.session.params().trainable_count()),
         milliseconds: 1e3 * seconds,
-        figure: plan.tokens_per_step as f64 / seconds,
+        figure: shape.tokens() as f64 / seconds,
         unit: "tokens/s",
-        floor: flop,
+        floor: flops,
         floor_unit: "FLOP",
-        floor_milliseconds: 1e3 * flop / peak,
-    }])
+        floor_milliseconds: 1e3 * flops / peak,
+    };
+    // Measuring the memory takes memory: only for those who want to see it.
+    let profile = request.profile.then(|| {
+        let machine = Machine::measure(pool);
+        let profile = Profile::new(&mut gpt.session, step.program(), machine, request.repeats, shape.accumulation, None);
+        Profile { whole_milliseconds: 1e3 * seconds, ..profile }
+    });
+    Ok(BenchOutcome { rows: vec![row], profile })
 }
 
-/// One token at a time: every token reads all weights.
-fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
+/// A prompt, then one token at a time: every token reads all weights.
+fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<BenchOutcome, Error> {
     let train = &request.config.train;
-    let rate = bytes_per_s(pool);
+    let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
     let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
     gpt.session.initialise(train.seed);
     let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
-    let bytes = (parameters * size_of::<f32>()) as f64;
-    let tokens = (model.n_positions / 2).clamp(1, 64);
-    let mut times = Vec::new();
+    let prompt_tokens = request.prompt_tokens.clamp(1, model.n_positions - 1);
+    let new_tokens = request.new_tokens.clamp(1, model.n_positions - prompt_tokens);
+    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
+    let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
-        let mut text = Generator::new(&mut gpt, &[0], Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt)?);
         let begun = Instant::now();
-        for _ in 0..tokens {
+        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut gpt)?);
+        prompts_s.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        for _ in 0..new_tokens {
             black_box(text.next(&mut gpt)?);
         }
-        times.push(begun.elapsed().as_secs_f64() / tokens as f64);
+        tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(text);
     }
-    let seconds = median(times);
-    Ok(vec![BenchRow {
-        name: format!("token, {parameters} parameters"),
+    // The first round warms up.
+    let [prompt_s, token_s] = [prompts_s, tokens_s].map(|times| median(times.into_iter().skip(1).collect()));
+    let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| BenchRow {
+        name,
         milliseconds: 1e3 * seconds,
-        figure: 1.0 / seconds,
+        figure: tokens as f64 / seconds,
         unit: "tokens/s",
-        floor: bytes,
-        floor_unit: "bytes",
-        floor_milliseconds: 1e3 * bytes / rate,
-    }])
+        floor,
+        floor_unit,
+        floor_milliseconds: 1e3 * floor / rate,
+    };
+    let flops = prompt_flops(&model, prompt_tokens);
+    let bytes = (parameters * size_of::<f32>()) as f64;
+    let rows = vec![
+        row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
+        row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),
+    ];
+    let profile = last.filter(|_| request.profile).map(|text| {
+        let machine = Machine { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
+        let live = Some(prompt_tokens + new_tokens);
+        let profile = Profile::new(&mut gpt.session, text.token_program(), machine, request.repeats, 1, live);
+        Profile { whole_milliseconds: 1e3 * token_s, ..profile }
+    });
+    Ok(BenchOutcome { rows, profile })
+}
+
+/// Floating-point operations of the products for a prompt, with the head on its last token only.
+fn prompt_flops(model: &GptConfig, tokens: usize) -> f64 {
+    let (c, tokens) = (model.n_embd as f64, tokens as f64);
+    let weights = model.n_layer as f64 * c * (4.0 * c + 2.0 * model.n_inner as f64);
+    let attention = 2.0 * model.n_layer as f64 * c * tokens * (tokens + 1.0);
+    2.0 * tokens * weights + 2.0 * model.vocab_size as f64 * c + attention
 }

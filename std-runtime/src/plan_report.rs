@@ -2,27 +2,29 @@
 
 use std::time::Instant;
 
-use crate::cli::requests::{Bytes, PlanOutcome, PlanRequest};
+use samara_core::graph::Program;
+use samara_core::model::gpt::{GptConfig, GptParams};
+
+use crate::cli::requests::{Bytes, Peak, PeakRow, PlanOutcome, PlanRequest, PolicyBytes};
 use crate::config::{Invalid, ModelConfig, TokenizerChoice};
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
 use crate::error::Error;
 use crate::gpt::Gpt;
-use crate::gpt::plan::TrainingPlan;
-use crate::gpt::step::{Step, StepNumbers};
-use crate::session::Engine;
+use crate::gpt::recompute::Policies;
+use crate::gpt::step::{self, Step, StepNumbers, StepShape};
+use crate::session::{Engine, OwnedParams};
 use crate::tokenizer::Tokenizer;
-use crate::train::run::shape_of;
 
 /// Plans a training, and takes the time of three steps if asked to.
 pub fn run(request: &PlanRequest) -> Result<PlanOutcome, Error> {
     let config = &request.config;
     let model = ModelConfig { vocab_size: Some(vocabulary(request)?), ..config.model.clone() }.to_core()?;
     let engine = Engine::new(config.train.threads, config.train.gemm)?;
-    let shape = shape_of(config);
-    let plan = TrainingPlan::new(&engine, &model, &shape)?;
+    let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
     let class = |class, bytes| Bytes { class, bytes };
-    let seconds_per_step = if request.time { Some(timed(request, Gpt::new(engine, model)?)?) } else { None };
+    let peak = if request.peak { Some(peak(&engine, &model, &shape)?) } else { None };
+    let seconds_per_step = if request.time { Some(timed(request, Gpt::new(engine, model)?, shape)?) } else { None };
     Ok(PlanOutcome {
         parameters: plan.parameters,
         trainable_parameters: plan.trainable_parameters,
@@ -36,6 +38,15 @@ pub fn run(request: &PlanRequest) -> Result<PlanOutcome, Error> {
             class("mapped", plan.mapped_bytes),
         ],
         resident_bytes: plan.total_bytes,
+        policies: all
+            .iter()
+            .map(|(recompute, plan)| PolicyBytes {
+                recompute: recompute.name(),
+                bytes: plan.total_bytes,
+                chosen: *recompute == shape.recompute,
+            })
+            .collect(),
+        peak,
         flops_per_token: plan.flops_per_token as f64,
         tokens_per_step: plan.tokens_per_step,
         train_tokens: None,
@@ -65,13 +76,44 @@ fn vocabulary(request: &PlanRequest) -> Result<usize, Error> {
     }
 }
 
+/// What stands in the arena of a training step when it is fullest.
+fn peak(engine: &Engine, model: &GptConfig, shape: &StepShape) -> Result<Peak, Error> {
+    let (owned, params) = OwnedParams::new(model.param_count(), |registry| GptParams::register(model, registry))?;
+    let program = step::program(engine, &owned, model, &params, shape)?;
+    let (view, plan) = (program.view(), program.plan());
+    let node = plan.peak();
+    let mut rows: Vec<PeakRow> = Vec::new();
+    for slot in plan.taken_at(node) {
+        let (what, bytes) = (kind(&view, slot.owner), u64::from(slot.len) * size_of::<f32>() as u64);
+        match rows.iter_mut().find(|row| row.what == what) {
+            Some(row) => (row.count, row.bytes) = (row.count + 1, row.bytes + bytes),
+            None => rows.push(PeakRow { what, count: 1, bytes }),
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+    Ok(Peak { node: view.node(node).map_or_else(String::new, |node| node.to_string()), rows })
+}
+
+/// What the tensors are whose slots have this owner: the operation that writes them, without the number of its block.
+fn kind(program: &Program<'_>, owner: u16) -> String {
+    let Some(tensor) = program.tensors().get(usize::from(owner)) else { return "scratch".to_owned() };
+    let Some(node) = program.node(tensor.producer.into()) else { return "input".to_owned() };
+    let any_block = |part: &str| if part.parse::<usize>().is_ok() { "*".to_owned() } else { part.to_owned() };
+    let name: Vec<String> = node.to_string().split('.').map(any_block).collect();
+    let pass = if usize::from(tensor.producer) < program.forward().end { "forward" } else { "backward" };
+    match node.record().outputs.iter().position(|t| t.index() == usize::from(owner)) {
+        Some(output @ 1..) => format!("{pass}: {}, output {output}", name.join(".")),
+        _ => format!("{pass}: {}", name.join(".")),
+    }
+}
+
 /// Steps whose time counts; one comes before them.
 const TIMED_STEPS: u64 = 3;
 
 /// Seconds of a step on tokens that mean nothing.
-fn timed(request: &PlanRequest, mut gpt: Gpt) -> Result<f64, Error> {
+fn timed(request: &PlanRequest, mut gpt: Gpt, shape: StepShape) -> Result<f64, Error> {
     let config = &request.config.train;
-    let mut step = Step::new(&mut gpt, shape_of(&request.config))?;
+    let mut step = Step::new(&mut gpt, shape)?;
     gpt.session.initialise(config.seed);
     let vocab = gpt.config.vocab_size as u32;
     let ids = (0..4 * config.block_size as u32 + 2).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();

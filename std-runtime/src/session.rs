@@ -1,6 +1,7 @@
 //! Programs and memory that own themselves: the heap side of core's lent storage.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use samara_core::exec::{self, Backend, Cpu, Gradients, Kernels, Memory, WriteError};
 use samara_core::graph::{Graph, GraphError, NodeRecord, Program, ProgramInfo, Tensor, TensorRecord};
@@ -288,6 +289,22 @@ impl Session {
 
     /// Runs a range of nodes inside the thread pool.
     pub fn run(&mut self, program: &OwnedProgram, nodes: std::ops::Range<usize>, gradients: Gradients) {
+        self.run_inside(program, |run| run(nodes, gradients));
+    }
+
+    /// Runs a whole program node by node and tells the seconds that each one took.
+    pub fn run_each(&mut self, program: &OwnedProgram, gradients: Gradients, took: &mut (dyn FnMut(usize, f64) + Send)) {
+        self.run_inside(program, |run| {
+            for i in 0..program.nodes.len() {
+                let begun = Instant::now();
+                run(i..i + 1, gradients);
+                took(i, begun.elapsed().as_secs_f64());
+            }
+        });
+    }
+
+    /// Calls `f` inside the thread pool with what runs a range of nodes there.
+    fn run_inside(&mut self, program: &OwnedProgram, f: impl FnOnce(&mut dyn FnMut(std::ops::Range<usize>, Gradients)) + Send) {
         let (view, plan) = (program.view(), program.plan());
         let buffers = &mut self.buffers;
         let mut memory = Memory {
@@ -300,7 +317,7 @@ impl Session {
             frozen: &[],
         };
         let cpu = self.engine.cpu();
-        self.engine.pool.install(|| cpu.run(&view, &plan, &mut memory, nodes, gradients));
+        self.engine.pool.install(|| f(&mut |nodes, gradients| cpu.run(&view, &plan, &mut memory, nodes, gradients)));
     }
 
     /// Runs a whole program.

@@ -57,24 +57,6 @@ pub fn for_each_chunk_3<A: Send, B: Send, C: Send>(
     });
 }
 
-/// Calls `f_a(i, chunk)` for every chunk of `a` and `f_b(i, chunk)` for every chunk of `b`, all of them tasks of one run.
-pub fn for_each_chunk_of_both<A: Send, B: Send>(
-    threads: &dyn Threads,
-    (a, a_len): (&mut [A], usize),
-    (b, b_len): (&mut [B], usize),
-    f_a: &(dyn Fn(usize, &mut [A]) + Sync),
-    f_b: &(dyn Fn(usize, &mut [B]) + Sync),
-) {
-    let (a, b) = (Chunks::new(a, a_len), Chunks::new(b, b_len));
-    let of_a = a.count();
-    for_each_once(threads, of_a + b.count(), &|i| match i.checked_sub(of_a) {
-        // SAFETY: `for_each_once` gives out each number once, and this one is a chunk of `a`.
-        None => f_a(i, unsafe { a.get(i) }),
-        // SAFETY: as above; the numbers after those of `a` are the chunks of `b`.
-        Some(i) => f_b(i, unsafe { b.get(i) }),
-    });
-}
-
 /// How a matrix is cut into tiles.
 #[derive(Clone, Copy, Debug)]
 pub struct Tiling {
@@ -151,6 +133,20 @@ impl<'a, R> Tile<'a, R> {
     /// Columns of the tile.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// Where `shape` = (rows, columns) from row and column `at` on begin, and the elements from a row to the next; to write through while the
+    /// tile is borrowed.
+    ///
+    /// # Panics
+    /// The tile has fewer.
+    pub(crate) fn part(&mut self, at: [usize; 2], shape: [usize; 2]) -> (*mut R, usize) {
+        let inside = |at: usize, len: usize, of: usize| at.checked_add(len).is_some_and(|end| end <= of);
+        assert!(
+            inside(at[0], shape[0], self.rows) && inside(at[1], shape[1], self.cols),
+            "{shape:?} from {at:?} on lie outside of a tile"
+        );
+        (self.start.wrapping_add(at[0] * self.ld + at[1]), self.ld)
     }
 }
 
@@ -422,8 +418,6 @@ mod tests {
                 c.fill(300 + i);
             });
             assert_eq!((a[19], a[20], b[4], b[5], c[7], c[8]), (104, 5, 204, 50, 303, 304));
-            for_each_chunk_of_both(threads, (&mut a, 7), (&mut b, 3), &|i, a| a.fill(i), &|i, b| b.fill(50 + i));
-            assert_eq!((a[0], a[39], b[0], b[9]), (0, 5, 50, 53));
         });
     }
 

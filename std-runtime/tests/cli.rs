@@ -185,6 +185,14 @@ fn plan_counts_and_writes_nothing() {
     let sum: u64 = plan["memory"].as_array().expect("memory").iter().filter_map(|class| class["bytes"].as_u64()).sum();
     assert_eq!(plan["resident_bytes"].as_u64().expect("sum"), sum);
     assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("memory in all"));
+    assert!(plan["peak"].is_null() && plan["policies"][0]["recompute"] == "none" && plan["policies"][0]["chosen"] == true);
+    let plan = done(folder.path(), &tiny(&["plan", "--peak"], &["--set", "train.recompute=blocks"]));
+    assert!(plan.contains("train.recompute=blocks") && plan.contains("The arena is fullest at "), "{plan}");
+    // Every block is listed under one name, and nothing that the block's forward pass kept.
+    assert!(plan.contains("h.*.") && !plan.contains("h.0.") && !plan.contains("forward: attention"), "{plan}");
+    let small = tiny(&["plan"], &["--set", "model.n_embd=256", "--set", "train.memory_budget_mib=1"]);
+    let refusal = ["train.memory_budget_mib: expected at least", "\"blocks\" takes", "a smaller model", "found 1"];
+    refused(folder.path(), &small, 2, &refusal);
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
 
@@ -324,6 +332,34 @@ fn scores_are_those_of_transformers() {
     assert!((score["loss"].as_f64().expect("loss") - mean).abs() < 1e-4);
     let array: Value = serde_json::from_str(&done(folder.path(), &["inspect", "logits.npy", "--json"])).expect("JSON");
     assert_eq!((&array["array"]["shape"], &array["array"]["dtype"]), (&serde_json::json!([17, 61]), &"f32".into()));
+}
+
+#[test]
+fn a_profile_accounts_for_every_node_of_a_step() {
+    let folder = temporary();
+    let sizes = ["n_embd=16", "n_layer=2", "n_head=2", "n_positions=16", "vocab_size=61"].map(|size| format!("model.{size}"));
+    let batch = ["train.batch_size=2", "train.block_size=8", "train.grad_accumulation=3"].map(str::to_owned);
+    let set: Vec<&str> = sizes.iter().chain(&batch).flat_map(|key| ["--set", key]).collect();
+    let profile = |kind| -> Value {
+        let args = [&["bench", kind, "--profile", "--json", "--repeats", "1", "--new-tokens", "4"], set.as_slice()].concat();
+        serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
+    };
+    let step = profile("step");
+    let rows = step["profile"]["rows"].as_array().expect("rows");
+    let calls = |name: &str| rows.iter().find(|row| row["name"] == name).map(|row| row["calls"].as_u64().expect("a count"));
+    // Two blocks and three micro-batches; one update of each group of parameters.
+    assert_eq!(calls("attention"), Some(6), "{rows:?}");
+    assert_eq!(calls("linear backward 16x16x48"), Some(6), "{rows:?}");
+    assert_eq!(calls("AdamW"), Some(2), "{rows:?}");
+    let sum = |key: &str| rows.iter().map(|row| row[key].as_f64().expect("a number")).sum::<f64>();
+    assert!((sum("share") - 1.0).abs() < 1e-9);
+    for key in ["milliseconds", "floor_milliseconds"] {
+        let total = step["profile"]["total"][key].as_f64().expect("a number");
+        assert!(total > 0.0 && (sum(key) - total).abs() <= 1e-9 * total, "{key} {total}");
+    }
+    let token = profile("decode");
+    assert_eq!(token["rows"].as_array().map(Vec::len), Some(2));
+    assert!(token["profile"]["rows"].as_array().expect("rows").iter().any(|row| row["name"] == "linear 1x16x61"), "{token}");
 }
 
 #[test]

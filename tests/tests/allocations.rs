@@ -87,7 +87,7 @@ fn count_allocations(case: usize) {
     for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
         let mut config = tiny(&text(), 100);
         config.model.vocab_size = Some(40);
-        config.train.recompute = recompute;
+        config.train.recompute = recompute.into();
         config.train.dropout = dropout;
         config.train.ema_decay = ema_decay;
         config.train.grad_accumulation = accumulation;

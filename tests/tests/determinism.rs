@@ -8,8 +8,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use samara::cli::requests::{GenerateRequest, Machine};
-use samara::config::{DataOrder, GenerateConfig, ModelConfig, RunConfig};
+use samara::config::{DataOrder, GenerateConfig, Layers, ModelConfig, RecomputeChoice, RunConfig};
+use samara::gpt::recompute::Policies;
 use samara::run::metrics::Metrics;
+use samara::session::Engine;
 use samara_core::graph::Recompute;
 use samara_tests::binary::samara;
 use samara_tests::training::{newest_checkpoint, records, resume, tensors, text, tiny, train, training_state};
@@ -138,12 +140,46 @@ fn any_number_of_threads_gives_the_same_bits() {
 
 #[test]
 fn recomputation_gives_the_same_bits() {
-    let mut config = lively(8);
-    let kept = Result::of_run(&config);
-    for recompute in [Recompute::Cheap, Recompute::Blocks] {
-        config.train.recompute = recompute;
-        Result::of_run(&config).assert_is(&kept, &format!("{recompute:?}"));
+    for mut config in [lively(8), wide(96, 3)] {
+        let kept = Result::of_run(&config);
+        for recompute in [Recompute::Cheap, Recompute::Blocks] {
+            config.train.recompute = recompute.into();
+            Result::of_run(&config).assert_is(&kept, &format!("{recompute:?}"));
+        }
     }
+}
+
+/// What recomputation a budget makes necessary, what the run remembers of it, and what its resumption does.
+#[test]
+fn a_resumed_run_computes_again_what_it_did_before() {
+    let mut config = wide(96, 10);
+    config.train.checkpoint_every = 5;
+    let engine = Engine::new(1, config.train.gemm).unwrap();
+    let policies = |config: &RunConfig| Policies::new(&engine, &config.model.to_core().unwrap(), config);
+    let [none, cheap, blocks] = policies(&config).unwrap().all.map(|(_, plan)| plan.total_bytes.div_ceil(1 << 20));
+    assert!(blocks < cheap && cheap < none, "{none} {cheap} {blocks} MiB");
+    let kept = Result::of_run(&config);
+    for (budget, word) in [(none, "none"), (none - 1, "cheap"), (cheap, "cheap"), (blocks, "blocks")] {
+        config.train.memory_budget_mib = budget;
+        let out = folder();
+        train(&config, out.path()).unwrap();
+        let mut layers = Layers::new();
+        layers.file(&out.path().join("run.toml")).unwrap();
+        let former = layers.finish().unwrap();
+        assert_eq!(policies(&former).unwrap().shape.recompute.name(), word, "{budget} MiB");
+        assert_ne!(former.train.recompute, RecomputeChoice::Auto);
+        // As if the run had been killed; it goes on as recorded, or in any other way, to the same bits.
+        for recompute in [former.train.recompute, Recompute::None.into()] {
+            fs::remove_dir_all(newest_checkpoint(out.path())).unwrap();
+            let mut now = former.clone();
+            (now.train.recompute, now.train.memory_budget_mib) = (recompute, 0);
+            resume(&now, out.path()).unwrap();
+            Result::of(out.path()).assert_is(&kept, &format!("{budget} MiB, {recompute:?}"));
+        }
+    }
+    config.train.memory_budget_mib = blocks - 1;
+    let error = train(&config, folder().path()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("train.memory_budget_mib: expected at least {blocks} ")), "{error}");
 }
 
 #[test]

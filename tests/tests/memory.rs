@@ -64,7 +64,7 @@ fn measure_memory(case: usize) {
     config.model = ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
     config.train.batch_size = 2;
     config.train.block_size = 64;
-    config.train.recompute = recompute;
+    config.train.recompute = recompute.into();
     config.train.ema_decay = ema_decay;
     config.train.threads = 2;
     config.generate.max_new_tokens = 5;

@@ -169,9 +169,55 @@ fn outputs_take_the_place_of_inputs_that_end() {
             });
             let (session, (x, y)) = built.unwrap();
             let node = session.program.nodes().last().unwrap();
-            assert!(matches!(node.op().unwrap().in_place(), InPlace::Input(_)), "{name}");
+            assert!(matches!(node.op().unwrap().in_place(), InPlace::Inputs(_)), "{name}");
             assert_eq!(session.plan.value(x) == session.plan.value(y), !keep, "{name}, kept {keep}");
         }
+    }
+}
+
+/// The gradient of a linear layer's input takes the place of that input when nobody reads it later; an addend's place comes first.
+#[test]
+fn gradients_take_the_place_of_activations_that_end() {
+    let kernels = reference::<f32>();
+    for (keep, residual) in [(false, false), (true, false), (false, true)] {
+        let (params, id) = registry::<f32, _>(1, |r| r.add("w", 0, &[4, 4], samara_core::params::Init::Ones));
+        let built = Session::build(Table::serial(&kernels), params, 32, |g| {
+            let x0 = g.input(&[3, 4]);
+            let x = g.scale(x0, 2.0);
+            if keep {
+                g.output(x);
+            }
+            let y = g.linear_with(x, g.param(id), None, Activation::None, residual.then_some(x));
+            g.backward(&[(y, g.input(&[3, 4]))], Wrt::Tensors(&[x0, g.param(id)]), Recompute::None);
+            (x, g.output(g.gradient(x).unwrap()))
+        });
+        let (session, (x, dx)) = built.unwrap();
+        let node = session.program.nodes().iter().find(|n| n.op() == Some(Op::LinearBackward)).unwrap();
+        assert_eq!(node.input(3).is_some(), residual);
+        assert_eq!(session.plan.value(x) == session.plan.value(dx), !keep, "kept {keep}, residual {residual}");
+    }
+}
+
+/// The arena of a model has gaps of at most one activation (B, T, C) when it is fullest, and shrinks with what is computed again.
+#[test]
+fn arenas_have_hardly_any_gaps() {
+    const ACTIVATION: usize = 2 * 16 * 32;
+    let kernels = reference::<f32>();
+    for (n_layer, post_norm, window_size) in [(1, false, 0), (4, false, 0), (4, true, 0), (9, false, 2)] {
+        let config =
+            GptConfig { n_embd: 32, n_layer, n_head: 4, n_inner: 128, vocab_size: 65, n_positions: 16, ..GptConfig::GPT2 };
+        let model = Model::random(GptConfig { post_norm, window_size, ..config }, 1);
+        let batch = Batch::new(2, (0..32).collect());
+        let mut arenas = Vec::new();
+        for recompute in Recompute::ALL {
+            let plan = model.trainer(Table::serial(&kernels), &batch, recompute).session.plan;
+            let node = plan.peak();
+            let peak: usize = plan.taken_at(node).map(|slot| slot.range().len()).sum();
+            let found = plan.arena_len();
+            assert!(peak <= found && found <= peak + ACTIVATION + 64, "{n_layer} layers, {recompute:?}: {found} for {peak}");
+            arenas.push(found);
+        }
+        assert!(arenas.is_sorted_by(|a, b| a > b || n_layer == 1), "{n_layer} layers: {arenas:?}");
     }
 }
 

@@ -1,16 +1,29 @@
 //! The loops around the micro-kernel.
 
 use super::pack::{pack_a, pack_b, packed_len};
-use super::{MAX_ROWS, MatRef, MicroKernel, RowsMut, Store};
+use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Store};
 use crate::math::Real;
 
 /// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
 pub type Epilogue<'a, R> = Option<&'a (dyn Fn(usize, usize, &mut [R]) + Sync)>;
 
-/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k.
-pub fn scratch_len<R>(kernel: &MicroKernel<R>, m: usize, n: usize, k: usize) -> usize {
-    let k = kernel.k_block(k);
-    packed_len(m.min(kernel.mc), kernel.mr, k).saturating_add(packed_len(n.min(kernel.nc), kernel.nr, k))
+/// Columns of C that are finished together: their pieces of rows are long enough for an epilogue, and still in the second-level cache.
+const FINISHED_COLS: usize = 128;
+
+/// Panels of B that are packed together: longer pieces of its rows, and fewer pages.
+const PANELS: usize = 2;
+
+/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
+///
+/// A panel of B, and where A is packed a block of A.
+pub fn scratch_len<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize, k: usize) -> usize {
+    let packed_a = if kernel.packs(major, k) { packed_len(kernel.row_block(m), kernel.mr, kernel.k_block(k)) } else { 0 };
+    panel_len(kernel, n, k).saturating_add(packed_a)
+}
+
+/// Elements of the panel that [`multiply`] needs for n columns summed over k.
+pub fn panel_len<R>(kernel: &MicroKernel<R>, n: usize, k: usize) -> usize {
+    packed_len(n.min(kernel.nr.saturating_mul(PANELS)), kernel.nr, kernel.k_block(k))
 }
 
 /// `C = A·B` or `C += A·B`, then the epilogue, on the calling thread.
@@ -28,93 +41,116 @@ pub fn gemm<R: Real>(
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     debug_assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
-    debug_assert!(scratch.len() >= scratch_len(kernel, m, n, k), "too little scratch");
-    let (mc, nc, panel_k) = (kernel.mc.max(1), kernel.nc.max(1), kernel.k_block(k));
-    let Some((packed_a, packed_b)) = scratch.split_at_mut_checked(packed_len(m.min(mc), kernel.mr, panel_k)) else { return };
-    for (first_col, cols) in blocks(n, nc) {
+    debug_assert!(scratch.len() >= scratch_len(kernel, a.major(), m, n, k), "too little scratch");
+    let Some((panel, packed_a)) = scratch.split_at_mut_checked(panel_len(kernel, n, k)) else { return };
+    if !kernel.packs(a.major(), k) && a.is_inside() {
+        return multiply(kernel, Left::Rows(a), b, c, store, epilogue, panel);
+    }
+    for (first_row, rows) in blocks(m, kernel.row_block(m)) {
         // Without k there is still one block, empty: it clears C and runs the epilogue.
-        for (first_k, k_len) in blocks(k.max(1), panel_k.max(1)) {
-            let k_len = k_len.min(k);
-            pack_b(kernel, b.part(first_k, first_col, k_len, cols), panel_k, packed_b);
-            for (first_row, rows) in blocks(m, mc) {
-                pack_a(kernel, a.part(first_row, first_k, rows, k_len), panel_k, packed_a);
-                let product = PackedProduct {
-                    a: packed_a,
-                    b: packed_b,
-                    rows,
-                    cols,
-                    k: k_len,
-                    panel_k,
-                    store: if first_k == 0 { store } else { Store::Add },
-                    epilogue: if first_k + k_len == k { epilogue } else { None },
-                    first_row,
-                    first_col,
-                };
-                multiply_packed(kernel, &product, &mut Part { inner: c, first_row, first_col });
-            }
+        for (first_k, k_len) in blocks(k.max(1), kernel.k_block(k).max(1)) {
+            let part = a.part(first_row, first_k, rows, k_len.min(k));
+            pack_a(kernel, part, packed_a);
+            let left = Left::Packed { panels: packed_a, rows, k: part.cols };
+            let at_row = |row: usize, col: usize, segment: &mut [R]| {
+                if let Some(epilogue) = epilogue {
+                    epilogue(first_row + row, col, segment);
+                }
+            };
+            let epilogue: Epilogue<'_, R> = if first_k + k_len >= k && epilogue.is_some() { Some(&at_row) } else { None };
+            let store = if first_k == 0 { store } else { Store::Add };
+            let b = b.part(first_k, 0, part.cols, n);
+            multiply(kernel, left, b, &mut Below { inner: c, first_row }, store, epilogue, panel);
         }
     }
 }
 
-/// A product of packed operands over one block of the summed dimension.
-#[derive(Clone, Copy)]
-pub struct PackedProduct<'a, R> {
-    /// A (rows, k) as [`pack_a`] left it.
-    pub a: &'a [R],
-    /// B (k, cols) as [`pack_b`] left it.
-    pub b: &'a [R],
-    /// Rows of C.
-    pub rows: usize,
-    /// Columns of C.
-    pub cols: usize,
-    /// The summed dimension of both operands.
-    pub k: usize,
-    /// Rows of a packed panel, at least `k`.
-    pub panel_k: usize,
-    /// What happens to the old values.
-    pub store: Store,
-    /// What runs on finished rows.
-    pub epilogue: Epilogue<'a, R>,
-    /// Number of the first row, told to the epilogue.
-    pub first_row: usize,
-    /// Number of the first column, told to the epilogue.
-    pub first_col: usize,
-}
-
-/// Multiplies packed operands into `c` (rows, cols), then runs the epilogue on its rows.
+/// [`gemm`] with A ready for the micro-kernel, packed over at most a block of the summed dimension.
 ///
-/// One panel of B stays in the first-level cache while the rows of A pass, which should fit the second level ([`MicroKernel::mc`]).
-pub fn multiply_packed<R: Real>(kernel: &MicroKernel<R>, product: &PackedProduct<'_, R>, c: &mut impl RowsMut<R>) {
-    let (mr, nr, k) = (kernel.mr.clamp(1, MAX_ROWS), kernel.nr.max(1), product.k);
-    let (len_a, len_b) = ((product.panel_k * mr).max(1), (product.panel_k * nr).max(1));
-    if k == 0 && product.store == Store::Overwrite {
-        for i in 0..product.rows {
-            segment(c, i, product.cols).fill(R::ZERO);
-        }
-    } else if k > 0 {
-        // While the rows of A pass over a panel of B, the next panel comes nearer, a piece with every tile.
-        let piece = len_b.div_ceil(product.rows.div_ceil(mr).max(1)).max(1);
-        for (j, (b, (col, cols))) in product.b.chunks_exact(len_b).zip(blocks(product.cols, nr)).enumerate() {
-            let mut next = product.b.get((j + 1) * len_b..).unwrap_or_default().chunks(piece);
-            for (a, (row, rows)) in product.a.chunks_exact(len_a).zip(blocks(product.rows, mr)) {
-                let mut block: [&mut [R]; MAX_ROWS] = Default::default();
-                let Some(block) = block.get_mut(..rows) else { continue };
-                c.block(row, col, cols, block);
-                (kernel.run)(k, a, b, next.next().unwrap_or_default(), product.store, block);
+/// A block of A stays in the second-level cache while panels of B pass, each packed into `panel` ([`panel_len`]) just before it is used; while the
+/// rows of A pass over a panel, the next one is prefetched, a piece with every tile.
+pub fn multiply<R: Real>(
+    kernel: &MicroKernel<R>,
+    a: Left<'_, R>,
+    b: MatRef<'_, R>,
+    c: &mut impl RowsMut<R>,
+    store: Store,
+    epilogue: Epilogue<'_, R>,
+    panel: &mut [R],
+) {
+    let (m, n, k) = (a.rows(), b.cols, b.rows);
+    let panel_k = kernel.k_block(k).max(1);
+    for (first_row, rows) in blocks(m, kernel.row_block(m)) {
+        // Without k there is still one block, as above.
+        for (first_k, k_len) in blocks(k.max(1), panel_k) {
+            let block = Block {
+                a: a.part(kernel.mr, (first_row, rows), (first_k, k_len.min(k))),
+                b: b.part(first_k, 0, k_len.min(k), n),
+                after: b.part(first_k + k_len, 0, panel_k, kernel.nr.saturating_mul(PANELS)),
+                store: if first_k == 0 { store } else { Store::Add },
+                first_row,
+                rows,
+            };
+            for (first_col, cols) in blocks(n, FINISHED_COLS.next_multiple_of(kernel.nr.max(1))) {
+                multiply_panels(kernel, &block, (first_col, cols), c, panel);
+                if let (Some(epilogue), true) = (epilogue, first_k + k_len >= k) {
+                    for row in first_row..first_row + rows {
+                        epilogue(row, first_col, segment(c, row, first_col, cols));
+                    }
+                }
             }
-        }
-    }
-    if let Some(epilogue) = product.epilogue {
-        for i in 0..product.rows {
-            epilogue(product.first_row + i, product.first_col, segment(c, i, product.cols));
         }
     }
 }
 
-/// The first `cols` elements of row `i`.
-fn segment<R>(c: &mut impl RowsMut<R>, i: usize, cols: usize) -> &mut [R] {
+/// A block of rows of A and all columns of B, over a block of the summed dimension.
+struct Block<'a, R> {
+    a: Left<'a, R>,
+    b: MatRef<'a, R>,
+    /// The first panel of the next block of the summed dimension.
+    after: MatRef<'a, R>,
+    store: Store,
+    first_row: usize,
+    rows: usize,
+}
+
+/// The columns `first_col..first_col + cols` of the product of a block, a panel of B after the other.
+fn multiply_panels<R: Real>(
+    kernel: &MicroKernel<R>,
+    block: &Block<'_, R>,
+    (first_col, cols): (usize, usize),
+    c: &mut impl RowsMut<R>,
+    panels: &mut [R],
+) {
+    let (mr, k, b) = (kernel.mr.clamp(1, MAX_ROWS), block.b.rows, block.b);
+    if k == 0 {
+        if block.store == Store::Overwrite {
+            (block.first_row..block.first_row + block.rows).for_each(|i| segment(c, i, first_col, cols).fill(R::ZERO));
+        }
+        return;
+    }
+    let (nr, tiles) = (kernel.nr.max(1), block.rows.div_ceil(mr).max(1));
+    let panel_len = nr.saturating_mul(k).max(1);
+    for (col, cols) in blocks(cols, nr.saturating_mul(PANELS)) {
+        let col = first_col + col;
+        pack_b(kernel, b.part(0, col, k, cols), panels);
+        let next = if col + cols < b.cols { b.part(0, col + cols, k, nr.saturating_mul(PANELS)) } else { block.after };
+        for (i, (panel, (j, cols))) in panels.chunks_exact(panel_len).zip(blocks(cols, nr)).enumerate() {
+            for (tile, (row, rows)) in blocks(block.rows, mr).enumerate() {
+                let mut into: [&mut [R]; MAX_ROWS] = Default::default();
+                let Some(into) = into.get_mut(..rows) else { continue };
+                c.block(block.first_row + row, col + j, cols, into);
+                let ahead = next.piece(i * tiles + tile, PANELS * tiles);
+                (kernel.run)(k, block.a.part(mr, (row, rows), (0, k)), panel, ahead, block.store, into);
+            }
+        }
+    }
+}
+
+/// `cols` elements of row `i` from `first_col` on.
+fn segment<R>(c: &mut impl RowsMut<R>, i: usize, first_col: usize, cols: usize) -> &mut [R] {
     let mut one: [&mut [R]; 1] = Default::default();
-    c.block(i, 0, cols, &mut one);
+    c.block(i, first_col, cols, &mut one);
     let [one] = one;
     one
 }
@@ -131,16 +167,15 @@ pub(super) fn blocks(total: usize, step: usize) -> impl Iterator<Item = (usize, 
     })
 }
 
-/// The part of C from some row and column on, so that [`multiply_packed`] counts from its corner.
-struct Part<'a, C> {
+/// The rows of C from some row on.
+struct Below<'a, C> {
     inner: &'a mut C,
     first_row: usize,
-    first_col: usize,
 }
 
-impl<R, C: RowsMut<R>> RowsMut<R> for Part<'_, C> {
+impl<R, C: RowsMut<R>> RowsMut<R> for Below<'_, C> {
     #[inline(always)]
     fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]) {
-        self.inner.block(self.first_row + row, self.first_col + col, cols, into);
+        self.inner.block(self.first_row + row, col, cols, into);
     }
 }

@@ -1,29 +1,66 @@
 //! Micro-kernels: the product of two panels as a tile of C.
 
-use super::{MatRef, Store, pack};
+use super::{Major, MatRef, Store, pack};
 use crate::math::Real;
 
 /// The most rows a micro-kernel's tile may have.
 pub const MAX_ROWS: usize = 16;
 
-/// The function of [`MicroKernel::run`].
-pub type RunKernel<R> = fn(usize, &[R], &[R], &[R], Store, &mut [&mut [R]]);
+/// Rows of A as a micro-kernel takes them.
+#[derive(Clone, Copy, Debug)]
+pub enum Left<'a, R> {
+    /// Rows where they lie, contiguous and inside their slice.
+    Rows(MatRef<'a, R>),
+    /// What [`pack_a`](super::pack_a) made of `rows` rows: panels (k, mr).
+    Packed {
+        /// (⌈rows / mr⌉, k, mr).
+        panels: &'a [R],
+        /// Rows of A, without padding.
+        rows: usize,
+        /// The summed dimension.
+        k: usize,
+    },
+}
 
-/// A kernel that multiplies a panel of A by a panel of B, and the blocking that suits it.
+impl<R: Real> Left<'_, R> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match *self {
+            Self::Rows(a) => a.rows,
+            Self::Packed { rows, .. } => rows,
+        }
+    }
+
+    /// Some rows, from a multiple of mr on, over a part of the summed dimension; packed rows keep all of it.
+    #[must_use]
+    pub fn part(self, mr: usize, (first_row, rows): (usize, usize), (first_k, k_len): (usize, usize)) -> Self {
+        match self {
+            Self::Rows(a) => Self::Rows(a.part(first_row, first_k, rows, k_len)),
+            Self::Packed { panels, rows: all, k } => {
+                let start = (first_row / mr.max(1)).saturating_mul(mr).saturating_mul(k);
+                let rows = rows.min(all.saturating_sub(first_row));
+                Self::Packed { panels: panels.get(start..).unwrap_or(&[]), rows, k }
+            }
+        }
+    }
+}
+
+/// The function of [`MicroKernel::run`].
+pub type RunKernel<R> = fn(usize, Left<'_, R>, &[R], MatRef<'_, R>, Store, &mut [&mut [R]]);
+
+/// A kernel that multiplies some rows of A by a panel of B, and the blocking that suits it.
 #[derive(Clone, Copy, Debug)]
 pub struct MicroKernel<R> {
     /// Rows of the tile, 1 to [`MAX_ROWS`].
     pub mr: usize,
     /// Columns of the tile, at least 1.
     pub nr: usize,
-    /// Rows of A that stay in the second-level cache, a multiple of `mr`.
+    /// The most rows of A in a block, which stays in the second-level cache.
     pub mc: usize,
     /// Longest block of the summed dimension, at least 1; fixes the order of sums.
     pub kc: usize,
-    /// Columns of B packed at a time, a multiple of `nr`.
-    pub nc: usize,
-    /// `run(k, a, b, ahead, store, rows)` computes `Σ_p a[p * mr + i] · b[p * nr + j]` over p in 0..k, from the first p to the last, and stores it in
-    /// `rows[i][j]` (or adds it). Shapes: a (k, mr), b (k, nr); at most mr rows of at most nr elements, fewer at the edges of C.
+    /// `run(k, a, b, ahead, store, rows)` computes `Σ_p a(i, p) · b[p * nr + j]` over p in 0..k, from the first p to the last, and stores it in
+    /// `rows[i][j]` (or adds it). Shapes: a (rows, k), b (k, nr); at most mr rows of at most nr elements, fewer at the edges of C.
     /// `ahead` is a piece of what later calls will read: a hint to prefetch it.
     pub run: RunKernel<R>,
     /// `pack(source, panel)` copies a full panel whose rows or columns are contiguous: source (k, mr or nr) with a stride of 1 and every element
@@ -38,6 +75,19 @@ impl<R> MicroKernel<R> {
         let block = k.div_ceil(k.div_ceil(kc).max(1));
         block.checked_next_multiple_of(8).unwrap_or(block).min(kc).min(k)
     }
+
+    /// Rows of the blocks that `m` rows are cut into: the fewest that are not longer than `mc`, about equally long, in whole tiles.
+    pub(super) fn row_block(&self, m: usize) -> usize {
+        let mr = self.mr.max(1);
+        let blocks = m.div_ceil(self.mc.max(mr)).max(1);
+        m.div_ceil(blocks).div_ceil(mr).saturating_mul(mr).max(1)
+    }
+
+    /// Whether A is packed: by columns it must be, and by rows when the rows of a tile would share few sets of the first-level cache.
+    pub fn packs(&self, major: Major, k: usize) -> bool {
+        const SAME_SET_BYTES: usize = 2048;
+        k > 0 && (major == Major::Columns || k.saturating_mul(size_of::<R>()).is_multiple_of(SAME_SET_BYTES))
+    }
 }
 
 /// Rows and columns of the portable kernel's tile: eight vectors of four f32, which is what any 16-register machine holds.
@@ -46,21 +96,36 @@ const NR: usize = 8;
 
 /// The kernel in plain Rust, for any number type and any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, nc: 512, run: run_portable::<R>, pack: pack_portable::<R> }
+    MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, run: run_portable::<R>, pack: pack_portable::<R> }
 }
 
-fn run_portable<R: Real>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
+fn run_portable<R: Real>(k: usize, a: Left<'_, R>, b: &[R], _: MatRef<'_, R>, store: Store, rows: &mut [&mut [R]]) {
+    let b = b.as_chunks::<NR>().0.iter().take(k);
+    let sums = match a {
+        Left::Packed { panels, .. } => tile(panels.as_chunks::<MR>().0.iter().copied(), b),
+        Left::Rows(a) => {
+            // A missing row is any row: its sums are not stored.
+            let [w, x, y, z] = [0, 1, 2, 3].map(|i: usize| a.row(i.min(rows.len().saturating_sub(1))).iter());
+            tile(w.zip(x).zip(y).zip(z).map(|(((&w, &x), &y), &z)| [w, x, y, z]), b)
+        }
+    };
+    for (row, sums) in rows.iter_mut().zip(&sums) {
+        store_row(store, sums, row);
+    }
+}
+
+/// Σ of the products of columns of A with rows of B.
+#[inline(always)]
+fn tile<'a, R: Real>(a: impl Iterator<Item = [R; MR]>, b: impl Iterator<Item = &'a [R; NR]>) -> [[R; NR]; MR] {
     let mut sums = [[R::ZERO; NR]; MR];
-    for (a, b) in a.as_chunks::<MR>().0.iter().zip(b.as_chunks::<NR>().0).take(k) {
-        for (sums, &a) in sums.iter_mut().zip(a) {
+    for (a, b) in a.zip(b) {
+        for (sums, a) in sums.iter_mut().zip(a) {
             for (sum, &b) in sums.iter_mut().zip(b) {
                 *sum += a * b;
             }
         }
     }
-    for (row, sums) in rows.iter_mut().zip(&sums) {
-        store_row(store, sums, row);
-    }
+    sums
 }
 
 /// Stores or adds as many of `sums` as there are elements in a row: the last step of a micro-kernel.

@@ -43,6 +43,28 @@ impl<'a, R: Real> MatRef<'a, R> {
         Self { data: self.data.get(start..).unwrap_or(&[]), rows, cols, ..self }
     }
 
+    /// Whether rows are contiguous.
+    pub fn major(&self) -> Major {
+        if self.col_stride == 1 { Major::Rows } else { Major::Columns }
+    }
+
+    /// Row `i` of a matrix whose rows are contiguous; shorter where the slice ends.
+    pub fn row(&self, i: usize) -> &'a [R] {
+        let rest = self.data.get(self.offset(i, 0)..).unwrap_or(&[]);
+        rest.get(..self.cols).unwrap_or(rest)
+    }
+
+    /// Piece `i` of about `count` equal pieces, cut across the contiguous dimension.
+    pub(super) fn piece(self, i: usize, count: usize) -> Self {
+        if self.col_stride == 1 {
+            let rows = self.rows.div_ceil(count.max(1));
+            self.part(i.saturating_mul(rows), 0, rows, self.cols)
+        } else {
+            let cols = self.cols.div_ceil(count.max(1));
+            self.part(0, i.saturating_mul(cols), self.rows, cols)
+        }
+    }
+
     /// Element (i, j); 0 outside the slice.
     pub fn at(&self, i: usize, j: usize) -> R {
         self.data.get(self.offset(i, j)).copied().unwrap_or(R::ZERO)
@@ -59,6 +81,15 @@ impl<'a, R: Real> MatRef<'a, R> {
     fn offset(&self, i: usize, j: usize) -> usize {
         i.saturating_mul(self.row_stride).saturating_add(j.saturating_mul(self.col_stride))
     }
+}
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Major {
+    /// Rows are contiguous.
+    Rows,
+    /// Columns are contiguous, or nothing is.
+    Columns,
 }
 
 /// What to do with the old values of the result.

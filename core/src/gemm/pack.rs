@@ -4,31 +4,31 @@ use super::driver::blocks;
 use super::{MatRef, MicroKernel};
 use crate::math::Real;
 
-/// Elements that `count` rows of A (`width` = mr) or columns of B (`width` = nr) take when packed with `panel_k` rows a panel.
-pub fn packed_len(count: usize, width: usize, panel_k: usize) -> usize {
+/// Elements that `count` rows of A (`width` = mr) or columns of B (`width` = nr) take when packed over k.
+pub fn packed_len(count: usize, width: usize, k: usize) -> usize {
     let width = width.max(1);
-    count.div_ceil(width).saturating_mul(width).saturating_mul(panel_k)
+    count.div_ceil(width).saturating_mul(width).saturating_mul(k)
 }
 
-/// Packs A (m, k) into panels of `mr` of its rows, zero padded: `packed` is (⌈m / mr⌉, panel_k, mr) with `panel_k >= k`.
-pub fn pack_a<R: Real>(kernel: &MicroKernel<R>, a: MatRef<'_, R>, panel_k: usize, packed: &mut [R]) {
-    pack(kernel, a.t(), kernel.mr, panel_k, packed);
+/// Packs A (m, k) into panels of `mr` of its rows, zero padded: `packed` is (⌈m / mr⌉, k, mr).
+pub fn pack_a<R: Real>(kernel: &MicroKernel<R>, a: MatRef<'_, R>, packed: &mut [R]) {
+    pack(kernel, a.t(), kernel.mr, packed);
 }
 
-/// Packs B (k, n) into panels of `nr` of its columns, zero padded: `packed` is (⌈n / nr⌉, panel_k, nr) with `panel_k >= k`.
-pub fn pack_b<R: Real>(kernel: &MicroKernel<R>, b: MatRef<'_, R>, panel_k: usize, packed: &mut [R]) {
-    pack(kernel, b, kernel.nr, panel_k, packed);
+/// Packs B (k, n) into panels of `nr` of its columns, zero padded: `packed` is (⌈n / nr⌉, k, nr).
+pub(super) fn pack_b<R: Real>(kernel: &MicroKernel<R>, b: MatRef<'_, R>, packed: &mut [R]) {
+    pack(kernel, b, kernel.nr, packed);
 }
 
 /// Packs `source` (k, count) into panels of `width` columns.
-fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, panel_k: usize, packed: &mut [R]) {
+fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, packed: &mut [R]) {
     // Where rows are contiguous, a few rows of every panel at a time: otherwise each panel would touch a page a row.
     const ROWS: usize = 16;
-    let (width, panel_k) = (width.max(1), panel_k.max(1));
+    let width = width.max(1);
     let rows_at_once = if source.col_stride == 1 { ROWS } else { source.rows };
-    for (first_row, rows) in blocks(source.rows.min(panel_k), rows_at_once) {
+    for (first_row, rows) in blocks(source.rows, rows_at_once) {
         for (panel, (first_col, cols)) in
-            packed.chunks_exact_mut(panel_k.saturating_mul(width).max(1)).zip(blocks(source.cols, width))
+            packed.chunks_exact_mut(source.rows.saturating_mul(width).max(1)).zip(blocks(source.cols, width))
         {
             let part = source.part(first_row, first_col, rows, cols);
             let Some(panel) = panel.get_mut(first_row * width..(first_row + rows) * width) else { continue };

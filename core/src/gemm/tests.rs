@@ -9,16 +9,27 @@ use crate::math::Real;
 
 /// A kernel with a blocking so small that every loop of the driver runs several times.
 fn small_blocks<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mc: 8, kc: 5, nc: 16, ..portable() }
+    MicroKernel { mc: 8, kc: 5, ..portable() }
 }
 
 /// A micro-kernel of any tile, element by element.
-fn run<R: Real, const MR: usize, const NR: usize>(k: usize, a: &[R], b: &[R], _: &[R], store: Store, rows: &mut [&mut [R]]) {
+fn run<R: Real, const MR: usize, const NR: usize>(
+    k: usize,
+    a: Left<'_, R>,
+    b: &[R],
+    _: MatRef<'_, R>,
+    store: Store,
+    rows: &mut [&mut [R]],
+) {
+    let a = |i: usize, p: usize| match a {
+        Left::Rows(a) => a.at(i, p),
+        Left::Packed { panels, .. } => panels[p * MR + i],
+    };
     for (i, row) in rows.iter_mut().enumerate() {
         for (j, c) in row.iter_mut().enumerate() {
             let mut sum = R::ZERO;
             for p in 0..k {
-                sum += a[p * MR + i] * b[p * NR + j];
+                sum += a(i, p) * b[p * NR + j];
             }
             *c = if store == Store::Add { *c + sum } else { sum };
         }
@@ -35,12 +46,12 @@ fn pack<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
 
 /// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
 fn wide<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, nc: 32, run: run::<R, 6, 16>, pack: pack::<R> }
+    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, run: run::<R, 6, 16>, pack: pack::<R> }
 }
 
 /// A kernel of odd widths, which no packing routine is compiled for.
 fn odd<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, nc: 22, run: run::<R, 3, 11>, pack: pack::<R> }
+    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, run: run::<R, 3, 11>, pack: pack::<R> }
 }
 
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
@@ -123,7 +134,7 @@ fn check<R: Real>(
     let ld = n + gap;
     let mut c = numbers::<R>(m * ld, 3);
     let want = naive(a, b, &c, ld, store, epilogue);
-    let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, m, n, k)];
+    let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, a.major(), m, n, k)];
     let hook: Epilogue<'_, R> = if epilogue { Some(&affine::<R>) } else { None };
     gemm(kernel, a, b, &mut RowSlices { data: &mut c, ld }, store, hook, &mut scratch);
     for (i, (got, want)) in c.iter().zip(&want).enumerate() {
@@ -155,7 +166,7 @@ proptest! {
         let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
         let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
         let kernel = small_blocks::<f32>();
-        let mut scratch = vec![0.0; scratch_len(&kernel, m, n, k)];
+        let mut scratch = vec![0.0; scratch_len(&kernel, Major::Rows, m, n, k)];
         let (mut whole, mut alone) = (vec![0.0; m * n], vec![0.0; n]);
         gemm(&kernel, a, b, &mut RowSlices { data: &mut whole, ld: n }, Store::Overwrite, None, &mut scratch);
         let one = a.part(row, 0, 1, k);
@@ -171,7 +182,7 @@ fn an_infinity_stays_in_its_row_and_padding_brings_no_nan() {
     a[3] = f32::INFINITY;
     let b = vec![1.0; 3 * 9];
     let mut c = vec![f32::NAN; 5 * 9];
-    let mut scratch = vec![f32::NAN; scratch_len(&kernel, 5, 9, 3)];
+    let mut scratch = vec![f32::NAN; scratch_len(&kernel, Major::Rows, 5, 9, 3)];
     let mut rows = RowSlices { data: &mut c, ld: 9 };
     gemm(&kernel, MatRef::new(&a, 5, 3), MatRef::new(&b, 3, 9), &mut rows, Store::Overwrite, None, &mut scratch);
     for (i, row) in c.chunks(9).enumerate() {

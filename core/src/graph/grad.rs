@@ -14,10 +14,24 @@ pub enum Recompute {
     /// Nothing.
     #[default]
     None,
-    /// Layer norms and activations: cheap to compute, large to keep.
+    /// Layer norms and functions of one number, activations among them: cheap to compute, large to keep.
     Cheap,
-    /// Everything between two checkpoints but for the last part. See [`Graph::checkpoint`].
+    /// Everything between two checkpoints but for the last part, and within each part what is cheap. See [`Graph::checkpoint`].
     Blocks,
+}
+
+impl Recompute {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Cheap, Self::Blocks];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Cheap => "cheap",
+            Self::Blocks => "blocks",
+        }
+    }
 }
 
 /// With respect to what gradients are taken.
@@ -223,27 +237,42 @@ impl Inner<'_> {
 
     /// The value of `t` for the backward pass: kept, or computed again.
     fn saved(&mut self, t: Tensor, recompute: Recompute) -> Result<Tensor, E> {
+        let copy = self.tensor(t)?.recomputed;
+        // In the copy of a block, too, what is cheap need not stand from the copy's forward part to its use.
+        let t = if recompute == Recompute::Blocks && copy.is_some() { copy } else { t };
         let record = *self.tensor(t)?;
         if record.recomputed.is_some() {
             return Ok(record.recomputed);
         }
-        if recompute != Recompute::Cheap || record.pinned {
+        let kept = record.pinned || (record.checkpoint && recompute == Recompute::Blocks);
+        if kept || recompute == Recompute::None {
             return Ok(t);
         }
-        let Some(node) = self.node(record.producer.into()) else { return Ok(t) };
-        let again = match node.op() {
-            Some(op @ Op::LayerNorm { .. }) if node.output(0) == t => {
-                let x = self.saved(node.input(0), recompute)?;
-                self.one(op, &[x, node.input(1), node.input(2)])?
-            }
-            Some(Op::Linear { activation }) if node.output(0) == t && !node.input(3).is_some() => match unary_of(activation) {
-                Some(kind) => self.one(Op::Unary { kind, a: 0.0, b: 0.0 }, &[node.output(1)])?,
-                None => return Ok(t),
-            },
-            _ => return Ok(t),
-        };
+        let Some(again) = self.cheaply_again(t, recompute)? else { return Ok(t) };
         self.tensor_mut(t)?.recomputed = again;
+        // Its own copy: nothing is computed a third time.
+        self.tensor_mut(again)?.recomputed = again;
         Ok(again)
+    }
+
+    /// Computes `t` from what its producer's gradient reads anyway, when that costs little beside a product: norms and functions of one number.
+    fn cheaply_again(&mut self, t: Tensor, recompute: Recompute) -> Result<Option<Tensor>, E> {
+        let Some(node) = self.node(self.tensor(t)?.producer.into()).filter(|node| node.output(0) == t) else { return Ok(None) };
+        Ok(match node.op() {
+            Some(op @ Op::LayerNorm { .. }) => {
+                let x = self.saved(node.input(0), recompute)?;
+                Some(self.one(op, &[x, node.input(1), node.input(2)])?)
+            }
+            Some(op @ Op::Unary { kind, .. }) if !matches!(kind, UnaryKind::Scale | UnaryKind::Offset) => {
+                let x = self.saved(node.input(0), recompute)?;
+                Some(self.one(op, &[x])?)
+            }
+            Some(Op::Linear { activation }) if !node.input(3).is_some() => match unary_of(activation) {
+                Some(kind) => Some(self.one(Op::Unary { kind, a: 0.0, b: 0.0 }, &[node.output(1)])?),
+                None => None,
+            },
+            _ => None,
+        })
     }
 
     /// Appends copies of the forward nodes between the checkpoint before node `index` and that node; returns the first node of the segment.

@@ -150,6 +150,17 @@ pub struct AttentionSpec {
     pub site: u32,
 }
 
+impl AttentionSpec {
+    /// The keys that position alone allows query `t` of `queries` to see when `live` keys are there: `from..to`.
+    pub fn span(&self, live: usize, queries: usize, t: usize) -> (usize, usize) {
+        // The position of the query is live − Tq + t; one past it ends the causal span.
+        let end = (live + t + 1).saturating_sub(queries);
+        let to = if self.causal { end.min(live) } else { live };
+        let from = if self.window > 0 { end.saturating_sub(self.window as usize) } else { 0 };
+        (from.min(to), to)
+    }
+}
+
 /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but the last extent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
@@ -330,8 +341,8 @@ pub enum Op {
 pub enum InPlace {
     /// Nowhere.
     Never,
-    /// Output 0 may overwrite this input when nobody reads it later.
-    Input(u8),
+    /// Output 0 may overwrite the first of these inputs that nobody reads later.
+    Inputs(&'static [u8]),
     /// Output 0 is this input.
     Alias(u8),
 }
@@ -426,15 +437,17 @@ impl Op {
     /// Where output 0 may take the place of an input.
     pub const fn in_place(&self) -> InPlace {
         match self {
-            Self::Linear { .. } | Self::LinearBackward => InPlace::Input(3),
-            Self::LayerNormBackward => InPlace::Input(4),
-            Self::Embedding => InPlace::Input(2),
+            Self::Linear { .. } => InPlace::Inputs(&[3]),
+            // dx is as large as x, which is read before it is written.
+            Self::LinearBackward => InPlace::Inputs(&[3, 1]),
+            Self::LayerNormBackward => InPlace::Inputs(&[4]),
+            Self::Embedding => InPlace::Inputs(&[2]),
             Self::Dropout { .. }
             | Self::Unary { .. }
             | Self::UnaryBackward { .. }
             | Self::Binary { .. }
-            | Self::TokenReplace { .. } => InPlace::Input(0),
-            Self::SelectBackward { .. } => InPlace::Input(0),
+            | Self::TokenReplace { .. }
+            | Self::SelectBackward { .. } => InPlace::Inputs(&[0]),
             Self::Reshape { .. } => InPlace::Alias(0),
             Self::CacheWrite => InPlace::Alias(2),
             Self::LayerNorm { .. }

@@ -37,6 +37,34 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [x0, x1, x2, x3]
 }
 
+/// [`philox4x32`] of N counters that differ in their first word: word w of counter i is `[w][i]`. A loop over vectors of 64-bit lanes, whose upper
+/// halves hold nothing of meaning.
+#[inline(always)]
+pub fn philox4x32_lanes<const N: usize>(first: [u32; N], [c1, c2, c3]: [u32; 3], [mut k0, mut k1]: [u32; 2]) -> [[u32; N]; 4] {
+    const LOW: u64 = 0xFFFF_FFFF;
+    let mut x = [[0; N], [u64::from(c1); N], [u64::from(c2); N], [u64::from(c3); N]];
+    let [x0, x1, x2, x3] = &mut x;
+    for (x, first) in x0.iter_mut().zip(first) {
+        *x = u64::from(first);
+    }
+    for _ in 0..10 {
+        for (((x0, x1), x2), x3) in x0.iter_mut().zip(x1.iter_mut()).zip(x2.iter_mut()).zip(x3.iter_mut()) {
+            let a = (*x0 & LOW).wrapping_mul(0xD251_1F53);
+            let b = (*x2 & LOW).wrapping_mul(0xCD9E_8D57);
+            (*x0, *x1, *x2, *x3) = (b >> 32 ^ *x1 ^ u64::from(k0), b, a >> 32 ^ *x3 ^ u64::from(k1), a);
+        }
+        k0 = k0.wrapping_add(0x9E37_79B9);
+        k1 = k1.wrapping_add(0xBB67_AE85);
+    }
+    let mut words = [[0; N]; 4];
+    for (words, x) in words.iter_mut().zip(&x) {
+        for (word, &x) in words.iter_mut().zip(x) {
+            *word = x as u32;
+        }
+    }
+    words
+}
+
 /// Block `index` of stream `stream` of `purpose` under `seed`: the random access form of [`Rng`].
 #[inline]
 pub fn block(seed: u64, purpose: Purpose, stream: u64, index: u32) -> [u32; 4] {
@@ -178,6 +206,17 @@ mod tests {
             philox4x32([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn lanes_are_blocks(first: u32, rest: [u32; 3], key: [u32; 2]) {
+            let counters: [u32; 7] = core::array::from_fn(|i| first.wrapping_add(i as u32 * 3));
+            let words = philox4x32_lanes(counters, rest, key);
+            for (i, &counter) in counters.iter().enumerate() {
+                assert_eq!(words.map(|lanes| lanes[i]), philox4x32([counter, rest[0], rest[1], rest[2]], key));
+            }
+        }
     }
 
     #[test]

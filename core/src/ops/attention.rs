@@ -80,11 +80,7 @@ impl<'a> Layout<'a> {
     /// The keys that position alone allows query `t` of sequence `b` to see: `from..to`.
     pub fn span(&self, b: usize, t: usize) -> (usize, usize) {
         let live = self.live.get(b).map_or(self.keys, |&n| (n.max(0) as usize).min(self.keys));
-        // The position of the query is live − Tq + t; one past it ends the causal span.
-        let end = (live + t + 1).saturating_sub(self.queries);
-        let to = if self.spec.causal { end.min(live) } else { live };
-        let from = if self.spec.window > 0 { end.saturating_sub(self.spec.window as usize) } else { 0 };
-        (from.min(to), to)
+        self.spec.span(live, self.queries, t)
     }
 
     /// Whether the segments of query `t` and key `j` of sequence `b` agree.

@@ -7,7 +7,7 @@ use super::{copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{Node, Op};
 use crate::math::Real;
-use crate::math::rng::philox4x32;
+use crate::math::rng::{philox4x32, philox4x32_lanes};
 use crate::threads::Threads;
 
 /// Adds the kernel of this file to a table.
@@ -66,6 +66,19 @@ impl Mask {
         }
         let dropped = self.dropped((element / 4) as u32).get((element % 4) as usize).copied().unwrap_or(false);
         if dropped { R::ZERO } else { R::from_f64(self.scale) }
+    }
+
+    /// 0 or 1/(1 − p) for the four elements from 4·`blocks[i]` on, for N blocks at once: element w of block i is `[w][i]`.
+    #[inline(always)]
+    pub fn factors<const N: usize>(&self, blocks: [u32; N]) -> [[f32; N]; 4] {
+        let scale = self.scale as f32;
+        let mut factors = [[scale; N]; 4];
+        for (factors, words) in factors.iter_mut().zip(&philox4x32_lanes(blocks, self.counter, self.key)) {
+            for (factor, bits) in factors.iter_mut().zip(words) {
+                *factor = if bits >> 8 < self.threshold { 0.0 } else { scale };
+            }
+        }
+        factors
     }
 
     /// Applies the mask to elements first.. of a tensor; `first` is a multiple of 4.

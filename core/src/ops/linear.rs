@@ -49,20 +49,26 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
     let (k, n) = (node.input_shape(2).cols(), node.input_shape(2).rows());
+    begin(dw, add_w);
+    begin(db, add_b);
+    // When the place of x was taken over, dx holds it until it is written.
+    let x = if x.is_empty() { &*dx } else { x };
+    for (i, dy) in dy.chunks_exact(n.max(1)).enumerate() {
+        let x = part(x, i.wrapping_mul(k), k); // (K)
+        for (j, &g) in dy.iter().enumerate() {
+            axpy(part_mut(dw, j.wrapping_mul(k), k), g, x);
+        }
+        axpy(db, R::ONE, dy);
+    }
     if !node.has_input(3) {
         begin(dx, add_x);
     } else if !addend.is_empty() {
         copy(dx, addend);
     }
-    begin(dw, add_w);
-    begin(db, add_b);
     for (i, dy) in dy.chunks_exact(n.max(1)).enumerate() {
-        let x = part(x, i.wrapping_mul(k), k); // (K)
         let dx = part_mut(dx, i.wrapping_mul(k), k); // (K)
         for (j, &g) in dy.iter().enumerate() {
             axpy(dx, g, part(w, j.wrapping_mul(k), k));
-            axpy(part_mut(dw, j.wrapping_mul(k), k), g, x);
         }
-        axpy(db, R::ONE, dy);
     }
 }

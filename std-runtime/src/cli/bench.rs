@@ -2,8 +2,9 @@
 
 use super::args::ConfigArgs;
 use super::output;
-use super::requests::{BenchKind, BenchRequest};
+use super::requests::{BenchKind, BenchRequest, BenchRow};
 use crate::bench;
+use crate::bench::profile::Profile;
 use crate::error::Error;
 
 const EXAMPLES: &str = "\
@@ -12,7 +13,10 @@ measured first, could do the same operations or read the same bytes.
 
 Examples:
   samara bench gemm
-  samara bench step --preset nanogpt-char-cpu --json";
+  samara bench step --preset nanogpt-char-cpu --json
+  samara bench step --profile --preset gpt2-124m --set train.batch_size=4 \\
+    --set train.block_size=64 --set train.grad_accumulation=1
+  samara bench decode --preset gpt2-124m --prompt-tokens 16 --new-tokens 64";
 
 /// Measure matrix products, training steps or decoding on this machine.
 #[derive(Debug, clap::Args)]
@@ -26,7 +30,16 @@ pub(super) struct Args {
     /// Measurements; their median is reported.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
-    /// Print JSON.
+    /// Also show where the time of a step or of a token goes, by operation.
+    #[arg(long)]
+    profile: bool,
+    /// Tokens of the prompt, for decode.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: u32,
+    /// Tokens generated, for decode.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    new_tokens: u32,
+    /// Print JSON: the measurements, with --profile in an object with the profile.
     #[arg(long)]
     json: bool,
 }
@@ -34,23 +47,65 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
         let config = self.config.merge(None, None)?;
-        let outcome = bench::run(&BenchRequest { kind: self.kind, config, repeats: self.repeats as usize })?;
-        if self.json {
-            return output::json(&outcome);
+        let outcome = bench::run(&BenchRequest {
+            kind: self.kind,
+            config,
+            repeats: self.repeats as usize,
+            profile: self.profile,
+            prompt_tokens: self.prompt_tokens as usize,
+            new_tokens: self.new_tokens as usize,
+        })?;
+        match (self.json, &outcome.profile) {
+            (true, Some(_)) => output::json(&outcome),
+            (true, None) => output::json(&outcome.rows),
+            (false, profile) => {
+                let profile = profile.as_ref().map_or_else(String::new, profile_text);
+                output::write((rows_text(&outcome.rows) + &profile).as_bytes())
+            }
         }
-        let mut rows = vec![["", "ms", "figure", "unit", "floor", "of", "floor ms", "share"].map(str::to_owned).to_vec()];
-        for row in &outcome {
-            rows.push(vec![
-                row.name.clone(),
-                format!("{:.3}", row.milliseconds),
-                format!("{:.1}", row.figure),
-                row.unit.to_owned(),
-                output::count(row.floor),
-                row.floor_unit.to_owned(),
-                format!("{:.3}", row.floor_milliseconds),
-                format!("{:.0}%", 100.0 * row.floor_milliseconds / row.milliseconds.max(1e-9)),
-            ]);
-        }
-        output::write(output::table(&rows).as_bytes())
     }
+}
+
+fn rows_text(measured: &[BenchRow]) -> String {
+    let mut rows = vec![["", "ms", "figure", "unit", "floor", "of", "floor ms", "share"].map(str::to_owned).to_vec()];
+    for row in measured {
+        rows.push(vec![
+            row.name.clone(),
+            format!("{:.3}", row.milliseconds),
+            format!("{:.1}", row.figure),
+            row.unit.to_owned(),
+            output::count(row.floor),
+            row.floor_unit.to_owned(),
+            format!("{:.3}", row.floor_milliseconds),
+            format!("{:.0}%", 100.0 * row.floor_milliseconds / row.milliseconds.max(1e-9)),
+        ]);
+    }
+    output::table(&rows)
+}
+
+fn profile_text(profile: &Profile) -> String {
+    let head = ["node by node", "calls", "ms", "share", "GFLOP/s", "GB/s", "floor ms", "of floor"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for row in profile.rows.iter().chain([&profile.total]) {
+        rows.push(vec![
+            row.name.clone(),
+            row.calls.to_string(),
+            format!("{:.3}", row.milliseconds),
+            format!("{:.1}%", 100.0 * row.share),
+            format!("{:.1}", row.gflop_per_s),
+            format!("{:.1}", row.gb_per_s),
+            format!("{:.3}", row.floor_milliseconds),
+            format!("{:.0}%", 100.0 * row.floor_share),
+        ]);
+    }
+    let machine = &profile.machine;
+    format!(
+        "\n{}\n{} threads measured: {:.1} GFLOP/s of multiply-adds in registers, {:.1} GB/s of memory.\nThe whole without a profiler: {:.3} ms, of which the floor is {:.0}%.\n",
+        output::table(&rows),
+        machine.threads,
+        1e-9 * machine.flops_per_s,
+        1e-9 * machine.bytes_per_s,
+        profile.whole_milliseconds,
+        100.0 * profile.total.floor_milliseconds / profile.whole_milliseconds.max(1e-9),
+    )
 }

@@ -2,13 +2,14 @@
 
 use super::args::ConfigArgs;
 use super::output;
-use super::requests::{PlanOutcome, PlanRequest};
+use super::requests::{Peak, PlanOutcome, PlanRequest};
 use crate::error::Error;
 use crate::plan_report;
 
 const EXAMPLES: &str = "\
 Examples:
   samara plan --preset gpt2-124m
+  samara plan --preset gpt2-124m --set train.memory_budget_mib=8000 --peak
   samara plan --preset gpt2-124m --set train.recompute=blocks --time";
 
 /// Say what a training would take: memory, work, time. Nothing is written.
@@ -20,6 +21,9 @@ pub(super) struct Args {
     /// Take the time of three steps.
     #[arg(long)]
     time: bool,
+    /// List what stands in the arena when it is fullest.
+    #[arg(long)]
+    peak: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -27,7 +31,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
-        report(&PlanRequest { config: self.config.merge(None, None)?, time: self.time }, self.json)
+        report(&PlanRequest { config: self.config.merge(None, None)?, time: self.time, peak: self.peak }, self.json)
     }
 }
 
@@ -46,6 +50,11 @@ fn text(request: &PlanRequest, plan: &PlanOutcome) -> String {
         rows.push(vec![class.class.to_owned(), class.bytes.to_string(), output::bytes(class.bytes)]);
     }
     rows.push(vec!["memory in all".to_owned(), plan.resident_bytes.to_string(), output::bytes(plan.resident_bytes)]);
+    for policy in &plan.policies {
+        let chosen = if policy.chosen { "chosen" } else { "" };
+        let name = format!("  train.recompute={}", policy.recompute);
+        rows.push(vec![name, policy.bytes.to_string(), output::bytes(policy.bytes), chosen.to_owned()]);
+    }
     rows.push(vec!["checkpoint".to_owned(), plan.checkpoint_bytes.to_string(), output::bytes(plan.checkpoint_bytes)]);
     rows.push(vec!["FLOP per token".to_owned(), format!("{:.0}", plan.flops_per_token), output::count(plan.flops_per_token)]);
     rows.push(vec!["tokens per step".to_owned(), plan.tokens_per_step.to_string(), output::count(plan.tokens_per_step as f64)]);
@@ -61,5 +70,23 @@ fn text(request: &PlanRequest, plan: &PlanOutcome) -> String {
             crate::train::progress::human(std::time::Duration::from_secs_f64(all.clamp(0.0, 1e15))),
         ]);
     }
-    output::table(&rows)
+    match &plan.peak {
+        Some(peak) => output::table(&rows) + &peak_text(peak),
+        None => output::table(&rows),
+    }
+}
+
+/// Rows of the fullest moment that are shown one by one.
+const PEAK_ROWS: usize = 12;
+
+/// What stands in the arena when it is fullest.
+fn peak_text(peak: &Peak) -> String {
+    let row =
+        |what: &str, count: usize, bytes: u64| vec![what.to_owned(), count.to_string(), bytes.to_string(), output::bytes(bytes)];
+    let (shown, rest) = peak.rows.split_at(peak.rows.len().min(PEAK_ROWS));
+    let mut rows: Vec<Vec<String>> = shown.iter().map(|r| row(&r.what, r.count, r.bytes)).collect();
+    if !rest.is_empty() {
+        rows.push(row("others", rest.iter().map(|r| r.count).sum(), rest.iter().map(|r| r.bytes).sum()));
+    }
+    format!("\nThe arena is fullest at {}:\n{}", peak.node, output::table(&rows))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::bench::profile::Profile;
 use crate::config::{DataConfig, GenerateConfig, RunConfig};
 use crate::kernels::gemm::Gemm;
 
@@ -155,6 +156,8 @@ pub struct PlanRequest {
     pub config: RunConfig,
     /// Take the time of three steps.
     pub time: bool,
+    /// List what stands in the arena when it is fullest.
+    pub peak: bool,
 }
 
 /// Bytes of one kind.
@@ -164,6 +167,37 @@ pub struct Bytes {
     pub class: &'static str,
     /// How many.
     pub bytes: u64,
+}
+
+/// Memory with a way of recomputation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PolicyBytes {
+    /// The value of `train.recompute`.
+    pub recompute: &'static str,
+    /// Memory in all.
+    pub bytes: u64,
+    /// Whether it is the one that is used.
+    pub chosen: bool,
+}
+
+/// Tensors of one kind that stand in the arena when it is fullest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeakRow {
+    /// The operation that writes them, with `*` for the number of the block.
+    pub what: String,
+    /// How many.
+    pub count: usize,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+/// What stands in the arena when it is fullest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Peak {
+    /// The operation that runs then.
+    pub node: String,
+    /// What stands there, the largest first.
+    pub rows: Vec<PeakRow>,
 }
 
 /// What a training takes.
@@ -177,6 +211,10 @@ pub struct PlanOutcome {
     pub memory: Vec<Bytes>,
     /// Their sum without what is mapped.
     pub resident_bytes: u64,
+    /// The same with every way of recomputation.
+    pub policies: Vec<PolicyBytes>,
+    /// The fullest moment of the arena, when asked for.
+    pub peak: Option<Peak>,
     /// Floating-point operations of a training step for each token.
     pub flops_per_token: f64,
     /// Tokens of a step.
@@ -209,6 +247,21 @@ pub struct BenchRequest {
     pub config: RunConfig,
     /// Measurements, of which the median is reported.
     pub repeats: usize,
+    /// Also say where the time of a step or of a token goes.
+    pub profile: bool,
+    /// Tokens of the prompt before generating.
+    pub prompt_tokens: usize,
+    /// Tokens generated after the first.
+    pub new_tokens: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchOutcome {
+    /// Each measurement.
+    pub rows: Vec<BenchRow>,
+    /// Where the time goes, if asked for.
+    pub profile: Option<Profile>,
 }
 
 /// A measurement beside what the machine could do.

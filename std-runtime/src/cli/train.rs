@@ -45,7 +45,7 @@ impl Args {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
         let config = self.config.merge(former.as_deref(), self.out.as_deref())?;
         if self.plan {
-            return super::plan::report(&PlanRequest { config, time: false }, false);
+            return super::plan::report(&PlanRequest { config, time: false, peak: false }, false);
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::Usage("--resume needs the run folder: add --out DIR".to_owned()));

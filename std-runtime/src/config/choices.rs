@@ -43,6 +43,21 @@ impl ActivationFunction {
     }
 }
 
+/// What backward computes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecomputeChoice {
+    /// As much as the memory budget makes necessary.
+    Auto,
+    /// This.
+    Fixed(Recompute),
+}
+
+impl From<Recompute> for RecomputeChoice {
+    fn from(recompute: Recompute) -> Self {
+        Self::Fixed(recompute)
+    }
+}
+
 /// What happens to a bad row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadRows {
@@ -145,6 +160,11 @@ impl Choice for Gemm {
         &[("samara", Self::Samara), ("portable", Self::Portable), ("matrixmultiply", Self::MatrixMultiply)];
 }
 
-impl Choice for Recompute {
-    const WORDS: &'static [(&'static str, Self)] = &[("none", Self::None), ("cheap", Self::Cheap), ("blocks", Self::Blocks)];
+impl Choice for RecomputeChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        (Recompute::None.name(), Self::Fixed(Recompute::None)),
+        (Recompute::Cheap.name(), Self::Fixed(Recompute::Cheap)),
+        (Recompute::Blocks.name(), Self::Fixed(Recompute::Blocks)),
+    ];
 }

@@ -14,12 +14,11 @@ mod tests;
 
 use std::path::PathBuf;
 
-use samara_core::graph::Recompute;
 use samara_core::schedule::Decay;
 
 use crate::kernels::gemm::Gemm;
 
-pub use choices::{ActivationFunction, BadRows, DataOrder, ModelType, TokenizerChoice};
+pub use choices::{ActivationFunction, BadRows, DataOrder, ModelType, RecomputeChoice, TokenizerChoice};
 pub use error::{ConfigError, Place};
 pub use limits::Invalid;
 pub use merge::Layers;
@@ -136,8 +135,11 @@ table! {
         threads: usize = 0, 0..=4096;
         /// Who multiplies matrices: "samara", "portable" (plain Rust) or "matrixmultiply".
         gemm: Gemm = Gemm::Samara;
-        /// What backward computes again instead of keeping: "none", "cheap" (norms, activations) or "blocks".
-        recompute: Recompute = Recompute::None;
+        /// What backward computes again instead of keeping: "none", "cheap" (norms, activations), "blocks" (all but the inputs of blocks), or
+        /// "auto", the first of them that fits train.memory_budget_mib. The result does not depend on it.
+        recompute: RecomputeChoice = RecomputeChoice::Auto;
+        /// Memory in MiB that training may take, as `samara plan` counts it; 0: any.
+        memory_budget_mib: u64 = 0, 0..=1000000000;
         /// A model folder with the initial weights; absent: random ones.
         init: Option<PathBuf> = None;
         /// The run folder; absent: runs/NAME-NNN.
@@ -194,7 +196,7 @@ pub struct Difference {
 
 /// Keys that may differ between a run and its resumption: they do not touch what a step computes, but for `train.steps`, which moves the end
 /// of the learning-rate schedule.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 13] = [
     "train.steps",
     "train.threads",
     "train.eval_every",
@@ -203,6 +205,8 @@ const MAY_CHANGE: [&str; 11] = [
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.sample_every",
+    "train.recompute",
+    "train.memory_budget_mib",
     "train.init",
     "train.out",
     "generate.*",

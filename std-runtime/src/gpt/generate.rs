@@ -83,6 +83,11 @@ impl Generator {
         Ok(Self { decode, sampling, seed, tokens: prompt.to_vec(), cached: keep, drawn: 0, logits, order })
     }
 
+    /// The program that appends one token, for a profile of it.
+    pub fn token_program(&self) -> &OwnedProgram {
+        &self.decode.program
+    }
+
     /// Draws the next token.
     pub fn next(&mut self, gpt: &mut Gpt) -> Result<i32, RunError> {
         if self.drawn > 0 {

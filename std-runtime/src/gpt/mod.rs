@@ -3,6 +3,7 @@
 pub mod evaluate;
 pub mod generate;
 pub mod plan;
+pub mod recompute;
 pub mod score;
 pub mod step;
 

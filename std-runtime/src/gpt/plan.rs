@@ -8,7 +8,7 @@ use super::{evaluate, step};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
 
 /// Sizes and work of a training run. Bytes are those of `f32` buffers and tables.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TrainingPlan {
     /// Parameters.
     pub parameters: u64,

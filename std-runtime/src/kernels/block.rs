@@ -1,154 +1,393 @@
-//! Small products for attention, read from where the operands lie: C (+)= A·B with A of any strides and rows of B contiguous.
+//! Small products for attention, read from where the operands lie: blocks of C = A·B with their sums in registers.
 //!
-//! An element of C is the sum over k from the first to the last, whatever the blocking, so that a row does not depend on the rows around it.
+//! An element of C is a sum over k in order, whatever the blocking, so that a row does not depend on the rows around it.
 
-use samara_core::gemm::RowsMut;
-
-use super::simd::{MulAdd, simd};
+use super::vector::{LANES, Vector, vectorised};
 use crate::tiles::Tile;
 
-/// A (m, k): element (i, p) is `data[i * row_stride + p * k_stride]`.
+/// Rows of numbers: row i begins at `data[i * ld]`.
 #[derive(Clone, Copy)]
-pub(super) struct Left<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) row_stride: usize,
-    pub(super) k_stride: usize,
-}
-
-/// B (k, n): row p is `data[p * ld..][..n]`.
-#[derive(Clone, Copy)]
-pub(super) struct Right<'a> {
+pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
     pub(super) ld: usize,
 }
 
-/// Columns of a full block: with six rows, twelve vectors of sums hide the latency of two multiply-adds a cycle.
-pub(super) const WIDTH: usize = 16;
+/// A (m, k), or its transpose.
+#[derive(Clone, Copy)]
+pub(super) enum Left<'a> {
+    /// The rows of A.
+    Rows(Rows<'a>),
+    /// The columns of A.
+    Columns(Rows<'a>),
+}
 
-simd! {
-    /// C = A·B or C += A·B with `shape` = (m, n, k), from row and column `at` of `c` on.
+impl<'a> Left<'a> {
+    /// The numbers, elements from a row to the next, and from a column to the next.
+    #[inline(always)]
+    fn strides(self) -> (&'a [f32], usize, usize) {
+        match self {
+            Self::Rows(rows) => (rows.data, rows.ld, 1),
+            Self::Columns(columns) => (columns.data, 1, columns.ld),
+        }
+    }
+}
+
+/// Steps along k in a pass of the loop: addresses are counted once for all of them.
+const UNROLLED: usize = 4;
+
+/// What becomes of row i of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Update<'a> {
+    /// C = A·B.
+    Store,
+    /// C += x A·B.
+    Add(f32),
+    /// Cᵢ = yᵢ (A·B)ᵢ.
+    Scale(&'a [f32; LANES]),
+    /// Cᵢ = xᵢ Cᵢ + yᵢ (A·B)ᵢ.
+    Mix(&'a [f32; LANES], &'a [f32; LANES]),
+}
+
+vectorised! {
+    /// C (m, n) from row and column `at` of `c` on, with `shape` = (m, n, k). Row i of A is 0 outside of columns `spans[i]`, or anywhere in 0..k
+    /// without spans; zeros are not multiplied.
     ///
     /// # Panics
-    /// An operand is shorter than its shape says. What lies outside of C is not written.
-    pub(super) fn multiply<M>(
+    /// An operand is shorter than its shape or its spans say, or an update has fewer rows.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn multiply<V>(
         shape: [usize; 3],
         a: Left<'_>,
-        b: Right<'_>,
+        b: Rows<'_>,
+        spans: &[(usize, usize)],
         c: &mut Tile<'_, f32>,
         at: [usize; 2],
-        add: bool,
+        update: Update<'_>,
     ) {
-        let ([m, n, k], [first_row, first_col]) = (shape, at);
+        let [m, n, k] = shape;
         if m == 0 || n == 0 {
             return;
         }
+        let limited = matches!(update, Update::Scale(_) | Update::Mix(..));
+        assert!(!limited || m <= LANES, "an update of {LANES} rows for {m}");
+        assert!(spans.is_empty() || (spans.len() >= m && spans.iter().all(|span| span.1 <= k)), "spans that do not fit {m} rows of {k}");
         if k > 0 {
-            assert!((m - 1) * a.row_stride + (k - 1) * a.k_stride < a.data.len(), "A is shorter than its shape");
+            let (a, row_stride, k_stride) = a.strides();
+            assert!((m - 1) * row_stride + (k - 1) * k_stride < a.len(), "A is shorter than its shape");
             assert!((k - 1) * b.ld + n <= b.data.len(), "B is shorter than its shape");
         }
-        let mut col = 0;
-        while col < n {
-            let width = if n - col >= WIDTH { WIDTH } else if n - col >= 8 { 8 } else { 1 };
+        let (c, c_ld) = c.part(at, [m, n]);
+        let product = Product { k, a, b, spans, c, c_ld, update };
+        for col in (0..n).step_by(LANES) {
             let mut row = 0;
             while row < m {
-                let place = Place { a_start: row * a.row_stride, b_start: col, k, row: first_row + row, col: first_col + col, add };
-                // SAFETY: both operands were checked, and the block is inside m and n.
-                let height = unsafe {
-                    match width {
-                        WIDTH => place.high::<M, WIDTH>(m - row, a, b, c),
-                        8 => place.high::<M, 8>(m - row, a, b, c),
-                        _ => place.high::<M, 1>(m - row, a, b, c),
-                    }
+                let left = m - row;
+                // Two blocks of four rows are better than six and two.
+                let height = match left {
+                    _ if left >= V::ROWS && (V::ROWS != 6 || left != 8) && (V::ROWS != 16 || alike(spans, row)) => V::ROWS,
+                    8.. if V::ROWS > 8 => 8,
+                    _ => left.min(4),
                 };
+                // SAFETY: both operands and C were checked, and the block is inside m, n and k.
+                unsafe {
+                    match height {
+                        16 => product.block::<V, 16>(row, col, LANES.min(n - col)),
+                        8 => product.block::<V, 8>(row, col, LANES.min(n - col)),
+                        6 => product.block::<V, 6>(row, col, LANES.min(n - col)),
+                        4 => product.block::<V, 4>(row, col, LANES.min(n - col)),
+                        3 => product.block::<V, 3>(row, col, LANES.min(n - col)),
+                        2 => product.block::<V, 2>(row, col, LANES.min(n - col)),
+                        _ => product.block::<V, 1>(row, col, LANES.min(n - col)),
+                    }
+                }
                 row += height;
             }
-            col += width;
         }
     }
 }
 
-/// Rows of k numbers (rows, k) as panels of [`WIDTH`] columns (⌈rows / WIDTH⌉, k, WIDTH): the right side of a product with their transpose.
-/// What a panel has beyond the last row is 0.
-pub(super) fn pack_transposed(source: Right<'_>, rows: usize, k: usize, panels: &mut [f32]) {
-    for (i, panel) in panels.chunks_exact_mut(k * WIDTH).take(rows.div_ceil(WIDTH)).enumerate() {
-        let count = WIDTH.min(rows - i * WIDTH);
-        let row = |j: usize| &source.data[(i * WIDTH + j) * source.ld..][..k];
-        if count < WIDTH {
-            panel.fill(0.0);
-            for j in 0..count {
-                panel[j..].iter_mut().step_by(WIDTH).zip(row(j)).for_each(|(to, &from)| *to = from);
-            }
-            continue;
-        }
-        let columns: [&[f32]; WIDTH] = std::array::from_fn(row);
-        for (p, to) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-            for (to, column) in to.iter_mut().zip(&columns) {
-                *to = column[p];
-            }
-        }
-    }
-}
-
-/// Where a block of C and its operands begin.
-struct Place {
-    a_start: usize,
-    b_start: usize,
+/// Operands that were checked.
+struct Product<'a> {
     k: usize,
-    row: usize,
-    col: usize,
-    add: bool,
+    a: Left<'a>,
+    b: Rows<'a>,
+    spans: &'a [(usize, usize)],
+    c: *mut f32,
+    c_ld: usize,
+    update: Update<'a>,
 }
 
-impl Place {
-    /// A block as high as fits `rows` and the registers; returns its height.
+impl Product<'_> {
+    /// H rows and up to sixteen columns of C.
     ///
     /// # Safety
-    /// A has `rows` rows from the block's first on, B has W columns from the block's first on, for every p < k.
+    /// A has H rows from `row` on and B `cols` columns from `col` on, for every p < k; so many can be written in C.
     #[inline(always)]
-    unsafe fn high<M: MulAdd, const W: usize>(&self, rows: usize, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
-        // SAFETY: the caller's contract; no block is higher than `rows`.
+    unsafe fn block<V: Vector, const H: usize>(&self, row: usize, col: usize, cols: usize) {
+        let (from, to) = if self.spans.is_empty() { (0, self.k) } else { union(&self.spans[row..row + H]) };
+        let (a, row_stride, k_stride) = self.a.strides();
+        let mut sums = [V::splat(0.0); H];
+        // SAFETY: the caller's contract; spans end at k at most, so that `to - from` steps stay inside both operands.
         unsafe {
-            match rows {
-                6.. => self.block::<M, 6, W>(a, b, c),
-                4..6 => self.block::<M, 4, W>(a, b, c),
-                2..4 => self.block::<M, 2, W>(a, b, c),
-                _ => self.block::<M, 1, W>(a, b, c),
+            let c = self.c.add(row * self.c_ld + col);
+            if from < to {
+                let steps = to - from;
+                let left = a.as_ptr().add(row * row_stride + from * k_stride);
+                let right = self.b.data.as_ptr().add(from * self.b.ld + col);
+                // What is known here about strides and columns becomes part of the code.
+                sums = match (cols, self.a) {
+                    (LANES, Left::Rows(_)) => add_products::<V, H>(steps, left, [row_stride, 1], right, self.b.ld, LANES),
+                    (LANES, Left::Columns(_)) => add_products::<V, H>(steps, left, [1, k_stride], right, self.b.ld, LANES),
+                    _ => add_products::<V, H>(steps, left, [row_stride, k_stride], right, self.b.ld, cols),
+                };
+            }
+            if cols == LANES {
+                self.update.apply(row, sums, c, self.c_ld, LANES);
+            } else {
+                self.update.apply(row, sums, c, self.c_ld, cols);
             }
         }
     }
+}
 
-    /// One block of C, its sums in registers; returns H.
-    ///
+impl Update<'_> {
     /// # Safety
-    /// A has H rows from the block's first on, B has W columns from the block's first on, for every p < k.
+    /// H rows of `cols` elements, `ld` elements from a row to the next, can be read and written at `c`.
     #[inline(always)]
-    unsafe fn block<M: MulAdd, const H: usize, const W: usize>(&self, a: Left<'_>, b: Right<'_>, c: &mut Tile<'_, f32>) -> usize {
-        let mut sums = [[0.0; W]; H];
-        for p in 0..self.k {
-            let (a_at, b_at) = (self.a_start + p * a.k_stride, self.b_start + p * b.ld);
-            debug_assert!(a_at + (H - 1) * a.row_stride < a.data.len() && b_at + W <= b.data.len());
+    unsafe fn apply<V: Vector, const H: usize>(self, row: usize, sums: [V; H], c: *mut f32, ld: usize, cols: usize) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match self {
+                Self::Store => {
+                    for (i, sum) in sums.iter().enumerate() {
+                        sum.store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Add(x) => {
+                    for (i, sum) in sums.iter().enumerate() {
+                        sum.mul_add(V::splat(x), V::load(c.add(i * ld), cols)).store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Scale(factor) => {
+                    for (i, (sum, &factor)) in sums.iter().zip(&factor[row..row + H]).enumerate() {
+                        sum.mul(V::splat(factor)).store(c.add(i * ld), cols);
+                    }
+                }
+                Self::Mix(keep, factor) => {
+                    for (i, (sum, (&keep, &factor))) in
+                        sums.iter().zip(keep[row..row + H].iter().zip(&factor[row..row + H])).enumerate()
+                    {
+                        let old = V::load(c.add(i * ld), cols);
+                        old.mul_add(V::splat(keep), sum.mul(V::splat(factor))).store(c.add(i * ld), cols);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether sixteen rows from `row` on have one span.
+#[inline(always)]
+fn alike(spans: &[(usize, usize)], row: usize) -> bool {
+    spans.is_empty() || spans[row..row + LANES].iter().all(|span| *span == spans[row])
+}
+
+/// The smallest span around all that are not empty.
+#[inline(always)]
+fn union(spans: &[(usize, usize)]) -> (usize, usize) {
+    let (mut first, mut end) = (usize::MAX, 0);
+    for &(from, to) in spans {
+        if from < to {
+            (first, end) = (first.min(from), end.max(to));
+        }
+    }
+    (first, end)
+}
+
+/// Sums of `steps` products of H numbers of A with a vector of B.
+///
+/// # Safety
+/// Elements i · `strides[0]` + p · `strides[1]` of `a` and p · `ld`.. + `cols` of `b` can be read, for i < H and p < `steps`.
+#[inline(always)]
+unsafe fn add_products<V: Vector, const H: usize>(
+    steps: usize,
+    a: *const f32,
+    strides: [usize; 2],
+    b: *const f32,
+    ld: usize,
+    cols: usize,
+) -> [V; H] {
+    let mut sums = [V::splat(0.0); H];
+    let step = |p: usize| (a.wrapping_add(p * strides[1]), b.wrapping_add(p * ld));
+    let whole = steps / UNROLLED * UNROLLED;
+    for p in (0..whole).step_by(UNROLLED) {
+        for p in p..p + UNROLLED {
             // SAFETY: the caller's contract.
-            let right: &[f32; W] = unsafe { &*b.data.as_ptr().add(b_at).cast() };
-            for (i, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller's contract.
-                let left = unsafe { *a.data.get_unchecked(a_at + i * a.row_stride) };
-                for (sum, &right) in sums.iter_mut().zip(right) {
-                    *sum = M::mul_add(left, right, *sum);
+            unsafe { add_product(&mut sums, step(p), strides[0], cols) };
+        }
+    }
+    for p in whole..steps {
+        // SAFETY: as above.
+        unsafe { add_product(&mut sums, step(p), strides[0], cols) };
+    }
+    sums
+}
+
+/// # Safety
+/// H numbers of `a`, `stride` elements apart, and `cols` of `b` can be read.
+#[inline(always)]
+unsafe fn add_product<V: Vector, const H: usize>(
+    sums: &mut [V; H],
+    (a, b): (*const f32, *const f32),
+    stride: usize,
+    cols: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let right = V::load(b, cols);
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = V::splat(*a.add(i * stride)).mul_add(right, *sum);
+        }
+    }
+}
+
+vectorised! {
+    /// Σ aᵢⱼ bᵢⱼ over the k columns of each of up to sixteen rows; 0 beyond.
+    ///
+    /// # Panics
+    /// There are fewer rows.
+    pub(super) fn row_products<V>(a: Rows<'_>, b: Rows<'_>, count: usize, k: usize) -> [f32; LANES] {
+        let fits = |rows: Rows<'_>| (count - 1) * rows.ld + k <= rows.data.len();
+        assert!(count > 0 && count <= LANES && fits(a) && fits(b), "fewer than {count} rows");
+        let mut square = [V::splat(0.0); LANES];
+        for (i, sum) in square.iter_mut().enumerate().take(count) {
+            for p in (0..k).step_by(LANES) {
+                let cols = LANES.min(k - p);
+                // SAFETY: row i has k columns in both, as just checked.
+                let (a, b) = unsafe { (V::load(a.data.as_ptr().add(i * a.ld + p), cols), V::load(b.data.as_ptr().add(i * b.ld + p), cols)) };
+                *sum = a.mul_add(b, *sum);
+            }
+        }
+        V::transpose(&mut square);
+        let mut total = V::splat(0.0);
+        for column in square {
+            total = total.add(column);
+        }
+        total.to_array()
+    }
+}
+
+vectorised! {
+    /// Zeros everywhere.
+    pub(super) fn clear<V>(c: &mut Tile<'_, f32>) {
+        let (rows, cols) = (c.rows(), c.cols());
+        let (start, ld) = c.part([0, 0], [rows, cols]);
+        for i in 0..rows {
+            for j in (0..cols).step_by(LANES) {
+                // SAFETY: row and column are inside.
+                unsafe { V::splat(0.0).store(start.add(i * ld + j), LANES.min(cols - j)) };
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Up to sixteen rows (count, k) times `factor` as columns (k, 16); columns beyond the last row are 0.
+    ///
+    /// # Panics
+    /// There are fewer rows, or there is less room.
+    pub(super) fn transpose<V>(rows: Rows<'_>, count: usize, k: usize, factor: f32, columns: &mut [f32]) {
+        if k == 0 {
+            return;
+        }
+        assert!(count > 0 && count <= LANES && (count - 1) * rows.ld + k <= rows.data.len(), "fewer than {count} rows");
+        assert!(k * LANES <= columns.len(), "no room for {k} columns");
+        for p in (0..k).step_by(LANES) {
+            let cols = LANES.min(k - p);
+            let mut square = [V::splat(0.0); LANES];
+            for (i, row) in square.iter_mut().enumerate().take(count) {
+                // SAFETY: row i has k columns, as just checked.
+                *row = unsafe { V::load(rows.data.as_ptr().add(i * rows.ld + p), cols) };
+            }
+            V::transpose(&mut square);
+            for (i, column) in square.iter().enumerate().take(cols) {
+                // SAFETY: column p + i is below k, for which there is room.
+                unsafe { column.mul(V::splat(factor)).store(columns.as_mut_ptr().add((p + i) * LANES), LANES) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::vector::Isa;
+
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 31) % 2003) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    proptest! {
+        /// Every instruction set, both layouts of A, every update, zeros outside of spans; nothing else is written.
+        #[test]
+        fn products([m, n, k] in [1usize..40, 1usize..40, 1usize..40], update in 0usize..4, (by_columns, limited) in any::<(bool, bool)>()) {
+            let m = if update > 1 { m.min(LANES) } else { m };
+            let (a, b, old) = (numbers(m * k + 3, 1), numbers(k * (n + 2), 2), numbers((m + 2) * (n + 5), 3));
+            let keep: [f32; LANES] = std::array::from_fn(|i| 0.5 + i as f32 * 0.1);
+            let factor: [f32; LANES] = std::array::from_fn(|i| 2.0 - i as f32 * 0.1);
+            let spans: Vec<_> = (0..m).map(|i| ((i * 3).min(k) / 2, (i * 2 + 1).min(k))).collect();
+            let element = |i: usize, p: usize| {
+                let inside = !limited || (spans[i].0..spans[i].1).contains(&p);
+                if inside { a[if by_columns { p * m + i } else { i * k + p }] } else { 0.0 }
+            };
+            for isa in Isa::all() {
+                // Where spans differ, A holds the zeros that they promise.
+                let mut a = a.clone();
+                for i in 0..m {
+                    for p in 0..k {
+                        a[if by_columns { p * m + i } else { i * k + p }] = element(i, p);
+                    }
+                }
+                let left = if by_columns { Left::Columns(Rows { data: &a, ld: m }) } else { Left::Rows(Rows { data: &a, ld: k }) };
+                let update = [Update::Store, Update::Add(0.5), Update::Scale(&factor), Update::Mix(&keep, &factor)][update];
+                let mut c = old.clone();
+                let mut tile = Tile::new(&mut c, m + 2, n + 5, n + 5);
+                let spans = if limited { &spans[..] } else { &[] };
+                multiply(isa, [m, n, k], left, Rows { data: &b, ld: n + 2 }, spans, &mut tile, [1, 2], update);
+                for (at, (&got, &old)) in c.iter().zip(&old).enumerate() {
+                    let (i, j) = ((at / (n + 5)).wrapping_sub(1), (at % (n + 5)).wrapping_sub(2));
+                    if i >= m || j >= n {
+                        prop_assert_eq!(got, old);
+                        continue;
+                    }
+                    let sum: f64 = (0..k).map(|p| f64::from(element(i, p)) * f64::from(b[p * (n + 2) + j])).sum();
+                    let want = match update {
+                        Update::Store => sum,
+                        Update::Add(x) => f64::from(old) + f64::from(x) * sum,
+                        Update::Scale(y) => f64::from(y[i]) * sum,
+                        Update::Mix(x, y) => f64::from(x[i]) * f64::from(old) + f64::from(y[i]) * sum,
+                    };
+                    prop_assert!((f64::from(got) - want).abs() < 1e-4, "{isa:?} ({i}, {j}): {got} against {want}");
                 }
             }
         }
-        let mut rows: [&mut [f32]; H] = std::array::from_fn(|_| Default::default());
-        c.block(self.row, self.col, W, &mut rows);
-        for (row, sums) in rows.into_iter().zip(&sums) {
-            let Some(to) = row.first_chunk_mut::<W>() else { continue };
-            if self.add {
-                for (to, sum) in to.iter_mut().zip(sums) {
-                    *to += sum;
+
+        #[test]
+        fn transposes_and_sums_of_rows(count in 1usize..17, k in 1usize..50) {
+            let (a, b) = (numbers(count * (k + 1), 4), numbers(count * k, 5));
+            for isa in Isa::all() {
+                let mut columns = vec![7.0; k * LANES + 1];
+                transpose(isa, Rows { data: &a, ld: k + 1 }, count, k, 2.0, &mut columns);
+                let want = |at: usize| if at % LANES < count { 2.0 * a[at % LANES * (k + 1) + at / LANES] } else { 0.0 };
+                prop_assert!((0..k * LANES).all(|at| columns[at] == want(at)) && columns[k * LANES] == 7.0, "{isa:?}");
+                let sums = row_products(isa, Rows { data: &a, ld: k + 1 }, Rows { data: &b, ld: k }, count, k);
+                for (i, sum) in sums.iter().enumerate() {
+                    let want: f32 = if i < count { (0..k).map(|p| a[i * (k + 1) + p] * b[i * k + p]).sum() } else { 0.0 };
+                    prop_assert!((sum - want).abs() < 1e-4, "{isa:?} row {i}");
                 }
-            } else {
-                *to = *sums;
             }
         }
-        H
     }
 }

@@ -1,14 +1,14 @@
 //! Matrix products on several threads.
 //!
-//! A product is done in groups that bound the packed memory. For each group, tasks pack panels of A and B, then other tasks multiply tiles of C.
-//! Everything is cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the same for
-//! any number of threads.
+//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where rows of A are not contiguous, parts of A are packed by
+//! other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
+//! same for any number of threads and for every micro-kernel with the same blocks.
 
-use samara_core::gemm::{Epilogue, MatRef, MicroKernel, PackedProduct, Store, multiply_packed, pack_a, pack_b, portable};
+use samara_core::gemm::{Epilogue, Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
 
-use super::{avx2, peer};
-use crate::tiles::{Tiling, for_each_chunk, for_each_chunk_of_both, for_each_tile};
+use super::{micro_kernels, peer};
+use crate::tiles::{Grid, Tile, for_each_chunk, for_each_item};
 
 /// Who multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -33,11 +33,17 @@ pub struct GemmChoice {
 impl GemmChoice {
     /// Asks the machine what it can run.
     pub fn new(gemm: Gemm) -> Self {
-        match (gemm, avx2::kernel()) {
-            (Gemm::Samara, Some(kernel)) => Self { gemm, name: "samara avx2 6x16", kernel },
+        match (gemm, micro_kernels::kernels().next()) {
+            (Gemm::Samara, Some((name, kernel))) => Self { gemm, name, kernel },
             (Gemm::MatrixMultiply, _) => Self { gemm, name: "matrixmultiply", kernel: portable() },
             _ => Self { gemm, name: "samara portable 4x8", kernel: portable() },
         }
+    }
+
+    /// Every way to multiply that this machine has, the best first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let vector = micro_kernels::kernels().map(|(name, kernel)| Self { gemm: Gemm::Samara, name, kernel });
+        vector.chain([Gemm::Portable, Gemm::MatrixMultiply].map(Self::new))
     }
 
     /// Who multiplies.
@@ -62,11 +68,11 @@ impl Default for GemmChoice {
     }
 }
 
-/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k.
-pub fn gemm_scratch_len(choice: &GemmChoice, m: usize, n: usize, k: usize) -> usize {
+/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
+pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
-        _ => Plan::new(&choice.kernel, m, n, k).scratch_len(),
+        _ => Plan::new(&choice.kernel, major, m, n, k).scratch_len(),
     }
 }
 
@@ -93,26 +99,22 @@ pub fn gemm(
     if a.rows == 0 || b.cols == 0 {
         return;
     }
-    let plan = Plan::new(&choice.kernel, a.rows, b.cols, a.cols);
-    let threads = if plan.tasks == 1 { &Serial } else { threads };
+    let plan = Plan::new(&choice.kernel, a.major(), a.rows, b.cols, a.cols);
+    let threads = if plan.tiles(plan.m) == 1 { &Serial } else { threads };
     match choice.gemm {
         Gemm::MatrixMultiply => by_peer(threads, &plan, a, b, out, out_ld, store, epilogue),
-        _ => by_groups(&choice.kernel, threads, &plan, a, b, out, out_ld, store, epilogue, scratch),
+        _ => by_tiles(&choice.kernel, threads, &plan, a, b, out, out_ld, store, epilogue, scratch),
     }
 }
 
 /// Multiply-adds that are worth a task.
 const TASK_WORK: usize = 1 << 20;
-/// The most tasks that a group is cut into for the sake of threads; tiles have a largest size too.
+/// The most tasks that a product is cut into.
 const MAX_TASKS: usize = 16;
-/// The most rows, columns and packed elements of a group.
-const GROUP_ROWS: usize = 2048;
-const GROUP_COLS: usize = 4096;
-const GROUP_LEN: usize = 4 << 20;
-/// Least and most columns of a tile.
-const TILE_COLS: (usize, usize) = (128, 1024);
+/// Elements of A that are packed together at most, to stay in the third-level cache.
+const PACKED_LEN: usize = 1 << 20;
 /// Packed elements that are worth a task.
-const PACK_LEN: usize = 1 << 16;
+const PACK_WORK: usize = 1 << 16;
 /// Elements of a cache line: packed panels begin at one.
 const LINE: usize = 16;
 /// Least rows of a task of matrixmultiply: each packs all of B for itself.
@@ -124,104 +126,58 @@ struct Plan {
     m: usize,
     n: usize,
     k: usize,
-    /// The most rows, columns and blocks of k of a group.
-    group: (usize, usize, usize),
-    /// Length of a block of k.
-    panel_k: usize,
-    /// How A and B are packed.
-    a: Packing,
-    b: Packing,
-    /// Rows and columns of a tile.
+    /// Rows and columns of a tile of C, each a task.
     tile: (usize, usize),
-    /// Tasks that multiply a group.
-    tasks: usize,
-}
-
-/// How an operand is packed: (blocks of k, chunks, panels of a chunk, panel_k, width), a chunk a task.
-#[derive(Clone, Copy, Debug)]
-struct Packing {
-    width: usize,
-    panel_k: usize,
-    /// Panels that a task packs.
-    panels: usize,
-    /// Tasks for a block of k.
-    chunks: usize,
-}
-
-impl Packing {
-    fn new(count: usize, width: usize, panel_k: usize) -> Self {
-        let panels = count.div_ceil(width);
-        let chunks = (panels * width * panel_k).div_ceil(PACK_LEN).clamp(1, panels);
-        let panels = panels.div_ceil(chunks);
-        Self { width, panel_k, panels, chunks: count.div_ceil(width).div_ceil(panels) }
-    }
-
-    /// Rows of A or columns of B that a task packs.
-    fn chunk_count(&self) -> usize {
-        self.panels * self.width
-    }
-
-    /// Elements that a task writes.
-    fn chunk_len(&self) -> usize {
-        self.chunk_count() * self.panel_k
-    }
-
-    /// Elements of a block of k.
-    fn block_len(&self) -> usize {
-        self.chunk_len() * self.chunks
-    }
+    /// Rows and summed elements of the parts of A that are packed before they are multiplied; 0 when A is read where it lies.
+    packed: (usize, usize),
+    /// Elements of the panel of B of a task.
+    panel_len: usize,
 }
 
 impl Plan {
-    fn new(kernel: &MicroKernel<f32>, m: usize, n: usize, k: usize) -> Self {
-        let (rows, cols, panel_k) = (m.clamp(1, GROUP_ROWS), n.clamp(1, GROUP_COLS), kernel.k_block(k).max(1));
-        let k_blocks = k.div_ceil(panel_k).min(GROUP_LEN / ((rows + cols) * panel_k)).max(1);
-        let tasks = (rows.saturating_mul(cols).saturating_mul(panel_k * k_blocks) / TASK_WORK).clamp(1, MAX_TASKS);
-        let (mut across, mut down) = (cols.div_ceil(TILE_COLS.1), rows.div_ceil(kernel.mc));
-        while across * down < tasks {
-            if cols / (2 * across) >= TILE_COLS.0 {
-                across *= 2;
-            } else if rows / (2 * down) >= kernel.mr {
-                down *= 2;
-            } else {
-                break;
-            }
-        }
-        let tile = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts) * step;
+    fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
+        let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts).max(1) * step;
+        let panel_k = kernel.k_block(k).max(1);
+        let packs = kernel.packs(major, k);
+        let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
+        let work = rows.saturating_mul(n).saturating_mul(if packs { panel_k } else { k });
+        // A power of two: equal tasks for two and for four threads.
+        let tasks = 1_usize << (work / TASK_WORK).clamp(1, MAX_TASKS).ilog2();
+        // Every block of rows packs B, and every column of tiles reads A: the cheapest way to get that many tiles.
+        let cost = |down: usize| {
+            let across = tasks / down;
+            let tile_rows = part(rows, down, kernel.mr);
+            let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.mc).max(1);
+            let too_few = n.div_ceil(kernel.nr) < across || rows.div_ceil(kernel.mr) < down;
+            (too_few, blocks.saturating_mul(n).saturating_mul(4).saturating_add(across.saturating_mul(rows)))
+        };
+        let down = (0..=tasks.ilog2()).map(|bit| 1 << bit).min_by_key(|&down| cost(down)).unwrap_or(1);
         Self {
             m,
             n,
             k,
-            group: (rows, cols, k_blocks),
-            panel_k,
-            a: Packing::new(rows, kernel.mr, panel_k),
-            b: Packing::new(cols, kernel.nr, panel_k),
-            tile: (tile(rows, down, kernel.mr), tile(cols, across, kernel.nr)),
-            tasks,
+            tile: (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr)),
+            packed: if packs { (rows, panel_k) } else { (0, 0) },
+            panel_len: panel_len(kernel, n, k).next_multiple_of(LINE),
         }
     }
 
+    /// Tiles of `rows` rows.
+    fn tiles(&self, rows: usize) -> usize {
+        rows.div_ceil(self.tile.0) * self.n.div_ceil(self.tile.1)
+    }
+
+    fn packed_len(&self) -> usize {
+        (self.packed.0 * self.packed.1).next_multiple_of(LINE)
+    }
+
     fn scratch_len(&self) -> usize {
-        (self.a.block_len() + self.b.block_len()) * self.group.2 + LINE
+        self.packed_len() + self.tiles(if self.packed.0 > 0 { self.packed.0 } else { self.m }) * self.panel_len + LINE
     }
 }
 
-/// Some rows of A and columns of B over some blocks of k, packed.
-struct Group<'a> {
-    plan: &'a Plan,
-    a: &'a [f32],
-    b: &'a [f32],
-    rows: usize,
-    cols: usize,
-    k: usize,
-    store: Store,
-    epilogue: Epilogue<'a, f32>,
-    first_row: usize,
-    first_col: usize,
-}
-
 #[allow(clippy::too_many_arguments)]
-fn by_groups(
+fn by_tiles(
     kernel: &MicroKernel<f32>,
     threads: &dyn Threads,
     plan: &Plan,
@@ -235,82 +191,74 @@ fn by_groups(
 ) {
     let needed = plan.scratch_len();
     assert!(scratch.len() >= needed, "{} elements of scratch, {needed} needed", scratch.len());
-    let (group_rows, group_cols, k_blocks) = plan.group;
     let unaligned = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    let (packed_a, packed_b) = scratch[unaligned..].split_at_mut(plan.a.block_len() * k_blocks);
-    for first_col in (0..plan.n).step_by(group_cols) {
-        // Without k there is still one group, empty: it clears C and runs the epilogue.
-        for first_k in (0..plan.k.max(1)).step_by(plan.panel_k * k_blocks) {
-            let k = (plan.panel_k * k_blocks).min(plan.k - first_k);
-            let b = b.part(first_k, first_col, k, group_cols);
-            for first_row in (0..plan.m).step_by(group_rows) {
-                let a = a.part(first_row, first_k, group_rows, k);
-                pack(kernel, threads, plan, (a, &mut *packed_a), (first_row == 0).then_some((b, &mut *packed_b)));
-                let group = Group {
-                    plan,
-                    a: packed_a,
-                    b: packed_b,
-                    rows: a.rows,
-                    cols: b.cols,
-                    k,
-                    store: if first_k == 0 { store } else { Store::Add },
-                    epilogue: if first_k + k == plan.k { epilogue } else { None },
-                    first_row,
-                    first_col,
-                };
-                multiply_tiles(kernel, threads, &group, &mut out[first_row * out_ld + first_col..], out_ld);
-            }
+    let (packed, panels) = scratch[unaligned..].split_at_mut(plan.packed_len());
+    if plan.packed.0 == 0 {
+        let c = Part { kernel, plan, first_row: 0, rows: plan.m, store, epilogue };
+        return c.multiply(threads, Left::Rows(a), b, out, out_ld, panels);
+    }
+    for first_row in (0..plan.m).step_by(plan.packed.0) {
+        for first_k in (0..plan.k).step_by(plan.packed.1) {
+            let a = a.part(first_row, first_k, plan.packed.0, plan.packed.1);
+            pack(kernel, threads, a, packed);
+            let c = Part {
+                kernel,
+                plan,
+                first_row,
+                rows: a.rows,
+                store: if first_k == 0 { store } else { Store::Add },
+                epilogue: if first_k + a.cols == plan.k { epilogue } else { None },
+            };
+            let left = Left::Packed { panels: packed, rows: a.rows, k: a.cols };
+            c.multiply(threads, left, b.part(first_k, 0, a.cols, plan.n), &mut out[first_row * out_ld..], out_ld, panels);
         }
     }
 }
 
-/// Packs A, and B if given: each task packs a chunk, some panels over one block of k.
-fn pack(
-    kernel: &MicroKernel<f32>,
-    threads: &dyn Threads,
-    plan: &Plan,
-    (a, packed_a): (MatRef<'_, f32>, &mut [f32]),
-    b: Option<(MatRef<'_, f32>, &mut [f32])>,
-) {
-    let blocks = a.cols.div_ceil(plan.panel_k);
-    let packed_a = &mut packed_a[..plan.a.block_len() * blocks];
-    let one_a = |i: usize, packed: &mut [f32]| {
-        let (k, row) = (i / plan.a.chunks * plan.panel_k, i % plan.a.chunks * plan.a.chunk_count());
-        pack_a(kernel, a.part(row, k, plan.a.chunk_count(), plan.panel_k), plan.panel_k, packed);
-    };
-    let Some((b, packed_b)) = b else {
-        return for_each_chunk(threads, packed_a, plan.a.chunk_len(), &one_a);
-    };
-    let packed_b = &mut packed_b[..plan.b.block_len() * blocks];
-    let one_b = |i: usize, packed: &mut [f32]| {
-        let (k, col) = (i / plan.b.chunks * plan.panel_k, i % plan.b.chunks * plan.b.chunk_count());
-        pack_b(kernel, b.part(k, col, plan.panel_k, plan.b.chunk_count()), plan.panel_k, packed);
-    };
-    for_each_chunk_of_both(threads, (packed_a, plan.a.chunk_len()), (packed_b, plan.b.chunk_len()), &one_a, &one_b);
+/// Packs A, some panels a task.
+fn pack(kernel: &MicroKernel<f32>, threads: &dyn Threads, a: MatRef<'_, f32>, packed: &mut [f32]) {
+    let rows = (PACK_WORK / (a.cols * kernel.mr)).max(1) * kernel.mr;
+    let packed = &mut packed[..packed_len(a.rows, kernel.mr, a.cols)];
+    let threads = if a.rows <= rows { &Serial } else { threads };
+    for_each_chunk(threads, packed, rows * a.cols, &|i, packed| {
+        pack_a(kernel, a.part(i * rows, 0, rows, a.cols), packed);
+    });
 }
 
-/// Multiplies the packed operands of a group, a tile of C a task.
-fn multiply_tiles(kernel: &MicroKernel<f32>, threads: &dyn Threads, group: &Group<'_>, out: &mut [f32], out_ld: usize) {
-    let plan = group.plan;
-    let tiling = Tiling { rows: group.rows, cols: group.cols, ld: out_ld, tile_rows: plan.tile.0, tile_cols: plan.tile.1 };
-    for_each_tile(threads, out, tiling, &|mut tile| {
-        let blocks = group.k.div_ceil(plan.panel_k).max(1);
-        for block in 0..blocks {
-            let product = PackedProduct {
-                a: &group.a[block * plan.a.block_len() + tile.first_row * plan.panel_k..],
-                b: &group.b[block * plan.b.block_len() + tile.first_col * plan.panel_k..],
-                rows: tile.rows(),
-                cols: tile.cols(),
-                k: plan.panel_k.min(group.k - block * plan.panel_k),
-                panel_k: plan.panel_k,
-                store: if block == 0 { group.store } else { Store::Add },
-                epilogue: if block + 1 == blocks { group.epilogue } else { None },
-                first_row: group.first_row + tile.first_row,
-                first_col: group.first_col + tile.first_col,
-            };
-            multiply_packed(kernel, &product, &mut tile);
-        }
-    });
+/// Some rows of C and what is done with them.
+struct Part<'a> {
+    kernel: &'a MicroKernel<f32>,
+    plan: &'a Plan,
+    first_row: usize,
+    rows: usize,
+    store: Store,
+    epilogue: Epilogue<'a, f32>,
+}
+
+impl Part<'_> {
+    /// Multiplies a tile of C a task.
+    fn multiply(
+        &self,
+        threads: &dyn Threads,
+        a: Left<'_, f32>,
+        b: MatRef<'_, f32>,
+        out: &mut [f32],
+        out_ld: usize,
+        panels: &mut [f32],
+    ) {
+        let Self { kernel, plan, .. } = *self;
+        let c = Grid { matrix: Tile::new(out, self.rows, plan.n, out_ld), tile_rows: plan.tile.0, tile_cols: plan.tile.1 };
+        for_each_item(threads, (plan.tiles(self.rows), 1), [c], (panels, plan.panel_len), &|_, [mut tile], panel| {
+            let (row, col) = (tile.first_row, tile.first_col);
+            let a = a.part(kernel.mr, (row, tile.rows()), (0, b.rows));
+            let b = b.part(0, col, b.rows, tile.cols());
+            let placed = self.epilogue.map(|epilogue| {
+                move |i: usize, j: usize, segment: &mut [f32]| epilogue(self.first_row + row + i, col + j, segment)
+            });
+            let placed = placed.as_ref().map(|placed| placed as &(dyn Fn(usize, usize, &mut [f32]) + Sync));
+            multiply(kernel, a, b, &mut tile, self.store, placed, panel);
+        });
+    }
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -324,7 +272,7 @@ fn by_peer(
     store: Store,
     epilogue: Epilogue<'_, f32>,
 ) {
-    let rows = plan.m.div_ceil(plan.tasks).max(PEER_ROWS);
+    let rows = plan.m.div_ceil(plan.tiles(plan.m)).max(PEER_ROWS);
     let end = (plan.m - 1) * out_ld + plan.n;
     for_each_chunk(threads, &mut out[..end], rows * out_ld, &|i, out| {
         let a = a.part(i * rows, 0, rows, plan.k);
@@ -344,8 +292,6 @@ mod tests {
     use super::*;
     use crate::threads::Pool;
 
-    const CHOICES: [Gemm; 3] = [Gemm::Samara, Gemm::Portable, Gemm::MatrixMultiply];
-
     fn numbers(len: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         (0..len)
@@ -363,7 +309,7 @@ mod tests {
 
     #[allow(clippy::too_many_arguments)]
     fn product(
-        gemm_choice: Gemm,
+        choice: &GemmChoice,
         threads: &dyn Threads,
         a: MatRef<'_, f32>,
         b: MatRef<'_, f32>,
@@ -371,20 +317,19 @@ mod tests {
         store: Store,
         epilogue: bool,
     ) -> Vec<f32> {
-        let choice = GemmChoice::new(gemm_choice);
         let ld = b.cols + gap;
         let mut out = numbers(a.rows * ld, 3);
-        let mut scratch = vec![f32::NAN; gemm_scratch_len(&choice, a.rows, b.cols, a.cols)];
+        let mut scratch = vec![f32::NAN; gemm_scratch_len(choice, a.major(), a.rows, b.cols, a.cols)];
         let hook: Epilogue<'_, f32> = if epilogue { Some(&place) } else { None };
-        gemm(&choice, threads, a, b, &mut out, ld, store, hook, &mut scratch);
+        gemm(choice, threads, a, b, &mut out, ld, store, hook, &mut scratch);
         out
     }
 
     fn check(threads: &dyn Threads, a: MatRef<'_, f32>, b: MatRef<'_, f32>, gap: usize, store: Store, epilogue: bool) {
         let ld = b.cols + gap;
         let old = numbers(a.rows * ld, 3);
-        for choice in CHOICES {
-            let got = product(choice, threads, a, b, gap, store, epilogue);
+        for choice in GemmChoice::all() {
+            let got = product(&choice, threads, a, b, gap, store, epilogue);
             for (at, &got) in got.iter().enumerate() {
                 let (i, j) = (at / ld, at % ld);
                 let mut want = f64::from(old[at]);
@@ -395,7 +340,8 @@ mod tests {
                 }
                 assert!(
                     (f64::from(got) - want).abs() <= 1e-5 * want.abs().max(10.0),
-                    "{choice:?} ({i}, {j}): {got} against {want}"
+                    "{} ({i}, {j}): {got} against {want}",
+                    choice.name()
                 );
             }
         }
@@ -433,12 +379,13 @@ mod tests {
         for (m, n, k) in [(130, 70, 300), (257, 513, 129), (64, 1000, 700)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
-            for choice in CHOICES {
-                let serial = product(choice, &Serial, a, b, 0, Store::Add, true);
+            for choice in GemmChoice::all() {
+                let serial = product(&choice, &Serial, a, b, 0, Store::Add, true);
                 for pool in &pools {
                     assert!(
-                        product(choice, pool, a, b, 0, Store::Add, true) == serial,
-                        "{choice:?} on {} threads",
+                        product(&choice, pool, a, b, 0, Store::Add, true) == serial,
+                        "{} on {} threads",
+                        choice.name(),
                         pool.threads()
                     );
                 }
@@ -451,10 +398,10 @@ mod tests {
         let (m, n, k) = (70, 300, 900);
         let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
         let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
-        for choice in [Gemm::Samara, Gemm::Portable] {
-            let whole = product(choice, &Serial, a, b, 0, Store::Overwrite, false);
+        for choice in GemmChoice::all().filter(|choice| choice.gemm() != Gemm::MatrixMultiply) {
+            let whole = product(&choice, &Serial, a, b, 0, Store::Overwrite, false);
             for row in [0, 17, 69] {
-                let alone = product(choice, &Serial, a.part(row, 0, 1, k), b, 0, Store::Overwrite, false);
+                let alone = product(&choice, &Serial, a.part(row, 0, 1, k), b, 0, Store::Overwrite, false);
                 assert!(alone[..] == whole[row * n..(row + 1) * n]);
             }
         }

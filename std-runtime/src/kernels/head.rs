@@ -3,7 +3,7 @@
 //! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Node, Op};
 use samara_core::math::fast;
 use samara_core::ops::head::upstream_of;
@@ -37,13 +37,16 @@ fn extents(node: &Node<'_>) -> (usize, usize, usize, usize) {
 
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (_, c, v, rows) = extents(node);
-    rows * v + G::scratch_len(rows, v, c)
+    rows * v + G::scratch_len(Major::Rows, rows, v, c)
 }
 
 fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, c, v, rows) = extents(node);
     let last = m.saturating_sub(1) % rows + 1;
-    let products = |rows| [G::scratch_len(rows, v, c), G::scratch_len(rows, c, v), G::scratch_len(v, c, rows)];
+    let products = |rows| {
+        let (logits, dx) = (G::scratch_len(Major::Rows, rows, v, c), G::scratch_len(Major::Rows, rows, c, v));
+        [logits, dx, G::scratch_len(Major::Columns, v, c, rows)]
+    };
     rows * v + products(rows).into_iter().chain(products(last)).max().unwrap_or(0)
 }
 

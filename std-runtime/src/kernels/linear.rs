@@ -1,7 +1,7 @@
 //! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
 use samara_core::threads::Threads;
 
@@ -36,7 +36,7 @@ fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, k, n) = extents(node, 0, 1);
     let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None }));
-    G::scratch_len(m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
+    G::scratch_len(Major::Rows, m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
 }
 
 fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
@@ -99,7 +99,7 @@ fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
 
 fn backward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, k, n) = extents(node, 1, 2);
-    G::scratch_len(m, k, n).max(G::scratch_len(n, k, m))
+    G::scratch_len(Major::Rows, m, k, n).max(G::scratch_len(Major::Columns, n, k, m))
 }
 
 fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
@@ -108,6 +108,11 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     let [add_x, add_w, add_b] = views.accumulate;
     let (m, k, n) = extents(node, 1, 2);
     let dy_matrix = MatRef::new(dy, m, n);
+    if !dw.is_empty() {
+        // When the place of x was taken over, dx holds it until it is written.
+        let x = if x.is_empty() { &*dx } else { x };
+        G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
+    }
     if !dx.is_empty() {
         // As in the forward pass: what the product is added to is there before, taken over or copied.
         if !addend.is_empty() {
@@ -116,9 +121,6 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
         }
         let adds = node.has_input(3) || add_x;
         G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), None, views.scratch);
-    }
-    if !dw.is_empty() {
-        G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
     }
     column_sums(threads, dy, db, add_b);
 }

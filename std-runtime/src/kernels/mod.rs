@@ -4,7 +4,6 @@
 //! for any number of threads. A row's result does not depend on the rows around it.
 
 mod attention;
-mod avx2;
 mod block;
 mod dropout;
 mod elementwise;
@@ -13,15 +12,18 @@ pub mod gemm;
 mod head;
 mod layer_norm;
 mod linear;
+mod micro_kernels;
 mod optimizer;
+pub mod peak;
 mod peer;
 mod simd;
+mod vector;
 
 #[cfg(test)]
 mod tests;
 
 use samara_core::exec::Kernels;
-use samara_core::gemm::{Epilogue, MatRef, Store};
+use samara_core::gemm::{Epilogue, Major, MatRef, Store};
 use samara_core::graph::Node;
 use samara_core::threads::Threads;
 
@@ -52,9 +54,9 @@ fn table<G: Product>() -> Kernels<f32> {
 trait Product: 'static {
     const GEMM: Gemm;
 
-    /// Elements of scratch for C (m, n) summed over k.
-    fn scratch_len(m: usize, n: usize, k: usize) -> usize {
-        gemm_scratch_len(&GemmChoice::new(Self::GEMM), m, n, k)
+    /// Elements of scratch for C (m, n) summed over k, with A stored in this order.
+    fn scratch_len(order: Major, m: usize, n: usize, k: usize) -> usize {
+        gemm_scratch_len(&GemmChoice::new(Self::GEMM), order, m, n, k)
     }
 
     /// `C = A·B` or `C += A·B` with rows of C one after the other, then the epilogue.

@@ -237,39 +237,19 @@ proptest! {
         (causal, segments, packed, drop) in any::<(bool, bool, bool, bool)>(),
         window in 0usize..12,
     ) {
-        let heads = kv_heads * group;
-        let keys = if packed { queries } else { queries + more_keys };
-        let spec = AttentionSpec {
-            heads: heads as u32,
-            kv_heads: kv_heads as u32,
-            head_dim: dim as u32,
-            causal,
-            window: window as u32,
-            scale: 0.7,
-            site: 4,
-        };
-        check(&[], &|b| {
-            let (c, kv) = (heads * dim, kv_heads * dim);
-            let one = |x: Tensor| (Columns::from(x), x);
-            let ((q, qt), (k, kt), (v, vt)) = if packed {
-                let x = b.g.scale(b.input(&[batch, queries, c + 2 * kv]), 1.0);
-                ((x.from_column(2 * kv), x), (Columns::from(x), x), (x.from_column(kv), x))
-            } else {
-                let make = |rows, cols| one(b.g.scale(b.input(&[batch, rows, cols]), 1.0));
-                (make(queries, c), make(keys, kv), make(keys, kv))
-            };
-            let segment = |rows: usize| b.ints(&[batch, rows], |i| (i % rows / 7) as i32 % 3 - 1);
-            let mask = AttentionMask {
-                segments: segments.then(|| (segment(queries), segment(keys))),
-                live: None,
-                dropout: drop.then(|| b.dropout(0.3)),
-            };
-            let o = b.g.output(b.g.attention(spec, q, k, v, mask));
-            let mut outputs = vec![o];
-            let all = [qt, kt, vt];
-            outputs.extend(b.differentiate(o, &[batch, queries, c], if packed { &all[..1] } else { &all }));
-            outputs
-        });
+        check_attention([batch, queries, more_keys], [kv_heads, group, dim], (causal, packed, drop), window, segments.then_some(7));
+    }
+
+    /// Long enough for several tiles of queries and of keys, whose borders masks cross anywhere.
+    #[test]
+    fn attention_over_tiles(
+        (queries, more_keys, window) in (1usize..170, 0usize..170, 0usize..150),
+        (group, dim) in (1usize..3, 1usize..20),
+        (causal, wide, packed, drop) in any::<(bool, bool, bool, bool)>(),
+        segment in proptest::option::of(1usize..90),
+    ) {
+        let window = if wide { 0 } else { window };
+        check_attention([1, queries, more_keys], [1, group, dim], (causal, packed, drop), window, segment);
     }
 
     #[test]
@@ -362,6 +342,69 @@ proptest! {
             }
             vec![norm]
         });
+    }
+}
+
+/// Attention and its gradient with segments of some length; the first of them is padding.
+fn check_attention(
+    [batch, queries, more_keys]: [usize; 3],
+    [kv_heads, group, dim]: [usize; 3],
+    (causal, packed, drop): (bool, bool, bool),
+    window: usize,
+    segment: Option<usize>,
+) {
+    let heads = kv_heads * group;
+    let keys = if packed { queries } else { queries + more_keys };
+    let spec = AttentionSpec {
+        heads: heads as u32,
+        kv_heads: kv_heads as u32,
+        head_dim: dim as u32,
+        causal,
+        window: window as u32,
+        scale: 0.7,
+        site: 4,
+    };
+    check(&[], &|b| {
+        let (c, kv) = (heads * dim, kv_heads * dim);
+        let one = |x: Tensor| (Columns::from(x), x);
+        let ((q, qt), (k, kt), (v, vt)) = if packed {
+            let x = b.g.scale(b.input(&[batch, queries, c + 2 * kv]), 1.0);
+            ((x.from_column(2 * kv), x), (Columns::from(x), x), (x.from_column(kv), x))
+        } else {
+            let make = |rows, cols| one(b.g.scale(b.input(&[batch, rows, cols]), 1.0));
+            (make(queries, c), make(keys, kv), make(keys, kv))
+        };
+        let segments = segment.map(|len| [queries, keys].map(|rows| b.ints(&[batch, rows], |i| (i % rows / len) as i32 % 3 - 1)));
+        let mask = AttentionMask { segments: segments.map(|[q, k]| (q, k)), live: None, dropout: drop.then(|| b.dropout(0.3)) };
+        let o = b.g.output(b.g.attention(spec, q, k, v, mask));
+        let mut outputs = vec![o];
+        let all = [qt, kt, vt];
+        outputs.extend(b.differentiate(o, &[batch, queries, c], if packed { &all[..1] } else { &all }));
+        outputs
+    });
+}
+
+/// Many live keys of a long cache, some sequences without any, in a step of few queries and in one of more.
+#[test]
+fn attention_with_a_long_cache() {
+    for queries in [1, 3, 4, 5, 20] {
+        let spec = AttentionSpec { heads: 4, kv_heads: 2, head_dim: 24, causal: true, window: 0, scale: 0.2, site: 0 };
+        check(&[], &|b| {
+            let [q, k, v] = [(queries, 4), (300, 2), (300, 2)].map(|(rows, heads)| b.input(&[4, rows, heads * 24]));
+            let live = b.ints(&[4], |i| [0, 300, 257, 64][i]);
+            let mask = AttentionMask { live: Some(live), ..AttentionMask::NONE };
+            vec![b.g.output(b.g.attention(spec, q.into(), k.into(), v.into(), mask))]
+        });
+    }
+}
+
+/// Masks of the fast kernel have the bits of the reference, whatever number of elements is drawn together.
+#[test]
+fn dropout_has_the_bits_of_the_reference() {
+    for len in [1, 3, 63, 64, 65, 5_000, 300_001] {
+        let build = |b: &Build<'_, '_>| vec![b.g.output(b.g.dropout(b.input(&[len]), b.dropout(0.4)))];
+        let reference = run(&samara_core::ops::reference(), &Serial, &[], &build);
+        assert!(run(&cpu(Gemm::Samara), &Serial, &[], &build) == reference, "{len} elements");
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use samara_core::graph::Recompute;
 use samara_core::schedule::Schedule;
 
 use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
@@ -13,13 +14,14 @@ use super::progress::Progress;
 use super::signal::Stop;
 use super::state::{self, RunState};
 use crate::cli::requests::{TrainOutcome, TrainRequest};
-use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig};
+use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RecomputeChoice, RunConfig, TrainConfig};
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::shards::{Shard, Tokens};
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
+use crate::gpt::recompute::Policies;
 use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult, StepShape};
 use crate::model_folder::{self, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
@@ -57,8 +59,10 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     run.finish(&mut progress, signal)
 }
 
-struct Run<'r> {
-    config: &'r RunConfig,
+struct Run {
+    /// With the way of recomputation that is used, so that a resumed run uses it too.
+    config: RunConfig,
+    policies: Policies,
     folder_config: FolderConfig,
     out: PathBuf,
     gpt: Gpt,
@@ -77,8 +81,8 @@ struct Run<'r> {
     saved_step: Option<u64>,
 }
 
-impl<'r> Run<'r> {
-    fn open(engine: Arc<Engine>, request: &'r TrainRequest) -> Result<Self, Error> {
+impl Run {
+    fn open(engine: Arc<Engine>, request: &TrainRequest) -> Result<Self, Error> {
         let config = &request.config;
         let out = run_folder(request)?;
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), config.train.keep_checkpoints)?;
@@ -89,9 +93,12 @@ impl<'r> Run<'r> {
         let from = if checkpoint.is_some() { Some(out.as_path()) } else { request.init.as_deref() };
         let prepared = prepare_data(config, from, &out, checkpoint.is_some())?;
         let model = model_config(config, &prepared)?;
+        let policies = Policies::new(&engine, &model.to_core()?, config)?;
+        let recompute = policies.shape.recompute.into();
+        let config = RunConfig { train: TrainConfig { recompute, ..config.train.clone() }, ..config.clone() };
         let mut gpt = Gpt::new(engine, model.to_core()?)?;
-        let folder_config = folder_config(model, config, &prepared);
-        let step = Step::new(&mut gpt, shape_of(config))?;
+        let folder_config = folder_config(model, &config, &prepared);
+        let step = Step::new(&mut gpt, policies.shape)?;
         let evaluation = match &prepared.val {
             Some(_) => Some(Evaluation::new(&mut gpt, config.train.batch_size, config.train.block_size)?),
             None => None,
@@ -100,7 +107,7 @@ impl<'r> Run<'r> {
         let limit = gpt.config.vocab_size as u32;
         prepared.train.check_ids(limit)?;
         prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
-        let sampler = sampler_of(config, &prepared.train)?;
+        let sampler = sampler_of(&config, &prepared.train)?;
         durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
         if let Some(tokenizer) = &prepared.tokenizer {
             tokenizer.save(&out, Some(gpt.config.n_positions))?;
@@ -108,7 +115,9 @@ impl<'r> Run<'r> {
         let metrics = MetricsWriter::open(&out.join(METRICS_FILE), state.step)?;
         let events = EventWriter::create(&out, state.step).map_err(Error::io(&out, "write events into"))?;
         Ok(Self {
+            schedule: config.train.lr_schedule(),
             config,
+            policies,
             folder_config,
             gpt,
             step,
@@ -117,7 +126,6 @@ impl<'r> Run<'r> {
             train: prepared.train,
             val: prepared.val,
             sampler,
-            schedule: config.train.lr_schedule(),
             checkpoints,
             metrics,
             events,
@@ -131,13 +139,14 @@ impl<'r> Run<'r> {
     fn describe(&self) -> String {
         let params = self.gpt.session.params();
         format!(
-            "{} parameters, {} training tokens, {} validation tokens, {} kernels, {} threads -> {}",
+            "{} parameters, {} training tokens, {} validation tokens, {} kernels, {} threads -> {}\n{}",
             params.trainable_count(),
             self.train.len(),
             self.val.as_ref().map_or(0, Tokens::len),
             self.gpt.session.engine().gemm_name(),
             self.gpt.session.engine().threads(),
-            self.out.display()
+            self.out.display(),
+            self.policies.describe()
         )
     }
 
@@ -393,7 +402,7 @@ fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) ->
     FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
 }
 
-/// The shape of a step.
+/// The shape of a step; nothing is computed again where the choice is left to [`Policies`].
 pub fn shape_of(config: &RunConfig) -> StepShape {
     let t = &config.train;
     StepShape {
@@ -402,7 +411,10 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         accumulation: t.grad_accumulation,
         dropout: t.dropout > 0.0,
         ema: t.ema_decay > 0.0,
-        recompute: t.recompute,
+        recompute: match t.recompute {
+            RecomputeChoice::Auto => Recompute::None,
+            RecomputeChoice::Fixed(recompute) => recompute,
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-"""Coefficients of core/src/math/fast.rs: polynomials that minimise the largest relative error (Lawson's reweighted least squares).
+"""Coefficients of core/src/math/fast.rs and std-runtime/src/kernels/vector.rs: polynomials that minimise the largest relative error (Lawson's reweighted least squares).
 
 Made with Python 3.11, numpy 2.4, mpmath 1.3. Run it to see the coefficients, lowest power first, and the error of the exact polynomial.
 """
@@ -50,3 +50,8 @@ a = 2 * (1 / t - 1)
 whole = np.array([float(mp.erfc(mp.mpf(v)) * mp.exp(mp.mpf(v) ** 2)) for v in a]) / t
 p = (whole - 1) / (t - 1)
 show("ERFC", *fit(np.vander(t, 8, increasing=True), p, (1 - t) / whole))
+
+# 2^r = 1 + r p(r), |r| <= 1 / 2.
+r = nodes(-0.5 * 1.001, 0.5 * 1.001)
+p = np.array([float((mp.mpf(2) ** mp.mpf(x) - 1) / mp.mpf(x)) for x in r])
+show("EXP2", *fit(np.vander(r, 6, increasing=True), p, np.abs(r) / 2**r))

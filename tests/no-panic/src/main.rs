@@ -219,7 +219,7 @@ fn multiply(n: usize, buffers: &mut Buffers) -> Option<()> {
     ones.fill(1.0);
     let (a, b) = (MatRef::new(ones, m, k), MatRef::new(ones, n, k).t());
     let mut c = RowSlices { data: buffers.grads.get_mut(..m.checked_mul(n)?)?, ld: n };
-    let scratch = buffers.arena.get_mut(..gemm::scratch_len(&kernel, m, n, k))?;
+    let scratch = buffers.arena.get_mut(..gemm::scratch_len(&kernel, gemm::Major::Rows, m, n, k))?;
     gemm::gemm(&kernel, a, b, &mut c, Store::Overwrite, None, scratch);
     let add_one = |_: usize, _: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += 1.0);
     gemm::gemm(&kernel, a, b, &mut c, Store::Add, Some(&add_one), scratch);

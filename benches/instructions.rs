@@ -1,0 +1,199 @@
+//! Instructions that kernels, a training step and a token take, counted by callgrind and held against `instructions.toml`.
+//!
+//! `cargo bench -p samara-benches --bench instructions [-- --write] [--only TEXT]` runs this program again under `valgrind --tool=callgrind`, one
+//! process for each case, on one thread. Counts do not depend on what else the machine does, so that a regression shows in CI: a case that takes
+//! over 5 % more instructions than the file says fails. `--write` writes the file anew. Valgrind knows AVX2 but not AVX-512, so that every machine
+//! with AVX2 counts the same kernels.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use samara::config::{Layers, ModelConfig};
+use samara::data::batches::{Order, Sampler};
+use samara::data::corpus::tales;
+use samara::data::shards::TokenList;
+use samara::gpt::Gpt;
+use samara::gpt::generate::Generator;
+use samara::gpt::step::{Step, StepNumbers};
+use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use samara::session::Engine;
+use samara::tokenizer::{Specials, Tokenizer};
+use samara::train::run::shape_of;
+use samara_core::decode::Sampling;
+use samara_core::exec::Gradients;
+use samara_core::gemm::{Major, MatRef, Store};
+use samara_core::threads::Serial;
+
+/// A count this much above the file's fails.
+const MOST: f64 = 1.05;
+/// A count this much below the file's is worth writing down.
+const LEAST: f64 = 0.95;
+
+/// Everything that is counted; operations by their names, the first node that has it in a step of `nanogpt-char-cpu` with two sequences.
+const CASES: [&str; 14] = [
+    "product 256",
+    "linear",
+    "linear backward",
+    "attention",
+    "attention backward",
+    "layer norm",
+    "layer norm backward",
+    "unary backward",
+    "embedding",
+    "head loss and gradients",
+    "AdamW",
+    "step",
+    "token",
+    "encode",
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--case", name] => run(name),
+        [] => return compare("", false),
+        ["--write"] => return compare("", true),
+        ["--only", part] => return compare(part, false),
+        unknown => panic!("unknown arguments {unknown:?}: expected --write or --only TEXT"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Where callgrind counts: from the entry of this function to its return.
+#[inline(never)]
+fn counted_region<T>(f: impl FnOnce() -> T) -> T {
+    f()
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.toml")
+}
+
+/// Counts and holds the counts against the file, or writes them there.
+fn compare(only: &str, write: bool) -> ExitCode {
+    let known: BTreeMap<String, u64> =
+        fs::read_to_string(file()).ok().map_or_else(BTreeMap::new, |text| toml::from_str(&text).expect("instructions.toml"));
+    let (mut text, mut failed) = (HEAD.to_owned(), 0);
+    for case in CASES.iter().filter(|case| case.contains(only)) {
+        let count = count(case);
+        let verdict = match known.get(*case) {
+            None => "new",
+            Some(&before) if count as f64 > MOST * before as f64 => "TOO MANY",
+            Some(&before) if (count as f64) < LEAST * before as f64 => "fewer: renew the file with --write",
+            Some(_) => "as before",
+        };
+        let before = known.get(*case).map_or("-".to_owned(), |before| format!("{before}"));
+        println!("{case:<24} {count:>14}  known {before:>14}  {verdict}");
+        writeln!(text, "{case:?} = {count}").expect("a string");
+        failed += usize::from(matches!(verdict, "TOO MANY" | "new"));
+    }
+    if write {
+        fs::write(file(), text).expect("instructions.toml");
+    } else if failed > 0 {
+        println!("{failed} cases take over 5 % more instructions than {} says, or are not in it", file().display());
+        println!("if that is meant, renew the file: cargo bench -p samara-benches --bench instructions -- --write");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+const HEAD: &str = "\
+# Instructions of each case of instructions.rs under callgrind with AVX2.
+# Renew: cargo bench -p samara-benches --bench instructions -- --write
+";
+
+/// Instructions of a case.
+fn count(case: &str) -> u64 {
+    let this = std::env::current_exe().expect("this program");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .arg("--toggle-collect=*counted_region*")
+        .arg(this)
+        .args(["--case", case])
+        .output()
+        .expect("valgrind runs: install it, as in apt-get install valgrind");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{case}: {said}");
+    let collected = said.lines().find_map(|line| line.split_once("Collected :")).map(|(_, count)| count.trim().parse());
+    collected.and_then(Result::ok).filter(|&count| count > 0).unwrap_or_else(|| panic!("{case}: no count in {said}"))
+}
+
+/// Runs one case once; callgrind counts what happens in [`counted_region`].
+fn run(case: &str) {
+    match case {
+        "product 256" => product(256),
+        "step" => step(None),
+        "token" => token(),
+        "encode" => encode(),
+        operation => step(Some(operation)),
+    }
+}
+
+fn product(n: usize) {
+    let choice = GemmChoice::new(Gemm::Samara);
+    let (a, b, mut c) = (vec![0.5; n * n], vec![0.25; n * n], vec![0.0; n * n]);
+    let mut scratch = vec![0.0; gemm_scratch_len(&choice, Major::Rows, n, n, n)];
+    let (a, b) = (MatRef::new(&a, n, n), MatRef::new(&b, n, n));
+    counted_region(|| gemm(&choice, &Serial, a, b, &mut c, n, Store::Overwrite, None, &mut scratch));
+}
+
+/// nanoGPT's character model on one thread, all weights 0: no kernel takes another path for that.
+fn model() -> (Gpt, samara::config::RunConfig) {
+    let mut layers = Layers::new();
+    layers.preset("nanogpt-char-cpu").expect("a preset");
+    // Callgrind is fifty times slower than the processor.
+    layers.set("train.batch_size=2").expect("a key");
+    let config = layers.finish().expect("a configuration");
+    let model = ModelConfig { vocab_size: Some(65), ..config.model.clone() }.to_core().expect("a model");
+    (Gpt::new(Engine::new(1, Gemm::Samara).expect("a thread"), model).expect("a model"), config)
+}
+
+/// A training step, or the first of its nodes with that operation.
+fn step(operation: Option<&str>) {
+    let (mut gpt, config) = model();
+    let train = &config.train;
+    let mut step = Step::new(&mut gpt, shape_of(&config)).expect("a program");
+    let ids = (0..4 * train.block_size as u32 + 2).map(|i| i * 31 % 65).collect();
+    let source = TokenList::new("noise", ids);
+    let sampler = Sampler::new(Order::Random, 1, train.block_size, 4 * train.block_size as u64 + 2, "noise").expect("a sampler");
+    let numbers = StepNumbers::new(train, 0, 1e-3);
+    let engine = gpt.session.engine().clone();
+    // Callgrind counts on the thread that enters the region: the one that does the work.
+    engine.install(|| match operation {
+        None => {
+            counted_region(|| step.run(&mut gpt, &sampler, &source, &numbers)).expect("a step");
+        }
+        Some(name) => {
+            let program = step.program();
+            let view = program.view();
+            let is_meant =
+                |i: &usize| view.node(*i).filter(|n| !n.record().dead).and_then(|n| n.op()).is_some_and(|op| op.name() == name);
+            let i = (0..view.nodes().len()).find(is_meant).unwrap_or_else(|| panic!("no {name} in the step"));
+            counted_region(|| gpt.session.run(program, i..i + 1, Gradients::Overwrite));
+        }
+    });
+}
+
+/// One token after a prompt of 32.
+fn token() {
+    let (mut gpt, _) = model();
+    let prompt: Vec<i32> = (0..32).collect();
+    let engine = gpt.session.engine().clone();
+    engine.install(|| {
+        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, 1).expect("programs");
+        // The first token comes from the prompt.
+        text.next(&mut gpt).expect("a token");
+        counted_region(|| text.next(&mut gpt)).expect("a token");
+    });
+}
+
+fn encode() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tokenizer/saved/bpe/tokenizer.json");
+    let tokenizer = Tokenizer::load(&path).expect("a tokenizer");
+    let text = tales(1, 20_000);
+    let ids = counted_region(|| tokenizer.encode(text.as_bytes(), Specials::None)).expect("ids");
+    assert!(ids.len() < text.len());
+}

@@ -1,0 +1,81 @@
+//! The most multiply-adds that a thread can do: a loop that never leaves the registers.
+
+use std::hint::black_box;
+
+/// Independent chains: enough to hide the latency of two multiply-adds a cycle.
+const CHAINS: usize = 12;
+
+/// Runs `steps` rounds of multiply-adds and returns how many floating-point operations these were.
+pub fn multiply_adds(steps: usize) -> f64 {
+    let lanes = chains(steps);
+    (steps * CHAINS * lanes * 2) as f64
+}
+
+/// Runs the widest loop that this machine has; returns its numbers in a register.
+#[cfg(target_arch = "x86_64")]
+fn chains(steps: usize) -> usize {
+    use std::arch::x86_64::{
+        _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_set1_ps,
+    };
+
+    // Loops: closures handed to `map` would not be inlined into a function with its own instruction set.
+    #[target_feature(enable = "avx512f")]
+    fn avx512(steps: usize) {
+        let (x, y) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
+        let mut sums = [x; CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, x, y);
+            }
+        }
+        for sum in sums {
+            black_box(_mm512_cvtss_f32(sum));
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2(steps: usize) {
+        let (x, y) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.25)));
+        let mut sums = [x; CHAINS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, x, y);
+            }
+        }
+        for sum in sums {
+            black_box(_mm256_cvtss_f32(sum));
+        }
+    }
+
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the machine has AVX-512F, as just asked.
+        unsafe { avx512(steps) };
+        return 16;
+    }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the machine has AVX2 and FMA, as just asked.
+        unsafe { avx2(steps) };
+        return 8;
+    }
+    plain(steps)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn chains(steps: usize) -> usize {
+    plain(steps)
+}
+
+/// Numbers that the compiler puts into whatever registers the target has.
+fn plain(steps: usize) -> usize {
+    const LANES: usize = 4;
+    let (x, y) = (black_box(0.5_f32), black_box(0.25));
+    let mut sums = [x; CHAINS * LANES];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            // One instruction where the target always has it, two where it would be a call otherwise.
+            *sum = if cfg!(target_arch = "aarch64") { sum.mul_add(x, y) } else { *sum * x + y };
+        }
+    }
+    black_box(sums);
+    LANES
+}
