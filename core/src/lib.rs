@@ -13,6 +13,7 @@
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`model`] | builders of model families |
+//! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
 //!
 //! `examples/train_step.rs` shows all of it in a page.
@@ -22,6 +23,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod assignment;
+pub mod bipartite;
 pub mod cost;
 pub mod decode;
 pub mod exec;

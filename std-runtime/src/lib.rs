@@ -2,6 +2,7 @@
 
 pub use error::Error;
 
+pub mod assignment;
 pub mod bench;
 pub mod cli;
 pub mod config;

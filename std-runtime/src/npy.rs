@@ -1,4 +1,4 @@
-//! NumPy's `.npy` files: i32, i64, f32 and u16 arrays in C order.
+//! NumPy's `.npy` files: i32, i64, f32, f64 and u16 arrays in C order.
 //!
 //! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw little-endian values.
 
@@ -17,6 +17,8 @@ pub enum Values {
     I64(Vec<i64>),
     /// `<f4`.
     F32(Vec<f32>),
+    /// `<f8`.
+    F64(Vec<f64>),
     /// `<u2`.
     U16(Vec<u16>),
 }
@@ -41,6 +43,18 @@ impl Array {
                 values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
             }
             Values::F32(_) => Err(DataError::format(path, "integers", "float32 values")),
+            Values::F64(_) => Err(DataError::format(path, "integers", "float64 values")),
+        }
+    }
+
+    /// The values as `f64`; integers beyond 2⁵³ are rounded.
+    pub fn into_f64(self) -> Vec<f64> {
+        match self.values {
+            Values::I32(values) => values.into_iter().map(f64::from).collect(),
+            Values::I64(values) => values.into_iter().map(|v| v as f64).collect(),
+            Values::F32(values) => values.into_iter().map(f64::from).collect(),
+            Values::F64(values) => values,
+            Values::U16(values) => values.into_iter().map(f64::from).collect(),
         }
     }
 }
@@ -118,8 +132,9 @@ fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
         "<i4" => Values::I32(decode(data, count, i32::from_le_bytes)?),
         "<i8" => Values::I64(decode(data, count, i64::from_le_bytes)?),
         "<f4" => Values::F32(decode(data, count, f32::from_le_bytes)?),
+        "<f8" => Values::F64(decode(data, count, f64::from_le_bytes)?),
         "<u2" => Values::U16(decode(data, count, u16::from_le_bytes)?),
-        other => return Err(mismatch("dtype int32, int64, float32 or uint16, little endian", format!("{other:?}"))),
+        other => return Err(mismatch("dtype int32, int64, float32, float64 or uint16, little endian", format!("{other:?}"))),
     };
     Ok(Array { shape, values })
 }

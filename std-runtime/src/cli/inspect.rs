@@ -152,6 +152,7 @@ fn array(path: &Path) -> Result<Value, Error> {
         npy::Values::I64(_) => ("i64", 0),
         npy::Values::U16(_) => ("u16", 0),
         npy::Values::F32(values) => ("f32", values.iter().filter(|x| !x.is_finite()).count()),
+        npy::Values::F64(values) => ("f64", values.iter().filter(|x| !x.is_finite()).count()),
     };
     Ok(json!({ "dtype": dtype, "shape": array.shape, "not_finite": not_finite }))
 }

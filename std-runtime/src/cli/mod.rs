@@ -1,6 +1,7 @@
 //! The command line: what is written after `samara`.
 
 mod args;
+mod assign;
 mod bench;
 mod env;
 mod eval;
@@ -54,6 +55,7 @@ enum Command {
     Config(train::ConfigCommand),
     Inspect(inspect::Args),
     Tokenizer(tokenizer::Args),
+    Assign(assign::Args),
     Bench(bench::Args),
     Env(env::Args),
     Completions(man::CompletionsArgs),
@@ -86,6 +88,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Command::Config(args) => args.run(),
         Command::Inspect(args) => args.run(),
         Command::Tokenizer(args) => args.run(cli.quiet),
+        Command::Assign(args) => args.run(),
         Command::Bench(args) => args.run(),
         Command::Env(args) => args.run(),
         Command::Completions(args) => args.run(&mut Cli::command()),

@@ -1,12 +1,13 @@
 //! A program without a standard library whose panic handler calls a function that does not exist: it links only when the compiler proved that
 //! nothing in it can panic. It builds a registry, a training graph and a decoding graph of a small GPT with their plans, in lent memory, and
 //! runs training steps with clipping, AdamW and a moving average, decoding steps with a key and value cache, a product by the GEMM driver,
-//! tokenizers and sampling.
+//! tokenizers, sampling, assignment and bipartite graphs.
 //!
 //! It returns 0 when the loss fell and everything is finite.
 #![no_std]
 #![no_main]
 
+mod assign;
 mod text;
 
 use core::hint::black_box;
@@ -123,6 +124,7 @@ fn run(argc: i32) -> Option<()> {
     }
     decode(&config, &gpt, params, &mut buffers)?;
     multiply(n, &mut buffers)?;
+    assign::assign(n)?;
     text::tokenize()?;
     text::characters()?;
     text::choose(buffers.arena.get_mut(..20)?, &mut [0; 20])?;

@@ -1,0 +1,173 @@
+//! Assignment against the crates lapjv, lsap and pathfinding, on families of cost matrices on which ways to solve differ most.
+//!
+//! `cargo bench -p samara-benches --bench assignment -- [filter] [--largest N]` prints microseconds: the least of interleaved rounds, and the median
+//! of ours. Every answer's total is compared, and ours is proven by its duals. With `--serve` it reads lines `FILE.npy MODE` from standard input and
+//! answers each with the seconds of one call, so that a script can time peers of other languages in turns with it.
+
+use std::hint::black_box;
+use std::io::BufRead;
+use std::time::{Duration, Instant};
+
+use samara::assignment::Solver;
+use samara::assignment::families::Family;
+use samara_core::assignment::{Costs, Options, Ties, verify};
+
+/// Shapes of a row of the table.
+const SHAPES: &[(Family, usize, usize)] = &[
+    (Family::Uniform, 10, 10),
+    (Family::Uniform, 30, 30),
+    (Family::Uniform, 100, 100),
+    (Family::Uniform, 400, 400),
+    (Family::Uniform, 1000, 1000),
+    (Family::Integers100, 400, 400),
+    (Family::Integers10, 400, 400),
+    (Family::Binary, 400, 400),
+    (Family::Euclidean, 400, 400),
+    (Family::Euclidean, 1000, 1000),
+    (Family::SquaredEuclidean, 400, 400),
+    (Family::MacholWien, 400, 400),
+    (Family::LowRank, 400, 400),
+    (Family::Sorted, 400, 400),
+    (Family::Logarithmic, 400, 400),
+    (Family::Constant, 400, 400),
+    (Family::Uniform, 7, 100),
+    (Family::Uniform, 100, 7),
+    (Family::Uniform, 30, 100),
+    (Family::Uniform, 300, 20),
+    (Family::Uniform, 100, 1000),
+    (Family::Uniform, 1000, 100),
+    (Family::Uniform, 1000, 4000),
+    (Family::Uniform, 4000, 1000),
+    (Family::Uniform, 4000, 4000),
+    (Family::Integers100, 4000, 4000),
+    (Family::Euclidean, 4000, 4000),
+];
+
+/// Rounds go on for at least so long.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// Rivals that take longer than this at once are left out of later rounds.
+const TOO_LONG: f64 = 2.0;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if arguments.iter().any(|a| a == "--serve") {
+        return serve();
+    }
+    let largest =
+        arguments.iter().position(|a| a == "--largest").and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(1000);
+    let filter = arguments.first().filter(|a| !a.starts_with("--")).cloned().unwrap_or_default();
+    println!(
+        "{:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}{:>11}",
+        "least µs", "any", "(median)", "portable", "scipy ties", "lapjv", "lsap", "pathfinding"
+    );
+    for &(family, rows, columns) in SHAPES.iter().filter(|s| s.1.max(s.2) <= largest) {
+        let name = Family::ALL.iter().find(|f| f.1 == family).map_or("", |f| f.0);
+        let name = format!("{name} {rows}x{columns}");
+        if name.contains(&filter) {
+            row(&name, &family.costs(rows, columns, 1), rows, columns);
+        }
+    }
+}
+
+/// A way to solve: the total cost.
+type Way<'a> = Box<dyn FnMut() -> f64 + 'a>;
+
+fn row(name: &str, costs: &[f64], rows: usize, columns: usize) {
+    let view = Costs::new(costs, rows, columns).expect("costs");
+    let ours = |mut solver: Solver<f64>, ties| -> Way<'_> {
+        let options = Options { ties, ..Options::default() };
+        Box::new(move || solver.solve_with(view, &options, |answer| answer.total(&view)).expect("an assignment"))
+    };
+    Solver::default()
+        .solve_with(view, &Options::default(), |answer| verify(view, &answer, &Options::default(), 1e-9))
+        .expect("an assignment")
+        .expect("a proof");
+    let mut ways: Vec<Option<Way<'_>>> = vec![
+        Some(ours(Solver::default(), Ties::Any)),
+        Some(ours(Solver::portable(), Ties::Any)),
+        Some(ours(Solver::default(), Ties::Scipy)),
+        (rows == columns).then(|| lapjv_way(costs, rows)),
+        Some(lsap_way(costs, rows, columns)),
+        (rows <= columns && costs.iter().all(|x| x.fract() == 0.0)).then(|| pathfinding_way(costs, rows, columns)),
+    ];
+    let mut times = vec![Vec::new(); ways.len()];
+    let expected = ways.first_mut().and_then(Option::as_mut).map_or(0.0, |way| way());
+    let begun = Instant::now();
+    let inner = (50_000 / (rows * columns)).max(1);
+    for round in 0.. {
+        if round > 2 && begun.elapsed() > PATIENCE {
+            break;
+        }
+        for (way, times) in ways.iter_mut().zip(&mut times) {
+            let Some(call) = way else { continue };
+            let start = Instant::now();
+            let mut total = 0.0;
+            for _ in 0..inner {
+                total = black_box(call());
+            }
+            let seconds = start.elapsed().as_secs_f64() / inner as f64;
+            assert!((total - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{name}: {total} instead of {expected}");
+            times.push(seconds);
+            if seconds > TOO_LONG {
+                *way = None;
+            }
+        }
+    }
+    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min) * 1e6;
+    let cell = |us: f64| if us.is_finite() { format!("{us:>11.1}") } else { format!("{:>11}", "-") };
+    let mut sorted = times[0].clone();
+    sorted.sort_by(f64::total_cmp);
+    let mut line = format!("{name:<28}{}{}", cell(least(&times[0])), cell(sorted[sorted.len() / 2] * 1e6));
+    for times in &times[1..] {
+        line += &cell(least(times));
+    }
+    println!("{line}");
+}
+
+fn lapjv_way(costs: &[f64], n: usize) -> Way<'_> {
+    let matrix = lapjv::Matrix::from_shape_vec((n, n), costs.to_vec()).expect("a square matrix");
+    Box::new(move || {
+        let (rows, _) = lapjv::lapjv(&matrix).expect("an assignment");
+        rows.iter().enumerate().map(|(i, &j)| costs[i * n + j]).sum()
+    })
+}
+
+fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
+    let mut copy = costs.to_vec();
+    Box::new(move || {
+        // It takes the costs for its own, and must not find what it made of them last time.
+        copy.copy_from_slice(costs);
+        let (a, b) = lsap::solve(rows, columns, &mut copy, false).expect("an assignment");
+        a.iter().zip(&b).map(|(&i, &j)| costs[i * columns + j]).sum()
+    })
+}
+
+fn pathfinding_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
+    let whole = costs.iter().map(|&x| x as i64).collect();
+    let matrix = pathfinding::matrix::Matrix::from_vec(rows, columns, whole).expect("a matrix");
+    Box::new(move || pathfinding::kuhn_munkres::kuhn_munkres_min(&matrix).0 as f64)
+}
+
+/// Times single calls for a script.
+fn serve() {
+    let mut solver = Solver::default();
+    let mut loaded: (String, Vec<usize>, Vec<f64>) = Default::default();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a line");
+        let (path, mode) = line.split_once(' ').expect("FILE.npy MODE");
+        if loaded.0 != path {
+            let array = samara::npy::read(path.as_ref()).expect("a matrix");
+            loaded = (path.to_owned(), array.shape.clone(), array.into_f64());
+        }
+        let view = Costs::new(&loaded.2, loaded.1[0], loaded.1[1]).expect("a matrix");
+        let ties = if mode == "scipy" { Ties::Scipy } else { Ties::Any };
+        let options = Options { ties, ..Options::default() };
+        let start = Instant::now();
+        let total = solver.solve_with(view, &options, |answer| {
+            black_box(answer.columns());
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        total.expect("an assignment");
+        println!("{seconds:e}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Bottleneck assignment: the largest cost of a pair is as small as can be.
+
+use super::Error;
+use super::answer::Assignment;
+use super::kernel::Kernels;
+use super::number::{Cost, Index, get, set};
+use super::search::Search;
+use super::solve::{Options, admission, check, first_invalid};
+use super::view::{Costs, Dense};
+use super::workspace::Workspace;
+
+/// Pairs, and the worst of their costs.
+pub type Bottleneck<'w, T, I> = (Assignment<'w, T, I>, Option<T>);
+
+/// Pairs whose worst cost is least (for a maximum: whose least gain is largest), and that cost; none if there are no rows or no columns. Duals are 0.
+///
+/// Paths are grown as in Derigs and Zimmermann (1978): the length of a path is the worst cost on it.
+///
+/// # Errors
+/// As [`super::linear_sum_assignment`]. [`Options::cost_limit`] and [`Options::ties`] do not count here.
+pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
+    costs: Costs<'_, T>,
+    options: &Options<T>,
+    workspace: &'w mut Workspace<'_, T, I>,
+) -> Result<Bottleneck<'w, T, I>, Error<T>> {
+    check(costs.rows(), costs.columns(), options, workspace)?;
+    let of_columns = costs.rows() > costs.columns();
+    let dense = Dense::new(if of_columns { costs.transposed() } else { costs }, admission(options, T::ONE));
+    workspace.clear();
+    let mut search = Search { ws: workspace, kernels: &Kernels::PORTABLE, rows: &dense, stay: None };
+    // Costs are compared, never added: large ones do no harm.
+    if (0..costs.rows()).any(|row| costs.row_iter(row).any(|cost| !super::solve::is_valid(cost, options)))
+        && options.dirty == super::Dirty::Reject
+    {
+        return Err(first_invalid(costs, options));
+    }
+    for row in 0..search.small() {
+        if !search.widen(row) {
+            return Err(Error::Infeasible { index: row, of_columns });
+        }
+    }
+    let answer = Assignment::of(workspace);
+    let worse = |a: T, b: T| if (b > a) == (options.objective == super::Objective::Minimize) { b } else { a };
+    let worst = answer.pairs().filter_map(|(row, column)| costs.at(row, column)).reduce(worse);
+    Ok((answer, worst))
+}
+
+impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+    /// Gives `source` a column by the path whose worst cost is least.
+    fn widen(&mut self, source: usize) -> bool {
+        let (open, closed) = (I::new(0), I::new(1));
+        self.ws.distances.fill(T::FAR);
+        self.ws.place.fill(open);
+        let mut row = source;
+        let mut worst: Option<T> = None;
+        let end = loop {
+            let ws = &mut *self.ws;
+            let costs = self.rows.row(row, ws.buffer);
+            let mut nearest: (T, Option<usize>, bool) = (T::FAR, None, false);
+            let columns = ws.distances.iter_mut().zip(ws.path.iter_mut()).zip(ws.place.iter().zip(&*ws.row_of)).zip(costs);
+            for (column, (((to, path), (&place, &taken)), &cost)) in columns.enumerate() {
+                if place != open {
+                    continue;
+                }
+                let now = worst.map_or(cost, |worst| if cost > worst { cost } else { worst });
+                if now < *to {
+                    (*to, *path) = (now, I::new(row));
+                }
+                let free = taken == I::NONE;
+                if *to < nearest.0 || *to == nearest.0 && free && !nearest.2 && *to < T::FAR {
+                    nearest = (*to, Some(column), free);
+                }
+            }
+            let Some(column) = nearest.1 else { return false };
+            worst = Some(nearest.0);
+            set(ws.place, column, closed);
+            match get(ws.row_of, column, I::NONE).get() {
+                Some(next) => row = next,
+                None => break column,
+            }
+        };
+        self.flip(end, source);
+        true
+    }
+}

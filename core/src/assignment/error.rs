@@ -1,0 +1,100 @@
+//! Why there is no assignment.
+
+use core::fmt;
+
+use super::workspace::WorkspaceLen;
+
+/// Why there is no assignment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error<T> {
+    /// A matrix does not lie inside its slice.
+    Short {
+        /// Elements that it takes.
+        needed: usize,
+        /// Elements of the slice.
+        found: usize,
+    },
+    /// A cost that cannot be compared: NaN, or infinitely good.
+    Invalid {
+        /// Its row.
+        row: usize,
+        /// Its column.
+        column: usize,
+        /// The cost.
+        value: T,
+    },
+    /// Too many pairs are forbidden: not every row (or column, if there are fewer) can be matched.
+    Infeasible {
+        /// A row that cannot be matched together with those before it; a column if `of_columns`.
+        index: usize,
+        /// Whether the index is of a column, which is so for more rows than columns.
+        of_columns: bool,
+    },
+    /// Sums of integers could overflow.
+    HeadRoom {
+        /// The least cost.
+        least: T,
+        /// The largest cost.
+        largest: T,
+    },
+    /// More rows or columns than there is memory for, or than the index type counts.
+    TooMany {
+        /// The most that fit.
+        limit: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Too little memory.
+    Workspace {
+        /// What it takes.
+        needed: WorkspaceLen,
+        /// What was lent.
+        found: WorkspaceLen,
+    },
+    /// The workspace is for a matrix of another shape.
+    Shape {
+        /// Rows and columns that it is for.
+        expected: (usize, usize),
+        /// Rows and columns of the costs.
+        found: (usize, usize),
+    },
+    /// Options that do not go together.
+    Options,
+}
+
+impl<T: fmt::Debug> fmt::Display for Error<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short { needed, found } => write!(f, "the matrix takes {needed} elements, but the slice has {found}"),
+            Self::Invalid { row, column, value } => write!(
+                f,
+                "matrix contains invalid numeric entries: row {row}, column {column} is {value:?}; \
+                 correct it, or ask for such entries to be forbidden pairs"
+            ),
+            Self::Infeasible { index, of_columns } => {
+                let what = if *of_columns { "column" } else { "row" };
+                write!(
+                    f,
+                    "cost matrix is infeasible: {what} {index} cannot be matched together with those before it; \
+                     allow more pairs, or ask for forbidden pairs to leave rows free"
+                )
+            }
+            Self::HeadRoom { least, largest } => {
+                write!(f, "costs from {least:?} to {largest:?} could overflow when they are added along a path; use a wider type")
+            }
+            Self::TooMany { limit, found } => write!(f, "{found} rows or columns, at most {limit} fit"),
+            Self::Workspace { needed, found } => write!(
+                f,
+                "the workspace takes {} costs and {} indices, but {} and {} were lent",
+                needed.costs, needed.indices, found.costs, found.indices
+            ),
+            Self::Shape { expected, found } => {
+                write!(f, "the workspace is for {} x {} costs, the matrix is {} x {}", expected.0, expected.1, found.0, found.1)
+            }
+            Self::Options => f.write_str("scipy's order goes with neither a cost limit nor lazy rows that may stay free"),
+        }
+    }
+}
+
+impl<T: fmt::Debug> core::error::Error for Error<T> {}

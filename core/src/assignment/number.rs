@@ -1,0 +1,218 @@
+//! The numbers that costs and indices are made of.
+
+use core::fmt::Debug;
+
+/// A type of costs. Integers are exact; sums of floating-point costs round, and [`super::verify()`] says by how much.
+///
+/// Inside a search a forbidden pair costs [`Cost::FAR`], and whatever is at least [`Cost::UNREACHABLE`] cannot be reached. Sums of integers wrap, which
+/// the check of the head-room rules out beforehand.
+pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
+    /// What costs add up to.
+    type Total: Copy + PartialOrd + Debug + Default + Send + Sync + 'static;
+
+    /// Zero.
+    const ZERO: Self;
+    /// The cost of a pair that must not be chosen, as callers write it when they minimise: infinity, or the largest integer.
+    const FORBIDDEN: Self;
+    /// The same inside a search.
+    const FAR: Self;
+    /// The least distance that no sequence of allowed pairs has.
+    const UNREACHABLE: Self;
+    /// The dual of a column that a search has closed: every distance to it is then at least [`Cost::FAR`].
+    const CLOSED: Self;
+
+    /// Sum.
+    fn plus(self, other: Self) -> Self;
+    /// Difference.
+    fn minus(self, other: Self) -> Self;
+    /// The smaller one.
+    #[inline(always)]
+    fn least(self, other: Self) -> Self {
+        if other < self { other } else { self }
+    }
+    /// Whether a cost can enter a search as it is: it is neither forbidden, nor invalid, nor so large that sums could overflow.
+    fn is_plain(self) -> bool;
+    /// The cost as a search takes it, times `scale`; none if it is invalid (NaN, or infinitely good).
+    fn admit(self, maximize: bool, scale: Self) -> Option<Self>;
+    /// A scale with which sums of admitted costs do not overflow, if any.
+    fn rescue() -> Option<Self>;
+    /// The scale that changes nothing.
+    const ONE: Self;
+    /// A dual back from the search.
+    fn restore(self, maximize: bool, scale: Self) -> Self;
+    /// Whether sums along paths through `rows` rows stay exact for admitted costs from `low` to `high`.
+    fn has_room(low: Self, high: Self, rows: usize) -> bool;
+    /// Whether [`Cost::has_room`] has to be asked.
+    const EXACT: bool;
+    /// Whether this difference of a cost and a dual exceeds another by no more than rounding does.
+    fn is_near(self, other: Self, cost: Self, dual: Self) -> bool;
+    /// Adds to a total.
+    fn add_to(self, total: Self::Total) -> Self::Total;
+    /// As a number of 64 bits, rounded if it must be.
+    fn to_f64(self) -> f64;
+}
+
+macro_rules! float {
+    ($t:ty, $high:expr, $rescue:expr) => {
+        impl Cost for $t {
+            type Total = f64;
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const FORBIDDEN: Self = Self::INFINITY;
+            const FAR: Self = Self::INFINITY;
+            const UNREACHABLE: Self = Self::INFINITY;
+            const CLOSED: Self = Self::NEG_INFINITY;
+            const EXACT: bool = false;
+
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self {
+                self + other
+            }
+            #[inline(always)]
+            fn minus(self, other: Self) -> Self {
+                self - other
+            }
+            #[inline(always)]
+            fn is_plain(self) -> bool {
+                self.abs() < $high
+            }
+            #[inline]
+            fn admit(self, maximize: bool, scale: Self) -> Option<Self> {
+                let cost = if maximize { -self } else { self } * scale;
+                (cost > Self::NEG_INFINITY).then_some(cost)
+            }
+            fn rescue() -> Option<Self> {
+                Some($rescue)
+            }
+            fn restore(self, maximize: bool, scale: Self) -> Self {
+                if maximize { -self / scale } else { self / scale }
+            }
+            fn has_room(_: Self, _: Self, _: usize) -> bool {
+                true
+            }
+            fn is_near(self, other: Self, cost: Self, dual: Self) -> bool {
+                self - other <= 16.0 * Self::EPSILON * (cost.abs() + dual.abs())
+            }
+            fn add_to(self, total: f64) -> f64 {
+                total + f64::from(self)
+            }
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+        }
+    };
+}
+
+// Sums of fewer than 10^8 terms below these do not overflow, nor do the largest numbers times the rescuing scale reach them.
+float!(f32, 1e30, 1.0 / 1_267_650_600_228_229_401_496_703_205_376.0);
+float!(f64, 1e100, f64::from_bits((1023 - 800) << 52));
+
+macro_rules! integer {
+    ($t:ty) => {
+        impl Cost for $t {
+            type Total = i64;
+            const ZERO: Self = 0;
+            const ONE: Self = 1;
+            const FORBIDDEN: Self = Self::MAX;
+            const FAR: Self = 1 << (Self::BITS - 3);
+            const UNREACHABLE: Self = 1 << (Self::BITS - 4);
+            const CLOSED: Self = -(1 << (Self::BITS - 2));
+            const EXACT: bool = true;
+
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+            #[inline(always)]
+            fn minus(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+            #[inline(always)]
+            fn is_plain(self) -> bool {
+                self < Self::FAR
+            }
+            #[inline]
+            fn admit(self, maximize: bool, _: Self) -> Option<Self> {
+                let forbidden = if maximize { Self::MIN } else { Self::MAX };
+                Some(match self {
+                    cost if cost == forbidden => Self::FAR,
+                    cost if maximize => cost.wrapping_neg(),
+                    cost => cost,
+                })
+            }
+            fn rescue() -> Option<Self> {
+                None
+            }
+            fn restore(self, maximize: bool, _: Self) -> Self {
+                if maximize { self.wrapping_neg() } else { self }
+            }
+            fn has_room(low: Self, high: Self, rows: usize) -> bool {
+                let (low, high) = (i128::from(low), i128::from(high));
+                let reach = (high - low).max(high.abs()).max(low.abs());
+                reach.saturating_mul(rows as i128 + 2).saturating_mul(4) < i128::from(Self::UNREACHABLE)
+            }
+            fn is_near(self, other: Self, _: Self, _: Self) -> bool {
+                self <= other
+            }
+            fn add_to(self, total: i64) -> i64 {
+                total.wrapping_add(i64::from(self))
+            }
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        }
+    };
+}
+
+integer!(i32);
+integer!(i64);
+
+/// A type of row and column numbers in a workspace: `u16` up to 65535 rows or columns, `u32` beyond.
+pub trait Index: Copy + PartialEq + Debug + Default + Send + Sync + 'static {
+    /// No row or column.
+    const NONE: Self;
+    /// The largest count of rows or columns.
+    const LIMIT: usize;
+    /// A row or column.
+    fn new(index: usize) -> Self;
+    /// Its number; [`usize::MAX`] for none.
+    fn at(self) -> usize;
+    /// Its number, if there is one.
+    fn get(self) -> Option<usize> {
+        (self != Self::NONE).then(|| self.at())
+    }
+}
+
+macro_rules! index {
+    ($t:ty) => {
+        impl Index for $t {
+            const NONE: Self = Self::MAX;
+            const LIMIT: usize = Self::MAX as usize;
+            #[inline(always)]
+            fn new(index: usize) -> Self {
+                index as Self
+            }
+            #[inline(always)]
+            fn at(self) -> usize {
+                if self == Self::NONE { usize::MAX } else { self as usize }
+            }
+        }
+    };
+}
+
+index!(u16);
+index!(u32);
+
+/// Element `i`, or what stands for none.
+#[inline(always)]
+pub(super) fn get<T: Copy>(items: &[T], i: usize, none: T) -> T {
+    items.get(i).copied().unwrap_or(none)
+}
+
+/// Sets element `i`, if there is one.
+#[inline(always)]
+pub(super) fn set<T>(items: &mut [T], i: usize, value: T) {
+    if let Some(to) = items.get_mut(i) {
+        *to = value;
+    }
+}

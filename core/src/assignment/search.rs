@@ -1,0 +1,179 @@
+//! Shortest augmenting paths: Dijkstra's algorithm over columns with dual variables, one row after the other.
+//!
+//! As in Jonker and Volgenant (1987) and Crouse (2016), but a pass over a row takes every column, with closed ones out of reach by their duals, so that
+//! it has no branches and no list; and equal distances are drained before the next pass.
+
+use super::kernel::{BLOCK, Kernels, Scan};
+use super::number::{Cost, Index, get, set};
+use super::view::Rows;
+use super::workspace::Workspace;
+
+/// A search in progress.
+pub(super) struct Search<'s, 'w, T, I> {
+    pub(super) ws: &'s mut Workspace<'w, T, I>,
+    pub(super) kernels: &'s Kernels<T, I>,
+    pub(super) rows: &'s dyn Rows<T>,
+    /// What a row without a column costs, if rows may stay free.
+    pub(super) stay: Option<T>,
+}
+
+/// Where a path ends.
+enum End {
+    /// At a free column.
+    Column(usize),
+    /// At a row that gives its column up.
+    Row(usize),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+    /// The number of rows of the search: the small side.
+    pub(super) fn small(&self) -> usize {
+        self.ws.column_of.len()
+    }
+
+    /// Gives `source` a column by a shortest augmenting path. False if no column can be reached.
+    pub(super) fn augment(&mut self, source: usize) -> bool {
+        let ws = &mut *self.ws;
+        ws.path.fill(I::new(source));
+        let row = self.rows.row(source, ws.buffer);
+        let mut least = (self.kernels.first)(row, ws.v, ws.distances, ws.minima);
+        // The least cost of leaving a row of the tree free, and that row.
+        let mut stay = self.stay.map(|cost| (cost, source));
+        let (mut head, mut closed) = (0, 0);
+        let mut distance = least;
+        let end = loop {
+            if head == closed {
+                // Rounding can make a path shorter than its beginning.
+                distance = if least > distance { least } else { distance };
+                if let Some((cost, row)) = stay
+                    && cost < distance
+                {
+                    distance = cost;
+                    break End::Row(row);
+                }
+                if distance >= T::UNREACHABLE {
+                    distance = T::CLOSED;
+                    break End::Nowhere;
+                }
+            }
+            if least <= distance
+                && let Some(column) = self.close(distance, &mut closed)
+            {
+                break End::Column(column);
+            }
+            // The rows of equally near columns come first; a column that they bring as near may be free.
+            while let Some(&column) = self.ws.closed.get(head).filter(|_| head < closed) {
+                least = self.pass(column.at(), head, distance, &mut stay);
+                head += 1;
+                if least <= distance {
+                    break;
+                }
+            }
+        };
+        self.reprice(distance, closed);
+        match end {
+            End::Column(column) => self.flip(column, source),
+            End::Row(row) => self.release(row, source),
+            End::Nowhere => return false,
+        }
+        true
+    }
+
+    /// Scans the row of a closed column.
+    fn pass(&mut self, column: usize, place: usize, distance: T, stay: &mut Option<(T, usize)>) -> T {
+        let ws = &mut *self.ws;
+        let row = get(ws.row_of, column, I::NONE);
+        let costs = self.rows.row(row.at(), ws.buffer);
+        let from = distance.minus(get(costs, column, T::ZERO).minus(get(ws.closed_duals, place, T::ZERO)));
+        if let (Some((least, at)), Some(cost)) = (stay, self.stay) {
+            let cost = from.plus(cost);
+            if cost < *least {
+                (*least, *at) = (cost, row.at());
+            }
+        }
+        (self.kernels.scan)(Scan { costs, duals: ws.v, from, row, distances: ws.distances, path: ws.path, minima: ws.minima })
+    }
+
+    /// Closes the columns that are as near as `distance`, until one of them is free: that one is returned.
+    fn close(&mut self, distance: T, closed: &mut usize) -> Option<usize> {
+        let ws = &mut *self.ws;
+        let blocks = ws.distances.chunks_mut(BLOCK).zip(ws.v.chunks_mut(BLOCK)).zip(ws.row_of.chunks(BLOCK));
+        for (block, ((distances, duals), row_of)) in blocks.enumerate() {
+            if get(ws.minima, block, T::FAR) > distance {
+                continue;
+            }
+            let mut near = (self.kernels.at_most)(distances, distance);
+            while near != 0 {
+                let k = near.trailing_zeros() as usize;
+                near &= near.wrapping_sub(1);
+                let column = block.saturating_mul(BLOCK).saturating_add(k);
+                if get(row_of, k, I::NONE) == I::NONE {
+                    return Some(column);
+                }
+                set(ws.closed, *closed, I::new(column));
+                set(ws.closed_distances, *closed, distance);
+                set(ws.closed_duals, *closed, get(duals, k, T::ZERO));
+                set(duals, k, T::CLOSED);
+                set(distances, k, T::FAR);
+                *closed += 1;
+            }
+        }
+        None
+    }
+
+    /// Opens the closed columns again, with duals that make the edges of the path tight.
+    fn reprice(&mut self, distance: T, closed: usize) {
+        let ws = &mut *self.ws;
+        let columns = ws.closed.iter().zip(&*ws.closed_distances).zip(&*ws.closed_duals).take(closed);
+        for ((column, &at), &dual) in columns {
+            set(ws.v, column.at(), if at < distance { dual.minus(distance.minus(at)) } else { dual });
+        }
+    }
+
+    /// Exchanges the edges along the path that ends at `column`.
+    pub(super) fn flip(&mut self, mut column: usize, source: usize) {
+        let ws = &mut *self.ws;
+        // A path has at most as many rows as there are.
+        for _ in 0..=ws.column_of.len() {
+            let row = get(ws.path, column, I::NONE);
+            set(ws.row_of, column, row);
+            let before = get(ws.column_of, row.at(), I::NONE);
+            set(ws.column_of, row.at(), I::new(column));
+            if row.at() == source {
+                return;
+            }
+            column = before.at();
+        }
+    }
+
+    /// Frees `row` and exchanges the edges along the path to it.
+    fn release(&mut self, row: usize, source: usize) {
+        if let Some(column) = get(self.ws.column_of, row, I::NONE).get() {
+            set(self.ws.column_of, row, I::NONE);
+            self.flip(column, source);
+        }
+    }
+
+    /// Matches a row and a column.
+    pub(super) fn pair(&mut self, row: usize, column: usize) {
+        set(self.ws.column_of, row, I::new(column));
+        set(self.ws.row_of, column, I::new(row));
+    }
+
+    /// Sets the duals of rows by the edges that are matched; a free row has the dual that staying free costs.
+    pub(super) fn price_rows(&mut self) {
+        for row in 0..self.small() {
+            let ws = &mut *self.ws;
+            let dual = match get(ws.column_of, row, I::NONE).get() {
+                Some(column) => {
+                    let costs = self.rows.row(row, ws.buffer);
+                    get(costs, column, T::ZERO).minus(get(ws.v, column, T::ZERO))
+                }
+                None => self.stay.unwrap_or(T::ZERO),
+            };
+            set(ws.u, row, dual);
+        }
+    }
+}

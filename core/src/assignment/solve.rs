@@ -1,0 +1,294 @@
+//! The entry points: checks, the choice of the way, and what is done about trouble.
+
+use super::Error;
+use super::answer::Assignment;
+use super::kernel::Kernels;
+use super::number::{Cost, Index, get};
+use super::search::Search;
+use super::view::{Admission, Computed, Costs, Dense, LazyRows, Refused, Rows};
+use super::workspace::Workspace;
+
+/// What is sought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objective {
+    /// The least total.
+    #[default]
+    Minimize,
+    /// The largest total.
+    Maximize,
+}
+
+/// Which of several optima is returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// Any: the fastest way.
+    #[default]
+    Any,
+    /// The one that scipy 1.17 returns. For `f32`, scipy computes in 64 bits: where sums round, its choice can differ.
+    Scipy,
+}
+
+/// What is done about costs that are NaN or infinite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dirty {
+    /// As scipy: NaN and infinitely good costs are errors, infinitely bad ones forbidden pairs, and an incomplete assignment is an error.
+    #[default]
+    Reject,
+    /// All of them are forbidden pairs, and as many rows as can be are matched, at the least cost for that number.
+    Forbid,
+}
+
+/// How to solve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options<T> {
+    /// What is sought.
+    pub objective: Objective,
+    /// Which of several optima is returned.
+    pub ties: Ties,
+    /// What is done about costs that are NaN or infinite.
+    pub dirty: Dirty,
+    /// What a row and a column cost together when they stay free: pairs that cost more are not made, and rows may stay free. Trackers call it a
+    /// threshold. For a maximum: the least gain of a pair.
+    pub cost_limit: Option<T>,
+}
+
+impl<T> Default for Options<T> {
+    fn default() -> Self {
+        Self { objective: Objective::Minimize, ties: Ties::Any, dirty: Dirty::Reject, cost_limit: None }
+    }
+}
+
+/// Assigns rows to columns so that the total cost is least (or largest): every row one column, every column at most one row, or the reverse if there are more rows
+/// than columns.
+///
+/// Infinity (the largest integer) forbids a pair; when maximizing, minus infinity (the least integer) does.
+///
+/// ```
+/// use samara_core::assignment::{Costs, Fixed, Options, linear_sum_assignment};
+///
+/// let costs = [4.0, 1.0, 3.0, 2.0, 0.0, 5.0, 3.0, 2.0, 2.0];
+/// let costs = Costs::new(&costs, 3, 3)?;
+/// let mut memory = Fixed::<3, 3, f64, u16>::default();
+/// let mut workspace = memory.workspace(3, 3)?;
+/// let answer = linear_sum_assignment(costs, &Options::default(), &mut workspace)?;
+/// assert!(answer.pairs().eq([(0, 1), (1, 0), (2, 2)]));
+/// assert_eq!(answer.total(&costs), 5.0);
+/// # Ok::<(), samara_core::assignment::Error<f64>>(())
+/// ```
+///
+/// # Errors
+/// As scipy, in scipy's order: invalid costs, then an infeasible matrix; before them what does not fit, and integers whose sums could overflow.
+pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
+    costs: Costs<'_, T>,
+    options: &Options<T>,
+    workspace: &'w mut Workspace<'_, T, I>,
+) -> Result<Assignment<'w, T, I>, Error<T>> {
+    linear_sum_assignment_by(&Kernels::PORTABLE, costs, options, workspace)
+}
+
+/// [`linear_sum_assignment`] with other passes over rows.
+///
+/// # Errors
+/// As there.
+pub fn linear_sum_assignment_by<'w, T: Cost, I: Index>(
+    kernels: &Kernels<T, I>,
+    costs: Costs<'_, T>,
+    options: &Options<T>,
+    workspace: &'w mut Workspace<'_, T, I>,
+) -> Result<Assignment<'w, T, I>, Error<T>> {
+    check(costs.rows(), costs.columns(), options, workspace)?;
+    let of_columns = costs.rows() > costs.columns();
+    let wide = if of_columns { costs.transposed() } else { costs };
+    check_room(wide, options)?;
+    let mut scale = T::ONE;
+    loop {
+        let dense = Dense::new(wide, admission(options, scale));
+        match solve(kernels, &dense, options, scale, workspace) {
+            Ok(()) => return Ok(Assignment::of(workspace)),
+            Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
+                return super::assign_pairs(costs, usize::MAX, options, workspace);
+            }
+            Err(Trouble::Refused(_, Refused::Large)) if scale == T::ONE => scale = T::rescue().unwrap_or(T::ONE),
+            Err(Trouble::Refused(..)) => return Err(first_invalid(costs, options)),
+            Err(Trouble::Infeasible(index)) => return Err(Error::Infeasible { index, of_columns }),
+        }
+    }
+}
+
+/// [`linear_sum_assignment`] of costs that are computed row by row when they are needed, some of them several times: nothing but one row is kept. There
+/// are at least as many columns as rows.
+///
+/// # Errors
+/// As there, and [`Error::Shape`] for more rows than columns; an invalid cost is found in the first row that has one.
+pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
+    kernels: &Kernels<T, I>,
+    rows: &dyn LazyRows<T>,
+    options: &Options<T>,
+    workspace: &'w mut Workspace<'_, T, I>,
+) -> Result<Assignment<'w, T, I>, Error<T>> {
+    let shape = (workspace.rows, workspace.columns);
+    check(shape.0, shape.1, options, workspace)?;
+    if shape.0 > shape.1 {
+        return Err(Error::Shape { expected: (shape.1, shape.0), found: shape });
+    }
+    let computed = Computed { rows, admission: admission(options, T::ONE) };
+    check_lazy_room(&computed, workspace)?;
+    match solve(kernels, &computed, options, T::ONE, workspace) {
+        Ok(()) => Ok(Assignment::of(workspace)),
+        Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
+            // All rows were admitted before.
+            let _ = super::cardinality::largest(kernels, &computed, usize::MAX, workspace);
+            restore(workspace, options, T::ONE);
+            Ok(Assignment::of(workspace))
+        }
+        Err(Trouble::Infeasible(index)) => Err(Error::Infeasible { index, of_columns: false }),
+        Err(Trouble::Refused(row, _)) => {
+            rows.fill(row, workspace.buffer);
+            let bad = workspace.buffer.iter().position(|cost| !is_valid(*cost, options)).unwrap_or(0);
+            Err(Error::Invalid { row, column: bad, value: get(workspace.buffer, bad, T::ZERO) })
+        }
+    }
+}
+
+/// What can come up inside a search.
+pub(super) enum Trouble {
+    Refused(usize, Refused),
+    Infeasible(usize),
+}
+
+pub(super) fn admission<T: Cost>(options: &Options<T>, scale: T) -> Admission<T> {
+    Admission { maximize: options.objective == Objective::Maximize, forgive: options.dirty == Dirty::Forbid, scale }
+}
+
+pub(super) fn check<T: Cost, I: Index>(
+    rows: usize,
+    columns: usize,
+    options: &Options<T>,
+    workspace: &Workspace<'_, T, I>,
+) -> Result<(), Error<T>> {
+    let expected = (workspace.rows, workspace.columns);
+    if expected != (rows, columns) {
+        return Err(Error::Shape { expected, found: (rows, columns) });
+    }
+    if options.ties == Ties::Scipy && options.cost_limit.is_some() {
+        return Err(Error::Options);
+    }
+    Ok(())
+}
+
+/// A cost limit as a search takes it.
+pub(super) fn admit_limit<T: Cost>(options: &Options<T>, scale: T) -> Option<T> {
+    let limit = options.cost_limit?.admit(options.objective == Objective::Maximize, scale)?;
+    (limit < T::UNREACHABLE).then_some(limit)
+}
+
+/// Solves, and leaves pairs and duals in the workspace.
+fn solve<T: Cost, I: Index>(
+    kernels: &Kernels<T, I>,
+    rows: &dyn Rows<T>,
+    options: &Options<T>,
+    scale: T,
+    workspace: &mut Workspace<'_, T, I>,
+) -> Result<(), Trouble> {
+    workspace.clear();
+    let stay = admit_limit(options, scale);
+    let mut search = Search { ws: workspace, kernels, rows, stay };
+    if options.ties == Ties::Scipy {
+        search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
+        search.solve_in_order().map_err(Trouble::Infeasible)?;
+    } else {
+        let free = search.start().map_err(|(row, why)| Trouble::Refused(row, why))?;
+        for k in 0..free {
+            let row = get(search.ws.free, k, I::NONE).at();
+            if !search.augment(row) {
+                return Err(Trouble::Infeasible(row));
+            }
+        }
+        search.price_rows();
+    }
+    restore(workspace, options, scale);
+    Ok(())
+}
+
+/// Duals in the units of the costs.
+pub(super) fn restore<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Options<T>, scale: T) {
+    let maximize = options.objective == Objective::Maximize;
+    if maximize || scale != T::ONE {
+        for dual in workspace.u.iter_mut().chain(workspace.v.iter_mut()) {
+            *dual = dual.restore(maximize, scale);
+        }
+    }
+}
+
+impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+    /// Checks all rows.
+    pub(super) fn admit_all(&mut self) -> Result<(), (usize, Refused)> {
+        for row in 0..self.small() {
+            self.rows.admit(row, self.ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn is_valid<T: Cost>(cost: T, options: &Options<T>) -> bool {
+    cost.admit(options.objective == Objective::Maximize, T::ONE).is_some()
+}
+
+/// The first invalid cost in the order of rows.
+pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
+    for row in 0..costs.rows() {
+        if let Some((column, value)) = costs.row_iter(row).enumerate().find(|(_, cost)| !is_valid(*cost, options)) {
+            return Error::Invalid { row, column, value };
+        }
+    }
+    Error::Options
+}
+
+/// The least and the largest allowed cost, which begin as the largest and the least.
+fn extend_range<T: Cost>(range: &mut Option<(T, T)>, cost: T) {
+    if cost < T::FAR {
+        *range = Some(match *range {
+            None => (cost, cost),
+            Some((least, largest)) => (least.least(cost), if cost > largest { cost } else { largest }),
+        });
+    }
+}
+
+pub(super) fn check_room<T: Cost>(wide: Costs<'_, T>, options: &Options<T>) -> Result<(), Error<T>> {
+    if !T::EXACT {
+        return Ok(());
+    }
+    let mut range = admit_limit(options, T::ONE).map(|limit| (limit, limit));
+    let maximize = options.objective == Objective::Maximize;
+    for row in 0..wide.rows() {
+        for cost in wide.row_iter(row) {
+            // Costs beyond what may enter are left for the check: they make the range too wide.
+            match cost.admit(maximize, T::ONE) {
+                Some(cost) if cost == T::FAR => {}
+                Some(cost) if cost > T::FAR => return Err(Error::HeadRoom { least: cost, largest: cost }),
+                Some(cost) => extend_range(&mut range, cost),
+                None => {}
+            }
+        }
+    }
+    has_room(range, wide.rows())
+}
+
+fn check_lazy_room<T: Cost, I: Index>(computed: &Computed<'_, T>, ws: &mut Workspace<'_, T, I>) -> Result<(), Error<T>> {
+    if !T::EXACT {
+        return Ok(());
+    }
+    let mut range = None;
+    for row in 0..ws.rows {
+        computed.fill(row, ws.buffer);
+        ws.buffer.iter().for_each(|&cost| extend_range(&mut range, cost));
+    }
+    has_room(range, ws.rows)
+}
+
+fn has_room<T: Cost>(range: Option<(T, T)>, rows: usize) -> Result<(), Error<T>> {
+    match range {
+        Some((least, largest)) if !T::has_room(least, largest, rows) => Err(Error::HeadRoom { least, largest }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,270 @@
+//! How a search begins: pairs that need no path.
+//!
+//! Rows take their cheapest columns (row reduction). In square problems whose rows have single cheapest columns, column reduction, reduction
+//! transfer and augmenting row reduction of Jonker and Volgenant (1987) come first: they leave few rows for paths. Where equal costs abound they
+//! cost more than they save.
+
+use super::kernel::BLOCK;
+use super::number::{Cost, Index, get, set};
+use super::search::Search;
+use super::view::Refused;
+
+/// Rows in which the probe counts equally cheap columns.
+const PROBED: usize = 16;
+/// Passes of augmenting row reduction.
+const REDUCTIONS: usize = 2;
+
+/// The cheapest column of a row after column duals are taken off, and the next.
+struct Cheapest<T> {
+    least: T,
+    column: usize,
+    second: T,
+}
+
+impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+    /// Checks all rows and gives most of them columns; returns how many rows at the front of `free` still have none.
+    pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
+        let square = self.ws.rows == self.ws.columns;
+        if self.stay.is_none() && square && self.small() > 2 * BLOCK && self.single_minima()? {
+            self.reduce_columns()?;
+            self.transfer();
+            let free = self.free_rows();
+            return Ok((0..REDUCTIONS).fold(free, |free, _| self.reduce_rows(free)));
+        }
+        let mut free = 0;
+        let mut hint = 0;
+        for row in 0..self.small() {
+            if !self.take_cheapest(row, &mut hint)? {
+                set(self.ws.free, free, I::new(row));
+                free += 1;
+            }
+        }
+        if self.stay.is_some() || square {
+            return Ok(free);
+        }
+        Ok((0..REDUCTIONS).fold(free, |free, _| self.reduce_rows(free)))
+    }
+
+    /// Whether the first rows have few equally cheap columns.
+    fn single_minima(&mut self) -> Result<bool, (usize, Refused)> {
+        let probed = self.small().min(PROBED);
+        let mut equal = 0_u32;
+        for row in 0..probed {
+            let ws = &mut *self.ws;
+            let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
+            let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+            for (costs, &minimum) in costs.chunks(BLOCK).zip(&*ws.minima) {
+                if minimum <= least {
+                    equal += (self.kernels.at_most)(costs, least).count_ones();
+                }
+            }
+        }
+        Ok((equal as usize) < 3 * probed)
+    }
+
+    /// Gives a row a free one of its cheapest columns, if there is one; the search for it begins behind `hint`.
+    fn take_cheapest(&mut self, row: usize, hint: &mut usize) -> Result<bool, (usize, Refused)> {
+        let ws = &mut *self.ws;
+        let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
+        let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+        if least >= T::UNREACHABLE {
+            return Ok(false);
+        }
+        if self.stay.is_some_and(|cost| cost < least) {
+            return Ok(true);
+        }
+        let first = *hint / BLOCK;
+        let blocks = ws.minima.len();
+        for block in (first..blocks).chain(0..first) {
+            if get(ws.minima, block, T::FAR) > least {
+                continue;
+            }
+            let start = block.saturating_mul(BLOCK);
+            let end = start.saturating_add(BLOCK).min(costs.len());
+            let (Some(costs), Some(duals), Some(row_of)) =
+                (costs.get(start..end), ws.v.get(start..end), ws.row_of.get(start..end))
+            else {
+                continue;
+            };
+            let mut near = (self.kernels.reduced_at_most)(costs, duals, least);
+            while near != 0 {
+                let k = near.trailing_zeros() as usize;
+                near &= near.wrapping_sub(1);
+                if get(row_of, k, I::new(0)) == I::NONE {
+                    let column = start + k;
+                    *hint = column + 1;
+                    self.pair(row, column);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Duals of columns become the least costs in them, and rows take the columns in which they are the cheapest.
+    fn reduce_columns(&mut self) -> Result<(), (usize, Refused)> {
+        self.ws.distances.fill(T::ZERO);
+        self.ws.v.fill(T::FAR);
+        self.ws.path.fill(I::NONE);
+        for row in 0..self.small() {
+            let ws = &mut *self.ws;
+            let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
+            (self.kernels.scan)(super::kernel::Scan {
+                costs,
+                duals: ws.distances,
+                from: T::ZERO,
+                row: I::new(row),
+                distances: ws.v,
+                path: ws.path,
+                minima: ws.minima,
+            });
+        }
+        self.ws.closed.fill(I::new(0));
+        for column in (0..self.ws.v.len()).rev() {
+            if get(self.ws.v, column, T::FAR) >= T::UNREACHABLE {
+                set(self.ws.v, column, T::ZERO);
+                continue;
+            }
+            let row = get(self.ws.path, column, I::NONE).at();
+            if get(self.ws.column_of, row, I::NONE) == I::NONE {
+                self.pair(row, column);
+            } else {
+                // A row that is the cheapest twice has no slack to transfer.
+                set(self.ws.closed, row, I::new(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lowers the dual of a column whose row is bound to it, as far as the row's other columns allow.
+    fn transfer(&mut self) {
+        for row in 0..self.small() {
+            let column = get(self.ws.column_of, row, I::NONE);
+            if column == I::NONE || get(self.ws.closed, row, I::new(0)) != I::new(0) {
+                continue;
+            }
+            let ws = &mut *self.ws;
+            let costs = self.rows.row(row, ws.buffer);
+            let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+            let second = second(self.kernels, costs, ws.v, ws.minima, column.at());
+            if second < T::UNREACHABLE && least < T::UNREACHABLE {
+                let dual = get(ws.v, column.at(), T::ZERO);
+                let slack = second.minus(get(costs, column.at(), T::ZERO).minus(dual));
+                if slack > T::ZERO {
+                    set(ws.v, column.at(), dual.minus(slack));
+                }
+            }
+        }
+    }
+
+    fn free_rows(&mut self) -> usize {
+        let mut free = 0;
+        for (row, column) in self.ws.column_of.iter().enumerate() {
+            if *column == I::NONE {
+                set(self.ws.free, free, I::new(row));
+                free += 1;
+            }
+        }
+        free
+    }
+
+    /// One pass of augmenting row reduction over the free rows; returns how many are free afterwards.
+    pub(super) fn reduce_rows(&mut self, free: usize) -> usize {
+        let (mut next, mut left) = (0, 0);
+        // Rounding can make two rows push each other out for ever, a tiny step at a time.
+        let mut steps = 4 * self.small() + 16;
+        while next < free {
+            let row = get(self.ws.free, next, I::NONE);
+            next += 1;
+            let Some(cheapest) = self.cheapest(row.at()).filter(|_| steps > 0) else {
+                set(self.ws.free, left, row);
+                left += 1;
+                continue;
+            };
+            steps -= 1;
+            let mut column = cheapest.column;
+            let mut other = get(self.ws.row_of, column, I::NONE);
+            let strict = cheapest.least < cheapest.second;
+            if strict {
+                if cheapest.second < T::UNREACHABLE {
+                    let dual = get(self.ws.v, column, T::ZERO);
+                    set(self.ws.v, column, dual.minus(cheapest.second.minus(cheapest.least)));
+                }
+            } else if other != I::NONE {
+                column = self.next_equal(row.at(), column, cheapest.least).unwrap_or(column);
+                other = get(self.ws.row_of, column, I::NONE);
+            }
+            self.pair(row.at(), column);
+            if other == I::NONE {
+                continue;
+            }
+            set(self.ws.column_of, other.at(), I::NONE);
+            if strict && cheapest.second < T::UNREACHABLE {
+                next -= 1;
+                set(self.ws.free, next, other);
+            } else {
+                set(self.ws.free, left, other);
+                left += 1;
+            }
+        }
+        left
+    }
+
+    fn cheapest(&mut self, row: usize) -> Option<Cheapest<T>> {
+        let ws = &mut *self.ws;
+        let costs = self.rows.row(row, ws.buffer);
+        let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+        if least >= T::UNREACHABLE {
+            return None;
+        }
+        let block = ws.minima.iter().position(|&minimum| minimum <= least)?;
+        let start = block.saturating_mul(BLOCK);
+        let end = start.saturating_add(BLOCK).min(costs.len());
+        let near = (self.kernels.reduced_at_most)(costs.get(start..end)?, ws.v.get(start..end)?, least);
+        let column = start + near.trailing_zeros() as usize;
+        if near & near.wrapping_sub(1) != 0 {
+            return Some(Cheapest { least, column, second: least });
+        }
+        Some(Cheapest { least, column, second: second(self.kernels, costs, ws.v, ws.minima, column) })
+    }
+
+    /// Another column of the row that is as cheap as `column`, a free one if there is one in the same block.
+    fn next_equal(&mut self, row: usize, column: usize, least: T) -> Option<usize> {
+        let ws = &mut *self.ws;
+        let costs = self.rows.row(row, ws.buffer);
+        let mut found = None;
+        for (block, (costs, duals)) in costs.chunks(BLOCK).zip(ws.v.chunks(BLOCK)).enumerate() {
+            if get(ws.minima, block, T::FAR) > least {
+                continue;
+            }
+            let mut near = (self.kernels.reduced_at_most)(costs, duals, least);
+            while near != 0 {
+                let candidate = block * BLOCK + near.trailing_zeros() as usize;
+                near &= near.wrapping_sub(1);
+                if candidate == column {
+                    continue;
+                }
+                if get(ws.row_of, candidate, I::NONE) == I::NONE {
+                    return Some(candidate);
+                }
+                found = found.or(Some(candidate));
+            }
+        }
+        found
+    }
+}
+
+/// The least reduced cost of a row but that of `column`, from the minima of its blocks.
+fn second<T: Cost, I: Index>(kernels: &super::kernel::Kernels<T, I>, costs: &[T], duals: &[T], minima: &[T], column: usize) -> T {
+    let own = column / BLOCK;
+    let start = own * BLOCK;
+    let end = start.saturating_add(BLOCK).min(costs.len());
+    let mut least = match (costs.get(start..end), duals.get(start..end)) {
+        (Some(costs), Some(duals)) => (kernels.second)(costs, duals, column - start),
+        _ => T::FAR,
+    };
+    for (block, &minimum) in minima.iter().enumerate() {
+        least = if block == own { least } else { least.least(minimum) };
+    }
+    least
+}

@@ -1,0 +1,118 @@
+//! The proof of an answer.
+
+use super::answer::Assignment;
+use super::number::{Cost, Index, get};
+use super::solve::{Objective, Options};
+use super::view::Costs;
+
+/// How far an answer is from proven optimality, in numbers of 64 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Certificate {
+    /// No allowed pair has a reduced cost `cost − row dual − column dual` below minus this.
+    pub violation: f64,
+    /// The total is at most this much above a lower bound of every assignment's.
+    pub gap: f64,
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Violation {
+    /// Rows and columns do not agree with each other, too few are matched, or a pair is forbidden.
+    Pairs {
+        /// A row for which that is so.
+        row: usize,
+    },
+    /// The duals do not prove the answer: its certificate.
+    Duals(Certificate),
+}
+
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Pairs { row } => write!(f, "row {row} has no allowed column of its own"),
+            Self::Duals(c) => write!(f, "the duals prove no more than a gap of {} with a violation of {}", c.gap, c.violation),
+        }
+    }
+}
+
+impl core::error::Error for Violation {}
+
+/// Proves in one pass over the costs that an answer is optimal to within `tolerance`, which is relative to the largest allowed cost; sums are formed in 64 bits.
+///
+/// The proof: with `u` and `v` below, `cost(i, j) ≥ u_i + v_j` for all allowed pairs, so every complete assignment costs at least `Σ u + Σ v` (the duals of
+/// those that may stay free being at most 0, or what staying free costs); and the answer costs no more.
+///
+/// # Errors
+/// What is wrong.
+pub fn verify<T: Cost, I: Index>(
+    costs: Costs<'_, T>,
+    answer: &Assignment<'_, T, I>,
+    options: &Options<T>,
+    tolerance: f64,
+) -> Result<Certificate, Violation> {
+    let maximize = options.objective == Objective::Maximize;
+    let (u, v) = (answer.row_duals(), answer.column_duals());
+    let sign = if maximize { -1.0 } else { 1.0 };
+    let limit = options.cost_limit.map(|limit| sign * limit.to_f64());
+    let mut certificate = Certificate::default();
+    let mut largest = limit.map_or(0.0, f64::abs);
+    for row in 0..costs.rows() {
+        let dual = sign * get(u, row, T::ZERO).to_f64();
+        let column = answer.column_of(row);
+        for ((j, cost), &column_dual) in costs.row_iter(row).enumerate().zip(v) {
+            let admitted = cost.admit(maximize, T::ONE);
+            let allowed = admitted.is_some_and(|cost| cost < T::FAR);
+            if !allowed {
+                if column == Some(j) {
+                    return Err(Violation::Pairs { row });
+                }
+                continue;
+            }
+            let cost = sign * cost.to_f64();
+            largest = if cost.abs() > largest { cost.abs() } else { largest };
+            let slack = cost - (dual + sign * column_dual.to_f64());
+            if column == Some(j) {
+                if answer.row_of(j) != Some(row) {
+                    return Err(Violation::Pairs { row });
+                }
+                certificate.gap += slack;
+            }
+            certificate.violation = if -slack > certificate.violation { -slack } else { certificate.violation };
+        }
+    }
+    add_free(&mut certificate, answer, limit, sign)?;
+    let bound = tolerance * largest;
+    let proven = certificate.gap <= bound * costs.rows().min(costs.columns()) as f64 && certificate.violation <= bound;
+    if proven { Ok(certificate) } else { Err(Violation::Duals(certificate)) }
+}
+
+/// What rows and columns without partners owe: their duals have to be 0, or what staying free costs, and nobody's more.
+fn add_free<T: Cost, I: Index>(
+    certificate: &mut Certificate,
+    answer: &Assignment<'_, T, I>,
+    limit: Option<f64>,
+    sign: f64,
+) -> Result<(), Violation> {
+    let (rows, columns) = (answer.columns().len(), answer.rows().len());
+    let rows_are_small = rows <= columns;
+    let sides = [(answer.columns(), answer.row_duals(), rows_are_small), (answer.rows(), answer.column_duals(), !rows_are_small)];
+    for (partners, duals, small) in sides {
+        // The dual of one that stays free: all of the limit on the small side, nothing on the other.
+        let free = if small { limit } else { Some(0.0) };
+        let bounded = limit.is_some() || !small && rows != columns;
+        for (i, (partner, dual)) in partners.iter().zip(duals).enumerate() {
+            let dual = sign * dual.to_f64();
+            let over = free.map_or(0.0, |free| dual - free);
+            if bounded && over > certificate.violation {
+                certificate.violation = over;
+            }
+            if partner.get().is_none() {
+                if small && limit.is_none() {
+                    return Err(Violation::Pairs { row: i });
+                }
+                certificate.gap -= over;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Where costs come from: matrices anywhere in a slice, or rows computed when they are asked for.
+
+use core::cell::Cell;
+
+use super::Error;
+use super::number::Cost;
+
+/// A cost matrix anywhere in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Costs<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T: Cost> Costs<'a, T> {
+    /// A matrix stored row after row.
+    ///
+    /// # Errors
+    /// The slice is shorter.
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Result<Self, Error<T>> {
+        Self::strided(data, rows, columns, columns, 1)
+    }
+
+    /// A matrix with `row_stride` elements from a row to the next, and `column_stride` from a column to the next.
+    ///
+    /// # Errors
+    /// An element lies outside the slice.
+    pub fn strided(
+        data: &'a [T],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+        column_stride: usize,
+    ) -> Result<Self, Error<T>> {
+        let needed = match (rows.checked_sub(1), columns.checked_sub(1)) {
+            (Some(row), Some(column)) => {
+                row.saturating_mul(row_stride).saturating_add(column.saturating_mul(column_stride)).saturating_add(1)
+            }
+            _ => 0,
+        };
+        if data.len() < needed {
+            return Err(Error::Short { needed, found: data.len() });
+        }
+        Ok(Self { data, rows, columns, row_stride, column_stride })
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The transpose of the same numbers.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+
+    /// The cost of (`row`, `column`), if there is one.
+    pub fn at(&self, row: usize, column: usize) -> Option<T> {
+        if row >= self.rows || column >= self.columns {
+            return None;
+        }
+        let at = row.saturating_mul(self.row_stride).saturating_add(column.saturating_mul(self.column_stride));
+        self.data.get(at).copied()
+    }
+
+    /// A row, if its elements lie one after the other.
+    pub fn row(&self, row: usize) -> Option<&'a [T]> {
+        if self.column_stride != 1 {
+            return None;
+        }
+        let start = row.saturating_mul(self.row_stride);
+        self.data.get(start..start.saturating_add(self.columns))
+    }
+
+    /// The costs of a row, one after the other.
+    pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
+        let start = row.saturating_mul(self.row_stride);
+        let data = self.data.get(start..).unwrap_or(&[]);
+        data.iter().copied().step_by(self.column_stride.max(1)).take(self.columns)
+    }
+}
+
+/// Costs that are computed when a search asks for them. A search may ask for a row several times and expects the same numbers.
+pub trait LazyRows<T> {
+    /// Writes the costs of a row.
+    fn fill(&self, row: usize, costs: &mut [T]);
+}
+
+impl<T, F: Fn(usize, &mut [T])> LazyRows<T> for F {
+    fn fill(&self, row: usize, costs: &mut [T]) {
+        self(row, costs);
+    }
+}
+
+/// What a search reads: rows of admitted costs.
+pub(super) trait Rows<T> {
+    /// Writes the admitted costs of a row.
+    fn fill(&self, row: usize, buffer: &mut [T]);
+
+    /// The admitted costs of a row, in `buffer` if they do not lie somewhere already.
+    fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
+        self.fill(row, buffer);
+        buffer
+    }
+
+    /// The row as [`Rows::row`] gives it, when it is seen for the first time: checked.
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused>;
+}
+
+/// Why a row is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// A cost is NaN or infinitely good.
+    Invalid,
+    /// Costs are so large that sums could overflow: they have to be scaled.
+    Large,
+}
+
+/// What is done to costs on the way into a search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admission<T> {
+    pub(super) maximize: bool,
+    /// Invalid costs are forbidden pairs.
+    pub(super) forgive: bool,
+    pub(super) scale: T,
+}
+
+impl<T: Cost> Admission<T> {
+    /// A cost that has been checked before.
+    fn value(&self, cost: T) -> T {
+        cost.admit(self.maximize, self.scale).unwrap_or(T::FAR)
+    }
+
+    fn admit(&self, cost: T) -> Result<T, Refused> {
+        match cost.admit(self.maximize, self.scale) {
+            Some(cost) if cost.is_plain() || cost >= T::FAR => Ok(cost),
+            Some(_) if T::EXACT => Ok(cost),
+            Some(_) => Err(Refused::Large),
+            None if self.forgive => Ok(T::FAR),
+            None => Err(Refused::Invalid),
+        }
+    }
+}
+
+/// Rows of a matrix.
+#[derive(Debug)]
+pub(super) struct Dense<'a, T> {
+    costs: Costs<'a, T>,
+    admission: Admission<T>,
+    /// Whether every row seen so far can be read where it lies.
+    direct: Cell<bool>,
+}
+
+impl<'a, T: Cost> Dense<'a, T> {
+    pub(super) fn new(costs: Costs<'a, T>, admission: Admission<T>) -> Self {
+        let direct = costs.column_stride == 1 && !admission.maximize && admission.scale == T::ONE;
+        Self { costs, admission, direct: Cell::new(direct) }
+    }
+
+    /// An admitted cost.
+    pub(super) fn at(&self, row: usize, column: usize) -> T {
+        self.costs.at(row, column).map_or(T::FAR, |cost| self.admission.value(cost))
+    }
+}
+
+impl<T: Cost> Rows<T> for Dense<'_, T> {
+    fn fill(&self, row: usize, buffer: &mut [T]) {
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = self.admission.value(cost);
+        }
+    }
+
+    fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
+        if self.direct.get()
+            && let Some(row) = self.costs.row(row)
+        {
+            return row;
+        }
+        self.fill(row, buffer);
+        buffer
+    }
+
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+        if self.direct.get()
+            && let Some(row) = self.costs.row(row)
+            && plain(row)
+        {
+            return Ok(row);
+        }
+        let mut same = true;
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = self.admission.admit(cost)?;
+            same &= *to == cost;
+        }
+        if !same {
+            self.direct.set(false);
+        }
+        Ok(buffer)
+    }
+}
+
+/// Rows that the caller computes.
+pub(super) struct Computed<'a, T> {
+    pub(super) rows: &'a dyn LazyRows<T>,
+    pub(super) admission: Admission<T>,
+}
+
+impl<T: Cost> Rows<T> for Computed<'_, T> {
+    fn fill(&self, row: usize, buffer: &mut [T]) {
+        self.rows.fill(row, buffer);
+        for cost in buffer.iter_mut() {
+            *cost = self.admission.value(*cost);
+        }
+    }
+
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], _: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+        self.rows.fill(row, buffer);
+        for cost in buffer.iter_mut() {
+            *cost = self.admission.admit(*cost)?;
+        }
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,57 @@
+//! Bipartite graphs on lent slices: colouring with a witness, maximum matching, and the cover that proves it.
+
+mod colour;
+mod matching;
+
+#[cfg(test)]
+mod tests;
+
+pub use colour::{Coloured, two_colour};
+pub use matching::{Cover, NONE, cover, maximum_matching, scratch_len};
+
+/// A graph as compressed rows: the neighbours of vertex i are `neighbours[starts[i]..starts[i + 1]]`. What lies outside the slices counts as no edges, and
+/// edges may repeat.
+#[derive(Clone, Copy, Debug)]
+pub struct Graph<'a> {
+    starts: &'a [u32],
+    neighbours: &'a [u32],
+}
+
+impl<'a> Graph<'a> {
+    /// A graph of `starts.len() - 1` vertices (or rows).
+    pub fn new(starts: &'a [u32], neighbours: &'a [u32]) -> Self {
+        Self { starts, neighbours }
+    }
+
+    /// The number of vertices (or rows).
+    pub fn len(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The neighbours of a vertex.
+    pub fn of(&self, vertex: usize) -> &'a [u32] {
+        match (self.starts.get(vertex), self.starts.get(vertex.saturating_add(1))) {
+            (Some(&start), Some(&end)) => self.neighbours.get(start as usize..end as usize).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+}
+
+/// Element `i`, or what stands for none.
+#[inline(always)]
+fn get(items: &[u32], i: u32, none: u32) -> u32 {
+    items.get(i as usize).copied().unwrap_or(none)
+}
+
+/// Sets element `i`, if there is one.
+#[inline(always)]
+fn set(items: &mut [u32], i: u32, value: u32) {
+    if let Some(to) = items.get_mut(i as usize) {
+        *to = value;
+    }
+}

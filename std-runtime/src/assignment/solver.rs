@@ -1,0 +1,107 @@
+//! One problem after the other in the same memory.
+
+use samara_core::assignment::{
+    Assignment, Cost, Costs, Error, Kernels, Options, Workspace, linear_sum_assignment_by, workspace_len,
+};
+
+use super::kernels;
+
+/// Memory for problems of any shape; it grows when it must and is kept.
+#[derive(Debug)]
+pub struct Solver<T> {
+    kernels: Kernels<T, u32>,
+    costs: Vec<T>,
+    indices: Vec<u32>,
+    transposed: Vec<T>,
+}
+
+/// An answer that owns itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Solution<T: Cost> {
+    /// Rows that have a column, in increasing order.
+    pub rows: Vec<u32>,
+    /// Their columns.
+    pub columns: Vec<u32>,
+    /// The total cost of the pairs.
+    pub total: T::Total,
+    /// The dual variable of every row.
+    pub row_duals: Vec<T>,
+    /// The dual variable of every column.
+    pub column_duals: Vec<T>,
+}
+
+impl<T: Cost> Default for Solver<T> {
+    fn default() -> Self {
+        Self { kernels: kernels(), costs: Vec::new(), indices: Vec::new(), transposed: Vec::new() }
+    }
+}
+
+impl<T: Cost> Solver<T> {
+    /// A solver with core's portable passes.
+    pub fn portable() -> Self {
+        Self { kernels: Kernels::PORTABLE, ..Self::default() }
+    }
+
+    /// Solves, and hands the answer to `read` while it lies in the solver's memory.
+    ///
+    /// # Errors
+    /// Those of [`samara_core::assignment::linear_sum_assignment`].
+    pub fn solve_with<R>(
+        &mut self,
+        costs: Costs<'_, T>,
+        options: &Options<T>,
+        read: impl FnOnce(Assignment<'_, T>) -> R,
+    ) -> Result<R, Error<T>> {
+        let (rows, columns) = (costs.rows(), costs.columns());
+        let len = workspace_len(rows, columns);
+        self.costs.resize(len.costs.max(self.costs.len()), T::ZERO);
+        self.indices.resize(len.indices.max(self.indices.len()), 0);
+        let wide = if rows > columns { costs.transposed() } else { costs };
+        // Columns of a tall matrix are read as rows, again and again: better one after the other.
+        let costs = if rows > 0 && wide.row(0).is_none() {
+            transpose(wide.transposed(), &mut self.transposed);
+            let copy = Costs::new(&self.transposed, wide.rows(), wide.columns())?;
+            if rows > columns { copy.transposed() } else { copy }
+        } else {
+            costs
+        };
+        let mut workspace = Workspace::new(&mut self.costs, &mut self.indices, rows, columns)?;
+        linear_sum_assignment_by(&self.kernels, costs, options, &mut workspace).map(read)
+    }
+
+    /// Solves.
+    ///
+    /// # Errors
+    /// Those of [`samara_core::assignment::linear_sum_assignment`].
+    pub fn solve(&mut self, costs: Costs<'_, T>, options: &Options<T>) -> Result<Solution<T>, Error<T>> {
+        self.solve_with(costs, options, |answer| Solution::of(&answer, &costs))
+    }
+}
+
+impl<T: Cost> Solution<T> {
+    fn of(answer: &Assignment<'_, T>, costs: &Costs<'_, T>) -> Self {
+        let (rows, columns) = answer.pairs().map(|(row, column)| (row as u32, column as u32)).unzip();
+        Self {
+            rows,
+            columns,
+            total: answer.total(costs),
+            row_duals: answer.row_duals().to_vec(),
+            column_duals: answer.column_duals().to_vec(),
+        }
+    }
+}
+
+/// Copies the transpose of a matrix, tile by tile so that lines of both stay in the cache.
+fn transpose<T: Cost>(from: Costs<'_, T>, to: &mut Vec<T>) {
+    const TILE: usize = 16;
+    let (rows, columns) = (from.rows(), from.columns());
+    to.resize(rows * columns, T::ZERO);
+    for first in (0..rows).step_by(TILE) {
+        let tile: [Option<&[T]>; TILE] = std::array::from_fn(|k| (first + k < rows).then(|| from.row(first + k)).flatten());
+        for (column, to) in to.chunks_exact_mut(rows.max(1)).enumerate() {
+            for ((to, row), i) in to.iter_mut().skip(first).zip(&tile).zip(first..) {
+                *to = row.and_then(|row| row.get(column)).copied().or_else(|| from.at(i, column)).unwrap_or(T::ZERO);
+            }
+        }
+    }
+}
