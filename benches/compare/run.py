@@ -30,7 +30,10 @@ NANOGPT = {"nanogpt": True, "clip": 1.0, "vocab": 65}
 # What PyTorch's script is told; samara is told the same.
 STEPS = {
     "GPT-2 124M, 4 x 64": dict(preset="gpt2-124m", layers=12, heads=12, width=768, vocab=50257, positions=1024, batch=4, tokens=64, steps=3),
-    "GPT-2 124M, 4 x 256": dict(preset="gpt2-124m", layers=12, heads=12, width=768, vocab=50257, positions=1024, batch=4, tokens=256, steps=2),
+    "GPT-2 124M, 4 x 256": dict(
+        # A budget that has norms and activations computed again.
+        preset="gpt2-124m", layers=12, heads=12, width=768, vocab=50257, positions=1024, batch=4, tokens=256, steps=2, budget_mib=2400
+    ),
     "6 layers, 384 wide, 8 x 256": dict(
         preset="nanogpt-char-cpu", layers=6, heads=6, width=384, positions=256, batch=8, tokens=256, steps=5, **NANOGPT
     ),
@@ -124,6 +127,8 @@ def busy_loop():
 
 def samara_settings(case, threads):
     sets = [f"train.threads={threads}", "train.grad_accumulation=1", f"train.batch_size={case['batch']}", f"train.block_size={case['tokens']}"]
+    if "budget_mib" in case:
+        sets.append(f"train.memory_budget_mib={case['budget_mib']}")
     for key, value in dict(n_layer="layers", n_head="heads", n_embd="width", n_positions="positions", vocab_size="vocab").items():
         sets.append(f"model.{key}={case[value]}")
     return ["--preset", case["preset"], *(word for key in sets for word in ("--set", key))]

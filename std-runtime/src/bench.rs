@@ -22,11 +22,11 @@ use crate::data::shards::TokenList;
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
+use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use crate::session::Engine;
 use crate::threads::Pool;
-use crate::train::run::shape_of;
 
 /// Ids of a model whose tokenizer is not known.
 const VOCABULARY: usize = 256;
@@ -138,8 +138,9 @@ fn noise(config: &RunConfig, vocab_size: usize) -> TokenList {
 fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<BenchOutcome, Error> {
     let (config, train) = (&request.config, &request.config.train);
     let peak = peak_flops_per_s(pool);
-    let shape = shape_of(config);
-    let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
+    let engine = Engine::new(pool.threads(), train.gemm)?;
+    let shape = Policies::new(&engine, &model, config)?.shape;
+    let mut gpt = Gpt::new(engine, model)?;
     let mut step = Step::new(&mut gpt, shape)?;
     gpt.session.initialise(train.seed);
     let source = noise(config, model.vocab_size);
