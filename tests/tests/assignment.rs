@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use samara::assignment::families::Family;
-use samara::assignment::{Solution, Solver, kernels};
+use samara::assignment::{Batch, Solution, Solver, best_assignments, kernels};
+use samara::threads::Pool;
 use samara_core::assignment::{
     Cost, Costs, Error, Index, Kernels, Objective, Options, Ties, Workspace, linear_sum_assignment_lazy, verify, workspace_len,
 };
@@ -37,7 +38,11 @@ fn scipys_choice_among_equal_optima() {
         let options = Options { objective, ties: Ties::Scipy, ..Options::default() };
         match (solve(&costs, rows as usize, columns as usize, &options), case["error"].as_str()) {
             (Ok(found), None) => {
-                assert_eq!((found.rows, found.columns), (indices(&case["rows"]), indices(&case["columns"])), "{rows} x {columns}");
+                assert_eq!(
+                    (found.rows, found.columns),
+                    (indices(&case["rows"]), indices(&case["columns"])),
+                    "{rows} x {columns}"
+                );
             }
             (Err(error), Some(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (found, expected) => panic!("{rows} x {columns}: {found:?} instead of {expected:?}"),
@@ -127,6 +132,54 @@ fn ties_but_for_rounding_end() {
     }
 }
 
+#[test]
+fn batches_do_not_depend_on_threads() {
+    let shapes = [(7, 100), (100, 7), (1, 1), (0, 3), (40, 40), (2, 2)];
+    let matrices: Vec<(usize, usize, Vec<f64>)> =
+        (0..60).map(|k| (shapes[k % 6], k)).map(|((n, m), k)| (n, m, Family::Integers10.costs(n, m, k as u64))).collect();
+    let mut problems: Vec<Costs<'_, f64>> =
+        matrices.iter().map(|(n, m, costs)| Costs::new(costs, *n, *m).expect("costs")).collect();
+    problems.push(Costs::new(&[f64::INFINITY], 1, 1).expect("costs"));
+    let solved = |threads: usize| {
+        let pool = Pool::new(threads).expect("threads");
+        let batch = Batch::new(&pool);
+        let pairs = |k: usize, answer: samara_core::assignment::Assignment<'_, f64>| (k, answer.pairs().collect::<Vec<_>>());
+        batch.solve_with(&problems, &Options::default(), pairs)
+    };
+    let one = solved(1);
+    assert_eq!(one, solved(3));
+    assert!(matches!(one.last(), Some(Err(Error::Infeasible { .. }))));
+    for (k, (found, costs)) in one.iter().zip(&problems).enumerate().take(60) {
+        let alone = Solver::default().solve_with(*costs, &Options::default(), |answer| (k, answer.pairs().collect::<Vec<_>>()));
+        assert_eq!(*found, alone);
+    }
+}
+
+/// The total of every complete assignment, in order.
+fn all_totals(costs: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+    fn extend(costs: &[f64], at: (usize, usize), sum: f64, used: &mut Vec<bool>, free: usize, totals: &mut Vec<f64>) {
+        let (row, columns) = (at.0, at.1);
+        if row * columns == costs.len() {
+            totals.push(sum);
+            return;
+        }
+        for j in 0..columns {
+            if !used[j] && costs[row * columns + j].is_finite() {
+                used[j] = true;
+                extend(costs, (row + 1, columns), sum + costs[row * columns + j], used, free, totals);
+                used[j] = false;
+            }
+        }
+        if free > 0 {
+            extend(costs, (row + 1, columns), sum, used, free - 1, totals);
+        }
+    }
+    let mut totals = Vec::new();
+    extend(costs, (0, columns), 0.0, &mut vec![false; columns], rows.saturating_sub(columns), &mut totals);
+    totals.sort_by(f64::total_cmp);
+    totals
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -154,5 +207,28 @@ proptest! {
                 Err(error) => prop_assert!(false, "{}", error),
             }
         }
+    }
+
+    #[test]
+    fn the_best_assignments_in_order(
+        rows in 1..6_usize, columns in 1..6_usize, cells in prop::collection::vec(prop_oneof![4 => 0..6_i32, 1 => Just(99)], 25),
+        count in 1..40_usize, maximize: bool,
+    ) {
+        let cost = |&c: &i32| if c == 99 { f64::INFINITY } else { f64::from(c) };
+        let costs: Vec<f64> = cells.iter().take(rows * columns).map(cost).collect();
+        let sign = if maximize { -1.0 } else { 1.0 };
+        let signed: Vec<f64> = costs.iter().map(|c| sign * c).collect();
+        let objective = if maximize { Objective::Maximize } else { Objective::Minimize };
+        let mut expected = all_totals(&costs, rows, columns);
+        let found = best_assignments(Costs::new(&signed, rows, columns).expect("costs"), count, objective);
+        if expected.is_empty() {
+            prop_assert!(matches!(found, Err(Error::Infeasible { .. })), "{:?}", found);
+            return Ok(());
+        }
+        let found = found.expect("feasible");
+        expected.truncate(count);
+        prop_assert_eq!(found.iter().map(|ranked| sign * ranked.total).collect::<Vec<_>>(), expected);
+        let different: std::collections::BTreeSet<_> = found.iter().map(|ranked| ranked.pairs.clone()).collect();
+        prop_assert_eq!(different.len(), found.len());
     }
 }
