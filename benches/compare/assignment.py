@@ -62,7 +62,7 @@ families = [
     ("low-rank", 400, 400, rng.random((400, 3)) @ rng.random((3, 400))),
     ("sorted", 400, 400, sorted_line(400, 400)),
     ("constant", 400, 400, np.ones((400, 400))),
-    *[("uniform", n, m, rng.random((n, m))) for n, m in [(7, 100), (100, 7), (30, 100), (20, 300), (300, 20), (100, 1000), (1000, 100)]],
+    *[("uniform", n, m, rng.random((n, m))) for n, m in [(7, 100), (100, 7), (100, 20), (20, 100), (30, 100), (20, 300), (300, 20), (100, 1000), (1000, 100)]],
     *[("uniform", n, m, rng.random((n, m))) for n, m in [(1000, 4000), (4000, 1000), (4000, 4000)] if max(n, m) <= options.largest],
 ]
 
