@@ -173,6 +173,7 @@ fn flops(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         Op::Sgd { len, .. } => product(&[SGD_FLOPS, len as usize]),
         Op::Ema { .. } => product(&[EMA_FLOPS, t.program.params().trainable_count()]),
         Op::CacheWrite
+        | Op::CacheRead
         | Op::Broadcast { .. }
         | Op::TokenSlice { .. }
         | Op::TokenPad { .. }
@@ -231,6 +232,7 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         | Op::TokenPad { .. }
         | Op::TokenConcat
         | Op::TokenReplace { .. }
+        | Op::CacheRead
         | Op::AccumulateGrad
         | Op::Constant { .. } => t.all(),
     }

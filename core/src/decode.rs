@@ -1,5 +1,6 @@
 //! Choosing the next token from a row of logits.
 
+use crate::math::fast;
 use crate::math::sort::heap_sort;
 
 /// How a token is drawn. The filters apply in the order of the fields, as in Hugging Face's `generate`.
@@ -35,11 +36,11 @@ pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, unifor
     let max = logits.get(best).copied().unwrap_or(0.0);
     let scale = 1.0 / sampling.temperature;
     for z in logits.iter_mut() {
-        *z = libm::expf((*z - max) * scale);
+        *z = fast::exp((*z - max) * scale);
     }
     // Probabilities relative to the best token: temperature and softmax keep the order, so the filters can work on them.
     if sampling.top_k > 0 || sampling.top_p < 1.0 {
-        filter_sorted(logits, order, sampling);
+        filter(logits, order, sampling);
     }
     let mut total = 0.0f64;
     for p in logits.iter_mut() {
@@ -60,21 +61,41 @@ pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, unifor
     chosen
 }
 
-/// Zeroes what top-k and top-p do not keep.
-fn filter_sorted(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
-    for (i, to) in order.iter_mut().enumerate() {
-        *to = i as u32;
+/// The k-th largest of numbers that are not negative, 0 with fewer.
+fn kth_largest(p: &[f32], k: usize) -> f32 {
+    // Such numbers are in the order of their bits: the largest bits that at least k numbers reach, bit by bit from the first. That takes one pass
+    // for each bit, whatever the numbers, where sorting takes many more.
+    let mut bits = 0u32;
+    for bit in (0..31).rev() {
+        let next = f32::from_bits(bits | 1 << bit);
+        if p.iter().map(|&p| u32::from(p >= next)).sum::<u32>() as usize >= k {
+            bits = next.to_bits();
+        }
     }
-    let probability = |p: &[f32], i: u32| p.get(i as usize).copied().unwrap_or(0.0);
-    heap_sort(order, &|i| (-probability(p, i), i));
-    if let Some(&kth) = sampling.top_k.checked_sub(1).and_then(|k| order.get(k)) {
-        let least = probability(p, kth);
+    f32::from_bits(bits)
+}
+
+/// Zeroes what top-k and top-p do not keep.
+fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
+    if sampling.top_k > 0 {
+        let least = kth_largest(p, sampling.top_k);
         p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
     }
     if sampling.top_p >= 1.0 {
         return;
     }
     let total: f64 = p.iter().map(|&p| f64::from(p)).sum();
+    // All that is below `least` together does not reach what top-p leaves out: it goes, and need not be sorted.
+    let least = ((1.0 - f64::from(sampling.top_p)) * total / (2 * p.len().max(1)) as f64) as f32;
+    p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
+    let mut count = 0;
+    for ((i, _), to) in p.iter().enumerate().filter(|(_, p)| **p > 0.0).zip(order.iter_mut()) {
+        *to = i as u32;
+        count += 1;
+    }
+    let order = order.get_mut(..count).unwrap_or(&mut []);
+    let probability = |p: &[f32], i: u32| p.get(i as usize).copied().unwrap_or(0.0);
+    heap_sort(order, &|i| (-probability(p, i), i));
     let mut before = 0.0;
     for &i in order.iter() {
         let Some(p) = p.get_mut(i as usize) else { continue };

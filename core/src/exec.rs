@@ -137,9 +137,15 @@ impl<R: Real> Backend for Cpu<'_, R> {
     type Memory<'m> = Memory<'m, R>;
 
     fn supports(&self, node: &Node<'_>) -> bool {
-        // No kernel of today reads blocks of quantised or half-precision weights.
-        let reads = |t: &TensorRecord| matches!(t.dtype, DType::Real | DType::I32);
-        let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i)).all(reads);
+        // Half precision and blocks are read where a weight or a cache is only read: no kernel computes gradients through them.
+        let reads_any = match node.op() {
+            Some(Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. }) => Some(1),
+            Some(Op::CacheWrite) => Some(2),
+            Some(Op::CacheRead) => Some(0),
+            _ => None,
+        };
+        let reads = |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || reads_any == Some(i);
+        let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i).map(|t| (i, t))).all(reads);
         inputs_read && self.kernels.get(node.record().opcode).is_some()
     }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`math`], [`threads`] | numbers, random numbers, the contract with threads |
 //! | [`params`], [`graph`] | the registry of parameters; graphs, their gradients, finished programs |
+//! | [`quant`] | weights in half precision and in blocks |
 //! | [`plan`] | where everything lies in one arena |
 //! | [`cost`] | what a node costs at least: operations and bytes |
 //! | [`exec`] | memory, views of it, backends |
@@ -34,6 +35,7 @@ pub mod model;
 pub mod ops;
 pub mod params;
 pub mod plan;
+pub mod quant;
 pub mod schedule;
 pub mod threads;
 pub mod tokenizer;

@@ -8,6 +8,7 @@ use core::ops::Range;
 
 use crate::graph::{DType, Shape};
 use crate::math::rng::{Purpose, Rng};
+use crate::quant::BLOCK;
 
 /// Elements to which every trainable parameter is aligned in the flat buffers.
 pub const ALIGN: usize = 16;
@@ -99,6 +100,12 @@ impl ParamInfo {
         let start = self.offset as usize;
         start..start.saturating_add(self.shape.len())
     }
+
+    /// Its bytes in the frozen buffer, where a number takes `real_bytes`.
+    pub fn frozen_bytes(&self, real_bytes: usize) -> Range<usize> {
+        let start = self.offset as usize;
+        start..start.saturating_add(self.dtype.bytes(self.shape.len(), real_bytes).unwrap_or(0))
+    }
 }
 
 /// What can be wrong with a registry.
@@ -108,6 +115,13 @@ pub enum ParamsError {
     TooMany {
         /// How many parameters it holds.
         capacity: usize,
+    },
+    /// Rows do not fall into blocks.
+    Blocks {
+        /// The parameter.
+        name: Name,
+        /// Elements of a row.
+        cols: usize,
     },
     /// A shape is impossible or all parameters together are too large.
     TooLarge {
@@ -120,6 +134,9 @@ impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany { capacity } => write!(f, "more than {capacity} parameters: lend more storage"),
+            Self::Blocks { name, cols } => {
+                write!(f, "parameter {name} has rows of {cols} numbers, which do not fall into blocks of {BLOCK}: keep it in f32")
+            }
             Self::TooLarge { name } => write!(f, "parameter {name} is too large"),
         }
     }
@@ -184,6 +201,10 @@ impl<'a> Registry<'a> {
         let mut frozen_bytes = 0usize;
         for info in self.infos_mut().iter_mut().filter(|p| p.frozen) {
             let too_large = ParamsError::TooLarge { name: info.name };
+            let cols = info.shape.cols();
+            if matches!(info.dtype, DType::Q8 | DType::Q4) && !cols.is_multiple_of(BLOCK) {
+                return Err(ParamsError::Blocks { name: info.name, cols });
+            }
             let bytes = info.dtype.bytes(info.shape.len(), real_bytes).ok_or(too_large)?;
             info.offset = frozen_bytes as u32;
             frozen_bytes = frozen_bytes.saturating_add(bytes).next_multiple_of(64);

@@ -180,6 +180,11 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
     gpt.session.initialise(train.seed);
     let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
+    if let Some(quantize) = request.quantize {
+        gpt = gpt.quantised(quantize.dtype())?;
+    }
+    // Of the position embedding a token reads one row.
+    let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
     let prompt_tokens = request.prompt_tokens.clamp(1, model.n_positions - 1);
     let new_tokens = request.new_tokens.clamp(1, model.n_positions - prompt_tokens);
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
@@ -208,7 +213,6 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
         floor_milliseconds: 1e3 * floor / rate,
     };
     let flops = prompt_flops(&model, prompt_tokens);
-    let bytes = (parameters * size_of::<f32>()) as f64;
     let rows = vec![
         row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
         row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),

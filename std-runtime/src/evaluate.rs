@@ -5,7 +5,7 @@ use crate::data::shards::{TokenList, Tokens};
 use crate::error::Error;
 use crate::generate::no_tokenizer;
 use crate::gpt::Gpt;
-use crate::gpt::evaluate::Evaluation;
+use crate::gpt::evaluate::{Evaluation, MeanLoss};
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
 use crate::train::prepare::{self, DataRequest, Splits};
@@ -17,12 +17,22 @@ pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<
     let source = tokens(request, tokenizer.as_ref())?;
     source.check_ids(gpt.config.vocab_size as u32)?;
     let block = if request.block_size > 0 { request.block_size } else { gpt.config.n_positions };
-    let mut evaluation = Evaluation::new(&mut gpt, request.batch_size.max(1), block)?;
-    let mean = evaluation.run(&mut gpt, source.as_ref(), 0, progress)?;
+    let mut mean_of = |gpt: &mut Gpt| -> Result<MeanLoss, Error> {
+        let mut evaluation = Evaluation::new(gpt, request.batch_size.max(1), block)?;
+        Ok(evaluation.run(gpt, source.as_ref(), 0, progress)?)
+    };
+    let mut mean = mean_of(&mut gpt)?;
+    let mut f32_loss = None;
+    if let Some(quantize) = request.quantize {
+        f32_loss = Some(mean.loss);
+        gpt = gpt.quantised(quantize.dtype())?;
+        mean = mean_of(&mut gpt)?;
+    }
     let bytes = tokenizer.as_ref().map(|t| prepare::text_bytes(t, source.as_ref())).transpose()?;
     let nats = mean.loss * mean.tokens as f64;
     Ok(EvalOutcome {
         loss: mean.loss,
+        f32_loss,
         perplexity: mean.loss.exp(),
         bits_per_byte: bytes.filter(|&b| b > 0).map(|b| nats / std::f64::consts::LN_2 / b as f64),
         tokens: mean.tokens,

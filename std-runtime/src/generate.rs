@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::cli::requests::{GenerateOutcome, GenerateRequest};
+use samara_core::quant::BLOCK;
+
+use crate::cli::requests::{GenerateOutcome, GenerateRequest, KvCache};
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
@@ -21,10 +23,21 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
     let mut text = TextWriter { out, pending: Vec::new() };
     text.push(settings.prompt.as_bytes())?;
-    let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), ..GenerateOutcome::default() };
+    let width = gpt.config.n_embd;
+    if request.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
+        let what = format!("--kv-cache q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16");
+        return Err(Error::Input(what));
+    }
+    let f32_bytes = gpt.weight_bytes() as u64;
+    if let Some(quantize) = request.quantize {
+        gpt = gpt.quantised(quantize.dtype())?;
+    }
+    let weight_bytes = gpt.weight_bytes() as u64;
+    let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), weight_bytes, f32_bytes, ..GenerateOutcome::default() };
     let begun = Instant::now();
     if settings.max_new_tokens > 0 {
-        let mut generator = Generator::new(&mut gpt, &prompt, settings.sampling(), settings.seed)?;
+        let mut generator =
+            Generator::with_cache(&mut gpt, &prompt, settings.sampling(), settings.seed, request.kv_cache.dtype())?;
         for _ in 0..settings.max_new_tokens {
             let token = generator.next(&mut gpt)? as u32;
             outcome.new_tokens += 1;

@@ -24,13 +24,22 @@ pub fn run(request: &ScoreRequest) -> Result<ScoreOutcome, Error> {
         return Err(Error::Input(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
     }
     let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+    let mut f32_loss = None;
+    if let Some(quantize) = request.quantize {
+        f32_loss = Some(mean_loss(&score::log_probabilities(&mut gpt, &ids)?));
+        gpt = gpt.quantised(quantize.dtype())?;
+    }
     if let Some(path) = &request.logits {
         let logits = score::logits(&mut gpt, &ids)?;
         npy::write_f32(path, &[ids.len(), limit], &logits)?;
     }
     let logprobs = score::log_probabilities(&mut gpt, &ids)?;
-    let loss = -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64;
+    let loss = mean_loss(&logprobs);
     let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&bytes_of(t, *id)).into_owned());
     let texts = tokens.iter().filter_map(text_of).collect();
-    Ok(ScoreOutcome { tokens, logprobs, loss, texts })
+    Ok(ScoreOutcome { tokens, logprobs, loss, f32_loss, texts })
+}
+
+fn mean_loss(logprobs: &[f32]) -> f64 {
+    -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64
 }

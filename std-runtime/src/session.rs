@@ -169,34 +169,34 @@ fn is_full(e: &GraphError) -> bool {
     matches!(e.kind, K::TooManyNodes | K::TooManyTensors)
 }
 
-/// Zeroed numbers that begin on a cache line.
-pub struct Buffer {
-    data: Vec<f32>,
+/// Zeroed elements that begin on a cache line.
+pub struct Buffer<T = f32> {
+    data: Vec<T>,
     start: usize,
     len: usize,
 }
 
-impl Buffer {
+impl<T: Copy + Default> Buffer<T> {
     const LINE_BYTES: usize = 64;
 
     /// `len` zeros. Pages are taken from the system when they are first written.
     pub fn new(len: usize) -> Self {
-        let data = vec![0.0; if len == 0 { 0 } else { len + Self::LINE_BYTES / size_of::<f32>() }];
+        let data = vec![T::default(); if len == 0 { 0 } else { len + Self::LINE_BYTES / size_of::<T>() }];
         let start = data.as_ptr().align_offset(Self::LINE_BYTES).min(data.len() - len);
         Self { data, start, len }
     }
 
-    /// The numbers.
-    pub fn get(&self) -> &[f32] {
+    /// The elements.
+    pub fn get(&self) -> &[T] {
         &self.data[self.start..self.start + self.len]
     }
 
-    /// The numbers.
-    pub fn get_mut(&mut self) -> &mut [f32] {
+    /// The elements.
+    pub fn get_mut(&mut self) -> &mut [T] {
         &mut self.data[self.start..self.start + self.len]
     }
 
-    /// Room for at least `len` numbers; their values are lost when there was less.
+    /// Room for at least `len` elements; their values are lost when there was less.
     fn grow(&mut self, len: usize) {
         if self.len < len {
             // The old memory goes back before the new is taken.
@@ -214,7 +214,9 @@ pub struct Buffers {
     pub state: Buffer,
     /// Trainable parameters.
     pub trainable: Buffer,
-    /// Their gradients.
+    /// Frozen parameters.
+    pub frozen: Buffer<u8>,
+    /// Gradients of the trainable parameters.
     pub grads: Buffer,
     /// Optimizer moments and averages, one after the other.
     pub moments: Buffer,
@@ -231,9 +233,10 @@ pub struct Session {
 impl Session {
     /// Memory for a registry; the rest grows with the programs that are [prepared](Session::prepare).
     pub fn new(engine: Arc<Engine>, params: OwnedParams) -> Self {
-        let trainable = Buffer::new(params.layout.trainable_len);
+        let (trainable, frozen) = (Buffer::new(params.layout.trainable_len), Buffer::new(params.layout.frozen_bytes));
         let empty = || Buffer::new(0);
-        let buffers = Buffers { arena: empty(), ints: Vec::new(), state: empty(), trainable, grads: empty(), moments: empty() };
+        let buffers =
+            Buffers { arena: empty(), ints: Vec::new(), state: empty(), trainable, frozen, grads: empty(), moments: empty() };
         Self { engine, params, buffers }
     }
 
@@ -314,7 +317,7 @@ impl Session {
             trainable: buffers.trainable.get_mut(),
             grads: buffers.grads.get_mut(),
             moments: buffers.moments.get_mut(),
-            frozen: &[],
+            frozen: buffers.frozen.get(),
         };
         let cpu = self.engine.cpu();
         self.engine.pool.install(|| f(&mut |nodes, gradients| cpu.run(&view, &plan, &mut memory, nodes, gradients)));

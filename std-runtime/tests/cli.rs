@@ -223,6 +223,11 @@ fn a_run_from_training_to_text() {
     let one = generate("1");
     assert!(one.starts_with('a') && one.ends_with('\n'));
     assert_eq!(one, generate("3"));
+    let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
+    assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
+    refused(at, &with(&["--kv-cache", "q8"]), 3, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
+    refused(at, &with(&["--quantize", "q8"]), 1, &["wte.weight has rows of 8 numbers", "blocks of 32"]);
     // Evaluation of a text, and of its last tenth.
     fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
     let eval = |split: &str| -> Value {
@@ -360,6 +365,27 @@ fn a_profile_accounts_for_every_node_of_a_step() {
     let token = profile("decode");
     assert_eq!(token["rows"].as_array().map(Vec::len), Some(2));
     assert!(token["profile"]["rows"].as_array().expect("rows").iter().any(|row| row["name"] == "linear 1x16x61"), "{token}");
+}
+
+#[test]
+fn weights_in_blocks_and_what_they_cost() {
+    let folder = temporary();
+    let model = golden("gpt2-2layer");
+    let score = |more: &[&str]| -> Value {
+        let args = [&["score", "--model", &model, "--tokens", "3,1,4,1,5,9,2,6", "--json"], more].concat();
+        serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
+    };
+    let plain = score(&[]);
+    assert!(plain.get("f32_loss").is_none());
+    for (name, bound) in [("q8", 0.05), ("q4", 0.5)] {
+        let quantised = score(&["--quantize", name]);
+        assert_eq!(quantised["f32_loss"], plain["loss"]);
+        let difference = quantised["loss"].as_f64().expect("loss") - plain["loss"].as_f64().expect("loss");
+        assert!(difference != 0.0 && difference.abs() < bound, "{name}: {difference}");
+    }
+    let text = done(folder.path(), &["score", "--model", &model, "--tokens", "3,1,4", "--quantize", "q4"]);
+    assert!(text.contains(" (f32 "), "{text}");
+    refused(folder.path(), &["score", "--model", &model, "--tokens", "3,1", "--quantize", "q5"], 2, &["q5", "q8, q4"]);
 }
 
 #[test]

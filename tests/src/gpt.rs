@@ -1,7 +1,7 @@
 //! GPT programs for tests: random models, golden models, batches with padding and packing, decoding with a cache.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{Activation, Graph, Recompute, Tensor, Wrt};
+use samara_core::graph::{Activation, DType, Graph, Recompute, Tensor, Wrt};
 use samara_core::math::Real;
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
 use samara_core::params::{ParamId, Params};
@@ -196,7 +196,7 @@ impl Model {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = GptInputs::new(g, &self.config, batch, len);
             let count = || g.ints(&[batch], 0, capacity as i32);
-            let cache = GptCache { starts: count(), live: count(), capacity, segments: None };
+            let cache = GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, segments: None };
             let h = hidden(g, &self.config, &self.gpt, &inputs, Some(&cache));
             (g.output(g.linear(h, g.param(self.gpt.wte()), None)), inputs, cache)
         });

@@ -55,6 +55,8 @@ pub struct Session<'k, R> {
     pub state: Vec<R>,
     /// Integers.
     pub ints: Vec<i32>,
+    /// Frozen parameters.
+    pub frozen: Vec<u8>,
     /// Trainable parameters.
     pub trainable: Vec<R>,
     /// Their gradients.
@@ -98,6 +100,7 @@ impl<'k, R: Real> Session<'k, R> {
             arena: vec![R::ZERO; plan.arena_len()],
             state: vec![R::ZERO; info.state_len as usize],
             ints: vec![0; info.ints_len as usize],
+            frozen: vec![0; program.params().frozen_bytes()],
             trainable: vec![R::ZERO; trainable],
             grads: vec![R::ZERO; trainable],
             moments: vec![R::ZERO; trainable * info.moments as usize],
@@ -146,7 +149,7 @@ impl<'k, R: Real> Session<'k, R> {
             trainable: &mut self.trainable,
             grads: &mut self.grads,
             moments: &mut self.moments,
-            frozen: &[],
+            frozen: &self.frozen,
         };
         self.table.cpu().run(&self.program, &self.plan, &mut memory, nodes, gradients);
     }

@@ -56,8 +56,13 @@ fn scores_are_those_of_transformers() {
         let wanted = floats(&expected["token_logprobs"].1);
         for (ids, wanted) in ints(ids).chunks(shape[1]).zip(wanted.chunks(shape[1] - 1)) {
             let input = ScoreInput::Tokens(ids.iter().map(|&id| id as u32).collect());
-            let request =
-                ScoreRequest { model: folder.clone(), input, logits: None, machine: Machine { threads: 1, gemm: Gemm::Samara } };
+            let request = ScoreRequest {
+                model: folder.clone(),
+                input,
+                logits: None,
+                quantize: None,
+                machine: Machine { threads: 1, gemm: Gemm::Samara },
+            };
             let outcome = samara::score::run(&request).unwrap();
             assert_eq!(outcome.logprobs.len(), wanted.len());
             for (i, (x, y)) in outcome.logprobs.iter().zip(wanted).enumerate() {
@@ -151,7 +156,15 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
     let eval = |model: &Path| {
         let data = DataConfig { path: Some(text()), ..DataConfig::default() };
         let machine = Machine { threads: 1, gemm: Gemm::Samara };
-        let request = EvalRequest { model: model.to_owned(), data, split: Split::Val, block_size: 0, batch_size: 3, machine };
+        let request = EvalRequest {
+            model: model.to_owned(),
+            data,
+            split: Split::Val,
+            block_size: 0,
+            batch_size: 3,
+            quantize: None,
+            machine,
+        };
         samara::evaluate::run(&request, &mut |_, _| ()).unwrap()
     };
     let (last, best) = (eval(out.path()), eval(&out.path().join("best")));

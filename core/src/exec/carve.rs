@@ -88,9 +88,13 @@ fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor) -> Option<Place> {
     let len = record.shape.len();
     let range = match record.role {
         Role::Activation | Role::Input => plan.value(t),
-        Role::Ints | Role::State => {
+        Role::Ints => {
             let start = record.index as usize;
             start..start.saturating_add(len)
+        }
+        Role::State => {
+            let start = record.index as usize;
+            start..start.saturating_add(record.state_len())
         }
         Role::Trainable | Role::Grad | Role::Frozen => program.params().infos().get(record.index as usize)?.range(),
     };
@@ -161,10 +165,9 @@ pub(super) fn views<'v, R: Real>(
             Role::Grad => *real = grads.get(&range),
             Role::Ints => *ints = memory.ints.get(range).unwrap_or(&[]),
             Role::Frozen => {
-                let dtype = program.tensor(t).map_or(DType::Real, |r| r.dtype);
-                let len = dtype.bytes(range.len(), size_of::<R>()).unwrap_or(0);
-                let raw = frozen.get(range.start..range.start.saturating_add(len)).unwrap_or(&[]);
-                if dtype == DType::Real {
+                let info = program.tensor(t).and_then(|r| program.params().infos().get(r.index as usize));
+                let raw = info.and_then(|info| frozen.get(info.frozen_bytes(size_of::<R>()))).unwrap_or(&[]);
+                if info.is_some_and(|info| info.dtype == DType::Real) {
                     *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);
                 } else {
                     *bytes = raw;

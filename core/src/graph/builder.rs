@@ -85,11 +85,21 @@ impl<'a> Graph<'a> {
     /// A tensor that keeps its value from run to run, in the state buffer. Programs that declare the same states in the same order share them.
     #[track_caller]
     pub fn state(&self, extents: &[usize]) -> Tensor {
+        self.state_of(DType::Real, extents)
+    }
+
+    /// The same with elements of another type, which [`Graph::cache_write`] writes and [`Graph::cache_read`] reads. Rows must fall into blocks.
+    #[track_caller]
+    pub fn state_of(&self, dtype: DType, extents: &[usize]) -> Tensor {
         self.leaf(|inner| {
             let shape = Shape::new(extents).ok_or(GraphErrorKind::ShapeTooLarge)?;
             let index = inner.info.state_len;
-            inner.info.state_len = index.saturating_add(shape.len().next_multiple_of(crate::params::ALIGN) as u32);
-            inner.add_tensor(TensorRecord { shape, role: Role::State, index, ..TensorRecord::EMPTY })
+            let record = TensorRecord { shape, role: Role::State, dtype, index, ..TensorRecord::EMPTY };
+            if dtype.bytes(shape.cols(), size_of::<f32>()).is_none() {
+                return Err(GraphErrorKind::Attribute { name: "columns of a state in blocks", value: shape.cols() as f64 });
+            }
+            inner.info.state_len = index.saturating_add(record.state_len().next_multiple_of(crate::params::ALIGN) as u32);
+            inner.add_tensor(record)
         })
     }
 

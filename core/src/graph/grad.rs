@@ -376,6 +376,7 @@ impl Inner<'_> {
             | Op::EmbeddingBackward { .. }
             | Op::AttentionBackward(_)
             | Op::CacheWrite
+            | Op::CacheRead
             | Op::HeadLossTrain { .. }
             | Op::HeadLossBackward { .. }
             | Op::UnaryBackward { .. }
@@ -638,6 +639,7 @@ fn differentiable(op: &Op, i: usize) -> bool {
         | Op::EmbeddingBackward { .. }
         | Op::AttentionBackward(_)
         | Op::CacheWrite
+        | Op::CacheRead
         | Op::HeadLossTrain { .. }
         | Op::HeadLossBackward { .. }
         | Op::UnaryBackward { .. }

@@ -87,6 +87,13 @@ impl Graph<'_> {
         y
     }
 
+    /// A state (B, Tmax, C) of any element type as numbers, sequence b up to token `live[b]`; what comes after them is undefined.
+    #[track_caller]
+    pub fn cache_read(&self, state: Tensor, live: Tensor) -> Tensor {
+        let [y, ..] = self.push(Op::CacheRead, &[state.into(), live.into()]);
+        y
+    }
+
     /// Cross-entropy of softmax(x Wᵀ + b) against targets, per row; a negative target (−100 in PyTorch) gives 0. The logits of all rows never
     /// stand in memory together. x (…, C), W (V, C), b (V), targets (…), result (…).
     #[track_caller]

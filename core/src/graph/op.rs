@@ -334,6 +334,9 @@ pub enum Op {
         /// Which moment buffer holds the average.
         slot: u32,
     },
+    /// The live tokens of a state of any element type, as numbers; the others are left as they are. In: state (B, Tmax, C), live tokens (B) i32.
+    /// Out: (B, Tmax, C).
+    CacheRead,
 }
 
 /// Where an output may take the place of an input.
@@ -358,7 +361,7 @@ pub enum Effect {
 
 impl Op {
     /// How many operations there are.
-    pub const COUNT: usize = 31;
+    pub const COUNT: usize = 32;
 
     /// The code of the operation in a node record.
     pub const fn opcode(&self) -> u8 {
@@ -394,6 +397,7 @@ impl Op {
             Self::AdamW { .. } => 28,
             Self::Sgd { .. } => 29,
             Self::Ema { .. } => 30,
+            Self::CacheRead => 31,
         }
     }
 
@@ -431,6 +435,7 @@ impl Op {
             Self::AdamW { .. } => "AdamW",
             Self::Sgd { .. } => "SGD",
             Self::Ema { .. } => "moving average",
+            Self::CacheRead => "cache read",
         }
     }
 
@@ -468,7 +473,8 @@ impl Op {
             | Self::GlobalNorm
             | Self::AdamW { .. }
             | Self::Sgd { .. }
-            | Self::Ema { .. } => InPlace::Never,
+            | Self::Ema { .. }
+            | Self::CacheRead => InPlace::Never,
         }
     }
 
@@ -485,6 +491,7 @@ impl Op {
             | Self::Attention(_)
             | Self::AttentionBackward(_)
             | Self::CacheWrite
+            | Self::CacheRead
             | Self::HeadLoss { .. }
             | Self::HeadLossTrain { .. }
             | Self::HeadLossBackward { .. }
@@ -560,6 +567,7 @@ impl Op {
             | Self::LayerNormBackward
             | Self::Embedding
             | Self::CacheWrite
+            | Self::CacheRead
             | Self::TokenConcat
             | Self::AccumulateGrad
             | Self::GlobalNorm => {}
@@ -619,6 +627,7 @@ impl Op {
             28 => Self::AdamW { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, epsilon: Epsilon::from_code(a3)? },
             29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, nesterov: boolean(a3)? },
             30 => Self::Ema { slot: integer(a0)? },
+            31 => Self::CacheRead,
             _ => return None,
         })
     }

@@ -95,6 +95,14 @@ pub struct TensorRecord {
 }
 
 impl TensorRecord {
+    /// Elements of the state buffer that a state takes, each of at least four bytes.
+    pub fn state_len(&self) -> usize {
+        match self.dtype {
+            DType::Real => self.shape.len(),
+            other => other.bytes(self.shape.len(), size_of::<f32>()).unwrap_or(0).div_ceil(size_of::<f32>()),
+        }
+    }
+
     /// A record for filling storage.
     pub const EMPTY: Self = Self {
         shape: Shape::SCALAR,

@@ -42,6 +42,11 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
         Op::Attention(spec) => attention(args, &spec),
         Op::AttentionBackward(spec) => attention_backward(args, &spec),
         Op::CacheWrite => cache_write(args),
+        Op::CacheRead => {
+            let (state, [b, _, _]) = args.tokens_of(0)?;
+            args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
+            Ok([Some(state.shape), None, None])
+        }
         Op::HeadLoss { smoothing } => {
             let rows = head(args, smoothing)?;
             Ok([Some(rows), Some(rows), None])
@@ -200,7 +205,13 @@ impl Args<'_> {
     }
 
     fn tokens(&self, i: usize) -> Result<(Arg, [usize; 3]), E> {
-        let arg = self.real(i)?;
+        self.real(i)?;
+        self.tokens_of(i)
+    }
+
+    /// Tokens of any element type but integers.
+    fn tokens_of(&self, i: usize) -> Result<(Arg, [usize; 3]), E> {
+        let arg = self.weight(i)?;
         if arg.shape.rank() == 3 {
             return Ok((arg, [arg.shape.dim(0), arg.shape.dim(1), arg.shape.dim(2)]));
         }
@@ -396,7 +407,7 @@ fn attention_backward(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, 
 
 fn cache_write(args: &Args<'_>) -> Result<Outputs, E> {
     let (x, [b, t, cols]) = args.tokens(0)?;
-    let (state, [_, t_max, c]) = args.tokens(2)?;
+    let (state, [_, t_max, c]) = args.tokens_of(2)?;
     args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
     args.expect(2, state, shape3(b, t_max, c)?)?;
     if t > t_max {

@@ -1,6 +1,7 @@
-//! Scalar mathematics: the number trait of the kernels, fast branch-free functions, counter-based random numbers.
+//! Scalar mathematics: the number trait of the kernels, fast branch-free functions, half precision, counter-based random numbers.
 
 pub mod fast;
+pub mod half;
 pub mod real;
 pub mod rng;
 pub mod sort;

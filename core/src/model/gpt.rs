@@ -2,7 +2,7 @@
 //!
 //! Radford et al. 2018 and 2019, Brown et al. 2020; parameter names are those of Hugging Face's `GPT2LMHeadModel` and `OpenAIGPTLMHeadModel`.
 
-use crate::graph::{Activation, AttentionMask, AttentionSpec, Columns, Graph, Tensor};
+use crate::graph::{Activation, AttentionMask, AttentionSpec, Columns, DType, Graph, Tensor};
 use crate::params::{Init, ParamId, Registry};
 
 /// A model of the family, with the names of Hugging Face's `config.json`.
@@ -71,6 +71,8 @@ impl GptConfig {
     }
 }
 
+/// The position embedding among the parameters of a model.
+const WPE: usize = 1;
 /// Parameters of a block: two norms and four linear layers, each a weight and perhaps a bias.
 const PER_LAYER: usize = 12;
 const BIASES: usize = 6;
@@ -98,7 +100,7 @@ impl GptParams {
         let &[wte_name, wpe_name] = names;
         let wte = registry.add(wte_name, 0, &[config.vocab_size, c], normal);
         let wpe = registry.add(wpe_name, 0, &[config.n_positions, c], normal);
-        let blocks = wpe.plus(1);
+        let blocks = wte.plus(WPE + 1);
         let mut per_layer = 0;
         for i in 0..config.n_layer {
             per_layer = 0;
@@ -124,6 +126,15 @@ impl GptParams {
             }
         }
         Self { wte, wpe, blocks, per_layer, bias: config.bias }
+    }
+
+    /// Freezes what every token reads whole — the matrices of blocks, and the token embedding, which is also the head — and keeps it in another
+    /// element type. To be called between [`Self::register`] and [`Registry::finish`].
+    pub fn store_as(&self, dtype: DType, config: &GptConfig, registry: &mut Registry<'_>) {
+        let own = registry.infos_mut().iter_mut().skip(self.wte.index()).take(config.param_count());
+        for (_, info) in own.enumerate().filter(|&(i, ref info)| info.shape.rank() == 2 && i != WPE) {
+            (info.frozen, info.dtype) = (true, dtype);
+        }
     }
 
     /// The token embedding, which is also the head.
@@ -177,6 +188,8 @@ pub struct GptCache {
     pub live: Tensor,
     /// Tokens that a sequence has room for.
     pub capacity: usize,
+    /// How its keys and values are stored.
+    pub dtype: DType,
     /// Segments (B, capacity) of what is in the cache.
     pub segments: Option<Tensor>,
 }
@@ -264,8 +277,11 @@ fn attention(
         return g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: inputs.dropout });
     };
     let batch = g.shape(inputs.tokens).dim(0);
-    let keys = g.cache_write(k, cache.starts, g.state(&[batch, cache.capacity, c]));
-    let values = g.cache_write(v, cache.starts, g.state(&[batch, cache.capacity, c]));
+    let kept = |x: Columns| {
+        let state = g.cache_write(x, cache.starts, g.state_of(cache.dtype, &[batch, cache.capacity, c]));
+        if cache.dtype == DType::Real { state } else { g.cache_read(state, cache.live) }
+    };
+    let (keys, values) = (kept(k), kept(v));
     let segments = inputs.segments.zip(cache.segments);
     g.attention(spec, q, keys.into(), values.into(), AttentionMask { segments, live: Some(cache.live), dropout: None })
 }

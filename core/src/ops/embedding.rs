@@ -1,21 +1,27 @@
 //! Rows of a table: `y = table[id] + addend` with ids (M), table (V, C), and the gradient `dtable[v] = Σ dy[i]` over all i with id v.
 
+use super::weight::{self, Weight};
 use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::{Node, Op};
+use crate::graph::{DType, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::Embedding.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+        .with(Op::Embedding.opcode(), Kernel { run: forward, scratch_len })
         .with(Op::EmbeddingBackward { vocab: 0 }.opcode(), Kernel { run: backward, scratch_len: no_scratch })
 }
 
-/// Also the fast kernel: it moves memory and computes nothing.
-pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
-    let [_, table, addend, ..] = views.inputs;
+/// A row of a table that is no numbers, to be added.
+fn scratch_len(node: &Node<'_>) -> usize {
+    if weight::dtype(node, 1) != DType::Real && node.has_input(2) { node.input_shape(1).cols() } else { 0 }
+}
+
+fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let table = Weight::new(node, &views, 1);
+    let [_, _, addend, ..] = views.inputs;
     let [ids, ..] = views.ints;
     let [y, ..] = views.outputs;
     let c = node.input_shape(1).cols();
@@ -24,13 +30,19 @@ pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
         copy(y, addend);
     }
     for (y, &id) in y.chunks_exact_mut(c.max(1)).zip(ids) {
-        let row = part(table, (id.max(0) as usize).wrapping_mul(c), c);
-        if has_addend { axpy(y, R::ONE, row) } else { copy(y, row) }
+        let id = id.max(0) as usize;
+        if !has_addend {
+            table.read_row(id, y);
+        } else if table.dtype == DType::Real {
+            axpy(y, R::ONE, part(table.real, id.wrapping_mul(c), c));
+        } else {
+            table.read_row(id, views.scratch);
+            axpy(y, R::ONE, views.scratch);
+        }
     }
 }
 
-/// Also the fast kernel: rows are added in the order of the ids, whatever the threads.
-pub fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [_, dy, ..] = views.inputs;
     let [ids, ..] = views.ints;
     let [dtable, ..] = views.outputs;

@@ -4,7 +4,8 @@
 //! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits stand in memory for one row
 //! at a time here and for a chunk of rows in faster kernels, never whole.
 
-use super::{axpy, begin, dot, part, part_mut};
+use super::weight::{self, Row, Weight};
+use super::{axpy, begin, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{Node, Op};
 use crate::math::Real;
@@ -13,7 +14,7 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward, scratch_len })
+        .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward, scratch_len: forward_scratch })
         .with(Op::HeadLossTrain { smoothing: 0.0 }.opcode(), Kernel { run: train, scratch_len })
         .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward, scratch_len })
 }
@@ -23,11 +24,15 @@ fn scratch_len(node: &Node<'_>) -> usize {
     node.input_shape(1).rows()
 }
 
+/// A row of logits, and a row of activations in blocks.
+fn forward_scratch(node: &Node<'_>) -> usize {
+    scratch_len(node).saturating_add(weight::scratch_len(node, 1))
+}
+
 /// z = x Wᵀ + b for one row.
-fn logits<R: Real>(z: &mut [R], x: &[R], w: &[R], b: &[R]) {
-    let k = x.len();
+fn logits<R: Real>(z: &mut [R], w: &Weight<'_, R>, x: &Row<'_, R>, b: &[R]) {
     for (j, z) in z.iter_mut().enumerate() {
-        *z = dot(x, part(w, j.wrapping_mul(k), k)) + b.get(j).copied().unwrap_or(R::ZERO);
+        *z = w.dot(j, x) + b.get(j).copied().unwrap_or(R::ZERO);
     }
 }
 
@@ -69,15 +74,17 @@ pub fn upstream_of<R: Real>(upstream: &[R], i: usize) -> R {
 
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::HeadLoss { smoothing }) = node.op() else { return };
-    let [x, w, b, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [losses, lses, _] = views.outputs;
     let c = node.input_shape(0).cols();
+    let Some((z, scratch)) = views.scratch.split_at_mut_checked(scratch_len(node)) else { return };
     for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
-        logits(views.scratch, x, w, b);
-        let lse = log_sum_exp(views.scratch);
+        logits(z, &w, &w.prepare(x, scratch), b);
+        let lse = log_sum_exp(z);
         if let Some(loss) = losses.get_mut(i) {
-            *loss = row_loss(views.scratch, lse, target, R::from_f64(smoothing));
+            *loss = row_loss(z, lse, target, R::from_f64(smoothing));
         }
         if let Some(to) = lses.get_mut(i) {
             *to = lse;
@@ -87,7 +94,8 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
 
 fn train<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::HeadLossTrain { smoothing }) = node.op() else { return };
-    let [x, w, _, _, upstream, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, _, _, upstream, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [losses, dx, dw] = views.outputs;
     let [_, _, add_w] = views.accumulate;
@@ -96,19 +104,20 @@ fn train<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     begin(dx, false);
     begin(dw, add_w);
     for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
-        logits(views.scratch, x, w, &[]);
+        logits(views.scratch, &w, &w.prepare(x, &mut []), &[]);
         let lse = log_sum_exp(views.scratch);
         if let Some(loss) = losses.get_mut(i) {
             *loss = row_loss(views.scratch, lse, target, smoothing);
         }
         row_gradient(views.scratch, lse, target, smoothing, upstream_of(upstream, i));
-        spread_row(views.scratch, x, w, part_mut(dx, i.wrapping_mul(c), c), dw);
+        spread_row(views.scratch, x, w.real, part_mut(dx, i.wrapping_mul(c), c), dw);
     }
 }
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::HeadLossBackward { smoothing }) = node.op() else { return };
-    let [x, w, b, _, upstream, lses, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, _, upstream, lses, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [dx, dw, db] = views.outputs;
     let [_, add_w, add_b] = views.accumulate;
@@ -117,9 +126,9 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     begin(dw, add_w);
     begin(db, add_b);
     for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
-        logits(views.scratch, x, w, b);
+        logits(views.scratch, &w, &w.prepare(x, &mut []), b);
         row_gradient(views.scratch, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
-        spread_row(views.scratch, x, w, part_mut(dx, i.wrapping_mul(c), c), dw);
+        spread_row(views.scratch, x, w.real, part_mut(dx, i.wrapping_mul(c), c), dw);
         axpy(db, R::ONE, views.scratch);
     }
 }

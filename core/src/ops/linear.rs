@@ -2,7 +2,8 @@
 //! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
 
 use super::elementwise::unary;
-use super::{axpy, begin, copy, dot, no_scratch, part, part_mut};
+use super::weight::{self, Weight};
+use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::grad::unary_of;
 use crate::graph::{Activation, Node, Op};
@@ -12,14 +13,18 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::Linear { activation: Activation::None }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+        .with(
+            Op::Linear { activation: Activation::None }.opcode(),
+            Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) },
+        )
         .with(Op::LinearBackward.opcode(), Kernel { run: backward, scratch_len: no_scratch })
 }
 
 /// One row of x against every row of W.
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Linear { activation }) = node.op() else { return };
-    let [x, w, b, residual, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
     let (k, n) = (node.input_shape(1).cols(), node.input_shape(1).rows());
     let has_residual = node.has_input(3);
@@ -28,11 +33,11 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
         copy(y, residual);
     }
     for i in 0..node.input_shape(0).rows() {
-        let x = part(x, i.wrapping_mul(k), k); // (K)
+        let x = w.prepare(part(x, i.wrapping_mul(k), k), views.scratch); // (K)
         let y = part_mut(y, i.wrapping_mul(n), n); // (N), empty when only the value before the activation is wanted
         let pre = part_mut(pre, i.wrapping_mul(n), n); // (N)
         for j in 0..n {
-            let sum = dot(x, part(w, j.wrapping_mul(k), k)) + b.get(j).copied().unwrap_or(R::ZERO);
+            let sum = w.dot(j, &x) + b.get(j).copied().unwrap_or(R::ZERO);
             if let Some(pre) = pre.get_mut(j) {
                 *pre = sum;
             }

@@ -14,6 +14,7 @@ pub mod linear;
 pub mod optimizer;
 pub mod reduce;
 pub mod tokens;
+pub mod weight;
 
 use crate::exec::Kernels;
 use crate::graph::{Op, UnaryKind};

@@ -2,7 +2,7 @@
 
 use super::args::ConfigArgs;
 use super::output;
-use super::requests::{BenchKind, BenchRequest, BenchRow};
+use super::requests::{BenchKind, BenchRequest, BenchRow, Quantize};
 use crate::bench;
 use crate::bench::profile::Profile;
 use crate::error::Error;
@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// Tokens generated, for decode.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     new_tokens: u32,
+    /// Decode with weights in blocks of 8 or 4 bits.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
     /// Print JSON: the measurements, with --profile in an object with the profile.
     #[arg(long)]
     json: bool,
@@ -51,6 +54,7 @@ impl Args {
         let outcome = bench::run(&BenchRequest {
             kind: self.kind,
             config,
+            quantize: self.quantize,
             repeats: self.repeats as usize,
             profile: self.profile,
             prompt_tokens: self.prompt_tokens as usize,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::MachineArgs;
 use super::output;
-use super::requests::{EvalRequest, Split};
+use super::requests::{EvalRequest, Quantize, Split};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::evaluate;
@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// Blocks at a time.
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
+    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
     /// Read [data] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Args {
             split: self.split,
             block_size: self.block_size,
             batch_size: self.batch_size,
+            quantize: self.quantize,
             machine: self.machine.machine()?,
         };
         let live = !quiet && io::stderr().is_terminal();
@@ -78,6 +82,10 @@ impl Args {
             return output::json(&outcome);
         }
         let bits = outcome.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
-        output::line(&format!("loss {:.6}, perplexity {:.4}{bits}, {} tokens", outcome.loss, outcome.perplexity, outcome.tokens))
+        let cost = output::cost(outcome.loss, outcome.f32_loss);
+        output::line(&format!(
+            "loss {:.6}{cost}, perplexity {:.4}{bits}, {} tokens",
+            outcome.loss, outcome.perplexity, outcome.tokens
+        ))
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::MachineArgs;
 use super::output;
-use super::requests::GenerateRequest;
+use super::requests::{GenerateRequest, KvCache, Quantize};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::generate;
@@ -14,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   samara generate --model runs/tales-001 --prompt 'Once upon a time'
   samara generate --model gpt2 --prompt 'The' --temperature 0
-  samara generate --model gpt2 --prompt 'The' --top-p 0.9 --seed 7";
+  samara generate --model gpt2 --prompt 'The' --top-p 0.9 --seed 7
+  samara generate --model gpt2 --prompt 'The' --quantize q8";
 
 /// Continue a text. The same seed gives the same text for any number of threads.
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,12 @@ pub(super) struct Args {
     /// Seed of the draws.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
+    /// Keep the weights in blocks of 8 or 4 bits.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
+    /// Keep keys and values in this type.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    kv_cache: KvCache,
     /// Read [generate] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -61,6 +68,10 @@ impl Args {
         output::line("")?;
         if !quiet {
             eprintln!("{} tokens, {:.0} tokens/s", outcome.new_tokens, outcome.tokens_per_s);
+            if let Some(quantize) = self.quantize {
+                let (own, f32_bytes) = (output::bytes(outcome.weight_bytes), output::bytes(outcome.f32_bytes));
+                eprintln!("weights in {}: {own}; in f32 they are {f32_bytes}", quantize.name());
+            }
         }
         Ok(())
     }
@@ -89,6 +100,12 @@ impl Args {
             }
         }
         let generate = layers.peek().generate.clone();
-        Ok(GenerateRequest { model: self.model.clone(), generate, machine: self.machine.machine()? })
+        Ok(GenerateRequest {
+            model: self.model.clone(),
+            generate,
+            quantize: self.quantize,
+            kv_cache: self.kv_cache,
+            machine: self.machine.machine()?,
+        })
     }
 }

@@ -42,6 +42,11 @@ pub(super) fn count(n: f64) -> String {
     unit.map_or_else(|| n.to_string(), |(size, unit)| format!("{:.1}{unit}", n / size))
 }
 
+/// What a loss is more than another, in brackets; nothing without another.
+pub(super) fn cost(loss: f64, f32_loss: Option<f64>) -> String {
+    f32_loss.map_or_else(String::new, |other| format!(" (f32 {other:.6}, {:+.6})", loss - other))
+}
+
 /// Rows in columns as wide as their widest cell; the first column is left-aligned, the others right-aligned.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use samara_core::graph::DType;
 use serde::Serialize;
 
 use crate::bench::profile::Profile;
@@ -49,6 +50,56 @@ pub struct Machine {
     pub gemm: Gemm,
 }
 
+/// The element types that weights can be kept in instead of numbers of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Quantize {
+    /// Blocks of 32 signed bytes with a scale: 8.5 bits a weight.
+    Q8,
+    /// Blocks of 32 half bytes with a scale: 4.5 bits a weight.
+    Q4,
+}
+
+impl Quantize {
+    /// The element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::Q8 => DType::Q8,
+            Self::Q4 => DType::Q4,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        }
+    }
+}
+
+/// The element types that keys and values can be kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum KvCache {
+    /// Numbers of 32 bits.
+    #[default]
+    F32,
+    /// Half precision.
+    F16,
+    /// Blocks of 32 signed bytes with a scale.
+    Q8,
+}
+
+impl KvCache {
+    /// The element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::Real,
+            Self::F16 => DType::F16,
+            Self::Q8 => DType::Q8,
+        }
+    }
+}
+
 /// Continue a text; what is generated goes to a writer as it comes.
 #[derive(Clone, Debug)]
 pub struct GenerateRequest {
@@ -56,6 +107,10 @@ pub struct GenerateRequest {
     pub model: PathBuf,
     /// Prompt, length, sampling, seed.
     pub generate: GenerateConfig,
+    /// Keep the weights in blocks.
+    pub quantize: Option<Quantize>,
+    /// How keys and values are kept.
+    pub kv_cache: KvCache,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -69,6 +124,10 @@ pub struct GenerateOutcome {
     pub new_tokens: usize,
     /// Tokens generated in a second.
     pub tokens_per_s: f64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Bytes of the weights as numbers of 32 bits.
+    pub f32_bytes: u64,
 }
 
 /// What is scored.
@@ -89,6 +148,8 @@ pub struct ScoreRequest {
     pub input: ScoreInput,
     /// Where the logits (T, V) go as `.npy`.
     pub logits: Option<PathBuf>,
+    /// Keep the weights in blocks.
+    pub quantize: Option<Quantize>,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -102,6 +163,9 @@ pub struct ScoreOutcome {
     pub logprobs: Vec<f32>,
     /// Their mean, negated.
     pub loss: f64,
+    /// The same with weights as numbers of 32 bits, when they were kept in blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f32_loss: Option<f64>,
     /// What each token is as text, without a tokenizer nothing; not part of the JSON.
     #[serde(skip)]
     pub texts: Vec<String>,
@@ -132,6 +196,8 @@ pub struct EvalRequest {
     pub block_size: usize,
     /// Blocks at a time.
     pub batch_size: usize,
+    /// Keep the weights in blocks.
+    pub quantize: Option<Quantize>,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -141,6 +207,9 @@ pub struct EvalRequest {
 pub struct EvalOutcome {
     /// Mean of −log p over all tokens but the first, in nats.
     pub loss: f64,
+    /// The same with weights as numbers of 32 bits, when they were kept in blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f32_loss: Option<f64>,
     /// e^loss.
     pub perplexity: f64,
     /// Bits for each byte of the text; none when the bytes are not known.
@@ -247,6 +316,8 @@ pub struct BenchRequest {
     pub kind: BenchKind,
     /// The model and the batch; threads and kernels are in `[train]`.
     pub config: RunConfig,
+    /// Decode with weights in blocks.
+    pub quantize: Option<Quantize>,
     /// Measurements, of which the median is reported.
     pub repeats: usize,
     /// Also say where the time of a step or of a token goes.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{MachineArgs, token_ids};
 use super::output;
-use super::requests::{ScoreInput, ScoreOutcome, ScoreRequest};
+use super::requests::{Quantize, ScoreInput, ScoreOutcome, ScoreRequest};
 use crate::error::Error;
 use crate::score;
 
@@ -22,6 +22,9 @@ pub(super) struct Args {
     model: PathBuf,
     #[command(flatten)]
     input: Input,
+    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
     /// Write the logits (T, V) of all positions.
     #[arg(long, value_name = "FILE.npy")]
     logits: Option<PathBuf>,
@@ -53,7 +56,7 @@ impl Args {
             }
         };
         let (model, logits, machine) = (self.model.clone(), self.logits.clone(), self.machine.machine()?);
-        let outcome = score::run(&ScoreRequest { model, input, logits, machine })?;
+        let outcome = score::run(&ScoreRequest { model, input, logits, quantize: self.quantize, machine })?;
         if self.json { output::json(&outcome) } else { output::write(text(&outcome).as_bytes()) }
     }
 }
@@ -64,5 +67,5 @@ fn text(outcome: &ScoreOutcome) -> String {
         let logprob = i.checked_sub(1).and_then(|i| outcome.logprobs.get(i)).map_or_else(String::new, |p| format!("{p:.4}"));
         rows.push(vec![id.to_string(), logprob, outcome.texts.get(i).map_or_else(String::new, |text| format!("{text:?}"))]);
     }
-    format!("{}loss {:.6}\n", output::table(&rows), outcome.loss)
+    format!("{}loss {:.6}{}\n", output::table(&rows), outcome.loss, output::cost(outcome.loss, outcome.f32_loss))
 }

@@ -2,7 +2,7 @@
 
 use samara_core::decode::{Sampling, sample};
 use samara_core::exec::Gradients;
-use samara_core::graph::{Graph, Tensor};
+use samara_core::graph::{DType, Graph, Tensor};
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::model::gpt::{GptCache, GptInputs, hidden};
 
@@ -19,14 +19,14 @@ struct Append {
 }
 
 impl Append {
-    fn new(gpt: &mut Gpt, len: usize) -> Result<Self, BuildError> {
+    fn new(gpt: &mut Gpt, len: usize, dtype: DType) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
         let capacity = config.n_positions;
         let (program, (inputs, cache, logits)) = gpt.session.prepare(|g: &Graph<'_>| {
             let inputs = GptInputs::new(g, &config, 1, len);
             let starts = g.ints(&[1], 0, capacity as i32);
             let live = g.ints(&[1], 0, capacity as i32);
-            let cache = GptCache { starts, live, capacity, segments: None };
+            let cache = GptCache { starts, live, capacity, dtype, segments: None };
             let h = hidden(g, &config, &params, &inputs, Some(&cache));
             let last = g.token_slice(h, len - 1, 1);
             (inputs, cache, g.output(g.linear(last, g.param(params.wte()), None)))
@@ -71,13 +71,18 @@ pub struct Generator {
 impl Generator {
     /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
     pub fn new(gpt: &mut Gpt, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
+        Self::with_cache(gpt, prompt, sampling, seed, DType::Real)
+    }
+
+    /// The same with keys and values kept in another element type.
+    pub fn with_cache(gpt: &mut Gpt, prompt: &[i32], sampling: Sampling, seed: u64, cache: DType) -> Result<Self, RunError> {
         if prompt.is_empty() {
             return Err(RunError::TooShort { found: 0, expected: 1 });
         }
         // The longest program comes first, so that the cache is not lost by growing memory.
         let keep = prompt.len().min(gpt.config.n_positions);
-        let prefill = Append::new(gpt, keep)?;
-        let decode = Append::new(gpt, 1)?;
+        let prefill = Append::new(gpt, keep, cache)?;
+        let decode = Append::new(gpt, 1, cache)?;
         let order = vec![0; gpt.config.vocab_size];
         let logits = prefill.run(gpt, &prompt[prompt.len() - keep..], 0)?.to_vec();
         Ok(Self { decode, sampling, seed, tokens: prompt.to_vec(), cached: keep, drawn: 0, logits, order })
@@ -86,6 +91,11 @@ impl Generator {
     /// The program that appends one token, for a profile of it.
     pub fn token_program(&self) -> &OwnedProgram {
         &self.decode.program
+    }
+
+    /// The logits (V) that the next token is drawn from; after drawing, what the draw left of them.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
     }
 
     /// Draws the next token.
@@ -105,7 +115,7 @@ impl Generator {
         let n = self.tokens.len();
         if self.cached == gpt.config.n_positions {
             let keep = gpt.config.n_positions.div_ceil(2).min(n);
-            let prefill = Append::new(gpt, keep)?;
+            let prefill = Append::new(gpt, keep, self.decode.cache.dtype)?;
             let logits = prefill.run(gpt, &self.tokens[n - keep..], 0)?;
             self.logits.copy_from_slice(logits);
             self.cached = keep;

@@ -11,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::WriteError;
-use samara_core::graph::Tensor;
+use samara_core::graph::{DType, Tensor};
 use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::quant::quantise_row;
 
 use crate::data::DataError;
 use crate::error::Error;
@@ -45,6 +46,39 @@ impl Gpt {
         let path = folder.join("tokenizer.json");
         let tokenizer = if path.is_file() { Some(Tokenizer::load(&path)?) } else { None };
         Ok((gpt, tokenizer))
+    }
+
+    /// The same model with what every token reads whole in another element type, frozen.
+    pub fn quantised(&self, dtype: DType) -> Result<Self, BuildError> {
+        let config = self.config;
+        let (owned, params) = OwnedParams::new(config.param_count(), |registry| {
+            let params = GptParams::register(&config, registry);
+            params.store_as(dtype, &config, registry);
+            params
+        })?;
+        let mut session = Session::new(Arc::clone(self.session.engine()), owned);
+        let values = self.session.buffers.trainable.get();
+        let (to, buffers) = session.params_and_buffers();
+        for (from, to) in self.session.params().infos().iter().zip(to.infos()) {
+            let values = &values[from.range()];
+            if !to.frozen {
+                buffers.trainable.get_mut()[to.range()].copy_from_slice(values);
+                continue;
+            }
+            let cols = to.shape.cols().max(1);
+            let bytes = &mut buffers.frozen.get_mut()[to.frozen_bytes(size_of::<f32>())];
+            let row_bytes = bytes.len() / to.shape.rows().max(1);
+            for (row, bytes) in values.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
+                quantise_row(dtype, row, bytes);
+            }
+        }
+        Ok(Self { config, params, session })
+    }
+
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        let params = self.session.params();
+        params.trainable_count() * size_of::<f32>() + params.frozen_bytes()
     }
 
     /// Reads the weights of a model folder; the model must be the same.

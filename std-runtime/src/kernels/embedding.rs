@@ -1,7 +1,9 @@
 //! Rows of a table over tasks: see `samara_core::ops::embedding`.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::graph::{Node, Op};
+use samara_core::graph::{DType, Node, Op};
+use samara_core::ops::weight::Weight;
+use samara_core::quant::dequantise_row;
 use samara_core::threads::Threads;
 
 use super::elementwise::{add, copy};
@@ -14,14 +16,9 @@ pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
         .with(Op::EmbeddingBackward { vocab: 0 }.opcode(), Kernel { run: backward, scratch_len: no_scratch })
 }
 
-/// Row `id` of a table; empty when it is not there.
-fn row(table: &[f32], id: i32, c: usize) -> &[f32] {
-    let start = usize::try_from(id).unwrap_or(0).saturating_mul(c);
-    table.get(start..start.saturating_add(c)).unwrap_or_default()
-}
-
 fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
-    let [_, table, addend, ..] = views.inputs;
+    let table = Weight::new(node, &views, 1);
+    let [_, _, addend, ..] = views.inputs;
     let [ids, ..] = views.ints;
     let [y, ..] = views.outputs;
     let c = node.input_shape(1).cols().max(1);
@@ -30,9 +27,25 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     for_each_chunk(threads, y, rows * c, &|i, y| {
         copy(y, addend.get(i * rows * c..).unwrap_or_default());
         for (y, &id) in y.chunks_exact_mut(c).zip(&ids[i * rows..]) {
-            if has_addend { add(y, row(table, id, c)) } else { copy(y, row(table, id, c)) }
+            let id = usize::try_from(id).unwrap_or(0);
+            if has_addend { add_row(&table, id, y) } else { table.read_row(id, y) }
         }
     });
+}
+
+/// y += row `id` of a table of any element type, in pieces of whole blocks.
+fn add_row(table: &Weight<'_, f32>, id: usize, y: &mut [f32]) {
+    const PIECE: usize = 256;
+    if table.dtype == DType::Real {
+        return add(y, table.real.get(id.saturating_mul(table.cols)..).unwrap_or_default());
+    }
+    let mut piece = [0.0; PIECE];
+    let piece_bytes = table.dtype.bytes(PIECE, size_of::<f32>()).unwrap_or(1);
+    for (y, bytes) in y.chunks_mut(PIECE).zip(table.row_bytes(id).chunks(piece_bytes)) {
+        let piece = &mut piece[..y.len()];
+        dequantise_row(table.dtype, bytes, piece);
+        add(y, piece);
+    }
 }
 
 /// Rows are added in the order of the ids; tasks take columns of the table.

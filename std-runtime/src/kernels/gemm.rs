@@ -7,6 +7,7 @@
 use samara_core::gemm::{Epilogue, Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
 
+use super::rows::{MAX_ROWS, multiply_rows};
 use super::{micro_kernels, peer};
 use crate::tiles::{Grid, Tile, for_each_chunk, for_each_item};
 
@@ -72,6 +73,7 @@ impl Default for GemmChoice {
 pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
+        Gemm::Samara if m <= MAX_ROWS => 0,
         _ => Plan::new(&choice.kernel, major, m, n, k).scratch_len(),
     }
 }
@@ -98,6 +100,9 @@ pub fn gemm(
     assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
     if a.rows == 0 || b.cols == 0 {
         return;
+    }
+    if choice.gemm == Gemm::Samara && a.rows <= MAX_ROWS {
+        return multiply_rows(&choice.kernel, threads, a, b, out, out_ld, store, epilogue);
     }
     let plan = Plan::new(&choice.kernel, a.major(), a.rows, b.cols, a.cols);
     let threads = if plan.tiles(plan.m) == 1 { &Serial } else { threads };
@@ -136,7 +141,7 @@ struct Plan {
 
 impl Plan {
     fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
-        let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts).max(1) * step;
+        let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts.max(1)).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
         let packs = kernel.packs(major, k);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };

@@ -7,12 +7,13 @@ use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Node, Op};
 use samara_core::math::fast;
 use samara_core::ops::head::upstream_of;
+use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
 use super::elementwise::add;
 use super::linear::column_sums;
 use super::simd::{max, simd, sum_by};
-use super::{Product, per_task, store};
+use super::{Product, per_task, quant, store};
 use crate::tiles::{Grid, Tile, for_each_item};
 
 pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
@@ -36,8 +37,8 @@ fn extents(node: &Node<'_>) -> (usize, usize, usize, usize) {
 }
 
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
-    let (_, c, v, rows) = extents(node);
-    rows * v + G::scratch_len(Major::Rows, rows, v, c)
+    let (_, _, v, rows) = extents(node);
+    rows * v + quant::scratch_len::<G>(node, 1, rows)
 }
 
 fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
@@ -62,7 +63,8 @@ struct Rows<'a> {
 
 fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::HeadLoss { smoothing }) = node.op() else { return };
-    let [x, w, b, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [losses, lses, _] = views.outputs;
     let (m, c, v, rows) = extents(node);
@@ -71,7 +73,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         let count = rows.min(m - first);
         let logits = &mut logits[..count * v]; // (rows, V)
         let x = MatRef::new(&x[first * c..], count, c);
-        multiply_logits::<G>(threads, x, (w, b), logits, scratch);
+        multiply_logits::<G>(threads, x, (&w, b), logits, scratch);
         let what = Rows { targets: &targets[first..], upstream: &[], smoothing: smoothing as f32, gradient: false };
         softmax_rows(threads, what, logits, v, part(losses, first, count), part(lses, first, count));
     }
@@ -79,22 +81,24 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
 
 fn train<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::HeadLossTrain { smoothing }) = node.op() else { return };
+    let w = Weight::new(node, &views, 1);
     let [losses, dx, dw] = views.outputs;
-    let [x, w, _, _, upstream, ..] = views.inputs;
+    let [x, _, _, _, upstream, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [_, _, add_w] = views.accumulate;
     let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
-    gradients::<G>(node, threads, what, (x, w, &[]), (losses, dx, dw, &mut []), (add_w, false), views.scratch);
+    gradients::<G>(node, threads, what, (x, &w, &[]), (losses, dx, dw, &mut []), (add_w, false), views.scratch);
 }
 
 fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::HeadLossBackward { smoothing }) = node.op() else { return };
+    let w = Weight::new(node, &views, 1);
     let [dx, dw, db] = views.outputs;
-    let [x, w, b, _, upstream, ..] = views.inputs;
+    let [x, _, b, _, upstream, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [_, add_w, add_b] = views.accumulate;
     let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
-    gradients::<G>(node, threads, what, (x, w, b), (&mut [], dx, dw, db), (add_w, add_b), views.scratch);
+    gradients::<G>(node, threads, what, (x, &w, b), (&mut [], dx, dw, db), (add_w, add_b), views.scratch);
 }
 
 type Outputs<'a> = (&'a mut [f32], &'a mut [f32], &'a mut [f32], &'a mut [f32]);
@@ -104,7 +108,7 @@ fn gradients<G: Product>(
     node: &Node<'_>,
     threads: &dyn Threads,
     what: Rows<'_>,
-    (x, w, b): (&[f32], &[f32], &[f32]),
+    (x, w, b): (&[f32], &Weight<'_, f32>, &[f32]),
     (losses, dx, dw, db): Outputs<'_>,
     (add_w, add_b): (bool, bool),
     scratch: &mut [f32],
@@ -122,7 +126,7 @@ fn gradients<G: Product>(
         let dz = MatRef::new(logits, count, v);
         let dx = part(dx, first * c, count * c);
         if !dx.is_empty() {
-            G::multiply(threads, dz, MatRef::new(w, v, c), dx, Store::Overwrite, None, scratch);
+            G::multiply(threads, dz, MatRef::new(w.real, v, c), dx, Store::Overwrite, None, scratch);
         }
         if !dw.is_empty() {
             G::multiply(threads, dz.t(), x, dw, store(add_w || first > 0), None, scratch);
@@ -135,13 +139,12 @@ fn gradients<G: Product>(
 fn multiply_logits<G: Product>(
     threads: &dyn Threads,
     x: MatRef<'_, f32>,
-    (w, b): (&[f32], &[f32]),
+    (w, b): (&Weight<'_, f32>, &[f32]),
     logits: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let v = logits.len() / x.rows.max(1);
     let bias = |_: usize, col: usize, z: &mut [f32]| add(z, b.get(col..).unwrap_or_default());
-    G::multiply(threads, x, MatRef::new(w, v, x.cols).t(), logits, Store::Overwrite, Some(&bias), scratch);
+    quant::multiply::<G>(threads, x, w, logits, Store::Overwrite, Some(&bias), scratch);
 }
 
 /// Elements start..start+len; empty when they are not all there.

@@ -3,11 +3,12 @@
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
+use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
 use super::elementwise::{add, apply, copy};
 use super::simd::simd;
-use super::{Product, per_task, store};
+use super::{Product, per_task, quant, store};
 use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};
 
 pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
@@ -34,17 +35,18 @@ fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
 
 /// For the product, and for values before the activation when they have no place of their own.
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
-    let (m, k, n) = extents(node, 0, 1);
+    let (m, _, n) = extents(node, 0, 1);
     let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None }));
-    G::scratch_len(Major::Rows, m, n, k) + if activated && node.has_input(3) { m * n } else { 0 }
+    quant::scratch_len::<G>(node, 1, m) + if activated && node.has_input(3) { m * n } else { 0 }
 }
 
 fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::Linear { activation }) = node.op() else { return };
-    let [x, w, b, residual, ..] = views.inputs;
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
     let (m, k, n) = extents(node, 0, 1);
-    let (x, w) = (MatRef::new(x, m, k), MatRef::new(w, n, k).t());
+    let x = MatRef::new(x, m, k);
     // The residual is in y before the product is added, taken over or copied, so that both ways give the same bits.
     let has_residual = node.has_input(3);
     if !residual.is_empty() {
@@ -53,13 +55,13 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
     let Some(kind) = unary_of(activation) else {
-        return G::multiply(threads, x, w, y, store(has_residual), Some(&|_, col, c| biased(col, c)), views.scratch);
+        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), Some(&|_, col, c| biased(col, c)), views.scratch);
     };
     if pre.is_empty() && !has_residual {
-        return G::multiply(
+        return quant::multiply::<G>(
             threads,
             x,
-            w,
+            &w,
             y,
             Store::Overwrite,
             Some(&|_, col, c| {
@@ -72,7 +74,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let own = if pre.is_empty() { m * n } else { 0 };
     let (own, scratch) = views.scratch.split_at_mut(own);
     let pre = if pre.is_empty() { own } else { pre }; // (M, N)
-    G::multiply(threads, x, w, pre, Store::Overwrite, Some(&|_, col, c| biased(col, c)), scratch);
+    quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, Some(&|_, col, c| biased(col, c)), scratch);
     let pre = &*pre;
     let len = per_task(y.len(), 16);
     for_each_chunk(threads, y, len, &|i, y| {

@@ -5,6 +5,7 @@
 
 mod attention;
 mod block;
+mod cache;
 mod dropout;
 mod elementwise;
 mod embedding;
@@ -16,6 +17,10 @@ mod micro_kernels;
 mod optimizer;
 pub mod peak;
 mod peer;
+mod quant;
+mod quant_avx2;
+mod rows;
+mod rows_avx2;
 mod simd;
 mod vector;
 
@@ -45,6 +50,7 @@ fn table<G: Product>() -> Kernels<f32> {
     let table = layer_norm::kernels(table);
     let table = attention::kernels(table);
     let table = elementwise::kernels(table);
+    let table = cache::kernels(table);
     let table = embedding::kernels(table);
     let table = dropout::kernels(table);
     optimizer::kernels(table)

@@ -15,11 +15,12 @@ use core::panic::PanicInfo;
 
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, ints_mut, real, real_mut, write_ints, write_real};
 use samara_core::gemm::{self, MatRef, RowSlices, Store};
-use samara_core::graph::{Epsilon, Graph, NodeRecord, Recompute, Tensor, TensorRecord, Wrt};
+use samara_core::graph::{DType, Epsilon, Graph, NodeRecord, Recompute, Tensor, TensorRecord, Wrt};
 use samara_core::model::gpt::{self, GptCache, GptConfig, GptInputs, GptParams};
 use samara_core::ops;
 use samara_core::params::{ParamInfo, Params, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
+use samara_core::quant::{BLOCK, dequantise_row, quantise_row};
 use samara_core::threads::Serial;
 
 #[link(name = "c")]
@@ -80,6 +81,17 @@ pub extern "C" fn main(argc: i32, argv: *const *const u8) -> i32 {
     }
 }
 
+/// A row of every element type, there and back; the kernels that read blocks are in the table.
+fn quantise(n: usize) -> Option<()> {
+    let row = [n as f32 - 0.5; 3 * BLOCK];
+    let (mut bytes, mut back) = ([0; 2 * 3 * BLOCK], [0.0; 3 * BLOCK]);
+    for dtype in [DType::F16, DType::Q8, DType::Q4] {
+        quantise_row(dtype, row.get(n..)?, &mut bytes);
+        dequantise_row(dtype, &bytes, back.get_mut(n..)?);
+    }
+    black_box(back).iter().all(|x: &f32| x.abs() < 1e9).then_some(())
+}
+
 fn run(argc: i32) -> Option<()> {
     // Numbers that the compiler does not know.
     let n = black_box(argc.unsigned_abs() as usize);
@@ -106,6 +118,7 @@ fn run(argc: i32) -> Option<()> {
         moments: [0.0; 3 * FLAT],
     };
     params.initialise(n as u64, &mut buffers.trainable);
+    quantise(n)?;
     for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
         train(&config, &gpt, params, &mut buffers, recompute)?;
     }
@@ -186,7 +199,7 @@ fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut
     let inputs = GptInputs::new(&g, config, 2, 1);
     let room = config.n_positions;
     let cache =
-        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, segments: None };
+        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, segments: None };
     let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
     let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.wte()), None));
     let program = g.finish().ok()?;

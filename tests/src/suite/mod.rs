@@ -193,6 +193,7 @@ pub fn run<R: Real>(table: Table<'_, R>, oracle: Table<'_, f64>, size: Size, see
         check(table, oracle, size, &case, &mut draw, coverage);
     }
     state::cache(table, &mut draw, size, coverage);
+    state::cache_in_blocks(table, &mut draw, size, coverage);
     state::optimizers(table, &mut draw, size, coverage);
 }
 

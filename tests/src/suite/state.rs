@@ -1,7 +1,7 @@
 //! Operations that work on state, parameters and moments: caches, gradient norm, optimizers, moving averages.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{Epsilon, Graph, Tensor};
+use samara_core::graph::{DType, Epsilon, Graph, Tensor};
 use samara_core::math::Real;
 use samara_core::params::Init;
 
@@ -37,6 +37,41 @@ pub(super) fn cache<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, cove
         session.set_ints(starts, &at);
         session.run(Gradients::Overwrite);
         assert_eq!(session.get(y), expected, "cache write ({batch}, {t}, {c}) into {room} at {at:?}");
+    }
+}
+
+/// Writes tokens into states of every element type and reads back those that are live.
+pub(super) fn cache_in_blocks<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
+    for (dtype, step) in [(DType::Real, 0.0), (DType::F16, 5e-4), (DType::Q8, 0.5 / 127.0 + 1e-3), (DType::Q4, 1.0 / 8.0 + 1e-3)]
+    {
+        let (batch, t, c) = (d.extent(3), d.extent(size.of(3, 20)), 32 * d.extent(size.of(2, 4)));
+        let room = t + d.extent(5);
+        let (params, ()) = registry::<R, _>(0, |_| ());
+        let build = |g: &Graph<'static>| {
+            let x = g.input(&[batch, t, c]);
+            let (starts, live) = (g.ints(&[batch], 0, 1000), g.ints(&[batch], 0, 1000));
+            let state = g.cache_write(x.into(), starts, g.state_of(dtype, &[batch, room, c]));
+            (x, starts, live, g.output(g.cache_read(state, live)))
+        };
+        let (mut session, (x, starts, live, y)) = Session::build(table, params, 8, build).unwrap();
+        coverage.add(&session.program);
+        let (values, at) = (d.values(batch * t * c, -1.0, 1.0), d.ints(batch, 0, room as i32));
+        session.set(x, &values);
+        session.set_ints(starts, &at);
+        session.set_ints(live, &at.iter().map(|at| at + t as i32).collect::<Vec<_>>());
+        session.run(Gradients::Overwrite);
+        let found = session.get(y);
+        for (b, &start) in at.iter().enumerate() {
+            // The state was 0 before.
+            assert!(found[b * room * c..][..start as usize * c].iter().all(|&x| x == 0.0), "{dtype:?}");
+            for i in (0..t).filter(|i| start as usize + i < room) {
+                let (found, given) = (&found[(b * room + start as usize + i) * c..][..c], &values[(b * t + i) * c..][..c]);
+                assert!(
+                    found.iter().zip(given).all(|(a, b)| (a - b).abs() <= step),
+                    "{dtype:?}: {given:?} came back as {found:?}"
+                );
+            }
+        }
     }
 }
 

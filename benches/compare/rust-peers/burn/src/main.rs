@@ -1,4 +1,4 @@
-//! Time of a training step of a small GPT in burn on its ndarray backend, as a line of JSON: `peer-burn mid|nano STEPS`.
+//! Time of a training step of a small GPT in burn on its pure-Rust backend `flex`, the successor of ndarray, as a line of JSON: `peer-burn mid|nano STEPS`.
 
 use std::time::Instant;
 
@@ -93,7 +93,7 @@ fn main() {
         other => panic!("expected mid or nano, found {other:?}"),
     };
     let steps: usize = args.next().and_then(|n| n.parse().ok()).expect("a number of steps");
-    let device = Device::ndarray().autodiff();
+    let device = Device::flex().autodiff();
     let mut gpt = Gpt::new(&shape, &device);
     let mut optimizer = AdamWConfig::new().with_beta_2(0.95).with_weight_decay(0.1).init();
     let ids: Vec<i64> = (0..=shape.batch * shape.block).map(|i| (i * 31 % VOCAB) as i64).collect();
@@ -106,7 +106,7 @@ fn main() {
         let begun = Instant::now();
         let loss = gpt.loss(tokens.clone(), targets.clone(), &mask, shape.batch);
         let gradients = GradientsParams::from_grads(loss.backward(), &gpt);
-        gpt = optimizer.step(1e-4.into(), gpt, gradients);
+        gpt = optimizer.step(1e-4, gpt, gradients);
         last = loss.into_scalar::<f32>();
         if step >= 2 {
             times.push(begun.elapsed().as_secs_f64() * 1e3);

@@ -1,0 +1,34 @@
+//! IEEE half precision as bits: five bits of exponent, ten of fraction.
+
+/// The value of half-precision bits.
+#[inline]
+pub fn from_f16(bits: u16) -> f32 {
+    /// 2¹¹², the difference between the exponents' biases.
+    const SCALE: f32 = f32::from_bits(239 << 23);
+    let sign = u32::from(bits & 0x8000) << 16;
+    let magnitude = u32::from(bits & 0x7fff);
+    if magnitude >= 0x7c00 {
+        return f32::from_bits(sign | 0x7f80_0000 | magnitude << 13);
+    }
+    f32::from_bits(sign | (f32::from_bits(magnitude << 13) * SCALE).to_bits())
+}
+
+/// The bits of the nearest half-precision number, of two equally near ones the even one; beyond 65 504 that is infinity.
+#[inline]
+pub fn to_f16(x: f32) -> u16 {
+    let sign = (x.to_bits() >> 16) as u16 & 0x8000;
+    let magnitude = x.to_bits() & 0x7fff_ffff;
+    if magnitude > 0x7f80_0000 {
+        return sign | 0x7e00;
+    }
+    if magnitude >= 143 << 23 {
+        return sign | 0x7c00;
+    }
+    if magnitude < 113 << 23 {
+        // The last place of numbers near ½ is that of half-precision numbers without a leading one: the sum rounds there.
+        let sum = f32::from_bits(magnitude) + 0.5;
+        return sign | sum.to_bits().wrapping_sub(0.5f32.to_bits()) as u16;
+    }
+    let odd = magnitude >> 13 & 1;
+    sign | ((magnitude.wrapping_add(0xfff).wrapping_add(odd) >> 13).wrapping_sub(112 << 10)) as u16
+}

@@ -1,0 +1,276 @@
+//! Products with weights in blocks: see `samara_core::quant` for the formats.
+//!
+//! Activations are rounded to blocks of signed bytes, row by row, and multiplied as integers; the products of blocks are scaled and added in their
+//! order. A row's result depends on the row alone, be it one of few or of many.
+
+use samara_core::gemm::{Epilogue, Major, MatRef, Store, store_row};
+use samara_core::graph::{DType, Node};
+use samara_core::ops::weight::{Weight, dtype, is_blocks};
+use samara_core::quant::{BLOCK, dot_blocks, quantise_activations};
+use samara_core::threads::Threads;
+
+use super::simd::simd;
+use super::{Product, per_task, quant_avx2};
+use crate::tiles::{Tile, Tiling, for_each_chunk_3, for_each_tile};
+
+/// Elements of the weight that are worth a task, and the most tasks side by side.
+const TASK_LEN: usize = 1 << 17;
+const MAX_TASKS: usize = 64;
+/// Rows of a tile: their activations stay in the second-level cache.
+const TILE_ROWS: usize = 64;
+/// Columns of a tile are a multiple of this, so that two tasks share no cache line of C.
+const LINE: usize = 16;
+/// Integers of a vector.
+pub(super) const LANES: usize = 8;
+
+/// Rows of activations (M, K) in blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Activations<'a> {
+    /// Signed bytes (M, K).
+    pub(super) q: &'a [i8],
+    /// Scales (M, K/32).
+    pub(super) d: &'a [f32],
+    /// What a product with unsigned weights starts from (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the weight that stands for 0.
+    pub(super) start: &'a [i32],
+}
+
+/// A product for its tasks: rows of activations against rows of a weight (N, K).
+#[derive(Clone, Copy)]
+pub(super) struct BlockProduct<'a> {
+    pub(super) dtype: DType,
+    pub(super) weight: &'a [u8],
+    pub(super) x: Activations<'a>,
+    /// K/32.
+    pub(super) blocks: usize,
+    pub(super) store: Store,
+}
+
+/// Elements of scratch that [`multiply`] needs for input `i` of a node and `m` rows.
+pub(super) fn scratch_len<G: Product>(node: &Node<'_>, i: usize, m: usize) -> usize {
+    let (n, k) = (node.input_shape(i).rows(), node.input_shape(i).cols());
+    match dtype(node, i) {
+        DType::Real | DType::I32 => G::scratch_len(Major::Rows, m, n, k),
+        DType::Q8 | DType::Q4 => scratch_parts(m, k).iter().sum(),
+        DType::F16 => 0,
+    }
+}
+
+/// Elements for signed bytes, scales, and starts.
+fn scratch_parts(m: usize, k: usize) -> [usize; 3] {
+    [m * k / size_of::<f32>(), m * k / BLOCK, m * k / BLOCK * LANES]
+}
+
+/// `C = A·Wᵀ` or `C += A·Wᵀ` for a weight (N, K) of any element type, then the epilogue; rows of C stand one after the other.
+pub(super) fn multiply<G: Product>(
+    threads: &dyn Threads,
+    a: MatRef<'_, f32>,
+    weight: &Weight<'_, f32>,
+    out: &mut [f32],
+    store: Store,
+    epilogue: Epilogue<'_, f32>,
+    scratch: &mut [f32],
+) {
+    let (m, k) = (a.rows, a.cols);
+    let n = out.len() / m.max(1);
+    if weight.dtype == DType::Real {
+        return G::multiply(threads, a, MatRef::new(weight.real, n, k).t(), out, store, epilogue, scratch);
+    }
+    let tasks = (n.saturating_mul(k) / TASK_LEN).clamp(1, MAX_TASKS);
+    let tile_cols = n.div_ceil(tasks).next_multiple_of(LINE);
+    let tiling = Tiling { rows: m, cols: n, ld: n, tile_rows: TILE_ROWS, tile_cols };
+    let finish = |tile: &mut Tile<'_, f32>| {
+        let (first_row, first_col) = (tile.first_row, tile.first_col);
+        for i in 0..tile.rows() {
+            if let Some(epilogue) = epilogue {
+                epilogue(first_row + i, first_col, tile.row(i));
+            }
+        }
+    };
+    if !is_blocks(weight.dtype) {
+        return for_each_tile(threads, out, tiling, &|mut tile| {
+            let (first_row, first_col) = (tile.first_row, tile.first_col);
+            for i in 0..tile.rows() {
+                let x = weight.prepare(&a.data[(first_row + i) * a.row_stride..][..k], &mut []);
+                for (j, c) in tile.row(i).iter_mut().enumerate() {
+                    store_row(store, &[weight.dot(first_col + j, &x)], std::slice::from_mut(c));
+                }
+            }
+            finish(&mut tile);
+        });
+    }
+    let x = quantise(threads, a, weight.dtype, scratch);
+    let product = BlockProduct { dtype: weight.dtype, weight: weight.bytes, x, blocks: k / BLOCK, store };
+    let kernel = quant_avx2::kernels().into_iter().flatten().next();
+    for_each_tile(threads, out, tiling, &|mut tile| {
+        match kernel {
+            Some(kernel) => kernel(&product, &mut tile),
+            None => product.multiply(&mut tile),
+        }
+        finish(&mut tile);
+    });
+}
+
+/// Rounds rows of activations (M, K) to blocks.
+fn quantise<'s>(threads: &dyn Threads, a: MatRef<'_, f32>, dtype: DType, scratch: &'s mut [f32]) -> Activations<'s> {
+    let (m, k) = (a.rows, a.cols);
+    let [len_q, len_d, len_start] = scratch_parts(m, k);
+    let (q, rest) = scratch.split_at_mut(len_q);
+    let (d, rest) = rest.split_at_mut(len_d);
+    let q: &mut [i8] = bytemuck::cast_slice_mut(q); // (M, K)
+    let start: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..len_start]); // (M, K/32, 8)
+    let zero = if dtype == DType::Q4 { 8 } else { 128 };
+    let rows = per_task(m, 4 * k);
+    let blocks = rows * (k / BLOCK);
+    for_each_chunk_3(threads, (q, rows * k), (d, blocks), (start, blocks * LANES), &|i, q, d, start| {
+        for (row, ((q, d), start)) in
+            q.chunks_mut(k).zip(d.chunks_mut(k / BLOCK)).zip(start.chunks_mut(k / BLOCK * LANES)).enumerate()
+        {
+            quantise_row(&a.data[(i * rows + row) * a.row_stride..][..k], q, d, start, zero);
+        }
+    });
+    Activations { q, d, start }
+}
+
+simd! {
+    /// Rounds a row of activations (K) to blocks.
+    fn quantise_row<M>(x: &[f32], q: &mut [i8], d: &mut [f32], start: &mut [i32], zero: i32) {
+        let blocks = x.as_chunks::<BLOCK>().0.iter().zip(q.as_chunks_mut::<BLOCK>().0);
+        for (((x, q), d), start) in blocks.zip(d).zip(start.as_chunks_mut::<LANES>().0) {
+            *d = quantise_activations(x, q);
+            for (start, q) in start.iter_mut().zip(q.as_chunks::<4>().0) {
+                *start = -zero * q.iter().map(|&q| i32::from(q)).sum::<i32>();
+            }
+        }
+    }
+}
+
+impl BlockProduct<'_> {
+    /// Bytes of a row of the weight.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.dtype.bytes(self.blocks * BLOCK, size_of::<f32>()).unwrap_or(0)
+    }
+
+    /// The columns of a tile, in plain Rust.
+    fn multiply(&self, tile: &mut Tile<'_, f32>) {
+        let (first_row, first_col, k) = (tile.first_row, tile.first_col, self.blocks * BLOCK);
+        for i in 0..tile.rows() {
+            let (q, d) = (&self.x.q[(first_row + i) * k..][..k], &self.x.d[(first_row + i) * self.blocks..][..self.blocks]);
+            for (j, c) in tile.row(i).iter_mut().enumerate() {
+                let row = &self.weight[(first_col + j) * self.row_bytes()..][..self.row_bytes()];
+                store_row(self.store, &[dot_blocks(self.dtype, row, q, d)], std::slice::from_mut(c));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use samara_core::quant::quantise_row;
+    use samara_core::threads::Serial;
+
+    use super::super::Samara;
+    use super::*;
+    use crate::threads::Pool;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    struct Case {
+        dtype: DType,
+        shape: [usize; 3],
+        x: Vec<f32>,
+        weight: Vec<u8>,
+    }
+
+    impl Case {
+        fn new(dtype: DType, m: usize, n: usize, k: usize) -> Self {
+            let row = dtype.bytes(k, 4).unwrap();
+            let mut weight = vec![0; n * row];
+            for (bytes, values) in weight.chunks_mut(row).zip(numbers(n * k, 2).chunks(k)) {
+                quantise_row(dtype, values, bytes);
+            }
+            Self { dtype, shape: [m, n, k], x: numbers(m * k, 1), weight }
+        }
+
+        fn weight(&self) -> Weight<'_, f32> {
+            Weight { dtype: self.dtype, real: &[], bytes: &self.weight, cols: self.shape[2] }
+        }
+
+        /// The product of the rows from `first` on, added to old values, with the column added by the epilogue.
+        fn run(&self, threads: &dyn Threads, first: usize, rows: usize, store: Store) -> Vec<f32> {
+            let [_, n, k] = self.shape;
+            let mut out = numbers(self.shape[0] * n, 3)[first * n..(first + rows) * n].to_vec();
+            let mut scratch = vec![f32::NAN; scratch_parts(rows, k).iter().sum()];
+            let x = MatRef::new(&self.x[first * k..(first + rows) * k], rows, k);
+            let place = |_: usize, col: usize, c: &mut [f32]| c.iter_mut().enumerate().for_each(|(j, c)| *c += (col + j) as f32);
+            multiply::<Samara>(threads, x, &self.weight(), &mut out, store, Some(&place), &mut scratch);
+            out
+        }
+    }
+
+    const DTYPES: [DType; 3] = [DType::Q8, DType::Q4, DType::F16];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn equals_the_reference((m, n, blocks) in (1usize..11, 1usize..80, 1usize..9), which in 0usize..3, add in any::<bool>()) {
+            let case = Case::new(DTYPES[which], m, n, blocks * BLOCK);
+            let found = case.run(&Serial, 0, m, if add { Store::Add } else { Store::Overwrite });
+            let old = numbers(m * n, 3);
+            let mut scratch = vec![0.0; 2 * blocks * BLOCK];
+            for i in 0..m {
+                let weight = case.weight();
+                let x = weight.prepare(&case.x[i * blocks * BLOCK..][..blocks * BLOCK], &mut scratch);
+                for j in 0..n {
+                    let expected = weight.dot(j, &x) + j as f32 + if add { old[i * n + j] } else { 0.0 };
+                    let error = (found[i * n + j] - expected).abs();
+                    prop_assert!(error <= 1e-5 * expected.abs().max(1.0), "({i}, {j}): {} against {expected}", found[i * n + j]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_alone_and_any_number_of_threads_give_the_same_bits() {
+        let pools: Vec<Pool> = [1, 2, 5].into_iter().map(|n| Pool::new(n).expect("threads")).collect();
+        for dtype in DTYPES {
+            let case = Case::new(dtype, 70, 1003, 320);
+            let whole = case.run(&Serial, 0, 70, Store::Overwrite);
+            assert!(pools.iter().all(|pool| case.run(pool, 0, 70, Store::Overwrite) == whole), "{dtype:?}");
+            for (first, rows) in [(0, 1), (69, 1), (3, 2), (5, 7)] {
+                let part = case.run(&pools[1], first, rows, Store::Overwrite);
+                assert!(part == whole[first * 1003..(first + rows) * 1003], "{dtype:?}: rows from {first}");
+            }
+        }
+    }
+
+    /// The integers are the same for every instruction set, and so is the order of the scaled sums among those with vectors.
+    #[test]
+    fn every_kernel_of_this_machine_agrees() {
+        for (dtype, m, n) in [(DType::Q8, 7, 50), (DType::Q4, 7, 50), (DType::Q8, 1, 3), (DType::Q4, 1, 3)] {
+            let case = Case::new(dtype, m, n, 96);
+            let mut scratch = vec![0.0; scratch_parts(m, 96).iter().sum()];
+            let x = quantise(&Serial, MatRef::new(&case.x, m, 96), dtype, &mut scratch);
+            let product = BlockProduct { dtype, weight: &case.weight, x, blocks: 3, store: Store::Overwrite };
+            let run = |kernel: &dyn Fn(&mut Tile<'_, f32>)| {
+                let mut out = vec![f32::NAN; m * n];
+                kernel(&mut Tile::new(&mut out, m, n, n));
+                out
+            };
+            let plain = run(&|tile| product.multiply(tile));
+            let vectors: Vec<Vec<f32>> =
+                quant_avx2::kernels().into_iter().flatten().map(|kernel| run(&|tile| kernel(&product, tile))).collect();
+            for vectors in &vectors {
+                assert!(plain.iter().zip(vectors).all(|(a, b)| (a - b).abs() < 1e-4), "{dtype:?}");
+            }
+            assert!(vectors.windows(2).all(|two| two[0] == two[1]), "{dtype:?}");
+        }
+    }
+}
