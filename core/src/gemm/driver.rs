@@ -51,7 +51,7 @@ pub fn gemm<R: Real>(
         for (first_k, k_len) in blocks(k.max(1), kernel.k_block(k).max(1)) {
             let part = a.part(first_row, first_k, rows, k_len.min(k));
             pack_a(kernel, part, packed_a);
-            let left = Left::Packed { panels: packed_a, rows, k: part.cols };
+            let left = Left::Packed { panels: packed_a, rows, k: part.cols, k_block: kernel.k_block(k) };
             let at_row = |row: usize, col: usize, segment: &mut [R]| {
                 if let Some(epilogue) = epilogue {
                     epilogue(first_row + row, col, segment);
@@ -65,7 +65,7 @@ pub fn gemm<R: Real>(
     }
 }
 
-/// [`gemm`] with A ready for the micro-kernel, packed over at most a block of the summed dimension.
+/// [`gemm`] with A ready for the micro-kernel.
 ///
 /// A block of A stays in the second-level cache while panels of B pass, each packed into `panel` ([`panel_len`]) just before it is used; while the
 /// rows of A pass over a panel, the next one is prefetched, a piece with every tile.
@@ -79,7 +79,10 @@ pub fn multiply<R: Real>(
     panel: &mut [R],
 ) {
     let (m, n, k) = (a.rows(), b.cols, b.rows);
-    let panel_k = kernel.k_block(k).max(1);
+    let panel_k = match a {
+        Left::Rows(_) => kernel.k_block(k).max(1),
+        Left::Packed { k_block, .. } => k_block.max(1),
+    };
     for (first_row, rows) in blocks(m, kernel.row_block(m)) {
         // Without k there is still one block, as above.
         for (first_k, k_len) in blocks(k.max(1), panel_k) {

@@ -17,8 +17,10 @@ pub enum Left<'a, R> {
         panels: &'a [R],
         /// Rows of A, without padding.
         rows: usize,
-        /// The summed dimension.
+        /// Length of a panel.
         k: usize,
+        /// Length of the blocks that k is summed in: [`MicroKernel::k_block`] of all that is summed.
+        k_block: usize,
     },
 }
 
@@ -31,15 +33,15 @@ impl<R: Real> Left<'_, R> {
         }
     }
 
-    /// Some rows, from a multiple of mr on, over a part of the summed dimension; packed rows keep all of it.
+    /// Some rows, from a multiple of mr on, over a part of the summed dimension; panels stay as long as they are.
     #[must_use]
     pub fn part(self, mr: usize, (first_row, rows): (usize, usize), (first_k, k_len): (usize, usize)) -> Self {
         match self {
             Self::Rows(a) => Self::Rows(a.part(first_row, first_k, rows, k_len)),
-            Self::Packed { panels, rows: all, k } => {
-                let start = (first_row / mr.max(1)).saturating_mul(mr).saturating_mul(k);
+            Self::Packed { panels, rows: all, k, k_block } => {
+                let start = (first_row / mr.max(1)).saturating_mul(k).saturating_add(first_k).saturating_mul(mr);
                 let rows = rows.min(all.saturating_sub(first_row));
-                Self::Packed { panels: panels.get(start..).unwrap_or(&[]), rows, k }
+                Self::Packed { panels: panels.get(start..).unwrap_or(&[]), rows, k, k_block }
             }
         }
     }

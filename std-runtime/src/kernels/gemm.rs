@@ -145,7 +145,9 @@ impl Plan {
         let panel_k = kernel.k_block(k).max(1);
         let packs = kernel.packs(major, k);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
-        let work = rows.saturating_mul(n).saturating_mul(if packs { panel_k } else { k });
+        // Whole blocks of the summed dimension, as many as stay in the cache together.
+        let packed_k = k.min(panel_k * (PACKED_LEN / (rows * panel_k).max(1)).max(1));
+        let work = rows.saturating_mul(n).saturating_mul(if packs { packed_k } else { k });
         // A power of two: equal tasks for two and for four threads.
         let tasks = 1_usize << (work / TASK_WORK).clamp(1, MAX_TASKS).ilog2();
         // Every block of rows packs B, and every column of tiles reads A: the cheapest way to get that many tiles.
@@ -162,7 +164,7 @@ impl Plan {
             n,
             k,
             tile: (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr)),
-            packed: if packs { (rows, panel_k) } else { (0, 0) },
+            packed: if packs { (rows, packed_k) } else { (0, 0) },
             panel_len: panel_len(kernel, n, k).next_multiple_of(LINE),
         }
     }
@@ -214,7 +216,7 @@ fn by_tiles(
                 store: if first_k == 0 { store } else { Store::Add },
                 epilogue: if first_k + a.cols == plan.k { epilogue } else { None },
             };
-            let left = Left::Packed { panels: packed, rows: a.rows, k: a.cols };
+            let left = Left::Packed { panels: packed, rows: a.rows, k: a.cols, k_block: kernel.k_block(plan.k) };
             c.multiply(threads, left, b.part(first_k, 0, a.cols, plan.n), &mut out[first_row * out_ld..], out_ld, panels);
         }
     }
@@ -394,6 +396,21 @@ mod tests {
                         pool.threads()
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_rows_have_the_bits_of_rows_where_they_lie() {
+        // Several parts of rows and of k are packed together, with and without a shorter one at the end.
+        for (m, n, k) in [(40, 30, 1160), (30, 20, 2700), (3000, 17, 1200), (13, 33, 1024)] {
+            let a = numbers(m * k, 1);
+            let turned: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
+            let b = numbers(k * n, 2);
+            let (a, turned, b) = (MatRef::new(&a, m, k), MatRef::new(&turned, k, m).t(), MatRef::new(&b, k, n));
+            for choice in GemmChoice::all().filter(|choice| choice.gemm() != Gemm::MatrixMultiply) {
+                let rows = product(&choice, &Serial, a, b, 0, Store::Overwrite, true);
+                assert!(product(&choice, &Serial, turned, b, 0, Store::Overwrite, true) == rows, "{} {m} {n} {k}", choice.name());
             }
         }
     }

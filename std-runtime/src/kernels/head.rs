@@ -3,7 +3,7 @@
 //! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{Major, MatRef, Store};
+use samara_core::gemm::{Epilogue, Major, MatRef, Store};
 use samara_core::graph::{Node, Op};
 use samara_core::math::fast;
 use samara_core::ops::head::upstream_of;
@@ -144,7 +144,8 @@ fn multiply_logits<G: Product>(
     scratch: &mut [f32],
 ) {
     let bias = |_: usize, col: usize, z: &mut [f32]| add(z, b.get(col..).unwrap_or_default());
-    quant::multiply::<G>(threads, x, w, logits, Store::Overwrite, Some(&bias), scratch);
+    let epilogue: Epilogue<'_, f32> = if b.is_empty() { None } else { Some(&bias) };
+    quant::multiply::<G>(threads, x, w, logits, Store::Overwrite, epilogue, scratch);
 }
 
 /// Elements start..start+len; empty when they are not all there.

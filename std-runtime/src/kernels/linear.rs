@@ -1,7 +1,7 @@
 //! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{Major, MatRef, Store};
+use samara_core::gemm::{Epilogue, Major, MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
 use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
@@ -54,8 +54,10 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         for_each_chunk(threads, y, len, &|i, y| copy(y, &residual[i * len..]));
     }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
+    let add_bias = |_: usize, col: usize, c: &mut [f32]| biased(col, c);
+    let add_bias: Epilogue<'_, f32> = if b.is_empty() { None } else { Some(&add_bias) };
     let Some(kind) = unary_of(activation) else {
-        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), Some(&|_, col, c| biased(col, c)), views.scratch);
+        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), add_bias, views.scratch);
     };
     if pre.is_empty() && !has_residual {
         return quant::multiply::<G>(
@@ -74,7 +76,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let own = if pre.is_empty() { m * n } else { 0 };
     let (own, scratch) = views.scratch.split_at_mut(own);
     let pre = if pre.is_empty() { own } else { pre }; // (M, N)
-    quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, Some(&|_, col, c| biased(col, c)), scratch);
+    quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, add_bias, scratch);
     let pre = &*pre;
     let len = per_task(y.len(), 16);
     for_each_chunk(threads, y, len, &|i, y| {

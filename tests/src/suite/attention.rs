@@ -126,5 +126,6 @@ fn attention(d: &mut Draw, size: Size, mask: Mask, layout: Layout, dropout: bool
         };
         attention.output()
     })
-    .tolerance(5e-6, 3e-5)
+    // With a single key, the sum over dO · O that the fast kernel takes off dO · v must cancel it: the gradient of k is only rounding.
+    .tolerance(5e-6, 6e-5)
 }
