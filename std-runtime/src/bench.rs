@@ -3,6 +3,7 @@
 //! The floors are work divided by a measured rate: that of multiply-adds in registers, or that of reading more memory than the caches hold.
 //! A profile knows both for every node and takes the slower one.
 
+mod assign;
 pub mod machine;
 pub mod profile;
 
@@ -39,6 +40,7 @@ pub fn run(request: &BenchRequest) -> Result<BenchOutcome, Error> {
     let threads = if config.train.threads > 0 { config.train.threads } else { cores() };
     let pool = Pool::new(threads)?;
     match request.kind {
+        BenchKind::Assign => Ok(BenchOutcome { rows: assign::run(request.repeats, &pool)?, profile: None }),
         BenchKind::Gemm => products(request, &model, &pool),
         BenchKind::Step => steps(request, model, &pool),
         BenchKind::Decode => decode(request, model, &pool),

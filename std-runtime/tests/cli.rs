@@ -438,6 +438,61 @@ fn inspection_counts_what_is_not_finite() {
     assert_eq!(found["train.bin"], serde_json::json!({"tokens": 3, "width": "u16", "largest_id": 258}));
 }
 
+/// A matrix as NumPy writes it.
+fn npy(shape: &[usize], values: &[f64]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}");
+    header += &" ".repeat(63 - (header.len() + 10) % 64);
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn assign_reads_matrices_and_says_where_they_are_bad() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::write(at.join("a.csv"), "4, 1, 3\n2, 0, 5\n3, 2, 2\n").expect("file");
+    fs::write(at.join("a.npy"), npy(&[3, 3], &[4.0, 1.0, 3.0, 2.0, 0.0, 5.0, 3.0, 2.0, 2.0])).expect("file");
+    let expected = serde_json::json!({"rows": [0, 1, 2], "columns": [1, 0, 2], "total": 5.0});
+    for file in ["a.csv", "a.npy"] {
+        let found: Value = serde_json::from_str(&done(at, &["assign", file, "--json"])).expect("JSON");
+        assert_eq!(found, expected, "{file}");
+        let found: Value = serde_json::from_str(&done(at, &["assign", file, "--json", "--duals"])).expect("JSON");
+        let sum = |key: &str| found[key].as_array().expect("duals").iter().filter_map(Value::as_f64).sum::<f64>();
+        assert_eq!(sum("row_duals") + sum("column_duals"), 5.0, "{found}");
+    }
+    assert!(done(at, &["assign", "a.csv"]).contains("total 5"));
+    let found: Value =
+        serde_json::from_str(&done(at, &["assign", "a.csv", "--maximize", "--ties=scipy", "--json"])).expect("JSON");
+    assert_eq!(found["total"], 11.0);
+    let found: Value = serde_json::from_str(&done(at, &["assign", "a.csv", "--cost-limit", "1.5", "--json"])).expect("JSON");
+    assert_eq!(found, serde_json::json!({"rows": [1], "columns": [1], "total": 0.0}));
+
+    for (name, content, parts) in [
+        ("word.csv", "1,2\n3,x4\n", &["word.csv:2:3", "expected a number", "\"x4\""][..]),
+        ("short.csv", "1,2\n3\n", &["short.csv:2:1", "expected 2 numbers", "found 1"]),
+        ("nan.csv", "1,2\n3,nan\n", &["nan.csv", "row 1, column 1", "NaN"]),
+        ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0"]),
+    ] {
+        fs::write(at.join(name), content).expect("file");
+        refused(at, &["assign", name], 3, parts);
+    }
+    let rows: Value = serde_json::from_str(&done(at, &["bench", "assign", "--repeats", "1", "--json"])).expect("JSON");
+    let names: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
+    assert!(names.contains(&"low-rank 400x400, ties as scipy") && names.contains(&"uniform 100x7"), "{names:?}");
+    fs::write(at.join("line.npy"), npy(&[3], &[1.0, 2.0, 3.0])).expect("file");
+    refused(at, &["assign", "line.npy"], 3, &["line.npy", "expected a matrix (2-D array), got a 1 array"]);
+    let whole = npy(&[3, 3], &[1.0; 9]);
+    fs::write(at.join("cut.npy"), &whole[..whole.len() - 8]).expect("file");
+    let output = samara(at, &["assign", "cut.npy"]);
+    assert!(output.status.code() != Some(0) && text(&output.stderr).contains("cut.npy"), "{}", text(&output.stderr));
+    assert!(!samara(at, &["assign", "none.csv"]).status.success());
+}
+
 #[test]
 fn completions_manual_and_environment() {
     let folder = temporary();

@@ -72,13 +72,16 @@ impl<T: Cost, I: Index> Kernels<T, I> {
 /// The body of [`Kernels::plain`].
 #[inline(always)]
 pub fn plain<T: Cost>(costs: &[T]) -> bool {
-    let (blocks, rest) = costs.as_chunks::<BLOCK>();
-    let mut plain = true;
-    for costs in blocks {
-        // Without a branch: vectors have none.
-        plain &= costs.iter().fold(true, |plain, cost| plain & cost.is_plain());
+    let (parts, rest) = costs.as_chunks::<LANES>();
+    // A lane for each place, and no branch: vectors have none.
+    let mut lanes = [true; LANES];
+    for costs in parts {
+        for (lane, cost) in lanes.iter_mut().zip(costs) {
+            *lane &= cost.is_plain();
+        }
     }
-    rest.iter().fold(plain, |plain, cost| plain & cost.is_plain())
+    let all = lanes.iter().fold(true, |plain, lane| plain & lane);
+    rest.iter().fold(all, |plain, cost| plain & cost.is_plain())
 }
 
 /// The least of some lanes, one after the other: in pairs, compilers would narrow the vectors before them to pairs as well.

@@ -30,5 +30,5 @@ pub use number::{Cost, Index};
 pub use solve::{Dirty, Objective, Options, Ties, linear_sum_assignment, linear_sum_assignment_by, linear_sum_assignment_lazy};
 pub use verify::{Certificate, Violation, verify};
 pub use view::{Costs, LazyRows};
-pub use warm::{Changed, reassign};
+pub use warm::{Changed, reassign, refine};
 pub use workspace::{Fixed, Workspace, WorkspaceLen, workspace_bytes, workspace_len};

@@ -379,4 +379,25 @@ proptest! {
             (expected, found) => prop_assert!(false, "{:?} {:?}", expected, found.is_ok()),
         }
     }
+
+    #[test]
+    fn refined_answers_are_those_of_64_bits(
+        rows in 1..40_usize, columns in 1..40_usize, seed in 0..u64::MAX, limited: bool, maximize: bool,
+    ) {
+        let mut rng = crate::math::rng::Rng::new(seed, crate::math::rng::Purpose::User, 0);
+        // Differences that sums in 32 bits lose.
+        let costs: Vec<f32> = (0..rows * columns).map(|_| 1000.0 * rng.below(3) as f32 + 1e-4 * rng.uniform_f32()).collect();
+        let objective = if maximize { Objective::Maximize } else { Objective::Minimize };
+        let options = Options { objective, cost_limit: limited.then_some(1000.0), ..Options::default() };
+        let view = Costs::new(&costs, rows, columns).expect("costs");
+        let ((mut a, mut b), (mut c, mut d)) = (memory::<f32>(rows, columns), memory::<f64>(rows, columns));
+        let mut single = Workspace::new(&mut a, &mut b, rows, columns).expect("room");
+        let mut double = Workspace::new(&mut c, &mut d, rows, columns).expect("room");
+        linear_sum_assignment(view, &options, &mut single).expect("feasible");
+        let refined = refine(&Kernels::PORTABLE, view, &single, &options, &mut double).expect("feasible");
+        let wide: Vec<f64> = costs.iter().map(|&c| f64::from(c)).collect();
+        let wide = Costs::new(&wide, rows, columns).expect("costs");
+        let options = Options { objective, cost_limit: limited.then_some(1000.0), ..Options::default() };
+        prop_assert!(verify(wide, &refined, &options, 1e-13).is_ok());
+    }
 }

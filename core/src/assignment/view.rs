@@ -230,3 +230,22 @@ impl<T: Cost> Rows<T> for Computed<'_, T> {
         Ok(buffer)
     }
 }
+
+/// Rows of a matrix of 32 bits in 64. Its costs have been through a search before: what is invalid now counts as forbidden.
+pub(super) struct Widened<'a> {
+    pub(super) costs: Costs<'a, f32>,
+    pub(super) admission: Admission<f32>,
+}
+
+impl Rows<f64> for Widened<'_> {
+    fn fill(&self, row: usize, buffer: &mut [f64]) {
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = f64::from(self.admission.value(cost));
+        }
+    }
+
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [f64], _: fn(&[f64]) -> bool) -> Result<&'s [f64], Refused> {
+        self.fill(row, buffer);
+        Ok(buffer)
+    }
+}

@@ -5,8 +5,8 @@ use super::answer::Assignment;
 use super::kernel::Kernels;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::solve::{Objective, Options, admission, admit_limit, check, check_room, linear_sum_assignment_by};
-use super::view::{Costs, Dense};
+use super::solve::{Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_by};
+use super::view::{Costs, Dense, Widened};
 use super::workspace::Workspace;
 
 /// Which costs differ from those of the last answer.
@@ -52,12 +52,70 @@ pub fn reassign<'w, T: Cost, I: Index>(
     let stay = admit_limit(options, T::ONE);
     signed(workspace, options);
     let mut search = Search { ws: workspace, kernels, rows: &dense, stay };
-    let warm = search.resume(rows, columns, &dense);
+    search.price_changed(columns, &dense);
+    let warm = search.resume(rows, columns);
     signed(workspace, options);
     match warm {
         Some(()) => Ok(Assignment::of(workspace)),
         // Whatever is wrong, a cold start says it.
         None => linear_sum_assignment_by(kernels, costs, options, workspace),
+    }
+}
+
+/// Makes an answer in 32 bits exact to 64: begins with the pairs and duals that lie in `from` (whose costs were solved with the same options), and gives another
+/// column to every row whose own is not the cheapest when differences are formed in 64 bits. Not for incomplete answers to dirty costs.
+///
+/// ```
+/// use samara_core::assignment::{Costs, Fixed, Kernels, Options, linear_sum_assignment, refine, verify};
+///
+/// let costs = [16_777_216.0_f32, 1.0, 3.0, 16_777_216.0];
+/// let costs = Costs::new(&costs, 2, 2)?;
+/// let options = Options::default();
+/// let (mut memory, mut wide) = (Fixed::<2, 2, f32, u16>::default(), Fixed::<2, 2, f64, u16>::default());
+/// let (mut single, mut double) = (memory.workspace(2, 2)?, wide.workspace(2, 2).unwrap());
+/// let answer = linear_sum_assignment(costs, &options, &mut single)?;
+/// if verify(costs, &answer, &options, 1e-9).is_err() {
+///     let exact = refine(&Kernels::PORTABLE, costs, &single, &options, &mut double)?;
+///     assert_eq!(exact.total(&Costs::new(&[16_777_216.0, 1.0, 3.0, 16_777_216.0], 2, 2).unwrap()), 4.0);
+/// }
+/// # Ok::<(), samara_core::assignment::Error<f32>>(())
+/// ```
+///
+/// # Errors
+/// As [`super::linear_sum_assignment`].
+pub fn refine<'w, I: Index>(
+    kernels: &Kernels<f64, I>,
+    costs: Costs<'_, f32>,
+    from: &Workspace<'_, f32, I>,
+    options: &Options<f32>,
+    to: &'w mut Workspace<'_, f64, I>,
+) -> Result<Assignment<'w, f64, I>, Error<f32>> {
+    check(costs.rows(), costs.columns(), options, from)?;
+    if (to.rows, to.columns) != (from.rows, from.columns) {
+        return Err(Error::Shape { expected: (to.rows, to.columns), found: (from.rows, from.columns) });
+    }
+    let wide = Options {
+        objective: options.objective,
+        ties: options.ties,
+        dirty: options.dirty,
+        cost_limit: options.cost_limit.map(f64::from),
+    };
+    let narrow = admission(options, 1.0);
+    let rows = Widened { costs: if costs.rows() > costs.columns() { costs.transposed() } else { costs }, admission: narrow };
+    to.clear();
+    for (to, from) in to.u.iter_mut().zip(&*from.u).chain(to.v.iter_mut().zip(&*from.v)) {
+        *to = f64::from(*from);
+    }
+    for (to, from) in to.column_of.iter_mut().zip(&*from.column_of).chain(to.row_of.iter_mut().zip(&*from.row_of)) {
+        *to = *from;
+    }
+    signed(to, &wide);
+    let stay = admit_limit(&wide, 1.0);
+    let warm = Search { ws: to, kernels, rows: &rows, stay }.resume(None, &[]);
+    signed(to, &wide);
+    match warm {
+        Some(()) => Ok(Assignment::of(to)),
+        None => Err(first_invalid(costs, options)),
     }
 }
 
@@ -71,13 +129,13 @@ fn signed<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Opti
 }
 
 impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+    /// Free columns on the larger side, and all of them where rows may stay free, have the dual 0, and others have no more.
+    fn bounded(&self) -> bool {
+        self.stay.is_some() || self.ws.rows != self.ws.columns
+    }
+
     /// None if costs are refused or a row cannot be matched.
-    fn resume(&mut self, rows: Option<&[usize]>, columns: &[usize], dense: &Dense<'_, T>) -> Option<()> {
-        // Free columns on the larger side, and all of them where rows may stay free, have the dual 0, and others have no more.
-        let bounded = self.stay.is_some() || self.ws.rows != self.ws.columns;
-        for &column in columns {
-            self.price_column(column, bounded, dense);
-        }
+    fn resume(&mut self, rows: Option<&[usize]>, columns: &[usize]) -> Option<()> {
         match rows {
             None => (0..self.small()).try_for_each(|row| self.review(row, true))?,
             Some(rows) => rows.iter().try_for_each(|&row| self.review(row, true))?,
@@ -87,7 +145,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
                 self.review(row, false)?;
             }
         }
-        while bounded && self.level() {
+        while self.bounded() && self.level() {
             (0..self.small()).try_for_each(|row| self.review(row, false))?;
         }
         for row in 0..self.small() {
@@ -116,13 +174,16 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
         Some(())
     }
 
-    /// The dual of a column whose costs have changed: the largest that the duals of rows allow.
-    fn price_column(&mut self, column: usize, bounded: bool, dense: &Dense<'_, T>) {
-        let mut dual = if bounded { T::ZERO } else { T::FAR };
-        for (row, &row_dual) in self.ws.u.iter().enumerate() {
-            dual = dual.least(dense.at(row, column).minus(row_dual));
+    /// The duals of columns whose costs have changed: the largest that the duals of rows allow.
+    fn price_changed(&mut self, columns: &[usize], dense: &Dense<'_, T>) {
+        let largest = if self.bounded() { T::ZERO } else { T::FAR };
+        for &column in columns {
+            let mut dual = largest;
+            for (row, &row_dual) in self.ws.u.iter().enumerate() {
+                dual = dual.least(dense.at(row, column).minus(row_dual));
+            }
+            set(self.ws.v, column, if dual >= T::UNREACHABLE { T::ZERO } else { dual });
         }
-        set(self.ws.v, column, if dual >= T::UNREACHABLE { T::ZERO } else { dual });
     }
 
     /// Gives free columns the dual 0; whether any had another.

@@ -1,12 +1,14 @@
-//! Bipartite graphs on lent slices: colouring with a witness, maximum matching, and the cover that proves it.
+//! Bipartite graphs on lent slices: colouring with a witness, maximum matching and the cover that proves it, full matchings of least weight.
 
 mod colour;
+mod full;
 mod matching;
 
 #[cfg(test)]
 mod tests;
 
 pub use colour::{Coloured, two_colour};
+pub use full::{FullMatching, FullMatchingError, full_scratch_len, minimum_weight_full_matching};
 pub use matching::{Cover, NONE, cover, maximum_matching, scratch_len};
 
 /// A graph as compressed rows: the neighbours of vertex i are `neighbours[starts[i]..starts[i + 1]]`. What lies outside the slices counts as no edges, and

@@ -119,3 +119,67 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn full_matchings_weigh_as_little_as_dense_assignments(
+        rows in 0..12_usize, more in 0..6_usize, edges in prop::collection::vec((0..12_u32, 0..18_u32, -6..9_i64), 0..110),
+    ) {
+        use crate::assignment::{Costs, Error, Options, Workspace, linear_sum_assignment, workspace_len};
+        let columns = rows + more;
+        let mut edges: Vec<_> = edges.into_iter().filter(|e| (e.0 as usize) < rows && (e.1 as usize) < columns).collect();
+        edges.sort_unstable();
+        let (starts, neighbours) = rows_of(&edges.iter().map(|e| (e.0, e.1)).collect::<Vec<_>>(), rows);
+        // The largest weights stand for forbidden edges.
+        let weights: Vec<i64> = edges.iter().map(|e| if e.2 == 8 { i64::MAX } else { e.2 }).collect();
+        let mut dense = vec![i64::MAX; rows * columns];
+        for (edge, &weight) in edges.iter().zip(&weights) {
+            let cell = &mut dense[edge.0 as usize * columns + edge.1 as usize];
+            *cell = weight.min(*cell);
+        }
+        let len = workspace_len(rows, columns);
+        let (mut reals, mut indices) = (vec![0; len.costs], vec![0_u32; len.indices]);
+        let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
+        let view = Costs::new(&dense, rows, columns).expect("costs");
+        let expected = linear_sum_assignment(view, &Options::default(), &mut workspace).map(|answer| answer.total(&view));
+
+        let (mut column_of, mut row_of) = (vec![0; rows], vec![0; columns]);
+        let (mut row_duals, mut column_duals) = (vec![0; rows], vec![0; columns]);
+        let mut to = FullMatching { column_of: &mut column_of, row_of: &mut row_of, row_duals: &mut row_duals, column_duals: &mut column_duals };
+        let (costs, ints) = full_scratch_len(columns);
+        let graph = Graph::new(&starts, &neighbours);
+        let found = minimum_weight_full_matching(graph, &weights, &mut to, &mut vec![0; costs], &mut vec![0; ints]);
+        match (expected, found) {
+            (Ok(total), Ok(())) => {
+                let pairs: i64 = column_of.iter().enumerate().map(|(i, &j)| dense[i * columns + j as usize]).sum();
+                prop_assert_eq!(pairs, total);
+                prop_assert_eq!(row_duals.iter().chain(&column_duals).sum::<i64>(), total);
+                for (edge, &weight) in edges.iter().zip(&weights) {
+                    prop_assert!(row_duals[edge.0 as usize] + column_duals[edge.1 as usize] <= weight);
+                }
+                for (j, &row) in row_of.iter().enumerate() {
+                    let partners = row == NONE || column_of[row as usize] as usize == j;
+                    let dual = if row == NONE { column_duals[j] == 0 } else { column_duals[j] <= 0 };
+                    prop_assert!(partners && dual, "column {}", j);
+                }
+            }
+            (Err(Error::Infeasible { .. }), Err(FullMatchingError::Infeasible { .. })) => {}
+            (expected, found) => prop_assert!(false, "{:?} {:?}", expected, found),
+        }
+    }
+}
+
+#[test]
+fn full_matchings_refuse_what_they_cannot_weigh() {
+    let graph = Graph::new(&[0, 2], &[0, 1]);
+    let solve = |weights: &[f64], room: usize| {
+        let (mut a, mut b, mut c, mut d) = ([0], [0; 2], [0.0], [0.0; 2]);
+        let mut to = FullMatching { column_of: &mut a, row_of: &mut b, row_duals: &mut c, column_duals: &mut d };
+        minimum_weight_full_matching(graph, weights, &mut to, &mut [0.0; 2], &mut vec![0; room])
+    };
+    assert_eq!(solve(&[1.0, 2.0], 8), Ok(()));
+    assert_eq!(solve(&[1.0, 2.0], 7), Err(FullMatchingError::Memory { needed: 8, found: 7 }));
+    assert_eq!(solve(&[1.0], 8), Err(FullMatchingError::Memory { needed: 2, found: 1 }));
+    assert!(matches!(solve(&[1.0, f64::NAN], 8), Err(FullMatchingError::Invalid { edge: 1, .. })));
+    assert_eq!(solve(&[f64::INFINITY; 2], 8), Err(FullMatchingError::Infeasible { row: 0 }));
+}

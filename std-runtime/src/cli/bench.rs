@@ -16,9 +16,10 @@ Examples:
   samara bench step --preset nanogpt-char-cpu --json
   samara bench step --profile --preset gpt2-124m --set train.batch_size=4 \\
     --set train.block_size=64 --set train.grad_accumulation=1
-  samara bench decode --preset gpt2-124m --prompt-tokens 16 --new-tokens 64";
+  samara bench decode --preset gpt2-124m --prompt-tokens 16 --new-tokens 64
+  samara bench assign --json";
 
-/// Measure matrix products, training steps or decoding on this machine.
+/// Measure matrix products, training steps, decoding or linear assignment on this machine.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

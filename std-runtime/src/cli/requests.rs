@@ -305,6 +305,8 @@ pub enum BenchKind {
     Step,
     /// Generating token by token.
     Decode,
+    /// Linear assignment on families of cost matrices.
+    Assign,
 }
 
 /// Measure this machine.
