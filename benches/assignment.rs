@@ -141,7 +141,7 @@ fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
     Box::new(move || {
         // It takes the costs for its own, and must not find what it made of them last time.
         copy.copy_from_slice(costs);
-        let (a, b) = lsap::solve(rows, columns, &mut copy, false).expect("an assignment");
+        let (a, b) = lsap::solve(rows, columns, &copy, false).expect("an assignment");
         a.iter().zip(&b).map(|(&i, &j)| costs[i * columns + j]).sum()
     })
 }

@@ -186,8 +186,8 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     }
     // Of the position embedding a token reads one row.
     let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
-    let prompt_tokens = request.prompt_tokens.clamp(1, model.n_positions - 1);
-    let new_tokens = request.new_tokens.clamp(1, model.n_positions - prompt_tokens);
+    let prompt_tokens = request.prompt_tokens.min(model.n_positions.saturating_sub(1)).max(1);
+    let new_tokens = request.new_tokens.min(model.n_positions.saturating_sub(prompt_tokens)).max(1);
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
     let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {

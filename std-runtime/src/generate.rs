@@ -22,7 +22,6 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     let settings = &request.generate;
     let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
     let mut text = TextWriter { out, pending: Vec::new() };
-    text.push(settings.prompt.as_bytes())?;
     let width = gpt.config.n_embd;
     if request.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
         let what = format!("--kv-cache q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16");
@@ -32,6 +31,7 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     if let Some(quantize) = request.quantize {
         gpt = gpt.quantised(quantize.dtype())?;
     }
+    text.push(settings.prompt.as_bytes())?;
     let weight_bytes = gpt.weight_bytes() as u64;
     let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), weight_bytes, f32_bytes, ..GenerateOutcome::default() };
     let begun = Instant::now();

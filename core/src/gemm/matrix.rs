@@ -71,7 +71,7 @@ impl<'a, R: Real> MatRef<'a, R> {
     }
 
     /// Whether every element lies inside the slice.
-    pub(super) fn is_inside(&self) -> bool {
+    pub fn is_inside(&self) -> bool {
         match (self.rows.checked_sub(1), self.cols.checked_sub(1)) {
             (Some(row), Some(col)) => self.offset(row, col) < self.data.len(),
             _ => true,

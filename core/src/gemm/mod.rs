@@ -5,7 +5,7 @@
 //! packed panel of B into a small tile that stays in registers. [`gemm`] does everything on the calling thread. A runtime with threads cuts C into
 //! tiles and calls [`multiply`] for each; where A must be packed, other tasks have done so before ([`pack_a`]).
 //!
-//! **Major of sums.** An element of C is the sum over blocks of K ([`MicroKernel::k_block`]) of the sums over the block, each from the first k to the
+//! **Order of sums.** An element of C is the sum over blocks of K ([`MicroKernel::k_block`]) of the sums over the block, each from the first k to the
 //! last. That depends on K alone: a row has the same bits alone, in a batch, and under any cutting into tiles.
 
 mod driver;

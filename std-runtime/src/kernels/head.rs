@@ -37,8 +37,10 @@ fn extents(node: &Node<'_>) -> (usize, usize, usize, usize) {
 }
 
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
-    let (_, _, v, rows) = extents(node);
-    rows * v + quant::scratch_len::<G>(node, 1, rows)
+    let (m, _, v, rows) = extents(node);
+    // The last chunk may be shorter, and yet need more.
+    let last = m.saturating_sub(1) % rows + 1;
+    rows * v + quant::scratch_len::<G>(node, 1, rows).max(quant::scratch_len::<G>(node, 1, last))
 }
 
 fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {

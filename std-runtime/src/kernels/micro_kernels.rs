@@ -226,7 +226,7 @@ mod x86 {
         _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
     );
 
-    /// Reached only through [`super::kernel`], which has asked the machine.
+    /// Reached only through [`super::kernels`], which has asked the machine.
     pub(super) fn pack(source: MatRef<'_, f32>, panel: &mut [f32]) {
         let (k, width) = (source.rows, source.cols);
         assert!(panel.len() == k * width, "not a full panel");

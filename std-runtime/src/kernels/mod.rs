@@ -1,7 +1,8 @@
 //! Fast kernels for processors, chosen at run time: the reference kernels of core with most entries replaced.
 //!
 //! Work is cut into tasks by the shapes of tensors alone, and partial sums are added in the order of their numbers: results have the same bits
-//! for any number of threads. A row's result does not depend on the rows around it.
+//! for any number of threads. A row's result does not depend on the rows around it,
+//! but for attention: up to four queries add in another order than many.
 
 mod attention;
 mod block;

@@ -11,7 +11,7 @@ pub(super) fn sgemm(a: MatRef<'_, f32>, b: MatRef<'_, f32>, out: &mut [f32], out
     if m == 0 || n == 0 {
         return;
     }
-    assert!(k == 0 || (fits(&a) && fits(&b) && b.rows == k), "an operand is longer than its slice");
+    assert!(k == 0 || (a.is_inside() && b.is_inside() && b.rows == k), "an operand is longer than its slice");
     assert!(out_ld >= n && (m - 1) * out_ld + n <= out.len(), "the result is longer than its slice");
     let beta = if store == Store::Add { 1.0 } else { 0.0 };
     // SAFETY: every element of the three matrices lies inside its slice, as just checked; rows of the result do not overlap.
@@ -32,14 +32,5 @@ pub(super) fn sgemm(a: MatRef<'_, f32>, b: MatRef<'_, f32>, out: &mut [f32], out
             out_ld as isize,
             1,
         );
-    }
-}
-
-/// Whether the last element is inside the slice.
-fn fits(x: &MatRef<'_, f32>) -> bool {
-    let last = |count: usize, stride: usize| count.checked_sub(1).and_then(|last| last.checked_mul(stride));
-    match (last(x.rows, x.row_stride), last(x.cols, x.col_stride)) {
-        (Some(row), Some(col)) => row.checked_add(col).is_some_and(|last| last < x.data.len()),
-        _ => x.rows == 0 || x.cols == 0,
     }
 }

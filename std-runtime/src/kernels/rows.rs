@@ -74,7 +74,7 @@ impl FewRows<'_> {
     pub(super) fn multiply<M: MulAdd>(&self, tile: &mut Tile<'_, f32>) {
         if self.a.cols == 0 && self.store == Store::Overwrite {
             (0..tile.rows()).for_each(|i| tile.row(i).fill(0.0));
-        } else if self.b.col_stride == 1 && is_inside(&self.b) {
+        } else if self.b.col_stride == 1 && self.b.is_inside() {
             self.add_rows::<M>(tile);
         } else {
             self.add_products::<M>(tile, 0);
@@ -159,13 +159,6 @@ impl FewRows<'_> {
             }
         }
     }
-}
-
-/// Whether every element lies inside the matrix's slice.
-pub(super) fn is_inside(matrix: &MatRef<'_, f32>) -> bool {
-    let last = |count: usize, stride: usize| count.checked_sub(1).and_then(|n| n.checked_mul(stride));
-    let end = last(matrix.rows, matrix.row_stride).zip(last(matrix.cols, matrix.col_stride)).map(|(a, b)| a.saturating_add(b));
-    end.is_none_or(|end| end < matrix.data.len())
 }
 
 #[cfg(test)]

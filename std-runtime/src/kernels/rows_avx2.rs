@@ -39,7 +39,7 @@ mod x86 {
 
     use samara_core::gemm::store_row;
 
-    use super::super::rows::{FewRows, is_inside};
+    use super::super::rows::FewRows;
     use super::super::simd::Fused;
     use crate::tiles::Tile;
 
@@ -54,7 +54,7 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn multiply(product: &FewRows<'_>, tile: &mut Tile<'_, f32>) {
         let (a, b) = (&product.a, &product.b);
-        if a.cols == 0 || b.col_stride == 1 || b.row_stride != 1 || !is_inside(a) || !is_inside(b) {
+        if a.cols == 0 || b.col_stride == 1 || b.row_stride != 1 || !a.is_inside() || !b.is_inside() {
             return product.multiply::<Fused>(tile);
         }
         match tile.rows() {
@@ -73,7 +73,10 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     fn transpose_columns<const M: usize>(product: &FewRows<'_>, tile: &mut Tile<'_, f32>) {
         let vectors = tile.cols() / LANES;
-        assert!(product.a.rows >= M && tile.first_col + tile.cols() <= product.b.cols, "a tile outside of the matrix");
+        assert!(
+            product.a.rows >= M && product.a.cols <= product.b.rows && tile.first_col + tile.cols() <= product.b.cols,
+            "a tile outside of the matrix"
+        );
         for col in (0..vectors * LANES).step_by(LANES) {
             for (first_k, k, store) in product.blocks() {
                 // SAFETY: the operands lie inside their slices, as the caller asked; M rows of A and eight columns of B from here on exist, for k
