@@ -137,11 +137,8 @@ fn lapjv_way(costs: &[f64], n: usize) -> Way<'_> {
 }
 
 fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
-    let mut copy = costs.to_vec();
     Box::new(move || {
-        // It takes the costs for its own, and must not find what it made of them last time.
-        copy.copy_from_slice(costs);
-        let (a, b) = lsap::solve(rows, columns, &copy, false).expect("an assignment");
+        let (a, b) = lsap::solve(rows, columns, costs, false).expect("an assignment");
         a.iter().zip(&b).map(|(&i, &j)| costs[i * columns + j]).sum()
     })
 }
