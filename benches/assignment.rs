@@ -137,8 +137,9 @@ fn lapjv_way(costs: &[f64], n: usize) -> Way<'_> {
 }
 
 fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
+    let owned = costs.to_vec();
     Box::new(move || {
-        let (a, b) = lsap::solve(rows, columns, costs, false).expect("an assignment");
+        let (a, b) = lsap::solve(rows, columns, &owned, false).expect("an assignment");
         a.iter().zip(&b).map(|(&i, &j)| costs[i * columns + j]).sum()
     })
 }
