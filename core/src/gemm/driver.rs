@@ -5,25 +5,22 @@ use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Store};
 use crate::math::Real;
 
 /// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
-pub type Epilogue<'a, R> = Option<&'a (dyn Fn(usize, usize, &mut [R]) + Sync)>;
+pub type Epilogue<'a, R> = Option<&'a mut dyn FnMut(usize, usize, &mut [R])>;
 
 /// Columns of C that are finished together: their pieces of rows are long enough for an epilogue, and still in the second-level cache.
 const FINISHED_COLS: usize = 128;
-
-/// Panels of B that are packed together: longer pieces of its rows, and fewer pages.
-const PANELS: usize = 2;
 
 /// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
 ///
 /// A panel of B, and where A is packed a block of A.
 pub fn scratch_len<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize, k: usize) -> usize {
-    let packed_a = if kernel.packs(major, k) { packed_len(kernel.row_block(m), kernel.mr, kernel.k_block(k)) } else { 0 };
+    let packed_a = if kernel.packs(major, m) { packed_len(kernel.row_block(m, k), kernel.mr, kernel.k_block(k)) } else { 0 };
     panel_len(kernel, n, k).saturating_add(packed_a)
 }
 
 /// Elements of the panel that [`multiply`] needs for n columns summed over k.
 pub fn panel_len<R>(kernel: &MicroKernel<R>, n: usize, k: usize) -> usize {
-    packed_len(n.min(kernel.nr.saturating_mul(PANELS)), kernel.nr, kernel.k_block(k))
+    packed_len(n.min(kernel.nr), kernel.nr, kernel.k_block(k))
 }
 
 /// `C = A·B` or `C += A·B`, then the epilogue, on the calling thread.
@@ -36,28 +33,28 @@ pub fn gemm<R: Real>(
     b: MatRef<'_, R>,
     c: &mut impl RowsMut<R>,
     store: Store,
-    epilogue: Epilogue<'_, R>,
+    mut epilogue: Epilogue<'_, R>,
     scratch: &mut [R],
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     debug_assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
     debug_assert!(scratch.len() >= scratch_len(kernel, a.major(), m, n, k), "too little scratch");
     let Some((panel, packed_a)) = scratch.split_at_mut_checked(panel_len(kernel, n, k)) else { return };
-    if !kernel.packs(a.major(), k) && a.is_inside() {
-        return multiply(kernel, Left::Rows(a), b, c, store, epilogue, panel);
+    if !kernel.packs(a.major(), m) && a.is_inside() {
+        return multiply(kernel, Left::Lying(a), b, c, store, epilogue, panel);
     }
-    for (first_row, rows) in blocks(m, kernel.row_block(m)) {
+    for (first_row, rows) in blocks(m, kernel.row_block(m, k)) {
         // Without k there is still one block, empty: it clears C and runs the epilogue.
         for (first_k, k_len) in blocks(k.max(1), kernel.k_block(k).max(1)) {
             let part = a.part(first_row, first_k, rows, k_len.min(k));
             pack_a(kernel, part, packed_a);
             let left = Left::Packed { panels: packed_a, rows, k: part.cols, k_block: kernel.k_block(k) };
-            let at_row = |row: usize, col: usize, segment: &mut [R]| {
-                if let Some(epilogue) = epilogue {
-                    epilogue(first_row + row, col, segment);
-                }
-            };
-            let epilogue: Epilogue<'_, R> = if first_k + k_len >= k && epilogue.is_some() { Some(&at_row) } else { None };
+            let last = first_k + k_len >= k;
+            let mut at_row = epilogue
+                .as_mut()
+                .filter(|_| last)
+                .map(|epilogue| |row: usize, col: usize, segment: &mut [R]| epilogue(first_row + row, col, segment));
+            let epilogue = at_row.as_mut().map(|at_row| at_row as &mut dyn FnMut(usize, usize, &mut [R]));
             let store = if first_k == 0 { store } else { Store::Add };
             let b = b.part(first_k, 0, part.cols, n);
             multiply(kernel, left, b, &mut Below { inner: c, first_row }, store, epilogue, panel);
@@ -67,36 +64,31 @@ pub fn gemm<R: Real>(
 
 /// [`gemm`] with A ready for the micro-kernel.
 ///
-/// A block of A stays in the second-level cache while panels of B pass, each packed into `panel` ([`panel_len`]) just before it is used; while the
-/// rows of A pass over a panel, the next one is prefetched, a piece with every tile.
+/// A block of A stays in the second-level cache while panels of B pass. The first tile of a panel multiplies B where it lies and packs it into
+/// `panel` ([`panel_len`]) on the way, if its rows are contiguous; else it is packed before.
 pub fn multiply<R: Real>(
     kernel: &MicroKernel<R>,
     a: Left<'_, R>,
     b: MatRef<'_, R>,
     c: &mut impl RowsMut<R>,
     store: Store,
-    epilogue: Epilogue<'_, R>,
+    mut epilogue: Epilogue<'_, R>,
     panel: &mut [R],
 ) {
     let (m, n, k) = (a.rows(), b.cols, b.rows);
     let panel_k = match a {
-        Left::Rows(_) => kernel.k_block(k).max(1),
+        Left::Lying(_) => kernel.k_block(k).max(1),
         Left::Packed { k_block, .. } => k_block.max(1),
     };
-    for (first_row, rows) in blocks(m, kernel.row_block(m)) {
+    for (first_row, rows) in blocks(m, kernel.row_block(m, panel_k)) {
         // Without k there is still one block, as above.
         for (first_k, k_len) in blocks(k.max(1), panel_k) {
-            let block = Block {
-                a: a.part(kernel.mr, (first_row, rows), (first_k, k_len.min(k))),
-                b: b.part(first_k, 0, k_len.min(k), n),
-                after: b.part(first_k + k_len, 0, panel_k, kernel.nr.saturating_mul(PANELS)),
-                store: if first_k == 0 { store } else { Store::Add },
-                first_row,
-                rows,
-            };
+            let k_len = k_len.min(k);
+            let store = if first_k == 0 { store } else { Store::Add };
+            let block = Block { a, b: b.part(first_k, 0, k_len, n), first_k, store, first_row, rows };
             for (first_col, cols) in blocks(n, FINISHED_COLS.next_multiple_of(kernel.nr.max(1))) {
                 multiply_panels(kernel, &block, (first_col, cols), c, panel);
-                if let (Some(epilogue), true) = (epilogue, first_k + k_len >= k) {
+                if let (Some(epilogue), true) = (&mut epilogue, first_k + k_len >= k) {
                     for row in first_row..first_row + rows {
                         epilogue(row, first_col, segment(c, row, first_col, cols));
                     }
@@ -110,8 +102,7 @@ pub fn multiply<R: Real>(
 struct Block<'a, R> {
     a: Left<'a, R>,
     b: MatRef<'a, R>,
-    /// The first panel of the next block of the summed dimension.
-    after: MatRef<'a, R>,
+    first_k: usize,
     store: Store,
     first_row: usize,
     rows: usize,
@@ -123,28 +114,34 @@ fn multiply_panels<R: Real>(
     block: &Block<'_, R>,
     (first_col, cols): (usize, usize),
     c: &mut impl RowsMut<R>,
-    panels: &mut [R],
+    panel: &mut [R],
 ) {
-    let (mr, k, b) = (kernel.mr.clamp(1, MAX_ROWS), block.b.rows, block.b);
+    let (mr, nr, k) = (kernel.mr.clamp(1, MAX_ROWS), kernel.nr.max(1), block.b.rows);
     if k == 0 {
         if block.store == Store::Overwrite {
             (block.first_row..block.first_row + block.rows).for_each(|i| segment(c, i, first_col, cols).fill(R::ZERO));
         }
         return;
     }
-    let (nr, tiles) = (kernel.nr.max(1), block.rows.div_ceil(mr).max(1));
-    let panel_len = nr.saturating_mul(k).max(1);
-    for (col, cols) in blocks(cols, nr.saturating_mul(PANELS)) {
+    for (col, cols) in blocks(cols, nr) {
         let col = first_col + col;
-        pack_b(kernel, b.part(0, col, k, cols), panels);
-        let next = if col + cols < b.cols { b.part(0, col + cols, k, nr.saturating_mul(PANELS)) } else { block.after };
-        for (i, (panel, (j, cols))) in panels.chunks_exact(panel_len).zip(blocks(cols, nr)).enumerate() {
-            for (tile, (row, rows)) in blocks(block.rows, mr).enumerate() {
-                let mut into: [&mut [R]; MAX_ROWS] = Default::default();
-                let Some(into) = into.get_mut(..rows) else { continue };
-                c.block(block.first_row + row, col + j, cols, into);
-                let ahead = next.piece(i * tiles + tile, PANELS * tiles);
-                (kernel.run)(k, block.a.part(mr, (row, rows), (0, k)), panel, ahead, block.store, into);
+        let lying = block.b.part(0, col, k, cols);
+        let mut in_place = lying.has_rows() && cols.is_multiple_of(kernel.lanes.max(1)) && lying.is_inside();
+        if !in_place {
+            pack_b(kernel, lying, panel);
+        }
+        for (row, rows) in blocks(block.rows, mr) {
+            let row = block.first_row + row;
+            let mut into: [&mut [R]; MAX_ROWS] = Default::default();
+            let Some(into) = into.get_mut(..rows) else { continue };
+            c.block(row, col, cols, into);
+            let a = block.a.tile(mr, (row, rows), (block.first_k, k));
+            if core::mem::take(&mut in_place) {
+                // One tile needs no panel.
+                let panel = if rows < block.rows { &mut *panel } else { &mut [] };
+                (kernel.run)(a, lying, panel, block.store, into);
+            } else {
+                (kernel.run)(a, MatRef { data: panel, rows: k, cols, row_stride: nr, col_stride: 1 }, &mut [], block.store, into);
             }
         }
     }

@@ -6,11 +6,11 @@ use crate::math::Real;
 /// The most rows a micro-kernel's tile may have.
 pub const MAX_ROWS: usize = 16;
 
-/// Rows of A as a micro-kernel takes them.
+/// A as a product takes it.
 #[derive(Clone, Copy, Debug)]
 pub enum Left<'a, R> {
-    /// Rows where they lie, contiguous and inside their slice.
-    Rows(MatRef<'a, R>),
+    /// Where it lies, every element inside its slice.
+    Lying(MatRef<'a, R>),
     /// What [`pack_a`](super::pack_a) made of `rows` rows: panels (k, mr).
     Packed {
         /// (⌈rows / mr⌉, k, mr).
@@ -24,31 +24,42 @@ pub enum Left<'a, R> {
     },
 }
 
-impl<R: Real> Left<'_, R> {
+impl<'a, R: Real> Left<'a, R> {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         match *self {
-            Self::Rows(a) => a.rows,
+            Self::Lying(a) => a.rows,
             Self::Packed { rows, .. } => rows,
         }
     }
 
-    /// Some rows, from a multiple of mr on, over a part of the summed dimension; panels stay as long as they are.
+    /// Some rows, from a multiple of mr on; panels stay as long as they are.
     #[must_use]
-    pub fn part(self, mr: usize, (first_row, rows): (usize, usize), (first_k, k_len): (usize, usize)) -> Self {
+    pub fn part(self, mr: usize, first_row: usize, rows: usize) -> Self {
         match self {
-            Self::Rows(a) => Self::Rows(a.part(first_row, first_k, rows, k_len)),
+            Self::Lying(a) => Self::Lying(a.part(first_row, 0, rows, a.cols)),
             Self::Packed { panels, rows: all, k, k_block } => {
-                let start = (first_row / mr.max(1)).saturating_mul(k).saturating_add(first_k).saturating_mul(mr);
+                let start = (first_row / mr.max(1)).saturating_mul(k).saturating_mul(mr);
                 let rows = rows.min(all.saturating_sub(first_row));
                 Self::Packed { panels: panels.get(start..).unwrap_or(&[]), rows, k, k_block }
+            }
+        }
+    }
+
+    /// The rows of a tile, from a multiple of mr on, over a part of the summed dimension.
+    pub(super) fn tile(self, mr: usize, (first_row, rows): (usize, usize), (first_k, k_len): (usize, usize)) -> MatRef<'a, R> {
+        match self {
+            Self::Lying(a) => a.part(first_row, first_k, rows, k_len),
+            Self::Packed { panels, k, .. } => {
+                let start = (first_row / mr.max(1)).saturating_mul(k).saturating_add(first_k).saturating_mul(mr);
+                MatRef { data: panels.get(start..).unwrap_or(&[]), rows, cols: k_len, row_stride: 1, col_stride: mr }
             }
         }
     }
 }
 
 /// The function of [`MicroKernel::run`].
-pub type RunKernel<R> = fn(usize, Left<'_, R>, &[R], MatRef<'_, R>, Store, &mut [&mut [R]]);
+pub type RunKernel<R> = fn(MatRef<'_, R>, MatRef<'_, R>, &mut [R], Store, &mut [&mut [R]]);
 
 /// A kernel that multiplies some rows of A by a panel of B, and the blocking that suits it.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +68,20 @@ pub struct MicroKernel<R> {
     pub mr: usize,
     /// Columns of the tile, at least 1.
     pub nr: usize,
-    /// The most rows of A in a block, which stays in the second-level cache.
+    /// Columns of B can be multiplied where they lie if their number is a multiple of this.
+    pub lanes: usize,
+    /// Rows of A over `kc` elements that stay in the second-level cache; of a shorter summed dimension more rows do.
     pub mc: usize,
     /// Longest block of the summed dimension, at least 1; fixes the order of sums.
     pub kc: usize,
-    /// `run(k, a, b, ahead, store, rows)` computes `Σ_p a(i, p) · b[p * nr + j]` over p in 0..k, from the first p to the last, and stores it in
-    /// `rows[i][j]` (or adds it). Shapes: a (rows, k), b (k, nr); at most mr rows of at most nr elements, fewer at the edges of C.
-    /// `ahead` is a piece of what later calls will read: a hint to prefetch it.
+    /// `run(a, b, panel, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in `rows[i][j]`
+    /// (or adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows of at most nr columns, fewer at the
+    /// edges of C; every element inside its slice, and those up to the next multiple of `lanes` columns, too. If `panel` (k, nr) is not empty, b is
+    /// copied there on the way.
     pub run: RunKernel<R>,
-    /// `pack(source, panel)` copies a full panel whose rows or columns are contiguous: source (k, mr or nr) with a stride of 1 and every element
-    /// inside its slice, panel (k, mr or nr).
-    pub pack: fn(MatRef<'_, R>, &mut [R]),
+    /// `pack(source, width, packed)` cuts a matrix whose rows or columns are contiguous into panels of `width` of its columns, the last one filled
+    /// up with zeros: source (k, n) with every element inside its slice, packed (⌈n / width⌉, k, width), width mr or nr.
+    pub pack: fn(MatRef<'_, R>, usize, &mut [R]),
 }
 
 impl<R> MicroKernel<R> {
@@ -78,17 +92,19 @@ impl<R> MicroKernel<R> {
         block.checked_next_multiple_of(8).unwrap_or(block).min(kc).min(k)
     }
 
-    /// Rows of the blocks that `m` rows are cut into: the fewest that are not longer than `mc`, about equally long, in whole tiles.
-    pub(super) fn row_block(&self, m: usize) -> usize {
+    /// Rows of the blocks that `m` rows over `k` elements are cut into: the fewest that stay in the second-level cache, about equally long, in
+    /// whole tiles.
+    pub fn row_block(&self, m: usize, k: usize) -> usize {
         let mr = self.mr.max(1);
-        let blocks = m.div_ceil(self.mc.max(mr)).max(1);
+        let most = self.mc.saturating_mul(self.kc.max(1)) / self.k_block(k).max(1);
+        let blocks = m.div_ceil(most.max(mr)).max(1);
         m.div_ceil(blocks).div_ceil(mr).saturating_mul(mr).max(1)
     }
 
-    /// Whether A is packed: by columns it must be, and by rows when the rows of a tile would share few sets of the first-level cache.
-    pub fn packs(&self, major: Major, k: usize) -> bool {
-        const SAME_SET_BYTES: usize = 2048;
-        k > 0 && (major == Major::Columns || k.saturating_mul(size_of::<R>()).is_multiple_of(SAME_SET_BYTES))
+    /// Whether an A with so many rows is packed: where its columns are contiguous and so far apart that each step would touch a page of its own.
+    pub fn packs(&self, major: Major, m: usize) -> bool {
+        const FAR_BYTES: usize = 2048;
+        major == Major::Columns && m.saturating_mul(size_of::<R>()) > FAR_BYTES
     }
 }
 
@@ -98,18 +114,23 @@ const NR: usize = 8;
 
 /// The kernel in plain Rust, for any number type and any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: MR, nr: NR, mc: 128, kc: 256, run: run_portable::<R>, pack: pack_portable::<R> }
+    MicroKernel { mr: MR, nr: NR, lanes: NR, mc: 128, kc: 256, run: run_portable::<R>, pack: pack::panels::<R> }
 }
 
-fn run_portable<R: Real>(k: usize, a: Left<'_, R>, b: &[R], _: MatRef<'_, R>, store: Store, rows: &mut [&mut [R]]) {
-    let b = b.as_chunks::<NR>().0.iter().take(k);
-    let sums = match a {
-        Left::Packed { panels, .. } => tile(panels.as_chunks::<MR>().0.iter().copied(), b),
-        Left::Rows(a) => {
-            // A missing row is any row: its sums are not stored.
-            let [w, x, y, z] = [0, 1, 2, 3].map(|i: usize| a.row(i.min(rows.len().saturating_sub(1))).iter());
-            tile(w.zip(x).zip(y).zip(z).map(|(((&w, &x), &y), &z)| [w, x, y, z]), b)
-        }
+fn run_portable<R: Real>(a: MatRef<'_, R>, b: MatRef<'_, R>, panel: &mut [R], store: Store, rows: &mut [&mut [R]]) {
+    let b = if panel.is_empty() {
+        b
+    } else {
+        pack::panels(b, NR, panel);
+        MatRef { data: panel, row_stride: NR, ..b }
+    };
+    let b = b.data.chunks(b.row_stride.max(1)).filter_map(|row| row.first_chunk::<NR>()).take(a.cols);
+    let sums = if a.col_stride == 1 {
+        // A missing row is any row: its sums are not stored.
+        let [w, x, y, z] = [0, 1, 2, 3].map(|i: usize| a.row(i.min(rows.len().saturating_sub(1))).iter());
+        tile(w.zip(x).zip(y).zip(z).map(|(((&w, &x), &y), &z)| [w, x, y, z]), b)
+    } else {
+        tile((0..a.cols).map(|p| [0, 1, 2, 3].map(|i| a.at(i, p))), b)
     };
     for (row, sums) in rows.iter_mut().zip(&sums) {
         store_row(store, sums, row);
@@ -136,14 +157,5 @@ pub fn store_row<R: Real>(store: Store, sums: &[R], row: &mut [R]) {
     match store {
         Store::Overwrite => row.iter_mut().zip(sums).for_each(|(to, &sum)| *to = sum),
         Store::Add => row.iter_mut().zip(sums).for_each(|(to, &sum)| *to += sum),
-    }
-}
-
-fn pack_portable<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
-    match (source.cols, source.col_stride) {
-        (MR, 1) => pack::copy_rows::<R, MR>(source, panel),
-        (MR, _) => pack::transpose::<R, MR>(source, panel),
-        (_, 1) => pack::copy_rows::<R, NR>(source, panel),
-        (_, _) => pack::transpose::<R, NR>(source, panel),
     }
 }

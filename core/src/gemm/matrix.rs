@@ -48,21 +48,15 @@ impl<'a, R: Real> MatRef<'a, R> {
         if self.col_stride == 1 { Major::Rows } else { Major::Columns }
     }
 
+    /// Whether rows are contiguous and do not overlap.
+    pub(super) fn has_rows(&self) -> bool {
+        self.col_stride == 1 && self.row_stride >= self.cols
+    }
+
     /// Row `i` of a matrix whose rows are contiguous; shorter where the slice ends.
     pub fn row(&self, i: usize) -> &'a [R] {
         let rest = self.data.get(self.offset(i, 0)..).unwrap_or(&[]);
         rest.get(..self.cols).unwrap_or(rest)
-    }
-
-    /// Piece `i` of about `count` equal pieces, cut across the contiguous dimension.
-    pub(super) fn piece(self, i: usize, count: usize) -> Self {
-        if self.col_stride == 1 {
-            let rows = self.rows.div_ceil(count.max(1));
-            self.part(i.saturating_mul(rows), 0, rows, self.cols)
-        } else {
-            let cols = self.cols.div_ceil(count.max(1));
-            self.part(0, i.saturating_mul(cols), self.rows, cols)
-        }
     }
 
     /// Element (i, j); 0 outside the slice.

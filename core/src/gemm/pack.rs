@@ -22,27 +22,33 @@ pub(super) fn pack_b<R: Real>(kernel: &MicroKernel<R>, b: MatRef<'_, R>, packed:
 
 /// Packs `source` (k, count) into panels of `width` columns.
 fn pack<R: Real>(kernel: &MicroKernel<R>, source: MatRef<'_, R>, width: usize, packed: &mut [R]) {
-    // Where rows are contiguous, a few rows of every panel at a time: otherwise each panel would touch a page a row.
-    const ROWS: usize = 16;
+    let contiguous = source.col_stride == 1 || source.row_stride == 1;
+    if contiguous && source.is_inside() && packed.len() >= packed_len(source.cols, width, source.rows) {
+        (kernel.pack)(source, width.max(1), packed);
+    } else {
+        panels(source, width, packed);
+    }
+}
+
+/// The packing of the portable kernel, for any strides.
+pub(super) fn panels<R: Real>(source: MatRef<'_, R>, width: usize, packed: &mut [R]) {
     let width = width.max(1);
-    let rows_at_once = if source.col_stride == 1 { ROWS } else { source.rows };
-    for (first_row, rows) in blocks(source.rows, rows_at_once) {
-        for (panel, (first_col, cols)) in
-            packed.chunks_exact_mut(source.rows.saturating_mul(width).max(1)).zip(blocks(source.cols, width))
-        {
-            let part = source.part(first_row, first_col, rows, cols);
-            let Some(panel) = panel.get_mut(first_row * width..(first_row + rows) * width) else { continue };
-            if cols == width && (part.col_stride == 1 || part.row_stride == 1) && part.is_inside() {
-                (kernel.pack)(part, panel);
-            } else {
-                pack_any(part, width, panel);
-            }
+    for (panel, (first_col, cols)) in
+        packed.chunks_exact_mut(source.rows.saturating_mul(width).max(1)).zip(blocks(source.cols, width))
+    {
+        let source = source.part(0, first_col, source.rows, cols);
+        match (cols == width, width, source.col_stride, source.row_stride) {
+            (true, 8, 1, _) => copy_rows::<R, 8>(source, panel),
+            (true, 4, 1, _) => copy_rows::<R, 4>(source, panel),
+            (true, 8, _, 1) => transpose::<R, 8>(source, panel),
+            (true, 4, _, 1) => transpose::<R, 4>(source, panel),
+            _ => pack_any(source, width, panel),
         }
     }
 }
 
 /// Columns lie side by side: each row of the panel is a piece of a row of the source.
-pub(super) fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
+fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     let mut rest = source.data;
     for to in panel.as_chunks_mut::<W>().0 {
         *to = rest.first_chunk::<W>().copied().unwrap_or([R::ZERO; W]);
@@ -51,7 +57,7 @@ pub(super) fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &
 }
 
 /// Every one of `W` columns is contiguous: a transpose, in blocks of eight rows so that pieces of cache lines are read once.
-pub(super) fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
+fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     const BLOCK: usize = 8;
     let mut first = 0;
     let (rows, _) = panel.as_chunks_mut::<W>();

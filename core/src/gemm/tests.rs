@@ -13,45 +13,29 @@ fn small_blocks<R: Real>() -> MicroKernel<R> {
 }
 
 /// A micro-kernel of any tile, element by element.
-fn run<R: Real, const MR: usize, const NR: usize>(
-    k: usize,
-    a: Left<'_, R>,
-    b: &[R],
-    _: MatRef<'_, R>,
-    store: Store,
-    rows: &mut [&mut [R]],
-) {
-    let a = |i: usize, p: usize| match a {
-        Left::Rows(a) => a.at(i, p),
-        Left::Packed { panels, .. } => panels[p * MR + i],
-    };
+fn run<R: Real, const NR: usize>(a: MatRef<'_, R>, b: MatRef<'_, R>, panel: &mut [R], store: Store, rows: &mut [&mut [R]]) {
     for (i, row) in rows.iter_mut().enumerate() {
         for (j, c) in row.iter_mut().enumerate() {
             let mut sum = R::ZERO;
-            for p in 0..k {
-                sum += a(i, p) * b[p * NR + j];
+            for p in 0..a.cols {
+                sum += a.at(i, p) * b.at(p, j);
             }
             *c = if store == Store::Add { *c + sum } else { sum };
         }
     }
-}
-
-fn pack<R: Real>(source: MatRef<'_, R>, panel: &mut [R]) {
-    for p in 0..source.rows {
-        for j in 0..source.cols {
-            panel[p * source.cols + j] = source.at(p, j);
-        }
+    for (p, row) in panel.chunks_exact_mut(NR).take(b.rows).enumerate() {
+        row.iter_mut().enumerate().for_each(|(j, x)| *x = b.at(p, j));
     }
 }
 
 /// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
 fn wide<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 6, nr: 16, mc: 12, kc: 7, run: run::<R, 6, 16>, pack: pack::<R> }
+    MicroKernel { mr: 6, nr: 16, lanes: 4, mc: 12, kc: 7, run: run::<R, 16>, pack: pack::panels::<R> }
 }
 
 /// A kernel of odd widths, which no packing routine is compiled for.
 fn odd<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 3, nr: 11, mc: 6, kc: 4, run: run::<R, 3, 11>, pack: pack::<R> }
+    MicroKernel { mr: 3, nr: 11, lanes: 1, mc: 6, kc: 4, run: run::<R, 11>, pack: pack::panels::<R> }
 }
 
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
@@ -135,7 +119,7 @@ fn check<R: Real>(
     let mut c = numbers::<R>(m * ld, 3);
     let want = naive(a, b, &c, ld, store, epilogue);
     let mut scratch = vec![R::from_f64(f64::NAN); scratch_len(kernel, a.major(), m, n, k)];
-    let hook: Epilogue<'_, R> = if epilogue { Some(&affine::<R>) } else { None };
+    let hook: Epilogue<'_, R> = if epilogue { Some(&mut affine::<R>) } else { None };
     gemm(kernel, a, b, &mut RowSlices { data: &mut c, ld }, store, hook, &mut scratch);
     for (i, (got, want)) in c.iter().zip(&want).enumerate() {
         assert!((got.to_f64() - want).abs() <= tolerance, "element {i} of {m}x{n}x{k}: {got} against {want}");
@@ -195,9 +179,9 @@ fn without_k_the_result_is_zero_or_unchanged_and_the_epilogue_runs() {
     let kernel = portable::<f32>();
     for (store, old) in [(Store::Overwrite, 0.0), (Store::Add, 7.0)] {
         let mut c = vec![7.0; 6];
-        let add_one = |_: usize, _: usize, segment: &mut [f32]| segment.iter_mut().for_each(|x| *x += 1.0);
+        let mut add_one = |_: usize, _: usize, segment: &mut [f32]| segment.iter_mut().for_each(|x| *x += 1.0);
         let mut rows = RowSlices { data: &mut c, ld: 3 };
-        gemm(&kernel, MatRef::new(&[], 2, 0), MatRef::new(&[], 0, 3), &mut rows, store, Some(&add_one), &mut []);
+        gemm(&kernel, MatRef::new(&[], 2, 0), MatRef::new(&[], 0, 3), &mut rows, store, Some(&mut add_one), &mut []);
         assert_eq!(c, vec![old + 1.0; 6]);
     }
 }

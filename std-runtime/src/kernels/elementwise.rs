@@ -41,8 +41,10 @@ fn unary(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [y, ..] = views.outputs;
     let len = per_task(y.len(), work(kind));
     for_each_chunk(threads, y, len, &|i, y| {
-        copy(y, x.get(i * len..).unwrap_or_default());
-        apply(kind, a as f32, b as f32, y);
+        for_each_piece(y, x.get(i * len..).unwrap_or_default(), |y, x| {
+            copy(y, x);
+            apply(kind, a as f32, b as f32, y);
+        });
     });
 }
 
@@ -52,9 +54,35 @@ fn unary_backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     let [dx, ..] = views.outputs;
     let len = per_task(dx.len(), work(kind));
     for_each_chunk(threads, dx, len, &|i, dx| {
-        copy(dx, dy.get(i * len..).unwrap_or_default());
-        multiply_derivative(kind, a as f32, b as f32, x.get(i * len..).unwrap_or_default(), dx);
+        let mut dy = dy.get(i * len..).unwrap_or_default();
+        for_each_piece(dx, x.get(i * len..).unwrap_or_default(), |dx, x| {
+            copy(dx, dy);
+            dy = dy.get(dx.len()..).unwrap_or_default();
+            multiply_derivative(kind, a as f32, b as f32, x, dx);
+        });
     });
+}
+
+/// Elements that stay in the first-level cache from one pass to the next.
+const PIECE: usize = 1024;
+
+/// Calls `f(piece of y, piece of x)`; pieces of x are shorter where x is.
+fn for_each_piece(y: &mut [f32], x: &[f32], mut f: impl FnMut(&mut [f32], &[f32])) {
+    for (i, y) in y.chunks_mut(PIECE).enumerate() {
+        let x = x.get(i * PIECE..).unwrap_or_default();
+        f(y, &x[..x.len().min(PIECE)]);
+    }
+}
+
+/// y += f(x).
+pub(super) fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
+    let mut piece = [0.0; 256];
+    for (x, y) in x.chunks(256).zip(y.chunks_mut(256)) {
+        let piece = &mut piece[..x.len()];
+        copy(piece, x);
+        apply(kind, 0.0, 0.0, piece);
+        add(y, piece);
+    }
 }
 
 /// Copies as many elements as both have.

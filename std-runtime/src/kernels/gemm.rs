@@ -4,7 +4,7 @@
 //! other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
 //! same for any number of threads and for every micro-kernel with the same blocks.
 
-use samara_core::gemm::{Epilogue, Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
+use samara_core::gemm::{Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
 
 use super::rows::{MAX_ROWS, multiply_rows};
@@ -69,6 +69,37 @@ impl Default for GemmChoice {
     }
 }
 
+/// What is done with finished pieces of rows of C: bias, activation, a copy.
+pub struct Epilogue<'a> {
+    /// Called as `finish(row, first_col, piece, second)`, each element once; the second piece is the same part of `second`.
+    pub finish: Finish<'a>,
+    /// Another matrix (m, n), row after row, that is written with C; empty where none is.
+    pub second: &'a mut [f32],
+}
+
+/// The function of an [`Epilogue`].
+pub type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32], &mut [f32]) + Sync);
+
+impl<'a> Epilogue<'a> {
+    /// An epilogue that writes C only.
+    pub fn new(finish: Finish<'a>) -> Self {
+        Self { finish, second: &mut [] }
+    }
+
+    /// The function and the second matrix, if there are any.
+    pub(super) fn parts(epilogue: Option<Self>) -> (Option<Finish<'a>>, &'a mut [f32]) {
+        epilogue.map_or((None, &mut []), |epilogue| (Some(epilogue.finish), epilogue.second))
+    }
+}
+
+/// Applies an epilogue to a finished tile and to the same tile of the second matrix.
+pub(super) fn finish_tile(finish: Option<Finish<'_>>, tile: &mut Tile<'_, f32>, second: &mut Tile<'_, f32>) {
+    let (first_row, first_col) = (tile.first_row, tile.first_col);
+    if let Some(finish) = finish {
+        (0..tile.rows()).for_each(|i| finish(first_row + i, first_col, tile.row(i), second.row(i)));
+    }
+}
+
 /// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
 pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
@@ -78,7 +109,7 @@ pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k
     }
 }
 
-/// `C = A·B` or `C += A·B`, then `epilogue(row, first_col, segment)` on every finished piece of a row.
+/// `C = A·B` or `C += A·B`, then the epilogue.
 ///
 /// Shapes: a (m, k), b (k, n), out (m, n) with `out_ld` elements from a row to the next. Without k (k = 0) the product is 0, and the epilogue
 /// still runs. Tasks run on `threads`; the result does not depend on it.
@@ -94,7 +125,7 @@ pub fn gemm(
     out: &mut [f32],
     out_ld: usize,
     store: Store,
-    epilogue: Epilogue<'_, f32>,
+    epilogue: Option<Epilogue<'_>>,
     scratch: &mut [f32],
 ) {
     assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
@@ -116,6 +147,10 @@ pub fn gemm(
 const TASK_WORK: usize = 1 << 20;
 /// The most tasks that a product is cut into.
 const MAX_TASKS: usize = 16;
+/// Multiply-adds that take as long as packing an element of B, as reading one of A from the second-level cache, as fetching one from another core.
+const PACK_COST: usize = 13;
+const READ_COST: usize = 3;
+const MOVE_COST: usize = 16;
 /// Elements of A that are packed together at most, to stay in the third-level cache.
 const PACKED_LEN: usize = 1 << 20;
 /// Packed elements that are worth a task.
@@ -143,27 +178,35 @@ impl Plan {
     fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
         let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts.max(1)).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
-        let packs = kernel.packs(major, k);
+        let packs = kernel.packs(major, m);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
         // Whole blocks of the summed dimension, as many as stay in the cache together.
         let packed_k = k.min(panel_k * (PACKED_LEN / (rows * panel_k).max(1)).max(1));
         let work = rows.saturating_mul(n).saturating_mul(if packs { packed_k } else { k });
-        // A power of two: equal tasks for two and for four threads.
         let tasks = 1_usize << (work / TASK_WORK).clamp(1, MAX_TASKS).ilog2();
-        // Every block of rows packs B, and every column of tiles reads A: the cheapest way to get that many tiles.
+        let tile = |down: usize| (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr));
+        // The cheapest way to get about that many tiles, in multiply-adds for each step of the summed dimension.
         let cost = |down: usize| {
-            let across = tasks / down;
-            let tile_rows = part(rows, down, kernel.mr);
-            let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.mc).max(1);
-            let too_few = n.div_ceil(kernel.nr) < across || rows.div_ceil(kernel.mr) < down;
-            (too_few, blocks.saturating_mul(n).saturating_mul(4).saturating_add(across.saturating_mul(rows)))
+            let (tile_rows, tile_cols) = tile(down);
+            let across = n.div_ceil(tile_cols).max(1);
+            // Every block of rows packs B, and every column of tiles reads A.
+            let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.row_block(tile_rows, k)).max(1);
+            // The last column of tiles is narrower: two threads do not see it if they share rows, four if there are four rows of tiles.
+            let idle = (across * tile_cols).saturating_sub(n) / down.min(4);
+            let too_few = rows.div_ceil(kernel.mr) < down;
+            let idle = if tasks == 1 { 0 } else { idle.saturating_mul(rows) };
+            let packing = blocks.saturating_mul(n * PACK_COST);
+            let reading = across.saturating_mul(rows * READ_COST);
+            // Other operations cut rows: what is cut by columns is in another core's cache afterwards.
+            let moving = rows.saturating_mul(k.saturating_add(n)).saturating_mul(MOVE_COST) / k.max(1) / down;
+            (too_few, [idle, packing, reading, moving].into_iter().fold(0, usize::saturating_add))
         };
         let down = (0..=tasks.ilog2()).map(|bit| 1 << bit).min_by_key(|&down| cost(down)).unwrap_or(1);
         Self {
             m,
             n,
             k,
-            tile: (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr)),
+            tile: tile(down),
             packed: if packs { (rows, packed_k) } else { (0, 0) },
             panel_len: panel_len(kernel, n, k).next_multiple_of(LINE),
         }
@@ -193,16 +236,17 @@ fn by_tiles(
     out: &mut [f32],
     out_ld: usize,
     store: Store,
-    epilogue: Epilogue<'_, f32>,
+    epilogue: Option<Epilogue<'_>>,
     scratch: &mut [f32],
 ) {
     let needed = plan.scratch_len();
     assert!(scratch.len() >= needed, "{} elements of scratch, {needed} needed", scratch.len());
     let unaligned = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let (packed, panels) = scratch[unaligned..].split_at_mut(plan.packed_len());
+    let (finish, second) = Epilogue::parts(epilogue);
     if plan.packed.0 == 0 {
-        let c = Part { kernel, plan, first_row: 0, rows: plan.m, store, epilogue };
-        return c.multiply(threads, Left::Rows(a), b, out, out_ld, panels);
+        let c = Part { kernel, plan, first_row: 0, rows: plan.m, store, finish };
+        return c.multiply(threads, Left::Lying(a), b, (out, out_ld), second, panels);
     }
     for first_row in (0..plan.m).step_by(plan.packed.0) {
         for first_k in (0..plan.k).step_by(plan.packed.1) {
@@ -214,10 +258,18 @@ fn by_tiles(
                 first_row,
                 rows: a.rows,
                 store: if first_k == 0 { store } else { Store::Add },
-                epilogue: if first_k + a.cols == plan.k { epilogue } else { None },
+                finish: if first_k + a.cols == plan.k { finish } else { None },
             };
             let left = Left::Packed { panels: packed, rows: a.rows, k: a.cols, k_block: kernel.k_block(plan.k) };
-            c.multiply(threads, left, b.part(first_k, 0, a.cols, plan.n), &mut out[first_row * out_ld..], out_ld, panels);
+            let second = second.get_mut(first_row * plan.n..).unwrap_or_default();
+            c.multiply(
+                threads,
+                left,
+                b.part(first_k, 0, a.cols, plan.n),
+                (&mut out[first_row * out_ld..], out_ld),
+                second,
+                panels,
+            );
         }
     }
 }
@@ -239,7 +291,7 @@ struct Part<'a> {
     first_row: usize,
     rows: usize,
     store: Store,
-    epilogue: Epilogue<'a, f32>,
+    finish: Option<Finish<'a>>,
 }
 
 impl Part<'_> {
@@ -249,22 +301,34 @@ impl Part<'_> {
         threads: &dyn Threads,
         a: Left<'_, f32>,
         b: MatRef<'_, f32>,
-        out: &mut [f32],
-        out_ld: usize,
+        (out, out_ld): (&mut [f32], usize),
+        second: &mut [f32],
         panels: &mut [f32],
     ) {
-        let Self { kernel, plan, .. } = *self;
-        let c = Grid { matrix: Tile::new(out, self.rows, plan.n, out_ld), tile_rows: plan.tile.0, tile_cols: plan.tile.1 };
-        for_each_item(threads, (plan.tiles(self.rows), 1), [c], (panels, plan.panel_len), &|_, [mut tile], panel| {
-            let (row, col) = (tile.first_row, tile.first_col);
-            let a = a.part(kernel.mr, (row, tile.rows()), (0, b.rows));
-            let b = b.part(0, col, b.rows, tile.cols());
-            let placed = self.epilogue.map(|epilogue| {
-                move |i: usize, j: usize, segment: &mut [f32]| epilogue(self.first_row + row + i, col + j, segment)
-            });
-            let placed = placed.as_ref().map(|placed| placed as &(dyn Fn(usize, usize, &mut [f32]) + Sync));
-            multiply(kernel, a, b, &mut tile, self.store, placed, panel);
-        });
+        let Self { kernel, plan, store, .. } = *self;
+        let grid =
+            |data, ld| Grid { matrix: Tile::new(data, self.rows, plan.n, ld), tile_rows: plan.tile.0, tile_cols: plan.tile.1 };
+        let grids = [grid(out, out_ld), grid(second, plan.n)];
+        for_each_item(
+            threads,
+            (plan.tiles(self.rows), 1),
+            grids,
+            (panels, plan.panel_len),
+            &|_, [mut tile, mut second], panel| {
+                let (row, col) = (tile.first_row, tile.first_col);
+                let a = a.part(kernel.mr, row, tile.rows());
+                let b = b.part(0, col, b.rows, tile.cols());
+                let mut placed = self.finish.map(|finish| {
+                    let second = &mut second;
+                    move |i: usize, j: usize, piece: &mut [f32]| {
+                        let second = second.row(i).get_mut(j..j + piece.len()).unwrap_or_default();
+                        finish(self.first_row + row + i, col + j, piece, second);
+                    }
+                });
+                let placed = placed.as_mut().map(|placed| placed as &mut dyn FnMut(usize, usize, &mut [f32]));
+                multiply(kernel, a, b, &mut tile, store, placed, panel);
+            },
+        );
     }
 }
 
@@ -277,18 +341,17 @@ fn by_peer(
     out: &mut [f32],
     out_ld: usize,
     store: Store,
-    epilogue: Epilogue<'_, f32>,
+    epilogue: Option<Epilogue<'_>>,
 ) {
     let rows = plan.m.div_ceil(plan.tiles(plan.m)).max(PEER_ROWS);
     let end = (plan.m - 1) * out_ld + plan.n;
-    for_each_chunk(threads, &mut out[..end], rows * out_ld, &|i, out| {
-        let a = a.part(i * rows, 0, rows, plan.k);
-        peer::sgemm(a, b, out, out_ld, store);
-        if let Some(epilogue) = epilogue {
-            for (row, segment) in out.chunks_mut(out_ld).enumerate() {
-                epilogue(i * rows + row, 0, &mut segment[..plan.n]);
-            }
-        }
+    let (finish, second) = Epilogue::parts(epilogue);
+    let tasks = plan.m.div_ceil(rows);
+    let grid = |data, ld| Grid { matrix: Tile::new(data, plan.m, plan.n, ld), tile_rows: rows, tile_cols: plan.n };
+    let grids = [grid(&mut out[..end], out_ld), grid(second, plan.n)];
+    for_each_item(threads, (tasks, 1), grids, (&mut [], 0), &|i, [mut tile, mut second], _| {
+        peer::sgemm(a.part(i * rows, 0, rows, plan.k), b, &mut tile, store);
+        finish_tile(finish, &mut tile, &mut second);
     });
 }
 
@@ -309,9 +372,10 @@ mod tests {
             .collect()
     }
 
-    /// Adds the row and the column to every element.
-    fn place(row: usize, first_col: usize, segment: &mut [f32]) {
-        segment.iter_mut().enumerate().for_each(|(j, c)| *c += (row * 7 + (first_col + j) * 5) as f32);
+    /// Adds the row and the column to every element, and keeps a copy of what was there.
+    fn place(row: usize, first_col: usize, piece: &mut [f32], second: &mut [f32]) {
+        second.copy_from_slice(piece);
+        piece.iter_mut().enumerate().for_each(|(j, c)| *c += (row * 7 + (first_col + j) * 5) as f32);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -327,8 +391,13 @@ mod tests {
         let ld = b.cols + gap;
         let mut out = numbers(a.rows * ld, 3);
         let mut scratch = vec![f32::NAN; gemm_scratch_len(choice, a.major(), a.rows, b.cols, a.cols)];
-        let hook: Epilogue<'_, f32> = if epilogue { Some(&place) } else { None };
+        let mut second = vec![f32::NAN; if epilogue { a.rows * b.cols } else { 0 }];
+        let hook = epilogue.then_some(Epilogue { finish: &place, second: &mut second });
         gemm(choice, threads, a, b, &mut out, ld, store, hook, &mut scratch);
+        for (at, before) in second.into_iter().enumerate() {
+            let (i, j) = (at / b.cols, at % b.cols);
+            assert_eq!(before + (i * 7 + j * 5) as f32, out[i * ld + j], "{} ({i}, {j})", choice.name());
+        }
         out
     }
 

@@ -3,7 +3,7 @@
 //! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{Epilogue, Major, MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Node, Op};
 use samara_core::math::fast;
 use samara_core::ops::head::upstream_of;
@@ -11,6 +11,7 @@ use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
 use super::elementwise::add;
+use super::gemm::Epilogue;
 use super::linear::column_sums;
 use super::simd::{max, simd, sum_by};
 use super::{Product, per_task, quant, store};
@@ -145,8 +146,8 @@ fn multiply_logits<G: Product>(
     logits: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let bias = |_: usize, col: usize, z: &mut [f32]| add(z, b.get(col..).unwrap_or_default());
-    let epilogue: Epilogue<'_, f32> = if b.is_empty() { None } else { Some(&bias) };
+    let bias = |_: usize, col: usize, z: &mut [f32], _: &mut [f32]| add(z, b.get(col..).unwrap_or_default());
+    let epilogue = if b.is_empty() { None } else { Some(Epilogue::new(&bias)) };
     quant::multiply::<G>(threads, x, w, logits, Store::Overwrite, epilogue, scratch);
 }
 

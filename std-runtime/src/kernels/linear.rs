@@ -1,12 +1,13 @@
 //! Linear layers by matrix products: see `samara_core::ops::linear` for formulas and shapes.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::gemm::{Epilogue, Major, MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{Activation, Node, Op, UnaryKind};
 use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
-use super::elementwise::{add, apply, copy};
+use super::elementwise::{add, add_applied, apply, copy};
+use super::gemm::Epilogue;
 use super::simd::simd;
 use super::{Product, per_task, quant, store};
 use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};
@@ -54,51 +55,29 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         for_each_chunk(threads, y, len, &|i, y| copy(y, &residual[i * len..]));
     }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
-    let add_bias = |_: usize, col: usize, c: &mut [f32]| biased(col, c);
-    let add_bias: Epilogue<'_, f32> = if b.is_empty() { None } else { Some(&add_bias) };
     let Some(kind) = unary_of(activation) else {
-        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), add_bias, views.scratch);
+        let add_bias = |_: usize, col: usize, c: &mut [f32], _: &mut [f32]| biased(col, c);
+        let epilogue = if b.is_empty() { None } else { Some(Epilogue::new(&add_bias)) };
+        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), epilogue, views.scratch);
     };
-    if pre.is_empty() && !has_residual {
-        return quant::multiply::<G>(
-            threads,
-            x,
-            &w,
-            y,
-            Store::Overwrite,
-            Some(&|_, col, c| {
-                biased(col, c);
-                apply(kind, 0.0, 0.0, c);
-            }),
-            views.scratch,
-        );
+    if !has_residual {
+        let activate = |_: usize, col: usize, y: &mut [f32], pre: &mut [f32]| {
+            biased(col, y);
+            copy(pre, y);
+            apply(kind, 0.0, 0.0, y);
+        };
+        let epilogue = Epilogue { finish: &activate, second: pre };
+        return quant::multiply::<G>(threads, x, &w, y, Store::Overwrite, Some(epilogue), views.scratch);
     }
     let own = if pre.is_empty() { m * n } else { 0 };
     let (own, scratch) = views.scratch.split_at_mut(own);
     let pre = if pre.is_empty() { own } else { pre }; // (M, N)
-    quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, add_bias, scratch);
-    let pre = &*pre;
-    let len = per_task(y.len(), 16);
-    for_each_chunk(threads, y, len, &|i, y| {
-        let pre = &pre[i * len..];
-        if has_residual {
-            add_applied(kind, pre, y);
-        } else {
-            copy(y, pre);
-            apply(kind, 0.0, 0.0, y);
-        }
-    });
-}
-
-/// y += f(x), in pieces that stay in the first-level cache.
-fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
-    let mut piece = [0.0; 256];
-    for (x, y) in x.chunks(256).zip(y.chunks_mut(256)) {
-        let piece = &mut piece[..x.len()];
-        copy(piece, x);
-        apply(kind, 0.0, 0.0, piece);
-        add(y, piece);
-    }
+    let activate = |_: usize, col: usize, pre: &mut [f32], y: &mut [f32]| {
+        biased(col, pre);
+        add_applied(kind, pre, y);
+    };
+    let epilogue = Epilogue { finish: &activate, second: y };
+    quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, Some(epilogue), scratch);
 }
 
 fn backward_scratch<G: Product>(node: &Node<'_>) -> usize {

@@ -2,15 +2,26 @@
 
 use samara_core::gemm::MicroKernel;
 
+#[cfg(target_arch = "x86_64")]
+use super::pack;
+
 /// The kernels that this machine runs, the best first, with their names.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let avx512 = avx2 && is_x86_feature_detected!("avx512f");
     // Both sum in the same order: a machine with AVX-512 gives the bits of one without.
-    let wide = MicroKernel { mr: 12, nr: 32, mc: MC, kc: KC, run: x86::avx512::run, pack: x86::pack };
-    let narrow = MicroKernel { mr: 6, nr: 16, mc: MC, kc: KC, run: x86::avx2::run, pack: x86::pack };
-    let wide = avx512.then_some(("samara avx512 12x32", wide));
+    let wide = MicroKernel {
+        mr: x86::avx512::MR,
+        nr: x86::avx512::NR,
+        lanes: x86::avx512::LANES,
+        mc: MC,
+        kc: KC,
+        run: x86::avx512::run,
+        pack: pack::panels,
+    };
+    let narrow = MicroKernel { mr: x86::avx2::MR, nr: x86::avx2::NR, lanes: x86::avx2::LANES, run: x86::avx2::run, ..wide };
+    let wide = avx512.then_some(("samara avx512 8x48", wide));
     wide.into_iter().chain(avx2.then_some(("samara avx2 6x16", narrow)))
 }
 
@@ -30,186 +41,116 @@ const KC: usize = 384;
 mod x86 {
     use std::arch::x86_64::*;
 
-    use samara_core::gemm::{Left, MatRef, Store, store_row};
+    use samara_core::gemm::{MatRef, Store, store_row};
 
-    /// Numbers of a cache line.
-    const LINE: usize = 16;
+    use super::super::micro_loops::{Operands, avx2_6x1, avx2_6x2, avx512_8x1, avx512_8x2, avx512_8x3};
 
-    /// Fetches the lines of a matrix with contiguous rows or columns into the second-level cache.
-    #[inline(always)]
-    fn prefetch(ahead: MatRef<'_, f32>) {
-        let (count, stride, len) = match ahead.col_stride {
-            1 => (ahead.rows, ahead.row_stride, ahead.cols),
-            stride => (ahead.cols, stride, ahead.rows),
-        };
-        for i in 0..count {
-            for at in (0..len).step_by(LINE) {
-                // SAFETY: a prefetch of any address only hints.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.data.as_ptr().wrapping_add(i * stride + at).cast()) };
-            }
-        }
-    }
-
-    /// A micro-kernel: `$rows` rows of two vectors, whose sums hide the latency of the multiply-adds in registers.
+    /// A micro-kernel: whole tiles by the loops of [`micro_loops`]; fewer rows, at the end of a matrix, are cut into tiles of `$rows`.
     macro_rules! micro_kernel {
         (
-            $name:ident, $features:literal, $vector:ty, $lanes:literal, $unrolled:literal, [$($rows:literal)*],
-            $zero:ident, $load:ident, $store:ident, $splat:ident, $mul_add:ident, $add:ident
+            $name:ident, $features:literal, $lanes:literal, $most:literal [$($rows:literal)*],
+            [$nr:literal: $($vectors:literal $whole:ident),*],
+            $zero:ident, $load:ident, $store:ident, $splat:ident, $mul_add:ident
         ) => {
             pub(super) mod $name {
                 use super::*;
 
-                const LANES: usize = $lanes;
-                const NR: usize = 2 * LANES;
-                /// Steps of a loop pass.
-                const UNROLLED: usize = $unrolled;
-                const MR: usize = {
-                    let rows = [$($rows),*];
-                    rows[rows.len() - 1]
-                };
+                pub(in super::super) const LANES: usize = $lanes;
+                pub(in super::super) const MR: usize = $most;
+                pub(in super::super) const NR: usize = $nr;
 
                 /// Reached only through [`super::super::kernels`], which has asked the machine.
                 pub(in super::super) fn run(
-                    k: usize,
-                    a: Left<'_, f32>,
-                    b: &[f32],
-                    ahead: MatRef<'_, f32>,
+                    a: MatRef<'_, f32>,
+                    b: MatRef<'_, f32>,
+                    panel: &mut [f32],
                     store: Store,
                     rows: &mut [&mut [f32]],
                 ) {
-                    let cols = rows.first().map_or(0, |row| row.len());
-                    assert!(b.len() >= k * NR && rows.len() <= MR && cols <= NR, "a panel shorter than {k}, or too large a tile");
-                    prefetch(ahead);
-                    // SAFETY: the machine has the instructions, and the lengths of both operands are checked.
-                    unsafe {
-                        match a {
-                            Left::Packed { panels, .. } => {
-                                assert!(panels.len() >= k * MR, "a panel shorter than {k}");
-                                by_size::<true>(k, panels.as_ptr(), 0, b.as_ptr(), store, rows);
-                            }
-                            Left::Rows(a) => {
-                                let end = rows.len().saturating_sub(1).saturating_mul(a.row_stride).saturating_add(k);
-                                assert!(end <= a.data.len(), "rows longer than their slice");
-                                by_size::<false>(k, a.data.as_ptr(), a.row_stride, b.as_ptr(), store, rows);
-                            }
-                        }
-                    }
-                }
-
-                /// # Safety
-                /// As [`tile`], for as many rows as there are and one or two vectors.
-                #[inline]
-                #[target_feature(enable = $features)]
-                unsafe fn by_size<const PACKED: bool>(
-                    k: usize,
-                    a: *const f32,
-                    stride: usize,
-                    b: *const f32,
-                    store: Store,
-                    rows: &mut [&mut [f32]],
-                ) {
-                    let one = rows.first().is_none_or(|row| row.len() <= LANES);
-                    // SAFETY: the caller's contract.
-                    unsafe {
-                        match (rows.len(), one) {
-                            $(
-                                ($rows, true) => tile::<$rows, 1, PACKED>(k, a, stride, b, store, rows),
-                                ($rows, false) => tile::<$rows, 2, PACKED>(k, a, stride, b, store, rows),
-                            )*
-                            _ => {}
-                        }
-                    }
-                }
-
-                /// A tile of R rows of V vectors, the first V of the panel of B.
-                ///
-                /// # Safety
-                /// The instructions exist; a and b (k, NR) can be read: a is (k, MR) if PACKED, else (R, k) with `stride` from a row to the next.
-                #[target_feature(enable = $features)]
-                unsafe fn tile<const R: usize, const V: usize, const PACKED: bool>(
-                    k: usize,
-                    mut a: *const f32,
-                    stride: usize,
-                    mut b: *const f32,
-                    store: Store,
-                    rows: &mut [&mut [f32]],
-                ) {
-                    for row in &*rows {
-                        for v in 0..V {
-                            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(v * LANES).cast());
-                        }
-                    }
-                    let ahead = if PACKED { MR } else { 1 };
-                    let mut sums = [[$zero(); V]; R];
-                    let mut left = k;
-                    while left >= UNROLLED {
-                        if PACKED {
-                            // A comes from the second-level cache: 16 steps ahead.
-                            for line in (0..UNROLLED * MR).step_by(LINE) {
-                                _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(16 * MR + line).cast());
-                            }
-                        }
-                        for p in 0..UNROLLED {
-                            // SAFETY: UNROLLED more steps are inside both operands.
-                            unsafe { step::<R, V, PACKED>(a.add(p * ahead), stride, b.add(p * NR), &mut sums) };
-                        }
-                        // SAFETY: as above.
-                        unsafe { (a, b) = (a.add(UNROLLED * ahead), b.add(UNROLLED * NR)) };
-                        left -= UNROLLED;
-                    }
-                    for p in 0..left {
-                        // SAFETY: so many steps are left of both operands.
-                        unsafe { step::<R, V, PACKED>(a.add(p * ahead), stride, b.add(p * NR), &mut sums) };
-                    }
-                    for (row, sums) in rows.iter_mut().zip(&sums) {
-                        if row.len() == V * LANES {
-                            store_vectors(store, sums, row);
-                        } else {
-                            // SAFETY: V vectors are V * LANES numbers.
-                            let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), V * LANES) };
-                            store_row(store, sums, row);
-                        }
-                    }
-                }
-
-                /// Adds the product of R numbers of A and V vectors of B.
-                ///
-                /// # Safety
-                /// The instructions exist; R elements of A, `stride` apart or side by side, and V vectors of B can be read.
-                #[inline]
-                #[target_feature(enable = $features)]
-                unsafe fn step<const R: usize, const V: usize, const PACKED: bool>(
-                    a: *const f32,
-                    stride: usize,
-                    b: *const f32,
-                    sums: &mut [[$vector; V]; R],
-                ) {
-                    let mut right = [$zero(); V];
-                    for (v, right) in right.iter_mut().enumerate() {
-                        // SAFETY: the caller's contract.
-                        *right = unsafe { $load(b.add(v * LANES)) };
-                    }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        // SAFETY: the caller's contract.
-                        let left = $splat(unsafe { *a.add(if PACKED { i } else { i * stride }) });
-                        for (sum, &right) in sums.iter_mut().zip(&right) {
-                            *sum = $mul_add(left, right, *sum);
-                        }
-                    }
-                }
-
-                /// Stores or adds whole vectors.
-                #[inline]
-                #[target_feature(enable = $features)]
-                fn store_vectors<const V: usize>(store: Store, sums: &[$vector; V], row: &mut [f32]) {
-                    for (&sum, to) in sums.iter().zip(row.chunks_exact_mut(LANES)) {
-                        // SAFETY: the piece has as many elements as a vector.
+                    let (k, cols) = (a.cols, b.cols);
+                    let end = (k.max(1) - 1).saturating_mul(b.row_stride).saturating_add(cols.next_multiple_of(LANES));
+                    assert!(k == 0 || (a.is_inside() && b.rows == k && end <= b.data.len()), "operands longer than their slices");
+                    assert!(cols <= NR && (panel.is_empty() || panel.len() >= k * NR), "too wide a tile, or a panel shorter than {k}");
+                    let mut o = Operands {
+                        k,
+                        a: a.data.as_ptr(),
+                        row_stride: a.row_stride,
+                        step_stride: a.col_stride,
+                        b: b.data.as_ptr(),
+                        ld: b.row_stride,
+                        panel: panel.as_mut_ptr(),
+                        add: store == Store::Add,
+                    };
+                    let (mut pack, mut rest) = (!panel.is_empty(), rows);
+                    while let Some(&height) = [$most $(, $rows)*].iter().find(|&&height| height <= rest.len()) {
+                        let (rows, after) = std::mem::take(&mut rest).split_at_mut(height);
+                        // SAFETY: the machine has the instructions, and the lengths of operands and panel are checked.
                         unsafe {
-                            let sum = match store {
-                                Store::Overwrite => sum,
-                                Store::Add => $add($load(to.as_ptr()), sum),
-                            };
-                            $store(to.as_mut_ptr(), sum);
+                            match (height, cols.div_ceil(LANES)) {
+                                $(
+                                    ($most, $vectors) if pack => whole($whole::<true>, o, rows),
+                                    ($most, $vectors) => whole($whole::<false>, o, rows),
+                                )*
+                                $(
+                                    ($rows, vectors) => edge::<$rows>(o, vectors, pack, rows),
+                                )*
+                                _ => {}
+                            }
+                        }
+                        if std::mem::take(&mut pack) {
+                            (o.b, o.ld) = (o.panel, NR);
+                        }
+                        o.a = o.a.wrapping_add(height * o.row_stride);
+                        rest = after;
+                    }
+                }
+
+                /// A whole tile by a loop of its own.
+                ///
+                /// # Safety
+                /// As the loop's for the operands; `rows` are MR.
+                unsafe fn whole(steps: unsafe fn(Operands, &[*mut f32; MR]), o: Operands, rows: &mut [&mut [f32]]) {
+                    let cols = rows.first().map_or(0, |row| row.len());
+                    if cols.is_multiple_of(LANES) && rows.iter().all(|row| row.len() == cols) {
+                        let to = std::array::from_fn(|i| rows[i].as_mut_ptr());
+                        // SAFETY: the caller's contract; rows are as long as all vectors.
+                        return unsafe { steps(o, &to) };
+                    }
+                    let mut sums = [[0.0; NR]; MR];
+                    let to = std::array::from_fn(|i| sums[i].as_mut_ptr());
+                    // SAFETY: the caller's contract; there is room for the most vectors.
+                    unsafe { steps(Operands { add: false, ..o }, &to) };
+                    let store = if o.add { Store::Add } else { Store::Overwrite };
+                    rows.iter_mut().zip(&sums).for_each(|(row, sums)| store_row(store, sums, row));
+                }
+
+                /// A tile of R rows, a vector of each at a time.
+                ///
+                /// # Safety
+                /// The instructions exist; R rows of A and `vectors` vectors of B can be read and, if `pack`, of a panel written.
+                #[target_feature(enable = $features)]
+                unsafe fn edge<const R: usize>(o: Operands, vectors: usize, pack: bool, rows: &mut [&mut [f32]]) {
+                    let store = if o.add { Store::Add } else { Store::Overwrite };
+                    for first in (0..vectors * LANES).step_by(LANES) {
+                        let mut sums = [$zero(); R];
+                        for p in 0..o.k {
+                            // SAFETY: the caller's contract.
+                            unsafe {
+                                let right = $load(o.b.add(p * o.ld + first));
+                                if pack {
+                                    $store(o.panel.add(p * NR + first), right);
+                                }
+                                for (i, sum) in sums.iter_mut().enumerate() {
+                                    *sum = $mul_add($splat(*o.a.add(p * o.step_stride + i * o.row_stride)), right, *sum);
+                                }
+                            }
+                        }
+                        for (row, sum) in rows.iter_mut().zip(sums) {
+                            let mut numbers = [0.0; LANES];
+                            // SAFETY: a vector has so many numbers.
+                            unsafe { $store(numbers.as_mut_ptr(), sum) };
+                            let end = row.len().min(first + LANES);
+                            store_row(store, &numbers, &mut row[first..end]);
                         }
                     }
                 }
@@ -218,144 +159,11 @@ mod x86 {
     }
 
     micro_kernel!(
-        avx2, "avx2,fma", __m256, 8, 2, [1 2 3 4 5 6],
-        _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps
+        avx2, "avx2,fma", 8, 6 [4 2 1], [16: 2 avx2_6x2, 1 avx2_6x1],
+        _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps
     );
     micro_kernel!(
-        avx512, "avx512f,avx2,fma", __m512, 16, 1, [1 2 3 4 5 6 7 8 9 10 11 12],
-        _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
+        avx512, "avx512f,avx2,fma", 16, 8 [4 2 1], [48: 3 avx512_8x3, 2 avx512_8x2, 1 avx512_8x1],
+        _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps
     );
-
-    /// Reached only through [`super::kernels`], which has asked the machine.
-    pub(super) fn pack(source: MatRef<'_, f32>, panel: &mut [f32]) {
-        let (k, width) = (source.rows, source.cols);
-        assert!(panel.len() == k * width, "not a full panel");
-        let last = |count: usize, stride: usize| count.saturating_sub(1).saturating_mul(stride);
-        let end = last(k, source.row_stride).saturating_add(last(width, source.col_stride));
-        assert!(end < source.data.len(), "the source is longer than its slice");
-        let (data, to) = (source.data.as_ptr(), panel.as_mut_ptr());
-        // SAFETY: the machine has AVX2; (k, width) elements lie inside the slice, with these strides, and inside the panel.
-        unsafe {
-            match (width, source.col_stride) {
-                (32, 1) => copy_rows::<32>(k, data, source.row_stride, to),
-                (16, 1) => copy_rows::<16>(k, data, source.row_stride, to),
-                (12, 1) => copy_rows::<12>(k, data, source.row_stride, to),
-                (6, 1) => copy_rows::<6>(k, data, source.row_stride, to),
-                (32, stride) => transpose::<32>(k, data, stride, to),
-                (16, stride) => transpose::<16>(k, data, stride, to),
-                (12, stride) => transpose::<12>(k, data, stride, to),
-                (6, stride) => transpose::<6>(k, data, stride, to),
-                _ => unreachable!("no kernel has panels of {width}"),
-            }
-        }
-    }
-
-    /// Writes `to[p * W + j] = from[j * stride + p]` for p in 0..k, j in 0..W.
-    ///
-    /// # Safety
-    /// AVX2 exists; W columns of k elements can be read, and (k, W) elements written.
-    #[target_feature(enable = "avx2")]
-    unsafe fn transpose<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32) {
-        // Eight steps of every column at a time: the panel is written in order.
-        for p in (0..k).step_by(8) {
-            let steps = (k - p).min(8);
-            // SAFETY: so many steps are left of the columns and of the panel.
-            unsafe {
-                let (from, to) = (from.add(p), to.add(p * W));
-                for j in (0..W / 8 * 8).step_by(8) {
-                    transpose_8::<8>(steps, from.add(j * stride), stride, to.add(j), W);
-                }
-                match W % 8 {
-                    6 => transpose_8::<6>(steps, from.add(W / 8 * 8 * stride), stride, to.add(W / 8 * 8), W),
-                    4 => transpose_8::<4>(steps, from.add(W / 8 * 8 * stride), stride, to.add(W / 8 * 8), W),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Writes `to[p * W + j] = from[p * stride + j]` for p in 0..k, j in 0..W, W even.
-    ///
-    /// # Safety
-    /// AVX2 exists; k rows of W elements can be read, and (k, W) elements written.
-    #[target_feature(enable = "avx2")]
-    unsafe fn copy_rows<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32) {
-        for p in 0..k {
-            // SAFETY: row p of both; whole vectors first, then four and two elements.
-            unsafe {
-                let (from, to) = (from.add(p * stride), to.add(p * W));
-                for j in 0..W / 8 {
-                    _mm256_storeu_ps(to.add(8 * j), _mm256_loadu_ps(from.add(8 * j)));
-                }
-                if W % 8 >= 4 {
-                    _mm_storeu_ps(to.add(W / 8 * 8), _mm_loadu_ps(from.add(W / 8 * 8)));
-                }
-                if W % 4 == 2 {
-                    to.add(W - 2).cast::<f64>().write_unaligned(from.add(W - 2).cast::<f64>().read_unaligned());
-                }
-            }
-        }
-    }
-
-    /// Writes `to[p * ld + j] = from[j * stride + p]` for p in 0..k, j in 0..W, k and W at most 8.
-    ///
-    /// # Safety
-    /// AVX2 exists; W columns of k elements can be read, and k rows of W elements written.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn transpose_8<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32, ld: usize) {
-        if k < 8 {
-            for p in 0..k {
-                for j in 0..W {
-                    // SAFETY: element p of column j, element j of row p.
-                    unsafe { *to.add(p * ld + j) = *from.add(j * stride + p) };
-                }
-            }
-            return;
-        }
-        let mut x = [_mm256_setzero_ps(); 8];
-        for (j, x) in x.iter_mut().enumerate().take(W) {
-            // SAFETY: eight elements lie in column j.
-            *x = unsafe { _mm256_loadu_ps(from.add(j * stride)) };
-        }
-        for (i, row) in transposed(x).into_iter().enumerate() {
-            // SAFETY: row i has W elements.
-            unsafe {
-                match W {
-                    8 => _mm256_storeu_ps(to.add(i * ld), row),
-                    _ => {
-                        _mm_storeu_ps(to.add(i * ld), _mm256_castps256_ps128(row));
-                        if W == 6 {
-                            let high = _mm_castps_pd(_mm256_extractf128_ps::<1>(row));
-                            _mm_store_sd(to.add(i * ld + 4).cast(), high);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// The transpose of eight vectors.
-    #[target_feature(enable = "avx2")]
-    fn transposed(x: [__m256; 8]) -> [__m256; 8] {
-        let [a, b, c, d, e, f, g, h] = x;
-        let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        let (ef0, ef1) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
-        let (gh0, gh1) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
-        let (r0, r1) = (_mm256_shuffle_ps::<0x44>(ab0, cd0), _mm256_shuffle_ps::<0xee>(ab0, cd0));
-        let (r2, r3) = (_mm256_shuffle_ps::<0x44>(ab1, cd1), _mm256_shuffle_ps::<0xee>(ab1, cd1));
-        let (r4, r5) = (_mm256_shuffle_ps::<0x44>(ef0, gh0), _mm256_shuffle_ps::<0xee>(ef0, gh0));
-        let (r6, r7) = (_mm256_shuffle_ps::<0x44>(ef1, gh1), _mm256_shuffle_ps::<0xee>(ef1, gh1));
-        [
-            _mm256_permute2f128_ps::<0x20>(r0, r4),
-            _mm256_permute2f128_ps::<0x20>(r1, r5),
-            _mm256_permute2f128_ps::<0x20>(r2, r6),
-            _mm256_permute2f128_ps::<0x20>(r3, r7),
-            _mm256_permute2f128_ps::<0x31>(r0, r4),
-            _mm256_permute2f128_ps::<0x31>(r1, r5),
-            _mm256_permute2f128_ps::<0x31>(r2, r6),
-            _mm256_permute2f128_ps::<0x31>(r3, r7),
-        ]
-    }
 }

@@ -15,7 +15,10 @@ mod head;
 mod layer_norm;
 mod linear;
 mod micro_kernels;
+#[cfg(target_arch = "x86_64")]
+mod micro_loops;
 mod optimizer;
+mod pack;
 pub mod peak;
 mod peer;
 mod quant;
@@ -29,11 +32,11 @@ mod vector;
 mod tests;
 
 use samara_core::exec::Kernels;
-use samara_core::gemm::{Epilogue, Major, MatRef, Store};
+use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::Node;
 use samara_core::threads::Threads;
 
-use self::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use self::gemm::{Epilogue, Gemm, GemmChoice, gemm, gemm_scratch_len};
 
 /// Every kernel for numbers of 32 bits on this machine, with matrices multiplied as `choice` says.
 pub fn cpu(choice: Gemm) -> Kernels<f32> {
@@ -73,7 +76,7 @@ trait Product: 'static {
         b: MatRef<'_, f32>,
         out: &mut [f32],
         store: Store,
-        epilogue: Epilogue<'_, f32>,
+        epilogue: Option<Epilogue<'_>>,
         scratch: &mut [f32],
     ) {
         gemm(&GemmChoice::new(Self::GEMM), threads, a, b, out, b.cols, store, epilogue, scratch);

@@ -3,15 +3,16 @@
 //! Activations are rounded to blocks of signed bytes, row by row, and multiplied as integers; the products of blocks are scaled and added in their
 //! order. A row's result depends on the row alone, be it one of few or of many.
 
-use samara_core::gemm::{Epilogue, Major, MatRef, Store, store_row};
+use samara_core::gemm::{Major, MatRef, Store, store_row};
 use samara_core::graph::{DType, Node};
 use samara_core::ops::weight::{Weight, dtype, is_blocks};
 use samara_core::quant::{BLOCK, dot_blocks, quantise_activations};
 use samara_core::threads::Threads;
 
+use super::gemm::{Epilogue, finish_tile};
 use super::simd::simd;
 use super::{Product, per_task, quant_avx2};
-use crate::tiles::{Tile, Tiling, for_each_chunk_3, for_each_tile};
+use crate::tiles::{Grid, Tile, for_each_chunk_3, for_each_item};
 
 /// Elements of the weight that are worth a task, and the most tasks side by side.
 const TASK_LEN: usize = 1 << 17;
@@ -67,7 +68,7 @@ pub(super) fn multiply<G: Product>(
     weight: &Weight<'_, f32>,
     out: &mut [f32],
     store: Store,
-    epilogue: Epilogue<'_, f32>,
+    epilogue: Option<Epilogue<'_>>,
     scratch: &mut [f32],
 ) {
     let (m, k) = (a.rows, a.cols);
@@ -77,17 +78,11 @@ pub(super) fn multiply<G: Product>(
     }
     let tasks = (n.saturating_mul(k) / TASK_LEN).clamp(1, MAX_TASKS);
     let tile_cols = n.div_ceil(tasks).next_multiple_of(LINE);
-    let tiling = Tiling { rows: m, cols: n, ld: n, tile_rows: TILE_ROWS, tile_cols };
-    let finish = |tile: &mut Tile<'_, f32>| {
-        let (first_row, first_col) = (tile.first_row, tile.first_col);
-        for i in 0..tile.rows() {
-            if let Some(epilogue) = epilogue {
-                epilogue(first_row + i, first_col, tile.row(i));
-            }
-        }
-    };
+    let (finish, second) = Epilogue::parts(epilogue);
+    let grid = |data| Grid { matrix: Tile::new(data, m, n, n), tile_rows: TILE_ROWS, tile_cols };
+    let (tiles, grids) = (m.div_ceil(TILE_ROWS) * n.div_ceil(tile_cols), [grid(out), grid(second)]);
     if !is_blocks(weight.dtype) {
-        return for_each_tile(threads, out, tiling, &|mut tile| {
+        return for_each_item(threads, (tiles, 1), grids, (&mut [], 0), &|_, [mut tile, mut second], _| {
             let (first_row, first_col) = (tile.first_row, tile.first_col);
             for i in 0..tile.rows() {
                 let x = weight.prepare(&a.data[(first_row + i) * a.row_stride..][..k], &mut []);
@@ -95,18 +90,18 @@ pub(super) fn multiply<G: Product>(
                     store_row(store, &[weight.dot(first_col + j, &x)], std::slice::from_mut(c));
                 }
             }
-            finish(&mut tile);
+            finish_tile(finish, &mut tile, &mut second);
         });
     }
     let x = quantise(threads, a, weight.dtype, scratch);
     let product = BlockProduct { dtype: weight.dtype, weight: weight.bytes, x, blocks: k / BLOCK, store };
     let kernel = quant_avx2::kernels().into_iter().flatten().next();
-    for_each_tile(threads, out, tiling, &|mut tile| {
+    for_each_item(threads, (tiles, 1), grids, (&mut [], 0), &|_, [mut tile, mut second], _| {
         match kernel {
             Some(kernel) => kernel(&product, &mut tile),
             None => product.multiply(&mut tile),
         }
-        finish(&mut tile);
+        finish_tile(finish, &mut tile, &mut second);
     });
 }
 
@@ -209,8 +204,10 @@ mod tests {
             let mut out = numbers(self.shape[0] * n, 3)[first * n..(first + rows) * n].to_vec();
             let mut scratch = vec![f32::NAN; scratch_parts(rows, k).iter().sum()];
             let x = MatRef::new(&self.x[first * k..(first + rows) * k], rows, k);
-            let place = |_: usize, col: usize, c: &mut [f32]| c.iter_mut().enumerate().for_each(|(j, c)| *c += (col + j) as f32);
-            multiply::<Samara>(threads, x, &self.weight(), &mut out, store, Some(&place), &mut scratch);
+            let place = |_: usize, col: usize, c: &mut [f32], _: &mut [f32]| {
+                c.iter_mut().enumerate().for_each(|(j, c)| *c += (col + j) as f32)
+            };
+            multiply::<Samara>(threads, x, &self.weight(), &mut out, store, Some(Epilogue::new(&place)), &mut scratch);
             out
         }
     }

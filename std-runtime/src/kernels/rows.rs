@@ -3,12 +3,13 @@
 //! Rows of B are added one after the other to sums that stay in the first-level cache; columns of B (rows of a weight) are transposed in registers
 //! as they stream by. Either way an element of C is summed in the order of [`samara_core::gemm`], so that a row has the same bits as in a batch.
 
-use samara_core::gemm::{Epilogue, MatRef, MicroKernel, Store, store_row};
+use samara_core::gemm::{MatRef, MicroKernel, Store, store_row};
 use samara_core::threads::Threads;
 
+use super::gemm::{Epilogue, finish_tile};
 use super::rows_avx2;
 use super::simd::{MulAdd, Separate};
-use crate::tiles::{Tile, Tiling, for_each_tile};
+use crate::tiles::{Grid, Tile, for_each_item};
 
 /// The most rows of A: with more, B is better packed once for all.
 pub(super) const MAX_ROWS: usize = 7;
@@ -45,7 +46,7 @@ pub(super) fn multiply_rows(
     out: &mut [f32],
     out_ld: usize,
     store: Store,
-    epilogue: Epilogue<'_, f32>,
+    epilogue: Option<Epilogue<'_>>,
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     let product = FewRows { a, b, panel_k: kernel.k_block(k).max(1), store };
@@ -54,17 +55,15 @@ pub(super) fn multiply_rows(
     } else {
         n.div_ceil((n.saturating_mul(k) / TASK_LEN).clamp(1, MAX_TASKS))
     };
-    let tiling = Tiling { rows: m, cols: n, ld: out_ld, tile_rows: m, tile_cols: tile_cols.next_multiple_of(LINE) };
-    for_each_tile(threads, out, tiling, &|mut tile| {
+    let tile_cols = tile_cols.next_multiple_of(LINE);
+    let (finish, second) = Epilogue::parts(epilogue);
+    let grid = |data, ld| Grid { matrix: Tile::new(data, m, n, ld), tile_rows: m, tile_cols };
+    let grids = [grid(out, out_ld), grid(second, n)];
+    for_each_item(threads, (n.div_ceil(tile_cols), 1), grids, (&mut [], 0), &|_, [mut tile, mut second], _| {
         if !rows_avx2::multiply(&product, &mut tile) {
             product.multiply::<Separate>(&mut tile);
         }
-        if let Some(epilogue) = epilogue {
-            let (first_row, first_col) = (tile.first_row, tile.first_col);
-            for i in 0..m {
-                epilogue(first_row + i, first_col, tile.row(i));
-            }
-        }
+        finish_tile(finish, &mut tile, &mut second);
     });
 }
 
@@ -189,7 +188,7 @@ mod tests {
         }
     }
 
-    fn place(row: usize, first_col: usize, segment: &mut [f32]) {
+    fn place(row: usize, first_col: usize, segment: &mut [f32], _: &mut [f32]) {
         segment.iter_mut().enumerate().for_each(|(j, c)| *c += (row * 7 + (first_col + j) * 5) as f32);
     }
 
@@ -210,7 +209,7 @@ mod tests {
                 let run = |rows: usize| {
                     let mut out = old.clone();
                     let mut scratch = vec![f32::NAN; gemm_scratch_len(&choice, a.major(), rows, n, k)];
-                    gemm(&choice, &Serial, a.part(0, 0, rows, k), b, &mut out, n + 3, store, Some(&place), &mut scratch);
+                    gemm(&choice, &Serial, a.part(0, 0, rows, k), b, &mut out, n + 3, store, Some(Epilogue::new(&place)), &mut scratch);
                     out
                 };
                 let (few, all) = (run(m), run(many));
@@ -248,7 +247,7 @@ mod tests {
             let (a, b) = (MatRef::new(&a, m, k), operand(layout, &b, k, n));
             let run = |threads: &dyn Threads| {
                 let mut out = vec![f32::NAN; m * n];
-                gemm(&choice, threads, a, b, &mut out, n, Store::Overwrite, Some(&place), &mut []);
+                gemm(&choice, threads, a, b, &mut out, n, Store::Overwrite, Some(Epilogue::new(&place)), &mut []);
                 out
             };
             let alone = run(&Serial);

@@ -1,6 +1,6 @@
-//! One source for every instruction set: `simd!` compiles a function twice and picks at run time.
+//! One source for every instruction set: `simd!` compiles a function for each and picks at run time.
 //!
-//! The body is plain Rust whose loops the compiler turns into vectors. On x86-64 it is compiled once with AVX2 and FMA and once for any machine.
+//! The body is plain Rust whose loops the compiler turns into vectors. On x86-64 it is compiled for AVX-512, for AVX2 with FMA, and for any machine.
 //! Multiply-adds go through [`MulAdd`], fused where the machine fuses them.
 
 /// a·b + c, rounded once or twice.
@@ -45,6 +45,13 @@ pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+/// Whether this machine has AVX-512, too. Asked once, as above.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn has_avx512() -> bool {
+    has_avx2() && is_x86_feature_detected!("avx512f")
+}
+
 /// `fn name<M>(arguments) -> result { body }` with `M: MulAdd` inside the body.
 macro_rules! simd {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$m:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
@@ -57,6 +64,14 @@ macro_rules! simd {
                 #[target_feature(enable = "avx2,fma")]
                 fn fast($($arg: $ty),*) $(-> $ret)? {
                     body::<$crate::kernels::simd::Fused>($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx2,fma")]
+                fn wide($($arg: $ty),*) $(-> $ret)? {
+                    body::<$crate::kernels::simd::Fused>($($arg),*)
+                }
+                if $crate::kernels::simd::has_avx512() {
+                    // SAFETY: the machine has AVX-512F, AVX2 and FMA, as just asked.
+                    return unsafe { wide($($arg),*) };
                 }
                 if $crate::kernels::simd::has_avx2() {
                     // SAFETY: the machine has AVX2 and FMA, as just asked.

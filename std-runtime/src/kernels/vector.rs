@@ -29,8 +29,7 @@ impl Isa {
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if super::simd::has_avx2() {
-            let wide = is_x86_feature_detected!("avx512f");
-            return Self(if wide { Kind::Avx512(Unnamed(())) } else { Kind::Avx2(Unnamed(())) });
+            return Self(if super::simd::has_avx512() { Kind::Avx512(Unnamed(())) } else { Kind::Avx2(Unnamed(())) });
         }
         Self(Kind::Portable(Unnamed(())))
     }

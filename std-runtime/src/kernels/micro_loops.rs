@@ -1,0 +1,195 @@
+//! The innermost loops of products, in assembly: sums of whole tiles that stay in registers.
+//!
+//! Compilers keep the sums of such a loop in registers only as long as they leave its addresses alone; a few moved additions cost a third of the
+//! speed. Each step reads some vectors of B, and the numbers of A for that step, each spread over a vector and multiplied by all of them. Rows of A
+//! are addressed from the first one by odd multiples of their stride, scaled by the address mode: no additions on ports that multiply.
+
+use std::arch::asm;
+
+/// A tile's operands; strides are in elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operands {
+    /// Number of steps.
+    pub(super) k: usize,
+    /// First number of A.
+    pub(super) a: *const f32,
+    /// From a row of A to the next.
+    pub(super) row_stride: usize,
+    /// From a number of A to that of the next step.
+    pub(super) step_stride: usize,
+    /// First vector of B.
+    pub(super) b: *const f32,
+    /// From the vectors of B of a step to those of the next.
+    pub(super) ld: usize,
+    /// Where the vectors of B are copied to, a panel as wide as the largest tile.
+    pub(super) panel: *mut f32,
+    /// Whether sums are added to what is there.
+    pub(super) add: bool,
+}
+
+/// The body of a tile: one step is `line`s, then products. `rows` say for each row its number, its address, a register for its number of A, and for
+/// each vector the register of the sum, that of B, and its place in bytes.
+macro_rules! steps {
+    (
+        $o:ident, $to:ident, $panel_bytes:literal, $clear:literal, [$($other:tt),*], [$($line:literal),*],
+        $($row:literal $at:literal $spread:literal [$($sum:tt $b:tt $place:literal),*];)*
+    ) => {
+        asm!(
+            $($(concat!($clear, " ", $sum, ", ", $sum, ", ", $sum),)*)*
+            "sub {k}, 4",
+            "js 3f",
+            "2:",
+            // Four steps a pass: with fewer, the branches show.
+            ".rept 4",
+            steps!(@step $panel_bytes [$($line),*] $($at $spread [$($sum $b),*];)*),
+            ".endr",
+            "sub {k}, 4",
+            "jns 2b",
+            "3:",
+            "add {k}, 4",
+            "jz 5f",
+            "4:",
+            steps!(@step $panel_bytes [$($line),*] $($at $spread [$($sum $b),*];)*),
+            "dec {k}",
+            "jnz 4b",
+            "5:",
+            "test {add}, {add}",
+            "jz 6f",
+            $(
+                concat!("mov {a}, [{to} + 8 * ", $row, "]"),
+                $(concat!("vaddps ", $sum, ", ", $sum, ", [{a} + ", $place, "]"),)*
+            )*
+            "6:",
+            $(
+                concat!("mov {a}, [{to} + 8 * ", $row, "]"),
+                $(concat!("vmovups [{a} + ", $place, "], ", $sum),)*
+            )*
+            // Six rows do without the last stride, which must be named all the same.
+            "# {s7}",
+            a = inout(reg) $o.a => _,
+            b = inout(reg) $o.b => _,
+            panel = inout(reg) $o.panel => _,
+            k = inout(reg) $o.k => _,
+            ahead = in(reg) 4 * $o.step_stride,
+            ld = in(reg) 4 * $o.ld,
+            s1 = in(reg) 4 * $o.row_stride,
+            s3 = in(reg) 12 * $o.row_stride,
+            s5 = in(reg) 20 * $o.row_stride,
+            s7 = in(reg) 28 * $o.row_stride,
+            add = in(reg) usize::from($o.add),
+            to = in(reg) $to.as_ptr(),
+            $($(out($sum) _,)*)*
+            $(out($other) _,)*
+            options(nostack),
+        )
+    };
+    (@step $panel_bytes:literal [$($line:literal),*] $($at:literal $spread:literal [$($sum:tt $b:tt),*];)*) => {
+        concat!(
+            $($line, "\n",)*
+            // Columns of A lie far apart, where no prefetcher of the machine follows.
+            "prefetcht0 [{a} + 8*{ahead}]\n",
+            $(
+                "vbroadcastss ", $spread, ", dword ptr [{a}", $at, "]\n",
+                $("vfmadd231ps ", $sum, ", ", $b, ", ", $spread, "\n",)*
+            )*
+            "add {a}, {ahead}\n",
+            "add {b}, {ld}\n",
+            "add {panel}, ", $panel_bytes,
+        )
+    };
+}
+
+/// `fn name<PACK>(operands, to)`: a whole tile, stored from `to[i]` on for each row or added there; with PACK, B is copied to the panel on the way.
+macro_rules! tile {
+    (
+        $(#[$meta:meta])* $name:ident, $features:literal, $height:literal, $panel_bytes:literal, $clear:literal, $others:tt,
+        [$($load:literal),*], [$($pack:literal),*], $($rows:tt)*
+    ) => {
+        $(#[$meta])*
+        ///
+        /// # Safety
+        /// The instructions exist; every step of A and B can be read, every row written and, with PACK, the panel.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name<const PACK: bool>(o: Operands, to: &[*mut f32; $height]) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                if PACK {
+                    steps!(o, to, $panel_bytes, $clear, $others, [$($load,)* $($pack),*], $($rows)*);
+                } else {
+                    steps!(o, to, $panel_bytes, $clear, $others, [$($load),*], $($rows)*);
+                }
+            }
+        }
+    };
+}
+
+tile! {
+    /// Eight rows of three vectors of sixteen numbers.
+    avx512_8x3, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
+    ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]", "vmovups zmm26, [{b} + 128]"],
+    ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "vmovups [{panel} + 128], zmm26", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]", "prefetcht0 [{b} + 8*{ld} + 128]"],
+    0 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64, "zmm2" "zmm26" 128];
+    1 "+{s1}" "zmm28" ["zmm3" "zmm24" 0, "zmm4" "zmm25" 64, "zmm5" "zmm26" 128];
+    2 "+2*{s1}" "zmm29" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64, "zmm8" "zmm26" 128];
+    3 "+{s3}" "zmm27" ["zmm9" "zmm24" 0, "zmm10" "zmm25" 64, "zmm11" "zmm26" 128];
+    4 "+4*{s1}" "zmm28" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64, "zmm14" "zmm26" 128];
+    5 "+{s5}" "zmm29" ["zmm15" "zmm24" 0, "zmm16" "zmm25" 64, "zmm17" "zmm26" 128];
+    6 "+2*{s3}" "zmm27" ["zmm18" "zmm24" 0, "zmm19" "zmm25" 64, "zmm20" "zmm26" 128];
+    7 "+{s7}" "zmm28" ["zmm21" "zmm24" 0, "zmm22" "zmm25" 64, "zmm23" "zmm26" 128];
+}
+
+tile! {
+    /// Eight rows of two vectors of sixteen numbers.
+    avx512_8x2, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
+    ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]"],
+    ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]"],
+    0 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64];
+    1 "+{s1}" "zmm28" ["zmm2" "zmm24" 0, "zmm3" "zmm25" 64];
+    2 "+2*{s1}" "zmm29" ["zmm4" "zmm24" 0, "zmm5" "zmm25" 64];
+    3 "+{s3}" "zmm27" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64];
+    4 "+4*{s1}" "zmm28" ["zmm8" "zmm24" 0, "zmm9" "zmm25" 64];
+    5 "+{s5}" "zmm29" ["zmm10" "zmm24" 0, "zmm11" "zmm25" 64];
+    6 "+2*{s3}" "zmm27" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64];
+    7 "+{s7}" "zmm28" ["zmm14" "zmm24" 0, "zmm15" "zmm25" 64];
+}
+
+tile! {
+    /// Eight rows of one vector of sixteen numbers.
+    avx512_8x1, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
+    ["vmovups zmm24, [{b} + 0]"],
+    ["vmovups [{panel} + 0], zmm24", "prefetcht0 [{b} + 8*{ld} + 0]"],
+    0 "" "zmm27" ["zmm0" "zmm24" 0];
+    1 "+{s1}" "zmm28" ["zmm1" "zmm24" 0];
+    2 "+2*{s1}" "zmm29" ["zmm2" "zmm24" 0];
+    3 "+{s3}" "zmm27" ["zmm3" "zmm24" 0];
+    4 "+4*{s1}" "zmm28" ["zmm4" "zmm24" 0];
+    5 "+{s5}" "zmm29" ["zmm5" "zmm24" 0];
+    6 "+2*{s3}" "zmm27" ["zmm6" "zmm24" 0];
+    7 "+{s7}" "zmm28" ["zmm7" "zmm24" 0];
+}
+
+tile! {
+    /// Six rows of two vectors of eight numbers.
+    avx2_6x2, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
+    ["vmovups ymm12, [{b} + 0]", "vmovups ymm13, [{b} + 32]"],
+    ["vmovups [{panel} + 0], ymm12", "vmovups [{panel} + 32], ymm13", "prefetcht0 [{b} + 8*{ld} + 0]"],
+    0 "" "ymm14" ["ymm0" "ymm12" 0, "ymm1" "ymm13" 32];
+    1 "+{s1}" "ymm15" ["ymm2" "ymm12" 0, "ymm3" "ymm13" 32];
+    2 "+2*{s1}" "ymm14" ["ymm4" "ymm12" 0, "ymm5" "ymm13" 32];
+    3 "+{s3}" "ymm15" ["ymm6" "ymm12" 0, "ymm7" "ymm13" 32];
+    4 "+4*{s1}" "ymm14" ["ymm8" "ymm12" 0, "ymm9" "ymm13" 32];
+    5 "+{s5}" "ymm15" ["ymm10" "ymm12" 0, "ymm11" "ymm13" 32];
+}
+
+tile! {
+    /// Six rows of one vector of eight numbers.
+    avx2_6x1, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
+    ["vmovups ymm12, [{b} + 0]"],
+    ["vmovups [{panel} + 0], ymm12", "prefetcht0 [{b} + 8*{ld} + 0]"],
+    0 "" "ymm14" ["ymm0" "ymm12" 0];
+    1 "+{s1}" "ymm15" ["ymm1" "ymm12" 0];
+    2 "+2*{s1}" "ymm14" ["ymm2" "ymm12" 0];
+    3 "+{s3}" "ymm15" ["ymm3" "ymm12" 0];
+    4 "+4*{s1}" "ymm14" ["ymm4" "ymm12" 0];
+    5 "+{s5}" "ymm15" ["ymm5" "ymm12" 0];
+}
