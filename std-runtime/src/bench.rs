@@ -26,6 +26,7 @@ use crate::gpt::generate::Generator;
 use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
+use crate::quantise::refused;
 use crate::session::Engine;
 use crate::threads::Pool;
 
@@ -182,7 +183,7 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     gpt.session.initialise(train.seed);
     let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
     if let Some(quantize) = request.quantize {
-        gpt = gpt.quantised(quantize.dtype())?;
+        gpt = gpt.quantised(quantize.dtype()).map_err(|error| refused(quantize, error))?;
     }
     // Of the position embedding a token reads one row.
     let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;

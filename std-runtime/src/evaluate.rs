@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::generate::no_tokenizer;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::{Evaluation, MeanLoss};
+use crate::quantise;
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
 use crate::train::prepare::{self, DataRequest, Splits};
@@ -13,7 +14,8 @@ use crate::train::prepare::{self, DataRequest, Splits};
 /// Evaluates in blocks that do not overlap.
 pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<EvalOutcome, Error> {
     let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
-    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
+    let mut gpt = quantise::open(&engine, &request.model, &request.kept)?;
+    let tokenizer = Tokenizer::of_model(&request.model)?;
     let source = tokens(request, tokenizer.as_ref())?;
     source.check_ids(gpt.config.vocab_size as u32)?;
     let block = if request.block_size > 0 { request.block_size } else { gpt.config.n_positions };
@@ -21,12 +23,11 @@ pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<
         let mut evaluation = Evaluation::new(gpt, request.batch_size.max(1), block)?;
         Ok(evaluation.run(gpt, source.as_ref(), 0, progress)?)
     };
-    let mut mean = mean_of(&mut gpt)?;
+    let mean = mean_of(&mut gpt)?;
+    drop(gpt);
     let mut f32_loss = None;
-    if let Some(quantize) = request.quantize {
-        f32_loss = Some(mean.loss);
-        gpt = gpt.quantised(quantize.dtype())?;
-        mean = mean_of(&mut gpt)?;
+    if request.kept.compares() {
+        f32_loss = Some(mean_of(&mut quantise::open_f32(&engine, &request.model)?)?.loss);
     }
     let bytes = tokenizer.as_ref().map(|t| prepare::text_bytes(t, source.as_ref())).transpose()?;
     let nats = mean.loss * mean.tokens as f64;

@@ -1,39 +1,39 @@
 //! The command `generate`: a text that goes on.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
 use samara_core::quant::BLOCK;
 
-use crate::cli::requests::{GenerateOutcome, GenerateRequest, KvCache};
+use crate::cli::requests::{BlocksCost, GenerateOutcome, GenerateRequest, KvCache};
 use crate::error::Error;
-use crate::gpt::Gpt;
 use crate::gpt::generate::Generator;
+use crate::gpt::score;
+use crate::quantise;
+use crate::score::mean_loss;
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
 use crate::train::prepare::prompt_ids;
 
-/// Generates text and writes it as it comes, whole characters at a time. Stops early at the end-of-text token.
+/// Generates text and writes it as it comes, whole characters at a time, and a line break at the end. Stops early at the end-of-text token.
 pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOutcome, Error> {
     let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
-    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
-    let tokenizer = tokenizer.ok_or_else(|| no_tokenizer(&request.model))?;
+    let mut gpt = quantise::open(&engine, &request.model, &request.kept)?;
+    let tokenizer = Tokenizer::of_model(&request.model)?.ok_or_else(|| no_tokenizer(&request.model))?;
     let settings = &request.generate;
     let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
     let mut text = TextWriter { out, pending: Vec::new() };
     let width = gpt.config.n_embd;
     if request.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
         let what = format!("--kv-cache q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16");
-        return Err(Error::Input(what));
-    }
-    let f32_bytes = gpt.weight_bytes() as u64;
-    if let Some(quantize) = request.quantize {
-        gpt = gpt.quantised(quantize.dtype())?;
+        return Err(Error::Usage(what));
     }
     text.push(settings.prompt.as_bytes())?;
-    let weight_bytes = gpt.weight_bytes() as u64;
+    let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
     let mut outcome = GenerateOutcome { prompt_tokens: prompt.len(), weight_bytes, f32_bytes, ..GenerateOutcome::default() };
+    let mut tokens = prompt.clone();
     let begun = Instant::now();
     if settings.max_new_tokens > 0 {
         let mut generator =
@@ -46,10 +46,25 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
             }
             text.push(&bytes_of(&tokenizer, token))?;
         }
+        tokens = generator.tokens().to_vec();
     }
     text.finish()?;
     outcome.tokens_per_s = outcome.new_tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+    if request.kept.compares() && tokens.len() > 1 {
+        let own = score::log_probabilities(&mut gpt, &tokens)?;
+        drop(gpt);
+        let f32s = score::log_probabilities(&mut quantise::open_f32(&engine, &request.model)?, &tokens)?;
+        let ends = [0, prompt.len().saturating_sub(1), own.len()];
+        [outcome.prompt_cost, outcome.new_cost] = [0, 1].map(|part| cost(&own, &f32s, ends[part]..ends[part + 1]));
+    }
     Ok(outcome)
+}
+
+/// What blocks cost in a range of log-probabilities; nothing where there are none.
+fn cost(own: &[f32], f32s: &[f32], range: Range<usize>) -> Option<BlocksCost> {
+    let tokens = range.len();
+    let loss = |logprobs: &[f32]| mean_loss(&logprobs[range.clone()]);
+    (tokens > 0).then(|| BlocksCost { loss: loss(own), f32_loss: loss(f32s), tokens })
 }
 
 /// What to say of a folder of which text is asked but that has no tokenizer.
@@ -89,7 +104,8 @@ impl TextWriter<'_> {
 
     fn finish(mut self) -> Result<(), Error> {
         let rest = std::mem::take(&mut self.pending);
-        self.write(&rest)
+        self.write(&rest)?;
+        self.write(b"\n")
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -114,6 +130,6 @@ mod tests {
         }
         text.push(&[0xff, b'b', 0xc3]).unwrap();
         text.finish().unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\u{fffd}");
+        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\u{fffd}\n");
     }
 }

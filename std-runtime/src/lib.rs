@@ -15,6 +15,7 @@ pub mod kernels;
 pub mod model_folder;
 pub mod npy;
 pub mod plan_report;
+pub mod quantise;
 pub mod run;
 pub mod score;
 pub mod session;

@@ -225,9 +225,12 @@ fn a_run_from_training_to_text() {
     assert_eq!(one, generate("3"));
     let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
     assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
-    refused(at, &with(&["--kv-cache", "q8"]), 3, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
     refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
-    refused(at, &with(&["--quantize", "q8"]), 1, &["wte.weight has rows of 8 numbers", "blocks of 32"]);
+    let widths = ["--quantize q8: tensor wte.weight has rows of 8 numbers, expected a multiple of 32; leave --quantize out"];
+    refused(at, &with(&["--quantize", "q8"]), 2, &widths);
+    refused(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q8"], 2, &widths);
+    refused(at, &["eval", "--model", "run", "--data", "text.txt", "--quantize", "q8"], 2, &widths);
     // Evaluation of a text, and of its last tenth.
     fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
     let eval = |split: &str| -> Value {
@@ -386,6 +389,48 @@ fn weights_in_blocks_and_what_they_cost() {
     let text = done(folder.path(), &["score", "--model", &model, "--tokens", "3,1,4", "--quantize", "q4"]);
     assert!(text.contains(" (f32 "), "{text}");
     refused(folder.path(), &["score", "--model", &model, "--tokens", "3,1", "--quantize", "q5"], 2, &["q5", "q8, q4"]);
+}
+
+#[test]
+fn generate_says_what_blocks_cost() {
+    let folder = temporary();
+    let at = folder.path();
+    let wide = ["--set", "model.n_embd=32", "--set", "train.steps=4", "--set", "train.eval_every=0", "-q"];
+    done(at, &tiny(&["train", "--out", "run"], &wide));
+    let generate = |more: &[&str]| {
+        let args = [&["generate", "--model", "run", "--prompt", "abc", "--max-new-tokens", "5"], more].concat();
+        let output = samara(at, &args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let costs = ["loss on the prompt: ", " (f32 ", ", 2 tokens\n", "loss on the text generated: ", ", 5 tokens\n"];
+    for kind in ["q8", "q4"] {
+        let (plain, said) = generate(&["--quantize", kind]);
+        for part in costs {
+            assert!(said.contains(part), "{said}");
+        }
+        // The text is the same without it.
+        let (skipped, said) = generate(&["--quantize", kind, "--skip-f32"]);
+        assert!(said.contains(&format!("weights in {kind}: ")) && !said.contains("loss"), "{said}");
+        assert_eq!((&skipped, &generate(&["--quantize", kind, "-q"])), (&plain, &(plain.clone(), String::new())));
+    }
+    assert!(!generate(&[]).1.contains("loss"));
+    refused(at, &["generate", "--model", "run", "--skip-f32"], 2, &["--quantize <TYPE>"]);
+    // Nothing comes before the first token of a prompt, and it has no loss.
+    let one = samara(at, &["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "0", "--quantize", "q8"]);
+    assert!(one.status.success() && !text(&one.stderr).contains("loss"), "{}", text(&one.stderr));
+    // The same losses as those of `score`, on a text of the user's.
+    let score: Value =
+        serde_json::from_str(&done(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q4", "--json"]))
+            .expect("JSON");
+    let prompt = format!(
+        "loss on the prompt: {:.6} (f32 {:.6}, ",
+        score["loss"].as_f64().expect("loss"),
+        score["f32_loss"].as_f64().expect("loss")
+    );
+    assert!(generate(&["--quantize", "q4"]).1.contains(&prompt), "{prompt}");
+    let skipped = done(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q4", "--skip-f32"]);
+    assert!(!skipped.contains("f32"), "{skipped}");
 }
 
 #[test]

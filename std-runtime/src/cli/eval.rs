@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::MachineArgs;
 use super::output;
-use super::requests::{EvalRequest, Quantize, Split};
+use super::requests::{EvalRequest, Kept, Split};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::evaluate;
@@ -36,9 +36,8 @@ pub(super) struct Args {
     /// Blocks at a time.
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Quantize>,
+    #[command(flatten)]
+    kept: Kept,
     /// Read [data] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,7 +68,7 @@ impl Args {
             split: self.split,
             block_size: self.block_size,
             batch_size: self.batch_size,
-            quantize: self.quantize,
+            kept: self.kept,
             machine: self.machine.machine()?,
         };
         let live = !quiet && io::stderr().is_terminal();

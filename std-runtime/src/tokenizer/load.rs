@@ -80,6 +80,12 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The tokenizer of a model folder, if it has a `tokenizer.json`.
+    pub fn of_model(folder: &Path) -> Result<Option<Self>, FileError> {
+        let path = folder.join("tokenizer.json");
+        path.is_file().then(|| Self::load(&path)).transpose()
+    }
+
     /// Reads the contents of a `tokenizer.json`; errors name `path`.
     pub fn from_json(json: &[u8], path: &Path) -> Result<Self, FileError> {
         build(parse(json, path)?).map_err(|(item, problem)| FileError::Item { path: path.to_owned(), item, problem })
