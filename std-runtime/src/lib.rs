@@ -17,6 +17,7 @@ pub mod npy;
 pub mod plan_report;
 pub mod quantise;
 pub mod run;
+mod say;
 pub mod score;
 pub mod session;
 pub mod threads;

@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::args::MachineArgs;
+use super::args::{MachineArgs, set_keys};
 use super::output;
 use super::requests::{BlocksCost, GenerateOutcome, GenerateRequest, Kept, KvCache};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::generate;
+use crate::say;
 
 const EXAMPLES: &str = "\
 With --quantize the losses (nats per token) on the prompt and on the text
@@ -71,7 +72,7 @@ impl Args {
         request.kept.skip_f32 |= quiet;
         let outcome = generate::run(&request, &mut io::stdout().lock())?;
         if !quiet {
-            eprint!("{}", self.summary(&outcome));
+            say::write(&self.summary(&outcome));
         }
         Ok(())
     }
@@ -95,9 +96,7 @@ impl Args {
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
-        for set in &self.set {
-            layers.set(set)?;
-        }
+        set_keys(&mut layers, &self.set, "generate")?;
         let prompt = self.prompt.as_ref().map(|text| toml::Value::String(text.clone()).to_string());
         let flags = [
             ("--prompt", "generate.prompt", &prompt),

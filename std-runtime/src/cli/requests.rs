@@ -342,6 +342,9 @@ pub enum BenchKind {
     Assign,
 }
 
+/// Tokens that a measurement of decoding generates.
+pub const NEW_TOKENS: usize = 64;
+
 /// Measure this machine.
 #[derive(Clone, Debug)]
 pub struct BenchRequest {
@@ -357,8 +360,8 @@ pub struct BenchRequest {
     pub profile: bool,
     /// Tokens of the prompt before generating.
     pub prompt_tokens: usize,
-    /// Tokens generated after the first.
-    pub new_tokens: usize,
+    /// Tokens generated after the first; none: [`NEW_TOKENS`], or as many as the model has positions for.
+    pub new_tokens: Option<usize>,
 }
 
 /// What was measured.

@@ -130,7 +130,7 @@ pub enum RunError {
         positions: usize,
     },
     /// Nothing to predict.
-    #[error("{found} tokens: at least {expected} are needed")]
+    #[error("the text has {found} tokens, expected at least {expected}: give a longer text")]
     TooShort {
         /// Tokens.
         found: usize,

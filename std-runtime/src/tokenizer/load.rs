@@ -27,7 +27,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Broken JSON, or a value of the wrong kind.
-    #[error("{}:{line}:{column}: {message}", path.display())]
+    #[error("{}:{line}:{column}: expected a tokenizer's JSON file, found: {message}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
