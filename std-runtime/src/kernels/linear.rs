@@ -18,16 +18,6 @@ pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
         .with(Op::LinearBackward.opcode(), Kernel { run: backward::<G>, scratch_len: backward_scratch::<G> })
 }
 
-/// The elementwise function of an activation.
-fn unary_of(activation: Activation) -> Option<UnaryKind> {
-    match activation {
-        Activation::None => None,
-        Activation::Relu => Some(UnaryKind::Relu),
-        Activation::GeluTanh => Some(UnaryKind::GeluTanh),
-        Activation::GeluErf => Some(UnaryKind::GeluErf),
-    }
-}
-
 /// M, K, N of a product of rows with a weight (N, K).
 fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
     (node.input_shape(x).rows(), node.input_shape(w).cols(), node.input_shape(w).rows())
@@ -56,7 +46,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
     let add_bias = |_: usize, col: usize, c: &mut [f32]| biased(col, c);
     let add_bias: Epilogue<'_, f32> = if b.is_empty() { None } else { Some(&add_bias) };
-    let Some(kind) = unary_of(activation) else {
+    let Some(kind) = activation.unary() else {
         return quant::multiply::<G>(threads, x, &w, y, store(has_residual), add_bias, views.scratch);
     };
     if pre.is_empty() && !has_residual {

@@ -171,16 +171,8 @@ mod tests {
 
     use super::super::Samara;
     use super::*;
+    use crate::kernels::tests::numbers;
     use crate::threads::Pool;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     struct Case {
         dtype: DType,

@@ -69,7 +69,7 @@ impl Build<'_, '_> {
 }
 
 /// Numbers in [-1, 1).
-fn numbers(len: usize, seed: u32) -> Vec<f32> {
+pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9);
     (0..len)
         .map(|_| {
