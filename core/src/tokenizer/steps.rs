@@ -90,9 +90,10 @@ mod tests {
             };
             (0..n).map(|_| letter()).collect::<Vec<u8>>()
         };
-        let mut texts: Vec<Vec<u8>> = ["a", " ", "ab", "aab", "abb", "'", "''r", "\n \t", " '", "z", "é", "\u{3000}", "a1", " a  "]
-            .map(|pattern| repeated(pattern.as_bytes()))
-            .to_vec();
+        let mut texts: Vec<Vec<u8>> =
+            ["a", " ", "ab", "aab", "abb", "'", "''r", "\n \t", " '", "z", "é", "\u{3000}", "a1", " a  "]
+                .map(|pattern| repeated(pattern.as_bytes()))
+                .to_vec();
         texts.extend([b"ab".as_slice(), b"a ", b" \n", b"ab z", b"\x00\xff\xc3\xe2\x82a"].map(&mut random));
         texts.push([repeated(b" ")[..n - 1].to_vec(), b"a".to_vec()].concat());
         texts

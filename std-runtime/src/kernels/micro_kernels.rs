@@ -1,4 +1,4 @@
-//! Micro-kernels for x86-64: one source, compiled for AVX2 and FMA and for AVX-512.
+//! Micro-kernels for x86-64 and aarch64: one source, compiled for AVX2 and FMA, for AVX-512, and for NEON.
 
 use samara_core::gemm::MicroKernel;
 
@@ -8,29 +8,42 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let avx512 = avx2 && is_x86_feature_detected!("avx512f");
     // Both sum in the same order: a machine with AVX-512 gives the bits of one without.
-    let wide = MicroKernel { mr: 12, nr: 32, mc: MC, kc: KC, run: x86::avx512::run, pack: x86::pack };
-    let narrow = MicroKernel { mr: 6, nr: 16, mc: MC, kc: KC, run: x86::avx2::run, pack: x86::pack };
+    let wide = MicroKernel { mr: 12, nr: 32, mc: MC, kc: KC, run: compiled::avx512::run, pack: compiled::pack };
+    let narrow = MicroKernel { mr: 6, nr: 16, mc: MC, kc: KC, run: compiled::avx2::run, pack: compiled::pack };
     let wide = avx512.then_some(("samara avx512 12x32", wide));
     wide.into_iter().chain(avx2.then_some(("samara avx2 6x16", narrow)))
 }
 
+/// The kernel of every machine of this kind, with its name. It sums in the order of those for x86-64: the same bits.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
+    let neon = MicroKernel { mr: 12, nr: 8, mc: MC, kc: KC, run: compiled::neon::run, pack: super::pack_plain::pack };
+    std::arch::is_aarch64_feature_detected!("neon").then_some(("samara neon 12x8", neon)).into_iter()
+}
+
 /// No such kernel on this kind of machine.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     std::iter::empty()
 }
 
 /// Rows of a block of A, and the longest block of the summed dimension: 432 KiB, in half a mebibyte of second-level cache.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const MC: usize = 288;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const KC: usize = 384;
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod compiled {
+    #[cfg(target_arch = "aarch64")]
+    use std::arch::aarch64::*;
+    #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
     use samara_core::gemm::{Left, MatRef, Store, store_row};
+
+    #[cfg(target_arch = "x86_64")]
+    use super::super::vector::transpose_8x8;
 
     /// Numbers of a cache line.
     const LINE: usize = 16;
@@ -44,10 +57,28 @@ mod x86 {
         };
         for i in 0..count {
             for at in (0..len).step_by(LINE) {
-                // SAFETY: a prefetch of any address only hints.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(ahead.data.as_ptr().wrapping_add(i * stride + at).cast()) };
+                fetch::<true>(ahead.data.as_ptr().wrapping_add(i * stride + at));
             }
         }
+    }
+
+    /// Fetches a line into the first-level cache, or, as far ahead as the next tile, into the second-level one.
+    #[inline(always)]
+    fn fetch<const FAR: bool>(at: *const f32) {
+        // SAFETY: a prefetch of any address only hints.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            if FAR { _mm_prefetch::<_MM_HINT_T1>(at.cast()) } else { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        };
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        unsafe {
+            if FAR {
+                std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+            } else {
+                std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, readonly, preserves_flags));
+            }
+        };
     }
 
     /// A micro-kernel: `$rows` rows of two vectors, whose sums hide the latency of the multiply-adds in registers.
@@ -136,7 +167,7 @@ mod x86 {
                 ) {
                     for row in &*rows {
                         for v in 0..V {
-                            _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(v * LANES).cast());
+                            fetch::<false>(row.as_ptr().wrapping_add(v * LANES));
                         }
                     }
                     let ahead = if PACKED { MR } else { 1 };
@@ -146,7 +177,7 @@ mod x86 {
                         if PACKED {
                             // A comes from the second-level cache: 16 steps ahead.
                             for line in (0..UNROLLED * MR).step_by(LINE) {
-                                _mm_prefetch::<_MM_HINT_T0>(a.wrapping_add(16 * MR + line).cast());
+                                fetch::<false>(a.wrapping_add(16 * MR + line));
                             }
                         }
                         for p in 0..UNROLLED {
@@ -217,16 +248,41 @@ mod x86 {
         };
     }
 
+    #[cfg(target_arch = "x86_64")]
     micro_kernel!(
         avx2, "avx2,fma", __m256, 8, 2, [1 2 3 4 5 6],
         _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps
     );
+    #[cfg(target_arch = "x86_64")]
     micro_kernel!(
         avx512, "avx512f,avx2,fma", __m512, 16, 1, [1 2 3 4 5 6 7 8 9 10 11 12],
         _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps
     );
 
+    #[cfg(target_arch = "aarch64")]
+    micro_kernel!(
+        neon, "neon", float32x4_t, 4, 1, [1 2 3 4 5 6 7 8 9 10 11 12],
+        neon_zero, vld1q_f32, vst1q_f32, vdupq_n_f32, neon_mul_add, vaddq_f32
+    );
+
+    /// Four zeros.
+    #[cfg(target_arch = "aarch64")]
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn neon_zero() -> float32x4_t {
+        vdupq_n_f32(0.0)
+    }
+
+    /// a·b + c, rounded once.
+    #[cfg(target_arch = "aarch64")]
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn neon_mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        vfmaq_f32(c, a, b)
+    }
+
     /// Reached only through [`super::kernels`], which has asked the machine.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn pack(source: MatRef<'_, f32>, panel: &mut [f32]) {
         let (k, width) = (source.rows, source.cols);
         assert!(panel.len() == k * width, "not a full panel");
@@ -254,6 +310,7 @@ mod x86 {
     ///
     /// # Safety
     /// AVX2 exists; W columns of k elements can be read, and (k, W) elements written.
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn transpose<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32) {
         // Eight steps of every column at a time: the panel is written in order.
@@ -278,6 +335,7 @@ mod x86 {
     ///
     /// # Safety
     /// AVX2 exists; k rows of W elements can be read, and (k, W) elements written.
+    #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     unsafe fn copy_rows<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32) {
         for p in 0..k {
@@ -301,6 +359,7 @@ mod x86 {
     ///
     /// # Safety
     /// AVX2 exists; W columns of k elements can be read, and k rows of W elements written.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn transpose_8<const W: usize>(k: usize, from: *const f32, stride: usize, to: *mut f32, ld: usize) {
@@ -318,7 +377,9 @@ mod x86 {
             // SAFETY: eight elements lie in column j.
             *x = unsafe { _mm256_loadu_ps(from.add(j * stride)) };
         }
-        for (i, row) in transposed(x).into_iter().enumerate() {
+        // SAFETY: AVX2 exists.
+        unsafe { transpose_8x8(&mut x) };
+        for (i, row) in x.into_iter().enumerate() {
             // SAFETY: row i has W elements.
             unsafe {
                 match W {
@@ -333,29 +394,5 @@ mod x86 {
                 }
             }
         }
-    }
-
-    /// The transpose of eight vectors.
-    #[target_feature(enable = "avx2")]
-    fn transposed(x: [__m256; 8]) -> [__m256; 8] {
-        let [a, b, c, d, e, f, g, h] = x;
-        let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        let (ef0, ef1) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
-        let (gh0, gh1) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
-        let (r0, r1) = (_mm256_shuffle_ps::<0x44>(ab0, cd0), _mm256_shuffle_ps::<0xee>(ab0, cd0));
-        let (r2, r3) = (_mm256_shuffle_ps::<0x44>(ab1, cd1), _mm256_shuffle_ps::<0xee>(ab1, cd1));
-        let (r4, r5) = (_mm256_shuffle_ps::<0x44>(ef0, gh0), _mm256_shuffle_ps::<0xee>(ef0, gh0));
-        let (r6, r7) = (_mm256_shuffle_ps::<0x44>(ef1, gh1), _mm256_shuffle_ps::<0xee>(ef1, gh1));
-        [
-            _mm256_permute2f128_ps::<0x20>(r0, r4),
-            _mm256_permute2f128_ps::<0x20>(r1, r5),
-            _mm256_permute2f128_ps::<0x20>(r2, r6),
-            _mm256_permute2f128_ps::<0x20>(r3, r7),
-            _mm256_permute2f128_ps::<0x31>(r0, r4),
-            _mm256_permute2f128_ps::<0x31>(r1, r5),
-            _mm256_permute2f128_ps::<0x31>(r2, r6),
-            _mm256_permute2f128_ps::<0x31>(r3, r7),
-        ]
     }
 }

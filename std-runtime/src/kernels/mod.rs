@@ -16,6 +16,8 @@ mod layer_norm;
 mod linear;
 mod micro_kernels;
 mod optimizer;
+#[cfg(any(target_arch = "aarch64", test))]
+mod pack_plain;
 pub mod peak;
 mod peer;
 mod quant;

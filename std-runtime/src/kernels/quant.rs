@@ -31,6 +31,7 @@ pub(super) struct Activations<'a> {
     /// Scales (M, K/32).
     pub(super) d: &'a [f32],
     /// What a product with unsigned weights starts from (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the weight that stands for 0.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by the kernels of AVX2 and AVX-512"))]
     pub(super) start: &'a [i32],
 }
 

@@ -7,7 +7,7 @@ use samara_core::gemm::{Epilogue, MatRef, MicroKernel, Store, store_row};
 use samara_core::threads::Threads;
 
 use super::rows_avx2;
-use super::simd::{MulAdd, Separate};
+use super::simd::{MulAdd, Portable};
 use crate::tiles::{Tile, Tiling, for_each_tile};
 
 /// The most rows of A: with more, B is better packed once for all.
@@ -57,7 +57,7 @@ pub(super) fn multiply_rows(
     let tiling = Tiling { rows: m, cols: n, ld: out_ld, tile_rows: m, tile_cols: tile_cols.next_multiple_of(LINE) };
     for_each_tile(threads, out, tiling, &|mut tile| {
         if !rows_avx2::multiply(&product, &mut tile) {
-            product.multiply::<Separate>(&mut tile);
+            product.multiply::<Portable>(&mut tile);
         }
         if let Some(epilogue) = epilogue {
             let (first_row, first_col) = (tile.first_row, tile.first_col);
@@ -169,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+    use crate::kernels::simd::Separate;
     use crate::kernels::tests::numbers;
     use crate::threads::Pool;
 
