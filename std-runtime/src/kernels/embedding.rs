@@ -28,7 +28,11 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
         copy(y, addend.get(i * rows * c..).unwrap_or_default());
         for (y, &id) in y.chunks_exact_mut(c).zip(&ids[i * rows..]) {
             let id = usize::try_from(id).unwrap_or(0);
-            if has_addend { add_row(&table, id, y) } else { table.read_row(id, y) }
+            match (has_addend, table.dtype) {
+                (true, _) => add_row(&table, id, y),
+                (false, DType::Real) => copy(y, table.real.get(id.saturating_mul(c)..).unwrap_or_default()),
+                (false, _) => table.read_row(id, y),
+            }
         }
     });
 }
