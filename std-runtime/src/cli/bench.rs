@@ -72,9 +72,7 @@ impl Args {
             }
         }
     }
-}
 
-impl Args {
     /// A flag that changes nothing in what is measured is a mistake.
     fn refuse_unused(&self) -> Result<(), Error> {
         use BenchKind::{Decode, Gemm, Step};
