@@ -16,7 +16,7 @@ use samara_core::model::gpt::GptConfig;
 
 use self::machine::{Machine, peak_flops_per_s, read_bytes_per_s};
 use self::profile::{Profile, program_cost};
-use crate::cli::requests::{BenchKind, BenchOutcome, BenchRequest, BenchRow};
+use crate::cli::requests::{BenchKind, BenchOutcome, BenchRequest, BenchRow, NEW_TOKENS};
 use crate::config::{ModelConfig, RunConfig};
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
@@ -26,6 +26,7 @@ use crate::gpt::generate::Generator;
 use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
+use crate::quantise::refused;
 use crate::session::Engine;
 use crate::threads::Pool;
 
@@ -182,12 +183,11 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     gpt.session.initialise(train.seed);
     let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
     if let Some(quantize) = request.quantize {
-        gpt = gpt.quantised(quantize.dtype())?;
+        gpt = gpt.quantised(quantize.dtype()).map_err(|error| refused(quantize, error))?;
     }
     // Of the position embedding a token reads one row.
     let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
-    let prompt_tokens = request.prompt_tokens.min(model.n_positions.saturating_sub(1)).max(1);
-    let new_tokens = request.new_tokens.min(model.n_positions.saturating_sub(prompt_tokens)).max(1);
+    let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
     let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
@@ -225,6 +225,19 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
         Profile { whole_milliseconds: 1e3 * token_s, ..profile }
     });
     Ok(BenchOutcome { rows, profile })
+}
+
+/// Tokens of the prompt, and tokens generated after the first.
+fn decode_tokens(request: &BenchRequest, positions: usize) -> Result<(usize, usize), Error> {
+    let prompt = request.prompt_tokens.max(1);
+    let new = request.new_tokens.unwrap_or(NEW_TOKENS.min(positions.saturating_sub(prompt))).max(1);
+    if prompt.saturating_add(new) > positions {
+        return Err(Error::Usage(format!(
+            "a prompt of {prompt} tokens and {new} more: expected at most {positions} together, the model's positions; lower --prompt-tokens or \
+             --new-tokens, or raise --set model.n_positions=N"
+        )));
+    }
+    Ok((prompt, new))
 }
 
 /// Floating-point operations of the products for a prompt, with the head on its last token only.

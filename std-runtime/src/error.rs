@@ -150,9 +150,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Invalid(_) | Self::Mismatch { .. } | Self::Usage(_) => EXIT_USAGE,
+            Self::TokenizerTraining(TrainError::VocabSize { .. }) => EXIT_USAGE,
             Self::Data(DataError::Io { .. }) => EXIT_IO,
             Self::Folder(
                 FolderError::Io { .. }
+                | FolderError::NoModel { .. }
                 | FolderError::Weights(WeightsError::Write { .. } | WeightsError::File(DataError::Io { .. })),
             ) => EXIT_IO,
             Self::Weights(WeightsError::Write { .. } | WeightsError::File(DataError::Io { .. })) => EXIT_IO,

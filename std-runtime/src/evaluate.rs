@@ -1,32 +1,44 @@
 //! The command `eval`: the loss of a model over a whole split.
 
 use crate::cli::requests::{EvalOutcome, EvalRequest, Split};
+use crate::data::batches::sweep_rows;
 use crate::data::shards::{TokenList, Tokens};
 use crate::error::Error;
 use crate::generate::no_tokenizer;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::{Evaluation, MeanLoss};
-use crate::session::Engine;
+use crate::quantise;
+use crate::session::{BuildError, Engine};
 use crate::tokenizer::Tokenizer;
 use crate::train::prepare::{self, DataRequest, Splits};
 
 /// Evaluates in blocks that do not overlap.
 pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<EvalOutcome, Error> {
     let engine = Engine::new(request.machine.threads, request.machine.gemm)?;
-    let (mut gpt, tokenizer) = Gpt::open(engine, &request.model)?;
+    let mut gpt = quantise::open(&engine, &request.model, &request.kept)?;
+    let tokenizer = Tokenizer::of_model(&request.model)?;
     let source = tokens(request, tokenizer.as_ref())?;
+    if source.len() < 2 {
+        return Err(Error::Input(format!(
+            "{}: this split has {} tokens, expected at least 2; choose another --split, or change --set data.val_fraction=F",
+            source.name(),
+            source.len()
+        )));
+    }
     source.check_ids(gpt.config.vocab_size as u32)?;
-    let block = if request.block_size > 0 { request.block_size } else { gpt.config.n_positions };
+    let block = block_size(request, &gpt)?;
+    // More blocks than there are would be empty.
+    let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
+    let batch = request.batch_size.min(blocks).max(1);
     let mut mean_of = |gpt: &mut Gpt| -> Result<MeanLoss, Error> {
-        let mut evaluation = Evaluation::new(gpt, request.batch_size.max(1), block)?;
+        let mut evaluation = Evaluation::new(gpt, batch, block).map_err(|error| too_large(batch, block, error))?;
         Ok(evaluation.run(gpt, source.as_ref(), 0, progress)?)
     };
-    let mut mean = mean_of(&mut gpt)?;
+    let mean = mean_of(&mut gpt)?;
+    drop(gpt);
     let mut f32_loss = None;
-    if let Some(quantize) = request.quantize {
-        f32_loss = Some(mean.loss);
-        gpt = gpt.quantised(quantize.dtype())?;
-        mean = mean_of(&mut gpt)?;
+    if request.kept.compares() {
+        f32_loss = Some(mean_of(&mut quantise::open_f32(&engine, &request.model)?)?.loss);
     }
     let bytes = tokenizer.as_ref().map(|t| prepare::text_bytes(t, source.as_ref())).transpose()?;
     let nats = mean.loss * mean.tokens as f64;
@@ -37,6 +49,32 @@ pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<
         bits_per_byte: bytes.filter(|&b| b > 0).map(|b| nats / std::f64::consts::LN_2 / b as f64),
         tokens: mean.tokens,
     })
+}
+
+/// Tokens of a block.
+fn block_size(request: &EvalRequest, gpt: &Gpt) -> Result<usize, Error> {
+    let positions = gpt.config.n_positions;
+    match request.block_size {
+        0 => Ok(positions),
+        block if block <= positions => Ok(block),
+        block => {
+            let what = format!(
+                "--block-size {block}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
+            );
+            Err(Error::Usage(what))
+        }
+    }
+}
+
+/// What to say of a batch whose tensors are too large.
+fn too_large(batch: usize, block: usize, error: BuildError) -> Error {
+    match error {
+        BuildError::Graph(error) => Error::Usage(format!(
+            "--batch-size {batch}: {batch} blocks of {block} tokens are too many at a time ({}); lower --batch-size",
+            error.kind
+        )),
+        error => Error::Build(error),
+    }
 }
 
 /// The tokens of the split: of shards as they are, or of text.

@@ -1,24 +1,27 @@
 //! The command `plan`: what a training will take. Nothing is written.
 
+use std::fs;
 use std::time::Instant;
 
 use samara_core::graph::Program;
 use samara_core::model::gpt::{GptConfig, GptParams};
 
 use crate::cli::requests::{Bytes, Peak, PeakRow, PlanOutcome, PlanRequest, PolicyBytes};
-use crate::config::{Invalid, ModelConfig, TokenizerChoice};
+use crate::config::{DataConfig, Invalid, ModelConfig, TokenizerChoice};
 use crate::data::batches::{Order, Sampler};
-use crate::data::shards::TokenList;
+use crate::data::shards::{TokenList, Tokens};
 use crate::error::Error;
 use crate::gpt::Gpt;
 use crate::gpt::recompute::Policies;
 use crate::gpt::step::{self, Step, StepNumbers, StepShape};
 use crate::session::{Engine, OwnedParams};
 use crate::tokenizer::Tokenizer;
+use crate::train::prepare::{DataRequest, Splits, shards_of};
 
 /// Plans a training, and takes the time of three steps if asked to.
 pub fn run(request: &PlanRequest) -> Result<PlanOutcome, Error> {
     let config = &request.config;
+    let train_tokens = train_tokens(&config.data)?;
     let model = ModelConfig { vocab_size: Some(vocabulary(request)?), ..config.model.clone() }.to_core()?;
     let engine = Engine::new(config.train.threads, config.train.gemm)?;
     let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
@@ -49,10 +52,18 @@ pub fn run(request: &PlanRequest) -> Result<PlanOutcome, Error> {
         peak,
         flops_per_token: plan.flops_per_token as f64,
         tokens_per_step: plan.tokens_per_step,
-        train_tokens: None,
+        train_tokens,
         checkpoint_bytes: plan.checkpoint_bytes,
         seconds_per_step,
     })
+}
+
+/// Tokens of the training split, when they are there already: text is not encoded for a plan, but its file must be there.
+fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
+    if let Some(path) = &data.path {
+        fs::metadata(path).map_err(Error::io(path, "read"))?;
+    }
+    Ok(shards_of(&DataRequest::new(data).source)?.map(|(train, _)| train.len()))
 }
 
 /// The vocabulary, without reading the data where that can be avoided.
@@ -64,8 +75,8 @@ fn vocabulary(request: &PlanRequest) -> Result<usize, Error> {
         (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),
         (None, TokenizerChoice::Path(path)) => Ok(Tokenizer::load(path)?.vocab_size()),
         (None, TokenizerChoice::Char) if data.path.is_some() => {
-            let data = crate::train::prepare::DataRequest::new(data);
-            Ok(crate::train::prepare::Splits::load(&data)?.tokenizer(&data)?.vocab_size())
+            let data = DataRequest::new(data);
+            Ok(Splits::load(&data)?.tokenizer(&data)?.vocab_size())
         }
         (None, TokenizerChoice::Char) => Err(Invalid {
             key: "model.vocab_size",

@@ -225,9 +225,12 @@ fn a_run_from_training_to_text() {
     assert_eq!(one, generate("3"));
     let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
     assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
-    refused(at, &with(&["--kv-cache", "q8"]), 3, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
     refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
-    refused(at, &with(&["--quantize", "q8"]), 1, &["wte.weight has rows of 8 numbers", "blocks of 32"]);
+    let widths = ["--quantize q8: tensor wte.weight has rows of 8 numbers, expected a multiple of 32; leave --quantize out"];
+    refused(at, &with(&["--quantize", "q8"]), 2, &widths);
+    refused(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q8"], 2, &widths);
+    refused(at, &["eval", "--model", "run", "--data", "text.txt", "--quantize", "q8"], 2, &widths);
     // Evaluation of a text, and of its last tenth.
     fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
     let eval = |split: &str| -> Value {
@@ -291,7 +294,20 @@ fn bad_data_is_exit_code_3_and_absent_files_are_4() {
     refused(at, &tiny(&["train", "--data", "latin.txt", "--out", "run"], &[]), 3, &["latin.txt"]);
     fs::write(at.join("short.txt"), "abc").expect("file");
     refused(at, &tiny(&["train", "--data", "short.txt", "--out", "run"], &[]), 3, &["tokens"]);
-    refused(at, &["generate", "--model", "absent"], 4, &["absent/config.json: cannot read"]);
+    let no_model = ["config.json: cannot read", "expected a model folder, such as samara train and transformers write"];
+    refused(at, &["generate", "--model", "absent"], 4, &no_model);
+    refused(at, &["generate", "--model", "short.txt"], 4, &no_model);
+    refused(at, &["plan", "--data", "absent.txt"], 4, &["absent.txt: cannot read"]);
+    refused(at, &["score", "--model", &golden("gpt2-2layer"), "--tokens", "1"], 3, &["1 tokens, expected at least 2", "longer"]);
+    if cfg!(unix) {
+        let device = ["/dev/zero: expected a file, a folder or a pipe, found a device"];
+        refused(at, &tiny(&["train", "--data", "/dev/zero", "--out", "run"], &[]), 3, &device);
+        refused(at, &["assign", "/dev/zero"], 3, &device);
+    }
+    fs::write(at.join("tokenizer.json"), "hello").expect("file");
+    let not_json = ["tokenizer.json:1:1: expected a tokenizer's JSON file, found: expected value"];
+    refused(at, &["tokenizer", "encode", "--tokenizer", "tokenizer.json", "--text", "x"], 3, &not_json);
+    fs::remove_file(at.join("tokenizer.json")).expect("file");
     refused(at, &["inspect", "absent"], 4, &["absent: cannot read"]);
     refused(at, &["inspect", "short.txt"], 3, &["short.txt: expected .safetensors"]);
     refused(at, &["inspect", "."], 3, &["expected a model folder"]);
@@ -346,7 +362,7 @@ fn a_profile_accounts_for_every_node_of_a_step() {
     let batch = ["train.batch_size=2", "train.block_size=8", "train.grad_accumulation=3"].map(str::to_owned);
     let set: Vec<&str> = sizes.iter().chain(&batch).flat_map(|key| ["--set", key]).collect();
     let profile = |kind| -> Value {
-        let args = [&["bench", kind, "--profile", "--json", "--repeats", "1", "--new-tokens", "4"], set.as_slice()].concat();
+        let args = [&["bench", kind, "--profile", "--json", "--repeats", "1"], set.as_slice()].concat();
         serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
     };
     let step = profile("step");
@@ -389,12 +405,131 @@ fn weights_in_blocks_and_what_they_cost() {
 }
 
 #[test]
+fn flags_that_would_change_nothing_are_refused() {
+    let folder = temporary();
+    let at = folder.path();
+    for (args, parts) in [
+        (
+            &["bench", "step", "--quantize", "q8"][..],
+            &["bench step has no use for --quantize (it is for decode); leave it out"][..],
+        ),
+        (&["bench", "gemm", "--profile"], &["bench gemm has no use for --profile (it is for step, decode)"]),
+        (&["bench", "gemm", "--seed", "1"], &["--seed (it is for step, decode)"]),
+        (&["bench", "step", "--prompt-tokens", "4"], &["--prompt-tokens (it is for decode"]),
+        (&["bench", "assign", "--preset", "gpt2-124m"], &["bench assign has no use for --preset (it is for gemm, step, decode)"]),
+        (&["bench", "assign", "--set", "train.lr=1"], &["--set"]),
+        (&["bench", "decode", "--data", "x"], &["--data (which makes its own data)"]),
+        (
+            &["bench", "decode", "--prompt-tokens", "100", "--new-tokens", "64", "--set", "model.n_positions=128"],
+            &["a prompt of 100 tokens and 64 more: expected at most 128 together", "--prompt-tokens", "model.n_positions"],
+        ),
+        (&["bench", "decode", "--quantize", "q4", "--set", "model.n_embd=48"], &["--quantize q4: tensor", "rows of 48 numbers"]),
+        (&["generate", "--model", "x", "--set", "train.lr=3"], &["--set train.lr=3: this command reads [generate] only"]),
+        (
+            &["eval", "--model", "x", "--data", "x", "--set", "train.lr=3"],
+            &["reads [data] only: expected a key such as data.KEY"],
+        ),
+        (&["eval", "--model", "x", "--data", "x", "--batch-size", "0"], &["invalid value '0' for '--batch-size <N>'"]),
+        (&["generate", "--model", "x", "--threads", "-1"], &["--threads: train.threads: expected", "found -1"]),
+    ] {
+        refused(at, args, 2, parts);
+    }
+}
+
+#[test]
+fn evaluation_says_how_long_a_block_may_be() {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &tiny(&["train", "--out", "run"], &["--set", "train.steps=1", "--set", "train.eval_every=0", "-q"]));
+    fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
+    let with = |more: &[&'static str]| [&["eval", "--model", "run", "--data", "text.txt"], more].concat();
+    let parts = ["--block-size 17: the model has 16 positions: expected at most 16, or 0 for all of them"];
+    refused(at, &with(&["--block-size", "17"]), 2, &parts);
+    refused(at, &with(&["--block-size", "-1"]), 2, &["invalid value '-1' for '--block-size <N>'"]);
+    let empty =
+        ["text.txt: this split has 0 tokens, expected at least 2; choose another --split, or change --set data.val_fraction"];
+    refused(at, &with(&["--split", "val", "--set", "data.val_fraction=0"]), 3, &empty);
+    // No more blocks at a time than there are.
+    assert_eq!(done(at, &with(&["--batch-size", "100000000"])), done(at, &with(&["--batch-size", "23"])));
+}
+
+#[test]
+fn the_model_of_somebody_else_is_not_overwritten() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::create_dir(at.join("model")).expect("folder");
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(Path::new(&golden("gpt2-2layer")).join(file), at.join("model").join(file)).expect("copy");
+    }
+    for resume in [&[][..], &["--resume"]] {
+        let args = tiny(&["train", "--out", "model"], resume);
+        refused(at, &args, 2, &["model: the folder holds a model and no run.toml", "another --out", "--init model"]);
+    }
+    assert_eq!(fs::read_dir(at.join("model")).expect("folder").count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_when_nobody_listens() {
+    let folder = temporary();
+    let args = tiny(&["train", "--out", "run"], &["--set", "train.steps=2"]);
+    let mut child = command(folder.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("binary");
+    drop(child.stderr.take());
+    let output = child.wait_with_output().expect("end");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("2 steps"));
+}
+
+#[test]
+fn generate_says_what_blocks_cost() {
+    let folder = temporary();
+    let at = folder.path();
+    let wide = ["--set", "model.n_embd=32", "--set", "train.steps=4", "--set", "train.eval_every=0", "-q"];
+    done(at, &tiny(&["train", "--out", "run"], &wide));
+    let generate = |more: &[&str]| {
+        let args = [&["generate", "--model", "run", "--prompt", "abc", "--max-new-tokens", "5"], more].concat();
+        let output = samara(at, &args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let costs = ["loss on the prompt: ", " (f32 ", ", 2 tokens\n", "loss on the text generated: ", ", 5 tokens\n"];
+    for kind in ["q8", "q4"] {
+        let (plain, said) = generate(&["--quantize", kind]);
+        for part in costs {
+            assert!(said.contains(part), "{said}");
+        }
+        // The text is the same without it.
+        let (skipped, said) = generate(&["--quantize", kind, "--skip-f32"]);
+        assert!(said.contains(&format!("weights in {kind}: ")) && !said.contains("loss"), "{said}");
+        assert_eq!((&skipped, &generate(&["--quantize", kind, "-q"])), (&plain, &(plain.clone(), String::new())));
+    }
+    assert!(!generate(&[]).1.contains("loss"));
+    refused(at, &["generate", "--model", "run", "--skip-f32"], 2, &["--quantize <TYPE>"]);
+    // Nothing comes before the first token of a prompt, and it has no loss.
+    let one = samara(at, &["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "0", "--quantize", "q8"]);
+    assert!(one.status.success() && !text(&one.stderr).contains("loss"), "{}", text(&one.stderr));
+    // The same losses as those of `score`, on a text of the user's.
+    let score: Value =
+        serde_json::from_str(&done(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q4", "--json"]))
+            .expect("JSON");
+    let prompt = format!(
+        "loss on the prompt: {:.6} (f32 {:.6}, ",
+        score["loss"].as_f64().expect("loss"),
+        score["f32_loss"].as_f64().expect("loss")
+    );
+    assert!(generate(&["--quantize", "q4"]).1.contains(&prompt), "{prompt}");
+    let skipped = done(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q4", "--skip-f32"]);
+    assert!(!skipped.contains("f32"), "{skipped}");
+}
+
+#[test]
 fn tokenizers_from_the_command_line() {
     let folder = temporary();
     let at = folder.path();
     fs::write(at.join("text.txt"), "the cat and the hat and the bat ".repeat(30)).expect("file");
     for (kind, ids) in [("bpe", "266"), ("char", "9"), ("byte", "257")] {
-        let args = ["tokenizer", "train", "--data", "text.txt", "--kind", kind, "--vocab-size", "266", "--out", kind];
+        let size: &[&str] = if kind == "bpe" { &["--vocab-size", "266"] } else { &[] };
+        let args = [&["tokenizer", "train", "--data", "text.txt", "--kind", kind, "--out", kind], size].concat();
         let trained = done(at, &args);
         assert!(trained.starts_with(&format!("{ids} ids -> {kind}")), "{trained}");
         let encoded = done(at, &["tokenizer", "encode", "--tokenizer", kind, "--text", "the bat"]);
@@ -404,7 +539,13 @@ fn tokenizers_from_the_command_line() {
     refused(at, &["tokenizer", "encode", "--tokenizer", "char", "--text", "thx"], 3, &["--text", "'x'"]);
     refused(at, &["tokenizer", "decode", "--tokenizer", "char", "--tokens", "99"], 3, &["99"]);
     refused(at, &["tokenizer", "decode", "--tokenizer", "absent", "--tokens", "9"], 4, &["absent"]);
-    refused(at, &["tokenizer", "train", "--data", "text.txt", "--vocab-size", "10", "--out", "x"], 3, &["10"]);
+    refused(at, &["tokenizer", "decode", "--tokenizer", "char", "--tokens", "-1"], 2, &["--tokens: id 0 is \"-1\""]);
+    let train = |more: &[&'static str]| [&["tokenizer", "train", "--data", "text.txt", "--out", "x"], more].concat();
+    refused(at, &train(&["--vocab-size", "10"]), 2, &["vocabulary of 10", "ask for at least 257"]);
+    refused(at, &train(&["--kind", "char", "--vocab-size", "10"]), 2, &["--vocab-size: only --kind bpe takes it; leave it out"]);
+    refused(at, &train(&["--kind", "byte", "--min-count", "2"]), 2, &["--min-count: only --kind bpe takes it"]);
+    fs::write(at.join("file"), "").expect("file");
+    refused(at, &["tokenizer", "train", "--data", "text.txt", "--out", "file"], 4, &["file: cannot create the folder"]);
     // Any bytes, through standard input.
     let mut child = command(at, &["tokenizer", "encode", "--tokenizer", "bpe"])
         .stdin(Stdio::piped())
@@ -481,6 +622,7 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
         fs::write(at.join(name), content).expect("file");
         refused(at, &["assign", name], 3, parts);
     }
+    refused(at, &["assign", "a.csv", "--cost-limit", "nan"], 2, &["--cost-limit: expected a number, found NaN"]);
     let rows: Value = serde_json::from_str(&done(at, &["bench", "assign", "--repeats", "1", "--json"])).expect("JSON");
     let names: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
     assert!(names.contains(&"low-rank 400x400, ties as scipy") && names.contains(&"uniform 100x7"), "{names:?}");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use samara::cli::requests::{GenerateRequest, KvCache, Machine};
+use samara::cli::requests::{GenerateRequest, Kept, KvCache, Machine};
 use samara::config::{DataOrder, GenerateConfig, Layers, ModelConfig, RecomputeChoice, RunConfig};
 use samara::gpt::recompute::Policies;
 use samara::run::metrics::Metrics;
@@ -193,8 +193,13 @@ fn any_number_of_threads_generates_the_same_text() {
         let settings =
             GenerateConfig { prompt: "The ".to_owned(), max_new_tokens: 80, temperature: 1.0, seed, ..GenerateConfig::default() };
         let machine = Machine { threads, ..Machine::default() };
-        let request =
-            GenerateRequest { model: out.path().to_owned(), generate: settings, quantize: None, kv_cache: KvCache::F32, machine };
+        let request = GenerateRequest {
+            model: out.path().to_owned(),
+            generate: settings,
+            kept: Kept::default(),
+            kv_cache: KvCache::F32,
+            machine,
+        };
         let outcome = samara::generate::run(&request, &mut text).unwrap();
         assert_eq!(outcome.new_tokens, 80);
         text

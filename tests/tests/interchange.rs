@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use samara::cli::requests::{EvalRequest, Machine, ScoreInput, ScoreRequest, Split};
+use samara::cli::requests::{EvalRequest, Kept, Machine, ScoreInput, ScoreRequest, Split};
 use samara::config::{DataConfig, ModelConfig, ModelType, RunConfig};
 use samara::data::shards::{IdWidth, ShardWriter};
 use samara::gpt::Gpt;
@@ -14,6 +14,7 @@ use samara::kernels::gemm::Gemm;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara_core::decode::Sampling;
+use samara_core::graph::DType;
 use samara_tests::training::{golden, newest_checkpoint, records, tensors, text, tiny, train};
 use serde_json::Value;
 
@@ -44,7 +45,7 @@ fn ints(bytes: &[u8]) -> Vec<i32> {
 }
 
 fn open(folder: &Path) -> Gpt {
-    Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder).unwrap().0
+    Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder, DType::Real).unwrap()
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn scores_are_those_of_transformers() {
                 model: folder.clone(),
                 input,
                 logits: None,
-                quantize: None,
+                kept: Kept::default(),
                 machine: Machine { threads: 1, gemm: Gemm::Samara },
             };
             let outcome = samara::score::run(&request).unwrap();
@@ -162,7 +163,7 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
             split: Split::Val,
             block_size: 0,
             batch_size: 3,
-            quantize: None,
+            kept: Kept::default(),
             machine,
         };
         samara::evaluate::run(&request, &mut |_, _| ()).unwrap()

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use samara::config::{ModelConfig, TokenizerChoice};
+use samara::gpt::Gpt;
 use samara::gpt::plan::TrainingPlan;
 use samara::kernels::gemm::Gemm;
+use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara::train::run::shape_of;
-use samara_core::graph::Recompute;
+use samara_core::graph::{DType, Recompute};
 use samara_tests::training::{tiny, train};
 
 /// The variable that tells a test that it is the child process, and which case it measures.
@@ -80,6 +82,34 @@ fn measure_memory(case: usize) {
     let (planned, found) = (plan.total_bytes as f64, peak as f64);
     println!("{recompute:?}: planned {planned:.4e}, resident {found:.4e}, difference {:.4e}", found - planned);
     assert!((found - planned).abs() <= MARGIN.0 * planned + MARGIN.1, "{plan:?}, resident {peak}");
+}
+
+/// A model opens in blocks in the memory of its blocks: never as numbers of 32 bits.
+#[test]
+fn a_model_in_blocks_takes_the_memory_of_its_blocks() {
+    alone("a_model_in_blocks_takes_the_memory_of_its_blocks", 1, measure_blocks);
+}
+
+/// What the process has besides weights, and rows on their way.
+const BLOCKS_MARGIN: u64 = 4 << 20;
+
+fn measure_blocks(_: usize) {
+    let Some(before) = resident_anonymous_bytes() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::new(1, Gemm::Samara).unwrap();
+    let model =
+        ModelConfig { n_embd: 512, n_layer: 4, n_head: 8, n_positions: 64, vocab_size: Some(8192), ..ModelConfig::default() };
+    let mut gpt = Gpt::new(engine.clone(), model.to_core().unwrap()).unwrap();
+    gpt.session.initialise(1);
+    let config = FolderConfig::new(model, 0.0);
+    save_folder(folder.path(), &config, &gpt.session.params(), gpt.session.buffers.trainable.get()).unwrap();
+    let f32_bytes = gpt.weight_bytes() as u64;
+    drop(gpt);
+    let mut bytes = 0;
+    let peak = peak_while(|| bytes = Gpt::open(engine, folder.path(), DType::Q8).unwrap().weight_bytes() as u64);
+    println!("f32 {f32_bytes}, blocks {bytes}, before {before}, peak {peak}");
+    assert!(f32_bytes > 3 * bytes && bytes > 2 * BLOCKS_MARGIN, "{f32_bytes} {bytes}");
+    assert!(peak < before + bytes + BLOCKS_MARGIN, "before {before}, blocks {bytes}, peak {peak}");
 }
 
 /// The largest resident anonymous memory while `f` runs.

@@ -29,7 +29,7 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<Session, String> {
     let (mut session, _) = model(config);
     let mut values = vec![f32::NAN; session.params().trainable_len()];
     let core = config.model.to_core().expect("model");
-    load_weights(folder, &session.params(), &core, &mut values).map_err(|error| error.to_string())?;
+    load_weights(folder, &session.params(), &core, &mut values, &mut []).map_err(|error| error.to_string())?;
     session.buffers.trainable.get_mut().copy_from_slice(&values);
     Ok(session)
 }

@@ -1,9 +1,11 @@
 //! Weights in blocks: the bytes of ggml, the reference kernels against weights read back, and whole models.
 
+use samara::config::ModelConfig;
 use samara::gpt::generate::Generator;
 use samara::gpt::{Gpt, score};
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
+use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara_core::decode::{Sampling, argmax};
 use samara_core::exec::{Gradients, Kernels};
@@ -142,6 +144,26 @@ fn model(threads: usize) -> Gpt {
     let mut gpt = Gpt::new(Engine::new(threads, Gemm::Samara).unwrap(), config).unwrap();
     gpt.session.initialise(11);
     gpt
+}
+
+/// Weights that are converted while they are read have the bits of those converted in memory.
+#[test]
+fn a_folder_opens_in_blocks() {
+    let shape =
+        ModelConfig { vocab_size: Some(211), n_positions: 64, n_embd: 96, n_layer: 3, n_head: 3, ..ModelConfig::default() };
+    let config = FolderConfig::new(shape, 0.0);
+    let gpt = model(1);
+    let folder = tempfile::tempdir().unwrap();
+    save_folder(folder.path(), &config, &gpt.session.params(), gpt.session.buffers.trainable.get()).unwrap();
+    for (name, dtype) in DTYPES {
+        let expected = gpt.quantised(dtype).unwrap();
+        let found = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), dtype).unwrap();
+        assert!(found.session.buffers.frozen.get() == expected.session.buffers.frozen.get(), "{name}");
+        assert_eq!(found.session.buffers.trainable.get(), expected.session.buffers.trainable.get(), "{name}");
+        assert_eq!(found.f32_bytes(), gpt.weight_bytes());
+    }
+    let numbers = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), DType::Real).unwrap();
+    assert_eq!(numbers.session.buffers.trainable.get(), gpt.session.buffers.trainable.get());
 }
 
 fn text(gpt: &Gpt, len: usize) -> Vec<i32> {

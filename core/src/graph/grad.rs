@@ -267,7 +267,7 @@ impl Inner<'_> {
                 let x = self.saved(node.input(0), recompute)?;
                 Some(self.one(op, &[x])?)
             }
-            Some(Op::Linear { activation }) if !node.input(3).is_some() => match unary_of(activation) {
+            Some(Op::Linear { activation }) if !node.input(3).is_some() => match activation.unary() {
                 Some(kind) => Some(self.one(Op::Unary { kind, a: 0.0, b: 0.0 }, &[node.output(1)])?),
                 None => None,
             },
@@ -401,7 +401,7 @@ impl Inner<'_> {
         if wanted == [false; 3] {
             return Ok(());
         }
-        let dpre = match unary_of(activation) {
+        let dpre = match activation.unary() {
             Some(kind) => {
                 let pre = self.saved(step.node.output(1), step.recompute)?;
                 self.one(Op::UnaryBackward { kind, a: 0.0, b: 0.0 }, &[dy, pre])?
@@ -651,15 +651,5 @@ fn differentiable(op: &Op, i: usize) -> bool {
         | Op::AdamW { .. }
         | Op::Sgd { .. }
         | Op::Ema { .. } => false,
-    }
-}
-
-/// The elementwise function of an activation.
-pub(crate) const fn unary_of(activation: Activation) -> Option<UnaryKind> {
-    match activation {
-        Activation::None => None,
-        Activation::Relu => Some(UnaryKind::Relu),
-        Activation::GeluTanh => Some(UnaryKind::GeluTanh),
-        Activation::GeluErf => Some(UnaryKind::GeluErf),
     }
 }

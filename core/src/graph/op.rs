@@ -38,6 +38,18 @@ code_enum! {
     }
 }
 
+impl Activation {
+    /// The elementwise function that it is, if it is one.
+    pub const fn unary(self) -> Option<UnaryKind> {
+        match self {
+            Self::None => None,
+            Self::Relu => Some(UnaryKind::Relu),
+            Self::GeluTanh => Some(UnaryKind::GeluTanh),
+            Self::GeluErf => Some(UnaryKind::GeluErf),
+        }
+    }
+}
+
 code_enum! {
     /// Which elements of the smaller operand belong to an element of the larger one, seen as a matrix (rows, cols) or as (batch, rest).
     Over {

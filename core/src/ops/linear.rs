@@ -5,7 +5,6 @@ use super::elementwise::unary;
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::grad::unary_of;
 use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
@@ -42,7 +41,7 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
                 *pre = sum;
             }
             if let Some(y) = y.get_mut(j) {
-                let value = unary_of(activation).map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
+                let value = activation.unary().map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
                 *y = if has_residual { *y + value } else { value };
             }
         }

@@ -2,6 +2,7 @@
 //! (Sennrich et al. 2016; over bytes as in openai/gpt-2).
 
 use super::pretokenize::Split;
+use super::steps::step;
 use super::tables::{EMPTY, RANK_BITS, TableError, check, hash_bytes, hash_pair, pair_key};
 use core::fmt;
 
@@ -162,6 +163,7 @@ impl<'a> BpeTables<'a> {
         let hash = hash_bytes(word);
         let mut slot = hash as usize & mask;
         for _ in 0..self.words.len() {
+            step();
             let entry = *self.words.get(slot)?;
             if entry >> 32 == hash >> 32 && self.token(entry as u32) == Some(word) {
                 return Some(entry as u32);
@@ -181,6 +183,7 @@ impl<'a> BpeTables<'a> {
         let mask = self.pairs.len().wrapping_sub(1);
         let mut slot = hash_pair(key) as usize & mask;
         for _ in 0..self.pairs.len() {
+            step();
             match self.pairs.get(slot) {
                 Some(&entry) if entry >> RANK_BITS == key && entry != EMPTY => return entry as u32 & ((1 << RANK_BITS) - 1),
                 Some(&entry) if entry != EMPTY => slot = slot.wrapping_add(1) & mask,
@@ -211,6 +214,7 @@ impl<'a> BpeTables<'a> {
             let (mut best, mut lowest) = (0, NONE);
             let mut at = 0;
             while let Some(symbol) = symbols.get(at as usize) {
+                step();
                 if symbol.rank < lowest {
                     (best, lowest) = (at, symbol.rank);
                 }
@@ -300,6 +304,7 @@ impl Heap<'_> {
         let mut at = self.len;
         self.len = self.len.saturating_add(1);
         while at > 0 {
+            step();
             let parent = at.wrapping_sub(1) / 2;
             let above = self.get(parent);
             if above <= entry {
@@ -316,6 +321,7 @@ impl Heap<'_> {
         let (lowest, entry) = (self.get(0), self.get(self.len));
         let mut at = 0_usize;
         loop {
+            step();
             let left = at.wrapping_mul(2).wrapping_add(1);
             let right = left.wrapping_add(1);
             let child = if right < self.len && self.get(right) < self.get(left) { right } else { left };

@@ -9,6 +9,7 @@
 pub mod bpe;
 pub mod chars;
 pub mod pretokenize;
+mod steps;
 pub mod tables;
 mod unicode;
 

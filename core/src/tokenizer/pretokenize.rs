@@ -4,6 +4,7 @@
 //! Text need not be UTF-8: every byte outside a well-formed sequence counts as one character that is neither letter, number nor
 //! white space, as U+FFFD is. So the words of broken text are those of the same text with U+FFFD for each broken byte.
 
+use super::steps::step;
 use super::unicode::{Class, class};
 
 /// How text is cut into words. BPE never merges across words.
@@ -117,6 +118,7 @@ fn white_space(text: &[u8]) -> usize {
 /// Class and length in bytes of the first character.
 #[inline]
 fn first(text: &[u8]) -> Option<(Class, usize)> {
+    step();
     match text {
         [] => None,
         [byte, ..] if byte.is_ascii() => Some((ascii_class(*byte), 1)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::data::DataError;
+use crate::data::{DataError, device};
 use crate::error::Error;
 use crate::npy;
 
@@ -30,6 +30,7 @@ pub fn read(path: &Path) -> Result<Matrix, Error> {
         };
         return Ok(Matrix { values: array.into_f64(), rows, columns });
     }
+    device::refuse(path, &std::fs::metadata(path).map_err(DataError::io(path, "read"))?)?;
     let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::Input(format!("{}: expected text or .npy, found bytes that are not UTF-8", path.display())))?;

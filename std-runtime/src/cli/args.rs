@@ -25,7 +25,7 @@ pub(super) struct ConfigArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) init: Option<PathBuf>,
     /// Threads; 0: one for each core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(super) threads: Option<String>,
     /// Seed of everything random.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -87,8 +87,8 @@ impl ConfigArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct MachineArgs {
     /// Threads; 0: one for each core. The result does not depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, value_name = "N", default_value = "0", allow_hyphen_values = true)]
+    threads: String,
     /// Who multiplies matrices.
     #[arg(long, value_name = "NAME", default_value = "samara", value_parser = ["samara", "portable", "matrixmultiply"])]
     gemm: String,
@@ -98,11 +98,24 @@ impl MachineArgs {
     /// The machine that was asked for.
     pub(super) fn machine(&self) -> Result<Machine, Error> {
         let mut layers = Layers::new();
-        layers.flag("--threads", "train.threads", &self.threads.to_string())?;
+        layers.flag("--threads", "train.threads", &self.threads)?;
         layers.flag("--gemm", "train.gemm", &self.gemm)?;
         let train = &layers.peek().train;
         Ok(Machine { threads: train.threads, gemm: train.gemm })
     }
+}
+
+/// Sets keys for a command that reads one table only; a key of another table is refused, because it would change nothing.
+pub(super) fn set_keys(layers: &mut Layers, sets: &[String], table: &str) -> Result<(), Error> {
+    for set in sets {
+        layers.set(set)?;
+        if set.split('.').next().is_none_or(|found| found.trim() != table) {
+            return Err(Error::Usage(format!(
+                "--set {set}: this command reads [{table}] only: expected a key such as {table}.KEY; leave it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Token ids between commas.

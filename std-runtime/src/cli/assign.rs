@@ -54,6 +54,9 @@ struct Outcome {
 
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
+        if self.cost_limit.is_some_and(f64::is_nan) {
+            return Err(Error::Usage("--cost-limit: expected a number, found NaN; without a limit leave it out".to_owned()));
+        }
         let matrix = files::read(&self.costs)?;
         let refused = |error: samara_core::assignment::Error<f64>| Error::Input(format!("{}: {error}", self.costs.display()));
         let costs = Costs::new(&matrix.values, matrix.rows, matrix.columns).map_err(refused)?;

@@ -1,5 +1,7 @@
 //! `samara bench`.
 
+use clap::ValueEnum;
+
 use super::args::ConfigArgs;
 use super::output;
 use super::requests::{BenchKind, BenchRequest, BenchRow, Quantize};
@@ -29,17 +31,17 @@ pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
     /// Measurements; their median is reported.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 9, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
     /// Also show where the time of a step or of a token goes, by operation.
     #[arg(long)]
     profile: bool,
-    /// Tokens of the prompt, for decode.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    prompt_tokens: u32,
-    /// Tokens generated, for decode.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    new_tokens: u32,
+    /// Tokens of the prompt, for decode [default: 1].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: Option<u32>,
+    /// Tokens generated, for decode [default: 64, if the positions suffice].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
+    new_tokens: Option<u32>,
     /// Decode with weights in blocks of 8 or 4 bits.
     #[arg(long, value_enum, value_name = "TYPE")]
     quantize: Option<Quantize>,
@@ -50,6 +52,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
+        self.refuse_unused()?;
         let config = self.config.merge(None, None)?;
         let outcome = bench::run(&BenchRequest {
             kind: self.kind,
@@ -57,8 +60,8 @@ impl Args {
             quantize: self.quantize,
             repeats: self.repeats as usize,
             profile: self.profile,
-            prompt_tokens: self.prompt_tokens as usize,
-            new_tokens: self.new_tokens as usize,
+            prompt_tokens: self.prompt_tokens.unwrap_or(1) as usize,
+            new_tokens: self.new_tokens.map(|n| n as usize),
         })?;
         match (self.json, &outcome.profile) {
             (true, Some(_)) => output::json(&outcome),
@@ -68,6 +71,31 @@ impl Args {
                 output::write((rows_text(&outcome.rows) + &profile).as_bytes())
             }
         }
+    }
+
+    /// A flag that changes nothing in what is measured is a mistake.
+    fn refuse_unused(&self) -> Result<(), Error> {
+        use BenchKind::{Decode, Gemm, Step};
+        let config = &self.config;
+        let flags: [(&str, bool, &[BenchKind]); 10] = [
+            ("--data", config.data.is_some(), &[]),
+            ("--preset", config.preset.is_some(), &[Gemm, Step, Decode]),
+            ("--config", config.config.is_some(), &[Gemm, Step, Decode]),
+            ("--init", config.init.is_some(), &[Gemm, Step, Decode]),
+            ("--set", !config.set.is_empty(), &[Gemm, Step, Decode]),
+            ("--seed", config.seed.is_some(), &[Step, Decode]),
+            ("--profile", self.profile, &[Step, Decode]),
+            ("--prompt-tokens", self.prompt_tokens.is_some(), &[Decode]),
+            ("--new-tokens", self.new_tokens.is_some(), &[Decode]),
+            ("--quantize", self.quantize.is_some(), &[Decode]),
+        ];
+        let unused = flags.iter().find(|(_, given, kinds)| *given && !kinds.contains(&self.kind));
+        unused.map_or(Ok(()), |(flag, _, kinds)| {
+            let name = |kind: &BenchKind| kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+            let (own, takers) = (name(&self.kind), kinds.iter().map(name).collect::<Vec<_>>().join(", "));
+            let takers = if takers.is_empty() { "which makes its own data".to_owned() } else { format!("it is for {takers}") };
+            Err(Error::Usage(format!("bench {own} has no use for {flag} ({takers}); leave it out")))
+        })
     }
 }
 

@@ -3,12 +3,13 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use super::args::MachineArgs;
+use super::args::{MachineArgs, set_keys};
 use super::output;
-use super::requests::{EvalRequest, Quantize, Split};
+use super::requests::{EvalRequest, Kept, Split};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::evaluate;
+use crate::say;
 
 const EXAMPLES: &str = "\
 Blocks do not overlap; each has as many tokens as the model takes at once.
@@ -31,14 +32,13 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     split: Split,
     /// Tokens of a block; 0: as many as the model takes.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    block_size: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..))]
+    block_size: u32,
     /// Blocks at a time.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch_size: usize,
-    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Quantize>,
+    #[arg(long, value_name = "N", default_value_t = 8, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    #[command(flatten)]
+    kept: Kept,
     /// Read [data] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -58,24 +58,22 @@ impl Args {
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
-        for set in &self.set {
-            layers.set(set)?;
-        }
+        set_keys(&mut layers, &self.set, "data")?;
         let mut data = layers.peek().data.clone();
         data.path = Some(self.data.clone());
         let request = EvalRequest {
             model: self.model.clone(),
             data,
             split: self.split,
-            block_size: self.block_size,
-            batch_size: self.batch_size,
-            quantize: self.quantize,
+            block_size: self.block_size as usize,
+            batch_size: self.batch_size as usize,
+            kept: self.kept,
             machine: self.machine.machine()?,
         };
         let live = !quiet && io::stderr().is_terminal();
         let outcome = evaluate::run(&request, &mut |done, all| {
             if live {
-                eprint!("\r{done}/{all}{}", if done == all { "\n" } else { "" });
+                say::write(&format!("\r{done}/{all}{}", if done == all { "\n" } else { "" }));
             }
         })?;
         if self.json {

@@ -3,14 +3,19 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::args::MachineArgs;
+use super::args::{MachineArgs, set_keys};
 use super::output;
-use super::requests::{GenerateRequest, KvCache, Quantize};
+use super::requests::{BlocksCost, GenerateOutcome, GenerateRequest, Kept, KvCache};
 use crate::config::Layers;
 use crate::error::Error;
 use crate::generate;
+use crate::say;
 
 const EXAMPLES: &str = "\
+With --quantize the losses (nats per token) on the prompt and on the text
+generated are printed beside those of f32. The text was drawn with weights in
+blocks, which favours them there: score and eval tell of a text of your own.
+
 Examples:
   samara generate --model runs/tales-001 --prompt 'Once upon a time'
   samara generate --model gpt2 --prompt 'The' --temperature 0
@@ -45,9 +50,8 @@ pub(super) struct Args {
     /// Seed of the draws.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
-    /// Keep the weights in blocks of 8 or 4 bits.
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Quantize>,
+    #[command(flatten)]
+    kept: Kept,
     /// Keep keys and values in this type.
     #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
     kv_cache: KvCache,
@@ -63,17 +67,28 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, quiet: bool) -> Result<(), Error> {
-        let request = self.request()?;
+        let mut request = self.request()?;
+        // Nobody would see what blocks cost.
+        request.kept.skip_f32 |= quiet;
         let outcome = generate::run(&request, &mut io::stdout().lock())?;
-        output::line("")?;
         if !quiet {
-            eprintln!("{} tokens, {:.0} tokens/s", outcome.new_tokens, outcome.tokens_per_s);
-            if let Some(quantize) = self.quantize {
-                let (own, f32_bytes) = (output::bytes(outcome.weight_bytes), output::bytes(outcome.f32_bytes));
-                eprintln!("weights in {}: {own}; in f32 they are {f32_bytes}", quantize.name());
-            }
+            say::write(&self.summary(&outcome));
         }
         Ok(())
+    }
+
+    fn summary(&self, outcome: &GenerateOutcome) -> String {
+        let mut text = format!("{} tokens, {:.0} tokens/s\n", outcome.new_tokens, outcome.tokens_per_s);
+        if let Some(quantize) = self.kept.quantize {
+            let (own, f32_bytes) = (output::bytes(outcome.weight_bytes), output::bytes(outcome.f32_bytes));
+            text += &format!("weights in {}: {own}; in f32 they are {f32_bytes}\n", quantize.name());
+        }
+        for (what, cost) in [("the prompt", outcome.prompt_cost), ("the text generated", outcome.new_cost)] {
+            if let Some(BlocksCost { loss, f32_loss, tokens }) = cost {
+                text += &format!("loss on {what}: {loss:.6}{}, {tokens} tokens\n", output::cost(loss, Some(f32_loss)));
+            }
+        }
+        text
     }
 
     fn request(&self) -> Result<GenerateRequest, Error> {
@@ -81,9 +96,7 @@ impl Args {
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
-        for set in &self.set {
-            layers.set(set)?;
-        }
+        set_keys(&mut layers, &self.set, "generate")?;
         let prompt = self.prompt.as_ref().map(|text| toml::Value::String(text.clone()).to_string());
         let flags = [
             ("--prompt", "generate.prompt", &prompt),
@@ -103,7 +116,7 @@ impl Args {
         Ok(GenerateRequest {
             model: self.model.clone(),
             generate,
-            quantize: self.quantize,
+            kept: self.kept,
             kv_cache: self.kv_cache,
             machine: self.machine.machine()?,
         })

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_OK, Error};
+use crate::say;
 use output::STDOUT;
 
 const EXIT_CODES: &str = "\
@@ -72,7 +73,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_OK)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say::line(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -77,6 +77,24 @@ impl Quantize {
     }
 }
 
+/// How the weights of a model are kept.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Kept {
+    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub quantize: Option<Quantize>,
+    /// Do not say it: the weights are then never in memory as f32.
+    #[arg(long, requires = "quantize")]
+    pub skip_f32: bool,
+}
+
+impl Kept {
+    /// Whether the loss with weights as numbers of 32 bits is asked for as well.
+    pub fn compares(&self) -> bool {
+        self.quantize.is_some() && !self.skip_f32
+    }
+}
+
 /// The element types that keys and values can be kept in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum KvCache {
@@ -107,8 +125,8 @@ pub struct GenerateRequest {
     pub model: PathBuf,
     /// Prompt, length, sampling, seed.
     pub generate: GenerateConfig,
-    /// Keep the weights in blocks.
-    pub quantize: Option<Quantize>,
+    /// How the weights are kept.
+    pub kept: Kept,
     /// How keys and values are kept.
     pub kv_cache: KvCache,
     /// Threads and kernels.
@@ -128,6 +146,21 @@ pub struct GenerateOutcome {
     pub weight_bytes: u64,
     /// Bytes of the weights as numbers of 32 bits.
     pub f32_bytes: u64,
+    /// What weights in blocks cost on the prompt.
+    pub prompt_cost: Option<BlocksCost>,
+    /// The same on what was generated. The text was drawn with weights in blocks, which favours them.
+    pub new_cost: Option<BlocksCost>,
+}
+
+/// Losses on the same tokens, in nats per token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct BlocksCost {
+    /// With weights in blocks.
+    pub loss: f64,
+    /// With weights as numbers of 32 bits.
+    pub f32_loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
 }
 
 /// What is scored.
@@ -148,8 +181,8 @@ pub struct ScoreRequest {
     pub input: ScoreInput,
     /// Where the logits (T, V) go as `.npy`.
     pub logits: Option<PathBuf>,
-    /// Keep the weights in blocks.
-    pub quantize: Option<Quantize>,
+    /// How the weights are kept.
+    pub kept: Kept,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -196,8 +229,8 @@ pub struct EvalRequest {
     pub block_size: usize,
     /// Blocks at a time.
     pub batch_size: usize,
-    /// Keep the weights in blocks.
-    pub quantize: Option<Quantize>,
+    /// How the weights are kept.
+    pub kept: Kept,
     /// Threads and kernels.
     pub machine: Machine,
 }
@@ -309,6 +342,9 @@ pub enum BenchKind {
     Assign,
 }
 
+/// Tokens that a measurement of decoding generates.
+pub const NEW_TOKENS: usize = 64;
+
 /// Measure this machine.
 #[derive(Clone, Debug)]
 pub struct BenchRequest {
@@ -324,8 +360,8 @@ pub struct BenchRequest {
     pub profile: bool,
     /// Tokens of the prompt before generating.
     pub prompt_tokens: usize,
-    /// Tokens generated after the first.
-    pub new_tokens: usize,
+    /// Tokens generated after the first; none: [`NEW_TOKENS`], or as many as the model has positions for.
+    pub new_tokens: Option<usize>,
 }
 
 /// What was measured.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{MachineArgs, token_ids};
 use super::output;
-use super::requests::{Quantize, ScoreInput, ScoreOutcome, ScoreRequest};
+use super::requests::{Kept, ScoreInput, ScoreOutcome, ScoreRequest};
 use crate::error::Error;
 use crate::score;
 
@@ -22,9 +22,8 @@ pub(super) struct Args {
     model: PathBuf,
     #[command(flatten)]
     input: Input,
-    /// Keep the weights in blocks of 8 or 4 bits, and say what loss that costs.
-    #[arg(long, value_enum, value_name = "TYPE")]
-    quantize: Option<Quantize>,
+    #[command(flatten)]
+    kept: Kept,
     /// Write the logits (T, V) of all positions.
     #[arg(long, value_name = "FILE.npy")]
     logits: Option<PathBuf>,
@@ -42,7 +41,7 @@ struct Input {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
     /// Token ids between commas.
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     tokens: Option<String>,
 }
 
@@ -56,7 +55,7 @@ impl Args {
             }
         };
         let (model, logits, machine) = (self.model.clone(), self.logits.clone(), self.machine.machine()?);
-        let outcome = score::run(&ScoreRequest { model, input, logits, quantize: self.quantize, machine })?;
+        let outcome = score::run(&ScoreRequest { model, input, logits, kept: self.kept, machine })?;
         if self.json { output::json(&outcome) } else { output::write(text(&outcome).as_bytes()) }
     }
 }

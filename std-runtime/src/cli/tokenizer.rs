@@ -11,6 +11,7 @@ use super::output;
 use crate::data::DataError;
 use crate::data::text::{self, TextOptions};
 use crate::error::Error;
+use crate::say;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, Tokenizer, TrainError};
 
 /// Train tokenizers; turn text into ids and back.
@@ -50,16 +51,21 @@ struct Train {
     /// The kind.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// Ids of a BPE tokenizer, those of bytes and end of text among them.
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    vocab_size: usize,
-    /// Pairs that occur less often are not merged.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    min_count: u64,
+    /// Ids of a BPE tokenizer, those of bytes and end of text among them [default: 4096].
+    #[arg(long, value_name = "N")]
+    vocab_size: Option<usize>,
+    /// Pairs that occur less often are not merged [default: 2].
+    #[arg(long, value_name = "N")]
+    min_count: Option<u64>,
     /// The key of the text in a row of JSONL.
     #[arg(long, value_name = "KEY", default_value = "text")]
     text_field: String,
 }
+
+/// Ids of a new byte-level BPE.
+const BPE_VOCABULARY: usize = 4096;
+/// How often a pair must occur to be merged.
+const BPE_MIN_COUNT: u64 = 2;
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Kind {
@@ -74,6 +80,12 @@ enum Kind {
 
 impl Train {
     fn run(&self, quiet: bool) -> Result<(), Error> {
+        if !matches!(self.kind, Kind::Bpe) {
+            let flags = [("--vocab-size", self.vocab_size.is_some()), ("--min-count", self.min_count.is_some())];
+            if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+                return Err(Error::Usage(format!("{flag}: only --kind bpe takes it; leave it out")));
+            }
+        }
         let options = TextOptions { text_key: self.text_field.clone(), ..TextOptions::default() };
         let tokenizer = match self.kind {
             Kind::Bpe => self.bpe(&options)?,
@@ -83,17 +95,20 @@ impl Train {
             }
             Kind::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(TrainError::from)?,
         };
-        fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create"))?;
+        fs::create_dir_all(&self.out).map_err(Error::io(&self.out, "create the folder"))?;
         tokenizer.save(&self.out, None)?;
         tokenizer.save_vocab_and_merges(&self.out)?;
-        if !quiet && matches!(self.kind, Kind::Bpe) && tokenizer.vocab_size() < self.vocab_size {
-            eprintln!("hint: the text has too few different pairs for {} ids", self.vocab_size);
+        let wanted = self.vocab_size.unwrap_or(BPE_VOCABULARY);
+        if !quiet && matches!(self.kind, Kind::Bpe) && tokenizer.vocab_size() < wanted {
+            say::line(&format!("hint: the text has too few different pairs for {wanted} ids"));
         }
         output::line(&format!("{} ids -> {}", tokenizer.vocab_size(), self.out.display()))
     }
 
     fn bpe(&self, options: &TextOptions) -> Result<Tokenizer, Error> {
-        let wanted = BpeTrainOptions { vocab_size: self.vocab_size, min_count: self.min_count, ..BpeTrainOptions::default() };
+        let vocab_size = self.vocab_size.unwrap_or(BPE_VOCABULARY);
+        let min_count = self.min_count.unwrap_or(BPE_MIN_COUNT);
+        let wanted = BpeTrainOptions { vocab_size, min_count, ..BpeTrainOptions::default() };
         let mut trainer = BpeTrainer::new(wanted)?;
         text::for_each_document(&self.data, options, |document| {
             trainer.add(document.as_bytes());
@@ -141,7 +156,7 @@ struct Decode {
     #[arg(long, value_name = "PATH")]
     tokenizer: PathBuf,
     /// Ids between commas [default: standard input].
-    #[arg(long, value_name = "IDS")]
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     tokens: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use super::output;
 use super::requests::{PlanRequest, TrainOutcome, TrainRequest};
 use crate::config::{DEFAULT_PRESET, Layers, RunConfig};
 use crate::error::Error;
+use crate::say;
 use crate::train;
 
 const EXAMPLES: &str = "\
@@ -56,7 +57,7 @@ impl Args {
         let outcome = train::run(&self.request(config, quiet))?;
         output::line(&summary(&outcome))?;
         if !quiet {
-            eprintln!("hint: samara generate --model {} --prompt TEXT", outcome.out.display());
+            say::line(&format!("hint: samara generate --model {} --prompt TEXT", outcome.out.display()));
         }
         Ok(())
     }
@@ -75,7 +76,9 @@ fn note_steps(former: &Path, config: &RunConfig) -> Result<(), Error> {
     layers.file(former)?;
     let (before, now) = (layers.peek().train.steps, config.train.steps);
     if before != now {
-        eprintln!("note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps");
+        say::line(&format!(
+            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
+        ));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use memmap2::{Mmap, MmapOptions};
 
-use super::DataError;
+use super::{DataError, device};
 
 /// Files below this size are copied into memory: 4 MiB.
 pub const COPY_BELOW_BYTES: u64 = 4 << 20;
@@ -45,6 +45,7 @@ impl Mapped {
     pub fn open_copying_below(path: &Path, copy_below_bytes: u64) -> Result<Self, DataError> {
         let mut file = File::open(path).map_err(DataError::io(path, "open"))?;
         let metadata = file.metadata().map_err(DataError::io(path, "read the size of"))?;
+        device::refuse(path, &metadata)?;
         if metadata.is_dir() {
             return Err(DataError::format(path, "a file", "a folder"));
         }

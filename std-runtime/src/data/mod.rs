@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod corpus;
+pub(crate) mod device;
 pub mod error;
 pub mod mapped;
 pub mod shards;

@@ -13,7 +13,7 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::DataError;
+use super::{DataError, device};
 
 /// What to do with a row that is not as it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +109,7 @@ pub fn split(text: &str, validation_share: f64) -> (&str, &str) {
 /// The file itself, or the text files of a folder and its subfolders in order of path. Hidden entries and links to folders are passed over.
 pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let metadata = fs::metadata(path).map_err(DataError::io(path, "open"))?;
+    device::refuse(path, &metadata)?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }

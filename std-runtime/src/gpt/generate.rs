@@ -93,6 +93,11 @@ impl Generator {
         &self.decode.program
     }
 
+    /// The prompt and what came after it.
+    pub fn tokens(&self) -> &[i32] {
+        &self.tokens
+    }
+
     /// The logits (V) that the next token is drawn from; after drawing, what the draw left of them.
     pub fn logits(&self) -> &[f32] {
         &self.logits

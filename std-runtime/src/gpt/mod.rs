@@ -19,7 +19,6 @@ use crate::data::DataError;
 use crate::error::Error;
 use crate::model_folder::{FolderConfig, FolderError, load_weights};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
-use crate::tokenizer::Tokenizer;
 
 /// A GPT with its weights in memory.
 pub struct Gpt {
@@ -34,31 +33,35 @@ pub struct Gpt {
 impl Gpt {
     /// A model whose weights are all 0: load or [initialise](samara_core::params::Params::initialise) them.
     pub fn new(engine: Arc<Engine>, config: GptConfig) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(&config, registry))?;
+        Self::stored_as(engine, config, DType::Real)
+    }
+
+    /// The same with what every token reads whole in another element type, frozen.
+    fn stored_as(engine: Arc<Engine>, config: GptConfig, dtype: DType) -> Result<Self, BuildError> {
+        let (owned, params) = OwnedParams::new(config.param_count(), |registry| {
+            let params = GptParams::register(&config, registry);
+            if dtype != DType::Real {
+                params.store_as(dtype, &config, registry);
+            }
+            params
+        })?;
         Ok(Self { config, params, session: Session::new(engine, owned) })
     }
 
-    /// The model of a folder, and its tokenizer if the folder has one.
-    pub fn open(engine: Arc<Engine>, folder: &Path) -> Result<(Self, Option<Tokenizer>), Error> {
+    /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.
+    /// Weights are converted while they are read, so that no more than the model itself stands in memory.
+    pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, Error> {
         let config = FolderConfig::read(folder)?.model.to_core()?;
-        let mut gpt = Self::new(engine, config)?;
+        let mut gpt = Self::stored_as(engine, config, dtype)?;
         gpt.load(folder)?;
-        let path = folder.join("tokenizer.json");
-        let tokenizer = if path.is_file() { Some(Tokenizer::load(&path)?) } else { None };
-        Ok((gpt, tokenizer))
+        Ok(gpt)
     }
 
     /// The same model with what every token reads whole in another element type, frozen.
     pub fn quantised(&self, dtype: DType) -> Result<Self, BuildError> {
-        let config = self.config;
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| {
-            let params = GptParams::register(&config, registry);
-            params.store_as(dtype, &config, registry);
-            params
-        })?;
-        let mut session = Session::new(Arc::clone(self.session.engine()), owned);
+        let mut quantised = Self::stored_as(Arc::clone(self.session.engine()), self.config, dtype)?;
         let values = self.session.buffers.trainable.get();
-        let (to, buffers) = session.params_and_buffers();
+        let (to, buffers) = quantised.session.params_and_buffers();
         for (from, to) in self.session.params().infos().iter().zip(to.infos()) {
             let values = &values[from.range()];
             if !to.frozen {
@@ -72,7 +75,12 @@ impl Gpt {
                 quantise_row(dtype, row, bytes);
             }
         }
-        Ok(Self { config, params, session })
+        Ok(quantised)
+    }
+
+    /// Bytes that all weights would take as numbers of 32 bits.
+    pub fn f32_bytes(&self) -> usize {
+        self.session.params().infos().iter().map(|info| info.shape.len() * size_of::<f32>()).sum()
     }
 
     /// Bytes of all weights.
@@ -84,7 +92,7 @@ impl Gpt {
     /// Reads the weights of a model folder; the model must be the same.
     pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
         let (params, buffers) = self.session.params_and_buffers();
-        load_weights(folder, &params, &self.config, buffers.trainable.get_mut())
+        load_weights(folder, &params, &self.config, buffers.trainable.get_mut(), buffers.frozen.get_mut())
     }
 }
 
@@ -122,7 +130,7 @@ pub enum RunError {
         positions: usize,
     },
     /// Nothing to predict.
-    #[error("{found} tokens: at least {expected} are needed")]
+    #[error("the text has {found} tokens, expected at least {expected}: give a longer text")]
     TooShort {
         /// Tokens.
         found: usize,

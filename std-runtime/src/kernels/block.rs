@@ -323,11 +323,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::tests::numbers;
     use crate::kernels::vector::Isa;
-
-    fn numbers(len: usize, seed: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i * 7919 + seed * 31) % 2003) as f32 / 1001.5 - 1.0).collect()
-    }
 
     proptest! {
         /// Every instruction set, both layouts of A, every update, zeros outside of spans; nothing else is written.

@@ -360,17 +360,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernels::tests::numbers;
     use crate::threads::Pool;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        (0..len)
-            .map(|_| {
-                state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-            })
-            .collect()
-    }
 
     /// Adds the row and the column to every element, and keeps a copy of what was there.
     fn place(row: usize, first_col: usize, piece: &mut [f32], second: &mut [f32]) {

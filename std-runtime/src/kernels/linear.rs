@@ -2,7 +2,7 @@
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::gemm::{Major, MatRef, Store};
-use samara_core::graph::{Activation, Node, Op, UnaryKind};
+use samara_core::graph::{Activation, Node, Op};
 use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
@@ -17,16 +17,6 @@ pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
     table
         .with(linear.opcode(), Kernel { run: forward::<G>, scratch_len: forward_scratch::<G> })
         .with(Op::LinearBackward.opcode(), Kernel { run: backward::<G>, scratch_len: backward_scratch::<G> })
-}
-
-/// The elementwise function of an activation.
-fn unary_of(activation: Activation) -> Option<UnaryKind> {
-    match activation {
-        Activation::None => None,
-        Activation::Relu => Some(UnaryKind::Relu),
-        Activation::GeluTanh => Some(UnaryKind::GeluTanh),
-        Activation::GeluErf => Some(UnaryKind::GeluErf),
-    }
 }
 
 /// M, K, N of a product of rows with a weight (N, K).
@@ -55,7 +45,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         for_each_chunk(threads, y, len, &|i, y| copy(y, &residual[i * len..]));
     }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
-    let Some(kind) = unary_of(activation) else {
+    let Some(kind) = activation.unary() else {
         let add_bias = |_: usize, col: usize, c: &mut [f32], _: &mut [f32]| biased(col, c);
         let epilogue = if b.is_empty() { None } else { Some(Epilogue::new(&add_bias)) };
         return quant::multiply::<G>(threads, x, &w, y, store(has_residual), epilogue, views.scratch);

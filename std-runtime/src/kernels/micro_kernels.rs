@@ -1,8 +1,8 @@
-//! Micro-kernels for x86-64: one source, compiled for AVX2 and FMA and for AVX-512.
+//! Micro-kernels for x86-64 and aarch64: one source, compiled for AVX2 and FMA, for AVX-512, and for NEON.
 
 use samara_core::gemm::MicroKernel;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::pack;
 
 /// The kernels that this machine runs, the best first, with their names.
@@ -12,44 +12,64 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
     let avx512 = avx2 && is_x86_feature_detected!("avx512f");
     // Both sum in the same order: a machine with AVX-512 gives the bits of one without.
     let wide = MicroKernel {
-        mr: x86::avx512::MR,
-        nr: x86::avx512::NR,
-        lanes: x86::avx512::LANES,
+        mr: compiled::avx512::MR,
+        nr: compiled::avx512::NR,
+        lanes: compiled::avx512::LANES,
         mc: MC,
         kc: KC,
-        run: x86::avx512::run,
+        run: compiled::avx512::run,
         pack: pack::panels,
     };
-    let narrow = MicroKernel { mr: x86::avx2::MR, nr: x86::avx2::NR, lanes: x86::avx2::LANES, run: x86::avx2::run, ..wide };
+    let narrow = MicroKernel {
+        mr: compiled::avx2::MR,
+        nr: compiled::avx2::NR,
+        lanes: compiled::avx2::LANES,
+        run: compiled::avx2::run,
+        ..wide
+    };
     let wide = avx512.then_some(("samara avx512 8x48", wide));
     wide.into_iter().chain(avx2.then_some(("samara avx2 6x16", narrow)))
 }
 
+/// The kernel of every machine of this kind, with its name. It sums in the order of those for x86-64: the same bits.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
+    use compiled::neon::{LANES, MR, NR, run};
+    let neon = MicroKernel { mr: MR, nr: NR, lanes: LANES, mc: MC, kc: KC, run, pack: pack::panels };
+    std::arch::is_aarch64_feature_detected!("neon").then_some(("samara neon 12x8", neon)).into_iter()
+}
+
 /// No such kernel on this kind of machine.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     std::iter::empty()
 }
 
 /// Rows of a block of A, and the longest block of the summed dimension: 432 KiB, in half a mebibyte of second-level cache.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const MC: usize = 288;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const KC: usize = 384;
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod compiled {
+    #[cfg(target_arch = "aarch64")]
+    use std::arch::aarch64::*;
+    #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
     use samara_core::gemm::{MatRef, Store, store_row};
 
-    use super::super::micro_loops::{Operands, avx2_6x1, avx2_6x2, avx512_8x1, avx512_8x2, avx512_8x3};
+    use super::super::micro_loops::Operands;
+    #[cfg(target_arch = "x86_64")]
+    use super::super::micro_loops::{avx2_6x1, avx2_6x2, avx512_8x1, avx512_8x2, avx512_8x3};
 
-    /// A micro-kernel: whole tiles by the loops of [`micro_loops`]; fewer rows, at the end of a matrix, are cut into tiles of `$rows`.
+    /// A micro-kernel: tiles of `$most` rows by the loops of [`micro_loops`](super::super::micro_loops), where there are such; other tiles, at the end
+    /// of a matrix, are cut into ones of `$rows` rows and up to `$at_once` vectors.
     macro_rules! micro_kernel {
         (
-            $name:ident, $features:literal, $lanes:literal, $most:literal [$($rows:literal)*],
-            [$nr:literal: $($vectors:literal $whole:ident),*],
+            $name:ident, $features:literal, $lanes:literal, $most:literal x $nr:literal [$($vectors:literal $whole:ident),*],
+            [$($rows:literal)*] x $at_once:literal,
             $zero:ident, $load:ident, $store:ident, $splat:ident, $mul_add:ident
         ) => {
             pub(super) mod $name {
@@ -109,6 +129,7 @@ mod x86 {
                 ///
                 /// # Safety
                 /// As the loop's for the operands; `rows` are MR.
+                #[allow(dead_code, reason = "NEON has no loops of its own")]
                 unsafe fn whole(steps: unsafe fn(Operands, &[*mut f32; MR]), o: Operands, rows: &mut [&mut [f32]]) {
                     let cols = rows.first().map_or(0, |row| row.len());
                     if cols.is_multiple_of(LANES) && rows.iter().all(|row| row.len() == cols) {
@@ -124,46 +145,91 @@ mod x86 {
                     rows.iter_mut().zip(&sums).for_each(|(row, sums)| store_row(store, sums, row));
                 }
 
-                /// A tile of R rows, a vector of each at a time.
+                /// A tile of R rows, some vectors of each at a time.
                 ///
                 /// # Safety
                 /// The instructions exist; R rows of A and `vectors` vectors of B can be read and, if `pack`, of a panel written.
                 #[target_feature(enable = $features)]
                 unsafe fn edge<const R: usize>(o: Operands, vectors: usize, pack: bool, rows: &mut [&mut [f32]]) {
-                    let store = if o.add { Store::Add } else { Store::Overwrite };
-                    for first in (0..vectors * LANES).step_by(LANES) {
-                        let mut sums = [$zero(); R];
-                        for p in 0..o.k {
+                    for first in (0..vectors).step_by($at_once) {
+                        // SAFETY: the caller's contract.
+                        unsafe {
+                            if first + $at_once <= vectors {
+                                part::<R, $at_once>(o, first * LANES, pack, rows);
+                            } else {
+                                (first..vectors).for_each(|v| part::<R, 1>(o, v * LANES, pack, rows));
+                            }
+                        }
+                    }
+                }
+
+                /// The V vectors from column `first` of a tile of R rows.
+                ///
+                /// # Safety
+                /// As [`edge`], for these vectors.
+                #[inline]
+                #[target_feature(enable = $features)]
+                unsafe fn part<const R: usize, const V: usize>(o: Operands, first: usize, pack: bool, rows: &mut [&mut [f32]]) {
+                    let mut sums = [[$zero(); V]; R];
+                    for p in 0..o.k {
+                        let mut right = [$zero(); V];
+                        for (v, right) in right.iter_mut().enumerate() {
                             // SAFETY: the caller's contract.
                             unsafe {
-                                let right = $load(o.b.add(p * o.ld + first));
+                                *right = $load(o.b.add(p * o.ld + first + v * LANES));
                                 if pack {
-                                    $store(o.panel.add(p * NR + first), right);
-                                }
-                                for (i, sum) in sums.iter_mut().enumerate() {
-                                    *sum = $mul_add($splat(*o.a.add(p * o.step_stride + i * o.row_stride)), right, *sum);
+                                    $store(o.panel.add(p * NR + first + v * LANES), *right);
                                 }
                             }
                         }
-                        for (row, sum) in rows.iter_mut().zip(sums) {
-                            let mut numbers = [0.0; LANES];
-                            // SAFETY: a vector has so many numbers.
-                            unsafe { $store(numbers.as_mut_ptr(), sum) };
-                            let end = row.len().min(first + LANES);
-                            store_row(store, &numbers, &mut row[first..end]);
+                        for (i, sums) in sums.iter_mut().enumerate() {
+                            // SAFETY: the caller's contract.
+                            let left = $splat(unsafe { *o.a.add(p * o.step_stride + i * o.row_stride) });
+                            sums.iter_mut().zip(right).for_each(|(sum, right)| *sum = $mul_add(left, right, *sum));
                         }
+                    }
+                    let store = if o.add { Store::Add } else { Store::Overwrite };
+                    for (row, sums) in rows.iter_mut().zip(sums) {
+                        let mut numbers = [[0.0; LANES]; V];
+                        // SAFETY: a vector has so many numbers.
+                        numbers.iter_mut().zip(sums).for_each(|(to, sum)| unsafe { $store(to.as_mut_ptr(), sum) });
+                        let end = row.len().min(first + V * LANES);
+                        store_row(store, numbers.as_flattened(), &mut row[first..end]);
                     }
                 }
             }
         };
     }
 
+    #[cfg(target_arch = "x86_64")]
     micro_kernel!(
-        avx2, "avx2,fma", 8, 6 [4 2 1], [16: 2 avx2_6x2, 1 avx2_6x1],
+        avx2, "avx2,fma", 8, 6 x 16 [2 avx2_6x2, 1 avx2_6x1], [4 2 1] x 1,
         _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps
     );
+    #[cfg(target_arch = "x86_64")]
     micro_kernel!(
-        avx512, "avx512f,avx2,fma", 16, 8 [4 2 1], [48: 3 avx512_8x3, 2 avx512_8x2, 1 avx512_8x1],
+        avx512, "avx512f,avx2,fma", 16, 8 x 48 [3 avx512_8x3, 2 avx512_8x2, 1 avx512_8x1], [4 2 1] x 1,
         _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps
     );
+    #[cfg(target_arch = "aarch64")]
+    micro_kernel!(
+        neon, "neon", 4, 12 x 8 [], [12 8 4 2 1] x 2,
+        neon_zero, vld1q_f32, vst1q_f32, vdupq_n_f32, neon_mul_add
+    );
+
+    /// Four zeros.
+    #[cfg(target_arch = "aarch64")]
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn neon_zero() -> float32x4_t {
+        vdupq_n_f32(0.0)
+    }
+
+    /// a·b + c, rounded once.
+    #[cfg(target_arch = "aarch64")]
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn neon_mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        vfmaq_f32(c, a, b)
+    }
 }

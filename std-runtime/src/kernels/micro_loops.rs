@@ -4,6 +4,7 @@
 //! speed. Each step reads some vectors of B, and the numbers of A for that step, each spread over a vector and multiplied by all of them. Rows of A
 //! are addressed from the first one by odd multiples of their stride, scaled by the address mode: no additions on ports that multiply.
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::asm;
 
 /// A tile's operands; strides are in elements.
@@ -29,6 +30,7 @@ pub(super) struct Operands {
 
 /// The body of a tile: one step is `line`s, then products. `rows` say for each row its number, its address, a register for its number of A, and for
 /// each vector the register of the sum, that of B, and its place in bytes.
+#[cfg(target_arch = "x86_64")]
 macro_rules! steps {
     (
         $o:ident, $to:ident, $panel_bytes:literal, $clear:literal, [$($other:tt),*], [$($line:literal),*],
@@ -100,6 +102,7 @@ macro_rules! steps {
 }
 
 /// `fn name<PACK>(operands, to)`: a whole tile, stored from `to[i]` on for each row or added there; with PACK, B is copied to the panel on the way.
+#[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     (
         $(#[$meta:meta])* $name:ident, $features:literal, $height:literal, $panel_bytes:literal, $clear:literal, $others:tt,
@@ -123,6 +126,7 @@ macro_rules! tile {
     };
 }
 
+#[cfg(target_arch = "x86_64")]
 tile! {
     /// Eight rows of three vectors of sixteen numbers.
     avx512_8x3, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
@@ -138,6 +142,7 @@ tile! {
     7 "+{s7}" "zmm28" ["zmm21" "zmm24" 0, "zmm22" "zmm25" 64, "zmm23" "zmm26" 128];
 }
 
+#[cfg(target_arch = "x86_64")]
 tile! {
     /// Eight rows of two vectors of sixteen numbers.
     avx512_8x2, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
@@ -153,6 +158,7 @@ tile! {
     7 "+{s7}" "zmm28" ["zmm14" "zmm24" 0, "zmm15" "zmm25" 64];
 }
 
+#[cfg(target_arch = "x86_64")]
 tile! {
     /// Eight rows of one vector of sixteen numbers.
     avx512_8x1, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
@@ -168,6 +174,7 @@ tile! {
     7 "+{s7}" "zmm28" ["zmm7" "zmm24" 0];
 }
 
+#[cfg(target_arch = "x86_64")]
 tile! {
     /// Six rows of two vectors of eight numbers.
     avx2_6x2, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
@@ -181,6 +188,7 @@ tile! {
     5 "+{s5}" "ymm15" ["ymm10" "ymm12" 0, "ymm11" "ymm13" 32];
 }
 
+#[cfg(target_arch = "x86_64")]
 tile! {
     /// Six rows of one vector of eight numbers.
     avx2_6x1, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],

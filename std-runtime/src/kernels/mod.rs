@@ -15,9 +15,10 @@ mod head;
 mod layer_norm;
 mod linear;
 mod micro_kernels;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod micro_loops;
 mod optimizer;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod pack;
 pub mod peak;
 mod peer;

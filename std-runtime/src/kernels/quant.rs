@@ -32,6 +32,7 @@ pub(super) struct Activations<'a> {
     /// Scales (M, K/32).
     pub(super) d: &'a [f32],
     /// What a product with unsigned weights starts from (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the weight that stands for 0.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by the kernels of AVX2 and AVX-512"))]
     pub(super) start: &'a [i32],
 }
 
@@ -166,16 +167,8 @@ mod tests {
 
     use super::super::Samara;
     use super::*;
+    use crate::kernels::tests::numbers;
     use crate::threads::Pool;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     struct Case {
         dtype: DType,

@@ -8,7 +8,7 @@ use samara_core::threads::Threads;
 
 use super::gemm::{Epilogue, finish_tile};
 use super::rows_avx2;
-use super::simd::{MulAdd, Separate};
+use super::simd::{MulAdd, Portable};
 use crate::tiles::{Grid, Tile, for_each_item};
 
 /// The most rows of A: with more, B is better packed once for all.
@@ -61,7 +61,7 @@ pub(super) fn multiply_rows(
     let grids = [grid(out, out_ld), grid(second, n)];
     for_each_item(threads, (n.div_ceil(tile_cols), 1), grids, (&mut [], 0), &|_, [mut tile, mut second], _| {
         if !rows_avx2::multiply(&product, &mut tile) {
-            product.multiply::<Separate>(&mut tile);
+            product.multiply::<Portable>(&mut tile);
         }
         finish_tile(finish, &mut tile, &mut second);
     });
@@ -168,16 +168,9 @@ mod tests {
 
     use super::*;
     use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+    use crate::kernels::simd::Separate;
+    use crate::kernels::tests::numbers;
     use crate::threads::Pool;
-
-    fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
-        };
-        (0..len).map(|_| next()).collect()
-    }
 
     /// How B lies in memory: rows contiguous, columns contiguous, neither.
     fn operand<'a>(layout: usize, data: &'a [f32], k: usize, n: usize) -> MatRef<'a, f32> {

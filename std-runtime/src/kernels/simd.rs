@@ -1,7 +1,8 @@
 //! One source for every instruction set: `simd!` compiles a function for each and picks at run time.
 //!
 //! The body is plain Rust whose loops the compiler turns into vectors. On x86-64 it is compiled for AVX-512, for AVX2 with FMA, and for any machine.
-//! Multiply-adds go through [`MulAdd`], fused where the machine fuses them.
+//! Every aarch64 machine has NEON and fused multiply-adds: there the code for any machine is the one with vectors. Multiply-adds go through
+//! [`MulAdd`], fused where the machine fuses them.
 
 /// a·b + c, rounded once or twice.
 pub(super) trait MulAdd: Copy {
@@ -21,9 +22,11 @@ impl MulAdd for Fused {
 }
 
 /// Rounded after the product and after the sum.
+#[cfg(any(not(target_arch = "aarch64"), test))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Separate;
 
+#[cfg(any(not(target_arch = "aarch64"), test))]
 impl MulAdd for Separate {
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {

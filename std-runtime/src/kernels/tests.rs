@@ -68,13 +68,13 @@ impl Build<'_, '_> {
     }
 }
 
-/// Numbers in [-1, 1).
-fn numbers(len: usize, seed: u32) -> Vec<f32> {
+/// Numbers in [-0.5, 0.5).
+pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9);
     (0..len)
         .map(|_| {
             state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
         })
         .collect()
 }

@@ -1,7 +1,8 @@
 //! Sixteen numbers side by side, in whatever registers the machine has, and the choice of its instruction set.
 //!
 //! Code that is generic over [`Vector`] is compiled once for each instruction set by [`vectorised`] and chosen by an [`Isa`], which exists only
-//! where the machine has what it names. The order of every sum is in that code, so that AVX2 and AVX-512 give the same bits.
+//! where the machine has what it names. The order of every sum is in that code, so that AVX2 and AVX-512 give the same bits, and NEON too, which the
+//! compiler makes of [`Portable`].
 
 /// Numbers in a vector.
 pub(super) const LANES: usize = 16;
@@ -283,7 +284,7 @@ mod x86 {
     /// # Safety
     /// AVX2 exists.
     #[inline(always)]
-    unsafe fn transpose_8(r: &mut [__m256; 8]) {
+    unsafe fn transpose_8x8(r: &mut [__m256; 8]) {
         // SAFETY: the caller's contract.
         unsafe {
             // Pairs of rows, then fours, then all eight.
@@ -396,10 +397,10 @@ mod x86 {
             }
             // SAFETY: as in `both`.
             unsafe {
-                transpose_8(&mut a);
-                transpose_8(&mut b);
-                transpose_8(&mut c);
-                transpose_8(&mut d);
+                transpose_8x8(&mut a);
+                transpose_8x8(&mut b);
+                transpose_8x8(&mut c);
+                transpose_8x8(&mut d);
             }
             for i in 0..8 {
                 (rows[i], rows[i + 8]) = (Self(a[i], c[i]), Self(b[i], d[i]));

@@ -5,6 +5,7 @@
 //! which every second block sees only the last tokens; such a model gives other results in `transformers` on texts longer than the window.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -76,7 +77,10 @@ impl FolderConfig {
     /// Reads the `config.json` of a folder. Keys that are absent have the values that `transformers` gives them.
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join(CONFIG_FILE);
-        let text = fs::read(&path).map_err(FolderError::io(&path, "read"))?;
+        let text = fs::read(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
+            _ => FolderError::Io { path: path.clone(), action: "read", source },
+        })?;
         Self::from_json(&text, &path)
     }
 

@@ -32,6 +32,14 @@ pub enum FolderError {
         /// The system's answer.
         source: io::Error,
     },
+    /// There is no model.
+    #[error("{}: cannot read: {source}; expected a model folder, such as samara train and transformers write", path.display())]
+    NoModel {
+        /// Its description, which is not there.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// Broken JSON.
     #[error("{}:{line}:{column}: not JSON: {message}", path.display())]
     Json {

@@ -1,7 +1,7 @@
 //! Weights in safetensors files: one `model.safetensors`, or several with `model.safetensors.index.json`.
 //!
-//! Reading goes through a map of the file and converts f16, bf16, f32 and f64 to f32 straight into the caller's memory. Writing streams f32
-//! values in any portions; neither holds a second copy of a model. The header is checked by the `safetensors` crate: offsets without holes
+//! Reading goes through a map of the file and converts f16, bf16, f32 and f64 to f32 straight into the caller's memory, whole tensors or
+//! parts of them. Writing streams f32 values in any portions; neither holds a second copy of a model. The header is checked by the `safetensors` crate: offsets without holes
 //! or overlaps up to the end of the file, sizes equal to dtype times shape, no overflow.
 
 use std::collections::BTreeMap;
@@ -128,6 +128,19 @@ struct Tensor {
     shape: Vec<usize>,
 }
 
+/// The values of a tensor where they lie in the map of its file, by element type.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'w> {
+    /// 32 bits.
+    F32(&'w [[u8; 4]]),
+    /// Half precision.
+    F16(&'w [[u8; 2]]),
+    /// The upper half of 32 bits.
+    Bf16(&'w [[u8; 2]]),
+    /// 64 bits.
+    F64(&'w [[u8; 8]]),
+}
+
 /// Names that two sides do not share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
@@ -251,29 +264,35 @@ impl Weights {
 
     /// Copies a tensor of a known shape into `out`, converted to f32 (f64 is rounded to the nearest). Allocates only for an error.
     pub fn read(&self, name: &str, shape: &[usize], out: &mut [f32]) -> Result<(), WeightsError> {
+        let values = self.values(name, shape)?;
+        let expected = shape.iter().product();
+        if out.len() != expected {
+            let (name, shape) = (name.to_owned(), shape.to_vec());
+            return Err(WeightsError::Count { name, shape, found: out.len(), expected });
+        }
+        values.read(0, out);
+        Ok(())
+    }
+
+    /// The values of a tensor of a known shape, to be read part by part. Allocates only for an error.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Values<'_>, WeightsError> {
         let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         let file = self.files.get(tensor.file).ok_or_else(|| self.missing(name))?;
         if tensor.shape != shape {
             let (found, expected) = (tensor.shape.clone(), shape.to_vec());
             return Err(WeightsError::Shape { path: file.path().to_path_buf(), name: name.to_owned(), found, expected });
         }
-        let values = shape.iter().product();
-        if out.len() != values {
-            let (name, shape) = (name.to_owned(), shape.to_vec());
-            return Err(WeightsError::Count { name, shape, found: out.len(), expected: values });
-        }
         let bytes = file.range(tensor.start, tensor.bytes)?;
         match tensor.dtype {
-            Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
-            Dtype::F16 => convert(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => convert(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => Ok(Values::F32(bytes.as_chunks().0)),
+            Dtype::F16 => Ok(Values::F16(bytes.as_chunks().0)),
+            Dtype::BF16 => Ok(Values::Bf16(bytes.as_chunks().0)),
+            Dtype::F64 => Ok(Values::F64(bytes.as_chunks().0)),
             other => {
                 let (path, name) = (file.path().to_path_buf(), name.to_owned());
-                return Err(WeightsError::Dtype { path, name, found: other.to_string() });
+                Err(WeightsError::Dtype { path, name, found: other.to_string() })
             }
         }
-        Ok(())
     }
 
     fn missing(&self, name: &str) -> WeightsError {
@@ -285,8 +304,20 @@ impl Weights {
     }
 }
 
-fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
-    for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+impl Values<'_> {
+    /// Values from `start` on, row by row, as many as `out` takes; none beyond the end of the tensor.
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => convert(values, start, out, f32::from_le_bytes),
+            Self::F16(values) => convert(values, start, out, |b| f16::from_le_bytes(b).to_f32()),
+            Self::Bf16(values) => convert(values, start, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::F64(values) => convert(values, start, out, |b| f64::from_le_bytes(b) as f32),
+        }
+    }
+}
+
+fn convert<const N: usize>(values: &[[u8; N]], start: usize, out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    for (out, &bytes) in out.iter_mut().zip(values.get(start..).unwrap_or(&[])) {
         *out = value(bytes);
     }
 }

@@ -11,8 +11,9 @@ use std::path::Path;
 
 use samara_core::model::gpt::GptConfig;
 use samara_core::params::{ParamInfo, Params};
+use samara_core::quant::quantise_row;
 
-use super::safetensors::{SINGLE_FILE, Weights, WeightsWriter};
+use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
 use super::{FolderConfig, FolderError};
 use crate::model_folder::safetensors::WeightsError;
 
@@ -68,37 +69,36 @@ pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, va
     Ok(())
 }
 
-/// Reads all parameters of a folder (or of a safetensors file) into `values`, which has the layout of the registry.
-pub fn load_weights(path: &Path, params: &Params<'_>, config: &GptConfig, values: &mut [f32]) -> Result<(), FolderError> {
+/// Reads all parameters of a folder (or of a safetensors file) into `trainable` and `frozen`, which have the layout of the registry. What is
+/// frozen is written in its element type a few rows at a time: a model in blocks never stands in memory as numbers of 32 bits.
+pub fn load_weights(
+    path: &Path,
+    params: &Params<'_>,
+    config: &GptConfig,
+    trainable: &mut [f32],
+    frozen: &mut [u8],
+) -> Result<(), FolderError> {
     let weights = Weights::open(path)?;
     let prefix = if weights.names().any(|name| name.starts_with(PREFIX)) { PREFIX } else { "" };
     let mut used = BTreeSet::new();
-    let mut scratch = Vec::new();
-    for info in trainable(params) {
+    for info in params.infos() {
         let name = format!("{prefix}{}", info.name);
-        let own = values.get_mut(info.range()).unwrap_or(&mut []);
-        let shape = file_shape(info);
-        if is_turned(info) {
-            scratch.resize(own.len(), 0.0);
-            weights.read(&name, &shape, &mut scratch)?;
-            transpose(&scratch, shape.last().copied().unwrap_or(1), own);
+        let values = weights.values(&name, &file_shape(info))?;
+        if info.frozen {
+            store(&values, info, frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []));
         } else {
-            weights.read(&name, &shape, own)?;
+            copy(&values, info, trainable.get_mut(info.range()).unwrap_or(&mut []));
         }
         used.insert(name);
         if let Some((bias, len)) = absent_bias(info, config) {
             let bias = format!("{prefix}{bias}");
             if weights.contains(&bias) {
-                scratch.resize(len, 0.0);
-                weights.read(&bias, &[len], &mut scratch)?;
-                if scratch.iter().any(|&b| b != 0.0) {
-                    return Err(FolderError::Bias { path: weights.path().to_path_buf(), name: bias });
-                }
+                check_zeros(&weights, &bias, len)?;
                 used.insert(bias);
             }
         }
     }
-    check_head(&weights, prefix, params, values, &mut scratch)?;
+    check_head(&weights, prefix, params)?;
     let mut left = weights.names().filter(|name| !used.contains(*name) && *name != HEAD && !is_buffer(name));
     match left.next() {
         None => Ok(()),
@@ -109,23 +109,75 @@ pub fn load_weights(path: &Path, params: &Params<'_>, config: &GptConfig, values
     }
 }
 
+/// Rows of a parameter that are read at a time. A strip of a matrix that is turned takes this many neighbours from every row of the file.
+const STRIP: usize = 64;
+
+/// Reads a parameter as numbers.
+fn copy(values: &Values<'_>, info: &ParamInfo, own: &mut [f32]) {
+    for (i, strip) in own.chunks_mut(STRIP * info.shape.cols().max(1)).enumerate() {
+        read_rows(values, info, i * STRIP, strip);
+    }
+}
+
+/// Reads a parameter into its element type.
+fn store(values: &Values<'_>, info: &ParamInfo, own: &mut [u8]) {
+    let (rows, cols) = (info.shape.rows().max(1), info.shape.cols().max(1));
+    let row_bytes = (own.len() / rows).max(1);
+    let mut numbers = vec![0.0; STRIP.min(rows) * cols];
+    for (i, strip) in own.chunks_mut(STRIP * row_bytes).enumerate() {
+        read_rows(values, info, i * STRIP, &mut numbers);
+        for (row, bytes) in numbers.chunks_exact(cols).zip(strip.chunks_exact_mut(row_bytes)) {
+            quantise_row(info.dtype, row, bytes);
+        }
+    }
+}
+
+/// Reads at most [`STRIP`] rows of a parameter, from row `first` on, into `out` (rows, cols).
+fn read_rows(values: &Values<'_>, info: &ParamInfo, first: usize, out: &mut [f32]) {
+    let (rows, cols) = (info.shape.rows(), info.shape.cols().max(1));
+    if !is_turned(info) {
+        return values.read(first * cols, out);
+    }
+    let taken = (out.len() / cols).min(rows - first);
+    // A square at a time, which stays in the nearest cache while it is turned.
+    let mut square = [[0.0; STRIP]; STRIP];
+    for start in (0..cols).step_by(STRIP) {
+        for (k, line) in (start..cols).zip(&mut square) {
+            values.read(k * rows + first, line.get_mut(..taken).unwrap_or_default());
+        }
+        for (r, row) in out.chunks_exact_mut(cols).take(taken).enumerate() {
+            for (place, line) in row.iter_mut().skip(start).zip(&square) {
+                *place = line.get(r).copied().unwrap_or(0.0);
+            }
+        }
+    }
+}
+
+/// A bias that the model does not have must be 0.
+fn check_zeros(weights: &Weights, bias: &str, len: usize) -> Result<(), FolderError> {
+    let mut values = vec![0.0; len];
+    weights.read(bias, &[len], &mut values)?;
+    if values.iter().any(|&b| b != 0.0) {
+        return Err(FolderError::Bias { path: weights.path().to_path_buf(), name: bias.to_owned() });
+    }
+    Ok(())
+}
+
 /// A head in the file must be the token embedding, which is the first parameter.
-fn check_head(
-    weights: &Weights,
-    prefix: &str,
-    params: &Params<'_>,
-    values: &[f32],
-    scratch: &mut Vec<f32>,
-) -> Result<(), FolderError> {
-    let Some(embedding) = trainable(params).next().filter(|_| weights.contains(HEAD)) else { return Ok(()) };
-    let own = values.get(embedding.range()).unwrap_or(&[]);
-    scratch.resize(own.len(), 0.0);
-    weights.read(HEAD, &file_shape(embedding), scratch)?;
-    if scratch.iter().zip(own).all(|(a, b)| a.to_bits() == b.to_bits()) {
+fn check_head(weights: &Weights, prefix: &str, params: &Params<'_>) -> Result<(), FolderError> {
+    let Some(embedding) = params.infos().first().filter(|_| weights.contains(HEAD)) else { return Ok(()) };
+    let name = format!("{prefix}{}", embedding.name);
+    let (head, own) = (weights.values(HEAD, &file_shape(embedding))?, weights.values(&name, &file_shape(embedding))?);
+    let (mut a, mut b) = ([0.0; 1024], [0.0; 1024]);
+    let same = (0..embedding.shape.len()).step_by(a.len()).all(|start| {
+        head.read(start, &mut a);
+        own.read(start, &mut b);
+        a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits())
+    });
+    if same {
         return Ok(());
     }
-    let embedding = format!("{prefix}{}", embedding.name);
-    Err(FolderError::Untied { path: weights.path().to_path_buf(), name: HEAD.to_owned(), embedding })
+    Err(FolderError::Untied { path: weights.path().to_path_buf(), name: HEAD.to_owned(), embedding: name })
 }
 
 fn trainable<'p>(params: &Params<'p>) -> impl Iterator<Item = &'p ParamInfo> {

@@ -27,7 +27,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Broken JSON, or a value of the wrong kind.
-    #[error("{}:{line}:{column}: {message}", path.display())]
+    #[error("{}:{line}:{column}: expected a tokenizer's JSON file, found: {message}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -78,6 +78,12 @@ impl Tokenizer {
             tokenizer.end_of_text = Some(id);
         }
         Ok(tokenizer)
+    }
+
+    /// The tokenizer of a model folder, if it has a `tokenizer.json`.
+    pub fn of_model(folder: &Path) -> Result<Option<Self>, FileError> {
+        let path = folder.join("tokenizer.json");
+        path.is_file().then(|| Self::load(&path)).transpose()
     }
 
     /// Reads the contents of a `tokenizer.json`; errors name `path`.

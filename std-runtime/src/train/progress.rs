@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::say;
+
 /// Seconds between lines when there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -52,8 +54,8 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match (&self.bar, self.quiet) {
             (_, true) => {}
-            (Some(bar), _) => bar.suspend(|| eprintln!("{text}")),
-            (None, _) => eprintln!("{text}"),
+            (Some(bar), _) => bar.suspend(|| say::line(text)),
+            (None, _) => say::line(text),
         }
     }
 
@@ -78,7 +80,7 @@ impl Progress {
             bar.set_message(text);
         } else if !self.quiet && (self.last_line.elapsed() >= LINE_INTERVAL || step == self.steps) {
             self.last_line = Instant::now();
-            eprintln!("step {step}/{} ({:.1}%) | {text}", self.steps, 100.0 * step as f64 / self.steps.max(1) as f64);
+            say::line(&format!("step {step}/{} ({:.1}%) | {text}", self.steps, 100.0 * step as f64 / self.steps.max(1) as f64));
         }
     }
 

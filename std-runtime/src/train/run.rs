@@ -29,6 +29,7 @@ use crate::run::durable;
 use crate::run::events::EventWriter;
 use crate::run::metrics::{self, Metrics, MetricsWriter};
 use crate::run::plot;
+use crate::say;
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
 
@@ -341,7 +342,13 @@ fn run_folder(request: &TrainRequest) -> Result<PathBuf, Error> {
             "{out}: the folder already holds a run; add --resume to go on with it, or choose another --out"
         )));
     }
-    fs::create_dir_all(&out).map_err(Error::io(&out, "create"))?;
+    if model_folder::is_model_folder(&out) && !out.join(CONFIG_FILE).exists() {
+        let out = out.display();
+        return Err(Error::Usage(format!(
+            "{out}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {out} begins with its weights)"
+        )));
+    }
+    fs::create_dir_all(&out).map_err(Error::io(&out, "create the folder"))?;
     Ok(out)
 }
 
@@ -356,7 +363,7 @@ fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>,
         return newest.rejected.into_iter().next().map_or(Ok(None), |rejected| Err(rejected.into()));
     }
     for rejected in &newest.rejected {
-        eprintln!("warning: {rejected}; falling back to an older checkpoint");
+        say::line(&format!("warning: {rejected}; falling back to an older checkpoint"));
     }
     Ok(newest.checkpoint)
 }
