@@ -122,7 +122,7 @@ fn columns() {
     // Only attention and the cache read from a column on.
     let error = refused(|g| {
         let inputs = [g.input(&[2, 6]).from_column(1), w(g).into()];
-        (g.push(Op::Linear { activation: Activation::None }, &inputs), line!()).1
+        (g.push(Op::Linear { activation: Activation::None, slope: false }, &inputs), line!()).1
     });
     assert!(matches!(error.kind, E::Columns { first: 1, .. }), "{error}");
     // The gradient of a part that nobody reads would be undefined.

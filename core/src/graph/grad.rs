@@ -267,7 +267,7 @@ impl Inner<'_> {
                 let x = self.saved(node.input(0), recompute)?;
                 Some(self.one(op, &[x])?)
             }
-            Some(Op::Linear { activation }) if !node.input(3).is_some() => match activation.unary() {
+            Some(Op::Linear { activation, .. }) if !node.input(3).is_some() => match activation.unary() {
                 Some(kind) => Some(self.one(Op::Unary { kind, a: 0.0, b: 0.0 }, &[node.output(1)])?),
                 None => None,
             },
@@ -314,7 +314,7 @@ impl Inner<'_> {
     fn differentiate(&mut self, step: &Step) -> Result<(), E> {
         let Some(op) = step.node.op() else { return Ok(()) };
         match op {
-            Op::Linear { activation } => self.linear_gradient(step, activation),
+            Op::Linear { activation, .. } => self.linear_gradient(step, activation),
             Op::LayerNorm { .. } => self.layer_norm_gradient(step),
             Op::Embedding => self.embedding_gradient(step),
             Op::Attention(spec) => self.attention_gradient(step, spec),
@@ -402,6 +402,10 @@ impl Inner<'_> {
             return Ok(());
         }
         let dpre = match activation.unary() {
+            Some(_) if step.recompute == Recompute::None => {
+                self.keep_slope(step, activation);
+                self.one(Op::Binary { kind: BinaryKind::Mul, over: Over::Same }, &[dy, step.node.output(1)])?
+            }
             Some(kind) => {
                 let pre = self.saved(step.node.output(1), step.recompute)?;
                 self.one(Op::UnaryBackward { kind, a: 0.0, b: 0.0 }, &[dy, pre])?
@@ -415,6 +419,13 @@ impl Inner<'_> {
         self.replace(x, dx)?;
         self.settle(w, dw)?;
         self.settle(b, db)
+    }
+
+    /// Has a forward node keep the derivative of its activation: it is computed beside the activation for little, and from its argument for much.
+    fn keep_slope(&mut self, step: &Step, activation: Activation) {
+        if let Some(node) = self.nodes.get_mut(step.index) {
+            node.attributes = Op::Linear { activation, slope: true }.attributes();
+        }
     }
 
     fn layer_norm_gradient(&mut self, step: &Step) -> Result<(), E> {

@@ -53,7 +53,7 @@ impl Graph<'_> {
         activation: Activation,
         residual: Option<Tensor>,
     ) -> Tensor {
-        let [y, ..] = self.push(Op::Linear { activation }, &[x.into(), w.into(), optional(b), optional(residual)]);
+        let [y, ..] = self.push(Op::Linear { activation, slope: false }, &[x.into(), w.into(), optional(b), optional(residual)]);
         y
     }
 

@@ -176,10 +176,12 @@ impl AttentionSpec {
 /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but the last extent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
-    /// y = act(x Wᵀ + b) + r. In: x (…, K), W (N, K), b (N)?, r (…, N)?. Out: y (…, N), value before the activation (…, N)?.
+    /// y = act(x Wᵀ + b) + r. In: x (…, K), W (N, K), b (N)?, r (…, N)?. Out: y (…, N), value before the activation, or slope (…, N)?.
     Linear {
         /// The activation.
         activation: Activation,
+        /// Whether output 1 is the derivative of the activation instead of its argument: all that the gradient needs if nothing is computed again.
+        slope: bool,
     },
     /// In: dy (…, N), x (…, K), W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?.
     LinearBackward,
@@ -535,7 +537,7 @@ impl Op {
             }
         };
         match *self {
-            Self::Linear { activation } => set(&[activation.code()]),
+            Self::Linear { activation, slope } => set(&[activation.code(), f64::from(u8::from(slope))]),
             Self::LayerNorm { eps } => set(&[eps]),
             Self::EmbeddingBackward { vocab } => set(&[f64::from(vocab)]),
             Self::Attention(s) | Self::AttentionBackward(s) => set(&[
@@ -602,7 +604,7 @@ impl Op {
             })
         };
         Some(match opcode {
-            0 => Self::Linear { activation: Activation::from_code(a0)? },
+            0 => Self::Linear { activation: Activation::from_code(a0)?, slope: boolean(a1)? },
             1 => Self::LinearBackward,
             2 => Self::LayerNorm { eps: a0 },
             3 => Self::LayerNormBackward,

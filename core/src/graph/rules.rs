@@ -28,7 +28,7 @@ pub const DROPOUT_CONTROL_LEN: usize = 5;
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
 pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
     match *op {
-        Op::Linear { activation } => linear(args, activation),
+        Op::Linear { activation, .. } => linear(args, activation),
         Op::LinearBackward => linear_backward(args),
         Op::LayerNorm { eps } => layer_norm(args, eps),
         Op::LayerNormBackward => layer_norm_backward(args),

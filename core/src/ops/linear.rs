@@ -1,7 +1,7 @@
 //! Linear layers: y = act(x Wᵀ + b) + r with x (M, K), W (N, K), b (N), r (M, N), and their gradients
 //! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
 
-use super::elementwise::unary;
+use super::elementwise::{derivative, unary};
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
@@ -13,7 +13,7 @@ use crate::threads::Threads;
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .with(
-            Op::Linear { activation: Activation::None }.opcode(),
+            Op::Linear { activation: Activation::None, slope: false }.opcode(),
             Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) },
         )
         .with(Op::LinearBackward.opcode(), Kernel { run: backward, scratch_len: no_scratch })
@@ -21,7 +21,7 @@ pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
 
 /// One row of x against every row of W.
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
-    let Some(Op::Linear { activation }) = node.op() else { return };
+    let Some(Op::Linear { activation, slope }) = node.op() else { return };
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
@@ -38,7 +38,10 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
         for j in 0..n {
             let sum = w.dot(j, &x) + b.get(j).copied().unwrap_or(R::ZERO);
             if let Some(pre) = pre.get_mut(j) {
-                *pre = sum;
+                *pre = match activation.unary().filter(|_| slope) {
+                    Some(kind) => derivative(kind, R::ZERO, R::ZERO, sum),
+                    None => sum,
+                };
             }
             if let Some(y) = y.get_mut(j) {
                 let value = activation.unary().map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));

@@ -74,13 +74,17 @@ fn for_each_piece(y: &mut [f32], x: &[f32], mut f: impl FnMut(&mut [f32], &[f32]
     }
 }
 
-/// y += f(x).
-pub(super) fn add_applied(kind: UnaryKind, x: &[f32], y: &mut [f32]) {
+/// y += f(x); with `slope`, x becomes f′(x).
+pub(super) fn add_applied(kind: UnaryKind, slope: bool, x: &mut [f32], y: &mut [f32]) {
     let mut piece = [0.0; 256];
-    for (x, y) in x.chunks(256).zip(y.chunks_mut(256)) {
+    for (x, y) in x.chunks_mut(256).zip(y.chunks_mut(256)) {
         let piece = &mut piece[..x.len()];
         copy(piece, x);
-        apply(kind, 0.0, 0.0, piece);
+        if slope {
+            apply_with_slope(kind, piece, x);
+        } else {
+            apply(kind, 0.0, 0.0, piece);
+        }
         add(y, piece);
     }
 }
@@ -123,6 +127,18 @@ simd! {
 }
 
 simd! {
+    /// slope = f′(y), then y = f(y): the bits of [`apply`] and of 1 · [`multiply_derivative`]. For the activations of linear layers.
+    pub(super) fn apply_with_slope<M>(kind: UnaryKind, y: &mut [f32], slope: &mut [f32]) {
+        match kind {
+            UnaryKind::Relu => each_pair(y, slope, |x| if x > 0.0 { (x, 1.0) } else if x <= 0.0 { (0.0, 0.0) } else { (x, 0.0) }),
+            UnaryKind::GeluTanh => each_pair(y, slope, fast::gelu_tanh_and_derivative),
+            UnaryKind::GeluErf => each_pair(y, slope, fast::gelu_erf_and_derivative),
+            _ => each_pair(y, slope, |x| (reference::unary(kind, 0.0, 0.0, x), reference::derivative(kind, 0.0, 0.0, x))),
+        }
+    }
+}
+
+simd! {
     /// dx = dx f′(x).
     fn multiply_derivative<M>(kind: UnaryKind, a: f32, b: f32, x: &[f32], dx: &mut [f32]) {
         match kind {
@@ -156,6 +172,13 @@ fn each(y: &mut [f32], f: impl Fn(f32) -> f32) {
     // A closure given to `for_each` may be compiled apart, without this function's instructions.
     for y in y {
         *y = f(*y);
+    }
+}
+
+#[inline(always)]
+fn each_pair(y: &mut [f32], slope: &mut [f32], f: impl Fn(f32) -> (f32, f32)) {
+    for (y, slope) in y.iter_mut().zip(slope) {
+        (*y, *slope) = f(*y);
     }
 }
 

@@ -6,14 +6,14 @@ use samara_core::graph::{Activation, Node, Op};
 use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
-use super::elementwise::{add, add_applied, apply, copy};
+use super::elementwise::{add, add_applied, apply, apply_with_slope, copy};
 use super::gemm::Epilogue;
 use super::simd::simd;
 use super::{Product, per_task, quant, store};
 use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};
 
 pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
-    let linear = Op::Linear { activation: Activation::None };
+    let linear = Op::Linear { activation: Activation::None, slope: false };
     table
         .with(linear.opcode(), Kernel { run: forward::<G>, scratch_len: forward_scratch::<G> })
         .with(Op::LinearBackward.opcode(), Kernel { run: backward::<G>, scratch_len: backward_scratch::<G> })
@@ -27,12 +27,12 @@ fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
 /// For the product, and for values before the activation when they have no place of their own.
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, _, n) = extents(node, 0, 1);
-    let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None }));
+    let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None, .. }));
     quant::scratch_len::<G>(node, 1, m) + if activated && node.has_input(3) { m * n } else { 0 }
 }
 
 fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
-    let Some(Op::Linear { activation }) = node.op() else { return };
+    let Some(Op::Linear { activation, slope }) = node.op() else { return };
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
@@ -53,6 +53,9 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     if !has_residual {
         let activate = |_: usize, col: usize, y: &mut [f32], pre: &mut [f32]| {
             biased(col, y);
+            if slope && !pre.is_empty() {
+                return apply_with_slope(kind, y, pre);
+            }
             copy(pre, y);
             apply(kind, 0.0, 0.0, y);
         };
@@ -64,7 +67,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let pre = if pre.is_empty() { own } else { pre }; // (M, N)
     let activate = |_: usize, col: usize, pre: &mut [f32], y: &mut [f32]| {
         biased(col, pre);
-        add_applied(kind, pre, y);
+        add_applied(kind, slope, pre, y);
     };
     let epilogue = Epilogue { finish: &activate, second: y };
     quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, Some(epilogue), scratch);
