@@ -25,7 +25,7 @@ pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
 }
 
 /// Logits that stand in memory together.
-const LOGITS: usize = 6_500_000;
+const LOGITS: usize = 13_000_000;
 /// Least rows of a chunk: dW is read and written once for every chunk.
 const ROWS: usize = 64;
 

@@ -66,9 +66,11 @@ vectorised! {
         let (k, n, stride) = (source.rows, source.cols, source.col_stride);
         for (panel, packed) in packed.chunks_exact_mut(k * width).enumerate().take(n.div_ceil(width)) {
             let cols = width.min(n - panel * width);
-            for p in (0..k).step_by(LANES) {
-                let steps = LANES.min(k - p);
-                for j in (0..width).step_by(LANES) {
+            // Sixteen columns from their first to their last number: more at once are more streams than prefetchers follow.
+            for j in (0..width).step_by(LANES) {
+                let len = LANES.min(width - j);
+                for p in (0..k).step_by(LANES) {
+                    let steps = LANES.min(k - p);
                     let mut square = [V::splat(0.0); LANES];
                     for (i, column) in square.iter_mut().enumerate().take(cols.saturating_sub(j)) {
                         let from = &source.data[(panel * width + j + i) * stride + p..][..steps];
@@ -77,9 +79,7 @@ vectorised! {
                     }
                     V::transpose(&mut square);
                     for (i, row) in square.iter().enumerate().take(steps) {
-                        let to = &mut packed[(p + i) * width + j..];
-                        let len = LANES.min(width - j);
-                        let to = &mut to[..len];
+                        let to = &mut packed[(p + i) * width + j..][..len];
                         // SAFETY: so many numbers are in the slice.
                         unsafe { row.store(to.as_mut_ptr(), len) };
                     }
