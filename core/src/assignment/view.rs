@@ -3,7 +3,8 @@
 use core::cell::Cell;
 
 use super::Error;
-use super::number::Cost;
+use super::kernel;
+use super::number::{Cost, get};
 
 /// A cost matrix anywhere in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +82,19 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.data.get(start..start.saturating_add(self.columns))
     }
 
+    /// Whether every row begins where the one before it ends.
+    pub(super) fn is_gapless(&self) -> bool {
+        self.column_stride == 1 && self.row_stride == self.columns
+    }
+
+    /// The elements from row `first` on, of up to `count` rows that lie without gaps, or of one.
+    #[inline(always)]
+    pub(super) fn lines(&self, first: usize, count: usize) -> &'a [T] {
+        let start = first.saturating_mul(self.row_stride);
+        let len = count.min(self.rows.saturating_sub(first)).saturating_mul(self.columns);
+        self.data.get(start..start.saturating_add(len)).unwrap_or(&[])
+    }
+
     /// The costs of a row, one after the other.
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
         let start = row.saturating_mul(self.row_stride);
@@ -102,18 +116,31 @@ impl<T, F: Fn(usize, &mut [T])> LazyRows<T> for F {
 }
 
 /// What a search reads: rows of admitted costs.
-pub(super) trait Rows<T> {
+pub(super) trait Rows<T: Cost> {
     /// Writes the admitted costs of a row.
     fn fill(&self, row: usize, buffer: &mut [T]);
 
     /// The admitted costs of a row, in `buffer` if they do not lie somewhere already.
+    #[inline(always)]
     fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
         self.fill(row, buffer);
         buffer
     }
 
     /// The row as [`Rows::row`] gives it, when it is seen for the first time: checked.
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused>;
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused>;
+
+    /// One admitted cost; `buffer` is for whatever it takes.
+    #[inline(always)]
+    fn cost(&self, row: usize, column: usize, buffer: &mut [T]) -> T {
+        get(self.row(row, buffer), column, T::FAR)
+    }
+
+    /// The transpose, if its rows lie one after the other and those of the search do not, and costs enter as they are.
+    #[inline(always)]
+    fn across(&self) -> Option<Costs<'_, T>> {
+        None
+    }
 }
 
 /// Why a row is not admitted.
@@ -166,7 +193,23 @@ impl<'a, T: Cost> Dense<'a, T> {
         Self { costs, admission, direct: Cell::new(direct) }
     }
 
+    /// Checks a row that cannot be read where it lies, or has costs that are not plain.
+    #[cold]
+    #[inline(never)]
+    fn admit_copy<'s>(&self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
+        let mut same = true;
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = self.admission.admit(cost)?;
+            same &= *to == cost;
+        }
+        if !same {
+            self.direct.set(false);
+        }
+        Ok(buffer)
+    }
+
     /// An admitted cost.
+    #[inline(always)]
     pub(super) fn at(&self, row: usize, column: usize) -> T {
         self.costs.at(row, column).map_or(T::FAR, |cost| self.admission.value(cost))
     }
@@ -179,6 +222,7 @@ impl<T: Cost> Rows<T> for Dense<'_, T> {
         }
     }
 
+    #[inline(always)]
     fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
         if self.direct.get()
             && let Some(row) = self.costs.row(row)
@@ -189,22 +233,26 @@ impl<T: Cost> Rows<T> for Dense<'_, T> {
         buffer
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+    #[inline(always)]
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
         if self.direct.get()
             && let Some(row) = self.costs.row(row)
-            && plain(row)
+            && kernel::plain(row)
         {
             return Ok(row);
         }
-        let mut same = true;
-        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
-            *to = self.admission.admit(cost)?;
-            same &= *to == cost;
-        }
-        if !same {
-            self.direct.set(false);
-        }
-        Ok(buffer)
+        self.admit_copy(row, buffer)
+    }
+
+    #[inline(always)]
+    fn cost(&self, row: usize, column: usize, _: &mut [T]) -> T {
+        self.at(row, column)
+    }
+
+    #[inline(always)]
+    fn across(&self) -> Option<Costs<'_, T>> {
+        let as_they_are = !self.admission.maximize && self.admission.scale == T::ONE;
+        (as_they_are && self.costs.column_stride != 1 && self.costs.row_stride == 1).then(|| self.costs.transposed())
     }
 }
 
@@ -222,7 +270,7 @@ impl<T: Cost> Rows<T> for Computed<'_, T> {
         }
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], _: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
         self.rows.fill(row, buffer);
         for cost in buffer.iter_mut() {
             *cost = self.admission.admit(*cost)?;
@@ -244,7 +292,7 @@ impl Rows<f64> for Widened<'_> {
         }
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [f64], _: fn(&[f64]) -> bool) -> Result<&'s [f64], Refused> {
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [f64]) -> Result<&'s [f64], Refused> {
         self.fill(row, buffer);
         Ok(buffer)
     }
