@@ -15,7 +15,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     #[inline(always)]
     pub(super) fn take_cheapest_across(&mut self) -> bool {
         let rows = self.rows;
-        let Some(lines) = rows.across() else { return false };
+        let Some(lines) = rows.as_they_are().filter(Costs::is_across).map(Costs::transposed) else { return false };
         let Some(together) = self.least_across(&lines) else { return false };
         let small = self.small();
         for row in 0..small {

@@ -1,12 +1,16 @@
 //! The inner loops: passes over one row of costs, in plain Rust that compilers turn into vectors.
+//!
+//! Everything here is inlined into the search, which a [`super::Machine`] has compiled for its instructions; hence loops rather than closures, which
+//! compilers may leave outside.
 
-use super::number::{Cost, Index};
+use super::number::{Cost, Index, get};
 
 /// Columns are looked at in blocks of so many: a pass notes the least values of every block, so that nobody searches a whole row for it.
 pub(super) const BLOCK: usize = 32;
 
 /// Whether it pays to take several columns at once: where there are vectors. Elsewhere that would be more code and no faster.
-const VECTORS: bool = cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_feature = "simd128"));
+pub(super) const VECTORS: bool =
+    cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_feature = "simd128"));
 /// Columns that are taken at once: a vector or two.
 pub(super) const LANES: usize = if VECTORS { 8 } else { 1 };
 
@@ -32,16 +36,11 @@ pub(super) struct Scan<'a, T, I> {
 /// Whether every cost is plain ([`Cost::is_plain`]).
 #[inline(always)]
 pub(super) fn plain<T: Cost>(costs: &[T]) -> bool {
-    let (parts, rest) = costs.as_chunks::<LANES>();
-    // A lane for each place, and no branch: vectors have none.
-    let mut lanes = [true; LANES];
-    for costs in parts {
-        for (lane, cost) in lanes.iter_mut().zip(costs) {
-            *lane &= cost.is_plain();
-        }
+    let mut plain = true;
+    for cost in costs {
+        plain &= cost.is_plain();
     }
-    let all = lanes.iter().fold(true, |plain, lane| plain & lane);
-    rest.iter().fold(all, |plain, cost| plain & cost.is_plain())
+    plain
 }
 
 /// The least of some lanes.
@@ -49,7 +48,9 @@ pub(super) fn plain<T: Cost>(costs: &[T]) -> bool {
 pub(super) fn least_of<T: Cost>(lanes: &[T]) -> T {
     let (parts, rest) = lanes.as_chunks::<LANES>();
     let mut all = [T::FAR; LANES];
-    parts.iter().for_each(|lanes| lower(&mut all, lanes));
+    for lanes in parts {
+        lower(&mut all, lanes);
+    }
     let mut half = LANES / 2;
     while half > 0 {
         let (low, high) = all.split_at_mut(half);
@@ -86,7 +87,7 @@ pub(super) const fn minima_len(columns: usize) -> usize {
 /// The last columns of a row that does not end with a whole vector: again some of those before them, which does no harm to a minimum.
 #[inline(always)]
 fn last<E>(items: &[E]) -> Option<&[E; LANES]> {
-    if items.len() % LANES == 0 { None } else { items.last_chunk() }
+    if items.len().is_multiple_of(LANES) { None } else { items.last_chunk() }
 }
 
 /// `cost − dual`: notes the least values of every block, and returns the least of all.
@@ -288,7 +289,7 @@ pub(super) fn any_at_most<T: Cost>(minima: &[T], bound: T) -> bool {
 
 /// One bit for every value that is at most the bound.
 #[inline(always)]
-fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
+pub(super) fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
     let mut all = 0;
     for (k, &value) in values.iter().enumerate() {
         all |= if value <= bound { 1_u32 << (k % 32) } else { 0 };
@@ -369,26 +370,51 @@ pub(super) fn least_above<T: Cost>(costs: &[T], duals: &[T], least: T) -> T {
 /// Lowers `least` to the costs that are less, and notes `row` there; whether all costs are plain.
 #[inline(always)]
 pub(super) fn lower_all<T: Cost, I: Index>(costs: &[T], row: I, least: &mut [T], rows: &mut [I]) -> bool {
-    let mut lanes = [true; LANES];
-    let (a, b, c) = (costs.as_chunks::<LANES>(), least.as_chunks_mut::<LANES>(), rows.as_chunks_mut::<LANES>());
-    for ((costs, least), rows) in a.0.iter().zip(b.0).zip(c.0) {
-        let (mut kept, mut from) = (*least, *rows);
-        for (((&cost, kept), from), plain) in costs.iter().zip(&mut kept).zip(&mut from).zip(&mut lanes) {
-            let less = cost < *kept;
-            *from = if less { row } else { *from };
-            *kept = if less { cost } else { *kept };
-            *plain &= cost.is_plain();
-        }
-        *least = kept;
-        *rows = from;
-    }
-    let mut plain = lanes.iter().fold(true, |all, lane| all & lane);
-    let at = a.0.len() * LANES;
-    for ((&cost, least), from) in a.1.iter().zip(least.iter_mut().skip(at)).zip(rows.iter_mut().skip(at)) {
-        if cost < *least {
-            (*least, *from) = (cost, row);
-        }
+    let mut plain = true;
+    for ((&cost, least), from) in costs.iter().zip(least).zip(rows) {
+        let less = cost < *least;
+        // In this order, as in [`shorten`].
+        *from = if less { row } else { *from };
+        *least = if less { cost } else { *least };
         plain &= cost.is_plain();
     }
     plain
+}
+
+/// The least cost of a row and a column that has it, if all costs are plain.
+#[inline(always)]
+pub(super) fn cheapest<T: Cost>(costs: &[T]) -> Option<(T, usize)> {
+    let (parts, rest) = costs.as_chunks::<LANES>();
+    let (mut least, mut groups, mut plain) = ([T::FAR; LANES], [T::ZERO; LANES], [true; LANES]);
+    for (group, costs) in parts.iter().enumerate() {
+        lower_from(costs, T::count(group), &mut least, &mut groups, &mut plain);
+    }
+    if let Some(costs) = last(costs) {
+        lower_from(costs, T::count(parts.len()), &mut least, &mut groups, &mut plain);
+    }
+    let (mut all, mut found) = (plain.iter().fold(true, |all, lane| all & lane), (T::FAR, 0));
+    if parts.is_empty() {
+        for (column, &cost) in rest.iter().enumerate() {
+            all &= cost.is_plain();
+            found = if cost < found.0 { (cost, column) } else { found };
+        }
+    } else {
+        let cheapest = least_of(&least);
+        let lane = bits(&least, cheapest).trailing_zeros() as usize;
+        let group = get(&groups, lane, T::ZERO).to_count();
+        // The last group begins where the row has a whole vector left.
+        let start = group.saturating_mul(LANES).min(costs.len().saturating_sub(LANES));
+        found = (cheapest, start.saturating_add(lane));
+    }
+    all.then_some(found)
+}
+
+#[inline(always)]
+fn lower_from<T: Cost>(costs: &[T; LANES], group: T, least: &mut [T; LANES], groups: &mut [T; LANES], plain: &mut [bool; LANES]) {
+    for (((&cost, least), from), plain) in costs.iter().zip(least).zip(groups).zip(plain) {
+        let less = cost < *least;
+        *from = if less { group } else { *from };
+        *least = if less { cost } else { *least };
+        *plain &= cost.is_plain();
+    }
 }

@@ -13,7 +13,12 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Solves row by row; the first row that cannot have a column is the error.
     #[inline(always)]
     pub(super) fn solve_in_order(&mut self) -> Result<(), usize> {
-        (0..self.small()).try_for_each(|row| if self.augment_in_order(row) { Ok(()) } else { Err(row) })
+        for row in 0..self.small() {
+            if !self.augment_in_order(row) {
+                return Err(row);
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]

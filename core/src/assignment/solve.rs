@@ -205,6 +205,12 @@ fn solve<T: Cost, I: Index>(
         search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
         search.solve_in_order().map_err(Trouble::Infeasible)?;
     } else {
+        if search.solve_small() {
+            search.price_rows();
+            restore(search.ws, options, scale);
+            return Ok(());
+        }
+        search.ws.clear();
         let free = search.start().map_err(|(row, why)| Trouble::Refused(row, why))?;
         for k in 0..free {
             let row = get(search.ws.free, k, I::NONE).at();

@@ -4,17 +4,15 @@
 //! transfer and augmenting row reduction of Jonker and Volgenant (1987) come first: they leave few rows for paths. Where equal costs abound they
 //! cost more than they save.
 
-use super::kernel::{self, BLOCK, LANES, nth_minima};
+use super::kernel::{self, BLOCK, LANES, VECTORS, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::view::{Refused, Rows};
 
-/// Rows in which the probe counts equally cheap columns.
-const PROBED: usize = 2;
-/// Square problems up to so many rows are not worth a column reduction.
-const SMALLEST: usize = 4;
-/// Passes of augmenting row reduction.
-const REDUCTIONS: usize = 0;
+/// Of so many rows the probe looks at one, but at two at least and at as many as this at most.
+const PROBED: usize = 16;
+/// Square problems with so many rows gain by a pass of augmenting row reduction; smaller ones lose.
+const LARGE: usize = 128;
 
 /// The cheapest column of a row after column duals are taken off, and the next.
 struct Cheapest<T> {
@@ -28,7 +26,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     #[inline(always)]
     pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
         let square = self.ws.rows == self.ws.columns;
-        let reduced = self.stay.is_none() && square && self.small() > SMALLEST && self.single_minima()?;
+        let reduced = self.stay.is_none() && square && self.single_minima()?;
         let mut free = if reduced {
             self.reduce_columns()?;
             self.transfer();
@@ -38,10 +36,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         } else {
             self.take_cheapest_rows()?
         };
-        if self.stay.is_none() && (reduced || !square) {
-            for _ in 0..REDUCTIONS {
-                free = self.reduce_rows(free);
-            }
+        if reduced && self.small() >= LARGE {
+            free = self.reduce_rows(free);
         }
         Ok(free)
     }
@@ -62,7 +58,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Whether the first rows have few equally cheap columns.
     #[inline(always)]
     fn single_minima(&mut self) -> Result<bool, (usize, Refused)> {
-        let probed = self.small().min(PROBED);
+        let probed = self.small().div_ceil(PROBED).clamp(2, PROBED).min(self.small());
         let mut equal = 0_u32;
         for row in 0..probed {
             let ws = &mut *self.ws;
@@ -77,9 +73,32 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Ok((equal as usize) < 3 * probed)
     }
 
+    /// Gives a row its cheapest column if that is free, in one pass over costs that are plain: enough where there are more columns than rows, which seldom
+    /// want the same. None if that cannot be done.
+    #[inline(always)]
+    fn take_at_a_glance(&mut self, row: usize) -> Option<bool> {
+        // For 32 bits, compilers make no vectors of that pass.
+        if !VECTORS || size_of::<T>() < 8 || self.ws.rows == self.ws.columns {
+            return None;
+        }
+        let rows = self.rows;
+        let (least, column) = kernel::cheapest(rows.as_they_are()?.row(row)?)?;
+        if self.stay.is_some_and(|cost| cost < least) {
+            return Some(true);
+        }
+        let free = get(self.ws.row_of, column, I::new(0)) == I::NONE;
+        if free {
+            self.pair(row, column);
+        }
+        Some(free)
+    }
+
     /// Gives a row a free one of its cheapest columns, if there is one; the search for it begins behind `hint`.
     #[inline(always)]
     fn take_cheapest(&mut self, row: usize, hint: &mut usize) -> Result<bool, (usize, Refused)> {
+        if let Some(taken) = self.take_at_a_glance(row) {
+            return Ok(taken);
+        }
         let ws = &mut *self.ws;
         let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
         let least = kernel::reduce(costs, ws.v, ws.minima);

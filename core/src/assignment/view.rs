@@ -65,6 +65,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 
     /// The cost of (`row`, `column`), if there is one.
+    #[inline(always)]
     pub fn at(&self, row: usize, column: usize) -> Option<T> {
         if row >= self.rows || column >= self.columns {
             return None;
@@ -74,12 +75,18 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 
     /// A row, if its elements lie one after the other.
+    #[inline(always)]
     pub fn row(&self, row: usize) -> Option<&'a [T]> {
         if self.column_stride != 1 {
             return None;
         }
         let start = row.saturating_mul(self.row_stride);
         self.data.get(start..start.saturating_add(self.columns))
+    }
+
+    /// Whether the elements of a column lie one after the other, and those of a row do not.
+    pub(super) fn is_across(&self) -> bool {
+        self.row_stride == 1 && self.column_stride != 1
     }
 
     /// Whether every row begins where the one before it ends.
@@ -96,10 +103,11 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 
     /// The costs of a row, one after the other.
+    #[inline(always)]
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
         let start = row.saturating_mul(self.row_stride);
         let data = self.data.get(start..).unwrap_or(&[]);
-        data.iter().copied().step_by(self.column_stride.max(1)).take(self.columns)
+        data.chunks(self.column_stride.max(1)).filter_map(|step| step.first().copied()).take(self.columns)
     }
 }
 
@@ -136,9 +144,9 @@ pub(super) trait Rows<T: Cost> {
         get(self.row(row, buffer), column, T::FAR)
     }
 
-    /// The transpose, if its rows lie one after the other and those of the search do not, and costs enter as they are.
+    /// The matrix, if its costs enter the search as they are.
     #[inline(always)]
-    fn across(&self) -> Option<Costs<'_, T>> {
+    fn as_they_are(&self) -> Option<Costs<'_, T>> {
         None
     }
 }
@@ -163,6 +171,7 @@ pub(super) struct Admission<T> {
 
 impl<T: Cost> Admission<T> {
     /// A cost that has been checked before.
+    #[inline(always)]
     fn value(&self, cost: T) -> T {
         cost.admit(self.maximize, self.scale).unwrap_or(T::FAR)
     }
@@ -216,9 +225,19 @@ impl<'a, T: Cost> Dense<'a, T> {
 }
 
 impl<T: Cost> Rows<T> for Dense<'_, T> {
+    #[inline(always)]
     fn fill(&self, row: usize, buffer: &mut [T]) {
-        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
-            *to = self.admission.value(cost);
+        if let Some(costs) = self.costs.row(row) {
+            for (to, &cost) in buffer.iter_mut().zip(costs) {
+                *to = self.admission.value(cost);
+            }
+            return;
+        }
+        let steps = self.costs.data.get(row.saturating_mul(self.costs.row_stride)..).unwrap_or(&[]);
+        for (to, step) in buffer.iter_mut().zip(steps.chunks(self.costs.column_stride.max(1))) {
+            if let Some(&cost) = step.first() {
+                *to = self.admission.value(cost);
+            }
         }
     }
 
@@ -250,9 +269,8 @@ impl<T: Cost> Rows<T> for Dense<'_, T> {
     }
 
     #[inline(always)]
-    fn across(&self) -> Option<Costs<'_, T>> {
-        let as_they_are = !self.admission.maximize && self.admission.scale == T::ONE;
-        (as_they_are && self.costs.column_stride != 1 && self.costs.row_stride == 1).then(|| self.costs.transposed())
+    fn as_they_are(&self) -> Option<Costs<'_, T>> {
+        (!self.admission.maximize && self.admission.scale == T::ONE).then_some(self.costs)
     }
 }
 

@@ -145,9 +145,9 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// None if costs are refused or a row cannot be matched.
     #[inline(always)]
     fn resume(&mut self, rows: Option<&[usize]>, columns: &[usize]) -> Option<()> {
-        match rows {
-            None => (0..self.small()).try_for_each(|row| self.review(row, true))?,
-            Some(rows) => rows.iter().try_for_each(|&row| self.review(row, true))?,
+        // Loops, not closures: they are compiled for the machine of the search.
+        for k in 0..rows.map_or(self.small(), <[usize]>::len) {
+            self.review(rows.map_or(k, |rows| get(rows, k, usize::MAX)), true)?;
         }
         for &column in columns {
             if let Some(row) = get(self.ws.row_of, column, I::NONE).get() {
@@ -155,7 +155,9 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             }
         }
         while self.bounded() && self.level() {
-            (0..self.small()).try_for_each(|row| self.review(row, false))?;
+            for row in 0..self.small() {
+                self.review(row, false)?;
+            }
         }
         for row in 0..self.small() {
             if get(self.ws.column_of, row, I::new(0)) == I::NONE && !self.augment(row) {

@@ -87,13 +87,7 @@ impl<T: Cost> Part<T> {
 
     /// The rest of the set without its best, in parts: the k-th keeps the columns of the rows before k and forbids that of row k. `costs` are those of all
     /// assignments, and are spoilt.
-    fn divide(
-        &self,
-        machine: ThisMachine,
-        costs: &mut [T],
-        width: usize,
-        mut each: impl FnMut(Self),
-    ) -> Result<(), Error<T>> {
+    fn divide(&self, machine: ThisMachine, costs: &mut [T], width: usize, mut each: impl FnMut(Self)) -> Result<(), Error<T>> {
         for &(row, column) in &self.forbidden {
             set(costs, row * width + column, T::FORBIDDEN);
         }
@@ -116,13 +110,7 @@ impl<T: Cost> Part<T> {
 
     /// The part that forbids a pair, which `costs` forbid already. The other costs that have changed since this part's answer are of pairs that it has not made,
     /// and have become larger: its duals still hold, and one row looks for another column.
-    fn without(
-        &self,
-        machine: ThisMachine,
-        costs: &[T],
-        width: usize,
-        pair: (usize, usize),
-    ) -> Result<Option<Self>, Error<T>> {
+    fn without(&self, machine: ThisMachine, costs: &[T], width: usize, pair: (usize, usize)) -> Result<Option<Self>, Error<T>> {
         let mut memory = self.memory.clone();
         let rows = self.columns.len();
         let view = Costs::new(costs, rows, width)?;

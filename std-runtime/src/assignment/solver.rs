@@ -1,7 +1,7 @@
 //! One problem after the other in the same memory.
 
 use samara_core::assignment::{
-    Assignment, Cost, Costs, Error, Options, Workspace, linear_sum_assignment_on, workspace_len,
+    Assignment, Cost, Costs, Error, Options, Ties, Workspace, linear_sum_assignment_on, workspace_len,
 };
 
 use super::ThisMachine;
@@ -58,7 +58,7 @@ impl<T: Cost> Solver<T> {
         self.indices.resize(len.indices.max(self.indices.len()), 0);
         let wide = if rows > columns { costs.transposed() } else { costs };
         // Columns of a tall matrix are read as rows, again and again: better one after the other.
-        let costs = if rows > 0 && wide.row(0).is_none() && !is_slim(wide) {
+        let costs = if rows > 0 && wide.row(0).is_none() && (options.ties == Ties::Scipy || !is_slim(wide)) {
             transpose(wide.transposed(), &mut self.transposed);
             let copy = Costs::new(&self.transposed, wide.rows(), wide.columns())?;
             if rows > columns { copy.transposed() } else { copy }
