@@ -1,7 +1,7 @@
 //! The start of problems whose matrix lies the other way: rows of the search are its columns, and one pass in the order of memory finds the cheapest
 //! pair of each.
 
-use super::kernel;
+use super::kernel::{self, VECTORS};
 use super::number::{Cost, Index, get};
 use super::search::Search;
 use super::view::{Costs, Rows};
@@ -14,25 +14,48 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// is done, if not. Duals are 0.
     #[inline(always)]
     pub(super) fn take_cheapest_across(&mut self) -> bool {
+        if !VECTORS {
+            return false;
+        }
         let rows = self.rows;
         let Some(lines) = rows.as_they_are().filter(Costs::is_across).map(Costs::transposed) else { return false };
         let Some(together) = self.least_across(&lines) else { return false };
-        let small = self.small();
-        for row in 0..small {
-            let ws = &mut *self.ws;
-            let (mut least, mut column) = (T::FAR, 0);
-            let places = ws.distances.iter().zip(&*ws.path).skip(row).step_by(small.max(1)).take(together);
-            for (line, (&cost, group)) in places.enumerate() {
-                if cost < least {
-                    (least, column) = (cost, group.at().saturating_mul(together).saturating_add(line));
-                }
-            }
+        self.fold_lines(together);
+        for row in 0..self.small() {
+            let least = get(self.ws.distances, row, T::FAR);
+            let column = get(self.ws.path, row, I::new(0)).at();
             let stays = self.stay.is_some_and(|cost| cost < least);
             if least < T::UNREACHABLE && !stays && get(self.ws.row_of, column, I::new(0)) == I::NONE {
                 self.pair(row, column);
             }
         }
         true
+    }
+
+    /// Leaves at the front of `distances` and `path` the least of all lines of a group, and its line in the matrix.
+    #[inline(always)]
+    fn fold_lines(&mut self, together: usize) {
+        let ws = &mut *self.ws;
+        let small = ws.column_of.len();
+        for line in 0..together {
+            let at = line.saturating_mul(small);
+            let (Some((least, others)), Some((lines, groups))) =
+                (ws.distances.split_at_mut_checked(at.max(small)), ws.path.split_at_mut_checked(at.max(small)))
+            else {
+                return;
+            };
+            if line == 0 {
+                for group in lines {
+                    *group = I::new(group.at().saturating_mul(together));
+                }
+                continue;
+            }
+            for ((least, to), (&other, group)) in least.iter_mut().zip(lines).zip(others.iter().zip(groups)).take(small) {
+                if other < *least {
+                    (*least, *to) = (other, I::new(group.at().saturating_mul(together).saturating_add(line)));
+                }
+            }
+        }
     }
 
     /// Leaves in `distances` the least cost of every place in a group of lines, and in `path` the group that has it; returns the number of lines in a

@@ -26,7 +26,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     #[inline(always)]
     pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
         let square = self.ws.rows == self.ws.columns;
-        let reduced = self.stay.is_none() && square && self.single_minima()?;
+        let reduced = VECTORS && self.stay.is_none() && square && self.single_minima()?;
         let mut free = if reduced {
             self.reduce_columns()?;
             self.transfer();

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use super::Error;
-use super::kernel;
+use super::kernel::{self, VECTORS};
 use super::number::{Cost, get};
 
 /// A cost matrix anywhere in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
@@ -202,6 +202,28 @@ impl<'a, T: Cost> Dense<'a, T> {
         Self { costs, admission, direct: Cell::new(direct) }
     }
 
+    /// Copies of this would be a tenth of the code of a small device.
+    #[inline(never)]
+    fn fill_called(&self, row: usize, buffer: &mut [T]) {
+        self.fill_inlined(row, buffer);
+    }
+
+    #[inline(always)]
+    fn fill_inlined(&self, row: usize, buffer: &mut [T]) {
+        if let Some(costs) = self.costs.row(row) {
+            for (to, &cost) in buffer.iter_mut().zip(costs) {
+                *to = self.admission.value(cost);
+            }
+            return;
+        }
+        let steps = self.costs.data.get(row.saturating_mul(self.costs.row_stride)..).unwrap_or(&[]);
+        for (to, step) in buffer.iter_mut().zip(steps.chunks(self.costs.column_stride.max(1))) {
+            if let Some(&cost) = step.first() {
+                *to = self.admission.value(cost);
+            }
+        }
+    }
+
     /// Checks a row that cannot be read where it lies, or has costs that are not plain.
     #[cold]
     #[inline(never)]
@@ -227,18 +249,7 @@ impl<'a, T: Cost> Dense<'a, T> {
 impl<T: Cost> Rows<T> for Dense<'_, T> {
     #[inline(always)]
     fn fill(&self, row: usize, buffer: &mut [T]) {
-        if let Some(costs) = self.costs.row(row) {
-            for (to, &cost) in buffer.iter_mut().zip(costs) {
-                *to = self.admission.value(cost);
-            }
-            return;
-        }
-        let steps = self.costs.data.get(row.saturating_mul(self.costs.row_stride)..).unwrap_or(&[]);
-        for (to, step) in buffer.iter_mut().zip(steps.chunks(self.costs.column_stride.max(1))) {
-            if let Some(&cost) = step.first() {
-                *to = self.admission.value(cost);
-            }
-        }
+        if VECTORS { self.fill_inlined(row, buffer) } else { self.fill_called(row, buffer) }
     }
 
     #[inline(always)]
