@@ -53,9 +53,10 @@ pub(super) fn least_of<T: Cost>(lanes: &[T]) -> T {
     }
     let mut half = LANES / 2;
     while half > 0 {
-        let (low, high) = all.split_at_mut(half);
-        for (a, &b) in low.iter_mut().zip(&*high) {
-            *a = a.least(b);
+        if let Some((low, high)) = all.split_at_mut_checked(half) {
+            for (a, &b) in low.iter_mut().zip(&*high) {
+                *a = a.least(b);
+            }
         }
         half /= 2;
     }
@@ -269,6 +270,14 @@ fn shortened<T: Cost, I: Index>(
         *to = if shorter { now } else { *to };
     }
     (distances, path)
+}
+
+/// The columns of a block.
+#[inline(always)]
+pub(super) fn nth_block<E>(items: &[E], block: usize) -> &[E] {
+    let start = block.saturating_mul(BLOCK);
+    let end = start.saturating_add(BLOCK).min(items.len());
+    items.get(start..end).unwrap_or(&[])
 }
 
 /// What a pass has noted for a block.

@@ -3,7 +3,7 @@
 //! As in Jonker and Volgenant (1987) and Crouse (2016), but a pass over a row takes every column, with closed ones out of reach by their duals, so that
 //! it has no branches and no list; and equal distances are drained before the next pass.
 
-use super::kernel::{self, BLOCK, LANES, Scan};
+use super::kernel::{self, BLOCK, Scan, nth_block, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::view::Rows;
 use super::workspace::Workspace;
@@ -102,24 +102,22 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     #[inline(always)]
     fn close(&mut self, distance: T, closed: &mut usize) -> Option<usize> {
         let ws = &mut *self.ws;
-        let blocks = ws.distances.chunks_mut(BLOCK).zip(ws.v.chunks_mut(BLOCK)).zip(ws.row_of.chunks(BLOCK));
-        for ((block, ((distances, duals), row_of)), minima) in blocks.enumerate().zip(ws.minima.chunks(LANES)) {
-            if !kernel::any_at_most(minima, distance) {
+        for block in 0..ws.distances.len().div_ceil(BLOCK) {
+            if !kernel::any_at_most(nth_minima(ws.minima, block), distance) {
                 continue;
             }
-            let mut near = kernel::at_most(distances, distance);
+            let mut near = kernel::at_most(nth_block(ws.distances, block), distance);
             while near != 0 {
-                let k = near.trailing_zeros() as usize;
+                let column = block.saturating_mul(BLOCK).saturating_add(near.trailing_zeros() as usize);
                 near &= near.wrapping_sub(1);
-                let column = block.saturating_mul(BLOCK).saturating_add(k);
-                if get(row_of, k, I::NONE) == I::NONE {
+                if get(ws.row_of, column, I::NONE) == I::NONE {
                     return Some(column);
                 }
                 set(ws.closed, *closed, I::new(column));
                 set(ws.closed_distances, *closed, distance);
-                set(ws.closed_duals, *closed, get(duals, k, T::ZERO));
-                set(duals, k, T::CLOSED);
-                set(distances, k, T::FAR);
+                set(ws.closed_duals, *closed, get(ws.v, column, T::ZERO));
+                set(ws.v, column, T::CLOSED);
+                set(ws.distances, column, T::FAR);
                 *closed += 1;
             }
         }

@@ -4,7 +4,7 @@
 //! transfer and augmenting row reduction of Jonker and Volgenant (1987) come first: they leave few rows for paths. Where equal costs abound they
 //! cost more than they save.
 
-use super::kernel::{self, BLOCK, LANES, VECTORS, nth_minima};
+use super::kernel::{self, BLOCK, LANES, VECTORS, nth_block, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::view::{Refused, Rows};
@@ -64,8 +64,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             let ws = &mut *self.ws;
             let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
             let least = kernel::reduce(costs, ws.v, ws.minima);
-            for (costs, minima) in costs.chunks(BLOCK).zip(ws.minima.chunks(LANES)) {
-                if kernel::any_at_most(minima, least) {
+            for (block, costs) in costs.chunks(BLOCK).enumerate() {
+                if kernel::any_at_most(nth_minima(ws.minima, block), least) {
                     equal += kernel::at_most(costs, least).count_ones();
                 }
             }
@@ -269,7 +269,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         let ws = &mut *self.ws;
         let costs = self.rows.row(row, ws.buffer);
         let mut found = None;
-        for (block, (costs, duals)) in costs.chunks(BLOCK).zip(ws.v.chunks(BLOCK)).enumerate() {
+        for block in 0..costs.len().div_ceil(BLOCK) {
+            let (costs, duals) = (nth_block(costs, block), nth_block(ws.v, block));
             if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
                 continue;
             }
@@ -301,12 +302,4 @@ fn second<T: Cost>(costs: &[T], duals: &[T], minima: &[T], least: T, block: usiz
     let before = minima.get(..block.saturating_mul(LANES)).unwrap_or(&[]);
     let after = minima.get(block.saturating_add(1).saturating_mul(LANES)..).unwrap_or(&[]);
     kernel::least_above(costs, duals, least).least(kernel::least_of(before)).least(kernel::least_of(after))
-}
-
-/// The columns of a block.
-#[inline(always)]
-fn nth_block<E>(items: &[E], block: usize) -> &[E] {
-    let start = block.saturating_mul(BLOCK);
-    let end = start.saturating_add(BLOCK).min(items.len());
-    items.get(start..end).unwrap_or(&[])
 }

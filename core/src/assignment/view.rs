@@ -107,7 +107,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
         let start = row.saturating_mul(self.row_stride);
         let data = self.data.get(start..).unwrap_or(&[]);
-        data.chunks(self.column_stride.max(1)).filter_map(|step| step.first().copied()).take(self.columns)
+        data.iter().copied().step_by(self.column_stride.max(1)).take(self.columns)
     }
 }
 
@@ -216,11 +216,12 @@ impl<'a, T: Cost> Dense<'a, T> {
             }
             return;
         }
-        let steps = self.costs.data.get(row.saturating_mul(self.costs.row_stride)..).unwrap_or(&[]);
-        for (to, step) in buffer.iter_mut().zip(steps.chunks(self.costs.column_stride.max(1))) {
-            if let Some(&cost) = step.first() {
+        let mut at = row.saturating_mul(self.costs.row_stride);
+        for to in buffer {
+            if let Some(&cost) = self.costs.data.get(at) {
                 *to = self.admission.value(cost);
             }
+            at = at.saturating_add(self.costs.column_stride);
         }
     }
 
