@@ -102,7 +102,8 @@ def assignments(folder):
         title = f"{name} {n}x{m}"
         if max(n, m) > options.largest or options.only not in title:
             continue
-        count = max(1, min(options.stack, 500_000 // (n * m) // 4))
+        # A stack stays in the second-level cache.
+        count = max(1, min(options.stack, 64_000 // (n * m)))
         stack = np.stack([families[name](n, m) for _ in range(count)])
         path = f"{folder}/{name}-{n}-{m}.npy"
         np.save(path, stack)
@@ -113,13 +114,12 @@ def assignments(folder):
             for peer, f in peers.items():
                 if peer in slow or (peer == "lapjv" and n != m):
                     continue
-                # Twice: the first call may find a single matrix out of the cache.
-                times[peer].append(min(seconds_of(f, stack, repeats) for _ in range(2 if count == 1 else 1)) - empty[peer])
+                # Twice: the first time may find the matrices out of the cache.
+                times[peer].append(min(seconds_of(f, stack, repeats) for _ in range(2)) - empty[peer])
                 if times[peer][-1] * count > 2:
                     slow.add(peer)
             for peer, ties in (("samara", "any"), ("samara=scipy", "scipy")):
-                calls = [served("solve", path, ties, repeats) for _ in range(2 if count == 1 else 1)]
-                times[peer].append(min(calls) - empty[peer])
+                times[peer].append(min(served("solve", path, ties, repeats) for _ in range(2)) - empty[peer])
         least = {peer: min(t) if t else float("inf") for peer, t in times.items()}
         best = min(least[peer] for peer in peers) / least["samara"]
         ratios = f"{best:>11.2f}x{least['scipy'] / least['samara']:>7.1f}x{least['scipy'] / least['samara=scipy']:>7.1f}x"
