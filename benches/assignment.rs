@@ -1,8 +1,8 @@
 //! Assignment against the crates lapjv, lsap and pathfinding, on families of cost matrices on which ways to solve differ most.
 //!
 //! `cargo bench -p samara-benches --bench assignment -- [filter] [--largest N]` prints microseconds: the least of interleaved rounds, and the median
-//! of ours. Every answer's total is compared, and ours is proven by its duals. With `--serve` it reads lines `FILE.npy MODE` from standard input and
-//! answers each with the seconds of one call, so that a script can time peers of other languages in turns with it.
+//! of ours. Every answer's total is compared, and ours is proven by its duals. With `--serve` it reads lines from standard input and answers each with
+//! the seconds of one call, so that a script can time peers of other languages in turns with it.
 
 use std::hint::black_box;
 use std::io::BufRead;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use samara::assignment::Solver;
 use samara::assignment::families::Family;
 use samara_core::assignment::{Costs, Options, Ties, verify};
+use samara_core::bipartite::{Graph, maximum_matching, scratch_len};
 
 /// Shapes of a row of the table.
 const SHAPES: &[(Family, usize, usize)] = &[
@@ -150,26 +151,70 @@ fn pathfinding_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
     Box::new(move || pathfinding::kuhn_munkres::kuhn_munkres_min(&matrix).0 as f64)
 }
 
-/// Times single calls for a script.
+/// Times calls for a script: on every line `solve FILE.npy TIES REPEATS` for a stack of matrices, which are solved in turn, or
+/// `match STARTS.npy NEIGHBOURS.npy` for a bipartite graph.
 fn serve() {
     let mut solver = Solver::default();
-    let mut loaded: (String, Vec<usize>, Vec<f64>) = Default::default();
+    let mut loaded: (String, Stack) = Default::default();
     for line in std::io::stdin().lock().lines() {
         let line = line.expect("a line");
-        let (path, mode) = line.split_once(' ').expect("FILE.npy MODE");
-        if loaded.0 != path {
-            let array = samara::npy::read(path.as_ref()).expect("a matrix");
-            loaded = (path.to_owned(), array.shape.clone(), array.into_f64());
-        }
-        let view = Costs::new(&loaded.2, loaded.1[0], loaded.1[1]).expect("a matrix");
-        let ties = if mode == "scipy" { Ties::Scipy } else { Ties::Any };
-        let options = Options { ties, ..Options::default() };
-        let start = Instant::now();
-        let total = solver.solve_with(view, &options, |answer| {
-            black_box(answer.columns());
-        });
-        let seconds = start.elapsed().as_secs_f64();
-        total.expect("an assignment");
+        let words: Vec<&str> = line.split(' ').collect();
+        let seconds = match words.as_slice() {
+            ["solve", path, ties, repeats] => {
+                if loaded.0 != *path {
+                    loaded = ((*path).to_owned(), Stack::read(path));
+                }
+                let ties = if *ties == "scipy" { Ties::Scipy } else { Ties::Any };
+                loaded.1.solve(&mut solver, ties, repeats.parse().expect("a number"))
+            }
+            ["match", starts, neighbours] => {
+                let read = |path: &str| -> Vec<u32> {
+                    let array = samara::npy::read(path.as_ref()).expect("an array");
+                    array.into_f64().into_iter().map(|x| x as u32).collect()
+                };
+                matching(&read(starts), &read(neighbours))
+            }
+            _ => panic!("expected solve FILE.npy TIES REPEATS or match STARTS.npy NEIGHBOURS.npy"),
+        };
         println!("{seconds:e}");
     }
+}
+
+/// Matrices of one shape.
+#[derive(Default)]
+struct Stack {
+    shape: [usize; 3],
+    costs: Vec<f64>,
+}
+
+impl Stack {
+    fn read(path: &str) -> Self {
+        let array = samara::npy::read(path.as_ref()).expect("matrices");
+        Self { shape: array.shape.as_slice().try_into().expect("a stack of matrices"), costs: array.into_f64() }
+    }
+
+    /// The seconds of one call.
+    fn solve(&self, solver: &mut Solver<f64>, ties: Ties, repeats: usize) -> f64 {
+        let [count, rows, columns] = self.shape;
+        let options = Options { ties, ..Options::default() };
+        let start = Instant::now();
+        for costs in self.costs.chunks_exact(rows * columns).cycle().take(count * repeats) {
+            let view = Costs::new(costs, rows, columns).expect("a matrix");
+            let solved = solver.solve_with(view, &options, |answer| {
+                black_box(answer.columns());
+            });
+            solved.expect("an assignment");
+        }
+        start.elapsed().as_secs_f64() / (count * repeats) as f64
+    }
+}
+
+/// The seconds of one maximum matching.
+fn matching(starts: &[u32], neighbours: &[u32]) -> f64 {
+    let rows = starts.len() - 1;
+    let columns = neighbours.iter().max().map_or(0, |&last| last as usize + 1);
+    let (mut column_of, mut row_of, mut scratch) = (vec![0; rows], vec![0; columns], vec![0; scratch_len(rows)]);
+    let start = Instant::now();
+    black_box(maximum_matching(Graph::new(starts, neighbours), &mut column_of, &mut row_of, &mut scratch));
+    start.elapsed().as_secs_f64()
 }

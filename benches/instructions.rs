@@ -11,6 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use samara::assignment::Solver;
+use samara::assignment::families::Family;
 use samara::config::{Layers, ModelConfig};
 use samara::data::batches::{Order, Sampler};
 use samara::data::corpus::tales;
@@ -22,6 +24,7 @@ use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 use samara::session::Engine;
 use samara::tokenizer::{Specials, Tokenizer};
 use samara::train::run::shape_of;
+use samara_core::assignment::{Costs, Options};
 use samara_core::decode::Sampling;
 use samara_core::exec::Gradients;
 use samara_core::gemm::{Major, MatRef, Store};
@@ -33,7 +36,7 @@ const MOST: f64 = 1.05;
 const LEAST: f64 = 0.95;
 
 /// Everything that is counted; operations by their names, the first node that has it in a step of `nanogpt-char-cpu` with two sequences.
-const CASES: [&str; 14] = [
+const CASES: [&str; 17] = [
     "product 256",
     "linear",
     "linear backward",
@@ -48,6 +51,9 @@ const CASES: [&str; 14] = [
     "step",
     "token",
     "encode",
+    "assignment 30x30",
+    "assignment 100x7",
+    "assignment 400x400",
 ];
 
 fn main() -> ExitCode {
@@ -128,6 +134,9 @@ fn run(case: &str) {
         "step" => step(None),
         "token" => token(),
         "encode" => encode(),
+        "assignment 30x30" => assignment(30, 30),
+        "assignment 100x7" => assignment(100, 7),
+        "assignment 400x400" => assignment(400, 400),
         operation => step(Some(operation)),
     }
 }
@@ -196,4 +205,19 @@ fn encode() {
     let text = tales(1, 20_000);
     let ids = counted_region(|| tokenizer.encode(text.as_bytes(), Specials::None)).expect("ids");
     assert!(ids.len() < text.len());
+}
+
+/// Sixteen problems of a shape, in memory that has been used before.
+fn assignment(rows: usize, columns: usize) {
+    let matrices: Vec<Vec<f64>> = (0..16).map(|seed| Family::Uniform.costs(rows, columns, seed)).collect();
+    let mut solver = Solver::default();
+    let mut solve = || {
+        for costs in &matrices {
+            let costs = Costs::new(costs, rows, columns).expect("costs");
+            let solved = solver.solve_with(costs, &Options::default(), |answer| answer.columns().len());
+            assert_eq!(solved, Ok(rows));
+        }
+    };
+    solve();
+    counted_region(solve);
 }

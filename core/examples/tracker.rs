@@ -6,7 +6,7 @@
 //! `cargo run --release -p samara-core --example tracker`
 
 use heapless::Vec;
-use samara_core::assignment::{Changed, Costs, Error, Fixed, Kernels, Options, reassign};
+use samara_core::assignment::{Changed, Costs, Error, Fixed, Options, Portable, reassign};
 use samara_core::math::rng::{Purpose, Rng};
 
 /// Tracks at most, and detections in a frame.
@@ -90,7 +90,7 @@ impl Matcher for Optimal {
         let mut workspace = self.0.workspace(TRACKS, DETECTIONS)?;
         let options = Options { cost_limit: Some(LIMIT), ..Options::default() };
         let costs = Costs::new(costs, TRACKS, DETECTIONS)?;
-        let answer = reassign(&Kernels::PORTABLE, costs, Changed::Any, &options, &mut workspace)?;
+        let answer = reassign(Portable, costs, Changed::Any, &options, &mut workspace)?;
         Ok(core::array::from_fn(|track| answer.column_of(track)))
     }
 }

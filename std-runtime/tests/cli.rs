@@ -616,13 +616,31 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     for (name, content, parts) in [
         ("word.csv", "1,2\n3,x4\n", &["word.csv:2:3", "expected a number", "\"x4\""][..]),
         ("short.csv", "1,2\n3\n", &["short.csv:2:1", "expected 2 numbers", "found 1"]),
-        ("nan.csv", "1,2\n3,nan\n", &["nan.csv", "row 1, column 1", "NaN"]),
-        ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0"]),
+        ("nan.csv", "1,2\n3,nan\n", &["nan.csv", "row 1, column 1", "NaN", "--dirty forbid"]),
+        ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0", "--dirty forbid"]),
     ] {
         fs::write(at.join(name), content).expect("file");
         refused(at, &["assign", name], 3, parts);
     }
     refused(at, &["assign", "a.csv", "--cost-limit", "nan"], 2, &["--cost-limit: expected a number, found NaN"]);
+    // What the errors advise is what helps.
+    for (name, pairs) in [("nan.csv", [[0, 1], [1, 0]].as_slice()), ("full.csv", &[[1, 0]])] {
+        let found: Value = serde_json::from_str(&done(at, &["assign", name, "--dirty", "forbid", "--json"])).expect("JSON");
+        let column = |k: usize| -> Vec<i32> { pairs.iter().map(|pair| pair[k]).collect() };
+        assert_eq!((&found["rows"], &found["columns"]), (&column(0).into(), &column(1).into()), "{name}");
+    }
+    refused(
+        at,
+        &["assign", "a.csv", "--ties", "scipy", "--cost-limit", "1"],
+        2,
+        &["--ties", "--cost-limit", "cannot be used with"],
+    );
+    refused(at, &["assign", "a.csv", "--ties", "first"], 2, &["first", "any, scipy"]);
+    refused(at, &["assign", "a.csv", "--cost-limit", "much"], 2, &["--cost-limit", "much"]);
+    let help = done(at, &["assign", "--help"]);
+    for flag in ["--maximize", "--cost-limit", "--ties", "--dirty", "--duals", "--json", "Examples:"] {
+        assert!(help.contains(flag), "{help}");
+    }
     let rows: Value = serde_json::from_str(&done(at, &["bench", "assign", "--repeats", "1", "--json"])).expect("JSON");
     let names: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
     assert!(names.contains(&"low-rank 400x400, ties as scipy") && names.contains(&"uniform 100x7"), "{names:?}");

@@ -4,10 +4,10 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use samara::assignment::families::Family;
-use samara::assignment::{Batch, Solution, Solver, best_assignments, kernels};
+use samara::assignment::{Batch, Solution, Solver, ThisMachine, best_assignments};
 use samara::threads::Pool;
 use samara_core::assignment::{
-    Cost, Costs, Error, Index, Kernels, Objective, Options, Ties, Workspace, linear_sum_assignment_lazy, verify, workspace_len,
+    Cost, Costs, Error, Index, Objective, Options, Ties, Workspace, linear_sum_assignment_lazy, verify, workspace_len,
 };
 use samara_core::bipartite::{Graph, maximum_matching, scratch_len};
 use samara_tests::golden::json;
@@ -76,7 +76,7 @@ fn totals_of_larger_problems() {
 }
 
 /// Solves on lazy rows, proves the answer, and returns how often a row was looked at.
-fn rows_read<T: Cost, I: Index>(kernels: &Kernels<T, I>, costs: &[T], rows: usize, columns: usize) -> usize {
+fn rows_read<T: Cost, I: Index>(costs: &[T], rows: usize, columns: usize) -> usize {
     let len = workspace_len(rows, columns);
     let (mut reals, mut indices) = (vec![T::ZERO; len.costs], vec![I::NONE; len.indices]);
     let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
@@ -85,7 +85,7 @@ fn rows_read<T: Cost, I: Index>(kernels: &Kernels<T, I>, costs: &[T], rows: usiz
         count.set(count.get() + 1);
         to.copy_from_slice(&costs[row * columns..][..columns]);
     };
-    let answer = linear_sum_assignment_lazy(kernels, &fill, &Options::default(), &mut workspace).expect("feasible");
+    let answer = linear_sum_assignment_lazy(ThisMachine::new(), &fill, &Options::default(), &mut workspace).expect("feasible");
     let view = Costs::new(costs, rows, columns).expect("costs");
     verify(view, &answer, &Options::default(), 1e-5).expect("a proof");
     count.get()
@@ -102,9 +102,9 @@ fn steps_are_bounded_on_every_family() {
         for (rows, columns) in [(10, 10), (70, 70), (150, 150), (60, 200)] {
             let costs = family.costs(rows, columns, 3);
             let single: Vec<f32> = costs.iter().map(|&c| c as f32).collect();
-            let read = rows_read::<f64, u32>(&kernels(), &costs, rows, columns);
+            let read = rows_read::<f64, u32>(&costs, rows, columns);
             assert!(read <= most_rows_read(rows), "{name} {rows} x {columns}: {read} rows read");
-            let read = rows_read::<f32, u16>(&kernels(), &single, rows, columns);
+            let read = rows_read::<f32, u16>(&single, rows, columns);
             assert!(read <= most_rows_read(rows), "{name} {rows} x {columns} in 32 bits: {read} rows read");
         }
     }
@@ -123,10 +123,10 @@ fn ties_but_for_rounding_end() {
             };
             let costs: Vec<f64> = (0..n * n).map(cell).collect();
             let n = n as usize;
-            let read = rows_read::<f64, u32>(&kernels(), &costs, n, n);
+            let read = rows_read::<f64, u32>(&costs, n, n);
             assert!(read <= most_rows_read(n), "{n}: {read} rows read");
             let sums: Vec<f64> = (0..n * n).map(|k| 0.1 * (k / n) as f64 + 0.2 * (k % n) as f64 + 0.3).collect();
-            let read = rows_read::<f64, u32>(&kernels(), &sums, n, n);
+            let read = rows_read::<f64, u32>(&sums, n, n);
             assert!(read <= most_rows_read(n), "{n}: {read} rows read");
         }
     }

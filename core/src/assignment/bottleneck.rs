@@ -2,11 +2,10 @@
 
 use super::Error;
 use super::answer::Assignment;
-use super::kernel::Kernels;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::solve::{Options, admission, check, first_invalid};
-use super::view::{Costs, Dense};
+use super::view::{Costs, Dense, Rows};
 use super::workspace::Workspace;
 
 /// Pairs, and the worst of their costs.
@@ -27,7 +26,7 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     let of_columns = costs.rows() > costs.columns();
     let dense = Dense::new(if of_columns { costs.transposed() } else { costs }, admission(options, T::ONE));
     workspace.clear();
-    let mut search = Search { ws: workspace, kernels: &Kernels::PORTABLE, rows: &dense, stay: None };
+    let mut search = Search { ws: workspace, rows: &dense, stay: None };
     // Costs are compared, never added: large ones do no harm.
     if (0..costs.rows()).any(|row| costs.row_iter(row).any(|cost| !super::solve::is_valid(cost, options)))
         && options.dirty == super::Dirty::Reject
@@ -45,7 +44,7 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     Ok((answer, worst))
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Gives `source` a column by the path whose worst cost is least.
     fn widen(&mut self, source: usize) -> bool {
         let (open, closed) = (I::new(0), I::new(1));

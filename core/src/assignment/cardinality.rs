@@ -2,7 +2,6 @@
 
 use super::Error;
 use super::answer::Assignment;
-use super::kernel::Kernels;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::solve::{Options, Trouble, admission, check, check_room, first_invalid, restore};
@@ -28,7 +27,7 @@ pub fn assign_pairs<'w, T: Cost, I: Index>(
     let mut scale = T::ONE;
     loop {
         let dense = Dense::new(wide, admission(options, scale));
-        match largest(&Kernels::PORTABLE, &dense, pairs, workspace) {
+        match largest(&dense, pairs, workspace) {
             Ok(()) => {
                 restore(workspace, options, scale);
                 return Ok(Assignment::of(workspace));
@@ -41,13 +40,12 @@ pub fn assign_pairs<'w, T: Cost, I: Index>(
 
 /// Leaves at most `pairs` pairs and their duals in the workspace.
 pub(super) fn largest<T: Cost, I: Index>(
-    kernels: &Kernels<T, I>,
-    rows: &dyn Rows<T>,
+    rows: &impl Rows<T>,
     pairs: usize,
     workspace: &mut Workspace<'_, T, I>,
 ) -> Result<(), Trouble> {
     workspace.clear();
-    let mut search = Search { ws: workspace, kernels, rows, stay: None };
+    let mut search = Search { ws: workspace, rows, stay: None };
     search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
     search.price_columns();
     let mut level = search.ws.v.iter().fold(T::FAR, |least, &dual| least.least(dual));
@@ -64,7 +62,7 @@ pub(super) fn largest<T: Cost, I: Index>(
     Ok(())
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Duals of columns become the least costs in them.
     fn price_columns(&mut self) {
         self.ws.v.fill(T::FAR);

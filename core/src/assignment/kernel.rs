@@ -1,98 +1,66 @@
 //! The inner loops: passes over one row of costs, in plain Rust that compilers turn into vectors.
 //!
-//! A runtime that knows its machine compiles the same bodies for more instructions and lends them as a table.
+//! Everything here is inlined into the search, which a [`super::Machine`] has compiled for its instructions; hence loops rather than closures, which
+//! compilers may leave outside.
 
-use super::number::{Cost, Index};
+use super::number::{Cost, Index, get};
 
-/// Columns are looked at in blocks of so many: a pass notes the least value of every block, so that nobody searches a whole row for it.
-pub const BLOCK: usize = 32;
+/// Columns are looked at in blocks of so many: a pass notes the least values of every block, so that nobody searches a whole row for it.
+pub(super) const BLOCK: usize = 32;
 
-/// Blocks go by so many columns: a vector or two.
-const LANES: usize = 8;
-/// What does not fill a block goes by so many.
-const FEW: usize = 4;
+/// Whether it pays to take several columns at once: where there are vectors. Elsewhere that would be more code and no faster.
+pub(super) const VECTORS: bool =
+    cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_feature = "simd128"));
+/// Columns that are taken at once: a vector or two.
+pub(super) const LANES: usize = if VECTORS { 8 } else { 1 };
 
-/// The operands of [`Kernels::scan`], all as long as the row.
+/// The operands of [`scan`], all as long as the row.
 #[derive(Debug)]
-pub struct Scan<'a, T, I> {
+pub(super) struct Scan<'a, T, I> {
     /// Costs of the row.
-    pub costs: &'a [T],
+    pub(super) costs: &'a [T],
     /// Duals of the columns.
-    pub duals: &'a [T],
+    pub(super) duals: &'a [T],
     /// Distance of the row, less its dual.
-    pub from: T,
+    pub(super) from: T,
     /// The row.
-    pub row: I,
+    pub(super) row: I,
     /// Distances of the columns, which may become less.
-    pub distances: &'a mut [T],
+    pub(super) distances: &'a mut [T],
     /// The row before each column on its path.
-    pub path: &'a mut [I],
-    /// The least distance of every block.
-    pub minima: &'a mut [T],
+    pub(super) path: &'a mut [I],
+    /// The least distances of every block, as many as [`minima_len`] says.
+    pub(super) minima: &'a mut [T],
 }
 
-/// The function of [`Kernels::first`].
-pub type FirstPass<T> = fn(&[T], &[T], &mut [T], &mut [T]) -> T;
-
-/// Passes over rows.
-#[derive(Clone, Copy, Debug)]
-pub struct Kernels<T, I> {
-    /// Whether every cost is plain ([`Cost::is_plain`]).
-    pub plain: fn(costs: &[T]) -> bool,
-    /// `reduce(costs, duals, minima)`: the least `cost − dual`, of all and of every block.
-    pub reduce: fn(&[T], &[T], &mut [T]) -> T,
-    /// `first(costs, duals, distances, minima)`: the same, and the differences are kept as distances.
-    pub first: FirstPass<T>,
-    /// Shortens distances by paths through a row; returns the least distance.
-    pub scan: fn(Scan<'_, T, I>) -> T,
-    /// The same in the order of additions of scipy: `((distance + cost) − row dual) − column dual`; `scan(operands, row dual)`.
-    pub scan_in_order: fn(Scan<'_, T, I>, T) -> T,
-    /// `at_most(values, bound)`: bit k says whether value k of at most [`BLOCK`] is at most the bound.
-    pub at_most: fn(&[T], T) -> u32,
-    /// `reduced_at_most(costs, duals, bound)`: the same of `cost − dual`.
-    pub reduced_at_most: fn(&[T], &[T], T) -> u32,
-    /// `second(costs, duals, k)`: the least `cost − dual` but that of column k, of at most [`BLOCK`] columns.
-    pub second: fn(&[T], &[T], usize) -> T,
-}
-
-impl<T: Cost, I: Index> Kernels<T, I> {
-    /// The passes for any machine.
-    pub const PORTABLE: Self = Self {
-        plain: plain::<T>,
-        reduce: reduce::<T>,
-        first: first::<T>,
-        scan: scan::<T, I>,
-        scan_in_order: scan_in_order::<T, I>,
-        at_most: at_most::<T>,
-        reduced_at_most: reduced_at_most::<T>,
-        second: second::<T>,
-    };
-}
-
-/// The body of [`Kernels::plain`].
+/// Whether every cost is plain ([`Cost::is_plain`]).
 #[inline(always)]
-pub fn plain<T: Cost>(costs: &[T]) -> bool {
-    let (parts, rest) = costs.as_chunks::<LANES>();
-    // A lane for each place, and no branch: vectors have none.
-    let mut lanes = [true; LANES];
-    for costs in parts {
-        for (lane, cost) in lanes.iter_mut().zip(costs) {
-            *lane &= cost.is_plain();
-        }
+pub(super) fn plain<T: Cost>(costs: &[T]) -> bool {
+    let mut plain = true;
+    for cost in costs {
+        plain &= cost.is_plain();
     }
-    let all = lanes.iter().fold(true, |plain, lane| plain & lane);
-    rest.iter().fold(all, |plain, cost| plain & cost.is_plain())
+    plain
 }
 
-/// The least of some lanes, one after the other: in pairs, compilers would narrow the vectors before them to pairs as well.
+/// The least of some lanes.
 #[inline(always)]
-fn least_of<T: Cost>(lanes: &[T; LANES]) -> T {
-    lanes.iter().fold(T::FAR, |least, &lane| least.least(lane))
-}
-
-#[inline(always)]
-fn least_of_few<T: Cost>(&[a, b, c, d]: &[T; FEW]) -> T {
-    a.least(c).least(b.least(d))
+pub(super) fn least_of<T: Cost>(lanes: &[T]) -> T {
+    let (parts, rest) = lanes.as_chunks::<LANES>();
+    let mut all = [T::FAR; LANES];
+    for lanes in parts {
+        lower(&mut all, lanes);
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        if let Some((low, high)) = all.split_at_mut_checked(half) {
+            for (a, &b) in low.iter_mut().zip(&*high) {
+                *a = a.least(b);
+            }
+        }
+        half /= 2;
+    }
+    rest.iter().fold(all[0], |least, &lane| least.least(lane))
 }
 
 #[inline(always)]
@@ -111,74 +79,99 @@ fn reduced<T: Cost, const N: usize>(costs: &[T; N], duals: &[T; N]) -> [T; N] {
     values
 }
 
-/// The body of [`Kernels::reduce`].
-#[inline(always)]
-pub fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
-    let mut all = T::FAR;
-    let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
-    let mut minima = minima.iter_mut();
-    for ((costs, duals), minimum) in a.0.iter().zip(b.0).zip(minima.by_ref()) {
-        let mut lanes = [T::FAR; LANES];
-        for (costs, duals) in costs.as_chunks().0.iter().zip(duals.as_chunks().0) {
-            lower(&mut lanes, &reduced(costs, duals));
-        }
-        *minimum = least_of(&lanes);
-        all = all.least(*minimum);
-    }
-    if let Some(minimum) = minima.next() {
-        let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
-        let mut lanes = [T::FAR; FEW];
-        for (costs, duals) in a.0.iter().zip(b.0) {
-            lower(&mut lanes, &reduced(costs, duals));
-        }
-        let mut rest = least_of_few(&lanes);
-        for (cost, &dual) in a.1.iter().zip(b.1) {
-            rest = rest.least(cost.minus(dual));
-        }
-        *minimum = rest;
-        all = all.least(rest);
-    }
-    all
+/// How many least values a pass notes for a row of `columns`.
+pub(super) const fn minima_len(columns: usize) -> usize {
+    let rest = columns % BLOCK;
+    columns / BLOCK * LANES + if rest < LANES { rest } else { LANES }
 }
 
-/// The body of [`Kernels::first`].
+/// The last columns of a row that does not end with a whole vector: again some of those before them, which does no harm to a minimum.
 #[inline(always)]
-pub fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], minima: &mut [T]) -> T {
-    let mut all = T::FAR;
+fn last<E>(items: &[E]) -> Option<&[E; LANES]> {
+    if items.len().is_multiple_of(LANES) { None } else { items.last_chunk() }
+}
+
+/// `cost − dual`: notes the least values of every block, and returns the least of all.
+#[inline(always)]
+pub(super) fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
+    let (a, b, c) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>(), minima.as_chunks_mut::<LANES>());
+    let mut all = [T::FAR; LANES];
+    let mut lanes = c.0.iter_mut();
+    for ((costs, duals), lanes) in a.0.iter().zip(b.0).zip(lanes.by_ref()) {
+        *lanes = least_reduced(costs, duals);
+        lower(&mut all, lanes);
+    }
+    if let Some(lanes) = lanes.next() {
+        *lanes = least_reduced(a.1, b.1);
+        lower(&mut all, lanes);
+    }
+    let mut least = least_of(&all);
+    for ((cost, &dual), lane) in a.1.iter().zip(b.1).zip(c.1) {
+        *lane = cost.minus(dual);
+        least = least.least(*lane);
+    }
+    least
+}
+
+/// The least values of `cost − dual` of at most a block and at least a vector.
+#[inline(always)]
+fn least_reduced<T: Cost>(costs: &[T], duals: &[T]) -> [T; LANES] {
+    let mut lanes = [T::FAR; LANES];
+    for (costs, duals) in costs.as_chunks().0.iter().zip(duals.as_chunks().0) {
+        lower(&mut lanes, &reduced(costs, duals));
+    }
+    if let (Some(costs), Some(duals)) = (last(costs), last(duals)) {
+        lower(&mut lanes, &reduced(costs, duals));
+    }
+    lanes
+}
+
+/// The same as [`reduce`], and the differences are kept as distances.
+#[inline(always)]
+pub(super) fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], minima: &mut [T]) -> T {
     let (a, b, c) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>(), distances.as_chunks_mut::<BLOCK>());
-    let mut minima = minima.iter_mut();
-    for (((costs, duals), distances), minimum) in a.0.iter().zip(b.0).zip(c.0).zip(minima.by_ref()) {
-        let mut lanes = [T::FAR; LANES];
-        let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0).zip(distances.as_chunks_mut().0);
-        for ((costs, duals), distances) in parts {
-            let values = reduced(costs, duals);
-            *distances = values;
-            lower(&mut lanes, &values);
-        }
-        *minimum = least_of(&lanes);
-        all = all.least(*minimum);
+    let d = minima.as_chunks_mut::<LANES>();
+    let mut all = [T::FAR; LANES];
+    let mut lanes = d.0.iter_mut();
+    for (((costs, duals), distances), lanes) in a.0.iter().zip(b.0).zip(c.0).zip(lanes.by_ref()) {
+        *lanes = keep_reduced(costs, duals, distances);
+        lower(&mut all, lanes);
     }
-    if let Some(minimum) = minima.next() {
-        let (a, b, c) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>(), c.1.as_chunks_mut::<FEW>());
-        let mut lanes = [T::FAR; FEW];
-        for ((costs, duals), distances) in a.0.iter().zip(b.0).zip(c.0) {
-            *distances = reduced(costs, duals);
-            lower(&mut lanes, distances);
-        }
-        let mut rest = least_of_few(&lanes);
-        for ((cost, &dual), distance) in a.1.iter().zip(b.1).zip(c.1) {
-            *distance = cost.minus(dual);
-            rest = rest.least(*distance);
-        }
-        *minimum = rest;
-        all = all.least(rest);
+    if let Some(lanes) = lanes.next() {
+        *lanes = keep_reduced(a.1, b.1, c.1);
+        lower(&mut all, lanes);
+        return least_of(&all);
     }
-    all
+    let mut least = least_of(&all);
+    for (((cost, &dual), distance), lane) in a.1.iter().zip(b.1).zip(c.1).zip(d.1) {
+        *distance = cost.minus(dual);
+        *lane = *distance;
+        least = least.least(*lane);
+    }
+    least
 }
 
-/// The body of [`Kernels::scan`].
+/// As [`least_reduced`]; all differences are kept.
 #[inline(always)]
-pub fn scan<T: Cost, I: Index>(operands: Scan<'_, T, I>) -> T {
+fn keep_reduced<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T]) -> [T; LANES] {
+    let mut lanes = [T::FAR; LANES];
+    let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0).zip(distances.as_chunks_mut().0);
+    for ((costs, duals), distances) in parts {
+        let values = reduced(costs, duals);
+        *distances = values;
+        lower(&mut lanes, &values);
+    }
+    if let (Some(costs), Some(duals), Some(distances)) = (last(costs), last(duals), distances.last_chunk_mut()) {
+        let values = reduced(costs, duals);
+        *distances = values;
+        lower(&mut lanes, &values);
+    }
+    lanes
+}
+
+/// Shortens distances by paths through a row; returns the least distance.
+#[inline(always)]
+pub(super) fn scan<T: Cost, I: Index>(operands: Scan<'_, T, I>) -> T {
     let from = operands.from;
     scan_by(
         operands,
@@ -187,9 +180,9 @@ pub fn scan<T: Cost, I: Index>(operands: Scan<'_, T, I>) -> T {
     )
 }
 
-/// The body of [`Kernels::scan_in_order`].
+/// The same in the order of additions of scipy: `((distance + cost) − row dual) − column dual`.
 #[inline(always)]
-pub fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dual: T) -> T {
+pub(super) fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dual: T) -> T {
     let from = operands.from;
     scan_by(
         operands,
@@ -201,66 +194,111 @@ pub fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dual: T) -
 #[inline(always)]
 fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) -> T + Copy) -> T {
     let Scan { costs, duals, row, distances, path, minima, .. } = operands;
-    let mut all = T::FAR;
     let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
     let (c, d) = (distances.as_chunks_mut::<BLOCK>(), path.as_chunks_mut::<BLOCK>());
-    let mut minima = minima.iter_mut();
-    for ((((costs, duals), distances), path), minimum) in a.0.iter().zip(b.0).zip(c.0).zip(d.0).zip(minima.by_ref()) {
-        let mut lanes = [T::FAR; LANES];
-        let (a, b) = (costs.as_chunks::<LANES>().0, duals.as_chunks().0);
-        let (c, d) = (distances.as_chunks_mut().0, path.as_chunks_mut().0);
-        for (((costs, duals), distances), path) in a.iter().zip(b).zip(c).zip(d) {
-            lower(&mut lanes, &shorten(costs, duals, row, distances, path, distance));
-        }
-        *minimum = least_of(&lanes);
-        all = all.least(*minimum);
+    let e = minima.as_chunks_mut::<LANES>();
+    let mut all = [T::FAR; LANES];
+    let mut lanes = e.0.iter_mut();
+    for ((((costs, duals), distances), path), lanes) in a.0.iter().zip(b.0).zip(c.0).zip(d.0).zip(lanes.by_ref()) {
+        *lanes = shorten(costs, duals, row, distances, path, distance);
+        lower(&mut all, lanes);
     }
-    if let Some(minimum) = minima.next() {
-        let (a, b) = (a.1.as_chunks::<FEW>(), b.1.as_chunks::<FEW>());
-        let (c, d) = (c.1.as_chunks_mut::<FEW>(), d.1.as_chunks_mut::<FEW>());
-        let mut lanes = [T::FAR; FEW];
-        for (((costs, duals), distances), path) in a.0.iter().zip(b.0).zip(c.0).zip(d.0) {
-            lower(&mut lanes, &shorten(costs, duals, row, distances, path, distance));
-        }
-        let mut rest = least_of_few(&lanes);
-        for (((&cost, &dual), to), path) in a.1.iter().zip(b.1).zip(c.1).zip(d.1) {
-            let now = distance(cost, dual);
-            if now < *to {
-                (*to, *path) = (now, row);
-            }
-            rest = rest.least(*to);
-        }
-        *minimum = rest;
-        all = all.least(rest);
+    if let Some(lanes) = lanes.next() {
+        *lanes = shorten(a.1, b.1, row, c.1, d.1, distance);
+        lower(&mut all, lanes);
+        return least_of(&all);
     }
-    all
+    let mut least = least_of(&all);
+    for ((((&cost, &dual), to), path), lane) in a.1.iter().zip(b.1).zip(c.1).zip(d.1).zip(e.1) {
+        let now = distance(cost, dual);
+        if now < *to {
+            (*to, *path) = (now, row);
+        }
+        *lane = *to;
+        least = least.least(*lane);
+    }
+    least
+}
+
+/// Shortens the distances of at most a block and at least a vector; returns the least ones.
+#[inline(always)]
+fn shorten<T: Cost, I: Index>(
+    costs: &[T],
+    duals: &[T],
+    row: I,
+    distances: &mut [T],
+    path: &mut [I],
+    distance: impl Fn(T, T) -> T + Copy,
+) -> [T; LANES] {
+    let mut lanes = [T::FAR; LANES];
+    let tail = match (last(costs), last(duals), last(distances), last(path)) {
+        (Some(costs), Some(duals), Some(&distances), Some(&path)) => {
+            Some(shortened(costs, duals, row, distances, path, distance))
+        }
+        _ => None,
+    };
+    let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0);
+    for (((costs, duals), distances), path) in parts.zip(distances.as_chunks_mut().0).zip(path.as_chunks_mut().0) {
+        let (nearer, rows) = shortened(costs, duals, row, *distances, *path, distance);
+        // In this order: compilers turn the store that comes first into a masked one, out of which later loads are not forwarded.
+        *path = rows;
+        *distances = nearer;
+        lower(&mut lanes, &nearer);
+    }
+    if let (Some((nearer, rows)), Some(distances), Some(path)) = (tail, distances.last_chunk_mut(), path.last_chunk_mut()) {
+        *path = rows;
+        *distances = nearer;
+        lower(&mut lanes, &nearer);
+    }
+    lanes
 }
 
 /// Everything is read before anything is written, so that nothing has to be known about where the operands lie.
 #[inline(always)]
-fn shorten<T: Cost, I: Index, const N: usize>(
-    costs: &[T; N],
-    duals: &[T; N],
+fn shortened<T: Cost, I: Index>(
+    costs: &[T; LANES],
+    duals: &[T; LANES],
     row: I,
-    distances: &mut [T; N],
-    path: &mut [I; N],
+    mut distances: [T; LANES],
+    mut path: [I; LANES],
     distance: impl Fn(T, T) -> T,
-) -> [T; N] {
-    let (mut kept, mut rows) = (*distances, *path);
-    for (((&cost, &dual), kept), before) in costs.iter().zip(duals).zip(&mut kept).zip(&mut rows) {
+) -> ([T; LANES], [I; LANES]) {
+    for (((&cost, &dual), to), before) in costs.iter().zip(duals).zip(&mut distances).zip(&mut path) {
         let now = distance(cost, dual);
-        let shorter = now < *kept;
+        let shorter = now < *to;
         *before = if shorter { row } else { *before };
-        *kept = if shorter { now } else { *kept };
+        *to = if shorter { now } else { *to };
     }
-    *distances = kept;
-    *path = rows;
-    kept
+    (distances, path)
+}
+
+/// The columns of a block.
+#[inline(always)]
+pub(super) fn nth_block<E>(items: &[E], block: usize) -> &[E] {
+    let start = block.saturating_mul(BLOCK);
+    let end = start.saturating_add(BLOCK).min(items.len());
+    items.get(start..end).unwrap_or(&[])
+}
+
+/// What a pass has noted for a block.
+#[inline(always)]
+pub(super) fn nth_minima<T>(minima: &[T], block: usize) -> &[T] {
+    let start = block.saturating_mul(LANES);
+    minima.get(start..start.saturating_add(LANES).min(minima.len())).unwrap_or(&[])
+}
+
+/// Whether one of the values that a pass has noted for a block is at most the bound.
+#[inline(always)]
+pub(super) fn any_at_most<T: Cost>(minima: &[T], bound: T) -> bool {
+    match minima.as_array::<LANES>() {
+        Some(lanes) => bits(lanes, bound) != 0,
+        None => minima.iter().any(|&lane| lane <= bound),
+    }
 }
 
 /// One bit for every value that is at most the bound.
 #[inline(always)]
-fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
+pub(super) fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
     let mut all = 0;
     for (k, &value) in values.iter().enumerate() {
         all |= if value <= bound { 1_u32 << (k % 32) } else { 0 };
@@ -268,54 +306,124 @@ fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
     all
 }
 
-/// The body of [`Kernels::at_most`].
+/// Bit k says whether value k of at most [`BLOCK`] is at most the bound.
 #[inline(always)]
-pub fn at_most<T: Cost>(values: &[T], bound: T) -> u32 {
-    if let Ok(values) = <&[T; BLOCK]>::try_from(values) {
+pub(super) fn at_most<T: Cost>(values: &[T], bound: T) -> u32 {
+    if let Some(values) = values.as_array::<BLOCK>() {
         return bits(values, bound);
     }
-    let (few, rest) = values.as_chunks::<FEW>();
+    let (parts, rest) = values.as_chunks::<LANES>();
     let mut all = 0;
-    for (k, values) in few.iter().take(BLOCK / FEW).enumerate() {
-        all |= bits(values, bound) << (k * FEW % 32);
+    for (k, values) in parts.iter().enumerate() {
+        all |= bits(values, bound) << (k * LANES % 32);
     }
-    for (k, value) in rest.iter().enumerate() {
-        all |= u32::from(*value <= bound) << ((few.len() * FEW + k) % 32);
+    if let Some(last) = last(values) {
+        all |= bits(last, bound) << ((values.len() - LANES) % 32);
+    } else if parts.is_empty() {
+        for (k, value) in rest.iter().enumerate() {
+            all |= u32::from(*value <= bound) << (k % 32);
+        }
     }
     all
 }
 
-/// The body of [`Kernels::reduced_at_most`].
+/// The same of `cost − dual`.
 #[inline(always)]
-pub fn reduced_at_most<T: Cost>(costs: &[T], duals: &[T], bound: T) -> u32 {
-    if let (Ok(costs), Ok(duals)) = (<&[T; BLOCK]>::try_from(costs), <&[T; BLOCK]>::try_from(duals)) {
+pub(super) fn reduced_at_most<T: Cost>(costs: &[T], duals: &[T], bound: T) -> u32 {
+    if let (Some(costs), Some(duals)) = (costs.as_array::<BLOCK>(), duals.as_array::<BLOCK>()) {
         return bits(&reduced(costs, duals), bound);
     }
-    let (a, b) = (costs.as_chunks::<FEW>(), duals.as_chunks::<FEW>());
+    let (a, b) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>());
     let mut all = 0;
-    for (k, (costs, duals)) in a.0.iter().zip(b.0).take(BLOCK / FEW).enumerate() {
-        all |= bits(&reduced(costs, duals), bound) << (k * FEW % 32);
+    for (k, (costs, duals)) in a.0.iter().zip(b.0).enumerate() {
+        all |= bits(&reduced(costs, duals), bound) << (k * LANES % 32);
     }
-    for (k, (cost, &dual)) in a.1.iter().zip(b.1).enumerate() {
-        all |= u32::from(cost.minus(dual) <= bound) << ((a.0.len() * FEW + k) % 32);
+    if let (Some(last), Some(duals)) = (last(costs), last(duals)) {
+        all |= bits(&reduced(last, duals), bound) << ((costs.len() - LANES) % 32);
+    } else if a.0.is_empty() {
+        for (k, (cost, &dual)) in a.1.iter().zip(b.1).enumerate() {
+            all |= u32::from(cost.minus(dual) <= bound) << (k % 32);
+        }
     }
     all
 }
 
-/// The body of [`Kernels::second`].
 #[inline(always)]
-pub fn second<T: Cost>(costs: &[T], duals: &[T], skipped: usize) -> T {
-    let mut values = [T::FAR; BLOCK];
-    let (a, b) = (costs.as_chunks::<FEW>(), duals.as_chunks::<FEW>());
-    let (values_by_few, _) = values.as_chunks_mut::<FEW>();
-    for ((costs, duals), values) in a.0.iter().zip(b.0).zip(values_by_few) {
-        *values = reduced(costs, duals);
+fn above<T: Cost>(mut values: [T; LANES], least: T) -> [T; LANES] {
+    for value in &mut values {
+        *value = if *value > least { *value } else { T::FAR };
     }
-    for ((value, cost), &dual) in values.iter_mut().skip(a.0.len() * FEW).zip(a.1).zip(b.1) {
-        *value = cost.minus(dual);
-    }
-    super::number::set(&mut values, skipped, T::FAR);
+    values
+}
+
+/// The least `cost − dual` above `least` of at most [`BLOCK`] columns.
+#[inline(always)]
+pub(super) fn least_above<T: Cost>(costs: &[T], duals: &[T], least: T) -> T {
     let mut lanes = [T::FAR; LANES];
-    values.as_chunks().0.iter().for_each(|values| lower(&mut lanes, values));
+    let (a, b) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>());
+    let tail = (last(costs), last(duals));
+    for (costs, duals) in a.0.iter().zip(b.0) {
+        lower(&mut lanes, &above(reduced(costs, duals), least));
+    }
+    if let (Some(costs), Some(duals)) = tail {
+        lower(&mut lanes, &above(reduced(costs, duals), least));
+    } else if a.0.is_empty() {
+        for (cost, &dual) in a.1.iter().zip(b.1) {
+            let value = cost.minus(dual);
+            lanes[0] = if value > least { lanes[0].least(value) } else { lanes[0] };
+        }
+    }
     least_of(&lanes)
+}
+
+/// Lowers `least` to the costs that are less, and notes `row` there; whether all costs are plain.
+#[inline(always)]
+pub(super) fn lower_all<T: Cost, I: Index>(costs: &[T], row: I, least: &mut [T], rows: &mut [I]) -> bool {
+    let mut plain = true;
+    for ((&cost, least), from) in costs.iter().zip(least).zip(rows) {
+        let less = cost < *least;
+        // In this order, as in [`shorten`].
+        *from = if less { row } else { *from };
+        *least = if less { cost } else { *least };
+        plain &= cost.is_plain();
+    }
+    plain
+}
+
+/// The least cost of a row and a column that has it, if all costs are plain.
+#[inline(always)]
+pub(super) fn cheapest<T: Cost>(costs: &[T]) -> Option<(T, usize)> {
+    let (parts, rest) = costs.as_chunks::<LANES>();
+    let (mut least, mut groups, mut plain) = ([T::FAR; LANES], [T::ZERO; LANES], [true; LANES]);
+    for (group, costs) in parts.iter().enumerate() {
+        lower_from(costs, T::count(group), &mut least, &mut groups, &mut plain);
+    }
+    if let Some(costs) = last(costs) {
+        lower_from(costs, T::count(parts.len()), &mut least, &mut groups, &mut plain);
+    }
+    let (mut all, mut found) = (plain.iter().fold(true, |all, lane| all & lane), (T::FAR, 0));
+    if parts.is_empty() {
+        for (column, &cost) in rest.iter().enumerate() {
+            all &= cost.is_plain();
+            found = if cost < found.0 { (cost, column) } else { found };
+        }
+    } else {
+        let cheapest = least_of(&least);
+        let lane = bits(&least, cheapest).trailing_zeros() as usize;
+        let group = get(&groups, lane, T::ZERO).to_count();
+        // The last group begins where the row has a whole vector left.
+        let start = group.saturating_mul(LANES).min(costs.len().saturating_sub(LANES));
+        found = (cheapest, start.saturating_add(lane));
+    }
+    all.then_some(found)
+}
+
+#[inline(always)]
+fn lower_from<T: Cost>(costs: &[T; LANES], group: T, least: &mut [T; LANES], groups: &mut [T; LANES], plain: &mut [bool; LANES]) {
+    for (((&cost, least), from), plain) in costs.iter().zip(least).zip(groups).zip(plain) {
+        let less = cost < *least;
+        *from = if less { group } else { *from };
+        *least = if less { cost } else { *least };
+        *plain &= cost.is_plain();
+    }
 }

@@ -3,14 +3,17 @@
 //! [`linear_sum_assignment`] answers as scipy's function of that name does, for rectangular matrices of `f32`, `f64`, `i32` or `i64`, and returns the dual
 //! variables beside the pairs; [`verify()`] checks in one pass over the costs that they prove the answer.
 
+mod across;
 mod answer;
 mod bottleneck;
 mod cardinality;
 mod error;
-pub mod kernel;
+mod kernel;
+mod machine;
 mod number;
 mod scipy;
 mod search;
+mod small;
 mod solve;
 mod start;
 mod verify;
@@ -25,9 +28,9 @@ pub use answer::Assignment;
 pub use bottleneck::{Bottleneck, bottleneck_assignment};
 pub use cardinality::assign_pairs;
 pub use error::Error;
-pub use kernel::Kernels;
+pub use machine::{Machine, Portable};
 pub use number::{Cost, Index};
-pub use solve::{Dirty, Objective, Options, Ties, linear_sum_assignment, linear_sum_assignment_by, linear_sum_assignment_lazy};
+pub use solve::{Dirty, Objective, Options, Ties, linear_sum_assignment, linear_sum_assignment_lazy, linear_sum_assignment_on};
 pub use verify::{Certificate, Violation, verify};
 pub use view::{Costs, LazyRows};
 pub use warm::{Changed, reassign, refine};

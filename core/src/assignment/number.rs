@@ -46,6 +46,10 @@ pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
     const EXACT: bool;
     /// Whether this difference of a cost and a dual exceeds another by no more than rounding does.
     fn is_near(self, other: Self, cost: Self, dual: Self) -> bool;
+    /// A small count, to be kept among numbers.
+    fn count(count: usize) -> Self;
+    /// The count again.
+    fn to_count(self) -> usize;
     /// Adds to a total.
     fn add_to(self, total: Self::Total) -> Self::Total;
     /// As a number of 64 bits, rounded if it must be.
@@ -92,6 +96,14 @@ macro_rules! float {
             }
             fn is_near(self, other: Self, cost: Self, dual: Self) -> bool {
                 self - other <= 16.0 * Self::EPSILON * (cost.abs() + dual.abs())
+            }
+            #[inline(always)]
+            fn count(count: usize) -> Self {
+                count as Self
+            }
+            #[inline(always)]
+            fn to_count(self) -> usize {
+                self as usize
             }
             fn add_to(self, total: f64) -> f64 {
                 total + f64::from(self)
@@ -153,6 +165,14 @@ macro_rules! integer {
             }
             fn is_near(self, other: Self, _: Self, _: Self) -> bool {
                 self <= other
+            }
+            #[inline(always)]
+            fn count(count: usize) -> Self {
+                count as Self
+            }
+            #[inline(always)]
+            fn to_count(self) -> usize {
+                self as usize
             }
             fn add_to(self, total: i64) -> i64 {
                 total.wrapping_add(i64::from(self))

@@ -4,16 +4,24 @@
 //! begins reversed and loses a scanned column by moving its last entry there. Among the nearest columns of that list it takes the last free one, and the first
 //! one if none is free. Sums are formed in the same order, so that the same bits are compared.
 
-use super::kernel::{BLOCK, Scan};
+use super::kernel::{self, BLOCK, Scan, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
+use super::view::Rows;
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Solves row by row; the first row that cannot have a column is the error.
+    #[inline(always)]
     pub(super) fn solve_in_order(&mut self) -> Result<(), usize> {
-        (0..self.small()).try_for_each(|row| if self.augment_in_order(row) { Ok(()) } else { Err(row) })
+        for row in 0..self.small() {
+            if !self.augment_in_order(row) {
+                return Err(row);
+            }
+        }
+        Ok(())
     }
 
+    #[inline(always)]
     fn augment_in_order(&mut self, source: usize) -> bool {
         let columns = self.ws.v.len();
         for (k, (open, place)) in self.ws.open.iter_mut().rev().zip(self.ws.place.iter_mut()).enumerate() {
@@ -35,7 +43,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
                 path: ws.path,
                 minima: ws.minima,
             };
-            let least = (self.kernels.scan_in_order)(operands, dual);
+            let least = kernel::scan_in_order(operands, dual);
             if least >= T::UNREACHABLE {
                 self.reopen(closed);
                 return false;
@@ -55,15 +63,16 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Among the columns at the least distance, the last free one of the list, or else the first.
+    #[inline(always)]
     fn nearest_in_order(&self, least: T) -> Option<usize> {
         let ws = &*self.ws;
         // (free, place in the list, column)
         let mut best: Option<(bool, usize, usize)> = None;
         for (block, distances) in ws.distances.chunks(BLOCK).enumerate() {
-            if get(ws.minima, block, T::FAR) > least {
+            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
                 continue;
             }
-            let mut near = (self.kernels.at_most)(distances, least);
+            let mut near = kernel::at_most(distances, least);
             while near != 0 {
                 let column = block * BLOCK + near.trailing_zeros() as usize;
                 near &= near.wrapping_sub(1);
@@ -80,6 +89,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
         best.map(|(_, _, column)| column)
     }
 
+    #[inline(always)]
     fn close_in_order(&mut self, column: usize, closed: usize, last: usize, distance: T) {
         let ws = &mut *self.ws;
         let place = get(ws.place, column, I::NONE);
@@ -96,6 +106,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
         }
     }
 
+    #[inline(always)]
     fn reopen(&mut self, closed: usize) {
         let ws = &mut *self.ws;
         for (column, &dual) in ws.closed.iter().zip(&*ws.closed_duals).take(closed) {
@@ -104,6 +115,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// The last closed column is the free one at which the path ends: its distance is the least, so its dual stays.
+    #[inline(always)]
     fn reprice_in_order(&mut self, source: usize, distance: T, closed: usize) {
         let ws = &mut *self.ws;
         set(ws.u, source, get(ws.u, source, T::ZERO).plus(distance));

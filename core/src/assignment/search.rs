@@ -3,16 +3,15 @@
 //! As in Jonker and Volgenant (1987) and Crouse (2016), but a pass over a row takes every column, with closed ones out of reach by their duals, so that
 //! it has no branches and no list; and equal distances are drained before the next pass.
 
-use super::kernel::{BLOCK, Kernels, Scan};
+use super::kernel::{self, BLOCK, Scan, nth_block, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::view::Rows;
 use super::workspace::Workspace;
 
 /// A search in progress.
-pub(super) struct Search<'s, 'w, T, I> {
+pub(super) struct Search<'s, 'w, T, I, R> {
     pub(super) ws: &'s mut Workspace<'w, T, I>,
-    pub(super) kernels: &'s Kernels<T, I>,
-    pub(super) rows: &'s dyn Rows<T>,
+    pub(super) rows: &'s R,
     /// What a row without a column costs, if rows may stay free.
     pub(super) stay: Option<T>,
 }
@@ -27,18 +26,20 @@ enum End {
     Nowhere,
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// The number of rows of the search: the small side.
+    #[inline(always)]
     pub(super) fn small(&self) -> usize {
         self.ws.column_of.len()
     }
 
     /// Gives `source` a column by a shortest augmenting path. False if no column can be reached.
+    #[inline(always)]
     pub(super) fn augment(&mut self, source: usize) -> bool {
         let ws = &mut *self.ws;
         ws.path.fill(I::new(source));
         let row = self.rows.row(source, ws.buffer);
-        let mut least = (self.kernels.first)(row, ws.v, ws.distances, ws.minima);
+        let mut least = kernel::first(row, ws.v, ws.distances, ws.minima);
         // The least cost of leaving a row of the tree free, and that row.
         let mut stay = self.stay.map(|cost| (cost, source));
         let (mut head, mut closed) = (0, 0);
@@ -82,6 +83,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Scans the row of a closed column.
+    #[inline(always)]
     fn pass(&mut self, column: usize, place: usize, distance: T, stay: &mut Option<(T, usize)>) -> T {
         let ws = &mut *self.ws;
         let row = get(ws.row_of, column, I::NONE);
@@ -93,30 +95,29 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
                 (*least, *at) = (cost, row.at());
             }
         }
-        (self.kernels.scan)(Scan { costs, duals: ws.v, from, row, distances: ws.distances, path: ws.path, minima: ws.minima })
+        kernel::scan(Scan { costs, duals: ws.v, from, row, distances: ws.distances, path: ws.path, minima: ws.minima })
     }
 
     /// Closes the columns that are as near as `distance`, until one of them is free: that one is returned.
+    #[inline(always)]
     fn close(&mut self, distance: T, closed: &mut usize) -> Option<usize> {
         let ws = &mut *self.ws;
-        let blocks = ws.distances.chunks_mut(BLOCK).zip(ws.v.chunks_mut(BLOCK)).zip(ws.row_of.chunks(BLOCK));
-        for (block, ((distances, duals), row_of)) in blocks.enumerate() {
-            if get(ws.minima, block, T::FAR) > distance {
+        for block in 0..ws.distances.len().div_ceil(BLOCK) {
+            if !kernel::any_at_most(nth_minima(ws.minima, block), distance) {
                 continue;
             }
-            let mut near = (self.kernels.at_most)(distances, distance);
+            let mut near = kernel::at_most(nth_block(ws.distances, block), distance);
             while near != 0 {
-                let k = near.trailing_zeros() as usize;
+                let column = block.saturating_mul(BLOCK).saturating_add(near.trailing_zeros() as usize);
                 near &= near.wrapping_sub(1);
-                let column = block.saturating_mul(BLOCK).saturating_add(k);
-                if get(row_of, k, I::NONE) == I::NONE {
+                if get(ws.row_of, column, I::NONE) == I::NONE {
                     return Some(column);
                 }
                 set(ws.closed, *closed, I::new(column));
                 set(ws.closed_distances, *closed, distance);
-                set(ws.closed_duals, *closed, get(duals, k, T::ZERO));
-                set(duals, k, T::CLOSED);
-                set(distances, k, T::FAR);
+                set(ws.closed_duals, *closed, get(ws.v, column, T::ZERO));
+                set(ws.v, column, T::CLOSED);
+                set(ws.distances, column, T::FAR);
                 *closed += 1;
             }
         }
@@ -124,6 +125,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Opens the closed columns again, with duals that make the edges of the path tight.
+    #[inline(always)]
     fn reprice(&mut self, distance: T, closed: usize) {
         let ws = &mut *self.ws;
         let columns = ws.closed.iter().zip(&*ws.closed_distances).zip(&*ws.closed_duals).take(closed);
@@ -133,6 +135,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Exchanges the edges along the path that ends at `column`.
+    #[inline(always)]
     pub(super) fn flip(&mut self, mut column: usize, source: usize) {
         let ws = &mut *self.ws;
         // A path has at most as many rows as there are.
@@ -149,6 +152,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Frees `row` and exchanges the edges along the path to it.
+    #[inline(always)]
     fn release(&mut self, row: usize, source: usize) {
         if let Some(column) = get(self.ws.column_of, row, I::NONE).get() {
             set(self.ws.column_of, row, I::NONE);
@@ -157,20 +161,19 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Matches a row and a column.
+    #[inline(always)]
     pub(super) fn pair(&mut self, row: usize, column: usize) {
         set(self.ws.column_of, row, I::new(column));
         set(self.ws.row_of, column, I::new(row));
     }
 
     /// Sets the duals of rows by the edges that are matched; a free row has the dual that staying free costs.
+    #[inline(always)]
     pub(super) fn price_rows(&mut self) {
         for row in 0..self.small() {
             let ws = &mut *self.ws;
             let dual = match get(ws.column_of, row, I::NONE).get() {
-                Some(column) => {
-                    let costs = self.rows.row(row, ws.buffer);
-                    get(costs, column, T::ZERO).minus(get(ws.v, column, T::ZERO))
-                }
+                Some(column) => self.rows.cost(row, column, ws.buffer).minus(get(ws.v, column, T::ZERO)),
                 None => self.stay.unwrap_or(T::ZERO),
             };
             set(ws.u, row, dual);

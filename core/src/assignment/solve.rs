@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::answer::Assignment;
-use super::kernel::Kernels;
+use super::machine::{Machine, Portable};
 use super::number::{Cost, Index, get};
 use super::search::Search;
 use super::view::{Admission, Computed, Costs, Dense, LazyRows, Refused, Rows};
@@ -83,15 +83,15 @@ pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
     options: &Options<T>,
     workspace: &'w mut Workspace<'_, T, I>,
 ) -> Result<Assignment<'w, T, I>, Error<T>> {
-    linear_sum_assignment_by(&Kernels::PORTABLE, costs, options, workspace)
+    linear_sum_assignment_on(Portable, costs, options, workspace)
 }
 
-/// [`linear_sum_assignment`] with other passes over rows.
+/// [`linear_sum_assignment`] on a machine.
 ///
 /// # Errors
 /// As there.
-pub fn linear_sum_assignment_by<'w, T: Cost, I: Index>(
-    kernels: &Kernels<T, I>,
+pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
+    machine: impl Machine,
     costs: Costs<'_, T>,
     options: &Options<T>,
     workspace: &'w mut Workspace<'_, T, I>,
@@ -103,7 +103,11 @@ pub fn linear_sum_assignment_by<'w, T: Cost, I: Index>(
     let mut scale = T::ONE;
     loop {
         let dense = Dense::new(wide, admission(options, scale));
-        match solve(kernels, &dense, options, scale, workspace) {
+        let solved = machine.run(
+            #[inline(always)]
+            || solve(&dense, options, scale, workspace),
+        );
+        match solved {
             Ok(()) => return Ok(Assignment::of(workspace)),
             Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
                 return super::assign_pairs(costs, usize::MAX, options, workspace);
@@ -121,7 +125,7 @@ pub fn linear_sum_assignment_by<'w, T: Cost, I: Index>(
 /// # Errors
 /// As there, and [`Error::Shape`] for more rows than columns; an invalid cost is found in the first row that has one.
 pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
-    kernels: &Kernels<T, I>,
+    machine: impl Machine,
     rows: &dyn LazyRows<T>,
     options: &Options<T>,
     workspace: &'w mut Workspace<'_, T, I>,
@@ -133,11 +137,15 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
     }
     let computed = Computed { rows, admission: admission(options, T::ONE) };
     check_lazy_room(&computed, workspace)?;
-    match solve(kernels, &computed, options, T::ONE, workspace) {
+    let solved = machine.run(
+        #[inline(always)]
+        || solve(&computed, options, T::ONE, workspace),
+    );
+    match solved {
         Ok(()) => Ok(Assignment::of(workspace)),
         Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
             // All rows were admitted before.
-            let _ = super::cardinality::largest(kernels, &computed, usize::MAX, workspace);
+            let _ = super::cardinality::largest(&computed, usize::MAX, workspace);
             restore(workspace, options, T::ONE);
             Ok(Assignment::of(workspace))
         }
@@ -183,20 +191,26 @@ pub(super) fn admit_limit<T: Cost>(options: &Options<T>, scale: T) -> Option<T> 
 }
 
 /// Solves, and leaves pairs and duals in the workspace.
+#[inline(always)]
 fn solve<T: Cost, I: Index>(
-    kernels: &Kernels<T, I>,
-    rows: &dyn Rows<T>,
+    rows: &impl Rows<T>,
     options: &Options<T>,
     scale: T,
     workspace: &mut Workspace<'_, T, I>,
 ) -> Result<(), Trouble> {
     workspace.clear();
     let stay = admit_limit(options, scale);
-    let mut search = Search { ws: workspace, kernels, rows, stay };
+    let mut search = Search { ws: workspace, rows, stay };
     if options.ties == Ties::Scipy {
         search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
         search.solve_in_order().map_err(Trouble::Infeasible)?;
     } else {
+        if search.solve_small() {
+            search.price_rows();
+            restore(search.ws, options, scale);
+            return Ok(());
+        }
+        search.ws.clear();
         let free = search.start().map_err(|(row, why)| Trouble::Refused(row, why))?;
         for k in 0..free {
             let row = get(search.ws.free, k, I::NONE).at();
@@ -220,11 +234,12 @@ pub(super) fn restore<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, op
     }
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Checks all rows.
+    #[inline(always)]
     pub(super) fn admit_all(&mut self) -> Result<(), (usize, Refused)> {
         for row in 0..self.small() {
-            self.rows.admit(row, self.ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
+            self.rows.admit(row, self.ws.buffer).map_err(|why| (row, why))?;
         }
         Ok(())
     }

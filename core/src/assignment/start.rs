@@ -4,15 +4,15 @@
 //! transfer and augmenting row reduction of Jonker and Volgenant (1987) come first: they leave few rows for paths. Where equal costs abound they
 //! cost more than they save.
 
-use super::kernel::BLOCK;
+use super::kernel::{self, BLOCK, LANES, VECTORS, nth_block, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::view::Refused;
+use super::view::{Refused, Rows};
 
-/// Rows in which the probe counts equally cheap columns.
+/// Of so many rows the probe looks at one, but at two at least and at as many as this at most.
 const PROBED: usize = 16;
-/// Passes of augmenting row reduction.
-const REDUCTIONS: usize = 2;
+/// Square problems with so many rows gain by a pass of augmenting row reduction; smaller ones lose.
+const LARGE: usize = 128;
 
 /// The cheapest column of a row after column duals are taken off, and the next.
 struct Cheapest<T> {
@@ -21,52 +21,87 @@ struct Cheapest<T> {
     second: T,
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Checks all rows and gives most of them columns; returns how many rows at the front of `free` still have none.
+    #[inline(always)]
     pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
         let square = self.ws.rows == self.ws.columns;
-        if self.stay.is_none() && square && self.small() > 2 * BLOCK && self.single_minima()? {
+        let reduced = VECTORS && self.stay.is_none() && square && self.single_minima()?;
+        let mut free = if reduced {
             self.reduce_columns()?;
             self.transfer();
-            let free = self.free_rows();
-            return Ok((0..REDUCTIONS).fold(free, |free, _| self.reduce_rows(free)));
+            self.free_rows()
+        } else if self.take_cheapest_across() {
+            self.free_rows()
+        } else {
+            self.take_cheapest_rows()?
+        };
+        if reduced && self.small() >= LARGE {
+            free = self.reduce_rows(free);
         }
-        let mut free = 0;
-        let mut hint = 0;
+        Ok(free)
+    }
+
+    /// Gives rows, one after the other, a free one of their cheapest columns; returns how many found none.
+    #[inline(always)]
+    fn take_cheapest_rows(&mut self) -> Result<usize, (usize, Refused)> {
+        let (mut free, mut hint) = (0, 0);
         for row in 0..self.small() {
             if !self.take_cheapest(row, &mut hint)? {
                 set(self.ws.free, free, I::new(row));
                 free += 1;
             }
         }
-        if self.stay.is_some() || square {
-            return Ok(free);
-        }
-        Ok((0..REDUCTIONS).fold(free, |free, _| self.reduce_rows(free)))
+        Ok(free)
     }
 
     /// Whether the first rows have few equally cheap columns.
+    #[inline(always)]
     fn single_minima(&mut self) -> Result<bool, (usize, Refused)> {
-        let probed = self.small().min(PROBED);
+        let probed = self.small().div_ceil(PROBED).clamp(2, PROBED).min(self.small());
         let mut equal = 0_u32;
         for row in 0..probed {
             let ws = &mut *self.ws;
-            let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
-            let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
-            for (costs, &minimum) in costs.chunks(BLOCK).zip(&*ws.minima) {
-                if minimum <= least {
-                    equal += (self.kernels.at_most)(costs, least).count_ones();
+            let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
+            let least = kernel::reduce(costs, ws.v, ws.minima);
+            for (block, costs) in costs.chunks(BLOCK).enumerate() {
+                if kernel::any_at_most(nth_minima(ws.minima, block), least) {
+                    equal += kernel::at_most(costs, least).count_ones();
                 }
             }
         }
         Ok((equal as usize) < 3 * probed)
     }
 
+    /// Gives a row its cheapest column if that is free, in one pass over costs that are plain: enough where there are more columns than rows, which seldom
+    /// want the same. None if that cannot be done.
+    #[inline(always)]
+    fn take_at_a_glance(&mut self, row: usize) -> Option<bool> {
+        // For 32 bits, compilers make no vectors of that pass.
+        if !VECTORS || size_of::<T>() < 8 || self.ws.rows == self.ws.columns {
+            return None;
+        }
+        let rows = self.rows;
+        let (least, column) = kernel::cheapest(rows.as_they_are()?.row(row)?)?;
+        if self.stay.is_some_and(|cost| cost < least) {
+            return Some(true);
+        }
+        let free = get(self.ws.row_of, column, I::new(0)) == I::NONE;
+        if free {
+            self.pair(row, column);
+        }
+        Some(free)
+    }
+
     /// Gives a row a free one of its cheapest columns, if there is one; the search for it begins behind `hint`.
+    #[inline(always)]
     fn take_cheapest(&mut self, row: usize, hint: &mut usize) -> Result<bool, (usize, Refused)> {
+        if let Some(taken) = self.take_at_a_glance(row) {
+            return Ok(taken);
+        }
         let ws = &mut *self.ws;
-        let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
-        let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+        let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
+        let least = kernel::reduce(costs, ws.v, ws.minima);
         if least >= T::UNREACHABLE {
             return Ok(false);
         }
@@ -74,9 +109,9 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
             return Ok(true);
         }
         let first = *hint / BLOCK;
-        let blocks = ws.minima.len();
+        let blocks = costs.len().div_ceil(BLOCK);
         for block in (first..blocks).chain(0..first) {
-            if get(ws.minima, block, T::FAR) > least {
+            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
                 continue;
             }
             let start = block.saturating_mul(BLOCK);
@@ -86,7 +121,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
             else {
                 continue;
             };
-            let mut near = (self.kernels.reduced_at_most)(costs, duals, least);
+            let mut near = kernel::reduced_at_most(costs, duals, least);
             while near != 0 {
                 let k = near.trailing_zeros() as usize;
                 near &= near.wrapping_sub(1);
@@ -102,14 +137,15 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Duals of columns become the least costs in them, and rows take the columns in which they are the cheapest.
+    #[inline(always)]
     fn reduce_columns(&mut self) -> Result<(), (usize, Refused)> {
         self.ws.distances.fill(T::ZERO);
         self.ws.v.fill(T::FAR);
         self.ws.path.fill(I::NONE);
         for row in 0..self.small() {
             let ws = &mut *self.ws;
-            let costs = self.rows.admit(row, ws.buffer, self.kernels.plain).map_err(|why| (row, why))?;
-            (self.kernels.scan)(super::kernel::Scan {
+            let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
+            kernel::scan(kernel::Scan {
                 costs,
                 duals: ws.distances,
                 from: T::ZERO,
@@ -137,6 +173,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Lowers the dual of a column whose row is bound to it, as far as the row's other columns allow.
+    #[inline(always)]
     fn transfer(&mut self) {
         for row in 0..self.small() {
             let column = get(self.ws.column_of, row, I::NONE);
@@ -145,18 +182,19 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
             }
             let ws = &mut *self.ws;
             let costs = self.rows.row(row, ws.buffer);
-            let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
-            let second = second(self.kernels, costs, ws.v, ws.minima, column.at());
-            if second < T::UNREACHABLE && least < T::UNREACHABLE {
+            let least = kernel::reduce(costs, ws.v, ws.minima);
+            // The row's own column is the cheapest: the others' duals are at most their costs.
+            let block = column.at() / BLOCK;
+            let near = kernel::reduced_at_most(nth_block(costs, block), nth_block(ws.v, block), least);
+            let second = second(costs, ws.v, ws.minima, least, block, near);
+            if second < T::UNREACHABLE && second > least {
                 let dual = get(ws.v, column.at(), T::ZERO);
-                let slack = second.minus(get(costs, column.at(), T::ZERO).minus(dual));
-                if slack > T::ZERO {
-                    set(ws.v, column.at(), dual.minus(slack));
-                }
+                set(ws.v, column.at(), dual.minus(second.minus(least)));
             }
         }
     }
 
+    #[inline(always)]
     fn free_rows(&mut self) -> usize {
         let mut free = 0;
         for (row, column) in self.ws.column_of.iter().enumerate() {
@@ -169,6 +207,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// One pass of augmenting row reduction over the free rows; returns how many are free afterwards.
+    #[inline(always)]
     pub(super) fn reduce_rows(&mut self, free: usize) -> usize {
         let (mut next, mut left) = (0, 0);
         // Rounding can make two rows push each other out for ever, a tiny step at a time.
@@ -210,34 +249,32 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
         left
     }
 
+    #[inline(always)]
     fn cheapest(&mut self, row: usize) -> Option<Cheapest<T>> {
         let ws = &mut *self.ws;
         let costs = self.rows.row(row, ws.buffer);
-        let least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+        let least = kernel::reduce(costs, ws.v, ws.minima);
         if least >= T::UNREACHABLE {
             return None;
         }
-        let block = ws.minima.iter().position(|&minimum| minimum <= least)?;
-        let start = block.saturating_mul(BLOCK);
-        let end = start.saturating_add(BLOCK).min(costs.len());
-        let near = (self.kernels.reduced_at_most)(costs.get(start..end)?, ws.v.get(start..end)?, least);
-        let column = start + near.trailing_zeros() as usize;
-        if near & near.wrapping_sub(1) != 0 {
-            return Some(Cheapest { least, column, second: least });
-        }
-        Some(Cheapest { least, column, second: second(self.kernels, costs, ws.v, ws.minima, column) })
+        let block = ws.minima.chunks(LANES).position(|minima| kernel::any_at_most(minima, least))?;
+        let near = kernel::reduced_at_most(nth_block(costs, block), nth_block(ws.v, block), least);
+        let column = block * BLOCK + near.trailing_zeros() as usize;
+        Some(Cheapest { least, column, second: second(costs, ws.v, ws.minima, least, block, near) })
     }
 
     /// Another column of the row that is as cheap as `column`, a free one if there is one in the same block.
+    #[inline(always)]
     fn next_equal(&mut self, row: usize, column: usize, least: T) -> Option<usize> {
         let ws = &mut *self.ws;
         let costs = self.rows.row(row, ws.buffer);
         let mut found = None;
-        for (block, (costs, duals)) in costs.chunks(BLOCK).zip(ws.v.chunks(BLOCK)).enumerate() {
-            if get(ws.minima, block, T::FAR) > least {
+        for block in 0..costs.len().div_ceil(BLOCK) {
+            let (costs, duals) = (nth_block(costs, block), nth_block(ws.v, block));
+            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
                 continue;
             }
-            let mut near = (self.kernels.reduced_at_most)(costs, duals, least);
+            let mut near = kernel::reduced_at_most(costs, duals, least);
             while near != 0 {
                 let candidate = block * BLOCK + near.trailing_zeros() as usize;
                 near &= near.wrapping_sub(1);
@@ -254,17 +291,15 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 }
 
-/// The least reduced cost of a row but that of `column`, from the minima of its blocks.
-fn second<T: Cost, I: Index>(kernels: &super::kernel::Kernels<T, I>, costs: &[T], duals: &[T], minima: &[T], column: usize) -> T {
-    let own = column / BLOCK;
-    let start = own * BLOCK;
-    let end = start.saturating_add(BLOCK).min(costs.len());
-    let mut least = match (costs.get(start..end), duals.get(start..end)) {
-        (Some(costs), Some(duals)) => (kernels.second)(costs, duals, column - start),
-        _ => T::FAR,
-    };
-    for (block, &minimum) in minima.iter().enumerate() {
-        least = if block == own { least } else { least.least(minimum) };
+/// The least reduced cost of a row above `least`, or `least` itself if two columns have it, from the minima of its blocks; `near` are the columns of
+/// `block` that have it.
+#[inline(always)]
+fn second<T: Cost>(costs: &[T], duals: &[T], minima: &[T], least: T, block: usize, near: u32) -> T {
+    if near & near.wrapping_sub(1) != 0 {
+        return least;
     }
-    least
+    let (costs, duals) = (nth_block(costs, block), nth_block(duals, block));
+    let before = minima.get(..block.saturating_mul(LANES)).unwrap_or(&[]);
+    let after = minima.get(block.saturating_add(1).saturating_mul(LANES)..).unwrap_or(&[]);
+    kernel::least_above(costs, duals, least).least(kernel::least_of(before)).least(kernel::least_of(after))
 }

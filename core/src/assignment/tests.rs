@@ -294,6 +294,49 @@ proptest! {
     }
 
     #[test]
+    fn views_with_strides_are_read_where_they_lie(
+        (rows, columns, costs) in matrix(40), gap in 0..3_usize, turned: bool, scipy: bool, maximize: bool,
+    ) {
+        let (row_stride, column_stride) = if turned { (1 + gap, rows * (1 + gap)) } else { (columns * (1 + gap) + gap, 1 + gap) };
+        let mut spread = vec![f64::NAN; rows * columns * (1 + gap) * 2 + rows * gap + 1];
+        let sign = if maximize { -1.0 } else { 1.0 };
+        for (k, cost) in costs.iter().enumerate() {
+            spread[k / columns * row_stride + k % columns * column_stride] = sign * cost;
+        }
+        let ties = if scipy { Ties::Scipy } else { Ties::Any };
+        let objective = if maximize { Objective::Maximize } else { Objective::Minimize };
+        let (mut reals, mut indices) = memory(rows, columns);
+        let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns).expect("room");
+        let view = Costs::strided(&spread, rows, columns, row_stride, column_stride).expect("inside");
+        let options = Options { ties, objective, ..Options::default() };
+        let found = linear_sum_assignment(view, &options, &mut workspace);
+        match (solve(&costs, rows, columns, &Options { ties, ..Options::default() }), found) {
+            (Ok(plain), Ok(strided)) => {
+                prop_assert!((strided.total(&view) - sign * plain.total).abs() < 1e-9);
+                prop_assert!(ties == Ties::Any || strided.pairs().eq(plain.pairs.iter().copied()));
+                prop_assert!(verify(view, &strided, &options, 1e-9).is_ok());
+            }
+            (Err(Error::Infeasible { index, .. }), Err(Error::Infeasible { index: strided, .. })) => {
+                prop_assert!(ties == Ties::Any || index == strided);
+            }
+            (plain, strided) => prop_assert!(false, "{:?} {:?}", plain.map(|s| s.total), strided.is_ok()),
+        }
+    }
+
+    #[test]
+    fn a_row_twice_costs_its_two_cheapest_columns((rows, columns, costs) in matrix(7)) {
+        // As long as there is a column for it, the copy is a row like any other.
+        let row = costs[..columns].to_vec();
+        let twice: Vec<f64> = costs.iter().copied().chain(row).collect();
+        match (subsets(&twice, rows + 1, columns), total(&twice, rows + 1, columns)) {
+            (Some(expected), Some(found)) => prop_assert!((found - expected).abs() < 1e-9),
+            (expected, found) => prop_assert_eq!(expected, found),
+        }
+        let reversed: Vec<f64> = twice.chunks(columns).rev().flatten().copied().collect();
+        prop_assert_eq!(total(&twice, rows + 1, columns).is_some(), total(&reversed, rows + 1, columns).is_some());
+    }
+
+    #[test]
     fn forbidding_a_chosen_pair_never_helps((rows, columns, costs) in matrix(10)) {
         let Ok(solved) = solve(&costs, rows, columns, &Options::default()) else { return Ok(()) };
         for (i, j) in solved.pairs {
@@ -351,7 +394,7 @@ proptest! {
             let view = Costs::new(&costs, rows, columns).expect("costs");
             let changed = Changed::Only { rows: &[row], columns: &[column] };
             let changed = if frame % 3 == 2 { Changed::Any } else { changed };
-            let answer = reassign(&Kernels::PORTABLE, view, changed, &options, &mut workspace).expect("feasible");
+            let answer = reassign(Portable, view, changed, &options, &mut workspace).expect("feasible");
             prop_assert!(verify(view, &answer, &options, 1e-9).is_ok());
             let cold = solve(&costs, rows, columns, &options).expect("feasible");
             let value = |total: f64, pairs: usize| total - options.cost_limit.unwrap_or(0.0) * pairs as f64;
@@ -394,7 +437,7 @@ proptest! {
         let mut single = Workspace::new(&mut a, &mut b, rows, columns).expect("room");
         let mut double = Workspace::new(&mut c, &mut d, rows, columns).expect("room");
         linear_sum_assignment(view, &options, &mut single).expect("feasible");
-        let refined = refine(&Kernels::PORTABLE, view, &single, &options, &mut double).expect("feasible");
+        let refined = refine(Portable, view, &single, &options, &mut double).expect("feasible");
         let wide: Vec<f64> = costs.iter().map(|&c| f64::from(c)).collect();
         let wide = Costs::new(&wide, rows, columns).expect("costs");
         let options = Options { objective, cost_limit: limited.then_some(1000.0), ..Options::default() };

@@ -3,7 +3,8 @@
 use core::cell::Cell;
 
 use super::Error;
-use super::number::Cost;
+use super::kernel::{self, VECTORS};
+use super::number::{Cost, get};
 
 /// A cost matrix anywhere in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 
     /// The cost of (`row`, `column`), if there is one.
+    #[inline(always)]
     pub fn at(&self, row: usize, column: usize) -> Option<T> {
         if row >= self.rows || column >= self.columns {
             return None;
@@ -73,6 +75,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 
     /// A row, if its elements lie one after the other.
+    #[inline(always)]
     pub fn row(&self, row: usize) -> Option<&'a [T]> {
         if self.column_stride != 1 {
             return None;
@@ -81,7 +84,26 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.data.get(start..start.saturating_add(self.columns))
     }
 
+    /// Whether the elements of a column lie one after the other, and those of a row do not.
+    pub(super) fn is_across(&self) -> bool {
+        self.row_stride == 1 && self.column_stride != 1
+    }
+
+    /// Whether every row begins where the one before it ends.
+    pub(super) fn is_gapless(&self) -> bool {
+        self.column_stride == 1 && self.row_stride == self.columns
+    }
+
+    /// The elements from row `first` on, of up to `count` rows that lie without gaps, or of one.
+    #[inline(always)]
+    pub(super) fn lines(&self, first: usize, count: usize) -> &'a [T] {
+        let start = first.saturating_mul(self.row_stride);
+        let len = count.min(self.rows.saturating_sub(first)).saturating_mul(self.columns);
+        self.data.get(start..start.saturating_add(len)).unwrap_or(&[])
+    }
+
     /// The costs of a row, one after the other.
+    #[inline(always)]
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
         let start = row.saturating_mul(self.row_stride);
         let data = self.data.get(start..).unwrap_or(&[]);
@@ -102,18 +124,31 @@ impl<T, F: Fn(usize, &mut [T])> LazyRows<T> for F {
 }
 
 /// What a search reads: rows of admitted costs.
-pub(super) trait Rows<T> {
+pub(super) trait Rows<T: Cost> {
     /// Writes the admitted costs of a row.
     fn fill(&self, row: usize, buffer: &mut [T]);
 
     /// The admitted costs of a row, in `buffer` if they do not lie somewhere already.
+    #[inline(always)]
     fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
         self.fill(row, buffer);
         buffer
     }
 
     /// The row as [`Rows::row`] gives it, when it is seen for the first time: checked.
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused>;
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused>;
+
+    /// One admitted cost; `buffer` is for whatever it takes.
+    #[inline(always)]
+    fn cost(&self, row: usize, column: usize, buffer: &mut [T]) -> T {
+        get(self.row(row, buffer), column, T::FAR)
+    }
+
+    /// The matrix, if its costs enter the search as they are.
+    #[inline(always)]
+    fn as_they_are(&self) -> Option<Costs<'_, T>> {
+        None
+    }
 }
 
 /// Why a row is not admitted.
@@ -136,6 +171,7 @@ pub(super) struct Admission<T> {
 
 impl<T: Cost> Admission<T> {
     /// A cost that has been checked before.
+    #[inline(always)]
     fn value(&self, cost: T) -> T {
         cost.admit(self.maximize, self.scale).unwrap_or(T::FAR)
     }
@@ -166,19 +202,58 @@ impl<'a, T: Cost> Dense<'a, T> {
         Self { costs, admission, direct: Cell::new(direct) }
     }
 
+    /// Copies of this would be a tenth of the code of a small device.
+    #[inline(never)]
+    fn fill_called(&self, row: usize, buffer: &mut [T]) {
+        self.fill_inlined(row, buffer);
+    }
+
+    #[inline(always)]
+    fn fill_inlined(&self, row: usize, buffer: &mut [T]) {
+        if let Some(costs) = self.costs.row(row) {
+            for (to, &cost) in buffer.iter_mut().zip(costs) {
+                *to = self.admission.value(cost);
+            }
+            return;
+        }
+        let mut at = row.saturating_mul(self.costs.row_stride);
+        for to in buffer {
+            if let Some(&cost) = self.costs.data.get(at) {
+                *to = self.admission.value(cost);
+            }
+            at = at.saturating_add(self.costs.column_stride);
+        }
+    }
+
+    /// Checks a row that cannot be read where it lies, or has costs that are not plain.
+    #[cold]
+    #[inline(never)]
+    fn admit_copy<'s>(&self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
+        let mut same = true;
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = self.admission.admit(cost)?;
+            same &= *to == cost;
+        }
+        if !same {
+            self.direct.set(false);
+        }
+        Ok(buffer)
+    }
+
     /// An admitted cost.
+    #[inline(always)]
     pub(super) fn at(&self, row: usize, column: usize) -> T {
         self.costs.at(row, column).map_or(T::FAR, |cost| self.admission.value(cost))
     }
 }
 
 impl<T: Cost> Rows<T> for Dense<'_, T> {
+    #[inline(always)]
     fn fill(&self, row: usize, buffer: &mut [T]) {
-        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
-            *to = self.admission.value(cost);
-        }
+        if VECTORS { self.fill_inlined(row, buffer) } else { self.fill_called(row, buffer) }
     }
 
+    #[inline(always)]
     fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
         if self.direct.get()
             && let Some(row) = self.costs.row(row)
@@ -189,22 +264,25 @@ impl<T: Cost> Rows<T> for Dense<'_, T> {
         buffer
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], plain: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+    #[inline(always)]
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
         if self.direct.get()
             && let Some(row) = self.costs.row(row)
-            && plain(row)
+            && kernel::plain(row)
         {
             return Ok(row);
         }
-        let mut same = true;
-        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
-            *to = self.admission.admit(cost)?;
-            same &= *to == cost;
-        }
-        if !same {
-            self.direct.set(false);
-        }
-        Ok(buffer)
+        self.admit_copy(row, buffer)
+    }
+
+    #[inline(always)]
+    fn cost(&self, row: usize, column: usize, _: &mut [T]) -> T {
+        self.at(row, column)
+    }
+
+    #[inline(always)]
+    fn as_they_are(&self) -> Option<Costs<'_, T>> {
+        (!self.admission.maximize && self.admission.scale == T::ONE).then_some(self.costs)
     }
 }
 
@@ -222,7 +300,7 @@ impl<T: Cost> Rows<T> for Computed<'_, T> {
         }
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T], _: fn(&[T]) -> bool) -> Result<&'s [T], Refused> {
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
         self.rows.fill(row, buffer);
         for cost in buffer.iter_mut() {
             *cost = self.admission.admit(*cost)?;
@@ -244,7 +322,7 @@ impl Rows<f64> for Widened<'_> {
         }
     }
 
-    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [f64], _: fn(&[f64]) -> bool) -> Result<&'s [f64], Refused> {
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [f64]) -> Result<&'s [f64], Refused> {
         self.fill(row, buffer);
         Ok(buffer)
     }

@@ -2,11 +2,12 @@
 
 use super::Error;
 use super::answer::Assignment;
-use super::kernel::Kernels;
+use super::kernel;
+use super::machine::Machine;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::solve::{Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_by};
-use super::view::{Costs, Dense, Widened};
+use super::solve::{Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_on};
+use super::view::{Costs, Dense, Rows, Widened};
 use super::workspace::Workspace;
 
 /// Which costs differ from those of the last answer.
@@ -31,7 +32,7 @@ pub enum Changed<'a> {
 /// # Errors
 /// As there. Invalid costs are found only in rows that are looked at.
 pub fn reassign<'w, T: Cost, I: Index>(
-    kernels: &Kernels<T, I>,
+    machine: impl Machine,
     costs: Costs<'_, T>,
     changed: Changed<'_>,
     options: &Options<T>,
@@ -51,14 +52,17 @@ pub fn reassign<'w, T: Cost, I: Index>(
     };
     let stay = admit_limit(options, T::ONE);
     signed(workspace, options);
-    let mut search = Search { ws: workspace, kernels, rows: &dense, stay };
+    let mut search = Search { ws: workspace, rows: &dense, stay };
     search.price_changed(columns, &dense);
-    let warm = search.resume(rows, columns);
+    let warm = machine.run(
+        #[inline(always)]
+        || search.resume(rows, columns),
+    );
     signed(workspace, options);
     match warm {
         Some(()) => Ok(Assignment::of(workspace)),
         // Whatever is wrong, a cold start says it.
-        None => linear_sum_assignment_by(kernels, costs, options, workspace),
+        None => linear_sum_assignment_on(machine, costs, options, workspace),
     }
 }
 
@@ -66,7 +70,7 @@ pub fn reassign<'w, T: Cost, I: Index>(
 /// column to every row whose own is not the cheapest when differences are formed in 64 bits. Not for incomplete answers to dirty costs.
 ///
 /// ```
-/// use samara_core::assignment::{Costs, Fixed, Kernels, Options, linear_sum_assignment, refine, verify};
+/// use samara_core::assignment::{Costs, Fixed, Options, Portable, linear_sum_assignment, refine, verify};
 ///
 /// let costs = [16_777_216.0_f32, 1.0, 3.0, 16_777_216.0];
 /// let costs = Costs::new(&costs, 2, 2)?;
@@ -75,7 +79,7 @@ pub fn reassign<'w, T: Cost, I: Index>(
 /// let (mut single, mut double) = (memory.workspace(2, 2)?, wide.workspace(2, 2).unwrap());
 /// let answer = linear_sum_assignment(costs, &options, &mut single)?;
 /// if verify(costs, &answer, &options, 1e-9).is_err() {
-///     let exact = refine(&Kernels::PORTABLE, costs, &single, &options, &mut double)?;
+///     let exact = refine(Portable, costs, &single, &options, &mut double)?;
 ///     assert_eq!(exact.total(&Costs::new(&[16_777_216.0, 1.0, 3.0, 16_777_216.0], 2, 2).unwrap()), 4.0);
 /// }
 /// # Ok::<(), samara_core::assignment::Error<f32>>(())
@@ -84,7 +88,7 @@ pub fn reassign<'w, T: Cost, I: Index>(
 /// # Errors
 /// As [`super::linear_sum_assignment`].
 pub fn refine<'w, I: Index>(
-    kernels: &Kernels<f64, I>,
+    machine: impl Machine,
     costs: Costs<'_, f32>,
     from: &Workspace<'_, f32, I>,
     options: &Options<f32>,
@@ -111,7 +115,11 @@ pub fn refine<'w, I: Index>(
     }
     signed(to, &wide);
     let stay = admit_limit(&wide, 1.0);
-    let warm = Search { ws: to, kernels, rows: &rows, stay }.resume(None, &[]);
+    let mut search = Search { ws: to, rows: &rows, stay };
+    let warm = machine.run(
+        #[inline(always)]
+        || search.resume(None, &[]),
+    );
     signed(to, &wide);
     match warm {
         Some(()) => Ok(Assignment::of(to)),
@@ -128,17 +136,18 @@ fn signed<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Opti
     }
 }
 
-impl<T: Cost, I: Index> Search<'_, '_, T, I> {
+impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     /// Free columns on the larger side, and all of them where rows may stay free, have the dual 0, and others have no more.
     fn bounded(&self) -> bool {
         self.stay.is_some() || self.ws.rows != self.ws.columns
     }
 
     /// None if costs are refused or a row cannot be matched.
+    #[inline(always)]
     fn resume(&mut self, rows: Option<&[usize]>, columns: &[usize]) -> Option<()> {
-        match rows {
-            None => (0..self.small()).try_for_each(|row| self.review(row, true))?,
-            Some(rows) => rows.iter().try_for_each(|&row| self.review(row, true))?,
+        // Loops, not closures: they are compiled for the machine of the search.
+        for k in 0..rows.map_or(self.small(), <[usize]>::len) {
+            self.review(rows.map_or(k, |rows| get(rows, k, usize::MAX)), true)?;
         }
         for &column in columns {
             if let Some(row) = get(self.ws.row_of, column, I::NONE).get() {
@@ -146,7 +155,9 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
             }
         }
         while self.bounded() && self.level() {
-            (0..self.small()).try_for_each(|row| self.review(row, false))?;
+            for row in 0..self.small() {
+                self.review(row, false)?;
+            }
         }
         for row in 0..self.small() {
             if get(self.ws.column_of, row, I::new(0)) == I::NONE && !self.augment(row) {
@@ -158,12 +169,13 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Frees a row whose column is no longer its cheapest, but for rounding.
+    #[inline(always)]
     fn review(&mut self, row: usize, first: bool) -> Option<()> {
         let ws = &mut *self.ws;
-        let costs = if first { self.rows.admit(row, ws.buffer, self.kernels.plain).ok()? } else { self.rows.row(row, ws.buffer) };
+        let costs = if first { self.rows.admit(row, ws.buffer).ok()? } else { self.rows.row(row, ws.buffer) };
         let Some(column) = get(ws.column_of, row, I::NONE).get() else { return Some(()) };
         let (cost, dual) = (get(costs, column, T::FAR), get(ws.v, column, T::ZERO));
-        let mut least = (self.kernels.reduce)(costs, ws.v, ws.minima);
+        let mut least = kernel::reduce(costs, ws.v, ws.minima);
         if let Some(stay) = self.stay {
             least = least.least(stay);
         }
@@ -175,6 +187,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// The duals of columns whose costs have changed: the largest that the duals of rows allow.
+    #[inline(always)]
     fn price_changed(&mut self, columns: &[usize], dense: &Dense<'_, T>) {
         let largest = if self.bounded() { T::ZERO } else { T::FAR };
         for &column in columns {
@@ -187,6 +200,7 @@ impl<T: Cost, I: Index> Search<'_, '_, T, I> {
     }
 
     /// Gives free columns the dual 0; whether any had another.
+    #[inline(always)]
     fn level(&mut self) -> bool {
         let mut any = false;
         for (dual, row) in self.ws.v.iter_mut().zip(&*self.ws.row_of) {

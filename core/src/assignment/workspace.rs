@@ -1,7 +1,7 @@
 //! Memory of a search, lent by its caller.
 
 use super::Error;
-use super::kernel::BLOCK;
+use super::kernel::minima_len;
 use super::number::{Cost, Index};
 
 /// How many costs and how many indices a [`Workspace`] is made of.
@@ -16,9 +16,8 @@ pub struct WorkspaceLen {
 /// What a workspace for `rows` × `columns` costs takes.
 pub const fn workspace_len(rows: usize, columns: usize) -> WorkspaceLen {
     let (small, large) = if rows < columns { (rows, columns) } else { (columns, rows) };
-    let blocks = large.div_ceil(BLOCK);
     WorkspaceLen {
-        costs: small.saturating_mul(3).saturating_add(large.saturating_mul(3)).saturating_add(blocks),
+        costs: small.saturating_mul(3).saturating_add(large.saturating_mul(3)).saturating_add(minima_len(large)),
         indices: small.saturating_mul(3).saturating_add(large.saturating_mul(4)),
     }
 }
@@ -41,7 +40,7 @@ pub struct Workspace<'a, T, I = u32> {
     pub(super) distances: &'a mut [T],
     /// A row of costs (large).
     pub(super) buffer: &'a mut [T],
-    /// The least distance of every block of columns.
+    /// The least distances of every block of columns.
     pub(super) minima: &'a mut [T],
     /// Distances and duals of the columns that a search has closed, in the order of `closed` (small).
     pub(super) closed_distances: &'a mut [T],
@@ -101,7 +100,7 @@ impl<'a, T: Cost, I: Index> Workspace<'a, T, I> {
             v: lc.take(large),
             distances: lc.take(large),
             buffer: lc.take(large),
-            minima: lc.take(large.div_ceil(BLOCK)),
+            minima: lc.take(minima_len(large)),
             column_of: si.take(small),
             closed: si.take(small),
             free: si.take(small),

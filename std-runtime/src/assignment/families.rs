@@ -71,6 +71,33 @@ impl Family {
     }
 }
 
+/// A graph as compressed rows: where the neighbours of each row start, and all of them.
+pub type Rows = (Vec<u32>, Vec<u32>);
+
+/// A bipartite graph that is complete between levels of two vertices, with a chain along them: searches that do not mark dead ends take
+/// exponential time.
+pub fn ladder(levels: u32) -> Rows {
+    let (mut starts, mut neighbours) = (vec![0], Vec::new());
+    for row in 0..2 * levels {
+        neighbours.push(row);
+        let next = row - row % 2 + 2;
+        if next < 2 * levels {
+            neighbours.extend([next, next + 1]);
+        }
+        starts.push(neighbours.len() as u32);
+    }
+    neighbours.extend([0, 1]);
+    starts.push(neighbours.len() as u32);
+    (starts, neighbours)
+}
+
+/// A bipartite graph of as many rows as columns, each row with some neighbours at random.
+pub fn sparse(rows: u32, degree: u32, seed: u64) -> Rows {
+    let mut rng = Rng::new(seed, Purpose::Sampling, 0);
+    let neighbours = (0..rows * degree).map(|_| rng.below(u64::from(rows)) as u32).collect();
+    ((0..=rows).map(|row| row * degree).collect(), neighbours)
+}
+
 fn pairs(a: &[f64], b: &[f64], width: usize, cost: impl Fn(&[f64], &[f64]) -> f64) -> Vec<f64> {
     a.chunks_exact(width).flat_map(|a| b.chunks_exact(width).map(|b| cost(a, b)).collect::<Vec<_>>()).collect()
 }

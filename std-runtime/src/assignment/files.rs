@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Matrix, Error> {
         let array = npy::read(path)?;
         let [rows, columns] = *array.shape.as_slice() else {
             let expected = format!("a matrix (2-D array), got a {} array", array.shape.len());
-            return Err(Error::Input(format!("{}: expected {expected}", path.display())));
+            return Err(Error::Input(format!("{}: expected {expected}; save it with two dimensions", path.display())));
         };
         return Ok(Matrix { values: array.into_f64(), rows, columns });
     }
@@ -43,7 +43,13 @@ fn parse(text: &str) -> Result<Matrix, String> {
         let before = matrix.values.len();
         let mut at = 1;
         for cell in row.split(',') {
-            let number = cell.trim().parse().map_err(|_| format!("{line}:{at}: expected a number, found {:?}", cell.trim()))?;
+            let wrong = |_| {
+                let found = cell.trim();
+                format!(
+                    "{line}:{at}: expected a number, found {found:?}; costs are numbers, inf, -inf or nan, without a line of headings"
+                )
+            };
+            let number = cell.trim().parse().map_err(wrong)?;
             matrix.values.push(number);
             at += cell.chars().count() + 1;
         }
@@ -51,7 +57,10 @@ fn parse(text: &str) -> Result<Matrix, String> {
         if matrix.rows == 0 {
             matrix.columns = columns;
         } else if columns != matrix.columns {
-            return Err(format!("{line}:1: expected {} numbers as in the first row, found {columns}", matrix.columns));
+            let expected = matrix.columns;
+            return Err(format!(
+                "{line}:1: expected {expected} numbers as in the first row, found {columns}; write inf where a pair is forbidden"
+            ));
         }
         matrix.rows += 1;
     }
@@ -67,8 +76,9 @@ mod tests {
         let matrix = parse("1, 2.5,inf\n\n-3,4e2,nan\n").expect("a matrix");
         assert_eq!((matrix.rows, matrix.columns), (2, 3));
         assert_eq!(matrix.values.get(..5), Some(&[1.0, 2.5, f64::INFINITY, -3.0, 400.0][..]));
-        assert_eq!(parse("1,2\n3,x4\n"), Err("2:3: expected a number, found \"x4\"".to_owned()));
-        assert_eq!(parse("1,2\n3\n"), Err("2:1: expected 2 numbers as in the first row, found 1".to_owned()));
+        let refused = |text: &str, begin: &str| parse(text).expect_err("a bad matrix").starts_with(begin);
+        assert!(refused("1,2\n3,x4\n", "2:3: expected a number, found \"x4\"; "));
+        assert!(refused("1,2\n3\n", "2:1: expected 2 numbers as in the first row, found 1; "));
         assert_eq!(parse(""), Ok(Matrix { values: Vec::new(), rows: 0, columns: 0 }));
     }
 }

@@ -3,11 +3,11 @@
 mod batch;
 pub mod families;
 pub mod files;
-mod kernels;
+mod machine;
 mod ranked;
 mod solver;
 
 pub use batch::Batch;
-pub use kernels::kernels;
+pub use machine::ThisMachine;
 pub use ranked::{Ranked, best_assignments};
 pub use solver::{Solution, Solver};

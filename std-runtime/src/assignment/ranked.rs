@@ -1,10 +1,10 @@
 //! The best assignments in order, by Murty's partition (1968).
 
 use samara_core::assignment::{
-    Changed, Cost, Costs, Error, Kernels, Objective, Options, Workspace, linear_sum_assignment_by, reassign, workspace_len,
+    Changed, Cost, Costs, Error, Objective, Options, Workspace, linear_sum_assignment_on, reassign, workspace_len,
 };
 
-use super::kernels;
+use super::ThisMachine;
 
 /// One of the best assignments.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,14 +39,14 @@ pub fn best_assignments<T: Cost>(costs: Costs<'_, T>, count: usize, objective: O
     let tall = costs.rows() > costs.columns();
     let wide = if tall { costs.transposed() } else { costs };
     let base = to_minimize(costs, wide, objective)?;
-    let kernels = kernels::<T, u32>();
-    let mut parts = vec![Part::first(&kernels, &base, wide)?];
+    let machine = ThisMachine::new();
+    let mut parts = vec![Part::first(machine, &base, wide)?];
     let mut ranked = Vec::new();
     let mut changed = Vec::new();
     while ranked.len() < count && !parts.is_empty() {
         let best = parts.remove(0);
         changed.clone_from(&base);
-        best.divide(&kernels, &mut changed, wide.columns(), |part| {
+        best.divide(machine, &mut changed, wide.columns(), |part| {
             let at = parts.partition_point(|other| other.total <= part.total);
             parts.insert(at, part);
             // What is not among so many will never be the best.
@@ -74,26 +74,20 @@ fn to_minimize<T: Cost>(costs: Costs<'_, T>, wide: Costs<'_, T>, objective: Obje
 
 impl<T: Cost> Part<T> {
     /// All assignments.
-    fn first(kernels: &Kernels<T, u32>, base: &[T], wide: Costs<'_, T>) -> Result<Self, Error<T>> {
+    fn first(machine: ThisMachine, base: &[T], wide: Costs<'_, T>) -> Result<Self, Error<T>> {
         let (rows, columns) = (wide.rows(), wide.columns());
         let len = workspace_len(rows, columns);
         let mut memory = Memory { costs: vec![T::ZERO; len.costs], indices: vec![0; len.indices] };
         let view = Costs::new(base, rows, columns)?;
         let mut workspace = Workspace::new(&mut memory.costs, &mut memory.indices, rows, columns)?;
-        let answer = linear_sum_assignment_by(kernels, view, &Options::default(), &mut workspace)?;
+        let answer = linear_sum_assignment_on(machine, view, &Options::default(), &mut workspace)?;
         let (columns, total) = (answer.pairs().map(|pair| pair.1).collect(), answer.total(&view));
         Ok(Self { columns, total, fixed: 0, forbidden: Vec::new(), memory })
     }
 
     /// The rest of the set without its best, in parts: the k-th keeps the columns of the rows before k and forbids that of row k. `costs` are those of all
     /// assignments, and are spoilt.
-    fn divide(
-        &self,
-        kernels: &Kernels<T, u32>,
-        costs: &mut [T],
-        width: usize,
-        mut each: impl FnMut(Self),
-    ) -> Result<(), Error<T>> {
+    fn divide(&self, machine: ThisMachine, costs: &mut [T], width: usize, mut each: impl FnMut(Self)) -> Result<(), Error<T>> {
         for &(row, column) in &self.forbidden {
             set(costs, row * width + column, T::FORBIDDEN);
         }
@@ -101,7 +95,7 @@ impl<T: Cost> Part<T> {
             let cost = costs.get(row * width + column).copied().unwrap_or(T::FORBIDDEN);
             if row >= self.fixed {
                 set(costs, row * width + column, T::FORBIDDEN);
-                if let Some(part) = self.without(kernels, costs, width, (row, column))? {
+                if let Some(part) = self.without(machine, costs, width, (row, column))? {
                     each(part);
                 }
             }
@@ -116,19 +110,13 @@ impl<T: Cost> Part<T> {
 
     /// The part that forbids a pair, which `costs` forbid already. The other costs that have changed since this part's answer are of pairs that it has not made,
     /// and have become larger: its duals still hold, and one row looks for another column.
-    fn without(
-        &self,
-        kernels: &Kernels<T, u32>,
-        costs: &[T],
-        width: usize,
-        pair: (usize, usize),
-    ) -> Result<Option<Self>, Error<T>> {
+    fn without(&self, machine: ThisMachine, costs: &[T], width: usize, pair: (usize, usize)) -> Result<Option<Self>, Error<T>> {
         let mut memory = self.memory.clone();
         let rows = self.columns.len();
         let view = Costs::new(costs, rows, width)?;
         let mut workspace = Workspace::new(&mut memory.costs, &mut memory.indices, rows, width)?;
         let changed = Changed::Only { rows: &[pair.0], columns: &[] };
-        match reassign(kernels, view, changed, &Options::default(), &mut workspace) {
+        match reassign(machine, view, changed, &Options::default(), &mut workspace) {
             Ok(answer) => {
                 let (columns, total) = (answer.pairs().map(|pair| pair.1).collect(), answer.total(&view));
                 let mut forbidden = self.forbidden.clone();

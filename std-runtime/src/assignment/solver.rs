@@ -1,15 +1,15 @@
 //! One problem after the other in the same memory.
 
 use samara_core::assignment::{
-    Assignment, Cost, Costs, Error, Kernels, Options, Workspace, linear_sum_assignment_by, workspace_len,
+    Assignment, Cost, Costs, Error, Options, Ties, Workspace, linear_sum_assignment_on, workspace_len,
 };
 
-use super::kernels;
+use super::ThisMachine;
 
 /// Memory for problems of any shape; it grows when it must and is kept.
 #[derive(Debug)]
 pub struct Solver<T> {
-    kernels: Kernels<T, u32>,
+    machine: ThisMachine,
     costs: Vec<T>,
     indices: Vec<u32>,
     transposed: Vec<T>,
@@ -32,14 +32,14 @@ pub struct Solution<T: Cost> {
 
 impl<T: Cost> Default for Solver<T> {
     fn default() -> Self {
-        Self { kernels: kernels(), costs: Vec::new(), indices: Vec::new(), transposed: Vec::new() }
+        Self { machine: ThisMachine::new(), costs: Vec::new(), indices: Vec::new(), transposed: Vec::new() }
     }
 }
 
 impl<T: Cost> Solver<T> {
     /// A solver with core's portable passes.
     pub fn portable() -> Self {
-        Self { kernels: Kernels::PORTABLE, ..Self::default() }
+        Self { machine: ThisMachine::PORTABLE, ..Self::default() }
     }
 
     /// Solves, and hands the answer to `read` while it lies in the solver's memory.
@@ -58,7 +58,7 @@ impl<T: Cost> Solver<T> {
         self.indices.resize(len.indices.max(self.indices.len()), 0);
         let wide = if rows > columns { costs.transposed() } else { costs };
         // Columns of a tall matrix are read as rows, again and again: better one after the other.
-        let costs = if rows > 0 && wide.row(0).is_none() {
+        let costs = if rows > 0 && wide.row(0).is_none() && (options.ties == Ties::Scipy || !is_slim(wide)) {
             transpose(wide.transposed(), &mut self.transposed);
             let copy = Costs::new(&self.transposed, wide.rows(), wide.columns())?;
             if rows > columns { copy.transposed() } else { copy }
@@ -66,7 +66,7 @@ impl<T: Cost> Solver<T> {
             costs
         };
         let mut workspace = Workspace::new(&mut self.costs, &mut self.indices, rows, columns)?;
-        linear_sum_assignment_by(&self.kernels, costs, options, &mut workspace).map(read)
+        linear_sum_assignment_on(self.machine, costs, options, &mut workspace).map(read)
     }
 
     /// Solves.
@@ -89,6 +89,11 @@ impl<T: Cost> Solution<T> {
             column_duals: answer.column_duals().to_vec(),
         }
     }
+}
+
+/// Whether a matrix is so small, and has so few rows beside its columns, that most of it is read once.
+fn is_slim<T: Cost>(wide: Costs<'_, T>) -> bool {
+    wide.columns() >= 4 * wide.rows() && wide.rows() * wide.columns() <= 1 << 14
 }
 
 /// Copies the transpose of a matrix, tile by tile so that lines of both stay in the cache.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use samara_core::assignment::{Costs, Objective, Options, Ties};
+use samara_core::assignment::{self, Costs, Dirty, Objective, Options, Ties};
 use serde::Serialize;
 
 use super::output;
@@ -15,7 +15,9 @@ row, with numbers between commas.
 
 Examples:
   samara assign costs.csv
-  samara assign gains.npy --maximize --duals --json";
+  samara assign gains.npy --maximize --duals --json
+  samara assign distances.csv --cost-limit 0.7     # pairs up to 0.7, the rest stays free
+  samara assign scores.npy --dirty forbid          # nan and infinity are no pairs";
 
 /// Pair rows with columns of a cost matrix so that the total is least.
 #[derive(Debug, clap::Args)]
@@ -33,6 +35,9 @@ pub(super) struct Args {
     /// Which of equal optima: any, or the one that scipy returns.
     #[arg(long, value_name = "RULE", default_value = "any", value_parser = ["any", "scipy"])]
     ties: String,
+    /// What to do about nan and infinite costs: reject them, but for forbidden pairs, or forbid all of these pairs and match as many rows as can be.
+    #[arg(long, value_name = "RULE", default_value = "reject", value_parser = ["reject", "forbid"])]
+    dirty: String,
     /// Print the dual variables, which prove the total.
     #[arg(long)]
     duals: bool,
@@ -52,19 +57,36 @@ struct Outcome {
     column_duals: Option<Vec<f64>>,
 }
 
+/// What is wrong with the costs, and what to do about it here.
+fn explained(error: &assignment::Error<f64>) -> String {
+    match error {
+        assignment::Error::Invalid { row, column, value } => format!(
+            "matrix contains invalid numeric entries: row {row}, column {column} (from 0) is {value}; correct it, or forbid such pairs with --dirty forbid"
+        ),
+        assignment::Error::Infeasible { index, of_columns } => {
+            let what = if *of_columns { "column" } else { "row" };
+            format!(
+                "cost matrix is infeasible: {what} {index} (from 0) cannot be matched together with those before it; give it a finite cost, or match \
+                 as many as can be with --dirty forbid"
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
 impl Args {
     pub(super) fn run(&self) -> Result<(), Error> {
         if self.cost_limit.is_some_and(f64::is_nan) {
             return Err(Error::Usage("--cost-limit: expected a number, found NaN; without a limit leave it out".to_owned()));
         }
         let matrix = files::read(&self.costs)?;
-        let refused = |error: samara_core::assignment::Error<f64>| Error::Input(format!("{}: {error}", self.costs.display()));
+        let refused = |error| Error::Input(format!("{}: {}", self.costs.display(), explained(&error)));
         let costs = Costs::new(&matrix.values, matrix.rows, matrix.columns).map_err(refused)?;
         let options = Options {
             objective: if self.maximize { Objective::Maximize } else { Objective::Minimize },
             ties: if self.ties == "scipy" { Ties::Scipy } else { Ties::Any },
+            dirty: if self.dirty == "forbid" { Dirty::Forbid } else { Dirty::Reject },
             cost_limit: self.cost_limit,
-            ..Options::default()
         };
         let solution = Solver::default().solve(costs, &options).map_err(refused)?;
         if self.json {

@@ -3,7 +3,7 @@
 use core::hint::black_box;
 
 use samara_core::assignment::{
-    Changed, Cost, Costs, Dirty, Fixed, Kernels, Objective, Options, Ties, assign_pairs, bottleneck_assignment,
+    Changed, Cost, Costs, Dirty, Fixed, Objective, Options, Portable, Ties, assign_pairs, bottleneck_assignment,
     linear_sum_assignment, linear_sum_assignment_lazy, reassign, refine, verify,
 };
 use samara_core::bipartite::{Coloured, FullMatching, Graph, cover, maximum_matching, minimum_weight_full_matching, two_colour};
@@ -23,7 +23,7 @@ fn refined(n: usize) -> Option<()> {
     let (mut single, mut double) = (Fixed::<2, 2, f32, u16>::default(), Fixed::<2, 2, f64, u16>::default());
     let (mut from, mut to) = (single.workspace(2, 2 - n).ok()?, double.workspace(2, 2 - n).ok()?);
     linear_sum_assignment(view, &Options::default(), &mut from).ok()?;
-    refine(&Kernels::PORTABLE, view, &from, &Options::default(), &mut to).ok()?;
+    refine(Portable, view, &from, &Options::default(), &mut to).ok()?;
     Some(())
 }
 
@@ -39,7 +39,7 @@ fn solve<T: Cost>(costs: [T; 6], n: usize) -> Option<()> {
             let limited = Options { cost_limit: costs.get(n).copied(), ties: Ties::Any, ..options };
             linear_sum_assignment(view, &limited, &mut workspace).ok()?;
             let changed = Changed::Only { rows: &[n.min(1)], columns: &[0] };
-            reassign(&Kernels::PORTABLE, view, changed, &limited, &mut workspace).ok()?;
+            reassign(Portable, view, changed, &limited, &mut workspace).ok()?;
             assign_pairs(view, n, &options, &mut workspace).ok()?;
             bottleneck_assignment(view, &options, &mut workspace).ok()?;
         }
@@ -50,7 +50,7 @@ fn solve<T: Cost>(costs: [T; 6], n: usize) -> Option<()> {
         }
     };
     let mut workspace = memory.workspace(2, 3).ok()?;
-    linear_sum_assignment_lazy(&Kernels::PORTABLE, &fill, &Options::default(), &mut workspace).ok()?;
+    linear_sum_assignment_lazy(Portable, &fill, &Options::default(), &mut workspace).ok()?;
     Some(())
 }
 

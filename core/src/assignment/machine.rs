@@ -1,0 +1,21 @@
+//! The machine that a search is compiled for.
+
+/// Runs tasks compiled for the instructions of a machine: core's own is [`Portable`], and a runtime that knows its machine lends another.
+///
+/// Everything of a search is inlined into its task, so that [`Machine::run`] needs only to call the task from a function that has the machine's
+/// features. The same additions and comparisons are made on every machine, so answers do not depend on it.
+pub trait Machine: Copy {
+    /// Runs a task.
+    fn run<A>(self, task: impl FnOnce() -> A) -> A;
+}
+
+/// Any machine: the instructions that the program is compiled for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Portable;
+
+impl Machine for Portable {
+    #[inline(always)]
+    fn run<A>(self, task: impl FnOnce() -> A) -> A {
+        task()
+    }
+}

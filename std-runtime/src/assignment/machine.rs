@@ -1,0 +1,78 @@
+//! Core's assignment compiled for what the machine has: the search is core's, and the compiler makes vectors of it.
+
+use samara_core::assignment::Machine;
+
+/// The machine that this program runs on. Answers are the same on every machine: least values and sums of two do not depend on vectors.
+#[derive(Clone, Copy, Debug)]
+pub struct ThisMachine(Features);
+
+#[derive(Clone, Copy, Debug)]
+enum Features {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+impl ThisMachine {
+    /// Core's passes as they are compiled for any machine.
+    pub const PORTABLE: Self = Self(Features::Portable);
+
+    /// Looks what the machine has.
+    pub fn new() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                return Self(Features::Avx512);
+            }
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt")
+            {
+                return Self(Features::Avx2);
+            }
+        }
+        Self::PORTABLE
+    }
+}
+
+impl Default for ThisMachine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Machine for ThisMachine {
+    #[inline(always)]
+    fn run<A>(self, task: impl FnOnce() -> A) -> A {
+        match self.0 {
+            // SAFETY: `new` alone makes these, on machines with their features.
+            #[cfg(target_arch = "x86_64")]
+            Features::Avx512 => unsafe { with_avx512(task) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Features::Avx2 => unsafe { with_avx2(task) },
+            Features::Portable => task(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512vl,avx512dq,avx512bw")]
+fn with_avx512<A>(task: impl FnOnce() -> A) -> A {
+    task()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+fn with_avx2<A>(task: impl FnOnce() -> A) -> A {
+    task()
+}
