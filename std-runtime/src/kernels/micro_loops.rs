@@ -38,6 +38,11 @@ macro_rules! steps {
     ) => {
         asm!(
             $($(concat!($clear, " ", $sum, ", ", $sum, ", ", $sum),)*)*
+            // What is written at the end is fetched meanwhile.
+            $(
+                concat!("mov {row}, [{to} + 8 * ", $row, "]"),
+                $(concat!("prefetchw [{row} + ", $place, "]"),)*
+            )*
             "sub {k}, 4",
             "js 3f",
             "2:",
@@ -68,6 +73,7 @@ macro_rules! steps {
             )*
             // Six rows do without the last stride, which must be named all the same.
             "# {s7}",
+            row = out(reg) _,
             a = inout(reg) $o.a => _,
             b = inout(reg) $o.b => _,
             panel = inout(reg) $o.panel => _,

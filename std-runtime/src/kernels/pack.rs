@@ -60,6 +60,18 @@ fn copy_any(source: MatRef<'_, f32>, width: usize, packed: &mut [f32], first: us
     }
 }
 
+/// Hints that a line will be read.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has SSE, and a prefetch of any address reads nothing.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 vectorised! {
     /// Columns are contiguous: whole cache lines of sixteen of them at a time become pieces of rows.
     fn transpose<V>(source: MatRef<'_, f32>, width: usize, packed: &mut [f32]) {
@@ -71,6 +83,10 @@ vectorised! {
                 let len = LANES.min(width - j);
                 for p in (0..k).step_by(LANES) {
                     let steps = LANES.min(k - p);
+                    // The next sixteen, which may come from memory while these are turned.
+                    for i in LANES..2 * LANES {
+                        prefetch(source.data.as_ptr().wrapping_add((panel * width + j + i) * stride + p));
+                    }
                     let mut square = [V::splat(0.0); LANES];
                     for (i, column) in square.iter_mut().enumerate().take(cols.saturating_sub(j)) {
                         let from = &source.data[(panel * width + j + i) * stride + p..][..steps];
