@@ -616,7 +616,7 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     for (name, content, parts) in [
         ("word.csv", "1,2\n3,x4\n", &["word.csv:2:3", "expected a number", "\"x4\""][..]),
         ("short.csv", "1,2\n3\n", &["short.csv:2:1", "expected 2 numbers", "found 1"]),
-        ("nan.csv", "1,2\n3,nan\n", &["nan.csv", "row 1, column 1", "NaN", "--dirty forbid"]),
+        ("nan.csv", "1,2\n\n3,nan\n", &["nan.csv:3: ", "row 1, column 1", "NaN", "--dirty forbid"]),
         ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0", "--dirty forbid"]),
     ] {
         fs::write(at.join(name), content).expect("file");

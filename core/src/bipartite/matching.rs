@@ -5,6 +5,9 @@ use super::{Graph, get, set};
 /// No partner.
 pub const NONE: u32 = u32::MAX;
 
+/// In `row_of` while a search runs: the column has been seen, and the rest is its row. While first pairs are made it tells free columns.
+const MARK: u32 = 1 << 31;
+
 /// Elements of scratch that [`maximum_matching`] and [`cover`] take.
 pub const fn scratch_len(rows: usize) -> usize {
     rows.saturating_mul(3)
@@ -13,115 +16,222 @@ pub const fn scratch_len(rows: usize) -> usize {
 /// A matching of largest size between the rows of `graph` and the columns that are their neighbours; returns its size.
 ///
 /// `column_of` has an element for every row and `row_of` one for every column: partners, or [`NONE`]. `scratch` has at least [`scratch_len`] elements; rows beyond it
-/// stay free, as do edges to columns beyond `row_of`.
+/// (and beyond 2³¹) stay free, as do edges to columns beyond `row_of`.
 ///
-/// Each phase finds shortest augmenting paths with no vertex in common. A row from which no path leads on is marked dead and not entered again in
-/// the phase, so that a phase takes time linear in the edges; and the way back is kept in memory, not in a recursion.
+/// Each phase makes shortest augmenting paths with no vertex in common until no more fit, so that there are at most about √rows phases. A row from
+/// which no path leads on is marked dead and not entered again in the phase, so that a phase takes time linear in the edges; and the way back is kept
+/// in memory, not in a recursion.
 pub fn maximum_matching(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u32], scratch: &mut [u32]) -> usize {
-    let rows = graph.len().min(column_of.len()).min(scratch.len() / 3);
     column_of.fill(NONE);
     row_of.fill(NONE);
-    let mut size = 0;
-    // Most rows find a free column at once.
-    for row in 0..rows as u32 {
-        if let Some(&column) = graph.of(row as usize).iter().find(|&&column| get(row_of, column, 0) == NONE) {
-            set(column_of, row, column);
-            set(row_of, column, row);
-            size += 1;
+    let rows = graph.len().min(column_of.len()).min(scratch.len() / 3).min(MARK as usize);
+    let column_of = column_of.get_mut(..rows).unwrap_or_default();
+    let (queue, rest) = scratch.split_at_mut_checked(rows).unwrap_or_default();
+    let (parents, rest) = rest.split_at_mut_checked(rows).unwrap_or_default();
+    let roots = rest.get_mut(..rows).unwrap_or_default();
+    let (mut size, columns) = first_pairs(graph, column_of, row_of);
+    let mut search = Search { graph, column_of, row_of, queue, parents, roots };
+    // The last search, which would prove the size, is the longest: it is spared where one side is used up.
+    while size < rows.min(columns) {
+        let found = search.trees();
+        if found.paths == 0 {
+            break;
         }
-    }
-    let (levels, rest) = scratch.split_at_mut_checked(rows).unwrap_or_default();
-    let (queue, next_edge) = rest.split_at_mut_checked(rows).unwrap_or_default();
-    while layer(graph, column_of, row_of, levels, queue) {
-        next_edge.fill(0);
-        for row in 0..rows as u32 {
-            // The queue of the layers is no longer needed: the path lies in its place.
-            if get(column_of, row, 0) == NONE && grow(graph, row, column_of, row_of, levels, queue, next_edge) {
-                size += 1;
-            }
+        size += found.paths;
+        if found.crowded {
+            size += search.paths_between(found.end);
         }
     }
     size
 }
 
-/// Numbers rows by their distance from free ones; whether a free column can be reached.
-fn layer(graph: Graph<'_>, column_of: &[u32], row_of: &[u32], levels: &mut [u32], queue: &mut [u32]) -> bool {
-    let (mut head, mut tail) = (0, 0);
-    for ((row, level), &column) in (0..).zip(levels.iter_mut()).zip(column_of) {
-        *level = NONE;
-        if column == NONE {
-            *level = 0;
-            set(queue, tail, row);
-            tail += 1;
+/// Pairs every row with the free neighbour that the fewest later edges lead to: a column that no other row can have is taken in time, which leaves
+/// a fraction of the rows that taking any neighbour would. Returns the pairs, and the number of columns that have edges.
+pub(super) fn first_pairs(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u32]) -> (usize, usize) {
+    // A free column counts its edges from NONE down.
+    for row in 0..column_of.len() {
+        for &column in graph.of(row) {
+            if let Some(left) = row_of.get_mut(column as usize) {
+                *left -= u32::from(*left > MARK);
+            }
         }
     }
-    let mut last = NONE;
-    while head < tail {
-        let row = get(queue, head, NONE);
-        head += 1;
-        let level = get(levels, row, NONE);
-        if level >= last {
-            break;
-        }
+    let columns = row_of.iter().filter(|&&left| left != NONE).count();
+    let mut pairs = 0;
+    for (row, own) in (0..).zip(column_of.iter_mut()) {
+        let mut most = 0;
         for &column in graph.of(row as usize) {
-            match row_of.get(column as usize) {
-                Some(&NONE) => last = level,
-                Some(&next) if get(levels, next, 0) == NONE => {
-                    set(levels, next, level + 1);
-                    set(queue, tail, next);
-                    tail += 1;
+            let Some(left) = row_of.get_mut(column as usize) else { continue };
+            let free = *left >= MARK;
+            *left = left.saturating_add(u32::from(free));
+            if free && *left > most {
+                (most, *own) = (*left, column);
+            }
+        }
+        if most > 0 {
+            set(row_of, *own, row);
+            pairs += 1;
+        }
+    }
+    row_of.iter_mut().filter(|left| **left >= MARK).for_each(|left| *left = NONE);
+    (pairs, columns)
+}
+
+/// The matching so far, and the trees that grow from free rows.
+struct Search<'a> {
+    graph: Graph<'a>,
+    column_of: &'a mut [u32],
+    row_of: &'a mut [u32],
+    /// Rows in the order in which they are reached; with [`MARK`], those on a new path.
+    queue: &'a mut [u32],
+    /// For every place in the queue that of the row before, or [`NONE`] for a free row. While paths are walked: the next edge of every row.
+    parents: &'a mut [u32],
+    /// For every place in the queue its free row. While paths are walked: the level of every row.
+    roots: &'a mut [u32],
+}
+
+/// What trees have found.
+struct Found {
+    paths: usize,
+    /// Rows in the queue of the levels up to the last.
+    end: u32,
+    /// Whether more shortest paths may fit between those of the trees.
+    crowded: bool,
+}
+
+impl Search<'_> {
+    /// Grows trees from all free rows at once, a level at a time, to the first level from which free columns are reached; every tree that reaches one
+    /// is a path.
+    fn trees(&mut self) -> Found {
+        let (mut head, mut tail, mut paths, mut crowded) = (0, self.plant(), 0, false);
+        let mut end = tail;
+        while head < tail {
+            if head == end {
+                if paths > 0 {
+                    break;
+                }
+                end = tail;
+            }
+            let row = get(self.queue, head, NONE);
+            let root = get(self.roots, get(self.parents, head, NONE), row);
+            set(self.roots, head, root);
+            if get(self.column_of, root, NONE) == NONE {
+                paths += usize::from(self.branch(row, head, &mut tail));
+            } else {
+                // The tree has its path; one to a free column seen from here could start in another.
+                crowded = crowded || self.graph.of(row as usize).iter().any(|&column| get(self.row_of, column, 0) == NONE);
+            }
+            head += 1;
+        }
+        for &row in self.queue.iter().take(tail as usize) {
+            let row = row & !MARK;
+            set(self.row_of, get(self.column_of, row, NONE), row);
+        }
+        Found { paths, end, crowded }
+    }
+
+    /// Puts the free rows into the queue; returns their number.
+    fn plant(&mut self) -> u32 {
+        let mut tail = 0;
+        for (row, _) in (0..).zip(&*self.column_of).filter(|(_, column)| **column == NONE) {
+            set(self.queue, tail, row);
+            set(self.parents, tail, NONE);
+            tail += 1;
+        }
+        tail
+    }
+
+    /// Adds the rows behind a row's unseen columns to its tree, or augments along the tree if a column is free, and says so.
+    fn branch(&mut self, row: u32, at: u32, tail: &mut u32) -> bool {
+        for &column in self.graph.of(row as usize) {
+            let Some(next) = self.row_of.get_mut(column as usize) else { continue };
+            if *next == NONE {
+                self.augment(column, at);
+                return true;
+            }
+            // Without a branch, which would be foretold badly: a row that is not new is written over by the next.
+            set(self.queue, *tail, *next);
+            set(self.parents, *tail, at);
+            *tail += u32::from(*next < MARK);
+            *next |= MARK;
+        }
+        false
+    }
+
+    /// From the end back: every row takes the column after it and leaves its own to the row before.
+    fn augment(&mut self, mut column: u32, mut at: u32) {
+        while at != NONE {
+            let row = get(self.queue, at, NONE);
+            set(self.queue, at, row | MARK);
+            let own = get(self.column_of, row, NONE);
+            set(self.column_of, row, column);
+            set(self.row_of, column, row | MARK);
+            column = own;
+            at = get(self.parents, at, NONE);
+        }
+    }
+
+    /// Adds shortest paths that have no row in common with those made, walking through the levels, until no more fit; returns their number.
+    fn paths_between(&mut self, end: u32) -> usize {
+        self.number(end);
+        self.parents.fill(0);
+        // From here the queue holds the path.
+        (0..self.column_of.len() as u32).map(|row| usize::from(get(self.column_of, row, 0) == NONE && self.walk(row))).sum()
+    }
+
+    /// Numbers the rows before `end` by level, but for those on new paths.
+    fn number(&mut self, end: u32) {
+        self.roots.fill(NONE);
+        let (mut level, mut start) = (0, 0);
+        for ((at, &row), &parent) in (0..end).zip(&*self.queue).zip(&*self.parents) {
+            // The first row whose parent is of the level.
+            if parent != NONE && parent >= start {
+                (level, start) = (level + 1, at);
+            }
+            set(self.roots, row, level);
+        }
+    }
+
+    /// Augments along one path from a free row through the levels, if there is one left.
+    fn walk(&mut self, source: u32) -> bool {
+        set(self.queue, 0, source);
+        let mut depth = 0;
+        loop {
+            let row = get(self.queue, depth, NONE);
+            let edge = get(self.parents, row, 0);
+            let Some(&column) = self.graph.of(row as usize).get(edge as usize) else {
+                // Dead: no path leads on from here in this phase.
+                set(self.roots, row, NONE);
+                if depth == 0 {
+                    return false;
+                }
+                depth -= 1;
+                continue;
+            };
+            set(self.parents, row, edge + 1);
+            match self.row_of.get(column as usize) {
+                Some(&NONE) => {
+                    self.take(column, depth);
+                    return true;
+                }
+                Some(&next) if get(self.roots, next, NONE) == depth + 1 => {
+                    depth += 1;
+                    set(self.queue, depth, next);
                 }
                 _ => {}
             }
         }
     }
-    last != NONE
-}
 
-/// Augments along one path from a free row through the layers, if there is one left.
-fn grow(
-    graph: Graph<'_>,
-    source: u32,
-    column_of: &mut [u32],
-    row_of: &mut [u32],
-    levels: &mut [u32],
-    path: &mut [u32],
-    next_edge: &mut [u32],
-) -> bool {
-    set(path, 0, source);
-    let mut depth = 0;
-    loop {
-        let row = get(path, depth, NONE);
-        let edge = get(next_edge, row, 0);
-        let Some(&column) = graph.of(row as usize).get(edge as usize) else {
-            // Dead: no path leads on from here in this phase.
-            set(levels, row, NONE);
-            if depth == 0 {
-                return false;
-            }
-            depth -= 1;
-            continue;
-        };
-        set(next_edge, row, edge + 1);
-        match row_of.get(column as usize) {
-            Some(&NONE) => {
-                let mut column = column;
-                // From the end back: every row takes the column after it and leaves its own to the row before.
-                for k in (0..=depth).rev() {
-                    let row = get(path, k, NONE);
-                    let own = get(column_of, row, NONE);
-                    set(column_of, row, column);
-                    set(row_of, column, row);
-                    set(levels, row, NONE);
-                    column = own;
-                }
-                return true;
-            }
-            Some(&next) if get(levels, next, NONE) == depth + 1 => {
-                depth += 1;
-                set(path, depth, next);
-            }
-            _ => {}
+    /// Augments along the path in the queue.
+    fn take(&mut self, mut column: u32, depth: u32) {
+        for k in (0..=depth).rev() {
+            let row = get(self.queue, k, NONE);
+            let own = get(self.column_of, row, NONE);
+            set(self.column_of, row, column);
+            set(self.row_of, column, row);
+            set(self.roots, row, NONE);
+            column = own;
         }
     }
 }
@@ -147,17 +257,27 @@ pub fn cover(
     columns: &mut [bool],
     scratch: &mut [u32],
 ) -> Cover {
-    let (levels, rest) = scratch.split_at_mut_checked(graph.len().min(scratch.len() / 3)).unwrap_or_default();
-    // With a maximum matching no free column is reached, and all that can be reached is numbered.
-    layer(graph, column_of, row_of, levels, rest);
     columns.fill(false);
-    for ((row, covered), &level) in rows.iter_mut().enumerate().zip(&*levels) {
-        *covered = level == NONE;
-        if level != NONE {
-            for &column in graph.of(row) {
-                if let Some(covered) = columns.get_mut(column as usize) {
-                    *covered = true;
-                }
+    let (mut head, mut tail) = (0, 0);
+    for ((row, covered), &column) in (0..).zip(rows.iter_mut()).zip(column_of) {
+        *covered = column != NONE;
+        if !*covered {
+            set(scratch, tail, row);
+            tail += 1;
+        }
+    }
+    // What free rows reach by a free edge and pairs in turn: the columns of it are in the cover, the rows are not.
+    while head < tail {
+        let row = get(scratch, head, NONE);
+        head += 1;
+        for &column in graph.of(row as usize) {
+            let Some(seen @ false) = columns.get_mut(column as usize) else { continue };
+            *seen = true;
+            let next = get(row_of, column, NONE);
+            if let Some(covered @ true) = rows.get_mut(next as usize) {
+                *covered = false;
+                set(scratch, tail, next);
+                tail += 1;
             }
         }
     }

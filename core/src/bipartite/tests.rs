@@ -100,6 +100,30 @@ proptest! {
         matched(Graph::new(&starts, &neighbours), columns);
     }
 
+    /// Few edges a row: long paths, and many that cross.
+    #[test]
+    fn thin_graphs(rows in 1..200_usize, columns in 1..200_usize, thinness in 0..3_usize, edges in prop::collection::vec((0..200_u32, 0..200_u32), 0..600)) {
+        let edges: Vec<_> = edges.into_iter().map(|(i, j)| (i % rows as u32, j % columns as u32)).collect();
+        let (starts, neighbours) = rows_by_sort(edges.into_iter().step_by(1 + thinness).collect(), rows as u32);
+        matched(Graph::new(&starts, &neighbours), columns);
+    }
+
+    #[test]
+    fn first_pairs_leave_no_edge_between_free_ends(
+        rows in 1..30_usize, columns in 1..30_usize, edges in prop::collection::vec((0..30_u32, 0..30_u32), 0..120),
+    ) {
+        let edges: Vec<_> = edges.into_iter().map(|(i, j)| (i % rows as u32, j % columns as u32)).collect();
+        let (starts, neighbours) = rows_of(&edges, rows);
+        let (mut column_of, mut row_of) = (vec![NONE; rows], vec![NONE; columns]);
+        let counted = matching::first_pairs(Graph::new(&starts, &neighbours), &mut column_of, &mut row_of);
+        let pairs: Vec<_> = (0..rows as u32).zip(column_of.iter().copied()).filter(|pair| pair.1 != NONE).collect();
+        let used: std::collections::BTreeSet<_> = edges.iter().map(|edge| edge.1).collect();
+        prop_assert_eq!(counted, (pairs.len(), used.len()));
+        prop_assert_eq!(row_of.iter().filter(|row| **row != NONE).count(), pairs.len());
+        prop_assert!(pairs.iter().all(|pair| edges.contains(pair) && row_of[pair.1 as usize] == pair.0));
+        prop_assert!(edges.iter().all(|&(i, j)| column_of[i as usize] != NONE || row_of[j as usize] != NONE));
+    }
+
     #[test]
     fn colours_or_an_odd_cycle(n in 1..20_usize, edges in prop::collection::vec((0..20_u32, 0..20_u32), 0..30)) {
         let edges: Vec<_> = edges.into_iter().map(|(i, j)| (i % n as u32, j % n as u32)).flat_map(|(i, j)| [(i, j), (j, i)]).collect();

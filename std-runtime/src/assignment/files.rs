@@ -15,6 +15,8 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
+    /// The line of the file, from 1, of every row; none for `.npy`.
+    pub lines: Vec<u32>,
 }
 
 /// Reads a matrix from `.npy` or, under any other name, from text: a line for each row, numbers between commas. `inf`, `-inf` and `nan` are numbers.
@@ -28,7 +30,7 @@ pub fn read(path: &Path) -> Result<Matrix, Error> {
             let expected = format!("a matrix (2-D array), got a {} array", array.shape.len());
             return Err(Error::Input(format!("{}: expected {expected}; save it with two dimensions", path.display())));
         };
-        return Ok(Matrix { values: array.into_f64(), rows, columns });
+        return Ok(Matrix { values: array.into_f64(), rows, columns, lines: Vec::new() });
     }
     device::refuse(path, &std::fs::metadata(path).map_err(DataError::io(path, "read"))?)?;
     let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
@@ -38,7 +40,7 @@ pub fn read(path: &Path) -> Result<Matrix, Error> {
 }
 
 fn parse(text: &str) -> Result<Matrix, String> {
-    let mut matrix = Matrix { values: Vec::new(), rows: 0, columns: 0 };
+    let mut matrix = Matrix { values: Vec::new(), rows: 0, columns: 0, lines: Vec::new() };
     for (line, row) in (1..).zip(text.trim_start_matches('\u{feff}').lines()).filter(|(_, row)| !row.trim().is_empty()) {
         let before = matrix.values.len();
         let mut at = 1;
@@ -63,6 +65,7 @@ fn parse(text: &str) -> Result<Matrix, String> {
             ));
         }
         matrix.rows += 1;
+        matrix.lines.push(line);
     }
     Ok(matrix)
 }
@@ -75,10 +78,11 @@ mod tests {
     fn text_has_lines_and_columns() {
         let matrix = parse("1, 2.5,inf\n\n-3,4e2,nan\n").expect("a matrix");
         assert_eq!((matrix.rows, matrix.columns), (2, 3));
+        assert_eq!(matrix.lines, [1, 3]);
         assert_eq!(matrix.values.get(..5), Some(&[1.0, 2.5, f64::INFINITY, -3.0, 400.0][..]));
         let refused = |text: &str, begin: &str| parse(text).expect_err("a bad matrix").starts_with(begin);
         assert!(refused("1,2\n3,x4\n", "2:3: expected a number, found \"x4\"; "));
         assert!(refused("1,2\n3\n", "2:1: expected 2 numbers as in the first row, found 1; "));
-        assert_eq!(parse(""), Ok(Matrix { values: Vec::new(), rows: 0, columns: 0 }));
+        assert_eq!(parse(""), Ok(Matrix { values: Vec::new(), rows: 0, columns: 0, lines: Vec::new() }));
     }
 }

@@ -80,7 +80,13 @@ impl Args {
             return Err(Error::Usage("--cost-limit: expected a number, found NaN; without a limit leave it out".to_owned()));
         }
         let matrix = files::read(&self.costs)?;
-        let refused = |error| Error::Input(format!("{}: {}", self.costs.display(), explained(&error)));
+        let refused = |error| {
+            let line = match error {
+                assignment::Error::Invalid { row, .. } => matrix.lines.get(row).map(|line| format!("{line}: ")),
+                _ => None,
+            };
+            Error::Input(format!("{}:{}{}", self.costs.display(), line.as_deref().unwrap_or(" "), explained(&error)))
+        };
         let costs = Costs::new(&matrix.values, matrix.rows, matrix.columns).map_err(refused)?;
         let options = Options {
             objective: if self.maximize { Objective::Maximize } else { Objective::Minimize },
