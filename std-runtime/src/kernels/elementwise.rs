@@ -74,6 +74,16 @@ fn for_each_piece(y: &mut [f32], x: &[f32], mut f: impl FnMut(&mut [f32], &[f32]
     }
 }
 
+/// x becomes f′(x).
+pub(super) fn become_slope(kind: UnaryKind, x: &mut [f32]) {
+    let mut piece = [0.0; 256];
+    for x in x.chunks_mut(256) {
+        let piece = &mut piece[..x.len()];
+        copy(piece, x);
+        apply_with_slope(kind, piece, x);
+    }
+}
+
 /// y += f(x); with `slope`, x becomes f′(x).
 pub(super) fn add_applied(kind: UnaryKind, slope: bool, x: &mut [f32], y: &mut [f32]) {
     let mut piece = [0.0; 256];

@@ -6,7 +6,7 @@ use samara_core::graph::{Activation, Node, Op};
 use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
-use super::elementwise::{add, add_applied, apply, apply_with_slope, copy};
+use super::elementwise::{add, add_applied, apply, apply_with_slope, become_slope, copy};
 use super::gemm::Epilogue;
 use super::simd::simd;
 use super::{Product, per_task, quant, store};
@@ -50,6 +50,16 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         let epilogue = if b.is_empty() { None } else { Some(Epilogue::new(&add_bias)) };
         return quant::multiply::<G>(threads, x, &w, y, store(has_residual), epilogue, views.scratch);
     };
+    if y.is_empty() {
+        // Only the gradient reads it: what the activation is applied to, or its slope there.
+        let activate = |_: usize, col: usize, pre: &mut [f32], _: &mut [f32]| {
+            biased(col, pre);
+            if slope {
+                become_slope(kind, pre);
+            }
+        };
+        return quant::multiply::<G>(threads, x, &w, pre, Store::Overwrite, Some(Epilogue::new(&activate)), views.scratch);
+    }
     if !has_residual {
         let activate = |_: usize, col: usize, y: &mut [f32], pre: &mut [f32]| {
             biased(col, y);

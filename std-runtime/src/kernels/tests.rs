@@ -172,15 +172,16 @@ proptest! {
     fn linear(
         (m, k, n) in (1usize..150, 1usize..50, 1usize..150),
         activation in 0usize..4,
-        (bias, residual, taken_over, train) in any::<(bool, bool, bool, bool)>(),
+        (bias, residual, taken_over, train, read) in any::<(bool, bool, bool, bool, bool)>(),
     ) {
         check(&[&[n, k], &[n]], &|b| {
             let (x, r) = (b.input(&[m, k]), b.input(&[m, n]));
             // What a node makes and nobody else reads is taken over; an input is not.
             let r = if taken_over { b.g.scale(r, 2.0) } else { r };
             let bias = bias.then(|| b.param(1));
-            let y = b.g.output(b.g.linear_with(x, b.param(0), bias, ACTIVATIONS[activation], residual.then_some(r)));
-            let mut outputs = vec![y];
+            let y = b.g.linear_with(x, b.param(0), bias, ACTIVATIONS[activation], residual.then_some(r));
+            // A gradient may be wanted of what nobody else reads.
+            let mut outputs = if read || !train { vec![b.g.output(y)] } else { Vec::new() };
             if train {
                 outputs.extend(b.differentiate(y, &[m, n], &[x]));
             }
