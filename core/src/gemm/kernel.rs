@@ -1,4 +1,4 @@
-//! Micro-kernels: the product of two panels as a tile of C.
+//! Micro-kernels: some rows of A times a panel of B as a tile of C.
 
 use super::{Major, MatRef, Store, pack};
 use crate::math::Real;
