@@ -45,10 +45,13 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         for_each_chunk(threads, y, len, &|i, y| copy(y, &residual[i * len..]));
     }
     let biased = |col: usize, c: &mut [f32]| add(c, b.get(col..).unwrap_or_default());
-    let Some(kind) = activation.unary() else {
+    let has_y = !y.is_empty();
+    let Some(kind) = activation.unary().filter(|_| has_y) else {
         let add_bias = |_: usize, col: usize, c: &mut [f32], _: &mut [f32]| biased(col, c);
         let epilogue = if b.is_empty() { None } else { Some(Epilogue::new(&add_bias)) };
-        return quant::multiply::<G>(threads, x, &w, y, store(has_residual), epilogue, views.scratch);
+        // Without y only the values before the activation are wanted, as where they are computed again.
+        let (out, adds) = if has_y { (y, has_residual) } else { (pre, false) };
+        return quant::multiply::<G>(threads, x, &w, out, store(adds), epilogue, views.scratch);
     };
     if !has_residual {
         let activate = |_: usize, col: usize, y: &mut [f32], pre: &mut [f32]| {
