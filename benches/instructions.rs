@@ -44,7 +44,7 @@ const CASES: [&str; 17] = [
     "attention backward",
     "layer norm",
     "layer norm backward",
-    "unary backward",
+    "binary",
     "embedding",
     "head loss and gradients",
     "AdamW",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::faer::linalg::matmul::matmul;
 use ::faer::{Accum, MatMut, MatRef as FaerRef, Par};
 use samara::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
+use samara::session::Buffer;
 use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::threads::Threads;
 
@@ -25,11 +26,11 @@ impl<F: FnMut() + Send> Peer for F {
     }
 }
 
-/// A, B and C of a product, row after row, in the order of their layout.
+/// A, B and C of a product, row after row, in the order of their layout; each begins on a cache line, as PyTorch's tensors do.
 pub(super) struct Operands {
-    a: Vec<f32>, // (m, k) or (k, m)
-    b: Vec<f32>, // (k, n) or (n, k)
-    c: Vec<f32>, // (m, n)
+    a: Buffer, // (m, k) or (k, m)
+    b: Buffer, // (k, n) or (n, k)
+    c: Buffer, // (m, n)
     m: usize,
     n: usize,
     k: usize,
@@ -37,9 +38,13 @@ pub(super) struct Operands {
 
 impl Operands {
     pub(super) fn new(m: usize, n: usize, k: usize) -> Self {
-        let a = (0..m * k).map(|i| (i % 17) as f32 - 8.0).collect();
-        let b = (0..k * n).map(|i| (i % 13) as f32 - 6.0).collect();
-        Self { a, b, c: vec![0.0; m * n], m, n, k }
+        let filled = |len: usize, value: fn(usize) -> f32| {
+            let mut buffer = Buffer::new(len);
+            buffer.get_mut().iter_mut().enumerate().for_each(|(i, x)| *x = value(i));
+            buffer
+        };
+        let (a, b) = (filled(m * k, |i| (i % 17) as f32 - 8.0), filled(k * n, |i| (i % 13) as f32 - 6.0));
+        Self { a, b, c: filled(m * n, |_| 0.0), m, n, k }
     }
 }
 
@@ -56,13 +61,14 @@ pub(super) fn samara<'a>(
     let major = if layout == Layout::ATransposed { Major::Columns } else { Major::Rows };
     let mut scratch = vec![0.0; gemm_scratch_len(choice, major, m, n, k)];
     Box::new(move || {
+        let (a, b, c) = (a.get(), b.get(), c.get_mut());
         let (a, b) = match layout {
-            Layout::Plain => (MatRef::new(&a, m, k), MatRef::new(&b, k, n)),
-            Layout::BTransposed => (MatRef::new(&a, m, k), MatRef::new(&b, n, k).t()),
-            Layout::ATransposed => (MatRef::new(&a, k, m).t(), MatRef::new(&b, k, n)),
+            Layout::Plain => (MatRef::new(a, m, k), MatRef::new(b, k, n)),
+            Layout::BTransposed => (MatRef::new(a, m, k), MatRef::new(b, n, k).t()),
+            Layout::ATransposed => (MatRef::new(a, k, m).t(), MatRef::new(b, k, n)),
         };
-        gemm(choice, threads, a, b, &mut c, n, Store::Overwrite, None, &mut scratch);
-        black_box(&mut c);
+        gemm(choice, threads, a, b, c, n, Store::Overwrite, None, &mut scratch);
+        black_box(c);
     })
 }
 
@@ -71,7 +77,7 @@ pub(super) fn gemm_crate<'a>(mut operands: Operands, threads: usize, layout: Lay
     let parallelism = if threads == 1 { ::gemm::Parallelism::None } else { ::gemm::Parallelism::Rayon(threads) };
     Box::new(move || {
         let Operands { a, b, c, m, n, k } = &mut operands;
-        let (m, n, k) = (*m, *n, *k);
+        let (a, b, c, m, n, k) = (a.get(), b.get(), c.get_mut(), *m, *n, *k);
         // Steps from a column and from a row to the next.
         let (a_cs, a_rs) = if layout == Layout::ATransposed { (m, 1) } else { (1, k) };
         let (b_cs, b_rs) = if layout == Layout::BTransposed { (k, 1) } else { (1, n) };
@@ -108,7 +114,7 @@ pub(super) fn faer<'a>(mut operands: Operands, threads: usize, layout: Layout) -
     let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
     Box::new(move || {
         let Operands { a, b, c, m, n, k } = &mut operands;
-        let (m, n, k) = (*m, *n, *k);
+        let (a, b, c, m, n, k) = (a.get(), b.get(), c.get_mut(), *m, *n, *k);
         let a = match layout {
             Layout::ATransposed => FaerRef::from_row_major_slice(a, k, m).transpose(),
             Layout::Plain | Layout::BTransposed => FaerRef::from_row_major_slice(a, m, k),

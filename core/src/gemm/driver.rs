@@ -25,7 +25,7 @@ pub fn panel_len<R>(kernel: &MicroKernel<R>, n: usize, k: usize) -> usize {
 
 /// `C = A·B` or `C += A·B`, then the epilogue, on the calling thread.
 ///
-/// Shapes: a (m, k), b (k, n), c (m, n). Without k (k = 0) the product is 0, and the epilogue still runs.
+/// Shapes: a (m, k) with every element inside its slice, b (k, n), c (m, n). Without k (k = 0) the product is 0, and the epilogue still runs.
 /// `scratch` has at least [`scratch_len`] elements; with fewer, a part of C is not computed (and a debug build panics).
 pub fn gemm<R: Real>(
     kernel: &MicroKernel<R>,
@@ -38,9 +38,10 @@ pub fn gemm<R: Real>(
 ) {
     let (m, n, k) = (a.rows, b.cols, a.cols);
     debug_assert_eq!(a.cols, b.rows, "the summed dimensions of A and B differ");
+    debug_assert!(a.is_inside(), "A is longer than its slice");
     debug_assert!(scratch.len() >= scratch_len(kernel, a.major(), m, n, k), "too little scratch");
     let Some((panel, packed_a)) = scratch.split_at_mut_checked(panel_len(kernel, n, k)) else { return };
-    if !kernel.packs(a.major(), m) && a.is_inside() {
+    if !kernel.packs(a.major(), m) {
         return multiply(kernel, Left::Lying(a), b, c, store, epilogue, panel);
     }
     for (first_row, rows) in blocks(m, kernel.row_block(m, k)) {

@@ -1,7 +1,7 @@
 //! Matrix products on several threads.
 //!
-//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where rows of A are not contiguous, parts of A are packed by
-//! other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
+//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where columns of A are contiguous and far apart, parts of A are
+//! packed by other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
 //! same for any number of threads and for every micro-kernel with the same blocks.
 
 use samara_core::gemm::{Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
@@ -111,11 +111,12 @@ pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k
 
 /// `C = A·B` or `C += A·B`, then the epilogue.
 ///
-/// Shapes: a (m, k), b (k, n), out (m, n) with `out_ld` elements from a row to the next. Without k (k = 0) the product is 0, and the epilogue
-/// still runs. Tasks run on `threads`; the result does not depend on it.
+/// Shapes: a (m, k) and b (k, n) with every element inside their slices, out (m, n) with `out_ld` elements from a row to the next. Without k (k = 0)
+/// the product is 0, and the epilogue still runs. Tasks run on `threads`; the result does not depend on it.
 ///
 /// # Panics
-/// `scratch` is shorter than [`gemm_scratch_len`], the summed dimensions differ, or C does not fit `out`.
+/// `scratch` is shorter than [`gemm_scratch_len`], the summed dimensions differ, or C does not fit `out`. With an operand that is longer than its
+/// slice it may panic or leave a wrong C.
 #[allow(clippy::too_many_arguments)]
 pub fn gemm(
     choice: &GemmChoice,
@@ -132,6 +133,7 @@ pub fn gemm(
     if a.rows == 0 || b.cols == 0 {
         return;
     }
+    assert!(!out.is_empty(), "{} x {} elements do not fit an empty slice", a.rows, b.cols);
     if choice.gemm == Gemm::Samara && a.rows <= MAX_ROWS {
         return multiply_rows(&choice.kernel, threads, a, b, out, out_ld, store, epilogue);
     }
@@ -178,7 +180,7 @@ impl Plan {
     fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
         let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts.max(1)).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
-        let packs = kernel.packs(major, m);
+        let packs = k > 0 && kernel.packs(major, m);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
         // Whole blocks of the summed dimension, as many as stay in the cache together.
         let packed_k = k.min(panel_k * (PACKED_LEN / (rows * panel_k).max(1)).max(1));
@@ -427,15 +429,56 @@ mod tests {
             let b = if tb { MatRef::new(&b, n, k).t() } else { MatRef::new(&b, k, n) };
             check(&Serial, a, b, gap, if add { Store::Add } else { Store::Overwrite }, epilogue);
         }
+
+        #[test]
+        fn every_instruction_set_gives_the_same_bits(
+            (m, n, k) in (1usize..100, 1usize..150, 0usize..900),
+            (ta, tb, add) in any::<(bool, bool, bool)>(),
+        ) {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let a = if ta { MatRef::new(&a, k, m).t() } else { MatRef::new(&a, m, k) };
+            let b = if tb { MatRef::new(&b, n, k).t() } else { MatRef::new(&b, k, n) };
+            let store = if add { Store::Add } else { Store::Overwrite };
+            let choices: Vec<GemmChoice> = GemmChoice::all().filter(|choice| choice.gemm() == Gemm::Samara).collect();
+            let found: Vec<Vec<f32>> = choices.iter().map(|choice| product(choice, &Serial, a, b, 0, store, true)).collect();
+            prop_assert!(found.windows(2).all(|two| two[0] == two[1]));
+        }
     }
 
     #[test]
     fn large_products_in_many_groups_equal_three_loops() {
         let pool = Pool::new(3).expect("threads");
-        for (m, n, k) in [(2100, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000)] {
+        for (m, n, k) in [(2100, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000), (600, 20, 2500)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             for store in [Store::Overwrite, Store::Add] {
                 check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, store, true);
+                check(&pool, MatRef::new(&a, k, m).t(), MatRef::new(&b, k, n), 1, store, true);
+            }
+        }
+    }
+
+    #[test]
+    fn without_k_the_result_is_zero_or_unchanged_and_the_epilogue_runs() {
+        // Rows that are few, that fill tiles, and that would be packed, were there any.
+        for m in [1, 30, 600] {
+            for store in [Store::Overwrite, Store::Add] {
+                check(&Serial, MatRef::new(&[], m, 0), MatRef::new(&[], 0, 20), 1, store, true);
+                check(&Serial, MatRef::new(&[], 0, m).t(), MatRef::new(&[], 20, 0).t(), 1, store, true);
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_that_does_not_fit_is_refused() {
+        for choice in GemmChoice::all() {
+            for (m, len) in [(3, 3 * 20 - 1), (3, 0), (30, 30 * 20 - 1), (30, 0), (600, 600 * 20 - 1), (600, 0)] {
+                let (a, b) = (numbers(m * 9, 1), numbers(9 * 20, 2));
+                let (a, b) = (MatRef::new(&a, 9, m).t(), MatRef::new(&b, 9, 20));
+                let run = || {
+                    let mut scratch = vec![0.0; gemm_scratch_len(&choice, a.major(), m, 20, 9)];
+                    gemm(&choice, &Serial, a, b, &mut vec![0.0; len], 20, Store::Add, None, &mut scratch);
+                };
+                assert!(std::panic::catch_unwind(run).is_err(), "{} {m} rows in {len}", choice.name());
             }
         }
     }
@@ -463,7 +506,7 @@ mod tests {
     #[test]
     fn packed_rows_have_the_bits_of_rows_where_they_lie() {
         // Several parts of rows and of k are packed together, with and without a shorter one at the end.
-        for (m, n, k) in [(40, 30, 1160), (30, 20, 2700), (3000, 17, 1200), (13, 33, 1024)] {
+        for (m, n, k) in [(40, 30, 1160), (30, 20, 2700), (4000, 17, 1200), (13, 33, 1024)] {
             let a = numbers(m * k, 1);
             let turned: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
             let b = numbers(k * n, 2);

@@ -89,8 +89,10 @@ mod compiled {
                 ) {
                     let (k, cols) = (a.cols, b.cols);
                     let end = (k.max(1) - 1).saturating_mul(b.row_stride).saturating_add(cols.next_multiple_of(LANES));
-                    assert!(k == 0 || (a.is_inside() && b.rows == k && end <= b.data.len()), "operands longer than their slices");
+                    let inside = a.is_inside() && b.col_stride == 1 && b.rows == k && end <= b.data.len();
+                    assert!(k == 0 || inside, "operands longer than their slices, or B without contiguous rows");
                     assert!(cols <= NR && (panel.is_empty() || panel.len() >= k * NR), "too wide a tile, or a panel shorter than {k}");
+                    assert!(rows.len() <= a.rows, "{} rows of C, {} of A", rows.len(), a.rows);
                     let mut o = Operands {
                         k,
                         a: a.data.as_ptr(),
@@ -104,12 +106,12 @@ mod compiled {
                     let (mut pack, mut rest) = (!panel.is_empty(), rows);
                     while let Some(&height) = [$most $(, $rows)*].iter().find(|&&height| height <= rest.len()) {
                         let (rows, after) = std::mem::take(&mut rest).split_at_mut(height);
-                        // SAFETY: the machine has the instructions, and the lengths of operands and panel are checked.
+                        // SAFETY: the machine has the instructions; so many rows of A, all of B and the panel lie in their slices, as checked.
                         unsafe {
                             match (height, cols.div_ceil(LANES)) {
                                 $(
-                                    ($most, $vectors) if pack => whole($whole::<true>, o, rows),
-                                    ($most, $vectors) => whole($whole::<false>, o, rows),
+                                    ($most, $vectors) if pack => whole($whole::<true>, o, cols, rows),
+                                    ($most, $vectors) => whole($whole::<false>, o, cols, rows),
                                 )*
                                 $(
                                     ($rows, vectors) => edge::<$rows>(o, vectors, pack, rows),
@@ -125,16 +127,20 @@ mod compiled {
                     }
                 }
 
-                /// A whole tile by a loop of its own.
+                /// A whole tile of some columns by a loop of its own.
                 ///
                 /// # Safety
-                /// As the loop's for the operands; `rows` are MR.
+                /// As the loop's for the operands; `cols` take the vectors that it stores.
                 #[allow(dead_code, reason = "NEON has no loops of its own")]
-                unsafe fn whole(steps: unsafe fn(Operands, &[*mut f32; MR]), o: Operands, rows: &mut [&mut [f32]]) {
-                    let cols = rows.first().map_or(0, |row| row.len());
+                unsafe fn whole(
+                    steps: unsafe fn(Operands, &[*mut f32; MR]),
+                    o: Operands,
+                    cols: usize,
+                    rows: &mut [&mut [f32]],
+                ) {
                     if cols.is_multiple_of(LANES) && rows.iter().all(|row| row.len() == cols) {
                         let to = std::array::from_fn(|i| rows[i].as_mut_ptr());
-                        // SAFETY: the caller's contract; rows are as long as all vectors.
+                        // SAFETY: the caller's contract; each row is as long as its vectors.
                         return unsafe { steps(o, &to) };
                     }
                     let mut sums = [[0.0; NR]; MR];
@@ -193,8 +199,7 @@ mod compiled {
                         let mut numbers = [[0.0; LANES]; V];
                         // SAFETY: a vector has so many numbers.
                         numbers.iter_mut().zip(sums).for_each(|(to, sum)| unsafe { $store(to.as_mut_ptr(), sum) });
-                        let end = row.len().min(first + V * LANES);
-                        store_row(store, numbers.as_flattened(), &mut row[first..end]);
+                        store_row(store, numbers.as_flattened(), row.get_mut(first..).unwrap_or_default());
                     }
                 }
             }
@@ -231,5 +236,155 @@ mod compiled {
     #[target_feature(enable = "neon")]
     fn neon_mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         vfmaq_f32(c, a, b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use samara_core::gemm::{MatRef, MicroKernel, Store, portable};
+
+    use super::kernels;
+    use crate::kernels::tests::numbers;
+
+    /// How A (m, k) lies in its slice: strides of rows and of columns.
+    fn strides(layout: usize, (m, k): (usize, usize), mr: usize, gap: usize) -> (usize, usize) {
+        match layout {
+            0 => (k + gap, 1),
+            1 => (1, m + gap),
+            2 => (1, mr),
+            3 => (0, 1),
+            _ => (2 * k + gap, 2),
+        }
+    }
+
+    /// A matrix in a slice that ends with its last element.
+    fn exact(data: &[f32], rows: usize, cols: usize, (row_stride, col_stride): (usize, usize)) -> MatRef<'_, f32> {
+        let len = if rows * cols == 0 { 0 } else { (rows - 1) * row_stride + (cols - 1) * col_stride + 1 };
+        MatRef { data: &data[..len], rows, cols, row_stride, col_stride }
+    }
+
+    /// The shape of a tile and the way it is made.
+    #[derive(Clone, Copy, Debug)]
+    struct Case {
+        m: usize,
+        cols: usize,
+        k: usize,
+        layout: usize,
+        gap: usize,
+        add: bool,
+        packs: bool,
+    }
+
+    /// What is outside of every matrix: no sum that takes it is a number.
+    const OUTSIDE: f32 = f32::NAN;
+
+    /// C and the panel by that kernel against sums of doubles and B; nothing is written around them.
+    fn check(name: &str, kernel: &MicroKernel<f32>, case: Case) {
+        let Case { m, cols, k, layout, gap, add, packs } = case;
+        let data = numbers((m + 2) * (2 * k + gap) + k * (kernel.mr + m + gap), 1);
+        let a = exact(&data, m, k, strides(layout, (m, k), kernel.mr, gap));
+        // Rows of B up to the next multiple of lanes, whose last numbers are nobody's.
+        let ld = cols.next_multiple_of(kernel.lanes) + gap;
+        let mut right = vec![OUTSIDE; k * ld];
+        let inside = numbers(k * cols, 2);
+        right.chunks_exact_mut(ld).zip(inside.chunks_exact(cols)).for_each(|(to, row)| to[..cols].copy_from_slice(row));
+        let b = MatRef { data: &right[..(k * ld).saturating_sub(gap)], rows: k, cols, row_stride: ld, col_stride: 1 };
+        let mut panel = vec![OUTSIDE; if packs { k * kernel.nr + 3 } else { 0 }];
+        let old = numbers(m * cols, 3);
+        let mut c = vec![OUTSIDE; m * (cols + gap)];
+        c.chunks_exact_mut(cols + gap).zip(old.chunks_exact(cols)).for_each(|(to, row)| to[..cols].copy_from_slice(row));
+        let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(cols + gap).map(|row| &mut row[..cols]).collect();
+        (kernel.run)(
+            a,
+            b,
+            panel.get_mut(..k * kernel.nr).unwrap_or_default(),
+            if add { Store::Add } else { Store::Overwrite },
+            &mut rows,
+        );
+        for (at, &got) in c.iter().enumerate() {
+            let (i, j) = (at / (cols + gap), at % (cols + gap));
+            if j >= cols {
+                assert!(got.is_nan(), "{name} {case:?} wrote behind row {i}");
+                continue;
+            }
+            let sum: f64 = (0..k).map(|p| f64::from(a.at(i, p)) * f64::from(b.at(p, j))).sum();
+            let want = sum + if add { f64::from(old[i * cols + j]) } else { 0.0 };
+            assert!((f64::from(got) - want).abs() < 2e-6, "{name} {case:?} ({i}, {j}): {got} against {want}");
+        }
+        for (p, row) in panel.chunks(kernel.nr).enumerate() {
+            let (row, expected) = (&row[..cols.min(row.len())], inside.chunks_exact(cols).nth(p));
+            match expected {
+                Some(expected) => assert!(row == expected, "{name} {case:?}: row {p} of the panel"),
+                None => assert!(row.iter().all(|x| x.is_nan()), "{name} {case:?} wrote behind its panel"),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn every_kernel_equals_sums_of_doubles(
+            (rows, cols, k) in (0usize..16, 0usize..64, 0usize..70),
+            (layout, gap) in (0usize..5, 0usize..4),
+            (add, packs, lanes) in any::<(bool, bool, bool)>(),
+        ) {
+            for (name, kernel) in kernels().chain([("portable", portable())]) {
+                let (m, cols) = (rows % kernel.mr + 1, cols % kernel.nr + 1);
+                // Whole vectors, as where B is multiplied where it lies, and any number of columns, as in a panel.
+                let cols = if lanes { cols.next_multiple_of(kernel.lanes) } else { cols };
+                check(name, &kernel, Case { m, cols, k, layout, gap, add, packs });
+            }
+        }
+    }
+
+    /// Rows of C that do not fit the tile, as a result that is too short gives them, are not written.
+    #[test]
+    fn nothing_is_written_to_rows_that_are_not_there() {
+        for (_, kernel) in kernels() {
+            let (a, b) = (vec![1.0; kernel.mr * 4], vec![1.0; 4 * kernel.nr]);
+            let (a, b) = (MatRef::new(&a, kernel.mr, 4), MatRef::new(&b, 4, kernel.nr));
+            let mut c = vec![0.0; kernel.mr * kernel.nr];
+            let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(kernel.nr).map(|row| &mut row[..0]).collect();
+            (kernel.run)(a, b, &mut [], Store::Overwrite, &mut rows);
+            let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(kernel.nr).map(|row| &mut row[..kernel.lanes]).collect();
+            (kernel.run)(a, b, &mut [], Store::Add, &mut rows);
+            for row in c.chunks_exact(kernel.nr) {
+                assert!(row[..kernel.lanes].iter().all(|&x| x == 4.0) && row[kernel.lanes..].iter().all(|&x| x == 0.0));
+            }
+        }
+    }
+
+    /// What a kernel must not read makes it panic before it reads anything.
+    #[test]
+    fn operands_that_do_not_fit_are_refused() {
+        for (name, kernel) in kernels() {
+            let data = vec![1.0; 64 * 64];
+            let (mr, nr, k) = (kernel.mr, kernel.nr, 5);
+            let (a, b) = (MatRef::new(&data, mr, k), MatRef::new(&data, k, nr));
+            let refused = |a, b, panel: usize, rows: usize| {
+                let run = move || {
+                    let (mut c, mut panel) = (vec![0.0; (mr + 1) * nr], vec![0.0; panel]);
+                    let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(nr).take(rows).collect();
+                    (kernel.run)(a, b, &mut panel, Store::Overwrite, &mut rows);
+                };
+                std::panic::catch_unwind(run).is_err()
+            };
+            assert!(!refused(a, b, 0, mr) && !refused(a, b, k * nr, mr), "{name}");
+            let cases = [
+                refused(a, b, k * nr - 1, mr),
+                refused(a, b, 0, mr + 1),
+                refused(MatRef { data: &data[..mr * k - 1], ..a }, b, 0, mr),
+                refused(MatRef { row_stride: data.len(), ..a }, b, 0, mr),
+                refused(MatRef { col_stride: data.len(), ..a }, b, 0, mr),
+                refused(a, MatRef { data: &data[..k * nr - 1], ..b }, 0, mr),
+                refused(a, MatRef { data: &data[..k * nr - 1], cols: nr - 1, ..b }, 0, mr),
+                refused(a, MatRef { row_stride: data.len(), ..b }, 0, mr),
+                refused(a, MatRef { rows: k - 1, ..b }, 0, mr),
+                refused(a, MatRef { cols: nr + 1, ..b }, 0, mr),
+                refused(a, MatRef::new(&data, nr, k).t(), 0, mr),
+            ];
+            assert_eq!(cases, [true; 11], "{name}");
+        }
     }
 }

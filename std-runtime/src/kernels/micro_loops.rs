@@ -78,8 +78,9 @@ macro_rules! steps {
             b = inout(reg) $o.b => _,
             panel = inout(reg) $o.panel => _,
             k = inout(reg) $o.k => _,
-            ahead = in(reg) 4 * $o.step_stride,
-            ld = in(reg) 4 * $o.ld,
+            // The strides of a single step are not used and may be any number.
+            ahead = in(reg) $o.step_stride.wrapping_mul(4),
+            ld = in(reg) $o.ld.wrapping_mul(4),
             s1 = in(reg) 4 * $o.row_stride,
             s3 = in(reg) 12 * $o.row_stride,
             s5 = in(reg) 20 * $o.row_stride,

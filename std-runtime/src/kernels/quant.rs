@@ -191,16 +191,23 @@ mod tests {
             Weight { dtype: self.dtype, real: &[], bytes: &self.weight, cols: self.shape[2] }
         }
 
-        /// The product of the rows from `first` on, added to old values, with the column added by the epilogue.
+        /// The product of the rows from `first` on, added to old values, with the row and the column added by the epilogue, which keeps what was there
+        /// before in a second matrix.
         fn run(&self, threads: &dyn Threads, first: usize, rows: usize, store: Store) -> Vec<f32> {
             let [_, n, k] = self.shape;
             let mut out = numbers(self.shape[0] * n, 3)[first * n..(first + rows) * n].to_vec();
             let mut scratch = vec![f32::NAN; scratch_parts(rows, k).iter().sum()];
             let x = MatRef::new(&self.x[first * k..(first + rows) * k], rows, k);
-            let place = |_: usize, col: usize, c: &mut [f32], _: &mut [f32]| {
-                c.iter_mut().enumerate().for_each(|(j, c)| *c += (col + j) as f32)
+            let place = |row: usize, col: usize, c: &mut [f32], second: &mut [f32]| {
+                second.copy_from_slice(c);
+                c.iter_mut().enumerate().for_each(|(j, c)| *c += (first + row + col + j) as f32);
             };
-            multiply::<Samara>(threads, x, &self.weight(), &mut out, store, Some(Epilogue::new(&place)), &mut scratch);
+            let mut second = vec![f32::NAN; rows * n];
+            let epilogue = Epilogue { finish: &place, second: &mut second };
+            multiply::<Samara>(threads, x, &self.weight(), &mut out, store, Some(epilogue), &mut scratch);
+            for (at, (before, after)) in second.into_iter().zip(&out).enumerate() {
+                assert_eq!(before + (first + at / n + at % n) as f32, *after, "{:?} at {at}", self.dtype);
+            }
             out
         }
     }
@@ -219,7 +226,7 @@ mod tests {
                 let weight = case.weight();
                 let x = weight.prepare(&case.x[i * blocks * BLOCK..][..blocks * BLOCK], &mut scratch);
                 for j in 0..n {
-                    let expected = weight.dot(j, &x) + j as f32 + if add { old[i * n + j] } else { 0.0 };
+                    let expected = weight.dot(j, &x) + (i + j) as f32 + if add { old[i * n + j] } else { 0.0 };
                     let error = (found[i * n + j] - expected).abs();
                     prop_assert!(error <= 1e-5 * expected.abs().max(1.0), "({i}, {j}): {} against {expected}", found[i * n + j]);
                 }

@@ -60,10 +60,15 @@ impl Build<'_, '_> {
 
     /// The gradient of y with a random upstream gradient.
     fn differentiate(&self, y: Tensor, shape: &[usize], wrt: &[Tensor]) -> Vec<Tensor> {
+        self.differentiate_with(Recompute::None, y, shape, wrt)
+    }
+
+    /// The same, with some values computed again.
+    fn differentiate_with(&self, recompute: Recompute, y: Tensor, shape: &[usize], wrt: &[Tensor]) -> Vec<Tensor> {
         let upstream = self.input(shape);
         let params = (0..self.params).map(|i| self.param(i));
         let all: Vec<Tensor> = params.chain(wrt.iter().copied()).collect();
-        self.g.backward(&[(y, upstream)], Wrt::Tensors(&all), Recompute::None);
+        self.g.backward(&[(y, upstream)], Wrt::Tensors(&all), recompute);
         wrt.iter().filter_map(|&t| self.g.gradient(t)).map(|t| self.g.output(t)).collect()
     }
 }
@@ -172,7 +177,7 @@ proptest! {
     fn linear(
         (m, k, n) in (1usize..150, 1usize..50, 1usize..150),
         activation in 0usize..4,
-        (bias, residual, taken_over, train, read) in any::<(bool, bool, bool, bool, bool)>(),
+        (bias, residual, taken_over, train, read, again) in any::<(bool, bool, bool, bool, bool, bool)>(),
     ) {
         check(&[&[n, k], &[n]], &|b| {
             let (x, r) = (b.input(&[m, k]), b.input(&[m, n]));
@@ -180,10 +185,13 @@ proptest! {
             let r = if taken_over { b.g.scale(r, 2.0) } else { r };
             let bias = bias.then(|| b.param(1));
             let y = b.g.linear_with(x, b.param(0), bias, ACTIVATIONS[activation], residual.then_some(r));
-            // A gradient may be wanted of what nobody else reads.
+            // A gradient may be wanted of what nobody else reads; and where the layer is computed again, of its values before the activation only.
+            let again = again && read;
+            let y = if again { b.g.checkpoint(y) } else { y };
             let mut outputs = if read || !train { vec![b.g.output(y)] } else { Vec::new() };
             if train {
-                outputs.extend(b.differentiate(y, &[m, n], &[x]));
+                let recompute = if again { Recompute::Blocks } else { Recompute::None };
+                outputs.extend(b.differentiate_with(recompute, y, &[m, n], &[x]));
             }
             outputs
         });
