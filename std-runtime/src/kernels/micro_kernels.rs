@@ -160,7 +160,7 @@ mod compiled {
                     for first in (0..vectors).step_by($at_once) {
                         // SAFETY: the caller's contract.
                         unsafe {
-                            if first + $at_once <= vectors {
+                            if vectors - first >= $at_once {
                                 part::<R, $at_once>(o, first * LANES, pack, rows);
                             } else {
                                 (first..vectors).for_each(|v| part::<R, 1>(o, v * LANES, pack, rows));

@@ -224,7 +224,7 @@ fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut
     Some(())
 }
 
-/// A (m, k) times B (k, n) of ones: every element is k, then 2k, and 1 more by the epilogue.
+/// A (m, k) times B (k, n) of ones, each as it lies and turned: every element is k, then 2k, and 1 more by the epilogue.
 fn multiply(n: usize, buffers: &mut Buffers) -> Option<()> {
     let (m, n, k) = (4 + n, 10 + n, 6 + n);
     let kernel = black_box(gemm::portable::<f32>());
@@ -232,9 +232,11 @@ fn multiply(n: usize, buffers: &mut Buffers) -> Option<()> {
     ones.fill(1.0);
     let (a, b) = (MatRef::new(ones, m, k), MatRef::new(ones, n, k).t());
     let mut c = RowSlices { data: buffers.grads.get_mut(..m.checked_mul(n)?)?, ld: n };
-    let scratch = buffers.arena.get_mut(..gemm::scratch_len(&kernel, gemm::Major::Rows, m, n, k))?;
+    let len = |major| gemm::scratch_len(&kernel, major, m, n, k);
+    let scratch = buffers.arena.get_mut(..len(gemm::Major::Rows).max(len(gemm::Major::Columns)))?;
     gemm::gemm(&kernel, a, b, &mut c, Store::Overwrite, None, scratch);
-    let add_one = |_: usize, _: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += 1.0);
-    gemm::gemm(&kernel, a, b, &mut c, Store::Add, Some(&add_one), scratch);
+    let (a, b) = (MatRef::new(ones, k, m).t(), MatRef::new(ones, k, n));
+    let mut add_one = |_: usize, _: usize, row: &mut [f32]| row.iter_mut().for_each(|x| *x += 1.0);
+    gemm::gemm(&kernel, a, b, &mut c, Store::Add, Some(&mut add_one), scratch);
     c.data.iter().all(|&x| x == 2.0 * k as f32 + 1.0).then_some(())
 }
