@@ -187,21 +187,11 @@ impl Plan {
         let work = rows.saturating_mul(n).saturating_mul(if packs { packed_k } else { k });
         let tasks = 1_usize << (work / TASK_WORK).clamp(1, MAX_TASKS).ilog2();
         let tile = |down: usize| (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr));
-        // The cheapest way to get about that many tiles, in multiply-adds for each step of the summed dimension.
+        // The cheapest way to get about that many tiles.
         let cost = |down: usize| {
             let (tile_rows, tile_cols) = tile(down);
-            let across = n.div_ceil(tile_cols).max(1);
-            // Every block of rows packs B, and every column of tiles reads A.
-            let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.row_block(tile_rows, k)).max(1);
-            // The last column of tiles is narrower: two threads do not see it if they share rows, four if there are four rows of tiles.
-            let idle = (across * tile_cols).saturating_sub(n) / down.min(4);
-            let too_few = rows.div_ceil(kernel.mr) < down;
-            let idle = if tasks == 1 { 0 } else { idle.saturating_mul(rows) };
-            let packing = blocks.saturating_mul(n * PACK_COST);
-            let reading = across.saturating_mul(rows * READ_COST);
-            // Other operations cut rows: what is cut by columns is in another core's cache afterwards.
-            let moving = rows.saturating_mul(k.saturating_add(n)).saturating_mul(MOVE_COST) / k.max(1) / down;
-            (too_few, [idle, packing, reading, moving].into_iter().fold(0, usize::saturating_add))
+            let too_few = 2 * rows.div_ceil(tile_rows) * n.div_ceil(tile_cols) < tasks;
+            (too_few, tiling_cost(kernel, (rows, n, k), (tile_rows, tile_cols), down))
         };
         let down = (0..=tasks.ilog2()).map(|bit| 1 << bit).min_by_key(|&down| cost(down)).unwrap_or(1);
         Self {
@@ -226,6 +216,26 @@ impl Plan {
     fn scratch_len(&self) -> usize {
         self.packed_len() + self.tiles(if self.packed.0 > 0 { self.packed.0 } else { self.m }) * self.panel_len + LINE
     }
+}
+
+/// What cutting C (rows, n) into tiles, `down` below each other, costs beside the multiply-adds of each step of k; in multiply-adds.
+fn tiling_cost(
+    kernel: &MicroKernel<f32>,
+    (rows, n, k): (usize, usize, usize),
+    (tile_rows, tile_cols): (usize, usize),
+    down: usize,
+) -> usize {
+    let across = n.div_ceil(tile_cols).max(1);
+    // Every block of rows packs B, and every column of tiles reads A.
+    let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.row_block(tile_rows, k)).max(1);
+    let packing = blocks.saturating_mul(n * PACK_COST);
+    let reading = across.saturating_mul(rows * READ_COST);
+    // The last column of tiles is narrower: two threads do not see it if they share rows, four if there are four rows of tiles.
+    let narrower = if down * across > 1 { (across * tile_cols).saturating_sub(n) } else { 0 };
+    let idle = rows.saturating_mul(narrower / down.min(4));
+    // Other operations cut rows: what is cut by columns is in another core's cache afterwards.
+    let moving = rows.saturating_mul(k.saturating_add(n)).saturating_mul(MOVE_COST) / k.max(1) / down;
+    [packing, reading, idle, moving].into_iter().fold(0, usize::saturating_add)
 }
 
 #[allow(clippy::too_many_arguments)]
