@@ -41,7 +41,7 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
         }
     }
     let answer = Assignment::of(workspace);
-    let worse = |a: T, b: T| if (b > a) == !maximize { b } else { a };
+    let worse = |a: T, b: T| if (b > a) != maximize { b } else { a };
     let worst = answer.pairs().filter_map(|(row, column)| costs.at(row, column)).reduce(worse);
     Ok((answer, worst))
 }

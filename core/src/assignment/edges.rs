@@ -144,7 +144,7 @@ fn rows_that_change_are_blamed_themselves() {
     let mut workspace = Workspace::new(&mut reals, &mut indices, 1, 2).expect("room");
     let asked = core::cell::Cell::new(false);
     let computed = |_: usize, to: &mut [f64]| to.fill(if asked.replace(true) { 1.0 } else { f64::NAN });
-    let error = linear_sum_assignment_lazy(Portable, &computed, &Options::default(), &mut workspace).err().expect("NaN");
+    let error = linear_sum_assignment_lazy(Portable, &computed, &Options::default(), &mut workspace).expect_err("NaN");
     assert!(error.to_string().contains("row 0") && !error.to_string().contains("invalid"), "{error}");
 }
 
@@ -172,8 +172,8 @@ fn one_element_can_be_a_whole_row() {
     let data = [1.0, 5.0, 3.0, INF];
     for (rows, columns) in [(2, 3), (3, 2), (3, 3)] {
         let still = Costs::strided(&data, rows, columns, 1, 0).expect("inside");
-        for row in 0..rows {
-            assert!(still.row_iter(row).eq((0..columns).map(|_| data[row])));
+        for (row, &cost) in data.iter().enumerate().take(rows) {
+            assert!(still.row_iter(row).eq((0..columns).map(|_| cost)));
         }
         for view in [still, still.transposed()] {
             let (mut reals, mut indices) = memory(view.rows(), view.columns());
