@@ -4,8 +4,8 @@ use super::Error;
 use super::answer::Assignment;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::solve::{Options, admission, check, first_invalid};
-use super::view::{Costs, Dense, Rows};
+use super::solve::{Dirty, Objective, Options, check, first_invalid};
+use super::view::{Costs, Refused, Rows};
 use super::workspace::Workspace;
 
 /// Pairs, and the worst of their costs.
@@ -24,38 +24,69 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
 ) -> Result<Bottleneck<'w, T, I>, Error<T>> {
     check(costs.rows(), costs.columns(), options, workspace)?;
     let of_columns = costs.rows() > costs.columns();
-    let dense = Dense::new(if of_columns { costs.transposed() } else { costs }, admission(options, T::ONE));
-    workspace.clear();
-    let mut search = Search { ws: workspace, rows: &dense, stay: None };
-    // Costs are compared, never added: large ones do no harm.
-    if (0..costs.rows()).any(|row| costs.row_iter(row).any(|cost| !super::solve::is_valid(cost, options)))
-        && options.dirty == super::Dirty::Reject
+    let maximize = options.objective == Objective::Maximize;
+    if options.dirty == Dirty::Reject
+        && let Some(invalid) = first_invalid(costs, options)
     {
-        return Err(first_invalid(costs, options));
+        return Err(invalid);
     }
+    let wide = if of_columns { costs.transposed() } else { costs };
+    // Valid costs of a minimum are their own ranks.
+    let ranked = Ranked { costs: wide, maximize, direct: !maximize && options.dirty == Dirty::Reject };
+    workspace.clear();
+    let mut search = Search { ws: workspace, rows: &ranked, stay: None };
     for row in 0..search.small() {
         if !search.widen(row) {
             return Err(Error::Infeasible { index: row, of_columns });
         }
     }
     let answer = Assignment::of(workspace);
-    let worse = |a: T, b: T| if (b > a) == (options.objective == super::Objective::Minimize) { b } else { a };
+    let worse = |a: T, b: T| if (b > a) != maximize { b } else { a };
     let worst = answer.pairs().filter_map(|(row, column)| costs.at(row, column)).reduce(worse);
     Ok((answer, worst))
 }
 
+/// Rows of ranks in place of costs. These are compared, never added, so that they need no head-room; but the numbers that stand for forbidden pairs in
+/// other searches are costs like any other here.
+struct Ranked<'a, T> {
+    costs: Costs<'a, T>,
+    maximize: bool,
+    /// Whether rows can be read where they lie.
+    direct: bool,
+}
+
+impl<T: Cost> Rows<T> for Ranked<'_, T> {
+    fn fill(&self, row: usize, buffer: &mut [T]) {
+        for (to, cost) in buffer.iter_mut().zip(self.costs.row_iter(row)) {
+            *to = cost.rank(self.maximize);
+        }
+    }
+
+    fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
+        if let Some(row) = self.costs.row(row).filter(|_| self.direct) {
+            return row;
+        }
+        self.fill(row, buffer);
+        buffer
+    }
+
+    fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
+        Ok(self.row(row, buffer))
+    }
+}
+
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Gives `source` a column by the path whose worst cost is least.
+    /// Gives `source` a column by the path whose worst cost is least. Rows are of ranks.
     fn widen(&mut self, source: usize) -> bool {
         let (open, closed) = (I::new(0), I::new(1));
-        self.ws.distances.fill(T::FAR);
+        self.ws.distances.fill(T::FORBIDDEN);
         self.ws.place.fill(open);
         let mut row = source;
         let mut worst: Option<T> = None;
         let end = loop {
             let ws = &mut *self.ws;
             let costs = self.rows.row(row, ws.buffer);
-            let mut nearest: (T, Option<usize>, bool) = (T::FAR, None, false);
+            let mut nearest: (T, Option<usize>, bool) = (T::FORBIDDEN, None, false);
             let columns = ws.distances.iter_mut().zip(ws.path.iter_mut()).zip(ws.place.iter().zip(&*ws.row_of)).zip(costs);
             for (column, (((to, path), (&place, &taken)), &cost)) in columns.enumerate() {
                 if place != open {
@@ -66,7 +97,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
                     (*to, *path) = (now, I::new(row));
                 }
                 let free = taken == I::NONE;
-                if *to < nearest.0 || *to == nearest.0 && free && !nearest.2 && *to < T::FAR {
+                if *to < nearest.0 || *to == nearest.0 && free && !nearest.2 && *to < T::FORBIDDEN {
                     nearest = (*to, Some(column), free);
                 }
             }

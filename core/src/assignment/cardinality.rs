@@ -4,7 +4,7 @@ use super::Error;
 use super::answer::Assignment;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::solve::{Options, Trouble, admission, check, check_room, first_invalid, restore};
+use super::solve::{Options, Trouble, admission, check, check_room, refusal, restore};
 use super::view::{Costs, Dense, Refused, Rows};
 use super::workspace::Workspace;
 
@@ -33,7 +33,7 @@ pub fn assign_pairs<'w, T: Cost, I: Index>(
                 return Ok(Assignment::of(workspace));
             }
             Err(Trouble::Refused(_, Refused::Large)) if scale == T::ONE => scale = T::rescue().unwrap_or(T::ONE),
-            Err(_) => return Err(first_invalid(costs, options)),
+            Err(_) => return Err(refusal(costs, options)),
         }
     }
 }

@@ -59,8 +59,15 @@ pub enum Error<T> {
         /// Rows and columns of the costs.
         found: (usize, usize),
     },
-    /// Options that do not go together.
+    /// Options that do not go together: scipy's order and a cost limit.
     Options,
+    /// The cost limit is NaN.
+    Limit,
+    /// A row that is computed when it is asked for gave other costs the next time.
+    Unsteady {
+        /// The row.
+        row: usize,
+    },
 }
 
 impl<T: fmt::Debug> fmt::Display for Error<T> {
@@ -92,7 +99,9 @@ impl<T: fmt::Debug> fmt::Display for Error<T> {
             Self::Shape { expected, found } => {
                 write!(f, "the workspace is for {} x {} costs, the matrix is {} x {}", expected.0, expected.1, found.0, found.1)
             }
-            Self::Options => f.write_str("scipy's order goes with neither a cost limit nor lazy rows that may stay free"),
+            Self::Options => f.write_str("scipy's order does not go with a cost limit"),
+            Self::Limit => f.write_str("the cost limit is not a number; without a limit leave it out"),
+            Self::Unsteady { row } => write!(f, "row {row} has other costs each time it is asked for; compute the same ones"),
         }
     }
 }

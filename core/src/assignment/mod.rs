@@ -7,6 +7,8 @@ mod across;
 mod answer;
 mod bottleneck;
 mod cardinality;
+#[cfg(test)]
+mod edges;
 mod error;
 mod kernel;
 mod machine;

@@ -34,6 +34,10 @@ pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
     fn is_plain(self) -> bool;
     /// The cost as a search takes it, times `scale`; none if it is invalid (NaN, or infinitely good).
     fn admit(self, maximize: bool, scale: Self) -> Option<Self>;
+    /// Whether this is the cost of a pair that must not be chosen, as callers write it.
+    fn forbids(self, maximize: bool) -> bool;
+    /// The cost for comparisons alone, smaller ones being better: exact however large, and [`Cost::FORBIDDEN`] for what is forbidden or invalid.
+    fn rank(self, maximize: bool) -> Self;
     /// A scale with which sums of admitted costs do not overflow, if any.
     fn rescue() -> Option<Self>;
     /// The scale that changes nothing.
@@ -84,6 +88,14 @@ macro_rules! float {
             fn admit(self, maximize: bool, scale: Self) -> Option<Self> {
                 let cost = if maximize { -self } else { self } * scale;
                 (cost > Self::NEG_INFINITY).then_some(cost)
+            }
+            #[inline]
+            fn forbids(self, maximize: bool) -> bool {
+                self == if maximize { Self::NEG_INFINITY } else { Self::INFINITY }
+            }
+            #[inline]
+            fn rank(self, maximize: bool) -> Self {
+                self.admit(maximize, Self::ONE).unwrap_or(Self::FORBIDDEN)
             }
             fn rescue() -> Option<Self> {
                 Some($rescue)
@@ -145,12 +157,20 @@ macro_rules! integer {
             }
             #[inline]
             fn admit(self, maximize: bool, _: Self) -> Option<Self> {
-                let forbidden = if maximize { Self::MIN } else { Self::MAX };
                 Some(match self {
-                    cost if cost == forbidden => Self::FAR,
+                    cost if cost.forbids(maximize) => Self::FAR,
                     cost if maximize => cost.wrapping_neg(),
                     cost => cost,
                 })
+            }
+            #[inline]
+            fn forbids(self, maximize: bool) -> bool {
+                self == if maximize { Self::MIN } else { Self::MAX }
+            }
+            #[inline]
+            fn rank(self, maximize: bool) -> Self {
+                // The complement reverses the order as the negative does, but leaves no number out.
+                if maximize { !self } else { self }
             }
             fn rescue() -> Option<Self> {
                 None

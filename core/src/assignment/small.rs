@@ -35,12 +35,11 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
+    /// Column reduction holds for square problems only: callers rule out others.
     #[inline(always)]
     fn solve_in_registers<const W: usize>(&mut self, costs: &Costs<'_, T>) -> bool {
         let Some(mut small) = Small::<T, W>::new(costs) else { return false };
-        if costs.rows() == costs.columns() {
-            self.reduce_small(&mut small);
-        }
+        self.reduce_small(&mut small);
         for row in 0..self.small() {
             if get(self.ws.column_of, row, I::new(0)) == I::NONE && !self.augment_small(&mut small, row) {
                 return false;

@@ -49,6 +49,9 @@ pub struct Options<T> {
     pub dirty: Dirty,
     /// What a row and a column cost together when they stay free: pairs that cost more are not made, and rows may stay free. Trackers call it a
     /// threshold. For a maximum: the least gain of a pair.
+    ///
+    /// Infinity (the largest integer) is a limit that every pair meets: as many rows as can be are matched, at the least cost for that number. No pair
+    /// meets minus infinity: there are none, and duals are 0. For a maximum the signs are the reverse (the least integer). NaN is an error.
     pub cost_limit: Option<T>,
 }
 
@@ -109,11 +112,11 @@ pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
         );
         match solved {
             Ok(()) => return Ok(Assignment::of(workspace)),
-            Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
+            Err(Trouble::Infeasible(_)) if may_leave_rows(options) => {
                 return super::assign_pairs(costs, usize::MAX, options, workspace);
             }
             Err(Trouble::Refused(_, Refused::Large)) if scale == T::ONE => scale = T::rescue().unwrap_or(T::ONE),
-            Err(Trouble::Refused(..)) => return Err(first_invalid(costs, options)),
+            Err(Trouble::Refused(..)) => return Err(refusal(costs, options)),
             Err(Trouble::Infeasible(index)) => return Err(Error::Infeasible { index, of_columns }),
         }
     }
@@ -135,27 +138,39 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
     if shape.0 > shape.1 {
         return Err(Error::Shape { expected: (shape.1, shape.0), found: shape });
     }
-    let computed = Computed { rows, admission: admission(options, T::ONE) };
-    check_lazy_room(&computed, workspace)?;
-    let solved = machine.run(
-        #[inline(always)]
-        || solve(&computed, options, T::ONE, workspace),
-    );
-    match solved {
-        Ok(()) => Ok(Assignment::of(workspace)),
-        Err(Trouble::Infeasible(_)) if options.dirty == Dirty::Forbid => {
-            // All rows were admitted before.
-            let _ = super::cardinality::largest(&computed, usize::MAX, workspace);
-            restore(workspace, options, T::ONE);
-            Ok(Assignment::of(workspace))
-        }
-        Err(Trouble::Infeasible(index)) => Err(Error::Infeasible { index, of_columns: false }),
-        Err(Trouble::Refused(row, _)) => {
-            rows.fill(row, workspace.buffer);
-            let bad = workspace.buffer.iter().position(|cost| !is_valid(*cost, options)).unwrap_or(0);
-            Err(Error::Invalid { row, column: bad, value: get(workspace.buffer, bad, T::ZERO) })
+    check_lazy_room(rows, options, workspace)?;
+    let mut scale = T::ONE;
+    loop {
+        let computed = Computed { rows, admission: admission(options, scale) };
+        let solved = machine.run(
+            #[inline(always)]
+            || solve(&computed, options, scale, workspace),
+        );
+        match solved {
+            Ok(()) => return Ok(Assignment::of(workspace)),
+            Err(Trouble::Infeasible(_)) if may_leave_rows(options) => {
+                // All rows were admitted before.
+                let _ = super::cardinality::largest(&computed, usize::MAX, workspace);
+                restore(workspace, options, scale);
+                return Ok(Assignment::of(workspace));
+            }
+            Err(Trouble::Refused(_, Refused::Large)) if scale == T::ONE => scale = T::rescue().unwrap_or(T::ONE),
+            Err(Trouble::Refused(row, _)) => return Err(invalid_in(rows, row, options, workspace)),
+            Err(Trouble::Infeasible(index)) => return Err(Error::Infeasible { index, of_columns: false }),
         }
     }
+}
+
+/// The first invalid cost of a row that is computed once more.
+fn invalid_in<T: Cost, I: Index>(
+    rows: &dyn LazyRows<T>,
+    row: usize,
+    options: &Options<T>,
+    workspace: &mut Workspace<'_, T, I>,
+) -> Error<T> {
+    rows.fill(row, workspace.buffer);
+    let invalid = workspace.buffer.iter().enumerate().find(|(_, cost)| !is_valid(**cost, options));
+    invalid.map_or(Error::Unsteady { row }, |(column, &value)| Error::Invalid { row, column, value })
 }
 
 /// What can come up inside a search.
@@ -181,13 +196,36 @@ pub(super) fn check<T: Cost, I: Index>(
     if options.ties == Ties::Scipy && options.cost_limit.is_some() {
         return Err(Error::Options);
     }
+    if options.cost_limit.is_some_and(is_nan) {
+        return Err(Error::Limit);
+    }
     Ok(())
+}
+
+fn is_nan<T: Cost>(cost: T) -> bool {
+    cost.partial_cmp(&cost).is_none()
+}
+
+/// Whether there is a limit that every allowed pair meets. A search would lose all costs beside it: it goes on as if there were none, until it finds that
+/// rows have to stay free.
+pub(super) fn is_unlimited<T: Cost>(options: &Options<T>) -> bool {
+    options.cost_limit.is_some_and(|limit| limit.forbids(options.objective == Objective::Maximize))
+}
+
+/// Whether there is a limit that no pair meets.
+pub(super) fn meets_none<T: Cost>(options: &Options<T>) -> bool {
+    options.cost_limit.is_some_and(|limit| !is_nan(limit) && !is_valid(limit, options))
+}
+
+/// Whether rows that cannot be matched stay free, at no cost.
+pub(super) fn may_leave_rows<T: Cost>(options: &Options<T>) -> bool {
+    options.dirty == Dirty::Forbid || is_unlimited(options)
 }
 
 /// A cost limit as a search takes it.
 pub(super) fn admit_limit<T: Cost>(options: &Options<T>, scale: T) -> Option<T> {
-    let limit = options.cost_limit?.admit(options.objective == Objective::Maximize, scale)?;
-    (limit < T::UNREACHABLE).then_some(limit)
+    let limit = options.cost_limit.filter(|_| !is_unlimited(options))?;
+    limit.admit(options.objective == Objective::Maximize, scale)
 }
 
 /// Solves, and leaves pairs and duals in the workspace.
@@ -201,8 +239,12 @@ fn solve<T: Cost, I: Index>(
     workspace.clear();
     let stay = admit_limit(options, scale);
     let mut search = Search { ws: workspace, rows, stay };
-    if options.ties == Ties::Scipy {
+    let none = meets_none(options);
+    if none || options.ties == Ties::Scipy {
         search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
+        if none {
+            return Ok(());
+        }
         search.solve_in_order().map_err(Trouble::Infeasible)?;
     } else {
         if search.solve_small() {
@@ -250,22 +292,35 @@ pub(super) fn is_valid<T: Cost>(cost: T, options: &Options<T>) -> bool {
 }
 
 /// The first invalid cost in the order of rows.
-pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
-    for row in 0..costs.rows() {
-        if let Some((column, value)) = costs.row_iter(row).enumerate().find(|(_, cost)| !is_valid(*cost, options)) {
-            return Error::Invalid { row, column, value };
-        }
-    }
-    Error::Options
+pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Option<Error<T>> {
+    (0..costs.rows()).find_map(|row| {
+        let (column, value) = costs.row_iter(row).enumerate().find(|(_, cost)| !is_valid(*cost, options))?;
+        Some(Error::Invalid { row, column, value })
+    })
 }
 
-/// The least and the largest allowed cost, which begin as the largest and the least.
+/// Why costs were refused: one of them is invalid, or else they are too large.
+pub(super) fn refusal<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
+    first_invalid(costs, options).unwrap_or_else(|| {
+        let mut range = None;
+        (0..costs.rows()).flat_map(|row| costs.row_iter(row)).for_each(|cost| extend_range(&mut range, cost));
+        let (least, largest) = range.unwrap_or_default();
+        Error::HeadRoom { least, largest }
+    })
+}
+
+/// The least and the largest cost so far.
 fn extend_range<T: Cost>(range: &mut Option<(T, T)>, cost: T) {
-    if cost < T::FAR {
-        *range = Some(match *range {
-            None => (cost, cost),
-            Some((least, largest)) => (least.least(cost), if cost > largest { cost } else { largest }),
-        });
+    *range = Some(match *range {
+        None => (cost, cost),
+        Some((least, largest)) => (least.least(cost), if cost > largest { cost } else { largest }),
+    });
+}
+
+/// Extends a range by an integer, unless that forbids a pair.
+fn extend_room<T: Cost>(range: &mut Option<(T, T)>, cost: T, maximize: bool) {
+    if let Some(admitted) = cost.admit(maximize, T::ONE).filter(|_| !cost.forbids(maximize)) {
+        extend_range(range, admitted);
     }
 }
 
@@ -276,27 +331,24 @@ pub(super) fn check_room<T: Cost>(wide: Costs<'_, T>, options: &Options<T>) -> R
     let mut range = admit_limit(options, T::ONE).map(|limit| (limit, limit));
     let maximize = options.objective == Objective::Maximize;
     for row in 0..wide.rows() {
-        for cost in wide.row_iter(row) {
-            // Costs beyond what may enter are left for the check: they make the range too wide.
-            match cost.admit(maximize, T::ONE) {
-                Some(cost) if cost == T::FAR => {}
-                Some(cost) if cost > T::FAR => return Err(Error::HeadRoom { least: cost, largest: cost }),
-                Some(cost) => extend_range(&mut range, cost),
-                None => {}
-            }
-        }
+        wide.row_iter(row).for_each(|cost| extend_room(&mut range, cost, maximize));
     }
     has_room(range, wide.rows())
 }
 
-fn check_lazy_room<T: Cost, I: Index>(computed: &Computed<'_, T>, ws: &mut Workspace<'_, T, I>) -> Result<(), Error<T>> {
+fn check_lazy_room<T: Cost, I: Index>(
+    rows: &dyn LazyRows<T>,
+    options: &Options<T>,
+    ws: &mut Workspace<'_, T, I>,
+) -> Result<(), Error<T>> {
     if !T::EXACT {
         return Ok(());
     }
-    let mut range = None;
+    let mut range = admit_limit(options, T::ONE).map(|limit| (limit, limit));
+    let maximize = options.objective == Objective::Maximize;
     for row in 0..ws.rows {
-        computed.fill(row, ws.buffer);
-        ws.buffer.iter().for_each(|&cost| extend_range(&mut range, cost));
+        rows.fill(row, ws.buffer);
+        ws.buffer.iter().for_each(|&cost| extend_room(&mut range, cost, maximize));
     }
     has_room(range, ws.rows)
 }

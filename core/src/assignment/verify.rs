@@ -2,7 +2,7 @@
 
 use super::answer::Assignment;
 use super::number::{Cost, Index, get};
-use super::solve::{Objective, Options};
+use super::solve::{Objective, Options, is_unlimited, meets_none};
 use super::view::Costs;
 
 /// How far an answer is from proven optimality, in numbers of 64 bits.
@@ -24,6 +24,13 @@ pub enum Violation {
     },
     /// The duals do not prove the answer: its certificate.
     Duals(Certificate),
+    /// The answer is to costs of another shape.
+    Shape {
+        /// Rows and columns of the answer.
+        answer: (usize, usize),
+        /// Rows and columns of the costs.
+        costs: (usize, usize),
+    },
 }
 
 impl core::fmt::Display for Violation {
@@ -31,6 +38,9 @@ impl core::fmt::Display for Violation {
         match self {
             Self::Pairs { row } => write!(f, "row {row} has no allowed column of its own"),
             Self::Duals(c) => write!(f, "the duals prove no more than a gap of {} with a violation of {}", c.gap, c.violation),
+            Self::Shape { answer, costs } => {
+                write!(f, "the answer is for {} x {} costs, the matrix is {} x {}", answer.0, answer.1, costs.0, costs.1)
+            }
         }
     }
 }
@@ -42,6 +52,8 @@ impl core::error::Error for Violation {}
 /// The proof: with `u` and `v` below, `cost(i, j) ≥ u_i + v_j` for all allowed pairs, so every complete assignment costs at least `Σ u + Σ v` (the duals of
 /// those that may stay free being at most 0, or what staying free costs); and the answer costs no more.
 ///
+/// With a limit that every pair meets, only answers that match all of the smaller side have a proof; with one that no pair meets, only the empty one.
+///
 /// # Errors
 /// What is wrong.
 pub fn verify<T: Cost, I: Index>(
@@ -50,10 +62,15 @@ pub fn verify<T: Cost, I: Index>(
     options: &Options<T>,
     tolerance: f64,
 ) -> Result<Certificate, Violation> {
+    check_shape(&costs, answer)?;
+    if meets_none(options) {
+        return check_empty(answer);
+    }
     let maximize = options.objective == Objective::Maximize;
     let (u, v) = (answer.row_duals(), answer.column_duals());
     let sign = if maximize { -1.0 } else { 1.0 };
-    let limit = options.cost_limit.map(|limit| sign * limit.to_f64());
+    // Tolerances are relative: an infinite limit among the costs would make everything pass.
+    let limit = options.cost_limit.filter(|_| !is_unlimited(options)).map(|limit| sign * limit.to_f64());
     let mut certificate = Certificate::default();
     let mut largest = limit.map_or(0.0, f64::abs);
     for row in 0..costs.rows() {
@@ -84,6 +101,19 @@ pub fn verify<T: Cost, I: Index>(
     let bound = tolerance * largest;
     let proven = certificate.gap <= bound * costs.rows().min(costs.columns()) as f64 && certificate.violation <= bound;
     if proven { Ok(certificate) } else { Err(Violation::Duals(certificate)) }
+}
+
+fn check_shape<T: Cost, I: Index>(costs: &Costs<'_, T>, answer: &Assignment<'_, T, I>) -> Result<(), Violation> {
+    let (answer, costs) = ((answer.columns().len(), answer.rows().len()), (costs.rows(), costs.columns()));
+    if answer == costs { Ok(()) } else { Err(Violation::Shape { answer, costs }) }
+}
+
+/// No pair is the only answer where none may be made.
+fn check_empty<T: Cost, I: Index>(answer: &Assignment<'_, T, I>) -> Result<Certificate, Violation> {
+    match answer.pairs().next() {
+        Some((row, _)) => Err(Violation::Pairs { row }),
+        None => Ok(Certificate::default()),
+    }
 }
 
 /// What rows and columns without partners owe: their duals have to be 0, or what staying free costs, and nobody's more.

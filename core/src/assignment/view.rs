@@ -105,9 +105,14 @@ impl<'a, T: Cost> Costs<'a, T> {
     /// The costs of a row, one after the other.
     #[inline(always)]
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
-        let start = row.saturating_mul(self.row_stride);
-        let data = self.data.get(start..).unwrap_or(&[]);
-        data.iter().copied().step_by(self.column_stride.max(1)).take(self.columns)
+        // A stride may be 0: one element is then the whole row.
+        let (data, stride) = (self.data, self.column_stride);
+        let mut at = row.saturating_mul(self.row_stride);
+        (0..self.columns).map_while(move |_| {
+            let cost = data.get(at).copied();
+            at = at.saturating_add(stride);
+            cost
+        })
     }
 }
 

@@ -2,11 +2,15 @@
 
 use super::Error;
 use super::answer::Assignment;
+use super::cardinality::largest;
 use super::kernel;
 use super::machine::Machine;
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
-use super::solve::{Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_on};
+use super::solve::{
+    Dirty, Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_on,
+    may_leave_rows, meets_none, restore,
+};
 use super::view::{Costs, Dense, Rows, Widened};
 use super::workspace::Workspace;
 
@@ -51,6 +55,10 @@ pub fn reassign<'w, T: Cost, I: Index>(
         Changed::Only { rows, columns } => (Some(rows), columns),
     };
     let stay = admit_limit(options, T::ONE);
+    // Duals of answers that had to leave rows free are of another kind: nothing can begin with them.
+    if meets_none(options) || stay.is_none() && workspace.column_of.contains(&I::NONE) {
+        return linear_sum_assignment_on(machine, costs, options, workspace);
+    }
     signed(workspace, options);
     let mut search = Search { ws: workspace, rows: &dense, stay };
     search.price_changed(columns, &dense);
@@ -67,7 +75,7 @@ pub fn reassign<'w, T: Cost, I: Index>(
 }
 
 /// Makes an answer in 32 bits exact to 64: begins with the pairs and duals that lie in `from` (whose costs were solved with the same options), and gives another
-/// column to every row whose own is not the cheapest when differences are formed in 64 bits. Not for incomplete answers to dirty costs.
+/// column to every row whose own is not the cheapest when differences are formed in 64 bits. Where rows had to stay free, it begins anew.
 ///
 /// ```
 /// use samara_core::assignment::{Costs, Fixed, Options, Portable, linear_sum_assignment, refine, verify};
@@ -105,8 +113,12 @@ pub fn refine<'w, I: Index>(
         cost_limit: options.cost_limit.map(f64::from),
     };
     let narrow = admission(options, 1.0);
-    let rows = Widened { costs: if costs.rows() > costs.columns() { costs.transposed() } else { costs }, admission: narrow };
+    let tall = costs.rows() > costs.columns();
+    let rows = Widened { costs: if tall { costs.transposed() } else { costs }, admission: narrow };
     to.clear();
+    if meets_none(options) {
+        return Ok(Assignment::of(to));
+    }
     for (to, from) in to.u.iter_mut().zip(&*from.u).chain(to.v.iter_mut().zip(&*from.v)) {
         *to = f64::from(*from);
     }
@@ -121,10 +133,27 @@ pub fn refine<'w, I: Index>(
         || search.resume(None, &[]),
     );
     signed(to, &wide);
-    match warm {
-        Some(()) => Ok(Assignment::of(to)),
-        None => Err(first_invalid(costs, options)),
+    if warm.is_none() {
+        leave_rows(&rows, costs, options, to)?;
+        restore(to, &wide, 1.0);
     }
+    Ok(Assignment::of(to))
+}
+
+/// As many pairs as can be where a row has no column, if that is allowed.
+fn leave_rows<I: Index>(
+    rows: &Widened<'_>,
+    costs: Costs<'_, f32>,
+    options: &Options<f32>,
+    to: &mut Workspace<'_, f64, I>,
+) -> Result<(), Error<f32>> {
+    let index = to.column_of.iter().position(|column| *column == I::NONE).unwrap_or(0);
+    let infeasible = Error::Infeasible { index, of_columns: costs.rows() > costs.columns() };
+    let forgiven = options.dirty == Dirty::Forbid;
+    if let Some(invalid) = first_invalid(costs, options).filter(|_| !forgiven) {
+        return Err(invalid);
+    }
+    if may_leave_rows(options) { largest(rows, usize::MAX, to).map_err(|_| infeasible) } else { Err(infeasible) }
 }
 
 /// Duals between the units of the caller and those of the search.
