@@ -702,6 +702,13 @@ fn assign_adds_integers_exactly() {
         let found: Value = serde_json::from_str(&found).expect("JSON");
         assert_eq!(found["rows"], serde_json::json!(rows), "{limit}");
     }
+    // A transposed array, which numpy.save writes in Fortran order: [[9, 1, 9], [2, 9, 9]].
+    let mut transposed = npy_of_integers(&[2, 3], &[9, 2, 1, 9, 9, 9]);
+    let word = transposed.windows(5).position(|word| word == b"False").expect("an order");
+    transposed.splice(word..word + 5, *b"True ");
+    fs::write(at.join("transposed.npy"), transposed).expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "transposed.npy", "--json"])).expect("JSON");
+    assert_eq!(found, serde_json::json!({"rows": [0, 1], "columns": [1, 0], "total": 3}));
     // The largest integer forbids a pair.
     fs::write(at.join("forbidden.npy"), npy_of_integers(&[2, 2], &[i64::MAX, large, large + 5, large])).expect("file");
     let found: Value = serde_json::from_str(&done(at, &["assign", "forbidden.npy", "--json"])).expect("JSON");
