@@ -1,4 +1,4 @@
-//! NumPy's `.npy` files: i32, i64, f32, f64 and u16 arrays in C order.
+//! NumPy's `.npy` files: i32, i64, f32, f64 and u16 arrays; those in Fortran order are brought into C order.
 //!
 //! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw little-endian values.
 
@@ -123,17 +123,19 @@ fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
     let (header, data) = rest.split_at_checked(length).ok_or_else(cut)?;
     let header = std::str::from_utf8(header).map_err(|_| mismatch("a text header", "bytes that are not UTF-8"))?;
     let descr = field(header, "descr")?.trim_matches(['\'', '"']);
-    if field(header, "fortran_order")? != "False" {
-        return Err(mismatch("C order", "Fortran order; save numpy.ascontiguousarray(array)"));
-    }
+    let fortran = match field(header, "fortran_order")? {
+        "False" => false,
+        "True" => true,
+        other => return Err(mismatch("fortran_order True or False", other)),
+    };
     let shape = parse_shape(field(header, "shape")?)?;
     let count = product(&shape).ok_or_else(|| mismatch("a shape that fits into memory", format!("{shape:?}")))?;
     let values = match descr {
-        "<i4" => Values::I32(decode(data, count, i32::from_le_bytes)?),
-        "<i8" => Values::I64(decode(data, count, i64::from_le_bytes)?),
-        "<f4" => Values::F32(decode(data, count, f32::from_le_bytes)?),
-        "<f8" => Values::F64(decode(data, count, f64::from_le_bytes)?),
-        "<u2" => Values::U16(decode(data, count, u16::from_le_bytes)?),
+        "<i4" => Values::I32(in_c_order(decode(data, count, i32::from_le_bytes)?, &shape, fortran)),
+        "<i8" => Values::I64(in_c_order(decode(data, count, i64::from_le_bytes)?, &shape, fortran)),
+        "<f4" => Values::F32(in_c_order(decode(data, count, f32::from_le_bytes)?, &shape, fortran)),
+        "<f8" => Values::F64(in_c_order(decode(data, count, f64::from_le_bytes)?, &shape, fortran)),
+        "<u2" => Values::U16(in_c_order(decode(data, count, u16::from_le_bytes)?, &shape, fortran)),
         other => return Err(mismatch("dtype int32, int64, float32, float64 or uint16, little endian", format!("{other:?}"))),
     };
     Ok(Array { shape, values })
@@ -167,6 +169,23 @@ fn decode<T, const N: usize>(data: &[u8], count: usize, value: fn([u8; N]) -> T)
         return Err(mismatch(format!("{count} values of {N} bytes"), format!("{} bytes", data.len())));
     }
     Ok(data.as_chunks().0.iter().map(|&bytes| value(bytes)).collect())
+}
+
+/// The values with the last axis varying fastest; in Fortran order the first one does.
+fn in_c_order<T: Copy>(values: Vec<T>, shape: &[usize], fortran: bool) -> Vec<T> {
+    if !fortran || shape.len() < 2 {
+        return values;
+    }
+    let place = |index: usize| {
+        let (mut rest, mut stride, mut place) = (index, values.len(), 0);
+        for &axis in shape.iter().rev() {
+            stride /= axis;
+            place += rest % axis * stride;
+            rest /= axis;
+        }
+        place
+    };
+    (0..values.len()).filter_map(|index| values.get(place(index)).copied()).collect()
 }
 
 #[cfg(test)]
@@ -205,6 +224,25 @@ mod tests {
     }
 
     #[test]
+    fn fortran_order_is_brought_into_c_order() {
+        let transposed = |shape: &str, count: i32| {
+            let mut header = format!("{{'descr': '<i4', 'fortran_order': True, 'shape': {shape}, }}");
+            header.push('\n');
+            let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+            bytes.extend((header.len() as u16).to_le_bytes());
+            bytes.extend(header.as_bytes());
+            bytes.extend((0..count).flat_map(i32::to_le_bytes));
+            parse(&bytes).unwrap().values
+        };
+        assert_eq!(transposed("(2, 3)", 6), Values::I32(vec![0, 2, 4, 1, 3, 5]));
+        // numpy.arange(8).reshape((2, 2, 2), order="F").ravel()
+        assert_eq!(transposed("(2, 2, 2)", 8), Values::I32(vec![0, 4, 2, 6, 1, 5, 3, 7]));
+        assert_eq!(transposed("(3,)", 3), Values::I32(vec![0, 1, 2]));
+        assert_eq!(transposed("(0, 3)", 0), Values::I32(vec![]));
+        assert_eq!(transposed("(1, 4)", 4), Values::I32(vec![0, 1, 2, 3]));
+    }
+
+    #[test]
     fn every_prefix_is_an_error() {
         let golden = golden();
         assert!(parse(&golden).is_ok());
@@ -235,7 +273,7 @@ mod tests {
             ("(2, 3)", "(-2, -3)"),
             ("(2, 3)", "(2, 3"),
             ("(2, 3)", "6"),
-            ("False", "True"),
+            ("False", "true"),
             ("<i4", ">i4"),
             ("<i4", "|O"),
             ("descr", "other"),

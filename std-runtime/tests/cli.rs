@@ -616,6 +616,7 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     for (name, content, parts) in [
         ("word.csv", "1,2\n3,x4\n", &["word.csv:2:3", "expected a number", "\"x4\""][..]),
         ("short.csv", "1,2\n3\n", &["short.csv:2:1", "expected 2 numbers", "found 1"]),
+        ("semicolons.csv", "1;2\n", &["semicolons.csv:1:1", "expected numbers between commas, found semicolons"]),
         ("nan.csv", "1,2\n\n3,nan\n", &["nan.csv:3: ", "row 1, column 1", "NaN", "--dirty forbid"]),
         ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0", "--dirty forbid"]),
     ] {
@@ -651,6 +652,67 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     let output = samara(at, &["assign", "cut.npy"]);
     assert!(output.status.code() != Some(0) && text(&output.stderr).contains("cut.npy"), "{}", text(&output.stderr));
     assert!(!samara(at, &["assign", "none.csv"]).status.success());
+}
+
+/// An array of 64-bit integers as numpy.save writes it.
+fn npy_of_integers(shape: &[usize], values: &[i64]) -> Vec<u8> {
+    let floats: Vec<f64> = values.iter().map(|&x| f64::from_bits(x as u64)).collect();
+    let mut bytes = npy(shape, &floats);
+    let at = bytes.windows(3).position(|word| word == b"<f8").expect("a type");
+    bytes[at + 1] = b'i';
+    bytes
+}
+
+#[test]
+fn assign_adds_integers_exactly() {
+    let folder = temporary();
+    let at = folder.path();
+    let large = 1_i64 << 60;
+    let near = [large, large + 1, large + 1, large];
+    fs::write(at.join("near.npy"), npy_of_integers(&[2, 2], &near)).expect("file");
+    let lines = format!("{},{}\n{},{}\n", near[0], near[1], near[2], near[3]);
+    fs::write(at.join("near.csv"), lines).expect("file");
+    for file in ["near.npy", "near.csv"] {
+        let found: Value = serde_json::from_str(&done(at, &["assign", file, "--json", "--duals"])).expect("JSON");
+        assert_eq!((&found["columns"], &found["total"]), (&serde_json::json!([0, 1]), &serde_json::json!(2 * large)), "{file}");
+        let duals = |key: &str| -> Vec<i64> { found[key].as_array().expect("duals").iter().filter_map(Value::as_i64).collect() };
+        let (u, v) = (duals("row_duals"), duals("column_duals"));
+        assert_eq!(u.iter().chain(&v).sum::<i64>(), 2 * large, "{found}");
+        assert!((0..4).all(|k| u[k / 2] + v[k % 2] <= near[k]), "{found}");
+        let most: Value = serde_json::from_str(&done(at, &["assign", file, "--json", "--maximize"])).expect("JSON");
+        assert_eq!((&most["columns"], &most["total"]), (&serde_json::json!([1, 0]), &serde_json::json!(2 * large + 2)));
+    }
+    assert!(done(at, &["assign", "near.npy"]).contains("total 2305843009213693952\n"));
+    // More rows than columns: the duals of the columns take what the costs have in common.
+    fs::write(at.join("tall.npy"), npy_of_integers(&[3, 1], &[large + 2, large, large + 1])).expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "tall.npy", "--json", "--duals"])).expect("JSON");
+    let expected = serde_json::json!({"rows": [1], "columns": [0], "total": large, "row_duals": found["row_duals"], "column_duals": found["column_duals"]});
+    assert_eq!(found, expected);
+    let sum = |key: &str| found[key].as_array().expect("duals").iter().filter_map(Value::as_i64).sum::<i64>();
+    assert_eq!(sum("row_duals") + sum("column_duals"), large, "{found}");
+
+    fs::write(at.join("far.npy"), npy_of_integers(&[2, 2], &[large, -large, 0, large])).expect("file");
+    let next = ["far.npy", "expected integers whose sums fit into 64 bits", "divide all costs", "float64"];
+    refused(at, &["assign", "far.npy"], 3, &next);
+    refused(at, &["assign", "near.npy", "--cost-limit", "0.5"], 2, &["--cost-limit: expected an integer", "found 0.5"]);
+    // A limit that is no integer counts as it is: two pairs of cost 1 gain less than one of cost 0.
+    fs::write(at.join("small.npy"), npy_of_integers(&[2, 2], &[0, 1, 1, 9])).expect("file");
+    for (limit, rows) in [("1.5", vec![0]), ("3", vec![0, 1]), ("-1", vec![])] {
+        let found = done(at, &["assign", "small.npy", "--cost-limit", limit, "--ties", "any", "--json"]);
+        let found: Value = serde_json::from_str(&found).expect("JSON");
+        assert_eq!(found["rows"], serde_json::json!(rows), "{limit}");
+    }
+    // A transposed array, which numpy.save writes in Fortran order: [[9, 1, 9], [2, 9, 9]].
+    let mut transposed = npy_of_integers(&[2, 3], &[9, 2, 1, 9, 9, 9]);
+    let word = transposed.windows(5).position(|word| word == b"False").expect("an order");
+    transposed.splice(word..word + 5, *b"True ");
+    fs::write(at.join("transposed.npy"), transposed).expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "transposed.npy", "--json"])).expect("JSON");
+    assert_eq!(found, serde_json::json!({"rows": [0, 1], "columns": [1, 0], "total": 3}));
+    // The largest integer forbids a pair.
+    fs::write(at.join("forbidden.npy"), npy_of_integers(&[2, 2], &[i64::MAX, large, large + 5, large])).expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "forbidden.npy", "--json"])).expect("JSON");
+    assert_eq!((&found["columns"], &found["total"]), (&serde_json::json!([1, 0]), &serde_json::json!(2 * large + 5)));
 }
 
 #[test]
