@@ -41,10 +41,8 @@ fn unary(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [y, ..] = views.outputs;
     let len = per_task(y.len(), work(kind));
     for_each_chunk(threads, y, len, &|i, y| {
-        for_each_piece(y, x.get(i * len..).unwrap_or_default(), |y, x| {
-            copy(y, x);
-            apply(kind, a as f32, b as f32, y);
-        });
+        copy(y, x.get(i * len..).unwrap_or_default());
+        apply(kind, a as f32, b as f32, y);
     });
 }
 
@@ -54,24 +52,9 @@ fn unary_backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     let [dx, ..] = views.outputs;
     let len = per_task(dx.len(), work(kind));
     for_each_chunk(threads, dx, len, &|i, dx| {
-        let mut dy = dy.get(i * len..).unwrap_or_default();
-        for_each_piece(dx, x.get(i * len..).unwrap_or_default(), |dx, x| {
-            copy(dx, dy);
-            dy = dy.get(dx.len()..).unwrap_or_default();
-            multiply_derivative(kind, a as f32, b as f32, x, dx);
-        });
+        copy(dx, dy.get(i * len..).unwrap_or_default());
+        multiply_derivative(kind, a as f32, b as f32, x.get(i * len..).unwrap_or_default(), dx);
     });
-}
-
-/// Elements that stay in the first-level cache from one pass to the next.
-const PIECE: usize = 1024;
-
-/// Calls `f(piece of y, piece of x)`; pieces of x are shorter where x is.
-fn for_each_piece(y: &mut [f32], x: &[f32], mut f: impl FnMut(&mut [f32], &[f32])) {
-    for (i, y) in y.chunks_mut(PIECE).enumerate() {
-        let x = x.get(i * PIECE..).unwrap_or_default();
-        f(y, &x[..x.len().min(PIECE)]);
-    }
 }
 
 /// x becomes f′(x).

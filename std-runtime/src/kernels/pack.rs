@@ -2,6 +2,7 @@
 
 use samara_core::gemm::MatRef;
 
+use super::rows_avx2::prefetch_line;
 use super::vector::{Isa, LANES, vectorised};
 
 /// Cuts `source` (k, n) into panels of `width` of its columns, the last one filled up with zeros: `packed` is (⌈n / width⌉, k, width).
@@ -60,18 +61,6 @@ fn copy_any(source: MatRef<'_, f32>, width: usize, packed: &mut [f32], first: us
     }
 }
 
-/// Hints that a line will be read.
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has SSE, and a prefetch of any address reads nothing.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 vectorised! {
     /// Columns are contiguous: whole cache lines of sixteen of them at a time become pieces of rows.
     fn transpose<V>(source: MatRef<'_, f32>, width: usize, packed: &mut [f32]) {
@@ -85,7 +74,7 @@ vectorised! {
                     let steps = LANES.min(k - p);
                     // The next sixteen, which may come from memory while these are turned.
                     for i in LANES..2 * LANES {
-                        prefetch(source.data.as_ptr().wrapping_add((panel * width + j + i) * stride + p));
+                        prefetch_line(source.data.as_ptr().wrapping_add((panel * width + j + i) * stride + p));
                     }
                     let mut square = [V::splat(0.0); LANES];
                     for (i, column) in square.iter_mut().enumerate().take(cols.saturating_sub(j)) {

@@ -23,14 +23,20 @@ pub(super) fn multiply(_: &FewRows<'_>, _: &mut Tile<'_, f32>) -> bool {
 /// Asks for numbers that will be read soon.
 #[inline(always)]
 pub(super) fn prefetch(numbers: &[f32]) {
+    numbers.chunks(16).for_each(|line| prefetch_line(line.as_ptr()));
+}
+
+/// Asks for a cache line that will be read soon, at any address.
+#[inline(always)]
+pub(super) fn prefetch_line(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(16) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 has SSE, and a prefetch reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        // SAFETY: every x86-64 has SSE, and a prefetch of any address reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = numbers;
+    let _ = at;
 }
 
 #[cfg(target_arch = "x86_64")]
