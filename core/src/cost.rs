@@ -70,7 +70,7 @@ impl Tensors<'_> {
     /// Bytes of output `i`, 0 when nobody reads it; what it adds to is read first.
     fn written(&self, i: usize) -> u64 {
         let bytes = self.reals(self.node.output_shape(i).len());
-        let adds = self.node.record().later.get(i) == Some(&true);
+        let adds = self.node.record().is_later(i);
         if self.wanted(i) { bytes.saturating_mul(if adds { 2 } else { 1 }) } else { 0 }
     }
 
@@ -162,7 +162,7 @@ fn flops(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         Op::UnaryBackward { .. } | Op::SelectBackward { .. } | Op::ReduceMaxBackward { .. } => product(&[2, output(0)]),
         Op::Reduce { .. } => input(0) as u64,
         Op::AccumulateGrad => {
-            if node.record().later.first() == Some(&true) {
+            if node.record().is_later(0) {
                 output(0) as u64
             } else {
                 0
@@ -195,9 +195,7 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         // One row of the table for every id.
         Op::Embedding => t.all_but(&[1]).saturating_add(t.input_bytes(1, node.output_shape(0).len())),
         // A later contribution touches the rows of its ids only.
-        Op::EmbeddingBackward { .. } if node.record().later.first() == Some(&true) => {
-            t.read(0).saturating_add(t.read(1).saturating_mul(3))
-        }
+        Op::EmbeddingBackward { .. } if node.record().is_later(0) => t.read(0).saturating_add(t.read(1).saturating_mul(3)),
         Op::Attention(spec) => attention_bytes(t, &spec, 0, Some(5), live_keys),
         Op::AttentionBackward(spec) => attention_bytes(t, &spec, 1, None, live_keys),
         // The rows that are written, not the whole state.

@@ -8,6 +8,7 @@ use core::ops::Range;
 pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
+use crate::graph::rules::{Rule, only};
 use crate::graph::{DType, Node, Program, TensorRecord};
 use crate::math::Real;
 use crate::plan::Plan;
@@ -63,13 +64,27 @@ impl<R> Copy for Kernel<R> {}
 /// A table of kernels, one per operation. Operations that the table does not name are not linked.
 pub struct Kernels<R> {
     table: [Option<Kernel<R>>; Op::COUNT],
+    rules: [Option<Rule>; Op::COUNT],
 }
 
 impl<R: Real> Kernels<R> {
     /// A table without kernels.
-    pub const EMPTY: Self = Self { table: [None; Op::COUNT] };
+    pub const EMPTY: Self = Self { table: [None; Op::COUNT], rules: [None; Op::COUNT] };
 
-    /// The table with a kernel for the operation with this code.
+    /// The table with an operation: its reference kernel, and the shape rule by which stored programs are checked.
+    pub(crate) fn define<const OPCODE: u8>(mut self, kernel: Kernel<R>) -> Self {
+        if let Some(rule) = self.rules.get_mut(usize::from(OPCODE)) {
+            *rule = Some(only::<OPCODE>);
+        }
+        self.with(OPCODE, kernel)
+    }
+
+    /// The shape rule for an operation.
+    pub(crate) fn rule(&self, opcode: u8) -> Option<Rule> {
+        self.rules.get(usize::from(opcode)).copied().flatten()
+    }
+
+    /// The table with another kernel for the operation with this code.
     pub fn with(mut self, opcode: u8, kernel: Kernel<R>) -> Self {
         if let Some(slot) = self.table.get_mut(usize::from(opcode)) {
             *slot = Some(kernel);

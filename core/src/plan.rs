@@ -7,6 +7,8 @@
 use core::fmt;
 use core::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::graph::op::InPlace;
 use crate::graph::{Node, Program, Role, Tensor};
 use crate::math::sort::heap_sort;
@@ -17,7 +19,7 @@ pub const UNIT: usize = 16;
 const NEVER: u16 = u16::MAX;
 
 /// A place in the arena and the time during which it is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Slot {
     /// Where it begins, in units of [`UNIT`] elements.
@@ -30,9 +32,14 @@ pub struct Slot {
     pub first: u16,
     /// The last node that uses it.
     pub last: u16,
+    /// 0.
+    pub reserved: u16,
 }
 
 impl Slot {
+    /// A slot for filling storage.
+    pub const EMPTY: Self = Self { offset: 0, len: 0, owner: 0, first: 0, last: 0, reserved: 0 };
+
     /// Its elements of the arena.
     pub fn range(&self) -> Range<usize> {
         let start = (self.offset as usize).saturating_mul(UNIT);
@@ -118,7 +125,8 @@ impl<'a> Plan<'a> {
             let live = program.node(i).filter(|n| !n.record().dead);
             let len = live.map_or(0, |n| scratch_len(&n));
             let len = u32::try_from(len).map_err(|_| PlanError::TooLarge)?;
-            *slot = Slot { len, first: i as u16, last: i as u16, owner: tensors.saturating_add(i) as u16, offset: 0 };
+            let owner = tensors.saturating_add(i) as u16;
+            *slot = Slot { len, first: i as u16, last: i as u16, owner, ..Slot::EMPTY };
         }
         let arena_len = place(slots, order)?;
         Ok(Self { slots, tensors, arena_len })
@@ -200,7 +208,7 @@ fn lifetimes(program: &Program<'_>, slots: &mut [Slot]) {
     let root_of = |t: Tensor| program.tensor(t).map_or(usize::MAX, |r| r.root.index());
     let end = program.nodes().len() as u16;
     for ((i, slot), t) in slots.iter_mut().enumerate().zip(program.tensors()) {
-        *slot = Slot { first: NEVER, last: 0, owner: i as u16, len: 0, offset: 0 };
+        *slot = Slot { first: NEVER, owner: i as u16, ..Slot::EMPTY };
         if t.role == Role::Input {
             *slot = Slot { first: 0, last: end, len: t.shape.len() as u32, ..*slot };
         }
@@ -327,7 +335,7 @@ mod tests {
 
     #[test]
     fn checker_finds_an_overlap() {
-        let slot = |i: u16, offset, first, last| Slot { offset, len: 20, owner: i, first, last };
+        let slot = |i: u16, offset, first, last| Slot { offset, len: 20, owner: i, first, last, ..Slot::EMPTY };
         let bad = [slot(0, 0, 0, 3), slot(1, 1, 3, 4)];
         assert_eq!(Plan::from_parts(&bad, 2, 64).check(), Err(PlanError::Overlap { a: 1, b: 0 }));
         let good = [slot(0, 0, 0, 2), slot(1, 1, 3, 4)];

@@ -196,7 +196,8 @@ impl Model {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = GptInputs::new(g, &self.config, batch, len);
             let count = || g.ints(&[batch], 0, capacity as i32);
-            let cache = GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, segments: None };
+            let cache =
+                GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
             let h = hidden(g, &self.config, &self.gpt, &inputs, Some(&cache));
             (g.output(g.linear(h, g.param(self.gpt.wte()), None)), inputs, cache)
         });

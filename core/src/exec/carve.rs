@@ -83,20 +83,15 @@ struct Place {
     range: Range<usize>,
 }
 
-fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor) -> Option<Place> {
+/// `real_bytes` is the size of a number.
+fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor, real_bytes: usize) -> Option<Place> {
     let record = program.tensor(t)?;
-    let len = record.shape.len();
+    let (start, len) = (record.offset as usize, record.shape.len());
     let range = match record.role {
         Role::Activation | Role::Input => plan.value(t),
-        Role::Ints => {
-            let start = record.index as usize;
-            start..start.saturating_add(len)
-        }
-        Role::State => {
-            let start = record.index as usize;
-            start..start.saturating_add(record.state_len())
-        }
-        Role::Trainable | Role::Grad | Role::Frozen => program.params().infos().get(record.index as usize)?.range(),
+        Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),
+        Role::State => start..start.saturating_add(record.state_len()),
+        Role::Frozen => start..start.saturating_add(record.dtype.bytes(len, real_bytes).unwrap_or(0)),
     };
     Some(Place { role: record.role, range })
 }
@@ -111,7 +106,7 @@ pub(super) fn views<'v, R: Real>(
     gradients: Gradients,
 ) -> Views<'v, R> {
     let record = node.record();
-    let outputs = record.outputs.map(|t| place(program, plan, t));
+    let outputs = record.outputs.map(|t| place(program, plan, t, size_of::<R>()));
     let wanted = |role: Role| -> [Range<usize>; PARTS] {
         let range =
             |o: usize| outputs.get(o).and_then(Option::as_ref).filter(|p| p.role == role).map_or(0..0, |p| p.range.clone());
@@ -144,20 +139,19 @@ pub(super) fn views<'v, R: Real>(
             moments: [moments.take(0), moments.take(1)],
         },
     };
-    for (o, (out, (accumulate, later))) in views.outputs.iter_mut().zip(views.accumulate.iter_mut().zip(record.later)).enumerate()
-    {
+    for (o, (out, accumulate)) in views.outputs.iter_mut().zip(&mut views.accumulate).enumerate() {
         match outputs.get(o).and_then(Option::as_ref).map(|p| p.role) {
             Some(Role::Activation) => *out = arena.take(o),
             Some(Role::State) => *out = state.take(o),
             Some(Role::Grad) => {
                 *out = grads.take(o);
-                *accumulate = later || gradients == Gradients::Add;
+                *accumulate = record.is_later(o) || gradients == Gradients::Add;
             }
             Some(Role::Input | Role::Ints | Role::Trainable | Role::Frozen) | None => {}
         }
     }
     for (((&t, real), ints), bytes) in record.inputs.iter().zip(&mut views.inputs).zip(&mut views.ints).zip(&mut views.bytes) {
-        let Some(Place { role, range }) = place(program, plan, t) else { continue };
+        let Some(Place { role, range }) = place(program, plan, t, size_of::<R>()) else { continue };
         match role {
             Role::Activation | Role::Input => *real = arena.get(&range),
             Role::State => *real = state.get(&range),
@@ -165,9 +159,8 @@ pub(super) fn views<'v, R: Real>(
             Role::Grad => *real = grads.get(&range),
             Role::Ints => *ints = memory.ints.get(range).unwrap_or(&[]),
             Role::Frozen => {
-                let info = program.tensor(t).and_then(|r| program.params().infos().get(r.index as usize));
-                let raw = info.and_then(|info| frozen.get(info.frozen_bytes(size_of::<R>()))).unwrap_or(&[]);
-                if info.is_some_and(|info| info.dtype == DType::Real) {
+                let raw = frozen.get(range).unwrap_or(&[]);
+                if program.tensor(t).is_some_and(|r| r.dtype == DType::Real) {
                     *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);
                 } else {
                     *bytes = raw;

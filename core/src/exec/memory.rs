@@ -120,6 +120,6 @@ pub fn real_mut<'m, R>(plan: &Plan<'_>, arena: &'m mut [R], t: Tensor) -> &'m mu
 
 fn ints_range(program: &Program<'_>, t: Tensor) -> Option<Range<usize>> {
     let record = program.tensor(t).filter(|r| r.role == Role::Ints)?;
-    let start = record.index as usize;
+    let start = record.offset as usize;
     Some(start..start.saturating_add(record.shape.len()))
 }

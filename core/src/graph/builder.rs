@@ -48,7 +48,8 @@ impl<'a> Graph<'a> {
         let location = Location::caller();
         for (i, p) in params.infos().iter().enumerate() {
             let role = if p.frozen { Role::Frozen } else { Role::Trainable };
-            let record = TensorRecord { shape: p.shape, dtype: p.dtype, role, index: i as u32, ..TensorRecord::EMPTY };
+            let (index, offset) = (i as u32, p.offset);
+            let record = TensorRecord { shape: p.shape, dtype: p.dtype, role, index, offset, ..TensorRecord::EMPTY };
             if let Err(kind) = inner.add_tensor(record) {
                 inner.error = inner.error.or(Some(GraphError { kind, location }));
             }
@@ -75,10 +76,10 @@ impl<'a> Graph<'a> {
     pub fn ints(&self, extents: &[usize], low: i32, high: i32) -> Tensor {
         self.leaf(|inner| {
             let shape = Shape::new(extents).ok_or(GraphErrorKind::ShapeTooLarge)?;
-            let index = inner.info.ints_len;
-            inner.info.ints_len = index.saturating_add(shape.len() as u32);
+            let offset = inner.info.ints_len;
+            inner.info.ints_len = offset.saturating_add(shape.len() as u32);
             let bounds = [low, high];
-            inner.add_tensor(TensorRecord { shape, role: Role::Ints, dtype: DType::I32, index, bounds, ..TensorRecord::EMPTY })
+            inner.add_tensor(TensorRecord { shape, role: Role::Ints, dtype: DType::I32, offset, bounds, ..TensorRecord::EMPTY })
         })
     }
 
@@ -93,12 +94,12 @@ impl<'a> Graph<'a> {
     pub fn state_of(&self, dtype: DType, extents: &[usize]) -> Tensor {
         self.leaf(|inner| {
             let shape = Shape::new(extents).ok_or(GraphErrorKind::ShapeTooLarge)?;
-            let index = inner.info.state_len;
-            let record = TensorRecord { shape, role: Role::State, dtype, index, ..TensorRecord::EMPTY };
+            let offset = inner.info.state_len;
+            let record = TensorRecord { shape, role: Role::State, dtype, offset, ..TensorRecord::EMPTY };
             if dtype.bytes(shape.cols(), size_of::<f32>()).is_none() {
                 return Err(GraphErrorKind::Attribute { name: "columns of a state in blocks", value: shape.cols() as f64 });
             }
-            inner.info.state_len = index.saturating_add(record.state_len().next_multiple_of(crate::params::ALIGN) as u32);
+            inner.info.state_len = offset.saturating_add(record.state_len().next_multiple_of(crate::params::ALIGN) as u32);
             inner.add_tensor(record)
         })
     }
@@ -263,6 +264,7 @@ impl Inner<'_> {
                         role: source.role,
                         dtype: source.dtype,
                         index: source.index,
+                        offset: source.offset,
                         bounds: source.bounds,
                         ..t
                     };
@@ -320,10 +322,10 @@ impl Inner<'_> {
             t.requires_grad = false;
         }
         for node in self.nodes.get_mut(..self.info.nodes.into()).unwrap_or(&mut []).iter_mut().filter(|n| !n.dead) {
-            for (output, later) in node.outputs.iter().zip(&mut node.later) {
+            for (i, output) in node.outputs.iter().enumerate() {
                 let Some(id) = tensors.get(output.index()).filter(|t| t.role == Role::Grad).map(|t| t.index) else { continue };
                 if let Some(param) = tensors.get_mut(id as usize) {
-                    *later = param.requires_grad;
+                    node.later |= u8::from(param.requires_grad) << i;
                     param.requires_grad = true;
                 }
             }

@@ -206,10 +206,10 @@ impl Inner<'_> {
     }
 
     fn make_grad(&mut self, param: Tensor, out: Tensor) -> Result<(), E> {
-        let index = self.tensor(param)?.index;
+        let TensorRecord { index, offset, .. } = *self.tensor(param)?;
         let record = self.tensor_mut(out)?;
         record.role = Role::Grad;
-        record.index = index;
+        (record.index, record.offset) = (index, offset);
         self.tensor_mut(param)?.successor = out;
         Ok(())
     }

@@ -3,13 +3,15 @@
 use core::fmt;
 use core::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::op::Op;
 use super::record::{NodeRecord, Role, Tensor, TensorRecord};
 use super::shape::Shape;
 use crate::params::{ParamId, ParamInfo, Params};
 
 /// The numbers of a program that are not in its tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct ProgramInfo {
     /// Used tensor records.

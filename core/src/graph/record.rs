@@ -1,10 +1,12 @@
 //! Plain records of tensors and nodes: the same in RAM, in a mapped file, or in flash.
 
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
+
 use super::op::{MAX_ATTRIBUTES, MAX_INPUTS, MAX_OUTPUTS, Op};
 use super::shape::{DType, Shape};
 
 /// A handle to a tensor of a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Tensor(pub(crate) u16);
 
@@ -44,7 +46,7 @@ impl From<Tensor> for Columns {
 }
 
 /// Where a tensor lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, CheckedBitPattern, NoUninit)]
 #[repr(u8)]
 pub enum Role {
     /// In the arena, placed by the planner.
@@ -65,13 +67,15 @@ pub enum Role {
 }
 
 /// A tensor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, CheckedBitPattern, NoUninit)]
 #[repr(C)]
 pub struct TensorRecord {
     /// Its shape.
     pub shape: Shape,
-    /// Element offset in its buffer for integers and state; the parameter's number for parameters and gradients.
+    /// The parameter's number, for parameters and gradients.
     pub index: u32,
+    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    pub offset: u32,
     /// Smallest and largest integer that the host may write.
     pub bounds: [i32; 2],
     /// The tensor whose memory it shares; itself when it has its own.
@@ -92,6 +96,7 @@ pub struct TensorRecord {
     pub(crate) requires_grad: bool,
     /// Whether it starts a segment of block recomputation.
     pub(crate) checkpoint: bool,
+    pub(crate) reserved: [u8; 3],
 }
 
 impl TensorRecord {
@@ -107,6 +112,7 @@ impl TensorRecord {
     pub const EMPTY: Self = Self {
         shape: Shape::SCALAR,
         index: 0,
+        offset: 0,
         bounds: [0, 0],
         root: Tensor::NONE,
         producer: u16::MAX,
@@ -117,11 +123,12 @@ impl TensorRecord {
         pinned: false,
         requires_grad: false,
         checkpoint: false,
+        reserved: [0; 3],
     };
 }
 
 /// A node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, CheckedBitPattern, NoUninit)]
 #[repr(C)]
 pub struct NodeRecord {
     /// Attributes, see [`Op::attributes`].
@@ -136,8 +143,8 @@ pub struct NodeRecord {
     pub opcode: u8,
     /// Whether nobody needs the node.
     pub dead: bool,
-    /// Whether output i is a later contribution to a gradient: it always adds.
-    pub later: [bool; MAX_OUTPUTS],
+    pub(crate) later: u8,
+    pub(crate) reserved: [u8; 3],
 }
 
 impl NodeRecord {
@@ -149,7 +156,8 @@ impl NodeRecord {
         outputs: [Tensor::NONE; MAX_OUTPUTS],
         opcode: u8::MAX,
         dead: true,
-        later: [false; MAX_OUTPUTS],
+        later: 0,
+        reserved: [0; 3],
     };
 
     /// The operation.
@@ -165,6 +173,11 @@ impl NodeRecord {
     /// Output `i`.
     pub fn output(&self, i: usize) -> Tensor {
         self.outputs.get(i).copied().unwrap_or(Tensor::NONE)
+    }
+
+    /// Whether output `i` is a later contribution to a gradient: it always adds.
+    pub fn is_later(&self, i: usize) -> bool {
+        i < MAX_OUTPUTS && self.later & 1 << i != 0
     }
 
     /// For attention's gradient (dO in input 0, q, k, v in inputs 1 to 3): which output takes the gradient of q, of k, of v.

@@ -25,7 +25,16 @@ pub const HYPER_LEN: usize = 8;
 /// Integers that dropout reads: seed (low, high), step, micro-batch, p·2²⁴.
 pub const DROPOUT_CONTROL_LEN: usize = 5;
 
+/// The shape rule of an operation.
+pub(crate) type Rule = fn(&Op, &Args<'_>) -> Result<Outputs, E>;
+
+/// The shape rule of one operation, without those of others: a device links the rules that its table of kernels names.
+pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
+    if op.opcode() == OPCODE { infer(op, args) } else { Err(E::UnknownTensor) }
+}
+
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
+#[inline(always)]
 pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
     match *op {
         Op::Linear { activation, .. } => linear(args, activation),
@@ -329,8 +338,8 @@ fn embedding(args: &Args<'_>) -> Result<Outputs, E> {
 /// (B, Tq, Tk) after checking q, k, v from input `first` on.
 fn attention_extents(args: &Args<'_>, first: usize, spec: &AttentionSpec) -> Result<[usize; 3], E> {
     let (q, [b, tq, _]) = args.tokens(first)?;
-    let (k, [_, tk, k_cols]) = args.tokens(first + 1)?;
-    let (v, [_, _, v_cols]) = args.tokens(first + 2)?;
+    let (k, [_, tk, k_cols]) = args.tokens_of(first + 1)?;
+    let (v, [_, _, v_cols]) = args.tokens_of(first + 2)?;
     if spec.heads == 0 || spec.kv_heads == 0 || !spec.heads.is_multiple_of(spec.kv_heads) {
         return Err(E::Attribute { name: "kv_heads", value: f64::from(spec.kv_heads) });
     }

@@ -2,11 +2,13 @@
 
 use core::fmt;
 
+use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
+
 /// The largest rank of a tensor.
 pub const MAX_RANK: usize = 4;
 
 /// The extents of a contiguous row-major tensor of rank 0 to 4.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Shape {
     dims: [u32; MAX_RANK],
@@ -117,7 +119,7 @@ impl fmt::Display for Shape {
 }
 
 /// How the elements of a tensor are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, CheckedBitPattern, NoUninit)]
 #[repr(u8)]
 pub enum DType {
     /// The number type of the backend: `f32` in use, `f64` when gradients are checked.

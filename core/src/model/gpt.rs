@@ -190,6 +190,8 @@ pub struct GptCache {
     pub capacity: usize,
     /// How its keys and values are stored.
     pub dtype: DType,
+    /// Whether attention reads them as they are stored, row by row; otherwise they are read into the arena first, for kernels that take numbers only.
+    pub read_in_place: bool,
     /// Segments (B, capacity) of what is in the cache.
     pub segments: Option<Tensor>,
 }
@@ -279,7 +281,7 @@ fn attention(
     let batch = g.shape(inputs.tokens).dim(0);
     let kept = |x: Columns| {
         let state = g.cache_write(x, cache.starts, g.state_of(cache.dtype, &[batch, cache.capacity, c]));
-        if cache.dtype == DType::Real { state } else { g.cache_read(state, cache.live) }
+        if cache.dtype == DType::Real || cache.read_in_place { state } else { g.cache_read(state, cache.live) }
     };
     let (keys, values) = (kept(k), kept(v));
     let segments = inputs.segments.zip(cache.segments);

@@ -4,25 +4,35 @@
 //! Backward (Dao 2022, the flash form): p = e^(s − lse), D = do·o, dv += pᵀ do, ds = p (do vᵀ − D), dq = scale ds k, dk = scale dsᵀ q.
 //! Dropout multiplies p by a mask drawn from (seed, step, micro-batch, site, element) after the softmax, so that the backward pass draws it again.
 
+use core::ops::Range;
+
 use super::dropout::Mask;
+use super::weight::dtype;
 use super::{axpy, begin, dot, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::op::AttentionSpec;
-use crate::graph::{Node, Op};
+use crate::graph::{DType, Node, Op};
 use crate::math::Real;
+use crate::quant::dequantise_row;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    let spec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
+    const SPEC: AttentionSpec =
+        AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
     table
-        .with(Op::Attention(spec).opcode(), Kernel { run: forward, scratch_len })
-        .with(Op::AttentionBackward(spec).opcode(), Kernel { run: backward, scratch_len: super::no_scratch })
+        .define::<{ Op::Attention(SPEC).opcode() }>(Kernel { run: forward, scratch_len })
+        .define::<{ Op::AttentionBackward(SPEC).opcode() }>(Kernel { run: backward, scratch_len: super::no_scratch })
 }
 
-/// One row of scores.
+/// A score for each key and head, a sum for each head, and a row of keys or values where those are not numbers.
 fn scratch_len(node: &Node<'_>) -> usize {
-    node.input_shape(1).dim(1)
+    let heads = match node.op() {
+        Some(Op::Attention(spec)) => spec.heads as usize,
+        _ => 0,
+    };
+    let row = |i: usize| if dtype(node, i) == DType::Real { 0 } else { node.input_shape(i).cols() };
+    heads.saturating_mul(node.input_shape(1).dim(1).saturating_add(1)).saturating_add(row(1).max(row(2)))
 }
 
 /// Where rows of q, k, v lie, and what the mask allows.
@@ -73,8 +83,12 @@ impl<'a> Layout<'a> {
     pub fn start(&self, which: usize, b: usize, t: usize, h: usize) -> usize {
         let rows = if which == 0 { self.queries } else { self.keys };
         let row_len = self.row_len.get(which).copied().unwrap_or(0);
-        let column = self.column.get(which).copied().unwrap_or(0);
-        (b * rows + t) * row_len + column + h * self.spec.head_dim as usize
+        (b * rows + t) * row_len + self.head_column(which, h)
+    }
+
+    /// The first column of head `h` in a row of q (0), k (1) or v (2).
+    pub fn head_column(&self, which: usize, h: usize) -> usize {
+        self.column.get(which).copied().unwrap_or(0) + h * self.spec.head_dim as usize
     }
 
     /// The keys that position alone allows query `t` of sequence `b` to see: `from..to`.
@@ -104,44 +118,94 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// Keys are read one after the other, and then values: each row once for all heads, for it may have to be turned into numbers first.
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
-    let [q, k, v, ..] = views.inputs;
+    let [q, ..] = views.inputs;
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;
     let [o, lse, _] = views.outputs;
     let layout = Layout::new(node, spec, 0, [q_segments, k_segments], live);
+    let (keys, values) = (Rows::new(node, &views.inputs, 1), Rows::new(node, &views.inputs, 2));
     let mask = Mask::new(control, spec.site);
-    let (heads, dim) = (spec.heads as usize, spec.head_dim as usize);
-    let scale = R::from_f64(spec.scale);
-    let scores = views.scratch; // (Tk)
-    for b in 0..layout.batch {
-        for h in 0..heads {
-            for t in 0..layout.queries {
+    let (heads, dim, scale) = (spec.heads as usize, spec.head_dim as usize, R::from_f64(spec.scale));
+    let Some((scores, rest)) = views.scratch.split_at_mut_checked(heads * layout.keys) else { return }; // (Tk, H)
+    let Some((sums, row)) = rest.split_at_mut_checked(heads) else { return }; // (H)
+    for (b, t) in (0..layout.batch).flat_map(|b| (0..layout.queries).map(move |t| (b, t))) {
+        let (from, to) = layout.span(b, t);
+        for j in from..to {
+            let scores = part_mut(scores, j * heads, heads); // (H)
+            if !layout.same_segment(b, t, j) {
+                scores.fill(R::NEG_INFINITY);
+                continue;
+            }
+            let key = keys.read(b * layout.keys + j, row);
+            for (h, score) in scores.iter_mut().enumerate() {
                 let query = part(q, layout.start(0, b, t, h), dim);
-                let (from, to) = layout.span(b, t);
-                let mut max = R::NEG_INFINITY;
-                for (j, score) in scores.iter_mut().enumerate().take(to).skip(from) {
-                    let key = part(k, layout.start(1, b, j, layout.kv_head(h)), dim);
-                    *score = if layout.same_segment(b, t, j) { dot(query, key) * scale } else { R::NEG_INFINITY };
-                    max = max.max(*score);
-                }
-                let out = part_mut(o, ((b * layout.queries + t) * heads + h) * dim, dim);
-                out.fill(R::ZERO);
-                let mut sum = R::ZERO;
-                for (j, score) in scores.iter().enumerate().take(to).skip(from).filter(|(_, s)| **s > R::NEG_INFINITY) {
-                    let p = (*score - max).exp();
-                    sum += p;
-                    let value = part(v, layout.start(2, b, j, layout.kv_head(h)), dim);
-                    axpy(out, p * mask.factor(layout.element(b, h, t, j)), value);
-                }
-                if sum > R::ZERO {
-                    out.iter_mut().for_each(|x| *x /= sum);
-                }
-                if let Some(lse) = lse.get_mut((b * heads + h) * layout.queries + t) {
-                    *lse = if sum > R::ZERO { max + sum.ln() } else { R::NEG_INFINITY };
-                }
+                *score = dot(query, part(key, layout.head_column(1, layout.kv_head(h)), dim)) * scale;
             }
         }
+        let out = part_mut(o, (b * layout.queries + t) * heads * dim, heads * dim); // (H, D)
+        out.fill(R::ZERO);
+        for (h, sum) in sums.iter_mut().enumerate() {
+            let max;
+            (max, *sum) = exponentials(scores, heads, h, from..to);
+            if let Some(lse) = lse.get_mut((b * heads + h) * layout.queries + t) {
+                *lse = if *sum > R::ZERO { max + sum.ln() } else { R::NEG_INFINITY };
+            }
+        }
+        for j in (from..to).filter(|&j| layout.same_segment(b, t, j)) {
+            let value = values.read(b * layout.keys + j, row);
+            for (h, (&p, out)) in part(scores, j * heads, heads).iter().zip(out.chunks_exact_mut(dim.max(1))).enumerate() {
+                let value = part(value, layout.head_column(2, layout.kv_head(h)), dim);
+                axpy(out, p * mask.factor(layout.element(b, h, t, j)), value);
+            }
+        }
+        for (out, &sum) in out.chunks_exact_mut(dim.max(1)).zip(&*sums).filter(|(_, sum)| **sum > R::ZERO) {
+            out.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+}
+
+/// Turns the scores of one head (stride `heads`) into e^(s − max); their maximum and the sum of the exponentials.
+fn exponentials<R: Real>(scores: &mut [R], heads: usize, h: usize, keys: Range<usize>) -> (R, R) {
+    let own = part_mut(scores, keys.start * heads, keys.len() * heads);
+    let max = own.iter().skip(h).step_by(heads.max(1)).fold(R::NEG_INFINITY, |max, &s| max.max(s));
+    let mut sum = R::ZERO;
+    for score in own.iter_mut().skip(h).step_by(heads.max(1)) {
+        // Without any key the maximum is −∞ as well.
+        *score = if *score > R::NEG_INFINITY { (*score - max).exp() } else { R::ZERO };
+        sum += *score;
+    }
+    (max, sum)
+}
+
+/// Rows of keys or values, of any element type.
+struct Rows<'a, R> {
+    dtype: DType,
+    data: &'a [R],
+    cols: usize,
+    row_bytes: usize,
+}
+
+impl<'a, R: Real> Rows<'a, R> {
+    /// Input `i` of a node.
+    fn new(node: &Node<'_>, inputs: &[&'a [R]], i: usize) -> Self {
+        let (dtype, cols) = (dtype(node, i), node.input_shape(i).cols());
+        let row_bytes = dtype.bytes(cols, size_of::<R>()).unwrap_or(0);
+        Self { dtype, data: inputs.get(i).copied().unwrap_or(&[]), cols, row_bytes }
+    }
+
+    /// Row `i` (C), turned into numbers in `scratch` if it is not made of them.
+    fn read<'s>(&self, i: usize, scratch: &'s mut [R]) -> &'s [R]
+    where
+        'a: 's,
+    {
+        if self.dtype == DType::Real {
+            return part(self.data, i * self.cols, self.cols);
+        }
+        let bytes: &[u8] = bytemuck::try_cast_slice(self.data).unwrap_or(&[]);
+        dequantise_row(self.dtype, part(bytes, i * self.row_bytes, self.row_bytes), scratch);
+        scratch
     }
 }
 

@@ -12,8 +12,8 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::CacheWrite.opcode(), Kernel { run: write, scratch_len: no_scratch })
-        .with(Op::CacheRead.opcode(), Kernel { run: read, scratch_len: no_scratch })
+        .define::<{ Op::CacheWrite.opcode() }>(Kernel { run: write, scratch_len: no_scratch })
+        .define::<{ Op::CacheRead.opcode() }>(Kernel { run: read, scratch_len: no_scratch })
 }
 
 fn write<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

@@ -12,7 +12,7 @@ use crate::threads::Threads;
 
 /// Adds the kernel of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table.with(Op::Dropout { site: 0 }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+    table.define::<{ Op::Dropout { site: 0 }.opcode() }>(Kernel { run: forward, scratch_len: no_scratch })
 }
 
 /// One in 2²⁴ is the finest probability.

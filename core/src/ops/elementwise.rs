@@ -9,19 +9,19 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(UNARY.opcode(), Kernel { run: unary_forward, scratch_len: no_scratch })
-        .with(
-            Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode(),
-            Kernel { run: unary_backward, scratch_len: no_scratch },
-        )
-        .with(
-            Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode(),
-            Kernel { run: binary_forward, scratch_len: no_scratch },
-        )
-        .with(
-            Op::SelectBackward { max: false, over: Over::Same }.opcode(),
-            Kernel { run: select_backward, scratch_len: no_scratch },
-        )
+        .define::<{ UNARY.opcode() }>(Kernel { run: unary_forward, scratch_len: no_scratch })
+        .define::<{ Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode() }>(Kernel {
+            run: unary_backward,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode() }>(Kernel {
+            run: binary_forward,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::SelectBackward { max: false, over: Over::Same }.opcode() }>(Kernel {
+            run: select_backward,
+            scratch_len: no_scratch,
+        })
 }
 
 /// √(2/π).

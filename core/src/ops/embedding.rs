@@ -9,9 +9,12 @@ use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .with(Op::Embedding.opcode(), Kernel { run: forward, scratch_len })
-        .with(Op::EmbeddingBackward { vocab: 0 }.opcode(), Kernel { run: backward, scratch_len: no_scratch })
+    table.define::<{ Op::Embedding.opcode() }>(Kernel { run: forward, scratch_len }).define::<{
+        Op::EmbeddingBackward { vocab: 0 }.opcode()
+    }>(Kernel {
+        run: backward,
+        scratch_len: no_scratch,
+    })
 }
 
 /// A row of a table that is no numbers, to be added.

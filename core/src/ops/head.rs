@@ -14,9 +14,9 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward, scratch_len: forward_scratch })
-        .with(Op::HeadLossTrain { smoothing: 0.0 }.opcode(), Kernel { run: train, scratch_len })
-        .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward, scratch_len })
+        .define::<{ Op::HeadLoss { smoothing: 0.0 }.opcode() }>(Kernel { run: forward, scratch_len: forward_scratch })
+        .define::<{ Op::HeadLossTrain { smoothing: 0.0 }.opcode() }>(Kernel { run: train, scratch_len })
+        .define::<{ Op::HeadLossBackward { smoothing: 0.0 }.opcode() }>(Kernel { run: backward, scratch_len })
 }
 
 /// One row of logits.

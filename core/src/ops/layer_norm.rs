@@ -11,9 +11,12 @@ use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .with(Op::LayerNorm { eps: 1.0 }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
-        .with(Op::LayerNormBackward.opcode(), Kernel { run: backward, scratch_len: no_scratch })
+    table.define::<{ Op::LayerNorm { eps: 1.0 }.opcode() }>(Kernel { run: forward, scratch_len: no_scratch }).define::<{
+        Op::LayerNormBackward.opcode()
+    }>(Kernel {
+        run: backward,
+        scratch_len: no_scratch,
+    })
 }
 
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

@@ -12,11 +12,11 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(
-            Op::Linear { activation: Activation::None, slope: false }.opcode(),
-            Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) },
-        )
-        .with(Op::LinearBackward.opcode(), Kernel { run: backward, scratch_len: no_scratch })
+        .define::<{ Op::Linear { activation: Activation::None, slope: false }.opcode() }>(Kernel {
+            run: forward,
+            scratch_len: |node| weight::scratch_len(node, 1),
+        })
+        .define::<{ Op::LinearBackward.opcode() }>(Kernel { run: backward, scratch_len: no_scratch })
 }
 
 /// One row of x against every row of W.

@@ -8,13 +8,19 @@ use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    let epsilon = Epsilon::AfterCorrection;
+    const EPSILON: Epsilon = Epsilon::AfterCorrection;
     table
-        .with(Op::AccumulateGrad.opcode(), Kernel { run: accumulate, scratch_len: no_scratch })
-        .with(Op::GlobalNorm.opcode(), Kernel { run: global_norm, scratch_len: no_scratch })
-        .with(Op::AdamW { start: 0, len: 0, decay: false, epsilon }.opcode(), Kernel { run: adamw, scratch_len: no_scratch })
-        .with(Op::Sgd { start: 0, len: 0, decay: false, nesterov: false }.opcode(), Kernel { run: sgd, scratch_len: no_scratch })
-        .with(Op::Ema { slot: 0 }.opcode(), Kernel { run: ema, scratch_len: no_scratch })
+        .define::<{ Op::AccumulateGrad.opcode() }>(Kernel { run: accumulate, scratch_len: no_scratch })
+        .define::<{ Op::GlobalNorm.opcode() }>(Kernel { run: global_norm, scratch_len: no_scratch })
+        .define::<{ Op::AdamW { start: 0, len: 0, decay: false, epsilon: EPSILON }.opcode() }>(Kernel {
+            run: adamw,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::Sgd { start: 0, len: 0, decay: false, nesterov: false }.opcode() }>(Kernel {
+            run: sgd,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::Ema { slot: 0 }.opcode() }>(Kernel { run: ema, scratch_len: no_scratch })
 }
 
 /// Also the fast kernel.

@@ -10,13 +10,19 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(
-            Op::Broadcast { over: Over::Same, dims: [1; 4], rank: 0 }.opcode(),
-            Kernel { run: broadcast, scratch_len: no_scratch },
-        )
-        .with(Op::Reduce { kind: ReduceKind::Sum, over: Over::Same }.opcode(), Kernel { run: reduce, scratch_len: no_scratch })
-        .with(Op::ReduceMaxBackward { over: Over::Same }.opcode(), Kernel { run: max_backward, scratch_len })
-        .with(Op::Constant { value: 0.0, dims: [1; 4], rank: 0 }.opcode(), Kernel { run: constant, scratch_len: no_scratch })
+        .define::<{ Op::Broadcast { over: Over::Same, dims: [1; 4], rank: 0 }.opcode() }>(Kernel {
+            run: broadcast,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::Reduce { kind: ReduceKind::Sum, over: Over::Same }.opcode() }>(Kernel {
+            run: reduce,
+            scratch_len: no_scratch,
+        })
+        .define::<{ Op::ReduceMaxBackward { over: Over::Same }.opcode() }>(Kernel { run: max_backward, scratch_len })
+        .define::<{ Op::Constant { value: 0.0, dims: [1; 4], rank: 0 }.opcode() }>(Kernel {
+            run: constant,
+            scratch_len: no_scratch,
+        })
 }
 
 fn broadcast<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

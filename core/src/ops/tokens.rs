@@ -9,11 +9,11 @@ use crate::threads::Threads;
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
-        .with(Op::TokenSlice { first: 0, count: 0 }.opcode(), Kernel { run: slice, scratch_len: no_scratch })
-        .with(Op::TokenPad { first: 0, tokens: 0 }.opcode(), Kernel { run: pad, scratch_len: no_scratch })
-        .with(Op::TokenConcat.opcode(), Kernel { run: concat, scratch_len: no_scratch })
-        .with(Op::TokenReplace { first: 0 }.opcode(), Kernel { run: replace, scratch_len: no_scratch })
-        .with(Op::Reshape { dims: [1; 4], rank: 0 }.opcode(), Kernel { run: reshape, scratch_len: no_scratch })
+        .define::<{ Op::TokenSlice { first: 0, count: 0 }.opcode() }>(Kernel { run: slice, scratch_len: no_scratch })
+        .define::<{ Op::TokenPad { first: 0, tokens: 0 }.opcode() }>(Kernel { run: pad, scratch_len: no_scratch })
+        .define::<{ Op::TokenConcat.opcode() }>(Kernel { run: concat, scratch_len: no_scratch })
+        .define::<{ Op::TokenReplace { first: 0 }.opcode() }>(Kernel { run: replace, scratch_len: no_scratch })
+        .define::<{ Op::Reshape { dims: [1; 4], rank: 0 }.opcode() }>(Kernel { run: reshape, scratch_len: no_scratch })
 }
 
 /// Elements of one sequence of input `i`.

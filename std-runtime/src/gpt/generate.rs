@@ -26,7 +26,7 @@ impl Append {
             let inputs = GptInputs::new(g, &config, 1, len);
             let starts = g.ints(&[1], 0, capacity as i32);
             let live = g.ints(&[1], 0, capacity as i32);
-            let cache = GptCache { starts, live, capacity, dtype, segments: None };
+            let cache = GptCache { starts, live, capacity, dtype, read_in_place: false, segments: None };
             let h = hidden(g, &config, &params, &inputs, Some(&cache));
             let last = g.token_slice(h, len - 1, 1);
             (inputs, cache, g.output(g.linear(last, g.param(params.wte()), None)))

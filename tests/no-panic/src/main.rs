@@ -66,7 +66,7 @@ impl Tables {
     const EMPTY: Self = Self {
         tensors: [TensorRecord::EMPTY; TENSORS],
         nodes: [NodeRecord::EMPTY; NODES],
-        slots: [Slot { offset: 0, len: 0, owner: 0, first: 0, last: 0 }; TENSORS + NODES],
+        slots: [Slot::EMPTY; TENSORS + NODES],
         order: [0; TENSORS + NODES],
     };
 }
@@ -199,7 +199,7 @@ fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut
     let inputs = GptInputs::new(&g, config, 2, 1);
     let room = config.n_positions;
     let cache =
-        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, segments: None };
+        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, read_in_place: true, segments: None };
     let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
     let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.wte()), None));
     let program = g.finish().ok()?;
