@@ -13,6 +13,7 @@
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`model`] | builders of model families |
+//! | [`file`], [`session`] | programs in a file; running them on a device |
 //! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
 //!
@@ -28,6 +29,7 @@ pub mod bipartite;
 pub mod cost;
 pub mod decode;
 pub mod exec;
+pub mod file;
 pub mod gemm;
 pub mod graph;
 pub mod math;
@@ -37,5 +39,6 @@ pub mod params;
 pub mod plan;
 pub mod quant;
 pub mod schedule;
+pub mod session;
 pub mod threads;
 pub mod tokenizer;

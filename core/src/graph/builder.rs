@@ -238,7 +238,7 @@ impl Inner<'_> {
             if r.role == Role::State && r.successor.is_some() {
                 return Err(GraphErrorKind::StaleState);
             }
-            if input.first > 0 && !reads_columns(&op, i) {
+            if input.first > 0 && !op.reads_columns(i) {
                 return Err(GraphErrorKind::Columns {
                     first: input.first,
                     count: r.shape.cols() as u32,
@@ -330,15 +330,5 @@ impl Inner<'_> {
                 }
             }
         }
-    }
-}
-
-/// Whether an operation can read input `i` from a first column on.
-fn reads_columns(op: &Op, i: usize) -> bool {
-    match op {
-        Op::Attention(_) => i < 3,
-        Op::AttentionBackward(_) => (1..4).contains(&i),
-        Op::CacheWrite => i == 0,
-        _ => false,
     }
 }

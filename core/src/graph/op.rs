@@ -492,6 +492,16 @@ impl Op {
         }
     }
 
+    /// Whether the operation can read input `i` from a first column on.
+    pub(crate) const fn reads_columns(&self, i: usize) -> bool {
+        match self {
+            Self::Attention(_) => i < 3,
+            Self::AttentionBackward(_) => 1 <= i && i < 4,
+            Self::CacheWrite => i == 0,
+            _ => false,
+        }
+    }
+
     /// Whether a run changes parameters or moments.
     pub const fn effect(&self) -> Effect {
         match self {

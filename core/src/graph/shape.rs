@@ -34,6 +34,15 @@ impl Shape {
         Some(Self { dims, rank: extents.len() as u32 })
     }
 
+    /// Whether this is what [`Self::new`] makes of its extents: shapes from a file may be anything.
+    pub(crate) fn is_valid(&self) -> bool {
+        let mut extents = [1; MAX_RANK];
+        for (to, &from) in extents.iter_mut().zip(&self.dims) {
+            *to = from as usize;
+        }
+        extents.get(..self.rank()).and_then(Self::new) == Some(*self)
+    }
+
     /// The extents, outermost first.
     pub fn dims(&self) -> &[u32] {
         self.dims.get(..self.rank()).unwrap_or(&[])

@@ -16,13 +16,18 @@ use crate::math::Real;
 use crate::quant::dequantise_row;
 use crate::threads::Threads;
 
+const SPEC: AttentionSpec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
+
+/// Adds the forward kernel to a table.
+pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const ATTENTION: u8 = Op::Attention(SPEC).opcode();
+    table.define::<ATTENTION>(Kernel { run: forward, scratch_len })
+}
+
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    const SPEC: AttentionSpec =
-        AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
-    table
-        .define::<{ Op::Attention(SPEC).opcode() }>(Kernel { run: forward, scratch_len })
-        .define::<{ Op::AttentionBackward(SPEC).opcode() }>(Kernel { run: backward, scratch_len: super::no_scratch })
+    const BACKWARD: u8 = Op::AttentionBackward(SPEC).opcode();
+    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
 }
 
 /// A score for each key and head, a sum for each head, and a row of keys or values where those are not numbers.

@@ -9,14 +9,16 @@ use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
+/// Adds the forward kernel to a table.
+pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
+    table.define::<LINEAR>(Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) })
+}
+
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .define::<{ Op::Linear { activation: Activation::None, slope: false }.opcode() }>(Kernel {
-            run: forward,
-            scratch_len: |node| weight::scratch_len(node, 1),
-        })
-        .define::<{ Op::LinearBackward.opcode() }>(Kernel { run: backward, scratch_len: no_scratch })
+    const BACKWARD: u8 = Op::LinearBackward.opcode();
+    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: no_scratch })
 }
 
 /// One row of x against every row of W.

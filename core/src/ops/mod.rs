@@ -20,6 +20,15 @@ use crate::exec::Kernels;
 use crate::graph::{Op, UnaryKind};
 use crate::math::Real;
 
+/// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train.
+pub fn inference<R: Real>() -> Kernels<R> {
+    let table = linear::inference(Kernels::EMPTY);
+    let table = layer_norm::inference(table);
+    let table = embedding::inference(table);
+    let table = attention::inference(table);
+    cache::kernels(table)
+}
+
 /// Every operation's reference kernel.
 pub fn reference<R: Real>() -> Kernels<R> {
     let table = Kernels::EMPTY;

@@ -1,0 +1,354 @@
+//! What [`super::ProgramFile::open`] checks, in the order in which one thing relies on another.
+
+use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
+use super::{FileError, FileProgram, ProgramFile};
+use crate::exec::{Backend, Cpu};
+use crate::graph::op::{InPlace, MAX_INPUTS};
+use crate::graph::rules::{Arg, Args};
+use crate::graph::{DType, HYPER_LEN, Node, Op, Role, Shape, Tensor, TensorRecord};
+use crate::threads::Serial;
+
+/// Sections, parameters, programs, tokenizer.
+pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
+    for (entry, section) in file.sections.iter().enumerate() {
+        let known = SectionKind::from_code(section.kind).is_some()
+            && (section.program == 0 || ProgramKind::from_code(section.program).is_some());
+        let inside = section.range().is_some_and(|range| file.bytes.get(range).is_some());
+        let once = !file.sections.iter().take(entry).any(|s| (s.kind, s.program) == (section.kind, section.program));
+        if !(known && inside && once && (section.offset as usize).is_multiple_of(ALIGN_BYTES)) {
+            return Err(FileError::Section { entry });
+        }
+    }
+    let layout = file.layout();
+    let content = |kind, expected: Option<usize>| {
+        let found = file.section(kind, None).len();
+        let error = FileError::Content { kind, found, expected: expected.unwrap_or(usize::MAX) };
+        if expected == Some(found) { Ok(()) } else { Err(error) }
+    };
+    content(SectionKind::Trainable, layout.trainable_len.checked_mul(size_of::<f32>()))?;
+    content(SectionKind::Frozen, Some(layout.frozen_bytes))?;
+    let mut first: Option<&[TensorRecord]> = None;
+    for kind in [ProgramKind::Decode, ProgramKind::Train, ProgramKind::Evaluate] {
+        if file.section(SectionKind::Program, Some(kind)).is_empty() {
+            continue;
+        }
+        let parts = file.parts(kind)?;
+        Check { kind, file, parts: &parts }.all()?;
+        let params = parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]);
+        let same =
+            |(a, b): (&TensorRecord, &TensorRecord)| (a.shape, a.offset, a.role, a.dtype) == (b.shape, b.offset, b.role, b.dtype);
+        if !first.unwrap_or(params).iter().zip(params).all(same) {
+            return Err(FileError::Program { program: kind });
+        }
+        first = Some(params);
+    }
+    file.open_tokenizer().map(|_| ())
+}
+
+/// A program under examination.
+struct Check<'c, 'a> {
+    kind: ProgramKind,
+    file: &'c ProgramFile<'a>,
+    parts: &'c FileProgram<'a>,
+}
+
+impl<'a> Check<'_, 'a> {
+    fn all(&self) -> Result<(), FileError> {
+        self.header()?;
+        for (i, t) in self.tensors().iter().enumerate() {
+            if !self.is_sound(i, t) {
+                return Err(FileError::Tensor { program: self.kind, tensor: i });
+            }
+        }
+        let cpu = Cpu::new(self.file.kernels, &Serial);
+        for (i, node) in self.live() {
+            self.node(i, &node, &cpu)?;
+        }
+        self.slots()?;
+        for (i, node) in self.live() {
+            self.places(i, &node, &cpu)?;
+        }
+        self.ports()
+    }
+
+    fn tensors(&self) -> &'a [TensorRecord] {
+        self.parts.program.tensors()
+    }
+
+    fn nodes(&self) -> usize {
+        self.parts.program.nodes().len()
+    }
+
+    fn live(&self) -> impl Iterator<Item = (usize, Node<'a>)> + use<'a> {
+        let program = self.parts.program;
+        (0..program.nodes().len()).filter_map(move |i| Some((i, program.node(i)?))).filter(|(_, n)| !n.record().dead)
+    }
+
+    /// The tables have the lengths that the header tells of.
+    fn header(&self) -> Result<(), FileError> {
+        let (info, slots) = (self.parts.program.info(), self.parts.plan.slots().len());
+        let (tensors, nodes) = (self.tensors().len(), self.nodes());
+        if tensors.saturating_add(nodes) > MAX_RECORDS {
+            return Err(FileError::TooLarge { program: self.kind });
+        }
+        let whole = |kind, len: usize, size| self.file.section(kind, Some(self.kind)).len() == len.saturating_mul(size);
+        let lengths = whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
+            && whole(SectionKind::Nodes, info.nodes.into(), size_of::<crate::graph::NodeRecord>())
+            && slots == tensors.saturating_add(nodes);
+        let layout = self.file.layout();
+        let sizes = [info.ints_len, info.state_len].iter().all(|&len| i32::try_from(len).is_ok())
+            && layout.decay_len <= layout.trainable_len
+            && layout.trainable_len.checked_mul(info.moments as usize).is_some_and(|len| i32::try_from(len).is_ok());
+        let ranges = info.backward <= info.update && info.update <= info.nodes;
+        if lengths && sizes && ranges && self.file.header.params as usize <= tensors {
+            return Ok(());
+        }
+        Err(FileError::Program { program: self.kind })
+    }
+
+    /// A tensor agrees with itself, lies in its buffer, shares memory only with what it is a view of, and is written by whom it says.
+    fn is_sound(&self, i: usize, t: &TensorRecord) -> bool {
+        let Some(root) = self.tensors().get(t.root.index()) else { return false };
+        let own = t.root.index() == i;
+        let alike = root.root == t.root
+            && (root.role, root.dtype, root.offset) == (t.role, t.dtype, t.offset)
+            && root.shape.len() == t.shape.len();
+        let dtype = match t.role {
+            Role::Ints => t.dtype == DType::I32,
+            Role::Activation | Role::Input | Role::Trainable | Role::Grad => t.dtype == DType::Real,
+            Role::State | Role::Frozen => t.dtype != DType::I32,
+        };
+        let params = self.file.header.params as usize;
+        let param = matches!(t.role, Role::Trainable | Role::Frozen);
+        let numbered = match t.role {
+            Role::Trainable | Role::Frozen => t.index as usize == i,
+            Role::Grad => self
+                .tensors()
+                .get(t.index as usize)
+                .is_some_and(|p| p.role == Role::Trainable && p.offset == t.offset && p.shape == t.shape),
+            Role::Activation | Role::Input | Role::Ints | Role::State => true,
+        };
+        let produced = match self.parts.program.node(t.producer.into()) {
+            Some(node) => {
+                node.record().outputs.iter().any(|o| o.index() == i) && (matches!(t.role, Role::Activation | Role::Grad) || !own)
+            }
+            None => t.producer == u16::MAX && !matches!(t.role, Role::Activation | Role::Grad) && own,
+        };
+        t.shape.is_valid() && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
+    }
+
+    /// The elements of a tensor that is not in the arena lie in its buffer, aligned.
+    fn is_inside(&self, t: &TensorRecord) -> bool {
+        let (info, layout, len) = (self.parts.program.info(), self.file.layout(), t.shape.len());
+        let Some(row_bytes) = t.dtype.bytes(t.shape.cols(), size_of::<f32>()) else { return false };
+        let Some(bytes) = t.shape.rows().checked_mul(row_bytes) else { return false };
+        let ends_by = |len: usize, room: usize| (t.offset as usize).checked_add(len).is_some_and(|end| end <= room);
+        match t.role {
+            Role::Activation | Role::Input => true,
+            Role::Ints => ends_by(len, info.ints_len as usize),
+            Role::State => ends_by(t.state_len(), info.state_len as usize),
+            Role::Trainable | Role::Grad => ends_by(len, layout.trainable_len),
+            Role::Frozen => ends_by(bytes, layout.frozen_bytes) && (t.offset as usize).is_multiple_of(ALIGN_BYTES),
+        }
+    }
+
+    /// A node's operation is known and has a kernel, its inputs are there before it, and its outputs are what its rule says.
+    fn node(&self, i: usize, node: &Node<'a>, cpu: &Cpu<'_, f32>) -> Result<(), FileError> {
+        let (program, record) = (self.kind, node.record());
+        let wrong = FileError::Node { program, node: i };
+        let missing = FileError::NoKernel { program, node: i, opcode: record.opcode };
+        let rule = self.file.kernels.rule(record.opcode).ok_or(missing)?;
+        let op = node.op().ok_or(missing)?;
+        let mut args = [None; MAX_INPUTS];
+        for (k, (arg, &t)) in args.iter_mut().zip(&record.inputs).enumerate() {
+            if !t.is_some() {
+                continue;
+            }
+            let r = node.input(k).ok_or(wrong)?;
+            let column = record.columns.get(k).copied().unwrap_or(0);
+            if !self.is_written_before(r, i) || (column > 0 && !op.reads_columns(k)) {
+                return Err(wrong);
+            }
+            *arg = Some(Arg { tensor: t, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
+        }
+        let shapes = rule(&op, &Args(&args)).map_err(|error| FileError::Rule { program, node: i, error })?;
+        for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
+            let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
+            let fits = node
+                .output(o)
+                .is_some_and(|r| usize::from(r.producer) == i && Some(r.shape) == shape && self.may_write(&op, node, t, r));
+            if t.is_some() && !(once && fits) {
+                return Err(wrong);
+            }
+        }
+        if !cpu.supports(node) {
+            return Err(missing);
+        }
+        if self.updates_inside(&op) { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Whether a tensor has its value before node `i` runs.
+    fn is_written_before(&self, t: &TensorRecord, i: usize) -> bool {
+        let by_live = || self.parts.program.node(t.producer.into()).is_some_and(|n| !n.record().dead);
+        t.producer == u16::MAX || (usize::from(t.producer) < i && by_live())
+    }
+
+    /// Whether an output lies where its operation writes: in memory of its own, or in that of the input that it stands for.
+    fn may_write(&self, op: &Op, node: &Node<'a>, t: Tensor, r: &TensorRecord) -> bool {
+        match op.in_place() {
+            InPlace::Alias(k) => node.input(k.into()).is_some_and(|source| source.root == r.root),
+            InPlace::Inputs(_) | InPlace::Never => r.root == t && matches!(r.role, Role::Activation | Role::Grad),
+        }
+    }
+
+    /// An update stays within the parameters and the moments that there are.
+    fn updates_inside(&self, op: &Op) -> bool {
+        let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
+        let inside = |start: u32, len: u32| (start as usize).checked_add(len as usize).is_some_and(|end| end <= all);
+        match *op {
+            Op::AdamW { start, len, .. } => inside(start, len) && info.moments >= 2,
+            Op::Sgd { start, len, .. } => inside(start, len),
+            Op::Ema { slot } => slot < info.moments,
+            _ => true,
+        }
+    }
+
+    /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.
+    fn slots(&self) -> Result<(), FileError> {
+        let (plan, count) = (&self.parts.plan, self.tensors().len());
+        let wrong = |slot| FileError::Plan { program: self.kind, slot };
+        for (i, slot) in plan.slots().iter().enumerate().filter(|(_, slot)| slot.len > 0) {
+            let owner = plan.slots().get(usize::from(slot.owner)).ok_or(wrong(i))?;
+            let tensor = self.tensors().get(i);
+            let of_tensor = |t: &TensorRecord| {
+                let root = plan.slots().get(t.root.index());
+                let in_arena = matches!(t.role, Role::Activation | Role::Input);
+                usize::from(slot.owner) < count
+                    && slot.len as usize == t.shape.len()
+                    && in_arena
+                    && root.is_some_and(|r| r.owner == slot.owner)
+            };
+            let right = tensor.map_or(usize::from(slot.owner) == i, of_tensor);
+            if !right || owner.owner != slot.owner || owner.len != slot.len || owner.range().end > plan.arena_len() {
+                return Err(wrong(i));
+            }
+        }
+        match plan.check() {
+            Ok(()) => Ok(()),
+            Err(crate::plan::PlanError::Overlap { a, .. }) => Err(wrong(a)),
+            Err(_) => Err(wrong(0)),
+        }
+    }
+
+    /// Everything that a node touches has its place while it runs, and what it reads is still there.
+    fn places(&self, i: usize, node: &Node<'a>, cpu: &Cpu<'_, f32>) -> Result<(), FileError> {
+        let (plan, record) = (&self.parts.plan, node.record());
+        let wrong = |t: Tensor| FileError::Plan { program: self.kind, slot: t.index() };
+        let op = node.op().ok_or(FileError::Node { program: self.kind, node: i })?;
+        let in_arena =
+            |t: &Tensor| self.parts.program.tensor(*t).is_some_and(|r| matches!(r.role, Role::Activation | Role::Input));
+        let is_view = matches!(op.in_place(), InPlace::Alias(_));
+        for (k, &t) in record.inputs.iter().enumerate().filter(|(_, t)| in_arena(t)) {
+            if !(is_view && plan.value(t).is_empty()) && !self.stands(t, i) {
+                return Err(wrong(t));
+            }
+            // The place of the output may be an input's only where the operation allows it, and only that input's.
+            for (o, &out) in record.outputs.iter().enumerate() {
+                let shares = in_arena(&out) && !is_view && !plan.value(out).is_empty() && self.owner(out) == self.owner(t);
+                let allowed = o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.contains(&(k as u8)));
+                let once =
+                    || record.inputs.iter().filter(|&&other| in_arena(&other) && self.owner(other) == self.owner(t)).count() == 1;
+                if shares && !(allowed && once()) {
+                    return Err(wrong(out));
+                }
+            }
+        }
+        for (o, &t) in record.outputs.iter().enumerate().filter(|(_, t)| in_arena(t) && !plan.value(**t).is_empty()) {
+            let apart = record.outputs.iter().take(o).all(|&other| self.owner(other) != self.owner(t));
+            if !apart || !self.is_taken(t, i) {
+                return Err(wrong(t));
+            }
+            // What the host reads afterwards stands until the end.
+            if self.parts.program.tensor(t).is_some_and(|r| r.pinned) && !self.stands(t, self.nodes()) {
+                return Err(wrong(t));
+            }
+        }
+        let scratch = plan.scratch(i);
+        if scratch.len() < cpu.scratch_len(node) || scratch.end > plan.arena_len() {
+            return Err(FileError::Plan { program: self.kind, slot: self.tensors().len().saturating_add(i) });
+        }
+        Ok(())
+    }
+
+    /// The slot whose memory a tensor has.
+    fn owner(&self, t: Tensor) -> Option<u16> {
+        self.parts.plan.slots().get(t.index()).filter(|slot| slot.len > 0).map(|slot| slot.owner)
+    }
+
+    /// Whether the memory of a tensor is taken when node `i` runs.
+    fn is_taken(&self, t: Tensor, i: usize) -> bool {
+        let owner = self.owner(t).and_then(|owner| self.parts.plan.slots().get(usize::from(owner)));
+        owner.is_some_and(|slot| usize::from(slot.first) <= i && i <= usize::from(slot.last))
+    }
+
+    /// Whether a tensor's memory is taken from its producer until node `i`, and no other value was written there in between.
+    fn stands(&self, t: Tensor, i: usize) -> bool {
+        let root = self.parts.program.tensor(t).map_or(Tensor::NONE, |r| r.root);
+        let Some(record) = self.parts.program.tensor(root) else { return false };
+        let begin = if record.producer == u16::MAX { 0 } else { usize::from(record.producer).saturating_add(1) };
+        let overwrites =
+            |out: &Tensor| self.owner(*out) == self.owner(t) && self.parts.program.tensor(*out).is_some_and(|r| r.root != root);
+        let between = self.live().skip_while(|(n, _)| *n < begin).take_while(|(n, _)| *n < i);
+        self.is_taken(t, i)
+            && self.is_taken(t, begin.min(i))
+            && !between.into_iter().any(|(_, n)| n.record().outputs.iter().any(overwrites))
+    }
+
+    /// Every port that the kind of program needs leads to a tensor that serves it.
+    fn ports(&self) -> Result<(), FileError> {
+        let header = self.file.header;
+        let (vocab, context) = (header.vocab_size as usize, header.context as usize);
+        let tokens = self.parts.program.tensor(self.parts.port(Port::Tokens)).map_or(Shape::SCALAR, |r| r.shape);
+        let count = tokens.len();
+        use Port as P;
+        let needed: &[(Port, Role, usize)] = match self.kind {
+            ProgramKind::Decode => &[
+                (P::Tokens, Role::Ints, 1),
+                (P::Positions, Role::Ints, 1),
+                (P::Starts, Role::Ints, 1),
+                (P::Live, Role::Ints, 1),
+                (P::Logits, Role::Activation, vocab),
+            ],
+            ProgramKind::Train => &[
+                (P::Tokens, Role::Ints, count),
+                (P::Positions, Role::Ints, count),
+                (P::Targets, Role::Ints, count),
+                (P::Upstream, Role::Input, 1),
+                (P::Hyper, Role::Input, HYPER_LEN),
+                (P::Losses, Role::Activation, count),
+            ],
+            ProgramKind::Evaluate => &[
+                (P::Tokens, Role::Ints, count),
+                (P::Positions, Role::Ints, count),
+                (P::Targets, Role::Ints, count),
+                (P::Losses, Role::Activation, count),
+            ],
+        };
+        for &(port, role, len) in needed {
+            let tensor = self.parts.port(port);
+            let serves = |r: &TensorRecord| r.role == role && r.shape.len() == len && len > 0 && self.has_place(tensor, r);
+            if !self.parts.program.tensor(tensor).is_some_and(serves) {
+                return Err(FileError::Port { program: self.kind, port: port as usize, tensor });
+            }
+        }
+        if tokens.cols() > context {
+            return Err(FileError::Port { program: self.kind, port: P::Tokens as usize, tensor: self.parts.port(P::Tokens) });
+        }
+        Ok(())
+    }
+
+    /// Whether the outside finds a tensor: in the integers, or in the arena until the end.
+    fn has_place(&self, t: Tensor, r: &TensorRecord) -> bool {
+        r.role == Role::Ints || (r.pinned && self.is_taken(t, self.nodes().saturating_sub(1)))
+    }
+}

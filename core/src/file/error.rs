@@ -1,0 +1,169 @@
+//! What can be wrong with a program file.
+
+use core::fmt;
+
+use super::layout::{MAX_RECORDS, ProgramKind, SectionKind, VERSION};
+use crate::graph::{GraphErrorKind, Tensor};
+use crate::tokenizer::TableError;
+
+/// The first thing found wrong with a program file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The bytes begin in memory where numbers cannot be read.
+    Alignment,
+    /// The first bytes are not those of a program file.
+    Magic,
+    /// The file needs a newer version of the format.
+    Version {
+        /// The version it needs.
+        found: u32,
+    },
+    /// The number of bytes is not the one in the header.
+    Length {
+        /// Bytes there are.
+        found: usize,
+        /// Bytes the header tells of.
+        expected: usize,
+    },
+    /// The bytes are not those that were written.
+    Checksum {
+        /// Of the bytes.
+        found: u32,
+        /// In the header.
+        expected: u32,
+    },
+    /// An entry of the table of sections: an unknown kind, a place outside the file, or the same section twice.
+    Section {
+        /// Its place in the table.
+        entry: usize,
+    },
+    /// A section is missing, or its length does not fit what it must hold.
+    Content {
+        /// The section.
+        kind: SectionKind,
+        /// Bytes there are.
+        found: usize,
+        /// Bytes there must be.
+        expected: usize,
+    },
+    /// Records with impossible values, which are no tensors, nodes or characters.
+    Records {
+        /// The section.
+        kind: SectionKind,
+    },
+    /// A program has more tensors and nodes than can be checked in reasonable time.
+    TooLarge {
+        /// The program.
+        program: ProgramKind,
+    },
+    /// The header of a program contradicts itself or the tables.
+    Program {
+        /// The program.
+        program: ProgramKind,
+    },
+    /// A tensor contradicts itself, its buffer, or its producer.
+    Tensor {
+        /// The program.
+        program: ProgramKind,
+        /// The tensor.
+        tensor: usize,
+    },
+    /// The table of kernels lacks an operation, or its kernel does not read what the node reads.
+    NoKernel {
+        /// The program.
+        program: ProgramKind,
+        /// The node.
+        node: usize,
+        /// Its operation's code.
+        opcode: u8,
+    },
+    /// A node reads what is not there yet, writes what it may not write, or needs more memory than the plan gives it.
+    Node {
+        /// The program.
+        program: ProgramKind,
+        /// The node.
+        node: usize,
+    },
+    /// A node's inputs and outputs do not have the shapes of its operation.
+    Rule {
+        /// The program.
+        program: ProgramKind,
+        /// The node.
+        node: usize,
+        /// What the shape rule says.
+        error: GraphErrorKind,
+    },
+    /// The plan lets two values that are needed at the same time share memory, or gives one no place.
+    Plan {
+        /// The program.
+        program: ProgramKind,
+        /// A tensor, or, from the number of tensors on, a node's scratch.
+        slot: usize,
+    },
+    /// A port is missing or leads to a tensor that does not serve it.
+    Port {
+        /// The program.
+        program: ProgramKind,
+        /// The port's number.
+        port: usize,
+        /// Where it leads.
+        tensor: Tensor,
+    },
+    /// The tables of a BPE tokenizer.
+    Tokenizer(TableError),
+    /// A character out of order.
+    Char {
+        /// Its id.
+        id: usize,
+    },
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alignment => {
+                f.write_str("the file lies in memory at an odd place: include it with samara_core::include_program!, or map it")
+            }
+            Self::Magic => f.write_str("not a program file: expected one that `samara export` wrote"),
+            Self::Version { found } => {
+                write!(f, "the file needs version {found} of the format, this build knows up to {VERSION}: update samara")
+            }
+            Self::Length { found, expected } => {
+                write!(f, "{found} bytes, the header tells of {expected}: the file is cut off or joined with another")
+            }
+            Self::Checksum { found, expected } => {
+                write!(
+                    f,
+                    "the checksum is {found:08x}, the header tells of {expected:08x}: the file is damaged, copy or export it again"
+                )
+            }
+            Self::Section { entry } => write!(f, "entry {entry} of the table of sections is impossible"),
+            Self::Content { kind, found, expected } => write!(f, "section {kind:?} has {found} bytes, expected {expected}"),
+            Self::Records { kind } => write!(f, "section {kind:?} has entries with impossible values"),
+            Self::TooLarge { program } => write!(f, "program {program:?} has more than {MAX_RECORDS} tensors and nodes"),
+            Self::Program { program } => write!(f, "the header of program {program:?} contradicts its tables"),
+            Self::Tensor { program, tensor } => {
+                write!(f, "tensor {tensor} of program {program:?} contradicts its buffer or its producer")
+            }
+            Self::NoKernel { program, node, opcode } => {
+                write!(
+                    f,
+                    "node {node} of program {program:?} is operation {opcode}, for which the table of kernels has none: link one that has"
+                )
+            }
+            Self::Node { program, node } => write!(f, "node {node} of program {program:?} reads or writes what it may not"),
+            Self::Rule { program, node, error } => write!(f, "node {node} of program {program:?}: {error}"),
+            Self::Plan { program, slot } => {
+                write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
+            }
+            Self::Port { program, port, tensor } => {
+                write!(f, "port {port} of program {program:?} leads to tensor {}, which does not serve it", tensor.index())
+            }
+            Self::Tokenizer(error) => write!(f, "tokenizer: {error}"),
+            Self::Char { id } => write!(f, "character {id} is not in the order of code points"),
+        }
+    }
+}
+
+impl core::error::Error for FileError {}

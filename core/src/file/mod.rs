@@ -1,0 +1,292 @@
+//! The program file (`.samara`): programs with their plans, parameters and tokenizer in one piece, read where it lies, in flash or in a mapped file.
+//!
+//! [`ProgramFile::open`] checks everything once. Afterwards a run stays within the memory lent to it and every node finds what it reads: opening
+//! fails, running does not. Nothing is copied but initial values of what is trained.
+
+mod check;
+mod checksum;
+mod error;
+pub mod layout;
+
+pub use checksum::checksum;
+pub use error::FileError;
+pub use layout::{Port, ProgramKind, SectionKind};
+
+use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
+use layout::{Header, MAGIC, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
+
+use crate::exec::Kernels;
+use crate::graph::{NodeRecord, Program, Role, Tensor, TensorRecord};
+use crate::params::{Layout, Params};
+use crate::plan::{Plan, Slot};
+use crate::tokenizer::{BpeTables, CharTable, Split};
+
+/// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
+#[macro_export]
+macro_rules! include_program {
+    ($path:expr) => {{
+        #[repr(C, align(64))]
+        struct Aligned<B: ?Sized>(B);
+        static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!($path));
+        &FILE.0
+    }};
+}
+
+/// A program file that was checked.
+#[derive(Clone, Copy)]
+pub struct ProgramFile<'a> {
+    kernels: &'a Kernels<f32>,
+    bytes: &'a [u8],
+    header: &'a Header,
+    sections: &'a [Section],
+}
+
+/// A program of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileProgram<'a> {
+    /// The program.
+    pub program: Program<'a>,
+    /// Its plan.
+    pub plan: Plan<'a>,
+    ports: [u16; PORTS],
+}
+
+/// The memory that the programs of a file need, in elements of four bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Activations, inputs and scratch of the largest program.
+    pub arena_len: usize,
+    /// Keys and values.
+    pub state_len: usize,
+    /// Integers of the program that has most of them.
+    pub ints_len: usize,
+    /// Trainable parameters.
+    pub trainable_len: usize,
+    /// Their gradients, where these have a buffer of their own.
+    pub grads_len: usize,
+    /// Their moments.
+    pub moments_len: usize,
+}
+
+impl Sizes {
+    /// All of it together.
+    pub const fn total_len(&self) -> usize {
+        let [a, b, c] = [self.arena_len, self.state_len, self.ints_len];
+        let [d, e, f] = [self.trainable_len, self.grads_len, self.moments_len];
+        a.saturating_add(b).saturating_add(c).saturating_add(d).saturating_add(e).saturating_add(f)
+    }
+}
+
+/// The tokenizer of a file.
+#[derive(Clone, Copy, Debug)]
+pub enum FileTokenizer<'a> {
+    /// The id of a byte is its value.
+    Bytes,
+    /// One token for each character.
+    Chars(CharTable<'a>),
+    /// Byte-level BPE.
+    Bpe(BpeTables<'a>),
+}
+
+impl<'a> ProgramFile<'a> {
+    /// Opens a file for a table of kernels after checking all of it; a file with an operation that the table lacks is refused.
+    ///
+    /// The time is that of reading every byte once, and grows with the square of the number of nodes.
+    pub fn open(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
+        let file = Self::read(bytes, kernels)?;
+        let (found, expected) = (checksum(bytes), file.header.checksum);
+        if found != expected {
+            return Err(FileError::Checksum { found, expected });
+        }
+        check::file(&file)?;
+        Ok(file)
+    }
+
+    /// Finds header and sections.
+    fn read(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
+        let length = FileError::Length { found: bytes.len(), expected: size_of::<Header>() };
+        let (header, rest) = bytes.split_at_checked(size_of::<Header>()).ok_or(length)?;
+        if !header.starts_with(&MAGIC) {
+            return Err(FileError::Magic);
+        }
+        let header: &Header = bytemuck::try_from_bytes(header).map_err(|_| FileError::Alignment)?;
+        if header.version > VERSION {
+            return Err(FileError::Version { found: header.version });
+        }
+        if header.len as usize != bytes.len() {
+            return Err(FileError::Length { found: bytes.len(), expected: header.len as usize });
+        }
+        let table = (header.sections as usize).checked_mul(size_of::<Section>()).and_then(|len| rest.get(..len));
+        let sections = table.and_then(|table| bytemuck::try_cast_slice(table).ok()).ok_or(FileError::Section { entry: 0 })?;
+        Ok(Self { kernels, bytes, header, sections })
+    }
+
+    /// The kernels for which it was opened.
+    pub const fn kernels(&self) -> &'a Kernels<f32> {
+        self.kernels
+    }
+
+    /// The bytes of the file.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its header.
+    pub const fn header(&self) -> &'a Header {
+        self.header
+    }
+
+    /// Its table of sections.
+    pub const fn sections(&self) -> &'a [Section] {
+        self.sections
+    }
+
+    /// The bytes of a section; empty when there is none. `program` says whose it is, `None` for what all programs share.
+    pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
+        let program = program.map_or(0, |program| program as u32);
+        let found = self.sections.iter().find(|s| s.kind == kind as u32 && s.program == program);
+        found.and_then(|s| s.range().and_then(|range| self.bytes.get(range))).unwrap_or(&[])
+    }
+
+    fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
+        checked::try_cast_slice(self.section(kind, program)).map_err(|_| FileError::Records { kind })
+    }
+
+    /// The one record of a section.
+    fn record<T: AnyBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a T, FileError> {
+        let bytes = self.section(kind, program);
+        let error = FileError::Content { kind, found: bytes.len(), expected: size_of::<T>() };
+        bytemuck::try_from_bytes(bytes).map_err(|_| error)
+    }
+
+    /// The layout of the parameters.
+    pub const fn layout(&self) -> Layout {
+        let Header { trainable_len, decay_len, frozen_bytes, .. } = *self.header;
+        Layout { trainable_len: trainable_len as usize, decay_len: decay_len as usize, frozen_bytes: frozen_bytes as usize }
+    }
+
+    /// The program of a kind, if the file has it.
+    pub fn program(&self, kind: ProgramKind) -> Option<FileProgram<'a>> {
+        self.parts(kind).ok()
+    }
+
+    fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, FileError> {
+        let header: &ProgramHeader = self.record(SectionKind::Program, Some(kind))?;
+        let tensors: &[TensorRecord] = self.records(SectionKind::Tensors, Some(kind))?;
+        let nodes: &[NodeRecord] = self.records(SectionKind::Nodes, Some(kind))?;
+        let slots: &[Slot] = self.records(SectionKind::Slots, Some(kind))?;
+        let program = Program::from_parts(Params::from_parts(&[], self.layout()), tensors, nodes, header.info);
+        let plan = Plan::from_parts(slots, tensors.len(), header.arena_len as usize);
+        Ok(FileProgram { program, plan, ports: header.ports })
+    }
+
+    /// All programs of the file.
+    pub fn programs(&self) -> impl Iterator<Item = (ProgramKind, FileProgram<'a>)> + use<'a> {
+        let file = *self;
+        let kinds = [ProgramKind::Decode, ProgramKind::Train, ProgramKind::Evaluate];
+        kinds.into_iter().filter_map(move |kind| Some((kind, file.program(kind)?)))
+    }
+
+    /// The memory that its programs need.
+    pub fn sizes(&self) -> Sizes {
+        let trainable_len = self.layout().trainable_len;
+        let mut sizes = Sizes { trainable_len, ..Sizes::default() };
+        for (_, FileProgram { program, plan, .. }) in self.programs() {
+            let info = program.info();
+            sizes.arena_len = sizes.arena_len.max(plan.arena_len());
+            sizes.state_len = sizes.state_len.max(info.state_len as usize);
+            sizes.ints_len = sizes.ints_len.max(info.ints_len as usize);
+            sizes.moments_len = sizes.moments_len.max(trainable_len.saturating_mul(info.moments as usize));
+            if program.tensors().iter().any(|t| t.role == Role::Grad) {
+                sizes.grads_len = trainable_len;
+            }
+        }
+        sizes
+    }
+
+    /// Initial values of the trainable parameters.
+    pub fn trainable(&self) -> &'a [f32] {
+        bytemuck::try_cast_slice(self.section(SectionKind::Trainable, None)).unwrap_or(&[])
+    }
+
+    /// The frozen parameters.
+    pub fn frozen(&self) -> &'a [u8] {
+        self.section(SectionKind::Frozen, None)
+    }
+
+    /// The tokenizer, if the file has one.
+    pub fn tokenizer(&self) -> Option<FileTokenizer<'a>> {
+        self.open_tokenizer().ok().flatten()
+    }
+
+    fn open_tokenizer(&self) -> Result<Option<FileTokenizer<'a>>, FileError> {
+        if self.section(SectionKind::Tokenizer, None).is_empty() {
+            return Ok(None);
+        }
+        let header: &TokenizerHeader = self.record(SectionKind::Tokenizer, None)?;
+        let unknown = FileError::Records { kind: SectionKind::Tokenizer };
+        let split = match header.split {
+            0 => Split::Gpt2,
+            1 => Split::Whole,
+            _ => return Err(unknown),
+        };
+        let tokenizer = match TokenizerKind::from_code(header.kind).ok_or(unknown)? {
+            TokenizerKind::Bytes => FileTokenizer::Bytes,
+            TokenizerKind::Chars => FileTokenizer::Chars(
+                CharTable::open(self.records(SectionKind::Chars, None)?).map_err(|id| FileError::Char { id })?,
+            ),
+            TokenizerKind::Bpe => FileTokenizer::Bpe(
+                BpeTables {
+                    split,
+                    byte_tokens: self.records(SectionKind::ByteTokens, None)?,
+                    token_offsets: self.records(SectionKind::TokenOffsets, None)?,
+                    token_bytes: self.section(SectionKind::TokenBytes, None),
+                    merged: self.records(SectionKind::Merged, None)?,
+                    pairs: self.records(SectionKind::Pairs, None)?,
+                    words: self.records(SectionKind::Words, None)?,
+                }
+                .open()
+                .map_err(FileError::Tokenizer)?,
+            ),
+        };
+        Ok(Some(tokenizer))
+    }
+
+    /// The name of a parameter; `None` when names were stripped.
+    pub fn name(&self, param: usize) -> Option<&'a str> {
+        core::str::from_utf8(self.section(SectionKind::Names, None)).ok()?.lines().nth(param)
+    }
+}
+
+impl FileProgram<'_> {
+    /// The tensor of a port, [`Tensor::NONE`] for none.
+    pub fn port(&self, port: Port) -> Tensor {
+        Tensor(self.ports.get(port as usize).copied().unwrap_or(Tensor::NONE.0))
+    }
+}
+
+impl Section {
+    /// Its bytes of the file.
+    fn range(&self) -> Option<core::ops::Range<usize>> {
+        let start = self.offset as usize;
+        Some(start..start.checked_add(self.len as usize)?)
+    }
+}
+
+impl<'a> FileTokenizer<'a> {
+    /// The bytes of a token, through `room` where it has to be made up. Empty for an id that stands for no text.
+    pub fn token<'r>(&self, id: u32, room: &'r mut [u8; 4]) -> &'r [u8]
+    where
+        'a: 'r,
+    {
+        match self {
+            Self::Bytes => {
+                let [byte, ..] = room;
+                *byte = id as u8;
+                room.get(..usize::from(id < 256)).unwrap_or(&[])
+            }
+            Self::Chars(table) => table.chars().get(id as usize).map_or(&[], |c| c.encode_utf8(room).as_bytes()),
+            Self::Bpe(tables) => tables.token(id).unwrap_or(&[]),
+        }
+    }
+}

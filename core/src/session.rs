@@ -1,0 +1,261 @@
+//! What a device does with a program file: ask how much memory it takes, lend that, run.
+//!
+//! ```no_run
+//! # fn main() -> Option<()> {
+//! use samara_core::{decode::Sampling, file::ProgramFile, ops, session::Session};
+//! # static MODEL: &[u8] = &[];
+//! # let mut ram = [0.0; 0]; let mut order = [0; 0]; let prompt = [1];
+//! let kernels = ops::inference();
+//! let file = ProgramFile::open(MODEL, &kernels).ok()?;
+//! assert!(Session::ram_len(&file) <= ram.len());
+//! let mut session = Session::new(file, &mut ram).ok()?;
+//! for token in prompt {
+//!     session.feed(token).ok()?;
+//! }
+//! let next = session.choose(&Sampling::GREEDY, 0, &mut order);
+//! # Some(()) }
+//! ```
+
+use core::fmt;
+use core::mem::take;
+use core::ops::Range;
+
+use crate::decode::{Sampling, sample};
+use crate::exec::{Backend, Cpu, Gradients, Memory, WriteError, real, real_mut, write_ints, write_real};
+use crate::file::{FileProgram, Port, ProgramFile, ProgramKind};
+use crate::graph::HYPER_LEN;
+use crate::math::rng::{Purpose, Rng};
+use crate::threads::Serial;
+
+/// Programs of a file on lent memory: decoding, training, evaluation, over the same parameters.
+pub struct Session<'a, 'm> {
+    file: ProgramFile<'a>,
+    decode: Option<FileProgram<'a>>,
+    train: Option<FileProgram<'a>>,
+    evaluate: Option<FileProgram<'a>>,
+    memory: Memory<'m, f32>,
+    position: usize,
+    drawn: u64,
+    steps: u32,
+}
+
+/// The numbers of a step of training, named as in PyTorch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hyper {
+    /// Learning rate.
+    pub lr: f32,
+    /// β₁; the momentum of SGD.
+    pub beta1: f32,
+    /// β₂.
+    pub beta2: f32,
+    /// ε.
+    pub eps: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+}
+
+impl Hyper {
+    /// PyTorch's defaults for AdamW at a learning rate, without weight decay.
+    pub const fn adamw(lr: f32) -> Self {
+        Self { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+
+    /// Plain SGD.
+    pub const fn sgd(lr: f32) -> Self {
+        Self { lr, beta1: 0.0, beta2: 0.0, eps: 0.0, weight_decay: 0.0 }
+    }
+}
+
+/// Why a session cannot do what it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionError {
+    /// The lent memory is too small.
+    Ram {
+        /// Elements lent.
+        found: usize,
+        /// Elements needed.
+        needed: usize,
+    },
+    /// The file has no such program.
+    NoProgram(ProgramKind),
+    /// Tokens or targets that the program does not take.
+    Tokens(WriteError),
+    /// The sequence has as many tokens as the model has positions: [`Session::restart`] it.
+    ContextFull {
+        /// The positions.
+        context: usize,
+    },
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ram { found, needed } => {
+                write!(f, "{found} elements of memory were lent, {needed} are needed: ask Session::ram_len")
+            }
+            Self::NoProgram(kind) => write!(f, "the file has no program {kind:?}: export it with one"),
+            Self::Tokens(error) => write!(f, "tokens: {error}"),
+            Self::ContextFull { context } => {
+                write!(f, "the sequence has {context} tokens, as many as the model has positions: restart it")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SessionError {}
+
+impl<'a: 'm, 'm> Session<'a, 'm> {
+    /// Elements of memory (of four bytes) that a session needs.
+    pub fn ram_len(file: &ProgramFile<'_>) -> usize {
+        file.sizes().total_len()
+    }
+
+    /// A session on lent memory, which it clears; trainable parameters begin with the values of the file.
+    pub fn new(file: ProgramFile<'a>, ram: &'m mut [f32]) -> Result<Self, SessionError> {
+        let sizes = file.sizes();
+        let (found, needed) = (ram.len(), sizes.total_len());
+        let mut rest = ram.get_mut(..needed).ok_or(SessionError::Ram { found, needed })?;
+        rest.fill(0.0);
+        let mut part = |len: usize| {
+            let (part, tail) = take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
+            rest = tail;
+            part
+        };
+        let arena = part(sizes.arena_len);
+        let state = part(sizes.state_len);
+        let ints = bytemuck::try_cast_slice_mut(part(sizes.ints_len)).unwrap_or_default();
+        let trainable = part(sizes.trainable_len);
+        let (grads, moments) = (part(sizes.grads_len), part(sizes.moments_len));
+        for (to, &from) in trainable.iter_mut().zip(file.trainable()) {
+            *to = from;
+        }
+        let memory = Memory { arena, state, ints, trainable, grads, moments, frozen: file.frozen() };
+        let program = |kind| file.program(kind);
+        let (decode, train, evaluate) =
+            (program(ProgramKind::Decode), program(ProgramKind::Train), program(ProgramKind::Evaluate));
+        Ok(Self { file, decode, train, evaluate, memory, position: 0, drawn: 0, steps: 0 })
+    }
+
+    /// The file.
+    pub const fn file(&self) -> &ProgramFile<'a> {
+        &self.file
+    }
+
+    /// Tokens of the sequence so far.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Begins a new sequence.
+    pub const fn restart(&mut self) {
+        self.position = 0;
+        self.drawn = 0;
+    }
+
+    /// Runs the next token of the sequence through the model and gives the logits (V) of the one after it.
+    pub fn feed(&mut self, token: u32) -> Result<&mut [f32], SessionError> {
+        let program = self.decode.ok_or(SessionError::NoProgram(ProgramKind::Decode))?;
+        let (at, context) = (self.position as i32, self.file.header().context as usize);
+        if self.position >= context {
+            return Err(SessionError::ContextFull { context });
+        }
+        let token = i32::try_from(token).unwrap_or(i32::MAX);
+        for (port, value) in
+            [(Port::Tokens, token), (Port::Positions, at), (Port::Starts, at), (Port::Live, at.saturating_add(1))]
+        {
+            write_ints(&program.program, self.memory.ints, program.port(port), &[value]).map_err(SessionError::Tokens)?;
+        }
+        self.run(&program);
+        self.position = self.position.saturating_add(1);
+        Ok(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)))
+    }
+
+    /// Draws a token from the logits that [`Session::feed`] left, which are overwritten; the same seed gives the same sequence as `samara generate`.
+    /// `order` (V) is scratch for [`Sampling::top_p`] and may be empty without it.
+    pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> u32 {
+        let Some(program) = self.decode else { return 0 };
+        let uniform = Rng::new(seed, Purpose::Sampling, self.drawn).uniform_f64();
+        self.drawn = self.drawn.wrapping_add(1);
+        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, uniform) as u32
+    }
+
+    /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the
+    /// step. A sequence of [`Session::feed`] that was begun goes on with keys and values of the old parameters: restart it.
+    pub fn train(&mut self, tokens: &[i32], targets: &[i32], hyper: &Hyper) -> Result<f32, SessionError> {
+        let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
+        self.write_text(&program, tokens, targets)?;
+        let counted = targets.iter().filter(|&&t| t >= 0).count().max(1);
+        self.steps = self.steps.saturating_add(1);
+        let correction = |beta: f32| 1.0 - libm::powf(beta, self.steps as f32);
+        let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
+        let numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
+        for (port, values) in [(Port::Upstream, &[1.0 / counted as f32][..]), (Port::Hyper, &numbers)] {
+            write_real(&program.program, &program.plan, self.memory.arena, program.port(port), values)
+                .map_err(SessionError::Tokens)?;
+        }
+        self.run(&program);
+        Ok(self.losses(&program).iter().sum::<f32>() / counted as f32)
+    }
+
+    /// The loss of every token's successor, as many as the program takes; 0 where the target is negative.
+    pub fn evaluate(&mut self, tokens: &[i32], targets: &[i32]) -> Result<&[f32], SessionError> {
+        let program = self.evaluate.ok_or(SessionError::NoProgram(ProgramKind::Evaluate))?;
+        self.write_text(&program, tokens, targets)?;
+        self.run(&program);
+        Ok(self.losses(&program))
+    }
+
+    /// Tokens that a program takes at once, 0 without the program.
+    pub fn tokens_of(&self, kind: ProgramKind) -> usize {
+        let program = match kind {
+            ProgramKind::Decode => self.decode,
+            ProgramKind::Train => self.train,
+            ProgramKind::Evaluate => self.evaluate,
+        };
+        program.map_or(0, |p| p.program.shape(p.port(Port::Tokens)).len())
+    }
+
+    /// The trainable parameters: what a device keeps when it is switched off.
+    pub fn trainable(&self) -> &[f32] {
+        self.memory.trainable
+    }
+
+    /// The trainable parameters, to restore them.
+    pub fn trainable_mut(&mut self) -> &mut [f32] {
+        self.memory.trainable
+    }
+
+    /// The optimizer's moments and the number of steps, to go on with training later.
+    pub fn optimizer_mut(&mut self) -> (&mut [f32], &mut u32) {
+        (self.memory.moments, &mut self.steps)
+    }
+
+    fn write_text(&mut self, program: &FileProgram<'a>, tokens: &[i32], targets: &[i32]) -> Result<(), SessionError> {
+        let (view, ints) = (&program.program, &mut *self.memory.ints);
+        write_ints(view, ints, program.port(Port::Tokens), tokens).map_err(SessionError::Tokens)?;
+        write_ints(view, ints, program.port(Port::Targets), targets).map_err(SessionError::Tokens)?;
+        let positions = program.port(Port::Positions);
+        let row_len = view.shape(positions).cols().max(1);
+        if let Some(positions) = crate::exec::ints_mut(view, ints, positions) {
+            for row in positions.chunks_mut(row_len) {
+                row.iter_mut().zip(0..).for_each(|(to, i)| *to = i);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, program: &FileProgram<'a>) {
+        let nodes: Range<usize> = 0..program.program.nodes().len();
+        Cpu::new(self.file.kernels(), &Serial).run(
+            &program.program,
+            &program.plan,
+            &mut self.memory,
+            nodes,
+            Gradients::Overwrite,
+        );
+    }
+
+    fn losses(&self, program: &FileProgram<'a>) -> &[f32] {
+        real(&program.plan, self.memory.arena, program.port(Port::Losses))
+    }
+}
