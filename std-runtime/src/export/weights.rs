@@ -1,0 +1,38 @@
+//! The weights of a model as its program file holds them.
+
+use samara_core::params::{ParamInfo, Params};
+use samara_core::quant::quantise_row;
+
+use crate::session::Session;
+
+/// Fills a registry for a device from a model of this machine, by name: the head of its own begins as the token embedding, and of the position
+/// embedding come the rows that the context has.
+pub fn copy(from: &Session, to: &mut Session) {
+    let source = from.params();
+    let values = from.buffers.trainable.get();
+    let (params, buffers) = to.params_and_buffers();
+    for info in params.infos() {
+        let Some(values) = source_of(&source, info).and_then(|info| values.get(info.range())) else { continue };
+        let values = &values[..info.shape.len().min(values.len())];
+        if !info.frozen {
+            buffers.trainable.get_mut()[info.range()].copy_from_slice(values);
+            continue;
+        }
+        let bytes = &mut buffers.frozen.get_mut()[info.frozen_bytes(size_of::<f32>())];
+        if bytes.len() == size_of_val(values) {
+            bytes.copy_from_slice(bytemuck::cast_slice(values));
+            continue;
+        }
+        let row_bytes = bytes.len() / info.shape.rows().max(1);
+        for (row, bytes) in values.chunks_exact(info.shape.cols().max(1)).zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
+            quantise_row(info.dtype, row, bytes);
+        }
+    }
+}
+
+/// The parameter of the model that a parameter of the device begins as.
+fn source_of<'p>(source: &Params<'p>, info: &ParamInfo) -> Option<&'p ParamInfo> {
+    let same = source.infos().iter().find(|from| from.name == info.name);
+    // The token embedding comes first.
+    same.or_else(|| source.infos().first())
+}
