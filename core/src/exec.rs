@@ -38,9 +38,9 @@ pub struct Views<'a, R> {
 pub struct Update<'a, R> {
     /// Parameters.
     pub weights: &'a mut [R],
-    /// Their gradients.
+    /// Their gradients in the gradient buffer; empty where updates read them from the arena.
     pub grads: &'a [R],
-    /// Their moments.
+    /// Their moments, as many as the update needs.
     pub moments: [&'a mut [R]; 2],
 }
 
@@ -137,10 +137,12 @@ impl<R: Real> Backend for Cpu<'_, R> {
     type Memory<'m> = Memory<'m, R>;
 
     fn supports(&self, node: &Node<'_>) -> bool {
-        // Half precision and blocks are read where a weight or a cache is only read: no kernel computes gradients through them.
+        // Half precision and blocks are read where a weight or a cache is only read; their gradients are never computed.
         let reads_any = match node.op() {
-            Some(Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. }) => Some(1),
-            Some(Op::CacheWrite) => Some(2),
+            Some(Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. }) => {
+                Some(1)
+            }
+            Some(Op::LinearBackward | Op::CacheWrite) => Some(2),
             Some(Op::CacheRead) => Some(0),
             _ => None,
         };
