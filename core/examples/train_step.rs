@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let targets = g.ints(&[TEXTS.len(), BLOCK], -100, config.vocab_size as i32 - 1);
     let (upstream, hyper) = (g.input(&[1]), g.input(&[HYPER_LEN]));
     let h = hidden(&g, &config, &gpt, &inputs, None);
-    let losses = g.output(g.head_loss(h, g.param(gpt.wte()), None, targets, 0.0));
+    let losses = g.output(g.head_loss(h, g.param(gpt.head()), None, targets, 0.0));
     g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::None);
     let norm = g.global_norm();
     g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);

@@ -6,14 +6,13 @@
 //! ones that are still in a cache can be faster.
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
-use crate::graph::{AttentionSpec, Node, Program, Role};
+use crate::graph::{AttentionSpec, Momentum, Node, Program, Role};
 use crate::plan::Plan;
 
 /// Floating-point operations of an element in operations without products, as their formulas stand in `ops/`.
 const LAYER_NORM_FLOPS: usize = 8;
 const LAYER_NORM_BACKWARD_FLOPS: usize = 14;
 const ADAMW_FLOPS: usize = 15;
-const SGD_FLOPS: usize = 8;
 const EMA_FLOPS: usize = 3;
 
 /// Work of a node.
@@ -127,6 +126,15 @@ struct Attended {
     key_len: usize,
 }
 
+/// Operations of SGD for an element.
+const fn sgd_flops(momentum: Momentum) -> usize {
+    match momentum {
+        Momentum::None => 5,
+        Momentum::Classical => 7,
+        Momentum::Nesterov => 9,
+    }
+}
+
 fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1u64, |all, &x| all.saturating_mul(x as u64))
 }
@@ -138,7 +146,7 @@ fn flops(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
     let one_product = |x: usize, w: usize| product(&[2, node.input_shape(x).rows(), node.input_shape(w).len()]);
     match *op {
         Op::Linear { .. } => one_product(0, 1),
-        Op::LinearBackward => one_product(1, 2).saturating_mul(t.products(0) as u64),
+        Op::LinearBackward => one_product(0, 2).saturating_mul(t.products(0) as u64),
         Op::LayerNorm { .. } => product(&[LAYER_NORM_FLOPS, input(0)]),
         Op::LayerNormBackward => product(&[LAYER_NORM_BACKWARD_FLOPS, input(1)]),
         Op::Embedding => {
@@ -170,7 +178,7 @@ fn flops(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         }
         Op::GlobalNorm => product(&[2, t.program.params().trainable_count()]),
         Op::AdamW { len, .. } => product(&[ADAMW_FLOPS, len as usize]),
-        Op::Sgd { len, .. } => product(&[SGD_FLOPS, len as usize]),
+        Op::Sgd { len, momentum, .. } => product(&[sgd_flops(momentum), len as usize]),
         Op::Ema { .. } => product(&[EMA_FLOPS, t.program.params().trainable_count()]),
         Op::CacheWrite
         | Op::CacheRead
@@ -208,8 +216,8 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         Op::GlobalNorm => t.reals(trainable),
         // Weights and two moments read and written, gradients read.
         Op::AdamW { len, .. } => t.reals(7 * len as usize),
-        // Weights and a moment read and written, gradients read.
-        Op::Sgd { len, .. } => t.reals(5 * len as usize),
+        // Weights and perhaps a moment read and written, gradients read.
+        Op::Sgd { len, momentum, .. } => t.reals(if momentum == Momentum::None { 3 } else { 5 } * len as usize),
         // The average read and written, weights read.
         Op::Ema { .. } => t.reals(3 * trainable),
         Op::Linear { .. }

@@ -39,9 +39,9 @@ pub struct Views<'a, R> {
 pub struct Update<'a, R> {
     /// Parameters.
     pub weights: &'a mut [R],
-    /// Their gradients.
+    /// Their gradients in the gradient buffer; empty where updates read them from the arena.
     pub grads: &'a [R],
-    /// Their moments.
+    /// Their moments, as many as the update needs.
     pub moments: [&'a mut [R]; 2],
 }
 
@@ -152,14 +152,17 @@ impl<R: Real> Backend for Cpu<'_, R> {
     type Memory<'m> = Memory<'m, R>;
 
     fn supports(&self, node: &Node<'_>) -> bool {
-        // Half precision and blocks are read where a weight or a cache is only read: no kernel computes gradients through them.
-        let reads_any = match node.op() {
-            Some(Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. }) => Some(1),
-            Some(Op::CacheWrite) => Some(2),
-            Some(Op::CacheRead) => Some(0),
-            _ => None,
+        // Half precision and blocks are read where a weight or a cache is only read; their gradients are never computed.
+        let reads_any: &[usize] = match node.op() {
+            Some(
+                Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. },
+            ) => &[1],
+            Some(Op::LinearBackward | Op::CacheWrite) => &[2],
+            Some(Op::CacheRead) => &[0],
+            Some(Op::Attention(_)) => &[1, 2],
+            _ => &[],
         };
-        let reads = |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || reads_any == Some(i);
+        let reads = |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || reads_any.contains(&i);
         let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i).map(|t| (i, t))).all(reads);
         inputs_read && self.kernels.get(node.record().opcode).is_some()
     }

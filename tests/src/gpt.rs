@@ -151,7 +151,7 @@ impl Model {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = Inputs::new(g, self, batch);
             let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let head = g.param(self.gpt.wte());
+            let head = g.param(self.gpt.head());
             (g.output(g.linear(h, head, None)), g.output(g.head_loss(h, head, None, inputs.targets, 0.0)), inputs)
         });
         let (mut session, (logits, losses, inputs)) = built.expect("graph");
@@ -167,7 +167,7 @@ impl Model {
             let inputs = Inputs::new(g, self, batch);
             let upstream = g.input(&[1]);
             let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let losses = g.output(g.head_loss(h, g.param(self.gpt.wte()), None, inputs.targets, 0.0));
+            let losses = g.output(g.head_loss(h, g.param(self.gpt.head()), None, inputs.targets, 0.0));
             g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
             (losses, upstream, inputs)
         });
@@ -199,7 +199,7 @@ impl Model {
             let cache =
                 GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
             let h = hidden(g, &self.config, &self.gpt, &inputs, Some(&cache));
-            (g.output(g.linear(h, g.param(self.gpt.wte()), None)), inputs, cache)
+            (g.output(g.linear(h, g.param(self.gpt.head()), None)), inputs, cache)
         });
         let (mut session, (logits, inputs, cache)) = built.expect("graph");
         self.load(&mut session);

@@ -134,7 +134,7 @@ fn a_training_step_is_six_operations_for_every_weight_and_token() {
         let inputs = GptInputs::new(g, &config, batch, block);
         let targets = g.ints(&[batch, block], -1, config.vocab_size as i32 - 1);
         let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
-        let losses = g.output(g.head_loss(hidden(g, &config, &gpt, &inputs, None), g.param(gpt.wte()), None, targets, 0.0));
+        let losses = g.output(g.head_loss(hidden(g, &config, &gpt, &inputs, None), g.param(gpt.head()), None, targets, 0.0));
         g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::None);
         g.adamw(hyper, Some(g.global_norm()), Epsilon::AfterCorrection);
     });

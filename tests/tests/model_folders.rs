@@ -45,7 +45,7 @@ fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
         .prepare(|g| {
             let inputs = GptInputs::new(g, &core, batch, len);
             let h = hidden(g, &core, &params, &inputs, None);
-            (inputs, g.output(g.linear(h, g.param(params.wte()), None)))
+            (inputs, g.output(g.linear(h, g.param(params.head()), None)))
         })
         .expect("program");
     let positions: Vec<i32> = (0..batch).flat_map(|_| 0..len as i32).collect();

@@ -1,7 +1,7 @@
 //! Optimizers against PyTorch, step by step.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::Epsilon;
+use samara_core::graph::{Epsilon, Momentum};
 use samara_core::ops::reference;
 use samara_core::params::Init;
 use samara_tests::golden::{json, numbers};
@@ -28,7 +28,7 @@ fn golden_steps() {
             let hyper = g.input(&[8]);
             let epsilon = if file == "adam_epsilon_hat" { Epsilon::BeforeCorrection } else { Epsilon::AfterCorrection };
             if sgd {
-                g.sgd(hyper, Some(norm), file == "sgd_nesterov");
+                g.sgd(hyper, Some(norm), if file == "sgd_nesterov" { Momentum::Nesterov } else { Momentum::Classical });
             } else {
                 g.adamw(hyper, Some(norm), epsilon);
             }

@@ -297,7 +297,7 @@ fn the_largest_gpt2_is_planned() {
         let targets = g.ints(&[1, t], -100, 50256);
         let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
         let h = hidden(&g, &config, &gpt, &inputs, None);
-        let losses = g.output(g.head_loss(h, g.param(gpt.wte()), None, targets, 0.0));
+        let losses = g.output(g.head_loss(h, g.param(gpt.head()), None, targets, 0.0));
         g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
         g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
         let program = g.finish().unwrap();

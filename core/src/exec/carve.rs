@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::memory::Memory;
 use super::{Gradients, Update, Views};
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
-use crate::graph::{DType, Node, Program, Role, Tensor};
+use crate::graph::{DType, Momentum, Node, Program, Role, Tensor};
 use crate::math::Real;
 use crate::plan::Plan;
 
@@ -187,9 +187,10 @@ fn update_ranges(program: &Program<'_>, op: Option<Op>) -> (Range<usize>, [Range
             let r = part(start, len);
             (r.clone(), [shifted(&r, 0), shifted(&r, 1)])
         }
-        Some(Op::Sgd { start, len, .. }) => {
+        Some(Op::Sgd { start, len, momentum, .. }) => {
             let r = part(start, len);
-            (r.clone(), [shifted(&r, 0), 0..0])
+            let moment = if momentum == Momentum::None { 0..0 } else { shifted(&r, 0) };
+            (r, [moment, 0..0])
         }
         Some(Op::Ema { slot }) => (0..all, [shifted(&(0..all), slot as usize), 0..0]),
         _ => (0..0, [0..0, 0..0]),

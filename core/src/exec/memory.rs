@@ -17,9 +17,10 @@ pub struct Memory<'m, R> {
     pub ints: &'m mut [i32],
     /// Trainable parameters.
     pub trainable: &'m mut [R],
-    /// Their gradients; empty for programs without a backward pass. Zero before the first run.
+    /// Their gradients, [`Program::grads_len`] elements: none for programs without a backward pass, or with updates in it. Zero before the first
+    /// run.
     pub grads: &'m mut [R],
-    /// `info().moments` buffers as long as the trainable parameters; empty for programs without updates.
+    /// `info().moments` buffers as long as the trainable parameters; empty for programs without updates, or with updates that need none.
     pub moments: &'m mut [R],
     /// Frozen parameters; numbers must be aligned.
     pub frozen: &'m [u8],

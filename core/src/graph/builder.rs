@@ -7,6 +7,7 @@ use core::cell::RefCell;
 use core::panic::Location;
 
 use super::error::{GraphError, GraphErrorKind};
+use super::grad::Updates;
 use super::op::{Effect, InPlace, MAX_INPUTS, MAX_OUTPUTS, Op};
 use super::program::{Program, ProgramInfo};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
@@ -27,6 +28,8 @@ pub(super) struct Inner<'a> {
     pub(super) info: ProgramInfo,
     pub(super) backward_done: bool,
     pub(super) update_begun: bool,
+    /// The updates that the backward pass makes, once there is one that does.
+    pub(super) updates: Option<Updates>,
     sites: u32,
     error: Option<GraphError>,
 }
@@ -42,6 +45,7 @@ impl<'a> Graph<'a> {
             info: ProgramInfo::default(),
             backward_done: false,
             update_begun: false,
+            updates: None,
             sites: 0,
             error: None,
         };
@@ -250,7 +254,10 @@ impl Inner<'_> {
             *arg = Some(Arg { tensor: input.tensor, shape: r.shape, dtype: r.dtype, column: input.first, bounds: r.bounds });
         }
         let shapes = infer(&op, &Args(&args))?;
-        if op.effect() == Effect::Update && !self.update_begun {
+        if self.updates.is_some() && record.reads_grads() {
+            return Err(GraphErrorKind::NoGradientBuffer);
+        }
+        if op.effect() == Effect::Update && !self.update_begun && !self.updates.is_some_and(|u| u.open) {
             self.update_begun = true;
             self.info.update = self.info.nodes;
         }

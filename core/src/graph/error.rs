@@ -81,6 +81,9 @@ pub enum GraphErrorKind {
     },
     /// `backward` ran a second time, or after the first update.
     Sections,
+    /// The gradient buffer is read after [`super::Graph::backward_updating`], which uses every gradient where it is computed: nothing is left for a
+    /// norm or for an update of all parameters.
+    NoGradientBuffer,
 }
 
 impl fmt::Display for GraphError {
@@ -115,6 +118,9 @@ impl fmt::Display for GraphErrorKind {
                 write!(f, "output {output} of an operation has no gradient: use the first")
             }
             Self::Sections => f.write_str("one backward pass per program, before the first update"),
+            Self::NoGradientBuffer => f.write_str(
+                "the backward pass updates parameters and leaves no gradients: no norm, no clipping, no update after it",
+            ),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Reverse-mode differentiation: the gradient is appended to the graph as ordinary nodes.
 
+use core::ops::Range;
 use core::panic::Location;
 
 use super::builder::{Graph, Inner};
 use super::error::GraphErrorKind as E;
-use super::op::{Activation, BinaryKind, MAX_OUTPUTS, Op, Over, ReduceKind, UnaryKind};
+use super::op::{Activation, BinaryKind, Epsilon, MAX_OUTPUTS, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 use super::shape::Shape;
+use crate::params::Group;
 
 /// What is computed a second time in the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,6 +45,44 @@ pub enum Wrt<'a> {
     Tensors(&'a [Tensor]),
 }
 
+/// The rule by which an optimizer changes parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Adam with decoupled weight decay, see [`Graph::adamw`].
+    AdamW(Epsilon),
+    /// Stochastic gradient descent, see [`Graph::sgd`].
+    Sgd(Momentum),
+}
+
+impl Rule {
+    /// Moment buffers that it needs, each as long as the trainable parameters.
+    pub const fn moments(self) -> usize {
+        match self {
+            Self::AdamW(_) => 2,
+            Self::Sgd(Momentum::Classical | Momentum::Nesterov) => 1,
+            Self::Sgd(Momentum::None) => 0,
+        }
+    }
+
+    /// The operation on a range of the trainable parameters, which are in this group.
+    pub(super) fn op(self, range: Range<usize>, group: Group) -> Op {
+        let (start, len, decay) = (range.start as u32, range.len() as u32, group == Group::Decay);
+        match self {
+            Self::AdamW(epsilon) => Op::AdamW { start, len, decay, epsilon },
+            Self::Sgd(momentum) => Op::Sgd { start, len, decay, momentum },
+        }
+    }
+}
+
+/// The updates that a backward pass makes.
+#[derive(Clone, Copy)]
+pub(super) struct Updates {
+    rule: Rule,
+    hyper: Tensor,
+    /// Whether the backward pass is being appended.
+    pub(super) open: bool,
+}
+
 impl Graph<'_> {
     /// Appends the gradient of Σ ⟨tensor, upstream⟩ over all pairs, pruned to what leads to `wrt`. Once per program.
     ///
@@ -52,6 +92,27 @@ impl Graph<'_> {
     #[track_caller]
     pub fn backward(&self, pairs: &[(Tensor, Tensor)], wrt: Wrt<'_>, recompute: Recompute) {
         self.with(Location::caller(), |inner| inner.backward(pairs, wrt, recompute));
+    }
+
+    /// The same for every trainable parameter, which is changed by `rule` as soon as its gradient is complete and nobody reads its old value any
+    /// more. Once per program, instead of [`Graph::backward`] and an update.
+    ///
+    /// Gradients are values in the arena like all others, so that one takes the place of another and the gradient buffer is empty
+    /// ([`super::Program::grads_len`]). That leaves nothing to take a norm of and nothing to add micro-batches in: every run of the backward range
+    /// is a step, gradients are not clipped, and the largest norm in `hyper` (as for [`Graph::adamw`]) is ignored.
+    ///
+    /// Contributions to one parameter, as those of a token embedding that is also the head, are summed in the arena, where they stand until the
+    /// first node of the forward pass that reads the parameter has its gradient. A parameter that no gradient reaches is not changed at all, by
+    /// weight decay neither.
+    #[track_caller]
+    pub fn backward_updating(&self, pairs: &[(Tensor, Tensor)], rule: Rule, hyper: Tensor, recompute: Recompute) {
+        self.needs_moments(rule.moments());
+        self.with(Location::caller(), |inner| {
+            inner.updates = Some(Updates { rule, hyper, open: true });
+            inner.backward(pairs, Wrt::Trainable, recompute)?;
+            inner.updates = Some(Updates { rule, hyper, open: false });
+            Ok(())
+        });
     }
 
     /// The gradient of `t` after [`Graph::backward`], in its shape; `None` when none reaches it.
@@ -103,18 +164,55 @@ impl Inner<'_> {
         for index in (0..end).rev() {
             let Some(node) = self.node(index) else { continue };
             let reached = node.outputs.iter().any(|&t| self.tensor(t).is_ok_and(|r| r.requires_grad && r.successor.is_some()));
-            if !reached {
-                continue;
+            if reached {
+                if let Some(output) = (1..MAX_OUTPUTS).find(|&i| self.tensor(node.output(i)).is_ok_and(|r| r.successor.is_some()))
+                {
+                    return Err(E::NoGradientThroughOutput { output: output as u8 });
+                }
+                if recompute == Recompute::Blocks && index < segment {
+                    segment = self.recompute_segment(index, end)?;
+                }
+                self.differentiate(&Step { index, node, recompute })?;
             }
-            if let Some(output) = (1..MAX_OUTPUTS).find(|&i| self.tensor(node.output(i)).is_ok_and(|r| r.successor.is_some())) {
-                return Err(E::NoGradientThroughOutput { output: output as u8 });
+            self.update_read_first_by(index, &node)?;
+        }
+        self.update_unread(end)
+    }
+
+    /// Updates the parameters that node `index` reads and no node before it. Their gradients are complete, and nobody reads their old values any
+    /// more: gradients of nodes before it do not, and what is computed again stands before the gradients that read it.
+    fn update_read_first_by(&mut self, index: usize, node: &NodeRecord) -> Result<(), E> {
+        for (i, t) in node.inputs.iter().enumerate() {
+            if !node.inputs.iter().take(i).any(|other| other == t) {
+                self.update_unless_read(*t, index)?;
             }
-            if recompute == Recompute::Blocks && index < segment {
-                segment = self.recompute_segment(index, end)?;
-            }
-            self.differentiate(&Step { index, node, recompute })?;
         }
         Ok(())
+    }
+
+    /// Updates the parameters that none of the first `end` nodes reads: their gradients are what the caller gave.
+    fn update_unread(&mut self, end: usize) -> Result<(), E> {
+        (0..self.params.infos().len()).try_for_each(|number| self.update_unless_read(Tensor(number as u16), end))
+    }
+
+    /// Appends the update of `t` if the backward pass makes updates, `t` is a trainable parameter with a gradient, and none of the first `end`
+    /// nodes reads it.
+    fn update_unless_read(&mut self, t: Tensor, end: usize) -> Result<(), E> {
+        let Some(updates) = self.updates else { return Ok(()) };
+        let Some(&info) = self.params.infos().get(t.index()).filter(|info| !info.frozen) else { return Ok(()) };
+        let gradient = self.tensor(t)?.successor;
+        if !gradient.is_some() || (0..end).filter_map(|i| self.node(i)).any(|node| node.inputs.contains(&t)) {
+            return Ok(());
+        }
+        let gradient = self.spread(gradient, info.shape)?;
+        let op = updates.rule.op(info.range(), info.group);
+        self.push(op, &[updates.hyper, Tensor::NONE, gradient].map(Columns::from), [false; MAX_OUTPUTS])?;
+        Ok(())
+    }
+
+    /// Whether the gradient of `t` has its place in the gradient buffer.
+    fn in_grads(&self, t: Tensor) -> bool {
+        self.updates.is_none() && self.tensor(t).is_ok_and(|r| r.role == Role::Trainable)
     }
 
     fn mark_requires_grad(&mut self, wrt: Wrt<'_>, end: usize) -> Result<(), E> {
@@ -181,7 +279,7 @@ impl Inner<'_> {
         if !record.requires_grad {
             return Ok(());
         }
-        if record.role == Role::Trainable {
+        if self.in_grads(t) {
             let g = self.spread(g, record.shape)?;
             let out = self.one(Op::AccumulateGrad, &[g])?;
             return self.make_grad(t, out);
@@ -202,7 +300,7 @@ impl Inner<'_> {
         if !out.is_some() {
             return Ok(());
         }
-        if self.tensor(t)?.role == Role::Trainable { self.make_grad(t, out) } else { self.contribute(t, out) }
+        if self.in_grads(t) { self.make_grad(t, out) } else { self.contribute(t, out) }
     }
 
     fn make_grad(&mut self, param: Tensor, out: Tensor) -> Result<(), E> {
@@ -412,8 +510,10 @@ impl Inner<'_> {
             }
             None => dy,
         };
-        let addend = if wanted.first() == Some(&true) { self.addend(x)? } else { Tensor::NONE };
-        let saved = self.saved(x, step.recompute)?;
+        let [wants_x, wants_w, _] = wanted;
+        let addend = if wants_x { self.addend(x)? } else { Tensor::NONE };
+        // Only the gradient of the weight reads x: where the weight is frozen, x need not stand until here.
+        let saved = if wants_w { self.saved(x, step.recompute)? } else { Tensor::NONE };
         let w_saved = self.saved(w, step.recompute)?;
         let [dx, dw, db] = self.push(Op::LinearBackward, &[dpre, saved, w_saved, addend].map(Columns::from), wanted)?;
         self.replace(x, dx)?;
@@ -452,7 +552,7 @@ impl Inner<'_> {
             let vocab = self.tensor(table)?.shape.rows() as u32;
             let out = self.one(Op::EmbeddingBackward { vocab }, &[ids, dy])?;
             let shape = self.tensor(table)?.shape;
-            if self.tensor(table)?.role == Role::Trainable {
+            if self.in_grads(table) {
                 return self.settle(table, out);
             }
             let out = self.reshaped(out, shape)?;

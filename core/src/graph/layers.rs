@@ -1,7 +1,8 @@
 //! One builder method per operation, and the small compositions that models are written in.
 
 use super::builder::Graph;
-use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Op, Over, ReduceKind, UnaryKind};
+use super::grad::Rule;
+use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, Tensor};
 use super::shape::{MAX_RANK, Shape};
 use crate::params::Group;
@@ -219,22 +220,21 @@ impl Graph<'_> {
     /// PyTorch's `clip_grad_norm_` does.
     #[track_caller]
     pub fn adamw(&self, hyper: Tensor, norm: Option<Tensor>, epsilon: Epsilon) {
-        self.needs_moments(2);
-        for group in [Group::Decay, Group::NoDecay] {
-            let range = self.group_range(group);
-            let op = Op::AdamW { start: range.start as u32, len: range.len() as u32, decay: group == Group::Decay, epsilon };
-            self.push(op, &[hyper.into(), optional(norm)]);
-        }
+        self.update_groups(Rule::AdamW(epsilon), hyper, norm);
     }
 
     /// Stochastic gradient descent with momentum β₁ on every trainable parameter, as PyTorch's `SGD`. `hyper` as for [`Graph::adamw`].
     #[track_caller]
-    pub fn sgd(&self, hyper: Tensor, norm: Option<Tensor>, nesterov: bool) {
-        self.needs_moments(1);
+    pub fn sgd(&self, hyper: Tensor, norm: Option<Tensor>, momentum: Momentum) {
+        self.update_groups(Rule::Sgd(momentum), hyper, norm);
+    }
+
+    /// One update of each group.
+    #[track_caller]
+    fn update_groups(&self, rule: Rule, hyper: Tensor, norm: Option<Tensor>) {
+        self.needs_moments(rule.moments());
         for group in [Group::Decay, Group::NoDecay] {
-            let range = self.group_range(group);
-            let op = Op::Sgd { start: range.start as u32, len: range.len() as u32, decay: group == Group::Decay, nesterov };
-            self.push(op, &[hyper.into(), optional(norm)]);
+            self.push(rule.op(self.group_range(group), group), &[hyper.into(), optional(norm)]);
         }
     }
 
@@ -256,7 +256,7 @@ impl Graph<'_> {
     }
 
     #[track_caller]
-    fn needs_moments(&self, count: usize) {
+    pub(super) fn needs_moments(&self, count: usize) {
         self.with(core::panic::Location::caller(), |inner| {
             inner.info.moments = inner.info.moments.max(count as u32);
             Ok(())

@@ -12,9 +12,9 @@ pub mod shape;
 
 pub use builder::Graph;
 pub use error::{GraphError, GraphErrorKind};
-pub use grad::{Recompute, Wrt};
+pub use grad::{Recompute, Rule, Wrt};
 pub use layers::AttentionMask;
-pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Op, Over, ReduceKind, UnaryKind};
+pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
 pub use program::{Node, Program, ProgramInfo};
 pub use record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 pub use rules::{DROPOUT_CONTROL_LEN, HYPER_LEN};

@@ -140,6 +140,18 @@ code_enum! {
     }
 }
 
+code_enum! {
+    /// How stochastic gradient descent uses past gradients; g is the gradient with weight decay, b the moment, μ the momentum.
+    Momentum {
+        /// b = μ b + g, w −= lr b.
+        Classical = 0,
+        /// b = μ b + g, w −= lr (g + μ b): Nesterov's.
+        Nesterov = 1,
+        /// w −= lr g: no moment, and no memory for one.
+        None = 2,
+    }
+}
+
 /// The one mask mechanism of attention, and how queries and keys are cut into heads.
 ///
 /// Query i of sequence b (its absolute position is p = live − Tq + i, where live is the number of live keys, Tk without counts) attends to key j iff
@@ -183,7 +195,8 @@ pub enum Op {
         /// Whether output 1 is the derivative of the activation instead of its argument: all that the gradient needs if nothing is computed again.
         slope: bool,
     },
-    /// In: dy (…, N), x (…, K), W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?.
+    /// In: dy (…, N), x (…, K)?, W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?. Only dW reads x: without x there
+    /// is no dW, and x need not be kept.
     LinearBackward,
     /// y = (x − μ)/√(σ² + ε) · w + b over columns. In: x (…, C), w (C)?, b (C)?. Out: y, (μ, 1/√(σ² + ε)) (rows, 2)?.
     LayerNorm {
@@ -321,7 +334,8 @@ pub enum Op {
     },
     /// ‖all gradients‖₂. Out: (1).
     GlobalNorm,
-    /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?.
+    /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?.
+    /// The gradient is that of the range, from the arena; without it the range of the gradient buffer is read.
     AdamW {
         /// First element of the range.
         start: u32,
@@ -332,7 +346,8 @@ pub enum Op {
         /// Where ε stands.
         epsilon: Epsilon,
     },
-    /// Stochastic gradient descent with momentum, weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?.
+    /// Stochastic gradient descent, weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?, as for
+    /// AdamW.
     Sgd {
         /// First element of the range.
         start: u32,
@@ -340,8 +355,8 @@ pub enum Op {
         len: u32,
         /// Whether weight decay applies.
         decay: bool,
-        /// Nesterov's momentum.
-        nesterov: bool,
+        /// How past gradients count.
+        momentum: Momentum,
     },
     /// Moving average of all trainable parameters, in the moment buffer `slot`: e = d e + (1 − d) w. In: d (1).
     Ema {
@@ -583,8 +598,8 @@ impl Op {
             Self::AdamW { start, len, decay, epsilon } => {
                 set(&[f64::from(start), f64::from(len), f64::from(u8::from(decay)), epsilon.code()]);
             }
-            Self::Sgd { start, len, decay, nesterov } => {
-                set(&[f64::from(start), f64::from(len), f64::from(u8::from(decay)), f64::from(u8::from(nesterov))]);
+            Self::Sgd { start, len, decay, momentum } => {
+                set(&[f64::from(start), f64::from(len), f64::from(u8::from(decay)), momentum.code()]);
             }
             Self::Ema { slot } => set(&[f64::from(slot)]),
             Self::LinearBackward
@@ -649,7 +664,7 @@ impl Op {
             }
             27 => Self::GlobalNorm,
             28 => Self::AdamW { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, epsilon: Epsilon::from_code(a3)? },
-            29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, nesterov: boolean(a3)? },
+            29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, momentum: Momentum::from_code(a3)? },
             30 => Self::Ema { slot: integer(a0)? },
             31 => Self::CacheRead,
             _ => return None,

@@ -90,7 +90,8 @@ impl<'a> Program<'a> {
         0..self.info.backward.into()
     }
 
-    /// The nodes of the backward pass, up to the first update.
+    /// The nodes of the backward pass, up to the first update after it. The updates that [`super::Graph::backward_updating`] makes are among
+    /// them: to run this range is to change the parameters, and the update range is empty or holds a moving average.
     pub fn backward(&self) -> Range<usize> {
         self.info.backward.into()..self.info.update.into()
     }
@@ -98,6 +99,13 @@ impl<'a> Program<'a> {
     /// The nodes that update parameters.
     pub fn update(&self) -> Range<usize> {
         self.info.update.into()..self.info.nodes.into()
+    }
+
+    /// Elements of the gradient buffer: none when no live node writes a gradient there or reads one.
+    pub fn grads_len(&self) -> usize {
+        let writes = |n: &NodeRecord| n.outputs.iter().any(|&t| self.tensor(t).is_some_and(|r| r.role == Role::Grad));
+        let used = self.nodes.iter().any(|n| !n.dead && (n.reads_grads() || writes(n)));
+        if used { self.params.trainable_len() } else { 0 }
     }
 
     /// Trainable parameters whose gradient no live node overwrites first: the caller clears them before a step that accumulates.

@@ -180,6 +180,15 @@ impl NodeRecord {
         i < MAX_OUTPUTS && self.later & 1 << i != 0
     }
 
+    /// Whether the node reads the gradient buffer: a norm, or an update without a gradient from the arena.
+    pub fn reads_grads(&self) -> bool {
+        match self.op() {
+            Some(Op::GlobalNorm) => true,
+            Some(Op::AdamW { .. } | Op::Sgd { .. }) => !self.input(2).is_some(),
+            _ => false,
+        }
+    }
+
     /// For attention's gradient (dO in input 0, q, k, v in inputs 1 to 3): which output takes the gradient of q, of k, of v.
     ///
     /// Parts of one packed tensor share its gradient.

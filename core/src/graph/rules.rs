@@ -147,10 +147,16 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
         Op::AccumulateGrad => Ok([Some(args.real(0)?.shape), None, None]),
         Op::Constant { dims, rank, .. } => Ok([Some(shape_of(dims, rank)?), None, None]),
         Op::GlobalNorm => Ok([Some(Shape::SCALAR), None, None]),
-        Op::AdamW { .. } | Op::Sgd { .. } => {
+        Op::AdamW { len, .. } | Op::Sgd { len, .. } => {
             args.expect(0, args.real(0)?, Shape::new(&[HYPER_LEN]).ok_or(E::ShapeTooLarge)?)?;
             if let Some(norm) = args.optional(1)? {
                 args.expect(1, norm, Shape::SCALAR)?;
+            }
+            if let Some(gradient) = args.optional(2)? {
+                // Only the number of elements matters.
+                let expected = Shape::new(&[len as usize]).ok_or(E::ShapeTooLarge)?;
+                let flat = Shape::new(&[gradient.shape.len()]).ok_or(E::ShapeTooLarge)?;
+                args.expect(2, Arg { shape: flat, ..gradient }, expected)?;
             }
             Ok([None; MAX_OUTPUTS])
         }
@@ -299,11 +305,15 @@ fn linear(args: &Args<'_>, activation: Activation) -> Result<Outputs, E> {
 }
 
 fn linear_backward(args: &Args<'_>) -> Result<Outputs, E> {
-    let (dy, x, w) = (args.real(0)?, args.real(1)?, args.weight(2)?);
-    args.expect(0, dy, x.shape.with_cols(w.shape.rows()).ok_or(E::ShapeTooLarge)?)?;
-    args.expect(1, x, x.shape.with_cols(w.shape.cols()).ok_or(E::ShapeTooLarge)?)?;
-    args.optional_shape(3, x.shape)?;
-    Ok([Some(x.shape), Some(w.shape), Shape::new(&[w.shape.rows()])])
+    let (dy, x, w) = (args.real(0)?, args.optional(1)?, args.weight(2)?);
+    let dx = match x {
+        Some(x) => x.shape,
+        None => dy.shape.with_cols(w.shape.cols()).ok_or(E::ShapeTooLarge)?,
+    };
+    args.expect(0, dy, dx.with_cols(w.shape.rows()).ok_or(E::ShapeTooLarge)?)?;
+    args.optional_shape(1, dx.with_cols(w.shape.cols()).ok_or(E::ShapeTooLarge)?)?;
+    args.optional_shape(3, dx)?;
+    Ok([Some(dx), x.map(|_| w.shape), Shape::new(&[w.shape.rows()])])
 }
 
 fn layer_norm(args: &Args<'_>, eps: f64) -> Result<Outputs, E> {

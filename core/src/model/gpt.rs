@@ -54,10 +54,15 @@ impl GptConfig {
         window_size: 0,
     };
 
-    /// Parameters that a registry must hold.
+    /// Parameters that a registry must hold; one more with a head of its own ([`Tune::Head`]).
     pub const fn param_count(&self) -> usize {
         let vectors = if self.bias { PER_LAYER } else { PER_LAYER - BIASES };
-        2 + self.n_layer * vectors + 2
+        let final_norm = match (self.post_norm, self.bias) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => 2,
+        };
+        2 + self.n_layer * vectors + final_norm
     }
 
     /// Node records that a training program of this model needs, without recomputation; twice as many always suffice.
@@ -68,6 +73,35 @@ impl GptConfig {
     /// Tensor records that a training program of this model needs, without recomputation; twice as many always suffice.
     pub const fn tensor_count(&self) -> usize {
         80 + self.param_count() + self.n_layer * 96
+    }
+}
+
+/// What is trained of a model that exists; see [`GptParams::tune`]. V tokens, width C, hidden layer 4 C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tune {
+    /// Nothing: the model only runs.
+    None,
+    /// A head of its own, `lm_head.weight` (V, C), beside the token embedding, from which it starts. V C numbers and as many for their gradient and
+    /// each moment; nothing is kept for a backward pass through the blocks, for there is none.
+    Head,
+    /// Every bias, and weights and biases of layer norms: all vectors. (BitFit, Ben Zaken et al. 2022, with the gains.) About 11 C numbers a block,
+    /// but gradients go through all blocks, so that every block keeps activations; what linear layers read is not among them.
+    Bias,
+    /// The last block and the final norm, where the model has one. 12 C² numbers, of which the gradient of one matrix, 4 C², stands at a time
+    /// with updates in the backward pass; the blocks below keep no activations.
+    LastBlock,
+    /// Everything.
+    #[default]
+    All,
+}
+
+impl Tune {
+    /// Parameters that it adds to those of [`GptConfig::param_count`].
+    pub const fn added_params(self) -> usize {
+        match self {
+            Self::Head => 1,
+            Self::None | Self::Bias | Self::LastBlock | Self::All => 0,
+        }
     }
 }
 
@@ -82,6 +116,8 @@ const BIASES: usize = 6;
 pub struct GptParams {
     wte: ParamId,
     wpe: ParamId,
+    /// The head's weight: the token embedding, or one of its own.
+    head: ParamId,
     blocks: ParamId,
     per_layer: usize,
     bias: bool,
@@ -125,11 +161,11 @@ impl GptParams {
                 registry.add("ln_f.bias", 0, &[c], Init::Zeros);
             }
         }
-        Self { wte, wpe, blocks, per_layer, bias: config.bias }
+        Self { wte, wpe, head: wte, blocks, per_layer, bias: config.bias }
     }
 
     /// Freezes what every token reads whole — the matrices of blocks, and the token embedding, which is also the head — and keeps it in another
-    /// element type. To be called between [`Self::register`] and [`Registry::finish`].
+    /// element type. To be called between [`Self::register`] and [`Registry::finish`], and before [`Self::tune`].
     pub fn store_as(&self, dtype: DType, config: &GptConfig, registry: &mut Registry<'_>) {
         let own = registry.infos_mut().iter_mut().skip(self.wte.index()).take(config.param_count());
         for (_, info) in own.enumerate().filter(|&(i, ref info)| info.shape.rank() == 2 && i != WPE) {
@@ -137,9 +173,40 @@ impl GptParams {
         }
     }
 
-    /// The token embedding, which is also the head.
+    /// Makes what `tune` says trainable, as numbers, and freezes all the rest in the element types that [`Self::store_as`] chose, or as numbers.
+    /// To be called between [`Self::register`] and [`Registry::finish`].
+    ///
+    /// With [`Tune::Head`] it adds the parameter of the head, whose first values the caller copies from the token embedding.
+    pub fn tune(&mut self, tune: Tune, config: &GptConfig, registry: &mut Registry<'_>) {
+        let last = self.blocks.plus(config.n_layer.saturating_sub(1) * self.per_layer);
+        let own = registry.infos_mut().iter_mut().enumerate().skip(self.wte.index()).take(config.param_count());
+        for (number, info) in own {
+            let trained = match tune {
+                Tune::None | Tune::Head => false,
+                Tune::Bias => info.shape.rank() == 1,
+                // The final norm comes after the blocks.
+                Tune::LastBlock => number >= last.index(),
+                Tune::All => true,
+            };
+            info.frozen = !trained;
+            if trained {
+                info.dtype = DType::Real;
+            }
+        }
+        if tune == Tune::Head {
+            let normal = Init::Normal { std: config.initializer_range };
+            self.head = registry.add(HEAD_NAME, 0, &[config.vocab_size, config.n_embd], normal);
+        }
+    }
+
+    /// The token embedding.
     pub const fn wte(&self) -> ParamId {
         self.wte
+    }
+
+    /// The weight of the head: the token embedding, or with [`Tune::Head`] a parameter of its own.
+    pub const fn head(&self) -> ParamId {
+        self.head
     }
 
     /// Part `k` of block `i`: norm, attention, projection, norm, hidden layer, projection.
@@ -152,6 +219,7 @@ impl GptParams {
 
 const GPT2_NAMES: [&str; 2] = ["wte.weight", "wpe.weight"];
 const GPT1_NAMES: [&str; 2] = ["tokens_embed.weight", "positions_embed.weight"];
+const HEAD_NAME: &str = "lm_head.weight";
 
 /// What a program of this model reads.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +264,7 @@ pub struct GptCache {
     pub segments: Option<Tensor>,
 }
 
-/// The last hidden states (B, T, C), ready for the head: logits are `g.linear(hidden, g.param(params.wte()), None)`.
+/// The last hidden states (B, T, C), ready for the head: logits are `g.linear(hidden, g.param(params.head()), None)`.
 ///
 /// With a cache the states of every block's keys and values are declared in the order of the blocks.
 #[track_caller]

@@ -30,8 +30,13 @@ pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
 }
 
+/// Whether keys or values are not numbers: then this file's forward kernel is the only one.
+pub fn reads_stored(node: &Node<'_>) -> bool {
+    dtype(node, 1) != DType::Real || dtype(node, 2) != DType::Real
+}
+
 /// A score for each key and head, a sum for each head, and a row of keys or values where those are not numbers.
-fn scratch_len(node: &Node<'_>) -> usize {
+pub fn scratch_len(node: &Node<'_>) -> usize {
     let heads = match node.op() {
         Some(Op::Attention(spec)) => spec.heads as usize,
         _ => 0,
@@ -124,7 +129,7 @@ impl<'a> Layout<'a> {
 }
 
 /// Keys are read one after the other, and then values: each row once for all heads, for it may have to be turned into numbers first.
-fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
     let [q, ..] = views.inputs;
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;

@@ -2,10 +2,10 @@
 //! q = (1 − α)·one-hot + α/V. A negative target gives ℓ = 0 and no gradient.
 //!
 //! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits stand in memory for one row
-//! at a time here and for a chunk of rows in faster kernels, never whole.
+//! at a time here and for a chunk of rows in faster kernels, never whole. W may be of any element type where it is frozen: then there is no dW.
 
 use super::weight::{self, Row, Weight};
-use super::{axpy, begin, part, part_mut};
+use super::{axpy, begin, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{Node, Op};
 use crate::math::Real;
@@ -15,18 +15,23 @@ use crate::threads::Threads;
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::HeadLoss { smoothing: 0.0 }.opcode() }>(Kernel { run: forward, scratch_len: forward_scratch })
-        .define::<{ Op::HeadLossTrain { smoothing: 0.0 }.opcode() }>(Kernel { run: train, scratch_len })
-        .define::<{ Op::HeadLossBackward { smoothing: 0.0 }.opcode() }>(Kernel { run: backward, scratch_len })
+        .define::<{ Op::HeadLossTrain { smoothing: 0.0 }.opcode() }>(Kernel { run: train, scratch_len: gradient_scratch })
+        .define::<{ Op::HeadLossBackward { smoothing: 0.0 }.opcode() }>(Kernel { run: backward, scratch_len: gradient_scratch })
 }
 
 /// One row of logits.
-fn scratch_len(node: &Node<'_>) -> usize {
+fn logits_len(node: &Node<'_>) -> usize {
     node.input_shape(1).rows()
 }
 
 /// A row of logits, and a row of activations in blocks.
 fn forward_scratch(node: &Node<'_>) -> usize {
-    scratch_len(node).saturating_add(weight::scratch_len(node, 1))
+    logits_len(node).saturating_add(weight::scratch_len(node, 1))
+}
+
+/// The same; a row of the weight as numbers takes the place of the activations.
+fn gradient_scratch(node: &Node<'_>) -> usize {
+    logits_len(node).saturating_add(weight::scratch_len(node, 1).max(weight::row_scratch_len(node, 1)))
 }
 
 /// z = x Wᵀ + b for one row.
@@ -79,7 +84,7 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [_, _, _, targets, ..] = views.ints;
     let [losses, lses, _] = views.outputs;
     let c = node.input_shape(0).cols();
-    let Some((z, scratch)) = views.scratch.split_at_mut_checked(scratch_len(node)) else { return };
+    let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
     for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
         logits(z, &w, &w.prepare(x, scratch), b);
         let lse = log_sum_exp(z);
@@ -103,14 +108,15 @@ fn train<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let c = node.input_shape(0).cols();
     begin(dx, false);
     begin(dw, add_w);
+    let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
     for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
-        logits(views.scratch, &w, &w.prepare(x, &mut []), &[]);
-        let lse = log_sum_exp(views.scratch);
+        logits(z, &w, &w.prepare(x, scratch), &[]);
+        let lse = log_sum_exp(z);
         if let Some(loss) = losses.get_mut(i) {
-            *loss = row_loss(views.scratch, lse, target, smoothing);
+            *loss = row_loss(z, lse, target, smoothing);
         }
-        row_gradient(views.scratch, lse, target, smoothing, upstream_of(upstream, i));
-        spread_row(views.scratch, x, w.real, part_mut(dx, i.wrapping_mul(c), c), dw);
+        row_gradient(z, lse, target, smoothing, upstream_of(upstream, i));
+        spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
     }
 }
 
@@ -125,19 +131,22 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     begin(dx, false);
     begin(dw, add_w);
     begin(db, add_b);
+    let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
     for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
-        logits(views.scratch, &w, &w.prepare(x, &mut []), b);
-        row_gradient(views.scratch, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
-        spread_row(views.scratch, x, w.real, part_mut(dx, i.wrapping_mul(c), c), dw);
-        axpy(db, R::ONE, views.scratch);
+        logits(z, &w, &w.prepare(x, scratch), b);
+        row_gradient(z, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
+        spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
+        axpy(db, R::ONE, z);
     }
 }
 
 /// dx += dz W and dW += dzᵀ x for one row.
-fn spread_row<R: Real>(dz: &[R], x: &[R], w: &[R], dx: &mut [R], dw: &mut [R]) {
+fn spread_row<R: Real>(dz: &[R], x: &[R], (w, scratch): (&Weight<'_, R>, &mut [R]), dx: &mut [R], dw: &mut [R]) {
     let k = x.len();
     for (j, &g) in dz.iter().enumerate() {
-        axpy(dx, g, part(w, j.wrapping_mul(k), k));
+        if !dx.is_empty() {
+            axpy(dx, g, w.row(j, scratch));
+        }
         axpy(part_mut(dw, j.wrapping_mul(k), k), g, x);
     }
 }

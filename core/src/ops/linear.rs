@@ -1,9 +1,10 @@
 //! Linear layers: y = act(x Wᵀ + b) + r with x (M, K), W (N, K), b (N), r (M, N), and their gradients
-//! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
+//! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy. W may be of any element type where it is frozen: then there is no dW, and activations that the
+//! forward pass rounds count as if it did not.
 
 use super::elementwise::{derivative, unary};
 use super::weight::{self, Weight};
-use super::{axpy, begin, copy, no_scratch, part, part_mut};
+use super::{axpy, begin, copy, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
@@ -18,7 +19,7 @@ pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::LinearBackward.opcode();
-    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: no_scratch })
+    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
 }
 
 /// One row of x against every row of W.
@@ -54,7 +55,8 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
 }
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
-    let [dy, x, w, addend, ..] = views.inputs;
+    let w = Weight::new(node, &views, 2);
+    let [dy, x, _, addend, ..] = views.inputs;
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
     let (k, n) = (node.input_shape(2).cols(), node.input_shape(2).rows());
@@ -74,10 +76,12 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     } else if !addend.is_empty() {
         copy(dx, addend);
     }
-    for (i, dy) in dy.chunks_exact(n.max(1)).enumerate() {
-        let dx = part_mut(dx, i.wrapping_mul(k), k); // (K)
-        for (j, &g) in dy.iter().enumerate() {
-            axpy(dx, g, part(w, j.wrapping_mul(k), k));
+    // Row by row of W, which may have to be read out of blocks: not where nobody wants dx.
+    let rows = if dx.is_empty() { 0 } else { n };
+    for j in 0..rows {
+        let w = w.row(j, views.scratch); // (K)
+        for (dx, dy) in dx.chunks_exact_mut(k.max(1)).zip(dy.chunks_exact(n.max(1))) {
+            axpy(dx, dy.get(j).copied().unwrap_or(R::ZERO), w);
         }
     }
 }

@@ -29,6 +29,15 @@ pub fn inference<R: Real>() -> Kernels<R> {
     cache::kernels(table)
 }
 
+/// What [`inference`] has, and what training on a device needs besides: losses, gradients of what lies above the lowest trained parameter, updates.
+pub fn training<R: Real>() -> Kernels<R> {
+    let table = linear::kernels(inference());
+    let table = layer_norm::kernels(table);
+    let table = attention::kernels(table);
+    let table = head::kernels(table);
+    optimizer::updates(elementwise::binary_kernels(table))
+}
+
 /// Every operation's reference kernel.
 pub fn reference<R: Real>() -> Kernels<R> {
     let table = Kernels::EMPTY;

@@ -2,24 +2,24 @@
 
 use super::{begin, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::{Epsilon, Node, Op};
+use crate::graph::{Epsilon, Momentum, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
+/// Adds the optimizers to a table.
+pub fn updates<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const ADAMW: u8 = Op::AdamW { start: 0, len: 0, decay: false, epsilon: Epsilon::AfterCorrection }.opcode();
+    const SGD: u8 = Op::Sgd { start: 0, len: 0, decay: false, momentum: Momentum::Classical }.opcode();
+    table
+        .define::<ADAMW>(Kernel { run: adamw, scratch_len: no_scratch })
+        .define::<SGD>(Kernel { run: sgd, scratch_len: no_scratch })
+}
+
 /// Adds the kernels of this file to a table.
 pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    const EPSILON: Epsilon = Epsilon::AfterCorrection;
-    table
+    updates(table)
         .define::<{ Op::AccumulateGrad.opcode() }>(Kernel { run: accumulate, scratch_len: no_scratch })
         .define::<{ Op::GlobalNorm.opcode() }>(Kernel { run: global_norm, scratch_len: no_scratch })
-        .define::<{ Op::AdamW { start: 0, len: 0, decay: false, epsilon: EPSILON }.opcode() }>(Kernel {
-            run: adamw,
-            scratch_len: no_scratch,
-        })
-        .define::<{ Op::Sgd { start: 0, len: 0, decay: false, nesterov: false }.opcode() }>(Kernel {
-            run: sgd,
-            scratch_len: no_scratch,
-        })
         .define::<{ Op::Ema { slot: 0 }.opcode() }>(Kernel { run: ema, scratch_len: no_scratch })
 }
 
@@ -89,27 +89,39 @@ impl<R: Real> Hyper<R> {
     }
 }
 
+/// The gradient that an update reads: from the arena where it lies there, else from the gradient buffer.
+pub fn gradient<'a, R>(node: &Node<'_>, views: &Views<'a, R>) -> &'a [R] {
+    let [_, _, gradient, ..] = views.inputs;
+    if node.has_input(2) { gradient } else { views.update.grads }
+}
+
 fn adamw<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::AdamW { decay, epsilon, .. }) = node.op() else { return };
     let [hyper, norm, ..] = views.inputs;
     let Some(hyper) = Hyper::new(hyper, norm, decay) else { return };
+    let grads = gradient(node, &views);
     let [m, v] = views.update.moments;
-    for (((w, &g), m), v) in views.update.weights.iter_mut().zip(views.update.grads).zip(m).zip(v) {
+    for (((w, &g), m), v) in views.update.weights.iter_mut().zip(grads).zip(m).zip(v) {
         hyper.adamw(epsilon, w, g, m, v);
     }
 }
 
-/// PyTorch's SGD: g += decay·w, b = momentum·b + g, w −= lr·b, or lr·(g + momentum·b) with Nesterov's momentum. b starts as 0, so that the first
-/// step has b = g as in PyTorch.
+/// PyTorch's SGD: g += decay·w, then w −= lr·g without momentum; with it b = momentum·b + g and w −= lr·b, or lr·(g + momentum·b) with Nesterov's.
+/// b starts as 0, so that the first step has b = g as in PyTorch.
 fn sgd<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
-    let Some(Op::Sgd { decay, nesterov, .. }) = node.op() else { return };
+    let Some(Op::Sgd { decay, momentum, .. }) = node.op() else { return };
     let [hyper, norm, ..] = views.inputs;
     let Some(hyper) = Hyper::new(hyper, norm, decay) else { return };
+    let grads = gradient(node, &views);
+    let weights = views.update.weights.iter_mut().zip(grads);
+    if momentum == Momentum::None {
+        return weights.for_each(|(w, &g)| *w -= hyper.lr * (g * hyper.clip + hyper.decay * *w));
+    }
     let [b, _] = views.update.moments;
-    for ((w, &g), b) in views.update.weights.iter_mut().zip(views.update.grads).zip(b) {
+    for ((w, &g), b) in weights.zip(b) {
         let g = g * hyper.clip + hyper.decay * *w;
         *b = hyper.beta1 * *b + g;
-        let step = if nesterov { g + hyper.beta1 * *b } else { *b };
+        let step = if momentum == Momentum::Nesterov { g + hyper.beta1 * *b } else { *b };
         *w -= hyper.lr * step;
     }
 }

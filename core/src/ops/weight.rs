@@ -1,6 +1,6 @@
 //! A weight of any element type, as linear layers, heads and embeddings read it.
 
-use super::{copy, part};
+use super::{copy, part, part_mut};
 use crate::exec::Views;
 use crate::graph::{DType, Node};
 use crate::math::Real;
@@ -45,6 +45,21 @@ impl<'a, R: Real> Weight<'a, R> {
         }
     }
 
+    /// Row `j` as numbers (K): where it lies, or read into `scratch`, of which [`row_scratch_len`] elements are used.
+    pub fn row<'s>(&self, j: usize, scratch: &'s mut [R]) -> &'s [R]
+    where
+        'a: 's,
+    {
+        match self.dtype {
+            DType::Real | DType::I32 => part(self.real, j.wrapping_mul(self.cols), self.cols),
+            DType::F16 | DType::Q8 | DType::Q4 => {
+                let to = part_mut(scratch, 0, self.cols);
+                dequantise_row(self.dtype, self.row_bytes(j), to);
+                to
+            }
+        }
+    }
+
     /// A row of activations (K) ready for [`Self::dot`]; `scratch` has [`scratch_len`] elements.
     pub fn prepare<'s>(&self, x: &'s [R], scratch: &'s mut [R]) -> Row<'s, R> {
         let Some((d, q)) = scratch.split_at_mut_checked(x.len() / BLOCK).filter(|_| is_blocks(self.dtype)) else {
@@ -81,6 +96,11 @@ pub struct Row<'s, R> {
 /// The element type of input `i`.
 pub fn dtype(node: &Node<'_>, i: usize) -> DType {
     node.input(i).map_or(DType::Real, |t| t.dtype)
+}
+
+/// Elements of scratch for a row of input `i` as numbers: none where it is numbers.
+pub fn row_scratch_len(node: &Node<'_>, i: usize) -> usize {
+    if dtype(node, i) == DType::Real { 0 } else { node.input_shape(i).cols() }
 }
 
 /// Whether rows are read in blocks.

@@ -30,7 +30,7 @@ fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, b
     let inputs = GptInputs::new(g, config, batch, block);
     let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
     let h = hidden(g, config, params, &inputs, None);
-    (inputs, targets, g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0)))
+    (inputs, targets, g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0)))
 }
 
 /// The evaluation program alone, without memory for it: for plans.

@@ -29,7 +29,7 @@ impl Append {
             let cache = GptCache { starts, live, capacity, dtype, read_in_place: false, segments: None };
             let h = hidden(g, &config, &params, &inputs, Some(&cache));
             let last = g.token_slice(h, len - 1, 1);
-            (inputs, cache, g.output(g.linear(last, g.param(params.wte()), None)))
+            (inputs, cache, g.output(g.linear(last, g.param(params.head()), None)))
         })?;
         Ok(Self { program, inputs, cache, logits, len })
     }

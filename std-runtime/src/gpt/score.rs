@@ -23,7 +23,7 @@ impl Window {
             let inputs = GptInputs::new(g, &config, 1, len);
             let targets = g.ints(&[1, len], i32::MIN, config.vocab_size as i32 - 1);
             let h = hidden(g, &config, &params, &inputs, None);
-            let head = g.param(params.wte());
+            let head = g.param(params.head());
             let logits = with_logits.then(|| g.output(g.linear(h, head, None)));
             (inputs, targets, g.output(g.head_loss(h, head, None, targets, 0.0)), logits)
         })?;

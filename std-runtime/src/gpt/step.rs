@@ -109,7 +109,7 @@ fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepSha
     let hyper = g.input(&[HYPER_LEN]);
     let ema_decay = shape.ema.then(|| g.input(&[1]));
     let h = hidden(g, config, params, &inputs, None);
-    let losses = g.output(g.head_loss(h, g.param(params.wte()), None, targets, 0.0));
+    let losses = g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0));
     g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
     let norm = g.output(g.global_norm());
     g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);

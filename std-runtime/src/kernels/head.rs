@@ -14,7 +14,7 @@ use super::elementwise::add;
 use super::gemm::Epilogue;
 use super::linear::column_sums;
 use super::simd::{max, simd, sum_by};
-use super::{Product, per_task, quant, store};
+use super::{Product, per_task, quant, store, through};
 use crate::tiles::{Grid, Tile, for_each_item};
 
 pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
@@ -48,7 +48,7 @@ fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, c, v, rows) = extents(node);
     let last = m.saturating_sub(1) % rows + 1;
     let products = |rows| {
-        let (logits, dx) = (G::scratch_len(Major::Rows, rows, v, c), G::scratch_len(Major::Rows, rows, c, v));
+        let (logits, dx) = (quant::scratch_len::<G>(node, 1, rows), through::scratch_len::<G>(node, 1, rows));
         [logits, dx, G::scratch_len(Major::Columns, v, c, rows)]
     };
     rows * v + products(rows).into_iter().chain(products(last)).max().unwrap_or(0)
@@ -129,7 +129,7 @@ fn gradients<G: Product>(
         let dz = MatRef::new(logits, count, v);
         let dx = part(dx, first * c, count * c);
         if !dx.is_empty() {
-            G::multiply(threads, dz, MatRef::new(w.real, v, c), dx, Store::Overwrite, None, scratch);
+            through::multiply::<G>(threads, dz, w, dx, Store::Overwrite, scratch);
         }
         if !dw.is_empty() {
             G::multiply(threads, dz.t(), x, dw, store(add_w || first > 0), None, scratch);

@@ -9,7 +9,7 @@ use samara_core::threads::Threads;
 use super::elementwise::{add, add_applied, apply, apply_with_slope, become_slope, copy};
 use super::gemm::Epilogue;
 use super::simd::simd;
-use super::{Product, per_task, quant, store};
+use super::{Product, per_task, quant, store, through};
 use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};
 
 pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
@@ -84,15 +84,16 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
 }
 
 fn backward_scratch<G: Product>(node: &Node<'_>) -> usize {
-    let (m, k, n) = extents(node, 1, 2);
-    G::scratch_len(Major::Rows, m, k, n).max(G::scratch_len(Major::Columns, n, k, m))
+    let (m, k, n) = extents(node, 0, 2);
+    through::scratch_len::<G>(node, 2, m).max(G::scratch_len(Major::Columns, n, k, m))
 }
 
 fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
-    let [dy, x, w, addend, ..] = views.inputs;
+    let w = Weight::new(node, &views, 2);
+    let [dy, x, _, addend, ..] = views.inputs;
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
-    let (m, k, n) = extents(node, 1, 2);
+    let (m, k, n) = extents(node, 0, 2);
     let dy_matrix = MatRef::new(dy, m, n);
     if !dw.is_empty() {
         // When the place of x was taken over, dx holds it until it is written.
@@ -106,7 +107,7 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
             for_each_chunk(threads, dx, len, &|i, dx| copy(dx, &addend[i * len..]));
         }
         let adds = node.has_input(3) || add_x;
-        G::multiply(threads, dy_matrix, MatRef::new(w, n, k), dx, store(adds), None, views.scratch);
+        through::multiply::<G>(threads, dy_matrix, &w, dx, store(adds), views.scratch);
     }
     column_sums(threads, dy, db, add_b);
 }

@@ -27,6 +27,7 @@ mod quant_avx2;
 mod rows;
 mod rows_avx2;
 mod simd;
+mod through;
 mod vector;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Updates over the flat buffers in tasks: see `samara_core::ops::optimizer`.
 
 use samara_core::exec::{Kernel, Kernels, Views};
-use samara_core::graph::{Epsilon, Node, Op};
-use samara_core::ops::optimizer::{Hyper, NORM_CHUNK};
+use samara_core::graph::{Epsilon, Momentum, Node, Op};
+use samara_core::ops::optimizer::{Hyper, NORM_CHUNK, gradient};
 use samara_core::threads::Threads;
 
 use super::elementwise::{add, copy};
@@ -12,7 +12,7 @@ use crate::tiles::{for_each_chunk, for_each_chunk_2, for_each_chunk_3};
 
 pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
     let adamw_op = Op::AdamW { start: 0, len: 0, decay: false, epsilon: Epsilon::AfterCorrection };
-    let sgd_op = Op::Sgd { start: 0, len: 0, decay: false, nesterov: false };
+    let sgd_op = Op::Sgd { start: 0, len: 0, decay: false, momentum: Momentum::Classical };
     table
         .with(Op::AccumulateGrad.opcode(), Kernel { run: accumulate, scratch_len: no_scratch })
         .with(Op::GlobalNorm.opcode(), Kernel { run: global_norm, scratch_len: no_scratch })
@@ -86,8 +86,8 @@ fn adamw(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [hyper, norm, ..] = views.inputs;
     let Some(hyper) = Hyper::new(hyper, norm, decay) else { return };
     let factors = Factors::new(&hyper, epsilon);
+    let grads = gradient(node, &views);
     let [m, v] = views.update.moments;
-    let grads = views.update.grads;
     let len = per_task(grads.len(), 4);
     for_each_chunk_3(threads, (views.update.weights, len), (m, len), (v, len), &|i, w, m, v| {
         adamw_chunk(factors, w, &grads[i * len..], m, v);
@@ -131,19 +131,32 @@ simd! {
 }
 
 fn sgd(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
-    let Some(Op::Sgd { decay, nesterov, .. }) = node.op() else { return };
+    let Some(Op::Sgd { decay, momentum, .. }) = node.op() else { return };
     let [hyper, norm, ..] = views.inputs;
     let Some(hyper) = Hyper::new(hyper, norm, decay) else { return };
-    let [b, _] = views.update.moments;
-    let grads = views.update.grads;
+    let grads = gradient(node, &views);
     let len = per_task(grads.len(), 4);
+    if momentum == Momentum::None {
+        return for_each_chunk(threads, views.update.weights, len, &|i, w| descend(hyper, w, &grads[i * len..]));
+    }
+    let nesterov = momentum == Momentum::Nesterov;
+    let [b, _] = views.update.moments;
     for_each_chunk_2(threads, (views.update.weights, len), (b, len), &|i, w, b| {
         sgd_chunk(hyper, nesterov, w, &grads[i * len..], b);
     });
 }
 
 simd! {
-    /// One step of SGD.
+    /// One step of SGD without momentum.
+    fn descend<M>(hyper: Hyper<f32>, w: &mut [f32], g: &[f32]) {
+        for (w, &g) in w.iter_mut().zip(g) {
+            *w -= hyper.lr * (g * hyper.clip + hyper.decay * *w);
+        }
+    }
+}
+
+simd! {
+    /// One step of SGD with momentum.
     fn sgd_chunk<M>(hyper: Hyper<f32>, nesterov: bool, w: &mut [f32], g: &[f32], b: &mut [f32]) {
         for ((w, &g), b) in w.iter_mut().zip(g).zip(b) {
             let g = g * hyper.clip + hyper.decay * *w;

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use samara_core::exec::{Backend, Cpu, Gradients, Kernels, Memory, real, write_ints, write_real};
 use samara_core::graph::{
-    Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, DROPOUT_CONTROL_LEN, Epsilon, Graph, NodeRecord, Over,
-    Recompute, ReduceKind, Tensor, TensorRecord, UnaryKind, Wrt,
+    Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, DROPOUT_CONTROL_LEN, Epsilon, Graph, Momentum, NodeRecord,
+    Over, Recompute, ReduceKind, Tensor, TensorRecord, UnaryKind, Wrt,
 };
 use samara_core::ops::dropout::control;
 use samara_core::params::{Init, ParamId, ParamInfo, Registry};
@@ -328,7 +328,7 @@ proptest! {
     }
 
     #[test]
-    fn updates(len in 1usize..40_000, optimizer in 0usize..4, (clip, ema) in any::<(bool, bool)>()) {
+    fn updates(len in 1usize..40_000, optimizer in 0usize..5, (clip, ema) in any::<(bool, bool)>()) {
         check(&[&[len], &[len / 2 + 1, 2]], &|b| {
             for i in 0..2 {
                 let shape = if i == 0 { vec![len] } else { vec![len / 2 + 1, 2] };
@@ -344,7 +344,7 @@ proptest! {
             match optimizer {
                 0 => b.g.adamw(hyper, clip, Epsilon::AfterCorrection),
                 1 => b.g.adamw(hyper, clip, Epsilon::BeforeCorrection),
-                n => b.g.sgd(hyper, clip, n == 2),
+                n => b.g.sgd(hyper, clip, [Momentum::Classical, Momentum::Nesterov, Momentum::None][n - 2]),
             }
             if ema {
                 b.g.ema(b.input_of(&[0.9]), 2);

@@ -156,7 +156,7 @@ fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut 
     let targets = g.ints(&[2, 3], -100, config.vocab_size as i32 - 1);
     let (upstream, hyper, decay) = (g.input(&[1]), g.input(&[8]), g.input(&[1]));
     let hidden = gpt::hidden(&g, config, gpt, &inputs, None);
-    let losses = g.output(g.head_loss(hidden, g.param(gpt.wte()), None, targets, 0.1));
+    let losses = g.output(g.head_loss(hidden, g.param(gpt.head()), None, targets, 0.1));
     g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
     let norm = g.global_norm();
     g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
@@ -201,7 +201,7 @@ fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut
     let cache =
         GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, read_in_place: true, segments: None };
     let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
-    let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.wte()), None));
+    let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.head()), None));
     let program = g.finish().ok()?;
     let kernels = ops::reference::<f32>();
     let cpu = Cpu::new(&kernels, &Serial);

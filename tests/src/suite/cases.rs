@@ -51,6 +51,20 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     list
 }
 
+/// Linear layers and heads without a gradient of the weight, and without one of the input.
+pub(super) fn frozen(d: &mut Draw, size: Size) -> Vec<Case> {
+    let mut list = Vec::new();
+    for input in [0, 1] {
+        for (activation, bias, residual) in [(Activation::None, false, true), (Activation::GeluTanh, true, false)] {
+            let shape = [d.extent(size.of(3, 5)), d.extent(size.of(3, 13)), d.extent(size.of(6, 150))];
+            let n = d.extent(size.of(6, 90));
+            list.push(linear(d, size, &shape, n, activation, bias, residual).frozen(input));
+        }
+        list.extend([false, true].map(|bias| head(d, size, 0.1, bias).frozen(input)));
+    }
+    list
+}
+
 pub(super) fn len(shape: &[usize]) -> usize {
     shape.iter().product()
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cases;
+pub mod frozen;
 mod state;
 mod tokens;
 
@@ -108,6 +109,13 @@ impl Case {
         self
     }
 
+    /// Without a gradient with respect to input `i`.
+    fn frozen(mut self, i: usize) -> Self {
+        self.name = format!("{}, input {i} frozen", self.name);
+        self.reals[i].differentiable = false;
+        self
+    }
+
     fn without_gradient(mut self) -> Self {
         self.reals.iter_mut().for_each(|r| r.differentiable = false);
         self
@@ -195,12 +203,14 @@ pub fn run<R: Real>(table: Table<'_, R>, oracle: Table<'_, f64>, size: Size, see
     state::cache(table, &mut draw, size, coverage);
     state::cache_in_blocks(table, &mut draw, size, coverage);
     state::optimizers(table, &mut draw, size, coverage);
+    frozen::all(table, &mut draw, size, coverage);
 }
 
 fn all(draw: &mut Draw, size: Size) -> Vec<Case> {
     let mut list = cases::all(draw, size);
     list.extend(tokens::all(draw, size));
     list.extend(attention::all(draw, size));
+    list.extend(cases::frozen(draw, size));
     list
 }
 

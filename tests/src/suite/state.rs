@@ -1,9 +1,9 @@
 //! Operations that work on state, parameters and moments: caches, gradient norm, optimizers, moving averages.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{DType, Epsilon, Graph, Tensor};
+use samara_core::graph::{DType, Epsilon, Graph, Momentum, Recompute, Rule, Tensor};
 use samara_core::math::Real;
-use samara_core::params::Init;
+use samara_core::params::{Init, ParamId};
 
 use super::{Coverage, Size, is_double};
 use crate::draw::Draw;
@@ -76,34 +76,50 @@ pub(super) fn cache_in_blocks<R: Real>(table: Table<'_, R>, d: &mut Draw, size: 
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Rule {
-    AdamW(Epsilon),
-    Sgd { nesterov: bool },
+enum Change {
+    Update(Rule),
     Ema,
 }
 
-/// Two steps of every optimizer on parameters with and without decay, with and without clipping.
+/// Where an update finds its gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// In the gradient buffer.
+    Buffer,
+    /// In the gradient buffer, and their norm beside them.
+    Clipped,
+    /// In the arena.
+    Arena,
+}
+
+/// Two steps of every optimizer on parameters with and without decay, with and without clipping, and with gradients in the arena.
 pub(super) fn optimizers<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
     let rules = [
         Rule::AdamW(Epsilon::AfterCorrection),
         Rule::AdamW(Epsilon::BeforeCorrection),
-        Rule::Sgd { nesterov: false },
-        Rule::Sgd { nesterov: true },
-        Rule::Ema,
+        Rule::Sgd(Momentum::Classical),
+        Rule::Sgd(Momentum::Nesterov),
+        Rule::Sgd(Momentum::None),
     ];
     for rule in rules {
-        for clip in [false, true] {
-            optimizer(table, d, size, rule, clip, coverage);
+        for from in [Source::Buffer, Source::Clipped, Source::Arena] {
+            optimizer(table, d, size, Change::Update(rule), from, coverage);
         }
     }
+    optimizer(table, d, size, Change::Ema, Source::Buffer, coverage);
 }
 
-fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule, clip: bool, coverage: &mut Coverage) {
+fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, change: Change, from: Source, coverage: &mut Coverage) {
     let shapes = [vec![d.extent(4), d.extent(size.of(7, 900))], vec![d.extent(size.of(9, 700))], vec![d.extent(3), 1, 5]];
     let (params, ids) = registry::<R, _>(3, |r| shapes.clone().map(|s| r.add("p", 0, &s, Init::Zeros)));
-    let (mut session, (hyper, norm)) = Session::build(table, params, 8, |g| program(g, rule, clip)).unwrap();
+    let built = Session::build(table, params, 8, |g| program(g, change, from, &ids, &shapes));
+    let (mut session, Inputs { hyper, norm, gradients }) = built.unwrap();
+    if from == Source::Arena {
+        assert_eq!(session.program.grads_len(), 0);
+        session.grads.clear();
+    }
     coverage.add(&session.program);
-    let [lr, beta1, beta2, eps, decay, limit] = [0.01, 0.9, 0.99, 1e-3, 0.1, if clip { 0.5 } else { 0.0 }];
+    let [lr, beta1, beta2, eps, decay, limit] = [0.01, 0.9, 0.99, 1e-3, 0.1, if from == Source::Clipped { 0.5 } else { 0.0 }];
     let mut model: Vec<[Vec<f64>; 3]> = Vec::new(); // weights, first and second moment
     for (&id, shape) in ids.iter().zip(&shapes) {
         let n = shape.iter().product();
@@ -113,27 +129,28 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule,
     }
     for t in 1..=2 {
         let grads: Vec<Vec<f64>> = model.iter().map(|[w, ..]| d.values(w.len(), -1.0, 1.0)).collect();
-        for (&id, g) in ids.iter().zip(&grads) {
+        gradients.iter().zip(&grads).for_each(|(&t, g)| session.set(t, g));
+        for (&id, g) in ids.iter().zip(&grads).filter(|_| from != Source::Arena) {
             let range = params.infos()[id.index()].range();
             session.grads[range].iter_mut().zip(g).for_each(|(to, &g)| *to = R::from_f64(g));
         }
         let (c1, c2) = (1.0 - f64::powi(beta1, t), 1.0 - f64::powi(beta2, t));
-        match rule {
-            Rule::Ema => session.set(hyper, &[beta1]),
-            _ => session.set(hyper, &[lr, beta1, beta2, eps, decay, c1, c2, limit]),
+        match change {
+            Change::Ema => session.set(hyper, &[beta1]),
+            Change::Update(_) => session.set(hyper, &[lr, beta1, beta2, eps, decay, c1, c2, limit]),
         }
         session.run(Gradients::Overwrite);
         let size = grads.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
-        if norm.is_some() {
+        if let Some(norm) = norm {
             assert!((session.get(norm)[0] - size).abs() < 1e-6 * size, "gradient norm");
         }
-        let factor = if clip { (0.5 / (size + 1e-6)).min(1.0) } else { 1.0 };
+        let factor = if from == Source::Clipped { (0.5 / (size + 1e-6)).min(1.0) } else { 1.0 };
         for (([w, m, v], g), shape) in model.iter_mut().zip(&grads).zip(&shapes) {
             let wd = if shape.len() >= 2 { decay } else { 0.0 };
             for i in 0..w.len() {
                 let g = g[i] * factor;
-                match rule {
-                    Rule::AdamW(epsilon) => {
+                match change {
+                    Change::Update(Rule::AdamW(epsilon)) => {
                         m[i] = beta1 * m[i] + (1.0 - beta1) * g;
                         v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
                         let step = match epsilon {
@@ -142,12 +159,17 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule,
                         };
                         w[i] = w[i] - lr * wd * w[i] - lr * step;
                     }
-                    Rule::Sgd { nesterov } => {
+                    Change::Update(Rule::Sgd(momentum)) => {
                         let g = g + wd * w[i];
                         m[i] = beta1 * m[i] + g;
-                        w[i] -= lr * if nesterov { g + beta1 * m[i] } else { m[i] };
+                        w[i] -= lr
+                            * match momentum {
+                                Momentum::None => g,
+                                Momentum::Classical => m[i],
+                                Momentum::Nesterov => g + beta1 * m[i],
+                            };
                     }
-                    Rule::Ema => m[i] = beta1 * m[i] + (1.0 - beta1) * w[i],
+                    Change::Ema => m[i] = beta1 * m[i] + (1.0 - beta1) * w[i],
                 }
             }
         }
@@ -161,23 +183,43 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, rule: Rule,
         };
         let check = |what: &str, found: &[f64], expected: &[f64]| {
             let error = fd::error(found, expected);
-            assert!(error <= tolerance, "{rule:?}, clip {clip}: {what} differ by {error:e}");
+            assert!(error <= tolerance, "{change:?}, {from:?}: {what} differ by {error:e}");
         };
         check("weights", &session.param(id), w);
-        check("first moments", &moment(0), m);
-        if matches!(rule, Rule::AdamW(_)) {
-            check("second moments", &moment(1), v);
+        let moments = match change {
+            Change::Update(rule) => rule.moments(),
+            Change::Ema => 1,
+        };
+        assert_eq!(session.program.info().moments as usize, moments, "{change:?}");
+        for (slot, expected) in [m, v].into_iter().enumerate().take(moments) {
+            check("moments", &moment(slot), expected);
         }
     }
 }
 
-fn program(g: &Graph<'static>, rule: Rule, clip: bool) -> (Tensor, Tensor) {
-    let norm = clip.then(|| g.output(g.global_norm()));
-    let hyper = g.input(&[if matches!(rule, Rule::Ema) { 1 } else { 8 }]);
-    match rule {
-        Rule::AdamW(epsilon) => g.adamw(hyper, norm, epsilon),
-        Rule::Sgd { nesterov } => g.sgd(hyper, norm, nesterov),
-        Rule::Ema => g.ema(hyper, 0),
+/// What the host writes and reads.
+struct Inputs {
+    hyper: Tensor,
+    norm: Option<Tensor>,
+    /// One per parameter, with gradients in the arena.
+    gradients: Vec<Tensor>,
+}
+
+fn program(g: &Graph<'static>, change: Change, from: Source, ids: &[ParamId], shapes: &[Vec<usize>]) -> Inputs {
+    let norm = (from == Source::Clipped).then(|| g.output(g.global_norm()));
+    let hyper = g.input(&[if matches!(change, Change::Ema) { 1 } else { 8 }]);
+    let mut gradients = Vec::new();
+    match change {
+        Change::Ema => g.ema(hyper, 0),
+        Change::Update(rule) if from == Source::Arena => {
+            // The gradient of a parameter that nothing reads is the one given.
+            let pair = |(&id, shape): (&ParamId, &Vec<usize>)| (g.param(id), g.input(shape));
+            let pairs: Vec<_> = ids.iter().zip(shapes).map(pair).collect();
+            g.backward_updating(&pairs, rule, hyper, Recompute::None);
+            gradients.extend(pairs.iter().map(|&(_, gradient)| gradient));
+        }
+        Change::Update(Rule::AdamW(epsilon)) => g.adamw(hyper, norm, epsilon),
+        Change::Update(Rule::Sgd(momentum)) => g.sgd(hyper, norm, momentum),
     }
-    (hyper, norm.unwrap_or(Tensor::NONE))
+    Inputs { hyper, norm, gradients }
 }

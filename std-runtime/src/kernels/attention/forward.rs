@@ -4,7 +4,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use samara_core::exec::Views;
 use samara_core::graph::{Node, Op};
-use samara_core::ops::attention::Layout;
+use samara_core::ops::attention::{self, Layout, reads_stored};
 use samara_core::threads::Threads;
 
 use super::tile::{Softmax, multiply_all, softmax};
@@ -19,6 +19,9 @@ const KEYS: usize = 128;
 /// Sixteen queries, a tile of scores and one of dropout factors, for every task.
 pub(super) fn scratch_len(node: &Node<'_>) -> usize {
     let Some(Op::Attention(spec)) = node.op() else { return 0 };
+    if reads_stored(node) {
+        return attention::scratch_len(node);
+    }
     let cut = Cut::new(Layout::new(node, spec, 0, [&[], &[]], &[]), &[]);
     if cut.layout.queries <= few::QUERIES {
         return few::scratch_len(&cut);
@@ -33,6 +36,9 @@ fn task_len(cut: &Cut<'_>) -> usize {
 
 pub(super) fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
+    if reads_stored(node) {
+        return attention::forward(node, views, threads);
+    }
     let [q, k, v, ..] = views.inputs;
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;
     let [o, lse, _] = views.outputs;
