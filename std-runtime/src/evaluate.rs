@@ -78,7 +78,7 @@ fn too_large(batch: usize, block: usize, error: BuildError) -> Error {
 }
 
 /// The tokens of the split: of shards as they are, or of text.
-fn tokens(request: &EvalRequest, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
+pub(crate) fn tokens(request: &EvalRequest, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
     let data = DataRequest::new(&request.data);
     if let Some((train, val)) = prepare::shards_of(&data.source)? {
         return match (request.split, val) {

@@ -30,6 +30,11 @@ impl Engine {
         }))
     }
 
+    /// An engine on one thread with core's own kernels: those of a device, for which programs for it are planned.
+    pub fn reference() -> Result<Self, PoolError> {
+        Ok(Self { pool: Pool::new(1)?, kernels: samara_core::ops::reference(), gemm_name: "reference" })
+    }
+
     /// How matrices are multiplied, for people.
     pub fn gemm_name(&self) -> &'static str {
         self.gemm_name

@@ -106,7 +106,7 @@ impl<'a> Check<'_, 'a> {
         Err(FileError::Program { program: self.kind })
     }
 
-    /// A tensor agrees with itself, lies in its buffer, shares memory only with what it is a view of, and is written by whom it says.
+    /// A tensor agrees with itself, lies in its buffer, and shares memory only with what it is a view of.
     fn is_sound(&self, i: usize, t: &TensorRecord) -> bool {
         let Some(root) = self.tensors().get(t.root.index()) else { return false };
         let own = t.root.index() == i;
@@ -128,12 +128,9 @@ impl<'a> Check<'_, 'a> {
                 .is_some_and(|p| p.role == Role::Trainable && p.offset == t.offset && p.shape == t.shape),
             Role::Activation | Role::Input | Role::Ints | Role::State => true,
         };
-        let produced = match self.parts.program.node(t.producer.into()) {
-            Some(node) => {
-                node.record().outputs.iter().any(|o| o.index() == i) && (matches!(t.role, Role::Activation | Role::Grad) || !own)
-            }
-            None => t.producer == u16::MAX && !matches!(t.role, Role::Activation | Role::Grad) && own,
-        };
+        // Who says to be written by a node that does not write it is nobody's input: see `is_written_before`.
+        let leaf = t.producer == u16::MAX;
+        let produced = if matches!(t.role, Role::Activation | Role::Grad) || !own { !leaf } else { leaf };
         t.shape.is_valid() && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
     }
 
@@ -166,7 +163,7 @@ impl<'a> Check<'_, 'a> {
             }
             let r = node.input(k).ok_or(wrong)?;
             let column = record.columns.get(k).copied().unwrap_or(0);
-            if !self.is_written_before(r, i) || (column > 0 && !op.reads_columns(k)) {
+            if !self.is_written_before(t, i) || (column > 0 && !op.reads_columns(k)) {
                 return Err(wrong);
             }
             *arg = Some(Arg { tensor: t, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
@@ -188,9 +185,11 @@ impl<'a> Check<'_, 'a> {
     }
 
     /// Whether a tensor has its value before node `i` runs.
-    fn is_written_before(&self, t: &TensorRecord, i: usize) -> bool {
-        let by_live = || self.parts.program.node(t.producer.into()).is_some_and(|n| !n.record().dead);
-        t.producer == u16::MAX || (usize::from(t.producer) < i && by_live())
+    fn is_written_before(&self, t: Tensor, i: usize) -> bool {
+        let Some(record) = self.parts.program.tensor(t) else { return false };
+        let producer = usize::from(record.producer);
+        let writes = |node: Node<'_>| !node.record().dead && node.record().outputs.contains(&t);
+        record.producer == u16::MAX || (producer < i && self.parts.program.node(producer).is_some_and(writes))
     }
 
     /// Whether an output lies where its operation writes: in memory of its own, or in that of the input that it stands for.
@@ -349,6 +348,7 @@ impl<'a> Check<'_, 'a> {
 
     /// Whether the outside finds a tensor: in the integers, or in the arena until the end.
     fn has_place(&self, t: Tensor, r: &TensorRecord) -> bool {
-        r.role == Role::Ints || (r.pinned && self.is_taken(t, self.nodes().saturating_sub(1)))
+        r.role == Role::Ints
+            || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))
     }
 }

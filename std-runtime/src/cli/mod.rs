@@ -5,6 +5,7 @@ mod assign;
 mod bench;
 mod env;
 mod eval;
+mod export;
 mod generate;
 mod inspect;
 mod man;
@@ -52,6 +53,7 @@ enum Command {
     Generate(generate::Args),
     Score(score::Args),
     Eval(eval::Args),
+    Export(export::Args),
     Plan(plan::Args),
     Config(train::ConfigCommand),
     Inspect(inspect::Args),
@@ -85,6 +87,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Command::Generate(args) => args.run(cli.quiet),
         Command::Score(args) => args.run(),
         Command::Eval(args) => args.run(cli.quiet),
+        Command::Export(args) => args.run(cli.quiet),
         Command::Plan(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Inspect(args) => args.run(),

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use samara_core::graph::DType;
+use samara_core::model::gpt::Tune;
 use serde::Serialize;
 
 use crate::bench::profile::Profile;
 use crate::config::{DataConfig, GenerateConfig, RunConfig};
+use crate::export::target::Target;
 use crate::kernels::gemm::Gemm;
 
 /// Train a model.
@@ -116,6 +118,149 @@ impl KvCache {
             Self::Q8 => DType::Q8,
         }
     }
+}
+
+/// What a device trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TrainPart {
+    /// Nothing.
+    #[default]
+    None,
+    /// A head of its own, which begins as the token embedding.
+    Head,
+    /// Every bias and every weight of a layer norm.
+    Bias,
+    /// The last block and the final norm.
+    LastBlock,
+}
+
+impl TrainPart {
+    /// The same in the engine's terms.
+    pub fn tune(self) -> Tune {
+        match self {
+            Self::None => Tune::None,
+            Self::Head => Tune::Head,
+            Self::Bias => Tune::Bias,
+            Self::LastBlock => Tune::LastBlock,
+        }
+    }
+}
+
+/// How a device trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Optimizer {
+    /// Stochastic gradient descent without momentum: no memory beside the parameters.
+    #[default]
+    Sgd,
+    /// AdamW: two moments for each parameter.
+    Adamw,
+}
+
+/// Put a model into one file for a device.
+#[derive(Clone, Debug)]
+pub struct ExportRequest {
+    /// The model folder.
+    pub model: PathBuf,
+    /// The file.
+    pub out: PathBuf,
+    /// Matrices in blocks.
+    pub quantize: Option<Quantize>,
+    /// How keys and values are kept.
+    pub kv: KvCache,
+    /// What the device trains.
+    pub train: TrainPart,
+    /// How it trains.
+    pub optimizer: Optimizer,
+    /// Sequences of a step of training.
+    pub batch: usize,
+    /// Tokens of a sequence in training; 0: the context.
+    pub block: usize,
+    /// Tokens that a sequence can have; 0: as many as the model has positions.
+    pub context: usize,
+    /// The microcontroller that it must fit.
+    pub target: Option<&'static Target>,
+    /// Held-out text, to say what formats cost.
+    pub data: Option<PathBuf>,
+    /// Leave out the names of parameters.
+    pub strip_names: bool,
+}
+
+/// A part of a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FlashPart {
+    /// What it is.
+    pub what: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// RAM that a device needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExportRam {
+    /// Activations, inputs, scratch.
+    pub arena_bytes: u64,
+    /// The most scratch of a node, part of the arena.
+    pub scratch_bytes: u64,
+    /// Keys and values.
+    pub state_bytes: u64,
+    /// Tokens and positions.
+    pub ints_bytes: u64,
+    /// Trained parameters.
+    pub trainable_bytes: u64,
+    /// Their moments.
+    pub moments_bytes: u64,
+    /// All of the above: what a session is lent.
+    pub session_bytes: u64,
+    /// A bound of the stack.
+    pub stack_bytes: u64,
+    /// Everything.
+    pub total_bytes: u64,
+}
+
+/// The loss of a format on held-out text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FormatLoss {
+    /// How matrices are stored.
+    pub weights: &'static str,
+    /// How keys and values are kept.
+    pub kv: &'static str,
+    /// Nats per token.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+}
+
+/// An exported file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExportOutcome {
+    /// Its programs.
+    pub programs: Vec<&'static str>,
+    /// How matrices are stored.
+    pub weights: &'static str,
+    /// How keys and values are kept.
+    pub kv: &'static str,
+    /// Tokens that a sequence can have.
+    pub context: usize,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// What they are.
+    pub flash: Vec<FlashPart>,
+    /// A bound of the engine's code.
+    pub engine_bytes: u64,
+    /// File and engine.
+    pub flash_bytes: u64,
+    /// RAM.
+    pub ram: ExportRam,
+    /// Multiplications of a token in the middle of a sequence.
+    pub multiplications: u64,
+    /// What formats cost, where there was text to tell.
+    pub losses: Vec<FormatLoss>,
+    /// The microcontroller that was asked for.
+    #[serde(skip)]
+    pub target: Option<&'static Target>,
+    /// What the microcontroller lacks.
+    #[serde(skip)]
+    pub problem: Option<String>,
 }
 
 /// Continue a text; what is generated goes to a writer as it comes.

@@ -4,7 +4,8 @@ use samara_core::file::{Port, ProgramKind};
 use samara_core::graph::{DType, Epsilon, Graph, HYPER_LEN, Momentum, Recompute, Rule, Tensor};
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
 
-use super::{Optimizer, TrainShape};
+use super::TrainShape;
+use crate::cli::requests::Optimizer;
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
 
 /// A program with the tensors of its ports.

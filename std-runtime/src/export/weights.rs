@@ -7,7 +7,7 @@ use crate::session::Session;
 
 /// Fills a registry for a device from a model of this machine, by name: the head of its own begins as the token embedding, and of the position
 /// embedding come the rows that the context has.
-pub fn copy(from: &Session, to: &mut Session) {
+pub(super) fn copy(from: &Session, to: &mut Session) {
     let source = from.params();
     let values = from.buffers.trainable.get();
     let (params, buffers) = to.params_and_buffers();

@@ -1,0 +1,102 @@
+//! What a format of weights, keys and values costs: the loss of held-out text, computed by the very programs and kernels that a device runs.
+
+use samara_core::cost::Cost;
+use samara_core::file::{ProgramFile, ProgramKind};
+use samara_core::graph::DType;
+use samara_core::model::gpt::Tune;
+use samara_core::ops;
+use samara_core::session::Session;
+
+use super::{FileSpec, program_file};
+use crate::cli::requests::FormatLoss;
+use crate::data::shards::Tokens;
+use crate::error::Error;
+use crate::gpt::Gpt;
+use crate::session::Engine;
+
+/// Multiplications that a measurement may take: it reads as many tokens as that allows.
+const BUDGET: u64 = 4_000_000_000;
+/// The fewest tokens that it reads, and the most.
+const TOKENS: (usize, usize) = (64, 8192);
+
+/// The losses of every format of weights with the keys and values of `spec`, and of every format of keys and values with its weights.
+pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens) -> Result<Vec<FormatLoss>, Error> {
+    let spec = FileSpec { train: Tune::None, names: false, ..*spec };
+    let mut formats: Vec<(DType, DType)> = [DType::Real, DType::Q8, DType::Q4].map(|weights| (weights, spec.kv)).to_vec();
+    formats.extend([DType::Real, DType::F16, DType::Q8].map(|kv| (spec.weights, kv)));
+    formats.insert(0, (DType::Real, DType::Real));
+    let mut losses: Vec<FormatLoss> = Vec::new();
+    for (weights, kv) in formats {
+        let seen = losses.iter().any(|l| (l.weights, l.kv) == (name(weights), name(kv)));
+        let spec = FileSpec { weights, kv, ..spec };
+        // A format whose blocks do not divide the rows of this model has no loss.
+        if seen || !gpt.config.n_embd.is_multiple_of(if kv == DType::Q8 { samara_core::quant::BLOCK } else { 1 }) {
+            continue;
+        }
+        let Ok(bytes) = program_file(device, gpt, None, &spec) else { continue };
+        let (loss, tokens) = held_out_loss(&bytes, tokens)?;
+        losses.push(FormatLoss { weights: name(weights), kv: name(kv), loss, tokens });
+    }
+    Ok(losses)
+}
+
+/// The name of a format on the command line.
+pub(super) fn name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Real => "f32",
+        DType::F16 => "f16",
+        DType::Q8 => "q8",
+        DType::Q4 => "q4",
+        DType::I32 => "i32",
+    }
+}
+
+/// Mean of −ln p over the tokens of sequences that do not overlap, each as long as the context; and how many tokens that are.
+fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Error> {
+    let kernels = ops::inference::<f32>();
+    let aligned = Aligned::new(bytes);
+    let file =
+        ProgramFile::open(aligned.get(), &kernels).map_err(|error| Error::Failed(format!("the file just made: {error}")))?;
+    let mut ram = vec![0.0; Session::ram_len(&file)];
+    let mut session = Session::new(file, &mut ram).map_err(|error| Error::Failed(error.to_string()))?;
+    let budget = usize::try_from(BUDGET / multiplications(&file).max(1)).unwrap_or(usize::MAX).clamp(TOKENS.0, TOKENS.1);
+    let count = budget.min(usize::try_from(tokens.len()).unwrap_or(usize::MAX));
+    let mut ids = vec![0; count];
+    tokens.read(0, &mut ids)?;
+    let (mut sum, mut scored) = (0.0, 0);
+    for sequence in ids.chunks(file.header().context as usize) {
+        session.restart();
+        for pair in sequence.windows(2) {
+            let logits = session.feed(pair[0] as u32).map_err(|error| Error::Failed(error.to_string()))?;
+            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let total: f64 = logits.iter().map(|&z| f64::from(z - max).exp()).sum();
+            sum += total.ln() - f64::from(logits.get(pair[1] as usize).copied().unwrap_or(f32::NEG_INFINITY) - max);
+            scored += 1;
+        }
+    }
+    Ok((sum / f64::from(scored.max(1)), scored as usize))
+}
+
+/// Multiplications of a token in the middle of a sequence.
+pub(super) fn multiplications(file: &ProgramFile<'_>) -> u64 {
+    let Some(decode) = file.program(ProgramKind::Decode) else { return 0 };
+    let half = file.header().context as usize / 2;
+    let costs = (0..decode.program.nodes().len())
+        .filter_map(|i| Cost::of(&decode.program, &decode.plan, i, size_of::<f32>(), Some(half)));
+    costs.map(|cost| cost.flops / 2).sum()
+}
+
+/// Bytes that begin where numbers can be read.
+pub(super) struct Aligned(Vec<u64>, usize);
+
+impl Aligned {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Self(words, bytes.len())
+    }
+
+    pub(super) fn get(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}

@@ -1,0 +1,97 @@
+//! What a program file takes on a device: flash, RAM, work.
+
+use samara_core::exec::{Backend, Cpu};
+use samara_core::file::{ProgramFile, SectionKind};
+use samara_core::model::gpt::Tune;
+use samara_core::ops;
+use samara_core::threads::Serial;
+
+use super::loss::{Aligned, multiplications, name};
+use super::target::Target;
+use super::{FileSpec, PROGRAM_NAMES};
+use crate::cli::requests::{ExportOutcome, ExportRam, FlashPart};
+use crate::error::Error;
+
+/// Bytes of the engine in flash that are never exceeded on a Cortex-M, without and with training: the limits that the firmware's tests hold.
+const ENGINE_BYTES: [u64; 2] = [32 * 1024, 64 * 1024];
+/// Bytes of stack that are never exceeded: the same.
+const STACK_BYTES: u64 = 4 * 1024;
+/// Bytes of a number, an integer, a value of the state.
+const ELEMENT_BYTES: u64 = 4;
+
+/// Flash, RAM and work of a file; the first limit of the target that it breaks.
+pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>) -> Result<ExportOutcome, Error> {
+    let kernels = ops::training::<f32>();
+    let aligned = Aligned::new(bytes);
+    let file =
+        ProgramFile::open(aligned.get(), &kernels).map_err(|error| Error::Failed(format!("the file just made: {error}")))?;
+    let sizes = file.sizes();
+    let of = |len: usize| len as u64 * ELEMENT_BYTES;
+    let ram = ExportRam {
+        arena_bytes: of(sizes.arena_len),
+        scratch_bytes: of(scratch_len(&file)),
+        state_bytes: of(sizes.state_len),
+        ints_bytes: of(sizes.ints_len),
+        trainable_bytes: of(sizes.trainable_len),
+        moments_bytes: of(sizes.moments_len),
+        session_bytes: of(sizes.total_len()),
+        stack_bytes: STACK_BYTES,
+        total_bytes: of(sizes.total_len()) + STACK_BYTES,
+    };
+    let engine_bytes = ENGINE_BYTES[usize::from(spec.train != Tune::None)];
+    let flash_bytes = bytes.len() as u64 + engine_bytes;
+    let problem = target.and_then(|target| problem(target, flash_bytes, ram.total_bytes));
+    Ok(ExportOutcome {
+        programs: PROGRAM_NAMES.into_iter().filter(|(kind, _)| file.program(*kind).is_some()).map(|(_, name)| name).collect(),
+        weights: name(spec.weights),
+        kv: name(spec.kv),
+        context: spec.context,
+        file_bytes: bytes.len() as u64,
+        flash: flash_parts(&file),
+        engine_bytes,
+        flash_bytes,
+        ram,
+        multiplications: multiplications(&file),
+        losses: Vec::new(),
+        target,
+        problem,
+    })
+}
+
+/// Elements of scratch of the node that needs most of it; they are part of the arena.
+fn scratch_len(file: &ProgramFile<'_>) -> usize {
+    let cpu = Cpu::new(file.kernels(), &Serial);
+    let nodes = file.programs().flat_map(|(_, p)| (0..p.program.nodes().len()).filter_map(move |i| p.program.node(i)));
+    nodes.filter(|node| !node.record().dead).map(|node| cpu.scratch_len(&node)).max().unwrap_or(0)
+}
+
+fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
+    use SectionKind as K;
+    let groups: [(&'static str, &[SectionKind]); 5] = [
+        ("frozen weights", &[K::Frozen]),
+        ("initial values of what is trained", &[K::Trainable]),
+        ("programs and plans", &[K::Program, K::Tensors, K::Nodes, K::Slots]),
+        ("tokenizer", &[K::Tokenizer, K::Chars, K::ByteTokens, K::TokenOffsets, K::TokenBytes, K::Merged, K::Pairs, K::Words]),
+        ("names", &[K::Names]),
+    ];
+    let bytes = |kinds: &[SectionKind]| {
+        let of_kind = file.sections().iter().filter(|section| kinds.iter().any(|kind| *kind as u32 == section.kind));
+        of_kind.map(|section| u64::from(section.len)).sum()
+    };
+    groups.into_iter().map(|(what, kinds)| FlashPart { what, bytes: bytes(kinds) }).filter(|part| part.bytes > 0).collect()
+}
+
+/// What a target lacks.
+fn problem(target: &Target, flash_bytes: u64, ram_bytes: u64) -> Option<String> {
+    let over = |what: &str, needed: u64, has: u64, advice: &str| {
+        (needed > has).then(|| format!("{what}: {needed} bytes, {} has {has}; {advice}", target.name))
+    };
+    over("flash", flash_bytes, target.flash_bytes, "take --quantize q8 or q4, or a smaller model").or_else(|| {
+        over(
+            "RAM",
+            ram_bytes,
+            target.ram_bytes,
+            "take --kv f16 or q8, a smaller --context, --batch or --block, --optimizer sgd, or train less",
+        )
+    })
+}
