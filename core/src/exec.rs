@@ -139,9 +139,9 @@ impl<R: Real> Backend for Cpu<'_, R> {
     fn supports(&self, node: &Node<'_>) -> bool {
         // Half precision and blocks are read where a weight or a cache is only read; their gradients are never computed.
         let reads_any = match node.op() {
-            Some(Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. }) => {
-                Some(1)
-            }
+            Some(
+                Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. },
+            ) => Some(1),
             Some(Op::LinearBackward | Op::CacheWrite) => Some(2),
             Some(Op::CacheRead) => Some(0),
             _ => None,

@@ -165,7 +165,8 @@ impl Inner<'_> {
             let Some(node) = self.node(index) else { continue };
             let reached = node.outputs.iter().any(|&t| self.tensor(t).is_ok_and(|r| r.requires_grad && r.successor.is_some()));
             if reached {
-                if let Some(output) = (1..MAX_OUTPUTS).find(|&i| self.tensor(node.output(i)).is_ok_and(|r| r.successor.is_some())) {
+                if let Some(output) = (1..MAX_OUTPUTS).find(|&i| self.tensor(node.output(i)).is_ok_and(|r| r.successor.is_some()))
+                {
                     return Err(E::NoGradientThroughOutput { output: output as u8 });
                 }
                 if recompute == Recompute::Blocks && index < segment {
