@@ -1,6 +1,7 @@
 //! A program without a standard library whose panic handler calls a function that does not exist: it links only when the compiler proved that
 //! nothing in it can panic. It builds a registry, a training graph and a decoding graph of a small GPT with their plans, in lent memory, and
-//! runs training steps with clipping, AdamW and a moving average, decoding steps with a key and value cache, a product by the GEMM driver,
+//! runs training steps with clipping, AdamW and a moving average, steps that train the last block, a head or all vectors above weights in
+//! blocks with updates in the backward pass, decoding steps with a key and value cache, a product by the GEMM driver,
 //! tokenizers, sampling, assignment and bipartite graphs.
 //!
 //! It returns 0 when the loss fell and everything is finite.
@@ -15,8 +16,8 @@ use core::panic::PanicInfo;
 
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, ints_mut, real, real_mut, write_ints, write_real};
 use samara_core::gemm::{self, MatRef, RowSlices, Store};
-use samara_core::graph::{DType, Epsilon, Graph, NodeRecord, Recompute, Tensor, TensorRecord, Wrt};
-use samara_core::model::gpt::{self, GptCache, GptConfig, GptInputs, GptParams};
+use samara_core::graph::{DType, Epsilon, Graph, Momentum, NodeRecord, Recompute, Rule, Tensor, TensorRecord, Wrt};
+use samara_core::model::gpt::{self, GptCache, GptConfig, GptInputs, GptParams, Tune};
 use samara_core::ops;
 use samara_core::params::{ParamInfo, Params, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
@@ -42,6 +43,7 @@ const TENSORS: usize = 512;
 const NODES: usize = 256;
 const ARENA: usize = 65_536;
 const FLAT: usize = 8_192;
+const FROZEN: usize = 65_536;
 const TOKENS: [i32; 6] = [1, 2, 3, 4, 5, 6];
 
 /// All memory of a run: about a megabyte, on the stack of this program and in a device's RAM.
@@ -123,6 +125,10 @@ fn run(argc: i32) -> Option<()> {
         train(&config, &gpt, params, &mut buffers, recompute)?;
     }
     decode(&config, &gpt, params, &mut buffers)?;
+    let moments = [Rule::Sgd(Momentum::None), Rule::Sgd(Momentum::Nesterov), Rule::AdamW(Epsilon::AfterCorrection)];
+    for (tune, rule) in [Tune::LastBlock, Tune::Head, Tune::Bias].into_iter().zip(moments) {
+        tune_part(n, tune, rule, &mut buffers)?;
+    }
     multiply(n, &mut buffers)?;
     assign::assign(n)?;
     text::tokenize()?;
@@ -193,13 +199,100 @@ fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut 
     (after < before).then_some(())
 }
 
+/// Trains a part of a model whose other matrices are frozen in blocks, every update right behind its gradient.
+fn tune_part(n: usize, tune: Tune, rule: Rule, buffers: &mut Buffers) -> Option<()> {
+    let width = n.checked_mul(BLOCK)?;
+    let config = GptConfig {
+        vocab_size: 6 + n,
+        n_positions: 7 + n,
+        n_embd: width,
+        n_layer: 1 + n,
+        n_head: n,
+        n_inner: width,
+        ..GptConfig::GPT2
+    };
+    let mut infos = [ParamInfo::default(); PARAMS];
+    let mut registry = Registry::new(&mut infos);
+    let mut gpt = GptParams::register(&config, &mut registry);
+    gpt.store_as(DType::Q8, &config, &mut registry);
+    gpt.tune(tune, &config, &mut registry);
+    let params = registry.finish(4).ok()?;
+    params.initialise(n as u64, &mut buffers.trainable);
+    buffers.moments.fill(0.0);
+    let mut weights = Frozen([0; FROZEN]);
+    fill(params, &mut weights)?;
+    let mut tables = Tables::EMPTY;
+    let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
+    let inputs = GptInputs::new(&g, &config, 2, 3);
+    let targets = g.ints(&[2, 3], -100, config.vocab_size as i32 - 1);
+    let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
+    let hidden = gpt::hidden(&g, &config, &gpt, &inputs, None);
+    let losses = g.output(g.head_loss(hidden, g.param(gpt.head()), None, targets, 0.0));
+    g.backward_updating(&[(losses, upstream)], rule, hyper, Recompute::None);
+    let program = g.finish().ok()?;
+    let kernels = ops::reference::<f32>();
+    let cpu = Cpu::new(&kernels, &Serial);
+    let plan = Plan::new(&program, &|node| cpu.scratch_len(node), &mut tables.slots, &mut tables.order).ok()?;
+    plan.check().ok()?;
+    let fits = plan.arena_len() <= ARENA && params.trainable_len() <= FLAT && program.grads_len() == 0;
+    if !fits || cpu.unsupported(&program).is_some() {
+        return None;
+    }
+    let mut losses_seen = [0.0; 3];
+    for seen in &mut losses_seen {
+        write_ints(&program, &mut buffers.ints, inputs.tokens, &TOKENS).ok()?;
+        write_ints(&program, &mut buffers.ints, inputs.positions, &[0, 1, 2, 0, 1, 2]).ok()?;
+        write_ints(&program, &mut buffers.ints, targets, &[2, 3, 4, -100, 6, 1]).ok()?;
+        write_real(&program, &plan, &mut buffers.arena, upstream, &[0.2]).ok()?;
+        write_real(&program, &plan, &mut buffers.arena, hyper, &[0.02, 0.9, 0.99, 1e-8, 0.1, 0.5, 0.5, 0.0]).ok()?;
+        let memory = &mut Memory { grads: &mut [], frozen: &weights.0, ..memory(buffers) };
+        cpu.run(&program, &plan, memory, program.forward(), Gradients::Overwrite);
+        cpu.run(&program, &plan, memory, program.backward(), Gradients::Overwrite);
+        *seen = real(&plan, &buffers.arena, losses).iter().sum::<f32>();
+    }
+    let [before, _, after] = losses_seen;
+    (after < before).then_some(())
+}
+
+/// Bytes of frozen weights; numbers among them must be aligned.
+#[repr(align(64))]
+struct Frozen([u8; FROZEN]);
+
+/// Something else in every row of every frozen parameter: blocks where it is stored in blocks, and numbers otherwise.
+fn fill(params: Params<'_>, weights: &mut Frozen) -> Option<()> {
+    for (number, info) in params.infos().iter().enumerate().filter(|(_, info)| info.frozen) {
+        let bytes = weights.0.get_mut(info.frozen_bytes(size_of::<f32>()))?;
+        let block = info.dtype.bytes(BLOCK, size_of::<f32>())?;
+        for (row, bytes) in bytes.chunks_exact_mut(block.max(1)).enumerate() {
+            let mut numbers = [0.0; BLOCK];
+            for (i, x) in numbers.iter_mut().enumerate() {
+                *x = 0.2 * libm::sinf((7 * i + 5 * row + number) as f32);
+            }
+            if info.dtype != DType::Real {
+                quantise_row(info.dtype, &numbers, bytes);
+                continue;
+            }
+            for (to, x) in bytes.as_chunks_mut().0.iter_mut().zip(numbers) {
+                *to = x.to_le_bytes();
+            }
+        }
+    }
+    Some(())
+}
+
 fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut Buffers) -> Option<()> {
     let mut tables = Tables::EMPTY;
     let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
     let inputs = GptInputs::new(&g, config, 2, 1);
     let room = config.n_positions;
-    let cache =
-        GptCache { starts: g.ints(&[2], 0, room as i32), live: g.ints(&[2], 0, room as i32), capacity: room, dtype: DType::F16, read_in_place: true, segments: None };
+    let cache = GptCache {
+        starts: g.ints(&[2], 0, room as i32),
+        live: g.ints(&[2], 0, room as i32),
+        capacity: room,
+        dtype: DType::F16,
+        read_in_place: true,
+        segments: None,
+    };
     let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
     let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.head()), None));
     let program = g.finish().ok()?;
