@@ -38,6 +38,7 @@ pub mod ops;
 pub mod params;
 pub mod plan;
 pub mod quant;
+mod rows;
 pub mod schedule;
 pub mod session;
 pub mod threads;

@@ -7,6 +7,7 @@
 use crate::graph::DType;
 use crate::math::Real;
 use crate::math::half::{from_f16, to_f16};
+use crate::rows::{ROWS, four_rows, store};
 
 /// Elements of a block.
 pub const BLOCK: usize = 32;
@@ -121,23 +122,33 @@ pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
 #[inline(always)]
 pub fn quantise_activations<R: Real>(x: &[R; BLOCK], q: &mut [i8; BLOCK]) -> f32 {
     let x = x.map(|x| x.to_f64() as f32);
-    // A NaN stays the largest, since nothing compares greater. Eight lanes at a time: the compiler makes vectors of them.
-    let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+    // Eight lanes at a time: the compiler makes vectors of them.
     let mut lanes = [0.0f32; 8];
     for x in x.as_chunks::<8>().0 {
         for (lane, x) in lanes.iter_mut().zip(x) {
             *lane = larger(*lane, x.abs());
         }
     }
-    let largest = lanes.into_iter().fold(0.0, larger);
-    let d = largest / 127.0;
+    let d = lanes.into_iter().fold(0.0, larger) / 127.0;
     let factor = inverse(d);
-    // The last place of numbers near 1.5·2²³ is 1: the sum rounds, and its low byte is the integer.
-    const ROUNDING: f32 = 12_582_912.0;
     for (q, x) in q.iter_mut().zip(x) {
-        *q = ((x * factor).clamp(-127.0, 127.0) + ROUNDING).to_bits() as i8;
+        *q = round(x * factor);
     }
     d
+}
+
+/// The larger of two numbers. A NaN stays the largest, since nothing compares greater.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// The nearest signed byte, but -128.
+#[inline(always)]
+fn round(x: f32) -> i8 {
+    // The last place of numbers near 1.5·2²³ is 1: the sum rounds, and its low byte is the integer.
+    const ROUNDING: f32 = 12_582_912.0;
+    (x.clamp(-127.0, 127.0) + ROUNDING).to_bits() as i8
 }
 
 /// A row of blocks against a row of activations: Σ over blocks of both scales times the integer product.
@@ -147,6 +158,109 @@ pub fn dot_blocks<R: Real>(dtype: DType, bytes: &[u8], q: &[i8], d: &[R]) -> R {
         DType::Q4 => sum_blocks(bytes.as_chunks().0.iter().map(decode_q4), q, d),
         DType::F16 | DType::Real | DType::I32 => R::ZERO,
     }
+}
+
+/// A block of activations for [`dots_of_blocks`]: the low half of word i is number 2i, the high half number 2i + 1, both signed; the last word is
+/// the sum of all.
+pub type Pairs = [i32; PAIRS];
+/// Words of [`Pairs`].
+pub const PAIRS: usize = BLOCK / 2 + 1;
+
+/// What [`quantise_activations`] does, one number after the other.
+pub fn quantise_to_pairs<R: Real>(x: &[R; BLOCK], pairs: &mut Pairs) -> f32 {
+    let number = |x: R| x.to_f64() as f32;
+    let d = x.iter().fold(0.0, |largest, &x| larger(largest, number(x).abs())) / 127.0;
+    let factor = inverse(d);
+    let [pairs @ .., sum] = pairs;
+    *sum = 0;
+    for (pair, &[low, high]) in pairs.iter_mut().zip(x.as_chunks().0) {
+        let (low, high) = (i32::from(round(number(low) * factor)), i32::from(round(number(high) * factor)));
+        *pair = low & 0xffff | high << 16;
+        *sum += low + high;
+    }
+    d
+}
+
+/// [`dot_blocks`] of as many rows of `row_len` bytes as there are numbers in `out`, with the same bits.
+pub fn dots_of_blocks<R: Real>(dtype: DType, rows: &[u8], row_len: usize, q: &[Pairs], d: &[R], out: &mut [R]) {
+    match dtype {
+        DType::Q8 => sums_of_blocks(rows, row_len, q, d, out, q8_products),
+        DType::Q4 => sums_of_blocks(rows, row_len, q, d, out, q4_products),
+        DType::F16 | DType::Real | DType::I32 => out.fill(R::ZERO),
+    }
+}
+
+/// The integer products of four blocks with a block of activations.
+type Products<const N: usize> = fn(&[u8; N], &[u8; N], &[u8; N], &[u8; N], &Pairs) -> [i32; ROWS];
+
+/// What [`sum_blocks`] does, four rows of blocks of `N` bytes at a time.
+///
+/// This and the products are written out, because compilers that save space keep small loops and arrays as they are.
+fn sums_of_blocks<R: Real, const N: usize>(
+    rows: &[u8],
+    row_len: usize,
+    q: &[Pairs],
+    d: &[R],
+    out: &mut [R],
+    products: Products<N>,
+) {
+    let mut rows = rows;
+    let add = |sum: R, block: &[u8; N], d: R, product: i32| {
+        let scale = block.first_chunk().map_or(0.0, |&bits| from_f16(u16::from_le_bytes(bits)));
+        sum + R::from_f64(f64::from(scale)) * d * R::from_f64(f64::from(product))
+    };
+    for out in out.chunks_mut(ROWS) {
+        let Some(([a, b, c, e], rest)) = four_rows(rows, row_len) else { return };
+        let (a, b, c, e) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0, c.as_chunks::<N>().0, e.as_chunks::<N>().0);
+        let [mut s0, mut s1, mut s2, mut s3] = [R::ZERO; ROWS];
+        for (((((a, b), c), e), q), &d) in a.iter().zip(b).zip(c).zip(e).zip(q).zip(d) {
+            let [p0, p1, p2, p3] = products(a, b, c, e, q);
+            (s0, s1, s2, s3) = (add(s0, a, d, p0), add(s1, b, d, p1), add(s2, c, d, p2), add(s3, e, d, p3));
+        }
+        store(out, [s0, s1, s2, s3]);
+        rows = rest;
+    }
+}
+
+/// The first and the second number of a pair.
+#[inline(always)]
+fn unpack(pair: i32) -> (i32, i32) {
+    (i32::from(pair as i16), pair >> 16)
+}
+
+/// The integer products of four blocks of [`DType::Q8`] with a block of activations.
+#[inline(never)]
+fn q8_products(a: &[u8; Q8_BYTES], b: &[u8; Q8_BYTES], c: &[u8; Q8_BYTES], d: &[u8; Q8_BYTES], q: &Pairs) -> [i32; ROWS] {
+    let add = |sum: i32, [q0, q1, q2, q3]: &[i32; 4], [w0, w1, w2, w3, w4, w5, w6, w7]: &[u8; 8]| {
+        let two = |q: i32, w0: u8, w1: u8| unpack(q).0 * i32::from(w0 as i8) + unpack(q).1 * i32::from(w1 as i8);
+        sum + two(*q0, *w0, *w1) + two(*q1, *w2, *w3) + two(*q2, *w4, *w5) + two(*q3, *w6, *w7)
+    };
+    let ([_, _, a @ ..], [_, _, b @ ..], [_, _, c @ ..], [_, _, d @ ..], [q @ .., _]) = (a, b, c, d, q);
+    let (a, b, c, d) = (a.as_chunks().0, b.as_chunks().0, c.as_chunks().0, d.as_chunks().0);
+    let [mut s0, mut s1, mut s2, mut s3] = [0; ROWS];
+    for ((((q, a), b), c), d) in q.as_chunks().0.iter().zip(a).zip(b).zip(c).zip(d) {
+        (s0, s1, s2, s3) = (add(s0, q, a), add(s1, q, b), add(s2, q, c), add(s3, q, d));
+    }
+    [s0, s1, s2, s3]
+}
+
+/// The integer products of four blocks of [`DType::Q4`] with a block of activations: Σ (n − 8) q = Σ n q − 8 Σ q.
+#[inline(never)]
+fn q4_products(a: &[u8; Q4_BYTES], b: &[u8; Q4_BYTES], c: &[u8; Q4_BYTES], d: &[u8; Q4_BYTES], q: &Pairs) -> [i32; ROWS] {
+    let add = |sum: i32, [l0, l1]: &[i32; 2], [h0, h1]: &[i32; 2], w: &[u8; 4]| {
+        let w = u32::from_le_bytes(*w);
+        let two = |q: i32, shift: u32| unpack(q).0 * (w >> shift & 15) as i32 + unpack(q).1 * (w >> (shift + 8) & 15) as i32;
+        sum + two(*l0, 0) + two(*l1, 16) + two(*h0, 4) + two(*h1, 20)
+    };
+    let ([_, _, a @ ..], [_, _, b @ ..], [_, _, c @ ..], [_, _, d @ ..], [q @ .., all]) = (a, b, c, d, q);
+    let (a, b, c, d) = (a.as_chunks().0, b.as_chunks().0, c.as_chunks().0, d.as_chunks().0);
+    let (low, high) = q.as_chunks().0.split_at_checked(BLOCK / 8).unwrap_or_default();
+    let [mut s0, mut s1, mut s2, mut s3] = [0; ROWS];
+    for (((((low, high), a), b), c), d) in low.iter().zip(high).zip(a).zip(b).zip(c).zip(d) {
+        (s0, s1) = (add(s0, low, high, a), add(s1, low, high, b));
+        (s2, s3) = (add(s2, low, high, c), add(s3, low, high, d));
+    }
+    [s0 - 8 * all, s1 - 8 * all, s2 - 8 * all, s3 - 8 * all]
 }
 
 fn sum_blocks<R: Real>(weights: impl Iterator<Item = (f32, [i8; BLOCK])>, q: &[i8], d: &[R]) -> R {
@@ -211,6 +325,29 @@ mod tests {
                 dequantise_row(dtype, &bytes, &mut weights);
                 let expected: f64 = rounded.zip(&weights).map(|(x, w)| x * w).sum();
                 prop_assert!((dot_blocks(dtype, &bytes, &q, &d) - expected).abs() < 1e-4);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_together_have_the_bits_of_rows_alone(
+            row in prop::collection::vec(-2.0f32..2.0, 64 * 9), x in prop::collection::vec(-3.0f32..3.0, 64), n in 1usize..10,
+        ) {
+            for dtype in [DType::Q8, DType::Q4] {
+                let row_len = dtype.bytes(64, 4).unwrap();
+                let mut bytes = vec![0; 9 * row_len];
+                quantise_row(dtype, &row, &mut bytes);
+                let (mut q, mut pairs, mut d) = (vec![0i8; 64], [[0; PAIRS]; 2], [0.0f32; 2]);
+                for (i, x) in x.as_chunks().0.iter().enumerate() {
+                    d[i] = quantise_activations(x, &mut q.as_chunks_mut().0[i]);
+                    prop_assert_eq!(quantise_to_pairs(x, &mut pairs[i]).to_bits(), d[i].to_bits());
+                }
+                let mut out = vec![f32::NAN; n];
+                dots_of_blocks(dtype, &bytes, row_len, &pairs, &d, &mut out);
+                for (j, found) in out.into_iter().enumerate() {
+                    prop_assert_eq!(found.to_bits(), dot_blocks(dtype, &bytes[j * row_len..][..row_len], &q, &d).to_bits());
+                }
             }
         }
     }

@@ -5,12 +5,12 @@
 pub fn from_f16(bits: u16) -> f32 {
     /// 2¹¹², the difference between the exponents' biases.
     const SCALE: f32 = f32::from_bits(239 << 23);
-    let sign = u32::from(bits & 0x8000) << 16;
-    let magnitude = u32::from(bits & 0x7fff);
-    if magnitude >= 0x7c00 {
-        return f32::from_bits(sign | 0x7f80_0000 | magnitude << 13);
+    // The sign at the highest bit, and the rest where the fraction ends.
+    let widened = (i32::from(bits.cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
+    if bits & 0x7c00 == 0x7c00 {
+        return f32::from_bits(widened | 0x7f80_0000);
     }
-    f32::from_bits(sign | (f32::from_bits(magnitude << 13) * SCALE).to_bits())
+    f32::from_bits(widened) * SCALE
 }
 
 /// The bits of the nearest half-precision number, of two equally near ones the even one; beyond 65 504 that is infinity.

@@ -36,9 +36,7 @@ pub trait Real:
     /// The nearest number to `x`.
     fn from_f64(x: f64) -> Self;
     /// The nearest number to `n`.
-    fn from_usize(n: usize) -> Self {
-        Self::from_f64(n as f64)
-    }
+    fn from_usize(n: usize) -> Self;
     /// The same number as `f64`.
     fn to_f64(self) -> f64;
     /// eˣ.
@@ -77,6 +75,10 @@ macro_rules! real {
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t
+            }
+            #[inline(always)]
+            fn from_usize(n: usize) -> Self {
+                n as $t
             }
             #[inline(always)]
             fn to_f64(self) -> f64 {

@@ -36,9 +36,8 @@ fn gradient_scratch(node: &Node<'_>) -> usize {
 
 /// z = x Wᵀ + b for one row.
 fn logits<R: Real>(z: &mut [R], w: &Weight<'_, R>, x: &Row<'_, R>, b: &[R]) {
-    for (j, z) in z.iter_mut().enumerate() {
-        *z = w.dot(j, x) + b.get(j).copied().unwrap_or(R::ZERO);
-    }
+    w.dots(0, x, z);
+    axpy(z, R::ONE, b);
 }
 
 /// ln Σ eᶻ.

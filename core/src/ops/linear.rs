@@ -6,7 +6,7 @@ use super::elementwise::{derivative, unary};
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::{Activation, Node, Op};
+use crate::graph::{Activation, Node, Op, UnaryKind};
 use crate::math::Real;
 use crate::threads::Threads;
 
@@ -22,36 +22,49 @@ pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
 }
 
+/// Outputs that are finished together: so many stand beside y, which may hold the residual.
+const PIECE: usize = 32;
+
 /// One row of x against every row of W.
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Linear { activation, slope }) = node.op() else { return };
+    let kind = activation.unary();
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
     let (k, n) = (node.input_shape(1).cols(), node.input_shape(1).rows());
-    let has_residual = node.has_input(3);
     // When the residual was taken over, y holds it.
+    let has_residual = node.has_input(3);
     if has_residual && !residual.is_empty() {
         copy(y, residual);
     }
+    let mut sums = [R::ZERO; PIECE];
     for i in 0..node.input_shape(0).rows() {
         let x = w.prepare(part(x, i.wrapping_mul(k), k), views.scratch); // (K)
-        let y = part_mut(y, i.wrapping_mul(n), n); // (N), empty when only the value before the activation is wanted
-        let pre = part_mut(pre, i.wrapping_mul(n), n); // (N)
-        for j in 0..n {
-            let sum = w.dot(j, &x) + b.get(j).copied().unwrap_or(R::ZERO);
-            if let Some(pre) = pre.get_mut(j) {
-                *pre = match activation.unary().filter(|_| slope) {
-                    Some(kind) => derivative(kind, R::ZERO, R::ZERO, sum),
-                    None => sum,
-                };
+        for j in (0..n).step_by(PIECE) {
+            let len = n.saturating_sub(j).min(PIECE);
+            let at = i.wrapping_mul(n).wrapping_add(j);
+            let sums = part_mut(&mut sums, 0, len);
+            w.dots(j, &x, sums);
+            axpy(sums, R::ONE, part(b, j, len));
+            let (y, pre) = (part_mut(y, at, len), part_mut(pre, at, len)); // y is empty when only pre is wanted
+            copy(pre, sums);
+            if let Some(kind) = kind {
+                activate(kind, sums, if slope { pre } else { &mut [] });
             }
-            if let Some(y) = y.get_mut(j) {
-                let value = activation.unary().map_or(sum, |kind| unary(kind, R::ZERO, R::ZERO, sum));
-                *y = if has_residual { *y + value } else { value };
+            if has_residual {
+                axpy(y, R::ONE, sums);
+            } else {
+                copy(y, sums);
             }
         }
     }
+}
+
+/// f(x) in place of x, and f'(x) in place of the same x in `slopes`.
+fn activate<R: Real>(kind: UnaryKind, x: &mut [R], slopes: &mut [R]) {
+    slopes.iter_mut().for_each(|x| *x = derivative(kind, R::ZERO, R::ZERO, *x));
+    x.iter_mut().for_each(|x| *x = unary(kind, R::ZERO, R::ZERO, *x));
 }
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
