@@ -19,13 +19,13 @@ use crate::threads::Threads;
 const SPEC: AttentionSpec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
 
 /// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const ATTENTION: u8 = Op::Attention(SPEC).opcode();
     table.define::<ATTENTION>(Kernel { run: forward, scratch_len })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::AttentionBackward(SPEC).opcode();
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
 }

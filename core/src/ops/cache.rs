@@ -10,7 +10,7 @@ use crate::quant::{BLOCK, dequantise_row, quantise_row};
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::CacheWrite.opcode() }>(Kernel { run: write, scratch_len: no_scratch })
         .define::<{ Op::CacheRead.opcode() }>(Kernel { run: read, scratch_len: no_scratch })
