@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod gpt;
 pub mod kernels;
+pub mod memory;
 pub mod model_folder;
 pub mod npy;
 pub mod plan_report;
