@@ -114,10 +114,14 @@ mod x86 {
         // Columns one after the other are one stretch of memory, of which so much has been read, by this tile and by those before.
         let mut read = col * ld + first_k * LANES;
         for _ in 0..k / LANES {
-            ask_ahead(b.data.as_ptr(), read);
+            let ahead = ahead(b.data.as_ptr(), read);
             // SAFETY: eight elements of eight columns, and eight elements of M rows of A.
             unsafe {
                 for (p, right) in transposed(w, ld).into_iter().enumerate() {
+                    // One now and then: four at once would wait for each other.
+                    if p % 2 == 0 {
+                        _mm_prefetch::<_MM_HINT_T1>(ahead[p / 2].cast());
+                    }
                     for (i, sum) in sums.iter_mut().enumerate() {
                         *sum = _mm256_fmadd_ps(_mm256_broadcast_ss(&*x.add(i * down + p * step)), right, *sum);
                     }
@@ -138,15 +142,12 @@ mod x86 {
         sums
     }
 
-    /// Asks for four lines of what comes [`AHEAD`] numbers after those that have been read since `start`. Memory is fastest from two places at once:
-    /// one alone is up to a third slower, and eight, in the order of their use, are a little slower.
-    #[target_feature(enable = "avx2,fma")]
-    #[inline]
-    fn ask_ahead(start: *const f32, read: usize) {
+    /// Four lines of what comes [`AHEAD`] numbers after those that have been read since `start`. Memory is fastest from two places at once: one alone
+    /// is up to a third slower, and eight, in the order of their use, are a little slower.
+    #[inline(always)]
+    fn ahead(start: *const f32, read: usize) -> [*const f32; 4] {
         let line = start.wrapping_add((read & !(AHEAD - 1)) + (read & (AHEAD - 1)) / 2 + AHEAD);
-        for at in [0, LINE, AHEAD / 2, AHEAD / 2 + LINE] {
-            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(at).cast());
-        }
+        [0, LINE, AHEAD / 2, AHEAD / 2 + LINE].map(|at| line.wrapping_add(at))
     }
 
     /// Eight elements of eight columns, `ld` apart, as eight vectors of one element of every column.
