@@ -1,4 +1,4 @@
-//! Memory in large pages: a step reads most of its memory once, and with pages of 4 KiB finding them costs up to a quarter of the time.
+//! Memory in large pages: a step reads most of its memory once, and with pages of 4 KiB finding them costs up to a fifth of the time.
 
 use bytemuck::Pod;
 use memmap2::MmapMut;
