@@ -61,7 +61,7 @@ pub fn peak_flops_per_s(pool: &Pool) -> f64 {
 
 /// More memory than caches hold, and pieces of it for threads to share: whole blocks of rows for [`read`].
 const LARGE_LEN: usize = 64 * PIECE_LEN;
-const PIECE_LEN: usize = 6 * 768 << 8;
+const PIECE_LEN: usize = (6 * 768) << 8;
 const LARGE_RUNS: usize = 5;
 
 /// Large memory as models have it, already taken from the system.
