@@ -6,6 +6,7 @@ pub mod finetune;
 pub mod generate;
 pub mod kernels;
 mod model;
+pub mod reference;
 
 /// Numbers in [-1, 1) that are the same everywhere: the high bits of a linear congruential generator (Knuth, MMIX).
 pub(crate) struct Draw(u64);
