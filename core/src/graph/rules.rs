@@ -33,6 +33,14 @@ pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_>) -> Result<Outputs
     if op.opcode() == OPCODE { infer(op, args) } else { Err(E::UnknownTensor) }
 }
 
+/// The rule of attention for kernels without dropout.
+pub(crate) fn without_dropout(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
+    match op {
+        Op::Attention(spec) if args.0.get(6).copied().flatten().is_none() => attention(args, spec),
+        _ => Err(E::NoDropout),
+    }
+}
+
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
 #[inline(always)]
 pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {

@@ -27,7 +27,7 @@ pub const fn inference<R: Real>() -> Kernels<R> {
     let table = layer_norm::inference(table);
     let table = embedding::inference(table);
     let table = attention::inference(table);
-    cache::kernels(table)
+    cache::inference(table)
 }
 
 /// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
