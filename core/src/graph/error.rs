@@ -63,8 +63,6 @@ pub enum GraphErrorKind {
     },
     /// Attention reads a column of a packed tensor not at all or twice: its gradient is written once, by the part that reads it.
     ColumnsNotCovered,
-    /// Attention with dropout, for which the kernels at hand are not made.
-    NoDropout,
     /// A state tensor was read after a later write replaced it.
     StaleState,
     /// An upstream gradient has another shape than its tensor, or depends on nothing that is there yet.
@@ -111,7 +109,6 @@ impl fmt::Display for GraphErrorKind {
             Self::ColumnsNotCovered => {
                 f.write_str("the gradient of attention needs every column of a packed tensor to be read exactly once")
             }
-            Self::NoDropout => f.write_str("these kernels have no dropout in attention: link those that train"),
             Self::StaleState => {
                 f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned")
             }
