@@ -3,6 +3,7 @@
 pub mod assignment;
 pub mod empty;
 pub mod kernels;
+pub mod reference;
 
 /// Numbers in [-1, 1) that are the same everywhere: the high bits of a linear congruential generator (Knuth, MMIX).
 pub(crate) struct Draw(u64);
