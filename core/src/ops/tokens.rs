@@ -7,7 +7,7 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::TokenSlice { first: 0, count: 0 }.opcode() }>(Kernel { run: slice, scratch_len: no_scratch })
         .define::<{ Op::TokenPad { first: 0, tokens: 0 }.opcode() }>(Kernel { run: pad, scratch_len: no_scratch })
