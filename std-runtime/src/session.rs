@@ -1,8 +1,11 @@
 //! Programs and memory that own themselves: the heap side of core's lent storage.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytemuck::Pod;
+use memmap2::MmapMut;
 use samara_core::exec::{self, Backend, Cpu, Gradients, Kernels, Memory, WriteError};
 use samara_core::graph::{Graph, GraphError, NodeRecord, Program, ProgramInfo, Tensor, TensorRecord};
 use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry};
@@ -169,31 +172,39 @@ fn is_full(e: &GraphError) -> bool {
     matches!(e.kind, K::TooManyNodes | K::TooManyTensors)
 }
 
-/// Zeroed elements that begin on a cache line.
+/// Zeroed elements that begin on a page, in large pages where the system has them: addresses are looked up faster then.
 pub struct Buffer<T = f32> {
-    data: Vec<T>,
-    start: usize,
+    /// Nothing when there are no elements.
+    pages: Option<MmapMut>,
     len: usize,
+    element: PhantomData<T>,
 }
 
-impl<T: Copy + Default> Buffer<T> {
-    const LINE_BYTES: usize = 64;
-
+impl<T: Pod> Buffer<T> {
     /// `len` zeros. Pages are taken from the system when they are first written.
+    ///
+    /// # Panics
+    /// The system has no room for them.
     pub fn new(len: usize) -> Self {
-        let data = vec![T::default(); if len == 0 { 0 } else { len + Self::LINE_BYTES / size_of::<T>() }];
-        let start = data.as_ptr().align_offset(Self::LINE_BYTES).min(data.len() - len);
-        Self { data, start, len }
+        let bytes = len.saturating_mul(size_of::<T>());
+        let pages = (bytes > 0).then(|| {
+            let pages = MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("no memory for {bytes} bytes: {error}"));
+            // A system that refuses gives small pages.
+            #[cfg(target_os = "linux")]
+            pages.advise(memmap2::Advice::HugePage).unwrap_or(());
+            pages
+        });
+        Self { pages, len, element: PhantomData }
     }
 
     /// The elements.
     pub fn get(&self) -> &[T] {
-        &self.data[self.start..self.start + self.len]
+        self.pages.as_ref().map_or(&[], |pages| &bytemuck::cast_slice(pages)[..self.len])
     }
 
     /// The elements.
     pub fn get_mut(&mut self) -> &mut [T] {
-        &mut self.data[self.start..self.start + self.len]
+        self.pages.as_mut().map_or(&mut [], |pages| &mut bytemuck::cast_slice_mut(pages)[..self.len])
     }
 
     /// Room for at least `len` elements; their values are lost when there was less.
