@@ -35,6 +35,21 @@ pub struct Views<'a, R> {
     pub update: Update<'a, R>,
 }
 
+impl<R> Views<'_, R> {
+    /// Nothing.
+    fn empty() -> Self {
+        Self {
+            inputs: [&[]; MAX_INPUTS],
+            ints: [&[]; MAX_INPUTS],
+            bytes: [&[]; MAX_INPUTS],
+            outputs: Default::default(),
+            accumulate: [false; MAX_OUTPUTS],
+            scratch: &mut [],
+            update: Update { weights: &mut [], grads: &[], moments: [&mut [], &mut []] },
+        }
+    }
+}
+
 /// The part of the flat buffers that an update works on.
 pub struct Update<'a, R> {
     /// Parameters.

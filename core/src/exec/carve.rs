@@ -4,8 +4,8 @@ use core::mem::take;
 use core::ops::Range;
 
 use super::memory::Memory;
-use super::{Gradients, Update, Views};
-use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
+use super::{Gradients, Views};
+use crate::graph::op::{MAX_OUTPUTS, Op};
 use crate::graph::{DType, Momentum, Node, Program, Role, Tensor};
 use crate::math::Real;
 use crate::plan::Plan;
@@ -83,18 +83,88 @@ struct Place {
     range: Range<usize>,
 }
 
-/// `real_bytes` is the size of a number.
-fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor, real_bytes: usize) -> Option<Place> {
-    let record = program.tensor(t)?;
-    let (start, len) = (record.offset as usize, record.shape.len());
-    let range = match record.role {
-        Role::Activation | Role::Input => plan.value(t),
-        Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),
-        Role::State => start..start.saturating_add(record.state_len()),
-        Role::Frozen => start..start.saturating_add(record.dtype.bytes(len, real_bytes).unwrap_or(0)),
-    };
-    Some(Place { role: record.role, range })
+/// A node of a program whose views are made, a buffer at a time: so little of the stack is taken at once.
+struct Carver<'p> {
+    program: &'p Program<'p>,
+    plan: &'p Plan<'p>,
+    node: &'p Node<'p>,
+    gradients: Gradients,
 }
+
+impl Carver<'_> {
+    /// Where a tensor lies; a number takes `real_bytes`.
+    fn place(&self, t: Tensor, real_bytes: usize) -> Option<Place> {
+        let record = self.program.tensor(t)?;
+        let (start, len) = (record.offset as usize, record.shape.len());
+        let range = match record.role {
+            Role::Activation | Role::Input => self.plan.value(t),
+            Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),
+            Role::State => start..start.saturating_add(record.state_len()),
+            Role::Frozen => start..start.saturating_add(record.dtype.bytes(len, real_bytes).unwrap_or(0)),
+        };
+        Some(Place { role: record.role, range })
+    }
+
+    /// Fills in the outputs and the inputs that lie in a buffer, which holds tensors of these roles. Part [`EXTRA`] of what is cut is `extra`.
+    #[inline(never)]
+    fn carve<'v, R: Real>(
+        &self,
+        roles: &[Role],
+        buffer: &'v mut [R],
+        extra: Range<usize>,
+        views: &mut Views<'v, R>,
+    ) -> Carved<'v, R> {
+        let record = self.node.record();
+        let inside =
+            |t: Tensor| self.place(t, size_of::<R>()).filter(|place| roles.contains(&place.role)).map(|place| place.range);
+        let [o0, o1, o2] = record.outputs.map(|t| inside(t).unwrap_or(0..0));
+        let mut carved = Carved::new(buffer, &[o0, o1, o2, extra]);
+        for (o, out) in views.outputs.iter_mut().enumerate() {
+            let part = carved.take(o);
+            if !part.is_empty() {
+                *out = part;
+            }
+        }
+        for (&t, real) in record.inputs.iter().zip(&mut views.inputs) {
+            if let Some(range) = inside(t) {
+                *real = carved.get(&range);
+            }
+        }
+        carved
+    }
+
+    /// Fills in integers and frozen parameters, which nobody writes.
+    fn borrow<'v, R: Real>(&self, ints: &'v [i32], frozen: &'v [u8], views: &mut Views<'v, R>) {
+        let inputs = self.node.record().inputs.iter().zip(&mut views.inputs);
+        for (((&t, real), to_ints), bytes) in inputs.zip(&mut views.ints).zip(&mut views.bytes) {
+            match self.place(t, size_of::<R>()) {
+                Some(Place { role: Role::Ints, range }) => *to_ints = ints.get(range).unwrap_or(&[]),
+                Some(Place { role: Role::Frozen, range }) => {
+                    let raw = frozen.get(range).unwrap_or(&[]);
+                    if self.program.tensor(t).is_some_and(|r| r.dtype == DType::Real) {
+                        *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);
+                    } else {
+                        *bytes = raw;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether every output is added to what is there.
+    fn accumulate(&self) -> [bool; MAX_OUTPUTS] {
+        let mut adds = [false; MAX_OUTPUTS];
+        for (o, adds) in adds.iter_mut().enumerate() {
+            let is_grad = self.node.output(o).is_some_and(|r| r.role == Role::Grad);
+            *adds = is_grad && (self.node.record().is_later(o) || self.gradients == Gradients::Add);
+        }
+        adds
+    }
+}
+
+/// The part of a [`Carved`] buffer that is no output.
+const EXTRA: usize = MAX_OUTPUTS;
 
 /// Everything that node `i` may touch. Not inlined: what it takes to find that is off the stack again when the kernel runs.
 #[inline(never)]
@@ -106,69 +176,18 @@ pub(super) fn views<'v, R: Real>(
     node: &Node<'_>,
     gradients: Gradients,
 ) -> Views<'v, R> {
-    let record = node.record();
-    let outputs = record.outputs.map(|t| place(program, plan, t, size_of::<R>()));
-    let wanted = |role: Role| -> [Range<usize>; PARTS] {
-        let range =
-            |o: usize| outputs.get(o).and_then(Option::as_ref).filter(|p| p.role == role).map_or(0..0, |p| p.range.clone());
-        [range(0), range(1), range(2), 0..0]
-    };
-    let [a0, a1, a2, _] = wanted(Role::Activation);
-    let mut arena = Carved::new(memory.arena, &[a0, a1, a2, plan.scratch(i)]);
-    let mut state = Carved::new(memory.state, &wanted(Role::State));
-    let mut grads = Carved::new(memory.grads, &wanted(Role::Grad));
-    let (weights, moments) = update_ranges(program, node.op());
-    let mut trainable = Carved::new(memory.trainable, &[weights.clone(), 0..0, 0..0, 0..0]);
-    let [m0, m1] = moments;
+    let carver = Carver { program, plan, node, gradients };
+    let mut views = Views::empty();
+    views.accumulate = carver.accumulate();
+    carver.borrow(memory.ints, memory.frozen, &mut views);
+    views.scratch = carver.carve(&[Role::Activation, Role::Input], memory.arena, plan.scratch(i), &mut views).take(EXTRA);
+    carver.carve(&[Role::State], memory.state, 0..0, &mut views);
+    let (weights, [m0, m1]) = update_ranges(program, node.op());
+    let read = if matches!(node.op(), Some(Op::GlobalNorm)) { 0..program.params().trainable_len() } else { weights.clone() };
+    views.update.grads = carver.carve(&[Role::Grad], memory.grads, 0..0, &mut views).get(&read);
+    views.update.weights = carver.carve(&[Role::Trainable], memory.trainable, weights, &mut views).take(EXTRA);
     let mut moments = Carved::new(memory.moments, &[m0, m1, 0..0, 0..0]);
-    let frozen = memory.frozen;
-
-    let mut views = Views {
-        inputs: [&[]; MAX_INPUTS],
-        ints: [&[]; MAX_INPUTS],
-        bytes: [&[]; MAX_INPUTS],
-        outputs: Default::default(),
-        accumulate: [false; MAX_OUTPUTS],
-        scratch: arena.take(MAX_OUTPUTS),
-        update: Update {
-            weights: trainable.take(0),
-            grads: if matches!(node.op(), Some(Op::GlobalNorm)) {
-                grads.get(&(0..program.params().trainable_len()))
-            } else {
-                grads.get(&weights)
-            },
-            moments: [moments.take(0), moments.take(1)],
-        },
-    };
-    for (o, (out, accumulate)) in views.outputs.iter_mut().zip(&mut views.accumulate).enumerate() {
-        match outputs.get(o).and_then(Option::as_ref).map(|p| p.role) {
-            Some(Role::Activation) => *out = arena.take(o),
-            Some(Role::State) => *out = state.take(o),
-            Some(Role::Grad) => {
-                *out = grads.take(o);
-                *accumulate = record.is_later(o) || gradients == Gradients::Add;
-            }
-            Some(Role::Input | Role::Ints | Role::Trainable | Role::Frozen) | None => {}
-        }
-    }
-    for (((&t, real), ints), bytes) in record.inputs.iter().zip(&mut views.inputs).zip(&mut views.ints).zip(&mut views.bytes) {
-        let Some(Place { role, range }) = place(program, plan, t, size_of::<R>()) else { continue };
-        match role {
-            Role::Activation | Role::Input => *real = arena.get(&range),
-            Role::State => *real = state.get(&range),
-            Role::Trainable => *real = trainable.get(&range),
-            Role::Grad => *real = grads.get(&range),
-            Role::Ints => *ints = memory.ints.get(range).unwrap_or(&[]),
-            Role::Frozen => {
-                let raw = frozen.get(range).unwrap_or(&[]);
-                if program.tensor(t).is_some_and(|r| r.dtype == DType::Real) {
-                    *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);
-                } else {
-                    *bytes = raw;
-                }
-            }
-        }
-    }
+    views.update.moments = [moments.take(0), moments.take(1)];
     views
 }
 

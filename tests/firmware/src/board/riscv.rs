@@ -47,7 +47,7 @@ global_asm!(
 
 #[unsafe(no_mangle)]
 extern "C" fn fault() {
-    print("fault, perhaps for want of stack\n");
+    print(b"fault, perhaps for want of stack\n");
     exit(1);
 }
 
