@@ -42,7 +42,7 @@
 /**
  * A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
  */
-#define SAMARA_SESSION_WORDS 256
+#define SAMARA_SESSION_WORDS 224
 
 /**
  * Alignment of a session's memory in bytes.
@@ -106,7 +106,7 @@ enum SamaraStatus
      */
     SAMARA_STATUS_FILE_OPERATION = 11,
     /**
-     * The file contradicts itself: export it again.
+     * The file contradicts itself, or its plan has too little memory for this library's kernels: export it again with this version of samara.
      */
     SAMARA_STATUS_FILE_INVALID = 12,
     /**
@@ -232,11 +232,6 @@ typedef struct SamaraHyper {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-/**
- * Can panic, so that a program that calls it does not link.
- */
-uint8_t samara_prove(size_t index);
 
 /**
  * Bytes of workspace for an assignment of `rows` x `columns` costs, aligned to 4 bytes.

@@ -39,7 +39,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     }
 }
 
-/// Can panic, so that a program that calls it does not link.
+/// Can panic, so that a program that calls it does not link. It is not in the header.
+/// cbindgen:ignore
 #[cfg(feature = "prove")]
 #[unsafe(no_mangle)]
 pub extern "C" fn samara_prove(index: usize) -> u8 {

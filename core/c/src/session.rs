@@ -13,7 +13,7 @@ use crate::lend::{Place, Span, record, slice, slice_mut};
 use crate::status::status;
 
 /// A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
-pub const SAMARA_SESSION_WORDS: usize = 256;
+pub const SAMARA_SESSION_WORDS: usize = 224;
 
 /// Alignment of a session's memory in bytes.
 pub const SAMARA_SESSION_ALIGN: usize = 8;

@@ -35,7 +35,7 @@ pub enum SamaraStatus {
     FileDamaged = 10,
     /// The file holds an operation that was not linked: open it with samara_open_training, or export it with `--train none`.
     FileOperation = 11,
-    /// The file contradicts itself: export it again.
+    /// The file contradicts itself, or its plan has too little memory for this library's kernels: export it again with this version of samara.
     FileInvalid = 12,
     /// The file has no program for this: export it with one (`--train` for training and evaluation).
     NoProgram = 13,
@@ -70,7 +70,7 @@ impl SamaraStatus {
             9 => c"the file needs a newer version of this library",
             10 => c"the file is cut off or damaged: copy or export it again",
             11 => c"the file holds an operation that was not linked: samara_open_training, or export it with --train none",
-            12 => c"the file contradicts itself: export it again",
+            12 => c"the file contradicts itself, or is of another version of samara: export it again with this one",
             13 => c"the file has no program for this: export it with one (--train)",
             14 => c"tokens or targets that the model does not have, or another number of them than SamaraInfo tells",
             15 => c"the sequence has as many tokens as the model has positions: samara_restart",
