@@ -28,7 +28,7 @@ use crate::math::rng::{Purpose, Rng};
 use crate::threads::Serial;
 
 /// Programs of a file on lent memory: decoding, training, evaluation, over the same parameters.
-pub struct Session<'a, 'm> {
+pub struct Session<'a: 'm, 'm> {
     file: ProgramFile<'a>,
     decode: Option<FileProgram<'a>>,
     train: Option<FileProgram<'a>>,

@@ -151,7 +151,11 @@ impl<'a> ProgramFile<'a> {
     }
 
     fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
-        checked::try_cast_slice(self.section(kind, program)).map_err(|_| FileError::Records { kind })
+        match self.section(kind, program) {
+            // What is not there lies nowhere.
+            [] => Ok(&[]),
+            bytes => checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }),
+        }
     }
 
     /// The one record of a section.

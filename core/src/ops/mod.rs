@@ -29,9 +29,10 @@ pub fn inference<R: Real>() -> Kernels<R> {
     cache::kernels(table)
 }
 
-/// What [`inference`] has, and what training on a device needs besides: losses, gradients of what lies above the lowest trained parameter, updates.
+/// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
 pub fn training<R: Real>() -> Kernels<R> {
     let table = linear::kernels(inference());
+    let table = embedding::kernels(table);
     let table = layer_norm::kernels(table);
     let table = attention::kernels(table);
     let table = head::kernels(table);
