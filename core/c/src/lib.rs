@@ -38,11 +38,3 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
         core::hint::spin_loop();
     }
 }
-
-/// Can panic, so that a program that calls it does not link. It is not in the header.
-/// cbindgen:ignore
-#[cfg(feature = "prove")]
-#[unsafe(no_mangle)]
-pub extern "C" fn samara_prove(index: usize) -> u8 {
-    SamaraStatus::Ok as u8 + b"samara"[index]
-}

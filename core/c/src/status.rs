@@ -60,7 +60,7 @@ impl SamaraStatus {
         match status {
             0 => c"ok",
             1 => c"a pointer is NULL: give an address, or a length of 0",
-            2 => c"a pointer is not aligned: to its elements; a session to SAMARA_SESSION_ALIGN; a program and scratch to 8 bytes",
+            2 => c"a pointer is not aligned: sessions, programs and scratch to 8 bytes, others to their elements",
             3 => c"buffers overlap each other or the session's memory: lend memory of its own",
             4 => c"a buffer is too short: ask the function that tells its size",
             5 => c"a number is outside its range: see samara.h",

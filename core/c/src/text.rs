@@ -47,7 +47,6 @@ pub unsafe extern "C" fn samara_encode_scratch_bytes(
 /// The tokens of a text, which need not end with a zero. `count` is how many there are, at most one for each byte: when `tokens` has not room for
 /// all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are written nevertheless.
 /// `scratch` is aligned to 8 bytes and as long as samara_encode_scratch_bytes tells.
-#[expect(clippy::too_many_arguments, reason = "C has no slices")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_encode(
     session: *mut SamaraSession,
