@@ -127,11 +127,14 @@ int main(void)
 
 #else
 
-/* Start-up alone: what the others take besides is the engine and what they do with it. */
+/* Start-up and printing alone: what the others take besides is the engine and what they do with it. */
 int main(void)
 {
     say_number("stack", stack_used(), 10);
-    return failed("", SAMARA_STATUS_OK);
+    volatile SamaraStatus status = SAMARA_STATUS_OK;
+    volatile uint64_t nothing = hash;
+    say_number("nothing", nothing, 16);
+    return failed("nothing", status);
 }
 
 #endif
