@@ -2,6 +2,7 @@
 //!
 //! This is the only place in the engine where memory is named by addresses, hence the only one with `unsafe` besides the runtime's vectors:
 //! [`lend`](lend.rs) turns pointers into slices after checking what can be checked, the rest works on slices.
+//! On a desk the library links when it is built with `--release`: others need the standard library to unwind stacks.
 #![no_std]
 #![expect(clippy::missing_safety_doc, reason = "the header says it once for all functions: see cbindgen.toml")]
 

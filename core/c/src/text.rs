@@ -65,7 +65,13 @@ pub unsafe extern "C" fn samara_encode(
         // SAFETY: the caller's word.
         let text = unsafe { slice(text.cast::<u8>(), text_bytes, &state.lent) }?;
         let input = Span::of(text.as_ptr(), text.len())?;
-        let taken = [memory, program, ram, input];
+        let room = tokens_len.min(text_bytes);
+        let output = Span::of(tokens, room)?;
+        // SAFETY: the caller's word.
+        let tokens = unsafe { slice_mut(tokens, room, &[memory, program, ram, input]) }?;
+        // SAFETY: the caller's word.
+        let place = unsafe { Place::new(count, &[memory, program, ram]) }?;
+        let taken = [memory, program, ram, input, output];
         let tokenizer = state.tokenizer()?;
         let word = tokenizer.scratch_word(text);
         if scratch_bytes < self::scratch_bytes(word) {
@@ -86,10 +92,6 @@ pub unsafe extern "C" fn samara_encode(
         symbols.fill(MaybeUninit::new(Symbol::default()));
         // SAFETY: all of them were just written.
         let symbols = unsafe { symbols.assume_init_mut() };
-        // SAFETY: the caller's word.
-        let tokens = unsafe { slice_mut(tokens, tokens_len.min(text_bytes), &[memory, program, ram, input, span]) }?;
-        // SAFETY: the caller's word.
-        let place = unsafe { Place::new(count, &[memory, program, ram]) }?;
         let (mut found, mut free) = (0_usize, tokens.iter_mut());
         tokenizer.encode(text, &mut BpeScratch { symbols, heap }, &mut |token| {
             found = found.wrapping_add(1);
