@@ -42,7 +42,7 @@
 /**
  * A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
  */
-#define SAMARA_SESSION_WORDS 224
+#define SAMARA_SESSION_WORDS 128
 
 /**
  * Alignment of a session's memory in bytes.

@@ -86,7 +86,7 @@ fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
     }
     let total: f64 = p.iter().map(|&p| f64::from(p)).sum();
     // All that is below `least` together does not reach what top-p leaves out: it goes, and need not be sorted.
-    let least = ((1.0 - f64::from(sampling.top_p)) * total / (2 * p.len().max(1)) as f64) as f32;
+    let least = (1.0 - sampling.top_p) * total as f32 / (2 * p.len().max(1)) as f32;
     p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
     let mut count = 0;
     for ((i, _), to) in p.iter().enumerate().filter(|(_, p)| **p > 0.0).zip(order.iter_mut()) {

@@ -117,6 +117,12 @@ pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
     }
 }
 
+/// [`dequantise_row`] as one function, for code that had better be small than fast.
+#[inline(never)]
+pub(crate) fn read_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
+    dequantise_row(dtype, bytes, out);
+}
+
 /// Rounds a block of activations to signed bytes and gives its scale: the largest of them becomes ±127. A number that is not finite makes the scale
 /// so too. Halves go to the even neighbour, which is what vector instructions do.
 #[inline(always)]

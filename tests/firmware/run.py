@@ -68,17 +68,17 @@ def toolchain(target):
 def run(command, environment):
     """Runs a command and returns what it printed; it and its children are ended when it takes too long."""
     process = subprocess.Popen(
-        command, cwd=FOLDER, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        command, cwd=FOLDER, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         text=True, start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=SECONDS)
+        out, _ = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise Trouble(f"took more than {SECONDS} s: {' '.join(command)}") from None
     if process.returncode != 0:
-        raise Trouble(f"failed with {process.returncode}: {' '.join(command)}\n{out}{err[-4000:]}")
+        raise Trouble(f"failed with {process.returncode}: {' '.join(command)}\n{out[-4000:]}")
     return out
 
 

@@ -13,7 +13,7 @@ use crate::lend::{Place, Span, record, slice, slice_mut};
 use crate::status::status;
 
 /// A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
-pub const SAMARA_SESSION_WORDS: usize = 224;
+pub const SAMARA_SESSION_WORDS: usize = 128;
 
 /// Alignment of a session's memory in bytes.
 pub const SAMARA_SESSION_ALIGN: usize = 8;
@@ -23,14 +23,15 @@ const _: () = assert!(align_of::<SamaraSession>() <= SAMARA_SESSION_ALIGN);
 
 /// A program file and what it runs on, in memory that the caller lends.
 pub struct SamaraSession {
-    /// [`MARK`] and the address: neither zeros nor a copy elsewhere are a session.
+    /// [`MARK`] and the address: neither zeros nor a copy elsewhere are a session, for two of them would share RAM.
     mark: usize,
-    /// What `state` refers to, for which reason they are never borrowed together, and why a session is not moved.
-    kernels: Kernels<f32>,
     state: State,
 }
 
 const MARK: usize = 0x6b1d_93c5;
+
+static INFERENCE: Kernels<f32> = ops::inference();
+static TRAINING: Kernels<f32> = ops::training();
 
 /// The references are as long-lived as the session, which the caller promises; the compiler is told that they are static.
 pub(crate) struct State {
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn samara_open(
     session: *mut *mut SamaraSession,
 ) -> SamaraStatus {
     // SAFETY: the caller's word, as `samara.h` says.
-    status(|| unsafe { open(memory, memory_bytes, program, program_bytes, session, ops::inference) })
+    status(|| unsafe { open(memory, memory_bytes, program, program_bytes, session, &INFERENCE) })
 }
 
 /// As samara_open, for files that also train and evaluate.
@@ -130,7 +131,7 @@ pub unsafe extern "C" fn samara_open_training(
     session: *mut *mut SamaraSession,
 ) -> SamaraStatus {
     // SAFETY: the caller's word, as `samara.h` says.
-    status(|| unsafe { open(memory, memory_bytes, program, program_bytes, session, ops::training) })
+    status(|| unsafe { open(memory, memory_bytes, program, program_bytes, session, &TRAINING) })
 }
 
 /// # Safety
@@ -141,7 +142,7 @@ unsafe fn open(
     program: *const c_void,
     program_bytes: usize,
     session: *mut *mut SamaraSession,
-    kernels: fn() -> Kernels<f32>,
+    kernels: &'static Kernels<f32>,
 ) -> Result<(), SamaraStatus> {
     let handle = memory.cast::<SamaraSession>();
     let own = Span::of(handle, 1)?;
@@ -158,10 +159,6 @@ unsafe fn open(
     let place = unsafe { Place::new(session, &[own, flash]) }?;
     // SAFETY: `handle` is not NULL and aligned, and there is room for a session; nothing refers to it, for what was there is forgotten.
     unsafe { (&raw mut (*handle).mark).write(0) };
-    // SAFETY: as above.
-    unsafe { (&raw mut (*handle).kernels).write(kernels()) };
-    // SAFETY: it was just written, and nobody writes or borrows it mutably as long as there is the session: `state` borrows its own field only.
-    let kernels = unsafe { &(*handle).kernels };
     let file = ProgramFile::open(bytes, kernels)?;
     let state = State { file, session: None, logits: false, lent: [own, flash, Span::default()] };
     // SAFETY: as above.
@@ -183,7 +180,7 @@ pub(crate) unsafe fn state<'s>(session: *mut SamaraSession) -> Result<&'s mut St
     if mark != session.addr() ^ MARK {
         return Err(SamaraStatus::Session);
     }
-    // SAFETY: the mark says that `open` wrote the state here. The kernels, to which it refers, are not borrowed.
+    // SAFETY: the mark says that `open` wrote the state here.
     Ok(unsafe { &mut (*session).state })
 }
 

@@ -81,31 +81,22 @@ impl<T> Default for Options<T> {
 ///
 /// # Errors
 /// As scipy, in scipy's order: invalid costs, then an infeasible matrix; before them what does not fit, and integers whose sums could overflow.
-// A caller whose options are constant links only what they need, which the compiler finds out when everything is inlined there.
+// Inlined where options are known, so that what they rule out is not linked.
 #[inline(always)]
 pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
     costs: Costs<'_, T>,
     options: &Options<T>,
     workspace: &'w mut Workspace<'_, T, I>,
 ) -> Result<Assignment<'w, T, I>, Error<T>> {
-    solve_on(Portable, costs, options, workspace)
+    linear_sum_assignment_on(Portable, costs, options, workspace)
 }
 
 /// [`linear_sum_assignment`] on a machine.
 ///
 /// # Errors
 /// As there.
-pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
-    machine: impl Machine,
-    costs: Costs<'_, T>,
-    options: &Options<T>,
-    workspace: &'w mut Workspace<'_, T, I>,
-) -> Result<Assignment<'w, T, I>, Error<T>> {
-    solve_on(machine, costs, options, workspace)
-}
-
 #[inline(always)]
-fn solve_on<'w, T: Cost, I: Index>(
+pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
     machine: impl Machine,
     costs: Costs<'_, T>,
     options: &Options<T>,

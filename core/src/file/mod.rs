@@ -21,7 +21,7 @@ use crate::exec::Kernels;
 use crate::graph::{NodeRecord, Program, Role, Tensor, TensorRecord};
 use crate::params::{Layout, Params};
 use crate::plan::{Plan, Slot};
-use crate::tokenizer::{BpeTables, CharTable, Split};
+use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
 
 /// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
 #[macro_export]
@@ -244,6 +244,10 @@ impl<'a> ProgramFile<'a> {
             TokenizerKind::Bpe => FileTokenizer::Bpe(
                 BpeTables {
                     split,
+                    classes: Classes {
+                        index: self.section(SectionKind::ClassIndex, None),
+                        blocks: self.records(SectionKind::ClassBlocks, None)?,
+                    },
                     byte_tokens: self.records(SectionKind::ByteTokens, None)?,
                     token_offsets: self.records(SectionKind::TokenOffsets, None)?,
                     token_bytes: self.section(SectionKind::TokenBytes, None),

@@ -6,14 +6,19 @@ use super::{copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{DType, Node, Op};
 use crate::math::Real;
-use crate::quant::{BLOCK, dequantise_row, quantise_row};
+use crate::quant::{BLOCK, quantise_row, read_row};
 use crate::threads::Threads;
 
+/// Adds the kernel that writes to a table.
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const WRITE: u8 = Op::CacheWrite.opcode();
+    table.define::<WRITE>(Kernel { run: write, scratch_len: no_scratch })
+}
+
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .define::<{ Op::CacheWrite.opcode() }>(Kernel { run: write, scratch_len: no_scratch })
-        .define::<{ Op::CacheRead.opcode() }>(Kernel { run: read, scratch_len: no_scratch })
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const READ: u8 = Op::CacheRead.opcode();
+    inference(table).define::<READ>(Kernel { run: read, scratch_len: no_scratch })
 }
 
 fn write<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
@@ -70,7 +75,7 @@ fn read<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
                 copy(y, part(state, row * c, c));
             } else {
                 let bytes: &[u8] = bytemuck::try_cast_slice(state).unwrap_or(&[]);
-                dequantise_row(dtype(node, 0), part(bytes, row * row_bytes, row_bytes), y);
+                read_row(dtype(node, 0), part(bytes, row * row_bytes, row_bytes), y);
             }
         }
     }

@@ -7,13 +7,13 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the functions of two numbers to a table.
-pub fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BINARY: u8 = Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode();
     table.define::<BINARY>(Kernel { run: binary_forward, scratch_len: no_scratch })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const UNARY_BACKWARD: u8 = Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode();
     const SELECT_BACKWARD: u8 = Op::SelectBackward { max: false, over: Over::Same }.opcode();
     binary_kernels(table)

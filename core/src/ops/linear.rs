@@ -11,13 +11,13 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
     table.define::<LINEAR>(Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::LinearBackward.opcode();
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
 }

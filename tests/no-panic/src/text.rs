@@ -5,7 +5,7 @@ use core::hint::black_box;
 use samara_core::decode::{Sampling, sample};
 use samara_core::schedule::{Decay, Schedule};
 use samara_core::tokenizer::tables::{fill_pairs, fill_words};
-use samara_core::tokenizer::{BpeScratch, BpeTables, CharTable, Split, Symbol};
+use samara_core::tokenizer::{BpeScratch, BpeTables, CharTable, Split, Symbol, Classes};
 
 const TEXT: &[u8] = "the theme, 1234 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \u{e9}".as_bytes();
 
@@ -28,6 +28,7 @@ pub(crate) fn tokenize() -> Option<()> {
     let mut scratch = BpeScratch { symbols: &mut symbols, heap: &mut heap };
     let tables = BpeTables {
         split: black_box(Split::Gpt2),
+        classes: Classes::UNICODE,
         byte_tokens: &byte_tokens,
         token_offsets: &offsets,
         token_bytes: &bytes,

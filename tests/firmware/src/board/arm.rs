@@ -30,7 +30,9 @@ unsafe fn HardFault(_: &ExceptionFrame) -> ! {
     // SAFETY: the text ends with a zero.
     unsafe { syscall1!(WRITE0, c"fault, perhaps for want of stack\n".as_ptr()) };
     exit(1);
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
 
 /// Guards the end of the stack and starts the timer.
