@@ -30,7 +30,7 @@ impl FileTokenizer<'_> {
     pub fn scratch_word(&self, text: &[u8]) -> usize {
         match self {
             Self::Bytes | Self::Chars(_) => 0,
-            Self::Bpe(tables) => tables.split.words(text).map(<[u8]>::len).max().unwrap_or(0),
+            Self::Bpe(tables) => tables.split.words_by(tables.classes, text).map(<[u8]>::len).max().unwrap_or(0),
         }
     }
 
@@ -53,7 +53,7 @@ impl FileTokenizer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::{BpeTables, CharTable, Split, Symbol};
+    use crate::tokenizer::{BpeTables, CharTable, Classes, Split, Symbol};
     use std::vec;
     use std::vec::Vec;
 
@@ -75,6 +75,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).collect();
         let tables = BpeTables {
             split: Split::Gpt2,
+            classes: Classes::UNICODE,
             byte_tokens: &offsets[..256],
             token_offsets: &offsets,
             token_bytes: &bytes,
