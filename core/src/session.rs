@@ -172,9 +172,9 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     /// `order` (V) is scratch for [`Sampling::top_p`] and may be empty without it.
     pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> u32 {
         let Some(program) = self.decode else { return 0 };
-        let uniform = Rng::new(seed, Purpose::Sampling, self.drawn).uniform_f64();
+        let bits = Rng::new(seed, Purpose::Sampling, self.drawn).next_u64();
         self.drawn = self.drawn.wrapping_add(1);
-        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, uniform) as u32
+        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32
     }
 
     /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the

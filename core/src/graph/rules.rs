@@ -457,6 +457,9 @@ fn cache_write<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     let (state, [_, t_max, c]) = args.tokens_of(2)?;
     args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
     args.expect(2, state, shape3(b, t_max, c)?)?;
+    if state.dtype == DType::Q4 {
+        return Err(F::from(E::DType { input: 2 }));
+    }
     if t > t_max {
         return Err(F::from(E::Shape { input: 0, found: x.shape, expected: state.shape }));
     }

@@ -6,7 +6,7 @@ use super::{copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{DType, Node, Op};
 use crate::math::Real;
-use crate::quant::{BLOCK, quantise_row, read_row};
+use crate::quant::{BLOCK, f16_row, q8_row, read_row};
 use crate::threads::Threads;
 
 /// Adds the kernel that writes to a table.
@@ -51,7 +51,7 @@ fn row_bytes(node: &Node<'_>, i: usize) -> usize {
     dtype(node, i).bytes(node.input_shape(i).cols(), size_of::<f32>()).unwrap_or(0)
 }
 
-/// Writes a row of numbers in another element type, a block at a time.
+/// Writes a row of numbers in half precision or in blocks, a block at a time.
 fn round_row<R: Real>(dtype: DType, row: &[R], bytes: &mut [u8]) {
     let mut block = [0.0f32; BLOCK];
     let block_bytes = dtype.bytes(BLOCK, size_of::<f32>()).unwrap_or(1).max(1);
@@ -59,7 +59,11 @@ fn round_row<R: Real>(dtype: DType, row: &[R], bytes: &mut [u8]) {
         for (to, x) in block.iter_mut().zip(x) {
             *to = x.to_f64() as f32;
         }
-        quantise_row(dtype, &block, bytes);
+        match dtype {
+            DType::F16 => f16_row(&block, bytes),
+            DType::Q8 => q8_row(&block, bytes),
+            DType::Real | DType::I32 | DType::Q4 => {}
+        }
     }
 }
 

@@ -53,11 +53,11 @@ pub fn start() {
     timer.enable_counter();
 }
 
-/// Shows text.
-pub fn print(text: &str) {
-    for byte in text.bytes() {
+/// Shows bytes of text.
+pub fn print(text: &[u8]) {
+    for byte in text {
         // SAFETY: the host reads one byte.
-        unsafe { syscall1!(WRITEC, &raw const byte) };
+        unsafe { syscall1!(WRITEC, byte as *const u8) };
     }
 }
 
