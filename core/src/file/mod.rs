@@ -7,10 +7,12 @@ mod check;
 mod checksum;
 mod error;
 pub mod layout;
+mod text;
 
 pub use checksum::checksum;
 pub use error::FileError;
 pub use layout::{Port, ProgramKind, SectionKind};
+pub use text::TextError;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
 use layout::{Header, MAGIC, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};

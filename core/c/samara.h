@@ -1,0 +1,410 @@
+/*
+ * samara: models that run and learn in lent memory, and linear assignment. Nothing here allocates, panics or keeps state of its own.
+ *
+ * Ask how much memory something takes, lend it, run:
+ *
+ *     static _Alignas(SAMARA_SESSION_ALIGN) unsigned char memory[SAMARA_SESSION_WORDS * sizeof(void *)];
+ *     SamaraSession *session;
+ *     samara_open(memory, sizeof memory, program, program_bytes, &session);
+ *     samara_ram_bytes(session, &ram_bytes);
+ *     samara_start(session, ram, ram_bytes);
+ *     samara_feed(session, token, NULL, NULL);
+ *     samara_choose(session, NULL, 0, NULL, 0, &token);
+ *
+ * Every function but those that only give a number or a text returns a SamaraStatus: SAMARA_STATUS_OK, or what was wrong; then results are not
+ * written, and buffers hold anything. samara_status_text tells what to do about it.
+ *
+ * What holds for all functions:
+ * - A pointer is checked for NULL and alignment, and a buffer for lying apart from the session's memory and RAM and from the call's other
+ *   buffers. It must lead to as many elements as the call says: that cannot be checked. A buffer without elements may be NULL.
+ * - Program, memory and RAM belong to the session until its memory is used for something else; there is nothing to close. The program may lie
+ *   in flash and must not change; nothing but functions of this header and pointers from them may touch memory and RAM.
+ * - A session is not moved or copied: functions refuse a copy.
+ * - Memory for a session that was never opened holds zeros, as a static does.
+ * - A pointer that a function gives is valid until the next call with the same session.
+ * - Different sessions may be used at the same time, one session by one thread or interrupt at a time.
+ * - Floating-point registers must be on before the first call (Cortex-M: CPACR), and the rounding mode is to nearest.
+ *
+ * Written by cbindgen from src/: `bash check.sh --renew`.
+ */
+
+#ifndef SAMARA_H
+#define SAMARA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The column of a row that has none.
+ */
+#define SAMARA_FREE UINT32_MAX
+
+/**
+ * A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
+ */
+#define SAMARA_SESSION_WORDS 128
+
+/**
+ * Alignment of a session's memory in bytes.
+ */
+#define SAMARA_SESSION_ALIGN 8
+
+/**
+ * What a function returns: 0, or what was wrong.
+ */
+enum SamaraStatus
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * All went well.
+     */
+    SAMARA_STATUS_OK = 0,
+    /**
+     * A pointer is NULL: give an address, or a length of 0.
+     */
+    SAMARA_STATUS_NULL = 1,
+    /**
+     * A pointer is not aligned: to the size of its elements, a session's memory to SAMARA_SESSION_ALIGN, a program and scratch to 8 bytes.
+     */
+    SAMARA_STATUS_ALIGNMENT = 2,
+    /**
+     * Two buffers overlap, or a buffer overlaps the session's memory, RAM or program: lend memory of its own.
+     */
+    SAMARA_STATUS_OVERLAP = 3,
+    /**
+     * A buffer is too short: ask the function that tells its size.
+     */
+    SAMARA_STATUS_ROOM = 4,
+    /**
+     * A number is outside the range that its description gives.
+     */
+    SAMARA_STATUS_ARGUMENT = 5,
+    /**
+     * This is no session: open one, and do not move or copy its memory.
+     */
+    SAMARA_STATUS_SESSION = 6,
+    /**
+     * The session has no RAM yet: samara_start.
+     */
+    SAMARA_STATUS_NOT_STARTED = 7,
+    /**
+     * The program is not a file that `samara export` wrote.
+     */
+    SAMARA_STATUS_FILE_FORMAT = 8,
+    /**
+     * The file needs a newer version of this library.
+     */
+    SAMARA_STATUS_FILE_VERSION = 9,
+    /**
+     * The file is cut off or damaged: copy or export it again.
+     */
+    SAMARA_STATUS_FILE_DAMAGED = 10,
+    /**
+     * The file holds an operation that was not linked: open it with samara_open_training, or export it with `--train none`.
+     */
+    SAMARA_STATUS_FILE_OPERATION = 11,
+    /**
+     * The file contradicts itself, or its plan has too little memory for this library's kernels: export it again with this version of samara.
+     */
+    SAMARA_STATUS_FILE_INVALID = 12,
+    /**
+     * The file has no program for this: export it with one (`--train` for training and evaluation).
+     */
+    SAMARA_STATUS_NO_PROGRAM = 13,
+    /**
+     * Token ids or targets that the model does not have, or another number of them than SamaraInfo tells.
+     */
+    SAMARA_STATUS_TOKENS = 14,
+    /**
+     * The sequence has as many tokens as the model has positions: samara_restart.
+     */
+    SAMARA_STATUS_CONTEXT_FULL = 15,
+    /**
+     * There are no logits to choose from: samara_feed first, once for every choice.
+     */
+    SAMARA_STATUS_NO_LOGITS = 16,
+    /**
+     * The file has no tokenizer: export a folder that has one.
+     */
+    SAMARA_STATUS_NO_TOKENIZER = 17,
+    /**
+     * A byte or character of the text is not in the vocabulary, or the text is not UTF-8.
+     */
+    SAMARA_STATUS_TEXT = 18,
+    /**
+     * A cost is NaN or minus infinity.
+     */
+    SAMARA_STATUS_COSTS = 19,
+    /**
+     * Too many pairs are forbidden: not every row (or column, if there are fewer) can be matched.
+     */
+    SAMARA_STATUS_INFEASIBLE = 20,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum SamaraStatus SamaraStatus;
+#else
+typedef int32_t SamaraStatus;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * A program file and what it runs on, in memory that the caller lends.
+ */
+typedef struct SamaraSession SamaraSession;
+
+/**
+ * What a program file tells.
+ */
+typedef struct SamaraInfo {
+    /**
+     * Token ids are below it; logits are as many.
+     */
+    size_t vocab_size;
+    /**
+     * Tokens that a sequence can have.
+     */
+    size_t context;
+    /**
+     * Tokens of a step of training, 0 when the file has no such program.
+     */
+    size_t train_tokens;
+    /**
+     * Tokens of an evaluation, 0 when the file has no such program.
+     */
+    size_t evaluate_tokens;
+    /**
+     * The token that ends a text, UINT32_MAX when there is none.
+     */
+    uint32_t end_of_text;
+} SamaraInfo;
+
+/**
+ * How the next token is drawn; the filters apply in this order.
+ */
+typedef struct SamaraSampling {
+    /**
+     * Logits are divided by it; 0 takes the largest one. Not negative.
+     */
+    float temperature;
+    /**
+     * Keeps the k largest logits; 0 keeps all.
+     */
+    uint32_t top_k;
+    /**
+     * Keeps the most probable tokens whose probabilities reach this sum; 1 keeps all. 0 to 1.
+     */
+    float top_p;
+    /**
+     * Keeps tokens at least this share as probable as the most probable one; 0 keeps all. 0 to 1.
+     */
+    float min_p;
+} SamaraSampling;
+
+/**
+ * The numbers of a step of training, named as in PyTorch. Plain SGD needs lr alone, and 0 for the others.
+ */
+typedef struct SamaraHyper {
+    /**
+     * Learning rate.
+     */
+    float lr;
+    /**
+     * AdamW: 0.9 if in doubt; the momentum of SGD.
+     */
+    float beta1;
+    /**
+     * AdamW: 0.999 if in doubt.
+     */
+    float beta2;
+    /**
+     * AdamW: 1e-8 if in doubt.
+     */
+    float eps;
+    /**
+     * Weight decay.
+     */
+    float weight_decay;
+} SamaraHyper;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Bytes of workspace for an assignment of `rows` x `columns` costs, aligned to 4 bytes.
+ */
+size_t samara_assign_workspace_bytes(size_t rows, size_t columns);
+
+/**
+ * Pairs of rows and columns of least total cost: every row one column, every column at most one row, or the reverse when there are more rows than
+ * columns. `costs` lie row after row; infinity forbids a pair. `columns_of_rows` takes the column of every row, SAMARA_FREE for none.
+ * For the largest total, negate the costs.
+ */
+SamaraStatus samara_assign_f32(size_t rows,
+                               size_t columns,
+                               const float *costs,
+                               void *workspace,
+                               size_t workspace_bytes,
+                               uint32_t *columns_of_rows);
+
+/**
+ * Bytes of memory for a session, without its RAM.
+ */
+size_t samara_session_bytes(void);
+
+/**
+ * Alignment of that memory: SAMARA_SESSION_ALIGN or less.
+ */
+size_t samara_session_align(void);
+
+/**
+ * Opens a file that generates text, after checking all of it, and gives the session, which lies in `memory`. What was there is forgotten.
+ * `program` begins at a multiple of 8 bytes. A file that also trains is refused: nothing that only training needs is linked.
+ */
+SamaraStatus samara_open(void *memory,
+                         size_t memory_bytes,
+                         const void *program,
+                         size_t program_bytes,
+                         struct SamaraSession **session);
+
+/**
+ * As samara_open, for files that also train and evaluate.
+ */
+SamaraStatus samara_open_training(void *memory,
+                                  size_t memory_bytes,
+                                  const void *program,
+                                  size_t program_bytes,
+                                  struct SamaraSession **session);
+
+/**
+ * Bytes of RAM that the session's programs need.
+ */
+SamaraStatus samara_ram_bytes(struct SamaraSession *session, size_t *bytes);
+
+/**
+ * What the session's file tells.
+ */
+SamaraStatus samara_info(struct SamaraSession *session, struct SamaraInfo *info);
+
+/**
+ * Lends the session its RAM, aligned to 4 bytes, which is cleared. What is trained begins with the values in the file. Called again, everything
+ * begins anew.
+ */
+SamaraStatus samara_start(struct SamaraSession *session,
+                          void *ram,
+                          size_t ram_bytes);
+
+/**
+ * Runs the next token of the sequence through the model. Gives the logits of the token after it, as many as SamaraInfo's vocab_size; `logits`
+ * and `count` may be NULL.
+ */
+SamaraStatus samara_feed(struct SamaraSession *session,
+                         uint32_t token,
+                         float **logits,
+                         size_t *count);
+
+/**
+ * Draws a token from the logits of the last samara_feed, which are used up. `sampling` may be NULL: the most probable token. The same seed gives
+ * the same sequence as `samara generate`. `order` is scratch, vocab_size elements when top_p is below 1, else it may be NULL.
+ */
+SamaraStatus samara_choose(struct SamaraSession *session,
+                           const struct SamaraSampling *sampling,
+                           uint64_t seed,
+                           uint32_t *order,
+                           size_t order_len,
+                           uint32_t *token);
+
+/**
+ * Begins a new sequence.
+ */
+SamaraStatus samara_restart(struct SamaraSession *session);
+
+/**
+ * Tokens of the sequence so far.
+ */
+SamaraStatus samara_position(struct SamaraSession *session, size_t *position);
+
+/**
+ * A step of training on `count` tokens, as many as SamaraInfo's train_tokens, and the token that follows each (negative: none). Gives the mean
+ * loss before the step. A sequence that was begun goes on with what the old parameters computed: samara_restart.
+ */
+SamaraStatus samara_train(struct SamaraSession *session,
+                          const int32_t *tokens,
+                          const int32_t *targets,
+                          size_t count,
+                          const struct SamaraHyper *hyper,
+                          float *loss);
+
+/**
+ * The loss of each of `count` tokens' successors, as many as SamaraInfo's evaluate_tokens; 0 where the target is negative. Gives `count` losses.
+ */
+SamaraStatus samara_evaluate(struct SamaraSession *session,
+                             const int32_t *tokens,
+                             const int32_t *targets,
+                             size_t count,
+                             const float **losses);
+
+/**
+ * What was trained: save these numbers to keep what was learnt, write them back after samara_start.
+ */
+SamaraStatus samara_trainable(struct SamaraSession *session, float **values, size_t *count);
+
+/**
+ * The optimizer's moments and its number of steps: saved and written back as well, training goes on as if it had not been interrupted.
+ */
+SamaraStatus samara_optimizer(struct SamaraSession *session,
+                              float **moments,
+                              size_t *count,
+                              uint32_t **steps);
+
+/**
+ * What a status means and what to do about it, in English; for any number.
+ */
+const char *samara_status_text(int32_t status);
+
+/**
+ * The version of this library, as "0.1.0".
+ */
+const char *samara_version(void);
+
+/**
+ * Bytes of scratch that samara_encode needs for this text: 0 for tokenizers of bytes and characters, about 16 for every byte of the longest word
+ * (32 for words of more than 32 bytes) for byte-level BPE.
+ */
+SamaraStatus samara_encode_scratch_bytes(struct SamaraSession *session,
+                                         const char *text,
+                                         size_t text_bytes,
+                                         size_t *bytes);
+
+/**
+ * The tokens of a text, which need not end with a zero. `count` is how many there are, at most one for each byte: when `tokens` has not room for
+ * all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are written nevertheless.
+ * `scratch` is aligned to 8 bytes and as long as samara_encode_scratch_bytes tells.
+ */
+SamaraStatus samara_encode(struct SamaraSession *session,
+                           const char *text,
+                           size_t text_bytes,
+                           void *scratch,
+                           size_t scratch_bytes,
+                           uint32_t *tokens,
+                           size_t tokens_len,
+                           size_t *count);
+
+/**
+ * The bytes of a token, without a zero behind them: none for an id that stands for no text. They lie in the program or in `room`, 4 bytes that
+ * the caller lends.
+ */
+SamaraStatus samara_token_bytes(struct SamaraSession *session,
+                                uint32_t token,
+                                uint8_t *room,
+                                const uint8_t **bytes,
+                                size_t *count);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SAMARA_H */
