@@ -652,7 +652,7 @@ fn inspection_describes_program_files() {
     let sections = device["sections"].as_object().expect("sections");
     let sum: u64 = sections.values().filter_map(Value::as_u64).sum();
     let parts = outcome["flash"].as_array().expect("parts");
-    assert_eq!(sum, parts.iter().filter_map(|part| part["bytes"].as_u64()).sum());
+    assert_eq!(sum, parts.iter().filter_map(|part| part["bytes"].as_u64()).sum::<u64>());
     let parameters = device["parameters"]["tensors"].as_array().expect("parameters");
     let parameter = |name: &str| parameters.iter().find(|p| p["name"] == name).expect("a parameter");
     assert_eq!(parameter("wte.weight")["dtype"], "q8");

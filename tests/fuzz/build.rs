@@ -9,9 +9,10 @@ use samara::export::TrainShape;
 use samara::export::file::FileWriter;
 use samara::export::programs::{DeviceModel, DeviceProgram};
 use samara::session::{BuildError, Engine, OwnedParams, Session};
-use samara::tokenizer::Tokenizer;
+use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer, TrainError};
 use samara_core::graph::DType;
 use samara_core::model::gpt::{GptConfig, GptParams, Tune};
+use samara_core::tokenizer::Split;
 
 const CONFIG: GptConfig = GptConfig {
     vocab_size: 5,
@@ -50,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed(&BIASED, DType::Real, Tune::Bias, &Train(Sgd), None)?,
         seed(&CONFIG, DType::Real, Tune::LastBlock, &Train(Adamw), None)?,
         seed(&WIDE, DType::Q8, Tune::Bias, &Train(Adamw), None)?,
-        seed(&CONFIG, DType::Real, Tune::LastBlock, &Evaluate, None)?,
+        seed(&CONFIG, DType::Real, Tune::LastBlock, &Evaluate, Some(&pieces()?))?,
         seed(&WIDE, DType::Q4, Tune::Head, &Evaluate, None)?,
     ];
     let out = env::var("OUT_DIR")?;
@@ -63,6 +64,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(Path::new(&out).join("seeds.rs"), list + "]\n")?;
     println!("cargo:rerun-if-changed=build.rs");
     Ok(())
+}
+
+/// A byte-level BPE.
+fn pieces() -> Result<Tokenizer, TrainError> {
+    let mut trainer =
+        BpeTrainer::new(BpeTrainOptions { vocab_size: 260, min_count: 1, specials: Vec::new(), split: Split::Gpt2 })?;
+    trainer.add(b"abc abcab bcabc");
+    trainer.train()
 }
 
 /// A file with one program, whose weights are any numbers.

@@ -6,13 +6,13 @@ use samara::cli::requests::Optimizer;
 use samara::export::FileSpec;
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
-use samara::tokenizer::Tokenizer;
+use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer};
 use samara_core::decode::Sampling;
 use samara_core::exec::{Gradients, Kernels, WriteError};
 use samara_core::file::layout::{ProgramHeader, TokenizerHeader};
 use samara_core::file::{FileError, Port, ProgramFile, ProgramKind, SectionKind};
 use samara_core::graph::{
-    AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Recompute, Role, Rule, Shape, Tensor,
+    AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Recompute, Role, Rule, Shape,
     TensorRecord,
 };
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, Tune, hidden};
@@ -20,6 +20,7 @@ use samara_core::ops;
 use samara_core::params::Params;
 use samara_core::plan::Slot;
 use samara_core::session::{Hyper, Session, SessionError};
+use samara_core::tokenizer::Split;
 use samara_tests::device::{File, PLAIN, SMALL, TINY, export, model};
 use samara_tests::draw::Draw;
 use samara_tests::session::{self as ram, Table};
@@ -122,8 +123,36 @@ fn every_fault_has_its_name() {
         |edit: fn(&mut TokenizerHeader)| error(file.with::<TokenizerHeader>(K::Tokenizer, None, |header| edit(&mut header[0])));
     assert_eq!(tokenizer(|header| header.kind = 3), FileError::Records { kind: K::Tokenizer });
     assert_eq!(tokenizer(|header| header.split = 2), FileError::Records { kind: K::Tokenizer });
-    assert!(matches!(tokenizer(|header| header.kind = 2), FileError::Tokenizer(_)));
+    let incomplete = tokenizer(|header| header.kind = 2);
+    assert!(matches!(incomplete, FileError::Tokenizer(_)), "{incomplete:?}");
     assert_eq!(error(file.with::<u32>(K::Chars, None, |chars| chars.swap(1, 2))), FileError::Char { id: 2 });
+}
+
+/// Also without the sections that may be left out.
+#[test]
+fn tokenizers_are_read_where_they_lie() {
+    let kernels = ops::inference();
+    let config = GptConfig { vocab_size: 260, ..SLIM };
+    let mut trainer =
+        BpeTrainer::new(BpeTrainOptions { vocab_size: 260, min_count: 1, specials: Vec::new(), split: Split::Gpt2 })
+            .expect("options");
+    trainer.add(b"low lower lowest newer newest");
+    let tokenizers = [
+        Tokenizer::bytes(&[]).expect("a tokenizer"),
+        Tokenizer::characters(["low er \u{e9}"], &[]).expect("a tokenizer"),
+        trainer.train().expect("a tokenizer"),
+    ];
+    for tokenizer in &tokenizers {
+        let file = export(config, FileSpec { names: false, ..PLAIN }, Some(tokenizer));
+        let file = file.open(&kernels).expect("a sound file");
+        let found = file.tokenizer().expect("a tokenizer");
+        for id in 0..tokenizer.vocab_size() as u32 {
+            let mut bytes = Vec::new();
+            tokenizer.push_token(id, &mut bytes);
+            assert_eq!(found.token(id, &mut [0; 4]), bytes, "{found:?}: token {id}");
+        }
+        assert_eq!(file.name(0), None);
+    }
 }
 
 #[test]
@@ -232,8 +261,10 @@ fn nothing_is_read_before_it_is_written() {
 fn shapes_follow_their_rules() {
     let (file, kernels) = (export(SLIM, TRAINED, None), ops::training());
     for kind in KINDS {
-        let tensors = tensors(&file, kind);
-        for (i, t) in tensors.iter().enumerate().filter(|(i, t)| t.role == Role::Activation && t.root.index() == *i) {
+        let (nodes, tensors) = (nodes(&file, kind), tensors(&file, kind));
+        let written = |i: usize| nodes.iter().any(|n| !n.dead && n.outputs.iter().any(|t| t.index() == i));
+        let own = |(i, t): &(usize, &TensorRecord)| t.role == Role::Activation && t.root.index() == *i && written(*i);
+        for (i, t) in tensors.iter().enumerate().filter(own) {
             let wider = t.shape.with_cols(t.shape.cols() + 1).expect("a shape");
             let changed = file.with::<TensorRecord>(SectionKind::Tensors, Some(kind), |tensors| tensors[i].shape = wider);
             let node = t.producer.into();
@@ -581,7 +612,9 @@ fn a_device_goes_on_where_it_was_switched_off() {
     let hyper = Hyper::adamw(0.01);
     let [mut first, mut second] = [vec![0.0; Session::ram_len(&file)], vec![0.0; Session::ram_len(&file)]];
     let mut session = Session::new(file, &mut first).expect("enough memory");
-    (0..3).for_each(|_| drop(session.train(&tokens, &targets, &hyper).expect("a step")));
+    for _ in 0..3 {
+        session.train(&tokens, &targets, &hyper).expect("a step");
+    }
     let mut other = Session::new(file, &mut second).expect("enough memory");
     other.trainable_mut().copy_from_slice(session.trainable());
     let (from, to) = (session.optimizer_mut(), other.optimizer_mut());
@@ -610,7 +643,9 @@ fn text_is_that_of_the_generator() {
             let (mut gpt, prompt) = (gpt(weights), [3, 1, 4]);
             let mut generator = Generator::with_cache(&mut gpt, &prompt, sampling, seed, kv).expect("a generator");
             session.restart();
-            prompt.iter().for_each(|&token| drop(session.feed(token).expect("a token")));
+            for token in prompt {
+                session.feed(token as u32).expect("a token");
+            }
             let mut order = vec![0; SMALL.vocab_size];
             for i in 0..SMALL.n_positions - prompt.len() {
                 let token = session.choose(&sampling, seed, &mut order);
@@ -646,7 +681,9 @@ fn a_session_needs_what_it_says_to_the_element() {
         // What is lent beyond it stays as it is.
         let mut memory = vec![7.0; needed + 5];
         let mut session = Session::new(file, &mut memory).expect("enough memory");
-        (0..4).for_each(|token| drop(session.feed(token).expect("a token")));
+        for token in 0..4 {
+            session.feed(token).expect("a token");
+        }
         let (tokens, targets) = text(&spec);
         if spec.train != Tune::None {
             session.train(&tokens, &targets, &Hyper::adamw(0.01)).expect("a step");
@@ -670,7 +707,9 @@ fn a_session_says_what_it_cannot_do() {
     let range = |value| Some(SessionError::Tokens(WriteError::Range { position: 0, value, low: 0, high: 4 }));
     assert_eq!((session.feed(5).err(), session.feed(u32::MAX).err()), (range(5), range(i32::MAX)));
     assert_eq!(session.position(), 0);
-    (0..4).for_each(|token| drop(session.feed(token).expect("a token")));
+    for token in 0..4 {
+        session.feed(token).expect("a token");
+    }
     assert_eq!(session.feed(0).err(), Some(SessionError::ContextFull { context: 4 }));
     session.restart();
     assert!(session.feed(0).is_ok());

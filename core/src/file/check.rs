@@ -304,10 +304,8 @@ impl<'a> Check<'_, 'a> {
         let begin = if record.producer == u16::MAX { 0 } else { usize::from(record.producer).saturating_add(1) };
         let overwrites =
             |out: &Tensor| self.owner(*out) == self.owner(t) && self.parts.program.tensor(*out).is_some_and(|r| r.root != root);
-        let between = self.live().skip_while(|(n, _)| *n < begin).take_while(|(n, _)| *n < i);
-        self.is_taken(t, i)
-            && self.is_taken(t, begin.min(i))
-            && !between.into_iter().any(|(_, n)| n.record().outputs.iter().any(overwrites))
+        let mut between = (begin..i).filter_map(|n| self.parts.program.node(n)).filter(|n| !n.record().dead);
+        self.is_taken(t, i) && self.is_taken(t, begin.min(i)) && !between.any(|n| n.record().outputs.iter().any(overwrites))
     }
 
     /// Every port that the kind of program needs leads to a tensor that serves it.

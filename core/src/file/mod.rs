@@ -152,7 +152,9 @@ impl<'a> ProgramFile<'a> {
     }
 
     fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
-        checked::try_cast_slice(self.section(kind, program)).map_err(|_| FileError::Records { kind })
+        let bytes = self.section(kind, program);
+        // Nothing may lie anywhere.
+        if bytes.is_empty() { Ok(&[]) } else { checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }) }
     }
 
     /// The one record of a section.
