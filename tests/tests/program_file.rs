@@ -312,6 +312,11 @@ fn ports_lead_to_what_serves_them() {
     let bounded = file.with::<TensorRecord>(SectionKind::Tensors, train, |tensors| tensors[positions].bounds = [0, 2]);
     assert_eq!(bounded.error(&kernels), port, "the last position is out of bounds");
     let tokens = tables(&file, |file| file.program(ProgramKind::Train).map(|p| p.port(Port::Tokens))).expect("a program").index();
+    // Positions that a node reads and nobody writes.
+    let twice = file.with::<ProgramHeader>(SectionKind::Program, train, |header| {
+        header[0].ports[Port::Positions as usize] = header[0].ports[Port::Tokens as usize];
+    });
+    assert!(matches!(twice.error(&kernels), FileError::Node { program: ProgramKind::Train, .. }));
     let shared =
         file.with::<TensorRecord>(SectionKind::Tensors, train, |tensors| tensors[positions].offset = tensors[tokens].offset);
     assert_eq!(shared.error(&kernels), FileError::Program { program: ProgramKind::Train }, "positions lie where tokens do");
