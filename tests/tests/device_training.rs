@@ -332,7 +332,8 @@ fn contributions_to_one_parameter_are_summed() {
         [true, false].map(|in_backward| Trainer::new(&kernels, model, 2, DESCENT, in_backward, Recompute::None));
     let tokens = Draw::new(5).ints(2 * LEN, 0, 255);
     let start = now.session.trainable.clone();
-    (now.step(&tokens, 0.1), later.step(&tokens, 0.1));
+    now.step(&tokens, 0.1);
+    later.step(&tokens, 0.1);
     let updates = now.session.program.nodes().iter().filter(|n| matches!(n.op(), Some(Op::Sgd { .. }))).count();
     assert_eq!(updates, CONFIG.param_count());
     for ((now, later), start) in now.session.trainable.iter().zip(&later.session.trainable).zip(&start) {

@@ -253,7 +253,7 @@ impl<'a> Check<'_, 'a> {
         for (k, &t) in record.inputs.iter().enumerate().filter(|(_, t)| in_arena(t)) {
             // A view of a value that nobody reads needs none.
             let is_viewed = matches!(op.in_place(), InPlace::Alias(of) if usize::from(of) == k);
-            if !(is_viewed && plan.value(t).is_empty()) && !self.stands(t, i) {
+            if !(self.stands(t, i) || is_viewed && plan.value(t).is_empty()) {
                 return Err(wrong(t));
             }
             // The place of the output may be an input's only where the operation allows it, and only that input's.

@@ -257,7 +257,9 @@ impl<'a> ProgramFile<'a> {
 
     /// The name of a parameter; `None` when names were stripped.
     pub fn name(&self, param: usize) -> Option<&'a str> {
-        core::str::from_utf8(self.section(SectionKind::Names, None)).ok()?.lines().nth(param)
+        // Bytes, for the search for a character in a text has a panic path.
+        let name = self.section(SectionKind::Names, None).split(|&byte| byte == b'\n').nth(param)?;
+        core::str::from_utf8(name).ok().filter(|name| !name.is_empty())
     }
 }
 
