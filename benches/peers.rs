@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::faer::linalg::matmul::matmul;
 use ::faer::{Accum, MatMut, MatRef as FaerRef, Par};
 use samara::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
-use samara::session::Buffer;
+use samara::memory::Buffer;
 use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::threads::Threads;
 

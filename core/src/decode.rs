@@ -27,8 +27,8 @@ pub fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
 }
 
-/// Draws a token. `logits` (V) is overwritten by probabilities, `order` (V) is scratch, `uniform` is a random number in [0, 1).
-pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, uniform: f64) -> usize {
+/// Draws a token. `logits` (V) is overwritten by probabilities relative to the best, `order` (V) is scratch, `bits` are 64 random bits.
+pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, bits: u64) -> usize {
     if sampling.temperature <= 0.0 {
         return argmax(logits);
     }
@@ -42,23 +42,28 @@ pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, unifor
     if sampling.top_k > 0 || sampling.top_p < 1.0 {
         filter(logits, order, sampling);
     }
-    let mut total = 0.0f64;
-    for p in logits.iter_mut() {
-        if *p < sampling.min_p {
-            *p = 0.0;
-        }
-        total += f64::from(*p);
+    for p in logits.iter_mut().filter(|p| **p < sampling.min_p) {
+        *p = 0.0;
     }
-    let mut left = uniform * total;
-    let mut chosen = best;
-    for (i, &p) in logits.iter().enumerate().filter(|(_, p)| **p > 0.0) {
-        chosen = i;
-        left -= f64::from(p);
-        if left < 0.0 {
-            break;
+    let mut left = share(logits.iter().map(|&p| weight(p)).sum(), bits);
+    for (i, &p) in logits.iter().enumerate() {
+        match left.checked_sub(weight(p)) {
+            Some(rest) => left = rest,
+            None => return i,
         }
     }
-    chosen
+    best
+}
+
+/// A relative probability as a whole number, so that sums are exact and the same draw gives the same token on every machine: 2³⁰ for the best.
+fn weight(p: f32) -> u64 {
+    const ONE: f32 = (1 << 30) as f32;
+    u64::from((p * ONE) as u32)
+}
+
+/// bits / 2⁶⁴ of `total`.
+fn share(total: u64, bits: u64) -> u64 {
+    ((u128::from(total) * u128::from(bits)) >> 64) as u64
 }
 
 /// The k-th largest of numbers that are not negative, 0 with fewer.
@@ -84,9 +89,11 @@ fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
     if sampling.top_p >= 1.0 {
         return;
     }
-    let total: f64 = p.iter().map(|&p| f64::from(p)).sum();
+    let total: u64 = p.iter().map(|&p| weight(p)).sum();
+    // What top-p keeps at least, in 2⁻²⁴ of the total.
+    let kept = share(total, ((sampling.top_p.max(0.0) * 16_777_216.0) as u64) << 40);
     // All that is below `least` together does not reach what top-p leaves out: it goes, and need not be sorted.
-    let least = ((1.0 - f64::from(sampling.top_p)) * total / (2 * p.len().max(1)) as f64) as f32;
+    let least = (1.0 - sampling.top_p) * p.iter().sum::<f32>() / (2 * p.len().max(1)) as f32;
     p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
     let mut count = 0;
     for ((i, _), to) in p.iter().enumerate().filter(|(_, p)| **p > 0.0).zip(order.iter_mut()) {
@@ -96,11 +103,11 @@ fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
     let order = order.get_mut(..count).unwrap_or(&mut []);
     let probability = |p: &[f32], i: u32| p.get(i as usize).copied().unwrap_or(0.0);
     heap_sort(order, &|i| (-probability(p, i), i));
-    let mut before = 0.0;
+    let mut before = 0;
     for &i in order.iter() {
         let Some(p) = p.get_mut(i as usize) else { continue };
-        let own = f64::from(*p);
-        if before >= f64::from(sampling.top_p) * total && before > 0.0 {
+        let own = weight(*p);
+        if before >= kept && before > 0 {
             *p = 0.0;
         }
         before += own;
@@ -113,12 +120,13 @@ mod tests {
     use std::vec::Vec;
 
     fn frequencies(logits: &[f32], sampling: Sampling) -> Vec<f64> {
-        let n = 20_000;
+        let n = 20_000u32;
         let mut counts = std::vec![0.0; logits.len()];
         for i in 0..n {
             let mut row = logits.to_vec();
             let mut order = std::vec![0; row.len()];
-            counts[sample(&mut row, &mut order, &sampling, (f64::from(i) + 0.5) / f64::from(n))] += 1.0 / f64::from(n);
+            counts[sample(&mut row, &mut order, &sampling, (((2 * i as u128 + 1) << 63) / n as u128) as u64)] +=
+                1.0 / f64::from(n);
         }
         counts
     }
@@ -152,7 +160,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
-        assert_eq!(sample(&mut [0.0, 2.0, 2.0], &mut [], &Sampling::GREEDY, 0.9), 1);
+        assert_eq!(sample(&mut [0.0, 2.0, 2.0], &mut [], &Sampling::GREEDY, 1 << 63), 1);
         assert_eq!(argmax(&[f32::NAN, 1.0]), 1);
         assert_eq!(argmax(&[]), 0);
     }

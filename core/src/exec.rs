@@ -72,11 +72,16 @@ impl<R: Real> Kernels<R> {
     pub const EMPTY: Self = Self { table: [None; Op::COUNT], rules: [None; Op::COUNT] };
 
     /// The table with an operation: its reference kernel, and the shape rule by which stored programs are checked.
-    pub(crate) fn define<const OPCODE: u8>(mut self, kernel: Kernel<R>) -> Self {
-        if let Some(rule) = self.rules.get_mut(usize::from(OPCODE)) {
-            *rule = Some(only::<OPCODE>);
-        }
-        self.with(OPCODE, kernel)
+    pub(crate) const fn define<const OPCODE: u8>(self, kernel: Kernel<R>) -> Self {
+        self.define_by::<OPCODE>(only::<OPCODE>, kernel)
+    }
+
+    /// The same with a narrower rule, for a kernel that does not take everything.
+    pub(crate) const fn define_by<const OPCODE: u8>(mut self, rule: Rule, kernel: Kernel<R>) -> Self {
+        // The compiler knows that the code is one of the table.
+        self.rules[OPCODE as usize] = Some(rule);
+        self.table[OPCODE as usize] = Some(kernel);
+        self
     }
 
     /// The shape rule for an operation.

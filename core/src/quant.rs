@@ -19,22 +19,28 @@ pub const Q4_BYTES: usize = 18;
 /// Writes a row of numbers in another element type: `out` takes [`DType::bytes`] of its length. Numbers and integers are left alone.
 pub fn quantise_row(dtype: DType, row: &[f32], out: &mut [u8]) {
     match dtype {
-        DType::F16 => {
-            for (to, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {
-                *to = to_f16(x).to_le_bytes();
-            }
-        }
-        DType::Q8 => {
-            for (block, x) in out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
-                *block = q8_block(x);
-            }
-        }
+        DType::F16 => f16_row(row, out),
+        DType::Q8 => q8_row(row, out),
         DType::Q4 => {
             for (block, x) in out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
                 *block = q4_block(x);
             }
         }
         DType::Real | DType::I32 => {}
+    }
+}
+
+/// A row in half precision.
+pub(crate) fn f16_row(row: &[f32], out: &mut [u8]) {
+    for (to, &x) in out.as_chunks_mut().0.iter_mut().zip(row) {
+        *to = to_f16(x).to_le_bytes();
+    }
+}
+
+/// A row in blocks of signed bytes.
+pub(crate) fn q8_row(row: &[f32], out: &mut [u8]) {
+    for (block, x) in out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
+        *block = q8_block(x);
     }
 }
 
@@ -115,6 +121,12 @@ pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
         }
         DType::Real | DType::I32 => {}
     }
+}
+
+/// [`dequantise_row`] as one function, for code that had better be small than fast.
+#[inline(never)]
+pub(crate) fn read_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
+    dequantise_row(dtype, bytes, out);
 }
 
 /// Rounds a block of activations to signed bytes and gives its scale: the largest of them becomes ±127. A number that is not finite makes the scale

@@ -28,7 +28,7 @@ use crate::math::rng::{Purpose, Rng};
 use crate::threads::Serial;
 
 /// Programs of a file on lent memory: decoding, training, evaluation, over the same parameters.
-pub struct Session<'a, 'm> {
+pub struct Session<'a: 'm, 'm> {
     file: ProgramFile<'a>,
     decode: Option<FileProgram<'a>>,
     train: Option<FileProgram<'a>>,
@@ -127,9 +127,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let ints = bytemuck::try_cast_slice_mut(part(sizes.ints_len)).unwrap_or_default();
         let trainable = part(sizes.trainable_len);
         let (grads, moments) = (part(sizes.grads_len), part(sizes.moments_len));
-        for (to, &from) in trainable.iter_mut().zip(file.trainable()) {
-            *to = from;
-        }
+        copy(trainable, file.trainable());
         let memory = Memory { arena, state, ints, trainable, grads, moments, frozen: file.frozen() };
         let program = |kind| file.program(kind);
         let (decode, train, evaluate) =
@@ -175,9 +173,9 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     /// `order` (V) is scratch for [`Sampling::top_p`] and may be empty without it.
     pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> u32 {
         let Some(program) = self.decode else { return 0 };
-        let uniform = Rng::new(seed, Purpose::Sampling, self.drawn).uniform_f64();
+        let bits = Rng::new(seed, Purpose::Sampling, self.drawn).next_u64();
         self.drawn = self.drawn.wrapping_add(1);
-        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, uniform) as u32
+        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32
     }
 
     /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the
@@ -187,7 +185,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         self.write_text(&program, tokens, targets)?;
         let counted = targets.iter().filter(|&&t| t >= 0).count().max(1);
         self.steps = self.steps.saturating_add(1);
-        let correction = |beta: f32| 1.0 - libm::powf(beta, self.steps as f32);
+        let correction = |beta: f32| 1.0 - power(beta, self.steps);
         let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
         let numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
         for (port, values) in [(Port::Upstream, &[1.0 / counted as f32][..]), (Port::Hyper, &numbers)] {
@@ -259,4 +257,23 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     fn losses(&self, program: &FileProgram<'a>) -> &[f32] {
         real(&program.plan, self.memory.arena, program.port(Port::Losses))
     }
+}
+
+/// Copies numbers between places that the compiler knows to be apart.
+#[inline(never)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+}
+
+/// xⁿ by squaring.
+fn power(mut x: f32, mut n: u32) -> f32 {
+    let mut power = 1.0;
+    while n > 0 {
+        if n & 1 != 0 {
+            power *= x;
+        }
+        x *= x;
+        n >>= 1;
+    }
+    power
 }

@@ -13,6 +13,7 @@ pub mod export;
 pub mod generate;
 pub mod gpt;
 pub mod kernels;
+pub mod memory;
 pub mod model_folder;
 pub mod npy;
 pub mod plan_report;

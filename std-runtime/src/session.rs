@@ -10,6 +10,7 @@ use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
 use crate::kernels::gemm::{Gemm, GemmChoice};
+use crate::memory::Buffer;
 use crate::threads::{Pool, PoolError};
 
 /// Threads and kernels: everything that programs run on.
@@ -172,43 +173,6 @@ impl OwnedProgram {
 fn is_full(e: &GraphError) -> bool {
     use samara_core::graph::GraphErrorKind as K;
     matches!(e.kind, K::TooManyNodes | K::TooManyTensors)
-}
-
-/// Zeroed elements that begin on a cache line.
-pub struct Buffer<T = f32> {
-    data: Vec<T>,
-    start: usize,
-    len: usize,
-}
-
-impl<T: Copy + Default> Buffer<T> {
-    const LINE_BYTES: usize = 64;
-
-    /// `len` zeros. Pages are taken from the system when they are first written.
-    pub fn new(len: usize) -> Self {
-        let data = vec![T::default(); if len == 0 { 0 } else { len + Self::LINE_BYTES / size_of::<T>() }];
-        let start = data.as_ptr().align_offset(Self::LINE_BYTES).min(data.len() - len);
-        Self { data, start, len }
-    }
-
-    /// The elements.
-    pub fn get(&self) -> &[T] {
-        &self.data[self.start..self.start + self.len]
-    }
-
-    /// The elements.
-    pub fn get_mut(&mut self) -> &mut [T] {
-        &mut self.data[self.start..self.start + self.len]
-    }
-
-    /// Room for at least `len` elements; their values are lost when there was less.
-    fn grow(&mut self, len: usize) {
-        if self.len < len {
-            // The old memory goes back before the new is taken.
-            *self = Self::new(0);
-            *self = Self::new(len);
-        }
-    }
 }
 
 /// The memory that programs over one registry share.

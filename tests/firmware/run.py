@@ -68,17 +68,17 @@ def toolchain(target):
 def run(command, environment):
     """Runs a command and returns what it printed; it and its children are ended when it takes too long."""
     process = subprocess.Popen(
-        command, cwd=FOLDER, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        command, cwd=FOLDER, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         text=True, start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=SECONDS)
+        out, _ = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise Trouble(f"took more than {SECONDS} s: {' '.join(command)}") from None
     if process.returncode != 0:
-        raise Trouble(f"failed with {process.returncode}: {' '.join(command)}\n{out}{err[-4000:]}")
+        raise Trouble(f"failed with {process.returncode}: {' '.join(command)}\n{out[-4000:]}")
     return out
 
 
@@ -96,15 +96,19 @@ def sections(path):
     return size.get(".text", 0) + size.get(".rodata", 0), size.get(".data", 0) + size.get(".bss", 0)
 
 
-def build_and_run(bins, target, cargo, environment, runs):
-    """What every program printed, with its sizes."""
+def build_and_run(bins, target, cargo, environment, runs, wrong):
+    """What every program printed, with its sizes. Programs that fail are added to `wrong`."""
     found = {}
     place = ["--release", "--quiet"] + (["--target", target] if target else [])
     run([cargo[0], "build", *cargo[1:], *place], environment)
     folder = Path(os.environ.get("CARGO_TARGET_DIR", FOLDER / "target")) / (target or "") / "release"
     base = sections(folder / "empty")[0]
     for name in bins:
-        found[name] = figures(run([cargo[0], "run", *cargo[1:], *place, "--bin", name], environment)) if runs else {}
+        try:
+            found[name] = figures(run([cargo[0], "run", *cargo[1:], *place, "--bin", name], environment)) if runs else {}
+        except Trouble as trouble:
+            found[name] = {}
+            wrong.append(f"{name} on {target or 'the host'}: {trouble}")
         if target and not target.startswith("wasm32"):
             flash, ram = sections(folder / name)
             found[name] |= {"flash": str(flash - base if name != "empty" else flash), "ram": str(ram)}
@@ -138,7 +142,7 @@ def report(bins, results):
 def main():
     bins = sys.argv[1:] or BINS
     skipped, wrong = [], []
-    results = {"host": build_and_run(bins, None, ["cargo"], {}, True)}
+    results = {"host": build_and_run(bins, None, ["cargo"], {}, True, wrong)}
     for name, target, emulator in TARGETS:
         cargo, environment = toolchain(target)
         if cargo is None:
@@ -148,14 +152,14 @@ def main():
         if not runs:
             skipped.append(f"{name}: built but not run, there is no {emulator}")
         try:
-            results[name] = build_and_run(bins, target, cargo, environment, runs)
+            results[name] = build_and_run(bins, target, cargo, environment, runs, wrong)
         except Trouble as trouble:
             wrong.append(f"{name}: {trouble}")
     report(bins, results)
     for target, found in results.items():
         for name in bins:
-            ours, theirs = results["host"][name].get("hash"), found[name].get("hash", None if target != "host" else "")
-            if theirs is not None and theirs != ours:
+            ours, theirs = results["host"][name].get("hash"), found[name].get("hash")
+            if ours and theirs and theirs != ours:
                 wrong.append(f"{name} on {target}: the hash is {theirs}, and here {ours}")
     for line in skipped:
         print(f"skipped: {line}")

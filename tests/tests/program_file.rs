@@ -542,6 +542,16 @@ fn text(spec: &FileSpec) -> (Vec<i32>, Vec<i32>) {
     (all[..len].to_vec(), targets)
 }
 
+/// xⁿ by squaring.
+fn power(x: f32, n: u32) -> f32 {
+    let half = |n: u32| power(x * x, n / 2);
+    match n {
+        0 => 1.0,
+        n if n % 2 == 1 => x * half(n),
+        n => half(n),
+    }
+}
+
 /// The losses before each of 20 steps and the parameters after them, of the training program in memory.
 fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Vec<f32>, Vec<f32>) {
     let kernels = ops::reference();
@@ -568,7 +578,7 @@ fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Ve
     session.set(upstream, &[f64::from(1.0 / counted)]);
     let mut found = Vec::new();
     for step in 1..=20 {
-        let correction = |beta: f32| 1.0 - libm::powf(beta, step as f32);
+        let correction = |beta: f32| 1.0 - power(beta, step);
         let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
         let all = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
         session.set(numbers, &all.map(f64::from));

@@ -81,6 +81,8 @@ impl<T> Default for Options<T> {
 ///
 /// # Errors
 /// As scipy, in scipy's order: invalid costs, then an infeasible matrix; before them what does not fit, and integers whose sums could overflow.
+// Inlined where options are known, so that what they rule out is not linked.
+#[inline(always)]
 pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
     costs: Costs<'_, T>,
     options: &Options<T>,
@@ -93,6 +95,7 @@ pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
 ///
 /// # Errors
 /// As there.
+#[inline(always)]
 pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
     machine: impl Machine,
     costs: Costs<'_, T>,

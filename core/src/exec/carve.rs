@@ -96,7 +96,8 @@ fn place(program: &Program<'_>, plan: &Plan<'_>, t: Tensor, real_bytes: usize) -
     Some(Place { role: record.role, range })
 }
 
-/// Everything that node `i` may touch.
+/// Everything that node `i` may touch. Not inlined: what it takes to find that is off the stack again when the kernel runs.
+#[inline(never)]
 pub(super) fn views<'v, R: Real>(
     program: &Program<'_>,
     plan: &Plan<'_>,

@@ -4,7 +4,7 @@ use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::op::{InPlace, MAX_INPUTS};
-use crate::graph::rules::{Arg, Args};
+use crate::graph::rules::{Arg, Args, Refused};
 use crate::graph::{DType, HYPER_LEN, Momentum, Node, Op, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
 
@@ -159,19 +159,10 @@ impl<'a> Check<'_, 'a> {
         let rule = self.file.kernels.rule(record.opcode).ok_or(missing)?;
         let op = node.op().ok_or(missing)?;
         let mut args = [None; MAX_INPUTS];
-        for (k, (arg, &t)) in args.iter_mut().zip(&record.inputs).enumerate() {
-            if !t.is_some() {
-                continue;
-            }
-            let r = node.input(k).ok_or(wrong)?;
-            let column = record.columns.get(k).copied().unwrap_or(0);
-            let by_host = r.role != Role::Ints || self.parts.ports.contains(&r.root.0);
-            if !self.is_written_before(t, i) || !by_host || (column > 0 && !op.reads_columns(k)) {
-                return Err(wrong);
-            }
-            *arg = Some(Arg { tensor: t, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
+        for (k, arg) in args.iter_mut().enumerate() {
+            self.argument(i, node, &op, k, arg).ok_or(wrong)?;
         }
-        let shapes = rule(&op, &Args(&args)).map_err(|error| FileError::Rule { program, node: i, error })?;
+        let shapes = rule(&op, &Args::new(&args)).map_err(|Refused| FileError::Rule { program, node: i })?;
         for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
             let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
             let fits = node
@@ -185,6 +176,19 @@ impl<'a> Check<'_, 'a> {
             return Err(missing);
         }
         if self.updates_inside(&op) { Ok(()) } else { Err(wrong) }
+    }
+
+    /// What the rule of node `i` sees of input `k`; `None` for an input that is not there yet, or cannot be read as the node does.
+    #[inline(never)]
+    fn argument(&self, i: usize, node: &Node<'a>, op: &Op, k: usize, arg: &mut Option<Arg>) -> Option<()> {
+        let tensor = node.record().input(k);
+        if !tensor.is_some() {
+            return Some(());
+        }
+        let (r, column) = (node.input(k)?, node.column(k) as u32);
+        *arg = Some(Arg { tensor, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
+        let by_host = r.role != Role::Ints || self.parts.ports.contains(&r.root.0);
+        (self.is_written_before(tensor, i) && by_host && (column == 0 || op.reads_columns(k))).then_some(())
     }
 
     /// Whether a tensor has its value before node `i` runs.

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::layout::{MAX_RECORDS, ProgramKind, SectionKind, VERSION};
-use crate::graph::{GraphErrorKind, Tensor};
+use crate::graph::Tensor;
 use crate::tokenizer::TableError;
 
 /// The first thing found wrong with a program file.
@@ -92,8 +92,6 @@ pub enum FileError {
         program: ProgramKind,
         /// The node.
         node: usize,
-        /// What the shape rule says.
-        error: GraphErrorKind,
     },
     /// The plan lets two values that are needed at the same time share memory, or gives one no place.
     Plan {
@@ -154,7 +152,9 @@ impl fmt::Display for FileError {
                 )
             }
             Self::Node { program, node } => write!(f, "node {node} of program {program:?} reads or writes what it may not"),
-            Self::Rule { program, node, error } => write!(f, "node {node} of program {program:?}: {error}"),
+            Self::Rule { program, node } => {
+                write!(f, "node {node} of program {program:?} has inputs or outputs of the wrong shape or type")
+            }
             Self::Plan { program, slot } => {
                 write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
             }

@@ -116,6 +116,10 @@ codes! {
         Pairs = 13,
         /// [`crate::tokenizer::BpeTables::words`]; absent for none.
         Words = 14,
+        /// [`crate::tokenizer::Classes::index`].
+        ClassIndex = 16,
+        /// [`crate::tokenizer::Classes::blocks`].
+        ClassBlocks = 17,
         /// Names of the parameters, each with a line break behind it; may be stripped.
         Names = 15,
     }

@@ -19,7 +19,7 @@ use crate::exec::Kernels;
 use crate::graph::{NodeRecord, Program, Tensor, TensorRecord};
 use crate::params::{Layout, Params};
 use crate::plan::{Plan, Slot};
-use crate::tokenizer::{BpeTables, CharTable, Split};
+use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
 
 /// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
 #[macro_export]
@@ -152,9 +152,11 @@ impl<'a> ProgramFile<'a> {
     }
 
     fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
-        let bytes = self.section(kind, program);
-        // Nothing may lie anywhere.
-        if bytes.is_empty() { Ok(&[]) } else { checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }) }
+        match self.section(kind, program) {
+            // What is not there lies nowhere.
+            [] => Ok(&[]),
+            bytes => checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }),
+        }
     }
 
     /// The one record of a section.
@@ -241,6 +243,10 @@ impl<'a> ProgramFile<'a> {
             TokenizerKind::Bpe => FileTokenizer::Bpe(
                 BpeTables {
                     split,
+                    classes: Classes {
+                        index: self.section(SectionKind::ClassIndex, None),
+                        blocks: self.records(SectionKind::ClassBlocks, None)?,
+                    },
                     byte_tokens: self.records(SectionKind::ByteTokens, None)?,
                     token_offsets: self.records(SectionKind::TokenOffsets, None)?,
                     token_bytes: self.section(SectionKind::TokenBytes, None),

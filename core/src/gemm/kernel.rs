@@ -101,10 +101,12 @@ impl<R> MicroKernel<R> {
         m.div_ceil(blocks).div_ceil(mr).saturating_mul(mr).max(1)
     }
 
-    /// Whether an A with so many rows is packed: where its columns are contiguous and so far apart that each step would touch a page of its own.
+    /// Whether an A with so many rows is packed: where its columns are contiguous, and one or two lie on a page or each whole pages after the one
+    /// before, so that steps meet in a few sets of the first-level cache. Columns that are further apart spread over all sets.
     pub fn packs(&self, major: Major, m: usize) -> bool {
-        const FAR_BYTES: usize = 2048;
-        major == Major::Columns && m.saturating_mul(size_of::<R>()) > FAR_BYTES
+        const PAGE_BYTES: usize = 4096;
+        let apart = m.saturating_mul(size_of::<R>());
+        major == Major::Columns && apart > PAGE_BYTES / 2 && (apart <= PAGE_BYTES || apart.is_multiple_of(PAGE_BYTES))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The algorithm is the one of Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", 2008) as arranged by BLIS
 //! (Van Zee and van de Geijn, 2015), with less packing: a micro-kernel multiplies some rows of A, where they lie unless their columns are contiguous
-//! and far apart, by one panel of B into a small tile that stays in registers. The first tile of a panel reads B where it lies and packs it for the
+//! and meet in few sets of the cache, by one panel of B into a small tile that stays in registers. The first tile of a panel reads B where it lies and packs it for the
 //! others. [`gemm`] does everything on the calling thread. A runtime with threads cuts C into tiles and calls [`multiply`] for each; where A is packed,
 //! other tasks have done so before ([`pack_a`]).
 //!

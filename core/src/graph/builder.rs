@@ -253,7 +253,7 @@ impl Inner<'_> {
             *column = input.first;
             *arg = Some(Arg { tensor: input.tensor, shape: r.shape, dtype: r.dtype, column: input.first, bounds: r.bounds });
         }
-        let shapes = infer(&op, &Args(&args))?;
+        let shapes = infer(&op, &Args::<GraphErrorKind>::new(&args))?;
         if self.updates.is_some() && record.reads_grads() {
             return Err(GraphErrorKind::NoGradientBuffer);
         }

@@ -16,8 +16,8 @@ macro_rules! code_enum {
         #[repr(u8)]
         pub enum $name { $($(#[$vmeta])* $variant = $code,)* }
         impl $name {
-            fn from_code(code: f64) -> Option<Self> {
-                match code as i64 { $($code if code == $code as f64 => Some(Self::$variant),)* _ => None }
+            fn from_code(code: u32) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
             }
             fn code(self) -> f64 { f64::from(self as u8) }
         }
@@ -616,69 +616,76 @@ impl Op {
 
     /// The operation that a node record describes; `None` for an unknown code or an impossible attribute.
     pub fn decode(opcode: u8, attributes: &[f64; MAX_ATTRIBUTES]) -> Option<Self> {
-        let &[a0, a1, a2, a3, a4, a5, a6, _] = attributes;
+        let &[a0, a1, a2, _, _, a5, ..] = attributes;
+        // Most attributes are integers: each is converted in one place.
+        let n = |i: usize| attributes.get(i).copied().and_then(integer);
+        let dims = |first: usize| Some([n(first)?, n(first + 1)?, n(first + 2)?, n(first + 3)?]);
         let attention = || {
             Some(AttentionSpec {
-                heads: integer(a0)?,
-                kv_heads: integer(a1)?,
-                head_dim: integer(a2)?,
-                causal: boolean(a3)?,
-                window: integer(a4)?,
+                heads: n(0)?,
+                kv_heads: n(1)?,
+                head_dim: n(2)?,
+                causal: boolean(n(3)?)?,
+                window: n(4)?,
                 scale: a5,
-                site: integer(a6)?,
+                site: n(6)?,
             })
         };
         Some(match opcode {
-            0 => Self::Linear { activation: Activation::from_code(a0)?, slope: boolean(a1)? },
+            0 => Self::Linear { activation: Activation::from_code(n(0)?)?, slope: boolean(n(1)?)? },
             1 => Self::LinearBackward,
             2 => Self::LayerNorm { eps: a0 },
             3 => Self::LayerNormBackward,
             4 => Self::Embedding,
-            5 => Self::EmbeddingBackward { vocab: integer(a0)? },
+            5 => Self::EmbeddingBackward { vocab: n(0)? },
             6 => Self::Attention(attention()?),
             7 => Self::AttentionBackward(attention()?),
             8 => Self::CacheWrite,
             9 => Self::HeadLoss { smoothing: a0 },
             10 => Self::HeadLossTrain { smoothing: a0 },
             11 => Self::HeadLossBackward { smoothing: a0 },
-            12 => Self::Dropout { site: integer(a0)? },
-            13 => Self::Unary { kind: UnaryKind::from_code(a0)?, a: a1, b: a2 },
-            14 => Self::UnaryBackward { kind: UnaryKind::from_code(a0)?, a: a1, b: a2 },
-            15 => Self::Binary { kind: BinaryKind::from_code(a0)?, over: Over::from_code(a1)? },
-            16 => Self::SelectBackward { max: boolean(a0)?, over: Over::from_code(a1)? },
-            17 => Self::Broadcast {
-                over: Over::from_code(a0)?,
-                dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?],
-                rank: integer(a5)?,
-            },
-            18 => Self::Reduce { kind: ReduceKind::from_code(a0)?, over: Over::from_code(a1)? },
-            19 => Self::ReduceMaxBackward { over: Over::from_code(a0)? },
-            20 => Self::TokenSlice { first: integer(a0)?, count: integer(a1)? },
-            21 => Self::TokenPad { first: integer(a0)?, tokens: integer(a1)? },
+            12 => Self::Dropout { site: n(0)? },
+            13 => Self::Unary { kind: UnaryKind::from_code(n(0)?)?, a: a1, b: a2 },
+            14 => Self::UnaryBackward { kind: UnaryKind::from_code(n(0)?)?, a: a1, b: a2 },
+            15 => Self::Binary { kind: BinaryKind::from_code(n(0)?)?, over: Over::from_code(n(1)?)? },
+            16 => Self::SelectBackward { max: boolean(n(0)?)?, over: Over::from_code(n(1)?)? },
+            17 => Self::Broadcast { over: Over::from_code(n(0)?)?, dims: dims(1)?, rank: n(5)? },
+            18 => Self::Reduce { kind: ReduceKind::from_code(n(0)?)?, over: Over::from_code(n(1)?)? },
+            19 => Self::ReduceMaxBackward { over: Over::from_code(n(0)?)? },
+            20 => Self::TokenSlice { first: n(0)?, count: n(1)? },
+            21 => Self::TokenPad { first: n(0)?, tokens: n(1)? },
             22 => Self::TokenConcat,
-            23 => Self::TokenReplace { first: integer(a0)? },
-            24 => Self::Reshape { dims: [integer(a0)?, integer(a1)?, integer(a2)?, integer(a3)?], rank: integer(a4)? },
+            23 => Self::TokenReplace { first: n(0)? },
+            24 => Self::Reshape { dims: dims(0)?, rank: n(4)? },
             25 => Self::AccumulateGrad,
-            26 => {
-                Self::Constant { value: a0, dims: [integer(a1)?, integer(a2)?, integer(a3)?, integer(a4)?], rank: integer(a5)? }
-            }
+            26 => Self::Constant { value: a0, dims: dims(1)?, rank: n(5)? },
             27 => Self::GlobalNorm,
-            28 => Self::AdamW { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, epsilon: Epsilon::from_code(a3)? },
-            29 => Self::Sgd { start: integer(a0)?, len: integer(a1)?, decay: boolean(a2)?, momentum: Momentum::from_code(a3)? },
-            30 => Self::Ema { slot: integer(a0)? },
+            28 => Self::AdamW { start: n(0)?, len: n(1)?, decay: boolean(n(2)?)?, epsilon: Epsilon::from_code(n(3)?)? },
+            29 => Self::Sgd { start: n(0)?, len: n(1)?, decay: boolean(n(2)?)?, momentum: Momentum::from_code(n(3)?)? },
+            30 => Self::Ema { slot: n(0)? },
             31 => Self::CacheRead,
             _ => return None,
         })
     }
 }
 
+/// The integer that a number is, if it is one that 32 bits hold. From its bits, since many devices have no numbers of this size.
+#[inline(never)]
 fn integer(x: f64) -> Option<u32> {
-    let n = x as u32;
-    (f64::from(n) == x).then_some(n)
+    const FRACTION_BITS: u32 = 52;
+    let bits = x.to_bits();
+    if bits == 0 {
+        return Some(0);
+    }
+    // A negative number has an exponent beyond all that fit.
+    let exponent = ((bits >> FRACTION_BITS) as u32).checked_sub(1023).filter(|&e| e < u32::BITS)?;
+    let below = FRACTION_BITS.saturating_sub(exponent);
+    let significand = bits & ((1 << FRACTION_BITS) - 1) | 1 << FRACTION_BITS;
+    (significand.trailing_zeros() >= below).then_some((significand >> below) as u32)
 }
 
-fn boolean(x: f64) -> Option<bool> {
-    match integer(x)? {
+fn boolean(n: u32) -> Option<bool> {
+    match n {
         0 => Some(false),
         1 => Some(true),
         _ => None,

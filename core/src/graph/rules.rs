@@ -1,5 +1,7 @@
 //! The shape rule of every operation.
 
+use core::marker::PhantomData;
+
 use super::error::GraphErrorKind as E;
 use super::op::{Activation, AttentionSpec, MAX_OUTPUTS, Op, Over};
 use super::record::{Tensor, attention_grad_outputs};
@@ -26,16 +28,24 @@ pub const HYPER_LEN: usize = 8;
 pub const DROPOUT_CONTROL_LEN: usize = 5;
 
 /// The shape rule of an operation.
-pub(crate) type Rule = fn(&Op, &Args<'_>) -> Result<Outputs, E>;
+pub(crate) type Rule = fn(&Op, &Args<'_, Refused>) -> Result<Outputs, Refused>;
 
 /// The shape rule of one operation, without those of others: a device links the rules that its table of kernels names.
-pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
-    if op.opcode() == OPCODE { infer(op, args) } else { Err(E::UnknownTensor) }
+pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if op.opcode() == OPCODE { infer(op, args) } else { Err(Refused) }
+}
+
+/// The rule of attention for kernels without dropout.
+pub(crate) fn without_dropout(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    match op {
+        Op::Attention(spec) if args.args.get(6).copied().flatten().is_none() => attention(args, spec),
+        _ => Err(Refused),
+    }
 }
 
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
 #[inline(always)]
-pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
+pub(crate) fn infer<F: From<E>>(op: &Op, args: &Args<'_, F>) -> Result<Outputs, F> {
     match *op {
         Op::Linear { activation, .. } => linear(args, activation),
         Op::LinearBackward => linear_backward(args),
@@ -110,14 +120,14 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
             let (_, [b, t, c]) = args.tokens(0)?;
             let end = (first as usize).saturating_add(count as usize);
             if end > t {
-                return Err(E::Attribute { name: "last token", value: end as f64 });
+                return Err(F::from(E::Attribute { name: "last token", value: end as f64 }));
             }
             Ok([Shape::new(&[b, count as usize, c]), None, None])
         }
         Op::TokenPad { first, tokens } => {
             let (_, [b, t, c]) = args.tokens(0)?;
             if (first as usize).saturating_add(t) > tokens as usize {
-                return Err(E::Attribute { name: "first token", value: f64::from(first) });
+                return Err(F::from(E::Attribute { name: "first token", value: f64::from(first) }));
             }
             Ok([Shape::new(&[b, tokens as usize, c]), None, None])
         }
@@ -132,7 +142,7 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
             let (p, [_, count, _]) = args.tokens(1)?;
             args.expect(1, p, shape3(b, count, c)?)?;
             if (first as usize).saturating_add(count) > t {
-                return Err(E::Attribute { name: "first token", value: f64::from(first) });
+                return Err(F::from(E::Attribute { name: "first token", value: f64::from(first) }));
             }
             Ok([Some(x.shape), None, None])
         }
@@ -140,7 +150,7 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
             let out = shape_of(dims, rank)?;
             let x = args.any(0)?;
             if out.len() != x.shape.len() {
-                return Err(E::Shape { input: 0, found: x.shape, expected: out });
+                return Err(F::from(E::Shape { input: 0, found: x.shape, expected: out }));
             }
             Ok([Some(out), None, None])
         }
@@ -167,79 +177,96 @@ pub(crate) fn infer(op: &Op, args: &Args<'_>) -> Result<Outputs, E> {
     }
 }
 
-/// The inputs of a node under construction.
-pub(crate) struct Args<'a>(pub(crate) &'a [Option<Arg>]);
+/// The inputs of a node under construction, and what is said when they do not fit.
+pub(crate) struct Args<'a, F> {
+    args: &'a [Option<Arg>],
+    fault: PhantomData<F>,
+}
 
-impl Args<'_> {
-    fn any(&self, i: usize) -> Result<Arg, E> {
-        self.0.get(i).copied().flatten().ok_or(E::MissingInput { input: i as u8 })
+/// What is said on a device: that a node is refused, and not why, which would take as much flash as the rules themselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused;
+
+impl From<E> for Refused {
+    fn from(_: E) -> Self {
+        Self
+    }
+}
+
+impl<'a, F: From<E>> Args<'a, F> {
+    pub(crate) fn new(args: &'a [Option<Arg>]) -> Self {
+        Self { args, fault: PhantomData }
     }
 
-    fn real(&self, i: usize) -> Result<Arg, E> {
+    fn any(&self, i: usize) -> Result<Arg, F> {
+        self.args.get(i).copied().flatten().ok_or(F::from(E::MissingInput { input: i as u8 }))
+    }
+
+    fn real(&self, i: usize) -> Result<Arg, F> {
         let arg = self.any(i)?;
-        if arg.dtype == DType::Real { Ok(arg) } else { Err(E::DType { input: i as u8 }) }
+        if arg.dtype == DType::Real { Ok(arg) } else { Err(F::from(E::DType { input: i as u8 })) }
     }
 
     /// An input that may be a frozen parameter of any element type.
-    fn weight(&self, i: usize) -> Result<Arg, E> {
+    fn weight(&self, i: usize) -> Result<Arg, F> {
         let arg = self.any(i)?;
-        if arg.dtype == DType::I32 { Err(E::DType { input: i as u8 }) } else { Ok(arg) }
+        if arg.dtype == DType::I32 { Err(F::from(E::DType { input: i as u8 })) } else { Ok(arg) }
     }
 
-    fn ints(&self, i: usize) -> Result<Arg, E> {
+    fn ints(&self, i: usize) -> Result<Arg, F> {
         let arg = self.any(i)?;
-        if arg.dtype == DType::I32 { Ok(arg) } else { Err(E::DType { input: i as u8 }) }
+        if arg.dtype == DType::I32 { Ok(arg) } else { Err(F::from(E::DType { input: i as u8 })) }
     }
 
     /// Integers that select one of `count` rows, or none by being negative where that is allowed.
-    fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<Arg, E> {
+    fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<Arg, F> {
         let arg = self.ints(i)?;
         let [low, high] = arg.bounds;
         if low < 0 && !negative {
-            return Err(E::Attribute { name: "smallest id", value: f64::from(low) });
+            return Err(F::from(E::Attribute { name: "smallest id", value: f64::from(low) }));
         }
         if usize::try_from(high).is_ok_and(|high| high >= count) {
-            return Err(E::Attribute { name: "largest id", value: f64::from(high) });
+            return Err(F::from(E::Attribute { name: "largest id", value: f64::from(high) }));
         }
         Ok(arg)
     }
 
-    fn optional(&self, i: usize) -> Result<Option<Arg>, E> {
-        if self.0.get(i).copied().flatten().is_some() { self.real(i).map(Some) } else { Ok(None) }
+    fn optional(&self, i: usize) -> Result<Option<Arg>, F> {
+        if self.args.get(i).copied().flatten().is_some() { self.real(i).map(Some) } else { Ok(None) }
     }
 
-    fn optional_ints(&self, i: usize, expected: Shape) -> Result<(), E> {
-        if self.0.get(i).copied().flatten().is_some() { self.expect(i, self.ints(i)?, expected) } else { Ok(()) }
+    fn optional_ints(&self, i: usize, expected: Shape) -> Result<(), F> {
+        if self.args.get(i).copied().flatten().is_some() { self.expect(i, self.ints(i)?, expected) } else { Ok(()) }
     }
 
-    fn optional_shape(&self, i: usize, expected: Shape) -> Result<(), E> {
+    fn optional_shape(&self, i: usize, expected: Shape) -> Result<(), F> {
         match self.optional(i)? {
             Some(arg) => self.expect(i, arg, expected),
             None => Ok(()),
         }
     }
 
-    fn tokens(&self, i: usize) -> Result<(Arg, [usize; 3]), E> {
+    fn tokens(&self, i: usize) -> Result<(Arg, [usize; 3]), F> {
         self.real(i)?;
         self.tokens_of(i)
     }
 
     /// Tokens of any element type but integers.
-    fn tokens_of(&self, i: usize) -> Result<(Arg, [usize; 3]), E> {
+    fn tokens_of(&self, i: usize) -> Result<(Arg, [usize; 3]), F> {
         let arg = self.weight(i)?;
         if arg.shape.rank() == 3 {
             return Ok((arg, [arg.shape.dim(0), arg.shape.dim(1), arg.shape.dim(2)]));
         }
         let expected = shape3(1, arg.shape.rows(), arg.shape.cols())?;
-        Err(E::Shape { input: i as u8, found: arg.shape, expected })
+        Err(F::from(E::Shape { input: i as u8, found: arg.shape, expected }))
     }
 
     /// Compares extents; a scalar equals one row of one element.
-    fn expect(&self, i: usize, arg: Arg, expected: Shape) -> Result<(), E> {
+    fn expect(&self, i: usize, arg: Arg, expected: Shape) -> Result<(), F> {
         if arg.shape == expected || (arg.shape.len() == 1 && expected.len() == 1) {
             return Ok(());
         }
-        Err(E::Shape { input: i as u8, found: arg.shape, expected })
+        Err(F::from(E::Shape { input: i as u8, found: arg.shape, expected }))
     }
 }
 
@@ -281,21 +308,21 @@ fn rows_of(ids: Shape, cols: usize) -> Result<Shape, E> {
 }
 
 /// Checks that input `i` spreads over `full`; only the number of elements and the order matter, so (T, C) spreads over (B, T, C).
-fn spread(args: &Args<'_>, i: usize, over: Over, full: Shape) -> Result<(), E> {
+fn spread<F: From<E>>(args: &Args<'_, F>, i: usize, over: Over, full: Shape) -> Result<(), F> {
     let arg = args.real(i)?;
     let expected = reduced(full, over)?;
     if arg.shape.len() == expected.len() {
         return Ok(());
     }
-    Err(E::Shape { input: i as u8, found: arg.shape, expected })
+    Err(F::from(E::Shape { input: i as u8, found: arg.shape, expected }))
 }
 
-fn linear(args: &Args<'_>, activation: Activation) -> Result<Outputs, E> {
+fn linear<F: From<E>>(args: &Args<'_, F>, activation: Activation) -> Result<Outputs, F> {
     let x = args.real(0)?;
     let w = args.weight(1)?;
     if w.shape.rank() != 2 || w.shape.cols() != x.shape.cols() || x.shape.rank() == 0 {
         let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
-        return Err(E::Shape { input: 1, found: w.shape, expected });
+        return Err(F::from(E::Shape { input: 1, found: w.shape, expected }));
     }
     let n = w.shape.rows();
     let y = x.shape.with_cols(n).ok_or(E::ShapeTooLarge)?;
@@ -304,7 +331,7 @@ fn linear(args: &Args<'_>, activation: Activation) -> Result<Outputs, E> {
     Ok([Some(y), (activation != Activation::None).then_some(y), None])
 }
 
-fn linear_backward(args: &Args<'_>) -> Result<Outputs, E> {
+fn linear_backward<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     let (dy, x, w) = (args.real(0)?, args.optional(1)?, args.weight(2)?);
     let dx = match x {
         Some(x) => x.shape,
@@ -316,10 +343,10 @@ fn linear_backward(args: &Args<'_>) -> Result<Outputs, E> {
     Ok([Some(dx), x.map(|_| w.shape), Shape::new(&[w.shape.rows()])])
 }
 
-fn layer_norm(args: &Args<'_>, eps: f64) -> Result<Outputs, E> {
+fn layer_norm<F: From<E>>(args: &Args<'_, F>, eps: f64) -> Result<Outputs, F> {
     let x = args.real(0)?;
     if !(eps > 0.0 && eps.is_finite()) {
-        return Err(E::Attribute { name: "eps", value: eps });
+        return Err(F::from(E::Attribute { name: "eps", value: eps }));
     }
     let c = Shape::new(&[x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
     args.optional_shape(1, c)?;
@@ -327,7 +354,7 @@ fn layer_norm(args: &Args<'_>, eps: f64) -> Result<Outputs, E> {
     Ok([Some(x.shape), Shape::new(&[x.shape.rows(), 2]), None])
 }
 
-fn layer_norm_backward(args: &Args<'_>) -> Result<Outputs, E> {
+fn layer_norm_backward<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     let x = args.real(1)?;
     args.expect(0, args.real(0)?, x.shape)?;
     let c = Shape::new(&[x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
@@ -337,7 +364,7 @@ fn layer_norm_backward(args: &Args<'_>) -> Result<Outputs, E> {
     Ok([Some(x.shape), Some(c), Some(c)])
 }
 
-fn embedding(args: &Args<'_>) -> Result<Outputs, E> {
+fn embedding<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     let table = args.weight(1)?;
     let ids = args.selectors(0, table.shape.rows(), false)?;
     let y = rows_of(ids.shape, table.shape.cols())?;
@@ -346,32 +373,32 @@ fn embedding(args: &Args<'_>) -> Result<Outputs, E> {
 }
 
 /// (B, Tq, Tk) after checking q, k, v from input `first` on.
-fn attention_extents(args: &Args<'_>, first: usize, spec: &AttentionSpec) -> Result<[usize; 3], E> {
+fn attention_extents<F: From<E>>(args: &Args<'_, F>, first: usize, spec: &AttentionSpec) -> Result<[usize; 3], F> {
     let (q, [b, tq, _]) = args.tokens(first)?;
     let (k, [_, tk, k_cols]) = args.tokens_of(first + 1)?;
     let (v, [_, _, v_cols]) = args.tokens_of(first + 2)?;
     if spec.heads == 0 || spec.kv_heads == 0 || !spec.heads.is_multiple_of(spec.kv_heads) {
-        return Err(E::Attribute { name: "kv_heads", value: f64::from(spec.kv_heads) });
+        return Err(F::from(E::Attribute { name: "kv_heads", value: f64::from(spec.kv_heads) }));
     }
     if spec.head_dim == 0 {
-        return Err(E::Attribute { name: "head_dim", value: 0.0 });
+        return Err(F::from(E::Attribute { name: "head_dim", value: 0.0 }));
     }
     args.expect(first + 1, k, shape3(b, tk, k_cols)?)?;
     args.expect(first + 2, v, shape3(b, tk, v_cols)?)?;
     for (arg, heads) in [(q, spec.heads), (k, spec.kv_heads), (v, spec.kv_heads)] {
         let count = heads.saturating_mul(spec.head_dim);
         if arg.column.saturating_add(count) as usize > arg.shape.cols() {
-            return Err(E::Columns { first: arg.column, count, cols: arg.shape.cols() as u32 });
+            return Err(F::from(E::Columns { first: arg.column, count, cols: arg.shape.cols() as u32 }));
         }
     }
     Ok([b, tq, tk])
 }
 
-fn attention(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, E> {
+fn attention<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> Result<Outputs, F> {
     let [b, tq, tk] = attention_extents(args, 0, spec)?;
     segments(args, 3, b, tq, tk)?;
     args.optional_ints(5, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
-    if args.0.get(6).copied().flatten().is_some() {
+    if args.args.get(6).copied().flatten().is_some() {
         control(args, 6)?;
     }
     let cols = spec.heads as usize * spec.head_dim as usize;
@@ -379,16 +406,17 @@ fn attention(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, E> {
 }
 
 /// Query and key segments stand together or not at all.
-fn segments(args: &Args<'_>, first: usize, b: usize, tq: usize, tk: usize) -> Result<(), E> {
-    let there = |i: usize| args.0.get(i).copied().flatten().is_some();
+fn segments<F: From<E>>(args: &Args<'_, F>, first: usize, b: usize, tq: usize, tk: usize) -> Result<(), F> {
+    let there = |i: usize| args.args.get(i).copied().flatten().is_some();
     if there(first) != there(first + 1) {
-        return Err(E::MissingInput { input: if there(first) { first as u8 + 1 } else { first as u8 } });
+        let input = if there(first) { first as u8 + 1 } else { first as u8 };
+        return Err(F::from(E::MissingInput { input }));
     }
     args.optional_ints(first, Shape::new(&[b, tq]).ok_or(E::ShapeTooLarge)?)?;
     args.optional_ints(first + 1, Shape::new(&[b, tk]).ok_or(E::ShapeTooLarge)?)
 }
 
-fn attention_backward(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, E> {
+fn attention_backward<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> Result<Outputs, F> {
     let [b, tq, tk] = attention_extents(args, 1, spec)?;
     let (q, k, v) = (args.real(1)?, args.real(2)?, args.real(3)?);
     let cols = spec.heads as usize * spec.head_dim as usize;
@@ -396,7 +424,7 @@ fn attention_backward(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, 
     args.expect(4, args.real(4)?, shape3(b, tq, cols)?)?;
     args.expect(5, args.real(5)?, shape3(b, spec.heads as usize, tq)?)?;
     segments(args, 6, b, tq, tk)?;
-    if args.0.get(8).copied().flatten().is_some() {
+    if args.args.get(8).copied().flatten().is_some() {
         control(args, 8)?;
     }
     let slots = attention_grad_outputs(q.tensor, k.tensor, v.tensor);
@@ -418,35 +446,38 @@ fn attention_backward(args: &Args<'_>, spec: &AttentionSpec) -> Result<Outputs, 
     };
     let [q_part, k_part, v_part] = parts;
     if overlap(q_part, k_part) || overlap(q_part, v_part) || overlap(k_part, v_part) {
-        return Err(E::ColumnsNotCovered);
+        return Err(F::from(E::ColumnsNotCovered));
     }
     let all = outputs.iter().zip(&covered).all(|(out, &cols)| out.is_none_or(|s| s.cols() == cols));
-    if all { Ok(outputs) } else { Err(E::ColumnsNotCovered) }
+    if all { Ok(outputs) } else { Err(F::from(E::ColumnsNotCovered)) }
 }
 
-fn cache_write(args: &Args<'_>) -> Result<Outputs, E> {
+fn cache_write<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     let (x, [b, t, cols]) = args.tokens(0)?;
     let (state, [_, t_max, c]) = args.tokens_of(2)?;
     args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
     args.expect(2, state, shape3(b, t_max, c)?)?;
+    if state.dtype == DType::Q4 {
+        return Err(F::from(E::DType { input: 2 }));
+    }
     if t > t_max {
-        return Err(E::Shape { input: 0, found: x.shape, expected: state.shape });
+        return Err(F::from(E::Shape { input: 0, found: x.shape, expected: state.shape }));
     }
     if (x.column as usize).saturating_add(c) > cols {
-        return Err(E::Columns { first: x.column, count: c as u32, cols: cols as u32 });
+        return Err(F::from(E::Columns { first: x.column, count: c as u32, cols: cols as u32 }));
     }
     Ok([Some(state.shape), None, None])
 }
 
 /// The shape of per-row values of the head, after checking x, W, b and the targets.
-fn head(args: &Args<'_>, smoothing: f64) -> Result<Shape, E> {
+fn head<F: From<E>>(args: &Args<'_, F>, smoothing: f64) -> Result<Shape, F> {
     if !(0.0..1.0).contains(&smoothing) {
-        return Err(E::Attribute { name: "smoothing", value: smoothing });
+        return Err(F::from(E::Attribute { name: "smoothing", value: smoothing }));
     }
     let (x, w) = (args.real(0)?, args.weight(1)?);
     if w.shape.rank() != 2 || w.shape.cols() != x.shape.cols() {
         let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
-        return Err(E::Shape { input: 1, found: w.shape, expected });
+        return Err(F::from(E::Shape { input: 1, found: w.shape, expected }));
     }
     args.optional_shape(2, Shape::new(&[w.shape.rows()]).ok_or(E::ShapeTooLarge)?)?;
     let rows = x.shape.without_cols();
@@ -454,11 +485,11 @@ fn head(args: &Args<'_>, smoothing: f64) -> Result<Shape, E> {
     Ok(rows)
 }
 
-fn upstream(args: &Args<'_>, i: usize, rows: Shape) -> Result<(), E> {
+fn upstream<F: From<E>>(args: &Args<'_, F>, i: usize, rows: Shape) -> Result<(), F> {
     let arg = args.real(i)?;
     if arg.shape.len() == 1 { Ok(()) } else { args.expect(i, arg, rows) }
 }
 
-fn control(args: &Args<'_>, i: usize) -> Result<(), E> {
+fn control<F: From<E>>(args: &Args<'_, F>, i: usize) -> Result<(), F> {
     args.expect(i, args.ints(i)?, Shape::new(&[DROPOUT_CONTROL_LEN]).ok_or(E::ShapeTooLarge)?)
 }

@@ -11,23 +11,27 @@ use super::weight::dtype;
 use super::{axpy, begin, dot, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::op::AttentionSpec;
+use crate::graph::rules::without_dropout;
 use crate::graph::{DType, Node, Op};
 use crate::math::Real;
-use crate::quant::dequantise_row;
+use crate::quant::read_row;
 use crate::threads::Threads;
 
 const SPEC: AttentionSpec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, causal: false, window: 0, scale: 1.0, site: 0 };
 
-/// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    const ATTENTION: u8 = Op::Attention(SPEC).opcode();
-    table.define::<ATTENTION>(Kernel { run: forward, scratch_len })
+const ATTENTION: u8 = Op::Attention(SPEC).opcode();
+
+/// Adds the forward kernel to a table, without dropout.
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table.define_by::<ATTENTION>(without_dropout, Kernel { run: attend::<R, false>, scratch_len })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::AttentionBackward(SPEC).opcode();
-    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
+    table
+        .define::<ATTENTION>(Kernel { run: forward, scratch_len })
+        .define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
 }
 
 /// Whether keys or values are not numbers: then this file's forward kernel is the only one.
@@ -128,15 +132,20 @@ impl<'a> Layout<'a> {
     }
 }
 
+/// The forward pass.
+pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, threads: &dyn Threads) {
+    attend::<R, true>(node, views, threads);
+}
+
 /// Keys are read one after the other, and then values: each row once for all heads, for it may have to be turned into numbers first.
-pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+fn attend<R: Real, const DROPOUT: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
     let [q, ..] = views.inputs;
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;
     let [o, lse, _] = views.outputs;
     let layout = Layout::new(node, spec, 0, [q_segments, k_segments], live);
     let (keys, values) = (Rows::new(node, &views.inputs, 1), Rows::new(node, &views.inputs, 2));
-    let mask = Mask::new(control, spec.site);
+    let mask = DROPOUT.then(|| Mask::new(control, spec.site));
     let (heads, dim, scale) = (spec.heads as usize, spec.head_dim as usize, R::from_f64(spec.scale));
     let Some((scores, rest)) = views.scratch.split_at_mut_checked(heads * layout.keys) else { return }; // (Tk, H)
     let Some((sums, row)) = rest.split_at_mut_checked(heads) else { return }; // (H)
@@ -167,7 +176,8 @@ pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
             let value = values.read(b * layout.keys + j, row);
             for (h, (&p, out)) in part(scores, j * heads, heads).iter().zip(out.chunks_exact_mut(dim.max(1))).enumerate() {
                 let value = part(value, layout.head_column(2, layout.kv_head(h)), dim);
-                axpy(out, p * mask.factor(layout.element(b, h, t, j)), value);
+                let kept = mask.map_or(R::ONE, |mask| mask.factor(layout.element(b, h, t, j)));
+                axpy(out, p * kept, value);
             }
         }
         for (out, &sum) in out.chunks_exact_mut(dim.max(1)).zip(&*sums).filter(|(_, sum)| **sum > R::ZERO) {
@@ -214,7 +224,7 @@ impl<'a, R: Real> Rows<'a, R> {
             return part(self.data, i * self.cols, self.cols);
         }
         let bytes: &[u8] = bytemuck::try_cast_slice(self.data).unwrap_or(&[]);
-        dequantise_row(self.dtype, part(bytes, i * self.row_bytes, self.row_bytes), scratch);
+        read_row(self.dtype, part(bytes, i * self.row_bytes, self.row_bytes), scratch);
         scratch
     }
 }

@@ -6,14 +6,19 @@ use super::{copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{DType, Node, Op};
 use crate::math::Real;
-use crate::quant::{BLOCK, dequantise_row, quantise_row};
+use crate::quant::{BLOCK, f16_row, q8_row, read_row};
 use crate::threads::Threads;
 
+/// Adds the kernel that writes to a table.
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const WRITE: u8 = Op::CacheWrite.opcode();
+    table.define::<WRITE>(Kernel { run: write, scratch_len: no_scratch })
+}
+
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .define::<{ Op::CacheWrite.opcode() }>(Kernel { run: write, scratch_len: no_scratch })
-        .define::<{ Op::CacheRead.opcode() }>(Kernel { run: read, scratch_len: no_scratch })
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const READ: u8 = Op::CacheRead.opcode();
+    inference(table).define::<READ>(Kernel { run: read, scratch_len: no_scratch })
 }
 
 fn write<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
@@ -46,7 +51,7 @@ fn row_bytes(node: &Node<'_>, i: usize) -> usize {
     dtype(node, i).bytes(node.input_shape(i).cols(), size_of::<f32>()).unwrap_or(0)
 }
 
-/// Writes a row of numbers in another element type, a block at a time.
+/// Writes a row of numbers in half precision or in blocks, a block at a time.
 fn round_row<R: Real>(dtype: DType, row: &[R], bytes: &mut [u8]) {
     let mut block = [0.0f32; BLOCK];
     let block_bytes = dtype.bytes(BLOCK, size_of::<f32>()).unwrap_or(1).max(1);
@@ -54,7 +59,11 @@ fn round_row<R: Real>(dtype: DType, row: &[R], bytes: &mut [u8]) {
         for (to, x) in block.iter_mut().zip(x) {
             *to = x.to_f64() as f32;
         }
-        quantise_row(dtype, &block, bytes);
+        match dtype {
+            DType::F16 => f16_row(&block, bytes),
+            DType::Q8 => q8_row(&block, bytes),
+            DType::Real | DType::I32 | DType::Q4 => {}
+        }
     }
 }
 
@@ -70,7 +79,7 @@ fn read<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
                 copy(y, part(state, row * c, c));
             } else {
                 let bytes: &[u8] = bytemuck::try_cast_slice(state).unwrap_or(&[]);
-                dequantise_row(dtype(node, 0), part(bytes, row * row_bytes, row_bytes), y);
+                read_row(dtype(node, 0), part(bytes, row * row_bytes, row_bytes), y);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::math::rng::{philox4x32, philox4x32_lanes};
 use crate::threads::Threads;
 
 /// Adds the kernel of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table.define::<{ Op::Dropout { site: 0 }.opcode() }>(Kernel { run: forward, scratch_len: no_scratch })
 }
 

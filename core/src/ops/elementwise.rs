@@ -2,18 +2,18 @@
 
 use super::{UNARY, copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::{BinaryKind, Node, Op, Over, Shape, UnaryKind};
+use crate::graph::{Activation, BinaryKind, Node, Op, Over, Shape, UnaryKind};
 use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the functions of two numbers to a table.
-pub fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BINARY: u8 = Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode();
     table.define::<BINARY>(Kernel { run: binary_forward, scratch_len: no_scratch })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const UNARY_BACKWARD: u8 = Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode();
     const SELECT_BACKWARD: u8 = Op::SelectBackward { max: false, over: Over::Same }.opcode();
     binary_kernels(table)
@@ -27,9 +27,45 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// The cubic coefficient of GPT-2's GELU.
 const GELU_CUBIC: f64 = 0.044_715;
 
+/// The activation of a linear layer. A device links these and no other functions.
+pub fn activation<R: Real>(activation: Activation, x: R) -> R {
+    let half = R::from_f64(0.5);
+    match activation {
+        Activation::None => x,
+        Activation::Relu => x.max(R::ZERO),
+        Activation::GeluTanh => half * x * (R::ONE + gelu_argument(x).tanh()),
+        Activation::GeluErf => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+    }
+}
+
+/// The derivative of [`activation`], 0 for ReLU at 0, as in PyTorch.
+pub fn activation_derivative<R: Real>(activation: Activation, x: R) -> R {
+    let half = R::from_f64(0.5);
+    match activation {
+        Activation::None => R::ONE,
+        Activation::Relu => {
+            if x > R::ZERO {
+                R::ONE
+            } else {
+                R::ZERO
+            }
+        }
+        Activation::GeluTanh => {
+            let t = gelu_argument(x).tanh();
+            let inner = R::from_f64(SQRT_2_OVER_PI) * (R::ONE + R::from_f64(3.0 * GELU_CUBIC) * x * x);
+            half * (R::ONE + t) + half * x * (R::ONE - t * t) * inner
+        }
+        Activation::GeluErf => {
+            let cdf = half * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf());
+            // φ(x) = e^(−x²/2)/√(2π)
+            let pdf = (-half * x * x).exp() * R::from_f64(0.398_942_280_401_432_7);
+            cdf + x * pdf
+        }
+    }
+}
+
 /// f(x).
 pub fn unary<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
-    let half = R::from_f64(0.5);
     match kind {
         UnaryKind::Scale => a * x,
         UnaryKind::Offset => x + a,
@@ -38,9 +74,9 @@ pub fn unary<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
         UnaryKind::Tanh => x.tanh(),
         UnaryKind::Sigmoid => sigmoid(x),
         UnaryKind::LogSigmoid => x.min(R::ZERO) - (-x.abs()).exp().ln_1p(),
-        UnaryKind::Relu => x.max(R::ZERO),
-        UnaryKind::GeluTanh => half * x * (R::ONE + gelu_argument(x).tanh()),
-        UnaryKind::GeluErf => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+        UnaryKind::Relu => activation(Activation::Relu, x),
+        UnaryKind::GeluTanh => activation(Activation::GeluTanh, x),
+        UnaryKind::GeluErf => activation(Activation::GeluErf, x),
         UnaryKind::Square => x * x,
         UnaryKind::Sqrt => x.sqrt(),
         UnaryKind::Reciprocal => R::ONE / x,
@@ -61,24 +97,9 @@ pub fn derivative<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
         UnaryKind::Tanh => R::ONE - x.tanh() * x.tanh(),
         UnaryKind::Sigmoid => sigmoid(x) * (R::ONE - sigmoid(x)),
         UnaryKind::LogSigmoid => R::ONE - sigmoid(x),
-        UnaryKind::Relu => {
-            if x > R::ZERO {
-                R::ONE
-            } else {
-                R::ZERO
-            }
-        }
-        UnaryKind::GeluTanh => {
-            let t = gelu_argument(x).tanh();
-            let inner = R::from_f64(SQRT_2_OVER_PI) * (R::ONE + R::from_f64(3.0 * GELU_CUBIC) * x * x);
-            half * (R::ONE + t) + half * x * (R::ONE - t * t) * inner
-        }
-        UnaryKind::GeluErf => {
-            let cdf = half * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf());
-            // φ(x) = e^(−x²/2)/√(2π)
-            let pdf = (-half * x * x).exp() * R::from_f64(0.398_942_280_401_432_7);
-            cdf + x * pdf
-        }
+        UnaryKind::Relu => activation_derivative(Activation::Relu, x),
+        UnaryKind::GeluTanh => activation_derivative(Activation::GeluTanh, x),
+        UnaryKind::GeluErf => activation_derivative(Activation::GeluErf, x),
         UnaryKind::Square => x + x,
         UnaryKind::Sqrt => half / x.sqrt(),
         UnaryKind::Abs => {

@@ -8,13 +8,13 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const EMBEDDING: u8 = Op::Embedding.opcode();
     table.define::<EMBEDDING>(Kernel { run: forward, scratch_len })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::EmbeddingBackward { vocab: 0 }.opcode();
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: no_scratch })
 }

@@ -12,7 +12,7 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::HeadLoss { smoothing: 0.0 }.opcode() }>(Kernel { run: forward, scratch_len: forward_scratch })
         .define::<{ Op::HeadLossTrain { smoothing: 0.0 }.opcode() }>(Kernel { run: train, scratch_len: gradient_scratch })

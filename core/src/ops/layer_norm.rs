@@ -10,13 +10,13 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const LAYER_NORM: u8 = Op::LayerNorm { eps: 1.0 }.opcode();
     table.define::<LAYER_NORM>(Kernel { run: forward, scratch_len: no_scratch })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::LayerNormBackward.opcode();
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: no_scratch })
 }

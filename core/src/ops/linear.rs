@@ -2,22 +2,22 @@
 //! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy. W may be of any element type where it is frozen: then there is no dW, and activations that the
 //! forward pass rounds count as if it did not.
 
-use super::elementwise::{derivative, unary};
+use super::elementwise::{activation, activation_derivative};
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::{Activation, Node, Op, UnaryKind};
+use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the forward kernel to a table.
-pub fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
     table.define::<LINEAR>(Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) })
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::LinearBackward.opcode();
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
 }
@@ -27,8 +27,7 @@ const PIECE: usize = 32;
 
 /// One row of x against every row of W.
 fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
-    let Some(Op::Linear { activation, slope }) = node.op() else { return };
-    let kind = activation.unary();
+    let Some(Op::Linear { activation: kind, slope }) = node.op() else { return };
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
@@ -49,7 +48,7 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
             axpy(sums, R::ONE, part(b, j, len));
             let (y, pre) = (part_mut(y, at, len), part_mut(pre, at, len)); // y is empty when only pre is wanted
             copy(pre, sums);
-            if let Some(kind) = kind {
+            if kind != Activation::None {
                 activate(kind, sums, if slope { pre } else { &mut [] });
             }
             if has_residual {
@@ -62,9 +61,9 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
 }
 
 /// f(x) in place of x, and f'(x) in place of the same x in `slopes`.
-fn activate<R: Real>(kind: UnaryKind, x: &mut [R], slopes: &mut [R]) {
-    slopes.iter_mut().for_each(|x| *x = derivative(kind, R::ZERO, R::ZERO, *x));
-    x.iter_mut().for_each(|x| *x = unary(kind, R::ZERO, R::ZERO, *x));
+fn activate<R: Real>(kind: Activation, x: &mut [R], slopes: &mut [R]) {
+    slopes.iter_mut().for_each(|x| *x = activation_derivative(kind, *x));
+    x.iter_mut().for_each(|x| *x = activation(kind, *x));
 }
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

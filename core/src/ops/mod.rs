@@ -20,18 +20,20 @@ use crate::exec::Kernels;
 use crate::graph::{Op, UnaryKind};
 use crate::math::Real;
 
-/// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train.
-pub fn inference<R: Real>() -> Kernels<R> {
+/// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train. As the value of
+/// a `static` it lies in flash.
+pub const fn inference<R: Real>() -> Kernels<R> {
     let table = linear::inference(Kernels::EMPTY);
     let table = layer_norm::inference(table);
     let table = embedding::inference(table);
     let table = attention::inference(table);
-    cache::kernels(table)
+    cache::inference(table)
 }
 
-/// What [`inference`] has, and what training on a device needs besides: losses, gradients of what lies above the lowest trained parameter, updates.
-pub fn training<R: Real>() -> Kernels<R> {
+/// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
+pub const fn training<R: Real>() -> Kernels<R> {
     let table = linear::kernels(inference());
+    let table = embedding::kernels(table);
     let table = layer_norm::kernels(table);
     let table = attention::kernels(table);
     let table = head::kernels(table);
@@ -39,7 +41,7 @@ pub fn training<R: Real>() -> Kernels<R> {
 }
 
 /// Every operation's reference kernel.
-pub fn reference<R: Real>() -> Kernels<R> {
+pub const fn reference<R: Real>() -> Kernels<R> {
     let table = Kernels::EMPTY;
     let table = linear::kernels(table);
     let table = layer_norm::kernels(table);

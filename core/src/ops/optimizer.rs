@@ -7,7 +7,7 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the optimizers to a table.
-pub fn updates<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn updates<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const ADAMW: u8 = Op::AdamW { start: 0, len: 0, decay: false, epsilon: Epsilon::AfterCorrection }.opcode();
     const SGD: u8 = Op::Sgd { start: 0, len: 0, decay: false, momentum: Momentum::Classical }.opcode();
     table
@@ -16,7 +16,7 @@ pub fn updates<R: Real>(table: Kernels<R>) -> Kernels<R> {
 }
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     updates(table)
         .define::<{ Op::AccumulateGrad.opcode() }>(Kernel { run: accumulate, scratch_len: no_scratch })
         .define::<{ Op::GlobalNorm.opcode() }>(Kernel { run: global_norm, scratch_len: no_scratch })

@@ -8,7 +8,7 @@ use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::Broadcast { over: Over::Same, dims: [1; 4], rank: 0 }.opcode() }>(Kernel {
             run: broadcast,

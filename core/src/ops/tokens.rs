@@ -1,13 +1,13 @@
 //! Operations along the tokens of (B, T, C): slice, pad with zeros, concatenate, replace; and reshape, which does nothing at run time.
 
-use super::{copy, no_scratch};
+use super::{copy, no_scratch, part};
 use crate::exec::{Kernel, Kernels, Views};
 use crate::graph::{Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
-pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::TokenSlice { first: 0, count: 0 }.opcode() }>(Kernel { run: slice, scratch_len: no_scratch })
         .define::<{ Op::TokenPad { first: 0, tokens: 0 }.opcode() }>(Kernel { run: pad, scratch_len: no_scratch })
@@ -16,7 +16,8 @@ pub fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
         .define::<{ Op::Reshape { dims: [1; 4], rank: 0 }.opcode() }>(Kernel { run: reshape, scratch_len: no_scratch })
 }
 
-/// Elements of one sequence of input `i`.
+/// Elements of one sequence of input `i`. Sequences are found by [`part`] and not by zipped chunks: that divides, and compilers that save space lose
+/// sight of the divisor, which is never 0, and keep a panic.
 fn sequence_len(node: &Node<'_>, i: usize) -> usize {
     node.input_shape(i).without_batch().len().max(1)
 }
@@ -27,8 +28,9 @@ fn slice<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [y, ..] = views.outputs;
     let skip = (first as usize).saturating_mul(node.input_shape(0).cols());
     let count = node.output_shape(0).without_batch().len().max(1);
-    for (y, x) in y.chunks_exact_mut(count).zip(x.chunks_exact(sequence_len(node, 0))) {
-        copy(y, x.get(skip..).unwrap_or(&[]));
+    let len = sequence_len(node, 0);
+    for (i, y) in y.chunks_exact_mut(count).enumerate() {
+        copy(y, part(x, i.wrapping_mul(len), len).get(skip..).unwrap_or(&[]));
     }
 }
 
@@ -39,8 +41,9 @@ fn pad<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let skip = (first as usize).saturating_mul(node.input_shape(0).cols());
     let count = node.output_shape(0).without_batch().len().max(1);
     y.fill(R::ZERO);
-    for (y, x) in y.chunks_exact_mut(count).zip(x.chunks_exact(sequence_len(node, 0))) {
-        copy(y.get_mut(skip..).unwrap_or(&mut []), x);
+    let len = sequence_len(node, 0);
+    for (i, y) in y.chunks_exact_mut(count).enumerate() {
+        copy(y.get_mut(skip..).unwrap_or(&mut []), part(x, i.wrapping_mul(len), len));
     }
 }
 
@@ -48,9 +51,9 @@ fn concat<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [a, b, ..] = views.inputs;
     let [y, ..] = views.outputs;
     let (la, lb) = (sequence_len(node, 0), sequence_len(node, 1));
-    for ((y, a), b) in y.chunks_exact_mut(la.saturating_add(lb)).zip(a.chunks_exact(la)).zip(b.chunks_exact(lb)) {
-        copy(y, a);
-        copy(y.get_mut(la..).unwrap_or(&mut []), b);
+    for (i, y) in y.chunks_exact_mut(la.saturating_add(lb)).enumerate() {
+        copy(y, part(a, i.wrapping_mul(la), la));
+        copy(y.get_mut(la..).unwrap_or(&mut []), part(b, i.wrapping_mul(lb), lb));
     }
 }
 
@@ -60,8 +63,9 @@ fn replace<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [y, ..] = views.outputs;
     copy(y, x);
     let skip = (first as usize).saturating_mul(node.input_shape(0).cols());
-    for (y, p) in y.chunks_exact_mut(sequence_len(node, 0)).zip(p.chunks_exact(sequence_len(node, 1))) {
-        copy(y.get_mut(skip..).unwrap_or(&mut []), p);
+    let len = sequence_len(node, 1);
+    for (i, y) in y.chunks_exact_mut(sequence_len(node, 0)).enumerate() {
+        copy(y.get_mut(skip..).unwrap_or(&mut []), part(p, i.wrapping_mul(len), len));
     }
 }
 

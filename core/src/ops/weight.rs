@@ -5,7 +5,7 @@ use crate::exec::Views;
 use crate::graph::{DType, Node};
 use crate::math::Real;
 use crate::math::half::from_f16;
-use crate::quant::{BLOCK, PAIRS, Pairs, dequantise_row, dots_of_blocks, quantise_to_pairs};
+use crate::quant::{BLOCK, PAIRS, Pairs, dots_of_blocks, quantise_to_pairs, read_row};
 use crate::rows::{ROWS, four_rows, store};
 
 /// An input (N, K) of a node.
@@ -47,7 +47,7 @@ impl<'a, R: Real> Weight<'a, R> {
     pub fn read_row(&self, j: usize, to: &mut [R]) {
         match self.dtype {
             DType::Real | DType::I32 => copy(to, part(self.real, j.wrapping_mul(self.cols), self.cols)),
-            DType::F16 | DType::Q8 | DType::Q4 => dequantise_row(self.dtype, self.row_bytes(j), to),
+            DType::F16 | DType::Q8 | DType::Q4 => read_row(self.dtype, self.row_bytes(j), to),
         }
     }
 
@@ -60,7 +60,7 @@ impl<'a, R: Real> Weight<'a, R> {
             DType::Real | DType::I32 => part(self.real, j.wrapping_mul(self.cols), self.cols),
             DType::F16 | DType::Q8 | DType::Q4 => {
                 let to = part_mut(scratch, 0, self.cols);
-                dequantise_row(self.dtype, self.row_bytes(j), to);
+                read_row(self.dtype, self.row_bytes(j), to);
                 to
             }
         }

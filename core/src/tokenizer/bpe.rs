@@ -1,6 +1,7 @@
 //! Byte-level BPE: merge the adjacent pair of lowest rank, the leftmost first, until no pair of a word has a rank
 //! (Sennrich et al. 2016; over bytes as in openai/gpt-2).
 
+use super::classes::Classes;
 use super::pretokenize::Split;
 use super::steps::step;
 use super::tables::{EMPTY, RANK_BITS, TableError, check, hash_bytes, hash_pair, pair_key};
@@ -19,6 +20,8 @@ const SCAN_BYTES: usize = 32;
 pub struct BpeTables<'a> {
     /// How text is cut into words.
     pub split: Split,
+    /// Classes of characters, for the split.
+    pub classes: Classes<'a>,
     /// Token of each single byte, [`NONE`] if there is none. (256)
     pub byte_tokens: &'a [u32],
     /// Where the bytes of each token begin in `token_bytes`, and the end of the last. (V + 1)
@@ -116,7 +119,7 @@ impl<'a> BpeTables<'a> {
     /// Scratch for the whole length of `text` is always enough; [`Split::words`] tells what its words need.
     pub fn encode(&self, text: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         let mut at = 0_usize;
-        for word in self.split.words(text) {
+        for word in self.split.words_by(self.classes, text) {
             self.encode_word(word, scratch, emit).map_err(|error| error.shifted(at))?;
             at = at.saturating_add(word.len());
         }

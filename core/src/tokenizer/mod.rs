@@ -8,6 +8,7 @@
 
 pub mod bpe;
 pub mod chars;
+mod classes;
 pub mod pretokenize;
 mod steps;
 pub mod tables;
@@ -15,5 +16,6 @@ mod unicode;
 
 pub use bpe::{BpeScratch, BpeTables, EncodeError, Symbol};
 pub use chars::{CharError, CharTable};
+pub use classes::Classes;
 pub use pretokenize::{Split, Words};
 pub use tables::TableError;

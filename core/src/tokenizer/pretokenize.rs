@@ -4,8 +4,8 @@
 //! Text need not be UTF-8: every byte outside a well-formed sequence counts as one character that is neither letter, number nor
 //! white space, as U+FFFD is. So the words of broken text are those of the same text with U+FFFD for each broken byte.
 
+use super::classes::{Class, Classes};
 use super::steps::step;
-use super::unicode::{Class, class};
 
 /// How text is cut into words. BPE never merges across words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,12 @@ pub enum Split {
 impl Split {
     /// The words of `text`, in order; joined they are `text`.
     pub fn words(self, text: &[u8]) -> Words<'_> {
-        Words { rest: text, split: self }
+        self.words_by(Classes::UNICODE, text)
+    }
+
+    /// The same with a table of classes from elsewhere.
+    pub fn words_by<'t>(self, classes: Classes<'t>, text: &'t [u8]) -> Words<'t> {
+        Words { rest: text, split: self, classes }
     }
 }
 
@@ -29,6 +34,7 @@ impl Split {
 pub struct Words<'t> {
     rest: &'t [u8],
     split: Split,
+    classes: Classes<'t>,
 }
 
 impl<'t> Iterator for Words<'t> {
@@ -40,7 +46,7 @@ impl<'t> Iterator for Words<'t> {
             return None;
         }
         let length = match self.split {
-            Split::Gpt2 => gpt2_word(self.rest),
+            Split::Gpt2 => gpt2_word(&self.classes, self.rest),
             Split::Whole => self.rest.len(),
         };
         let (word, rest) = self.rest.split_at_checked(length)?;
@@ -60,19 +66,19 @@ pub fn last_cut(text: &[u8]) -> usize {
 }
 
 /// Length in bytes of the word that `text` begins with; 0 only for an empty text.
-fn gpt2_word(text: &[u8]) -> usize {
-    let Some((first_class, first_length)) = first(text) else { return 0 };
+fn gpt2_word(classes: &Classes<'_>, text: &[u8]) -> usize {
+    let Some((first_class, first_length)) = first(classes, text) else { return 0 };
     match text {
         [b'\'', rest @ ..] => match contraction(rest) {
             Some(letters) => letters.saturating_add(1),
-            None => run(text, first_length, first_class),
+            None => run(classes, text, first_length, first_class),
         },
-        [b' ', rest @ ..] => match first(rest) {
-            Some((Class::Space, _)) | None => white_space(text),
-            Some((next_class, next_length)) => run(text, next_length.saturating_add(1), next_class),
+        [b' ', rest @ ..] => match first(classes, rest) {
+            Some((Class::Space, _)) | None => white_space(classes, text),
+            Some((next_class, next_length)) => run(classes, text, next_length.saturating_add(1), next_class),
         },
-        _ if first_class == Class::Space => white_space(text),
-        _ => run(text, first_length, first_class),
+        _ if first_class == Class::Space => white_space(classes, text),
+        _ => run(classes, text, first_length, first_class),
     }
 }
 
@@ -87,10 +93,10 @@ fn contraction(after: &[u8]) -> Option<usize> {
 
 /// The end of the characters of class `wanted` from byte `start`.
 #[inline]
-fn run(text: &[u8], start: usize, wanted: Class) -> usize {
+fn run(classes: &Classes<'_>, text: &[u8], start: usize, wanted: Class) -> usize {
     let mut end = start;
     while let Some(rest) = text.get(end..) {
-        match first(rest) {
+        match first(classes, rest) {
             Some((found, length)) if found == wanted => end = end.saturating_add(length),
             _ => break,
         }
@@ -100,10 +106,10 @@ fn run(text: &[u8], start: usize, wanted: Class) -> usize {
 
 /// `\s+(?!\S)|\s+`: a run of white space leaves its last character to the word that follows, unless it is one character or ends
 /// the text.
-fn white_space(text: &[u8]) -> usize {
+fn white_space(classes: &Classes<'_>, text: &[u8]) -> usize {
     let (mut end, mut last) = (0_usize, 0_usize);
     while let Some(rest) = text.get(end..) {
-        match first(rest) {
+        match first(classes, rest) {
             Some((Class::Space, length)) => {
                 last = end;
                 end = end.saturating_add(length);
@@ -117,13 +123,13 @@ fn white_space(text: &[u8]) -> usize {
 
 /// Class and length in bytes of the first character.
 #[inline]
-fn first(text: &[u8]) -> Option<(Class, usize)> {
+fn first(classes: &Classes<'_>, text: &[u8]) -> Option<(Class, usize)> {
     step();
     match text {
         [] => None,
         [byte, ..] if byte.is_ascii() => Some((ascii_class(*byte), 1)),
         _ => Some(match first_code(text) {
-            Some((code, length)) => (class(code), length),
+            Some((code, length)) => (classes.of(code), length),
             None => (Class::Other, 1),
         }),
     }

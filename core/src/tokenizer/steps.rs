@@ -16,7 +16,7 @@ mod tests {
 
     use crate::tokenizer::bpe::{NONE, Symbol};
     use crate::tokenizer::tables::{fill_pairs, hash_len};
-    use crate::tokenizer::{BpeScratch, BpeTables, Split};
+    use crate::tokenizer::{BpeScratch, BpeTables, Classes, Split};
 
     std::thread_local! {
         static STEPS: Cell<u64> = const { Cell::new(0) };
@@ -61,6 +61,7 @@ mod tests {
             let (byte_tokens, bytes): (Vec<u32>, _) = ((0..256).collect(), self.tokens.concat());
             let tables = BpeTables {
                 split,
+                classes: Classes::UNICODE,
                 byte_tokens: &byte_tokens,
                 token_offsets: &offsets,
                 token_bytes: &bytes,

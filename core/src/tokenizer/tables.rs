@@ -214,7 +214,7 @@ fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::{EncodeError, Split, Symbol};
+    use crate::tokenizer::{Classes, EncodeError, Split, Symbol};
     use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
@@ -258,6 +258,7 @@ mod tests {
         fn tables(&self) -> BpeTables<'_> {
             BpeTables {
                 split: Split::Gpt2,
+                classes: Classes::UNICODE,
                 byte_tokens: &self.byte_tokens,
                 token_offsets: &self.offsets,
                 token_bytes: &self.bytes,

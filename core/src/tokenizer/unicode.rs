@@ -2,34 +2,9 @@
 //!
 //! Unicode 16.0.0, as in Hugging Face `tokenizers` 0.23.3.
 
-/// What the split pattern asks of a character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
-    /// `\p{L}`
-    Letter,
-    /// `\p{N}`
-    Number,
-    /// `\s`
-    Space,
-    /// Everything else; unassigned code points too.
-    Other,
-}
-
-/// The class of a code point.
-pub(super) fn class(code: u32) -> Class {
-    let block = INDEX.get((code >> 7) as usize).and_then(|&block| BLOCKS.get(usize::from(block)));
-    let word = block.and_then(|words| words.get((code >> 5 & 3) as usize));
-    match word.map(|word| word >> ((code & 31) * 2) & 3) {
-        Some(0) => Class::Letter,
-        Some(1) => Class::Number,
-        Some(2) => Class::Space,
-        _ => Class::Other,
-    }
-}
-
-/// Number of the block of every 128 code points; what lies beyond is [`Class::Other`].
+/// Number of the block of every 128 code points; what lies beyond belongs to no class.
 #[rustfmt::skip]
-static INDEX: [u8; 1608] = [
+pub(super) static INDEX: [u8; 1608] = [
     0, 1, 2, 2, 2, 3, 4, 5, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
     21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 2, 2, 31, 32, 33, 34, 35, 2, 2, 2, 36, 37, 38, 39,
     40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 2, 50, 2, 2, 51, 52, 53, 54, 55, 56, 57, 57, 57, 57,
@@ -99,9 +74,9 @@ static INDEX: [u8; 1608] = [
     2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 207,
 ];
 
-/// Two bits for each of 128 code points, the lowest first.
+/// Two bits for each of 128 code points, the lowest first; see [`super::Classes`].
 #[rustfmt::skip]
-static BLOCKS: [[u64; 4]; 208] = [
+pub(super) static BLOCKS: [[u64; 4]; 208] = [
     [0xfffffffffaabffff, 0xfff55555fffffffe, 0xffc0000000000003, 0xffc0000000000003],
     [0xfffffffffffffbff, 0xd5c7f35fffcffffe, 0xc00000000000, 0xc00000000000],
     [0x0, 0x0, 0x0, 0x0],

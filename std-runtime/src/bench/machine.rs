@@ -7,7 +7,8 @@ use samara_core::cost::Cost;
 use samara_core::threads::Threads;
 use serde::Serialize;
 
-use crate::kernels::peak::multiply_adds;
+use crate::kernels::peak::{multiply_adds, read};
+use crate::memory::Buffer;
 use crate::threads::Pool;
 use crate::tiles::for_each_chunk;
 
@@ -58,28 +59,34 @@ pub fn peak_flops_per_s(pool: &Pool) -> f64 {
     threads as f64 * multiply_adds(1) * STEPS as f64 / seconds
 }
 
-/// More memory than caches hold, and pieces of it for threads to share.
-const LARGE_LEN: usize = 1 << 26;
-const PIECE_LEN: usize = 1 << 20;
+/// More memory than caches hold, and pieces of it for threads to share: whole blocks of rows for [`read`].
+const LARGE_LEN: usize = 64 * PIECE_LEN;
+const PIECE_LEN: usize = (6 * 768) << 8;
 const LARGE_RUNS: usize = 5;
 
-/// Bytes per second of reading 256 MiB.
-pub fn read_bytes_per_s(pool: &Pool) -> f64 {
-    let memory = vec![1_u32; LARGE_LEN];
-    let pieces: Vec<&[u32]> = memory.chunks(PIECE_LEN).collect();
-    let read = |i: usize| {
-        let piece = pieces.get(i).copied().unwrap_or(&[]);
-        black_box(piece.iter().fold(0_u32, |sum, &x| sum.wrapping_add(x)));
-    };
-    size_of_val(&*memory) as f64 / least_s(LARGE_RUNS, || pool.install(|| pool.run(pieces.len(), &read)))
+/// Large memory as models have it, already taken from the system.
+fn large() -> Buffer {
+    let mut memory = Buffer::new(LARGE_LEN);
+    memory.get_mut().fill(1.0);
+    memory
 }
 
-/// Bytes per second of changing 256 MiB in place: every byte is read and written.
+/// Bytes per second of reading 288 MiB.
+pub fn read_bytes_per_s(pool: &Pool) -> f64 {
+    let memory = large();
+    let pieces: Vec<&[f32]> = memory.get().chunks(PIECE_LEN).collect();
+    let read = |i: usize| {
+        black_box(read(pieces.get(i).copied().unwrap_or(&[])));
+    };
+    size_of_val(memory.get()) as f64 / least_s(LARGE_RUNS, || pool.install(|| pool.run(pieces.len(), &read)))
+}
+
+/// Bytes per second of changing 288 MiB in place: every byte is read and written.
 pub fn update_bytes_per_s(pool: &Pool) -> f64 {
-    let mut memory = vec![1_f32; LARGE_LEN];
-    let bytes = 2.0 * size_of_val(&*memory) as f64;
+    let mut memory = large();
+    let bytes = 2.0 * size_of_val(memory.get()) as f64;
     let change = |_: usize, piece: &mut [f32]| piece.iter_mut().for_each(|x| *x = *x * 0.5 + 1.0);
-    bytes / least_s(LARGE_RUNS, || pool.install(|| for_each_chunk(pool, &mut memory, PIECE_LEN, &change)))
+    bytes / least_s(LARGE_RUNS, || pool.install(|| for_each_chunk(pool, memory.get_mut(), PIECE_LEN, &change)))
 }
 
 #[cfg(test)]

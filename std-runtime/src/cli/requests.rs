@@ -132,6 +132,8 @@ pub enum TrainPart {
     Bias,
     /// The last block and the final norm.
     LastBlock,
+    /// Everything.
+    All,
 }
 
 impl TrainPart {
@@ -142,6 +144,7 @@ impl TrainPart {
             Self::Head => Tune::Head,
             Self::Bias => Tune::Bias,
             Self::LastBlock => Tune::LastBlock,
+            Self::All => Tune::All,
         }
     }
 }

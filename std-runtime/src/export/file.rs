@@ -65,6 +65,8 @@ impl FileWriter {
             Model::Bpe(bpe) => {
                 let tables = bpe.tables();
                 header(TokenizerKind::Bpe, tables.split);
+                self.add(SectionKind::ClassIndex, None, tables.classes.index);
+                self.add(SectionKind::ClassBlocks, None, tables.classes.blocks);
                 self.add(SectionKind::ByteTokens, None, tables.byte_tokens);
                 self.add(SectionKind::TokenOffsets, None, tables.token_offsets);
                 self.add(SectionKind::TokenBytes, None, tables.token_bytes);

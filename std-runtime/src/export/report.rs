@@ -71,7 +71,21 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
         ("frozen weights", &[K::Frozen]),
         ("initial values of what is trained", &[K::Trainable]),
         ("programs and plans", &[K::Program, K::Tensors, K::Nodes, K::Slots]),
-        ("tokenizer", &[K::Tokenizer, K::Chars, K::ByteTokens, K::TokenOffsets, K::TokenBytes, K::Merged, K::Pairs, K::Words]),
+        (
+            "tokenizer",
+            &[
+                K::Tokenizer,
+                K::Chars,
+                K::ClassIndex,
+                K::ClassBlocks,
+                K::ByteTokens,
+                K::TokenOffsets,
+                K::TokenBytes,
+                K::Merged,
+                K::Pairs,
+                K::Words,
+            ],
+        ),
         ("names", &[K::Names]),
     ];
     let bytes = |kinds: &[SectionKind]| {

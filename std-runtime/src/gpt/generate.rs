@@ -108,8 +108,8 @@ impl Generator {
         if self.drawn > 0 {
             self.append_last(gpt)?;
         }
-        let uniform = Rng::new(self.seed, Purpose::Sampling, self.drawn).uniform_f64();
-        let token = sample(&mut self.logits, &mut self.order, &self.sampling, uniform) as i32;
+        let bits = Rng::new(self.seed, Purpose::Sampling, self.drawn).next_u64();
+        let token = sample(&mut self.logits, &mut self.order, &self.sampling, bits) as i32;
         self.tokens.push(token);
         self.drawn += 1;
         Ok(token)

@@ -1,7 +1,7 @@
 //! Matrix products on several threads.
 //!
-//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where columns of A are contiguous and far apart, parts of A are
-//! packed by other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
+//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where columns of A meet in few sets of the cache, parts of A
+//! are packed by other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
 //! same for any number of threads and for every micro-kernel with the same blocks.
 
 use samara_core::gemm::{Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
@@ -105,7 +105,11 @@ pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
         Gemm::Samara if m <= MAX_ROWS => 0,
-        _ => Plan::new(&choice.kernel, major, m, n, k).scratch_len(),
+        // B may lie either way.
+        _ => [Major::Rows, Major::Columns]
+            .map(|b| Plan::new(&choice.kernel, (major, b), m, n, k).scratch_len())
+            .into_iter()
+            .fold(0, usize::max),
     }
 }
 
@@ -137,7 +141,7 @@ pub fn gemm(
     if choice.gemm == Gemm::Samara && a.rows <= MAX_ROWS {
         return multiply_rows(&choice.kernel, threads, a, b, out, out_ld, store, epilogue);
     }
-    let plan = Plan::new(&choice.kernel, a.major(), a.rows, b.cols, a.cols);
+    let plan = Plan::new(&choice.kernel, (a.major(), b.major()), a.rows, b.cols, a.cols);
     let threads = if plan.tiles(plan.m) == 1 { &Serial } else { threads };
     match choice.gemm {
         Gemm::MatrixMultiply => by_peer(threads, &plan, a, b, out, out_ld, store, epilogue),
@@ -147,10 +151,13 @@ pub fn gemm(
 
 /// Multiply-adds that are worth a task.
 const TASK_WORK: usize = 1 << 20;
-/// The most tasks that a product is cut into.
-const MAX_TASKS: usize = 16;
-/// Multiply-adds that take as long as packing an element of B, as reading one of A from the second-level cache, as fetching one from another core.
+/// The most tasks that a product is cut into, and as many for one of more multiply-adds: narrow tiles read A more often.
+const MAX_TASKS: usize = 8;
+const MORE_TASKS: (usize, usize) = (16, 1 << 31);
+/// Multiply-adds that take as long as packing an element of B, as packing one of a transposed B, as reading one of A from the second-level cache, as
+/// fetching one from another core.
 const PACK_COST: usize = 13;
+const TURN_COST: usize = 24;
 const READ_COST: usize = 3;
 const MOVE_COST: usize = 16;
 /// Elements of A that are packed together at most, to stay in the third-level cache.
@@ -177,21 +184,22 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(kernel: &MicroKernel<f32>, major: Major, m: usize, n: usize, k: usize) -> Self {
+    fn new(kernel: &MicroKernel<f32>, (a, b): (Major, Major), m: usize, n: usize, k: usize) -> Self {
         let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts.max(1)).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
-        let packs = k > 0 && kernel.packs(major, m);
+        let packs = k > 0 && kernel.packs(a, m);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
         // Whole blocks of the summed dimension, as many as stay in the cache together.
         let packed_k = k.min(panel_k * (PACKED_LEN / (rows * panel_k).max(1)).max(1));
         let work = rows.saturating_mul(n).saturating_mul(if packs { packed_k } else { k });
-        let tasks = 1_usize << (work / TASK_WORK).clamp(1, MAX_TASKS).ilog2();
+        let most = if work < MORE_TASKS.1 { MAX_TASKS } else { MORE_TASKS.0 };
+        let tasks = 1_usize << (work / TASK_WORK).clamp(1, most).ilog2();
         let tile = |down: usize| (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr));
         // The cheapest way to get about that many tiles.
         let cost = |down: usize| {
             let (tile_rows, tile_cols) = tile(down);
             let too_few = 2 * rows.div_ceil(tile_rows) * n.div_ceil(tile_cols) < tasks;
-            (too_few, tiling_cost(kernel, (rows, n, k), (tile_rows, tile_cols), down))
+            (too_few, tiling_cost(kernel, b, (rows, n, k), (tile_rows, tile_cols), down))
         };
         let down = (0..=tasks.ilog2()).map(|bit| 1 << bit).min_by_key(|&down| cost(down)).unwrap_or(1);
         Self {
@@ -221,6 +229,7 @@ impl Plan {
 /// What cutting C (rows, n) into tiles, `down` below each other, costs beside the multiply-adds of each step of k; in multiply-adds.
 fn tiling_cost(
     kernel: &MicroKernel<f32>,
+    b: Major,
     (rows, n, k): (usize, usize, usize),
     (tile_rows, tile_cols): (usize, usize),
     down: usize,
@@ -228,7 +237,7 @@ fn tiling_cost(
     let across = n.div_ceil(tile_cols).max(1);
     // Every block of rows packs B, and every column of tiles reads A.
     let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.row_block(tile_rows, k)).max(1);
-    let packing = blocks.saturating_mul(n * PACK_COST);
+    let packing = blocks.saturating_mul(n * if b == Major::Rows { PACK_COST } else { TURN_COST });
     let reading = across.saturating_mul(rows * READ_COST);
     // The last column of tiles is narrower: two threads do not see it if they share rows, four if there are four rows of tiles.
     let narrower = if down * across > 1 { (across * tile_cols).saturating_sub(n) } else { 0 };
@@ -458,7 +467,9 @@ mod tests {
     #[test]
     fn large_products_in_many_groups_equal_three_loops() {
         let pool = Pool::new(3).expect("threads");
-        for (m, n, k) in [(2100, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000), (600, 20, 2500)] {
+        for (m, n, k) in
+            [(2100, 40, 50), (2048, 40, 50), (30, 4200, 40), (150, 260, 600), (1, 5000, 1), (40, 30, 70_000), (600, 20, 2500)]
+        {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             for store in [Store::Overwrite, Store::Add] {
                 check(&pool, MatRef::new(&a, m, k), MatRef::new(&b, n, k).t(), 1, store, true);
@@ -516,7 +527,7 @@ mod tests {
     #[test]
     fn packed_rows_have_the_bits_of_rows_where_they_lie() {
         // Several parts of rows and of k are packed together, with and without a shorter one at the end.
-        for (m, n, k) in [(40, 30, 1160), (30, 20, 2700), (4000, 17, 1200), (13, 33, 1024)] {
+        for (m, n, k) in [(40, 30, 1160), (30, 20, 2700), (4096, 17, 1200), (13, 33, 1024)] {
             let a = numbers(m * k, 1);
             let turned: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
             let b = numbers(k * n, 2);

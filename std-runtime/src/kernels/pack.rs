@@ -69,24 +69,33 @@ vectorised! {
             let cols = width.min(n - panel * width);
             // Sixteen columns from their first to their last number: more at once are more streams than prefetchers follow.
             for j in (0..width).step_by(LANES) {
-                let len = LANES.min(width - j);
+                let (len, first) = (LANES.min(width - j), panel * width + j);
                 for p in (0..k).step_by(LANES) {
-                    let steps = LANES.min(k - p);
                     // The next sixteen, which may come from memory while these are turned.
                     for i in LANES..2 * LANES {
-                        prefetch_line(source.data.as_ptr().wrapping_add((panel * width + j + i) * stride + p));
+                        prefetch_line(source.data.as_ptr().wrapping_add((first + i) * stride + p));
                     }
-                    let mut square = [V::splat(0.0); LANES];
-                    for (i, column) in square.iter_mut().enumerate().take(cols.saturating_sub(j)) {
-                        let from = &source.data[(panel * width + j + i) * stride + p..][..steps];
-                        // SAFETY: so many numbers are in the slice.
-                        *column = unsafe { V::load(from.as_ptr(), steps) };
-                    }
-                    V::transpose(&mut square);
-                    for (i, row) in square.iter().enumerate().take(steps) {
-                        let to = &mut packed[(p + i) * width + j..][..len];
-                        // SAFETY: so many numbers are in the slice.
-                        unsafe { row.store(to.as_mut_ptr(), len) };
+                    let (count, steps) = (cols.saturating_sub(j).min(LANES), LANES.min(k - p));
+                    // SAFETY: the columns `first`.. + `count` have `steps` numbers from p on, and the rows of the panel `len` from j on: `panels` has
+                    // checked that the source is inside its slice, and the panel has k rows of `width`.
+                    unsafe {
+                        let from = source.data.as_ptr().wrapping_add(first * stride + p);
+                        let to = packed.as_mut_ptr().add(p * width + j);
+                        if (count, steps, len) == (LANES, LANES, LANES) {
+                            let square = V::load_transposed(from, stride);
+                            for (i, row) in square.iter().enumerate() {
+                                row.store(to.add(i * width), LANES);
+                            }
+                        } else {
+                            let mut square = [V::splat(0.0); LANES];
+                            for (i, column) in square.iter_mut().enumerate().take(count) {
+                                *column = V::load(from.add(i * stride), steps);
+                            }
+                            V::transpose(&mut square);
+                            for (i, row) in square.iter().enumerate().take(steps) {
+                                row.store(to.add(i * width), len);
+                            }
+                        }
                     }
                 }
             }

@@ -1,6 +1,9 @@
-//! The most multiply-adds that a thread can do: a loop that never leaves the registers.
+//! The most that a thread can do: multiply-adds in a loop that never leaves the registers, and reading memory in the order that is fastest.
 
 use std::hint::black_box;
+
+use super::rows_avx2::prefetch_line;
+use super::simd::simd;
 
 /// Independent chains: enough to hide the latency of two multiply-adds a cycle.
 const CHAINS: usize = 12;
@@ -78,4 +81,33 @@ fn plain(steps: usize) -> usize {
     }
     black_box(sums);
     LANES
+}
+
+/// Numbers of a cache line.
+const LINE: usize = 16;
+/// Rows that are read side by side, and numbers of a row.
+const ROWS: usize = 8;
+const ROW: usize = 768;
+/// How many numbers ahead memory is asked for.
+const AHEAD: usize = 8192;
+
+simd! {
+    /// Reads whole blocks of rows and returns their sum. Eight places at once, with what comes next asked for from its beginning to its end and one
+    /// line at a time, are faster than one place by a quarter, and faster than anything else that was tried.
+    pub fn read<M>(numbers: &[f32]) -> f32 {
+        let mut sums = [[0.0; LINE]; ROWS];
+        let (blocks, _) = numbers.as_chunks::<{ ROWS * ROW }>();
+        for block in blocks {
+            let (lines, _) = block.as_chunks::<LINE>();
+            for i in 0..ROW / LINE {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    prefetch_line(block.as_ptr().wrapping_add(AHEAD + (i * ROWS + row) * LINE));
+                    for (sum, x) in sums.iter_mut().zip(&lines[row * (ROW / LINE) + i]) {
+                        *sum += x;
+                    }
+                }
+            }
+        }
+        sums.as_flattened().iter().sum()
+    }
 }

@@ -121,6 +121,21 @@ pub(super) trait Vector: Copy {
     /// Rows become columns.
     fn transpose(rows: &mut [Self; LANES]);
 
+    /// Sixteen rows of sixteen numbers, `stride` from a row to the next, as columns.
+    ///
+    /// # Safety
+    /// All of them can be read.
+    #[inline(always)]
+    unsafe fn load_transposed(from: *const f32, stride: usize) -> [Self; LANES] {
+        let mut rows = [Self::splat(0.0); LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            *row = unsafe { Self::load(from.add(i * stride), LANES) };
+        }
+        Self::transpose(&mut rows);
+        rows
+    }
+
     /// The sixteen numbers.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
@@ -508,6 +523,35 @@ mod x86 {
                     rows[c + 12] = Self(_mm512_shuffle_f32x4::<0xDD>(high, high_2));
                 }
             }
+        }
+
+        /// Quarters of rows come together as they are loaded: half of the shuffles of [`transpose`](Self::transpose), for which there is one port.
+        #[inline(always)]
+        unsafe fn load_transposed(from: *const f32, stride: usize) -> [Self; LANES] {
+            let mut columns = [Self::splat(0.0); LANES];
+            for (c, columns) in columns.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                // SAFETY: the caller's contract: numbers 4c.. of rows i, i + 4, i + 8, i + 12. AVX-512F exists, see `splat`.
+                unsafe {
+                    let mut fours = [_mm512_setzero_ps(); 4];
+                    for (i, fours) in fours.iter_mut().enumerate() {
+                        let from = from.add(i * stride + 4 * c);
+                        *fours = _mm512_castps128_ps512(_mm_loadu_ps(from));
+                        *fours = _mm512_insertf32x4::<1>(*fours, _mm_loadu_ps(from.add(4 * stride)));
+                        *fours = _mm512_insertf32x4::<2>(*fours, _mm_loadu_ps(from.add(8 * stride)));
+                        *fours = _mm512_insertf32x4::<3>(*fours, _mm_loadu_ps(from.add(12 * stride)));
+                    }
+                    let [w, x, y, z] = fours;
+                    let (low, high) = (_mm512_unpacklo_ps(w, x), _mm512_unpackhi_ps(w, x));
+                    let (low_2, high_2) = (_mm512_unpacklo_ps(y, z), _mm512_unpackhi_ps(y, z));
+                    *columns = [
+                        Self(_mm512_shuffle_ps::<0x44>(low, low_2)),
+                        Self(_mm512_shuffle_ps::<0xEE>(low, low_2)),
+                        Self(_mm512_shuffle_ps::<0x44>(high, high_2)),
+                        Self(_mm512_shuffle_ps::<0xEE>(high, high_2)),
+                    ];
+                }
+            }
+            columns
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Scratch;
 use samara_core::tokenizer::bpe::NONE;
 use samara_core::tokenizer::tables::{MAX_MERGES, MAX_TOKENS, TableError, fill_pairs, fill_words, hash_len};
-use samara_core::tokenizer::{BpeScratch, BpeTables, EncodeError, Split, Symbol};
+use samara_core::tokenizer::{BpeScratch, BpeTables, Classes, EncodeError, Split, Symbol};
 use std::collections::HashMap;
 
 /// The tables of a vocabulary; see [`BpeTables`].
@@ -112,6 +112,7 @@ impl Bpe {
     pub fn tables(&self) -> BpeTables<'_> {
         BpeTables {
             split: self.split,
+            classes: Classes::UNICODE,
             byte_tokens: &self.byte_tokens,
             token_offsets: &self.token_offsets,
             token_bytes: &self.token_bytes,

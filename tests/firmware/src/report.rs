@@ -5,28 +5,28 @@ use crate::hash::Hash;
 
 /// Prints a whole number.
 pub fn figure(key: &str, value: u64) {
-    print(key);
-    print(" ");
+    print(key.as_bytes());
+    print(b" ");
     digits(value, 10, 1);
-    print("\n");
+    print(b"\n");
 }
 
 /// Prints `numerator / denominator` with two decimals, rounded down.
 pub fn decimals(key: &str, numerator: u64, denominator: u64) {
     let hundredths = numerator.saturating_mul(100).checked_div(denominator).unwrap_or(0);
-    print(key);
-    print(" ");
+    print(key.as_bytes());
+    print(b" ");
     digits(hundredths / 100, 10, 1);
-    print(".");
+    print(b".");
     digits(hundredths % 100, 10, 2);
-    print("\n");
+    print(b"\n");
 }
 
 /// Prints a hash.
 pub(crate) fn hash(hash: Hash) {
-    print("hash ");
+    print(b"hash ");
     digits(hash.value(), 16, 16);
-    print("\n");
+    print(b"\n");
 }
 
 /// Prints at least `least` digits.
@@ -43,5 +43,5 @@ fn digits(mut value: u64, base: u64, least: usize) {
         len += 1;
     }
     let text = text.get(20 - len..).unwrap_or(&[]);
-    print(str::from_utf8(text).unwrap_or(""));
+    print(text);
 }

@@ -57,39 +57,14 @@ with open("core/src/tokenizer/unicode.rs", "w") as out:
 //!
 //! Unicode {unicodedata2.unidata_version}, as in Hugging Face `tokenizers` {tokenizers.__version__}.
 
-/// What the split pattern asks of a character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {{
-    /// `\\p{{L}}`
-    Letter,
-    /// `\\p{{N}}`
-    Number,
-    /// `\\s`
-    Space,
-    /// Everything else; unassigned code points too.
-    Other,
-}}
-
-/// The class of a code point.
-pub(super) fn class(code: u32) -> Class {{
-    let block = INDEX.get((code >> 7) as usize).and_then(|&block| BLOCKS.get(usize::from(block)));
-    let word = block.and_then(|words| words.get((code >> 5 & 3) as usize));
-    match word.map(|word| word >> ((code & 31) * 2) & 3) {{
-        Some(0) => Class::Letter,
-        Some(1) => Class::Number,
-        Some(2) => Class::Space,
-        _ => Class::Other,
-    }}
-}}
-
-/// Number of the block of every 128 code points; what lies beyond is [`Class::Other`].
+/// Number of the block of every 128 code points; what lies beyond belongs to no class.
 #[rustfmt::skip]
-static INDEX: [u8; {len(index)}] = [
+pub(super) static INDEX: [u8; {len(index)}] = [
 """
     )
     for i in range(0, len(index), 24):
         out.write("    " + " ".join(f"{b}," for b in index[i : i + 24]) + "\n")
-    out.write(f"];\n\n/// Two bits for each of 128 code points, the lowest first.\n#[rustfmt::skip]\nstatic BLOCKS: [[u64; 4]; {len(blocks)}] = [\n")
+    out.write(f"];\n\n/// Two bits for each of 128 code points, the lowest first; see [`super::Classes`].\n#[rustfmt::skip]\npub(super) static BLOCKS: [[u64; 4]; {len(blocks)}] = [\n")
     for block in blocks:
         out.write("    [" + ", ".join(f"0x{word:x}" for word in block) + "],\n")
     out.write("];\n")

@@ -5,7 +5,7 @@ use core::hint::black_box;
 use samara_core::decode::{Sampling, sample};
 use samara_core::schedule::{Decay, Schedule};
 use samara_core::tokenizer::tables::{fill_pairs, fill_words};
-use samara_core::tokenizer::{BpeScratch, BpeTables, CharTable, Split, Symbol};
+use samara_core::tokenizer::{BpeScratch, BpeTables, CharTable, Split, Symbol, Classes};
 
 const TEXT: &[u8] = "the theme, 1234 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa \u{e9}".as_bytes();
 
@@ -28,6 +28,7 @@ pub(crate) fn tokenize() -> Option<()> {
     let mut scratch = BpeScratch { symbols: &mut symbols, heap: &mut heap };
     let tables = BpeTables {
         split: black_box(Split::Gpt2),
+        classes: Classes::UNICODE,
         byte_tokens: &byte_tokens,
         token_offsets: &offsets,
         token_bytes: &bytes,
@@ -60,7 +61,7 @@ pub(crate) fn characters() -> Option<()> {
 /// Draws a token with every filter, and asks for a learning rate.
 pub(crate) fn choose(logits: &mut [f32], order: &mut [u32]) -> Option<()> {
     let sampling = black_box(Sampling { temperature: 0.8, top_k: 3, top_p: 0.9, min_p: 0.01 });
-    let chosen = sample(logits, order, &sampling, black_box(0.3));
+    let chosen = sample(logits, order, &sampling, black_box(1 << 62));
     let schedule = black_box(Schedule { lr: 1.0, min_lr: 0.1, warmup_steps: 2, steps: 10, decay: Decay::Cosine });
     (chosen < logits.len() && schedule.at(black_box(5)) < 1.0).then_some(())
 }

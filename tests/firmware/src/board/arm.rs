@@ -30,7 +30,9 @@ unsafe fn HardFault(_: &ExceptionFrame) -> ! {
     // SAFETY: the text ends with a zero.
     unsafe { syscall1!(WRITE0, c"fault, perhaps for want of stack\n".as_ptr()) };
     exit(1);
-    loop {}
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
 
 /// Guards the end of the stack and starts the timer.
@@ -51,11 +53,11 @@ pub fn start() {
     timer.enable_counter();
 }
 
-/// Shows text.
-pub fn print(text: &str) {
-    for byte in text.bytes() {
+/// Shows bytes of text.
+pub fn print(text: &[u8]) {
+    for byte in text {
         // SAFETY: the host reads one byte.
-        unsafe { syscall1!(WRITEC, &raw const byte) };
+        unsafe { syscall1!(WRITEC, byte as *const u8) };
     }
 }
 

@@ -54,9 +54,9 @@ extern "C" fn fault() {
 /// The counters run from the reset on.
 pub fn start() {}
 
-/// Shows text.
-pub fn print(text: &str) {
-    for byte in text.bytes() {
+/// Shows bytes of text.
+pub fn print(text: &[u8]) {
+    for &byte in text {
         // SAFETY: this address is the transmit register of the machine's serial port.
         unsafe { (0x1000_0000 as *mut u8).write_volatile(byte) };
     }

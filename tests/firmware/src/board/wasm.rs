@@ -9,8 +9,8 @@ unsafe extern "C" {
 /// Nothing to start.
 pub fn start() {}
 
-/// Shows text.
-pub fn print(text: &str) {
+/// Shows bytes of text.
+pub fn print(text: &[u8]) {
     // SAFETY: the function reads as many bytes as the text has.
     unsafe { print_bytes(text.as_ptr(), text.len()) }
 }

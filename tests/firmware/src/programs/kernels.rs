@@ -50,7 +50,7 @@ impl Program for LinearLayers {
         arena: [0.0; 4096],
         tensors: [TensorRecord::EMPTY; 8],
         nodes: [NodeRecord::EMPTY; 2],
-        slots: [Slot { offset: 0, len: 0, owner: 0, first: 0, last: 0 }; 8],
+        slots: [Slot::EMPTY; 8],
         order: [0; 8],
     };
 

@@ -2,7 +2,11 @@
 
 pub mod assignment;
 pub mod empty;
+pub mod finetune;
+pub mod generate;
 pub mod kernels;
+mod model;
+pub mod reference;
 
 /// Numbers in [-1, 1) that are the same everywhere: the high bits of a linear congruential generator (Knuth, MMIX).
 pub(crate) struct Draw(u64);
