@@ -542,14 +542,10 @@ fn text(spec: &FileSpec) -> (Vec<i32>, Vec<i32>) {
     (all[..len].to_vec(), targets)
 }
 
-/// xⁿ by squaring.
+/// xⁿ by squaring, the smallest power first.
 fn power(x: f32, n: u32) -> f32 {
-    let half = |n: u32| power(x * x, n / 2);
-    match n {
-        0 => 1.0,
-        n if n % 2 == 1 => x * half(n),
-        n => half(n),
-    }
+    let squares = std::iter::successors(Some(x), |x| Some(x * x));
+    (0..32).zip(squares).filter(|(bit, _)| n >> bit & 1 == 1).fold(1.0, |power, (_, square)| power * square)
 }
 
 /// The losses before each of 20 steps and the parameters after them, of the training program in memory.
