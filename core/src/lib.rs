@@ -13,7 +13,7 @@
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`model`] | builders of model families |
-//! | [`file`], [`session`] | programs in a file; running them on a device |
+//! | [`file`](mod@file), [`session`] | programs in a file; running them on a device |
 //! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
 //!

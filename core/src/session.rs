@@ -68,6 +68,7 @@ impl Hyper {
 
 /// Why a session cannot do what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SessionError {
     /// The lent memory is too small.
     Ram {

@@ -28,6 +28,7 @@ pub struct Memory<'m, R> {
 
 /// Why a tensor could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WriteError {
     /// The tensor is not one that the host writes.
     NotAnInput,

@@ -5,7 +5,7 @@ use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::{Arg, Args, Refused};
-use crate::graph::{DType, HYPER_LEN, Node, Op, Role, Shape, Tensor, TensorRecord};
+use crate::graph::{DType, HYPER_LEN, Momentum, Node, Op, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer.
@@ -111,7 +111,7 @@ impl<'a> Check<'_, 'a> {
         let Some(root) = self.tensors().get(t.root.index()) else { return false };
         let own = t.root.index() == i;
         let alike = root.root == t.root
-            && (root.role, root.dtype, root.offset) == (t.role, t.dtype, t.offset)
+            && (root.role, root.dtype, root.offset, root.bounds) == (t.role, t.dtype, t.offset, t.bounds)
             && root.shape.len() == t.shape.len();
         let dtype = match t.role {
             Role::Ints => t.dtype == DType::I32,
@@ -131,7 +131,9 @@ impl<'a> Check<'_, 'a> {
         // Who says to be written by a node that does not write it is nobody's input: see `is_written_before`.
         let leaf = t.producer == u16::MAX;
         let produced = if matches!(t.role, Role::Activation | Role::Grad) || !own { !leaf } else { leaf };
-        t.shape.is_valid() && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
+        // Nothing costs no memory, and kernels could be made to go through four thousand million rows of it.
+        let has_elements = t.shape.is_valid() && !t.shape.is_empty();
+        has_elements && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
     }
 
     /// The elements of a tensor that is not in the arena lie in its buffer, aligned.
@@ -185,7 +187,8 @@ impl<'a> Check<'_, 'a> {
         }
         let (r, column) = (node.input(k)?, node.column(k) as u32);
         *arg = Some(Arg { tensor, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
-        (self.is_written_before(tensor, i) && (column == 0 || op.reads_columns(k))).then_some(())
+        let by_host = r.role != Role::Ints || self.parts.ports.contains(&r.root.0);
+        (self.is_written_before(tensor, i) && by_host && (column == 0 || op.reads_columns(k))).then_some(())
     }
 
     /// Whether a tensor has its value before node `i` runs.
@@ -210,7 +213,7 @@ impl<'a> Check<'_, 'a> {
         let inside = |start: u32, len: u32| (start as usize).checked_add(len as usize).is_some_and(|end| end <= all);
         match *op {
             Op::AdamW { start, len, .. } => inside(start, len) && info.moments >= 2,
-            Op::Sgd { start, len, .. } => inside(start, len),
+            Op::Sgd { start, len, momentum, .. } => inside(start, len) && (momentum == Momentum::None || info.moments >= 1),
             Op::Ema { slot } => slot < info.moments,
             _ => true,
         }
@@ -252,7 +255,9 @@ impl<'a> Check<'_, 'a> {
             |t: &Tensor| self.parts.program.tensor(*t).is_some_and(|r| matches!(r.role, Role::Activation | Role::Input));
         let is_view = matches!(op.in_place(), InPlace::Alias(_));
         for (k, &t) in record.inputs.iter().enumerate().filter(|(_, t)| in_arena(t)) {
-            if !(is_view && plan.value(t).is_empty()) && !self.stands(t, i) {
+            // A view of a value that nobody reads needs none.
+            let is_viewed = matches!(op.in_place(), InPlace::Alias(of) if usize::from(of) == k);
+            if !(self.stands(t, i) || is_viewed && plan.value(t).is_empty()) {
                 return Err(wrong(t));
             }
             // The place of the output may be an input's only where the operation allows it, and only that input's.
@@ -276,9 +281,11 @@ impl<'a> Check<'_, 'a> {
                 return Err(wrong(t));
             }
         }
-        let scratch = plan.scratch(i);
-        if scratch.len() < cpu.scratch_len(node) || scratch.end > plan.arena_len() {
-            return Err(FileError::Plan { program: self.kind, slot: self.tensors().len().saturating_add(i) });
+        let number = self.tensors().len().saturating_add(i);
+        let scratch = plan.slots().get(number).copied().unwrap_or_default();
+        let in_time = scratch.len == 0 || (usize::from(scratch.first) <= i && i <= usize::from(scratch.last));
+        if (scratch.len as usize) < cpu.scratch_len(node) || !in_time {
+            return Err(FileError::Plan { program: self.kind, slot: number });
         }
         Ok(())
     }
@@ -301,10 +308,8 @@ impl<'a> Check<'_, 'a> {
         let begin = if record.producer == u16::MAX { 0 } else { usize::from(record.producer).saturating_add(1) };
         let overwrites =
             |out: &Tensor| self.owner(*out) == self.owner(t) && self.parts.program.tensor(*out).is_some_and(|r| r.root != root);
-        let between = self.live().skip_while(|(n, _)| *n < begin).take_while(|(n, _)| *n < i);
-        self.is_taken(t, i)
-            && self.is_taken(t, begin.min(i))
-            && !between.into_iter().any(|(_, n)| n.record().outputs.iter().any(overwrites))
+        let mut between = (begin..i).filter_map(|n| self.parts.program.node(n)).filter(|n| !n.record().dead);
+        self.is_taken(t, i) && self.is_taken(t, begin.min(i)) && !between.any(|n| n.record().outputs.iter().any(overwrites))
     }
 
     /// Every port that the kind of program needs leads to a tensor that serves it.
@@ -344,10 +349,38 @@ impl<'a> Check<'_, 'a> {
                 return Err(FileError::Port { program: self.kind, port: port as usize, tensor });
             }
         }
+        let wrong = |port: Port| FileError::Port { program: self.kind, port: port as usize, tensor: self.parts.port(port) };
         if tokens.cols() > context {
-            return Err(FileError::Port { program: self.kind, port: P::Tokens as usize, tensor: self.parts.port(P::Tokens) });
+            return Err(wrong(P::Tokens));
         }
-        Ok(())
+        if self.kind != ProgramKind::Decode && !self.has_positions(tokens) {
+            return Err(wrong(P::Positions));
+        }
+        self.integers_apart().ok_or(FileError::Program { program: self.kind })
+    }
+
+    /// Positions are counted from 0 in every sequence, and not held against the bounds: they lie within them.
+    fn has_positions(&self, tokens: Shape) -> bool {
+        self.parts.program.tensor(self.parts.port(Port::Positions)).is_some_and(|r| {
+            let [low, high] = r.bounds;
+            r.shape == tokens && low <= 0 && usize::try_from(high).is_ok_and(|high| high.saturating_add(1) >= tokens.cols())
+        })
+    }
+
+    /// Integers that are written through one port, within its bounds, are not read through another.
+    fn integers_apart(&self) -> Option<()> {
+        let of_port = |&t: &u16| self.parts.program.tensor(Tensor(t)).filter(|r| r.role == Role::Ints);
+        let range = |r: &TensorRecord| r.offset as usize..(r.offset as usize).saturating_add(r.shape.len());
+        let ports = || self.parts.ports.iter().filter_map(of_port);
+        for (k, a) in ports().enumerate() {
+            for b in ports().take(k) {
+                let (a, b) = (range(a), range(b));
+                if a.start < b.end && b.start < a.end {
+                    return None;
+                }
+            }
+        }
+        Some(())
     }
 
     /// Whether the outside finds a tensor: in the integers, or in the arena until the end.

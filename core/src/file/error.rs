@@ -9,6 +9,7 @@ use crate::tokenizer::TableError;
 /// The first thing found wrong with a program file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum FileError {
     /// The bytes begin in memory where numbers cannot be read.
     Alignment,

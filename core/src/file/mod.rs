@@ -18,7 +18,7 @@ use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
 use layout::{Header, MAGIC, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
 
 use crate::exec::Kernels;
-use crate::graph::{NodeRecord, Program, Role, Tensor, TensorRecord};
+use crate::graph::{NodeRecord, Program, Tensor, TensorRecord};
 use crate::params::{Layout, Params};
 use crate::plan::{Plan, Slot};
 use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
@@ -112,6 +112,9 @@ impl<'a> ProgramFile<'a> {
         if !header.starts_with(&MAGIC) {
             return Err(FileError::Magic);
         }
+        if !bytes.as_ptr().addr().is_multiple_of(align_of::<NodeRecord>()) {
+            return Err(FileError::Alignment);
+        }
         let header: &Header = bytemuck::try_from_bytes(header).map_err(|_| FileError::Alignment)?;
         if header.version > VERSION {
             return Err(FileError::Version { found: header.version });
@@ -204,9 +207,7 @@ impl<'a> ProgramFile<'a> {
             sizes.state_len = sizes.state_len.max(info.state_len as usize);
             sizes.ints_len = sizes.ints_len.max(info.ints_len as usize);
             sizes.moments_len = sizes.moments_len.max(trainable_len.saturating_mul(info.moments as usize));
-            if program.tensors().iter().any(|t| t.role == Role::Grad) {
-                sizes.grads_len = trainable_len;
-            }
+            sizes.grads_len = sizes.grads_len.max(program.grads_len());
         }
         sizes
     }
@@ -265,7 +266,9 @@ impl<'a> ProgramFile<'a> {
 
     /// The name of a parameter; `None` when names were stripped.
     pub fn name(&self, param: usize) -> Option<&'a str> {
-        core::str::from_utf8(self.section(SectionKind::Names, None)).ok()?.lines().nth(param)
+        // Bytes, for the search for a character in a text has a panic path.
+        let name = self.section(SectionKind::Names, None).split(|&byte| byte == b'\n').nth(param)?;
+        core::str::from_utf8(name).ok().filter(|name| !name.is_empty())
     }
 }
 

@@ -17,6 +17,7 @@ pub struct GraphError {
 /// What is wrong with a graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum GraphErrorKind {
     /// The storage for nodes is full.
     TooManyNodes,

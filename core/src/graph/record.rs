@@ -8,6 +8,7 @@ use super::shape::{DType, Shape};
 /// A handle to a tensor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(transparent)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Tensor(pub(crate) u16);
 
 impl Tensor {

@@ -10,6 +10,7 @@ pub const MAX_RANK: usize = 4;
 /// The extents of a contiguous row-major tensor of rank 0 to 4.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Shape {
     dims: [u32; MAX_RANK],
     rank: u32,

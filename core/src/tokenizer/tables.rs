@@ -20,6 +20,7 @@ pub(super) const EMPTY: u64 = u64::MAX;
 
 /// What is wrong with tables or with what they should be filled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TableError {
     /// More than [`MAX_TOKENS`] tokens or [`MAX_MERGES`] merges, or a table of the wrong length.
     Length {

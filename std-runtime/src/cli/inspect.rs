@@ -3,11 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use samara_core::file::layout::NO_TOKEN;
+use samara_core::file::{FileProgram, FileTokenizer, ProgramFile, SectionKind};
+use samara_core::graph::{Role, TensorRecord};
+use samara_core::ops;
+use serde_json::{Map, Value, json};
 
 use super::output;
 use crate::data::shards::{IdWidth, Shard, Tokens};
 use crate::error::Error;
+use crate::export::{Aligned, PROGRAM_NAMES, dtype_name};
 use crate::model_folder::safetensors::{INDEX_FILE, SINGLE_FILE, Weights};
 use crate::model_folder::{FolderConfig, is_model_folder};
 use crate::npy;
@@ -19,9 +24,10 @@ const EXAMPLES: &str = "\
 Examples:
   samara inspect runs/tales-001
   samara inspect model.safetensors --json
+  samara inspect tales.samara
   samara inspect data/train.bin";
 
-/// Say what a file or folder holds: weights, models, runs, checkpoints, token shards, tokenizers, arrays.
+/// Say what a file or folder holds: weights, models, programs for devices, runs, checkpoints, token shards, tokenizers, arrays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -90,14 +96,73 @@ fn file(path: &Path, bytes: u64, found: &mut Value) -> Result<(), Error> {
         Some("json") => ("tokenizer", tokenizer(path)?),
         Some("bin") => ("tokens", shard(path)?),
         Some("npy") => ("array", array(path)?),
+        Some("samara") => ("device", device(path)?),
         Some("jsonl") => ("run", run(path)?),
         _ => {
-            let what = "expected .safetensors, .npy, .bin (token ids), tokenizer.json, metrics.jsonl, or a folder";
+            let what = "expected .safetensors, .samara, .npy, .bin (token ids), tokenizer.json, metrics.jsonl, or a folder";
             return Err(Error::Input(format!("{}: {what}", path.display())));
         }
     };
     found[key] = value;
     Ok(())
+}
+
+/// A program file, checked as a device checks it.
+fn device(path: &Path) -> Result<Value, Error> {
+    let bytes = Aligned::new(&fs::read(path).map_err(Error::io(path, "read"))?);
+    let kernels = ops::reference();
+    let file = ProgramFile::open(bytes.get(), &kernels).map_err(|error| Error::Input(format!("{}: {error}", path.display())))?;
+    let (header, sizes) = (file.header(), file.sizes());
+    let of = |len: usize| len * size_of::<f32>();
+    let mut programs = Map::new();
+    for (kind, name) in PROGRAM_NAMES {
+        let Some(FileProgram { program, plan, .. }) = file.program(kind) else { continue };
+        let live = program.nodes().iter().filter(|node| !node.dead).count();
+        programs.insert(
+            name.to_owned(),
+            json!({ "nodes": live, "tensors": program.tensors().len(), "arena_bytes": of(plan.arena_len()) }),
+        );
+    }
+    let tokenizer = file.tokenizer().map(|tokenizer| match tokenizer {
+        FileTokenizer::Bytes => "byte",
+        FileTokenizer::Chars(_) => "char",
+        FileTokenizer::Bpe(_) => "bpe",
+    });
+    Ok(json!({
+        "version": header.version, "vocabulary": header.vocab_size, "context": header.context,
+        "end_of_text": (header.end_of_text != NO_TOKEN).then_some(header.end_of_text), "tokenizer": tokenizer,
+        "programs": programs, "sections": sections(&file),
+        "memory": {
+            "session_bytes": of(sizes.total_len()), "arena_bytes": of(sizes.arena_len), "state_bytes": of(sizes.state_len),
+            "ints_bytes": of(sizes.ints_len), "trainable_bytes": of(sizes.trainable_len), "moments_bytes": of(sizes.moments_len),
+        },
+        "parameters": { "tensors": parameters(&file) },
+    }))
+}
+
+/// Bytes of every section; those of a program under its name.
+fn sections(file: &ProgramFile<'_>) -> Value {
+    let mut sections = Map::new();
+    for section in file.sections() {
+        let kind = SectionKind::from_code(section.kind).map_or_else(String::new, |kind| format!("{kind:?}"));
+        let program = PROGRAM_NAMES.into_iter().find(|(kind, _)| *kind as u32 == section.program);
+        let name = program.map_or_else(|| kind.clone(), |(_, program)| format!("{program}.{kind}"));
+        sections.insert(name.to_lowercase(), section.len.into());
+    }
+    sections.into()
+}
+
+/// Names, shapes and types of the parameters, which are the first tensors of every program.
+fn parameters(file: &ProgramFile<'_>) -> Vec<Value> {
+    let records = file.programs().next().map_or(&[][..], |(_, program)| program.program.tensors());
+    let records = records.iter().take(file.header().params as usize).enumerate();
+    let parameter = |(i, record): (usize, &TensorRecord)| {
+        json!({
+            "name": file.name(i), "dtype": dtype_name(record.dtype), "shape": record.shape.dims(),
+            "values": record.shape.len(), "trained": record.role == Role::Trainable,
+        })
+    };
+    records.map(parameter).collect()
 }
 
 fn model(folder: &Path) -> Result<Value, Error> {
@@ -204,8 +269,9 @@ fn text(found: &Value, indent: usize) -> String {
 }
 
 fn tensor_table(tensors: &[Value]) -> String {
-    let columns = ["name", "dtype", "shape", "values", "nan", "infinite", "largest", "rms"];
-    let mut rows = vec![columns.map(str::to_owned).to_vec()];
+    let columns = ["name", "dtype", "shape", "values", "trained", "nan", "infinite", "largest", "rms"];
+    let columns: Vec<_> = columns.into_iter().filter(|&column| tensors.iter().any(|t| !t[column].is_null())).collect();
+    let mut rows = vec![columns.iter().map(|&column| column.to_owned()).collect::<Vec<_>>()];
     for tensor in tensors {
         let cell = |column: &&str| match &tensor[*column] {
             Value::String(text) => text.clone(),

@@ -7,7 +7,7 @@ use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::session::Session;
 
-use super::{FileSpec, program_file};
+use super::{Aligned, FileSpec, dtype_name, program_file};
 use crate::cli::requests::FormatLoss;
 use crate::data::shards::Tokens;
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn 
     formats.insert(0, (DType::Real, DType::Real));
     let mut losses: Vec<FormatLoss> = Vec::new();
     for (weights, kv) in formats {
-        let seen = losses.iter().any(|l| (l.weights, l.kv) == (name(weights), name(kv)));
+        let seen = losses.iter().any(|l| (l.weights, l.kv) == (dtype_name(weights), dtype_name(kv)));
         let spec = FileSpec { weights, kv, ..spec };
         // A format whose blocks do not divide the rows of this model has no loss.
         if seen || !gpt.config.n_embd.is_multiple_of(if kv == DType::Q8 { samara_core::quant::BLOCK } else { 1 }) {
@@ -35,20 +35,9 @@ pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn 
         }
         let Ok(bytes) = program_file(device, gpt, None, &spec) else { continue };
         let (loss, tokens) = held_out_loss(&bytes, tokens)?;
-        losses.push(FormatLoss { weights: name(weights), kv: name(kv), loss, tokens });
+        losses.push(FormatLoss { weights: dtype_name(weights), kv: dtype_name(kv), loss, tokens });
     }
     Ok(losses)
-}
-
-/// The name of a format on the command line.
-pub(super) fn name(dtype: DType) -> &'static str {
-    match dtype {
-        DType::Real => "f32",
-        DType::F16 => "f16",
-        DType::Q8 => "q8",
-        DType::Q4 => "q4",
-        DType::I32 => "i32",
-    }
 }
 
 /// Mean of −ln p over the tokens of sequences that do not overlap, each as long as the context; and how many tokens that are.
@@ -84,19 +73,4 @@ pub(super) fn multiplications(file: &ProgramFile<'_>) -> u64 {
     let costs = (0..decode.program.nodes().len())
         .filter_map(|i| Cost::of(&decode.program, &decode.plan, i, size_of::<f32>(), Some(half)));
     costs.map(|cost| cost.flops / 2).sum()
-}
-
-/// Bytes that begin where numbers can be read.
-pub(super) struct Aligned(Vec<u64>, usize);
-
-impl Aligned {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
-        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Self(words, bytes.len())
-    }
-
-    pub(super) fn get(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.0)[..self.1]
-    }
 }

@@ -166,3 +166,29 @@ fn held_out(request: &ExportRequest, data: &std::path::Path, tokenizer: Option<&
 /// All programs that a file can have, with their names.
 pub const PROGRAM_NAMES: [(ProgramKind, &str); 3] =
     [(ProgramKind::Decode, "decode"), (ProgramKind::Train, "train"), (ProgramKind::Evaluate, "evaluate")];
+
+/// Bytes that begin where numbers can be read.
+pub(crate) struct Aligned(Vec<u64>, usize);
+
+impl Aligned {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
+        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Self(words, bytes.len())
+    }
+
+    pub(crate) fn get(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[..self.1]
+    }
+}
+
+/// The name of a format on the command line.
+pub(crate) fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Real => "f32",
+        DType::F16 => "f16",
+        DType::Q8 => "q8",
+        DType::Q4 => "q4",
+        DType::I32 => "i32",
+    }
+}

@@ -6,9 +6,9 @@ use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::threads::Serial;
 
-use super::loss::{Aligned, multiplications, name};
+use super::loss::multiplications;
 use super::target::Target;
-use super::{FileSpec, PROGRAM_NAMES};
+use super::{Aligned, FileSpec, PROGRAM_NAMES, dtype_name};
 use crate::cli::requests::{ExportOutcome, ExportRam, FlashPart};
 use crate::error::Error;
 
@@ -43,8 +43,8 @@ pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Tar
     let problem = target.and_then(|target| problem(target, flash_bytes, ram.total_bytes));
     Ok(ExportOutcome {
         programs: PROGRAM_NAMES.into_iter().filter(|(kind, _)| file.program(*kind).is_some()).map(|(_, name)| name).collect(),
-        weights: name(spec.weights),
-        kv: name(spec.kv),
+        weights: dtype_name(spec.weights),
+        kv: dtype_name(spec.kv),
         context: spec.context,
         file_bytes: bytes.len() as u64,
         flash: flash_parts(&file),

@@ -1,7 +1,7 @@
 //! Assignment against brute force on what libFuzzer makes up: shapes, costs with ties, forbidden and invalid entries, options.
 //!
-//! `cd tests/fuzz && cargo run --release -- -max_total_time=300` needs a C++ compiler for libFuzzer and nothing else. A failure leaves a file
-//! `crash-…`, which is run again as `cargo run --release -- crash-…`.
+//! `cd tests/fuzz && cargo run --release --bin assignment -- -max_total_time=300` needs a C++ compiler for libFuzzer and nothing else. A failure leaves a file
+//! `crash-…`, which is run again as `cargo run --release --bin assignment -- crash-…`.
 
 #![no_main]
 
