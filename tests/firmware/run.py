@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds every program for every target that this machine can build for, runs it where there is an emulator, and compares the hashes of results.
 
-    python3 run.py [PROGRAM...]
+    python3 run.py [--quick] [--renew] [PROGRAM...]
 
 A target needs its standard library: rustup's (`rustup target add` is tried), or else Debian's `rustc-web cargo-web rust-web-src`, which compile it
 from source. Programs for ARM and RISC-V run in `qemu-system-arm` and `qemu-system-riscv32`, those for wasm32 in `node` (.cargo/config.toml says
@@ -10,10 +10,13 @@ how); Debian's packages are called qemu-system-arm, qemu-system-misc, nodejs. Wh
 The exit code is 1 when something that ran was wrong: a program failed or found too little stack, or a hash differs from this machine's. RAM is
 limited when a program is linked (build.rs), and where there is an operating system's absence a program with a panic path does not link.
 
-Flash is .text and .rodata without those of the program `empty`, so that it is the engine's and the program's own; RAM is .data and .bss, stack not
+Flash is .text and .rodata without those of the program `empty` and without the model and the text that a program includes, so that it is the
+engine's and the program's own. It may not exceed what flash.json says by more than 3 %: a change that means to take more, or that takes less, renews
+that file (`--renew`) in the same commit. `--quick` leaves out what takes minutes: training on processors without an FPU. RAM is .data and .bss, stack not
 included; `stack` is how deep it was at its deepest; `instructions` repeat exactly.
 """
 
+import json
 import os
 import re
 import shutil
@@ -31,7 +34,16 @@ TARGETS = [
     ("RV32IMC", "riscv32imc-unknown-none-elf", "qemu-system-riscv32"),
     ("wasm32", "wasm32-unknown-unknown", "node"),
 ]
-SECONDS = 300
+SECONDS = 1800
+SLOW = [("finetune-sgd", "no FPU"), ("finetune-adamw", "no FPU"), ("finetune-sgd", "RV32IMC"), ("finetune-adamw", "RV32IMC")]
+# What a program includes from models/.
+INCLUDED = {
+    "generate": ["generate.samara"],
+    "finetune-sgd": ["finetune-sgd.samara", "changed.txt"],
+    "finetune-adamw": ["finetune-adamw.samara", "changed.txt"],
+}
+FLASH = FOLDER / "flash.json"
+GROWTH = 1.03
 
 
 class Trouble(Exception):
@@ -96,7 +108,7 @@ def sections(path):
     return size.get(".text", 0) + size.get(".rodata", 0), size.get(".data", 0) + size.get(".bss", 0)
 
 
-def build_and_run(bins, target, cargo, environment, runs, wrong):
+def build_and_run(bins, slow, target, cargo, environment, runs, wrong):
     """What every program printed, with its sizes. Programs that fail are added to `wrong`."""
     found = {}
     place = ["--release", "--quiet"] + (["--target", target] if target else [])
@@ -105,13 +117,14 @@ def build_and_run(bins, target, cargo, environment, runs, wrong):
     base = sections(folder / "empty")[0]
     for name in bins:
         try:
-            found[name] = figures(run([cargo[0], "run", *cargo[1:], *place, "--bin", name], environment)) if runs else {}
+            found[name] = figures(run([cargo[0], "run", *cargo[1:], *place, "--bin", name], environment)) if runs and name not in slow else {}
         except Trouble as trouble:
             found[name] = {}
             wrong.append(f"{name} on {target or 'the host'}: {trouble}")
         if target and not target.startswith("wasm32"):
             flash, ram = sections(folder / name)
-            found[name] |= {"flash": str(flash - base if name != "empty" else flash), "ram": str(ram)}
+            included = sum((FOLDER / "models" / model).stat().st_size for model in INCLUDED.get(name, []))
+            found[name] |= {"flash": str(flash - included - base if name != "empty" else flash), "ram": str(ram)}
     return found
 
 
@@ -139,10 +152,20 @@ def report(bins, results):
         table(rows)
 
 
+def recorded():
+    """Bytes of flash by program and target, as they were when somebody last looked."""
+    return json.loads(FLASH.read_text()) if FLASH.exists() else {}
+
+
 def main():
-    bins = sys.argv[1:] or BINS
+    options = {word for word in sys.argv[1:] if word.startswith("--")}
+    if unknown := options - {"--quick", "--renew"}:
+        sys.exit(f"unknown option {' '.join(sorted(unknown))}: expected --quick or --renew")
+    bins = [word for word in sys.argv[1:] if word not in options] or BINS
+    if unknown := set(bins) - set(BINS):
+        sys.exit(f"no program {' '.join(sorted(unknown))}: expected {', '.join(BINS)}")
     skipped, wrong = [], []
-    results = {"host": build_and_run(bins, None, ["cargo"], {}, True, wrong)}
+    results = {"host": build_and_run(bins, [], None, ["cargo"], {}, True, wrong)}
     for name, target, emulator in TARGETS:
         cargo, environment = toolchain(target)
         if cargo is None:
@@ -152,7 +175,9 @@ def main():
         if not runs:
             skipped.append(f"{name}: built but not run, there is no {emulator}")
         try:
-            results[name] = build_and_run(bins, target, cargo, environment, runs, wrong)
+            slow = [program for program, where in SLOW if "--quick" in options and where == name]
+            skipped += [f"{name}: {program} was not run" for program in slow if program in bins]
+            results[name] = build_and_run(bins, slow, target, cargo, environment, runs, wrong)
         except Trouble as trouble:
             wrong.append(f"{name}: {trouble}")
     report(bins, results)
@@ -161,6 +186,14 @@ def main():
             ours, theirs = results["host"][name].get("hash"), found[name].get("hash")
             if ours and theirs and theirs != ours:
                 wrong.append(f"{name} on {target}: the hash is {theirs}, and here {ours}")
+    flash = {name: {target: int(found[name]["flash"]) for target, found in results.items() if "flash" in found[name]} for name in bins}
+    if "--renew" in options:
+        FLASH.write_text(json.dumps(recorded() | flash, indent=4, sort_keys=True) + "\n")
+    for name, targets in flash.items():
+        for target, found in targets.items():
+            allowed = recorded().get(name, {}).get(target)
+            if allowed is not None and found > GROWTH * allowed:
+                wrong.append(f"{name} on {target}: {found} bytes of flash, {FLASH.name} says {allowed}; if that is meant, run.py --renew")
     for line in skipped:
         print(f"skipped: {line}")
     for line in wrong:

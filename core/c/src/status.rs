@@ -97,7 +97,7 @@ impl From<FileError> for SamaraStatus {
         match error {
             FileError::Alignment => Self::Alignment,
             FileError::Magic => Self::FileFormat,
-            FileError::Version { .. } => Self::FileVersion,
+            FileError::Version { .. } | FileError::Scratch { .. } => Self::FileVersion,
             FileError::Length { .. } | FileError::Checksum { .. } => Self::FileDamaged,
             FileError::NoKernel { .. } => Self::FileOperation,
             _ => Self::FileInvalid,

@@ -284,10 +284,11 @@ impl<'a> Check<'_, 'a> {
         let number = self.tensors().len().saturating_add(i);
         let scratch = plan.slots().get(number).copied().unwrap_or_default();
         let in_time = scratch.len == 0 || (usize::from(scratch.first) <= i && i <= usize::from(scratch.last));
-        if (scratch.len as usize) < cpu.scratch_len(node) || !in_time {
-            return Err(FileError::Plan { program: self.kind, slot: number });
+        let (found, needed) = (scratch.len as usize, cpu.scratch_len(node));
+        if found < needed {
+            return Err(FileError::Scratch { program: self.kind, node: i, found, needed });
         }
-        Ok(())
+        if in_time { Ok(()) } else { Err(FileError::Plan { program: self.kind, slot: number }) }
     }
 
     /// The slot whose memory a tensor has.

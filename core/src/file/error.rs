@@ -93,6 +93,17 @@ pub enum FileError {
         /// The node.
         node: usize,
     },
+    /// The plan gives a node less scratch than its kernel needs: the file was exported for other kernels than these.
+    Scratch {
+        /// The program.
+        program: ProgramKind,
+        /// The node.
+        node: usize,
+        /// Elements that the plan gives.
+        found: usize,
+        /// Elements that the kernel needs.
+        needed: usize,
+    },
     /// The plan lets two values that are needed at the same time share memory, or gives one no place.
     Plan {
         /// The program.
@@ -155,6 +166,10 @@ impl fmt::Display for FileError {
             Self::Rule { program, node } => {
                 write!(f, "node {node} of program {program:?} has inputs or outputs of the wrong shape or type")
             }
+            Self::Scratch { program, node, found, needed } => write!(
+                f,
+                "node {node} of program {program:?} has {found} elements of scratch and needs {needed}: export the model again with this version"
+            ),
             Self::Plan { program, slot } => {
                 write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
             }
