@@ -619,7 +619,7 @@ fn export_refuses_what_cannot_be() {
     refused(at, &with(&["--context", "17"]), 2, &["--context 17: the model has 16 positions", "at most 16"]);
     refused(at, &with(&["--block", "9", "--context", "8"]), 2, &["--block 9: expected at most the context, 8"]);
     refused(at, &with(&["--target", "stm32"]), 2, &["stm32", "rp2040"]);
-    refused(at, &with(&["--train", "all"]), 2, &["all", "last-block"]);
+    refused(at, &with(&["--train", "half"]), 2, &["half", "last-block"]);
     refused(at, &["export", "--model", "absent", "--out", "x.samara"], 4, &["absent"]);
     // A batch that no microcontroller has room for: the number says why.
     let large = with(&["--train", "last-block", "--batch", "1024", "--target", "m7-160k"]);

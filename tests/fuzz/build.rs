@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed(&BIASED, DType::Real, Tune::Bias, &Train(Sgd), None)?,
         seed(&CONFIG, DType::Real, Tune::LastBlock, &Train(Adamw), None)?,
         seed(&WIDE, DType::Q8, Tune::Bias, &Train(Adamw), None)?,
+        seed(&CONFIG, DType::Real, Tune::All, &Train(Sgd), None)?,
         seed(&CONFIG, DType::Real, Tune::LastBlock, &Evaluate, Some(&pieces()?))?,
         seed(&WIDE, DType::Q4, Tune::Head, &Evaluate, None)?,
     ];

@@ -587,7 +587,8 @@ fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Ve
 #[test]
 fn training_lowers_the_loss_and_has_the_bits_of_the_same_program_in_memory() {
     let kernels = ops::training();
-    for (train, weights) in [Tune::Head, Tune::Bias, Tune::LastBlock].into_iter().flat_map(|t| [(t, DType::Real), (t, DType::Q8)])
+    for (train, weights) in
+        [Tune::Head, Tune::Bias, Tune::LastBlock, Tune::All].into_iter().flat_map(|t| [(t, DType::Real), (t, DType::Q8)])
     {
         for (optimizer, hyper) in
             [(Optimizer::Sgd, Hyper::sgd(0.1)), (Optimizer::Adamw, Hyper { weight_decay: 0.1, ..Hyper::adamw(0.01) })]
