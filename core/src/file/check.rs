@@ -258,7 +258,7 @@ impl<'a> Check<'_, 'a> {
             // The place of the output may be an input's only where the operation allows it, and only that input's.
             for (o, &out) in record.outputs.iter().enumerate() {
                 let shares = in_arena(&out) && !is_view && !plan.value(out).is_empty() && self.owner(out) == self.owner(t);
-                let allowed = o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.contains(&(k as u8)));
+                let allowed = o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.iter().any(|&i| usize::from(i) == k));
                 let once =
                     || record.inputs.iter().filter(|&&other| in_arena(&other) && self.owner(other) == self.owner(t)).count() == 1;
                 if shares && !(allowed && once()) {
