@@ -163,9 +163,14 @@ impl<'a> Check<'_, 'a> {
         let shapes = rule(&op, &Args::new(&args)).map_err(|Refused| FileError::Rule { program, node: i })?;
         for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
             let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
+            // What the kernel does not compute has no place, so that nobody reads it.
+            let computed = |r: &TensorRecord| match shape {
+                Some(shape) => r.shape == shape,
+                None => r.role == Role::Activation && self.parts.plan.value(t).is_empty(),
+            };
             let fits = node
                 .output(o)
-                .is_some_and(|r| usize::from(r.producer) == i && Some(r.shape) == shape && self.may_write(&op, node, t, r));
+                .is_some_and(|r| usize::from(r.producer) == i && computed(r) && self.may_write(&op, node, t, r));
             if t.is_some() && !(once && fits) {
                 return Err(wrong);
             }

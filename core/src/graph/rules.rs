@@ -35,12 +35,15 @@ pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Resul
     if op.opcode() == OPCODE { infer(op, args) } else { Err(Refused) }
 }
 
-/// The rule of attention for kernels without dropout.
-pub(crate) fn without_dropout(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
-    match op {
-        Op::Attention(spec) if args.get(6).is_none() => attention(args, spec),
-        _ => Err(Refused),
-    }
+/// The rule of an operation for a kernel that computes output 0 alone: a node with another one that is read is refused.
+pub(crate) fn only_first<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    let [first, ..] = only::<OPCODE>(op, args)?;
+    Ok([first, None, None])
+}
+
+/// The rule of attention for a kernel that computes output 0 alone, and without dropout.
+pub(crate) fn without_dropout<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if args.get(6).is_none() { only_first::<OPCODE>(op, args) } else { Err(Refused) }
 }
 
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
