@@ -13,52 +13,34 @@ use crate::plan::Plan;
 /// Exclusive parts of one buffer that a node can ask for: its outputs and its scratch.
 const PARTS: usize = MAX_OUTPUTS + 1;
 
+const GLOBAL_NORM: u8 = Op::GlobalNorm.opcode();
+
 /// A buffer cut into exclusive parts and what lies between them.
 struct Carved<'a, R> {
     exclusive: [&'a mut [R]; PARTS],
-    shared: heapless::Vec<(usize, &'a [R]), { PARTS + 1 }>,
+    /// Where each begins, and its elements.
+    shared: [(usize, &'a [R]); PARTS + 1],
 }
 
 impl<'a, R> Carved<'a, R> {
-    /// Cuts `ranges` out of `buffer`. A range that is out of bounds or overlaps an earlier one comes out empty.
+    /// Cuts `ranges` out of `buffer`. A range that overlaps an earlier one comes out empty, and so do those that are out of bounds or behind such a one.
+    #[inline(never)]
     fn new(buffer: &'a mut [R], ranges: &[Range<usize>; PARTS]) -> Self {
-        let mut order: [usize; PARTS] = [0, 1, 2, 3];
-        let start = |i: usize| ranges.get(i).map_or(0, |r| r.start);
-        // Insertion sort of four numbers.
-        for pass in 0..PARTS {
-            for (a, b) in (0..PARTS.saturating_sub(pass)).zip(1..PARTS) {
-                if let (Some(&x), Some(&y)) = (order.get(a), order.get(b))
-                    && start(x) > start(y)
-                {
-                    if let Some(to) = order.get_mut(a) {
-                        *to = y;
-                    }
-                    if let Some(to) = order.get_mut(b) {
-                        *to = x;
-                    }
-                }
-            }
-        }
         let mut exclusive: [&'a mut [R]; PARTS] = Default::default();
-        let mut shared = heapless::Vec::new();
+        let mut shared: [(usize, &'a [R]); PARTS + 1] = Default::default();
         let (mut rest, mut position) = (buffer, 0usize);
-        for i in order {
-            let Some(range) = ranges.get(i).filter(|r| !r.is_empty()) else { continue };
-            let Some(skip) = range.start.checked_sub(position) else { continue };
-            if skip.saturating_add(range.len()) > rest.len() {
-                continue;
-            }
-            let Some((gap, tail)) = take(&mut rest).split_at_mut_checked(skip) else { continue };
-            let Some((part, tail)) = tail.split_at_mut_checked(range.len()) else { continue };
-            // There are at most as many gaps as the list holds.
-            let _ = shared.push((position, &*gap));
-            if let Some(slot) = exclusive.get_mut(i) {
-                *slot = part;
-            }
-            rest = tail;
-            position = range.end;
+        for gap in &mut shared {
+            let behind = ranges.iter().zip(&mut exclusive).filter(|(range, _)| range.start >= position && !range.is_empty());
+            let Some((range, part)) = behind.min_by_key(|(range, _)| range.start) else {
+                *gap = (position, rest);
+                break;
+            };
+            let Some((before, tail)) = rest.split_at_mut_checked(range.start.wrapping_sub(position)) else { break };
+            *gap = (position, before);
+            let Some((own, tail)) = tail.split_at_mut_checked(range.len()) else { break };
+            *part = own;
+            (rest, position) = (tail, range.end);
         }
-        let _ = shared.push((position, &*rest));
         Self { exclusive, shared }
     }
 
@@ -81,6 +63,18 @@ impl<'a, R> Carved<'a, R> {
 struct Place {
     role: Role,
     range: Range<usize>,
+}
+
+/// The ranges of the outputs with a role, and of scratch.
+#[inline(never)]
+fn wanted(outputs: &[Option<Place>; MAX_OUTPUTS], role: Role, scratch: Range<usize>) -> [Range<usize>; PARTS] {
+    let mut ranges = [0..0, 0..0, 0..0, scratch];
+    for (range, output) in ranges.iter_mut().zip(outputs) {
+        if let Some(place) = output.as_ref().filter(|place| place.role == role) {
+            *range = place.range.clone();
+        }
+    }
+    ranges
 }
 
 /// `real_bytes` is the size of a number.
@@ -108,16 +102,10 @@ pub(super) fn views<'v, R: Real>(
 ) -> Views<'v, R> {
     let record = node.record();
     let outputs = record.outputs.map(|t| place(program, plan, t, size_of::<R>()));
-    let wanted = |role: Role| -> [Range<usize>; PARTS] {
-        let range =
-            |o: usize| outputs.get(o).and_then(Option::as_ref).filter(|p| p.role == role).map_or(0..0, |p| p.range.clone());
-        [range(0), range(1), range(2), 0..0]
-    };
-    let [a0, a1, a2, _] = wanted(Role::Activation);
-    let mut arena = Carved::new(memory.arena, &[a0, a1, a2, plan.scratch(i)]);
-    let mut state = Carved::new(memory.state, &wanted(Role::State));
-    let mut grads = Carved::new(memory.grads, &wanted(Role::Grad));
-    let (weights, moments) = update_ranges(program, node.op());
+    let mut arena = Carved::new(memory.arena, &wanted(&outputs, Role::Activation, plan.scratch(i)));
+    let mut state = Carved::new(memory.state, &wanted(&outputs, Role::State, 0..0));
+    let mut grads = Carved::new(memory.grads, &wanted(&outputs, Role::Grad, 0..0));
+    let (weights, moments) = update_ranges(program, node);
     let mut trainable = Carved::new(memory.trainable, &[weights.clone(), 0..0, 0..0, 0..0]);
     let [m0, m1] = moments;
     let mut moments = Carved::new(memory.moments, &[m0, m1, 0..0, 0..0]);
@@ -132,11 +120,7 @@ pub(super) fn views<'v, R: Real>(
         scratch: arena.take(MAX_OUTPUTS),
         update: Update {
             weights: trainable.take(0),
-            grads: if matches!(node.op(), Some(Op::GlobalNorm)) {
-                grads.get(&(0..program.params().trainable_len()))
-            } else {
-                grads.get(&weights)
-            },
+            grads: grads.get(&if record.opcode == GLOBAL_NORM { 0..program.params().trainable_len() } else { weights }),
             moments: [moments.take(0), moments.take(1)],
         },
     };
@@ -173,7 +157,7 @@ pub(super) fn views<'v, R: Real>(
 }
 
 /// The range of parameters that an update changes, and its ranges of the moments.
-fn update_ranges(program: &Program<'_>, op: Option<Op>) -> (Range<usize>, [Range<usize>; 2]) {
+fn update_ranges(program: &Program<'_>, node: &Node<'_>) -> (Range<usize>, [Range<usize>; 2]) {
     let all = program.params().trainable_len();
     let part = |start: u32, len: u32| {
         let start = start as usize;
@@ -183,7 +167,9 @@ fn update_ranges(program: &Program<'_>, op: Option<Op>) -> (Range<usize>, [Range
         let base = all.saturating_mul(slot);
         base.saturating_add(r.start)..base.saturating_add(r.end)
     };
-    match op {
+    // Updates have no outputs: other operations need not be decoded.
+    let has_outputs = node.record().outputs.iter().any(|t| t.is_some());
+    match if has_outputs { None } else { node.op() } {
         Some(Op::AdamW { start, len, .. }) => {
             let r = part(start, len);
             (r.clone(), [shifted(&r, 0), shifted(&r, 1)])

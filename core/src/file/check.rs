@@ -8,7 +8,8 @@ use crate::graph::rules::{Arg, Args, Refused};
 use crate::graph::{DType, HYPER_LEN, Node, Op, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
 
-/// Sections, parameters, programs, tokenizer.
+/// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
+#[inline(never)]
 pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
         let known = SectionKind::from_code(section.kind).is_some()
