@@ -298,6 +298,7 @@ pub(crate) fn reduced(x: Shape, over: Over) -> Result<Shape, E> {
     }
 }
 
+#[inline(never)]
 fn shape3(a: usize, b: usize, c: usize) -> Result<Shape, E> {
     Shape::new(&[a, b, c]).ok_or(E::ShapeTooLarge)
 }

@@ -60,11 +60,13 @@ pub const fn reference<R: Real>() -> Kernels<R> {
 pub(crate) const UNARY: Op = Op::Unary { kind: UnaryKind::Scale, a: 0.0, b: 0.0 };
 
 /// Elements start..start+len; empty when they are not all there.
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn part<R>(x: &[R], start: usize, len: usize) -> &[R] {
     x.get(start..start.saturating_add(len)).unwrap_or(&[])
 }
 
 /// Elements start..start+len; empty when they are not all there.
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn part_mut<R>(x: &mut [R], start: usize, len: usize) -> &mut [R] {
     x.get_mut(start..start.saturating_add(len)).unwrap_or(&mut [])
 }
