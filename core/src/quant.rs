@@ -40,7 +40,7 @@ pub(crate) fn f16_row(row: &[f32], out: &mut [u8]) {
 /// A row in blocks of signed bytes.
 pub(crate) fn q8_row(row: &[f32], out: &mut [u8]) {
     for (block, x) in out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
-        *block = q8_block(x);
+        q8_block(x, block);
     }
 }
 
@@ -49,16 +49,14 @@ fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-fn q8_block(x: &[f32; BLOCK]) -> [u8; Q8_BYTES] {
+fn q8_block(x: &[f32; BLOCK], block: &mut [u8; Q8_BYTES]) {
     let d = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs())) / 127.0;
     let factor = inverse(d);
-    let mut block = [0; Q8_BYTES];
-    let [low, high, q @ ..] = &mut block;
+    let [low, high, q @ ..] = block;
     [*low, *high] = to_f16(d).to_le_bytes();
     for (q, &x) in q.iter_mut().zip(x) {
         *q = libm::roundf(x * factor) as i8 as u8;
     }
-    block
 }
 
 fn q4_block(x: &[f32; BLOCK]) -> [u8; Q4_BYTES] {

@@ -13,6 +13,8 @@ use crate::plan::Plan;
 /// Exclusive parts of one buffer that a node can ask for: its outputs and its scratch.
 const PARTS: usize = MAX_OUTPUTS + 1;
 
+const GLOBAL_NORM: u8 = Op::GlobalNorm.opcode();
+
 /// A buffer cut into exclusive parts and what lies between them.
 struct Carved<'a, R> {
     exclusive: [&'a mut [R]; PARTS],
@@ -20,43 +22,21 @@ struct Carved<'a, R> {
 }
 
 impl<'a, R> Carved<'a, R> {
-    /// Cuts `ranges` out of `buffer`. A range that is out of bounds or overlaps an earlier one comes out empty.
+    /// Cuts `ranges` out of `buffer`. A range that overlaps an earlier one comes out empty, and so do those that are out of bounds or behind such a one.
+    #[inline(never)]
     fn new(buffer: &'a mut [R], ranges: &[Range<usize>; PARTS]) -> Self {
-        let mut order: [usize; PARTS] = [0, 1, 2, 3];
-        let start = |i: usize| ranges.get(i).map_or(0, |r| r.start);
-        // Insertion sort of four numbers.
-        for pass in 0..PARTS {
-            for (a, b) in (0..PARTS.saturating_sub(pass)).zip(1..PARTS) {
-                if let (Some(&x), Some(&y)) = (order.get(a), order.get(b))
-                    && start(x) > start(y)
-                {
-                    if let Some(to) = order.get_mut(a) {
-                        *to = y;
-                    }
-                    if let Some(to) = order.get_mut(b) {
-                        *to = x;
-                    }
-                }
-            }
-        }
         let mut exclusive: [&'a mut [R]; PARTS] = Default::default();
         let mut shared = heapless::Vec::new();
         let (mut rest, mut position) = (buffer, 0usize);
-        for i in order {
-            let Some(range) = ranges.get(i).filter(|r| !r.is_empty()) else { continue };
-            let Some(skip) = range.start.checked_sub(position) else { continue };
-            if skip.saturating_add(range.len()) > rest.len() {
-                continue;
-            }
-            let Some((gap, tail)) = take(&mut rest).split_at_mut_checked(skip) else { continue };
-            let Some((part, tail)) = tail.split_at_mut_checked(range.len()) else { continue };
+        loop {
+            let behind = ranges.iter().zip(&mut exclusive).filter(|(range, _)| range.start >= position && !range.is_empty());
+            let Some((range, part)) = behind.min_by_key(|(range, _)| range.start) else { break };
+            let Some((gap, tail)) = take(&mut rest).split_at_mut_checked(range.start.wrapping_sub(position)) else { break };
             // There are at most as many gaps as the list holds.
             let _ = shared.push((position, &*gap));
-            if let Some(slot) = exclusive.get_mut(i) {
-                *slot = part;
-            }
-            rest = tail;
-            position = range.end;
+            let Some((own, tail)) = tail.split_at_mut_checked(range.len()) else { break };
+            *part = own;
+            (rest, position) = (tail, range.end);
         }
         let _ = shared.push((position, &*rest));
         Self { exclusive, shared }
@@ -182,8 +162,8 @@ pub(super) fn views<'v, R: Real>(
     carver.borrow(memory.ints, memory.frozen, &mut views);
     views.scratch = carver.carve(&[Role::Activation, Role::Input], memory.arena, plan.scratch(i), &mut views).take(EXTRA);
     carver.carve(&[Role::State], memory.state, 0..0, &mut views);
-    let (weights, [m0, m1]) = update_ranges(program, node.op());
-    let read = if matches!(node.op(), Some(Op::GlobalNorm)) { 0..program.params().trainable_len() } else { weights.clone() };
+    let (weights, [m0, m1]) = update_ranges(program, node);
+    let read = if node.record().opcode == GLOBAL_NORM { 0..program.params().trainable_len() } else { weights.clone() };
     views.update.grads = carver.carve(&[Role::Grad], memory.grads, 0..0, &mut views).get(&read);
     views.update.weights = carver.carve(&[Role::Trainable], memory.trainable, weights, &mut views).take(EXTRA);
     let mut moments = Carved::new(memory.moments, &[m0, m1, 0..0, 0..0]);
@@ -192,7 +172,7 @@ pub(super) fn views<'v, R: Real>(
 }
 
 /// The range of parameters that an update changes, and its ranges of the moments.
-fn update_ranges(program: &Program<'_>, op: Option<Op>) -> (Range<usize>, [Range<usize>; 2]) {
+fn update_ranges(program: &Program<'_>, node: &Node<'_>) -> (Range<usize>, [Range<usize>; 2]) {
     let all = program.params().trainable_len();
     let part = |start: u32, len: u32| {
         let start = start as usize;
@@ -202,7 +182,9 @@ fn update_ranges(program: &Program<'_>, op: Option<Op>) -> (Range<usize>, [Range
         let base = all.saturating_mul(slot);
         base.saturating_add(r.start)..base.saturating_add(r.end)
     };
-    match op {
+    // Updates have no outputs: other operations need not be decoded.
+    let has_outputs = node.record().outputs.iter().any(|t| t.is_some());
+    match if has_outputs { None } else { node.op() } {
         Some(Op::AdamW { start, len, .. }) => {
             let r = part(start, len);
             (r.clone(), [shifted(&r, 0), shifted(&r, 1)])

@@ -8,7 +8,8 @@ use crate::graph::rules::{Arg, Args, Refused};
 use crate::graph::{DType, HYPER_LEN, Momentum, Node, Op, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
 
-/// Sections, parameters, programs, tokenizer.
+/// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
+#[inline(never)]
 pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
         let known = SectionKind::from_code(section.kind).is_some()
@@ -165,9 +166,13 @@ impl<'a> Check<'_, 'a> {
         let shapes = rule(&op, &Args::new(&args)).map_err(|Refused| FileError::Rule { program, node: i })?;
         for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
             let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
-            let fits = node
-                .output(o)
-                .is_some_and(|r| usize::from(r.producer) == i && Some(r.shape) == shape && self.may_write(&op, node, t, r));
+            // What the kernel does not compute has no place, so that nobody reads it.
+            let computed = |r: &TensorRecord| match shape {
+                Some(shape) => r.shape == shape,
+                None => r.role == Role::Activation && self.parts.plan.value(t).is_empty(),
+            };
+            let fits =
+                node.output(o).is_some_and(|r| usize::from(r.producer) == i && computed(r) && self.may_write(&op, node, t, r));
             if t.is_some() && !(once && fits) {
                 return Err(wrong);
             }
@@ -263,7 +268,8 @@ impl<'a> Check<'_, 'a> {
             // The place of the output may be an input's only where the operation allows it, and only that input's.
             for (o, &out) in record.outputs.iter().enumerate() {
                 let shares = in_arena(&out) && !is_view && !plan.value(out).is_empty() && self.owner(out) == self.owner(t);
-                let allowed = o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.contains(&(k as u8)));
+                let allowed =
+                    o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.iter().any(|&i| usize::from(i) == k));
                 let once =
                     || record.inputs.iter().filter(|&&other| in_arena(&other) && self.owner(other) == self.owner(t)).count() == 1;
                 if shares && !(allowed && once()) {

@@ -617,8 +617,9 @@ impl Op {
     /// The operation that a node record describes; `None` for an unknown code or an impossible attribute.
     pub fn decode(opcode: u8, attributes: &[f64; MAX_ATTRIBUTES]) -> Option<Self> {
         let &[a0, a1, a2, _, _, a5, ..] = attributes;
-        // Most attributes are integers: each is converted in one place.
-        let n = |i: usize| attributes.get(i).copied().and_then(integer);
+        // Most attributes are integers: all that are one are converted in one place.
+        let integers = attributes.map(integer);
+        let n = |i: usize| integers.get(i).copied().flatten();
         let dims = |first: usize| Some([n(first)?, n(first + 1)?, n(first + 2)?, n(first + 3)?]);
         let attention = || {
             Some(AttentionSpec {

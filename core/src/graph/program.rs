@@ -142,6 +142,7 @@ impl<'a> Node<'a> {
     }
 
     /// The record of input `i`.
+    #[inline(never)]
     pub fn input(&self, i: usize) -> Option<&'a TensorRecord> {
         self.tensors.get(self.record.input(i).index())
     }
@@ -157,6 +158,7 @@ impl<'a> Node<'a> {
     }
 
     /// The shape of input `i`; one number when it is absent.
+    #[inline(never)]
     pub fn input_shape(&self, i: usize) -> Shape {
         self.input(i).map_or(Shape::SCALAR, |t| t.shape)
     }

@@ -35,12 +35,15 @@ pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Resul
     if op.opcode() == OPCODE { infer(op, args) } else { Err(Refused) }
 }
 
-/// The rule of attention for kernels without dropout.
-pub(crate) fn without_dropout(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
-    match op {
-        Op::Attention(spec) if args.args.get(6).copied().flatten().is_none() => attention(args, spec),
-        _ => Err(Refused),
-    }
+/// The rule of an operation for a kernel that computes output 0 alone: a node with another one that is read is refused.
+pub(crate) fn only_first<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    let [first, ..] = only::<OPCODE>(op, args)?;
+    Ok([first, None, None])
+}
+
+/// The rule of attention for a kernel that computes output 0 alone, and without dropout.
+pub(crate) fn without_dropout<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if args.get(6).is_none() { only_first::<OPCODE>(op, args) } else { Err(Refused) }
 }
 
 /// The shapes of the outputs of `op`, or what is wrong with its inputs.
@@ -166,7 +169,7 @@ pub(crate) fn infer<F: From<E>>(op: &Op, args: &Args<'_, F>) -> Result<Outputs, 
                 // Only the number of elements matters.
                 let expected = Shape::new(&[len as usize]).ok_or(E::ShapeTooLarge)?;
                 let flat = Shape::new(&[gradient.shape.len()]).ok_or(E::ShapeTooLarge)?;
-                args.expect(2, Arg { shape: flat, ..gradient }, expected)?;
+                args.expect(2, &Arg { shape: flat, ..*gradient }, expected)?;
             }
             Ok([None; MAX_OUTPUTS])
         }
@@ -198,28 +201,33 @@ impl<'a, F: From<E>> Args<'a, F> {
         Self { args, fault: PhantomData }
     }
 
-    fn any(&self, i: usize) -> Result<Arg, F> {
-        self.args.get(i).copied().flatten().ok_or(F::from(E::MissingInput { input: i as u8 }))
+    #[inline(never)]
+    fn get(&self, i: usize) -> Option<&'a Arg> {
+        self.args.get(i)?.as_ref()
     }
 
-    fn real(&self, i: usize) -> Result<Arg, F> {
+    fn any(&self, i: usize) -> Result<&'a Arg, F> {
+        self.get(i).ok_or(F::from(E::MissingInput { input: i as u8 }))
+    }
+
+    fn real(&self, i: usize) -> Result<&'a Arg, F> {
         let arg = self.any(i)?;
         if arg.dtype == DType::Real { Ok(arg) } else { Err(F::from(E::DType { input: i as u8 })) }
     }
 
     /// An input that may be a frozen parameter of any element type.
-    fn weight(&self, i: usize) -> Result<Arg, F> {
+    fn weight(&self, i: usize) -> Result<&'a Arg, F> {
         let arg = self.any(i)?;
         if arg.dtype == DType::I32 { Err(F::from(E::DType { input: i as u8 })) } else { Ok(arg) }
     }
 
-    fn ints(&self, i: usize) -> Result<Arg, F> {
+    fn ints(&self, i: usize) -> Result<&'a Arg, F> {
         let arg = self.any(i)?;
         if arg.dtype == DType::I32 { Ok(arg) } else { Err(F::from(E::DType { input: i as u8 })) }
     }
 
     /// Integers that select one of `count` rows, or none by being negative where that is allowed.
-    fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<Arg, F> {
+    fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<&'a Arg, F> {
         let arg = self.ints(i)?;
         let [low, high] = arg.bounds;
         if low < 0 && !negative {
@@ -231,12 +239,12 @@ impl<'a, F: From<E>> Args<'a, F> {
         Ok(arg)
     }
 
-    fn optional(&self, i: usize) -> Result<Option<Arg>, F> {
-        if self.args.get(i).copied().flatten().is_some() { self.real(i).map(Some) } else { Ok(None) }
+    fn optional(&self, i: usize) -> Result<Option<&'a Arg>, F> {
+        if self.get(i).is_some() { self.real(i).map(Some) } else { Ok(None) }
     }
 
     fn optional_ints(&self, i: usize, expected: Shape) -> Result<(), F> {
-        if self.args.get(i).copied().flatten().is_some() { self.expect(i, self.ints(i)?, expected) } else { Ok(()) }
+        if self.get(i).is_some() { self.expect(i, self.ints(i)?, expected) } else { Ok(()) }
     }
 
     fn optional_shape(&self, i: usize, expected: Shape) -> Result<(), F> {
@@ -246,13 +254,13 @@ impl<'a, F: From<E>> Args<'a, F> {
         }
     }
 
-    fn tokens(&self, i: usize) -> Result<(Arg, [usize; 3]), F> {
+    fn tokens(&self, i: usize) -> Result<(&'a Arg, [usize; 3]), F> {
         self.real(i)?;
         self.tokens_of(i)
     }
 
     /// Tokens of any element type but integers.
-    fn tokens_of(&self, i: usize) -> Result<(Arg, [usize; 3]), F> {
+    fn tokens_of(&self, i: usize) -> Result<(&'a Arg, [usize; 3]), F> {
         let arg = self.weight(i)?;
         if arg.shape.rank() == 3 {
             return Ok((arg, [arg.shape.dim(0), arg.shape.dim(1), arg.shape.dim(2)]));
@@ -262,7 +270,7 @@ impl<'a, F: From<E>> Args<'a, F> {
     }
 
     /// Compares extents; a scalar equals one row of one element.
-    fn expect(&self, i: usize, arg: Arg, expected: Shape) -> Result<(), F> {
+    fn expect(&self, i: usize, arg: &Arg, expected: Shape) -> Result<(), F> {
         if arg.shape == expected || (arg.shape.len() == 1 && expected.len() == 1) {
             return Ok(());
         }
@@ -290,6 +298,7 @@ pub(crate) fn reduced(x: Shape, over: Over) -> Result<Shape, E> {
     }
 }
 
+#[inline(never)]
 fn shape3(a: usize, b: usize, c: usize) -> Result<Shape, E> {
     Shape::new(&[a, b, c]).ok_or(E::ShapeTooLarge)
 }
@@ -398,7 +407,7 @@ fn attention<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> Result<Out
     let [b, tq, tk] = attention_extents(args, 0, spec)?;
     segments(args, 3, b, tq, tk)?;
     args.optional_ints(5, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
-    if args.args.get(6).copied().flatten().is_some() {
+    if args.get(6).is_some() {
         control(args, 6)?;
     }
     let cols = spec.heads as usize * spec.head_dim as usize;
@@ -407,7 +416,7 @@ fn attention<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> Result<Out
 
 /// Query and key segments stand together or not at all.
 fn segments<F: From<E>>(args: &Args<'_, F>, first: usize, b: usize, tq: usize, tk: usize) -> Result<(), F> {
-    let there = |i: usize| args.args.get(i).copied().flatten().is_some();
+    let there = |i: usize| args.get(i).is_some();
     if there(first) != there(first + 1) {
         let input = if there(first) { first as u8 + 1 } else { first as u8 };
         return Err(F::from(E::MissingInput { input }));
@@ -424,14 +433,14 @@ fn attention_backward<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> R
     args.expect(4, args.real(4)?, shape3(b, tq, cols)?)?;
     args.expect(5, args.real(5)?, shape3(b, spec.heads as usize, tq)?)?;
     segments(args, 6, b, tq, tk)?;
-    if args.args.get(8).copied().flatten().is_some() {
+    if args.get(8).is_some() {
         control(args, 8)?;
     }
     let slots = attention_grad_outputs(q.tensor, k.tensor, v.tensor);
     let mut outputs = [None; MAX_OUTPUTS];
     let mut covered = [0usize; MAX_OUTPUTS];
     let parts = [(q, spec.heads), (k, spec.kv_heads), (v, spec.kv_heads)];
-    let columns = |(arg, heads): (Arg, u32)| {
+    let columns = |(arg, heads): (&Arg, u32)| {
         let first = arg.column as usize;
         first..first.saturating_add(heads as usize * spec.head_dim as usize)
     };
@@ -441,7 +450,7 @@ fn attention_backward<F: From<E>>(args: &Args<'_, F>, spec: &AttentionSpec) -> R
             *cols = cols.saturating_add(columns(part).len());
         }
     }
-    let overlap = |a: (Arg, u32), b: (Arg, u32)| {
+    let overlap = |a: (&Arg, u32), b: (&Arg, u32)| {
         a.0.tensor == b.0.tensor && columns(a).start < columns(b).end && columns(b).start < columns(a).end
     };
     let [q_part, k_part, v_part] = parts;

@@ -21,6 +21,7 @@ impl Shape {
     pub const SCALAR: Self = Self { dims: [1; MAX_RANK], rank: 0 };
 
     /// A shape from at most four extents; `None` when there are more or when the number of elements exceeds 2³¹ − 1.
+    #[inline(never)]
     pub fn new(extents: &[usize]) -> Option<Self> {
         let mut dims = [1; MAX_RANK];
         let mut len = 1usize;
@@ -65,6 +66,7 @@ impl Shape {
     }
 
     /// The number of elements.
+    #[inline(never)]
     pub fn len(&self) -> usize {
         self.dims().iter().fold(1usize, |n, &d| n.saturating_mul(d as usize))
     }
@@ -75,11 +77,13 @@ impl Shape {
     }
 
     /// The last extent: the width of the matrix (rows, cols) that the tensor is to most operations.
+    #[inline(never)]
     pub fn cols(&self) -> usize {
         self.dims().last().map_or(1, |&d| d as usize)
     }
 
     /// The product of all extents but the last.
+    #[inline(never)]
     pub fn rows(&self) -> usize {
         let outer = self.dims().split_last().map_or(&[] as &[u32], |(_, outer)| outer);
         outer.iter().fold(1usize, |n, &d| n.saturating_mul(d as usize))

@@ -5,5 +5,6 @@ pub mod half;
 pub mod real;
 pub mod rng;
 pub mod sort;
+mod sqrt;
 
 pub use real::Real;

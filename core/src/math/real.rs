@@ -65,6 +65,12 @@ pub trait Real:
     }
 }
 
+/// libm computes the root with integers and a table where it does not have the processor's instruction.
+#[inline]
+fn sqrt_f32(x: f32) -> f32 {
+    if cfg!(any(target_arch = "arm", target_arch = "riscv32")) { super::sqrt::sqrt(x) } else { libm::sqrtf(x) }
+}
+
 macro_rules! real {
     ($t:ty, $exp:path, $ln:path, $ln_1p:path, $tanh:path, $erf:path, $sqrt:path) => {
         impl Real for $t {
@@ -120,5 +126,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::expf, libm::logf, libm::log1pf, libm::tanhf, libm::erff, libm::sqrtf);
+real!(f32, libm::expf, libm::logf, libm::log1pf, libm::tanhf, libm::erff, sqrt_f32);
 real!(f64, libm::exp, libm::log, libm::log1p, libm::tanh, libm::erf, libm::sqrt);

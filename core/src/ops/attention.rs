@@ -21,9 +21,9 @@ const SPEC: AttentionSpec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, 
 
 const ATTENTION: u8 = Op::Attention(SPEC).opcode();
 
-/// Adds the forward kernel to a table, without dropout.
+/// Adds the forward kernel to a table, without what only training takes: dropout, and ln Σ eˢ.
 pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table.define_by::<ATTENTION>(without_dropout, Kernel { run: attend::<R, false>, scratch_len })
+    table.define_by::<ATTENTION>(without_dropout::<ATTENTION>, Kernel { run: attend::<R, false>, scratch_len })
 }
 
 /// Adds the kernels of this file to a table.
@@ -138,14 +138,14 @@ pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, threads: &dyn Thre
 }
 
 /// Keys are read one after the other, and then values: each row once for all heads, for it may have to be turned into numbers first.
-fn attend<R: Real, const DROPOUT: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+fn attend<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
     let [q, ..] = views.inputs;
     let [_, _, _, q_segments, k_segments, live, control, ..] = views.ints;
     let [o, lse, _] = views.outputs;
     let layout = Layout::new(node, spec, 0, [q_segments, k_segments], live);
     let (keys, values) = (Rows::new(node, &views.inputs, 1), Rows::new(node, &views.inputs, 2));
-    let mask = DROPOUT.then(|| Mask::new(control, spec.site));
+    let mask = TRAINING.then(|| Mask::new(control, spec.site));
     let (heads, dim, scale) = (spec.heads as usize, spec.head_dim as usize, R::from_f64(spec.scale));
     let Some((scores, rest)) = views.scratch.split_at_mut_checked(heads * layout.keys) else { return }; // (Tk, H)
     let Some((sums, row)) = rest.split_at_mut_checked(heads) else { return }; // (H)
@@ -168,7 +168,7 @@ fn attend<R: Real, const DROPOUT: bool>(node: &Node<'_>, views: Views<'_, R>, _:
         for (h, sum) in sums.iter_mut().enumerate() {
             let max;
             (max, *sum) = exponentials(scores, heads, h, from..to);
-            if let Some(lse) = lse.get_mut((b * heads + h) * layout.queries + t) {
+            if TRAINING && let Some(lse) = lse.get_mut((b * heads + h) * layout.queries + t) {
                 *lse = if *sum > R::ZERO { max + sum.ln() } else { R::NEG_INFINITY };
             }
         }

@@ -6,27 +6,35 @@ use super::elementwise::{activation, activation_derivative};
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::rules::only_first;
 use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
-/// Adds the forward kernel to a table.
+const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
+
+/// Adds the forward kernel to a table, without the output that only training takes.
 pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
-    table.define::<LINEAR>(Kernel { run: forward, scratch_len: |node| weight::scratch_len(node, 1) })
+    table.define_by::<LINEAR>(only_first::<LINEAR>, Kernel { run: forward::<R, false>, scratch_len })
 }
 
 /// Adds the kernels of this file to a table.
 pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BACKWARD: u8 = Op::LinearBackward.opcode();
-    inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
+    table
+        .define::<LINEAR>(Kernel { run: forward::<R, true>, scratch_len })
+        .define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
+}
+
+fn scratch_len(node: &Node<'_>) -> usize {
+    weight::scratch_len(node, 1)
 }
 
 /// Outputs that are finished together: so many stand beside y, which may hold the residual.
 const PIECE: usize = 32;
 
 /// One row of x against every row of W.
-fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+fn forward<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Linear { activation: kind, slope }) = node.op() else { return };
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
@@ -46,11 +54,11 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
             let sums = part_mut(&mut sums, 0, len);
             w.dots(j, &x, sums);
             axpy(sums, R::ONE, part(b, j, len));
-            let (y, pre) = (part_mut(y, at, len), part_mut(pre, at, len)); // y is empty when only pre is wanted
-            copy(pre, sums);
-            if kind != Activation::None {
-                activate(kind, sums, if slope { pre } else { &mut [] });
+            if TRAINING {
+                keep(kind, slope, sums, part_mut(pre, at, len));
             }
+            sums.iter_mut().for_each(|x| *x = activation(kind, *x));
+            let y = part_mut(y, at, len); // empty when only pre is wanted
             if has_residual {
                 axpy(y, R::ONE, sums);
             } else {
@@ -60,10 +68,12 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     }
 }
 
-/// f(x) in place of x, and f'(x) in place of the same x in `slopes`.
-fn activate<R: Real>(kind: Activation, x: &mut [R], slopes: &mut [R]) {
-    slopes.iter_mut().for_each(|x| *x = activation_derivative(kind, *x));
-    x.iter_mut().for_each(|x| *x = activation(kind, *x));
+/// Keeps the arguments of f, or its slopes f'(x) in their place.
+fn keep<R: Real>(kind: Activation, slope: bool, x: &[R], to: &mut [R]) {
+    copy(to, x);
+    if slope && kind != Activation::None {
+        to.iter_mut().for_each(|x| *x = activation_derivative(kind, *x));
+    }
 }
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

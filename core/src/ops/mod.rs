@@ -60,19 +60,18 @@ pub const fn reference<R: Real>() -> Kernels<R> {
 pub(crate) const UNARY: Op = Op::Unary { kind: UnaryKind::Scale, a: 0.0, b: 0.0 };
 
 /// Elements start..start+len; empty when they are not all there.
-#[inline]
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn part<R>(x: &[R], start: usize, len: usize) -> &[R] {
     x.get(start..start.saturating_add(len)).unwrap_or(&[])
 }
 
 /// Elements start..start+len; empty when they are not all there.
-#[inline]
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn part_mut<R>(x: &mut [R], start: usize, len: usize) -> &mut [R] {
     x.get_mut(start..start.saturating_add(len)).unwrap_or(&mut [])
 }
 
 /// Copies as many elements as both have.
-#[inline]
 pub fn copy<R: Copy>(to: &mut [R], from: &[R]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = from;
@@ -80,13 +79,11 @@ pub fn copy<R: Copy>(to: &mut [R], from: &[R]) {
 }
 
 /// Σ aᵢ bᵢ from left to right.
-#[inline]
 pub fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     a.iter().zip(b).fold(R::ZERO, |sum, (&a, &b)| sum + a * b)
 }
 
 /// y += a x.
-#[inline]
 pub fn axpy<R: Real>(y: &mut [R], a: R, x: &[R]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += a * x;
@@ -94,7 +91,6 @@ pub fn axpy<R: Real>(y: &mut [R], a: R, x: &[R]) {
 }
 
 /// Zeroes what is overwritten and keeps what is added to.
-#[inline]
 pub fn begin<R: Real>(out: &mut [R], accumulate: bool) {
     if !accumulate {
         out.fill(R::ZERO);

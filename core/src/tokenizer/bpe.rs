@@ -180,7 +180,7 @@ impl<'a> BpeTables<'a> {
     }
 
     /// Rank of the merge of two tokens.
-    #[inline]
+    #[cfg_attr(target_os = "none", inline(never))]
     fn rank(&self, left: u32, right: u32) -> u32 {
         let key = pair_key(left, right);
         let mask = self.pairs.len().wrapping_sub(1);

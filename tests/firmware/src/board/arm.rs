@@ -62,6 +62,7 @@ pub fn print(text: &[u8]) {
 }
 
 /// Instructions since [`start`]: the timer ticks every 40 ns, and QEMU makes an instruction last 64 ns.
+#[inline(never)]
 pub fn instructions() -> Option<u64> {
     loop {
         let periods = PERIODS.load(Ordering::Relaxed);
