@@ -38,17 +38,14 @@ impl Program for Generate {
         let tokenizer = session.file().tokenizer()?;
         let mut hash = Hash::default();
         let mut prompt = [0; WORD];
-        let mut token = 0;
+        print(b"text: ");
         for &id in encode(&tokenizer, &mut prompt)? {
             show(&tokenizer, id);
             hash.reals(session.feed(id).ok()?);
-            token = session.position() as u32;
         }
-        figure("prompt", u64::from(token));
-        print(b"text: ");
         let begun = instructions();
         for _ in 0..TOKENS {
-            token = session.choose(&SAMPLING, SEED, &mut []);
+            let token = session.choose(&SAMPLING, SEED, &mut []);
             hash.bytes(&token.to_le_bytes());
             show(&tokenizer, token);
             hash.reals(session.feed(token).ok()?);
