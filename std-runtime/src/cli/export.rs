@@ -113,6 +113,9 @@ impl Args {
             "\n{} multiplications for a token in the middle of a sequence\n",
             output::count(outcome.multiplications as f64)
         );
+        if let Some(instructions) = outcome.m7_instructions {
+            text += &format!("about {} instructions for it on a Cortex-M7\n", output::count(instructions as f64));
+        }
         if let Some(target) = outcome.target {
             text += &format!("fits {} ({})\n", target.name, limits(target));
         }

@@ -256,6 +256,8 @@ pub struct ExportOutcome {
     pub ram: ExportRam,
     /// Multiplications of a token in the middle of a sequence.
     pub multiplications: u64,
+    /// Instructions of such a token on a Cortex-M7, where they are known: with weights in blocks.
+    pub m7_instructions: Option<u64>,
     /// What formats cost, where there was text to tell.
     pub losses: Vec<FormatLoss>,
     /// The microcontroller that was asked for.
