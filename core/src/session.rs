@@ -111,6 +111,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 
     /// A session on lent memory, which it clears; trainable parameters begin with the values of the file.
+    #[inline(never)]
     pub fn new(file: ProgramFile<'a>, ram: &'m mut [f32]) -> Result<Self, SessionError> {
         let sizes = file.sizes();
         let (found, needed) = (ram.len(), sizes.total_len());

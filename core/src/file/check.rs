@@ -169,9 +169,8 @@ impl<'a> Check<'_, 'a> {
                 Some(shape) => r.shape == shape,
                 None => r.role == Role::Activation && self.parts.plan.value(t).is_empty(),
             };
-            let fits = node
-                .output(o)
-                .is_some_and(|r| usize::from(r.producer) == i && computed(r) && self.may_write(&op, node, t, r));
+            let fits =
+                node.output(o).is_some_and(|r| usize::from(r.producer) == i && computed(r) && self.may_write(&op, node, t, r));
             if t.is_some() && !(once && fits) {
                 return Err(wrong);
             }
@@ -258,13 +257,14 @@ impl<'a> Check<'_, 'a> {
             |t: &Tensor| self.parts.program.tensor(*t).is_some_and(|r| matches!(r.role, Role::Activation | Role::Input));
         let is_view = matches!(op.in_place(), InPlace::Alias(_));
         for (k, &t) in record.inputs.iter().enumerate().filter(|(_, t)| in_arena(t)) {
-            if !(is_view && plan.value(t).is_empty()) && !self.stands(t, i) {
+            if !(self.stands(t, i) || is_view && plan.value(t).is_empty()) {
                 return Err(wrong(t));
             }
             // The place of the output may be an input's only where the operation allows it, and only that input's.
             for (o, &out) in record.outputs.iter().enumerate() {
                 let shares = in_arena(&out) && !is_view && !plan.value(out).is_empty() && self.owner(out) == self.owner(t);
-                let allowed = o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.iter().any(|&i| usize::from(i) == k));
+                let allowed =
+                    o == 0 && matches!(op.in_place(), InPlace::Inputs(list) if list.iter().any(|&i| usize::from(i) == k));
                 let once =
                     || record.inputs.iter().filter(|&&other| in_arena(&other) && self.owner(other) == self.owner(t)).count() == 1;
                 if shares && !(allowed && once()) {

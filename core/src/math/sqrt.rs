@@ -49,7 +49,10 @@ mod tests {
         for bits in (0..=u32::MAX).step_by(1009).chain(0..4096).chain([0x8000_0000, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000]) {
             let x = f32::from_bits(bits);
             let (found, expected) = (sqrt(x), libm::sqrtf(x));
-            assert!(found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()), "{x:e}: {found:e}, {expected:e}");
+            assert!(
+                found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()),
+                "{x:e}: {found:e}, {expected:e}"
+            );
         }
         // Two binades hold every significand with both parities of the exponent.
         for bits in 1f32.to_bits()..=4f32.to_bits() {
