@@ -12,7 +12,7 @@
 //! for token in prompt {
 //!     session.feed(token).ok()?;
 //! }
-//! let next = session.choose(&Sampling::GREEDY, 0, &mut order);
+//! let next = session.choose(&Sampling::GREEDY, 0, &mut order).ok()?;
 //! # Some(()) }
 //! ```
 
@@ -35,6 +35,7 @@ pub struct Session<'a: 'm, 'm> {
     evaluate: Option<FileProgram<'a>>,
     memory: Memory<'m, f32>,
     position: usize,
+    has_logits: bool,
     drawn: u64,
     steps: u32,
 }
@@ -86,16 +87,27 @@ pub enum SessionError {
         /// The positions.
         context: usize,
     },
+    /// Too little scratch for top-p.
+    Order {
+        /// Elements lent.
+        found: usize,
+        /// Elements needed: one for each token.
+        needed: usize,
+    },
+    /// There are no logits to choose from: [`Session::feed`] first, once for every choice.
+    NoLogits,
 }
 
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ram { found, needed } => {
-                write!(f, "{found} elements of memory were lent, {needed} are needed: ask Session::ram_len")
+                write!(f, "{found} elements of four bytes were lent, {needed} are needed: ask Session::ram_len")
             }
             Self::NoProgram(kind) => write!(f, "the file has no program {kind:?}: export it with one"),
             Self::Tokens(error) => write!(f, "tokens: {error}"),
+            Self::Order { found, needed } => write!(f, "top-p needs scratch for {needed} tokens, {found} were lent"),
+            Self::NoLogits => f.write_str("there are no logits to choose from: feed a token first, once for every choice"),
             Self::ContextFull { context } => {
                 write!(f, "the sequence has {context} tokens, as many as the model has positions: restart it")
             }
@@ -133,7 +145,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let program = |kind| file.program(kind);
         let (decode, train, evaluate) =
             (program(ProgramKind::Decode), program(ProgramKind::Train), program(ProgramKind::Evaluate));
-        Ok(Self { file, decode, train, evaluate, memory, position: 0, drawn: 0, steps: 0 })
+        Ok(Self { file, decode, train, evaluate, memory, position: 0, has_logits: false, drawn: 0, steps: 0 })
     }
 
     /// The file.
@@ -149,6 +161,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     /// Begins a new sequence.
     pub const fn restart(&mut self) {
         self.position = 0;
+        self.has_logits = false;
         self.drawn = 0;
     }
 
@@ -167,16 +180,25 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         }
         self.run(&program);
         self.position = self.position.saturating_add(1);
+        self.has_logits = true;
         Ok(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)))
     }
 
     /// Draws a token from the logits that [`Session::feed`] left, which are overwritten; the same seed gives the same sequence as `samara generate`.
-    /// `order` (V) is scratch for [`Sampling::top_p`] and may be empty without it.
-    pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> u32 {
-        let Some(program) = self.decode else { return 0 };
+    /// `order` is scratch for [`Sampling::top_p`], as many as there are tokens, and may be empty where that is 1. Errors: too little scratch, and a
+    /// second choice from the same logits.
+    pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> Result<u32, SessionError> {
+        let program = self.decode.ok_or(SessionError::NoProgram(ProgramKind::Decode))?;
+        let (found, needed) = (order.len(), if sampling.top_p < 1.0 { self.file.header().vocab_size as usize } else { 0 });
+        if found < needed {
+            return Err(SessionError::Order { found, needed });
+        }
+        if !take(&mut self.has_logits) {
+            return Err(SessionError::NoLogits);
+        }
         let bits = Rng::new(seed, Purpose::Sampling, self.drawn).next_u64();
         self.drawn = self.drawn.wrapping_add(1);
-        sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32
+        Ok(sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32)
     }
 
     /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the
@@ -245,6 +267,8 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 
     fn run(&mut self, program: &FileProgram<'a>) {
+        // Programs share the arena.
+        self.has_logits = false;
         let nodes: Range<usize> = 0..program.program.nodes().len();
         Cpu::new(self.file.kernels(), &Serial).run(
             &program.program,

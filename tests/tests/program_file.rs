@@ -660,7 +660,7 @@ fn text_is_that_of_the_generator() {
             }
             let mut order = vec![0; SMALL.vocab_size];
             for i in 0..SMALL.n_positions - prompt.len() {
-                let token = session.choose(&sampling, seed, &mut order);
+                let token = session.choose(&sampling, seed, &mut order).unwrap();
                 assert_eq!(
                     token as i32,
                     generator.next(&mut gpt).expect("a token"),

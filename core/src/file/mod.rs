@@ -116,7 +116,7 @@ impl<'a> ProgramFile<'a> {
             return Err(FileError::Alignment);
         }
         let header: &Header = bytemuck::try_from_bytes(header).map_err(|_| FileError::Alignment)?;
-        if header.version > VERSION {
+        if !(1..=VERSION).contains(&header.version) {
             return Err(FileError::Version { found: header.version });
         }
         if header.len as usize != bytes.len() {

@@ -39,15 +39,15 @@ pub(super) struct Args {
     /// What the device trains.
     #[arg(long, value_enum, value_name = "PART", default_value_t)]
     train: TrainPart,
-    /// How it trains.
-    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
-    optimizer: Optimizer,
-    /// Sequences of a step of training.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    batch: u32,
-    /// Tokens of a sequence in training; 0: the context.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    block: u32,
+    /// How it trains [default: sgd].
+    #[arg(long, value_enum, value_name = "RULE")]
+    optimizer: Option<Optimizer>,
+    /// Sequences of a step of training [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: Option<u32>,
+    /// Tokens of a sequence in training [default: 0, the context].
+    #[arg(long, value_name = "N")]
+    block: Option<u32>,
     /// Tokens that a sequence can have; 0: as many as the model has positions.
     #[arg(long, value_name = "N", default_value_t = 0)]
     context: u32,
@@ -75,7 +75,7 @@ fn limits(target: &Target) -> String {
 }
 
 impl Args {
-    pub(super) fn run(&self, quiet: bool) -> Result<(), Error> {
+    pub(super) fn run(&self) -> Result<(), Error> {
         let outcome = export::run(&ExportRequest {
             model: self.model.clone(),
             out: self.out.clone(),
@@ -83,18 +83,14 @@ impl Args {
             kv: self.kv,
             train: self.train,
             optimizer: self.optimizer,
-            batch: self.batch as usize,
-            block: self.block as usize,
+            batch: self.batch.map(|n| n as usize),
+            block: self.block.map(|n| n as usize),
             context: self.context as usize,
             target: self.target.as_deref().and_then(find),
             data: self.data.clone(),
             strip_names: self.strip_names,
         })?;
-        match (self.json, quiet) {
-            (true, _) => output::json(&outcome),
-            (false, true) => Ok(()),
-            (false, false) => output::write(self.text(&outcome).as_bytes()),
-        }
+        if self.json { output::json(&outcome) } else { output::write(self.text(&outcome).as_bytes()) }
     }
 
     fn text(&self, outcome: &ExportOutcome) -> String {
@@ -140,21 +136,23 @@ fn flash(outcome: &ExportOutcome) -> Vec<Vec<String>> {
     let mut rows: Vec<_> = outcome.flash.iter().map(|part| row(&format!("  {}", part.what), part.bytes)).collect();
     rows.insert(0, row("flash", outcome.flash_bytes));
     rows.insert(1, row("  file, of which", outcome.file_bytes));
-    rows.push(row("  engine, at most", outcome.engine_bytes));
+    rows.push(row("  engine, about", outcome.engine_bytes));
     rows
 }
 
 fn ram(ram: &ExportRam) -> Vec<Vec<String>> {
     let parts = [
-        ("  arena", ram.arena_bytes),
-        ("    of which scratch", ram.scratch_bytes),
-        ("  keys and values", ram.state_bytes),
-        ("  integers", ram.ints_bytes),
-        ("  trained parameters", ram.trainable_bytes),
-        ("  their moments", ram.moments_bytes),
+        ("    arena", ram.arena_bytes),
+        ("      of which scratch", ram.scratch_bytes),
+        ("    keys and values", ram.state_bytes),
+        ("    integers", ram.ints_bytes),
+        ("    trained parameters", ram.trainable_bytes),
+        ("    their moments", ram.moments_bytes),
         ("  stack, at most", ram.stack_bytes),
     ];
     let mut rows = vec![row("RAM", ram.total_bytes)];
+    let session = format!("  session, {} numbers of four bytes, of which", ram.session_bytes / 4);
+    rows.push(row(&session, ram.session_bytes));
     rows.extend(parts.into_iter().filter(|(_, bytes)| *bytes > 0).map(|(what, bytes)| row(what, bytes)));
     rows
 }

@@ -87,7 +87,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
         Command::Generate(args) => args.run(cli.quiet),
         Command::Score(args) => args.run(),
         Command::Eval(args) => args.run(cli.quiet),
-        Command::Export(args) => args.run(cli.quiet),
+        Command::Export(args) => args.run(),
         Command::Plan(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Inspect(args) => args.run(),

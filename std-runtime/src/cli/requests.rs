@@ -173,11 +173,11 @@ pub struct ExportRequest {
     /// What the device trains.
     pub train: TrainPart,
     /// How it trains.
-    pub optimizer: Optimizer,
-    /// Sequences of a step of training.
-    pub batch: usize,
-    /// Tokens of a sequence in training; 0: the context.
-    pub block: usize,
+    pub optimizer: Option<Optimizer>,
+    /// Sequences of a step of training; 1 unless asked for.
+    pub batch: Option<usize>,
+    /// Tokens of a sequence in training; 0, or unless asked for: the context.
+    pub block: Option<usize>,
     /// Tokens that a sequence can have; 0: as many as the model has positions.
     pub context: usize,
     /// The microcontroller that it must fit.

@@ -63,7 +63,13 @@ fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Erro
             scored += 1;
         }
     }
-    Ok((sum / f64::from(scored.max(1)), scored as usize))
+    if scored == 0 {
+        let (found, context) = (ids.len(), file.header().context);
+        return Err(Error::Input(format!(
+            "--data: the held-out part has {found} tokens and a sequence {context}, expected at least 2 of both; give a longer text, or a larger --context"
+        )));
+    }
+    Ok((sum / f64::from(scored), scored as usize))
 }
 
 /// Multiplications of a token in the middle of a sequence.

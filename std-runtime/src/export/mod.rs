@@ -7,9 +7,13 @@ mod report;
 pub mod target;
 mod weights;
 
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::file::ProgramKind;
+use samara_core::file::layout::MAGIC;
 use samara_core::graph::DType;
 use samara_core::model::gpt::{GptConfig, GptParams, Tune};
 use samara_core::quant::BLOCK;
@@ -56,21 +60,28 @@ pub struct FileSpec {
 
 /// Exports a model; nothing is written when it does not fit the target.
 pub fn run(request: &ExportRequest) -> Result<ExportOutcome, Error> {
-    // Device programs run on one thread; threads serve the measurement of losses only.
+    // The model is only read here: whatever runs, runs on core's kernels.
     let engine = Engine::new(1, Machine::default().gemm)?;
     let device = Engine::reference()?;
     let gpt = quantise::open_f32(&engine, &request.model)?;
     let tokenizer = Tokenizer::of_model(&request.model)?;
+    check_out(&request.out)?;
     let spec = spec(request, &gpt.config)?;
+    if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > gpt.config.vocab_size) {
+        let (model, known) = (request.model.display(), gpt.config.vocab_size);
+        return Err(Error::Input(format!(
+            "{model}: its tokenizer has {ids} tokens, the model knows {known}: they do not belong together"
+        )));
+    }
     let bytes = program_file(&device, &gpt, tokenizer.as_ref(), &spec).map_err(|error| explain(request, error))?;
     let mut outcome = report::outcome(&bytes, &spec, request.target)?;
+    if let Some(problem) = &outcome.problem {
+        return Err(Error::Input(format!("{}: not written: {problem}", request.out.display())));
+    }
     if let Some(data) = &request.data {
         let held_out = held_out(request, data, tokenizer.as_ref())?;
         held_out.check_ids(gpt.config.vocab_size as u32)?;
         outcome.losses = loss::compare(&device, &gpt, &spec, held_out.as_ref())?;
-    }
-    if let Some(problem) = &outcome.problem {
-        return Err(Error::Input(format!("{}: not written: {problem}", request.out.display())));
     }
     durable::write(&request.out, &bytes).map_err(Error::io(&request.out, "write"))?;
     Ok(outcome)
@@ -87,10 +98,12 @@ fn spec(request: &ExportRequest, config: &GptConfig) -> Result<FileSpec, Error> 
             )));
         }
     };
-    let block = match request.block {
+    let block = match request.block.unwrap_or(0) {
         0 => context,
         block if block <= context => block,
-        block => return Err(Error::Usage(format!("--block {block}: expected at most the context, {context}"))),
+        block => {
+            return Err(Error::Usage(format!("--block {block}: expected at most the context, {context}, or 0 for all of it")));
+        }
     };
     if request.kv == KvCache::Q8 && !config.n_embd.is_multiple_of(BLOCK) {
         let width = config.n_embd;
@@ -98,15 +111,42 @@ fn spec(request: &ExportRequest, config: &GptConfig) -> Result<FileSpec, Error> 
             "--kv q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16"
         )));
     }
+    let train = request.train.tune();
+    if train == Tune::None && (request.optimizer.is_some() || request.batch.is_some() || request.block.is_some()) {
+        let what = "--optimizer, --batch and --block are for training: add --train PART, or leave them out";
+        return Err(Error::Usage(what.to_owned()));
+    }
+    if train == Tune::All && request.quantize.is_some() {
+        let what = "--quantize: with --train all no matrix is frozen, and trained ones are f32: leave it out, or train a part";
+        return Err(Error::Usage(what.to_owned()));
+    }
     Ok(FileSpec {
         weights: request.quantize.map_or(DType::Real, Quantize::dtype),
         kv: request.kv.dtype(),
-        train: request.train.tune(),
-        optimizer: request.optimizer,
-        shape: TrainShape { batch: request.batch, block },
+        train,
+        optimizer: request.optimizer.unwrap_or_default(),
+        shape: TrainShape { batch: request.batch.unwrap_or(1), block },
         context,
         names: !request.strip_names,
     })
+}
+
+/// What is there already must be a program file: a slip of the hand does not cost a model.
+fn check_out(out: &Path) -> Result<(), Error> {
+    let kind = match fs::symlink_metadata(out) {
+        Ok(kind) => kind,
+        // What cannot be looked at cannot be written either, and then that is said.
+        Err(_) => return Ok(()),
+    };
+    let mut start = [0; MAGIC.len()];
+    let is_ours = kind.is_file() && File::open(out).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == MAGIC;
+    if is_ours {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "--out {}: there is something else than a program file: choose another name, or remove it",
+        out.display()
+    )))
 }
 
 /// The program file of a model, planned for the kernels of `device`.
@@ -148,7 +188,7 @@ fn explain(request: &ExportRequest, error: BuildError) -> Error {
 }
 
 /// The validation split of the data, as `eval` has it.
-fn held_out(request: &ExportRequest, data: &std::path::Path, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
+fn held_out(request: &ExportRequest, data: &Path, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
     let mut config = crate::config::Layers::new().peek().data.clone();
     config.path = Some(data.to_path_buf());
     let request = EvalRequest {

@@ -8,14 +8,12 @@ use samara_core::ops::weight::is_blocks;
 use samara_core::threads::Serial;
 
 use super::loss::multiplications;
-use super::target::Target;
+use super::target::{ENGINE_BYTES, Target};
 use super::{Aligned, FileSpec, PROGRAM_NAMES, dtype_name};
 use crate::cli::requests::{ExportOutcome, ExportRam, FlashPart};
 use crate::error::Error;
 
-/// Bytes of the engine in flash that are never exceeded on a Cortex-M, without and with training: the limits that the firmware's tests hold.
-const ENGINE_BYTES: [u64; 2] = [32 * 1024, 64 * 1024];
-/// Bytes of stack that are never exceeded: the same.
+/// Bytes of stack that are never exceeded: what the firmware's tests hold.
 const STACK_BYTES: u64 = 4 * 1024;
 /// Tenths of an instruction that a multiplication takes on a Cortex-M7 with weights in blocks, with all that is around it: what the firmware's test
 /// `generate` counts for a model 64 wide; wider ones take less.
@@ -42,7 +40,7 @@ pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Tar
         stack_bytes: STACK_BYTES,
         total_bytes: of(sizes.total_len()) + STACK_BYTES,
     };
-    let engine_bytes = ENGINE_BYTES[usize::from(spec.train != Tune::None)];
+    let engine_bytes = target.map_or(ENGINE_BYTES, |target| target.engine_bytes)[usize::from(spec.train != Tune::None)];
     let flash_bytes = bytes.len() as u64 + engine_bytes;
     let problem = target.and_then(|target| problem(target, flash_bytes, ram.total_bytes));
     Ok(ExportOutcome {
@@ -105,7 +103,13 @@ fn problem(target: &Target, flash_bytes: u64, ram_bytes: u64) -> Option<String> 
     let over = |what: &str, needed: u64, has: u64, advice: &str| {
         (needed > has).then(|| format!("{what}: {needed} bytes, {} has {has}; {advice}", target.name))
     };
-    over("flash", flash_bytes, target.flash_bytes, "take --quantize q8 or q4, or a smaller model").or_else(|| {
+    over(
+        "flash",
+        flash_bytes,
+        target.flash_bytes,
+        "take --quantize q4, --strip-names, a smaller --context, train less, or take a smaller model",
+    )
+    .or_else(|| {
         over(
             "RAM",
             ram_bytes,

@@ -27,7 +27,7 @@ fn use_all(file: ProgramFile<'_>, memory: &mut [f32]) -> Option<()> {
     session.train(tokens, tokens, &Hyper::adamw(0.01)).ok()?;
     black_box(session.evaluate(tokens, tokens).ok()?);
     black_box(session.feed(1).ok()?);
-    black_box(session.choose(&Sampling::GREEDY, 1, &mut [0; 20]));
+    black_box(session.choose(&Sampling::GREEDY, 1, &mut [0; 20]).ok()?);
     session.restart();
     Some(())
 }

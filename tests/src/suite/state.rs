@@ -42,8 +42,7 @@ pub(super) fn cache<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, cove
 
 /// Writes tokens into states of every element type and reads back those that are live.
 pub(super) fn cache_in_blocks<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
-    for (dtype, step) in [(DType::Real, 0.0), (DType::F16, 5e-4), (DType::Q8, 0.5 / 127.0 + 1e-3), (DType::Q4, 1.0 / 8.0 + 1e-3)]
-    {
+    for (dtype, step) in [(DType::Real, 0.0), (DType::F16, 5e-4), (DType::Q8, 0.5 / 127.0 + 1e-3)] {
         let (batch, t, c) = (d.extent(3), d.extent(size.of(3, 20)), 32 * d.extent(size.of(2, 4)));
         let room = t + d.extent(5);
         let (params, ()) = registry::<R, _>(0, |_| ());

@@ -45,7 +45,7 @@ impl Program for Generate {
         }
         let begun = instructions();
         for _ in 0..TOKENS {
-            let token = session.choose(&SAMPLING, SEED, &mut []);
+            let token = session.choose(&SAMPLING, SEED, &mut []).ok()?;
             hash.bytes(&token.to_le_bytes());
             show(&tokenizer, token);
             hash.reals(session.feed(token).ok()?);
