@@ -68,14 +68,28 @@ fn share(total: u64, bits: u64) -> u64 {
 
 /// The k-th largest of numbers that are not negative, 0 with fewer.
 fn kth_largest(p: &[f32], k: usize) -> f32 {
-    // Such numbers are in the order of their bits: the largest bits that at least k numbers reach, bit by bit from the first. That takes one pass
-    // for each bit, whatever the numbers, where sorting takes many more.
-    let mut bits = 0u32;
-    for bit in (0..31).rev() {
-        let next = f32::from_bits(bits | 1 << bit);
-        if p.iter().map(|&p| u32::from(p >= next)).sum::<u32>() as usize >= k {
-            bits = next.to_bits();
+    const DIGIT: u32 = 4;
+    // Such numbers are in the order of their bits: digit by digit from the first, the one that the k-th largest has, among the numbers that
+    // agree in the digits before. That takes one pass for each digit, whatever the numbers, where sorting takes many more.
+    let (mut bits, mut left) = (0u32, k);
+    for shift in (0..u32::BITS).step_by(DIGIT as usize).rev() {
+        let mut counts = [0usize; 1 << DIGIT];
+        // Where the digits before do not agree, this one comes out too large to be counted. What is 0 need not be: it is also what is found last.
+        for p in p.iter().filter(|p| **p > 0.0) {
+            if let Some(count) = counts.get_mut(((p.to_bits() ^ bits) >> shift) as usize) {
+                *count += 1;
+            }
         }
+        let mut found = None;
+        for (digit, &count) in counts.iter().enumerate().rev() {
+            if count >= left {
+                found = Some(digit as u32);
+                break;
+            }
+            left = left.wrapping_sub(count);
+        }
+        let Some(digit) = found else { return 0.0 };
+        bits |= digit << shift;
     }
     f32::from_bits(bits)
 }
@@ -156,6 +170,19 @@ mod tests {
         close(&frequencies(&logits(), Sampling { min_p: 0.6, ..ALL }), &[0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
         // Ties of the k-th are kept.
         close(&frequencies(&[0.0, 0.0, 0.0, -1.0], Sampling { top_k: 1, ..ALL }), &[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn kth_largest_is_that_of_a_sorted_list() {
+        let mut numbers: Vec<f32> = (0..500u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 1000.0).collect();
+        numbers.extend([0.0, f32::MIN_POSITIVE, 1e-45, f32::INFINITY, 1.0, 1.0]);
+        let mut sorted = numbers.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        for (i, expected) in sorted.iter().enumerate() {
+            assert_eq!(kth_largest(&numbers, i + 1).to_bits(), expected.to_bits());
+        }
+        assert_eq!(kth_largest(&numbers, numbers.len() + 1), 0.0);
+        assert_eq!(kth_largest(&[f32::NAN, 0.5, -0.0], 2), 0.0);
     }
 
     #[test]
