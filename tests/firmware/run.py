@@ -8,7 +8,7 @@ from source. Programs for ARM and RISC-V run in `qemu-system-arm` and `qemu-syst
 how); Debian's packages are called qemu-system-arm, qemu-system-misc, nodejs. What is missing is skipped, and the last lines say so.
 
 The exit code is 1 when something that ran was wrong: a program failed or found too little stack, or a hash differs from this machine's. RAM is
-limited when a program is linked (build.rs), and where there is an operating system's absence a program with a panic path does not link.
+limited when a program is linked (build.rs), and on bare metal a program with a panic path does not link.
 
 Flash is .text and .rodata without those of the program `empty` and without the model and the text that a program includes, so that it is the
 engine's and the program's own. It may not exceed what flash.json says by more than 3 %: a change that means to take more, or that takes less, renews
@@ -103,6 +103,8 @@ def figures(text):
 def sections(path):
     """Bytes of flash and of RAM of an ELF file."""
     header = output(["readelf", "-SW", path])
+    if not header:
+        raise Trouble("no readelf: install binutils")
     size = dict(re.findall(r"\] (\.\w+)\s+\w+\s+\w+\s+\w+\s+(\w+)", header))
     size = {name: int(value, 16) for name, value in size.items()}
     return size.get(".text", 0) + size.get(".rodata", 0), size.get(".data", 0) + size.get(".bss", 0)
@@ -114,14 +116,15 @@ def build_and_run(bins, slow, target, cargo, environment, runs, wrong):
     place = ["--release", "--quiet"] + (["--target", target] if target else [])
     run([cargo[0], "build", *cargo[1:], *place], environment)
     folder = Path(os.environ.get("CARGO_TARGET_DIR", FOLDER / "target")) / (target or "") / "release"
-    base = sections(folder / "empty")[0]
+    has_sections = target is not None and not target.startswith("wasm32")
+    base = sections(folder / "empty")[0] if has_sections else 0
     for name in bins:
         try:
             found[name] = figures(run([cargo[0], "run", *cargo[1:], *place, "--bin", name], environment)) if runs and name not in slow else {}
         except Trouble as trouble:
             found[name] = {}
             wrong.append(f"{name} on {target or 'the host'}: {trouble}")
-        if target and not target.startswith("wasm32"):
+        if has_sections:
             flash, ram = sections(folder / name)
             included = sum((FOLDER / "models" / model).stat().st_size for model in INCLUDED.get(name, []))
             found[name] |= {"flash": str(flash - included - base if name != "empty" else flash), "ram": str(ram)}
@@ -188,11 +191,14 @@ def main():
                 wrong.append(f"{name} on {target}: the hash is {theirs}, and here {ours}")
     flash = {name: {target: int(found[name]["flash"]) for target, found in results.items() if "flash" in found[name]} for name in bins}
     if "--renew" in options:
-        FLASH.write_text(json.dumps(recorded() | flash, indent=4, sort_keys=True) + "\n")
+        merged = {name: recorded().get(name, {}) | flash.get(name, {}) for name in recorded() | flash}
+        FLASH.write_text(json.dumps(merged, indent=4, sort_keys=True) + "\n")
     for name, targets in flash.items():
         for target, found in targets.items():
             allowed = recorded().get(name, {}).get(target)
-            if allowed is not None and found > GROWTH * allowed:
+            if allowed is None:
+                skipped.append(f"{target}: {FLASH.name} does not know {name}; run.py --renew")
+            elif found > GROWTH * allowed:
                 wrong.append(f"{name} on {target}: {found} bytes of flash, {FLASH.name} says {allowed}; if that is meant, run.py --renew")
     for line in skipped:
         print(f"skipped: {line}")

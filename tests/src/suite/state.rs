@@ -173,7 +173,7 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, change: Cha
             }
         }
     }
-    let tolerance = if is_double::<R>() { 1e-12 } else { 2e-6 };
+    let tolerance = if is_double::<R>() { 1e-12 } else { 4e-6 };
     for (&id, [w, m, v]) in ids.iter().zip(&model) {
         let range = params.infos()[id.index()].range();
         let moment = |slot: usize| -> Vec<f64> {
