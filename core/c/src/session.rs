@@ -304,7 +304,7 @@ pub unsafe extern "C" fn samara_choose(
         if !logits {
             return Err(SamaraStatus::NoLogits);
         }
-        token.set(running.choose(&how, seed, order).map_err(|_| SamaraStatus::NoLogits)?);
+        token.set(running.choose(&how, seed, order)?);
         state.logits = false;
         Ok(())
     })

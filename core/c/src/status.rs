@@ -97,7 +97,7 @@ impl From<FileError> for SamaraStatus {
         match error {
             FileError::Alignment => Self::Alignment,
             FileError::Magic => Self::FileFormat,
-            FileError::Version { .. } | FileError::Scratch { .. } => Self::FileVersion,
+            FileError::Version { .. } => Self::FileVersion,
             FileError::Length { .. } | FileError::Checksum { .. } => Self::FileDamaged,
             FileError::NoKernel { .. } => Self::FileOperation,
             _ => Self::FileInvalid,
@@ -108,10 +108,11 @@ impl From<FileError> for SamaraStatus {
 impl From<SessionError> for SamaraStatus {
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::Ram { .. } => Self::Room,
+            SessionError::Ram { .. } | SessionError::Order { .. } => Self::Room,
             SessionError::NoProgram(_) => Self::NoProgram,
             SessionError::Tokens(_) => Self::Tokens,
             SessionError::ContextFull { .. } => Self::ContextFull,
+            SessionError::NoLogits => Self::NoLogits,
         }
     }
 }

@@ -61,6 +61,10 @@ impl<'a> Check<'_, 'a> {
                 return Err(FileError::Tensor { program: self.kind, tensor: i });
             }
         }
+        // Kernels of inference refuse parts of a training program for other reasons, too; that it lacks an operation is what to say.
+        if let Some((i, node)) = self.live().find(|(_, node)| self.file.kernels.rule(node.record().opcode).is_none()) {
+            return Err(FileError::NoKernel { program: self.kind, node: i, opcode: node.record().opcode });
+        }
         let cpu = Cpu::new(self.file.kernels, &Serial);
         for (i, node) in self.live() {
             self.node(i, &node, &cpu)?;
