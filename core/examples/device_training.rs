@@ -1,7 +1,7 @@
 //! What a device will learn, on the desk: trains with the training program of a file on the first two thirds of a text, a block after the other, and
 //! prints the loss of the last third before and after.
 //!
-//! `cargo run --release -p samara-core --example device_training -- FILE.samara TEXT STEPS LR [adamw|sgd]`
+//! `cargo run --release -p samara-core --example device_training -- FILE.samara TEXT STEPS LR adamw|sgd`
 
 use std::error::Error;
 use std::{env, fs};
@@ -23,9 +23,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (train, held_out) = tokens.split_at(tokens.len() * 2 / 3);
     let mut ram = vec![0.0; Session::ram_len(&file)];
     let mut session = Session::new(file, &mut ram)?;
-    let hyper = if rule == "sgd" { Hyper::sgd(lr) } else { Hyper::adamw(lr) };
-    let before = loss(&mut session, held_out)?;
+    let hyper = match &rule[..] {
+        "sgd" => Hyper::sgd(lr),
+        "adamw" => Hyper::adamw(lr),
+        other => return Err(format!("rule {other:?}: expected adamw or sgd").into()),
+    };
+    // A step takes one sequence: a file exported with more of them would need its text cut otherwise.
     let block = session.tokens_of(ProgramKind::Train);
+    if block == 0 || held_out.len() <= block {
+        return Err(format!(
+            "the text has {} bytes, expected more than {}, and a file exported with --train",
+            tokens.len(),
+            3 * block
+        )
+        .into());
+    }
+    let before = loss(&mut session, held_out)?;
     let starts = (0..train.len() - block).step_by(block).cycle();
     for start in starts.take(steps.parse()?) {
         session.train(&train[start..start + block], &train[start + 1..start + block + 1], &hyper)?;

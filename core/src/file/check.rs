@@ -29,7 +29,7 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     content(SectionKind::Trainable, layout.trainable_len.checked_mul(size_of::<f32>()))?;
     content(SectionKind::Frozen, Some(layout.frozen_bytes))?;
     let mut first: Option<&[TensorRecord]> = None;
-    for kind in [ProgramKind::Decode, ProgramKind::Train, ProgramKind::Evaluate] {
+    for kind in ProgramKind::ALL {
         if file.section(SectionKind::Program, Some(kind)).is_empty() {
             continue;
         }

@@ -137,6 +137,11 @@ codes! {
     }
 }
 
+impl ProgramKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Decode, Self::Train, Self::Evaluate];
+}
+
 /// Ports of a program.
 pub const PORTS: usize = 16;
 

@@ -193,8 +193,7 @@ impl<'a> ProgramFile<'a> {
     /// All programs of the file.
     pub fn programs(&self) -> impl Iterator<Item = (ProgramKind, FileProgram<'a>)> + use<'a> {
         let file = *self;
-        let kinds = [ProgramKind::Decode, ProgramKind::Train, ProgramKind::Evaluate];
-        kinds.into_iter().filter_map(move |kind| Some((kind, file.program(kind)?)))
+        ProgramKind::ALL.into_iter().filter_map(move |kind| Some((kind, file.program(kind)?)))
     }
 
     /// The memory that its programs need.

@@ -1,9 +1,10 @@
 //! `samara inspect`.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use samara_core::file::layout::NO_TOKEN;
+use samara_core::file::layout::{MAGIC, NO_TOKEN};
 use samara_core::file::{FileProgram, FileTokenizer, ProgramFile, SectionKind};
 use samara_core::graph::{Role, TensorRecord};
 use samara_core::ops;
@@ -87,10 +88,18 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a file begins with these bytes.
+fn begins_with(path: &Path, magic: &[u8]) -> bool {
+    let mut start = vec![0; magic.len()];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == magic
+}
+
 fn file(path: &Path, bytes: u64, found: &mut Value) -> Result<(), Error> {
     found["bytes"] = bytes.into();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (key, value) = match path.extension().and_then(|e| e.to_str()) {
+        // Whatever it is called.
+        _ if begins_with(path, &MAGIC) => ("device", device(path)?),
         Some("safetensors") => ("weights", weights(path)?),
         Some("json") if name.ends_with(".safetensors.index.json") => ("weights", weights(path)?),
         Some("json") => ("tokenizer", tokenizer(path)?),

@@ -5,6 +5,8 @@ use samara_core::file::{ProgramFile, ProgramKind};
 use samara_core::graph::DType;
 use samara_core::model::gpt::Tune;
 use samara_core::ops;
+use samara_core::ops::weight::is_blocks;
+use samara_core::quant::BLOCK;
 use samara_core::session::Session;
 
 use super::{Aligned, FileSpec, dtype_name, program_file};
@@ -29,11 +31,12 @@ pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn 
     for (weights, kv) in formats {
         let seen = losses.iter().any(|l| (l.weights, l.kv) == (dtype_name(weights), dtype_name(kv)));
         let spec = FileSpec { weights, kv, ..spec };
+        let in_blocks = [weights, kv].into_iter().any(is_blocks);
         // A format whose blocks do not divide the rows of this model has no loss.
-        if seen || !gpt.config.n_embd.is_multiple_of(if kv == DType::Q8 { samara_core::quant::BLOCK } else { 1 }) {
+        if seen || in_blocks && ![gpt.config.n_embd, gpt.config.n_inner].iter().all(|cols| cols.is_multiple_of(BLOCK)) {
             continue;
         }
-        let Ok(bytes) = program_file(device, gpt, None, &spec) else { continue };
+        let bytes = program_file(device, gpt, None, &spec)?;
         let (loss, tokens) = held_out_loss(&bytes, tokens)?;
         losses.push(FormatLoss { weights: dtype_name(weights), kv: dtype_name(kv), loss, tokens });
     }

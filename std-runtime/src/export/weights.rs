@@ -33,6 +33,6 @@ pub(super) fn copy(from: &Session, to: &mut Session) {
 /// The parameter of the model that a parameter of the device begins as.
 fn source_of<'p>(source: &Params<'p>, info: &ParamInfo) -> Option<&'p ParamInfo> {
     let same = source.infos().iter().find(|from| from.name == info.name);
-    // The token embedding comes first.
-    same.or_else(|| source.infos().first())
+    // Only the head can be new; the token embedding, as which it begins, comes first.
+    same.or_else(|| source.infos().first().filter(|first| first.shape == info.shape))
 }
