@@ -1,19 +1,19 @@
 //! What a device does with a program file: ask how much memory it takes, lend that, run.
 //!
 //! ```no_run
-//! # fn main() -> Option<()> {
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! use samara_core::{decode::Sampling, file::ProgramFile, ops, session::Session};
 //! # static MODEL: &[u8] = &[];
 //! # let mut ram = [0.0; 0]; let mut order = [0; 0]; let prompt = [1];
 //! let kernels = ops::inference();
-//! let file = ProgramFile::open(MODEL, &kernels).ok()?;
+//! let file = ProgramFile::open(MODEL, &kernels)?;
 //! assert!(Session::ram_len(&file) <= ram.len());
-//! let mut session = Session::new(file, &mut ram).ok()?;
+//! let mut session = Session::new(file, &mut ram)?;
 //! for token in prompt {
-//!     session.feed(token).ok()?;
+//!     session.feed(token)?;
 //! }
-//! let next = session.choose(&Sampling::GREEDY, 0, &mut order).ok()?;
-//! # Some(()) }
+//! let next = session.choose(&Sampling::GREEDY, 0, &mut order)?;
+//! # Ok(()) }
 //! ```
 
 use core::fmt;
