@@ -11,7 +11,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use samara_core::gemm::RowsMut;
+use samara_core::gemm::{RowsMut, Soon};
 use samara_core::threads::Threads;
 
 /// Calls `f(i, chunk i)` for every chunk of `len` elements of `data`; the last one may be shorter.
@@ -172,6 +172,11 @@ impl<R> RowsMut<R> for Tile<'_, R> {
             // tile alone (see the module), different rows do not overlap, and `&mut self` stays borrowed as long as the slices live.
             *to = unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.ld + col), cols) };
         }
+    }
+
+    #[inline(always)]
+    fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<R> {
+        Soon { at: self.start.wrapping_add(row * self.ld + col), stride: self.ld, count: rows }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loops around the micro-kernel.
 
 use super::pack::{pack_a, pack_b, packed_len};
-use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Store};
+use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Soon, Store};
 use crate::math::Real;
 
 /// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
@@ -135,17 +135,42 @@ fn multiply_panels<R: Real>(
             let row = block.first_row + row;
             let mut into: [&mut [R]; MAX_ROWS] = Default::default();
             let Some(into) = into.get_mut(..rows) else { continue };
+            let soon = written_soon(kernel, block, row, col, c);
             c.block(row, col, cols, into);
             let a = block.a.tile(mr, (row, rows), (block.first_k, k));
             if core::mem::take(&mut in_place) {
                 // One tile needs no panel.
                 let panel = if rows < block.rows { &mut *panel } else { &mut [] };
-                (kernel.run)(a, lying, panel, block.store, into);
+                (kernel.run)(a, lying, panel, soon, block.store, into);
             } else {
-                (kernel.run)(a, MatRef { data: panel, rows: k, cols, row_stride: nr, col_stride: 1 }, &mut [], block.store, into);
+                (kernel.run)(
+                    a,
+                    MatRef { data: panel, rows: k, cols, row_stride: nr, col_stride: 1 },
+                    &mut [],
+                    soon,
+                    block.store,
+                    into,
+                );
             }
         }
     }
+}
+
+/// What is fetched for later while the tile from (`row`, `col`) on is multiplied.
+///
+/// Tiles of n cache lines to a row take turns in groups of n: each fetches one line of every row of the next group, so that no tile fetches many lines
+/// at once. After the last group comes the first one of the next panel.
+fn written_soon<R: Real>(kernel: &MicroKernel<R>, block: &Block<'_, R>, row: usize, col: usize, c: &impl RowsMut<R>) -> Soon<R> {
+    if kernel.line == 0 {
+        return Soon::default();
+    }
+    let (mr, nr) = (kernel.mr.max(1), kernel.nr.max(1));
+    let lines = nr.div_ceil(kernel.line);
+    let tile = (row - block.first_row) / mr;
+    let next = (tile / lines + 1) * lines * mr;
+    let (next, panel) = if next < block.rows { (next, col) } else { (0, col + nr) };
+    let line = panel + tile % lines * kernel.line;
+    if line < block.b.cols { c.soon(block.first_row + next, (lines * mr).min(block.rows - next), line) } else { Soon::default() }
 }
 
 /// `cols` elements of row `i` from `first_col` on.
@@ -178,5 +203,9 @@ impl<R, C: RowsMut<R>> RowsMut<R> for Below<'_, C> {
     #[inline(always)]
     fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]) {
         self.inner.block(self.first_row + row, col, cols, into);
+    }
+
+    fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<R> {
+        self.inner.soon(self.first_row + row, rows, col)
     }
 }

@@ -58,8 +58,25 @@ impl<'a, R: Real> Left<'a, R> {
     }
 }
 
+/// Elements of a result that are written soon: `count` of them, `stride` elements apart, from `at` on. A hint: nothing is read or written there.
+#[derive(Clone, Copy, Debug)]
+pub struct Soon<R> {
+    /// The first one.
+    pub at: *const R,
+    /// From one to the next.
+    pub stride: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl<R> Default for Soon<R> {
+    fn default() -> Self {
+        Self { at: core::ptr::null(), stride: 0, count: 0 }
+    }
+}
+
 /// The function of [`MicroKernel::run`].
-pub type RunKernel<R> = fn(MatRef<'_, R>, MatRef<'_, R>, &mut [R], Store, &mut [&mut [R]]);
+pub type RunKernel<R> = fn(MatRef<'_, R>, MatRef<'_, R>, &mut [R], Soon<R>, Store, &mut [&mut [R]]);
 
 /// A kernel that multiplies some rows of A by a panel of B, and the blocking that suits it.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +87,17 @@ pub struct MicroKernel<R> {
     pub nr: usize,
     /// Columns of B can be multiplied where they lie if their number is a multiple of this.
     pub lanes: usize,
+    /// Columns of a cache line; 0 where nothing is fetched ahead.
+    pub line: usize,
     /// Rows of A over `kc` elements that stay in the second-level cache; of a shorter summed dimension more rows do.
     pub mc: usize,
     /// Longest block of the summed dimension, at least 1; fixes the order of sums.
     pub kc: usize,
-    /// `run(a, b, panel, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in `rows[i][j]`
+    /// `run(a, b, panel, soon, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in `rows[i][j]`
     /// (or adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows of at most nr columns, fewer at the
     /// edges of C; every element inside its slice, and those up to the next multiple of `lanes` columns, too. What a row of C lacks is not stored. If
-    /// `panel` (k, nr) is not empty, b is copied there on the way.
+    /// `panel` (k, nr) is not empty, b is copied there on the way. What is written `soon`
+    /// may be fetched meanwhile.
     pub run: RunKernel<R>,
     /// `pack(source, width, packed)` cuts a matrix whose rows or columns are contiguous into panels of `width` of its columns, the last one filled
     /// up with zeros: source (k, n) with every element inside its slice, packed (⌈n / width⌉, k, width), width mr or nr.
@@ -116,10 +136,10 @@ const NR: usize = 8;
 
 /// The kernel in plain Rust, for any number type and any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: MR, nr: NR, lanes: NR, mc: 128, kc: 256, run: run_portable::<R>, pack: pack::panels::<R> }
+    MicroKernel { mr: MR, nr: NR, lanes: NR, line: 0, mc: 128, kc: 256, run: run_portable::<R>, pack: pack::panels::<R> }
 }
 
-fn run_portable<R: Real>(a: MatRef<'_, R>, b: MatRef<'_, R>, panel: &mut [R], store: Store, rows: &mut [&mut [R]]) {
+fn run_portable<R: Real>(a: MatRef<'_, R>, b: MatRef<'_, R>, panel: &mut [R], _: Soon<R>, store: Store, rows: &mut [&mut [R]]) {
     let b = if panel.is_empty() {
         b
     } else {

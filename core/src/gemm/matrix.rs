@@ -1,5 +1,6 @@
 //! The operands and the result of a product.
 
+use super::Soon;
 use crate::math::Real;
 
 /// A matrix to read, anywhere in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`. Elements outside the slice count as 0.
@@ -99,6 +100,11 @@ pub enum Store {
 pub trait RowsMut<R> {
     /// Sets `into[i]` to the elements `col..col + cols` of row `row + i`. Where there are no such elements it is left empty.
     fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]);
+
+    /// Where the elements of column `col` lie in some rows; nowhere if that is not known.
+    fn soon(&self, _row: usize, _rows: usize, _col: usize) -> Soon<R> {
+        Soon::default()
+    }
 }
 
 /// Rows in a slice, `ld` elements from a row to the next.

@@ -15,6 +15,7 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
         mr: compiled::avx512::MR,
         nr: compiled::avx512::NR,
         lanes: compiled::avx512::LANES,
+        line: LINE,
         mc: MC,
         kc: KC,
         run: compiled::avx512::run,
@@ -35,7 +36,7 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
 #[cfg(target_arch = "aarch64")]
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     use compiled::neon::{LANES, MR, NR, run};
-    let neon = MicroKernel { mr: MR, nr: NR, lanes: LANES, mc: MC, kc: KC, run, pack: pack::panels };
+    let neon = MicroKernel { mr: MR, nr: NR, lanes: LANES, line: 0, mc: MC, kc: KC, run, pack: pack::panels };
     std::arch::is_aarch64_feature_detected!("neon").then_some(("samara neon 12x8", neon)).into_iter()
 }
 
@@ -51,6 +52,10 @@ const MC: usize = 288;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const KC: usize = 384;
 
+/// Numbers of a cache line.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const LINE: usize = 16;
+
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod compiled {
     #[cfg(target_arch = "aarch64")]
@@ -58,11 +63,12 @@ mod compiled {
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::*;
 
-    use samara_core::gemm::{MatRef, Store, store_row};
+    use samara_core::gemm::{MatRef, Soon, Store, store_row};
 
     use super::super::micro_loops::Operands;
     #[cfg(target_arch = "x86_64")]
     use super::super::micro_loops::{avx2_6x1, avx2_6x2, avx512_8x1, avx512_8x2, avx512_8x3};
+    use super::LINE;
 
     /// A micro-kernel: tiles of `$most` rows by the loops of [`micro_loops`](super::super::micro_loops), where there are such; other tiles, at the end
     /// of a matrix, are cut into ones of `$rows` rows and up to `$at_once` vectors.
@@ -84,6 +90,7 @@ mod compiled {
                     a: MatRef<'_, f32>,
                     b: MatRef<'_, f32>,
                     panel: &mut [f32],
+                    soon: Soon<f32>,
                     store: Store,
                     rows: &mut [&mut [f32]],
                 ) {
@@ -101,17 +108,24 @@ mod compiled {
                         b: b.data.as_ptr(),
                         ld: b.row_stride,
                         panel: panel.as_mut_ptr(),
+                        soon: soon.at,
+                        soon_stride: soon.stride,
+                        soon_count: soon.count,
                         add: store == Store::Add,
                     };
                     let (mut pack, mut rest) = (!panel.is_empty(), rows);
+                    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "NEON has no loops of its own"))]
+                    let far = a.col_stride >= LINE;
                     while let Some(&height) = [$most $(, $rows)*].iter().find(|&&height| height <= rest.len()) {
                         let (rows, after) = std::mem::take(&mut rest).split_at_mut(height);
                         // SAFETY: the machine has the instructions; so many rows of A, all of B and the panel lie in their slices, as checked.
                         unsafe {
                             match (height, cols.div_ceil(LANES)) {
                                 $(
-                                    ($most, $vectors) if pack => whole($whole::<true>, o, cols, rows),
-                                    ($most, $vectors) => whole($whole::<false>, o, cols, rows),
+                                    ($most, $vectors) if pack && far => whole($whole::<true, true>, o, cols, rows),
+                                    ($most, $vectors) if pack => whole($whole::<true, false>, o, cols, rows),
+                                    ($most, $vectors) if far => whole($whole::<false, true>, o, cols, rows),
+                                    ($most, $vectors) => whole($whole::<false, false>, o, cols, rows),
                                 )*
                                 $(
                                     ($rows, vectors) => edge::<$rows>(o, vectors, pack, rows),
@@ -122,6 +136,7 @@ mod compiled {
                         if std::mem::take(&mut pack) {
                             (o.b, o.ld) = (o.panel, NR);
                         }
+                        o.soon_count = 0;
                         o.a = o.a.wrapping_add(height * o.row_stride);
                         rest = after;
                     }
@@ -242,7 +257,7 @@ mod compiled {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use samara_core::gemm::{MatRef, MicroKernel, Store, portable};
+    use samara_core::gemm::{MatRef, MicroKernel, Soon, Store, portable};
 
     use super::kernels;
     use crate::kernels::tests::numbers;
@@ -299,6 +314,8 @@ mod tests {
             a,
             b,
             panel.get_mut(..k * kernel.nr).unwrap_or_default(),
+            // Any address may be fetched.
+            Soon { at: std::ptr::without_provenance(gap), stride: m, count: gap * 5 },
             if add { Store::Add } else { Store::Overwrite },
             &mut rows,
         );
@@ -346,9 +363,9 @@ mod tests {
             let (a, b) = (MatRef::new(&a, kernel.mr, 4), MatRef::new(&b, 4, kernel.nr));
             let mut c = vec![0.0; kernel.mr * kernel.nr];
             let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(kernel.nr).map(|row| &mut row[..0]).collect();
-            (kernel.run)(a, b, &mut [], Store::Overwrite, &mut rows);
+            (kernel.run)(a, b, &mut [], Soon::default(), Store::Overwrite, &mut rows);
             let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(kernel.nr).map(|row| &mut row[..kernel.lanes]).collect();
-            (kernel.run)(a, b, &mut [], Store::Add, &mut rows);
+            (kernel.run)(a, b, &mut [], Soon::default(), Store::Add, &mut rows);
             for row in c.chunks_exact(kernel.nr) {
                 assert!(row[..kernel.lanes].iter().all(|&x| x == 4.0) && row[kernel.lanes..].iter().all(|&x| x == 0.0));
             }
@@ -366,7 +383,7 @@ mod tests {
                 let run = move || {
                     let (mut c, mut panel) = (vec![0.0; (mr + 1) * nr], vec![0.0; panel]);
                     let mut rows: Vec<&mut [f32]> = c.chunks_exact_mut(nr).take(rows).collect();
-                    (kernel.run)(a, b, &mut panel, Store::Overwrite, &mut rows);
+                    (kernel.run)(a, b, &mut panel, Soon::default(), Store::Overwrite, &mut rows);
                 };
                 std::panic::catch_unwind(run).is_err()
             };

@@ -9,6 +9,7 @@ use std::arch::asm;
 
 /// A tile's operands; strides are in elements.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "NEON has no loops of its own, which fetch ahead"))]
 pub(super) struct Operands {
     /// Number of steps.
     pub(super) k: usize,
@@ -24,69 +25,97 @@ pub(super) struct Operands {
     pub(super) ld: usize,
     /// Where the vectors of B are copied to, a panel as wide as the largest tile.
     pub(super) panel: *mut f32,
+    /// Cache lines that are fetched meanwhile to be written later, one in four steps: the first one, elements from one to the next, and how many.
+    pub(super) soon: *const f32,
+    pub(super) soon_stride: usize,
+    pub(super) soon_count: usize,
     /// Whether sums are added to what is there.
     pub(super) add: bool,
 }
 
-/// The body of a tile: one step is `line`s, then products. `rows` say for each row its number, its address, a register for its number of A, and for
-/// each vector the register of the sum, that of B, and its place in bytes.
+/// Steps of a pass of the loops: with fewer, the branches show.
+#[cfg(target_arch = "x86_64")]
+const STEPS: usize = 4;
+
+/// What a loop reads of a tile when its registers are taken.
+#[cfg(target_arch = "x86_64")]
+#[repr(C)]
+struct Course<const ROWS: usize> {
+    /// Passes that fetch a line, passes that do not, steps that are left over, and whether sums are added.
+    passes: [usize; 4],
+    /// Where rows of C begin.
+    rows: [*mut f32; ROWS],
+}
+
+/// The body of a tile. In turn: what clears a sum, registers besides those of sums, bytes of a row of a panel, what a step begins with, and for each
+/// row its place among rows of C, its address in A, a register for its number of A, and for each vector the register of the sum, that of B, and its
+/// place in bytes.
 #[cfg(target_arch = "x86_64")]
 macro_rules! steps {
     (
-        $o:ident, $to:ident, $panel_bytes:literal, $clear:literal, [$($other:tt),*], [$($line:literal),*],
+        $o:ident, $course:ident, $clear:literal, [$($other:tt),*], $panel_bytes:literal, [$($line:literal),*],
         $($row:literal $at:literal $spread:literal [$($sum:tt $b:tt $place:literal),*];)*
     ) => {
         asm!(
             $($(concat!($clear, " ", $sum, ", ", $sum, ", ", $sum),)*)*
-            // What is written at the end is fetched meanwhile.
-            $(
-                concat!("mov {row}, [{to} + 8 * ", $row, "]"),
-                $(concat!("prefetchw [{row} + ", $place, "]"),)*
-            )*
-            "sub {k}, 4",
-            "js 3f",
+            "mov {passes}, [{course}]",
+            "test {passes}, {passes}",
+            "jz 3f",
             "2:",
-            // Four steps a pass: with fewer, the branches show.
+            // One at a time: many at once would keep those waiting that this tile needs.
+            "prefetchw [{soon}]",
+            "add {soon}, {soon_stride}",
             ".rept 4",
             steps!(@step $panel_bytes [$($line),*] $($at $spread [$($sum $b),*];)*),
             ".endr",
-            "sub {k}, 4",
-            "jns 2b",
+            "dec {passes}",
+            "jnz 2b",
             "3:",
-            "add {k}, 4",
+            "mov {passes}, [{course} + 8]",
+            "test {passes}, {passes}",
             "jz 5f",
             "4:",
+            ".rept 4",
             steps!(@step $panel_bytes [$($line),*] $($at $spread [$($sum $b),*];)*),
-            "dec {k}",
+            ".endr",
+            "dec {passes}",
             "jnz 4b",
             "5:",
-            "test {add}, {add}",
-            "jz 6f",
+            "mov {passes}, [{course} + 16]",
+            "test {passes}, {passes}",
+            "jz 7f",
+            "6:",
+            steps!(@step $panel_bytes [$($line),*] $($at $spread [$($sum $b),*];)*),
+            "dec {passes}",
+            "jnz 6b",
+            "7:",
+            "cmp qword ptr [{course} + 24], 0",
+            "je 8f",
             $(
-                concat!("mov {a}, [{to} + 8 * ", $row, "]"),
+                concat!("mov {a}, [{course} + ", $row, "]"),
                 $(concat!("vaddps ", $sum, ", ", $sum, ", [{a} + ", $place, "]"),)*
             )*
-            "6:",
+            "8:",
             $(
-                concat!("mov {a}, [{to} + 8 * ", $row, "]"),
+                concat!("mov {a}, [{course} + ", $row, "]"),
                 $(concat!("vmovups [{a} + ", $place, "], ", $sum),)*
             )*
             // Six rows do without the last stride, which must be named all the same.
             "# {s7}",
-            row = out(reg) _,
+            passes = out(reg) _,
             a = inout(reg) $o.a => _,
             b = inout(reg) $o.b => _,
             panel = inout(reg) $o.panel => _,
-            k = inout(reg) $o.k => _,
+            soon = inout(reg) $o.soon => _,
             // The strides of a single step are not used and may be any number.
+            soon_stride = in(reg) $o.soon_stride.wrapping_mul(4),
             ahead = in(reg) $o.step_stride.wrapping_mul(4),
             ld = in(reg) $o.ld.wrapping_mul(4),
             s1 = in(reg) 4 * $o.row_stride,
             s3 = in(reg) 12 * $o.row_stride,
             s5 = in(reg) 20 * $o.row_stride,
             s7 = in(reg) 28 * $o.row_stride,
-            add = in(reg) usize::from($o.add),
-            to = in(reg) $to.as_ptr(),
+            course = in(reg) &raw const $course,
             $($(out($sum) _,)*)*
             $(out($other) _,)*
             options(nostack),
@@ -95,8 +124,6 @@ macro_rules! steps {
     (@step $panel_bytes:literal [$($line:literal),*] $($at:literal $spread:literal [$($sum:tt $b:tt),*];)*) => {
         concat!(
             $($line, "\n",)*
-            // Columns of A lie far apart, where no prefetcher of the machine follows.
-            "prefetcht0 [{a} + 8*{ahead}]\n",
             $(
                 "vbroadcastss ", $spread, ", dword ptr [{a}", $at, "]\n",
                 $("vfmadd231ps ", $sum, ", ", $b, ", ", $spread, "\n",)*
@@ -108,7 +135,8 @@ macro_rules! steps {
     };
 }
 
-/// `fn name<PACK>(operands, to)`: a whole tile, stored from `to[i]` on for each row or added there; with PACK, B is copied to the panel on the way.
+/// `fn name<PACK, FAR>(operands, rows)`: a whole tile, stored from `rows[i]` on for each row or added there. With PACK, B is copied to the panel on
+/// the way; with FAR, columns of A lie far apart, where no prefetcher of the machine follows, and are fetched eight steps ahead.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     (
@@ -120,13 +148,21 @@ macro_rules! tile {
         /// # Safety
         /// The instructions exist; every step of A and B can be read, every row written and, with PACK, the panel.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn $name<const PACK: bool>(o: Operands, to: &[*mut f32; $height]) {
-            // SAFETY: the caller's contract.
+        pub(super) unsafe fn $name<const PACK: bool, const FAR: bool>(o: Operands, rows: &[*mut f32; $height]) {
+            let fetching = o.soon_count.min(o.k / STEPS);
+            let passes = [fetching, o.k / STEPS - fetching, o.k % STEPS, usize::from(o.add)];
+            let course = Course { passes, rows: *rows };
+            // SAFETY: the caller's contract. Fetching is a hint, at any address.
             unsafe {
-                if PACK {
-                    steps!(o, to, $panel_bytes, $clear, $others, [$($load,)* $($pack),*], $($rows)*);
-                } else {
-                    steps!(o, to, $panel_bytes, $clear, $others, [$($load),*], $($rows)*);
+                match (PACK, FAR) {
+                    (false, false) => steps!(o, course, $clear, $others, $panel_bytes, [$($load),*], $($rows)*),
+                    (false, true) => {
+                        steps!(o, course, $clear, $others, $panel_bytes, [$($load,)* "prefetcht0 [{a} + 8*{ahead}]"], $($rows)*);
+                    }
+                    (true, false) => steps!(o, course, $clear, $others, $panel_bytes, [$($load,)* $($pack),*], $($rows)*),
+                    (true, true) => {
+                        steps!(o, course, $clear, $others, $panel_bytes, [$($load,)* $($pack,)* "prefetcht0 [{a} + 8*{ahead}]"], $($rows)*);
+                    }
                 }
             }
         }
@@ -139,14 +175,14 @@ tile! {
     avx512_8x3, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]", "vmovups zmm26, [{b} + 128]"],
     ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "vmovups [{panel} + 128], zmm26", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]", "prefetcht0 [{b} + 8*{ld} + 128]"],
-    0 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64, "zmm2" "zmm26" 128];
-    1 "+{s1}" "zmm28" ["zmm3" "zmm24" 0, "zmm4" "zmm25" 64, "zmm5" "zmm26" 128];
-    2 "+2*{s1}" "zmm29" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64, "zmm8" "zmm26" 128];
-    3 "+{s3}" "zmm27" ["zmm9" "zmm24" 0, "zmm10" "zmm25" 64, "zmm11" "zmm26" 128];
-    4 "+4*{s1}" "zmm28" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64, "zmm14" "zmm26" 128];
-    5 "+{s5}" "zmm29" ["zmm15" "zmm24" 0, "zmm16" "zmm25" 64, "zmm17" "zmm26" 128];
-    6 "+2*{s3}" "zmm27" ["zmm18" "zmm24" 0, "zmm19" "zmm25" 64, "zmm20" "zmm26" 128];
-    7 "+{s7}" "zmm28" ["zmm21" "zmm24" 0, "zmm22" "zmm25" 64, "zmm23" "zmm26" 128];
+    32 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64, "zmm2" "zmm26" 128];
+    40 "+{s1}" "zmm28" ["zmm3" "zmm24" 0, "zmm4" "zmm25" 64, "zmm5" "zmm26" 128];
+    48 "+2*{s1}" "zmm29" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64, "zmm8" "zmm26" 128];
+    56 "+{s3}" "zmm27" ["zmm9" "zmm24" 0, "zmm10" "zmm25" 64, "zmm11" "zmm26" 128];
+    64 "+4*{s1}" "zmm28" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64, "zmm14" "zmm26" 128];
+    72 "+{s5}" "zmm29" ["zmm15" "zmm24" 0, "zmm16" "zmm25" 64, "zmm17" "zmm26" 128];
+    80 "+2*{s3}" "zmm27" ["zmm18" "zmm24" 0, "zmm19" "zmm25" 64, "zmm20" "zmm26" 128];
+    88 "+{s7}" "zmm28" ["zmm21" "zmm24" 0, "zmm22" "zmm25" 64, "zmm23" "zmm26" 128];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -155,14 +191,14 @@ tile! {
     avx512_8x2, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]"],
     ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]"],
-    0 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64];
-    1 "+{s1}" "zmm28" ["zmm2" "zmm24" 0, "zmm3" "zmm25" 64];
-    2 "+2*{s1}" "zmm29" ["zmm4" "zmm24" 0, "zmm5" "zmm25" 64];
-    3 "+{s3}" "zmm27" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64];
-    4 "+4*{s1}" "zmm28" ["zmm8" "zmm24" 0, "zmm9" "zmm25" 64];
-    5 "+{s5}" "zmm29" ["zmm10" "zmm24" 0, "zmm11" "zmm25" 64];
-    6 "+2*{s3}" "zmm27" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64];
-    7 "+{s7}" "zmm28" ["zmm14" "zmm24" 0, "zmm15" "zmm25" 64];
+    32 "" "zmm27" ["zmm0" "zmm24" 0, "zmm1" "zmm25" 64];
+    40 "+{s1}" "zmm28" ["zmm2" "zmm24" 0, "zmm3" "zmm25" 64];
+    48 "+2*{s1}" "zmm29" ["zmm4" "zmm24" 0, "zmm5" "zmm25" 64];
+    56 "+{s3}" "zmm27" ["zmm6" "zmm24" 0, "zmm7" "zmm25" 64];
+    64 "+4*{s1}" "zmm28" ["zmm8" "zmm24" 0, "zmm9" "zmm25" 64];
+    72 "+{s5}" "zmm29" ["zmm10" "zmm24" 0, "zmm11" "zmm25" 64];
+    80 "+2*{s3}" "zmm27" ["zmm12" "zmm24" 0, "zmm13" "zmm25" 64];
+    88 "+{s7}" "zmm28" ["zmm14" "zmm24" 0, "zmm15" "zmm25" 64];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -171,14 +207,14 @@ tile! {
     avx512_8x1, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]"],
     ["vmovups [{panel} + 0], zmm24", "prefetcht0 [{b} + 8*{ld} + 0]"],
-    0 "" "zmm27" ["zmm0" "zmm24" 0];
-    1 "+{s1}" "zmm28" ["zmm1" "zmm24" 0];
-    2 "+2*{s1}" "zmm29" ["zmm2" "zmm24" 0];
-    3 "+{s3}" "zmm27" ["zmm3" "zmm24" 0];
-    4 "+4*{s1}" "zmm28" ["zmm4" "zmm24" 0];
-    5 "+{s5}" "zmm29" ["zmm5" "zmm24" 0];
-    6 "+2*{s3}" "zmm27" ["zmm6" "zmm24" 0];
-    7 "+{s7}" "zmm28" ["zmm7" "zmm24" 0];
+    32 "" "zmm27" ["zmm0" "zmm24" 0];
+    40 "+{s1}" "zmm28" ["zmm1" "zmm24" 0];
+    48 "+2*{s1}" "zmm29" ["zmm2" "zmm24" 0];
+    56 "+{s3}" "zmm27" ["zmm3" "zmm24" 0];
+    64 "+4*{s1}" "zmm28" ["zmm4" "zmm24" 0];
+    72 "+{s5}" "zmm29" ["zmm5" "zmm24" 0];
+    80 "+2*{s3}" "zmm27" ["zmm6" "zmm24" 0];
+    88 "+{s7}" "zmm28" ["zmm7" "zmm24" 0];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -187,12 +223,12 @@ tile! {
     avx2_6x2, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
     ["vmovups ymm12, [{b} + 0]", "vmovups ymm13, [{b} + 32]"],
     ["vmovups [{panel} + 0], ymm12", "vmovups [{panel} + 32], ymm13", "prefetcht0 [{b} + 8*{ld} + 0]"],
-    0 "" "ymm14" ["ymm0" "ymm12" 0, "ymm1" "ymm13" 32];
-    1 "+{s1}" "ymm15" ["ymm2" "ymm12" 0, "ymm3" "ymm13" 32];
-    2 "+2*{s1}" "ymm14" ["ymm4" "ymm12" 0, "ymm5" "ymm13" 32];
-    3 "+{s3}" "ymm15" ["ymm6" "ymm12" 0, "ymm7" "ymm13" 32];
-    4 "+4*{s1}" "ymm14" ["ymm8" "ymm12" 0, "ymm9" "ymm13" 32];
-    5 "+{s5}" "ymm15" ["ymm10" "ymm12" 0, "ymm11" "ymm13" 32];
+    32 "" "ymm14" ["ymm0" "ymm12" 0, "ymm1" "ymm13" 32];
+    40 "+{s1}" "ymm15" ["ymm2" "ymm12" 0, "ymm3" "ymm13" 32];
+    48 "+2*{s1}" "ymm14" ["ymm4" "ymm12" 0, "ymm5" "ymm13" 32];
+    56 "+{s3}" "ymm15" ["ymm6" "ymm12" 0, "ymm7" "ymm13" 32];
+    64 "+4*{s1}" "ymm14" ["ymm8" "ymm12" 0, "ymm9" "ymm13" 32];
+    72 "+{s5}" "ymm15" ["ymm10" "ymm12" 0, "ymm11" "ymm13" 32];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -201,10 +237,10 @@ tile! {
     avx2_6x1, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
     ["vmovups ymm12, [{b} + 0]"],
     ["vmovups [{panel} + 0], ymm12", "prefetcht0 [{b} + 8*{ld} + 0]"],
-    0 "" "ymm14" ["ymm0" "ymm12" 0];
-    1 "+{s1}" "ymm15" ["ymm1" "ymm12" 0];
-    2 "+2*{s1}" "ymm14" ["ymm2" "ymm12" 0];
-    3 "+{s3}" "ymm15" ["ymm3" "ymm12" 0];
-    4 "+4*{s1}" "ymm14" ["ymm4" "ymm12" 0];
-    5 "+{s5}" "ymm15" ["ymm5" "ymm12" 0];
+    32 "" "ymm14" ["ymm0" "ymm12" 0];
+    40 "+{s1}" "ymm15" ["ymm1" "ymm12" 0];
+    48 "+2*{s1}" "ymm14" ["ymm2" "ymm12" 0];
+    56 "+{s3}" "ymm15" ["ymm3" "ymm12" 0];
+    64 "+4*{s1}" "ymm14" ["ymm4" "ymm12" 0];
+    72 "+{s5}" "ymm15" ["ymm5" "ymm12" 0];
 }
