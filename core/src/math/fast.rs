@@ -1,5 +1,6 @@
 //! Fast f32 functions without branches: additions, multiplications, selections and bit casts only (a division in some), so that a loop over a
-//! slice becomes vector instructions. The same bits on every machine: no fused multiply-add, no table, no call.
+//! slice becomes vector instructions. No table, no call. Where a function takes a [`MulAdd`], its bits depend on that and on nothing else; the others
+//! have the same bits on every machine.
 //!
 //! Largest errors against libm in f64 over every exponent, subnormal results included, in units in the last place of the exact result (ULP); a
 //! test holds each:
@@ -17,7 +18,24 @@
 //!
 //! NaN in gives NaN out. The coefficients come from `tests/golden/math/fit_polynomials.py`.
 
-use core::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use core::f32::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
+
+/// a·b + c, rounded once or twice.
+pub trait MulAdd: Copy {
+    /// a·b + c.
+    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// Rounded after the product and after the sum, as every machine can.
+#[derive(Clone, Copy, Debug)]
+pub struct Separate;
+
+impl MulAdd for Separate {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+}
 
 /// eˣ.
 #[inline(always)]
@@ -50,55 +68,66 @@ pub fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
     let (a, z) = (x.abs(), x * x);
-    let near = x + x * polynomial(z, ERF);
-    let far = 1.0 - erfc_scaled(a) * exp(-z);
+    let near = x + x * polynomial::<Separate, _>(z, ERF);
+    let far = 1.0 - erfc_scaled::<Separate>(a) * exp(-z);
     if a < ERF_NEAR { near } else { far.copysign(x) }
 }
 
 /// The tanh approximation of GELU: x/2 · (1 + tanh u) = x · sigmoid(2u) with u = √(2/π) (x + 0.044715 x³) (Hendrycks and Gimpel 2016).
 #[inline(always)]
-pub fn gelu_tanh(x: f32) -> f32 {
-    gelu_tanh_and_derivative(x).0
+pub fn gelu_tanh<M: MulAdd>(x: f32) -> f32 {
+    gelu_tanh_and_derivative::<M>(x).0
 }
 
 /// The derivative of [`gelu_tanh`]: s + x s (1 − s) 2u′ with s = sigmoid(2u).
 #[inline(always)]
-pub fn gelu_tanh_derivative(x: f32) -> f32 {
-    gelu_tanh_and_derivative(x).1
+pub fn gelu_tanh_derivative<M: MulAdd>(x: f32) -> f32 {
+    gelu_tanh_and_derivative::<M>(x).1
 }
 
 /// [`gelu_tanh`] and [`gelu_tanh_derivative`], for little more than one of them.
 #[inline(always)]
-pub fn gelu_tanh_and_derivative(x: f32) -> (f32, f32) {
-    let near = clamp(x, -GELU_ZERO, GELU_ZERO);
+pub fn gelu_tanh_and_derivative<M: MulAdd>(x: f32) -> (f32, f32) {
+    const INNER: f32 = 2.0 * SQRT_2_PI;
+    let (above, near) = gelu_range(x);
     let z = near * near;
-    let e = exp(-(2.0 * SQRT_2_PI * near * (1.0 + GELU_CUBIC * z)).abs());
+    // e^(−|2u|) as a power of two.
+    let u = near * M::mul_add(z, LOG2_E * INNER * GELU_CUBIC, LOG2_E * INNER);
+    let e = exp2_falling::<M>(-u.abs());
     let inverse = 1.0 / (1.0 + e);
-    let s = if near >= 0.0 { inverse } else { e * inverse };
-    let derivative = s + near * (2.0 * SQRT_2_PI * (1.0 + 3.0 * GELU_CUBIC * z)) * (e * inverse * inverse);
-    (clamp(x, -GELU_ZERO, f32::INFINITY) * s, derivative)
+    let small = e * inverse;
+    let s = if near >= 0.0 { inverse } else { small };
+    let slope = near * M::mul_add(z, 3.0 * INNER * GELU_CUBIC, INNER);
+    (above * s, M::mul_add(slope, small * inverse, s))
 }
 
 /// GELU: x Φ(x) = x/2 · (1 + erf(x/√2)) (Hendrycks and Gimpel 2016).
 #[inline(always)]
-pub fn gelu_erf(x: f32) -> f32 {
-    gelu_erf_and_derivative(x).0
+pub fn gelu_erf<M: MulAdd>(x: f32) -> f32 {
+    gelu_erf_and_derivative::<M>(x).0
 }
 
 /// The derivative of [`gelu_erf`]: Φ(x) + x φ(x).
 #[inline(always)]
-pub fn gelu_erf_derivative(x: f32) -> f32 {
-    gelu_erf_and_derivative(x).1
+pub fn gelu_erf_derivative<M: MulAdd>(x: f32) -> f32 {
+    gelu_erf_and_derivative::<M>(x).1
 }
 
 /// [`gelu_erf`] and [`gelu_erf_derivative`], for little more than one of them.
 #[inline(always)]
-pub fn gelu_erf_and_derivative(x: f32) -> (f32, f32) {
+pub fn gelu_erf_and_derivative<M: MulAdd>(x: f32) -> (f32, f32) {
     const INVERSE_SQRT_2_PI: f32 = 0.398_942_3;
-    let near = clamp(x, -GELU_ZERO, GELU_ZERO);
-    let e = exp(-0.5 * near * near);
-    let cdf = normal(near, e);
-    (clamp(x, -GELU_ZERO, f32::INFINITY) * cdf, cdf + near * INVERSE_SQRT_2_PI * e)
+    let (above, near) = gelu_range(x);
+    let e = exp2_falling::<M>(near * near * (-0.5 * LOG2_E));
+    let cdf = normal::<M>(near, e);
+    (above * cdf, M::mul_add(near * INVERSE_SQRT_2_PI, e, cdf))
+}
+
+/// x where it is above the least x whose GELU is not 0, and x where its derivative is neither 0 nor 1 either.
+#[inline(always)]
+fn gelu_range(x: f32) -> (f32, f32) {
+    let above = if x < -GELU_ZERO { -GELU_ZERO } else { x };
+    (above, if above > GELU_ZERO { GELU_ZERO } else { above })
 }
 
 /// √(2/π).
@@ -108,6 +137,8 @@ const GELU_CUBIC: f32 = 0.044_715;
 /// Below minus this, and at minus infinity, both forms of GELU are 0, and their derivatives are 0 and 1 beyond it.
 const GELU_ZERO: f32 = 20.0;
 
+/// 2^r = 1 + r p(r) for |r| ≤ 1/2.
+pub const EXP2: [f32; 6] = [LN_2, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
 /// e^r = 1 + r + r² q(r) for |r| ≤ ln(2)/2.
 const EXP: [f32; 5] = [4.999_999_4e-1, 1.666_652e-1, 4.166_839_3e-2, 8.368_781e-3, 1.381_446_7e-3];
 /// erf(x) = x + x p(x²) for |x| below [`ERF_NEAR`].
@@ -120,8 +151,10 @@ const ERFC: [f32; 8] =
 
 /// Horner's rule, lowest power first.
 #[inline(always)]
-fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    coefficients.iter().rev().fold(0.0, |sum, &c| sum * x + c)
+fn polynomial<M: MulAdd, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut highest_first = coefficients.into_iter().rev();
+    let highest = highest_first.next().unwrap_or(0.0);
+    highest_first.fold(highest, |sum, c| M::mul_add(sum, x, c))
 }
 
 /// `x` between two bounds; NaN stays NaN.
@@ -131,11 +164,12 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x < low { low } else { x }
 }
 
+/// Added to a small number this leaves its nearest integer in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// x = n ln 2 + r with |r| ≤ ln(2)/2, for |x| up to some thousands.
 #[inline(always)]
 fn reduce(x: f32) -> (i32, f32) {
-    // Added to a small number this leaves its nearest integer in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
     // ln 2 as a sum of a number of nine bits, whose products with n are exact, and the rest.
     const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
     let rounded = x * LOG2_E + ROUND;
@@ -146,7 +180,7 @@ fn reduce(x: f32) -> (i32, f32) {
 /// e^r − 1 for |r| ≤ ln(2)/2.
 #[inline(always)]
 fn exp_m1(r: f32) -> f32 {
-    r + r * r * polynomial(r, EXP)
+    r + r * r * polynomial::<Separate, _>(r, EXP)
 }
 
 /// 2ⁿ for −126 ≤ n ≤ 127.
@@ -155,17 +189,28 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits(n.wrapping_add(127).cast_unsigned() << 23)
 }
 
+/// 2ˣ for x ≤ 0; 0 from −126.5 down.
+#[inline(always)]
+fn exp2_falling<M: MulAdd>(x: f32) -> f32 {
+    let x = if x < -127.0 { -127.0 } else { x };
+    let rounded = x + ROUND;
+    let r = x - (rounded - ROUND);
+    let p = M::mul_add(polynomial::<M, _>(r, EXP2), r, 1.0);
+    // Shifted so far, nothing is left of `ROUND`; −127 gives 0.
+    p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
+}
+
 /// erfc(a) e^(a²) for a ≥ 0.
 #[inline(always)]
-fn erfc_scaled(a: f32) -> f32 {
-    let t = 1.0 / (1.0 + 0.5 * a);
-    t * (1.0 + (t - 1.0) * polynomial(t, ERFC))
+fn erfc_scaled<M: MulAdd>(a: f32) -> f32 {
+    let t = 1.0 / M::mul_add(a, 0.5, 1.0);
+    t * M::mul_add(t - 1.0, polynomial::<M, _>(t, ERFC), 1.0)
 }
 
 /// Φ(x), the normal distribution function, given e^(−x²/2).
 #[inline(always)]
-fn normal(x: f32, e: f32) -> f32 {
-    let tail = 0.5 * e * erfc_scaled(x.abs() * FRAC_1_SQRT_2);
+fn normal<M: MulAdd>(x: f32, e: f32) -> f32 {
+    let tail = 0.5 * e * erfc_scaled::<M>(x.abs() * FRAC_1_SQRT_2);
     if x >= 0.0 { 1.0 - tail } else { tail }
 }
 
@@ -175,6 +220,25 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+
+    /// Rounded once.
+    #[derive(Clone, Copy, Debug)]
+    struct Fused;
+
+    impl MulAdd for Fused {
+        fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+    }
+
+    type Function = fn(f32) -> f32;
+    const GELU: [Function; 4] = [gelu_tanh::<Separate>, gelu_tanh::<Fused>, gelu_erf::<Separate>, gelu_erf::<Fused>];
+    const GELU_DERIVATIVE: [Function; 4] = [
+        gelu_tanh_derivative::<Separate>,
+        gelu_tanh_derivative::<Fused>,
+        gelu_erf_derivative::<Separate>,
+        gelu_erf_derivative::<Fused>,
+    ];
 
     /// Numbers of every exponent and both signs, subnormals and infinities included.
     fn everywhere() -> impl Iterator<Item = f32> {
@@ -255,15 +319,18 @@ mod tests {
     #[test]
     fn errors_of_gelu_are_those_of_the_table() {
         let right = |x: f32, error: f64| if x > -1.0 { error } else { 0.0 };
-        assert_below(largest(|x| relative_to_input(gelu_tanh(x), exact_gelu_tanh(f64::from(x)), x)), 2.5, "gelu_tanh");
-        assert_below(largest(|x| relative_to_input(gelu_erf(x), exact_gelu_erf(f64::from(x)), x)), 3.5, "gelu_erf");
-        assert_below(largest(|x| right(x, ulps(gelu_tanh(x), exact_gelu_tanh(f64::from(x))))), 3.5, "gelu_tanh, ULP");
-        assert_below(largest(|x| right(x, ulps(gelu_erf(x), exact_gelu_erf(f64::from(x))))), 6.0, "gelu_erf, ULP");
         let absolute = |got: f32, exact: f64| (f64::from(got) - exact).abs() * f64::from(1 << 24);
-        let tanh_error = |x: f32| absolute(gelu_tanh_derivative(x), exact_gelu_tanh_derivative(f64::from(x)));
-        let erf_error = |x: f32| absolute(gelu_erf_derivative(x), exact_gelu_erf_derivative(f64::from(x)));
-        assert_below(largest(tanh_error), 4.0, "gelu_tanh_derivative");
-        assert_below(largest(erf_error), 4.0, "gelu_erf_derivative");
+        for (i, (f, slope)) in GELU.into_iter().zip(GELU_DERIVATIVE).enumerate() {
+            type Exact = fn(f64) -> f64;
+            let (name, exact, exact_slope, bounds): (_, Exact, Exact, _) = if i < 2 {
+                ("gelu_tanh", exact_gelu_tanh, exact_gelu_tanh_derivative, [2.5, 3.5, 4.0])
+            } else {
+                ("gelu_erf", exact_gelu_erf, exact_gelu_erf_derivative, [3.5, 6.0, 4.0])
+            };
+            assert_below(largest(|x| relative_to_input(f(x), exact(f64::from(x)), x)), bounds[0], name);
+            assert_below(largest(|x| right(x, ulps(f(x), exact(f64::from(x))))), bounds[1], name);
+            assert_below(largest(|x| absolute(slope(x), exact_slope(f64::from(x)))), bounds[2], name);
+        }
     }
 
     #[test]
@@ -277,14 +344,14 @@ mod tests {
             assert_eq!([f(f32::INFINITY), f(f32::NEG_INFINITY), f(f32::MAX), f(20.0)], [1.0, -1.0, 1.0, 1.0]);
         }
         assert_eq!([sigmoid(0.0), sigmoid(f32::INFINITY), sigmoid(f32::NEG_INFINITY)], [0.5, 1.0, 0.0]);
-        for f in [gelu_tanh, gelu_erf] {
+        for f in GELU {
             assert_eq!([bits(f(0.0)), bits(f(-0.0)), bits(f(f32::NEG_INFINITY))], [bits(0.0), bits(-0.0), bits(-0.0)]);
             assert_eq!([f(f32::INFINITY), f(f32::MAX), f(30.0), f(f32::MIN)], [f32::INFINITY, f32::MAX, 30.0, 0.0]);
         }
-        for f in [gelu_tanh_derivative, gelu_erf_derivative] {
+        for f in GELU_DERIVATIVE {
             assert_eq!([f(0.0), f(f32::INFINITY), f(f32::NEG_INFINITY), f(f32::MAX), f(f32::MIN)], [0.5, 1.0, 0.0, 1.0, 0.0]);
         }
-        for f in [exp, tanh, sigmoid, erf, gelu_tanh, gelu_erf, gelu_tanh_derivative, gelu_erf_derivative] {
+        for f in GELU.into_iter().chain(GELU_DERIVATIVE).chain([exp as Function, tanh, sigmoid, erf]) {
             assert!(f(f32::NAN).is_nan() && f(-f32::NAN).is_nan());
         }
     }
@@ -295,7 +362,7 @@ mod tests {
             for f in [tanh, erf] {
                 assert!(f(x).to_bits() == (-f(-x)).to_bits() && f(x).abs() <= 1.0, "{x:e}");
             }
-            for f in [gelu_tanh, gelu_erf] {
+            for f in GELU {
                 let y = f(x);
                 assert!(y.abs() <= x.abs() && (y == 0.0 || (y > 0.0) == (x > 0.0)), "{x:e} gives {y:e}");
             }
@@ -314,8 +381,10 @@ mod tests {
         fn derivatives_are_slopes(x in -6.0f32..6.0) {
             let h = 1e-5;
             let slope = |f: fn(f64) -> f64| (f(f64::from(x) + h) - f(f64::from(x) - h)) / (2.0 * h);
-            prop_assert!((f64::from(gelu_tanh_derivative(x)) - slope(exact_gelu_tanh)).abs() < 1e-6);
-            prop_assert!((f64::from(gelu_erf_derivative(x)) - slope(exact_gelu_erf)).abs() < 1e-6);
+            for (i, f) in GELU_DERIVATIVE.into_iter().enumerate() {
+                let exact = slope(if i < 2 { exact_gelu_tanh } else { exact_gelu_erf });
+                prop_assert!((f64::from(f(x)) - exact).abs() < 1e-6);
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! An element of C is a sum over k in order, whatever the blocking, so that a row does not depend on the rows around it.
 
+use std::ops::Range;
+
 use super::vector::{LANES, Vector, vectorised};
 use crate::tiles::Tile;
 
@@ -78,30 +80,21 @@ vectorised! {
         }
         let (c, c_ld) = c.part(at, [m, n]);
         let product = Product { k, a, b, spans, c, c_ld, update };
-        for col in (0..n).step_by(LANES) {
+        let mut col = 0;
+        while col < n {
+            let wide = V::WIDE && n - col >= 2 * LANES;
             let mut row = 0;
-            while row < m {
-                let left = m - row;
-                // Two blocks of four rows are better than six and two.
-                let height = match left {
-                    _ if left >= V::ROWS && (V::ROWS != 6 || left != 8) && (V::ROWS != 16 || alike(spans, row)) => V::ROWS,
-                    8.. if V::ROWS > 8 => 8,
-                    _ => left.min(4),
-                };
+            while wide && m - row >= 8 {
                 // SAFETY: both operands and C were checked, and the block is inside m, n and k.
-                unsafe {
-                    match height {
-                        16 => product.block::<V, 16>(row, col, LANES.min(n - col)),
-                        8 => product.block::<V, 8>(row, col, LANES.min(n - col)),
-                        6 => product.block::<V, 6>(row, col, LANES.min(n - col)),
-                        4 => product.block::<V, 4>(row, col, LANES.min(n - col)),
-                        3 => product.block::<V, 3>(row, col, LANES.min(n - col)),
-                        2 => product.block::<V, 2>(row, col, LANES.min(n - col)),
-                        _ => product.block::<V, 1>(row, col, LANES.min(n - col)),
-                    }
-                }
-                row += height;
+                unsafe { product.block::<V, 8, 2>(row, col, LANES) };
+                row += 8;
             }
+            let end = if wide { col + 2 * LANES } else { n.min(col + LANES) };
+            for col in (col..end).step_by(LANES) {
+                // SAFETY: as above.
+                unsafe { product.column::<V>(row..m, col, LANES.min(n - col)) };
+            }
+            col = end;
         }
     }
 }
@@ -118,15 +111,46 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// H rows and up to sixteen columns of C.
+    /// Some rows and up to sixteen columns of C.
     ///
     /// # Safety
-    /// A has H rows from `row` on and B `cols` columns from `col` on, for every p < k; so many can be written in C.
+    /// A has these rows and B `cols` columns from `col` on, for every p < k; so many can be written in C.
     #[inline(always)]
-    unsafe fn block<V: Vector, const H: usize>(&self, row: usize, col: usize, cols: usize) {
+    unsafe fn column<V: Vector>(&self, rows: Range<usize>, col: usize, cols: usize) {
+        let mut row = rows.start;
+        while row < rows.end {
+            let left = rows.end - row;
+            // Two blocks of four rows are better than six and two.
+            let height = match left {
+                _ if left >= V::ROWS && (V::ROWS != 6 || left != 8) && (V::ROWS != 16 || alike(self.spans, row)) => V::ROWS,
+                8.. if V::ROWS > 8 => 8,
+                _ => left.min(4),
+            };
+            // SAFETY: the caller's contract; the block is inside of the rows.
+            unsafe {
+                match height {
+                    16 => self.block::<V, 16, 1>(row, col, cols),
+                    8 => self.block::<V, 8, 1>(row, col, cols),
+                    6 => self.block::<V, 6, 1>(row, col, cols),
+                    4 => self.block::<V, 4, 1>(row, col, cols),
+                    3 => self.block::<V, 3, 1>(row, col, cols),
+                    2 => self.block::<V, 2, 1>(row, col, cols),
+                    _ => self.block::<V, 1, 1>(row, col, cols),
+                }
+            }
+            row += height;
+        }
+    }
+
+    /// H rows and N vectors of columns of C, the last of them with `cols` columns.
+    ///
+    /// # Safety
+    /// A has H rows from `row` on and B so many columns from `col` on, for every p < k; so many can be written in C.
+    #[inline(always)]
+    unsafe fn block<V: Vector, const H: usize, const N: usize>(&self, row: usize, col: usize, cols: usize) {
         let (from, to) = if self.spans.is_empty() { (0, self.k) } else { union(&self.spans[row..row + H]) };
         let (a, row_stride, k_stride) = self.a.strides();
-        let mut sums = [V::splat(0.0); H];
+        let mut sums = [[V::splat(0.0); H]; N];
         // SAFETY: the caller's contract; spans end at k at most, so that `to - from` steps stay inside both operands.
         unsafe {
             let c = self.c.add(row * self.c_ld + col);
@@ -136,15 +160,17 @@ impl Product<'_> {
                 let right = self.b.data.as_ptr().add(from * self.b.ld + col);
                 // What is known here about strides and columns becomes part of the code.
                 sums = match (cols, self.a) {
-                    (LANES, Left::Rows(_)) => add_products::<V, H>(steps, left, [row_stride, 1], right, self.b.ld, LANES),
-                    (LANES, Left::Columns(_)) => add_products::<V, H>(steps, left, [1, k_stride], right, self.b.ld, LANES),
-                    _ => add_products::<V, H>(steps, left, [row_stride, k_stride], right, self.b.ld, cols),
+                    (LANES, Left::Rows(_)) => add_products::<V, H, N>(steps, left, [row_stride, 1], right, self.b.ld, LANES),
+                    (LANES, Left::Columns(_)) => add_products::<V, H, N>(steps, left, [1, k_stride], right, self.b.ld, LANES),
+                    _ => add_products::<V, H, N>(steps, left, [row_stride, k_stride], right, self.b.ld, cols),
                 };
             }
-            if cols == LANES {
-                self.update.apply(row, sums, c, self.c_ld, LANES);
-            } else {
-                self.update.apply(row, sums, c, self.c_ld, cols);
+            for (i, sums) in sums.into_iter().enumerate() {
+                if i + 1 < N || cols == LANES {
+                    self.update.apply(row, sums, c.add(i * LANES), self.c_ld, LANES);
+                } else {
+                    self.update.apply(row, sums, c.add(i * LANES), self.c_ld, cols);
+                }
             }
         }
     }
@@ -204,20 +230,20 @@ fn union(spans: &[(usize, usize)]) -> (usize, usize) {
     (first, end)
 }
 
-/// Sums of `steps` products of H numbers of A with a vector of B.
+/// Sums of `steps` products of H numbers of A with N vectors of B, the last of them with `cols` numbers.
 ///
 /// # Safety
-/// Elements i · `strides[0]` + p · `strides[1]` of `a` and p · `ld`.. + `cols` of `b` can be read, for i < H and p < `steps`.
+/// Elements i · `strides[0]` + p · `strides[1]` of `a` and the vectors from p · `ld` on of `b` can be read, for i < H and p < `steps`.
 #[inline(always)]
-unsafe fn add_products<V: Vector, const H: usize>(
+unsafe fn add_products<V: Vector, const H: usize, const N: usize>(
     steps: usize,
     a: *const f32,
     strides: [usize; 2],
     b: *const f32,
     ld: usize,
     cols: usize,
-) -> [V; H] {
-    let mut sums = [V::splat(0.0); H];
+) -> [[V; H]; N] {
+    let mut sums = [[V::splat(0.0); H]; N];
     let step = |p: usize| (a.wrapping_add(p * strides[1]), b.wrapping_add(p * ld));
     let whole = steps / UNROLLED * UNROLLED;
     for p in (0..whole).step_by(UNROLLED) {
@@ -234,19 +260,26 @@ unsafe fn add_products<V: Vector, const H: usize>(
 }
 
 /// # Safety
-/// H numbers of `a`, `stride` elements apart, and `cols` of `b` can be read.
+/// H numbers of `a`, `stride` elements apart, and N vectors of `b`, the last of them with `cols` numbers, can be read.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
-unsafe fn add_product<V: Vector, const H: usize>(
-    sums: &mut [V; H],
+unsafe fn add_product<V: Vector, const H: usize, const N: usize>(
+    sums: &mut [[V; H]; N],
     (a, b): (*const f32, *const f32),
     stride: usize,
     cols: usize,
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        let right = V::load(b, cols);
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = V::splat(*a.add(i * stride)).mul_add(right, *sum);
+        let mut right = [V::load(b.add((N - 1) * LANES), cols); N];
+        for (n, right) in right.iter_mut().enumerate().take(N - 1) {
+            *right = V::load(b.add(n * LANES), LANES);
+        }
+        for i in 0..H {
+            let left = V::splat(*a.add(i * stride));
+            for n in 0..N {
+                sums[n][i] = left.mul_add(right[n], sums[n][i]);
+            }
         }
     }
 }

@@ -108,8 +108,8 @@ simd! {
             UnaryKind::Tanh => each(y, fast::tanh),
             UnaryKind::Sigmoid => each(y, fast::sigmoid),
             UnaryKind::Relu => each(y, |x| if x <= 0.0 { 0.0 } else { x }),
-            UnaryKind::GeluTanh => each(y, fast::gelu_tanh),
-            UnaryKind::GeluErf => each(y, fast::gelu_erf),
+            UnaryKind::GeluTanh => each(y, fast::gelu_tanh::<M>),
+            UnaryKind::GeluErf => each(y, fast::gelu_erf::<M>),
             UnaryKind::Square => each(y, |x| x * x),
             UnaryKind::Sqrt => each(y, f32::sqrt),
             UnaryKind::Reciprocal => each(y, |x| 1.0 / x),
@@ -124,8 +124,8 @@ simd! {
     pub(super) fn apply_with_slope<M>(kind: UnaryKind, y: &mut [f32], slope: &mut [f32]) {
         match kind {
             UnaryKind::Relu => each_pair(y, slope, |x| if x > 0.0 { (x, 1.0) } else if x <= 0.0 { (0.0, 0.0) } else { (x, 0.0) }),
-            UnaryKind::GeluTanh => each_pair(y, slope, fast::gelu_tanh_and_derivative),
-            UnaryKind::GeluErf => each_pair(y, slope, fast::gelu_erf_and_derivative),
+            UnaryKind::GeluTanh => each_pair(y, slope, fast::gelu_tanh_and_derivative::<M>),
+            UnaryKind::GeluErf => each_pair(y, slope, fast::gelu_erf_and_derivative::<M>),
             _ => each_pair(y, slope, |x| (reference::unary(kind, 0.0, 0.0, x), reference::derivative(kind, 0.0, 0.0, x))),
         }
     }
@@ -145,8 +145,8 @@ simd! {
                 s * (1.0 - s)
             }),
             UnaryKind::Relu => each_2(dx, x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
-            UnaryKind::GeluTanh => each_2(dx, x, fast::gelu_tanh_derivative),
-            UnaryKind::GeluErf => each_2(dx, x, fast::gelu_erf_derivative),
+            UnaryKind::GeluTanh => each_2(dx, x, fast::gelu_tanh_derivative::<M>),
+            UnaryKind::GeluErf => each_2(dx, x, fast::gelu_erf_derivative::<M>),
             UnaryKind::Square => each_2(dx, x, |x| x + x),
             UnaryKind::Scale
             | UnaryKind::Offset

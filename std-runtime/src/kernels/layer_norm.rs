@@ -5,7 +5,7 @@ use samara_core::graph::{Node, Op};
 use samara_core::threads::Threads;
 
 use super::elementwise::{add, copy};
-use super::simd::{LANES, combine, simd, sum_by};
+use super::vector::{Isa, LANES, Vector, vectorised};
 use super::{no_scratch, per_task};
 use crate::tiles::{Grid, Tile, for_each_item};
 
@@ -25,46 +25,96 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [x, w, b, ..] = views.inputs;
     let [y, statistics, _] = views.outputs;
     let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols());
-    let rows = task_rows(m, c);
+    let (isa, rows) = (Isa::detect(), task_rows(m, c));
     let grids = [
         Grid { matrix: Tile::new(y, m, c, c), tile_rows: rows, tile_cols: c },
         Grid { matrix: Tile::new(statistics, m, 2, 2), tile_rows: rows, tile_cols: 2 },
     ];
     for_each_item(threads, (m.div_ceil(rows), 1), grids, (&mut [], 0), &|item, [mut y, mut statistics], _| {
-        let x = &x[item * rows * c..];
-        for (i, x) in x.chunks_exact(c).take(rows).enumerate() {
-            let (mean, scale) = statistics_of(x, eps as f32);
-            if let [m, s] = statistics.row(i) {
-                (*m, *s) = (mean, scale);
-            }
-            normalize(x, mean, scale, w, b, y.row(i));
-        }
+        normalize(isa, &x[item * rows * c..m.min((item + 1) * rows) * c], c, [w, b], eps as f32, &mut y, &mut statistics);
     });
 }
 
-simd! {
-    /// μ and 1/√(σ² + ε), in two passes.
-    fn statistics_of<M>(x: &[f32], eps: f32) -> (f32, f32) {
-        let n = x.len() as f32;
-        let mean = sum_by(x, |x| x) / n;
-        let variance = sum_by(x, |x| (x - mean) * (x - mean)) / n;
-        (mean, 1.0 / (variance + eps).sqrt())
+vectorised! {
+    /// y = (x − μ) r · w + b, and μ and r, for the rows of x (M, c); y is empty where only they are read.
+    fn normalize<V>(x: &[f32], c: usize, affine: [&[f32]; 2], eps: f32, y: &mut Tile<'_, f32>, statistics: &mut Tile<'_, f32>) {
+        for (i, x) in x.chunks_exact(c).enumerate() {
+            let (mean, scale) = statistics_of::<V>(x, eps);
+            if let [m, r] = statistics.row(i) {
+                (*m, *r) = (mean, scale);
+            }
+            normalize_row::<V>(x, mean, scale, affine, y.row(i));
+        }
     }
 }
 
-simd! {
-    /// y = (x − μ) r · w + b.
-    fn normalize<M>(x: &[f32], mean: f32, scale: f32, w: &[f32], b: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = (x - mean) * scale;
-        }
-        for (y, &w) in y.iter_mut().zip(w) {
-            *y *= w;
-        }
-        for (y, &b) in y.iter_mut().zip(b) {
-            *y += b;
-        }
+/// μ and 1/√(σ² + ε), in two passes.
+#[inline(always)]
+fn statistics_of<V: Vector>(x: &[f32], eps: f32) -> (f32, f32) {
+    let n = x.len() as f32;
+    let (blocks, rest) = x.as_chunks();
+    let mut sum = V::from_array(&padded(rest, 0.0));
+    for x in blocks {
+        sum = sum.add(V::from_array(x));
     }
+    let mean = sum.sum() / n;
+    let mut squares = square::<V>(&padded(rest, mean), mean);
+    for x in blocks {
+        squares = squares.add(square(x, mean));
+    }
+    (mean, 1.0 / (squares.sum() / n + eps).sqrt())
+}
+
+/// (x − μ)².
+#[inline(always)]
+fn square<V: Vector>(x: &[f32; LANES], mean: f32) -> V {
+    let difference = V::from_array(x).sub(V::splat(mean));
+    difference.mul(difference)
+}
+
+/// y = (x − μ) r · w + b.
+#[inline(always)]
+fn normalize_row<V: Vector>(x: &[f32], mean: f32, scale: f32, [w, b]: [&[f32]; 2], y: &mut [f32]) {
+    // Without w or b the loops read x for it and take 1 or 0 instead.
+    let norm = Norm { mean, scale, has_w: !w.is_empty(), has_b: !b.is_empty() };
+    let (w, b) = (if norm.has_w { w } else { x }, if norm.has_b { b } else { x });
+    let (xs, ws, bs) = (x.as_chunks(), w.as_chunks(), b.as_chunks());
+    let (ys, y_rest) = y.as_chunks_mut();
+    for (((y, x), w), b) in ys.iter_mut().zip(xs.0).zip(ws.0).zip(bs.0) {
+        *y = norm.of::<V>(x, w, b).to_array();
+    }
+    if !y_rest.is_empty() {
+        copy(y_rest, &norm.of::<V>(&padded(xs.1, 0.0), &padded(ws.1, 0.0), &padded(bs.1, 0.0)).to_array());
+    }
+}
+
+/// What is done with sixteen numbers of a row in the forward pass.
+#[derive(Clone, Copy)]
+struct Norm {
+    mean: f32,
+    scale: f32,
+    has_w: bool,
+    has_b: bool,
+}
+
+impl Norm {
+    /// (x − μ) r · w + b.
+    #[inline(always)]
+    fn of<V: Vector>(self, x: &[f32; LANES], w: &[f32; LANES], b: &[f32; LANES]) -> V {
+        let w = if self.has_w { V::from_array(w) } else { V::splat(1.0) };
+        let b = if self.has_b { V::from_array(b) } else { V::splat(0.0) };
+        V::from_array(x).sub(V::splat(self.mean)).mul(V::splat(self.scale)).mul_add(w, b)
+    }
+}
+
+/// The numbers after the last whole vector of a row, then `fill`.
+#[inline(always)]
+fn padded(rest: &[f32], fill: f32) -> [f32; LANES] {
+    let mut numbers = [fill; LANES];
+    for (to, from) in numbers.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    numbers
 }
 
 /// Partial sums of dw and db for every task.
@@ -78,38 +128,74 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
     let (m, c) = (node.input_shape(1).rows(), node.input_shape(1).cols());
-    let rows = task_rows(m, c);
+    let (isa, rows) = (Isa::detect(), task_rows(m, c));
     let tasks = m.div_ceil(rows);
     let keep = if node.has_input(4) { addend.is_empty() } else { add_x };
     let (sums_w, sums_b) = views.scratch.split_at_mut(tasks * c);
-    let sums_w: &mut [f32] = if dw.is_empty() { &mut [] } else { sums_w }; // (tasks, C)
-    let sums_b: &mut [f32] = if db.is_empty() { &mut [] } else { &mut sums_b[..tasks * c] }; // (tasks, C)
+    let sums_b = &mut sums_b[..tasks * c];
     let grids = [
         Grid { matrix: Tile::new(dx, m, c, c), tile_rows: rows, tile_cols: c },
         Grid { matrix: Tile::new(&mut *sums_w, tasks, c, c), tile_rows: 1, tile_cols: c },
         Grid { matrix: Tile::new(&mut *sums_b, tasks, c, c), tile_rows: 1, tile_cols: c },
     ];
     for_each_item(threads, (tasks, 1), grids, (&mut [], 0), &|item, [mut dx, mut sum_w, mut sum_b], _| {
-        let (sum_w, sum_b) = (sum_w.row(0), sum_b.row(0));
-        sum_w.fill(0.0);
-        sum_b.fill(0.0);
-        for i in item * rows..m.min((item + 1) * rows) {
-            let (dy, x) = (&dy[i * c..][..c], &x[i * c..][..c]);
-            let (mean, scale) = (statistics[2 * i], statistics[2 * i + 1]);
-            let dx = dx.row(i - item * rows);
-            if !dx.is_empty() {
-                if !keep {
-                    dx.fill(0.0);
-                }
-                copy(dx, addend.get(i * c..).unwrap_or_default());
-                add_row_gradient(dy, x, w, mean, scale, dx);
-            }
-            add_normed(dy, x, mean, scale, sum_w);
-            add(sum_b, dy);
-        }
+        let inputs = Inputs { dy, x, w, statistics, addend, keep }.part(c, item * rows, m.min((item + 1) * rows));
+        gradients(isa, inputs, &mut dx, sum_w.row(0), sum_b.row(0));
     });
     add_in_order(sums_w, dw, add_w);
     add_in_order(sums_b, db, add_b);
+}
+
+/// What the gradients of some rows need.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    /// (M, C).
+    dy: &'a [f32],
+    /// (M, C).
+    x: &'a [f32],
+    /// (C,), or nothing.
+    w: &'a [f32],
+    /// μ and r (M, 2).
+    statistics: &'a [f32],
+    /// What dx is added to (M, C), or nothing.
+    addend: &'a [f32],
+    /// Whether dx is added to what is there.
+    keep: bool,
+}
+
+impl Inputs<'_> {
+    /// Rows of c numbers from `first` to `end`.
+    fn part(mut self, c: usize, first: usize, end: usize) -> Self {
+        let rows = |x: &mut &[f32], len: usize| *x = x.get(first * len..end * len).unwrap_or_default();
+        rows(&mut self.dy, c);
+        rows(&mut self.x, c);
+        rows(&mut self.statistics, 2);
+        rows(&mut self.addend, c);
+        self
+    }
+}
+
+vectorised! {
+    /// dx, and the sums over rows of dy x̂ and of dy.
+    fn gradients<V>(inputs: Inputs<'_>, dx: &mut Tile<'_, f32>, sum_w: &mut [f32], sum_b: &mut [f32]) {
+        let Inputs { dy, x, w, statistics, addend, keep } = inputs;
+        let c = sum_w.len();
+        sum_w.fill(0.0);
+        sum_b.fill(0.0);
+        for (i, (dy, x)) in dy.chunks_exact(c).zip(x.chunks_exact(c)).enumerate() {
+            let (mean, scale) = (statistics[2 * i], statistics[2 * i + 1]);
+            let dx = dx.row(i);
+            if !dx.is_empty() {
+                match addend.get(i * c..(i + 1) * c) {
+                    Some(addend) => copy(dx, addend),
+                    None if keep => {}
+                    None => dx.fill(0.0),
+                }
+                add_row_gradient::<V>(dy, x, w, mean, scale, dx);
+            }
+            add_to_sums::<V>(dy, x, mean, scale, sum_w, sum_b);
+        }
+    }
 }
 
 /// out = Σ over rows of sums (tasks, C), or out += it.
@@ -122,41 +208,74 @@ fn add_in_order(sums: &[f32], out: &mut [f32], accumulate: bool) {
     }
 }
 
-simd! {
-    /// dw += dy x̂.
-    fn add_normed<M>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut [f32]) {
-        for ((dw, &dy), &x) in dw.iter_mut().zip(dy).zip(x) {
-            *dw += dy * ((x - mean) * scale);
-        }
+/// dw += dy x̂, db += dy.
+#[inline(always)]
+fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut [f32], db: &mut [f32]) {
+    let (dys, xs) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+    let ((dws, dw_rest), (dbs, db_rest)) = (dw.as_chunks_mut::<LANES>(), db.as_chunks_mut::<LANES>());
+    for (((dw, db), dy), x) in dws.iter_mut().zip(dbs).zip(dys.0).zip(xs.0) {
+        let dy = V::from_array(dy);
+        let normed = V::from_array(x).sub(V::splat(mean)).mul(V::splat(scale));
+        *dw = dy.mul_add(normed, V::from_array(dw)).to_array();
+        *db = dy.add(V::from_array(db)).to_array();
+    }
+    for (((dw, db), &dy), &x) in dw_rest.iter_mut().zip(db_rest).zip(dys.1).zip(xs.1) {
+        *dw += dy * ((x - mean) * scale);
+        *db += dy;
     }
 }
 
-simd! {
-    /// dx += r (g − mean(g) − x̂ mean(g x̂)) with g = dy w.
-    fn add_row_gradient<M>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scale: f32, dx: &mut [f32]) {
-        // Without w the loops read dy for it and take 1 instead.
-        let (w, has_w) = if w.is_empty() { (dy, false) } else { (w, true) };
-        let weight = |w: f32| if has_w { w } else { 1.0 };
-        let (mut sum, mut product) = ([0.0; LANES], [0.0; LANES]);
-        let (dy_blocks, dy_rest) = dy.as_chunks::<LANES>();
-        let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-        let (w_blocks, w_rest) = w.as_chunks::<LANES>();
-        for ((dy, x), w) in dy_blocks.iter().zip(x_blocks).zip(w_blocks) {
-            for lane in 0..LANES {
-                let g = dy[lane] * weight(w[lane]);
-                sum[lane] += g;
-                product[lane] += g * ((x[lane] - mean) * scale);
-            }
-        }
-        for (lane, ((&dy, &x), &w)) in dy_rest.iter().zip(x_rest).zip(w_rest).enumerate() {
-            let g = dy * weight(w);
-            sum[lane] += g;
-            product[lane] += g * ((x - mean) * scale);
-        }
-        let n = dy.len() as f32;
-        let (sum, product) = (combine(sum) / n, combine(product) / n);
-        for (((dx, &dy), &x), &w) in dx.iter_mut().zip(dy).zip(x).zip(w) {
-            *dx += scale * (dy * weight(w) - sum - (x - mean) * scale * product);
-        }
+/// dx += r (g − mean(g) − x̂ mean(g x̂)) with g = dy w.
+#[inline(always)]
+fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scale: f32, dx: &mut [f32]) {
+    // Without w the loops read dy for it and take dy alone.
+    let row = Row { mean, has_w: !w.is_empty() };
+    let w = if row.has_w { w } else { dy };
+    let (dys, xs, ws) = (dy.as_chunks(), x.as_chunks(), w.as_chunks());
+    let rest = [padded(dys.1, 0.0), padded(xs.1, 0.0), padded(ws.1, 0.0)];
+    let mut sum = row.g::<V>(&rest[0], &rest[2]);
+    let mut product = sum.mul(row.difference(&rest[1]));
+    for ((dy, x), w) in dys.0.iter().zip(xs.0).zip(ws.0) {
+        let g = row.g::<V>(dy, w);
+        sum = sum.add(g);
+        product = g.mul_add(row.difference(x), product);
+    }
+    // mean(g), and r² mean(g (x − μ)), which x − μ is multiplied by.
+    let n = dy.len() as f32;
+    let means = [sum.sum() / n, scale * scale * (product.sum() / n)];
+    let (dxs, dx_rest) = dx.as_chunks_mut();
+    for (((dx, dy), x), w) in dxs.iter_mut().zip(dys.0).zip(xs.0).zip(ws.0) {
+        *dx = row.without_means::<V>(dy, x, w, means).mul_add(V::splat(scale), V::from_array(dx)).to_array();
+    }
+    if !dx_rest.is_empty() {
+        let last = row.without_means::<V>(&rest[0], &rest[1], &rest[2], means).mul(V::splat(scale));
+        add(dx_rest, &last.to_array());
+    }
+}
+
+/// What is done with sixteen numbers of a row in the backward pass.
+#[derive(Clone, Copy)]
+struct Row {
+    mean: f32,
+    has_w: bool,
+}
+
+impl Row {
+    /// dy w.
+    #[inline(always)]
+    fn g<V: Vector>(self, dy: &[f32; LANES], w: &[f32; LANES]) -> V {
+        if self.has_w { V::from_array(dy).mul(V::from_array(w)) } else { V::from_array(dy) }
+    }
+
+    /// x − μ.
+    #[inline(always)]
+    fn difference<V: Vector>(self, x: &[f32; LANES]) -> V {
+        V::from_array(x).sub(V::splat(self.mean))
+    }
+
+    /// g − a − b (x − μ): small differences of large numbers before anything is multiplied by r.
+    #[inline(always)]
+    fn without_means<V: Vector>(self, dy: &[f32; LANES], x: &[f32; LANES], w: &[f32; LANES], [a, b]: [f32; 2]) -> V {
+        self.difference::<V>(x).mul_add(V::splat(-b), self.g::<V>(dy, w).sub(V::splat(a)))
     }
 }

@@ -4,11 +4,9 @@
 //! Every aarch64 machine has NEON and fused multiply-adds: there the code for any machine is the one with vectors. Multiply-adds go through
 //! [`MulAdd`], fused where the machine fuses them.
 
-/// a·b + c, rounded once or twice.
-pub(super) trait MulAdd: Copy {
-    /// a·b + c.
-    fn mul_add(a: f32, b: f32, c: f32) -> f32;
-}
+pub(super) use samara_core::math::fast::MulAdd;
+#[cfg(any(not(target_arch = "aarch64"), test))]
+pub(super) use samara_core::math::fast::Separate;
 
 /// Rounded once.
 #[derive(Clone, Copy, Debug)]
@@ -18,19 +16,6 @@ impl MulAdd for Fused {
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
-    }
-}
-
-/// Rounded after the product and after the sum.
-#[cfg(any(not(target_arch = "aarch64"), test))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Separate;
-
-#[cfg(any(not(target_arch = "aarch64"), test))]
-impl MulAdd for Separate {
-    #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a * b + c
     }
 }
 
@@ -60,6 +45,8 @@ macro_rules! simd {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$m:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            // Not every body multiplies and adds.
+            #[allow(clippy::extra_unused_type_parameters)]
             #[inline(always)]
             fn body<$m: $crate::kernels::simd::MulAdd>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]

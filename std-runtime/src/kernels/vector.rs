@@ -4,6 +4,8 @@
 //! where the machine has what it names. The order of every sum is in that code, so that AVX2 and AVX-512 give the same bits, and NEON too, which the
 //! compiler makes of [`Portable`].
 
+use samara_core::math::fast::EXP2;
+
 /// Numbers in a vector.
 pub(super) const LANES: usize = 16;
 
@@ -89,6 +91,8 @@ pub(super) use vectorised;
 pub(super) trait Vector: Copy {
     /// Rows of sums that registers hold beside what is multiplied: with this many, latencies of multiply-adds are hidden.
     const ROWS: usize;
+    /// Whether they hold eight rows two vectors wide: as many sums, and half of the numbers of A to read for them.
+    const WIDE: bool;
 
     /// Sixteen times `x`.
     fn splat(x: f32) -> Self;
@@ -136,6 +140,12 @@ pub(super) trait Vector: Copy {
         rows
     }
 
+    /// The sum of all numbers in the order of [`combine`](super::simd::combine).
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        super::simd::combine(self.to_array())
+    }
+
     /// The sixteen numbers.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
@@ -168,9 +178,6 @@ pub(super) trait Vector: Copy {
     }
 }
 
-/// 2^r = 1 + r p(r) for |r| ≤ 1/2, from `tests/golden/math/fit_polynomials.py`.
-const EXP2: [f32; 6] = [std::f32::consts::LN_2, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
-
 /// For any machine: the compiler makes vectors of what it knows of.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
@@ -189,6 +196,7 @@ impl Portable {
 
 impl Vector for Portable {
     const ROWS: usize = 4;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -323,6 +331,20 @@ mod x86 {
         }
     }
 
+    /// The sum of eight numbers: those four apart, two apart, neighbours.
+    ///
+    /// # Safety
+    /// AVX2 exists.
+    #[inline(always)]
+    unsafe fn sum_of_8(x: __m256) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let fours = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let pairs = _mm_add_ps(fours, _mm_movehl_ps(fours, fours));
+            _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
+        }
+    }
+
     /// Both halves of a pair of vectors through one instruction.
     macro_rules! both {
         ($instruction:ident, $a:expr $(, $more:expr)*) => {
@@ -333,6 +355,7 @@ mod x86 {
 
     impl Vector for Avx2 {
         const ROWS: usize = 6;
+        const WIDE: bool = false;
 
         #[inline(always)]
         fn splat(x: f32) -> Self {
@@ -405,6 +428,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: as in `both`.
+            unsafe { sum_of_8(_mm256_add_ps(self.0, self.1)) }
+        }
+
+        #[inline(always)]
         fn transpose(rows: &mut [Self; LANES]) {
             let [mut a, mut b, mut c, mut d] = [[rows[0].0; 8]; 4];
             for i in 0..8 {
@@ -435,6 +464,7 @@ mod x86 {
 
     impl Vector for Avx512 {
         const ROWS: usize = 16;
+        const WIDE: bool = true;
 
         #[inline(always)]
         fn splat(x: f32) -> Self {
@@ -491,6 +521,15 @@ mod x86 {
                 let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
                 _mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(127 << 23)))
             })
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: as in `add`.
+            unsafe {
+                let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0)));
+                sum_of_8(_mm256_add_ps(_mm512_castps512_ps256(self.0), upper))
+            }
         }
 
         #[inline(always)]
