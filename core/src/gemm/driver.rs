@@ -165,7 +165,7 @@ fn written_soon<R: Real>(kernel: &MicroKernel<R>, block: &Block<'_, R>, row: usi
         return Soon::default();
     }
     let (mr, nr) = (kernel.mr.max(1), kernel.nr.max(1));
-    let lines = nr.div_ceil(kernel.line);
+    let lines = nr.div_ceil(kernel.line).max(1);
     let tile = (row - block.first_row) / mr;
     let next = (tile / lines + 1) * lines * mr;
     let (next, panel) = if next < block.rows { (next, col) } else { (0, col + nr) };
