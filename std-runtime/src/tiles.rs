@@ -500,4 +500,13 @@ mod tests {
     fn overlapping_rows_are_refused() {
         for_each_tile(&Serial, &mut [0; 40], Tiling { rows: 3, cols: 4, ld: 3, tile_rows: 1, tile_cols: 1 }, &|_| {});
     }
+
+    #[test]
+    fn a_tile_says_where_its_columns_lie() {
+        let mut data = vec![0.0_f32; 5 * 7];
+        let start = data.as_ptr();
+        let (_, tile) = Tile::new(&mut data, 5, 6, 7).split_cols(2);
+        let Soon { at, stride, count } = tile.soon(3, 2, 1);
+        assert_eq!((at, stride, count), (start.wrapping_add(3 * 7 + 3), 7, 2));
+    }
 }

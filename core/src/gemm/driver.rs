@@ -159,18 +159,19 @@ fn multiply_panels<R: Real>(
 /// What is fetched for later while the tile from (`row`, `col`) on is multiplied.
 ///
 /// Tiles of n cache lines to a row take turns in groups of n: each fetches one line of every row of the next group, so that no tile fetches many lines
-/// at once. After the last group comes the first one of the next panel.
+/// at once. After the last group comes the first one of the next panel. Lines that a short group or a short sum has no time for are not fetched, nor is
+/// the very first group.
 fn written_soon<R: Real>(kernel: &MicroKernel<R>, block: &Block<'_, R>, row: usize, col: usize, c: &impl RowsMut<R>) -> Soon<R> {
     if kernel.line == 0 {
         return Soon::default();
     }
-    let (mr, nr) = (kernel.mr.max(1), kernel.nr.max(1));
-    let lines = nr.div_ceil(kernel.line).max(1);
+    let (mr, nr) = (kernel.mr.clamp(1, MAX_ROWS), kernel.nr.max(1));
+    let group = nr.div_ceil(kernel.line).max(1);
     let tile = (row - block.first_row) / mr;
-    let next = (tile / lines + 1) * lines * mr;
-    let (next, panel) = if next < block.rows { (next, col) } else { (0, col + nr) };
-    let line = panel + tile % lines * kernel.line;
-    if line < block.b.cols { c.soon(block.first_row + next, (lines * mr).min(block.rows - next), line) } else { Soon::default() }
+    let next = (tile / group + 1) * group * mr;
+    let (next, first_col) = if next < block.rows { (next, col) } else { (0, col + nr) };
+    let at = first_col + tile % group * kernel.line;
+    if at < block.b.cols { c.soon(block.first_row + next, (group * mr).min(block.rows - next), at) } else { Soon::default() }
 }
 
 /// `cols` elements of row `i` from `first_col` on.
@@ -205,6 +206,7 @@ impl<R, C: RowsMut<R>> RowsMut<R> for Below<'_, C> {
         self.inner.block(self.first_row + row, col, cols, into);
     }
 
+    #[inline(always)]
     fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<R> {
         self.inner.soon(self.first_row + row, rows, col)
     }

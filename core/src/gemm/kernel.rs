@@ -93,11 +93,10 @@ pub struct MicroKernel<R> {
     pub mc: usize,
     /// Longest block of the summed dimension, at least 1; fixes the order of sums.
     pub kc: usize,
-    /// `run(a, b, panel, soon, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in `rows[i][j]`
-    /// (or adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows of at most nr columns, fewer at the
-    /// edges of C; every element inside its slice, and those up to the next multiple of `lanes` columns, too. What a row of C lacks is not stored. If
-    /// `panel` (k, nr) is not empty, b is copied there on the way. What is written `soon`
-    /// may be fetched meanwhile.
+    /// `run(a, b, panel, soon, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in
+    /// `rows[i][j]` (or adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows of at most nr columns, fewer at
+    /// the edges of C; every element inside its slice, and those up to the next multiple of `lanes` columns, too. What a row of C lacks is not stored.
+    /// If `panel` (k, nr) is not empty, b is copied there on the way. What is written `soon` may be fetched meanwhile.
     pub run: RunKernel<R>,
     /// `pack(source, width, packed)` cuts a matrix whose rows or columns are contiguous into panels of `width` of its columns, the last one filled
     /// up with zeros: source (k, n) with every element inside its slice, packed (⌈n / width⌉, k, width), width mr or nr.

@@ -101,8 +101,9 @@ pub trait RowsMut<R> {
     /// Sets `into[i]` to the elements `col..col + cols` of row `row + i`. Where there are no such elements it is left empty.
     fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]);
 
-    /// Where the elements of column `col` lie in some rows; nowhere if that is not known.
-    fn soon(&self, _row: usize, _rows: usize, _col: usize) -> Soon<R> {
+    /// Column `col` of `rows` rows from `row` on, which will be written soon; nothing where it is not known where that is.
+    fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<R> {
+        let _ = (row, rows, col);
         Soon::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Products against three nested loops.
 
 use proptest::prelude::*;
+use std::cell::RefCell;
 use std::vec;
 use std::vec::Vec;
 
@@ -190,5 +191,57 @@ fn without_k_the_result_is_zero_or_unchanged_and_the_epilogue_runs() {
         let mut rows = RowSlices { data: &mut c, ld: 3 };
         gemm(&kernel, MatRef::new(&[], 2, 0), MatRef::new(&[], 0, 3), &mut rows, store, Some(&mut add_one), &mut []);
         assert_eq!(c, vec![old + 1.0; 6]);
+    }
+}
+
+/// A result that remembers which lines of it were to be fetched, and when: before which tile.
+struct Watched<'a> {
+    rows: RowSlices<'a, f32>,
+    tiles: usize,
+    fetched: RefCell<Vec<(usize, usize, usize)>>,
+}
+
+impl RowsMut<f32> for Watched<'_> {
+    fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [f32]]) {
+        self.tiles += 1;
+        self.rows.block(row, col, cols, into);
+    }
+
+    fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<f32> {
+        self.fetched.borrow_mut().extend((row..row + rows).map(|row| (row, col, self.tiles)));
+        Soon::default()
+    }
+}
+
+#[test]
+fn every_line_but_those_of_the_first_group_is_fetched_once_before_it_is_written() {
+    // Six rows of two lines to a tile, twelve rows to a block and a group, or 24.
+    for (mc, blocks) in [(24, 1), (12, 2)] {
+        for major in [Major::Rows, Major::Columns] {
+            let kernel = MicroKernel { mc, kc: 20, ..wide::<f32>() };
+            // Columns of A are packed when they lie whole pages apart.
+            let (m, n, k) = if major == Major::Rows { (24, 32, 20) } else { (1024, 32, 20) };
+            let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
+            let a = if major == Major::Rows { MatRef::new(&a, m, k) } else { MatRef::new(&a, k, m).t() };
+            let mut data = vec![0.0; m * n];
+            let mut c = Watched { rows: RowSlices { data: &mut data, ld: n }, tiles: 0, fetched: RefCell::default() };
+            let mut scratch = vec![0.0; scratch_len(&kernel, major, m, n, k)];
+            gemm(&kernel, a, MatRef::new(&b, k, n), &mut c, Store::Overwrite, None, &mut scratch);
+            let mut fetched = c.fetched.into_inner();
+            let all = fetched.len();
+            assert!(fetched.iter().all(|&(row, col, _)| row < m && col < n && col % kernel.line == 0));
+            fetched.sort_unstable();
+            fetched.dedup_by_key(|&mut (row, col, _)| (row, col));
+            assert_eq!(fetched.len(), all, "a line was fetched twice");
+            if major == Major::Rows {
+                // Of each block the first group of the first panel comes too early.
+                assert_eq!(all, m * n / kernel.line - blocks * 12 * 2, "{fetched:?}");
+                for (row, col, tile) in fetched {
+                    let block = row / mc;
+                    let written = block * 2 * mc / 6 + col / 16 * (mc / 6) + row % mc / 6;
+                    assert!(tile < written, "line ({row}, {col}) of tile {written} is fetched before tile {tile}");
+                }
+            }
+        }
     }
 }

@@ -362,7 +362,7 @@ mod tests {
     proptest! {
         /// Every instruction set, both layouts of A, every update, zeros outside of spans; nothing else is written.
         #[test]
-        fn products([m, n, k] in [1usize..40, 1usize..40, 1usize..40], update in 0usize..4, (by_columns, limited) in any::<(bool, bool)>()) {
+        fn products([m, n, k] in [1usize..40, 1usize..100, 1usize..40], update in 0usize..4, (by_columns, limited) in any::<(bool, bool)>()) {
             let m = if update > 1 { m.min(LANES) } else { m };
             let (a, b, old) = (numbers(m * k + 3, 1), numbers(k * (n + 2), 2), numbers((m + 2) * (n + 5), 3));
             let keep: [f32; LANES] = std::array::from_fn(|i| 0.5 + i as f32 * 0.1);

@@ -25,6 +25,10 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [x, w, b, ..] = views.inputs;
     let [y, statistics, _] = views.outputs;
     let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols());
+    if c == 0 {
+        // The mean of nothing.
+        return statistics.fill(f32::NAN);
+    }
     let (isa, rows) = (Isa::detect(), task_rows(m, c));
     let grids = [
         Grid { matrix: Tile::new(y, m, c, c), tile_rows: rows, tile_cols: c },
@@ -91,7 +95,9 @@ fn normalize_row<V: Vector>(x: &[f32], mean: f32, scale: f32, [w, b]: [&[f32]; 2
 /// What is done with sixteen numbers of a row in the forward pass.
 #[derive(Clone, Copy)]
 struct Norm {
+    /// μ.
     mean: f32,
+    /// r.
     scale: f32,
     has_w: bool,
     has_b: bool,
@@ -128,11 +134,15 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
     let (m, c) = (node.input_shape(1).rows(), node.input_shape(1).cols());
+    if c == 0 {
+        return;
+    }
     let (isa, rows) = (Isa::detect(), task_rows(m, c));
     let tasks = m.div_ceil(rows);
     let keep = if node.has_input(4) { addend.is_empty() } else { add_x };
-    let (sums_w, sums_b) = views.scratch.split_at_mut(tasks * c);
-    let sums_b = &mut sums_b[..tasks * c];
+    // A norm that is frozen, or has neither w nor b, takes no sums.
+    let sums = if dw.is_empty() && db.is_empty() { 0 } else { tasks * c };
+    let (sums_w, sums_b) = views.scratch[..2 * sums].split_at_mut(sums);
     let grids = [
         Grid { matrix: Tile::new(dx, m, c, c), tile_rows: rows, tile_cols: c },
         Grid { matrix: Tile::new(&mut *sums_w, tasks, c, c), tile_rows: 1, tile_cols: c },
@@ -140,7 +150,7 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     ];
     for_each_item(threads, (tasks, 1), grids, (&mut [], 0), &|item, [mut dx, mut sum_w, mut sum_b], _| {
         let inputs = Inputs { dy, x, w, statistics, addend, keep }.part(c, item * rows, m.min((item + 1) * rows));
-        gradients(isa, inputs, &mut dx, sum_w.row(0), sum_b.row(0));
+        gradients(isa, inputs, c, &mut dx, sum_w.row(0), sum_b.row(0));
     });
     add_in_order(sums_w, dw, add_w);
     add_in_order(sums_b, db, add_b);
@@ -176,10 +186,9 @@ impl Inputs<'_> {
 }
 
 vectorised! {
-    /// dx, and the sums over rows of dy x̂ and of dy.
-    fn gradients<V>(inputs: Inputs<'_>, dx: &mut Tile<'_, f32>, sum_w: &mut [f32], sum_b: &mut [f32]) {
+    /// dx, and the sums over rows of dy x̂ and of dy, where there is room for them.
+    fn gradients<V>(inputs: Inputs<'_>, c: usize, dx: &mut Tile<'_, f32>, sum_w: &mut [f32], sum_b: &mut [f32]) {
         let Inputs { dy, x, w, statistics, addend, keep } = inputs;
-        let c = sum_w.len();
         sum_w.fill(0.0);
         sum_b.fill(0.0);
         for (i, (dy, x)) in dy.chunks_exact(c).zip(x.chunks_exact(c)).enumerate() {
@@ -208,7 +217,7 @@ fn add_in_order(sums: &[f32], out: &mut [f32], accumulate: bool) {
     }
 }
 
-/// dw += dy x̂, db += dy.
+/// dw += dy x̂, db += dy. Columns behind the last whole vector round after the product, too: which do depends on c alone.
 #[inline(always)]
 fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut [f32], db: &mut [f32]) {
     let (dys, xs) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
@@ -242,7 +251,7 @@ fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scal
     }
     // mean(g), and r² mean(g (x − μ)), which x − μ is multiplied by.
     let n = dy.len() as f32;
-    let means = [sum.sum() / n, scale * scale * (product.sum() / n)];
+    let means = [sum.sum() / n, scale * (scale * (product.sum() / n))];
     let (dxs, dx_rest) = dx.as_chunks_mut();
     for (((dx, dy), x), w) in dxs.iter_mut().zip(dys.0).zip(xs.0).zip(ws.0) {
         *dx = row.without_means::<V>(dy, x, w, means).mul_add(V::splat(scale), V::from_array(dx)).to_array();
@@ -256,6 +265,7 @@ fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scal
 /// What is done with sixteen numbers of a row in the backward pass.
 #[derive(Clone, Copy)]
 struct Row {
+    /// μ.
     mean: f32,
     has_w: bool,
 }
@@ -273,9 +283,38 @@ impl Row {
         V::from_array(x).sub(V::splat(self.mean))
     }
 
-    /// g − a − b (x − μ): small differences of large numbers before anything is multiplied by r.
+    /// g − a − b (x − μ). Where a row hardly varies, r is large and this nearly cancels: multiplied by r before, each term would bring its own error.
     #[inline(always)]
     fn without_means<V: Vector>(self, dy: &[f32; LANES], x: &[f32; LANES], w: &[f32; LANES], [a, b]: [f32; 2]) -> V {
         self.difference::<V>(x).mul_add(V::splat(-b), self.g::<V>(dy, w).sub(V::splat(a)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::tests::numbers;
+
+    proptest! {
+        #[test]
+        fn every_machine_gives_the_same_bits(m in 1usize..5, c in 1usize..100, affine in any::<bool>(), sums in any::<bool>()) {
+            let [x, dy] = [1, 2].map(|seed| numbers(m * c, seed));
+            let (w, b) = (numbers(if affine { c } else { 0 }, 3), numbers(if affine { c } else { 0 }, 4));
+            let run = |isa: Isa| {
+                let (mut y, mut statistics, mut dx) = (vec![0.0; m * c], vec![0.0; 2 * m], vec![0.0; m * c]);
+                let (mut y_tile, mut both) = (Tile::new(&mut y, m, c, c), Tile::new(&mut statistics, m, 2, 2));
+                normalize(isa, &x, c, [&w, &b], 1e-5, &mut y_tile, &mut both);
+                let mut sums_of = [0, 1].map(|_| vec![0.0; if sums { c } else { 0 }]);
+                let [sum_w, sum_b] = &mut sums_of;
+                let inputs = Inputs { dy: &dy, x: &x, w: &w, statistics: &statistics, addend: &[], keep: false };
+                gradients(isa, inputs, c, &mut Tile::new(&mut dx, m, c, c), sum_w, sum_b);
+                [y, statistics, dx, sums_of.concat()].map(|all| all.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            // The first one is that of machines without fused multiply-adds, which round otherwise.
+            let results: Vec<_> = Isa::all().into_iter().skip(1).map(run).collect();
+            prop_assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        }
     }
 }

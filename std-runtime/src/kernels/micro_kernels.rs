@@ -115,6 +115,7 @@ mod compiled {
                     };
                     let (mut pack, mut rest) = (!panel.is_empty(), rows);
                     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "NEON has no loops of its own"))]
+                    // Every step reads A from another cache line.
                     let far = a.col_stride >= LINE;
                     while let Some(&height) = [$most $(, $rows)*].iter().find(|&&height| height <= rest.len()) {
                         let (rows, after) = std::mem::take(&mut rest).split_at_mut(height);
@@ -122,10 +123,11 @@ mod compiled {
                         unsafe {
                             match (height, cols.div_ceil(LANES)) {
                                 $(
-                                    ($most, $vectors) if pack && far => whole($whole::<true, true>, o, cols, rows),
-                                    ($most, $vectors) if pack => whole($whole::<true, false>, o, cols, rows),
-                                    ($most, $vectors) if far => whole($whole::<false, true>, o, cols, rows),
-                                    ($most, $vectors) => whole($whole::<false, false>, o, cols, rows),
+                                    ($most, $vectors) => {
+                                        let lies_near = [$whole::<false, false>, $whole::<true, false>];
+                                        let lies_far = [$whole::<false, true>, $whole::<true, true>];
+                                        whole(if far { lies_far } else { lies_near }[usize::from(pack)], o, cols, rows);
+                                    }
                                 )*
                                 $(
                                     ($rows, vectors) => edge::<$rows>(o, vectors, pack, rows),
@@ -266,7 +268,7 @@ mod tests {
     fn strides(layout: usize, (m, k): (usize, usize), mr: usize, gap: usize) -> (usize, usize) {
         match layout {
             0 => (k + gap, 1),
-            1 => (1, m + gap),
+            1 => (1, m + 8 * gap),
             2 => (1, mr),
             3 => (0, 1),
             _ => (2 * k + gap, 2),
@@ -297,7 +299,7 @@ mod tests {
     /// C and the panel by that kernel against sums of doubles and B; nothing is written around them.
     fn check(name: &str, kernel: &MicroKernel<f32>, case: Case) {
         let Case { m, cols, k, layout, gap, add, packs } = case;
-        let data = numbers((m + 2) * (2 * k + gap) + k * (kernel.mr + m + gap), 1);
+        let data = numbers((m + 2) * (2 * k + gap) + k * (kernel.mr + m + 8 * gap), 1);
         let a = exact(&data, m, k, strides(layout, (m, k), kernel.mr, gap));
         // Rows of B up to the next multiple of lanes, whose last numbers are nobody's.
         let ld = cols.next_multiple_of(kernel.lanes) + gap;

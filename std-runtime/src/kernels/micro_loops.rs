@@ -33,7 +33,7 @@ pub(super) struct Operands {
     pub(super) add: bool,
 }
 
-/// Steps of a pass of the loops: with fewer, the branches show.
+/// Steps of a pass of the loops, as often as `.rept` says: with fewer, the branches show.
 #[cfg(target_arch = "x86_64")]
 const STEPS: usize = 4;
 

@@ -91,7 +91,7 @@ pub(super) use vectorised;
 pub(super) trait Vector: Copy {
     /// Rows of sums that registers hold beside what is multiplied: with this many, latencies of multiply-adds are hidden.
     const ROWS: usize;
-    /// Whether they hold eight rows two vectors wide: as many sums, and half of the numbers of A to read for them.
+    /// Whether registers hold the sums of eight rows, two vectors wide: as many as of sixteen rows, for which half as many numbers of A are read.
     const WIDE: bool;
 
     /// Sixteen times `x`.
@@ -162,7 +162,7 @@ pub(super) trait Vector: Copy {
         unsafe { Self::load(numbers.as_ptr(), LANES) }
     }
 
-    /// 2ˣ for x ≤ 127, with an error of at most 1.5 units in the last place; 0 from −126.5 down, NaN for NaN.
+    /// 2ˣ for x ≤ 127, with an error of at most 1.5 units in the last place; 0 below −126.5, NaN for NaN.
     #[inline(always)]
     fn exp2(self) -> Self {
         // Added to a small number this leaves its nearest integer in the lowest bits.
@@ -602,6 +602,22 @@ mod tests {
     vectorised! {
         fn exp2_of<V>(x: &[f32; LANES]) -> [f32; LANES] {
             V::from_array(x).exp2().to_array()
+        }
+    }
+
+    vectorised! {
+        fn sum_of<V>(x: &[f32; LANES]) -> f32 {
+            V::from_array(x).sum()
+        }
+    }
+
+    #[test]
+    fn sums_of_a_vector_have_the_same_order_on_every_machine() {
+        let x: [f32; LANES] = std::array::from_fn(|i| [1e8, 1.0, -1e8, 0.3][i * 7 % 4] * (1.0 + i as f32 * 0.1));
+        let folded = |x: &[f32]| -> Vec<f32> { (0..x.len() / 2).map(|i| x[i] + x[i + x.len() / 2]).collect() };
+        let want = folded(&folded(&folded(&folded(&x))))[0];
+        for isa in Isa::all() {
+            assert_eq!(sum_of(isa, &x).to_bits(), want.to_bits(), "{isa:?}");
         }
     }
 
