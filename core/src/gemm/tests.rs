@@ -229,6 +229,7 @@ fn every_line_but_those_of_the_first_group_is_fetched_once_before_it_is_written(
             gemm(&kernel, a, MatRef::new(&b, k, n), &mut c, Store::Overwrite, None, &mut scratch);
             let mut fetched = c.fetched.into_inner();
             let all = fetched.len();
+            assert!(all > 0, "nothing was fetched of a product with {major:?} of A");
             assert!(fetched.iter().all(|&(row, col, _)| row < m && col < n && col % kernel.line == 0));
             fetched.sort_unstable();
             fetched.dedup_by_key(|&mut (row, col, _)| (row, col));
