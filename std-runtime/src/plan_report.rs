@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use samara_core::graph::Program;
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{self, GptConfig};
 
 use crate::cli::requests::{Bytes, Peak, PeakRow, PlanOutcome, PlanRequest, PolicyBytes};
 use crate::config::{DataConfig, Invalid, ModelConfig, TokenizerChoice};
@@ -89,8 +89,8 @@ fn vocabulary(request: &PlanRequest) -> Result<usize, Error> {
 
 /// What stands in the arena of a training step when it is fullest.
 fn peak(engine: &Engine, model: &GptConfig, shape: &StepShape) -> Result<Peak, Error> {
-    let (owned, params) = OwnedParams::new(model.param_count(), |registry| GptParams::register(model, registry))?;
-    let program = step::program(engine, &owned, model, &params, shape)?;
+    let (owned, gpt) = OwnedParams::new(model.param_count(), |registry| gpt::Gpt::register(model, &mut registry.scope()))?;
+    let program = step::program(engine, &owned, &gpt, shape)?;
     let (view, plan) = (program.view(), program.plan());
     let node = plan.peak();
     let mut rows: Vec<PeakRow> = Vec::new();

@@ -11,7 +11,8 @@ use samara::export::programs::{DeviceModel, DeviceProgram};
 use samara::session::{BuildError, Engine, OwnedParams, Session};
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer, TrainError};
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, GptParams, Tune};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::tune::{Tune, store_as, tune};
 use samara_core::tokenizer::Split;
 
 const CONFIG: GptConfig = GptConfig {
@@ -84,15 +85,15 @@ fn seed(
     tokenizer: Option<&Tokenizer>,
 ) -> Result<Vec<u8>, BuildError> {
     let engine = Arc::new(Engine::reference().expect("a thread"));
-    let (owned, params) = OwnedParams::new(config.param_count() + train.added_params(), |registry| {
-        let mut params = GptParams::register(config, registry);
+    let (owned, gpt) = OwnedParams::new(config.param_count() + train.added_params(), |registry| {
+        let mut gpt = Gpt::register(config, &mut registry.scope());
         if weights != DType::Real {
-            params.store_as(weights, config, registry);
+            store_as(weights, registry);
         }
-        params.tune(train, config, registry);
-        params
+        tune(train, &mut gpt, registry);
+        gpt
     })?;
-    let model = DeviceModel { engine: &engine, owned: &owned, config, params: &params };
+    let model = DeviceModel { engine: &engine, owned: &owned, model: &gpt };
     let DeviceProgram { kind, program, ports } = match *kind {
         Kind::Decode(kv) => model.decode(kv)?,
         Kind::Train(optimizer) => model.train(SHAPE, optimizer)?,

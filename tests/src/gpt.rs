@@ -3,7 +3,9 @@
 use samara_core::exec::Gradients;
 use samara_core::graph::{Activation, DType, Graph, Recompute, Tensor, Wrt};
 use samara_core::math::Real;
-use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::nn::KvCache;
 use samara_core::params::{ParamId, Params};
 
 use crate::draw::Draw;
@@ -16,8 +18,8 @@ pub struct Model {
     pub config: GptConfig,
     /// Its registry, for `f32` and `f64` alike: there is nothing frozen.
     pub params: Params<'static>,
-    /// Where its parameters stand.
-    pub gpt: GptParams,
+    /// Its layers.
+    pub gpt: Gpt,
     /// Values by number.
     pub values: Vec<Vec<f64>>,
 }
@@ -112,7 +114,7 @@ impl Model {
     }
 
     fn new(config: GptConfig, value: impl FnMut(&samara_core::params::ParamInfo) -> Vec<f64>) -> Self {
-        let (params, gpt) = registry::<f64, _>(config.param_count(), |r| GptParams::register(&config, r));
+        let (params, gpt) = registry::<f64, _>(config.param_count(), |r| Gpt::register(&config, &mut r.scope()));
         let values = params.infos().iter().map(value).collect();
         Self { config, params, gpt, values }
     }
@@ -150,9 +152,8 @@ impl Model {
     pub fn score<R: Real>(&self, table: Table<'_, R>, batch: &Batch) -> Pass {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = Inputs::new(g, self, batch);
-            let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let head = g.param(self.gpt.head());
-            (g.output(g.linear(h, head, None)), g.output(g.head_loss(h, head, None, inputs.targets, 0.0)), inputs)
+            let h = self.gpt.hidden(g, &inputs.gpt, None);
+            (g.output(lm::logits(g, &self.gpt, h)), g.output(lm::losses_of(g, &self.gpt, h, inputs.targets)), inputs)
         });
         let (mut session, (logits, losses, inputs)) = built.expect("graph");
         self.load(&mut session);
@@ -166,8 +167,7 @@ impl Model {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = Inputs::new(g, self, batch);
             let upstream = g.input(&[1]);
-            let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let losses = g.output(g.head_loss(h, g.param(self.gpt.head()), None, inputs.targets, 0.0));
+            let losses = g.output(lm::losses(g, &self.gpt, &inputs.gpt, inputs.targets));
             g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
             (losses, upstream, inputs)
         });
@@ -194,12 +194,12 @@ impl Model {
     /// A program that reads `len` tokens per sequence and keeps keys and values of `capacity` tokens.
     pub fn decoder<'k, R: Real>(&self, table: Table<'k, R>, batch: usize, len: usize, capacity: usize) -> Decoder<'k, R> {
         let built = Session::build(table, self.params, self.capacity(), |g| {
-            let inputs = GptInputs::new(g, &self.config, batch, len);
+            let inputs = LmInputs::new(g, &self.gpt, batch, len);
             let count = || g.ints(&[batch], 0, capacity as i32);
             let cache =
-                GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
-            let h = hidden(g, &self.config, &self.gpt, &inputs, Some(&cache));
-            (g.output(g.linear(h, g.param(self.gpt.head()), None)), inputs, cache)
+                KvCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
+            let h = self.gpt.hidden(g, &inputs, Some(&cache));
+            (g.output(lm::logits(g, &self.gpt, h)), inputs, cache)
         });
         let (mut session, (logits, inputs, cache)) = built.expect("graph");
         self.load(&mut session);
@@ -228,8 +228,8 @@ pub struct Decoder<'k, R> {
     /// The program and its memory.
     pub session: Session<'k, R>,
     logits: Tensor,
-    inputs: GptInputs,
-    cache: GptCache,
+    inputs: LmInputs,
+    cache: KvCache,
     len: usize,
 }
 
@@ -249,13 +249,13 @@ impl<R: Real> Decoder<'_, R> {
 }
 
 struct Inputs {
-    gpt: GptInputs,
+    gpt: LmInputs,
     targets: Tensor,
 }
 
 impl Inputs {
     fn new(g: &Graph<'static>, model: &Model, batch: &Batch) -> Self {
-        let mut gpt = GptInputs::new(g, &model.config, batch.batch, batch.len);
+        let mut gpt = LmInputs::new(g, &model.gpt, batch.batch, batch.len);
         gpt.segments = batch.segments.as_ref().map(|_| g.ints(&[batch.batch, batch.len], -1, i32::MAX));
         Self { gpt, targets: g.ints(&[batch.batch, batch.len], -100, model.config.vocab_size as i32 - 1) }
     }

@@ -8,7 +8,8 @@ use samara::model_folder::safetensors::{Weights, WeightsWriter};
 use samara::model_folder::{FolderConfig, load_weights, save_folder, tensors};
 use samara::session::{Engine, OwnedParams, Session};
 use samara_core::exec::Gradients;
-use samara_core::model::gpt::{GptInputs, GptParams, hidden};
+use samara_core::model::gpt::Gpt;
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 /// Largest difference of a logit, in f32, over 2 to 12 layers.
 const LOGIT_TOLERANCE: f32 = 1e-4;
@@ -18,11 +19,11 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// An untrained model as a folder's config describes it.
-fn model(config: &FolderConfig) -> (Session, GptParams) {
+fn model(config: &FolderConfig) -> (Session, Gpt) {
     let core = config.model.to_core().expect("model");
-    let (owned, params) =
-        OwnedParams::new(core.param_count(), |registry| GptParams::register(&core, registry)).expect("registry");
-    (Session::new(Engine::new(1, Gemm::Samara).expect("engine"), owned), params)
+    let (owned, gpt) =
+        OwnedParams::new(core.param_count(), |registry| Gpt::register(&core, &mut registry.scope())).expect("registry");
+    (Session::new(Engine::new(1, Gemm::Samara).expect("engine"), owned), gpt)
 }
 
 fn load(folder: &Path, config: &FolderConfig) -> Result<Session, String> {
@@ -37,15 +38,13 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<Session, String> {
 /// Logits (B·T, V) of a folder.
 fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
     let config = FolderConfig::read(folder).expect("config");
-    let core = config.model.to_core().expect("model");
-    let (_, params) = model(&config);
+    let (_, gpt) = model(&config);
     let mut session = load(folder, &config).expect("weights");
     let len = ids.len() / batch;
     let (program, (inputs, logits)) = session
         .prepare(|g| {
-            let inputs = GptInputs::new(g, &core, batch, len);
-            let h = hidden(g, &core, &params, &inputs, None);
-            (inputs, g.output(g.linear(h, g.param(params.head()), None)))
+            let inputs = LmInputs::new(g, &gpt, batch, len);
+            (inputs, g.output(lm::logits(g, &gpt, gpt.hidden(g, &inputs, None))))
         })
         .expect("program");
     let positions: Vec<i32> = (0..batch).flat_map(|_| 0..len as i32).collect();

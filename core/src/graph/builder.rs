@@ -13,7 +13,7 @@ use super::program::{Program, ProgramInfo};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 use super::rules::{Arg, Args, infer};
 use super::shape::{DType, Shape};
-use crate::params::{ParamId, Params};
+use crate::params::{Layout, ParamId, Params};
 
 /// A graph under construction in lent storage.
 pub struct Graph<'a> {
@@ -59,6 +59,11 @@ impl<'a> Graph<'a> {
             }
         }
         Self { inner: RefCell::new(inner) }
+    }
+
+    /// The registry; an empty one while the graph is borrowed.
+    pub(super) fn params(&self) -> Params<'a> {
+        self.inner.try_borrow().map_or(Params::from_parts(&[], Layout::default()), |inner| inner.params)
     }
 
     /// A parameter's tensor.

@@ -8,7 +8,7 @@ use super::error::GraphErrorKind as E;
 use super::op::{Activation, BinaryKind, Epsilon, MAX_OUTPUTS, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 use super::shape::Shape;
-use crate::params::Group;
+use crate::params::GroupId;
 
 /// What is computed a second time in the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -65,8 +65,8 @@ impl Rule {
     }
 
     /// The operation on a range of the trainable parameters, which are in this group.
-    pub(super) fn op(self, range: Range<usize>, group: Group) -> Op {
-        let (start, len, decay) = (range.start as u32, range.len() as u32, group == Group::Decay);
+    pub(super) fn op(self, range: Range<usize>, group: GroupId) -> Op {
+        let (start, len, decay) = (range.start as u32, range.len() as u32, group.decay());
         match self {
             Self::AdamW(epsilon) => Op::AdamW { start, len, decay, epsilon },
             Self::Sgd(momentum) => Op::Sgd { start, len, decay, momentum },

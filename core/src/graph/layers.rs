@@ -5,7 +5,6 @@ use super::grad::Rule;
 use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, Tensor};
 use super::shape::{MAX_RANK, Shape};
-use crate::params::Group;
 
 /// The optional inputs of attention.
 #[derive(Clone, Copy, Debug)]
@@ -233,8 +232,8 @@ impl Graph<'_> {
     #[track_caller]
     fn update_groups(&self, rule: Rule, hyper: Tensor, norm: Option<Tensor>) {
         self.needs_moments(rule.moments());
-        for group in [Group::Decay, Group::NoDecay] {
-            self.push(rule.op(self.group_range(group), group), &[hyper.into(), optional(norm)]);
+        for (group, range) in self.params().groups() {
+            self.push(rule.op(range, group), &[hyper.into(), optional(norm)]);
         }
     }
 
@@ -243,16 +242,6 @@ impl Graph<'_> {
     pub fn ema(&self, decay: Tensor, slot: usize) {
         self.needs_moments(slot.saturating_add(1));
         self.push(Op::Ema { slot: slot as u32 }, &[decay.into()]);
-    }
-
-    /// The elements of a group in the flat trainable buffer.
-    fn group_range(&self, group: Group) -> core::ops::Range<usize> {
-        let mut range = 0..0;
-        self.with(core::panic::Location::caller(), |inner| {
-            range = inner.params.group_range(group);
-            Ok(())
-        });
-        range
     }
 
     #[track_caller]

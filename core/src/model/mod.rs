@@ -1,3 +1,4 @@
 //! Models: one builder per family. They name parameters, append nodes, and know nothing of kernels.
 
 pub mod gpt;
+pub mod lm;

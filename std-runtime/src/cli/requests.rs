@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use samara_core::graph::DType;
-use samara_core::model::gpt::Tune;
+use samara_core::tune::Tune;
 use serde::Serialize;
 
 use crate::bench::profile::Profile;

@@ -3,11 +3,11 @@
 use samara_core::cost::Cost;
 use samara_core::file::{ProgramFile, ProgramKind};
 use samara_core::graph::DType;
-use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::quant::BLOCK;
 use samara_core::session::Session;
+use samara_core::tune::Tune;
 
 use super::{Aligned, FileSpec, dtype_name, program_file};
 use crate::cli::requests::FormatLoss;

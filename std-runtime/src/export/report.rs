@@ -2,10 +2,10 @@
 
 use samara_core::exec::{Backend, Cpu};
 use samara_core::file::{ProgramFile, SectionKind};
-use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::threads::Serial;
+use samara_core::tune::Tune;
 
 use super::loss::multiplications;
 use super::target::{ENGINE_BYTES, Target};

@@ -2,7 +2,7 @@
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 use super::{Gpt, RunError, positions, write_ints};
 use crate::data::batches::{fill_sweep, sweep_rows};
@@ -15,7 +15,7 @@ const IGNORE: i32 = -100;
 /// An evaluation program with its host buffers.
 pub struct Evaluation {
     program: OwnedProgram,
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets_io: Tensor,
     losses: Tensor,
     batch: usize,
@@ -26,23 +26,21 @@ pub struct Evaluation {
 }
 
 /// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
-fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, block: usize) -> (GptInputs, Tensor, Tensor) {
-    let inputs = GptInputs::new(g, config, batch, block);
-    let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
-    let h = hidden(g, config, params, &inputs, None);
-    (inputs, targets, g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0)))
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize) -> (LmInputs, Tensor, Tensor) {
+    let inputs = LmInputs::new(g, model, batch, block);
+    let targets = lm::targets(g, model, batch, block);
+    (inputs, targets, g.output(lm::losses(g, model, &inputs, targets)))
 }
 
 /// The evaluation program alone, without memory for it: for plans.
 pub fn program(
     engine: &Engine,
     owned: &OwnedParams,
-    config: &GptConfig,
-    params: &GptParams,
+    model: &dyn LanguageModel,
     batch: usize,
     block: usize,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, batch, block))?.0)
+    Ok(OwnedProgram::new(engine, owned, |g| append(g, model, batch, block))?.0)
 }
 
 /// A mean loss and what it is the mean of.
@@ -57,8 +55,8 @@ pub struct MeanLoss {
 impl Evaluation {
     /// Builds the program and makes room for it.
     pub fn new(gpt: &mut Gpt, batch: usize, block: usize) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
-        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g| append(g, &config, &params, batch, block))?;
+        let model = gpt.model;
+        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g| append(g, &model, batch, block))?;
         let len = batch * block;
         let positions = positions(batch, block);
         Ok(Self { program, inputs, targets_io, losses, batch, block, tokens: vec![0; len], targets: vec![0; len], positions })

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use samara_core::exec::WriteError;
 use samara_core::graph::{DType, Tensor};
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{self, GptConfig};
 use samara_core::quant::quantise_row;
+use samara_core::tune::store_as;
 
 use crate::data::DataError;
 use crate::error::Error;
@@ -24,8 +25,8 @@ use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
 pub struct Gpt {
     /// Its shape.
     pub config: GptConfig,
-    /// Where its parameters stand in the registry.
-    pub params: GptParams,
+    /// Its layers, which know where their parameters stand in the registry.
+    pub model: gpt::Gpt,
     /// Memory and engine.
     pub session: Session,
 }
@@ -38,14 +39,14 @@ impl Gpt {
 
     /// The same with what every token reads whole in another element type, frozen.
     fn stored_as(engine: Arc<Engine>, config: GptConfig, dtype: DType) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| {
-            let params = GptParams::register(&config, registry);
+        let (owned, model) = OwnedParams::new(config.param_count(), |registry| {
+            let model = gpt::Gpt::register(&config, &mut registry.scope());
             if dtype != DType::Real {
-                params.store_as(dtype, &config, registry);
+                store_as(dtype, registry);
             }
-            params
+            model
         })?;
-        Ok(Self { config, params, session: Session::new(engine, owned) })
+        Ok(Self { config, model, session: Session::new(engine, owned) })
     }
 
     /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.

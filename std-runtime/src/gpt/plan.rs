@@ -1,6 +1,6 @@
 //! What a training run will need, known before it starts: nothing is allocated or written.
 
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{Gpt, GptConfig};
 use serde::Serialize;
 
 use super::step::StepShape;
@@ -46,9 +46,9 @@ const REAL_BYTES: u64 = size_of::<f32>() as u64;
 impl TrainingPlan {
     /// Builds and plans the programs of a run.
     pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(config, registry))?;
-        let training = step::program(engine, &owned, config, &params, shape)?;
-        let evaluation = evaluate::program(engine, &owned, config, &params, shape.batch, shape.block)?;
+        let (owned, model) = OwnedParams::new(config.param_count(), |registry| Gpt::register(config, &mut registry.scope()))?;
+        let training = step::program(engine, &owned, &model, shape)?;
+        let evaluation = evaluate::program(engine, &owned, &model, shape.batch, shape.block)?;
         let view = owned.view();
         let flat = view.trainable_len() as u64 * REAL_BYTES;
         let moments = u64::from(training.view().info().moments);

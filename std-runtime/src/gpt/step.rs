@@ -2,7 +2,7 @@
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{DROPOUT_CONTROL_LEN, Epsilon, Graph, HYPER_LEN, Recompute, Tensor, Wrt};
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::dropout;
 
 use super::{Gpt, RunError, positions, write, write_ints};
@@ -91,7 +91,7 @@ pub struct StepResult {
 pub const EMA_SLOT: usize = 2;
 
 struct Io {
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets: Tensor,
     upstream: Tensor,
     hyper: Tensor,
@@ -101,15 +101,14 @@ struct Io {
 }
 
 /// Appends a whole training step to a graph.
-fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepShape) -> Io {
-    let mut inputs = GptInputs::new(g, config, shape.batch, shape.block);
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: &StepShape) -> Io {
+    let mut inputs = LmInputs::new(g, model, shape.batch, shape.block);
     inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
-    let targets = g.ints(&[shape.batch, shape.block], i32::MIN, config.vocab_size as i32 - 1);
+    let targets = lm::targets(g, model, shape.batch, shape.block);
     let upstream = g.input(&[1]);
     let hyper = g.input(&[HYPER_LEN]);
     let ema_decay = shape.ema.then(|| g.input(&[1]));
-    let h = hidden(g, config, params, &inputs, None);
-    let losses = g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0));
+    let losses = g.output(lm::losses(g, model, &inputs, targets));
     g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
     let norm = g.output(g.global_norm());
     g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
@@ -123,11 +122,10 @@ fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepSha
 pub fn program(
     engine: &Engine,
     owned: &OwnedParams,
-    config: &GptConfig,
-    params: &GptParams,
+    model: &dyn LanguageModel,
     shape: &StepShape,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, shape))?.0)
+    Ok(OwnedProgram::new(engine, owned, |g| append(g, model, shape))?.0)
 }
 
 /// A training program with its host buffers: a step allocates nothing.
@@ -143,8 +141,8 @@ pub struct Step {
 impl Step {
     /// Builds the program and makes room for it.
     pub fn new(gpt: &mut Gpt, shape: StepShape) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
-        let (program, io) = gpt.session.prepare(|g| append(g, &config, &params, &shape))?;
+        let model = gpt.model;
+        let (program, io) = gpt.session.prepare(|g| append(g, &model, &shape))?;
         let len = shape.batch * shape.block;
         let positions = positions(shape.batch, shape.block);
         Ok(Self { shape, program, io, tokens: vec![0; len], targets: vec![0; len], positions })

@@ -186,7 +186,7 @@ fn trainable<'p>(params: &Params<'p>) -> impl Iterator<Item = &'p ParamInfo> {
 
 /// Matrices of blocks are turned; embeddings are not.
 fn is_turned(info: &ParamInfo) -> bool {
-    info.shape.rank() == 2 && info.name.template.starts_with("h.")
+    info.shape.rank() == 2 && info.name.parts().next().is_some_and(|(word, _)| word == "h")
 }
 
 fn file_shape(info: &ParamInfo) -> Vec<usize> {

@@ -1,0 +1,52 @@
+//! The feed-forward part of a transformer block.
+
+use super::affine::Affine;
+use super::stack::repeat;
+use crate::graph::{Activation, Graph, Tensor};
+use crate::params::{Init, Scope};
+
+/// down(act(up(x))). Vaswani et al. 2017, 3.3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mlp {
+    up: Affine,
+    down: Affine,
+    activation: Activation,
+}
+
+repeat!(Mlp { up, down });
+
+/// What an [`Mlp`] is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct MlpConfig {
+    /// Columns of input and output, C.
+    pub width: usize,
+    /// Columns of the hidden layer.
+    pub inner: usize,
+    /// Whether both layers have biases.
+    pub bias: bool,
+    /// The activation of the hidden layer.
+    pub activation: Activation,
+    /// Initial values of both weights.
+    pub init: [Init; 2],
+    /// The scopes of both layers.
+    pub names: [&'static str; 2],
+}
+
+impl Mlp {
+    /// Adds the parameters of both layers.
+    pub fn register(c: &MlpConfig, s: &mut Scope<'_>) -> Self {
+        let ([up, down], [up_init, down_init]) = (c.names, c.init);
+        Self {
+            up: Affine::register(c.width, c.inner, c.bias, up_init, &mut s.at(up)),
+            down: Affine::register(c.inner, c.width, c.bias, down_init, &mut s.at(down)),
+            activation: c.activation,
+        }
+    }
+
+    /// residual + dropout(down(act(up(x)))). x, residual and result (B, T, C).
+    #[track_caller]
+    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Option<Tensor>) -> Tensor {
+        let h = self.up.activated(g, x, self.activation); // (B, T, inner)
+        self.down.onto(g, h, residual, dropout) // (B, T, C)
+    }
+}
