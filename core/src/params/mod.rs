@@ -15,8 +15,9 @@ pub use registry::{ParamsError, Registry, Scope, Streams};
 
 use core::ops::Range;
 
-use crate::graph::{DType, Shape};
+use crate::dtype::DType;
 use crate::math::rng::{Purpose, Rng};
+use crate::shape::Shape;
 
 /// Elements to which every trainable parameter is aligned in the flat buffers.
 pub const ALIGN: usize = 16;

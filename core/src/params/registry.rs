@@ -5,8 +5,9 @@ use core::fmt;
 use super::group::{Group, GroupId, MAX_GROUPS};
 use super::name::{MAX_DEPTH, Name};
 use super::{ALIGN, Init, Layout, ParamId, ParamInfo, Params, Part};
-use crate::graph::{DType, Shape};
+use crate::dtype::DType;
 use crate::quant::BLOCK;
+use crate::shape::Shape;
 
 /// What can be wrong with a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
