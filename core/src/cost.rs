@@ -6,12 +6,15 @@
 //! ones that are still in a cache can be faster.
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
-use crate::graph::{AttentionSpec, Momentum, Node, Program, Role};
+use crate::graph::{AttentionSpec, Momentum, Node, Program, Role, RotarySpec};
 use crate::plan::Plan;
 
 /// Floating-point operations of an element in operations without products, as their formulas stand in `ops/`.
 const LAYER_NORM_FLOPS: usize = 8;
 const LAYER_NORM_BACKWARD_FLOPS: usize = 14;
+const RMS_NORM_FLOPS: usize = 4;
+const RMS_NORM_BACKWARD_FLOPS: usize = 10;
+const ROTARY_FLOPS: usize = 3;
 const ADAMW_FLOPS: usize = 15;
 const EMA_FLOPS: usize = 3;
 
@@ -135,6 +138,11 @@ const fn sgd_flops(momentum: Momentum) -> usize {
     }
 }
 
+/// Elements that a rotary embedding turns.
+fn rotated_len(t: &Tensors<'_>, spec: &RotarySpec) -> usize {
+    t.node.input_shape(0).rows().saturating_mul(spec.heads as usize).saturating_mul(spec.rotated as usize)
+}
+
 fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1u64, |all, &x| all.saturating_mul(x as u64))
 }
@@ -147,8 +155,11 @@ fn flops(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
     match *op {
         Op::Linear { .. } => one_product(0, 1),
         Op::LinearBackward => one_product(0, 2).saturating_mul(t.products(0) as u64),
-        Op::LayerNorm { .. } => product(&[LAYER_NORM_FLOPS, input(0)]),
-        Op::LayerNormBackward => product(&[LAYER_NORM_BACKWARD_FLOPS, input(1)]),
+        Op::LayerNorm { centre, .. } => product(&[if centre { LAYER_NORM_FLOPS } else { RMS_NORM_FLOPS }, input(0)]),
+        Op::LayerNormBackward { centre } => {
+            product(&[if centre { LAYER_NORM_BACKWARD_FLOPS } else { RMS_NORM_BACKWARD_FLOPS }, input(1)])
+        }
+        Op::Rotary(spec) => product(&[ROTARY_FLOPS, rotated_len(t, &spec)]),
         Op::Embedding => {
             if node.has_input(2) {
                 output(0) as u64
@@ -212,6 +223,10 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
             t.read(1).saturating_add(t.reals(2 * x.rows() * node.output_shape(0).cols()))
         }
         Op::TokenSlice { .. } => t.written(0).saturating_mul(2),
+        // In place, what is not turned is not touched.
+        Op::Rotary(spec) if t.plan.value(node.record().input(0)) == t.plan.value(node.record().output(0)) => {
+            t.read(1).saturating_add(t.reals(2 * rotated_len(t, &spec)))
+        }
         Op::Reshape { .. } => 0,
         Op::GlobalNorm => t.reals(trainable),
         // Weights and two moments read and written, gradients read.
@@ -222,7 +237,7 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         Op::Ema { .. } => t.reals(3 * trainable),
         Op::Linear { .. }
         | Op::LayerNorm { .. }
-        | Op::LayerNormBackward
+        | Op::LayerNormBackward { .. }
         | Op::EmbeddingBackward { .. }
         | Op::HeadLoss { .. }
         | Op::HeadLossTrain { .. }
@@ -238,6 +253,7 @@ fn bytes(t: &Tensors<'_>, op: &Op, live_keys: Option<usize>) -> u64 {
         | Op::TokenPad { .. }
         | Op::TokenConcat
         | Op::TokenReplace { .. }
+        | Op::Rotary(_)
         | Op::CacheRead
         | Op::AccumulateGrad
         | Op::Constant { .. } => t.all(),

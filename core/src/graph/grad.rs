@@ -413,7 +413,13 @@ impl Inner<'_> {
         let Some(op) = step.node.op() else { return Ok(()) };
         match op {
             Op::Linear { activation, .. } => self.linear_gradient(step, activation),
-            Op::LayerNorm { .. } => self.layer_norm_gradient(step),
+            Op::LayerNorm { centre, .. } => self.layer_norm_gradient(step, centre),
+            Op::Rotary(spec) => {
+                let dy = self.upstream(step, 0)?;
+                let back = Op::Rotary(super::op::RotarySpec { inverse: !spec.inverse, ..spec });
+                let dx = self.one(back, &[dy, step.input(1)])?;
+                self.contribute(step.input(0), dx)
+            }
             Op::Embedding => self.embedding_gradient(step),
             Op::Attention(spec) => self.attention_gradient(step, spec),
             Op::HeadLoss { smoothing } => self.head_gradient(step, smoothing),
@@ -470,7 +476,7 @@ impl Inner<'_> {
             }
             // Nothing is differentiated twice, constants and state end the flow, and updates come after the backward pass.
             Op::LinearBackward
-            | Op::LayerNormBackward
+            | Op::LayerNormBackward { .. }
             | Op::EmbeddingBackward { .. }
             | Op::AttentionBackward(_)
             | Op::CacheWrite
@@ -528,7 +534,7 @@ impl Inner<'_> {
         }
     }
 
-    fn layer_norm_gradient(&mut self, step: &Step) -> Result<(), E> {
+    fn layer_norm_gradient(&mut self, step: &Step, centre: bool) -> Result<(), E> {
         let dy = self.upstream(step, 0)?;
         let [x, w, b] = [0, 1, 2].map(|i| step.input(i));
         let wanted = [0, 1, 2].map(|i| self.wants(step, i));
@@ -536,7 +542,7 @@ impl Inner<'_> {
         let saved = self.saved(x, step.recompute)?;
         let statistics = self.saved(step.node.output(1), step.recompute)?;
         let inputs = [dy, saved, w, statistics, addend].map(Columns::from);
-        let [dx, dw, db] = self.push(Op::LayerNormBackward, &inputs, wanted)?;
+        let [dx, dw, db] = self.push(Op::LayerNormBackward { centre }, &inputs, wanted)?;
         self.replace(x, dx)?;
         self.settle(w, dw)?;
         self.settle(b, db)
@@ -743,10 +749,10 @@ fn differentiable(op: &Op, i: usize) -> bool {
         Op::LayerNorm { .. } | Op::Attention(_) | Op::HeadLoss { .. } => i < 3,
         Op::Embedding => i == 1 || i == 2,
         Op::Dropout { .. } | Op::Unary { .. } | Op::Broadcast { .. } | Op::Reduce { .. } | Op::Reshape { .. } => i == 0,
-        Op::TokenSlice { .. } | Op::TokenPad { .. } => i == 0,
+        Op::TokenSlice { .. } | Op::TokenPad { .. } | Op::Rotary(_) => i == 0,
         Op::Binary { .. } | Op::TokenConcat | Op::TokenReplace { .. } => i < 2,
         Op::LinearBackward
-        | Op::LayerNormBackward
+        | Op::LayerNormBackward { .. }
         | Op::EmbeddingBackward { .. }
         | Op::AttentionBackward(_)
         | Op::CacheWrite

@@ -2,7 +2,7 @@
 
 use super::builder::Graph;
 use super::grad::Rule;
-use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
+use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, RotarySpec, UnaryKind};
 use super::record::{Columns, Tensor};
 use super::shape::{MAX_RANK, Shape};
 use crate::params::Group;
@@ -61,7 +61,21 @@ impl Graph<'_> {
     /// Layer norm over the last extent. x (…, C), w (C), b (C). Ba, Kiros, Hinton 2016.
     #[track_caller]
     pub fn layer_norm(&self, x: Tensor, w: Option<Tensor>, b: Option<Tensor>, eps: f64) -> Tensor {
-        let [y, ..] = self.push(Op::LayerNorm { eps }, &[x.into(), optional(w), optional(b)]);
+        let [y, ..] = self.push(Op::LayerNorm { eps, centre: true }, &[x.into(), optional(w), optional(b)]);
+        y
+    }
+
+    /// RMS norm over the last extent: x/√(mean x² + ε) · w. x (…, C), w (C). Zhang and Sennrich 2019.
+    #[track_caller]
+    pub fn rms_norm(&self, x: Tensor, w: Option<Tensor>, eps: f64) -> Tensor {
+        let [y, ..] = self.push(Op::LayerNorm { eps, centre: false }, &[x.into(), optional(w)]);
+        y
+    }
+
+    /// Rotary position embedding. x (…, C), positions (as many as rows) i32, result (…, C).
+    #[track_caller]
+    pub fn rotary(&self, x: Tensor, positions: Tensor, spec: RotarySpec) -> Tensor {
+        let [y, ..] = self.push(Op::Rotary(spec), &[x.into(), positions.into()]);
         y
     }
 

@@ -14,7 +14,7 @@ pub use builder::Graph;
 pub use error::{GraphError, GraphErrorKind};
 pub use grad::{Recompute, Rule, Wrt};
 pub use layers::AttentionMask;
-pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
+pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
 pub use program::{Node, Program, ProgramInfo};
 pub use record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 pub use rules::{DROPOUT_CONTROL_LEN, HYPER_LEN};

@@ -35,6 +35,10 @@ code_enum! {
         GeluTanh = 2,
         /// x Φ(x): the exact GELU.
         GeluErf = 3,
+        /// x σ(x).
+        Silu = 4,
+        /// x σ(1.702 x): CLIP's approximation of GELU.
+        QuickGelu = 5,
     }
 }
 
@@ -46,6 +50,8 @@ impl Activation {
             Self::Relu => Some(UnaryKind::Relu),
             Self::GeluTanh => Some(UnaryKind::GeluTanh),
             Self::GeluErf => Some(UnaryKind::GeluErf),
+            Self::Silu => Some(UnaryKind::Silu),
+            Self::QuickGelu => Some(UnaryKind::QuickGelu),
         }
     }
 }
@@ -99,6 +105,10 @@ code_enum! {
         Abs = 13,
         /// min(max(x, a), b).
         Clamp = 14,
+        /// x σ(x).
+        Silu = 15,
+        /// x σ(1.702 x): CLIP's approximation of GELU.
+        QuickGelu = 16,
     }
 }
 
@@ -152,6 +162,33 @@ code_enum! {
     }
 }
 
+code_enum! {
+    /// Which numbers of a head a rotary embedding turns together; R of them are turned.
+    Pairing {
+        /// xᵢ and xᵢ₊ᵣ/₂, as in Hugging Face's Llama.
+        Halves = 0,
+        /// x₂ᵢ and x₂ᵢ₊₁, as in Llama's own code and in GGUF.
+        Adjacent = 1,
+    }
+}
+
+/// A rotary position embedding (Su et al. 2021): pair i of a head at position p is turned by the angle p · base^(−2i/rotated).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RotarySpec {
+    /// Heads of a row that are turned, from its first column on.
+    pub heads: u32,
+    /// Columns of one head.
+    pub head_dim: u32,
+    /// The first columns of a head that are turned, an even number.
+    pub rotated: u32,
+    /// Which numbers make a pair.
+    pub pairs: Pairing,
+    /// The base of the angles, usually 10000.
+    pub base: f64,
+    /// Whether pairs are turned back: the gradient.
+    pub inverse: bool,
+}
+
 /// The one mask mechanism of attention, and how queries and keys are cut into heads.
 ///
 /// Query i of sequence b (its absolute position is p = live − Tq + i, where live is the number of live keys, Tk without counts) attends to key j iff
@@ -202,9 +239,14 @@ pub enum Op {
     LayerNorm {
         /// ε.
         eps: f64,
+        /// Whether the mean is taken off; without, μ = 0 and σ² is the mean of x²: RMS norm.
+        centre: bool,
     },
     /// In: dy, x, w?, statistics (rows, 2), addend?. Out: dx + addend?, dw?, db?.
-    LayerNormBackward,
+    LayerNormBackward {
+        /// As in the forward pass.
+        centre: bool,
+    },
     /// `y = table[id] + addend`. In: ids (…) i32, table (V, C), addend (…, C)?. Out: y (…, C).
     Embedding,
     /// In: ids (…) i32, dy (…, C). Out: dtable (V, C).
@@ -366,6 +408,8 @@ pub enum Op {
     /// The live tokens of a state of any element type, as numbers; the others are left as they are. In: state (B, Tmax, C), live tokens (B) i32.
     /// Out: (B, Tmax, C).
     CacheRead,
+    /// A rotary embedding. In: x (…, C), positions (as many as rows) i32. Out: y (…, C).
+    Rotary(RotarySpec),
 }
 
 /// Where an output may take the place of an input.
@@ -390,7 +434,7 @@ pub enum Effect {
 
 impl Op {
     /// How many operations there are.
-    pub const COUNT: usize = 32;
+    pub const COUNT: usize = 33;
 
     /// The code of the operation in a node record.
     pub const fn opcode(&self) -> u8 {
@@ -398,7 +442,7 @@ impl Op {
             Self::Linear { .. } => 0,
             Self::LinearBackward => 1,
             Self::LayerNorm { .. } => 2,
-            Self::LayerNormBackward => 3,
+            Self::LayerNormBackward { .. } => 3,
             Self::Embedding => 4,
             Self::EmbeddingBackward { .. } => 5,
             Self::Attention(_) => 6,
@@ -427,6 +471,7 @@ impl Op {
             Self::Sgd { .. } => 29,
             Self::Ema { .. } => 30,
             Self::CacheRead => 31,
+            Self::Rotary(_) => 32,
         }
     }
 
@@ -436,7 +481,7 @@ impl Op {
             Self::Linear { .. } => "linear",
             Self::LinearBackward => "linear backward",
             Self::LayerNorm { .. } => "layer norm",
-            Self::LayerNormBackward => "layer norm backward",
+            Self::LayerNormBackward { .. } => "layer norm backward",
             Self::Embedding => "embedding",
             Self::EmbeddingBackward { .. } => "embedding backward",
             Self::Attention(_) => "attention",
@@ -465,6 +510,7 @@ impl Op {
             Self::Sgd { .. } => "SGD",
             Self::Ema { .. } => "moving average",
             Self::CacheRead => "cache read",
+            Self::Rotary(_) => "rotary",
         }
     }
 
@@ -474,13 +520,14 @@ impl Op {
             Self::Linear { .. } => InPlace::Inputs(&[3]),
             // dx is as large as x, which is read before it is written.
             Self::LinearBackward => InPlace::Inputs(&[3, 1]),
-            Self::LayerNormBackward => InPlace::Inputs(&[4]),
+            Self::LayerNormBackward { .. } => InPlace::Inputs(&[4]),
             Self::Embedding => InPlace::Inputs(&[2]),
             Self::Dropout { .. }
             | Self::Unary { .. }
             | Self::UnaryBackward { .. }
             | Self::Binary { .. }
             | Self::TokenReplace { .. }
+            | Self::Rotary(_)
             | Self::SelectBackward { .. } => InPlace::Inputs(&[0]),
             Self::Reshape { .. } => InPlace::Alias(0),
             Self::CacheWrite => InPlace::Alias(2),
@@ -524,7 +571,8 @@ impl Op {
             Self::Linear { .. }
             | Self::LinearBackward
             | Self::LayerNorm { .. }
-            | Self::LayerNormBackward
+            | Self::LayerNormBackward { .. }
+            | Self::Rotary(_)
             | Self::Embedding
             | Self::EmbeddingBackward { .. }
             | Self::Attention(_)
@@ -563,7 +611,16 @@ impl Op {
         };
         match *self {
             Self::Linear { activation, slope } => set(&[activation.code(), f64::from(u8::from(slope))]),
-            Self::LayerNorm { eps } => set(&[eps]),
+            Self::LayerNorm { eps, centre } => set(&[eps, f64::from(u8::from(!centre))]),
+            Self::LayerNormBackward { centre } => set(&[0.0, f64::from(u8::from(!centre))]),
+            Self::Rotary(s) => set(&[
+                f64::from(s.heads),
+                f64::from(s.head_dim),
+                f64::from(s.rotated),
+                s.pairs.code(),
+                s.base,
+                f64::from(u8::from(s.inverse)),
+            ]),
             Self::EmbeddingBackward { vocab } => set(&[f64::from(vocab)]),
             Self::Attention(s) | Self::AttentionBackward(s) => set(&[
                 f64::from(s.heads),
@@ -603,7 +660,6 @@ impl Op {
             }
             Self::Ema { slot } => set(&[f64::from(slot)]),
             Self::LinearBackward
-            | Self::LayerNormBackward
             | Self::Embedding
             | Self::CacheWrite
             | Self::CacheRead
@@ -616,7 +672,7 @@ impl Op {
 
     /// The operation that a node record describes; `None` for an unknown code or an impossible attribute.
     pub fn decode(opcode: u8, attributes: &[f64; MAX_ATTRIBUTES]) -> Option<Self> {
-        let &[a0, a1, a2, _, _, a5, ..] = attributes;
+        let &[a0, a1, a2, _, a4, a5, ..] = attributes;
         // Most attributes are integers: all that are one are converted in one place.
         let integers = attributes.map(integer);
         let n = |i: usize| integers.get(i).copied().flatten();
@@ -635,8 +691,8 @@ impl Op {
         Some(match opcode {
             0 => Self::Linear { activation: Activation::from_code(n(0)?)?, slope: boolean(n(1)?)? },
             1 => Self::LinearBackward,
-            2 => Self::LayerNorm { eps: a0 },
-            3 => Self::LayerNormBackward,
+            2 => Self::LayerNorm { eps: a0, centre: !boolean(n(1)?)? },
+            3 => Self::LayerNormBackward { centre: !boolean(n(1)?)? },
             4 => Self::Embedding,
             5 => Self::EmbeddingBackward { vocab: n(0)? },
             6 => Self::Attention(attention()?),
@@ -665,6 +721,14 @@ impl Op {
             29 => Self::Sgd { start: n(0)?, len: n(1)?, decay: boolean(n(2)?)?, momentum: Momentum::from_code(n(3)?)? },
             30 => Self::Ema { slot: n(0)? },
             31 => Self::CacheRead,
+            32 => Self::Rotary(RotarySpec {
+                heads: n(0)?,
+                head_dim: n(1)?,
+                rotated: n(2)?,
+                pairs: Pairing::from_code(n(3)?)?,
+                base: a4,
+                inverse: boolean(n(5)?)?,
+            }),
             _ => return None,
         })
     }

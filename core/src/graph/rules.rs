@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 
 use super::error::GraphErrorKind as E;
-use super::op::{Activation, AttentionSpec, MAX_OUTPUTS, Op, Over};
+use super::op::{Activation, AttentionSpec, MAX_OUTPUTS, Op, Over, RotarySpec};
 use super::record::{Tensor, attention_grad_outputs};
 use super::shape::{DType, Shape};
 
@@ -52,8 +52,8 @@ pub(crate) fn infer<F: From<E>>(op: &Op, args: &Args<'_, F>) -> Result<Outputs, 
     match *op {
         Op::Linear { activation, .. } => linear(args, activation),
         Op::LinearBackward => linear_backward(args),
-        Op::LayerNorm { eps } => layer_norm(args, eps),
-        Op::LayerNormBackward => layer_norm_backward(args),
+        Op::LayerNorm { eps, .. } => layer_norm(args, eps),
+        Op::LayerNormBackward { .. } => layer_norm_backward(args),
         Op::Embedding => embedding(args),
         Op::EmbeddingBackward { vocab } => {
             let ids = args.ints(0)?;
@@ -69,6 +69,7 @@ pub(crate) fn infer<F: From<E>>(op: &Op, args: &Args<'_, F>) -> Result<Outputs, 
             args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
             Ok([Some(state.shape), None, None])
         }
+        Op::Rotary(spec) => rotary(args, &spec),
         Op::HeadLoss { smoothing } => {
             let rows = head(args, smoothing)?;
             Ok([Some(rows), Some(rows), None])
@@ -371,6 +372,25 @@ fn layer_norm_backward<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
     args.expect(3, args.real(3)?, Shape::new(&[x.shape.rows(), 2]).ok_or(E::ShapeTooLarge)?)?;
     args.optional_shape(4, x.shape)?;
     Ok([Some(x.shape), Some(c), Some(c)])
+}
+
+fn rotary<F: From<E>>(args: &Args<'_, F>, spec: &RotarySpec) -> Result<Outputs, F> {
+    let x = args.real(0)?;
+    if spec.rotated == 0 || spec.rotated % 2 != 0 || spec.rotated > spec.head_dim {
+        return Err(F::from(E::Attribute { name: "rotated", value: f64::from(spec.rotated) }));
+    }
+    if !(spec.base > 0.0 && spec.base.is_finite()) {
+        return Err(F::from(E::Attribute { name: "base", value: spec.base }));
+    }
+    let count = spec.heads.saturating_mul(spec.head_dim);
+    if count as usize > x.shape.cols() {
+        return Err(F::from(E::Columns { first: 0, count, cols: x.shape.cols() as u32 }));
+    }
+    let positions = args.ints(1)?;
+    if positions.shape.len() != x.shape.rows() {
+        return Err(F::from(E::Shape { input: 1, found: positions.shape, expected: x.shape.without_cols() }));
+    }
+    Ok([Some(x.shape), None, None])
 }
 
 fn embedding<F: From<E>>(args: &Args<'_, F>) -> Result<Outputs, F> {
