@@ -29,8 +29,9 @@ impl Cost {
         let node = program.node(i).filter(|n| !n.record().dead)?;
         let is_read = |t: Tensor| program.tensor(t).is_some_and(|r| r.role != Role::Activation || !plan.value(t).is_empty());
         let wanted: [bool; MAX_OUTPUTS] = node.record().outputs.map(is_read);
+        let in_place = plan.value(node.record().input(0)) == plan.value(node.record().output(0));
         let trainable = program.params().trainable_count();
-        let (flops, bytes) = flops_and_bytes(&node.op()?, &Work { node, wanted, trainable, real_bytes, live_keys });
+        let (flops, bytes) = flops_and_bytes(&node.op()?, &Work { node, wanted, in_place, trainable, real_bytes, live_keys });
         Some(Self { flops, bytes })
     }
 

@@ -173,8 +173,7 @@ impl<R: Real> Backend for Cpu<'_, R> {
 
     fn supports(&self, node: &Node<'_>) -> bool {
         let Some(op) = node.op() else { return false };
-        let reads =
-            |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || op.reads_quantised(i, t.role);
+        let reads = |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || op.reads_quantised(i, t.role);
         let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i).map(|t| (i, t))).all(reads);
         inputs_read && self.kernels.get(node.record().opcode).is_some()
     }

@@ -3,8 +3,8 @@
 use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
-use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::args::{Arg, Args, Refused};
+use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
@@ -220,9 +220,8 @@ impl<'a> Check<'_, 'a> {
     /// An update stays within the parameters and the moments that there are.
     fn updates_inside(&self, op: &Op) -> bool {
         let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
-        reach(op, all).is_none_or(|Reach { range, moments }| {
-            range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments)
-        })
+        reach(op, all)
+            .is_none_or(|Reach { range, moments }| range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments))
     }
 
     /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.

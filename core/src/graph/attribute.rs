@@ -402,4 +402,3 @@ impl AttentionSpec {
         (from.min(to), to)
     }
 }
-

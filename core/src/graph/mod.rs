@@ -16,8 +16,8 @@ mod error;
 mod program;
 mod record;
 
-pub(crate) mod args;
 mod adjoint;
+pub(crate) mod args;
 mod builder;
 mod family;
 mod recompute;
@@ -31,9 +31,7 @@ mod construction;
 mod updates;
 
 pub use args::DROPOUT_CONTROL_LEN;
-pub use attribute::{
-    Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind,
-};
+pub use attribute::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
 pub use builder::Graph;
 pub use choice::{Recompute, Rule, Wrt};
 pub use error::{GraphError, GraphErrorKind};

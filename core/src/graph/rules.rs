@@ -16,7 +16,9 @@ macro_rules! gradient {
         let _ = $op;
         Ok(())
     }};
-    ([$($input:literal),+], $op:expr, $tape:expr, $step:expr) => { Differentiable::gradient($op, $tape, $step) };
+    ([$($input:literal),+], $op:expr, $tape:expr, $step:expr) => {
+        Differentiable::gradient($op, $tape, $step)
+    };
 }
 
 macro_rules! again {
@@ -24,11 +26,15 @@ macro_rules! again {
         let _ = $op;
         Ok(None)
     }};
-    ($op:expr, $tape:expr, $node:expr, cheap) => { Cheap::again($op, $tape, $node) };
+    ($op:expr, $tape:expr, $node:expr, cheap) => {
+        Cheap::again($op, $tape, $node)
+    };
 }
 
 macro_rules! reach {
-    (Update, $op:expr, $len:expr) => { Some(Update::reach($op, $len)) };
+    (Update, $op:expr, $len:expr) => {
+        Some(Update::reach($op, $len))
+    };
     ($effect:ident, $op:expr, $len:expr) => {{
         let _ = $op;
         None

@@ -78,12 +78,7 @@ impl Tape<'_> {
     }
 
     /// Appends a node with the outputs that are `wanted`.
-    pub(super) fn push(
-        &mut self,
-        op: Op,
-        inputs: &[Columns],
-        wanted: [bool; MAX_OUTPUTS],
-    ) -> Result<[Tensor; MAX_OUTPUTS], E> {
+    pub(super) fn push(&mut self, op: Op, inputs: &[Columns], wanted: [bool; MAX_OUTPUTS]) -> Result<[Tensor; MAX_OUTPUTS], E> {
         let mut record = NodeRecord { opcode: op.opcode(), attributes: op.attributes(), dead: false, ..NodeRecord::EMPTY };
         let args = self.arguments(&op, inputs, &mut record)?;
         let shapes = (self.rules.infer)(&op, &Args::new(&args))?;

@@ -8,6 +8,8 @@ pub(crate) struct Work<'a> {
     pub(crate) node: Node<'a>,
     /// Whether somebody reads each output.
     pub(crate) wanted: [bool; MAX_OUTPUTS],
+    /// Whether output 0 takes the place of input 0.
+    pub(crate) in_place: bool,
     /// All trainable values.
     pub(crate) trainable: usize,
     /// Bytes of a `Real`.

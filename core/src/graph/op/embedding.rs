@@ -73,10 +73,6 @@ impl Operation for of::EmbeddingBackward {
 
     fn bytes(self, work: &Work<'_>) -> u64 {
         // A later contribution touches the rows of its ids only.
-        if work.node.record().is_later(0) {
-            work.read(0).saturating_add(work.read(1).saturating_mul(3))
-        } else {
-            work.all()
-        }
+        if work.node.record().is_later(0) { work.read(0).saturating_add(work.read(1).saturating_mul(3)) } else { work.all() }
     }
 }

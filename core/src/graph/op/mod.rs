@@ -16,8 +16,8 @@ pub(super) mod tokens;
 pub(super) mod view;
 
 use super::attribute::{
-    Activation, AttentionSpec, BinaryKind, Epsilon, Inverted, MAX_ATTRIBUTES, Momentum, Over, Reader, ReduceKind, RotarySpec, Stored,
-    UnaryKind, Writer,
+    Activation, AttentionSpec, BinaryKind, Epsilon, Inverted, MAX_ATTRIBUTES, Momentum, Over, Reader, ReduceKind, RotarySpec,
+    Stored, UnaryKind, Writer,
 };
 use super::table::operations;
 use super::tensor::Role;
@@ -62,14 +62,22 @@ pub(crate) enum ReadsGradients {
 
 /// The way in which an attribute is stored: its type's own, or the one that its row names.
 macro_rules! codec {
-    ($ty:ty) => { $ty };
-    ($ty:ty, $codec:ty) => { $codec };
+    ($ty:ty) => {
+        $ty
+    };
+    ($ty:ty, $codec:ty) => {
+        $codec
+    };
 }
 
 /// What a row says, or what holds where it says nothing.
 macro_rules! or {
-    ($default:expr) => { $default };
-    ($default:expr, $said:expr) => { $said };
+    ($default:expr) => {
+        $default
+    };
+    ($default:expr, $said:expr) => {
+        $said
+    };
 }
 
 macro_rules! differentiable {

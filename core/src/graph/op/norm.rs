@@ -41,7 +41,7 @@ impl Operation for of::LayerNorm {
     }
 
     fn flops(self, work: &Work<'_>) -> u64 {
-        product(&[if self.centre { 8 } else { 5 }, work.input_len(0)])
+        product(&[if self.centre { 8 } else { 4 }, work.input_len(0)])
     }
 }
 
@@ -81,6 +81,6 @@ impl Operation for of::LayerNormBackward {
     }
 
     fn flops(self, work: &Work<'_>) -> u64 {
-        product(&[if self.centre { 14 } else { 11 }, work.input_len(1)])
+        product(&[if self.centre { 14 } else { 10 }, work.input_len(1)])
     }
 }

@@ -26,7 +26,7 @@ impl Operation for of::Rotary {
         let RotarySpec { heads, head_dim, rotated, base, .. } = self.spec;
         let (x, positions) = (args.real(0)?.shape, args.ints(1)?.shape);
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > head_dim {
-            return Err(F::from(E::Attribute { name: "rotated columns", value: f64::from(rotated) }));
+            return Err(F::from(E::Attribute { name: "rotated", value: f64::from(rotated) }));
         }
         if !(base > 0.0 && base.is_finite()) {
             return Err(F::from(E::Attribute { name: "base", value: base }));
@@ -42,12 +42,18 @@ impl Operation for of::Rotary {
     }
 
     fn flops(self, work: &Work<'_>) -> u64 {
-        let RotarySpec { heads, rotated, .. } = self.spec;
-        let rows = work.node.input_shape(0).rows();
-        // An angle, its sine and its cosine for every pair; 6 operations for every pair of every head.
-        let pairs = rotated as usize / 2;
-        product(&[3, rows, pairs]).saturating_add(product(&[6, rows, pairs, heads as usize]))
+        product(&[3, rotated_len(work, &self.spec)])
     }
+
+    fn bytes(self, work: &Work<'_>) -> u64 {
+        // In place, what is not rotated is not touched.
+        if work.in_place { work.read(1).saturating_add(work.reals(2 * rotated_len(work, &self.spec))) } else { work.all() }
+    }
+}
+
+/// Elements that are rotated.
+fn rotated_len(work: &Work<'_>, spec: &RotarySpec) -> usize {
+    work.node.input_shape(0).rows().saturating_mul(spec.heads as usize).saturating_mul(spec.rotated as usize)
 }
 
 impl Differentiable for of::Rotary {
