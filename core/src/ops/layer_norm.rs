@@ -8,7 +8,8 @@
 
 use super::{axpy, begin, copy, no_scratch, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::rules::{Args, Outputs, Refused, only};
+use crate::graph::args::{Args, Outputs, Refused};
+use crate::graph::rules::only;
 use crate::graph::{Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
