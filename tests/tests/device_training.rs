@@ -244,7 +244,7 @@ fn gradients_stop_where_nothing_is_trained() {
         let norms: Vec<bool> = program
             .nodes()
             .iter()
-            .filter(|n| n.op() == Some(Op::LayerNormBackward))
+            .filter(|n| n.op() == Some(Op::LayerNormBackward { centre: true }))
             .map(|n| program.tensor(n.output(0)).is_some())
             .collect();
         let attention = program.nodes().iter().filter(|n| matches!(n.op(), Some(Op::AttentionBackward(_)))).count();

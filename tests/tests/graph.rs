@@ -216,7 +216,7 @@ fn gradients_that_do_not_exist() {
     assert_eq!(error.kind, E::NoGradientThroughLiveLengths);
     let error = refused(|g| {
         let (x, u) = (g.input(&[2, 3]), g.input(&[1]));
-        let [y, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5 }, &[x.into()]);
+        let [y, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5, centre: true }, &[x.into()]);
         let loss = g.add(g.sum(y), g.sum(statistics));
         (g.backward(&[(loss, u)], Wrt::Tensors(&[x]), Recompute::None), line!()).1
     });

@@ -6,7 +6,8 @@ use core::ops::Range;
 use super::memory::Memory;
 use super::{Gradients, Views};
 use crate::graph::op::{MAX_OUTPUTS, Op};
-use crate::graph::{DType, Momentum, Node, Program, Role, Tensor};
+use crate::graph::rules::reach;
+use crate::graph::{DType, Node, Program, Reach, Role, Tensor};
 use crate::math::Real;
 use crate::plan::Plan;
 
@@ -174,27 +175,17 @@ pub(super) fn views<'v, R: Real>(
 /// The range of parameters that an update changes, and its ranges of the moments.
 fn update_ranges(program: &Program<'_>, node: &Node<'_>) -> (Range<usize>, [Range<usize>; 2]) {
     let all = program.params().trainable_len();
-    let part = |start: u32, len: u32| {
-        let start = start as usize;
-        start..start.saturating_add(len as usize)
-    };
-    let shifted = |r: &Range<usize>, slot: usize| {
-        let base = all.saturating_mul(slot);
-        base.saturating_add(r.start)..base.saturating_add(r.end)
-    };
     // Updates have no outputs: other operations need not be decoded.
     let has_outputs = node.record().outputs.iter().any(|t| t.is_some());
-    match if has_outputs { None } else { node.op() } {
-        Some(Op::AdamW { start, len, .. }) => {
-            let r = part(start, len);
-            (r.clone(), [shifted(&r, 0), shifted(&r, 1)])
+    let op = if has_outputs { None } else { node.op() };
+    let Some(Reach { range, moments }) = op.and_then(|op| reach(&op, all)) else { return (0..0, [0..0, 0..0]) };
+    let shifted = |slot: Option<u32>| match slot {
+        Some(slot) => {
+            let base = all.saturating_mul(slot as usize);
+            base.saturating_add(range.start)..base.saturating_add(range.end)
         }
-        Some(Op::Sgd { start, len, momentum, .. }) => {
-            let r = part(start, len);
-            let moment = if momentum == Momentum::None { 0..0 } else { shifted(&r, 0) };
-            (r, [moment, 0..0])
-        }
-        Some(Op::Ema { slot }) => (0..all, [shifted(&(0..all), slot as usize), 0..0]),
-        _ => (0..0, [0..0, 0..0]),
-    }
+        None => 0..0,
+    };
+    let moments = moments.map(shifted);
+    (range, moments)
 }

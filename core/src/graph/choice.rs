@@ -1,0 +1,77 @@
+//! What the caller of a backward pass chooses.
+
+use super::attribute::{Epsilon, Momentum};
+use super::tensor::Tensor;
+use crate::params::{GroupId, MAX_GROUPS};
+
+/// What is computed a second time in the backward pass instead of being kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Nothing.
+    #[default]
+    None,
+    /// Norms and functions of one element, activations among them: cheap to compute, large to keep.
+    Cheap,
+    /// Everything between two checkpoints but for the last part, and within each part what is cheap. See [`super::Graph::checkpoint`].
+    Blocks,
+}
+
+impl Recompute {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Cheap, Self::Blocks];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Cheap => "cheap",
+            Self::Blocks => "blocks",
+        }
+    }
+}
+
+/// With respect to what gradients are taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Wrt<'a> {
+    /// Every trainable parameter.
+    Trainable,
+    /// These parameters and inputs.
+    Tensors(&'a [Tensor]),
+}
+
+/// The rule by which an optimizer changes parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Adam with decoupled weight decay, see [`super::Graph::adamw`].
+    AdamW(Epsilon),
+    /// Stochastic gradient descent, see [`super::Graph::sgd`].
+    Sgd(Momentum),
+}
+
+/// Which tensor of hyper-parameters ([`super::HYPER_LEN`]) the update of each optimizer group reads: one for all groups, as it is made from a tensor,
+/// or another for some of them. The host writes them before a run, so that a group's learning rate is a matter of the run and not of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct HyperInput {
+    by_group: [Tensor; MAX_GROUPS],
+}
+
+impl HyperInput {
+    /// The same with a tensor of its own for `group`.
+    pub fn with(mut self, group: GroupId, hyper: Tensor) -> Self {
+        if let Some(to) = self.by_group.get_mut(group.index()) {
+            *to = hyper;
+        }
+        self
+    }
+
+    /// The tensor of `group`.
+    pub fn of(&self, group: GroupId) -> Tensor {
+        self.by_group.get(group.index()).copied().unwrap_or(Tensor::NONE)
+    }
+}
+
+impl From<Tensor> for HyperInput {
+    fn from(hyper: Tensor) -> Self {
+        Self { by_group: [hyper; MAX_GROUPS] }
+    }
+}
