@@ -5,7 +5,7 @@
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, real, write_ints, write_real};
 use samara_core::graph::{Epsilon, Graph, HYPER_LEN, NodeRecord, Recompute, TensorRecord, Wrt};
 use samara_core::model::gpt::{Gpt, GptConfig};
-use samara_core::model::lm::{self, LmInputs};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops;
 use samara_core::params::{ParamInfo, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = registry.finish(size_of::<f32>())?;
 
     // The graph: model, loss, gradient, update.
-    let mut tensors = vec![TensorRecord::EMPTY; config.tensor_count()];
-    let mut nodes = vec![NodeRecord::EMPTY; config.node_count()];
+    let mut tensors = vec![TensorRecord::EMPTY; gpt.dims().tensor_count(params.infos().len())];
+    let mut nodes = vec![NodeRecord::EMPTY; gpt.dims().node_count()];
     let g = Graph::new(params, &mut tensors, &mut nodes);
     let inputs = LmInputs::new(&g, &gpt, TEXTS.len(), BLOCK);
     let targets = g.ints(&[TEXTS.len(), BLOCK], -100, config.vocab_size as i32 - 1);

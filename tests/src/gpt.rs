@@ -145,7 +145,7 @@ impl Model {
     }
 
     fn capacity(&self) -> usize {
-        2 * self.config.node_count()
+        2 * self.gpt.dims().node_count()
     }
 
     /// Logits and losses, without gradients.

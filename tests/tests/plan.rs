@@ -6,7 +6,7 @@ use samara_core::graph::op::InPlace;
 use samara_core::graph::{Activation, Graph, Node, NodeRecord, Op, Recompute, Tensor, TensorRecord, Wrt};
 use samara_core::math::Real;
 use samara_core::model::gpt::{Gpt, GptConfig};
-use samara_core::model::lm::{self, LmInputs};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::reference;
 use samara_core::params::ParamInfo;
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
@@ -295,8 +295,8 @@ fn the_largest_gpt2_is_planned() {
         (Recompute::Cheap, kept / 2, kept * 3 / 4),
         (Recompute::Blocks, 48 * t * c, kept / 8),
     ] {
-        let mut tensors = vec![TensorRecord::EMPTY; 2 * config.tensor_count()];
-        let mut nodes = vec![NodeRecord::EMPTY; 2 * config.node_count()];
+        let mut tensors = vec![TensorRecord::EMPTY; 2 * gpt.dims().tensor_count(params.infos().len())];
+        let mut nodes = vec![NodeRecord::EMPTY; 2 * gpt.dims().node_count()];
         let g = Graph::new(params, &mut tensors, &mut nodes);
         let inputs = LmInputs::new(&g, &gpt, 1, t);
         let targets = g.ints(&[1, t], -100, 50256);

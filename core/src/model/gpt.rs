@@ -62,20 +62,10 @@ impl GptConfig {
         Registry::count(|s| Gpt::register(self, s))
     }
 
-    /// Node records that a training program of this model needs, without recomputation; twice as many always suffice.
-    pub const fn node_count(&self) -> usize {
-        40 + self.n_layer * 48
-    }
-
-    /// Tensor records that a training program of this model needs, without recomputation; twice as many always suffice.
-    pub fn tensor_count(&self) -> usize {
-        80 + self.param_count() + self.n_layer * 96
-    }
-
     /// Initial values of weights, and of those whose outputs are added to the residual stream.
     fn init(&self) -> [Init; 2] {
         let std = self.initializer_range;
-        [Init::Normal { std }, Init::Normal { std: std / libm::sqrt(2.0 * self.n_layer as f64) }]
+        [Init::normal(std), Init::normal(std / libm::sqrt(2.0 * self.n_layer as f64))]
     }
 
     fn attention(&self) -> AttentionConfig {
@@ -85,10 +75,10 @@ impl GptConfig {
             heads: self.n_head,
             kv_heads: self.n_head,
             head_dim,
-            qkv_bias: self.bias,
-            output_bias: self.bias,
+            bias: [self.bias; 2],
             causal: true,
             scale: if self.scale_attn_weights { 1.0 / libm::sqrt(head_dim as f64) } else { 1.0 },
+            rotary: None,
             init: self.init(),
             names: ["c_attn", "c_proj"],
         }
@@ -103,6 +93,11 @@ impl GptConfig {
             init: self.init(),
             names: ["c_fc", "c_proj"],
         }
+    }
+
+    fn embedding(&self, count: usize, s: &mut Scope<'_>) -> Embedding {
+        let [init, _] = self.init();
+        Embedding::register(count, self.n_embd, init, s)
     }
 
     fn norm(&self, s: &mut Scope<'_>) -> LayerNorm {
@@ -152,20 +147,19 @@ pub struct Gpt {
     wpe: Embedding,
     h: Stack<Block>,
     ln_f: Option<LayerNorm>,
-    head: ParamId,
+    head: Embedding,
 }
 
 impl Gpt {
     /// Adds the model's parameters; the head is tied to the token embedding. Initial values are those of numbered streams ([`Streams::Number`]).
     pub fn register(c: &GptConfig, s: &mut Scope<'_>) -> Self {
         let mut s = s.streams(Streams::Number);
-        let [normal, _] = c.init();
         let [wte, wpe] = if c.post_norm { ["tokens_embed", "positions_embed"] } else { ["wte", "wpe"] };
-        let wte = Embedding::register(c.vocab_size, c.n_embd, normal, &mut s.at(wte).part(Part::Tokens));
-        let wpe = Embedding::register(c.n_positions, c.n_embd, normal, &mut s.at(wpe).part(Part::Positions));
+        let wte = c.embedding(c.vocab_size, &mut s.at(wte).part(Part::Tokens));
+        let wpe = c.embedding(c.n_positions, &mut s.at(wpe).part(Part::Positions));
         let h = Stack::register(c.n_layer, "h", &mut s, |s| Block::register(c, s));
         let ln_f = (!c.post_norm).then(|| c.norm(&mut s.at("ln_f").part(Part::Final)));
-        Self { config: *c, wte, wpe, h, ln_f, head: wte.table() }
+        Self { config: *c, wte, wpe, h, ln_f, head: wte }
     }
 }
 
@@ -177,9 +171,8 @@ impl LanguageModel for Gpt {
 
     #[track_caller]
     fn hidden(&self, g: &Graph<'_>, inputs: &LmInputs, cache: Option<&KvCache>) -> Tensor {
-        let x = self.wte.forward(g, inputs.tokens, None); // (B, T, C)
-        let x = self.wpe.forward(g, inputs.positions, Some(x)); // (B, T, C)
-        let mut x = inputs.dropout.map_or(x, |control| g.dropout(x, control)); // (B, T, C)
+        let x = self.wpe.forward(g, inputs.positions, Some(self.wte.forward(g, inputs.tokens, None))); // (B, T, C)
+        let mut x = inputs.dropout.map_or(x, |control| g.dropout(x, control));
         for (i, block) in self.h.iter().enumerate() {
             let window = if i % 2 == 1 { self.config.window_size } else { 0 };
             x = block.forward(g, g.checkpoint(x), &At { window, ..inputs.at(cache) }); // (B, T, C)
@@ -192,13 +185,13 @@ impl LanguageModel for Gpt {
     }
 
     fn head(&self) -> ParamId {
-        self.head
+        self.head.table()
     }
 
     fn untie(&mut self, s: &mut Scope<'_>) {
-        if self.head == self.wte.table() {
-            let (shape, [normal, _]) = ([self.config.vocab_size, self.config.n_embd], self.config.init()); // (V, C)
-            self.head = s.streams(Streams::Number).at("lm_head").part(Part::Head).add("weight", &shape, normal);
+        if self.head == self.wte {
+            let c = &self.config;
+            self.head = c.embedding(c.vocab_size, &mut s.streams(Streams::Number).at("lm_head").part(Part::Head));
         }
     }
 }

@@ -21,6 +21,18 @@ pub struct LmDims {
     pub kv_width: usize,
 }
 
+impl LmDims {
+    /// Node records that a training program of this model needs, without recomputation; twice as many always suffice.
+    pub const fn node_count(&self) -> usize {
+        40 + self.n_layer * 48
+    }
+
+    /// Tensor records that a training program of this model with `params` parameters needs, without recomputation; twice as many always suffice.
+    pub const fn tensor_count(&self, params: usize) -> usize {
+        80 + params + self.n_layer * 96
+    }
+}
+
 /// A causal language model whose parameters are registered.
 pub trait LanguageModel {
     /// Its sizes.
@@ -71,7 +83,7 @@ impl LmInputs {
 
     /// What every block's attention reads of them.
     pub fn at<'c>(&self, cache: Option<&'c KvCache>) -> At<'c> {
-        At { segments: self.segments, dropout: self.dropout, window: 0, cache }
+        At { positions: self.positions, segments: self.segments, dropout: self.dropout, window: 0, cache }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::affine::Affine;
 use super::stack::repeat;
-use crate::graph::{AttentionMask, AttentionSpec, Columns, DType, Graph, Tensor};
+use crate::graph::{AttentionMask, AttentionSpec, Columns, DType, Graph, Pairing, RotarySpec, Tensor};
 use crate::params::{Init, Scope};
 
 /// Multi-head attention with fewer key and value heads than query heads if wanted (Vaswani et al. 2017, 3.2; Ainslie et al. 2023).
@@ -17,6 +17,7 @@ pub struct Attention {
     head_dim: usize,
     causal: bool,
     scale: f64,
+    rotary: Option<Rotary>,
 }
 
 repeat!(Attention { qkv, output });
@@ -32,23 +33,36 @@ pub struct AttentionConfig {
     pub kv_heads: usize,
     /// Columns of a head.
     pub head_dim: usize,
-    /// Whether queries, keys and values have biases.
-    pub qkv_bias: bool,
-    /// Whether the output projection has a bias.
-    pub output_bias: bool,
+    /// Whether queries, keys and values have biases, and whether the output projection has one.
+    pub bias: [bool; 2],
     /// Whether a query sees no later key.
     pub causal: bool,
     /// The factor of the scores, usually 1/√head_dim.
     pub scale: f64,
+    /// How queries and keys are rotated by their positions, if they are.
+    pub rotary: Option<Rotary>,
     /// Initial values of both weights.
     pub init: [Init; 2],
     /// The scopes of both layers.
     pub names: [&'static str; 2],
 }
 
+/// Rotary position embedding of queries and keys. Su et al. 2021.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotary {
+    /// Which columns of a head are rotated together.
+    pub pairs: Pairing,
+    /// Columns of a head that are rotated, its first ones.
+    pub rotated: usize,
+    /// The base of the wavelengths, usually 10,000.
+    pub base: f64,
+}
+
 /// What attention reads beside its input, the same for every layer but for the window.
 #[derive(Clone, Copy, Debug)]
 pub struct At<'c> {
+    /// Positions (B, T), for rotary embeddings.
+    pub positions: Tensor,
     /// Segments (B, T) for padding and packing, −1 for padding.
     pub segments: Option<Tensor>,
     /// Dropout control, see [`Graph::dropout`].
@@ -79,16 +93,17 @@ pub struct KvCache {
 impl Attention {
     /// Adds the parameters of both linear layers.
     pub fn register(c: &AttentionConfig, s: &mut Scope<'_>) -> Self {
-        let ([qkv, output], [qkv_init, output_init]) = (c.names, c.init);
+        let ([qkv, output], [qkv_init, output_init], [qkv_bias, output_bias]) = (c.names, c.init, c.bias);
         let (q_cols, kv_cols) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         Self {
-            qkv: Affine::register(c.width, q_cols + 2 * kv_cols, c.qkv_bias, qkv_init, &mut s.at(qkv)),
-            output: Affine::register(q_cols, c.width, c.output_bias, output_init, &mut s.at(output)),
+            qkv: Affine::register(c.width, q_cols + 2 * kv_cols, qkv_bias, qkv_init, &mut s.at(qkv)),
+            output: Affine::register(q_cols, c.width, output_bias, output_init, &mut s.at(output)),
             heads: c.heads,
             kv_heads: c.kv_heads,
             head_dim: c.head_dim,
             causal: c.causal,
             scale: c.scale,
+            rotary: c.rotary,
         }
     }
 
@@ -99,7 +114,7 @@ impl Attention {
     pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, at: &At<'_>) -> Tensor {
         let spec = self.spec(g.site(), at.window);
         let (q_cols, kv_cols) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let qkv = self.qkv.forward(g, x); // (B, T, q_cols + 2*kv_cols)
+        let qkv = self.rotated(g, self.qkv.forward(g, x), at.positions); // (B, T, q_cols + 2*kv_cols)
         let (q, k, v) = (Columns::from(qkv), qkv.from_column(q_cols), qkv.from_column(q_cols + kv_cols));
         let h = match at.cache {
             None => {
@@ -114,6 +129,14 @@ impl Attention {
             }
         };
         self.output.onto(g, h, residual, at.dropout) // (B, T, C)
+    }
+
+    /// Queries and keys rotated, values as they are. qkv and result (B, T, q_cols + 2·kv_cols).
+    #[track_caller]
+    fn rotated(&self, g: &Graph<'_>, qkv: Tensor, positions: Tensor) -> Tensor {
+        let Some(Rotary { pairs, rotated, base }) = self.rotary else { return qkv };
+        let (heads, head_dim) = ((self.heads + self.kv_heads) as u32, self.head_dim as u32);
+        g.rotary(qkv, positions, RotarySpec { heads, head_dim, rotated: rotated as u32, pairs, base, inverse: false })
     }
 
     fn spec(&self, site: u32, window: usize) -> AttentionSpec {

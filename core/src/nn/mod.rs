@@ -14,8 +14,8 @@ mod norm;
 mod stack;
 
 pub use affine::Affine;
-pub use attention::{At, Attention, AttentionConfig, KvCache};
+pub use attention::{At, Attention, AttentionConfig, KvCache, Rotary};
 pub use embedding::Embedding;
-pub use mlp::{Mlp, MlpConfig};
-pub use norm::LayerNorm;
+pub use mlp::{GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
+pub use norm::{LayerNorm, RmsNorm};
 pub use stack::{Repeat, Stack};

@@ -27,3 +27,25 @@ impl LayerNorm {
         g.layer_norm(x, Some(g.param(self.weight)), self.bias.map(|b| g.param(b)), self.eps) // (…, C)
     }
 }
+
+/// x / √(mean x² + ε) · w over the last extent. Zhang and Sennrich 2019.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsNorm {
+    weight: ParamId,
+    eps: f64,
+}
+
+repeat!(RmsNorm { weight });
+
+impl RmsNorm {
+    /// Adds `weight` (C), which begins at 1.
+    pub fn register(width: usize, eps: f64, s: &mut Scope<'_>) -> Self {
+        Self { weight: s.add("weight", &[width], Init::Ones), eps }
+    }
+
+    /// x and result (…, C).
+    #[track_caller]
+    pub fn forward(&self, g: &Graph<'_>, x: Tensor) -> Tensor {
+        g.rms_norm(x, Some(g.param(self.weight)), self.eps) // (…, C)
+    }
+}

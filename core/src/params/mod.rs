@@ -74,6 +74,13 @@ pub enum Init {
     },
 }
 
+impl Init {
+    /// N(0, std²).
+    pub const fn normal(std: f64) -> Self {
+        Self::Normal { std }
+    }
+}
+
 /// A parameter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ParamInfo {
