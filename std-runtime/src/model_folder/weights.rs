@@ -11,6 +11,7 @@ use samara_core::quant::quantise_row;
 use super::map::{Layout, NameMap, STRIP};
 use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
 use super::{FolderConfig, FolderError, maps};
+use crate::files::IoError;
 
 /// The name map applied to a registry.
 pub fn layout(map: &NameMap, params: &Params<'_>) -> Result<Layout, FolderError> {
@@ -50,7 +51,7 @@ pub fn write_weights<W: Write>(
 /// of the registry.
 pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
     let layout = layout(&maps::gpt::name_map(&config.model.to_core()?), params)?;
-    fs::create_dir_all(folder).map_err(FolderError::io(folder, "create the folder"))?;
+    fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
     let mut writer = WeightsWriter::create(&folder.join(SINGLE_FILE), tensors(&layout))?;
     write_weights(&mut writer, params, &layout, values)?;
