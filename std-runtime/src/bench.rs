@@ -144,21 +144,23 @@ fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<BenchO
     let engine = Engine::new(pool.threads(), train.gemm)?;
     let shape = Policies::new(&engine, &model, config)?.shape;
     let mut gpt = Gpt::new(engine, model)?;
-    let mut step = Step::new(&mut gpt, shape)?;
-    gpt.session.initialise(train.seed);
+    let averages = gpt.add_averages(train);
+    let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
+    gpt.initialise(train.seed);
     let source = noise(config, model.vocab_size);
     let tokens = 4 * train.block_size as u64 + 2;
     let sampler = Sampler::new(Order::Random, train.seed, train.block_size, tokens, "noise")?;
     let mut number = 0;
     let call = || {
-        step.run(&mut gpt, &sampler, &source, &StepNumbers::new(train, number, 0.0))?;
+        step.run(&mut gpt.bound(), &sampler, &source, &StepNumbers::new(train, number, 0.0))?;
         number += 1;
         Ok(())
     };
     let seconds = median(times(request.repeats, call)?);
-    let flops = program_cost(step.program(), shape.accumulation).flops as f64;
+    let programs = [(step.program(), shape.accumulation), (step.update().program(), 1)];
+    let flops = programs.iter().map(|(program, calls)| program_cost(program, *calls).flops as f64).sum::<f64>();
     let row = BenchRow {
-        name: format!("step of {} tokens, {} parameters", shape.tokens(), gpt.session.params().trainable_count()),
+        name: format!("step of {} tokens, {} parameters", shape.tokens(), gpt.weights().params().trainable_count()),
         milliseconds: 1e3 * seconds,
         figure: shape.tokens() as f64 / seconds,
         unit: "tokens/s",
@@ -169,7 +171,8 @@ fn steps(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<BenchO
     // Measuring the memory takes memory: only for those who want to see it.
     let profile = request.profile.then(|| {
         let machine = Machine::measure(pool);
-        let profile = Profile::new(&mut gpt.session, step.program(), machine, request.repeats, shape.accumulation, None);
+        let on = gpt.on();
+        let profile = Profile::new(&mut gpt.session, on, &programs, machine, request.repeats, None);
         Profile { whole_milliseconds: 1e3 * seconds, ..profile }
     });
     Ok(BenchOutcome { rows: vec![row], profile })
@@ -180,8 +183,8 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     let train = &request.config.train;
     let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
     let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
-    gpt.session.initialise(train.seed);
-    let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
+    gpt.initialise(train.seed);
+    let parameters = gpt.weights().params().trainable_count() - model.n_positions * model.n_embd;
     if let Some(quantize) = request.quantize {
         gpt = gpt.quantised(quantize.dtype()).map_err(|error| refused(quantize, error))?;
     }
@@ -192,12 +195,12 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
         let begun = Instant::now();
-        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt)?);
+        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut gpt.bound())?);
         prompts_s.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
         for _ in 0..new_tokens {
-            black_box(text.next(&mut gpt)?);
+            black_box(text.next(&mut gpt.bound())?);
         }
         tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
         last = Some(text);
@@ -221,7 +224,8 @@ fn decode(request: &BenchRequest, model: GptConfig, pool: &Pool) -> Result<Bench
     let profile = last.filter(|_| request.profile).map(|text| {
         let machine = Machine { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
-        let profile = Profile::new(&mut gpt.session, text.token_program(), machine, request.repeats, 1, live);
+        let on = text.on();
+        let profile = Profile::new(&mut gpt.session, on, &[(text.token_program(), 1)], machine, request.repeats, live);
         Profile { whole_milliseconds: 1e3 * token_s, ..profile }
     });
     Ok(BenchOutcome { rows, profile })

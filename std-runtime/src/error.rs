@@ -131,6 +131,7 @@ impl From<RunError> for Error {
         match error {
             RunError::Build(error) => Self::Build(error),
             RunError::Data(error) => Self::Data(error),
+            RunError::Device(error) => Self::Failed(error.to_string()),
             RunError::Diverged { step, what } => Self::Diverged { step, tensor: what },
             error @ (RunError::Input { .. } | RunError::TooLong { .. } | RunError::TooShort { .. }) => {
                 Self::Input(error.to_string())

@@ -31,8 +31,8 @@ pub fn run(request: &EvalRequest, progress: &mut dyn FnMut(u64, u64)) -> Result<
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = request.batch_size.min(blocks).max(1);
     let mut mean_of = |gpt: &mut Gpt| -> Result<MeanLoss, Error> {
-        let mut evaluation = Evaluation::new(gpt, batch, block).map_err(|error| too_large(batch, block, error))?;
-        Ok(evaluation.run(gpt, source.as_ref(), 0, progress)?)
+        let mut evaluation = Evaluation::new(&mut gpt.bound(), batch, block).map_err(|error| too_large(batch, block, error))?;
+        Ok(evaluation.run(&mut gpt.bound(), source.as_ref(), 0, progress)?)
     };
     let mean = mean_of(&mut gpt)?;
     drop(gpt);

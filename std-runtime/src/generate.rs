@@ -10,7 +10,7 @@ use samara_core::quant::BLOCK;
 use crate::cli::requests::{BlocksCost, GenerateOutcome, GenerateRequest, KvCache};
 use crate::error::Error;
 use crate::gpt::generate::Generator;
-use crate::gpt::{Gpt, score};
+use crate::gpt::{Bound, score};
 use crate::quantise;
 use crate::score::mean_loss;
 use crate::session::Engine;
@@ -25,13 +25,13 @@ pub fn run(request: &GenerateRequest, out: &mut dyn Write) -> Result<GenerateOut
     let prompt = prompt_ids(&tokenizer, &request.generate.prompt)?;
     check_cache(request.kv_cache, gpt.config.n_embd)?;
     let begun = Instant::now();
-    let tokens = write_text(request, &mut gpt, &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
+    let tokens = write_text(request, &mut gpt.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
     let (new_tokens, seconds) = (tokens.len() - prompt.len(), begun.elapsed().as_secs_f64());
     let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
     let [prompt_cost, new_cost] = if request.kept.compares() && tokens.len() > 1 {
-        let own = score::log_probabilities(&mut gpt, &tokens)?;
+        let own = score::log_probabilities(&mut gpt.bound(), &tokens)?;
         drop(gpt);
-        let f32s = score::log_probabilities(&mut quantise::open_f32(&engine, &request.model)?, &tokens)?;
+        let f32s = score::log_probabilities(&mut quantise::open_f32(&engine, &request.model)?.bound(), &tokens)?;
         let first_new = prompt.len().saturating_sub(1);
         [cost(&own, &f32s, 0..first_new), cost(&own, &f32s, first_new..own.len())]
     } else {
@@ -53,7 +53,7 @@ fn check_cache(kv_cache: KvCache, width: usize) -> Result<(), Error> {
 /// Writes the prompt and what comes after it; returns the tokens of both.
 fn write_text(
     request: &GenerateRequest,
-    gpt: &mut Gpt,
+    gpt: &mut Bound<'_>,
     tokenizer: &Tokenizer,
     prompt: &[i32],
     mut text: TextWriter<'_>,

@@ -27,15 +27,15 @@ pub fn run(request: &ScoreRequest) -> Result<ScoreOutcome, Error> {
     }
     let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
     if let Some(path) = &request.logits {
-        let logits = score::logits(&mut gpt, &ids)?;
+        let logits = score::logits(&mut gpt.bound(), &ids)?;
         npy::write_f32(path, &[ids.len(), limit], &logits)?;
     }
-    let logprobs = score::log_probabilities(&mut gpt, &ids)?;
+    let logprobs = score::log_probabilities(&mut gpt.bound(), &ids)?;
     let loss = mean_loss(&logprobs);
     drop(gpt);
     let mut f32_loss = None;
     if request.kept.compares() {
-        f32_loss = Some(mean_loss(&score::log_probabilities(&mut quantise::open_f32(&engine, &request.model)?, &ids)?));
+        f32_loss = Some(mean_loss(&score::log_probabilities(&mut quantise::open_f32(&engine, &request.model)?.bound(), &ids)?));
     }
     let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&bytes_of(t, *id)).into_owned());
     let texts = tokens.iter().filter_map(text_of).collect();

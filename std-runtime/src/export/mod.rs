@@ -10,7 +10,6 @@ mod weights;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use samara_core::file::ProgramKind;
 use samara_core::file::layout::MAGIC;
@@ -25,7 +24,7 @@ use crate::evaluate;
 use crate::gpt::Gpt;
 use crate::quantise;
 use crate::run::durable;
-use crate::session::{BuildError, Engine, OwnedParams, Session};
+use crate::session::{BuildError, Engine, OwnedParams, ParamSet};
 use crate::tokenizer::Tokenizer;
 use file::FileWriter;
 use programs::DeviceModel;
@@ -166,13 +165,13 @@ pub fn program_file(device: &Engine, gpt: &Gpt, tokenizer: Option<&Tokenizer>, s
         programs.push(model.train(spec.shape, spec.optimizer)?);
         programs.push(model.evaluate(spec.shape)?);
     }
-    let mut session = Session::new(Arc::clone(gpt.session.engine()), owned.clone());
-    weights::copy(&gpt.session, &mut session);
+    let mut set = ParamSet::new(gpt.session.device(), "device", &owned);
+    weights::copy(gpt.weights(), &mut set);
     let mut writer = FileWriter::default();
     for program in &programs {
         writer.program(program.kind, &program.program, &program.ports);
     }
-    writer.params(&owned.view(), &session.buffers, spec.names);
+    writer.params(&set, spec.names);
     if let Some(tokenizer) = tokenizer {
         writer.tokenizer(tokenizer);
     }

@@ -8,7 +8,6 @@ use super::step::StepShape;
 use crate::config::{Invalid, RecomputeChoice, RunConfig, TrainConfig};
 use crate::error::Error;
 use crate::session::{BuildError, Engine};
-use crate::train::run::shape_of;
 
 /// What a training takes with each way of recomputation, and the one that it uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,9 +23,10 @@ pub struct Policies {
 impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, Error> {
-        let shape = shape_of(config);
+        let shape = StepShape::new(config);
+        let averages = u8::from(config.train.ema_decay > 0.0);
         let plan = |recompute| -> Result<_, BuildError> {
-            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape })?))
+            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, averages)?))
         };
         let [none, cheap, blocks] = Recompute::ALL.map(plan);
         let all = [none?, cheap?, blocks?];
