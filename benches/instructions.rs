@@ -19,7 +19,8 @@ use samara::data::corpus::tales;
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
-use samara::gpt::step::{Step, StepNumbers, StepShape};
+use samara::gpt::recompute::shape_of;
+use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 use samara::session::{Engine, OwnedProgram};
 use samara::tokenizer::{Specials, Tokenizer};
@@ -163,7 +164,7 @@ fn model() -> (Gpt, samara::config::RunConfig) {
 fn step(operation: Option<&str>) {
     let (mut gpt, config) = model();
     let train = &config.train;
-    let mut step = Step::new(&mut gpt.bound(), StepShape::new(&config), &[]).expect("a program");
+    let mut step = Step::new(&mut gpt.bound(), shape_of(&config), &[]).expect("a program");
     let ids = (0..4 * train.block_size as u32 + 2).map(|i| i * 31 % 65).collect();
     let source = TokenList::new("noise", ids);
     let sampler = Sampler::new(Order::Random, 1, train.block_size, 4 * train.block_size as u64 + 2, "noise").expect("a sampler");

@@ -12,7 +12,8 @@ use samara::config::RunConfig;
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
-use samara::gpt::step::{Step, StepNumbers, StepShape};
+use samara::gpt::recompute::shape_of;
+use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
 use samara::session::Engine;
 use samara_core::graph::Recompute;
@@ -99,7 +100,7 @@ fn count_allocations(case: usize) {
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
     let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
     let averages = gpt.add_averages(&config.train);
-    let mut step = Step::new(&mut gpt.bound(), StepShape::new(config), &averages).unwrap();
+    let mut step = Step::new(&mut gpt.bound(), shape_of(config), &averages).unwrap();
     gpt.initialise(1);
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();

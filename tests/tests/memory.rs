@@ -11,7 +11,7 @@ use std::time::Duration;
 use samara::config::{ModelConfig, TokenizerChoice};
 use samara::gpt::Gpt;
 use samara::gpt::plan::TrainingPlan;
-use samara::gpt::step::StepShape;
+use samara::gpt::recompute::shape_of;
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
@@ -72,8 +72,8 @@ fn measure_memory(case: usize) {
     config.generate.max_new_tokens = 5;
     config.generate.prompt = "Once".to_owned();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
-    let plan = TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &StepShape::new(&config), u8::from(ema_decay > 0.0))
-        .unwrap();
+    let plan =
+        TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config), u8::from(ema_decay > 0.0)).unwrap();
     drop(engine);
     assert!(plan.total_bytes > 60_000_000, "{plan:?}");
     let out = tempfile::tempdir().unwrap();

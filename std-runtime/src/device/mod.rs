@@ -13,6 +13,8 @@ use samara_core::exec::{Gradients, WriteError};
 use samara_core::graph::Tensor;
 use thiserror::Error;
 
+use crate::error::{Failure, Kind};
+
 pub use cpu::{CpuDevice, Engine};
 pub use program::{BuildError, OwnedParams, OwnedProgram, Planner};
 
@@ -61,6 +63,12 @@ pub enum DeviceError {
     /// The device itself, in its own words.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Failure for DeviceError {
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
 }
 
 /// Values of a tensor on their way to the host: readable from the next [`Device::sync`] on, until the first [`Device::fetch`] after it.

@@ -7,6 +7,8 @@ use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
+use crate::error::{Failure, Kind};
+
 /// What a planner asks the kernels that a program will run on.
 pub trait Planner {
     /// The first node without a kernel, in words.
@@ -46,6 +48,12 @@ pub enum BuildError {
         /// What an earlier program declared.
         expected: String,
     },
+}
+
+impl Failure for BuildError {
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
 }
 
 /// A registry that owns its records. Sets and programs share it by [`Arc`]: a set runs only the programs of its own registry.

@@ -1,7 +1,10 @@
 //! GPT on this machine: a model in memory, and its programs for training, evaluation, scoring and generation over one registry.
 
 pub mod evaluate;
+pub mod formats;
 pub mod generate;
+pub mod open;
+pub mod peak;
 pub mod plan;
 pub mod recompute;
 pub mod score;
@@ -17,8 +20,8 @@ use samara_core::quant::quantise_row;
 
 use crate::config::TrainConfig;
 use crate::data::DataError;
-use crate::error::Error;
-use crate::model_folder::{FolderConfig, FolderError, load_weights};
+use crate::error::{Failure, Kind};
+use crate::model_folder::{FolderError, load_weights};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
@@ -82,18 +85,6 @@ impl Gpt {
         let mut session = Session::new(CpuDevice::new(engine));
         let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
         Ok(Self { config, params, session, set, cache })
-    }
-
-    /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.
-    /// Weights are converted while they are read, so that no more than the model itself stands in memory.
-    ///
-    /// # Errors
-    /// The folder holds no model of this family, or weights of another shape.
-    pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, Error> {
-        let config = FolderConfig::read(folder)?.model.to_core()?;
-        let mut gpt = Self::stored_as(engine, config, dtype)?;
-        gpt.load(folder)?;
-        Ok(gpt)
     }
 
     /// The model for programs to run on.
@@ -209,7 +200,9 @@ pub enum RunError {
         error: WriteError,
     },
     /// A value is not finite.
-    #[error("training diverged at step {step}: {what}. Lower train.lr, raise train.warmup_steps, or set train.grad_clip")]
+    #[error(
+        "training diverged in step {step}, not finite: {what}; lower train.lr, raise train.warmup_steps, or set train.grad_clip"
+    )]
     Diverged {
         /// The step, counted from 1.
         step: u64,
@@ -232,6 +225,18 @@ pub enum RunError {
         /// Tokens needed.
         expected: usize,
     },
+}
+
+impl Failure for RunError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Build(error) => error.kind(),
+            Self::Data(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Diverged { .. } => Kind::Diverged,
+            Self::Input { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
+        }
+    }
 }
 
 /// Writes integers and says which input it was when they are out of range.

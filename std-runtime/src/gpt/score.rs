@@ -85,3 +85,8 @@ pub fn logits<D: Device>(gpt: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f
     }
     Ok(logits)
 }
+
+/// The mean of log-probabilities, negated: nats per token.
+pub fn mean_loss(logprobs: &[f32]) -> f64 {
+    -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64
+}

@@ -8,7 +8,7 @@ use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 use samara_core::ops::dropout;
 
 use super::{Bound, RunError, positions, write, write_ints};
-use crate::config::{RecomputeChoice, RunConfig, TrainConfig};
+use crate::config::TrainConfig;
 use crate::data::batches::Sampler;
 use crate::data::shards::Tokens;
 use crate::device::Planner;
@@ -31,21 +31,6 @@ pub struct StepShape {
 }
 
 impl StepShape {
-    /// The shape that a configuration asks for; nothing is computed again where the choice is left to the memory budget.
-    pub fn new(config: &RunConfig) -> Self {
-        let t = &config.train;
-        Self {
-            batch: t.batch_size,
-            block: t.block_size,
-            accumulation: t.grad_accumulation,
-            dropout: t.dropout > 0.0,
-            recompute: match t.recompute {
-                RecomputeChoice::Auto => Recompute::None,
-                RecomputeChoice::Fixed(recompute) => recompute,
-            },
-        }
-    }
-
     /// Tokens of a step.
     pub fn tokens(&self) -> u64 {
         (self.batch * self.block * self.accumulation) as u64

@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use samara_core::schedule::Schedule;
 
-use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
+use super::error::TrainingError as Error;
 use super::progress::Progress;
+use super::request::{TrainOutcome, TrainRequest};
 use super::signal::Stop;
 use super::state::{self, RunState, TrainedSet};
-use crate::cli::requests::{TrainOutcome, TrainRequest};
 use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig, TrainConfig};
 use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
-use crate::error::Error;
+use crate::data::source::DataRequest;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
@@ -30,7 +31,7 @@ use crate::run::metrics::{self, Metrics, MetricsWriter};
 use crate::run::plot;
 use crate::say;
 use crate::session::{Device, Engine, SetId};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, prompt_ids};
 
 /// Trains until the last step, a signal, or an error.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
@@ -380,7 +381,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
         Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
         _ => None,
     };
-    prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)
+    Ok(prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)?)
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.

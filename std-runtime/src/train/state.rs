@@ -6,7 +6,8 @@ use std::path::Path;
 use samara_core::params::{ParamInfo, Params};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use super::error::TrainingError as Error;
+use crate::gpt::RunError;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::{Device, DeviceError, Session, SetId};
@@ -146,7 +147,7 @@ pub fn load<D: Device>(checkpoint: &Checkpoint, session: &mut Session<D>, traine
                 weights.read(&format!("{}/{}", p.name, part.suffix), &shape, values.get_mut(p.range()).unwrap_or(&mut []))
             });
         })
-        .map_err(|error| Error::Failed(error.to_string()))?;
+        .map_err(RunError::from)?;
         read?;
     }
     serde_json::from_value(checkpoint.manifest.state.clone()).map_err(|error| {
