@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use samara::bench::machine::peak_flops_per_s;
+use samara::bench::rates::peak_flops_per_s;
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
 use samara::threads::Pool;

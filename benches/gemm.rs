@@ -10,7 +10,7 @@ mod peers;
 use std::hint::black_box;
 use std::time::Instant;
 
-use samara::bench::machine::peak_flops_per_s;
+use samara::bench::rates::peak_flops_per_s;
 use samara::kernels::gemm::{Gemm, GemmChoice};
 use samara::threads::Pool;
 use serde_json::{Value, json};

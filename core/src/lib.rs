@@ -5,9 +5,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`math`], [`threads`] | numbers, random numbers, the contract with threads |
-//! | [`params`], [`graph`] | the registry of parameters; graphs, their gradients, finished programs |
-//! | [`quant`] | weights in half precision and in blocks |
+//! | [`math`], [`threads`] | number types, random numbers, the contract with threads |
+//! | [`shape`], [`dtype`] | extents and element types of tensors |
+//! | [`quant`] | half precision and quantised blocks |
+//! | [`params`] | the registry of parameters |
+//! | [`graph`] | graphs, their gradients, finished programs |
 //! | [`plan`] | where everything lies in one arena |
 //! | [`cost`] | what a node costs at least: operations and bytes |
 //! | [`exec`] | memory, views of it, backends |
@@ -28,6 +30,7 @@ pub mod assignment;
 pub mod bipartite;
 pub mod cost;
 pub mod decode;
+pub mod dtype;
 pub mod exec;
 pub mod file;
 pub mod gemm;
@@ -41,5 +44,6 @@ pub mod quant;
 mod rows;
 pub mod schedule;
 pub mod session;
+pub mod shape;
 pub mod threads;
 pub mod tokenizer;

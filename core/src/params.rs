@@ -6,9 +6,10 @@
 use core::fmt;
 use core::ops::Range;
 
-use crate::graph::{DType, Shape};
+use crate::dtype::DType;
 use crate::math::rng::{Purpose, Rng};
 use crate::quant::BLOCK;
+use crate::shape::Shape;
 
 /// Elements to which every trainable parameter is aligned in the flat buffers.
 pub const ALIGN: usize = 16;

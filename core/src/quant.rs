@@ -4,7 +4,7 @@
 //! `Q4_0` (18 bytes): d, then 16 bytes whose low halves are elements 0 to 15 and whose high halves are 16 to 31; element = (q − 8) d.
 //! A row against a row of activations is an integer product: the activations are rounded to blocks of signed bytes first.
 
-use crate::graph::DType;
+use crate::dtype::DType;
 use crate::math::Real;
 use crate::math::half::{from_f16, to_f16};
 use crate::rows::{ROWS, four_rows, store};

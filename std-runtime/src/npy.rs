@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::data::DataError;
+use crate::files::{FileError, IoError};
 use crate::run::durable::DurableFile;
 
 /// The values of an array.
@@ -34,16 +34,16 @@ pub struct Array {
 
 impl Array {
     /// The values as `i32`, if they are integers that fit.
-    pub fn into_i32(self, path: &Path) -> Result<Vec<i32>, DataError> {
-        let too_large = |i: usize| DataError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
+    pub fn into_i32(self, path: &Path) -> Result<Vec<i32>, FileError> {
+        let too_large = |i: usize| FileError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
         match self.values {
             Values::I32(values) => Ok(values),
             Values::U16(values) => Ok(values.into_iter().map(i32::from).collect()),
             Values::I64(values) => {
                 values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
             }
-            Values::F32(_) => Err(DataError::format(path, "integers", "float32 values")),
-            Values::F64(_) => Err(DataError::format(path, "integers", "float64 values")),
+            Values::F32(_) => Err(FileError::format(path, "integers", "float32 values")),
+            Values::F64(_) => Err(FileError::format(path, "integers", "float64 values")),
         }
     }
 
@@ -60,18 +60,18 @@ impl Array {
 }
 
 /// Reads an array.
-pub fn read(path: &Path) -> Result<Array, DataError> {
-    let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
-    parse(&bytes).map_err(|(expected, found)| DataError::Format { path: path.to_path_buf(), expected, found })
+pub fn read(path: &Path) -> Result<Array, FileError> {
+    let bytes = std::fs::read(path).map_err(IoError::at(path, "read"))?;
+    parse(&bytes).map_err(|(expected, found)| FileError::format(path, expected, found))
 }
 
 /// Writes an f32 array; the product of `shape` must be the number of values.
-pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), DataError> {
+pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), FileError> {
     write(path, "<f4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
 }
 
 /// Writes an i32 array; the product of `shape` must be the number of values.
-pub fn write_i32(path: &Path, shape: &[usize], values: &[i32]) -> Result<(), DataError> {
+pub fn write_i32(path: &Path, shape: &[usize], values: &[i32]) -> Result<(), FileError> {
     write(path, "<i4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
 }
 
@@ -81,9 +81,9 @@ fn write(
     shape: &[usize],
     len: usize,
     mut values: impl Iterator<Item = [u8; 4]>,
-) -> Result<(), DataError> {
+) -> Result<(), FileError> {
     if product(shape) != Some(len) {
-        return Err(DataError::format(path, format!("as many values as in shape {shape:?}"), format!("{len}")));
+        return Err(FileError::format(path, format!("as many values as in shape {shape:?}"), format!("{len}")));
     }
     let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
     // Python writes (3,) for one axis and (3, 4) for two.
@@ -93,7 +93,7 @@ fn write(
     let padding = (10 + header.len() + 1).next_multiple_of(64) - (10 + header.len() + 1);
     header.extend(std::iter::repeat_n(' ', padding));
     header.push('\n');
-    let length = u16::try_from(header.len()).map_err(|_| DataError::format(path, "fewer axes", format!("{}", shape.len())))?;
+    let length = u16::try_from(header.len()).map_err(|_| FileError::format(path, "fewer axes", format!("{}", shape.len())))?;
     let mut write_all = || {
         let mut file = DurableFile::create(path)?;
         file.write_all(b"\x93NUMPY\x01\x00")?;
@@ -102,7 +102,7 @@ fn write(
         values.try_for_each(|bytes| file.write_all(&bytes))?;
         file.commit()
     };
-    write_all().map_err(DataError::io(path, "write"))
+    Ok(write_all().map_err(IoError::at(path, "write"))?)
 }
 
 type Mismatch = (String, String);

@@ -9,6 +9,7 @@ use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
+use crate::error::{Failure, Kind};
 use crate::kernels::gemm::{Gemm, GemmChoice};
 use crate::memory::Buffer;
 use crate::threads::{Pool, PoolError};
@@ -72,6 +73,12 @@ pub enum BuildError {
     /// A kernel is missing.
     #[error("no kernel for {0}")]
     Unsupported(String),
+}
+
+impl Failure for BuildError {
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
 }
 
 /// A registry that owns its records.

@@ -2,6 +2,8 @@
 
 use samara_core::threads::Threads;
 
+use crate::error::{Failure, Kind};
+
 /// A pool of threads that share tasks by stealing them.
 ///
 /// Run a whole step inside [`Pool::install`]: from within, [`Threads::run`] neither allocates nor waits for a thread to wake for small work;
@@ -17,6 +19,12 @@ pub struct Pool {
 pub struct PoolError {
     threads: usize,
     source: rayon::ThreadPoolBuildError,
+}
+
+impl Failure for PoolError {
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
 }
 
 impl Pool {

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
 
-use samara::cli::requests::Optimizer;
-use samara::export::TrainShape;
 use samara::export::file::FileWriter;
 use samara::export::programs::{DeviceModel, DeviceProgram};
+use samara::export::spec::{Optimizer, TrainShape};
 use samara::session::{BuildError, Engine, OwnedParams, Session};
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer, TrainError};
 use samara_core::graph::DType;

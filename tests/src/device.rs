@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytemuck::{CheckedBitPattern, NoUninit, bytes_of, checked, from_bytes};
-use samara::cli::requests::Optimizer;
-use samara::export::{FileSpec, TrainShape, program_file};
+use samara::export::build::program_file;
+use samara::export::spec::{FileSpec, Optimizer, TrainShape};
 use samara::gpt::Gpt;
 use samara::session::Engine;
 use samara::tokenizer::Tokenizer;

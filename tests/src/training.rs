@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use samara::cli::requests::{TrainOutcome, TrainRequest};
 use samara::config::{ModelConfig, RunConfig, TokenizerChoice};
-use samara::error::Error;
 use samara::model_folder::safetensors::Weights;
 use samara::run::checkpoint::Checkpoints;
 use samara::run::metrics::{self, Metrics};
 use samara::train;
+use samara::train::error::TrainingError;
+use samara::train::request::{TrainOutcome, TrainRequest};
 
 /// A file or folder under `golden/`.
 pub fn golden(path: &str) -> PathBuf {
@@ -52,12 +52,12 @@ pub fn request(config: &RunConfig, out: &Path) -> TrainRequest {
 }
 
 /// Trains in the folder `out`.
-pub fn train(config: &RunConfig, out: &Path) -> Result<TrainOutcome, Error> {
+pub fn train(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingError> {
     train::run(&request(config, out))
 }
 
 /// Goes on with the run in the folder `out`.
-pub fn resume(config: &RunConfig, out: &Path) -> Result<TrainOutcome, Error> {
+pub fn resume(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingError> {
     train::run(&TrainRequest { resume: true, ..request(config, out) })
 }
 

@@ -12,10 +12,10 @@ use samara::config::RunConfig;
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
+use samara::gpt::recompute::shape_of;
 use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
 use samara::session::Engine;
-use samara::train::run::shape_of;
 use samara_core::graph::Recompute;
 use samara_tests::training::{text, tiny};
 

@@ -7,8 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
 
-use samara::cli::requests::Optimizer;
-use samara::export::{FileSpec, TrainShape};
+use samara::export::spec::{FileSpec, Optimizer, TrainShape};
 use samara_core::graph::DType;
 use samara_core::model::gpt::{GptConfig, Tune};
 use samara_core::ops;

@@ -7,8 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use samara::cli::requests::{GenerateRequest, Kept, KvCache, Machine};
-use samara::config::{DataOrder, GenerateConfig, Layers, ModelConfig, RecomputeChoice, RunConfig};
+use samara::config::{DataOrder, Layers, ModelConfig, RecomputeChoice, RunConfig};
 use samara::gpt::recompute::Policies;
 use samara::run::metrics::Metrics;
 use samara::session::Engine;
@@ -187,22 +186,17 @@ fn any_number_of_threads_generates_the_same_text() {
     let out = folder();
     let config = wide(48, 10);
     train(&config, out.path()).unwrap();
-    let text_of = |threads, seed| {
-        let mut text = Vec::new();
+    let text_of = |threads: usize, seed: u64| {
         // More tokens than the model has positions.
-        let settings =
-            GenerateConfig { prompt: "The ".to_owned(), max_new_tokens: 80, temperature: 1.0, seed, ..GenerateConfig::default() };
-        let machine = Machine { threads, ..Machine::default() };
-        let request = GenerateRequest {
-            model: out.path().to_owned(),
-            generate: settings,
-            kept: Kept::default(),
-            kv_cache: KvCache::F32,
-            machine,
-        };
-        let outcome = samara::generate::run(&request, &mut text).unwrap();
-        assert_eq!(outcome.new_tokens, 80);
-        text
+        let flags = ["--quiet", "--prompt", "The ", "--max-new-tokens", "80", "--temperature", "1"];
+        let mut command: Command = samara();
+        command.arg("generate").args(flags).arg("--model").arg(out.path());
+        command.args(["--threads", &threads.to_string(), "--seed", &seed.to_string()]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Every token is one character; a line break ends the text.
+        assert_eq!(String::from_utf8_lossy(&output.stdout).chars().count(), "The ".len() + 80 + 1);
+        output.stdout
     };
     let serial = text_of(1, 0);
     assert!(serial.starts_with(b"The ") && serial != text_of(1, 1));

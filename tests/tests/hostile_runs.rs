@@ -5,8 +5,9 @@ use std::path::Path;
 
 use samara::config::RunConfig;
 use samara::data::shards::{IdWidth, ShardWriter};
-use samara::error::{EXIT_DATA, EXIT_DIVERGED, EXIT_USAGE, Error};
+use samara::error::{Failure, Kind};
 use samara::model_folder::safetensors::WeightsWriter;
+use samara::train::error::TrainingError;
 use samara_tests::binary::samara;
 use samara_tests::training::{golden, newest_checkpoint, resume, tensors, text, tiny, train, training_state};
 use tempfile::TempDir;
@@ -15,11 +16,11 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The message of a failed run, which must have this exit code and say all of `parts`.
-fn refused<T>(result: Result<T, Error>, code: u8, parts: &[&str]) -> String {
+/// The message of a failed run, which must be of this kind and say all of `parts`.
+fn refused<T>(result: Result<T, TrainingError>, kind: Kind, parts: &[&str]) -> String {
     let Err(error) = result else { panic!("expected an error with {parts:?}") };
     let message = error.to_string();
-    assert_eq!(error.exit_code(), code, "{message}");
+    assert_eq!(error.kind(), kind, "{message}");
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
@@ -32,7 +33,7 @@ fn divergence_names_the_first_tensor_and_leaves_the_weights() {
     let mut config = tiny(&text(), 20);
     (config.train.lr, config.train.min_lr, config.train.warmup_steps) = (1e30, Some(1e30), 0);
     config.train.checkpoint_every = 1;
-    refused(train(&config, out.path()), EXIT_DIVERGED, &["diverged in step 2", "output 0 of node", "value", "train.lr"]);
+    refused(train(&config, out.path()), Kind::Diverged, &["diverged in step 2", "output 0 of node", "value", "train.lr"]);
     // The weights of the last step whose gradient was finite.
     for (name, values) in tensors(out.path()) {
         assert!(values.iter().all(|x| x.is_finite()), "{name}");
@@ -58,7 +59,7 @@ fn initial_weights_that_are_not_finite_are_named() {
     writer.finish().unwrap();
     let mut config = tiny(&text(), 3);
     config.train.init = Some(init.path().to_owned());
-    refused(train(&config, out.path()), EXIT_DIVERGED, &["step 1", "parameter h.1.mlp.c_fc.weight"]);
+    refused(train(&config, out.path()), Kind::Diverged, &["step 1", "parameter h.1.mlp.c_fc.weight"]);
 }
 
 /// Shards of 300 tokens below 40, and a configuration that reads them.
@@ -86,7 +87,7 @@ fn token_ids_out_of_range_are_named() {
         let mut ids: Vec<u32> = (0..300).map(|i| i % 40).collect();
         ids[217] = 40;
         write_shard(&data.path().join(file), &ids);
-        refused(train(&config, &out.path().join("bad")), EXIT_DATA, &[file, "token 217", "id 40", "below 40"]);
+        refused(train(&config, &out.path().join("bad")), Kind::Data, &[file, "token 217", "id 40", "below 40"]);
     }
 }
 
@@ -98,7 +99,7 @@ fn truncated_shards_are_named() {
     let bytes = fs::read(&path).unwrap();
     for (len, part) in [(599, "599 bytes"), (32, "16 tokens"), (2, "1 tokens"), (0, "0 tokens")] {
         fs::write(&path, &bytes[..len]).unwrap();
-        refused(train(&config, out.path()), EXIT_DATA, &["train.bin", part]);
+        refused(train(&config, out.path()), Kind::Data, &["train.bin", part]);
     }
     // As many tokens as one row needs.
     fs::write(&path, &bytes[..34]).unwrap();
@@ -110,7 +111,7 @@ fn shards_without_a_vocabulary_ask_for_it() {
     let (data, out) = (folder(), folder());
     let mut config = shards(data.path());
     config.model.vocab_size = None;
-    refused(train(&config, out.path()), EXIT_USAGE, &["model.vocab_size"]);
+    refused(train(&config, out.path()), Kind::Usage, &["model.vocab_size"]);
 }
 
 #[test]
@@ -118,14 +119,14 @@ fn batches_that_do_not_fit_are_named_before_the_first_step() {
     let out = folder();
     let mut config = tiny(&text(), 41);
     config.data.batches = Some(golden("trajectory/gpt2/batches.npy"));
-    refused(train(&config, &out.path().join("steps")), EXIT_USAGE, &["train.steps", "40", "41", "batches.npy"]);
+    refused(train(&config, &out.path().join("steps")), Kind::Usage, &["train.steps", "40", "41", "batches.npy"]);
     config.train.steps = 40;
     config.train.batch_size = 5;
-    refused(train(&config, &out.path().join("rows")), EXIT_USAGE, &["train.batch_size", "4", "5", "batches.npy"]);
+    refused(train(&config, &out.path().join("rows")), Kind::Usage, &["train.batch_size", "4", "5", "batches.npy"]);
     config.train.batch_size = 4;
     config.train.block_size = 8;
     config.data.val_fraction = 0.5;
-    refused(train(&config, &out.path().join("starts")), EXIT_DATA, &["batches.npy", "offsets below"]);
+    refused(train(&config, &out.path().join("starts")), Kind::Data, &["batches.npy", "offsets below"]);
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn an_occupied_folder_is_left_alone() {
     let before = (training_state(out.path()), fs::read(out.path().join("run.toml")).unwrap());
     let mut other = config.clone();
     other.train.steps = 5;
-    refused(train(&other, out.path()), EXIT_USAGE, &["already holds a run", "--resume"]);
+    refused(train(&other, out.path()), Kind::Usage, &["already holds a run", "--resume"]);
     assert!((training_state(out.path()), fs::read(out.path().join("run.toml")).unwrap()) == before);
 }
 
@@ -151,7 +152,7 @@ fn resuming_with_other_values_is_refused_with_the_differences() {
     (other.train.threads, other.train.checkpoint_every, other.generate.seed) = (2, 7, 5);
     let message = refused(
         resume(&other, out.path()),
-        EXIT_USAGE,
+        Kind::Usage,
         &["run.toml", "train.lr = 0.003, now 0.5", "model.n_embd = 16, now 32", "data.batches = none, now \"other.npy\""],
     );
     for harmless in ["threads", "checkpoint_every", "generate"] {
@@ -204,7 +205,7 @@ fn a_run_without_a_whole_checkpoint_is_not_begun_again() {
         flip(&out.path().join("checkpoints").join(step).join("training.safetensors"));
     }
     let weights = tensors(out.path());
-    refused(resume(&config, out.path()), EXIT_DATA, &["step-0000008", "training.safetensors"]);
+    refused(resume(&config, out.path()), Kind::Data, &["step-0000008", "training.safetensors"]);
     assert!(tensors(out.path()) == weights);
 }
 
@@ -215,7 +216,7 @@ fn a_damaged_configuration_is_named_when_resuming() {
     let file = out.path().join("run.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("steps = 8", "steps = eight")).unwrap();
-    refused(resume(&config, out.path()), EXIT_USAGE, &["run.toml"]);
+    refused(resume(&config, out.path()), Kind::Usage, &["run.toml"]);
     fs::remove_file(&file).unwrap();
     let error = resume(&config, out.path()).unwrap_err().to_string();
     assert!(error.contains("run.toml"), "{error}");
@@ -227,5 +228,5 @@ fn initial_weights_of_another_model_are_refused() {
     let mut config = tiny(&text(), 3);
     config.train.init = Some(golden("trajectory/gpt2"));
     config.model.n_embd = 32;
-    refused(train(&config, out.path()), EXIT_DATA, &["model.safetensors", "wte.weight", "[37, 16]", "[37, 32]"]);
+    refused(train(&config, out.path()), Kind::Data, &["model.safetensors", "wte.weight", "[37, 16]", "[37, 32]"]);
 }

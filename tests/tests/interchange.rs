@@ -5,14 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use samara::cli::requests::{EvalRequest, Kept, Machine, ScoreInput, ScoreRequest, Split};
 use samara::config::{DataConfig, ModelConfig, ModelType, RunConfig};
 use samara::data::shards::{IdWidth, ShardWriter};
+use samara::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
+use samara::gpt::score;
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
+use samara::tokenizer::Tokenizer;
 use samara_core::decode::Sampling;
 use samara_core::graph::DType;
 use samara_tests::training::{golden, newest_checkpoint, records, tensors, text, tiny, train};
@@ -56,21 +58,14 @@ fn scores_are_those_of_transformers() {
         let (shape, ids) = &expected["input_ids"];
         let wanted = floats(&expected["token_logprobs"].1);
         for (ids, wanted) in ints(ids).chunks(shape[1]).zip(wanted.chunks(shape[1] - 1)) {
-            let input = ScoreInput::Tokens(ids.iter().map(|&id| id as u32).collect());
-            let request = ScoreRequest {
-                model: folder.clone(),
-                input,
-                logits: None,
-                kept: Kept::default(),
-                machine: Machine { threads: 1, gemm: Gemm::Samara },
-            };
-            let outcome = samara::score::run(&request).unwrap();
-            assert_eq!(outcome.logprobs.len(), wanted.len());
-            for (i, (x, y)) in outcome.logprobs.iter().zip(wanted).enumerate() {
+            let logprobs = score::log_probabilities(&mut open(&folder), ids).unwrap();
+            assert_eq!(logprobs.len(), wanted.len());
+            for (i, (x, y)) in logprobs.iter().zip(wanted).enumerate() {
                 assert!((x - y).abs() <= LOGPROB_TOLERANCE, "{name}: token {} has log-probability {x}, expected {y}", i + 1);
             }
             let loss = -wanted.iter().map(|&x| f64::from(x)).sum::<f64>() / wanted.len() as f64;
-            assert!((outcome.loss - loss).abs() <= LOSS_TOLERANCE, "{name}: loss {}, expected {loss}", outcome.loss);
+            let found = score::mean_loss(&logprobs);
+            assert!((found - loss).abs() <= LOSS_TOLERANCE, "{name}: loss {found}, expected {loss}");
         }
     }
 }
@@ -156,24 +151,20 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
     let outcome = train(&run(), out.path()).unwrap();
     let eval = |model: &Path| {
         let data = DataConfig { path: Some(text()), ..DataConfig::default() };
-        let machine = Machine { threads: 1, gemm: Gemm::Samara };
-        let request = EvalRequest {
-            model: model.to_owned(),
-            data,
-            split: Split::Val,
-            block_size: 0,
-            batch_size: 3,
-            kept: Kept::default(),
-            machine,
-        };
-        samara::evaluate::run(&request, &mut |_, _| ()).unwrap()
+        let tokenizer = Tokenizer::of_model(model).unwrap();
+        let source = tokens(&data, Selection::Val, tokenizer.as_ref(), model).unwrap();
+        let mut gpt = open(model);
+        let block = gpt.config.n_positions;
+        let bytes = text_bytes(&tokenizer.unwrap(), source.as_ref()).unwrap();
+        (mean_loss(&mut gpt, source.as_ref(), 3, block, &mut |_, _| ()).unwrap(), bytes)
     };
-    let (last, best) = (eval(out.path()), eval(&out.path().join("best")));
+    let ((last, bytes), (best, _)) = (eval(out.path()), eval(&out.path().join("best")));
     assert!((last.loss - outcome.val_loss.unwrap()).abs() < 1e-6);
     assert!((best.loss - outcome.best_val_loss.unwrap()).abs() < 1e-6);
     assert_eq!(last.tokens, 115);
     // One byte for each character.
-    assert!((last.bits_per_byte.unwrap() - last.loss / std::f64::consts::LN_2 * 115.0 / 116.0).abs() < 1e-9);
+    let bits = bits_per_byte(&last, bytes).unwrap();
+    assert!((bits - last.loss / std::f64::consts::LN_2 * 115.0 / 116.0).abs() < 1e-9);
     let gpt = open(out.path());
     let saved = tensors(&newest_checkpoint(out.path()).join("training.safetensors"));
     let saved: BTreeMap<String, Vec<f32>> = saved.into_iter().collect();

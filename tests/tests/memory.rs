@@ -11,10 +11,10 @@ use std::time::Duration;
 use samara::config::{ModelConfig, TokenizerChoice};
 use samara::gpt::Gpt;
 use samara::gpt::plan::TrainingPlan;
+use samara::gpt::recompute::shape_of;
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
-use samara::train::run::shape_of;
 use samara_core::graph::{DType, Recompute};
 use samara_tests::training::{tiny, train};
 

@@ -2,8 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use samara::cli::requests::Optimizer;
-use samara::export::FileSpec;
+use samara::export::spec::{FileSpec, Optimizer};
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer};

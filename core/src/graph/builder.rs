@@ -12,8 +12,9 @@ use super::op::{Effect, InPlace, MAX_INPUTS, MAX_OUTPUTS, Op};
 use super::program::{Program, ProgramInfo};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 use super::rules::{Arg, Args, infer};
-use super::shape::{DType, Shape};
+use crate::dtype::DType;
 use crate::params::{ParamId, Params};
+use crate::shape::Shape;
 
 /// A graph under construction in lent storage.
 pub struct Graph<'a> {

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::panic::Location;
 
-use super::shape::Shape;
+use crate::shape::Shape;
 
 /// The first error of a graph: what it is and the line of model code that made it.
 #[derive(Clone, Copy, Debug)]

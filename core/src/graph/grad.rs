@@ -7,8 +7,8 @@ use super::builder::{Graph, Inner};
 use super::error::GraphErrorKind as E;
 use super::op::{Activation, BinaryKind, Epsilon, MAX_OUTPUTS, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
-use super::shape::Shape;
 use crate::params::Group;
+use crate::shape::Shape;
 
 /// What is computed a second time in the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -4,8 +4,8 @@ use super::builder::Graph;
 use super::grad::Rule;
 use super::op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
 use super::record::{Columns, Tensor};
-use super::shape::{MAX_RANK, Shape};
 use crate::params::Group;
+use crate::shape::{MAX_RANK, Shape};
 
 /// The optional inputs of attention.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,9 @@ pub mod op;
 pub mod program;
 pub mod record;
 pub mod rules;
-pub mod shape;
 
+pub use crate::dtype::DType;
+pub use crate::shape::{MAX_RANK, Shape};
 pub use builder::Graph;
 pub use error::{GraphError, GraphErrorKind};
 pub use grad::{Recompute, Rule, Wrt};
@@ -18,4 +19,3 @@ pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over,
 pub use program::{Node, Program, ProgramInfo};
 pub use record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
 pub use rules::{DROPOUT_CONTROL_LEN, HYPER_LEN};
-pub use shape::{DType, MAX_RANK, Shape};

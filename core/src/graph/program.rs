@@ -7,8 +7,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::op::Op;
 use super::record::{NodeRecord, Role, Tensor, TensorRecord};
-use super::shape::Shape;
 use crate::params::{ParamId, ParamInfo, Params};
+use crate::shape::Shape;
 
 /// The numbers of a program that are not in its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]

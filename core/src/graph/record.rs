@@ -3,7 +3,8 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use super::op::{MAX_ATTRIBUTES, MAX_INPUTS, MAX_OUTPUTS, Op};
-use super::shape::{DType, Shape};
+use crate::dtype::DType;
+use crate::shape::Shape;
 
 /// A handle to a tensor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -5,7 +5,8 @@ use core::marker::PhantomData;
 use super::error::GraphErrorKind as E;
 use super::op::{Activation, AttentionSpec, MAX_OUTPUTS, Op, Over};
 use super::record::{Tensor, attention_grad_outputs};
-use super::shape::{DType, Shape};
+use crate::dtype::DType;
+use crate::shape::Shape;
 
 /// What a rule sees of an input.
 #[derive(Clone, Copy)]

@@ -1,10 +1,43 @@
 //! Cost matrices in files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::data::{DataError, device};
-use crate::error::Error;
+use thiserror::Error;
+
+use crate::error::{Failure, Kind};
+use crate::files::{FileError, IoError, refuse_device};
 use crate::npy;
+
+/// A cost matrix that cannot be read.
+#[derive(Debug, Error)]
+pub enum MatrixError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Text that is not a matrix.
+    #[error("{}:{problem}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// The place in the file, what was found and what was expected.
+        problem: String,
+    },
+}
+
+impl From<IoError> for MatrixError {
+    fn from(error: IoError) -> Self {
+        Self::File(error.into())
+    }
+}
+
+impl Failure for MatrixError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Text { .. } => Kind::Data,
+        }
+    }
+}
 
 /// Costs as they were written: integers stay exact.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,22 +70,21 @@ pub fn is_exact(integer: i64) -> bool {
 ///
 /// # Errors
 /// What is wrong with the file, with line and column.
-pub fn read(path: &Path) -> Result<Matrix, Error> {
+pub fn read(path: &Path) -> Result<Matrix, MatrixError> {
     if path.extension().is_some_and(|extension| extension == "npy") {
         return read_npy(path);
     }
-    device::refuse(path, &std::fs::metadata(path).map_err(DataError::io(path, "read"))?)?;
-    let bytes = std::fs::read(path).map_err(DataError::io(path, "read"))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::Input(format!("{}: expected text or .npy, found bytes that are not UTF-8", path.display())))?;
-    parse(&text).map_err(|why| Error::Input(format!("{}:{why}", path.display())))
+    refuse_device(path, &std::fs::metadata(path).map_err(IoError::at(path, "read"))?)?;
+    let bytes = std::fs::read(path).map_err(IoError::at(path, "read"))?;
+    let text = String::from_utf8(bytes).map_err(|_| FileError::format(path, "text or .npy", "bytes that are not UTF-8"))?;
+    parse(&text).map_err(|problem| MatrixError::Text { path: path.to_path_buf(), problem })
 }
 
-fn read_npy(path: &Path) -> Result<Matrix, Error> {
+fn read_npy(path: &Path) -> Result<Matrix, MatrixError> {
     let array = npy::read(path)?;
     let [rows, columns] = *array.shape.as_slice() else {
-        let expected = format!("a matrix (2-D array), got a {} array", array.shape.len());
-        return Err(Error::Input(format!("{}: expected {expected}; save it with two dimensions", path.display())));
+        let problem = format!(" expected a matrix (2-D array), got a {} array; save it with two dimensions", array.shape.len());
+        return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
     let values = match array.values {
         npy::Values::I32(values) => Values::Integers(values.into_iter().map(i64::from).collect()),

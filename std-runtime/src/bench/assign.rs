@@ -7,12 +7,11 @@ use samara_core::assignment::{
 };
 use samara_core::bipartite::{Graph, maximum_matching, scratch_len};
 
-use super::machine::read_bytes_per_s;
-use super::{median, times};
+use super::error::BenchError;
+use super::measure::{Measurement, median, times};
+use super::rates::read_bytes_per_s;
 use crate::assignment::families::{self, Family};
 use crate::assignment::{Batch, Solver, ThisMachine};
-use crate::cli::requests::BenchRow;
-use crate::error::Error;
 use crate::threads::Pool;
 
 /// Calls for one measurement: so many costs are gone through at least.
@@ -26,7 +25,10 @@ const BATCHED: [(usize, usize); 3] = [(100, 7), (100, 20), (300, 20)];
 const UNIFORM: [(usize, usize); 8] = [(10, 10), (30, 30), (100, 100), (1000, 1000), (100, 7), (100, 20), (300, 20), (100, 1000)];
 
 /// Measures every family, one thread; batches on all threads of the pool; frames of a tracker; and matchings. Answers are proven by their duals first.
-pub(super) fn run(repeats: usize, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
+///
+/// # Errors
+/// An answer has no proof.
+pub fn run(repeats: usize, pool: &Pool) -> Result<Vec<Measurement>, BenchError> {
     let bytes_per_s = read_bytes_per_s(&Pool::new(1)?);
     let squares = Family::ALL.iter().map(|&(name, family)| (name, family, 400, 400));
     let others = UNIFORM.iter().map(|&(rows, columns)| ("uniform", Family::Uniform, rows, columns));
@@ -47,20 +49,25 @@ pub(super) fn run(repeats: usize, pool: &Pool) -> Result<Vec<BenchRow>, Error> {
 }
 
 /// Many problems: one after the other on one thread of the pool, and in a batch on all.
-fn batches((rows, columns): (usize, usize), repeats: usize, pool: &Pool, bytes_per_s: f64) -> Result<[BenchRow; 2], Error> {
+fn batches(
+    (rows, columns): (usize, usize),
+    repeats: usize,
+    pool: &Pool,
+    bytes_per_s: f64,
+) -> Result<[Measurement; 2], BenchError> {
     let matrices: Vec<Vec<f64>> = (0..BATCH).map(|seed| Family::Uniform.costs(rows, columns, seed)).collect();
     let problems: Result<Vec<_>, _> = matrices.iter().map(|costs| Costs::new(costs, rows, columns)).collect();
     let problems = problems.map_err(failed)?;
     let (mut solver, batch, options) = (Solver::default(), Batch::new(pool), Options::default());
     // Whoever solves batches stands on a thread of the pool.
-    let (one, all) = pool.install(|| -> Result<_, Error> {
-        let one = times(repeats, || {
+    let (one, all) = pool.install(|| -> Result<_, BenchError> {
+        let one = times(repeats, || -> Result<(), BenchError> {
             for &costs in &problems {
                 solver.solve_with(costs, &options, |answer| black_box(answer.rows().first().copied())).map_err(failed)?;
             }
             Ok(())
         })?;
-        let all = times(repeats, || {
+        let all = times(repeats, || -> Result<(), BenchError> {
             black_box(batch.solve_with(&problems, &options, |_, answer| answer.rows().first().copied()));
             Ok(())
         })?;
@@ -73,7 +80,7 @@ fn batches((rows, columns): (usize, usize), repeats: usize, pool: &Pool, bytes_p
 }
 
 /// Frames of a tracker in which the costs of five rows change: from the duals of the frame before, and anew.
-fn frames(repeats: usize, bytes_per_s: f64) -> Result<[BenchRow; 2], Error> {
+fn frames(repeats: usize, bytes_per_s: f64) -> Result<[Measurement; 2], BenchError> {
     const N: usize = 100;
     const ROWS: [usize; 5] = [3, 21, 42, 64, 99];
     let costs = Family::Euclidean.costs(N, N, 1);
@@ -90,7 +97,7 @@ fn frames(repeats: usize, bytes_per_s: f64) -> Result<[BenchRow; 2], Error> {
         .collect();
     let options = Options::default();
     let mut solver = Solver::default();
-    let cold = times(repeats, || {
+    let cold = times(repeats, || -> Result<(), BenchError> {
         for costs in &frames {
             let view = Costs::new(costs, N, N).map_err(failed)?;
             solver.solve_with(view, &options, |answer| black_box(answer.columns().len())).map_err(failed)?;
@@ -102,7 +109,7 @@ fn frames(repeats: usize, bytes_per_s: f64) -> Result<[BenchRow; 2], Error> {
     let mut workspace = Workspace::new(&mut reals, &mut indices, N, N).map_err(failed)?;
     let machine = ThisMachine::new();
     linear_sum_assignment_on(machine, Costs::new(&costs, N, N).map_err(failed)?, &options, &mut workspace).map_err(failed)?;
-    let warm = times(repeats, || {
+    let warm = times(repeats, || -> Result<(), BenchError> {
         for costs in &frames {
             let view = Costs::new(costs, N, N).map_err(failed)?;
             let changed = Changed::Only { rows: &ROWS, columns: &[] };
@@ -116,14 +123,14 @@ fn frames(repeats: usize, bytes_per_s: f64) -> Result<[BenchRow; 2], Error> {
 }
 
 /// Maximum matchings; their "costs" are edges.
-fn matchings(repeats: usize, bytes_per_s: f64) -> Result<Vec<BenchRow>, Error> {
+fn matchings(repeats: usize, bytes_per_s: f64) -> Result<Vec<Measurement>, BenchError> {
     let mut measured = Vec::new();
     let graphs =
         [("ladder", families::ladder(1667)), ("ladder", families::ladder(16_667)), ("random", families::sparse(100_000, 10, 1))];
     for (name, (starts, neighbours)) in graphs {
         let rows = starts.len() - 1;
         let (mut column_of, mut row_of, mut scratch) = (vec![0; rows], vec![0; rows], vec![0; scratch_len(rows)]);
-        let seconds = times(repeats, || {
+        let seconds = times(repeats, || -> Result<(), BenchError> {
             black_box(maximum_matching(Graph::new(&starts, &neighbours), &mut column_of, &mut row_of, &mut scratch));
             Ok(())
         })?;
@@ -134,14 +141,14 @@ fn matchings(repeats: usize, bytes_per_s: f64) -> Result<Vec<BenchRow>, Error> {
 }
 
 /// The median of the seconds of one call.
-fn solve(costs: &[f64], (rows, columns): (usize, usize), ties: Ties, repeats: usize) -> Result<f64, Error> {
+fn solve(costs: &[f64], (rows, columns): (usize, usize), ties: Ties, repeats: usize) -> Result<f64, BenchError> {
     let view = Costs::new(costs, rows, columns).map_err(failed)?;
     let options = Options { ties, ..Options::default() };
     let mut solver = Solver::default();
     let proof = solver.solve_with(view, &options, |answer| verify(view, &answer, &options, 1e-9)).map_err(failed)?;
-    proof.map_err(|why| Error::Input(format!("an answer without a proof: {why}")))?;
+    proof.map_err(|why| BenchError::Assignment(format!("an answer without a proof: {why}")))?;
     let calls = COSTS.div_ceil(rows * columns);
-    let seconds = times(repeats, || {
+    let seconds = times(repeats, || -> Result<(), BenchError> {
         for _ in 0..calls {
             solver.solve_with(view, &options, |answer| black_box(answer.columns().len())).map_err(failed)?;
         }
@@ -150,14 +157,14 @@ fn solve(costs: &[f64], (rows, columns): (usize, usize), ties: Ties, repeats: us
     Ok(median(seconds) / calls as f64)
 }
 
-fn failed(error: samara_core::assignment::Error<f64>) -> Error {
-    Error::Input(error.to_string())
+fn failed(error: samara_core::assignment::Error<f64>) -> BenchError {
+    BenchError::Assignment(error.to_string())
 }
 
 /// The floor: reading every cost once.
-fn row(name: String, seconds: f64, costs: usize, bytes_per_s: f64) -> BenchRow {
+fn row(name: String, seconds: f64, costs: usize, bytes_per_s: f64) -> Measurement {
     let bytes = (costs * size_of::<f64>()) as f64;
-    BenchRow {
+    Measurement {
         name,
         milliseconds: 1e3 * seconds,
         figure: 1e-6 * costs as f64 / seconds.max(1e-12),

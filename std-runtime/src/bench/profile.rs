@@ -5,8 +5,8 @@ use samara_core::exec::Gradients;
 use samara_core::graph::{Node, Op};
 use serde::Serialize;
 
-use super::machine::Machine;
-use super::median;
+use super::measure::median;
+use super::rates::Rates;
 use crate::session::{OwnedProgram, Session};
 
 /// The nodes of one kind and shape.
@@ -34,7 +34,7 @@ pub struct ProfileRow {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Profile {
     /// What the machine could do.
-    pub machine: Machine,
+    pub machine: Rates,
     /// Kinds of nodes, the slowest first.
     pub rows: Vec<ProfileRow>,
     /// All nodes together.
@@ -48,7 +48,7 @@ impl Profile {
     pub fn new(
         session: &mut Session,
         program: &OwnedProgram,
-        machine: Machine,
+        machine: Rates,
         repeats: usize,
         micro_batches: usize,
         live_keys: Option<usize>,
@@ -73,7 +73,7 @@ impl Profile {
         Self::from_kinds(machine, kinds)
     }
 
-    fn from_kinds(machine: Machine, mut kinds: Vec<(String, Sum)>) -> Self {
+    fn from_kinds(machine: Rates, mut kinds: Vec<(String, Sum)>) -> Self {
         kinds.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
         let mut all = Sum::default();
         kinds.iter().for_each(|(_, sum)| all.add(sum));
@@ -108,7 +108,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn new(calls: f64, seconds: f64, cost: Cost, machine: &Machine) -> Self {
+    fn new(calls: f64, seconds: f64, cost: Cost, machine: &Rates) -> Self {
         Self {
             calls,
             seconds: calls * seconds,
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn nodes_of_a_kind_add_up() {
-        let machine = Machine { threads: 1, flops_per_s: 1e9, bytes_per_s: 1e9 };
+        let machine = Rates { threads: 1, flops_per_s: 1e9, bytes_per_s: 1e9 };
         let cost = Cost { flops: 2_000_000, bytes: 1_000_000 };
         let mut linear = Sum::new(3.0, 4e-3, cost, &machine);
         linear.add(&Sum::new(1.0, 8e-3, cost, &machine));

@@ -1,29 +1,47 @@
-//! The command line: what is written after `samara`.
+//! The command line: the list of commands, the global flags, and exit codes. A command is one file in `commands` and one line here.
 
-mod args;
-mod assign;
-mod bench;
-mod env;
-mod eval;
-mod export;
-mod generate;
-mod inspect;
-mod man;
-mod output;
-mod plan;
-pub mod requests;
-mod score;
-mod tokenizer;
-mod train;
-
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{EXIT_OK, Error};
+use crate::commands::{self, Command as _, Console, Error};
+use crate::error::Kind;
 use crate::say;
-use output::STDOUT;
+
+/// Every command, in the order of the help: its name, and the module with its `Args`.
+macro_rules! commands {
+    ($($name:ident: $module:ident,)+) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $( $name(commands::$module::Args), )+
+        }
+
+        impl Command {
+            fn run(&self, console: &Console) -> Result<(), Error> {
+                match self {
+                    $( Self::$name(args) => args.run(console), )+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Train: train,
+    Generate: generate,
+    Score: score,
+    Eval: eval,
+    Export: export,
+    Plan: plan,
+    Config: config,
+    Inspect: inspect,
+    Tokenizer: tokenizer,
+    Assign: assign,
+    Bench: bench,
+    Env: env,
+    Completions: completions,
+    Man: man,
+}
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,6 +54,18 @@ First steps:
   samara train
   samara generate --model runs/tales-001 --prompt 'Once upon a time'";
 
+/// The exit code of a failure; 0 is success. Those of signals are the shell's.
+fn exit_code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Failed => 1,
+        Kind::Usage => 2,
+        Kind::Data => 3,
+        Kind::Io => 4,
+        Kind::Diverged => 5,
+        Kind::Interrupted(signal) => signal.saturating_add(128),
+    }
+}
+
 /// Trains, evaluates and runs transformers.
 #[derive(Debug, Parser)]
 #[command(name = "samara", version, max_term_width = 80, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -47,55 +77,17 @@ struct Cli {
     quiet: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Train(train::Args),
-    Generate(generate::Args),
-    Score(score::Args),
-    Eval(eval::Args),
-    Export(export::Args),
-    Plan(plan::Args),
-    Config(train::ConfigCommand),
-    Inspect(inspect::Args),
-    Tokenizer(tokenizer::Args),
-    Assign(assign::Args),
-    Bench(bench::Args),
-    Env(env::Args),
-    Completions(man::CompletionsArgs),
-    Man(man::ManArgs),
-}
-
 /// Reads the command line of this process, does what it says, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
-        Ok(()) => ExitCode::from(EXIT_OK),
+    let console = Console { quiet: cli.quiet, command_line: Cli::command };
+    match cli.command.run(&console) {
+        Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has read enough.
-        Err(Error::Io { path, source, .. }) if path.as_os_str() == STDOUT && source.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::from(EXIT_OK)
-        }
+        Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
         Err(error) => {
             say::line(&format!("error: {error}"));
-            ExitCode::from(error.exit_code())
+            ExitCode::from(exit_code(error.kind()))
         }
-    }
-}
-
-fn run(cli: &Cli) -> Result<(), Error> {
-    match &cli.command {
-        Command::Train(args) => args.run(cli.quiet),
-        Command::Generate(args) => args.run(cli.quiet),
-        Command::Score(args) => args.run(),
-        Command::Eval(args) => args.run(cli.quiet),
-        Command::Export(args) => args.run(),
-        Command::Plan(args) => args.run(),
-        Command::Config(args) => args.run(),
-        Command::Inspect(args) => args.run(),
-        Command::Tokenizer(args) => args.run(cli.quiet),
-        Command::Assign(args) => args.run(),
-        Command::Bench(args) => args.run(),
-        Command::Env(args) => args.run(),
-        Command::Completions(args) => args.run(&mut Cli::command()),
-        Command::Man(args) => args.run(Cli::command()),
     }
 }

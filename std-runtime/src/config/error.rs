@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::error::{Failure, Kind};
+
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -86,6 +88,12 @@ pub enum ConfigError {
         /// What is there.
         found: String,
     },
+}
+
+impl Failure for ConfigError {
+    fn kind(&self) -> Kind {
+        Kind::Usage
+    }
 }
 
 /// A hint at the nearest of `names`; all of them when none is near.

@@ -2,6 +2,8 @@
 
 use samara_core::model::gpt::GptConfig;
 
+use crate::error::{Failure, Kind};
+
 use super::{ActivationFunction, ModelConfig, ModelType, RunConfig, TrainConfig};
 
 /// A value that does not go with others.
@@ -14,6 +16,12 @@ pub struct Invalid {
     pub expected: String,
     /// What is there.
     pub found: String,
+}
+
+impl Failure for Invalid {
+    fn kind(&self) -> Kind {
+        Kind::Usage
+    }
 }
 
 /// Elements that a tensor, and all parameters together, may have.

@@ -1,23 +1,18 @@
 //! What can be wrong with a file of data.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::error::{Failure, Kind};
+use crate::files::{FileError, IoError};
+
 /// An error in a file of data: the file, the place, what was found and what was expected.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// The operating system refused.
-    #[error("{path}: cannot {action}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
+    /// The file cannot be read or written, or does not have the form that its kind asks for.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A mapped file became shorter than it was when it was opened.
     #[error(
         "{path}: the file was truncated while in use: {expected_bytes} bytes when opened, {found_bytes} bytes now; restore it, then resume"
@@ -35,16 +30,6 @@ pub enum DataError {
     Modified {
         /// The file.
         path: PathBuf,
-    },
-    /// The file does not have the form that its kind asks for.
-    #[error("{path}: expected {expected}, found {found}")]
-    Format {
-        /// The file or folder.
-        path: PathBuf,
-        /// The form asked for.
-        expected: String,
-        /// What is there.
-        found: String,
     },
     /// A place in a text file is not as it should be.
     #[error("{path}:{line}:{column}: expected {expected}, found {found}")]
@@ -99,14 +84,23 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// An [`DataError::Io`] maker for `map_err`.
-    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { path, action, source }
-    }
-
     /// An error about the form of `path`.
     pub(crate) fn format(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Self::Format { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
+        FileError::format(path, expected, found).into()
+    }
+}
+
+impl From<IoError> for DataError {
+    fn from(error: IoError) -> Self {
+        Self::File(error.into())
+    }
+}
+
+impl Failure for DataError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(error) => error.kind(),
+            _ => Kind::Data,
+        }
     }
 }

@@ -14,7 +14,8 @@ use std::time::SystemTime;
 
 use memmap2::{Mmap, MmapOptions};
 
-use super::{DataError, device};
+use super::DataError;
+use crate::files::{IoError, refuse_device};
 
 /// Files below this size are copied into memory: 4 MiB.
 pub const COPY_BELOW_BYTES: u64 = 4 << 20;
@@ -43,21 +44,21 @@ impl Mapped {
 
     /// Opens `path`: copied when smaller than `copy_below_bytes` (or empty), mapped otherwise.
     pub fn open_copying_below(path: &Path, copy_below_bytes: u64) -> Result<Self, DataError> {
-        let mut file = File::open(path).map_err(DataError::io(path, "open"))?;
-        let metadata = file.metadata().map_err(DataError::io(path, "read the size of"))?;
-        device::refuse(path, &metadata)?;
+        let mut file = File::open(path).map_err(IoError::at(path, "open"))?;
+        let metadata = file.metadata().map_err(IoError::at(path, "read the size of"))?;
+        refuse_device(path, &metadata)?;
         if metadata.is_dir() {
             return Err(DataError::format(path, "a file", "a folder"));
         }
         if metadata.len() < copy_below_bytes || metadata.len() == 0 || !metadata.is_file() {
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(DataError::io(path, "read"))?;
+            file.read_to_end(&mut bytes).map_err(IoError::at(path, "read"))?;
             return Ok(Self { path: path.to_path_buf(), content: Content::Copied(bytes) });
         }
         // SAFETY: the map is private and read-only. A slice of it is unsound only if the file changes while it is read: `range` refuses
         // a file that has changed, values are copied out of the slice and checked after copying, and a truncation ends the process in
         // the handler below.
-        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(DataError::io(path, "map"))?;
+        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(IoError::at(path, "map"))?;
         let _guard = sigbus::Guard::new(&map, path);
         let content = Content::Mapped { file, map, modified: metadata.modified().ok(), _guard };
         Ok(Self { path: path.to_path_buf(), content })
@@ -105,7 +106,7 @@ impl Mapped {
     /// Refuses a mapped file whose length or modification time is no longer what it was.
     pub fn check(&self) -> Result<(), DataError> {
         let Content::Mapped { file, map, modified, .. } = &self.content else { return Ok(()) };
-        let now: Metadata = file.metadata().map_err(DataError::io(&self.path, "read the size of"))?;
+        let now: Metadata = file.metadata().map_err(IoError::at(&self.path, "read the size of"))?;
         let expected_bytes = map.len() as u64;
         if now.len() < expected_bytes {
             return Err(DataError::Truncated { path: self.path.clone(), expected_bytes, found_bytes: now.len() });
@@ -267,7 +268,7 @@ mod tests {
         let path = folder.path().join("empty");
         fs::write(&path, []).unwrap();
         assert!(Mapped::open_copying_below(&path, 0).unwrap().is_empty());
-        assert!(matches!(Mapped::open(folder.path()), Err(DataError::Format { .. } | DataError::Io { .. })));
+        assert!(matches!(Mapped::open(folder.path()), Err(DataError::File(_))));
         let message = Mapped::open(&folder.path().join("absent")).unwrap_err().to_string();
         assert!(message.contains("absent"), "{message}");
     }

@@ -1,11 +1,13 @@
-//! Training data: files and folders of text, token shards, the built-in corpus, and the order in which batches are drawn.
+//! Training data: files and folders of text, token shards, the built-in corpus, preparation, and the order in which batches are drawn.
 
 pub mod batches;
 pub mod corpus;
-pub(crate) mod device;
 pub mod error;
 pub mod mapped;
+pub mod prepare;
 pub mod shards;
+pub mod source;
+pub mod splits;
 pub mod text;
 
 pub use error::DataError;

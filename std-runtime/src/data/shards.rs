@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::DataError;
 use super::mapped::Mapped;
+use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
 /// How a token id is stored.
@@ -219,7 +220,7 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Starts a shard at `path`.
     pub fn create(path: &Path, width: IdWidth) -> Result<Self, DataError> {
-        let file = DurableFile::create(path).map_err(DataError::io(path, "create"))?;
+        let file = DurableFile::create(path).map_err(IoError::at(path, "create"))?;
         Ok(Self { file, width, tokens: 0 })
     }
 
@@ -235,7 +236,7 @@ impl ShardWriter {
                     return Err(DataError::TokenId { path, position: self.tokens, found: id, limit: 1 << 16 });
                 }
             };
-            written.map_err(DataError::io(self.file.path(), "write"))?;
+            written.map_err(IoError::at(self.file.path(), "write"))?;
             self.tokens += 1;
         }
         Ok(())
@@ -244,7 +245,7 @@ impl ShardWriter {
     /// Makes the shard durable and returns its number of tokens.
     pub fn finish(self) -> Result<u64, DataError> {
         let path = self.file.path().to_path_buf();
-        self.file.commit().map_err(DataError::io(&path, "write"))?;
+        self.file.commit().map_err(IoError::at(&path, "write"))?;
         Ok(self.tokens)
     }
 }

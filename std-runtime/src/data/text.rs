@@ -13,7 +13,8 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DataError, device};
+use super::DataError;
+use crate::files::{IoError, refuse_device};
 
 /// What to do with a row that is not as it should be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,17 +109,17 @@ pub fn split(text: &str, validation_share: f64) -> (&str, &str) {
 
 /// The file itself, or the text files of a folder and its subfolders in order of path. Hidden entries and links to folders are passed over.
 pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let metadata = fs::metadata(path).map_err(DataError::io(path, "open"))?;
-    device::refuse(path, &metadata)?;
+    let metadata = fs::metadata(path).map_err(IoError::at(path, "open"))?;
+    refuse_device(path, &metadata)?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
     let mut files = Vec::new();
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(DataError::io(&folder, "list"))? {
-            let entry = entry.map_err(DataError::io(&folder, "list"))?;
-            let kind = entry.file_type().map_err(DataError::io(&folder, "list"))?;
+        for entry in fs::read_dir(&folder).map_err(IoError::at(&folder, "list"))? {
+            let entry = entry.map_err(IoError::at(&folder, "list"))?;
+            let kind = entry.file_type().map_err(IoError::at(&folder, "list"))?;
             let path = entry.path();
             if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
@@ -145,7 +146,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 }
 
 fn read_plain(path: &Path) -> Result<String, DataError> {
-    let bytes = fs::read(path).map_err(DataError::io(path, "read"))?;
+    let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -174,11 +175,11 @@ fn read_jsonl(
     summary: &mut Summary,
     document: &mut impl FnMut(&mut Summary, &str) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(DataError::io(path, "open"))?);
+    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(IoError::at(path, "open"))?);
     let mut row = Vec::new();
     for line in 1.. {
         row.clear();
-        if file.read_until(b'\n', &mut row).map_err(DataError::io(path, "read"))? == 0 {
+        if file.read_until(b'\n', &mut row).map_err(IoError::at(path, "read"))? == 0 {
             break;
         }
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };

@@ -1,20 +1,76 @@
 //! What a format of weights, keys and values costs: the loss of held-out text, computed by the very programs and kernels that a device runs.
 
-use samara_core::cost::Cost;
-use samara_core::file::{ProgramFile, ProgramKind};
+use samara_core::file::{FileError, ProgramFile};
 use samara_core::graph::DType;
 use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::quant::BLOCK;
-use samara_core::session::Session;
+use samara_core::session::{Session, SessionError};
+use serde::Serialize;
+use thiserror::Error;
 
-use super::{Aligned, FileSpec, dtype_name, program_file};
-use crate::cli::requests::FormatLoss;
+use super::aligned::Aligned;
+use super::build::program_file;
+use super::names::dtype_name;
+use super::spec::FileSpec;
+use super::work::multiplications;
+use crate::data::DataError;
 use crate::data::shards::Tokens;
-use crate::error::Error;
+use crate::error::{Failure, Kind};
 use crate::gpt::Gpt;
-use crate::session::Engine;
+use crate::session::{BuildError, Engine};
+
+/// The loss of a format on held-out text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FormatLoss {
+    /// How matrices are stored.
+    pub weights: &'static str,
+    /// How keys and values are kept.
+    pub kv: &'static str,
+    /// Nats per token.
+    pub loss: f64,
+    /// Tokens predicted.
+    pub tokens: usize,
+}
+
+/// Why a format's loss is not known.
+#[derive(Debug, Error)]
+pub enum LossError {
+    /// A program of the format cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The file that was just made is refused.
+    #[error("the file just made: {0}")]
+    File(FileError),
+    /// A session on it fails.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Nothing to predict.
+    #[error(
+        "--data: the held-out part has {found} tokens and a sequence {context}, expected at least 2 of both; give a longer text, or a larger --context"
+    )]
+    TooShort {
+        /// Tokens of the text.
+        found: usize,
+        /// Tokens of a sequence.
+        context: u32,
+    },
+}
+
+impl Failure for LossError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Build(error) => error.kind(),
+            Self::Data(error) => error.kind(),
+            Self::File(_) | Self::Session(_) => Kind::Failed,
+            Self::TooShort { .. } => Kind::Data,
+        }
+    }
+}
 
 /// Multiplications that a measurement may take: it reads as many tokens as that allows.
 const BUDGET: u64 = 4_000_000_000;
@@ -22,7 +78,10 @@ const BUDGET: u64 = 4_000_000_000;
 const TOKENS: (usize, usize) = (64, 8192);
 
 /// The losses of every format of weights with the keys and values of `spec`, and of every format of keys and values with its weights.
-pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens) -> Result<Vec<FormatLoss>, Error> {
+///
+/// # Errors
+/// The text is too short, or a program cannot be built.
+pub fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens) -> Result<Vec<FormatLoss>, LossError> {
     let spec = FileSpec { train: Tune::None, names: false, ..*spec };
     let mut formats: Vec<(DType, DType)> = [DType::Real, DType::Q8, DType::Q4].map(|weights| (weights, spec.kv)).to_vec();
     formats.extend([DType::Real, DType::F16, DType::Q8].map(|kv| (spec.weights, kv)));
@@ -44,13 +103,12 @@ pub(super) fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn 
 }
 
 /// Mean of −ln p over the tokens of sequences that do not overlap, each as long as the context; and how many tokens that are.
-fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Error> {
+fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), LossError> {
     let kernels = ops::inference::<f32>();
     let aligned = Aligned::new(bytes);
-    let file =
-        ProgramFile::open(aligned.get(), &kernels).map_err(|error| Error::Failed(format!("the file just made: {error}")))?;
+    let file = ProgramFile::open(aligned.get(), &kernels).map_err(LossError::File)?;
     let mut ram = vec![0.0; Session::ram_len(&file)];
-    let mut session = Session::new(file, &mut ram).map_err(|error| Error::Failed(error.to_string()))?;
+    let mut session = Session::new(file, &mut ram)?;
     let budget = usize::try_from(BUDGET / multiplications(&file).max(1)).unwrap_or(usize::MAX).clamp(TOKENS.0, TOKENS.1);
     let count = budget.min(usize::try_from(tokens.len()).unwrap_or(usize::MAX));
     let mut ids = vec![0; count];
@@ -59,7 +117,7 @@ fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Erro
     for sequence in ids.chunks(file.header().context as usize) {
         session.restart();
         for pair in sequence.windows(2) {
-            let logits = session.feed(pair[0] as u32).map_err(|error| Error::Failed(error.to_string()))?;
+            let logits = session.feed(pair[0] as u32)?;
             let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let total: f64 = logits.iter().map(|&z| f64::from(z - max).exp()).sum();
             sum += total.ln() - f64::from(logits.get(pair[1] as usize).copied().unwrap_or(f32::NEG_INFINITY) - max);
@@ -67,19 +125,7 @@ fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Erro
         }
     }
     if scored == 0 {
-        let (found, context) = (ids.len(), file.header().context);
-        return Err(Error::Input(format!(
-            "--data: the held-out part has {found} tokens and a sequence {context}, expected at least 2 of both; give a longer text, or a larger --context"
-        )));
+        return Err(LossError::TooShort { found: ids.len(), context: file.header().context });
     }
     Ok((sum / f64::from(scored), scored as usize))
-}
-
-/// Multiplications of a token in the middle of a sequence.
-pub(super) fn multiplications(file: &ProgramFile<'_>) -> u64 {
-    let Some(decode) = file.program(ProgramKind::Decode) else { return 0 };
-    let half = file.header().context as usize / 2;
-    let costs = (0..decode.program.nodes().len())
-        .filter_map(|i| Cost::of(&decode.program, &decode.plan, i, size_of::<f32>(), Some(half)));
-    costs.map(|cost| cost.flops / 2).sum()
 }

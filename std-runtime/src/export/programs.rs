@@ -4,8 +4,7 @@ use samara_core::file::{Port, ProgramKind};
 use samara_core::graph::{DType, Epsilon, Graph, HYPER_LEN, Momentum, Recompute, Rule, Tensor};
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
 
-use super::TrainShape;
-use crate::cli::requests::Optimizer;
+use super::spec::{Optimizer, TrainShape};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
 
 /// A program with the tensors of its ports.
@@ -56,7 +55,7 @@ impl DeviceModel<'_> {
         self.build(ProgramKind::Train, |g| {
             let (inputs, targets, losses) = self.losses(g, shape);
             let (upstream, hyper) = (g.input(&[1]), g.input(&[HYPER_LEN]));
-            g.backward_updating(&[(losses, upstream)], optimizer.rule(), hyper, Recompute::None);
+            g.backward_updating(&[(losses, upstream)], rule(optimizer), hyper, Recompute::None);
             let mut ports = text_ports(&inputs);
             ports.extend([(Port::Targets, targets), (Port::Upstream, upstream), (Port::Hyper, hyper), (Port::Losses, losses)]);
             ports
@@ -86,12 +85,10 @@ fn text_ports(inputs: &GptInputs) -> Vec<(Port, Tensor)> {
     vec![(Port::Tokens, inputs.tokens), (Port::Positions, inputs.positions)]
 }
 
-impl Optimizer {
-    /// The rule of its updates.
-    fn rule(self) -> Rule {
-        match self {
-            Self::Adamw => Rule::AdamW(Epsilon::AfterCorrection),
-            Self::Sgd => Rule::Sgd(Momentum::None),
-        }
+/// The rule of an optimizer's updates.
+fn rule(optimizer: Optimizer) -> Rule {
+    match optimizer {
+        Optimizer::Adamw => Rule::AdamW(Epsilon::AfterCorrection),
+        Optimizer::Sgd => Rule::Sgd(Momentum::None),
     }
 }

@@ -1,17 +1,18 @@
 //! What a program file takes on a device: flash, RAM, work.
 
 use samara_core::exec::{Backend, Cpu};
-use samara_core::file::{ProgramFile, SectionKind};
+use samara_core::file::{FileError, ProgramFile, SectionKind};
 use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::threads::Serial;
+use serde::Serialize;
 
-use super::loss::multiplications;
+use super::aligned::Aligned;
+use super::names::{PROGRAM_NAMES, dtype_name};
+use super::spec::FileSpec;
 use super::target::{ENGINE_BYTES, Target};
-use super::{Aligned, FileSpec, PROGRAM_NAMES, dtype_name};
-use crate::cli::requests::{ExportOutcome, ExportRam, FlashPart};
-use crate::error::Error;
+use super::work::multiplications;
 
 /// Bytes of stack that are never exceeded: what the firmware's tests hold.
 const STACK_BYTES: u64 = 4 * 1024;
@@ -21,15 +22,82 @@ const M7_TENTHS: u64 = 75;
 /// Bytes of a number, an integer, a value of the state.
 const ELEMENT_BYTES: u64 = 4;
 
+/// A part of a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FlashPart {
+    /// What it is.
+    pub what: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// RAM that a device needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceRam {
+    /// Activations, inputs, scratch.
+    pub arena_bytes: u64,
+    /// The most scratch of a node, part of the arena.
+    pub scratch_bytes: u64,
+    /// Keys and values.
+    pub state_bytes: u64,
+    /// Tokens and positions.
+    pub ints_bytes: u64,
+    /// Trained parameters.
+    pub trainable_bytes: u64,
+    /// Their moments.
+    pub moments_bytes: u64,
+    /// All of the above: what a session is lent.
+    pub session_bytes: u64,
+    /// A bound of the stack.
+    pub stack_bytes: u64,
+    /// Everything.
+    pub total_bytes: u64,
+}
+
+/// A program file and what it takes on a device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Footprint {
+    /// Its programs.
+    pub programs: Vec<&'static str>,
+    /// How matrices are stored.
+    pub weights: &'static str,
+    /// How keys and values are kept.
+    pub kv: &'static str,
+    /// Tokens that a sequence can have.
+    pub context: usize,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// What they are.
+    pub flash: Vec<FlashPart>,
+    /// A bound of the engine's code.
+    pub engine_bytes: u64,
+    /// File and engine.
+    pub flash_bytes: u64,
+    /// RAM.
+    pub ram: DeviceRam,
+    /// Multiplications of a token in the middle of a sequence.
+    pub multiplications: u64,
+    /// Instructions of such a token on a Cortex-M7, where they are known: with weights in blocks.
+    pub m7_instructions: Option<u64>,
+    /// The microcontroller that was asked for.
+    #[serde(skip)]
+    pub target: Option<&'static Target>,
+    /// What the microcontroller lacks.
+    #[serde(skip)]
+    pub problem: Option<String>,
+}
+
 /// Flash, RAM and work of a file; the first limit of the target that it breaks.
-pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>) -> Result<ExportOutcome, Error> {
+///
+/// # Errors
+/// The file is refused by its reader.
+pub fn footprint(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>) -> Result<Footprint, FileError> {
     let kernels = ops::training::<f32>();
     let aligned = Aligned::new(bytes);
-    let file =
-        ProgramFile::open(aligned.get(), &kernels).map_err(|error| Error::Failed(format!("the file just made: {error}")))?;
+    let file = ProgramFile::open(aligned.get(), &kernels)?;
     let sizes = file.sizes();
     let of = |len: usize| len as u64 * ELEMENT_BYTES;
-    let ram = ExportRam {
+    let ram = DeviceRam {
         arena_bytes: of(sizes.arena_len),
         scratch_bytes: of(scratch_len(&file)),
         state_bytes: of(sizes.state_len),
@@ -43,7 +111,7 @@ pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Tar
     let engine_bytes = target.map_or(ENGINE_BYTES, |target| target.engine_bytes)[usize::from(spec.train != Tune::None)];
     let flash_bytes = bytes.len() as u64 + engine_bytes;
     let problem = target.and_then(|target| problem(target, flash_bytes, ram.total_bytes));
-    Ok(ExportOutcome {
+    Ok(Footprint {
         programs: PROGRAM_NAMES.into_iter().filter(|(kind, _)| file.program(*kind).is_some()).map(|(_, name)| name).collect(),
         weights: dtype_name(spec.weights),
         kv: dtype_name(spec.kv),
@@ -55,7 +123,6 @@ pub(super) fn outcome(bytes: &[u8], spec: &FileSpec, target: Option<&'static Tar
         ram,
         multiplications: multiplications(&file),
         m7_instructions: is_blocks(spec.weights).then(|| multiplications(&file) * M7_TENTHS / 10),
-        losses: Vec::new(),
         target,
         problem,
     })

@@ -1,7 +1,10 @@
 //! GPT on this machine: a model in memory, and its programs for training, evaluation, scoring and generation over one registry.
 
 pub mod evaluate;
+pub mod formats;
 pub mod generate;
+pub mod open;
+pub mod peak;
 pub mod plan;
 pub mod recompute;
 pub mod score;
@@ -16,8 +19,8 @@ use samara_core::model::gpt::{GptConfig, GptParams};
 use samara_core::quant::quantise_row;
 
 use crate::data::DataError;
-use crate::error::Error;
-use crate::model_folder::{FolderConfig, FolderError, load_weights};
+use crate::error::{Failure, Kind};
+use crate::model_folder::{FolderError, load_weights};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
 
 /// A GPT with its weights in memory.
@@ -46,15 +49,6 @@ impl Gpt {
             params
         })?;
         Ok(Self { config, params, session: Session::new(engine, owned) })
-    }
-
-    /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.
-    /// Weights are converted while they are read, so that no more than the model itself stands in memory.
-    pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, Error> {
-        let config = FolderConfig::read(folder)?.model.to_core()?;
-        let mut gpt = Self::stored_as(engine, config, dtype)?;
-        gpt.load(folder)?;
-        Ok(gpt)
     }
 
     /// The same model with what every token reads whole in another element type, frozen.
@@ -114,7 +108,9 @@ pub enum RunError {
         error: WriteError,
     },
     /// A value is not finite.
-    #[error("training diverged at step {step}: {what}. Lower train.lr, raise train.warmup_steps, or set train.grad_clip")]
+    #[error(
+        "training diverged in step {step}, not finite: {what}; lower train.lr, raise train.warmup_steps, or set train.grad_clip"
+    )]
     Diverged {
         /// The step, counted from 1.
         step: u64,
@@ -137,6 +133,17 @@ pub enum RunError {
         /// Tokens needed.
         expected: usize,
     },
+}
+
+impl Failure for RunError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Build(error) => error.kind(),
+            Self::Data(error) => error.kind(),
+            Self::Diverged { .. } => Kind::Diverged,
+            Self::Input { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
+        }
+    }
 }
 
 /// Writes integers and says which input it was when they are out of range.

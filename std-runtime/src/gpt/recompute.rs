@@ -6,9 +6,44 @@ use samara_core::model::gpt::GptConfig;
 use super::plan::TrainingPlan;
 use super::step::StepShape;
 use crate::config::{Invalid, RecomputeChoice, RunConfig, TrainConfig};
-use crate::error::Error;
+use crate::error::{Failure, Kind};
 use crate::session::{BuildError, Engine};
-use crate::train::run::shape_of;
+
+/// Why there is no way to train: the programs cannot be built, or none fits the memory budget.
+#[derive(Debug, thiserror::Error)]
+pub enum BudgetError {
+    /// A program cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The budget is too small.
+    #[error(transparent)]
+    Budget(#[from] Invalid),
+}
+
+impl Failure for BudgetError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Build(error) => error.kind(),
+            Self::Budget(error) => error.kind(),
+        }
+    }
+}
+
+/// The shape of a step; nothing is computed again where the choice is left to [`Policies`].
+pub fn shape_of(config: &RunConfig) -> StepShape {
+    let t = &config.train;
+    StepShape {
+        batch: t.batch_size,
+        block: t.block_size,
+        accumulation: t.grad_accumulation,
+        dropout: t.dropout > 0.0,
+        ema: t.ema_decay > 0.0,
+        recompute: match t.recompute {
+            RecomputeChoice::Auto => Recompute::None,
+            RecomputeChoice::Fixed(recompute) => recompute,
+        },
+    }
+}
 
 /// What a training takes with each way of recomputation, and the one that it uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +58,7 @@ pub struct Policies {
 
 impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
-    pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, Error> {
+    pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, BudgetError> {
         let shape = shape_of(config);
         let plan = |recompute| -> Result<_, BuildError> {
             Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape })?))

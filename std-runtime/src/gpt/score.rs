@@ -79,3 +79,8 @@ pub fn logits(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     window.run(gpt, tokens)?;
     Ok(window.logits.map_or_else(Vec::new, |t| gpt.session.read(&window.program, t).to_vec()))
 }
+
+/// The mean of log-probabilities, negated: nats per token.
+pub fn mean_loss(logprobs: &[f32]) -> f64 {
+    -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64
+}

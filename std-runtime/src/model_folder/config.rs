@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{CONFIG_FILE, FolderError, GENERATION_FILE};
 use crate::config::{ActivationFunction, ModelConfig, ModelType};
+use crate::files::IoError;
 use crate::run::durable;
 
 /// What a folder says of its model.
@@ -79,7 +80,7 @@ impl FolderConfig {
         let path = folder.join(CONFIG_FILE);
         let text = fs::read(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
-            _ => FolderError::Io { path: path.clone(), action: "read", source },
+            _ => FolderError::Io(IoError::at(&path, "read")(source)),
         })?;
         Self::from_json(&text, &path)
     }
@@ -149,7 +150,7 @@ impl FolderConfig {
         }
         for (name, json) in [(CONFIG_FILE, self.to_json()), (GENERATION_FILE, generation)] {
             let path = folder.join(name);
-            durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(FolderError::io(&path, "write"))?;
+            durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(&path, "write"))?;
         }
         Ok(())
     }

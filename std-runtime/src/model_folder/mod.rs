@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::Invalid;
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
 pub use config::FolderConfig;
 use safetensors::WeightsError;
 pub use weights::{load_weights, save_folder, tensors, write_weights};
@@ -23,15 +25,8 @@ pub const GENERATION_FILE: &str = "generation_config.json";
 #[derive(Debug, Error)]
 pub enum FolderError {
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// There is no model.
     #[error("{}: cannot read: {source}; expected a model folder, such as samara train and transformers write", path.display())]
     NoModel {
@@ -107,10 +102,14 @@ pub enum FolderError {
     Model(#[from] Invalid),
 }
 
-impl FolderError {
-    fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { path, action, source }
+impl Failure for FolderError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io(error) => error.kind(),
+            Self::NoModel { .. } => Kind::Io,
+            Self::Weights(error) => error.kind(),
+            _ => Kind::Data,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use thiserror::Error;
 
 use crate::data::DataError;
 use crate::data::mapped::Mapped;
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
 /// The file of a model folder that holds its weights.
@@ -109,6 +111,16 @@ pub enum WeightsError {
     },
 }
 
+impl Failure for WeightsError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Write { .. } => Kind::Io,
+            _ => Kind::Data,
+        }
+    }
+}
+
 /// The weights of a model: one mapped file or several.
 #[derive(Debug)]
 pub struct Weights {
@@ -173,7 +185,7 @@ impl Weights {
             expected: expected.to_owned(),
             found,
         };
-        let text = std::fs::read(path).map_err(DataError::io(path, "read"))?;
+        let text = std::fs::read(path).map_err(IoError::at(path, "read")).map_err(DataError::from)?;
         #[derive(serde::Deserialize)]
         struct Index {
             weight_map: BTreeMap<String, String>,

@@ -15,6 +15,7 @@ use samara_core::quant::quantise_row;
 
 use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
 use super::{FolderConfig, FolderError};
+use crate::files::IoError;
 use crate::model_folder::safetensors::WeightsError;
 
 const PREFIX: &str = "transformer.";
@@ -61,7 +62,7 @@ pub fn write_weights<W: Write>(
 /// of the registry.
 pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
     let core = config.model.to_core()?;
-    fs::create_dir_all(folder).map_err(FolderError::io(folder, "create the folder"))?;
+    fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
     let mut writer = WeightsWriter::create(&folder.join(SINGLE_FILE), tensors(params, &core))?;
     write_weights(&mut writer, params, &core, values)?;

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::durable::{flush_and_sync, sync_folder};
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
 
 /// The version that [`Manifest::format_version`] has in checkpoints written by this crate.
 pub const FORMAT_VERSION: u32 = 1;
@@ -25,15 +27,8 @@ const MANIFEST: &str = "manifest.json";
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The operating system refused; the disk may be full.
-    #[error("{path}: cannot {action}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A file that cannot be what was written.
     #[error("{path}: expected {expected}, found {found}")]
     Damaged {
@@ -52,9 +47,13 @@ pub enum CheckpointError {
     },
 }
 
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> CheckpointError {
-    let path = path.to_path_buf();
-    move |source| CheckpointError::Io { path, action, source }
+impl Failure for CheckpointError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io(error) => error.kind(),
+            _ => Kind::Data,
+        }
+    }
 }
 
 /// Length and checksum of one file.
@@ -118,11 +117,11 @@ impl Checkpoints {
     /// Opens (and creates) the folder of checkpoints, and removes what an interrupted write left in it. `keep` is how many checkpoints stay
     /// when a new one is written; at least two do.
     pub fn open(folder: &Path, keep: usize) -> Result<Self, CheckpointError> {
-        fs::create_dir_all(folder).map_err(io_error(folder, "create"))?;
+        fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
         for path in entries(folder)? {
             let is_leftover = path.extension().is_some_and(|e| e == "tmp") && step_of(&path.with_extension("")).is_some();
             if is_leftover {
-                fs::remove_dir_all(&path).map_err(io_error(&path, "remove"))?;
+                fs::remove_dir_all(&path).map_err(IoError::at(&path, "remove"))?;
             }
         }
         Ok(Self { folder: folder.to_path_buf(), keep: keep.max(2) })
@@ -142,10 +141,10 @@ impl Checkpoints {
         let written = self.write_into(&temporary, step, config_hash, state, fill).and_then(|()| {
             // A folder of this step is there when a run went back to an older checkpoint: rename cannot replace a folder that has files.
             if target.exists() {
-                fs::remove_dir_all(&target).map_err(io_error(&target, "replace"))?;
+                fs::remove_dir_all(&target).map_err(IoError::at(&target, "replace"))?;
             }
-            fs::rename(&temporary, &target).map_err(io_error(&target, "rename a checkpoint to"))?;
-            sync_folder(&self.folder).map_err(io_error(&self.folder, "sync"))
+            fs::rename(&temporary, &target).map_err(IoError::at(&target, "rename a checkpoint to"))?;
+            Ok(sync_folder(&self.folder).map_err(IoError::at(&self.folder, "sync"))?)
         });
         if let Err(error) = written {
             // The error that matters is the first one.
@@ -164,15 +163,15 @@ impl Checkpoints {
         state: serde_json::Value,
         fill: impl FnOnce(&mut CheckpointWriter) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        fs::create_dir_all(temporary).map_err(io_error(temporary, "create"))?;
+        fs::create_dir_all(temporary).map_err(IoError::at(temporary, "create"))?;
         let mut writer = CheckpointWriter { folder: temporary.to_path_buf(), files: BTreeMap::new() };
         fill(&mut writer)?;
         let config_hash = config_hash.to_owned();
         let manifest = Manifest { format_version: FORMAT_VERSION, step, config_hash, state, files: writer.files };
         let path = temporary.join(MANIFEST);
-        let sealed = seal(&manifest).map_err(|e| io_error(&path, "write")(e.into()))?;
-        write_synced(&path, |file| file.write_all(sealed.as_bytes())).map_err(io_error(&path, "write"))?;
-        sync_folder(temporary).map_err(io_error(temporary, "sync"))
+        let sealed = seal(&manifest).map_err(|e| IoError::at(&path, "write")(e.into()))?;
+        write_synced(&path, |file| file.write_all(sealed.as_bytes())).map_err(IoError::at(&path, "write"))?;
+        Ok(sync_folder(temporary).map_err(IoError::at(temporary, "sync"))?)
     }
 
     /// The newest checkpoint whose manifest and files are intact. Reads all bytes of the checkpoints it considers.
@@ -202,7 +201,7 @@ impl Checkpoints {
         for folder in self.folders_newest_first()? {
             let from_the_future = step_of(&folder).is_some_and(|step| step > written);
             if from_the_future || kept >= self.keep {
-                fs::remove_dir_all(&folder).map_err(io_error(&folder, "remove"))?;
+                fs::remove_dir_all(&folder).map_err(IoError::at(&folder, "remove"))?;
             } else if Checkpoint::open_unverified(&folder).is_ok() {
                 kept += 1;
             }
@@ -217,7 +216,7 @@ impl Checkpoint {
         let checkpoint = Self::open_unverified(folder)?;
         for (name, record) in &checkpoint.manifest.files {
             let path = folder.join(name);
-            let crc32c = checksum(&path).map_err(io_error(&path, "read"))?;
+            let crc32c = checksum(&path).map_err(IoError::at(&path, "read"))?;
             if crc32c != record.crc32c {
                 let (expected, found) = (format!("CRC-32C {:08x}", record.crc32c), format!("{crc32c:08x}"));
                 return Err(CheckpointError::Damaged { path, expected, found });
@@ -229,7 +228,7 @@ impl Checkpoint {
     /// Opens a checkpoint folder; compares the manifest with its checksum and the files with their lengths.
     fn open_unverified(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST);
-        let text = fs::read(&path).map_err(io_error(&path, "read"))?;
+        let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
         let manifest = unseal(&text).map_err(|found| CheckpointError::Damaged {
             path: path.clone(),
             expected: "an intact manifest".to_owned(),
@@ -246,7 +245,7 @@ impl Checkpoint {
         for (name, record) in &manifest.files {
             check_name(name)?;
             let path = folder.join(name);
-            let bytes = fs::metadata(&path).map_err(io_error(&path, "read"))?.len();
+            let bytes = fs::metadata(&path).map_err(IoError::at(&path, "read"))?.len();
             if bytes != record.bytes {
                 let (expected, found) = (format!("{} bytes", record.bytes), format!("{bytes}"));
                 return Err(CheckpointError::Damaged { path, expected, found });
@@ -277,7 +276,7 @@ impl CheckpointWriter {
         }
         let path = self.folder.join(name);
         let mut record = FileRecord { bytes: 0, crc32c: 0 };
-        write_synced(&path, |file| fill(&mut Recorder { file, record: &mut record })).map_err(io_error(&path, "write"))?;
+        write_synced(&path, |file| fill(&mut Recorder { file, record: &mut record })).map_err(IoError::at(&path, "write"))?;
         self.files.insert(name.to_owned(), record);
         Ok(())
     }
@@ -352,7 +351,7 @@ fn check_name(name: &str) -> Result<(), CheckpointError> {
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let listing = fs::read_dir(folder).and_then(|dir| dir.map(|entry| Ok(entry?.path())).collect());
-    listing.map_err(io_error(folder, "list"))
+    Ok(listing.map_err(IoError::at(folder, "list"))?)
 }
 
 fn step_of(folder: &Path) -> Option<u64> {

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::durable;
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
 
 /// What is known after one step. JSON has no NaN and no infinity: they are written as `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,15 +45,8 @@ pub struct Metrics {
 #[derive(Debug, Error)]
 pub enum MetricsError {
     /// The operating system refused.
-    #[error("{path}: cannot {action}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A line that is not a record.
     #[error("{path}:{line}:{column}: expected a JSON object with the keys of a metrics record, found {found}")]
     Line {
@@ -66,9 +61,13 @@ pub enum MetricsError {
     },
 }
 
-fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> MetricsError {
-    let path = path.to_path_buf();
-    move |source| MetricsError::Io { path, action, source }
+impl Failure for MetricsError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io(error) => error.kind(),
+            _ => Kind::Data,
+        }
+    }
 }
 
 /// Appends records to a metrics file.
@@ -86,14 +85,14 @@ impl MetricsWriter {
         let former = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(io_error(path, "read")(error)),
+            Err(error) => return Err(IoError::at(path, "read")(error).into()),
         };
         let kept: Vec<u8> =
             former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
         if kept != former {
-            durable::write(path, &kept).map_err(io_error(path, "write"))?;
+            durable::write(path, &kept).map_err(IoError::at(path, "write"))?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io_error(path, "open"))?;
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(IoError::at(path, "open"))?;
         Ok(Self { path: path.to_path_buf(), file, line: Vec::with_capacity(512) })
     }
 
@@ -104,12 +103,12 @@ impl MetricsWriter {
             self.line.push(b'\n');
             self.file.write_all(&self.line)
         });
-        result.map_err(io_error(&self.path, "write"))
+        Ok(result.map_err(IoError::at(&self.path, "write"))?)
     }
 
     /// Makes all lines durable; for the moment at which a checkpoint is written.
     pub fn sync(&self) -> Result<(), MetricsError> {
-        self.file.sync_data().map_err(io_error(&self.path, "write"))
+        Ok(self.file.sync_data().map_err(IoError::at(&self.path, "write"))?)
     }
 }
 
@@ -120,7 +119,7 @@ fn is_kept(line: &[u8], resumed_step: u64) -> bool {
 
 /// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
 pub fn read(path: &Path) -> Result<Vec<Metrics>, MetricsError> {
-    let bytes = fs::read(path).map_err(io_error(path, "read"))?;
+    let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
     let mut records = Vec::new();
     for (i, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
         if !line.ends_with(b"\n") || line.trim_ascii().is_empty() {

@@ -1,6 +1,7 @@
 //! Training of byte-level BPE (Sennrich et al. 2016, algorithm 1), with incremental pair counts.
 
 use super::{AddedToken, Bpe, BpeError, BuildError, Model, Tokenizer, byte_chars};
+use crate::error::{Failure, Kind};
 use samara_core::tokenizer::Split;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -54,6 +55,15 @@ pub enum TrainError {
     /// Too much for the tables.
     #[error(transparent)]
     Bpe(#[from] BpeError),
+}
+
+impl Failure for TrainError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::VocabSize { .. } => Kind::Usage,
+            Self::Special(_) | Self::Bpe(_) => Kind::Data,
+        }
+    }
 }
 
 impl BpeTrainer {

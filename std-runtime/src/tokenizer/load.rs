@@ -5,6 +5,8 @@
 
 use super::json::{AddedJson, CHAR_PATTERN, GPT2_PATTERN, Merge, ModelJson, Pattern, PreTokenizer, TokenizerJson, Vocab};
 use super::{AddedToken, Bpe, BpeError, END_OF_TEXT, Model, Tokenizer, byte_chars};
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
 use samara_core::tokenizer::Split;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,16 +15,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// No tokenizer in a folder.
     #[error("{}: no tokenizer here; expected tokenizer.json, or vocab.json and merges.txt", path.display())]
     Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A model folder without a tokenizer, where text is to be read or written.
+    #[error("{}: the folder has no tokenizer.json; add one, or give token ids", path.display())]
+    NoneInModel {
         /// The folder.
         path: PathBuf,
     },
@@ -48,6 +51,22 @@ pub enum FileError {
         /// What was found and what was expected.
         problem: String,
     },
+}
+
+impl FileError {
+    /// Text is asked of the model folder `path`, which has no tokenizer.
+    pub fn none_in(path: &Path) -> Self {
+        Self::NoneInModel { path: path.to_path_buf() }
+    }
+}
+
+impl Failure for FileError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io(error) => error.kind(),
+            _ => Kind::Data,
+        }
+    }
 }
 
 /// What is wrong with which part of a file.
@@ -93,7 +112,7 @@ impl Tokenizer {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    Ok(std::fs::read(path).map_err(IoError::at(path, "read"))?)
 }
 
 fn parse<'j, T: serde::Deserialize<'j>>(json: &'j [u8], path: &Path) -> Result<T, FileError> {

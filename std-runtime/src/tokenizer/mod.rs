@@ -5,12 +5,15 @@ mod bpe_train;
 mod byte_chars;
 mod json;
 mod load;
+mod prompt;
 mod save;
 
 pub use bpe::{Bpe, BpeError};
 pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
 pub use load::FileError;
+pub use prompt::{TextError, prompt_ids};
 
+use crate::error::{Failure, Kind};
 use samara_core::tokenizer::{CharError, CharTable, Split, Symbol};
 use std::collections::{BTreeSet, HashMap};
 
@@ -108,6 +111,12 @@ pub struct DecodeError {
     pub index: usize,
     /// Number of tokens.
     pub vocab_size: usize,
+}
+
+impl Failure for DecodeError {
+    fn kind(&self) -> Kind {
+        Kind::Data
+    }
 }
 
 /// Why a model and added tokens make no tokenizer.
@@ -274,6 +283,13 @@ impl Tokenizer {
             }
         }
         Ok(bytes)
+    }
+
+    /// The bytes of a token; empty if there is no such id.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.push_token(id, &mut bytes);
+        bytes
     }
 
     /// Appends the bytes of a token; false if there is no such id.

@@ -7,6 +7,7 @@
 
 use super::json::CHAR_PATTERN;
 use super::{FileError, Model, Tokenizer, byte_chars};
+use crate::files::IoError;
 use samara_core::tokenizer::Split;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -117,5 +118,5 @@ fn to_text(value: &Value) -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), FileError> {
-    std::fs::write(path, text).map_err(|source| FileError::Io { path: path.to_owned(), source })
+    Ok(std::fs::write(path, text).map_err(IoError::at(path, "write"))?)
 }

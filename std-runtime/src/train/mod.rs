@@ -1,7 +1,8 @@
-//! Training: data preparation, the loop, and what a run remembers.
+//! Training: the loop, what it is asked for, and what a run remembers.
 
-pub mod prepare;
+pub mod error;
 pub mod progress;
+pub mod request;
 pub mod run;
 pub mod signal;
 pub mod state;

@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use samara_core::graph::Recompute;
 use samara_core::schedule::Schedule;
 
-use super::prepare::{DataRequest, Prepared, prepare, prompt_ids};
+use super::error::TrainingError as Error;
 use super::progress::Progress;
+use super::request::{TrainOutcome, TrainRequest};
 use super::signal::Stop;
 use super::state::{self, RunState};
-use crate::cli::requests::{TrainOutcome, TrainRequest};
-use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RecomputeChoice, RunConfig, TrainConfig};
+use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig, TrainConfig};
 use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
-use crate::error::Error;
+use crate::data::source::DataRequest;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
 use crate::gpt::recompute::Policies;
-use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult, StepShape};
+use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult};
 use crate::model_folder::{self, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::run::durable;
@@ -31,7 +31,7 @@ use crate::run::metrics::{self, Metrics, MetricsWriter};
 use crate::run::plot;
 use crate::say;
 use crate::session::Engine;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, prompt_ids};
 
 /// Trains until the last step, a signal, or an error.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
@@ -384,7 +384,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
         Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
         _ => None,
     };
-    prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)
+    Ok(prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)?)
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
@@ -407,22 +407,6 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
 fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) -> FolderConfig {
     let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
     FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
-}
-
-/// The shape of a step; nothing is computed again where the choice is left to [`Policies`].
-pub fn shape_of(config: &RunConfig) -> StepShape {
-    let t = &config.train;
-    StepShape {
-        batch: t.batch_size,
-        block: t.block_size,
-        accumulation: t.grad_accumulation,
-        dropout: t.dropout > 0.0,
-        ema: t.ema_decay > 0.0,
-        recompute: match t.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        },
-    }
 }
 
 fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {

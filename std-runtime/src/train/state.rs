@@ -6,7 +6,7 @@ use std::path::Path;
 use samara_core::params::Params;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use super::error::TrainingError as Error;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::{Buffers, Session};

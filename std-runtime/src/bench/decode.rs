@@ -1,0 +1,115 @@
+//! Generating token by token.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use samara_core::decode::Sampling;
+use samara_core::model::gpt::GptConfig;
+
+use super::error::BenchError;
+use super::measure::{Measurement, median};
+use super::profile::Profile;
+use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
+use crate::config::TrainConfig;
+use crate::gpt::Gpt;
+use crate::gpt::formats::Quantize;
+use crate::gpt::generate::Generator;
+use crate::gpt::open::RowsError;
+use crate::session::Engine;
+use crate::threads::Pool;
+
+/// Tokens that a measurement generates unless asked otherwise.
+const NEW_TOKENS: usize = 64;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct DecodeRequest {
+    /// Quantise the weights.
+    pub quantize: Option<Quantize>,
+    /// Measurements, of which the median is reported.
+    pub repeats: usize,
+    /// Also profile a token node by node.
+    pub profiled: bool,
+    /// Tokens of the prompt before generating.
+    pub prompt_tokens: usize,
+    /// Tokens generated after the first; none: 64, or as many as the model has positions for.
+    pub new_tokens: Option<usize>,
+}
+
+/// A prompt, then one token at a time: every token reads all weights.
+///
+/// # Errors
+/// The model cannot be quantised, or has too few positions.
+pub fn decode(
+    train: &TrainConfig,
+    model: GptConfig,
+    request: &DecodeRequest,
+    pool: &Pool,
+) -> Result<(Vec<Measurement>, Option<Profile>), BenchError> {
+    let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
+    let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
+    gpt.session.initialise(train.seed);
+    let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
+    if let Some(quantize) = request.quantize {
+        let quantised = gpt.quantised(quantize.dtype());
+        gpt = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
+    }
+    // Of the position embedding a token reads one row.
+    let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
+    let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
+    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
+    let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
+    for _ in 0..=request.repeats {
+        let begun = Instant::now();
+        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut gpt)?);
+        prompts_s.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        for _ in 0..new_tokens {
+            black_box(text.next(&mut gpt)?);
+        }
+        tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(text);
+    }
+    // The first round warms up.
+    let [prompt_s, token_s] = [prompts_s, tokens_s].map(|times| median(times.into_iter().skip(1).collect()));
+    let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
+        name,
+        milliseconds: 1e3 * seconds,
+        figure: tokens as f64 / seconds,
+        unit: "tokens/s",
+        floor,
+        floor_unit,
+        floor_milliseconds: 1e3 * floor / rate,
+    };
+    let flops = prompt_flops(&model, prompt_tokens);
+    let rows = vec![
+        row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
+        row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),
+    ];
+    let profile = last.filter(|_| request.profiled).map(|text| {
+        let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
+        let live = Some(prompt_tokens + new_tokens);
+        let profile = Profile::new(&mut gpt.session, text.token_program(), rates, request.repeats, 1, live);
+        Profile { whole_milliseconds: 1e3 * token_s, ..profile }
+    });
+    Ok((rows, profile))
+}
+
+/// Tokens of the prompt, and tokens generated after the first.
+fn decode_tokens(request: &DecodeRequest, positions: usize) -> Result<(usize, usize), BenchError> {
+    let prompt = request.prompt_tokens.max(1);
+    let new = request.new_tokens.unwrap_or(NEW_TOKENS.min(positions.saturating_sub(prompt))).max(1);
+    if prompt.saturating_add(new) > positions {
+        return Err(BenchError::Positions { prompt, new, positions });
+    }
+    Ok((prompt, new))
+}
+
+/// Floating-point operations of the products for a prompt, with the head on its last token only.
+fn prompt_flops(model: &GptConfig, tokens: usize) -> f64 {
+    let (c, tokens) = (model.n_embd as f64, tokens as f64);
+    let weights = model.n_layer as f64 * c * (4.0 * c + 2.0 * model.n_inner as f64);
+    let attention = 2.0 * model.n_layer as f64 * c * tokens * (tokens + 1.0);
+    2.0 * tokens * weights + 2.0 * model.vocab_size as f64 * c + attention
+}

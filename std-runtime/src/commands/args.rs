@@ -1,0 +1,161 @@
+//! Flags that several commands have.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::builder::PossibleValuesParser;
+
+use super::Error;
+use crate::config::{DEFAULT_PRESET, Layers, ModelConfig, PRESETS, RunConfig};
+use crate::gpt::Gpt;
+use crate::gpt::formats::Quantize;
+use crate::model_folder::FolderConfig;
+use crate::session::Engine;
+
+/// Everything that makes a configuration.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// Begin with a named configuration.
+    #[arg(long, value_name = "NAME", value_parser = preset_names())]
+    pub(super) preset: Option<String>,
+    /// Read a TOML file over it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Text, JSONL, token shards, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    pub(super) data: Option<PathBuf>,
+    /// Begin with the model of this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(super) init: Option<PathBuf>,
+    /// Threads; 0: one for each core.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) threads: Option<String>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) seed: Option<String>,
+    /// Set a key of the configuration, as in train.steps=30.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(super) set: Vec<String>,
+}
+
+fn preset_names() -> PossibleValuesParser {
+    PRESETS.iter().map(|preset| clap::builder::PossibleValue::new(preset.name).help(preset.about)).collect::<Vec<_>>().into()
+}
+
+impl ConfigArgs {
+    /// The effective configuration. `base` is a file that stands in for preset and file when neither is given.
+    pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<RunConfig, Error> {
+        let without_model = self.layers(base, out, None)?.peek().train.init.clone();
+        let Some(folder) = without_model else { return Ok(self.layers(base, out, None)?.finish()?) };
+        let model = FolderConfig::read(&folder)?.model;
+        Ok(self.layers(base, out, Some((&folder, model)))?.finish()?)
+    }
+
+    fn layers(&self, base: Option<&Path>, out: Option<&Path>, folder: Option<(&Path, ModelConfig)>) -> Result<Layers, Error> {
+        let mut layers = Layers::new();
+        layers.preset(self.preset.as_deref().unwrap_or(DEFAULT_PRESET))?;
+        if let Some((folder, model)) = folder {
+            layers.folder(folder, model);
+        }
+        let base = base.filter(|_| self.preset.is_none() && self.config.is_none());
+        if let Some(file) = base.or(self.config.as_deref()) {
+            layers.file(file)?;
+        }
+        for set in &self.set {
+            layers.set(set)?;
+        }
+        let path = |path: &PathBuf| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
+        let flags = [
+            ("--data", "data.path", self.data.as_ref().map(path)),
+            ("--init", "train.init", self.init.as_ref().map(path)),
+            ("--out", "train.out", out.map(|out| path(&out.to_path_buf()))),
+            ("--threads", "train.threads", self.threads.clone()),
+            ("--seed", "train.seed", self.seed.clone()),
+        ];
+        for (flag, key, value) in flags {
+            if let Some(value) = value {
+                layers.flag(flag, key, &value)?;
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// Threads and kernels.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct EngineArgs {
+    /// Threads; 0: one for each core. The result does not depend on it.
+    #[arg(long, value_name = "N", default_value = "0", allow_hyphen_values = true)]
+    threads: String,
+    /// GEMM backend.
+    #[arg(long, value_name = "NAME", default_value = "samara", value_parser = ["samara", "portable", "matrixmultiply"])]
+    gemm: String,
+}
+
+impl EngineArgs {
+    /// The engine that was asked for.
+    pub(super) fn engine(&self) -> Result<Arc<Engine>, Error> {
+        let mut layers = Layers::new();
+        layers.flag("--threads", "train.threads", &self.threads)?;
+        layers.flag("--gemm", "train.gemm", &self.gemm)?;
+        let train = &layers.peek().train;
+        Ok(Engine::new(train.threads, train.gemm)?)
+    }
+}
+
+/// The element type of a model's weights.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct WeightFormat {
+    /// Quantise the weights to 8 or 4 bits, and report the loss that this costs.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(super) quantize: Option<Quantize>,
+    /// Skip the comparison with the f32 model, so that its weights are never loaded.
+    #[arg(long, requires = "quantize")]
+    skip_f32: bool,
+}
+
+impl WeightFormat {
+    /// Whether the f32 model is measured as well.
+    pub(super) fn compares(&self) -> bool {
+        self.quantize.is_some() && !self.skip_f32
+    }
+
+    /// What `measure` gives for a model and, if it is quantised and compared, for the f32 model of the same folder. The first model is dropped
+    /// before the second is opened: they are never in memory together.
+    pub(super) fn compared<T>(
+        &self,
+        engine: &Arc<Engine>,
+        folder: &Path,
+        mut gpt: Gpt,
+        mut measure: impl FnMut(&mut Gpt) -> Result<T, Error>,
+    ) -> Result<(T, Option<T>), Error> {
+        let own = measure(&mut gpt)?;
+        drop(gpt);
+        if !self.compares() {
+            return Ok((own, None));
+        }
+        let mut gpt = Gpt::open_quantised(engine, folder, None)?;
+        Ok((own, Some(measure(&mut gpt)?)))
+    }
+}
+
+/// Sets keys for a command that reads one table only; a key of another table is refused, because it would change nothing.
+pub(super) fn set_keys(layers: &mut Layers, sets: &[String], table: &str) -> Result<(), Error> {
+    for set in sets {
+        layers.set(set)?;
+        if set.split('.').next().is_none_or(|found| found.trim() != table) {
+            return Err(Error::usage(format!(
+                "--set {set}: this command reads [{table}] only: expected a key such as {table}.KEY; leave it out"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Token ids between commas.
+pub(super) fn token_ids(text: &str) -> Result<Vec<u32>, String> {
+    let id = |(at, id): (usize, &str)| {
+        id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids between commas, as in 1,2,3"))
+    };
+    text.split([',']).enumerate().map(id).collect()
+}

@@ -1,0 +1,23 @@
+//! `samara config`.
+
+use super::args::ConfigArgs;
+use super::{Command, Console, Error, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  samara config > my.toml
+  samara config --preset gpt2-124m --set train.lr=1e-4";
+
+/// Print the effective configuration of a training with the meaning of every key.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        output::write(self.config.merge(None, None)?.to_toml().as_bytes())
+    }
+}

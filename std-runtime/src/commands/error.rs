@@ -1,0 +1,68 @@
+//! The error of a command: any error of the library that knows its kind, or words.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::ErrorKind;
+
+use super::output::STDOUT;
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Error(Box<dyn Failure>);
+
+/// What is wrong, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Words {
+    kind: Kind,
+    text: String,
+}
+
+impl Failure for Words {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Error {
+    /// Wrong use of the command.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Words { kind: Kind::Usage, text: text.into() }.into()
+    }
+
+    /// Input that is not as it should be.
+    pub(crate) fn data(text: impl Into<String>) -> Self {
+        Words { kind: Kind::Data, text: text.into() }.into()
+    }
+
+    /// Anything else.
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Words { kind: Kind::Failed, text: text.into() }.into()
+    }
+
+    /// What kind of failure it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    /// Whether standard output was closed by whoever read it.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        let error: &(dyn StdError + 'static) = self.0.as_ref();
+        let io = error.downcast_ref::<IoError>();
+        io.is_some_and(|e| e.path.as_os_str() == STDOUT && e.source.kind() == ErrorKind::BrokenPipe)
+    }
+}
+
+impl<E: Failure> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

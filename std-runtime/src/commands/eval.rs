@@ -1,0 +1,135 @@
+//! `samara eval`: loss, perplexity and bits per byte of a model on a text.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::{Command, Console, Error, output};
+use crate::config::{DataConfig, Layers};
+use crate::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
+use crate::gpt::Gpt;
+use crate::say;
+use crate::tokenizer::Tokenizer;
+
+const EXAMPLES: &str = "\
+Blocks do not overlap; each has as many tokens as the model takes at once.
+
+Examples:
+  samara eval --model runs/tales-001 --data tales.txt --split val
+  samara eval --model gpt2 --data wiki.txt --json";
+
+/// Evaluate a model: loss, perplexity and bits per byte over a whole split.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Text, JSONL, token shards, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// The part of the data; val is the last tenth unless configured.
+    #[arg(long, value_enum, default_value_t)]
+    split: Selection,
+    /// Tokens of a block; 0: as many as the model takes.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..))]
+    block_size: u32,
+    /// Blocks at a time.
+    #[arg(long, value_name = "N", default_value_t = 8, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    #[command(flatten)]
+    weights: WeightFormat,
+    /// Read [data] of a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a key, as in data.val_fraction=0.2.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    set: Vec<String>,
+    /// Print {"loss","perplexity","bits_per_byte","tokens"}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// An evaluation over a whole split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Outcome {
+    /// Mean of −log p over all tokens but the first, in nats.
+    loss: f64,
+    /// The same with weights in f32, when they were quantised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f32_loss: Option<f64>,
+    /// e^loss.
+    perplexity: f64,
+    /// Bits for each byte of the text; none when the bytes are not known.
+    bits_per_byte: Option<f64>,
+    /// Tokens predicted.
+    tokens: u64,
+}
+
+impl Command for Args {
+    fn run(&self, console: &Console) -> Result<(), Error> {
+        let outcome = self.outcome(console)?;
+        output::show(self.json, &outcome, || outcome.text())
+    }
+}
+
+impl Args {
+    fn outcome(&self, console: &Console) -> Result<Outcome, Error> {
+        let data = self.data()?;
+        let engine = self.engine.engine()?;
+        let gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let tokenizer = Tokenizer::of_model(&self.model)?;
+        let source = tokens(&data, self.split, tokenizer.as_ref(), &self.model)?;
+        let block = self.block(gpt.config.n_positions)?;
+        let live = !console.quiet && io::stderr().is_terminal();
+        let mut progress = |done: u64, all: u64| {
+            if live {
+                say::write(&format!("\r{done}/{all}{}", if done == all { "\n" } else { "" }));
+            }
+        };
+        let (mean, f32_mean) = self.weights.compared(&engine, &self.model, gpt, |gpt| {
+            Ok(mean_loss(gpt, source.as_ref(), self.batch_size as usize, block, &mut progress)?)
+        })?;
+        let bytes = tokenizer.as_ref().map(|t| text_bytes(t, source.as_ref())).transpose()?;
+        Ok(Outcome {
+            loss: mean.loss,
+            f32_loss: f32_mean.map(|mean| mean.loss),
+            perplexity: mean.loss.exp(),
+            bits_per_byte: bytes.and_then(|bytes| bits_per_byte(&mean, bytes)),
+            tokens: mean.tokens,
+        })
+    }
+
+    /// What is read, and how.
+    fn data(&self) -> Result<DataConfig, Error> {
+        let mut layers = Layers::new();
+        if let Some(file) = &self.config {
+            layers.file(file)?;
+        }
+        set_keys(&mut layers, &self.set, "data")?;
+        Ok(DataConfig { path: Some(self.data.clone()), ..layers.peek().data.clone() })
+    }
+
+    /// Tokens of a block.
+    fn block(&self, positions: usize) -> Result<usize, Error> {
+        match self.block_size as usize {
+            0 => Ok(positions),
+            block if block <= positions => Ok(block),
+            block => Err(Error::usage(format!(
+                "--block-size {block}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
+            ))),
+        }
+    }
+}
+
+impl Outcome {
+    fn text(&self) -> String {
+        let bits = self.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits per byte"));
+        let cost = output::cost(self.loss, self.f32_loss);
+        format!("loss {:.6}{cost}, perplexity {:.4}{bits}, {} tokens\n", self.loss, self.perplexity, self.tokens)
+    }
+}

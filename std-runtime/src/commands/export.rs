@@ -1,0 +1,318 @@
+//! `samara export`: a model in one file for a device, and what it takes there.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use samara_core::file::layout::MAGIC;
+use samara_core::graph::DType;
+use samara_core::model::gpt::{GptConfig, Tune};
+use samara_core::quant::BLOCK;
+use serde::Serialize;
+
+use super::{Command, Console, Error, output};
+use crate::config::DataConfig;
+use crate::data::shards::Tokens;
+use crate::eval::{Selection, tokens};
+use crate::export::build::program_file;
+use crate::export::loss::{FormatLoss, compare};
+use crate::export::report::{DeviceRam, Footprint, footprint};
+use crate::export::spec::{FileSpec, Optimizer, TrainShape};
+use crate::export::target::{TARGETS, Target, find};
+use crate::files::IoError;
+use crate::gpt::Gpt;
+use crate::gpt::formats::{KvCache, Quantize};
+use crate::gpt::open::RowsError;
+use crate::kernels::gemm::Gemm;
+use crate::run::durable;
+use crate::session::{BuildError, Engine};
+use crate::tokenizer::Tokenizer;
+
+const EXAMPLES: &str = "\
+The file is read where it lies: include it in a firmware with
+samara_core::include_program!, or open it with the C interface.
+
+Examples:
+  samara export --model runs/tales-001 --out tales.samara --quantize q8
+  samara export --model tiny --out tiny.samara --quantize q8 --kv q8 \\
+      --target stm32f746 --data held-out.txt
+  samara export --model tiny --out tiny.samara --train last-block";
+
+/// Put a model into one file for a microcontroller, and say what it takes there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The file.
+    #[arg(long, value_name = "FILE.samara")]
+    out: PathBuf,
+    /// Quantise matrices to 8 or 4 bits.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    quantize: Option<Quantize>,
+    /// Element type of keys and values.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    kv: KvCache,
+    /// What the device trains.
+    #[arg(long, value_enum, value_name = "PART", default_value_t)]
+    train: TrainPart,
+    /// How it trains [default: sgd].
+    #[arg(long, value_enum, value_name = "RULE")]
+    optimizer: Option<Optimizer>,
+    /// Sequences of a step of training [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: Option<u32>,
+    /// Tokens of a sequence in training [default: 0, the context].
+    #[arg(long, value_name = "N")]
+    block: Option<u32>,
+    /// Tokens that a sequence can have; 0: as many as the model has positions.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    context: u32,
+    /// Refuse what this microcontroller has no room for.
+    #[arg(long, value_name = "NAME", value_parser = target_names())]
+    target: Option<String>,
+    /// Report the loss of every format on the held-out part of this text.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Leave out the names of parameters.
+    #[arg(long)]
+    strip_names: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn target_names() -> PossibleValuesParser {
+    TARGETS.iter().map(|target| clap::builder::PossibleValue::new(target.name).help(limits(target))).collect::<Vec<_>>().into()
+}
+
+fn limits(target: &Target) -> String {
+    let (flash, ram) = (output::bytes(target.flash_bytes), output::bytes(target.ram_bytes));
+    format!("{}, {flash} flash, {ram} RAM", target.core)
+}
+
+/// What a device trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum TrainPart {
+    /// Nothing.
+    #[default]
+    None,
+    /// A head of its own, which begins as the token embedding.
+    Head,
+    /// Every bias and every weight of a layer norm.
+    Bias,
+    /// The last block and the final norm.
+    LastBlock,
+    /// Everything.
+    All,
+}
+
+impl TrainPart {
+    /// The same in the engine's terms.
+    fn tune(self) -> Tune {
+        match self {
+            Self::None => Tune::None,
+            Self::Head => Tune::Head,
+            Self::Bias => Tune::Bias,
+            Self::LastBlock => Tune::LastBlock,
+            Self::All => Tune::All,
+        }
+    }
+}
+
+/// An exported file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Outcome {
+    /// What it takes on a device.
+    #[serde(flatten)]
+    file: Footprint,
+    /// The loss of every format, where there was text to measure it on.
+    losses: Vec<FormatLoss>,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        let outcome = self.outcome()?;
+        output::show(self.json, &outcome, || self.text(&outcome))
+    }
+}
+
+impl Args {
+    /// Exports the model; nothing is written when it does not fit the target.
+    fn outcome(&self) -> Result<Outcome, Error> {
+        // The model is only read here: whatever runs, runs on core's kernels.
+        let engine = Engine::new(1, Gemm::default())?;
+        let device = Engine::reference()?;
+        let gpt = Gpt::open_quantised(&engine, &self.model, None)?;
+        let tokenizer = Tokenizer::of_model(&self.model)?;
+        check_out(&self.out)?;
+        let spec = self.spec(&gpt.config)?;
+        if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > gpt.config.vocab_size) {
+            let (model, known) = (self.model.display(), gpt.config.vocab_size);
+            return Err(Error::data(format!(
+                "{model}: its tokenizer has {ids} tokens, the model knows {known}: they do not belong together"
+            )));
+        }
+        let bytes = program_file(&device, &gpt, tokenizer.as_ref(), &spec).map_err(|error| self.explained(error))?;
+        let target = self.target.as_deref().and_then(find);
+        let file = footprint(&bytes, &spec, target).map_err(|error| Error::failed(format!("the file just made: {error}")))?;
+        if let Some(problem) = &file.problem {
+            return Err(Error::data(format!("{}: not written: {problem}", self.out.display())));
+        }
+        let losses = match &self.data {
+            Some(data) => {
+                let held_out = self.held_out(data, tokenizer.as_ref())?;
+                held_out.check_ids(gpt.config.vocab_size as u32)?;
+                compare(&device, &gpt, &spec, held_out.as_ref())?
+            }
+            None => Vec::new(),
+        };
+        durable::write(&self.out, &bytes).map_err(IoError::at(&self.out, "write"))?;
+        Ok(Outcome { file, losses })
+    }
+
+    /// What the flags ask for, for a model.
+    fn spec(&self, config: &GptConfig) -> Result<FileSpec, Error> {
+        let context = match self.context as usize {
+            0 => config.n_positions,
+            context if context <= config.n_positions => context,
+            context => {
+                let positions = config.n_positions;
+                return Err(Error::usage(format!(
+                    "--context {context}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
+                )));
+            }
+        };
+        let block = match self.block.unwrap_or(0) as usize {
+            0 => context,
+            block if block <= context => block,
+            block => {
+                return Err(Error::usage(format!(
+                    "--block {block}: expected at most the context, {context}, or 0 for all of it"
+                )));
+            }
+        };
+        if self.kv == KvCache::Q8 && !config.n_embd.is_multiple_of(BLOCK) {
+            let width = config.n_embd;
+            return Err(Error::usage(format!(
+                "--kv q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16"
+            )));
+        }
+        let train = self.train.tune();
+        if train == Tune::None && (self.optimizer.is_some() || self.batch.is_some() || self.block.is_some()) {
+            let what = "--optimizer, --batch and --block are for training: add --train PART, or leave them out";
+            return Err(Error::usage(what));
+        }
+        if train == Tune::All && self.quantize.is_some() {
+            let what =
+                "--quantize: with --train all no matrix is frozen, and trained ones are f32: leave it out, or train a part";
+            return Err(Error::usage(what));
+        }
+        Ok(FileSpec {
+            weights: self.quantize.map_or(DType::Real, Quantize::dtype),
+            kv: self.kv.dtype(),
+            train,
+            optimizer: self.optimizer.unwrap_or_default(),
+            shape: TrainShape { batch: self.batch.unwrap_or(1) as usize, block },
+            context,
+            names: !self.strip_names,
+        })
+    }
+
+    fn explained(&self, error: BuildError) -> Error {
+        match self.quantize {
+            Some(quantize) => RowsError::of(quantize, error).map_or_else(Error::from, Error::from),
+            None => error.into(),
+        }
+    }
+
+    /// The validation split of the data, as `eval` has it.
+    fn held_out(&self, data: &Path, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
+        let data = DataConfig { path: Some(data.to_path_buf()), ..DataConfig::default() };
+        Ok(tokens(&data, Selection::Val, tokenizer, &self.model)?)
+    }
+
+    fn text(&self, outcome: &Outcome) -> String {
+        let file = &outcome.file;
+        let mut text = format!(
+            "{}: {}; weights {}, keys and values {}, context {}\n\n",
+            self.out.display(),
+            file.programs.join(", "),
+            file.weights,
+            file.kv,
+            file.context
+        );
+        text += &output::table(&flash(file));
+        text.push('\n');
+        text += &output::table(&ram(&file.ram));
+        text += &format!(
+            "\n{} multiplications for a token in the middle of a sequence\n",
+            output::count(file.multiplications as f64)
+        );
+        if let Some(instructions) = file.m7_instructions {
+            text += &format!("about {} instructions for it on a Cortex-M7\n", output::count(instructions as f64));
+        }
+        if let Some(target) = file.target {
+            text += &format!("fits {} ({})\n", target.name, limits(target));
+        }
+        if let Some(first) = outcome.losses.first() {
+            let mut rows = vec![["weights", "keys, values", "loss", "cost"].map(str::to_owned).to_vec()];
+            rows.extend(outcome.losses.iter().map(|l| {
+                vec![l.weights.to_owned(), l.kv.to_owned(), format!("{:.4}", l.loss), format!("{:+.4}", l.loss - first.loss)]
+            }));
+            text += &format!("\nnats per token over {} tokens of held-out text:\n{}", first.tokens, output::table(&rows));
+        } else {
+            text += "the loss of each format: add --data TEXT\n";
+        }
+        text
+    }
+}
+
+/// What is there already must be a program file: a slip of the hand does not cost a model.
+fn check_out(out: &Path) -> Result<(), Error> {
+    let kind = match fs::symlink_metadata(out) {
+        Ok(kind) => kind,
+        // What cannot be looked at cannot be written either, and then that is said.
+        Err(_) => return Ok(()),
+    };
+    let mut start = [0; MAGIC.len()];
+    let is_ours = kind.is_file() && File::open(out).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == MAGIC;
+    if is_ours {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "--out {}: there is something else than a program file: choose another name, or remove it",
+        out.display()
+    )))
+}
+
+fn row(what: &str, bytes: u64) -> Vec<String> {
+    vec![what.to_owned(), bytes.to_string(), output::bytes(bytes)]
+}
+
+fn flash(file: &Footprint) -> Vec<Vec<String>> {
+    let mut rows: Vec<_> = file.flash.iter().map(|part| row(&format!("  {}", part.what), part.bytes)).collect();
+    rows.insert(0, row("flash", file.flash_bytes));
+    rows.insert(1, row("  file, of which", file.file_bytes));
+    rows.push(row("  engine, about", file.engine_bytes));
+    rows
+}
+
+fn ram(ram: &DeviceRam) -> Vec<Vec<String>> {
+    let parts = [
+        ("    arena", ram.arena_bytes),
+        ("      of which scratch", ram.scratch_bytes),
+        ("    keys and values", ram.state_bytes),
+        ("    integers", ram.ints_bytes),
+        ("    trained parameters", ram.trainable_bytes),
+        ("    their moments", ram.moments_bytes),
+        ("  stack, at most", ram.stack_bytes),
+    ];
+    let mut rows = vec![row("RAM", ram.total_bytes)];
+    let session = format!("  session, {} numbers of four bytes, of which", ram.session_bytes / 4);
+    rows.push(row(&session, ram.session_bytes));
+    rows.extend(parts.into_iter().filter(|(_, bytes)| *bytes > 0).map(|(what, bytes)| row(what, bytes)));
+    rows
+}

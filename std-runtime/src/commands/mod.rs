@@ -1,0 +1,36 @@
+//! The commands, a file each: arguments, what running them does, and what is printed. `cli` lists them.
+
+pub(crate) mod assign;
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod env;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod man;
+pub(crate) mod plan;
+pub(crate) mod score;
+pub(crate) mod tokenizer;
+pub(crate) mod train;
+
+mod args;
+mod error;
+mod output;
+
+pub(crate) use error::Error;
+
+/// What every command gets beside its own arguments.
+pub(crate) struct Console {
+    /// Print results only: no progress, no hints.
+    pub(crate) quiet: bool,
+    /// The whole command line, for completions and manual pages.
+    pub(crate) command_line: fn() -> clap::Command,
+}
+
+/// A command: its arguments, parsed.
+pub(crate) trait Command {
+    /// Does what the arguments say and prints the outcome.
+    fn run(&self, console: &Console) -> Result<(), Error>;
+}

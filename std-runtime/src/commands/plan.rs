@@ -1,0 +1,261 @@
+//! `samara plan`: what a training will take. Nothing is written.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::args::ConfigArgs;
+use super::{Command, Console, Error, output};
+use crate::config::{DataConfig, Invalid, ModelConfig, RunConfig, TokenizerChoice};
+use crate::data::batches::{Order, Sampler};
+use crate::data::prepare::shards_of;
+use crate::data::shards::{TokenList, Tokens};
+use crate::data::source::DataRequest;
+use crate::data::splits::Splits;
+use crate::files::IoError;
+use crate::gpt::Gpt;
+use crate::gpt::peak::Peak;
+use crate::gpt::plan::TrainingPlan;
+use crate::gpt::recompute::Policies;
+use crate::gpt::step::{Step, StepNumbers, StepShape};
+use crate::session::Engine;
+use crate::tokenizer::Tokenizer;
+use crate::train::progress::human;
+
+const EXAMPLES: &str = "\
+Examples:
+  samara plan --preset gpt2-124m
+  samara plan --preset gpt2-124m --set train.memory_budget_mib=8000 --peak
+  samara plan --preset gpt2-124m --set train.recompute=blocks --time";
+
+/// Say what a training would take: memory, work, time. Nothing is written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Take the time of three steps.
+    #[arg(long)]
+    time: bool,
+    /// List what is in the arena when it is fullest.
+    #[arg(long)]
+    peak: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Bytes of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Bytes {
+    /// The kind: weights, gradients, optimizer, activations, scratch, mapped.
+    class: &'static str,
+    /// How many.
+    bytes: u64,
+}
+
+/// Memory with a policy of recomputation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct PolicyBytes {
+    /// The value of `train.recompute`.
+    recompute: &'static str,
+    /// Memory in all.
+    bytes: u64,
+    /// Whether it is the chosen policy.
+    chosen: bool,
+}
+
+/// What a training takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+struct Outcome {
+    /// Parameters.
+    parameters: u64,
+    /// Parameters that are trained.
+    trainable_parameters: u64,
+    /// Memory by class.
+    memory: Vec<Bytes>,
+    /// Their sum without what is mapped.
+    resident_bytes: u64,
+    /// The same with every policy of recomputation.
+    policies: Vec<PolicyBytes>,
+    /// The fullest moment of the arena, when asked for.
+    peak: Option<Peak>,
+    /// Floating-point operations of a training step for each token.
+    flops_per_token: f64,
+    /// Tokens of a step.
+    tokens_per_step: u64,
+    /// Tokens of the training split, when the data is there.
+    train_tokens: Option<u64>,
+    /// A checkpoint on disk.
+    checkpoint_bytes: u64,
+    /// Seconds of a step, when asked for.
+    seconds_per_step: Option<f64>,
+    /// Steps of the training. Not part of the JSON.
+    #[serde(skip)]
+    steps: u64,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        let outcome = Outcome::of(&self.config.merge(None, None)?, self.time, self.peak)?;
+        output::show(self.json, &outcome, || outcome.text())
+    }
+}
+
+/// Prints what a training takes; for `train --plan`.
+pub(super) fn print(config: &RunConfig) -> Result<(), Error> {
+    output::write(Outcome::of(config, false, false)?.text().as_bytes())
+}
+
+impl Outcome {
+    /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
+    fn of(config: &RunConfig, time: bool, peak: bool) -> Result<Self, Error> {
+        let train_tokens = train_tokens(&config.data)?;
+        let model = ModelConfig { vocab_size: Some(vocabulary(config)?), ..config.model.clone() }.to_core()?;
+        let engine = Engine::new(config.train.threads, config.train.gemm)?;
+        let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
+        let peak = if peak { Some(Peak::of_step(&engine, &model, &shape)?) } else { None };
+        let seconds_per_step = if time { Some(timed(config, Gpt::new(engine, model)?, shape)?) } else { None };
+        let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
+            recompute: recompute.name(),
+            bytes: plan.total_bytes,
+            chosen: *recompute == shape.recompute,
+        };
+        Ok(Self {
+            parameters: plan.parameters,
+            trainable_parameters: plan.trainable_parameters,
+            memory: classes(&plan),
+            resident_bytes: plan.total_bytes,
+            policies: all.iter().map(policy).collect(),
+            peak,
+            flops_per_token: plan.flops_per_token as f64,
+            tokens_per_step: plan.tokens_per_step,
+            train_tokens,
+            checkpoint_bytes: plan.checkpoint_bytes,
+            seconds_per_step,
+            steps: config.train.steps,
+        })
+    }
+
+    fn text(&self) -> String {
+        let plan = self;
+        let mut rows = vec![
+            vec!["parameters".to_owned(), plan.parameters.to_string(), output::count(plan.parameters as f64)],
+            vec!["trainable".to_owned(), plan.trainable_parameters.to_string(), output::count(plan.trainable_parameters as f64)],
+        ];
+        for class in &plan.memory {
+            rows.push(vec![class.class.to_owned(), class.bytes.to_string(), output::bytes(class.bytes)]);
+        }
+        rows.push(vec!["memory in all".to_owned(), plan.resident_bytes.to_string(), output::bytes(plan.resident_bytes)]);
+        for policy in &plan.policies {
+            let chosen = if policy.chosen { "chosen" } else { "" };
+            let name = format!("  train.recompute={}", policy.recompute);
+            rows.push(vec![name, policy.bytes.to_string(), output::bytes(policy.bytes), chosen.to_owned()]);
+        }
+        rows.push(vec!["checkpoint".to_owned(), plan.checkpoint_bytes.to_string(), output::bytes(plan.checkpoint_bytes)]);
+        rows.push(vec!["FLOP per token".to_owned(), format!("{:.0}", plan.flops_per_token), output::count(plan.flops_per_token)]);
+        rows.push(vec![
+            "tokens per step".to_owned(),
+            plan.tokens_per_step.to_string(),
+            output::count(plan.tokens_per_step as f64),
+        ]);
+        if let Some(tokens) = plan.train_tokens {
+            rows.push(vec!["training tokens".to_owned(), tokens.to_string(), output::count(tokens as f64)]);
+        }
+        if let Some(seconds) = plan.seconds_per_step {
+            let all = seconds * plan.steps as f64;
+            rows.push(vec!["time per step".to_owned(), format!("{seconds:.3} s"), String::new()]);
+            rows.push(vec![
+                format!("time of {} steps", plan.steps),
+                format!("{all:.0} s"),
+                human(Duration::from_secs_f64(all.clamp(0.0, 1e15))),
+            ]);
+        }
+        match &plan.peak {
+            Some(peak) => output::table(&rows) + &peak_text(peak),
+            None => output::table(&rows),
+        }
+    }
+}
+
+/// Memory by class.
+fn classes(plan: &TrainingPlan) -> Vec<Bytes> {
+    let class = |class, bytes| Bytes { class, bytes };
+    vec![
+        class("weights", plan.weights_bytes),
+        class("gradients", plan.gradients_bytes),
+        class("optimizer", plan.optimizer_bytes),
+        class("activations", plan.activations_bytes - plan.scratch_bytes),
+        class("scratch", plan.scratch_bytes),
+        class("tables", plan.tables_bytes),
+        class("mapped", plan.mapped_bytes),
+    ]
+}
+
+/// Tokens of the training split, when they are there already: text is not encoded for a plan, but its file must be there.
+fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
+    if let Some(path) = &data.path {
+        fs::metadata(path).map_err(IoError::at(path, "read"))?;
+    }
+    Ok(shards_of(&DataRequest::new(data).source)?.map(|(train, _)| train.len()))
+}
+
+/// The vocabulary, without reading the data where that can be avoided.
+fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
+    let (model, data) = (&config.model, &config.data);
+    match (model.vocab_size, &data.tokenizer) {
+        (Some(size), _) => Ok(size),
+        (None, TokenizerChoice::Byte) => Ok(256),
+        (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),
+        (None, TokenizerChoice::Path(path)) => Ok(Tokenizer::load(path)?.vocab_size()),
+        (None, TokenizerChoice::Char) if data.path.is_some() => {
+            let data = DataRequest::new(data);
+            Ok(Splits::load(&data)?.tokenizer(&data)?.vocab_size())
+        }
+        (None, TokenizerChoice::Char) => Err(Invalid {
+            key: "model.vocab_size",
+            expected: "a number of token ids, or --data".to_owned(),
+            found: "neither".to_owned(),
+        }
+        .into()),
+    }
+}
+
+/// Steps whose time counts; one comes before them.
+const TIMED_STEPS: u64 = 3;
+
+/// Seconds of a step on tokens that mean nothing.
+fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Error> {
+    let config = &config.train;
+    let mut step = Step::new(&mut gpt, shape)?;
+    gpt.session.initialise(config.seed);
+    let vocab = gpt.config.vocab_size as u32;
+    let ids = (0..4 * config.block_size as u32 + 2).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
+    let source = TokenList::new("timing", ids);
+    let sampler = Sampler::new(Order::Random, config.seed, config.block_size, 4 * config.block_size as u64 + 2, "timing")?;
+    let mut begun = Instant::now();
+    for i in 0..=TIMED_STEPS {
+        if i == 1 {
+            begun = Instant::now();
+        }
+        let numbers = StepNumbers::new(config, i, 0.0);
+        step.run(&mut gpt, &sampler, &source, &numbers)?;
+    }
+    Ok(begun.elapsed().as_secs_f64() / TIMED_STEPS as f64)
+}
+
+/// Rows of the fullest moment that are shown one by one.
+const PEAK_ROWS: usize = 12;
+
+/// What is in the arena when it is fullest.
+fn peak_text(peak: &Peak) -> String {
+    let row =
+        |what: &str, count: usize, bytes: u64| vec![what.to_owned(), count.to_string(), bytes.to_string(), output::bytes(bytes)];
+    let (shown, rest) = peak.rows.split_at(peak.rows.len().min(PEAK_ROWS));
+    let mut rows: Vec<Vec<String>> = shown.iter().map(|r| row(&r.what, r.count, r.bytes)).collect();
+    if !rest.is_empty() {
+        rows.push(row("others", rest.iter().map(|r| r.count).sum(), rest.iter().map(|r| r.bytes).sum()));
+    }
+    format!("\nThe arena is fullest at {}:\n{}", peak.node, output::table(&rows))
+}

@@ -1,0 +1,120 @@
+//! `samara score`: the log-probability of every token of a text.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{EngineArgs, WeightFormat, token_ids};
+use super::{Command, Console, Error, output};
+use crate::gpt::Gpt;
+use crate::gpt::score::{log_probabilities, logits, mean_loss};
+use crate::npy;
+use crate::tokenizer::{FileError, Specials, TextError, Tokenizer};
+
+const EXAMPLES: &str = "\
+Examples:
+  samara score --model gpt2 --text 'The quick brown fox'
+  samara score --model gpt2 --tokens 464,2068,7586 --logits out.npy --json";
+
+/// Give every token the logarithm of its probability after those before it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model folder.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    weights: WeightFormat,
+    /// Write the logits (T, V) of all positions.
+    #[arg(long, value_name = "FILE.npy")]
+    logits: Option<PathBuf>,
+    /// Print {"tokens":[...],"logprobs":[...],"loss":...}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Input {
+    /// Text.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Token ids between commas.
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    tokens: Option<String>,
+}
+
+/// Scored tokens.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Outcome {
+    /// The ids.
+    tokens: Vec<u32>,
+    /// log p of each token after the first, given those before it, in nats.
+    logprobs: Vec<f32>,
+    /// Their mean, negated.
+    loss: f64,
+    /// The same with weights in f32, when they were quantised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f32_loss: Option<f64>,
+    /// Each token as text; empty without a tokenizer. Not part of the JSON.
+    #[serde(skip)]
+    texts: Vec<String>,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        let outcome = self.outcome()?;
+        output::show(self.json, &outcome, || outcome.text())
+    }
+}
+
+impl Args {
+    fn outcome(&self) -> Result<Outcome, Error> {
+        let given = self.input.tokens.as_deref().map(token_ids).transpose();
+        let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
+        let engine = self.engine.engine()?;
+        let mut gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let tokenizer = Tokenizer::of_model(&self.model)?;
+        let tokens = match given {
+            Some(ids) => ids,
+            None => self.encode(tokenizer.as_ref())?,
+        };
+        let limit = gpt.config.vocab_size;
+        if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
+            return Err(Error::data(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
+        }
+        let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+        if let Some(path) = &self.logits {
+            npy::write_f32(path, &[ids.len(), limit], &logits(&mut gpt, &ids)?)?;
+        }
+        let measure = |gpt: &mut Gpt| Ok(log_probabilities(gpt, &ids)?);
+        let (logprobs, f32_logprobs) = self.weights.compared(&engine, &self.model, gpt, measure)?;
+        let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&t.token_bytes(*id)).into_owned());
+        let texts = tokens.iter().filter_map(text_of).collect();
+        let (loss, f32_loss) = (mean_loss(&logprobs), f32_logprobs.as_deref().map(mean_loss));
+        Ok(Outcome { tokens, logprobs, loss, f32_loss, texts })
+    }
+
+    /// The ids of `--text`.
+    fn encode(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, Error> {
+        let tokenizer = tokenizer.ok_or_else(|| FileError::none_in(&self.model))?;
+        let text = self.input.text.as_deref().unwrap_or_default();
+        Ok(tokenizer.encode(text.as_bytes(), Specials::None).map_err(TextError::of("text"))?)
+    }
+}
+
+impl Outcome {
+    fn text(&self) -> String {
+        let mut rows = vec![["id", "log p", "text"].map(str::to_owned).to_vec()];
+        for (i, id) in self.tokens.iter().enumerate() {
+            let logprob = i.checked_sub(1).and_then(|i| self.logprobs.get(i)).map_or_else(String::new, |p| format!("{p:.4}"));
+            let text = self.texts.get(i).map_or_else(String::new, |text| format!("{text:?}"));
+            rows.push(vec![id.to_string(), logprob, text]);
+        }
+        format!("{}loss {:.6}{}\n", output::table(&rows), self.loss, output::cost(self.loss, self.f32_loss))
+    }
+}

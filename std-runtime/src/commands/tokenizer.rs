@@ -1,0 +1,186 @@
+//! `samara tokenizer train|encode|decode`.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+use super::args::token_ids;
+use super::{Command, Console, Error, output};
+use crate::data::DataError;
+use crate::data::text::{self, TextOptions};
+use crate::files::IoError;
+use crate::say;
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError};
+
+/// Train tokenizers; turn text into ids and back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Train(Train),
+    Encode(Encode),
+    Decode(Decode),
+}
+
+impl Command for Args {
+    fn run(&self, console: &Console) -> Result<(), Error> {
+        match &self.action {
+            Action::Train(args) => args.run(console.quiet),
+            Action::Encode(args) => args.run(),
+            Action::Decode(args) => args.run(),
+        }
+    }
+}
+
+/// Train a tokenizer on text and write tokenizer.json.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  samara tokenizer train --data texts/ --vocab-size 8192 --out tok")]
+struct Train {
+    /// Text, JSONL, or a folder of them.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// The folder that is written.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The kind.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Ids of a BPE tokenizer, those of bytes and end of text among them [default: 4096].
+    #[arg(long, value_name = "N")]
+    vocab_size: Option<usize>,
+    /// Pairs that occur less often are not merged [default: 2].
+    #[arg(long, value_name = "N")]
+    min_count: Option<u64>,
+    /// The key of the text in a row of JSONL.
+    #[arg(long, value_name = "KEY", default_value = "text")]
+    text_field: String,
+}
+
+/// Ids of a new byte-level BPE.
+const BPE_VOCABULARY: usize = 4096;
+/// How often a pair must occur to be merged.
+const BPE_MIN_COUNT: u64 = 2;
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// Byte-level BPE.
+    #[default]
+    Bpe,
+    /// The characters of the text.
+    Char,
+    /// One id per byte.
+    Byte,
+}
+
+impl Train {
+    fn run(&self, quiet: bool) -> Result<(), Error> {
+        if !matches!(self.kind, Kind::Bpe) {
+            let flags = [("--vocab-size", self.vocab_size.is_some()), ("--min-count", self.min_count.is_some())];
+            if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+                return Err(Error::usage(format!("{flag}: only --kind bpe takes it; leave it out")));
+            }
+        }
+        let options = TextOptions { text_key: self.text_field.clone(), ..TextOptions::default() };
+        let tokenizer = match self.kind {
+            Kind::Bpe => self.bpe(&options)?,
+            Kind::Char => {
+                let (documents, _) = text::load(&self.data, &options)?;
+                Tokenizer::characters(documents.iter().map(String::as_str), &[]).map_err(TrainError::from)?
+            }
+            Kind::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(TrainError::from)?,
+        };
+        fs::create_dir_all(&self.out).map_err(IoError::at(&self.out, "create the folder"))?;
+        tokenizer.save(&self.out, None)?;
+        tokenizer.save_vocab_and_merges(&self.out)?;
+        let wanted = self.vocab_size.unwrap_or(BPE_VOCABULARY);
+        if !quiet && matches!(self.kind, Kind::Bpe) && tokenizer.vocab_size() < wanted {
+            say::line(&format!("hint: the text has too few different pairs for {wanted} ids"));
+        }
+        output::line(&format!("{} ids -> {}", tokenizer.vocab_size(), self.out.display()))
+    }
+
+    fn bpe(&self, options: &TextOptions) -> Result<Tokenizer, Error> {
+        let vocab_size = self.vocab_size.unwrap_or(BPE_VOCABULARY);
+        let min_count = self.min_count.unwrap_or(BPE_MIN_COUNT);
+        let wanted = BpeTrainOptions { vocab_size, min_count, ..BpeTrainOptions::default() };
+        let mut trainer = BpeTrainer::new(wanted)?;
+        text::for_each_document(&self.data, options, |document| {
+            trainer.add(document.as_bytes());
+            Ok::<(), DataError>(())
+        })?;
+        Ok(trainer.train()?)
+    }
+}
+
+/// Print the ids of a text, between commas.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  samara tokenizer encode --tokenizer gpt2 --text 'Hello there'
+  samara tokenizer encode --tokenizer gpt2 --specials < story.txt")]
+struct Encode {
+    /// A tokenizer.json or a folder with one.
+    #[arg(long, value_name = "PATH")]
+    tokenizer: PathBuf,
+    /// The text [default: standard input].
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Take <|endoftext|> and the like for special tokens.
+    #[arg(long)]
+    specials: bool,
+}
+
+impl Encode {
+    fn run(&self) -> Result<(), Error> {
+        let tokenizer = Tokenizer::load(&self.tokenizer)?;
+        let (what, text) = match &self.text {
+            Some(text) => ("--text", text.clone().into_bytes()),
+            None => ("standard input", read_input()?),
+        };
+        let specials = if self.specials { Specials::All } else { Specials::None };
+        let ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
+        output::line(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Print the text of ids, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  samara tokenizer decode --tokenizer gpt2 --tokens 15496,612")]
+struct Decode {
+    /// A tokenizer.json or a folder with one.
+    #[arg(long, value_name = "PATH")]
+    tokenizer: PathBuf,
+    /// Ids between commas [default: standard input].
+    #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
+    tokens: Option<String>,
+}
+
+impl Decode {
+    fn run(&self) -> Result<(), Error> {
+        let tokenizer = Tokenizer::load(&self.tokenizer)?;
+        let ids = match &self.tokens {
+            Some(ids) => token_ids(ids).map_err(|error| Error::usage(format!("--tokens: {error}")))?,
+            None => {
+                let text = String::from_utf8_lossy(&read_input()?).into_owned();
+                let text = text.trim();
+                if text.is_empty() {
+                    Vec::new()
+                } else {
+                    token_ids(text).map_err(|error| Error::data(format!("standard input: {error}")))?
+                }
+            }
+        };
+        output::write(&tokenizer.decode(&ids)?)
+    }
+}
+
+fn read_input() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(IoError::at(Path::new("standard input"), "read"))?;
+    Ok(bytes)
+}

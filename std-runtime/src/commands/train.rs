@@ -1,0 +1,97 @@
+//! `samara train`.
+
+use std::path::{Path, PathBuf};
+
+use super::args::ConfigArgs;
+use super::{Command, Console, Error, output, plan};
+use crate::config::{DEFAULT_PRESET, Layers, RunConfig};
+use crate::say;
+use crate::train;
+use crate::train::request::{TrainOutcome, TrainRequest};
+
+const EXAMPLES: &str = "\
+Values come from the preset, then the file, then --set, then the flags.
+Without arguments: a small model learns to tell tales, in about two minutes.
+
+Examples:
+  samara train
+  samara train --preset nanogpt-char-cpu --data input.txt --out runs/chars
+  samara train --init gpt2 --data mine.jsonl --set train.lr=1e-5
+  samara train --out runs/chars --resume
+  samara train --preset gpt2-124m --plan";
+
+/// Train a model.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The run folder, which becomes a model folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest valid checkpoint of --out; afresh when there is none.
+    #[arg(long)]
+    resume: bool,
+    /// Say what it would take, and do nothing.
+    #[arg(long)]
+    plan: bool,
+}
+
+/// The configuration of a run that is gone on with.
+const RUN_CONFIG: &str = "run.toml";
+
+impl Command for Args {
+    fn run(&self, console: &Console) -> Result<(), Error> {
+        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let config = self.config.merge(former.as_deref(), self.out.as_deref())?;
+        if self.plan {
+            return plan::print(&config);
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        if let Some(former) = former.filter(|_| !console.quiet) {
+            note_steps(&former, &config)?;
+        }
+        let outcome = train::run(&self.request(config, console.quiet))?;
+        output::line(&summary(&outcome))?;
+        if !console.quiet {
+            say::line(&format!("hint: samara generate --model {} --prompt TEXT", outcome.out.display()));
+        }
+        Ok(())
+    }
+}
+
+impl Args {
+    fn request(&self, config: RunConfig, quiet: bool) -> TrainRequest {
+        let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
+        let (out, init) = (config.train.out.clone(), config.train.init.clone());
+        TrainRequest { out, name, init, config, resume: self.resume, quiet }
+    }
+}
+
+/// Says that another number of steps is another schedule.
+fn note_steps(former: &Path, config: &RunConfig) -> Result<(), Error> {
+    let mut layers = Layers::new();
+    layers.file(former)?;
+    let (before, now) = (layers.peek().train.steps, config.train.steps);
+    if before != now {
+        say::line(&format!(
+            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
+        ));
+    }
+    Ok(())
+}
+
+fn summary(outcome: &TrainOutcome) -> String {
+    let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.4}"));
+    format!(
+        "{} steps{}{}{} -> {}",
+        outcome.steps,
+        loss("train loss", outcome.train_loss),
+        loss("validation loss", outcome.val_loss),
+        loss("best", outcome.best_val_loss),
+        outcome.out.display()
+    )
+}

@@ -1,0 +1,80 @@
+//! From text to token shards: those of a folder as they are, or text encoded into the run folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::DataError;
+use super::shards::{IdWidth, Shard, ShardWriter};
+use super::source::{DataRequest, Source};
+use super::splits::{Part, PrepareError, Splits};
+use crate::config::TokenizerChoice;
+use crate::files::IoError;
+use crate::tokenizer::Tokenizer;
+
+/// Training and validation tokens.
+pub struct Prepared {
+    /// The tokenizer, unless the data came as token ids alone.
+    pub tokenizer: Option<Tokenizer>,
+    /// Ids that the model must have.
+    pub vocab_size: Option<usize>,
+    /// Tokens for training.
+    pub train: Shard,
+    /// Tokens held out; `None` when there are none.
+    pub val: Option<Shard>,
+}
+
+/// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote are used again when
+/// `reuse` says so.
+pub fn prepare(
+    request: &DataRequest,
+    tokenizer: Option<Tokenizer>,
+    folder: &Path,
+    reuse: bool,
+) -> Result<Prepared, PrepareError> {
+    if let Some((train, val)) = shards_of(&request.source)? {
+        let tokenizer = match (&request.tokenizer, tokenizer) {
+            (TokenizerChoice::Path(path), None) => Some(Tokenizer::load(path)?),
+            (_, given) => given,
+        };
+        let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
+        return Ok(Prepared { tokenizer, vocab_size, train, val });
+    }
+    if let (true, Some(tokenizer), Some(train)) = (reuse, &tokenizer, shard_path(folder, Part::Train)) {
+        let val = shard_path(folder, Part::Val).as_deref().map(Shard::open).transpose()?;
+        let vocab_size = Some(tokenizer.vocab_size());
+        return Ok(Prepared { vocab_size, tokenizer: Some(tokenizer.clone()), train: Shard::open(&train)?, val });
+    }
+    let splits = Splits::load(request)?;
+    let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
+    fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
+    let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
+    let write = |part: Part| -> Result<Option<Shard>, PrepareError> {
+        let path = folder.join(width.file_name(part.name()));
+        let mut writer = ShardWriter::create(&path, width)?;
+        splits.encode(part, &tokenizer, |ids| writer.push(ids))?;
+        if writer.finish()? == 0 && part == Part::Val { Ok(None) } else { Ok(Some(Shard::open(&path)?)) }
+    };
+    let val = write(Part::Val)?;
+    let Some(train) = write(Part::Train)? else {
+        return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into());
+    };
+    Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val })
+}
+
+/// Every width that a shard can have.
+const WIDTHS: [IdWidth; 2] = [IdWidth::U16, IdWidth::U32];
+
+fn shard_path(folder: &Path, part: Part) -> Option<PathBuf> {
+    WIDTHS.iter().map(|width| folder.join(width.file_name(part.name()))).find(|path| path.is_file())
+}
+
+/// The shards of a folder that has them, or a shard file itself.
+pub fn shards_of(source: &Source) -> Result<Option<(Shard, Option<Shard>)>, PrepareError> {
+    let Source::Path(path) = source else { return Ok(None) };
+    if path.extension().is_some_and(|e| e == "bin") {
+        return Ok(Some((Shard::open(path)?, None)));
+    }
+    let Some(train) = shard_path(path, Part::Train) else { return Ok(None) };
+    let val = shard_path(path, Part::Val).as_deref().map(Shard::open).transpose()?;
+    Ok(Some((Shard::open(&train)?, val)))
+}

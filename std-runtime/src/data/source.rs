@@ -1,0 +1,55 @@
+//! Where data comes from and how it is read: what `[data]` of a configuration asks for.
+
+use std::path::PathBuf;
+
+use super::text::TextOptions;
+use crate::config::{DataConfig, TokenizerChoice};
+
+/// Where text comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The built-in corpus of tales.
+    Tales {
+        /// Its seed.
+        seed: u64,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A text file, a folder of text files, or JSONL; or a folder with shards named train and val.
+    Path(PathBuf),
+}
+
+/// What to prepare.
+#[derive(Clone, Debug)]
+pub struct DataRequest {
+    /// Where text comes from.
+    pub source: Source,
+    /// The tokenizer, when none is given.
+    pub tokenizer: TokenizerChoice,
+    /// Ids of a tokenizer that is trained.
+    pub tokenizer_vocab_size: usize,
+    /// How JSONL is read.
+    pub text: TextOptions,
+    /// The share of the text that is held out, from its end.
+    pub val_fraction: f64,
+}
+
+/// The built-in corpus is the same for every run.
+const CORPUS_SEED: u64 = 0;
+
+impl DataRequest {
+    /// What a configuration asks for.
+    pub fn new(config: &DataConfig) -> Self {
+        let source = match &config.path {
+            Some(path) => Source::Path(path.clone()),
+            None => Source::Tales { seed: CORPUS_SEED, bytes: config.corpus_bytes },
+        };
+        Self {
+            source,
+            tokenizer: config.tokenizer.clone(),
+            tokenizer_vocab_size: config.tokenizer_vocab_size,
+            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row.into() },
+            val_fraction: config.val_fraction,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The loss of a model over held-out text: which tokens, and what they stand for.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+use crate::config::DataConfig;
+use crate::data::DataError;
+use crate::data::batches::sweep_rows;
+use crate::data::prepare::shards_of;
+use crate::data::shards::{TokenList, Tokens};
+use crate::data::source::DataRequest;
+use crate::data::splits::{Part, PrepareError, Splits};
+use crate::error::{Failure, Kind};
+use crate::gpt::evaluate::{Evaluation, MeanLoss};
+use crate::gpt::{Gpt, RunError};
+use crate::session::BuildError;
+use crate::tokenizer::{FileError, Tokenizer};
+
+/// Which part of the data is evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Selection {
+    /// The first part.
+    Train,
+    /// The held-out last part.
+    Val,
+    /// Everything.
+    #[default]
+    All,
+}
+
+/// Why there is no loss.
+#[derive(Debug, Error)]
+pub enum EvalError {
+    /// Text, tokens, or the tokenizer for them.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// A shard of training tokens without its counterpart.
+    #[error("{train}: there is no val.bin beside it")]
+    NoVal {
+        /// The shard.
+        train: String,
+    },
+    /// Nothing to predict.
+    #[error(
+        "{name}: this split has {found} tokens, expected at least 2; choose another --split, or change --set data.val_fraction=F"
+    )]
+    TooShort {
+        /// The data.
+        name: String,
+        /// Its tokens.
+        found: u64,
+    },
+    /// A batch whose tensors are too large.
+    #[error("--batch-size {batch}: {batch} blocks of {block} tokens are too many at a time ({problem}); lower --batch-size")]
+    TooLarge {
+        /// Blocks at a time.
+        batch: usize,
+        /// Tokens of a block.
+        block: usize,
+        /// Which limit.
+        problem: String,
+    },
+    /// The program could not be built or run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl From<DataError> for EvalError {
+    fn from(error: DataError) -> Self {
+        Self::Prepare(error.into())
+    }
+}
+
+impl Failure for EvalError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Prepare(error) => error.kind(),
+            Self::NoVal { .. } | Self::TooShort { .. } => Kind::Data,
+            Self::TooLarge { .. } => Kind::Usage,
+            Self::Run(error) => error.kind(),
+        }
+    }
+}
+
+/// The tokens of a selection: of shards as they are, or of text, which needs the tokenizer of the folder `model`.
+///
+/// # Errors
+/// The data cannot be read; there is no tokenizer, or no validation shard.
+pub fn tokens(
+    data: &DataConfig,
+    selection: Selection,
+    tokenizer: Option<&Tokenizer>,
+    model: &Path,
+) -> Result<Box<dyn Tokens>, EvalError> {
+    let data = DataRequest::new(data);
+    if let Some((train, val)) = shards_of(&data.source)? {
+        return match (selection, val) {
+            (Selection::Val, Some(val)) => Ok(Box::new(val)),
+            (Selection::Val, None) => Err(EvalError::NoVal { train: train.name() }),
+            (Selection::Train | Selection::All, _) => Ok(Box::new(train)),
+        };
+    }
+    let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model)))?;
+    let splits = Splits::load(&data)?;
+    let mut ids = Vec::new();
+    let parts: &[Part] = match selection {
+        Selection::Train => &[Part::Train],
+        Selection::Val => &[Part::Val],
+        Selection::All => &[Part::Train, Part::Val],
+    };
+    for &part in parts {
+        splits.encode(part, tokenizer, |more| {
+            ids.extend_from_slice(more);
+            Ok(())
+        })?;
+    }
+    Ok(Box::new(TokenList::new(splits.name(), ids)))
+}
+
+/// The mean loss over all tokens but the first, in blocks that do not overlap, `batch` of them at a time. `progress` hears of every batch done.
+///
+/// # Errors
+/// There are too few tokens, ids that the model lacks, or the batch is too large.
+pub fn mean_loss(
+    gpt: &mut Gpt,
+    source: &dyn Tokens,
+    batch: usize,
+    block: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<MeanLoss, EvalError> {
+    if source.len() < 2 {
+        return Err(EvalError::TooShort { name: source.name(), found: source.len() });
+    }
+    source.check_ids(gpt.config.vocab_size as u32)?;
+    // More blocks than there are would be empty.
+    let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
+    let batch = batch.min(blocks).max(1);
+    let mut evaluation = Evaluation::new(gpt, batch, block).map_err(|error| match error {
+        BuildError::Graph(error) => EvalError::TooLarge { batch, block, problem: error.kind.to_string() },
+        error => RunError::Build(error).into(),
+    })?;
+    Ok(evaluation.run(gpt, source, 0, progress)?)
+}
+
+/// The bytes of text that tokens stand for, for bits per byte.
+pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, DataError> {
+    let (mut ids, mut bytes, mut total) = ([0i32; 4096], Vec::new(), 0);
+    let mut start = 0;
+    while start < tokens.len() {
+        let count = (tokens.len() - start).min(ids.len() as u64) as usize;
+        let ids: &mut [i32] = ids.get_mut(..count).unwrap_or(&mut []);
+        tokens.read(start, ids)?;
+        bytes.clear();
+        for &id in ids.iter() {
+            tokenizer.push_token(id as u32, &mut bytes);
+        }
+        total += bytes.len() as u64;
+        start += count as u64;
+    }
+    Ok(total)
+}
+
+/// Bits for each byte of the text that was predicted, Σ −log₂ p / bytes; none for no text.
+pub fn bits_per_byte(mean: &MeanLoss, bytes: u64) -> Option<f64> {
+    let nats = mean.loss * mean.tokens as f64;
+    (bytes > 0).then(|| nats / std::f64::consts::LN_2 / bytes as f64)
+}

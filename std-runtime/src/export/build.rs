@@ -1,0 +1,48 @@
+//! A model in one program file for a device.
+
+use std::sync::Arc;
+
+use samara_core::graph::DType;
+use samara_core::model::gpt::{GptConfig, GptParams, Tune};
+
+use super::file::FileWriter;
+use super::programs::DeviceModel;
+use super::spec::FileSpec;
+use super::weights;
+use crate::gpt::Gpt;
+use crate::session::{BuildError, Engine, OwnedParams, Session};
+use crate::tokenizer::Tokenizer;
+
+/// The program file of a model, planned for the kernels of `device`.
+///
+/// # Errors
+/// A program cannot be built, or rows of a weight are not whole blocks.
+pub fn program_file(device: &Engine, gpt: &Gpt, tokenizer: Option<&Tokenizer>, spec: &FileSpec) -> Result<Vec<u8>, BuildError> {
+    let config = GptConfig { n_positions: spec.context, ..gpt.config };
+    let (owned, params) = OwnedParams::new(config.param_count() + spec.train.added_params(), |registry| {
+        let mut params = GptParams::register(&config, registry);
+        if spec.weights != DType::Real {
+            params.store_as(spec.weights, &config, registry);
+        }
+        params.tune(spec.train, &config, registry);
+        params
+    })?;
+    let model = DeviceModel { engine: device, owned: &owned, config: &config, params: &params };
+    let mut programs = vec![model.decode(spec.kv)?];
+    if spec.train != Tune::None {
+        programs.push(model.train(spec.shape, spec.optimizer)?);
+        programs.push(model.evaluate(spec.shape)?);
+    }
+    let mut session = Session::new(Arc::clone(gpt.session.engine()), owned.clone());
+    weights::copy(&gpt.session, &mut session);
+    let mut writer = FileWriter::default();
+    for program in &programs {
+        writer.program(program.kind, &program.program, &program.ports);
+    }
+    writer.params(&owned.view(), &session.buffers, spec.names);
+    if let Some(tokenizer) = tokenizer {
+        writer.tokenizer(tokenizer);
+    }
+    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    Ok(writer.finish(&owned.view(), config.vocab_size, spec.context, end_of_text))
+}

@@ -1,0 +1,42 @@
+//! Everything that makes a program file of a model.
+
+use samara_core::graph::DType;
+use samara_core::model::gpt::Tune;
+
+/// How a device trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Optimizer {
+    /// Stochastic gradient descent without momentum: no memory beside the parameters.
+    #[default]
+    Sgd,
+    /// AdamW: two moments for each parameter.
+    Adamw,
+}
+
+/// Sequences and tokens of a sequence in programs that train and evaluate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainShape {
+    /// Sequences.
+    pub batch: usize,
+    /// Tokens of each.
+    pub block: usize,
+}
+
+/// Everything that makes a program file of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSpec {
+    /// How matrices are stored.
+    pub weights: DType,
+    /// How keys and values are kept.
+    pub kv: DType,
+    /// What is trained.
+    pub train: Tune,
+    /// By which optimizer.
+    pub optimizer: Optimizer,
+    /// The shape of training.
+    pub shape: TrainShape,
+    /// Tokens that a sequence can have.
+    pub context: usize,
+    /// Whether names of parameters are kept.
+    pub names: bool,
+}

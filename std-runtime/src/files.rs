@@ -1,0 +1,84 @@
+//! What can go wrong with any file: the operating system refuses, or the file has another form than its kind asks for.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::error::{Failure, Kind};
+
+/// The operating system refused to do something with a file or a folder.
+#[derive(Debug, Error)]
+#[error("{}: cannot {action}: {source}", path.display())]
+pub struct IoError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What was tried: "read", "write", "create".
+    pub action: &'static str,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl IoError {
+    /// A maker for `map_err`. It copies the path only when there is an error.
+    pub fn at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { path: path.to_path_buf(), action, source }
+    }
+}
+
+impl Failure for IoError {
+    fn kind(&self) -> Kind {
+        Kind::Io
+    }
+}
+
+/// A file that cannot be read or written, or that has another form than its kind asks for.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The file does not have the form that its kind asks for.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Format {
+        /// The file or folder.
+        path: PathBuf,
+        /// The form asked for.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+}
+
+impl FileError {
+    /// An error about the form of `path`.
+    pub(crate) fn format(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Format { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl Failure for FileError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io(error) => error.kind(),
+            Self::Format { .. } => Kind::Data,
+        }
+    }
+}
+
+/// Refuses devices: `/dev/zero` would be read until memory is full. Files, folders and pipes pass.
+pub(crate) fn refuse_device(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    if is_device(metadata) { Err(FileError::format(path, "a file, a folder or a pipe", "a device")) } else { Ok(()) }
+}
+
+#[cfg(unix)]
+fn is_device(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    metadata.file_type().is_char_device() || metadata.file_type().is_block_device()
+}
+
+#[cfg(not(unix))]
+fn is_device(_: &Metadata) -> bool {
+    false
+}

@@ -1,0 +1,64 @@
+//! What is in the arena of a training step when it is fullest.
+
+use samara_core::graph::Program;
+use samara_core::model::gpt::{GptConfig, GptParams};
+use serde::Serialize;
+
+use super::step::{self, StepShape};
+use crate::session::{BuildError, Engine, OwnedParams};
+
+/// Tensors of one kind that are in the arena when it is fullest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PeakRow {
+    /// The operation that writes them, with `*` for the number of the block.
+    pub what: String,
+    /// How many.
+    pub count: usize,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+/// What is in the arena when it is fullest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Peak {
+    /// The operation that runs then.
+    pub node: String,
+    /// What is there, the largest first.
+    pub rows: Vec<PeakRow>,
+}
+
+impl Peak {
+    /// The fullest moment of a training step; nothing is run.
+    ///
+    /// # Errors
+    /// The program cannot be built.
+    pub fn of_step(engine: &Engine, model: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
+        let (owned, params) = OwnedParams::new(model.param_count(), |registry| GptParams::register(model, registry))?;
+        let program = step::program(engine, &owned, model, &params, shape)?;
+        let (view, plan) = (program.view(), program.plan());
+        let node = plan.peak();
+        let mut rows: Vec<PeakRow> = Vec::new();
+        for slot in plan.taken_at(node) {
+            let (what, bytes) = (kind(&view, slot.owner), u64::from(slot.len) * size_of::<f32>() as u64);
+            match rows.iter_mut().find(|row| row.what == what) {
+                Some(row) => (row.count, row.bytes) = (row.count + 1, row.bytes + bytes),
+                None => rows.push(PeakRow { what, count: 1, bytes }),
+            }
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
+        Ok(Self { node: view.node(node).map_or_else(String::new, |node| node.to_string()), rows })
+    }
+}
+
+/// What the tensors are whose slots have this owner: the operation that writes them, without the number of its block.
+fn kind(program: &Program<'_>, owner: u16) -> String {
+    let Some(tensor) = program.tensors().get(usize::from(owner)) else { return "scratch".to_owned() };
+    let Some(node) = program.node(tensor.producer.into()) else { return "input".to_owned() };
+    let any_block = |part: &str| if part.parse::<usize>().is_ok() { "*".to_owned() } else { part.to_owned() };
+    let name: Vec<String> = node.to_string().split('.').map(any_block).collect();
+    let pass = if usize::from(tensor.producer) < program.forward().end { "forward" } else { "backward" };
+    match node.record().outputs.iter().position(|t| t.index() == usize::from(owner)) {
+        Some(output @ 1..) => format!("{pass}: {}, output {output}", name.join(".")),
+        _ => format!("{pass}: {}", name.join(".")),
+    }
+}

@@ -1,0 +1,130 @@
+//! Why a training ended without its result.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::config::{ConfigError, Difference, Invalid};
+use crate::data::DataError;
+use crate::data::splits::PrepareError;
+use crate::error::{Failure, Kind};
+use crate::files::IoError;
+use crate::gpt::RunError;
+use crate::gpt::recompute::BudgetError;
+use crate::model_folder::FolderError;
+use crate::model_folder::safetensors::WeightsError;
+use crate::run::checkpoint::CheckpointError;
+use crate::run::metrics::MetricsError;
+use crate::session::BuildError;
+use crate::threads::PoolError;
+use crate::tokenizer::{FileError, TextError};
+
+/// Why a training did not begin, or did not go on.
+#[derive(Debug, Error)]
+pub enum TrainingError {
+    /// The configuration of the run that is resumed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Values of the configuration that do not go together.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A resumed run is configured otherwise than it was begun.
+    #[error("{}: the run was begun with another configuration:{}\nresume with the same values, or choose another --out", path.display(), list(differences))]
+    Mismatch {
+        /// The run's configuration file.
+        path: PathBuf,
+        /// What differs: begun with, asked for now.
+        differences: Vec<Difference>,
+    },
+    /// A run folder that cannot be used, in words.
+    #[error("{0}")]
+    Usage(String),
+    /// Text, tokens, or the tokenizer for them.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// A prompt that has no ids.
+    #[error(transparent)]
+    Prompt(#[from] TextError),
+    /// A model folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Weights of a checkpoint.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A program that cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A memory budget that is too small.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// A step, an evaluation or a sample.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Threads.
+    #[error(transparent)]
+    Threads(#[from] PoolError),
+    /// A file of the run folder.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A signal ended the run after the step in progress was saved.
+    #[error("stopped by {}; go on with: {resume}", if *signal == 15 { "SIGTERM" } else { "Ctrl-C" })]
+    Interrupted {
+        /// Number of the signal: 2 or 15.
+        signal: u8,
+        /// The command that resumes.
+        resume: String,
+    },
+}
+
+impl TrainingError {
+    /// A maker for `map_err`.
+    pub(super) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io(IoError::at(path, action)(source))
+    }
+}
+
+impl From<DataError> for TrainingError {
+    fn from(error: DataError) -> Self {
+        Self::Prepare(error.into())
+    }
+}
+
+impl From<FileError> for TrainingError {
+    fn from(error: FileError) -> Self {
+        Self::Prepare(error.into())
+    }
+}
+
+fn list(differences: &[Difference]) -> String {
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+    differences.iter().map(|d| format!("\n  {} = {}, now {}", d.key, value(&d.first), value(&d.second))).collect()
+}
+
+impl Failure for TrainingError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Mismatch { .. } | Self::Usage(_) => Kind::Usage,
+            Self::Invalid(error) => error.kind(),
+            Self::Prepare(error) => error.kind(),
+            Self::Prompt(error) => error.kind(),
+            Self::Folder(error) => error.kind(),
+            Self::Weights(error) => error.kind(),
+            Self::Checkpoint(error) => error.kind(),
+            Self::Metrics(error) => error.kind(),
+            Self::Build(error) => error.kind(),
+            Self::Budget(error) => error.kind(),
+            Self::Run(error) => error.kind(),
+            Self::Threads(error) => error.kind(),
+            Self::Io(error) => error.kind(),
+            Self::Interrupted { signal, .. } => Kind::Interrupted(*signal),
+        }
+    }
+}
