@@ -75,8 +75,12 @@ fn golden(path: &str) -> PathBuf {
 fn run(arguments: &[&str], set: &[(&str, String)], inputs: &[(&str, &Path)]) -> Vec<u8> {
     let mut command: Command = samara();
     command.args(arguments).arg("--quiet");
-    set.iter().for_each(|(key, value)| drop(command.arg("--set").arg(format!("{key}={value}"))));
-    inputs.iter().for_each(|(flag, path)| drop(command.arg(flag).arg(path)));
+    for (key, value) in set {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    for (flag, path) in inputs {
+        command.arg(flag).arg(path);
+    }
     let output = command.output().expect("the binary");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
