@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{FolderConfig, load_weights, save_folder, tensors};
+use samara::model_folder::{FolderConfig, layout, load_weights, maps, save_folder, tensors};
 use samara::session::{Engine, OwnedParams, Session};
 use samara_core::exec::Gradients;
 use samara_core::model::gpt::{GptInputs, GptParams, hidden};
@@ -29,7 +29,8 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<Session, String> {
     let (mut session, _) = model(config);
     let mut values = vec![f32::NAN; session.params().trainable_len()];
     let core = config.model.to_core().expect("model");
-    load_weights(folder, &session.params(), &core, &mut values, &mut []).map_err(|error| error.to_string())?;
+    load_weights(folder, &session.params(), &maps::gpt::name_map(&core), &mut values, &mut [])
+        .map_err(|error| error.to_string())?;
     session.buffers.trainable.get_mut().copy_from_slice(&values);
     Ok(session)
 }
@@ -182,7 +183,8 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
         let core = config.model.to_core().expect("model");
-        assert_eq!(tensors(&session.params(), &core).len(), names(out.path()).len());
+        let layout = layout(&maps::gpt::name_map(&core), &session.params()).expect("layout");
+        assert_eq!(tensors(&layout).len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }
 }

@@ -20,7 +20,7 @@ use samara_core::quant::quantise_row;
 
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
-use crate::model_folder::{FolderError, load_weights};
+use crate::model_folder::{FolderError, load_weights, maps};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
 
 /// A GPT with its weights in memory.
@@ -86,7 +86,8 @@ impl Gpt {
     /// Reads the weights of a model folder; the model must be the same.
     pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
         let (params, buffers) = self.session.params_and_buffers();
-        load_weights(folder, &params, &self.config, buffers.trainable.get_mut(), buffers.frozen.get_mut())
+        let map = maps::gpt::name_map(&self.config);
+        load_weights(folder, &params, &map, buffers.trainable.get_mut(), buffers.frozen.get_mut())
     }
 }
 
