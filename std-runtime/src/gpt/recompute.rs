@@ -37,7 +37,6 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         block: t.block_size,
         accumulation: t.grad_accumulation,
         dropout: t.dropout > 0.0,
-        ema: t.ema_decay > 0.0,
         recompute: match t.recompute {
             RecomputeChoice::Auto => Recompute::None,
             RecomputeChoice::Fixed(recompute) => recompute,
@@ -60,8 +59,9 @@ impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, BudgetError> {
         let shape = shape_of(config);
+        let averages = u8::from(config.train.ema_decay > 0.0);
         let plan = |recompute| -> Result<_, BuildError> {
-            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape })?))
+            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, averages)?))
         };
         let [none, cheap, blocks] = Recompute::ALL.map(plan);
         let all = [none?, cheap?, blocks?];
