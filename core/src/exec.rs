@@ -2,10 +2,12 @@
 
 mod carve;
 mod memory;
+mod placement;
 
 use core::ops::Range;
 
 pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
+pub use placement::{Placement, placement};
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
 use crate::graph::rules::{Rule, only};

@@ -409,7 +409,7 @@ fn nothing_reads_gradients_that_are_gone() {
         assert_eq!(error.kind, GraphErrorKind::NoGradientBuffer);
         assert!(error.to_string().contains("updates parameters"), "{error}");
     }
-    let again = build(&|g, hyper| g.backward_updating(&[], ADAMW, hyper, Recompute::None)).expect_err("an error");
+    let again = build(&|g, hyper| g.backward_updating::<Tensor>(&[], ADAMW, hyper, Recompute::None)).expect_err("an error");
     assert_eq!(again.kind, GraphErrorKind::Sections);
     let program = build(&|g, _| g.ema(g.input(&[1]), 2)).unwrap();
     let updates = |range: std::ops::Range<usize>| {

@@ -209,11 +209,15 @@ fn errors_say_what_is_wrong() {
         }),
         error(1, |r| {
             let mut s = r.scope();
-            [(), ()].map(|()| s.at("w").add("a", &[1], Init::Zeros));
+            for _ in 0..2 {
+                s.at("w").add("a", &[1], Init::Zeros);
+            }
         }),
         error(2, |r| {
             let mut s = r.scope();
-            [(), ()].map(|()| s.at("w").add("a", &[1], Init::Zeros));
+            for _ in 0..2 {
+                s.at("w").add("a", &[1], Init::Zeros);
+            }
         }),
         error(9, |r| drop((0..MAX_GROUPS).map(|_| r.add_group(Group { decay: true })).collect::<Vec<_>>())),
         error(1, |r| {

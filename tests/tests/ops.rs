@@ -7,7 +7,7 @@ use samara::threads::Pool;
 use samara_core::exec::Gradients;
 use samara_core::graph::{
     AttentionMask, AttentionSpec, BinaryKind, Columns, Graph, Op, Over, Pairing, Recompute, ReduceKind, RotarySpec, Tensor,
-    UnaryKind, Wrt,
+    UnaryKind, Upstream, Wrt,
 };
 use samara_core::ops::reference;
 use samara_tests::draw::Draw;
@@ -360,6 +360,43 @@ fn fused_head_is_the_unfused_one() {
             assert_eq!(fused, unfused);
             assert_eq!(fused, biased);
         }
+    }
+}
+
+/// An upstream gradient that the host writes between forward and backward: never used in the forward range, and the gradients are those of one that is
+/// known before.
+#[test]
+fn late_upstream_is_never_fused() {
+    let mut d = Draw::new(3);
+    let (m, c, vocab) = (4, 3, 6);
+    let inputs = [(&[m, c][..], d.values(m * c, -1.0, 1.0)), (&[vocab, c][..], d.values(vocab * c, -1.0, 1.0))];
+    for upstream in [vec![0.5], d.values(m, -1.0, 1.0)] {
+        let gradients = [true, false].map(|late| {
+            let kernels = reference::<f64>();
+            let (params, ()) = registry::<f64, _>(0, |_| ());
+            let built = Session::build(Table::serial(&kernels), params, 32, |g| {
+                let leaves = inputs.clone().map(|(shape, _)| g.input(shape));
+                let t = g.ints(&[m], -100, vocab as i32 - 1);
+                let y = g.output(g.head_loss(leaves[0], leaves[1], None, t, 0.0));
+                let u = g.input(&[upstream.len()]);
+                let given = if late { Upstream::After(u) } else { Upstream::Before(u) };
+                g.backward(&[(y, given)], Wrt::Tensors(&leaves), Recompute::None);
+                (leaves.map(|t| g.output(g.gradient(t).unwrap())), leaves, t, u)
+            });
+            let (mut session, (gradients, leaves, t, u)) = built.unwrap();
+            leaves.iter().zip(&inputs).for_each(|(&t, (_, values))| session.set(t, values));
+            session.set_ints(t, &[3, -100, 0, 5]);
+            let before = if late { vec![f64::NAN; upstream.len()] } else { upstream.clone() };
+            session.set(u, &before);
+            session.poison();
+            let (forward, backward) = (session.program.forward(), session.program.backward());
+            session.run_range(forward, Gradients::Overwrite);
+            session.arena[session.plan.value(u)].copy_from_slice(&upstream);
+            session.run_range(backward, Gradients::Overwrite);
+            gradients.map(|t| session.get(t))
+        });
+        assert!(gradients[0].iter().flatten().all(|g| g.is_finite()));
+        assert_eq!(gradients[0], gradients[1]);
     }
 }
 

@@ -4,6 +4,7 @@ use core::mem::take;
 use core::ops::Range;
 
 use super::memory::Memory;
+use super::placement::{Placement, placement};
 use super::{Gradients, Views};
 use crate::graph::op::{MAX_OUTPUTS, Op};
 use crate::graph::rules::reach;
@@ -58,12 +59,6 @@ impl<'a, R> Carved<'a, R> {
     }
 }
 
-/// Where a tensor lies.
-struct Place {
-    role: Role,
-    range: Range<usize>,
-}
-
 /// A node of a program whose views are made, a buffer at a time: so little of the stack is taken at once.
 struct Carver<'p> {
     program: &'p Program<'p>,
@@ -73,17 +68,9 @@ struct Carver<'p> {
 }
 
 impl Carver<'_> {
-    /// Where a tensor lies; a number takes `real_bytes`.
-    fn place(&self, t: Tensor, real_bytes: usize) -> Option<Place> {
-        let record = self.program.tensor(t)?;
-        let (start, len) = (record.offset as usize, record.shape.len());
-        let range = match record.role {
-            Role::Activation | Role::Input => self.plan.value(t),
-            Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),
-            Role::State => start..start.saturating_add(record.state_len()),
-            Role::Frozen => start..start.saturating_add(record.dtype.bytes(len, real_bytes).unwrap_or(0)),
-        };
-        Some(Place { role: record.role, range })
+    /// Where a tensor lies.
+    fn place(&self, t: Tensor, real_bytes: usize) -> Option<Placement> {
+        placement(self.program, self.plan, t, real_bytes)
     }
 
     /// Fills in the outputs and the inputs that lie in a buffer, which holds tensors of these roles. Part [`EXTRA`] of what is cut is `extra`.
@@ -119,8 +106,8 @@ impl Carver<'_> {
         let inputs = self.node.record().inputs.iter().zip(&mut views.inputs);
         for (((&t, real), to_ints), bytes) in inputs.zip(&mut views.ints).zip(&mut views.bytes) {
             match self.place(t, size_of::<R>()) {
-                Some(Place { role: Role::Ints, range }) => *to_ints = ints.get(range).unwrap_or(&[]),
-                Some(Place { role: Role::Frozen, range }) => {
+                Some(Placement { role: Role::Ints, range }) => *to_ints = ints.get(range).unwrap_or(&[]),
+                Some(Placement { role: Role::Frozen, range }) => {
                     let raw = frozen.get(range).unwrap_or(&[]);
                     if self.program.tensor(t).is_some_and(|r| r.dtype == DType::Real) {
                         *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);

@@ -140,8 +140,8 @@ impl Tape<'_> {
 
     /// Whether `t` has its value before node `index` runs.
     pub(super) fn is_known_before(&self, t: Tensor, index: usize) -> Result<bool, E> {
-        let producer = self.tensor(t)?.producer;
-        Ok(producer == u16::MAX || usize::from(producer) < index)
+        let TensorRecord { producer, late, .. } = *self.tensor(t)?;
+        Ok(!late && (producer == u16::MAX || usize::from(producer) < index))
     }
 
     /// Whether the gradient of `t` has its place in the gradient buffer.

@@ -4,7 +4,7 @@ use core::panic::Location;
 
 use super::adjoint::Step;
 use super::builder::Graph;
-use super::choice::{HyperInput, Recompute, Rule, Wrt};
+use super::choice::{HyperInput, Recompute, Rule, Upstream, Wrt};
 use super::error::GraphErrorKind as E;
 use super::op::MAX_OUTPUTS;
 use super::rules::differentiate;
@@ -15,11 +15,12 @@ impl Graph<'_> {
     /// Appends the gradient of Σ ⟨tensor, upstream⟩ over all pairs, pruned to what leads to `wrt`. Once per program.
     ///
     /// Gradients of trainable parameters go to the gradient buffer; others are found with [`Graph::gradient`].
-    /// An upstream gradient has its tensor's shape or is one number for all elements. When the upstream gradient of a head loss is known before
-    /// the head runs, losses and gradients are computed in one pass, in the forward range.
+    /// An upstream gradient has its tensor's shape or is one element for all. When the upstream gradient of a head loss is known before the head
+    /// runs, losses and gradients are computed in one pass, in the forward range; never so for [`Upstream::After`].
     #[track_caller]
-    pub fn backward(&self, pairs: &[(Tensor, Tensor)], wrt: Wrt<'_>, recompute: Recompute) {
-        self.with(Location::caller(), |tape| tape.backward(pairs, wrt, recompute));
+    pub fn backward<U: Into<Upstream> + Copy>(&self, pairs: &[(Tensor, U)], wrt: Wrt<'_>, recompute: Recompute) {
+        let mut pairs = pairs.iter().map(|&(t, upstream)| (t, upstream.into()));
+        self.with(Location::caller(), |tape| tape.backward(&mut pairs, wrt, recompute));
     }
 
     /// The same for every trainable parameter, which is changed by `rule` as soon as its gradient is complete and nobody reads its old value any
@@ -33,12 +34,18 @@ impl Graph<'_> {
     /// first node of the forward pass that reads the parameter has its gradient. A parameter that no gradient reaches is not changed at all, by
     /// weight decay neither.
     #[track_caller]
-    pub fn backward_updating(&self, pairs: &[(Tensor, Tensor)], rule: Rule, hyper: impl Into<HyperInput>, recompute: Recompute) {
-        let hyper = hyper.into();
+    pub fn backward_updating<U: Into<Upstream> + Copy>(
+        &self,
+        pairs: &[(Tensor, U)],
+        rule: Rule,
+        hyper: impl Into<HyperInput>,
+        recompute: Recompute,
+    ) {
+        let (mut pairs, hyper) = (pairs.iter().map(|&(t, upstream)| (t, upstream.into())), hyper.into());
         self.needs_moments(rule.moments());
         self.with(Location::caller(), |tape| {
             tape.updates = Some(Updates { rule, hyper, open: true });
-            tape.backward(pairs, Wrt::Trainable, recompute)?;
+            tape.backward(&mut pairs, Wrt::Trainable, recompute)?;
             tape.updates = Some(Updates { rule, hyper, open: false });
             Ok(())
         });
@@ -60,7 +67,12 @@ impl Graph<'_> {
 }
 
 impl Tape<'_> {
-    fn backward(&mut self, pairs: &[(Tensor, Tensor)], wrt: Wrt<'_>, recompute: Recompute) -> Result<(), E> {
+    fn backward(
+        &mut self,
+        pairs: &mut dyn Iterator<Item = (Tensor, Upstream)>,
+        wrt: Wrt<'_>,
+        recompute: Recompute,
+    ) -> Result<(), E> {
         if self.backward_done || self.update_begun {
             return Err(E::Sections);
         }
@@ -69,8 +81,8 @@ impl Tape<'_> {
         self.backward_done = true;
         self.recompute = recompute;
         self.info.backward = self.info.nodes;
-        for &(t, upstream) in pairs {
-            self.begin(t, upstream)?;
+        for (t, upstream) in pairs {
+            self.begin(t, upstream, end)?;
         }
         let mut segment = end;
         for index in (0..end).rev() {
@@ -93,8 +105,17 @@ impl Tape<'_> {
         self.update_unread(end)
     }
 
-    /// Contributes an upstream gradient that the caller gave.
-    fn begin(&mut self, t: Tensor, upstream: Tensor) -> Result<(), E> {
+    /// Contributes an upstream gradient that the caller gave; the forward range is the first `end` nodes.
+    fn begin(&mut self, t: Tensor, upstream: Upstream, end: usize) -> Result<(), E> {
+        if let Upstream::After(late) = upstream {
+            let is_read = (0..end).filter_map(|i| self.node(i)).any(|node| node.inputs.contains(&late));
+            let record = self.tensor_mut(late)?;
+            if record.role != Role::Input || is_read {
+                return Err(E::LateUpstream);
+            }
+            record.late = true;
+        }
+        let upstream = upstream.tensor();
         let (record, found) = (*self.tensor(t)?, self.tensor(upstream)?.shape);
         if found.len() != record.shape.len() && found.len() != 1 {
             return Err(E::Upstream { found, expected: record.shape });

@@ -39,6 +39,31 @@ pub enum Wrt<'a> {
     Tensors(&'a [Tensor]),
 }
 
+/// Who knows an upstream gradient, and when. A tensor alone is [`Upstream::Before`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// It has its value before the forward range runs, or the graph computes it: the head of a language model may use it in the forward range.
+    Before(Tensor),
+    /// An input that the host writes between the forward range and the backward range, as a loss computed outside of the graph asks for. No node of
+    /// the forward range reads it.
+    After(Tensor),
+}
+
+impl Upstream {
+    /// The gradient.
+    pub(super) const fn tensor(self) -> Tensor {
+        match self {
+            Self::Before(t) | Self::After(t) => t,
+        }
+    }
+}
+
+impl From<Tensor> for Upstream {
+    fn from(t: Tensor) -> Self {
+        Self::Before(t)
+    }
+}
+
 /// The rule by which an optimizer changes parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {

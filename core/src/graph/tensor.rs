@@ -107,7 +107,8 @@ pub struct TensorRecord {
     pub(crate) needed: bool,
     /// Whether a node contributed to this parameter's gradient, while the graph is finished.
     pub(crate) contributed: bool,
-    pub(crate) reserved: u8,
+    /// Whether the host writes this upstream gradient after the forward range, while the graph is built.
+    pub(crate) late: bool,
 }
 
 impl TensorRecord {
@@ -149,6 +150,6 @@ impl TensorRecord {
         checkpoint: false,
         needed: false,
         contributed: false,
-        reserved: 0,
+        late: false,
     };
 }
