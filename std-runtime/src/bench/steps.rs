@@ -6,14 +6,14 @@ use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::profile::{Profile, program_cost};
 use super::rates::{Rates, peak_flops_per_s};
-use crate::config::RunConfig;
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
 use crate::gpt::Gpt;
-use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::session::Engine;
 use crate::threads::Pool;
+use crate::train::config::RunConfig;
+use crate::train::recompute::Policies;
 
 /// Tokens without a meaning, for one block and more.
 fn noise(config: &RunConfig, vocab_size: usize) -> TokenList {

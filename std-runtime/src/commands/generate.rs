@@ -8,12 +8,14 @@ use std::time::Instant;
 use samara_core::quant::BLOCK;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::tables::Config;
 use super::{Command, Console, Error, output};
-use crate::config::{GenerateConfig, Layers};
+use crate::config::Layers;
 use crate::files::IoError;
 use crate::gpt::Gpt;
 use crate::gpt::formats::KvCache;
 use crate::gpt::generate::Generator;
+use crate::gpt::generation::GenerateConfig;
 use crate::gpt::score::{log_probabilities, mean_loss};
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
@@ -127,7 +129,7 @@ impl Args {
 
     /// `[generate]`, with what the flags set.
     fn settings(&self) -> Result<GenerateConfig, Error> {
-        let mut layers = Layers::new();
+        let mut layers = Layers::<Config>::new();
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
@@ -144,10 +146,10 @@ impl Args {
         ];
         for (flag, key, value) in flags {
             if let Some(value) = value {
-                layers.flag(flag, key, value)?;
+                layers.flag(flag, key, value);
             }
         }
-        Ok(layers.peek().generate.clone())
+        Ok(layers.values()?.generate)
     }
 
     /// Quantised keys and values need a width of whole blocks.

@@ -6,7 +6,6 @@ use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 use samara_core::ops::dropout;
 
 use super::{Gpt, RunError, positions, write, write_ints};
-use crate::config::TrainConfig;
 use crate::data::batches::Sampler;
 use crate::data::shards::Tokens;
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
@@ -58,24 +57,6 @@ pub struct StepNumbers {
     pub seed: u64,
     /// Decay of the moving average.
     pub ema_decay: f64,
-}
-
-impl StepNumbers {
-    /// The numbers of a step that a configuration asks for.
-    pub fn new(config: &TrainConfig, step: u64, lr: f64) -> Self {
-        Self {
-            step,
-            lr,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_clip: config.grad_clip,
-            dropout: config.dropout,
-            seed: config.seed,
-            ema_decay: config.ema_decay,
-        }
-    }
 }
 
 /// What a step says of itself.

@@ -3,10 +3,12 @@
 use samara_core::graph::Recompute;
 use samara_core::model::gpt::GptConfig;
 
-use super::plan::TrainingPlan;
-use super::step::StepShape;
-use crate::config::{Invalid, RecomputeChoice, RunConfig, TrainConfig};
+use super::config::{RecomputeChoice, RunConfig, TrainConfig};
+use super::shape::shape_of;
+use crate::config::Invalid;
 use crate::error::{Failure, Kind};
+use crate::gpt::plan::TrainingPlan;
+use crate::gpt::step::StepShape;
 use crate::session::{BuildError, Engine};
 
 /// Why there is no way to train: the programs cannot be built, or none fits the memory budget.
@@ -26,22 +28,6 @@ impl Failure for BudgetError {
             Self::Build(error) => error.kind(),
             Self::Budget(error) => error.kind(),
         }
-    }
-}
-
-/// The shape of a step; nothing is computed again where the choice is left to [`Policies`].
-pub fn shape_of(config: &RunConfig) -> StepShape {
-    let t = &config.train;
-    StepShape {
-        batch: t.batch_size,
-        block: t.block_size,
-        accumulation: t.grad_accumulation,
-        dropout: t.dropout > 0.0,
-        ema: t.ema_decay > 0.0,
-        recompute: match t.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        },
     }
 }
 
