@@ -11,7 +11,7 @@ use super::args::{EngineArgs, WeightFormat, set_keys};
 use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
-use crate::files::IoError;
+use crate::files::{IoError, STDOUT};
 use crate::gpt::Gpt;
 use crate::gpt::formats::KvCache;
 use crate::gpt::generate::Generator;
@@ -241,7 +241,7 @@ impl TextWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let text = String::from_utf8_lossy(bytes);
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(IoError::at(Path::new(output::STDOUT), "write"))
+        written.map_err(IoError::at(Path::new(STDOUT), "write"))
     }
 }
 
