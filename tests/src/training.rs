@@ -26,8 +26,8 @@ pub fn text() -> PathBuf {
 
 /// A model of two layers, 16 wide, that learns `text` character by character for `steps` steps and generates nothing.
 pub fn tiny(text: &Path, steps: u64) -> RunConfig {
-    let mut config = RunConfig::default();
-    config.model = GptModel { n_positions: 16, n_embd: 16, n_layer: 2, n_head: 2, ..GptModel::default() }.into();
+    let model = GptModel { n_positions: 16, n_embd: 16, n_layer: 2, n_head: 2, ..GptModel::default() };
+    let mut config = RunConfig { model: model.into(), ..RunConfig::default() };
     config.data.path = Some(text.to_owned());
     config.data.tokenizer = TokenizerChoice::Char;
     config.train.steps = steps;

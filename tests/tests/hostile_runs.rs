@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use samara::config::to_toml;
 use samara::data::shards::{IdWidth, ShardWriter};
 use samara::error::{Failure, Kind};
 use samara::model_folder::safetensors::WeightsWriter;
@@ -187,7 +188,7 @@ fn a_damaged_checkpoint_is_passed_over_with_a_warning() {
         let newest = newest_checkpoint(out.path());
         flip(&newest.join(file));
         let path = files.path().join("run.toml");
-        fs::write(&path, config.to_toml()).unwrap();
+        fs::write(&path, to_toml(&config)).unwrap();
         let mut command = samara();
         command.args(["train", "--quiet", "--resume", "--config"]).arg(path).arg("--out").arg(out.path());
         let output = command.output().unwrap();
