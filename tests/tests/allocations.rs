@@ -99,11 +99,14 @@ fn count_allocations(case: usize) {
 /// Allocations in 200 steps after the first, taken inside the pool as a run takes them.
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
     let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
-    let mut step = Step::new(&mut gpt, shape_of(config)).unwrap();
-    gpt.session.initialise(1);
+    let averages = gpt.add_averages(config.train.averages());
+    let mut step = Step::new(&mut gpt.bound(), shape_of(config), &averages).unwrap();
+    gpt.initialise(1);
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-    let mut run = |i| step.run(&mut gpt, &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).map(|_| ()).unwrap();
+    let mut run = |i| {
+        step.run(&mut gpt.bound(), &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).unwrap();
+    };
     run(0);
     COUNTING.store(true, Ordering::SeqCst);
     (1..=200).for_each(run);

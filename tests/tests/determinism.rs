@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use samara::config::Layers;
+use samara::config::{Layers, to_toml};
 use samara::data::config::DataOrder;
 use samara::run::metrics::Metrics;
 use samara::session::Engine;
@@ -244,7 +244,7 @@ fn run_of_binary() -> (TempDir, Result) {
     config.train.checkpoint_every = 4;
     config.train.threads = 2;
     let files = folder();
-    fs::write(files.path().join("run.toml"), config.to_toml()).unwrap();
+    fs::write(files.path().join("run.toml"), to_toml(&config)).unwrap();
     (files, Result::of_run(&config))
 }
 

@@ -74,7 +74,8 @@ fn measure_memory(case: usize) {
     config.generate.max_new_tokens = 5;
     config.generate.prompt = "Once".to_owned();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
-    let plan = TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config)).unwrap();
+    let plan =
+        TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config), u8::from(ema_decay > 0.0)).unwrap();
     drop(engine);
     assert!(plan.total_bytes > 60_000_000, "{plan:?}");
     let out = tempfile::tempdir().unwrap();
@@ -101,9 +102,9 @@ fn measure_blocks(_: usize) {
     let engine = Engine::new(1, Gemm::Samara).unwrap();
     let model = GptModel { n_embd: 512, n_layer: 4, n_head: 8, n_positions: 64, vocab_size: Some(8192), ..GptModel::default() };
     let mut gpt = Gpt::new(engine.clone(), model.to_core().unwrap()).unwrap();
-    gpt.session.initialise(1);
+    gpt.initialise(1);
     let config = FolderConfig::new(model, 0.0);
-    save_folder(folder.path(), &config, &gpt.session.params(), gpt.session.buffers.trainable.get()).unwrap();
+    save_folder(folder.path(), &config, &gpt.weights().params(), gpt.weights().weights.get()).unwrap();
     let f32_bytes = gpt.weight_bytes() as u64;
     drop(gpt);
     let mut bytes = 0;

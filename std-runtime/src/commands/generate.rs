@@ -12,11 +12,11 @@ use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::files::{IoError, STDOUT};
-use crate::gpt::Gpt;
 use crate::gpt::formats::KvCache;
 use crate::gpt::generate::Generator;
 use crate::gpt::generation::GenerateConfig;
 use crate::gpt::score::{log_probabilities, mean_loss};
+use crate::gpt::{Bound, Gpt};
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
 
@@ -112,12 +112,13 @@ impl Args {
         let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
         self.check_cache(gpt.config.n_embd)?;
         let begun = Instant::now();
-        let tokens = self.write_text(&settings, &mut gpt, &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
+        let tokens =
+            self.write_text(&settings, &mut gpt.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
         let (new_tokens, seconds) = (tokens.len() - prompt.len(), begun.elapsed().as_secs_f64());
         let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
         // Without a reader the comparison is not worth its time.
         let costs = if self.weights.compares() && !quiet && tokens.len() > 1 {
-            let measure = |gpt: &mut Gpt| Ok(log_probabilities(gpt, &tokens)?);
+            let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &tokens)?);
             let (own, f32s) = self.weights.compared(&engine, &self.model, gpt, measure)?;
             let (f32s, first_new) = (f32s.unwrap_or_default(), prompt.len().saturating_sub(1));
             [cost(&own, &f32s, 0..first_new), cost(&own, &f32s, first_new..own.len())]
@@ -165,7 +166,7 @@ impl Args {
     fn write_text(
         &self,
         settings: &GenerateConfig,
-        gpt: &mut Gpt,
+        gpt: &mut Bound<'_>,
         tokenizer: &Tokenizer,
         prompt: &[i32],
         mut text: TextWriter<'_>,

@@ -230,8 +230,9 @@ const TIMED_STEPS: u64 = 3;
 /// Seconds of a step on tokens that mean nothing.
 fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Error> {
     let config = &config.train;
-    let mut step = Step::new(&mut gpt, shape)?;
-    gpt.session.initialise(config.seed);
+    let averages = gpt.add_averages(config.averages());
+    let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
+    gpt.initialise(config.seed);
     let vocab = gpt.config.vocab_size as u32;
     let ids = (0..4 * config.block_size as u32 + 2).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
     let source = TokenList::new("timing", ids);
@@ -242,7 +243,7 @@ fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Erro
             begun = Instant::now();
         }
         let numbers = StepNumbers::new(config, i, 0.0);
-        step.run(&mut gpt, &sampler, &source, &numbers)?;
+        step.run(&mut gpt.bound(), &sampler, &source, &numbers)?;
     }
     Ok(begun.elapsed().as_secs_f64() / TIMED_STEPS as f64)
 }

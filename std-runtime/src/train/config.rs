@@ -121,6 +121,11 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
+    /// How many moving averages of the weights are kept.
+    pub fn averages(&self) -> usize {
+        usize::from(self.ema_decay > 0.0)
+    }
+
     /// The learning-rate schedule.
     pub fn lr_schedule(&self) -> Schedule {
         let min_lr = self.min_lr.unwrap_or(self.lr / 10.0);

@@ -46,8 +46,9 @@ impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, BudgetError> {
         let shape = shape_of(config);
+        let averages = config.train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {
-            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape })?))
+            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, averages)?))
         };
         let [none, cheap, blocks] = Recompute::ALL.map(plan);
         let all = [none?, cheap?, blocks?];

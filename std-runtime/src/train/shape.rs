@@ -4,6 +4,7 @@ use samara_core::graph::Recompute;
 
 use super::config::{RecomputeChoice, RunConfig, TrainConfig};
 use crate::gpt::step::{StepNumbers, StepShape};
+use crate::session::update::UpdateNumbers;
 
 /// The shape of a step; nothing is computed again where the choice is left to [`Policies`](super::recompute::Policies).
 pub fn shape_of(config: &RunConfig) -> StepShape {
@@ -13,7 +14,6 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         block: t.block_size,
         accumulation: t.grad_accumulation,
         dropout: t.dropout > 0.0,
-        ema: t.ema_decay > 0.0,
         recompute: match t.recompute {
             RecomputeChoice::Auto => Recompute::None,
             RecomputeChoice::Fixed(recompute) => recompute,
@@ -24,17 +24,16 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
 impl StepNumbers {
     /// The numbers of a step that a configuration asks for.
     pub fn new(config: &TrainConfig, step: u64, lr: f64) -> Self {
-        Self {
-            step,
+        let update = UpdateNumbers {
+            count: step + 1,
             lr,
             beta1: config.beta1,
             beta2: config.beta2,
             eps: config.eps,
             weight_decay: config.weight_decay,
             grad_clip: config.grad_clip,
-            dropout: config.dropout,
-            seed: config.seed,
             ema_decay: config.ema_decay,
-        }
+        };
+        Self { step, dropout: config.dropout, seed: config.seed, update }
     }
 }
