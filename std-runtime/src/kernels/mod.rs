@@ -28,6 +28,7 @@ mod peer;
 mod prefetch;
 mod quant;
 mod quant_avx2;
+mod rotary;
 mod rows;
 mod rows_avx2;
 mod simd;
@@ -64,6 +65,7 @@ fn table<G: Product>() -> Kernels<f32> {
     let table = cache::kernels(table);
     let table = embedding::kernels(table);
     let table = dropout::kernels(table);
+    let table = rotary::kernels(table);
     optimizer::kernels(table)
 }
 
