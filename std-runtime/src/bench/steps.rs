@@ -6,14 +6,14 @@ use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::profile::{Profile, program_cost};
 use super::rates::{Rates, peak_flops_per_s};
-use crate::config::RunConfig;
 use crate::data::batches::{Order, Sampler};
 use crate::data::shards::TokenList;
 use crate::gpt::Gpt;
-use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers};
 use crate::session::Engine;
 use crate::threads::Pool;
+use crate::train::config::RunConfig;
+use crate::train::recompute::Policies;
 
 /// Tokens without a meaning, for one block and more.
 fn noise(config: &RunConfig, vocab_size: usize) -> TokenList {
@@ -37,7 +37,7 @@ pub fn steps(
     let engine = Engine::new(pool.threads(), train.gemm)?;
     let shape = Policies::new(&engine, &model, config)?.shape;
     let mut gpt = Gpt::new(engine, model)?;
-    let averages = gpt.add_averages(train);
+    let averages = gpt.add_averages(train.averages());
     let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
     gpt.initialise(train.seed);
     let source = noise(config, model.vocab_size);

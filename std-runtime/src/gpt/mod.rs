@@ -3,10 +3,10 @@
 pub mod evaluate;
 pub mod formats;
 pub mod generate;
+pub mod generation;
 pub mod open;
 pub mod peak;
 pub mod plan;
-pub mod recompute;
 pub mod score;
 pub mod step;
 
@@ -19,7 +19,6 @@ use samara_core::model::gpt::{self, GptConfig};
 use samara_core::quant::quantise_row;
 use samara_core::tune::store_as;
 
-use crate::config::TrainConfig;
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::model_folder::{FolderError, load_weights, maps};
@@ -98,10 +97,9 @@ impl Gpt {
         Bound { set, ..self.bound() }
     }
 
-    /// Adds the sets that follow the weights in a training: the moving average, if a configuration asks for it.
-    pub fn add_averages(&mut self, config: &TrainConfig) -> Vec<SetId> {
+    /// Adds sets that follow the weights in a training: moving averages.
+    pub fn add_averages(&mut self, count: usize) -> Vec<SetId> {
         let registry = Arc::clone(self.weights().registry());
-        let count = usize::from(config.ema_decay > 0.0);
         (0..count).map(|_| self.session.add_set("ema", &registry)).collect()
     }
 

@@ -8,7 +8,6 @@ use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::dropout;
 
 use super::{Bound, RunError, positions, write, write_ints};
-use crate::config::TrainConfig;
 use crate::data::batches::Sampler;
 use crate::data::shards::Tokens;
 use crate::device::Planner;
@@ -48,23 +47,6 @@ pub struct StepNumbers {
     pub seed: u64,
     /// Those of its update.
     pub update: UpdateNumbers,
-}
-
-impl StepNumbers {
-    /// The numbers of a step that a configuration asks for.
-    pub fn new(config: &TrainConfig, step: u64, lr: f64) -> Self {
-        let update = UpdateNumbers {
-            count: step + 1,
-            lr,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_clip: config.grad_clip,
-            ema_decay: config.ema_decay,
-        };
-        Self { step, dropout: config.dropout, seed: config.seed, update }
-    }
 }
 
 /// What a step says of itself.

@@ -8,21 +8,24 @@ use std::time::Instant;
 
 use samara_core::schedule::Schedule;
 
+use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::progress::Progress;
+use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::signal::Stop;
 use super::state::{self, RunState, TrainedSet};
-use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig, TrainConfig};
+use crate::config::{Invalid, Layers, conflicts, to_toml};
 use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::config::DataOrder;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
-use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers, StepResult};
+use crate::model::ModelConfig;
 use crate::model_folder::{self, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::run::durable;
@@ -100,7 +103,7 @@ impl Run {
         let config = RunConfig { train: TrainConfig { recompute, ..config.train.clone() }, ..config.clone() };
         let mut gpt = Gpt::new(engine, model.to_core()?)?;
         let folder_config = folder_config(model, &config, &prepared);
-        let averages = gpt.add_averages(&config.train);
+        let averages = gpt.add_averages(config.train.averages());
         let step = Step::new(&mut gpt.bound(), policies.shape, &averages)?;
         let evaluation = match &prepared.val {
             Some(_) => Some(Evaluation::new(&mut gpt.bound(), config.train.batch_size, config.train.block_size)?),
@@ -111,7 +114,7 @@ impl Run {
         prepared.train.check_ids(limit)?;
         prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
         let sampler = sampler_of(&config, &prepared.train)?;
-        durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
+        durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
         if let Some(tokenizer) = &prepared.tokenizer {
             tokenizer.save(&out, Some(gpt.config.n_positions))?;
         }
@@ -368,10 +371,10 @@ fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>,
 /// Refuses to go on with a configuration that would have given other results.
 fn refuse_changes(config: &RunConfig, out: &Path) -> Result<(), Error> {
     let path = out.join(CONFIG_FILE);
-    let mut layers = Layers::new();
+    let mut layers = Layers::<RunConfig>::new();
     layers.file(&path)?;
     let former = layers.finish()?;
-    let differences = former.conflicts(config);
+    let differences = conflicts(&former, config);
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
 }
 
@@ -387,7 +390,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
     let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| Invalid {
+    let vocab_size = config.model.vocab_size().or(needed).ok_or_else(|| Invalid {
         key: "model.vocab_size",
         expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
         found: "neither".to_owned(),
@@ -397,7 +400,7 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
             format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
         return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
     }
-    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() })
+    Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
 /// What the run's model folder says of its model.
