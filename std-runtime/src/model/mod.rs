@@ -43,6 +43,20 @@ macro_rules! families {
             }
         }
 
+        impl From<$first_type> for ModelConfig {
+            fn from(model: $first_type) -> Self {
+                Self::$first(model)
+            }
+        }
+
+        $(
+            impl From<$type> for ModelConfig {
+                fn from(model: $type) -> Self {
+                    Self::$name(model)
+                }
+            }
+        )*
+
         /// Calls something of the family, whichever it is.
         macro_rules! of_family {
             ($config:expr, $model:ident => $result:expr) => {
@@ -187,12 +201,6 @@ impl ModelConfig {
         let Value::Text(word) = value else { return Err(expected()) };
         let found = families.iter().find(|(types, _)| types.contains(&word.as_str()));
         found.map(|(_, model)| model.clone()).ok_or_else(expected)
-    }
-}
-
-impl From<GptModel> for ModelConfig {
-    fn from(model: GptModel) -> Self {
-        Self::Gpt(model)
     }
 }
 
