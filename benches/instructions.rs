@@ -13,17 +13,19 @@ use std::process::{Command, ExitCode};
 
 use samara::assignment::Solver;
 use samara::assignment::families::Family;
-use samara::config::{Layers, ModelConfig};
+use samara::config::Layers;
 use samara::data::batches::{Order, Sampler};
 use samara::data::corpus::tales;
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
-use samara::gpt::recompute::shape_of;
 use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
-use samara::session::Engine;
+use samara::session::{Engine, OwnedProgram};
 use samara::tokenizer::{Specials, Tokenizer};
+use samara::train::config::RunConfig;
+use samara::train::presets::find;
+use samara::train::shape::shape_of;
 use samara_core::assignment::{Costs, Options};
 use samara_core::decode::Sampling;
 use samara_core::exec::Gradients;
@@ -150,13 +152,13 @@ fn product(n: usize) {
 }
 
 /// nanoGPT's character model on one thread, all weights 0: no kernel takes another path for that.
-fn model() -> (Gpt, samara::config::RunConfig) {
-    let mut layers = Layers::new();
-    layers.preset("nanogpt-char-cpu").expect("a preset");
+fn model() -> (Gpt, RunConfig) {
+    let mut layers = Layers::<RunConfig>::new();
+    layers.preset(find("nanogpt-char-cpu").expect("a preset")).expect("TOML");
     // Callgrind is fifty times slower than the processor.
     layers.set("train.batch_size=2").expect("a key");
     let config = layers.finish().expect("a configuration");
-    let model = ModelConfig { vocab_size: Some(65), ..config.model.clone() }.to_core().expect("a model");
+    let model = config.model.clone().with_vocab_size(65).to_core().expect("a model");
     (Gpt::new(Engine::new(1, Gemm::Samara).expect("a thread"), model).expect("a model"), config)
 }
 
@@ -164,7 +166,7 @@ fn model() -> (Gpt, samara::config::RunConfig) {
 fn step(operation: Option<&str>) {
     let (mut gpt, config) = model();
     let train = &config.train;
-    let mut step = Step::new(&mut gpt, shape_of(&config)).expect("a program");
+    let mut step = Step::new(&mut gpt.bound(), shape_of(&config), &[]).expect("a program");
     let ids = (0..4 * train.block_size as u32 + 2).map(|i| i * 31 % 65).collect();
     let source = TokenList::new("noise", ids);
     let sampler = Sampler::new(Order::Random, 1, train.block_size, 4 * train.block_size as u64 + 2, "noise").expect("a sampler");
@@ -173,17 +175,24 @@ fn step(operation: Option<&str>) {
     // Callgrind counts on the thread that enters the region: the one that does the work.
     engine.install(|| match operation {
         None => {
-            counted_region(|| step.run(&mut gpt, &sampler, &source, &numbers)).expect("a step");
+            counted_region(|| step.run(&mut gpt.bound(), &sampler, &source, &numbers)).expect("a step");
         }
         Some(name) => {
-            let program = step.program();
-            let view = program.view();
-            let is_meant =
-                |i: &usize| view.node(*i).filter(|n| !n.record().dead).and_then(|n| n.op()).is_some_and(|op| op.name() == name);
-            let i = (0..view.nodes().len()).find(is_meant).unwrap_or_else(|| panic!("no {name} in the step"));
-            counted_region(|| gpt.session.run(program, i..i + 1, Gradients::Overwrite));
+            let has = |program: &&OwnedProgram| first_of(program, name).is_some();
+            let program = [step.program(), step.update().program()].into_iter().find(has);
+            let program = program.unwrap_or_else(|| panic!("no {name} in the step"));
+            let (on, i) = (gpt.on(), first_of(program, name).unwrap_or(0));
+            counted_region(|| gpt.session.run(program, on, i..i + 1, Gradients::Overwrite));
         }
     });
+}
+
+/// The first node of a program with an operation.
+fn first_of(program: &OwnedProgram, operation: &str) -> Option<usize> {
+    let view = program.view();
+    let is_meant =
+        |i: &usize| view.node(*i).filter(|n| !n.record().dead).and_then(|n| n.op()).is_some_and(|op| op.name() == operation);
+    (0..view.nodes().len()).find(is_meant)
 }
 
 /// One token after a prompt of 32.
@@ -192,10 +201,10 @@ fn token() {
     let prompt: Vec<i32> = (0..32).collect();
     let engine = gpt.session.engine().clone();
     engine.install(|| {
-        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, 1).expect("programs");
+        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1).expect("programs");
         // The first token comes from the prompt.
-        text.next(&mut gpt).expect("a token");
-        counted_region(|| text.next(&mut gpt)).expect("a token");
+        text.next(&mut gpt.bound()).expect("a token");
+        counted_region(|| text.next(&mut gpt.bound())).expect("a token");
     });
 }
 

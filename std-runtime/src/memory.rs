@@ -65,15 +65,6 @@ impl<T: Pod> Buffer<T> {
         };
         &mut all[self.start..self.start + self.len]
     }
-
-    /// Room for at least `len` elements; their values are lost when there was less.
-    pub(crate) fn grow(&mut self, len: usize) {
-        if self.len < len {
-            // The old memory goes back before the new is taken.
-            *self = Self::new(0);
-            *self = Self::new(len);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{env, fs};
 use samara::export::file::FileWriter;
 use samara::export::programs::{DeviceModel, DeviceProgram};
 use samara::export::spec::{Optimizer, TrainShape};
-use samara::session::{BuildError, Engine, OwnedParams, Session};
+use samara::session::{BuildError, CpuDevice, Engine, OwnedParams, ParamSet};
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer, TrainError};
 use samara_core::graph::DType;
 use samara_core::model::gpt::{GptConfig, GptParams, Tune};
@@ -97,15 +97,15 @@ fn seed(
         Kind::Train(optimizer) => model.train(SHAPE, optimizer)?,
         Kind::Evaluate => model.evaluate(SHAPE)?,
     };
-    let mut session = Session::new(Arc::clone(&engine), owned.clone());
-    session.initialise(1);
+    let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(&engine)), "device", &owned);
+    owned.view().initialise(1, set.weights.get_mut());
     // Small numbers in every format.
-    for (i, byte) in session.buffers.frozen.get_mut().iter_mut().enumerate() {
+    for (i, byte) in set.frozen.get_mut().iter_mut().enumerate() {
         *byte = (i * 37 % 61) as u8;
     }
     let mut writer = FileWriter::default();
     writer.program(kind, &program, &ports);
-    writer.params(&owned.view(), &session.buffers, tokenizer.is_some());
+    writer.params(&set, tokenizer.is_some());
     if let Some(tokenizer) = tokenizer {
         writer.tokenizer(tokenizer);
     }

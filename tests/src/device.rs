@@ -53,7 +53,7 @@ pub const PLAIN: FileSpec = FileSpec {
 /// A model with initial weights, and the kernels of a device.
 pub fn model(config: GptConfig) -> Gpt {
     let mut gpt = Gpt::new(Arc::new(Engine::reference().expect("a thread")), config).expect("a model");
-    gpt.session.initialise(5);
+    gpt.initialise(5);
     gpt
 }
 

@@ -5,19 +5,21 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use samara::config::{DataConfig, ModelConfig, ModelType, RunConfig};
+use samara::data::config::DataConfig;
 use samara::data::shards::{IdWidth, ShardWriter};
 use samara::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
 use samara::gpt::score;
 use samara::kernels::gemm::Gemm;
+use samara::model::gpt::{GptModel, ModelType};
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara::tokenizer::Tokenizer;
+use samara::train::config::RunConfig;
 use samara_core::decode::Sampling;
 use samara_core::graph::DType;
-use samara_tests::training::{golden, newest_checkpoint, records, tensors, text, tiny, train};
+use samara_tests::training::{golden, gpt, newest_checkpoint, records, tensors, text, tiny, train};
 use serde_json::Value;
 
 const LOGPROB_TOLERANCE: f32 = 1e-4;
@@ -58,7 +60,7 @@ fn scores_are_those_of_transformers() {
         let (shape, ids) = &expected["input_ids"];
         let wanted = floats(&expected["token_logprobs"].1);
         for (ids, wanted) in ints(ids).chunks(shape[1]).zip(wanted.chunks(shape[1] - 1)) {
-            let logprobs = score::log_probabilities(&mut open(&folder), ids).unwrap();
+            let logprobs = score::log_probabilities(&mut open(&folder).bound(), ids).unwrap();
             assert_eq!(logprobs.len(), wanted.len());
             for (i, (x, y)) in logprobs.iter().zip(wanted).enumerate() {
                 assert!((x - y).abs() <= LOGPROB_TOLERANCE, "{name}: token {} has log-probability {x}, expected {y}", i + 1);
@@ -76,9 +78,9 @@ fn a_greedy_text_is_that_of_transformers() {
     let expected = expected(&folder);
     let mut gpt = open(&folder);
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
-    let mut generator = Generator::new(&mut gpt, &ints(&expected["greedy.prompt"].1), sampling, 0).unwrap();
+    let mut generator = Generator::new(&mut gpt.bound(), &ints(&expected["greedy.prompt"].1), sampling, 0).unwrap();
     let wanted = ints(&expected["greedy.ids"].1);
-    let found: Vec<i32> = wanted.iter().map(|_| generator.next(&mut gpt).unwrap()).collect();
+    let found: Vec<i32> = wanted.iter().map(|_| generator.next(&mut gpt.bound()).unwrap()).collect();
     assert_eq!(found, wanted);
 }
 
@@ -86,16 +88,16 @@ fn a_greedy_text_is_that_of_transformers() {
 fn saved_and_loaded_again_has_the_same_bits() {
     for bias in [true, false] {
         for model_type in [ModelType::Gpt2, ModelType::OpenAiGpt] {
-            let tiny = tiny(&text(), 1).model;
-            let model = ModelConfig { model_type, bias, vocab_size: Some(37), ..tiny };
-            let mut gpt = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), model.to_core().unwrap()).unwrap();
-            gpt.session.initialise(7);
+            let tiny = gpt(&mut tiny(&text(), 1)).clone();
+            let model = GptModel { model_type, bias, vocab_size: Some(37), ..tiny };
+            let mut first = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), model.to_core().unwrap()).unwrap();
+            first.initialise(7);
             let out = tempfile::tempdir().unwrap();
             let config = FolderConfig::new(model, 0.0);
-            save_folder(out.path(), &config, &gpt.session.params(), gpt.session.buffers.trainable.get()).unwrap();
+            save_folder(out.path(), &config, &first.weights().params(), first.weights().weights.get()).unwrap();
             assert_eq!(FolderConfig::read(out.path()).unwrap().model, config.model);
             let again = open(out.path());
-            assert!(again.session.buffers.trainable.get() == gpt.session.buffers.trainable.get(), "{:?}", config.model);
+            assert!(again.weights().weights.get() == first.weights().weights.get(), "{:?}", config.model);
         }
     }
 }
@@ -165,11 +167,11 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
     // One byte for each character.
     let bits = bits_per_byte(&last, bytes).unwrap();
     assert!((bits - last.loss / std::f64::consts::LN_2 * 115.0 / 116.0).abs() < 1e-9);
-    let gpt = open(out.path());
+    let model = open(out.path());
     let saved = tensors(&newest_checkpoint(out.path()).join("training.safetensors"));
     let saved: BTreeMap<String, Vec<f32>> = saved.into_iter().collect();
-    for info in gpt.session.params().infos() {
-        let (found, wanted) = (&gpt.session.buffers.trainable.get()[info.range()], &saved[&format!("{}/weight", info.name)]);
+    for info in model.weights().params().infos() {
+        let (found, wanted) = (&model.weights().weights.get()[info.range()], &saved[&format!("{}/weight", info.name)]);
         assert!(found == wanted, "{}", info.name);
     }
 }

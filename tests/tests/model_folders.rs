@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
 use samara::model_folder::{FolderConfig, layout, load_weights, maps, save_folder, tensors};
-use samara::session::{Engine, OwnedParams, Session};
+use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::gpt::{GptInputs, GptParams, hidden};
 
@@ -18,32 +18,34 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// An untrained model as a folder's config describes it.
-fn model(config: &FolderConfig) -> (Session, GptParams) {
+fn model(config: &FolderConfig) -> (Session, SetId, GptParams) {
     let core = config.model.to_core().expect("model");
     let (owned, params) =
         OwnedParams::new(core.param_count(), |registry| GptParams::register(&core, registry)).expect("registry");
-    (Session::new(Engine::new(1, Gemm::Samara).expect("engine"), owned), params)
+    let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).expect("engine")));
+    let set = session.add_set("model", &owned);
+    (session, set, params)
 }
 
-fn load(folder: &Path, config: &FolderConfig) -> Result<Session, String> {
-    let (mut session, _) = model(config);
-    let mut values = vec![f32::NAN; session.params().trainable_len()];
+fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String> {
+    let (mut session, set, _) = model(config);
+    let mut values = vec![f32::NAN; session.set(set).params().trainable_len()];
     let core = config.model.to_core().expect("model");
-    load_weights(folder, &session.params(), &maps::gpt::name_map(&core), &mut values, &mut [])
+    load_weights(folder, &session.set(set).params(), &maps::gpt::name_map(&core), &mut values, &mut [])
         .map_err(|error| error.to_string())?;
-    session.buffers.trainable.get_mut().copy_from_slice(&values);
-    Ok(session)
+    session.set_mut(set).0.weights.get_mut().copy_from_slice(&values);
+    Ok((session, set))
 }
 
 /// Logits (B·T, V) of a folder.
 fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
     let config = FolderConfig::read(folder).expect("config");
     let core = config.model.to_core().expect("model");
-    let (_, params) = model(&config);
-    let mut session = load(folder, &config).expect("weights");
+    let (.., params) = model(&config);
+    let (mut session, set) = load(folder, &config).expect("weights");
     let len = ids.len() / batch;
     let (program, (inputs, logits)) = session
-        .prepare(|g| {
+        .prepare(On::set(set), |g| {
             let inputs = GptInputs::new(g, &core, batch, len);
             let h = hidden(g, &core, &params, &inputs, None);
             (inputs, g.output(g.linear(h, g.param(params.head()), None)))
@@ -52,7 +54,7 @@ fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
     let positions: Vec<i32> = (0..batch).flat_map(|_| 0..len as i32).collect();
     session.write_ints(&program, inputs.tokens, ids).expect("tokens");
     session.write_ints(&program, inputs.positions, &positions).expect("positions");
-    session.run_all(&program, Gradients::Overwrite);
+    session.run_all(&program, On::set(set), Gradients::Overwrite);
     session.read(&program, logits).to_vec()
 }
 
@@ -89,10 +91,10 @@ fn a_folder_written_again_has_the_same_bits() {
     for name in FOLDERS {
         let folder = golden(name);
         let config = FolderConfig::read(&folder).expect("config");
-        let session = load(&folder, &config).expect("weights");
+        let (session, set) = load(&folder, &config).expect("weights");
         let out = tempfile::tempdir().expect("folder");
         let path = out.path().join("new/model");
-        save_folder(&path, &config, &session.params(), session.buffers.trainable.get()).expect("saved");
+        save_folder(&path, &config, &session.set(set).params(), session.set(set).weights.get()).expect("saved");
         assert_eq!(FolderConfig::read(&path).expect("config"), config);
         let (old, new) = (Weights::open(&folder).expect("old"), Weights::open(&path).expect("new"));
         assert_eq!(old.names().collect::<Vec<_>>(), new.names().collect::<Vec<_>>(), "{name}");
@@ -140,7 +142,8 @@ fn changed(name: &str, config: impl Fn(&mut serde_json::Value), change: impl Fn(
 
 fn open(folder: &Path) -> Result<Vec<f32>, String> {
     let config = FolderConfig::read(folder).map_err(|error| error.to_string())?;
-    Ok(load(folder, &config)?.buffers.trainable.get().to_vec())
+    let (session, set) = load(folder, &config)?;
+    Ok(session.set(set).weights.get().to_vec())
 }
 
 #[test]
@@ -177,13 +180,13 @@ fn a_model_without_biases_has_zeros_in_its_file() {
     for folder in [&zeros, &absent] {
         assert_eq!(logits(folder.path(), batch, &ids), expected);
         let config = FolderConfig::read(folder.path()).expect("config");
-        let session = load(folder.path(), &config).expect("weights");
+        let (session, set) = load(folder.path(), &config).expect("weights");
         let out = tempfile::tempdir().expect("folder");
-        save_folder(out.path(), &config, &session.params(), session.buffers.trainable.get()).expect("saved");
+        save_folder(out.path(), &config, &session.set(set).params(), session.set(set).weights.get()).expect("saved");
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
         let core = config.model.to_core().expect("model");
-        let layout = layout(&maps::gpt::name_map(&core), &session.params()).expect("layout");
+        let layout = layout(&maps::gpt::name_map(&core), &session.set(set).params()).expect("layout");
         assert_eq!(tensors(&layout).len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }

@@ -1,10 +1,10 @@
 //! Weights in blocks: the bytes of ggml, the reference kernels against weights read back, and whole models.
 
-use samara::config::ModelConfig;
 use samara::gpt::generate::Generator;
 use samara::gpt::{Gpt, score};
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
+use samara::model::gpt::GptModel;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara_core::decode::{Sampling, argmax};
@@ -142,28 +142,27 @@ fn model(threads: usize) -> Gpt {
         ..GptConfig::GPT2
     };
     let mut gpt = Gpt::new(Engine::new(threads, Gemm::Samara).unwrap(), config).unwrap();
-    gpt.session.initialise(11);
+    gpt.initialise(11);
     gpt
 }
 
 /// Weights that are converted while they are read have the bits of those converted in memory.
 #[test]
 fn a_folder_opens_in_blocks() {
-    let shape =
-        ModelConfig { vocab_size: Some(211), n_positions: 64, n_embd: 96, n_layer: 3, n_head: 3, ..ModelConfig::default() };
+    let shape = GptModel { vocab_size: Some(211), n_positions: 64, n_embd: 96, n_layer: 3, n_head: 3, ..GptModel::default() };
     let config = FolderConfig::new(shape, 0.0);
     let gpt = model(1);
     let folder = tempfile::tempdir().unwrap();
-    save_folder(folder.path(), &config, &gpt.session.params(), gpt.session.buffers.trainable.get()).unwrap();
+    save_folder(folder.path(), &config, &gpt.weights().params(), gpt.weights().weights.get()).unwrap();
     for (name, dtype) in DTYPES {
         let expected = gpt.quantised(dtype).unwrap();
         let found = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), dtype).unwrap();
-        assert!(found.session.buffers.frozen.get() == expected.session.buffers.frozen.get(), "{name}");
-        assert_eq!(found.session.buffers.trainable.get(), expected.session.buffers.trainable.get(), "{name}");
+        assert!(found.weights().frozen.get() == expected.weights().frozen.get(), "{name}");
+        assert_eq!(found.weights().weights.get(), expected.weights().weights.get(), "{name}");
         assert_eq!(found.f32_bytes(), gpt.weight_bytes());
     }
     let numbers = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), DType::Real).unwrap();
-    assert_eq!(numbers.session.buffers.trainable.get(), gpt.session.buffers.trainable.get());
+    assert_eq!(numbers.weights().weights.get(), gpt.weights().weights.get());
 }
 
 fn text(gpt: &Gpt, len: usize) -> Vec<i32> {
@@ -171,7 +170,7 @@ fn text(gpt: &Gpt, len: usize) -> Vec<i32> {
 }
 
 fn mean_loss(gpt: &mut Gpt, tokens: &[i32]) -> f64 {
-    let scores = score::log_probabilities(gpt, tokens).unwrap();
+    let scores = score::log_probabilities(&mut gpt.bound(), tokens).unwrap();
     -scores.iter().map(|&x| f64::from(x)).sum::<f64>() / scores.len() as f64
 }
 
@@ -195,7 +194,7 @@ fn threads_change_no_bit() {
         let logits = [1, 2, 5].map(|threads| {
             let mut gpt = model(threads).quantised(dtype).unwrap();
             let tokens = text(&gpt, 50);
-            score::logits(&mut gpt, &tokens).unwrap()
+            score::logits(&mut gpt.bound(), &tokens).unwrap()
         });
         assert!(logits[0] == logits[1] && logits[0] == logits[2], "{dtype:?}");
     }
@@ -207,10 +206,10 @@ fn with_and_without_a_cache() {
     for dtype in [DType::Q8, DType::Q4] {
         let mut gpt = model(2).quantised(dtype).unwrap();
         let mut tokens = text(&gpt, 7);
-        let mut generator = Generator::new(&mut gpt, &tokens, Sampling::GREEDY, 1).unwrap();
+        let mut generator = Generator::new(&mut gpt.bound(), &tokens, Sampling::GREEDY, 1).unwrap();
         for _ in 0..20 {
-            let token = generator.next(&mut gpt).unwrap();
-            let logits = score::logits(&mut gpt, &tokens).unwrap();
+            let token = generator.next(&mut gpt.bound()).unwrap();
+            let logits = score::logits(&mut gpt.bound(), &tokens).unwrap();
             assert_eq!(token as usize, argmax(&logits[logits.len() - gpt.config.vocab_size..]), "{dtype:?}: {tokens:?}");
             tokens.push(token);
         }
@@ -223,8 +222,8 @@ fn a_cache_in_blocks_is_close_to_one_of_numbers() {
     let mut gpt = model(2);
     let prompt = text(&gpt, 40);
     let mut logits = |dtype: DType| {
-        let mut generator = Generator::with_cache(&mut gpt, &prompt, Sampling::GREEDY, 1, dtype).unwrap();
-        let tokens: Vec<i32> = (0..5).map(|_| generator.next(&mut gpt).unwrap()).collect();
+        let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1, dtype).unwrap();
+        let tokens: Vec<i32> = (0..5).map(|_| generator.next(&mut gpt.bound()).unwrap()).collect();
         (tokens, generator.logits().to_vec())
     };
     let (tokens, expected) = logits(DType::Real);

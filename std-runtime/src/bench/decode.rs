@@ -10,13 +10,13 @@ use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
-use crate::config::TrainConfig;
 use crate::gpt::Gpt;
 use crate::gpt::formats::Quantize;
 use crate::gpt::generate::Generator;
 use crate::gpt::open::RowsError;
 use crate::session::Engine;
 use crate::threads::Pool;
+use crate::train::config::TrainConfig;
 
 /// Tokens that a measurement generates unless asked otherwise.
 const NEW_TOKENS: usize = 64;
@@ -48,8 +48,8 @@ pub fn decode(
 ) -> Result<(Vec<Measurement>, Option<Profile>), BenchError> {
     let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
     let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
-    gpt.session.initialise(train.seed);
-    let parameters = gpt.session.params().trainable_count() - model.n_positions * model.n_embd;
+    gpt.initialise(train.seed);
+    let parameters = gpt.weights().params().trainable_count() - model.n_positions * model.n_embd;
     if let Some(quantize) = request.quantize {
         let quantised = gpt.quantised(quantize.dtype());
         gpt = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
@@ -61,12 +61,12 @@ pub fn decode(
     let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
         let begun = Instant::now();
-        let mut text = Generator::new(&mut gpt, &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt)?);
+        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut gpt.bound())?);
         prompts_s.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
         for _ in 0..new_tokens {
-            black_box(text.next(&mut gpt)?);
+            black_box(text.next(&mut gpt.bound())?);
         }
         tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
         last = Some(text);
@@ -90,7 +90,8 @@ pub fn decode(
     let profile = last.filter(|_| request.profiled).map(|text| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
-        let profile = Profile::new(&mut gpt.session, text.token_program(), rates, request.repeats, 1, live);
+        let on = text.on();
+        let profile = Profile::new(&mut gpt.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
         Profile { whole_milliseconds: 1e3 * token_s, ..profile }
     });
     Ok((rows, profile))

@@ -2,12 +2,12 @@
 
 use samara_core::cost::Cost;
 use samara_core::exec::Gradients;
-use samara_core::graph::{Node, Op};
+use samara_core::graph::Node;
 use serde::Serialize;
 
 use super::measure::median;
 use super::rates::Rates;
-use crate::session::{OwnedProgram, Session};
+use crate::session::{On, OwnedProgram, Session};
 
 /// The nodes of one kind and shape.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -44,30 +44,31 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Runs a program `repeats` times node by node. Inputs must have been written; forward and backward nodes count `micro_batches` times.
+    /// Runs programs `repeats` times node by node, each with how often it counts. Inputs must have been written.
     pub fn new(
         session: &mut Session,
-        program: &OwnedProgram,
+        on: On,
+        programs: &[(&OwnedProgram, usize)],
         machine: Rates,
         repeats: usize,
-        micro_batches: usize,
         live_keys: Option<usize>,
     ) -> Self {
-        let view = program.view();
-        let mut times = vec![Vec::with_capacity(repeats); view.nodes().len()];
-        for _ in 0..repeats {
-            session.run_each(program, Gradients::Overwrite, &mut |i, seconds| times[i].push(seconds));
-        }
         let mut kinds: Vec<(String, Sum)> = Vec::new();
-        for (i, times) in times.into_iter().enumerate() {
-            let cost = Cost::of(&view, &program.plan(), i, size_of::<f32>(), live_keys);
-            let (Some(cost), Some(node)) = (cost, view.node(i)) else { continue };
-            let calls = if view.update().contains(&i) { 1 } else { micro_batches };
-            let sum = Sum::new(calls as f64, median(times), cost, &machine);
-            let name = name(&node);
-            match kinds.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, all)) => all.add(&sum),
-                None => kinds.push((name, sum)),
+        for &(program, calls) in programs {
+            let view = program.view();
+            let mut times = vec![Vec::with_capacity(repeats); view.nodes().len()];
+            for _ in 0..repeats {
+                session.run_each(program, on, Gradients::Overwrite, &mut |i, seconds| times[i].push(seconds));
+            }
+            for (i, times) in times.into_iter().enumerate() {
+                let cost = Cost::of(&view, &program.plan(), i, size_of::<f32>(), live_keys);
+                let (Some(cost), Some(node)) = (cost, view.node(i)) else { continue };
+                let sum = Sum::new(calls as f64, median(times), cost, &machine);
+                let name = name(&node);
+                match kinds.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, all)) => all.add(&sum),
+                    None => kinds.push((name, sum)),
+                }
             }
         }
         Self::from_kinds(machine, kinds)
@@ -83,18 +84,12 @@ impl Profile {
     }
 }
 
-/// The floor of a whole program in which forward and backward nodes run `micro_batches` times.
-pub(super) fn program_cost(program: &OwnedProgram, micro_batches: usize) -> Cost {
+/// The floor of a whole program that runs `calls` times.
+pub(super) fn program_cost(program: &OwnedProgram, calls: usize) -> Cost {
     let (view, plan) = (program.view(), program.plan());
-    let update = view.update();
-    let mut all = Cost::default();
-    for i in 0..view.nodes().len() {
-        let Some(cost) = Cost::of(&view, &plan, i, size_of::<f32>(), None) else { continue };
-        for _ in 0..if update.contains(&i) { 1 } else { micro_batches } {
-            all = all.plus(cost);
-        }
-    }
-    all
+    let costs = (0..view.nodes().len()).filter_map(|i| Cost::of(&view, &plan, i, size_of::<f32>(), None));
+    let once = costs.fold(Cost::default(), Cost::plus);
+    (0..calls).fold(Cost::default(), |all, _| all.plus(once))
 }
 
 /// What nodes of a kind add up to.
@@ -144,11 +139,7 @@ impl Sum {
 /// The operation of a node, and the extents of its product.
 fn name(node: &Node<'_>) -> String {
     let Some(op) = node.op() else { return "unknown".to_owned() };
-    let (x, w) = match op {
-        Op::LinearBackward => (1, 2),
-        Op::Linear { .. } | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. } => (0, 1),
-        _ => return op.name().to_owned(),
-    };
+    let Some([x, w]) = op.product() else { return op.name().to_owned() };
     let (x, w) = (node.input_shape(x), node.input_shape(w));
     format!("{} {}x{}x{}", op.name(), x.rows(), w.cols(), w.rows())
 }

@@ -8,13 +8,15 @@ use std::time::Instant;
 use samara_core::quant::BLOCK;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::tables::Config;
 use super::{Command, Console, Error, output};
-use crate::config::{GenerateConfig, Layers};
-use crate::files::IoError;
-use crate::gpt::Gpt;
+use crate::config::Layers;
+use crate::files::{IoError, STDOUT};
 use crate::gpt::formats::KvCache;
 use crate::gpt::generate::Generator;
+use crate::gpt::generation::GenerateConfig;
 use crate::gpt::score::{log_probabilities, mean_loss};
+use crate::gpt::{Bound, Gpt};
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
 
@@ -110,12 +112,13 @@ impl Args {
         let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
         self.check_cache(gpt.config.n_embd)?;
         let begun = Instant::now();
-        let tokens = self.write_text(&settings, &mut gpt, &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
+        let tokens =
+            self.write_text(&settings, &mut gpt.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
         let (new_tokens, seconds) = (tokens.len() - prompt.len(), begun.elapsed().as_secs_f64());
         let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
         // Without a reader the comparison is not worth its time.
         let costs = if self.weights.compares() && !quiet && tokens.len() > 1 {
-            let measure = |gpt: &mut Gpt| Ok(log_probabilities(gpt, &tokens)?);
+            let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &tokens)?);
             let (own, f32s) = self.weights.compared(&engine, &self.model, gpt, measure)?;
             let (f32s, first_new) = (f32s.unwrap_or_default(), prompt.len().saturating_sub(1));
             [cost(&own, &f32s, 0..first_new), cost(&own, &f32s, first_new..own.len())]
@@ -127,7 +130,7 @@ impl Args {
 
     /// `[generate]`, with what the flags set.
     fn settings(&self) -> Result<GenerateConfig, Error> {
-        let mut layers = Layers::new();
+        let mut layers = Layers::<Config>::new();
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
@@ -144,10 +147,10 @@ impl Args {
         ];
         for (flag, key, value) in flags {
             if let Some(value) = value {
-                layers.flag(flag, key, value)?;
+                layers.flag(flag, key, value);
             }
         }
-        Ok(layers.peek().generate.clone())
+        Ok(layers.values()?.generate)
     }
 
     /// Quantised keys and values need a width of whole blocks.
@@ -163,7 +166,7 @@ impl Args {
     fn write_text(
         &self,
         settings: &GenerateConfig,
-        gpt: &mut Gpt,
+        gpt: &mut Bound<'_>,
         tokenizer: &Tokenizer,
         prompt: &[i32],
         mut text: TextWriter<'_>,
@@ -239,7 +242,7 @@ impl TextWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let text = String::from_utf8_lossy(bytes);
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(IoError::at(Path::new(output::STDOUT), "write"))
+        written.map_err(IoError::at(Path::new(STDOUT), "write"))
     }
 }
 

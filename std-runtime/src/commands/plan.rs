@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output};
-use crate::config::{DataConfig, Invalid, ModelConfig, RunConfig, TokenizerChoice};
+use crate::config::Invalid;
 use crate::data::batches::{Order, Sampler};
+use crate::data::config::{DataConfig, TokenizerChoice};
 use crate::data::prepare::shards_of;
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
@@ -17,11 +18,12 @@ use crate::files::IoError;
 use crate::gpt::Gpt;
 use crate::gpt::peak::Peak;
 use crate::gpt::plan::TrainingPlan;
-use crate::gpt::recompute::Policies;
 use crate::gpt::step::{Step, StepNumbers, StepShape};
 use crate::session::Engine;
 use crate::tokenizer::Tokenizer;
+use crate::train::config::RunConfig;
 use crate::train::progress::human;
+use crate::train::recompute::Policies;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,7 +100,7 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        let outcome = Outcome::of(&self.config.merge(None, None)?, self.time, self.peak)?;
+        let outcome = Outcome::of(&self.config.merge(None, None)?.run(), self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
@@ -112,7 +114,7 @@ impl Outcome {
     /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
     fn of(config: &RunConfig, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
-        let model = ModelConfig { vocab_size: Some(vocabulary(config)?), ..config.model.clone() }.to_core()?;
+        let model = config.model.clone().with_vocab_size(vocabulary(config)?).to_core()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
         let peak = if peak { Some(Peak::of_step(&engine, &model, &shape)?) } else { None };
@@ -204,7 +206,7 @@ fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
 /// The vocabulary, without reading the data where that can be avoided.
 fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
     let (model, data) = (&config.model, &config.data);
-    match (model.vocab_size, &data.tokenizer) {
+    match (model.vocab_size(), &data.tokenizer) {
         (Some(size), _) => Ok(size),
         (None, TokenizerChoice::Byte) => Ok(256),
         (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),
@@ -228,8 +230,9 @@ const TIMED_STEPS: u64 = 3;
 /// Seconds of a step on tokens that mean nothing.
 fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Error> {
     let config = &config.train;
-    let mut step = Step::new(&mut gpt, shape)?;
-    gpt.session.initialise(config.seed);
+    let averages = gpt.add_averages(config.averages());
+    let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
+    gpt.initialise(config.seed);
     let vocab = gpt.config.vocab_size as u32;
     let ids = (0..4 * config.block_size as u32 + 2).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
     let source = TokenList::new("timing", ids);
@@ -240,7 +243,7 @@ fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Erro
             begun = Instant::now();
         }
         let numbers = StepNumbers::new(config, i, 0.0);
-        step.run(&mut gpt, &sampler, &source, &numbers)?;
+        step.run(&mut gpt.bound(), &sampler, &source, &numbers)?;
     }
     Ok(begun.elapsed().as_secs_f64() / TIMED_STEPS as f64)
 }

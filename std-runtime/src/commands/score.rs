@@ -89,9 +89,9 @@ impl Args {
         }
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
         if let Some(path) = &self.logits {
-            npy::write_f32(path, &[ids.len(), limit], &logits(&mut gpt, &ids)?)?;
+            npy::write_f32(path, &[ids.len(), limit], &logits(&mut gpt.bound(), &ids)?)?;
         }
-        let measure = |gpt: &mut Gpt| Ok(log_probabilities(gpt, &ids)?);
+        let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &ids)?);
         let (logprobs, f32_logprobs) = self.weights.compared(&engine, &self.model, gpt, measure)?;
         let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&t.token_bytes(*id)).into_owned());
         let texts = tokens.iter().filter_map(text_of).collect();

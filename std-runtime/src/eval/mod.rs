@@ -4,9 +4,9 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::config::DataConfig;
 use crate::data::DataError;
 use crate::data::batches::sweep_rows;
+use crate::data::config::DataConfig;
 use crate::data::prepare::shards_of;
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
@@ -136,11 +136,11 @@ pub fn mean_loss(
     // More blocks than there are would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);
-    let mut evaluation = Evaluation::new(gpt, batch, block).map_err(|error| match error {
+    let mut evaluation = Evaluation::new(&mut gpt.bound(), batch, block).map_err(|error| match error {
         BuildError::Graph(error) => EvalError::TooLarge { batch, block, problem: error.kind.to_string() },
         error => RunError::Build(error).into(),
     })?;
-    Ok(evaluation.run(gpt, source, 0, progress)?)
+    Ok(evaluation.run(&mut gpt.bound(), source, 0, progress)?)
 }
 
 /// The bytes of text that tokens stand for, for bits per byte.

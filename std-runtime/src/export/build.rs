@@ -1,7 +1,5 @@
 //! A model in one program file for a device.
 
-use std::sync::Arc;
-
 use samara_core::graph::DType;
 use samara_core::model::gpt::{GptConfig, GptParams, Tune};
 
@@ -10,7 +8,7 @@ use super::programs::DeviceModel;
 use super::spec::FileSpec;
 use super::weights;
 use crate::gpt::Gpt;
-use crate::session::{BuildError, Engine, OwnedParams, Session};
+use crate::session::{BuildError, Engine, OwnedParams, ParamSet};
 use crate::tokenizer::Tokenizer;
 
 /// The program file of a model, planned for the kernels of `device`.
@@ -33,13 +31,13 @@ pub fn program_file(device: &Engine, gpt: &Gpt, tokenizer: Option<&Tokenizer>, s
         programs.push(model.train(spec.shape, spec.optimizer)?);
         programs.push(model.evaluate(spec.shape)?);
     }
-    let mut session = Session::new(Arc::clone(gpt.session.engine()), owned.clone());
-    weights::copy(&gpt.session, &mut session);
+    let mut set = ParamSet::new(gpt.session.device(), "device", &owned);
+    weights::copy(gpt.weights(), &mut set);
     let mut writer = FileWriter::default();
     for program in &programs {
         writer.program(program.kind, &program.program, &program.ports);
     }
-    writer.params(&owned.view(), &session.buffers, spec.names);
+    writer.params(&set, spec.names);
     if let Some(tokenizer) = tokenizer {
         writer.tokenizer(tokenizer);
     }

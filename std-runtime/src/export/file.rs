@@ -9,7 +9,7 @@ use samara_core::graph::Tensor;
 use samara_core::params::Params;
 use samara_core::tokenizer::Split;
 
-use crate::session::{Buffers, OwnedProgram};
+use crate::session::{OwnedProgram, ParamSet};
 use crate::tokenizer::{Model, Tokenizer};
 
 /// A file in the making.
@@ -40,12 +40,12 @@ impl FileWriter {
         self.add(SectionKind::Slots, Some(kind), plan.slots());
     }
 
-    /// Adds the parameters; their names too if they are wanted.
-    pub fn params(&mut self, params: &Params<'_>, buffers: &Buffers, names: bool) {
-        self.add(SectionKind::Trainable, None, buffers.trainable.get());
-        self.add(SectionKind::Frozen, None, buffers.frozen.get());
+    /// Adds the parameters of a set; their names too if they are wanted.
+    pub fn params(&mut self, set: &ParamSet, names: bool) {
+        self.add(SectionKind::Trainable, None, set.weights.get());
+        self.add(SectionKind::Frozen, None, set.frozen.get());
         if names {
-            let all: String = params.infos().iter().map(|info| format!("{}\n", info.name)).collect();
+            let all: String = set.params().infos().iter().map(|info| format!("{}\n", info.name)).collect();
             self.add(SectionKind::Names, None, all.as_bytes());
         }
     }

@@ -1,5 +1,7 @@
 //! The programs that a device runs, planned for the kernels of core.
 
+use std::sync::Arc;
+
 use samara_core::file::{Port, ProgramKind};
 use samara_core::graph::{DType, Epsilon, Graph, HYPER_LEN, Momentum, Recompute, Rule, Tensor};
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
@@ -22,7 +24,7 @@ pub struct DeviceModel<'m> {
     /// Kernels to plan for.
     pub engine: &'m Engine,
     /// The registry.
-    pub owned: &'m OwnedParams,
+    pub owned: &'m Arc<OwnedParams>,
     /// The model; its positions are the context.
     pub config: &'m GptConfig,
     /// Where its parameters stand.

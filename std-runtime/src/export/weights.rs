@@ -1,24 +1,26 @@
 //! The weights of a model as its program file holds them.
 
+use std::sync::Arc;
+
 use samara_core::params::{ParamInfo, Params};
 use samara_core::quant::quantise_row;
 
-use crate::session::Session;
+use crate::session::ParamSet;
 
 /// Fills a registry for a device from a model of this machine, by name: the head of its own begins as the token embedding, and of the position
 /// embedding come the rows that the context has.
-pub(super) fn copy(from: &Session, to: &mut Session) {
+pub(super) fn copy(from: &ParamSet, to: &mut ParamSet) {
     let source = from.params();
-    let values = from.buffers.trainable.get();
-    let (params, buffers) = to.params_and_buffers();
-    for info in params.infos() {
+    let values = from.weights.get();
+    let registry = Arc::clone(to.registry());
+    for info in registry.view().infos() {
         let Some(values) = source_of(&source, info).and_then(|info| values.get(info.range())) else { continue };
         let values = &values[..info.shape.len().min(values.len())];
         if !info.frozen {
-            buffers.trainable.get_mut()[info.range()].copy_from_slice(values);
+            to.weights.get_mut()[info.range()].copy_from_slice(values);
             continue;
         }
-        let bytes = &mut buffers.frozen.get_mut()[info.frozen_bytes(size_of::<f32>())];
+        let bytes = &mut to.frozen.get_mut()[info.frozen_bytes(size_of::<f32>())];
         if bytes.len() == size_of_val(values) {
             bytes.copy_from_slice(bytemuck::cast_slice(values));
             continue;

@@ -1,13 +1,16 @@
 //! Loss over held-out tokens, in blocks that do not overlap.
 
+use std::sync::Arc;
+
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
 use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 
-use super::{Gpt, RunError, positions, write_ints};
+use super::{Bound, RunError, positions, write_ints};
 use crate::data::batches::{fill_sweep, sweep_rows};
 use crate::data::shards::Tokens;
-use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
+use crate::device::Planner;
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram};
 
 /// Targets with this value do not count.
 const IGNORE: i32 = -100;
@@ -35,14 +38,14 @@ fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, b
 
 /// The evaluation program alone, without memory for it: for plans.
 pub fn program(
-    engine: &Engine,
-    owned: &OwnedParams,
+    planner: &impl Planner,
+    owned: &Arc<OwnedParams>,
     config: &GptConfig,
     params: &GptParams,
     batch: usize,
     block: usize,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, batch, block))?.0)
+    Ok(OwnedProgram::new(planner, owned, |g| append(g, config, params, batch, block))?.0)
 }
 
 /// A mean loss and what it is the mean of.
@@ -56,9 +59,9 @@ pub struct MeanLoss {
 
 impl Evaluation {
     /// Builds the program and makes room for it.
-    pub fn new(gpt: &mut Gpt, batch: usize, block: usize) -> Result<Self, BuildError> {
+    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
-        let (program, (inputs, targets_io, losses)) = gpt.session.prepare(|g| append(g, &config, &params, batch, block))?;
+        let (program, (inputs, targets_io, losses)) = gpt.prepare(gpt.on(), |g| append(g, &config, &params, batch, block))?;
         let len = batch * block;
         let positions = positions(batch, block);
         Ok(Self { program, inputs, targets_io, losses, batch, block, tokens: vec![0; len], targets: vec![0; len], positions })
@@ -70,9 +73,9 @@ impl Evaluation {
     }
 
     /// The mean loss of `source`. With `batches` > 0 only so many batches are read, spread evenly over it. `progress` hears of every batch done.
-    pub fn run(
+    pub fn run<D: Device>(
         &mut self,
-        gpt: &mut Gpt,
+        gpt: &mut Bound<'_, D>,
         source: &(impl Tokens + ?Sized),
         batches: u64,
         progress: &mut dyn FnMut(u64, u64),
@@ -84,16 +87,28 @@ impl Evaluation {
         let count = if batches == 0 { all } else { batches.min(all) };
         let (mut sum, mut tokens) = (0.0, 0);
         for i in 0..count {
-            let batch = i * all / count;
-            let first_row = batch * self.batch as u64;
-            tokens += fill_sweep(source, self.block, first_row, IGNORE, &mut self.tokens, &mut self.targets)?;
-            write_ints(&mut gpt.session, &self.program, "token", self.inputs.tokens, &self.tokens)?;
-            write_ints(&mut gpt.session, &self.program, "target", self.targets_io, &self.targets)?;
-            write_ints(&mut gpt.session, &self.program, "position", self.inputs.positions, &self.positions)?;
-            gpt.session.run_all(&self.program, Gradients::Overwrite);
-            sum += gpt.session.read(&self.program, self.losses).iter().map(|&x| f64::from(x)).sum::<f64>();
+            let mean = self.batch(gpt, source, i * all / count)?;
+            (sum, tokens) = (sum + mean.0, tokens + mean.1);
             progress(i + 1, count);
         }
         Ok(MeanLoss { loss: sum / tokens.max(1) as f64, tokens })
+    }
+
+    /// The sum of the losses of batch `batch` of a sweep over `source`, and how many tokens it predicts.
+    fn batch<D: Device>(
+        &mut self,
+        gpt: &mut Bound<'_, D>,
+        source: &(impl Tokens + ?Sized),
+        batch: u64,
+    ) -> Result<(f64, u64), RunError> {
+        let (first_row, on) = (batch * self.batch as u64, gpt.on());
+        let tokens = fill_sweep(source, self.block, first_row, IGNORE, &mut self.tokens, &mut self.targets)?;
+        write_ints(gpt.session, &self.program, "token", self.inputs.tokens, &self.tokens)?;
+        write_ints(gpt.session, &self.program, "target", self.targets_io, &self.targets)?;
+        write_ints(gpt.session, &self.program, "position", self.inputs.positions, &self.positions)?;
+        gpt.session.run_all(&self.program, on, Gradients::Overwrite);
+        let losses = gpt.session.fetch(&self.program, self.losses);
+        gpt.session.sync()?;
+        Ok((gpt.session.fetched(&losses).iter().map(|&x| f64::from(x)).sum(), tokens))
     }
 }

@@ -6,8 +6,8 @@ use samara_core::graph::{DType, Graph, Tensor};
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::model::gpt::{GptCache, GptInputs, hidden};
 
-use super::{Gpt, RunError, write_ints};
-use crate::session::{BuildError, OwnedProgram};
+use super::{Bound, RunError, write_ints};
+use crate::session::{BuildError, Device, On, OwnedProgram};
 
 /// A program that appends `len` tokens to the cache and gives the logits after the last one.
 struct Append {
@@ -19,10 +19,10 @@ struct Append {
 }
 
 impl Append {
-    fn new(gpt: &mut Gpt, len: usize, dtype: DType) -> Result<Self, BuildError> {
+    fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, dtype: DType) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
         let capacity = config.n_positions;
-        let (program, (inputs, cache, logits)) = gpt.session.prepare(|g: &Graph<'_>| {
+        let (program, (inputs, cache, logits)) = gpt.prepare(gpt.on().with_state(gpt.cache), |g: &Graph<'_>| {
             let inputs = GptInputs::new(g, &config, 1, len);
             let starts = g.ints(&[1], 0, capacity as i32);
             let live = g.ints(&[1], 0, capacity as i32);
@@ -34,9 +34,10 @@ impl Append {
         Ok(Self { program, inputs, cache, logits, len })
     }
 
-    /// Runs with the first token at `start`.
-    fn run<'g>(&self, gpt: &'g mut Gpt, tokens: &[i32], start: usize) -> Result<&'g [f32], RunError> {
-        let (session, program) = (&mut gpt.session, &self.program);
+    /// Runs with the first token at `start`, and reads the logits (V).
+    fn run<D: Device>(&self, gpt: &mut Bound<'_, D>, tokens: &[i32], start: usize, logits: &mut [f32]) -> Result<(), RunError> {
+        let on = gpt.on().with_state(gpt.cache);
+        let (session, program) = (&mut *gpt.session, &self.program);
         let (start, end) = (start as i32, (start + self.len) as i32);
         write_ints(session, program, "prompt token", self.inputs.tokens, tokens)?;
         if self.len == 1 {
@@ -46,8 +47,8 @@ impl Append {
         }
         write_ints(session, program, "cache start", self.cache.starts, &[start])?;
         write_ints(session, program, "live keys", self.cache.live, &[end])?;
-        session.run_all(program, Gradients::Overwrite);
-        Ok(session.read(program, self.logits))
+        session.run_all(program, on, Gradients::Overwrite);
+        Ok(session.read_into(program, self.logits, logits)?)
     }
 }
 
@@ -56,6 +57,7 @@ impl Append {
 /// When the model's positions are used up, the last half of them becomes the new beginning, as if it were the prompt.
 pub struct Generator {
     decode: Append,
+    on: On,
     sampling: Sampling,
     seed: u64,
     /// Everything so far: the prompt and what came after.
@@ -70,27 +72,50 @@ pub struct Generator {
 
 impl Generator {
     /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
-    pub fn new(gpt: &mut Gpt, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
+    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
         Self::with_cache(gpt, prompt, sampling, seed, DType::Real)
     }
 
     /// The same with keys and values kept in another element type.
-    pub fn with_cache(gpt: &mut Gpt, prompt: &[i32], sampling: Sampling, seed: u64, cache: DType) -> Result<Self, RunError> {
+    pub fn with_cache<D: Device>(
+        gpt: &mut Bound<'_, D>,
+        prompt: &[i32],
+        sampling: Sampling,
+        seed: u64,
+        cache: DType,
+    ) -> Result<Self, RunError> {
         if prompt.is_empty() {
             return Err(RunError::TooShort { found: 0, expected: 1 });
         }
-        // The longest program comes first, so that the cache is not lost by growing memory.
+        // A cache of another element type may have been there.
+        gpt.session.state_mut(gpt.cache).0.forget();
         let keep = prompt.len().min(gpt.config.n_positions);
         let prefill = Append::new(gpt, keep, cache)?;
         let decode = Append::new(gpt, 1, cache)?;
         let order = vec![0; gpt.config.vocab_size];
-        let logits = prefill.run(gpt, &prompt[prompt.len() - keep..], 0)?.to_vec();
-        Ok(Self { decode, sampling, seed, tokens: prompt.to_vec(), cached: keep, drawn: 0, logits, order })
+        let mut logits = vec![0.0; gpt.config.vocab_size];
+        prefill.run(gpt, &prompt[prompt.len() - keep..], 0, &mut logits)?;
+        Ok(Self {
+            decode,
+            on: gpt.on().with_state(gpt.cache),
+            sampling,
+            seed,
+            tokens: prompt.to_vec(),
+            cached: keep,
+            drawn: 0,
+            logits,
+            order,
+        })
     }
 
     /// The program that appends one token, for a profile of it.
     pub fn token_program(&self) -> &OwnedProgram {
         &self.decode.program
+    }
+
+    /// What that program runs on.
+    pub fn on(&self) -> On {
+        self.on
     }
 
     /// The prompt and what came after it.
@@ -104,7 +129,7 @@ impl Generator {
     }
 
     /// Draws the next token.
-    pub fn next(&mut self, gpt: &mut Gpt) -> Result<i32, RunError> {
+    pub fn next<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<i32, RunError> {
         if self.drawn > 0 {
             self.append_last(gpt)?;
         }
@@ -116,18 +141,16 @@ impl Generator {
     }
 
     /// Feeds the last drawn token to the model.
-    fn append_last(&mut self, gpt: &mut Gpt) -> Result<(), RunError> {
+    fn append_last<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<(), RunError> {
         let n = self.tokens.len();
         if self.cached == gpt.config.n_positions {
             let keep = gpt.config.n_positions.div_ceil(2).min(n);
             let prefill = Append::new(gpt, keep, self.decode.cache.dtype)?;
-            let logits = prefill.run(gpt, &self.tokens[n - keep..], 0)?;
-            self.logits.copy_from_slice(logits);
+            prefill.run(gpt, &self.tokens[n - keep..], 0, &mut self.logits)?;
             self.cached = keep;
             return Ok(());
         }
-        let logits = self.decode.run(gpt, &self.tokens[n - 1..], self.cached)?;
-        self.logits.copy_from_slice(logits);
+        self.decode.run(gpt, &self.tokens[n - 1..], self.cached, &mut self.logits)?;
         self.cached += 1;
         Ok(())
     }

@@ -3,10 +3,10 @@
 pub mod evaluate;
 pub mod formats;
 pub mod generate;
+pub mod generation;
 pub mod open;
 pub mod peak;
 pub mod plan;
-pub mod recompute;
 pub mod score;
 pub mod step;
 
@@ -14,57 +14,139 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::WriteError;
-use samara_core::graph::{DType, Tensor};
+use samara_core::graph::{DType, Graph, Tensor};
 use samara_core::model::gpt::{GptConfig, GptParams};
 use samara_core::quant::quantise_row;
 
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::model_folder::{FolderError, load_weights, maps};
-use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, Session};
+use crate::session::{
+    BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
+};
 
-/// A GPT with its weights in memory.
+/// A GPT with its weights in memory on this machine.
 pub struct Gpt {
     /// Its shape.
     pub config: GptConfig,
     /// Where its parameters stand in the registry.
     pub params: GptParams,
-    /// Memory and engine.
+    /// The session that holds its weights and its cache.
     pub session: Session,
+    set: SetId,
+    cache: StateId,
+}
+
+/// A model bound to a parameter set of a session: what programs are built from and run on.
+pub struct Bound<'s, D: Device = CpuDevice> {
+    /// The model's shape.
+    pub config: GptConfig,
+    /// Where its parameters stand in the registry.
+    pub params: GptParams,
+    /// The session.
+    pub session: &'s mut Session<D>,
+    /// The set with the model's weights.
+    pub set: SetId,
+    /// The state set of its key and value cache.
+    pub cache: StateId,
+}
+
+impl<D: Device> Bound<'_, D> {
+    /// The set alone.
+    fn on(&self) -> On {
+        On::set(self.set)
+    }
+
+    /// Builds a program for the set and makes room for it.
+    fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
+        self.session.prepare(on, build)
+    }
 }
 
 impl Gpt {
-    /// A model whose weights are all 0: load or [initialise](samara_core::params::Params::initialise) them.
+    /// A model whose weights are all 0: load or [initialise](Gpt::initialise) them.
+    ///
+    /// # Errors
+    /// A registry cannot hold its parameters.
     pub fn new(engine: Arc<Engine>, config: GptConfig) -> Result<Self, BuildError> {
         Self::stored_as(engine, config, DType::Real)
     }
 
     /// The same with what every token reads whole in another element type, frozen.
     fn stored_as(engine: Arc<Engine>, config: GptConfig, dtype: DType) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| {
+        let (registry, params) = OwnedParams::new(config.param_count(), |registry| {
             let params = GptParams::register(&config, registry);
             if dtype != DType::Real {
                 params.store_as(dtype, &config, registry);
             }
             params
         })?;
-        Ok(Self { config, params, session: Session::new(engine, owned) })
+        let mut session = Session::new(CpuDevice::new(engine));
+        let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
+        Ok(Self { config, params, session, set, cache })
+    }
+
+    /// The model for programs to run on.
+    pub fn bound(&mut self) -> Bound<'_> {
+        Bound { config: self.config, params: self.params, session: &mut self.session, set: self.set, cache: self.cache }
+    }
+
+    /// The model with other weights: those of a set of the same registry, such as an average.
+    pub fn bound_to(&mut self, set: SetId) -> Bound<'_> {
+        Bound { set, ..self.bound() }
+    }
+
+    /// Adds sets that follow the weights in a training: moving averages.
+    pub fn add_averages(&mut self, count: usize) -> Vec<SetId> {
+        let registry = Arc::clone(self.weights().registry());
+        (0..count).map(|_| self.session.add_set("ema", &registry)).collect()
+    }
+
+    /// The number of the set with its weights.
+    pub fn set(&self) -> SetId {
+        self.set
+    }
+
+    /// What its programs run on: its weights, without states.
+    pub fn on(&self) -> On {
+        On::set(self.set)
+    }
+
+    /// Its weights.
+    pub fn weights(&self) -> &ParamSet {
+        self.session.set(self.set)
+    }
+
+    /// Its weights, to change them.
+    pub fn weights_mut(&mut self) -> &mut ParamSet {
+        self.session.set_mut(self.set).0
+    }
+
+    /// Fills the trainable parameters with initial values.
+    pub fn initialise(&mut self, seed: u64) {
+        let set = self.weights_mut();
+        let registry = Arc::clone(set.registry());
+        registry.view().initialise(seed, set.weights.get_mut());
     }
 
     /// The same model with what every token reads whole in another element type, frozen.
+    ///
+    /// # Errors
+    /// Rows do not fall into blocks.
     pub fn quantised(&self, dtype: DType) -> Result<Self, BuildError> {
         let mut quantised = Self::stored_as(Arc::clone(self.session.engine()), self.config, dtype)?;
-        let values = self.session.buffers.trainable.get();
-        let (to, buffers) = quantised.session.params_and_buffers();
-        for (from, to) in self.session.params().infos().iter().zip(to.infos()) {
-            let values = &values[from.range()];
-            if !to.frozen {
-                buffers.trainable.get_mut()[to.range()].copy_from_slice(values);
+        let from = self.weights();
+        let to = quantised.weights_mut();
+        let registry = Arc::clone(to.registry());
+        for (info, to_info) in from.params().infos().iter().zip(registry.view().infos()) {
+            let values = &from.weights.get()[info.range()];
+            if !to_info.frozen {
+                to.weights.get_mut()[to_info.range()].copy_from_slice(values);
                 continue;
             }
-            let cols = to.shape.cols().max(1);
-            let bytes = &mut buffers.frozen.get_mut()[to.frozen_bytes(size_of::<f32>())];
-            let row_bytes = bytes.len() / to.shape.rows().max(1);
+            let cols = to_info.shape.cols().max(1);
+            let bytes = &mut to.frozen.get_mut()[to_info.frozen_bytes(size_of::<f32>())];
+            let row_bytes = bytes.len() / to_info.shape.rows().max(1);
             for (row, bytes) in values.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes.max(1))) {
                 quantise_row(dtype, row, bytes);
             }
@@ -72,22 +154,26 @@ impl Gpt {
         Ok(quantised)
     }
 
-    /// Bytes that all weights would take as numbers of 32 bits.
+    /// Bytes that all weights would take as f32 values.
     pub fn f32_bytes(&self) -> usize {
-        self.session.params().infos().iter().map(|info| info.shape.len() * size_of::<f32>()).sum()
+        self.weights().params().infos().iter().map(|info| info.shape.len() * size_of::<f32>()).sum()
     }
 
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
-        let params = self.session.params();
+        let params = self.weights().params();
         params.trainable_count() * size_of::<f32>() + params.frozen_bytes()
     }
 
     /// Reads the weights of a model folder; the model must be the same.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or its tensors are not those of the model.
     pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
-        let (params, buffers) = self.session.params_and_buffers();
         let map = maps::gpt::name_map(&self.config);
-        load_weights(folder, &params, &map, buffers.trainable.get_mut(), buffers.frozen.get_mut())
+        let set = self.weights_mut();
+        let registry = Arc::clone(set.registry());
+        load_weights(folder, &registry.view(), &map, set.weights.get_mut(), set.frozen.get_mut())
     }
 }
 
@@ -100,6 +186,9 @@ pub enum RunError {
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A value that the program does not take.
     #[error("{what}: {error}")]
     Input {
@@ -141,6 +230,7 @@ impl Failure for RunError {
         match self {
             Self::Build(error) => error.kind(),
             Self::Data(error) => error.kind(),
+            Self::Device(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
             Self::Input { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }
@@ -148,8 +238,8 @@ impl Failure for RunError {
 }
 
 /// Writes integers and says which input it was when they are out of range.
-fn write_ints(
-    session: &mut Session,
+fn write_ints<D: Device>(
+    session: &mut Session<D>,
     program: &OwnedProgram,
     what: &'static str,
     t: Tensor,
@@ -159,7 +249,13 @@ fn write_ints(
 }
 
 /// Writes numbers and says which input it was when their count is wrong.
-fn write(session: &mut Session, program: &OwnedProgram, what: &'static str, t: Tensor, values: &[f32]) -> Result<(), RunError> {
+fn write<D: Device>(
+    session: &mut Session<D>,
+    program: &OwnedProgram,
+    what: &'static str,
+    t: Tensor,
+    values: &[f32],
+) -> Result<(), RunError> {
     session.write(program, t, values).map_err(|error| RunError::Input { what, error })
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::step::StepShape;
 use super::{evaluate, step};
-use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
+use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, update};
 
 /// Sizes and work of a training run. Bytes are those of `f32` buffers and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -44,21 +44,27 @@ pub struct TrainingPlan {
 const REAL_BYTES: u64 = size_of::<f32>() as u64;
 
 impl TrainingPlan {
-    /// Builds and plans the programs of a run.
-    pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
+    /// Builds and plans the programs of a run that keeps so many averages of the weights.
+    ///
+    /// # Errors
+    /// The model cannot be planned.
+    pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
         let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(config, registry))?;
         let training = step::program(engine, &owned, config, &params, shape)?;
         let evaluation = evaluate::program(engine, &owned, config, &params, shape.batch, shape.block)?;
         let view = owned.view();
         let flat = view.trainable_len() as u64 * REAL_BYTES;
-        let moments = u64::from(training.view().info().moments);
+        // AdamW's two, and the average where there is one.
+        let moments = 2 + u64::from(averages);
         let count = view.trainable_count() as u64;
-        let arena_len = training.arena_len().max(evaluation.arena_len()) as u64;
+        let update = update::program(engine, &owned)?;
+        let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
         // Tokens, targets and positions stand in host buffers of both programs as well.
-        let tables =
-            (training.table_bytes() + evaluation.table_bytes()) as u64 + ints(&training).max(ints(&evaluation)) + 6 * 4 * rows;
+        let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
+            + ints(&training).max(ints(&evaluation))
+            + 6 * 4 * rows;
         let activations = arena_len * REAL_BYTES;
         let work = count - (config.n_positions * config.n_embd) as u64;
         Ok(Self {

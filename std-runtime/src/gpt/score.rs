@@ -4,8 +4,8 @@ use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
 use samara_core::model::gpt::{GptInputs, hidden};
 
-use super::{Gpt, RunError, positions, write_ints};
-use crate::session::{BuildError, OwnedProgram};
+use super::{Bound, RunError, positions, write_ints};
+use crate::session::{BuildError, Device, OwnedProgram};
 
 /// A program for one sequence of a fixed length.
 struct Window {
@@ -17,9 +17,9 @@ struct Window {
 }
 
 impl Window {
-    fn new(gpt: &mut Gpt, len: usize, with_logits: bool) -> Result<Self, BuildError> {
+    fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, with_logits: bool) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
-        let (program, (inputs, targets, losses, logits)) = gpt.session.prepare(|g: &Graph<'_>| {
+        let (program, (inputs, targets, losses, logits)) = gpt.prepare(gpt.on(), |g: &Graph<'_>| {
             let inputs = GptInputs::new(g, &config, 1, len);
             let targets = g.ints(&[1, len], i32::MIN, config.vocab_size as i32 - 1);
             let h = hidden(g, &config, &params, &inputs, None);
@@ -30,18 +30,19 @@ impl Window {
         Ok(Self { program, inputs, targets, losses, logits })
     }
 
-    /// Row losses of predicting `tokens[i + 1]` after `tokens[..=i]`; the last row has no target.
-    fn run<'g>(&self, gpt: &'g mut Gpt, tokens: &[i32]) -> Result<&'g [f32], RunError> {
+    /// Row losses (T) of predicting `tokens[i + 1]` after `tokens[..=i]`; the last row has no target.
+    fn run<D: Device>(&self, gpt: &mut Bound<'_, D>, tokens: &[i32], losses: &mut [f32]) -> Result<(), RunError> {
+        let on = gpt.on();
         let mut targets = tokens.to_vec();
         targets.rotate_left(1);
         if let Some(last) = targets.last_mut() {
             *last = -100;
         }
-        write_ints(&mut gpt.session, &self.program, "token", self.inputs.tokens, tokens)?;
-        write_ints(&mut gpt.session, &self.program, "target", self.targets, &targets)?;
-        write_ints(&mut gpt.session, &self.program, "position", self.inputs.positions, &positions(1, tokens.len()))?;
-        gpt.session.run_all(&self.program, Gradients::Overwrite);
-        Ok(gpt.session.read(&self.program, self.losses))
+        write_ints(gpt.session, &self.program, "token", self.inputs.tokens, tokens)?;
+        write_ints(gpt.session, &self.program, "target", self.targets, &targets)?;
+        write_ints(gpt.session, &self.program, "position", self.inputs.positions, &positions(1, tokens.len()))?;
+        gpt.session.run_all(&self.program, on, Gradients::Overwrite);
+        Ok(gpt.session.read_into(&self.program, self.losses, losses)?)
     }
 }
 
@@ -49,26 +50,27 @@ impl Window {
 ///
 /// A text longer than the model's positions is read in windows that overlap by half, so that every token but the first ones has at least half the
 /// positions as its context.
-pub fn log_probabilities(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
+pub fn log_probabilities<D: Device>(gpt: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.len() < 2 {
         return Err(RunError::TooShort { found: tokens.len(), expected: 2 });
     }
     let len = tokens.len().min(gpt.config.n_positions);
     let window = Window::new(gpt, len, false)?;
+    let mut losses = vec![0.0; len];
     let mut scores = Vec::with_capacity(tokens.len() - 1);
     while scores.len() + 1 < tokens.len() {
         // The window ends half of itself further on, or at the end of the text.
         let end = if scores.is_empty() { len } else { (scores.len() + 1 + len.div_ceil(2)).min(tokens.len()) };
         let start = end - len;
         let done = scores.len() - start;
-        let losses = window.run(gpt, &tokens[start..end])?;
+        window.run(gpt, &tokens[start..end], &mut losses)?;
         scores.extend(losses[done..len - 1].iter().map(|&x| -x));
     }
     Ok(scores)
 }
 
 /// The logits (T, V) of every position. The text must fit into the model's positions.
-pub fn logits(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
+pub fn logits<D: Device>(gpt: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.is_empty() {
         return Err(RunError::TooShort { found: 0, expected: 1 });
     }
@@ -76,8 +78,12 @@ pub fn logits(gpt: &mut Gpt, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
         return Err(RunError::TooLong { found: tokens.len(), positions: gpt.config.n_positions });
     }
     let window = Window::new(gpt, tokens.len(), true)?;
-    window.run(gpt, tokens)?;
-    Ok(window.logits.map_or_else(Vec::new, |t| gpt.session.read(&window.program, t).to_vec()))
+    window.run(gpt, tokens, &mut vec![0.0; tokens.len()])?;
+    let mut logits = vec![0.0; tokens.len() * gpt.config.vocab_size];
+    if let Some(t) = window.logits {
+        gpt.session.read_into(&window.program, t, &mut logits)?;
+    }
+    Ok(logits)
 }
 
 /// The mean of log-probabilities, negated: nats per token.

@@ -1,15 +1,18 @@
 //! One optimizer step: micro-batches forward and backward, then the update.
 
+use std::sync::Arc;
+
 use samara_core::exec::Gradients;
-use samara_core::graph::{DROPOUT_CONTROL_LEN, Epsilon, Graph, HYPER_LEN, Recompute, Tensor, Wrt};
+use samara_core::graph::{DROPOUT_CONTROL_LEN, Graph, Recompute, Tensor, Wrt};
 use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 use samara_core::ops::dropout;
 
-use super::{Gpt, RunError, positions, write, write_ints};
-use crate::config::TrainConfig;
+use super::{Bound, RunError, positions, write, write_ints};
 use crate::data::batches::Sampler;
 use crate::data::shards::Tokens;
-use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
+use crate::device::Planner;
+use crate::session::update::{Update, UpdateNumbers};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, SetId, Ticket};
 
 /// The shape of a training program.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,8 +25,6 @@ pub struct StepShape {
     pub accumulation: usize,
     /// Whether dropout nodes are there at all.
     pub dropout: bool,
-    /// Whether a moving average of the weights is kept.
-    pub ema: bool,
     /// What is computed twice.
     pub recompute: Recompute,
 }
@@ -40,42 +41,12 @@ impl StepShape {
 pub struct StepNumbers {
     /// The step, from 0.
     pub step: u64,
-    /// Learning rate.
-    pub lr: f64,
-    /// β₁.
-    pub beta1: f64,
-    /// β₂.
-    pub beta2: f64,
-    /// ε.
-    pub eps: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Largest gradient norm, 0 for no clipping.
-    pub grad_clip: f64,
     /// Dropout probability.
     pub dropout: f64,
     /// Seed of dropout.
     pub seed: u64,
-    /// Decay of the moving average.
-    pub ema_decay: f64,
-}
-
-impl StepNumbers {
-    /// The numbers of a step that a configuration asks for.
-    pub fn new(config: &TrainConfig, step: u64, lr: f64) -> Self {
-        Self {
-            step,
-            lr,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_clip: config.grad_clip,
-            dropout: config.dropout,
-            seed: config.seed,
-            ema_decay: config.ema_decay,
-        }
-    }
+    /// Those of its update.
+    pub update: UpdateNumbers,
 }
 
 /// What a step says of itself.
@@ -87,67 +58,64 @@ pub struct StepResult {
     pub grad_norm: f64,
 }
 
-/// Moment buffer of the moving average; AdamW has 0 and 1.
-pub const EMA_SLOT: usize = 2;
-
 struct Io {
     inputs: GptInputs,
     targets: Tensor,
     upstream: Tensor,
-    hyper: Tensor,
-    ema_decay: Option<Tensor>,
     losses: Tensor,
-    norm: Tensor,
 }
 
-/// Appends a whole training step to a graph.
+/// Appends the losses of a micro-batch and their gradient to a graph.
 fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepShape) -> Io {
     let mut inputs = GptInputs::new(g, config, shape.batch, shape.block);
     inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
     let targets = g.ints(&[shape.batch, shape.block], i32::MIN, config.vocab_size as i32 - 1);
     let upstream = g.input(&[1]);
-    let hyper = g.input(&[HYPER_LEN]);
-    let ema_decay = shape.ema.then(|| g.input(&[1]));
     let h = hidden(g, config, params, &inputs, None);
     let losses = g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0));
     g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
-    let norm = g.output(g.global_norm());
-    g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);
-    if let Some(decay) = ema_decay {
-        g.ema(decay, EMA_SLOT);
-    }
-    Io { inputs, targets, upstream, hyper, ema_decay, losses, norm }
+    Io { inputs, targets, upstream, losses }
 }
 
-/// The training program alone, without memory for it: for plans.
+/// The program of a micro-batch alone, without memory for it: for plans.
+///
+/// # Errors
+/// The model cannot be planned.
 pub fn program(
-    engine: &Engine,
-    owned: &OwnedParams,
+    planner: &impl Planner,
+    registry: &Arc<OwnedParams>,
     config: &GptConfig,
     params: &GptParams,
     shape: &StepShape,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(engine, owned, |g| append(g, config, params, shape))?.0)
+    Ok(OwnedProgram::new(planner, registry, |g| append(g, config, params, shape))?.0)
 }
 
-/// A training program with its host buffers: a step allocates nothing.
+/// The programs of a step with their host buffers: a step allocates nothing.
 pub struct Step {
     shape: StepShape,
     program: OwnedProgram,
     io: Io,
+    update: Update,
+    losses: Vec<Ticket>, // one for each micro-batch
     tokens: Vec<i32>,    // (B, T)
     targets: Vec<i32>,   // (B, T)
     positions: Vec<i32>, // (B, T)
 }
 
 impl Step {
-    /// Builds the program and makes room for it.
-    pub fn new(gpt: &mut Gpt, shape: StepShape) -> Result<Self, BuildError> {
+    /// Builds the programs and makes room for them. `averages` are sets that follow the model's.
+    ///
+    /// # Errors
+    /// The model cannot be planned.
+    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, shape: StepShape, averages: &[SetId]) -> Result<Self, BuildError> {
         let (config, params) = (gpt.config, gpt.params);
-        let (program, io) = gpt.session.prepare(|g| append(g, &config, &params, &shape))?;
+        let (program, io) = gpt.prepare(gpt.on(), |g| append(g, &config, &params, &shape))?;
+        let update = Update::new(gpt.session, gpt.set, averages)?;
         let len = shape.batch * shape.block;
+        let losses = Vec::with_capacity(shape.accumulation);
         let positions = positions(shape.batch, shape.block);
-        Ok(Self { shape, program, io, tokens: vec![0; len], targets: vec![0; len], positions })
+        Ok(Self { shape, program, io, update, losses, tokens: vec![0; len], targets: vec![0; len], positions })
     }
 
     /// The shape.
@@ -155,44 +123,73 @@ impl Step {
         &self.shape
     }
 
-    /// The program.
+    /// The program of a micro-batch.
     pub fn program(&self) -> &OwnedProgram {
         &self.program
     }
 
+    /// The update program.
+    pub fn update(&self) -> &Update {
+        &self.update
+    }
+
     /// Trains on the rows that the sampler gives this step. Weights are unchanged when the loss or the gradient is not finite.
-    pub fn run(
+    ///
+    /// # Errors
+    /// Data that cannot be read, a device that failed, or a loss or gradient that is not finite.
+    pub fn run<D: Device>(
         &mut self,
-        gpt: &mut Gpt,
+        gpt: &mut Bound<'_, D>,
         sampler: &Sampler,
         source: &(impl Tokens + ?Sized),
         numbers: &StepNumbers,
     ) -> Result<StepResult, RunError> {
-        let view = self.program.view();
-        let (gradient_range, update) = (0..view.backward().end, view.update());
         let scale = 1.0 / self.shape.tokens() as f64;
-        let mut loss = 0.0;
-        gpt.session.clear_untouched(&self.program);
+        self.losses.clear();
+        gpt.session.clear_untouched(&self.program, gpt.on());
         for micro in 0..self.shape.accumulation {
             let row = (numbers.step * self.shape.accumulation as u64 + micro as u64) * self.shape.batch as u64;
             sampler.fill(source, row, &mut self.tokens, &mut self.targets)?;
             self.write_inputs(gpt, numbers, micro, scale)?;
             let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            gpt.session.run(&self.program, gradient_range.clone(), gradients);
-            loss += gpt.session.read(&self.program, self.io.losses).iter().map(|&x| f64::from(x)).sum::<f64>() * scale;
+            gpt.session.run_all(&self.program, gpt.on(), gradients);
+            self.losses.push(gpt.session.fetch(&self.program, self.io.losses));
         }
-        let grad_norm = gpt.session.read(&self.program, self.io.norm).first().map_or(0.0, |&x| f64::from(x));
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            let what = gpt.session.first_non_finite(&self.program, gradient_range);
-            let what = what.unwrap_or_else(|| format!("loss {loss}, gradient norm {grad_norm}"));
+        let norm = self.update.norm(gpt.session);
+        gpt.session.sync()?;
+        let sum = |ticket| gpt.session.fetched(ticket).iter().map(|&x| f64::from(x)).sum::<f64>();
+        let loss = self.losses.iter().fold(0.0, |loss, ticket| loss + sum(ticket) * scale);
+        let norm = gpt.session.fetched(&norm).first().copied().unwrap_or(0.0);
+        if !loss.is_finite() || !norm.is_finite() {
+            let what = self.first_non_finite(gpt, numbers, scale)?;
+            let what = what.unwrap_or_else(|| format!("loss {loss}, gradient norm {norm}"));
             return Err(RunError::Diverged { step: numbers.step + 1, what });
         }
-        gpt.session.run(&self.program, update, Gradients::Overwrite);
-        Ok(StepResult { loss, grad_norm })
+        self.update.apply(gpt.session, &numbers.update, norm);
+        Ok(StepResult { loss, grad_norm: f64::from(norm) })
     }
 
-    fn write_inputs(&self, gpt: &mut Gpt, numbers: &StepNumbers, micro: usize, scale: f64) -> Result<(), RunError> {
-        let (session, program, io) = (&mut gpt.session, &self.program, &self.io);
+    /// The first tensor of the last micro-batch that is not finite.
+    fn first_non_finite<D: Device>(
+        &self,
+        gpt: &mut Bound<'_, D>,
+        numbers: &StepNumbers,
+        scale: f64,
+    ) -> Result<Option<String>, RunError> {
+        // The norm was computed in the memory where the inputs were.
+        self.write_inputs(gpt, numbers, self.shape.accumulation - 1, scale)?;
+        let nodes = 0..self.program.view().nodes().len();
+        Ok(gpt.session.first_non_finite(&self.program, gpt.on(), nodes)?)
+    }
+
+    fn write_inputs<D: Device>(
+        &self,
+        gpt: &mut Bound<'_, D>,
+        numbers: &StepNumbers,
+        micro: usize,
+        scale: f64,
+    ) -> Result<(), RunError> {
+        let (session, program, io) = (&mut *gpt.session, &self.program, &self.io);
         write_ints(session, program, "training token", io.inputs.tokens, &self.tokens)?;
         write_ints(session, program, "training target", io.targets, &self.targets)?;
         write_ints(session, program, "position", io.inputs.positions, &self.positions)?;
@@ -200,25 +197,6 @@ impl Step {
             let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.dropout);
             write_ints(session, program, "dropout control", control, &values)?;
         }
-        write(session, program, "upstream gradient", io.upstream, &[scale as f32])?;
-        let t = (numbers.step + 1) as i32;
-        let correction = |beta: f64| 1.0 - beta.powi(t);
-        let hyper = [
-            numbers.lr,
-            numbers.beta1,
-            numbers.beta2,
-            numbers.eps,
-            numbers.weight_decay,
-            correction(numbers.beta1),
-            correction(numbers.beta2),
-            numbers.grad_clip,
-        ];
-        write(session, program, "hyper-parameters", io.hyper, &hyper.map(|x| x as f32))?;
-        if let Some(decay) = io.ema_decay {
-            // The average starts as the weights themselves: at step 0 all of it comes from them.
-            let d = if numbers.step == 0 { 0.0 } else { numbers.ema_decay };
-            write(session, program, "decay of the average", decay, &[d as f32])?;
-        }
-        Ok(())
+        write(session, program, "upstream gradient", io.upstream, &[scale as f32])
     }
 }

@@ -8,21 +8,24 @@ use std::time::Instant;
 
 use samara_core::schedule::Schedule;
 
+use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::progress::Progress;
+use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::signal::Stop;
-use super::state::{self, RunState};
-use crate::config::{DataOrder, Invalid, Layers, ModelConfig, RunConfig, TrainConfig};
+use super::state::{self, RunState, TrainedSet};
+use crate::config::{Invalid, Layers, conflicts, to_toml};
 use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::config::DataOrder;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
 use crate::gpt::Gpt;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
-use crate::gpt::recompute::Policies;
-use crate::gpt::step::{EMA_SLOT, Step, StepNumbers, StepResult};
+use crate::gpt::step::{Step, StepNumbers, StepResult};
+use crate::model::ModelConfig;
 use crate::model_folder::{self, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::run::durable;
@@ -30,7 +33,7 @@ use crate::run::events::EventWriter;
 use crate::run::metrics::{self, Metrics, MetricsWriter};
 use crate::run::plot;
 use crate::say;
-use crate::session::Engine;
+use crate::session::{Device, Engine, SetId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 
 /// Trains until the last step, a signal, or an error.
@@ -67,6 +70,7 @@ struct Run {
     folder_config: FolderConfig,
     out: PathBuf,
     gpt: Gpt,
+    averages: Vec<SetId>,
     step: Step,
     evaluation: Option<Evaluation>,
     tokenizer: Option<Tokenizer>,
@@ -99,17 +103,18 @@ impl Run {
         let config = RunConfig { train: TrainConfig { recompute, ..config.train.clone() }, ..config.clone() };
         let mut gpt = Gpt::new(engine, model.to_core()?)?;
         let folder_config = folder_config(model, &config, &prepared);
-        let step = Step::new(&mut gpt, policies.shape)?;
+        let averages = gpt.add_averages(config.train.averages());
+        let step = Step::new(&mut gpt.bound(), policies.shape, &averages)?;
         let evaluation = match &prepared.val {
-            Some(_) => Some(Evaluation::new(&mut gpt, config.train.batch_size, config.train.block_size)?),
+            Some(_) => Some(Evaluation::new(&mut gpt.bound(), config.train.batch_size, config.train.block_size)?),
             None => None,
         };
-        let state = first_state(request, checkpoint.as_ref(), &mut gpt)?;
+        let state = first_state(request, checkpoint.as_ref(), &mut gpt, &averages)?;
         let limit = gpt.config.vocab_size as u32;
         prepared.train.check_ids(limit)?;
         prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
         let sampler = sampler_of(&config, &prepared.train)?;
-        durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
+        durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
         if let Some(tokenizer) = &prepared.tokenizer {
             tokenizer.save(&out, Some(gpt.config.n_positions))?;
         }
@@ -121,6 +126,7 @@ impl Run {
             policies,
             folder_config,
             gpt,
+            averages,
             step,
             evaluation,
             tokenizer: prepared.tokenizer,
@@ -138,14 +144,13 @@ impl Run {
     }
 
     fn describe(&self) -> String {
-        let params = self.gpt.session.params();
+        let params = self.gpt.weights().params();
         format!(
-            "{} parameters, {} training tokens, {} validation tokens, {} kernels, {} threads -> {}\n{}",
+            "{} parameters, {} training tokens, {} validation tokens, {} -> {}\n{}",
             params.trainable_count(),
             self.train.len(),
             self.val.as_ref().map_or(0, Tokens::len),
-            self.gpt.session.engine().gemm_name(),
-            self.gpt.session.engine().threads(),
+            self.gpt.session.device().describe(),
             self.out.display(),
             self.policies.describe()
         )
@@ -164,7 +169,7 @@ impl Run {
         let begun = Instant::now();
         let lr = self.schedule.at(self.state.step);
         let numbers = StepNumbers::new(&self.config.train, self.state.step, lr);
-        let result = self.step.run(&mut self.gpt, &self.sampler, &self.train, &numbers)?;
+        let result = self.step.run(&mut self.gpt.bound(), &self.sampler, &self.train, &numbers)?;
         let seconds = begun.elapsed().as_secs_f64();
         let tokens = self.step.shape().tokens();
         self.state.step += 1;
@@ -195,21 +200,15 @@ impl Run {
     fn evaluate(&mut self, progress: &mut Progress) -> Result<(), Error> {
         let (Some(evaluation), Some(val)) = (&mut self.evaluation, &self.val) else { return Ok(()) };
         let begun = Instant::now();
-        let averaged = self.config.train.ema_decay > 0.0 && self.state.step > 0;
-        if averaged {
-            self.gpt.session.swap_with_moment(EMA_SLOT);
-        }
+        let set = self.averages.first().copied().filter(|_| self.state.step > 0).unwrap_or(self.gpt.set());
         let note = |done: u64, all: u64| progress.note(&format!("validation {done}/{all}"));
-        let result = evaluation.run(&mut self.gpt, val, self.config.train.eval_batches, &mut { note });
+        let result = evaluation.run(&mut self.gpt.bound_to(set), val, self.config.train.eval_batches, &mut { note });
         let improved = match &result {
             Ok(mean) => self.state.best_val_loss.is_none_or(|best| mean.loss < best),
             Err(_) => false,
         };
         if improved && self.state.step > 0 {
-            self.save_model(&self.out.join("best"))?;
-        }
-        if averaged {
-            self.gpt.session.swap_with_moment(EMA_SLOT);
+            self.save_model(&self.out.join("best"), set)?;
         }
         let loss = result?.loss;
         self.state.val_loss = Some(loss);
@@ -260,10 +259,10 @@ impl Run {
         let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| self.config.generate.max_new_tokens > 0) else { return Ok(()) };
         let settings = &self.config.generate;
         let prompt = prompt_ids(tokenizer, &settings.prompt)?;
-        let mut generator = Generator::new(&mut self.gpt, &prompt, settings.sampling(), settings.seed)?;
+        let mut generator = Generator::new(&mut self.gpt.bound(), &prompt, settings.sampling(), settings.seed)?;
         let mut bytes = Vec::new();
         for _ in 0..settings.max_new_tokens {
-            let token = generator.next(&mut self.gpt)?;
+            let token = generator.next(&mut self.gpt.bound())?;
             tokenizer.push_token(token as u32, &mut bytes);
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -280,13 +279,14 @@ impl Run {
             return Ok(());
         }
         self.metrics.sync()?;
-        state::save(&self.checkpoints, &self.state, &self.gpt.session)?;
-        self.save_model(&self.out)?;
+        let trained = TrainedSet { set: self.gpt.set(), averages: &self.averages };
+        state::save(&self.checkpoints, &self.state, &mut self.gpt.session, &trained)?;
+        self.save_model(&self.out, self.gpt.set())?;
         self.saved_step = Some(self.state.step);
         Ok(())
     }
 
-    fn save_model(&self, folder: &Path) -> Result<(), Error> {
+    fn save_model(&self, folder: &Path, set: SetId) -> Result<(), Error> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.save(folder, Some(self.gpt.config.n_positions))?;
@@ -294,8 +294,8 @@ impl Run {
         Ok(model_folder::save_folder(
             folder,
             &self.folder_config,
-            &self.gpt.session.params(),
-            self.gpt.session.buffers.trainable.get(),
+            &self.gpt.session.set(set).params(),
+            self.gpt.session.set(set).weights.get(),
         )?)
     }
 
@@ -371,10 +371,10 @@ fn newest(checkpoints: &Checkpoints, resume: bool) -> Result<Option<Checkpoint>,
 /// Refuses to go on with a configuration that would have given other results.
 fn refuse_changes(config: &RunConfig, out: &Path) -> Result<(), Error> {
     let path = out.join(CONFIG_FILE);
-    let mut layers = Layers::new();
+    let mut layers = Layers::<RunConfig>::new();
     layers.file(&path)?;
     let former = layers.finish()?;
-    let differences = former.conflicts(config);
+    let differences = conflicts(&former, config);
     if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
 }
 
@@ -390,7 +390,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
     let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| Invalid {
+    let vocab_size = config.model.vocab_size().or(needed).ok_or_else(|| Invalid {
         key: "model.vocab_size",
         expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
         found: "neither".to_owned(),
@@ -400,7 +400,7 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
             format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
         return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
     }
-    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() })
+    Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
 /// What the run's model folder says of its model.
@@ -431,13 +431,19 @@ fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
 }
 
 /// Weights and numbers at the beginning: of a checkpoint, of a model folder, or from the seed.
-fn first_state(request: &TrainRequest, checkpoint: Option<&Checkpoint>, gpt: &mut Gpt) -> Result<RunState, Error> {
+fn first_state(
+    request: &TrainRequest,
+    checkpoint: Option<&Checkpoint>,
+    gpt: &mut Gpt,
+    averages: &[SetId],
+) -> Result<RunState, Error> {
     if let Some(checkpoint) = checkpoint {
-        return state::load(checkpoint, &mut gpt.session);
+        let trained = TrainedSet { set: gpt.set(), averages };
+        return state::load(checkpoint, &mut gpt.session, &trained);
     }
     match &request.init {
         Some(folder) => gpt.load(folder)?,
-        None => gpt.session.initialise(request.config.train.seed),
+        None => gpt.initialise(request.config.train.seed),
     }
     Ok(RunState::default())
 }

@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use samara_core::params::Params;
+use samara_core::params::{ParamInfo, Params};
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError as Error;
+use crate::gpt::RunError;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
-use crate::session::{Buffers, Session};
+use crate::session::{Device, DeviceError, Session, SetId};
 
 /// The file of a checkpoint that holds weights and moments.
 const FILE: &str = "training.safetensors";
@@ -33,13 +34,55 @@ pub struct RunState {
     pub val_loss: Option<f64>,
 }
 
-/// Writes a checkpoint. Weights and moments stand under the names of the parameters, moments with a suffix.
-pub fn save(checkpoints: &Checkpoints, state: &RunState, session: &Session) -> Result<(), CheckpointError> {
+/// A trained set and the averages that follow it, which one file of a checkpoint holds.
+pub struct TrainedSet<'a> {
+    /// The set.
+    pub set: SetId,
+    /// The averages.
+    pub averages: &'a [SetId],
+}
+
+/// Values that have the layout of a set's trainable parameters, and what stands behind a parameter's name for them.
+struct Part {
+    suffix: String,
+    set: SetId,
+    /// The weights, or a moment.
+    moment: Option<usize>,
+}
+
+/// What stands behind a parameter's name for AdamW's moments.
+const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+
+impl TrainedSet<'_> {
+    /// Weights, moments, averages; an average goes by the name of its set.
+    fn parts<D: Device>(&self, session: &Session<D>) -> Vec<Part> {
+        let set = session.set(self.set);
+        let count = D::len(&set.moments) / set.params().trainable_len().max(1);
+        let mut parts = vec![Part { suffix: "weight".to_owned(), set: self.set, moment: None }];
+        let name = |i| MOMENTS.get(i).map_or_else(|| format!("moment_{i}"), |name: &&str| (*name).to_owned());
+        parts.extend((0..count).map(|i| Part { suffix: name(i), set: self.set, moment: Some(i) }));
+        let average = |&set: &SetId| Part { suffix: session.set(set).name().to_owned(), set, moment: None };
+        parts.extend(self.averages.iter().map(average));
+        parts
+    }
+}
+
+/// The trainable parameters of a registry, with their shapes.
+fn trainable<'p>(params: &Params<'p>) -> impl Iterator<Item = (&'p ParamInfo, Vec<usize>)> {
+    let shape = |p: &ParamInfo| p.shape.dims().iter().map(|&d| d as usize).collect();
+    params.infos().iter().filter(|p| !p.frozen).map(move |p| (p, shape(p)))
+}
+
+/// Writes a checkpoint. Weights and moments stand under the names of the parameters with a suffix.
+pub fn save<D: Device>(
+    checkpoints: &Checkpoints,
+    state: &RunState,
+    session: &mut Session<D>,
+    trained: &TrainedSet<'_>,
+) -> Result<(), CheckpointError> {
     let state_json = serde_json::to_value(state).unwrap_or_default();
-    let (params, buffers) = (session.params(), &session.buffers);
-    checkpoints.write(state.step, &layout_hash(&params), state_json, |writer| {
-        writer.file(FILE, |file| write_tensors(file, &params, buffers))
-    })?;
+    let hash = layout_hash(&session.set(trained.set).params());
+    checkpoints.write(state.step, &hash, state_json, |writer| writer.file(FILE, |file| write_tensors(file, session, trained)))?;
     Ok(())
 }
 
@@ -49,47 +92,63 @@ fn layout_hash(params: &Params<'_>) -> String {
     format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
-/// Every tensor of a checkpoint: its name, its shape, and its values.
-fn tensors<'b>(params: &Params<'_>, buffers: &'b Buffers) -> Vec<(String, Vec<usize>, &'b [f32])> {
-    let all = params.trainable_len().max(1);
-    let mut sets = vec![("weight", buffers.trainable.get())];
-    for (i, moment) in buffers.moments.get().chunks_exact(all).enumerate() {
-        sets.push((SUFFIXES.get(i).copied().unwrap_or("moment"), moment));
-    }
-    let of_set = |(suffix, values): (&str, &'b [f32])| -> Vec<(String, Vec<usize>, &'b [f32])> {
-        let trainable = params.infos().iter().filter(|p| !p.frozen);
-        trainable
-            .map(|p| (format!("{}/{suffix}", p.name), p.shape.dims().iter().map(|&d| d as usize).collect(), &values[p.range()]))
-            .collect()
-    };
-    sets.into_iter().flat_map(of_set).collect()
-}
-
-/// What stands behind a parameter's name for its moments: AdamW's two and the moving average.
-const SUFFIXES: [&str; 3] = ["exp_avg", "exp_avg_sq", "ema"];
-
-fn write_tensors(file: &mut dyn Write, params: &Params<'_>, buffers: &Buffers) -> io::Result<()> {
-    let tensors = tensors(params, buffers);
-    let names = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
-    let mut writer = WeightsWriter::new(file, Path::new(FILE), names).map_err(io::Error::other)?;
-    for (name, _, values) in &tensors {
-        writer.values(name, values).map_err(io::Error::other)?;
+fn write_tensors<D: Device>(file: &mut dyn Write, session: &mut Session<D>, trained: &TrainedSet<'_>) -> io::Result<()> {
+    let registry = session.set(trained.set).registry().clone();
+    let (params, parts) = (registry.view(), trained.parts(session));
+    let names = parts.iter().flat_map(|part| {
+        let suffix = &part.suffix;
+        trainable(&params).map(move |(p, shape)| (format!("{}/{suffix}", p.name), shape))
+    });
+    let mut writer = WeightsWriter::new(file, Path::new(FILE), names.collect()).map_err(io::Error::other)?;
+    for part in &parts {
+        let mut written = Ok(());
+        let lent = part.lend(session, &mut |values| {
+            written = trainable(&params).try_for_each(|(p, _)| {
+                let values = values.get(p.range()).unwrap_or(&[]);
+                writer.values(&format!("{}/{}", p.name, part.suffix), values)
+            });
+        });
+        lent.map_err(io::Error::other)?;
+        written.map_err(io::Error::other)?;
     }
     writer.into_inner().map_err(io::Error::other)?.flush()
 }
 
-/// Reads weights and moments back. The buffers must have their sizes already.
-pub fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<RunState, Error> {
-    let (params, buffers) = session.params_and_buffers();
-    let weights = Weights::open(&checkpoint.path(FILE))?;
-    let all = params.trainable_len().max(1);
-    let shape_of = |p: &samara_core::params::ParamInfo| -> Vec<usize> { p.shape.dims().iter().map(|&d| d as usize).collect() };
-    let moments = buffers.moments.get_mut().chunks_exact_mut(all).enumerate();
-    let moments = moments.map(|(i, values)| (SUFFIXES.get(i).copied().unwrap_or("moment"), values));
-    for (suffix, values) in std::iter::once(("weight", buffers.trainable.get_mut())).chain(moments) {
-        for p in params.infos().iter().filter(|p| !p.frozen) {
-            weights.read(&format!("{}/{suffix}", p.name), &shape_of(p), &mut values[p.range()])?;
+impl Part {
+    fn lend<D: Device>(&self, session: &mut Session<D>, read: &mut dyn FnMut(&[f32])) -> Result<(), DeviceError> {
+        let (set, device) = session.set_mut(self.set);
+        let len = set.params().trainable_len();
+        match self.moment {
+            None => device.lend(&set.weights, read),
+            Some(i) => device.lend(&set.moments, &mut |all| read(all.get(i * len..(i + 1) * len).unwrap_or(&[]))),
         }
+    }
+
+    fn lend_mut<D: Device>(&self, session: &mut Session<D>, write: &mut dyn FnMut(&mut [f32])) -> Result<(), DeviceError> {
+        let (set, device) = session.set_mut(self.set);
+        let len = set.params().trainable_len();
+        match self.moment {
+            None => device.lend_mut(&mut set.weights, write),
+            Some(i) => {
+                device.lend_mut(&mut set.moments, &mut |all| write(all.get_mut(i * len..(i + 1) * len).unwrap_or(&mut [])))
+            }
+        }
+    }
+}
+
+/// Reads weights and moments back. The sets must have their sizes already.
+pub fn load<D: Device>(checkpoint: &Checkpoint, session: &mut Session<D>, trained: &TrainedSet<'_>) -> Result<RunState, Error> {
+    let weights = Weights::open(&checkpoint.path(FILE))?;
+    let registry = session.set(trained.set).registry().clone();
+    for part in trained.parts(session) {
+        let mut read = Ok(());
+        part.lend_mut(session, &mut |values| {
+            read = trainable(&registry.view()).try_for_each(|(p, shape)| {
+                weights.read(&format!("{}/{}", p.name, part.suffix), &shape, values.get_mut(p.range()).unwrap_or(&mut []))
+            });
+        })
+        .map_err(RunError::from)?;
+        read?;
     }
     serde_json::from_value(checkpoint.manifest.state.clone()).map_err(|error| {
         let (path, expected) = (checkpoint.path("manifest.json"), "the state of a run".to_owned());

@@ -1,0 +1,78 @@
+//! Parameter sets: the weights of a registry, with what is needed to train them.
+
+use std::sync::Arc;
+
+use samara_core::params::Params;
+
+use crate::device::{CpuDevice, Device, DeviceError, OwnedParams};
+
+/// Weights over a registry. Policy, reference, value, teacher and moving averages are sets; several may share a registry, and every program
+/// of that registry runs on each of them.
+pub struct ParamSet<D: Device = CpuDevice> {
+    name: String,
+    registry: Arc<OwnedParams>,
+    /// Trainable parameters, with the layout of the registry.
+    pub weights: D::Mem<f32>,
+    /// Frozen parameters, as bytes.
+    pub frozen: D::Mem<u8>,
+    /// Gradient buffers, each as long as the trainable parameters.
+    pub grads: Vec<D::Mem<f32>>,
+    /// Optimizer moments, one after the other, each as long as the trainable parameters.
+    pub moments: D::Mem<f32>,
+}
+
+impl<D: Device> ParamSet<D> {
+    /// A set whose weights are all 0, without gradients and moments.
+    pub fn new(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Self {
+        let view = registry.view();
+        Self {
+            name: name.to_owned(),
+            registry: Arc::clone(registry),
+            weights: device.alloc(view.trainable_len()),
+            frozen: device.alloc(view.frozen_bytes()),
+            grads: Vec::new(),
+            moments: device.alloc(0),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its registry.
+    pub fn registry(&self) -> &Arc<OwnedParams> {
+        &self.registry
+    }
+
+    /// The parameters of its registry.
+    pub fn params(&self) -> Params<'_> {
+        self.registry.view()
+    }
+
+    /// Room for at least this many gradient buffers, filled with 0.
+    pub fn make_gradients(&mut self, device: &D, buffers: usize) {
+        let len = self.params().trainable_len();
+        while self.grads.len() < buffers {
+            self.grads.push(device.alloc(len));
+        }
+    }
+
+    /// Room for at least this many elements of moments. Values are lost when there were fewer.
+    pub fn make_moments(&mut self, device: &D, len: usize) {
+        if D::len(&self.moments) < len {
+            // The old memory goes back before the new is taken.
+            self.moments = device.alloc(0);
+            self.moments = device.alloc(len);
+        }
+    }
+
+    /// Fills the trainable parameters with initial values.
+    ///
+    /// # Errors
+    /// The device failed before.
+    pub fn initialise(&mut self, device: &mut D, seed: u64) -> Result<(), DeviceError> {
+        let registry = Arc::clone(&self.registry);
+        device.lend_mut(&mut self.weights, &mut |values| registry.view().initialise(seed, values))
+    }
+}

@@ -1,0 +1,140 @@
+//! The update of a trained set: the norm of its gradient, a look at it from the host, the optimizer, and the averages that follow the set.
+//!
+//! It is a program of its own, so that the programs that fill the gradient may run any number of times before it, and so that the host can
+//! refuse a gradient that is not finite while the weights are as they were.
+
+use std::sync::Arc;
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Epsilon, Graph, HYPER_LEN, Tensor};
+
+use super::{On, Session, SetId};
+use crate::device::{BuildError, Device, OwnedParams, OwnedProgram, Planner, Ticket};
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateNumbers {
+    /// How many updates of the set there are with this one, from 1.
+    pub count: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// ε.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Largest gradient norm, 0 for no clipping.
+    pub grad_clip: f64,
+    /// Decay of the averages that follow the set.
+    pub ema_decay: f64,
+}
+
+impl UpdateNumbers {
+    /// The hyper-parameters as [`samara_core::graph::Graph::adamw`] takes them.
+    fn hyper(&self) -> [f32; HYPER_LEN] {
+        let t = self.count as i32;
+        let correction = |beta: f64| 1.0 - beta.powi(t);
+        [
+            self.lr,
+            self.beta1,
+            self.beta2,
+            self.eps,
+            self.weight_decay,
+            correction(self.beta1),
+            correction(self.beta2),
+            self.grad_clip,
+        ]
+        .map(|x| x as f32)
+    }
+}
+
+/// Appends norm and optimizer to a graph; returns hyper-parameters, the norm that clips, and the norm that is computed.
+fn append(g: &Graph<'_>) -> (Tensor, Tensor, Tensor) {
+    let (hyper, clip) = (g.input(&[HYPER_LEN]), g.input(&[1]));
+    let norm = g.output(g.global_norm());
+    g.adamw(hyper, Some(clip), Epsilon::AfterCorrection);
+    (hyper, clip, norm)
+}
+
+/// The update program alone, without memory for it: for plans.
+///
+/// # Errors
+/// The program cannot be planned.
+pub fn program(planner: &impl Planner, registry: &Arc<OwnedParams>) -> Result<OwnedProgram, BuildError> {
+    Ok(OwnedProgram::new(planner, registry, append)?.0)
+}
+
+/// A moving average of a set: a set of the same registry.
+struct Average {
+    on: On,
+    program: OwnedProgram,
+    decay: Tensor, // (1)
+}
+
+/// The update program of a trained set.
+pub struct Update {
+    on: On,
+    program: OwnedProgram,
+    hyper: Tensor, // (8)
+    /// The norm that the host has seen, for clipping.
+    clip: Tensor, // (1)
+    norm: Tensor,  // (1)
+    averages: Vec<Average>,
+}
+
+impl Update {
+    /// AdamW for a set (Loshchilov and Hutter 2019), followed by averages: sets of the same registry. Makes room for gradients and moments.
+    ///
+    /// # Errors
+    /// A program cannot be planned.
+    pub fn new<D: Device>(session: &mut Session<D>, set: SetId, averages: &[SetId]) -> Result<Self, BuildError> {
+        let on = On::set(set);
+        let (program, (hyper, clip, norm)) = session.prepare(on, append)?;
+        let average = |&of: &SetId| {
+            let on = On::set(of).following(set);
+            let (program, decay) = session.prepare(on, |g| {
+                let decay = g.input(&[1]);
+                g.ema(decay, 0);
+                decay
+            })?;
+            Ok(Average { on, program, decay })
+        };
+        let averages = averages.iter().map(average).collect::<Result<_, BuildError>>()?;
+        Ok(Self { on, program, hyper, clip, norm, averages })
+    }
+
+    /// The set that it updates.
+    pub fn set(&self) -> SetId {
+        self.on.set
+    }
+
+    /// The program: the norm, then the optimizer.
+    pub fn program(&self) -> &OwnedProgram {
+        &self.program
+    }
+
+    /// Queues the norm of the gradient, (1). The host looks at it before [`Update::apply`].
+    pub fn norm<D: Device>(&self, session: &mut Session<D>) -> Ticket {
+        session.run(&self.program, self.on, self.program.view().forward(), Gradients::Overwrite);
+        session.fetch(&self.program, self.norm)
+    }
+
+    /// Queues the change of the weights, and of the averages behind them. `norm` is what [`Update::norm`] gave.
+    pub fn apply<D: Device>(&self, session: &mut Session<D>, numbers: &UpdateNumbers, norm: f32) {
+        let written = session
+            .write(&self.program, self.hyper, &numbers.hyper())
+            .and_then(|()| session.write(&self.program, self.clip, &[norm]));
+        debug_assert_eq!(written, Ok(()), "both are inputs of these lengths");
+        session.run(&self.program, self.on, self.program.view().update(), Gradients::Overwrite);
+        // An average starts as the weights themselves: at the first update all of it comes from them.
+        let decay = if numbers.count <= 1 { 0.0 } else { numbers.ema_decay };
+        for average in &self.averages {
+            let written = session.write(&average.program, average.decay, &[decay as f32]);
+            debug_assert_eq!(written, Ok(()), "an input of one value");
+            session.run_all(&average.program, average.on, Gradients::Overwrite);
+        }
+    }
+}
