@@ -159,7 +159,10 @@ fn floors_are_held() {
     let (rise, fall) = ("use crate::high::H; pub struct L;", "use crate::low::L; pub struct H;");
     let imports = sources(&[("low.rs", rise), ("high/mod.rs", fall), ("high/base.rs", "use crate::low::L;"), ("attic.rs", "")]);
     let trouble = house.trouble(&imports).join("\n");
-    assert!(trouble.contains("low.rs imports high/mod.rs") && trouble.contains("high/mod.rs low.rs import each other"), "{trouble}");
+    assert!(
+        trouble.contains("low.rs imports high/mod.rs") && trouble.contains("high/mod.rs low.rs import each other"),
+        "{trouble}"
+    );
     assert!(trouble.contains("attic.rs is on no floor") && !trouble.contains("high/base.rs"), "{trouble}");
     assert!(house.trouble(&sources(&[("low.rs", "pub struct L;"), ("high/mod.rs", fall)])).is_empty());
 }
