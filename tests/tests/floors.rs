@@ -44,7 +44,7 @@ const STD_RUNTIME: House = House {
         // Families in memory, and their folders.
         &["model", "model_folder"],
         &["gpt", "families", "decoding"],
-        &["train", "eval", "export"],
+        &["train", "eval", "export", "parity"],
         &["bench"],
         &["commands"],
         &["cli"],
@@ -70,7 +70,7 @@ impl House {
         let lost = imports.keys().filter(|file| self.floor(file).is_none());
         let mut trouble: Vec<String> = lost.map(|file| format!("{file} is on no floor: give it one in floors.rs")).collect();
         let pairs = imports.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
-        for (from, to) in pairs.filter(|(from, to)| self.floor(from) < self.floor(to)) {
+        for (from, to) in pairs.filter(|(from, to)| self.floor(from).is_some_and(|floor| Some(floor) < self.floor(to))) {
             trouble.push(format!("{from} imports {to}, on a higher floor: move what both need below, or lend it as an argument"));
         }
         for circle in circles(imports) {
