@@ -11,7 +11,7 @@ use super::op::{MAX_OUTPUTS, Op};
 use super::tape::Tape;
 use super::tensor::{Columns, Role, Tensor, TensorRecord};
 use crate::dtype::DType;
-use crate::params::ParamId;
+use crate::params::{Layout, ParamId, Params};
 use crate::shape::Shape;
 
 /// A graph under construction in lent storage.
@@ -20,6 +20,11 @@ pub struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
+    /// The registry; an empty one while the graph is borrowed.
+    pub(super) fn params(&self) -> Params<'a> {
+        self.inner.try_borrow().map_or(Params::from_parts(&[], Layout::default()), |tape| tape.params)
+    }
+
     /// A parameter's tensor.
     pub fn param(&self, id: ParamId) -> Tensor {
         Tensor(id.index() as u16)
@@ -86,6 +91,15 @@ impl<'a> Graph<'a> {
     pub fn checkpoint(&self, t: Tensor) -> Tensor {
         self.mark(t, |r| r.checkpoint = true);
         t
+    }
+
+    /// The first tensor after `t`, in the order of the graph, that is marked with [`Self::checkpoint`]; of all tensors without `t`. Models mark what
+    /// each of their blocks reads.
+    pub fn next_checkpoint(&self, t: Option<Tensor>) -> Option<Tensor> {
+        let tape = self.inner.try_borrow().ok()?;
+        let first = t.map_or(0, |t| t.index().saturating_add(1));
+        let marked = tape.tensors.iter().enumerate().skip(first).find(|(_, record)| record.checkpoint);
+        marked.map(|(i, _)| Tensor(i as u16))
     }
 
     /// The shape of a tensor.
