@@ -88,6 +88,7 @@ struct Run {
 }
 
 impl Run {
+    #[allow(clippy::too_many_lines, reason = "what a run holds, in the order in which it is made")]
     fn open(engine: Arc<Engine>, request: &TrainRequest) -> Result<Self, Error> {
         let config = &request.config;
         let out = run_folder(request)?;
