@@ -53,11 +53,10 @@ impl Case {
         let out = tempfile::tempdir().unwrap();
         let outcome = train(&self.config, out.path()).unwrap();
         let records = records(out.path());
-        let column =
-            |value: fn(&samara::run::metrics::Metrics) -> Option<f64>| -> Vec<f64> { records.iter().filter_map(value).collect() };
-        self.compare("loss", &column(|r| r.train_loss), &self.numbers("losses"), LOSS_TOLERANCE);
-        self.compare("gradient norm", &column(|r| r.grad_norm), &self.numbers("grad_norms"), NORM_TOLERANCE);
-        self.compare("learning rate", &column(|r| r.lr), &self.numbers("learning_rates"), 1e-12);
+        let column = |name: &str| -> Vec<f64> { records.iter().filter_map(|record| record.get(name)).collect() };
+        self.compare("loss", &column("train_loss"), &self.numbers("losses"), LOSS_TOLERANCE);
+        self.compare("gradient norm", &column("grad_norm"), &self.numbers("grad_norms"), NORM_TOLERANCE);
+        self.compare("learning rate", &column("lr"), &self.numbers("learning_rates"), 1e-12);
         let val_loss = self.expected["val_loss"].as_f64().unwrap();
         self.compare("validation loss", &[outcome.val_loss.unwrap()], &[val_loss], LOSS_TOLERANCE);
         self.compare_weights(out.path());

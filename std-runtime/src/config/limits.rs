@@ -53,6 +53,9 @@ impl RunConfig {
 
 impl TrainConfig {
     fn check(&self) -> Result<(), Invalid> {
+        if self.tokens > 0 && self.flops > 0.0 {
+            return Err(invalid("train.tokens", "0, because train.flops says when the run ends: set one of them", self.tokens));
+        }
         match self.min_lr {
             Some(min_lr) if min_lr > self.lr => Err(invalid("train.min_lr", format!("at most train.lr = {}", self.lr), min_lr)),
             _ => Ok(()),

@@ -87,8 +87,13 @@ table! {
 table! {
     /// How a model is trained.
     TrainConfig {
-        /// Optimizer steps.
+        /// Optimizer steps, unless train.tokens or train.flops says when the run ends.
         steps: u64 = 1000, 1..=1000000000;
+        /// Training tokens, rounded up to whole steps; 0: train.steps says when the run ends. The schedule follows.
+        tokens: u64 = 0, 0..=1000000000000000000_u64;
+        /// Floating-point operations of the training, as `samara plan` counts them, rounded up to whole steps; 0: train.steps says when the run
+        /// ends. The schedule follows.
+        flops: f64 = 0.0, 0..=1e30;
         /// Rows of a batch (of a micro-batch, with grad_accumulation).
         batch_size: usize = 12, 1..=1048576;
         /// Tokens of a row, at most n_positions.
@@ -196,8 +201,10 @@ pub struct Difference {
 
 /// Keys that may differ between a run and its resumption: they do not touch what a step computes, but for `train.steps`, which moves the end
 /// of the learning-rate schedule.
-const MAY_CHANGE: [&str; 13] = [
+const MAY_CHANGE: [&str; 15] = [
     "train.steps",
+    "train.tokens",
+    "train.flops",
     "train.threads",
     "train.eval_every",
     "train.eval_batches",
@@ -280,6 +287,19 @@ impl RunConfig {
 }
 
 impl TrainConfig {
+    /// The steps of a run: those that train.tokens or train.flops take, or train.steps.
+    pub fn steps_of(&self, tokens_per_step: u64, flops_per_token: u64) -> u64 {
+        let tokens_per_step = tokens_per_step.max(1);
+        if self.tokens > 0 {
+            return self.tokens.div_ceil(tokens_per_step);
+        }
+        if self.flops > 0.0 {
+            let flops_per_step = flops_per_token.max(1) as f64 * tokens_per_step as f64;
+            return (self.flops / flops_per_step).ceil() as u64;
+        }
+        self.steps
+    }
+
     /// The learning-rate schedule.
     pub fn lr_schedule(&self) -> samara_core::schedule::Schedule {
         let min_lr = self.min_lr.unwrap_or(self.lr / 10.0);

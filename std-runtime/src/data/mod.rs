@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod corpus;
+pub mod dataset;
 pub mod error;
 pub mod mapped;
 pub mod prepare;
