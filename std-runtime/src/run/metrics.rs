@@ -98,7 +98,7 @@ impl MetricsWriter {
     pub fn write(&mut self, step: u64, tokens: u64, names: &[String], values: &[Option<f64>]) -> Result<(), MetricsError> {
         self.line.clear();
         let result = line(&mut self.line, step, tokens, names, values).and_then(|()| self.file.write_all(&self.line));
-        result.map_err(io_error(&self.path, "write"))
+        result.map_err(IoError::at(&self.path, "write")).map_err(MetricsError::from)
     }
 
     /// Makes all lines durable; for the moment at which a checkpoint is written.
