@@ -1,6 +1,6 @@
 //! Assignment against the crates lapjv, lsap and pathfinding, on families of cost matrices on which ways to solve differ most.
 //!
-//! `cargo bench -p samara-benches --bench assignment -- [filter] [--largest N]` prints microseconds: the least of interleaved rounds, and the median
+//! `cargo bench -p samara-benches --features peers --bench assignment -- [filter] [--largest N]` (without the feature: samara alone) prints microseconds: the least of interleaved rounds, and the median
 //! of ours. Every answer's total is compared, and ours is proven by its duals. With `--serve` it reads lines from standard input and answers each with
 //! the seconds of one call, so that a script can time peers of other languages in turns with it.
 
@@ -87,10 +87,8 @@ fn row(name: &str, costs: &[f64], rows: usize, columns: usize) {
         Some(ours(Solver::default(), Ties::Any)),
         Some(ours(Solver::portable(), Ties::Any)),
         Some(ours(Solver::default(), Ties::Scipy)),
-        (rows == columns).then(|| lapjv_way(costs, rows)),
-        Some(lsap_way(costs, rows, columns)),
-        (rows <= columns && costs.iter().all(|x| x.fract() == 0.0)).then(|| pathfinding_way(costs, rows, columns)),
     ];
+    ways.extend(rivals(costs, rows, columns));
     let mut times = vec![Vec::new(); ways.len()];
     let expected = ways.first_mut().and_then(Option::as_mut).map_or(0.0, |way| way());
     let begun = Instant::now();
@@ -129,6 +127,24 @@ fn row(name: &str, costs: &[f64], rows: usize, columns: usize) {
     println!("{line}");
 }
 
+/// lapjv, lsap and pathfinding, where they can solve the problem.
+#[cfg(feature = "peers")]
+fn rivals(costs: &[f64], rows: usize, columns: usize) -> [Option<Way<'_>>; 3] {
+    let whole = rows <= columns && costs.iter().all(|x| x.fract() == 0.0);
+    [
+        (rows == columns).then(|| lapjv_way(costs, rows)),
+        Some(lsap_way(costs, rows, columns)),
+        whole.then(|| pathfinding_way(costs, rows, columns)),
+    ]
+}
+
+/// Nobody: the crates are not built.
+#[cfg(not(feature = "peers"))]
+fn rivals(_: &[f64], _: usize, _: usize) -> [Option<Way<'static>>; 3] {
+    [None, None, None]
+}
+
+#[cfg(feature = "peers")]
 fn lapjv_way(costs: &[f64], n: usize) -> Way<'_> {
     let matrix = lapjv::Matrix::from_shape_vec((n, n), costs.to_vec()).expect("a square matrix");
     Box::new(move || {
@@ -137,6 +153,7 @@ fn lapjv_way(costs: &[f64], n: usize) -> Way<'_> {
     })
 }
 
+#[cfg(feature = "peers")]
 fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
     let owned = costs.to_vec();
     Box::new(move || {
@@ -145,6 +162,7 @@ fn lsap_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
     })
 }
 
+#[cfg(feature = "peers")]
 fn pathfinding_way(costs: &[f64], rows: usize, columns: usize) -> Way<'_> {
     let whole = costs.iter().map(|&x| x as i64).collect();
     let matrix = pathfinding::matrix::Matrix::from_vec(rows, columns, whole).expect("a matrix");

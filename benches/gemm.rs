@@ -1,7 +1,8 @@
 //! Matrix products against the FMA peak of this machine, three crates and PyTorch, in turns.
 //!
-//! `cargo bench -p samara-benches --bench gemm -- [--threads N] [--only TEXT] [--rounds N] [--torch PYTHON] [--json]` prints GFLOP/s: the median
-//! and the best of the rounds, since other work on the machine only ever slows one down. PyTorch is timed in the same rounds by a process of
+//! `cargo bench -p samara-benches --features peers --bench gemm -- [--threads N] [--only TEXT] [--rounds N] [--torch PYTHON] [--json]` prints
+//! GFLOP/s: the median and the best of the rounds, since other work on the machine only ever slows one down. Without the feature the crates gemm and
+//! faer are left out. PyTorch is timed in the same rounds by a process of
 //! that interpreter.
 
 mod peers;
@@ -14,7 +15,7 @@ use samara::kernels::gemm::{Gemm, GemmChoice};
 use samara::threads::Pool;
 use serde_json::{Value, json};
 
-use peers::{Operands, Peer, Torch};
+use peers::{Peer, Torch};
 
 /// How the operands of C (m, n) = A (m, k) · B (k, n) lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,8 +126,12 @@ fn measure(product: &Product, choices: &[GemmChoice], pool: &Pool, torch: Option
     for choice in choices {
         peers.push((choice.name().to_owned(), peers::samara(choice, pool, layout, m, n, k)));
     }
-    peers.push(("gemm".to_owned(), peers::gemm_crate(Operands::new(m, n, k), pool.threads(), layout)));
-    peers.push(("faer".to_owned(), peers::faer(Operands::new(m, n, k), pool.threads(), layout)));
+    #[cfg(feature = "peers")]
+    {
+        let operands = || peers::Operands::new(m, n, k);
+        peers.push(("gemm".to_owned(), peers::gemm_crate(operands(), pool.threads(), layout)));
+        peers.push(("faer".to_owned(), peers::faer(operands(), pool.threads(), layout)));
+    }
     if let Some(torch) = torch {
         peers.push(("torch".to_owned(), Box::new(torch.product(layout, m, n, k))));
     }

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+#[cfg(feature = "peers")]
 use ::faer::linalg::matmul::matmul;
+#[cfg(feature = "peers")]
 use ::faer::{Accum, MatMut, MatRef as FaerRef, Par};
 use samara::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use samara::memory::Buffer;
@@ -73,6 +75,7 @@ pub(super) fn samara<'a>(
 }
 
 /// The crate gemm.
+#[cfg(feature = "peers")]
 pub(super) fn gemm_crate<'a>(mut operands: Operands, threads: usize, layout: Layout) -> Box<dyn Peer + 'a> {
     let parallelism = if threads == 1 { ::gemm::Parallelism::None } else { ::gemm::Parallelism::Rayon(threads) };
     Box::new(move || {
@@ -110,6 +113,7 @@ pub(super) fn gemm_crate<'a>(mut operands: Operands, threads: usize, layout: Lay
 }
 
 /// The crate faer.
+#[cfg(feature = "peers")]
 pub(super) fn faer<'a>(mut operands: Operands, threads: usize, layout: Layout) -> Box<dyn Peer + 'a> {
     let par = if threads == 1 { Par::Seq } else { Par::rayon(threads) };
     Box::new(move || {

@@ -1,7 +1,7 @@
 """Times linear assignment and bipartite matching in scipy, lap, lapjv and laprust (those that are installed) in turns with samara, on the same data.
 
 python -m venv assign && assign/bin/pip install numpy==2.4.6 scipy==1.17.1 lap==0.5.13 lapjv==1.3.29 laprust==1.0.0
-cargo bench -p samara-benches --bench assignment --no-run      # prints the path of the binary
+cargo bench -p samara-benches --features peers --bench assignment --no-run      # prints the path of the binary
 assign/bin/python benches/compare/assignment.py BINARY [--largest N] [--only TEXT]
 
 Prints microseconds, the least of interleaved rounds, net of a call on a 1 x 1 matrix for everyone, and the ratios that matter. Small matrices come in

@@ -249,7 +249,7 @@ def decode(args):
 
 
 def cargo_bench(bench, *flags):
-    command = ["cargo", "bench", "-q", "-p", "samara-benches", "--bench", bench, "--", *flags]
+    command = ["cargo", "bench", "-q", "-p", "samara-benches", "--features", "peers", "--bench", bench, "--", *flags]
     return json.loads(subprocess.run(list(map(str, command)), check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)
 
 

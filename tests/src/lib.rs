@@ -7,6 +7,7 @@ pub mod draw;
 pub mod fd;
 pub mod golden;
 pub mod gpt;
+pub mod imports;
 pub mod random;
 pub mod reference;
 pub mod session;

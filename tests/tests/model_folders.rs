@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{FolderConfig, load_weights, save_folder, tensors};
+use samara::model_folder::{FolderConfig, layout, load_weights, maps, save_folder, tensors};
 use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::gpt::{GptInputs, GptParams, hidden};
@@ -31,7 +31,8 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String
     let (mut session, set, _) = model(config);
     let mut values = vec![f32::NAN; session.set(set).params().trainable_len()];
     let core = config.model.to_core().expect("model");
-    load_weights(folder, &session.set(set).params(), &core, &mut values, &mut []).map_err(|error| error.to_string())?;
+    load_weights(folder, &session.set(set).params(), &maps::gpt::name_map(&core), &mut values, &mut [])
+        .map_err(|error| error.to_string())?;
     session.set_mut(set).0.weights.get_mut().copy_from_slice(&values);
     Ok((session, set))
 }
@@ -185,7 +186,8 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
         let core = config.model.to_core().expect("model");
-        assert_eq!(tensors(&session.set(set).params(), &core).len(), names(out.path()).len());
+        let layout = layout(&maps::gpt::name_map(&core), &session.set(set).params()).expect("layout");
+        assert_eq!(tensors(&layout).len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }
 }

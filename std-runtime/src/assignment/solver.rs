@@ -52,6 +52,19 @@ impl<T: Cost> Solver<T> {
         options: &Options<T>,
         read: impl FnOnce(Assignment<'_, T>) -> R,
     ) -> Result<R, Error<T>> {
+        let (mut read, mut result) = (Some(read), None);
+        self.search(costs, options, &mut |answer| result = read.take().map(|read| read(answer)))?;
+        Ok(result.unwrap_or_else(|| unreachable!("a search that succeeds hands over its answer")))
+    }
+
+    /// Solves and hands the answer over. It does not know the caller's result, so that it is compiled once for each type of costs.
+    #[inline(never)]
+    fn search(
+        &mut self,
+        costs: Costs<'_, T>,
+        options: &Options<T>,
+        read: &mut dyn FnMut(Assignment<'_, T>),
+    ) -> Result<(), Error<T>> {
         let (rows, columns) = (costs.rows(), costs.columns());
         let len = workspace_len(rows, columns);
         self.costs.resize(len.costs.max(self.costs.len()), T::ZERO);

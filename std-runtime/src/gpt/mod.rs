@@ -21,7 +21,7 @@ use samara_core::quant::quantise_row;
 use crate::config::TrainConfig;
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
-use crate::model_folder::{FolderError, load_weights};
+use crate::model_folder::{FolderError, load_weights, maps};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
@@ -172,10 +172,10 @@ impl Gpt {
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of the model.
     pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
-        let config = self.config;
+        let map = maps::gpt::name_map(&self.config);
         let set = self.weights_mut();
         let registry = Arc::clone(set.registry());
-        load_weights(folder, &registry.view(), &config, set.weights.get_mut(), set.frozen.get_mut())
+        load_weights(folder, &registry.view(), &map, set.weights.get_mut(), set.frozen.get_mut())
     }
 }
 

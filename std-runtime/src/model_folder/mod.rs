@@ -1,6 +1,8 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
 mod config;
+pub mod map;
+pub mod maps;
 pub mod safetensors;
 mod weights;
 
@@ -13,8 +15,9 @@ use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 pub use config::FolderConfig;
+use map::MapError;
 use safetensors::WeightsError;
-pub use weights::{load_weights, save_folder, tensors, write_weights};
+pub use weights::{layout, load_weights, save_folder, tensors, write_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";
@@ -96,6 +99,15 @@ pub enum FolderError {
         name: String,
         /// The embedding.
         embedding: String,
+    },
+    /// A name map that does not fit its model.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A frozen parameter, whose values are not among those that are written.
+    #[error("parameter {name} is frozen: expected a model whose parameters are all f32 and trainable")]
+    Frozen {
+        /// The parameter.
+        name: String,
     },
     /// A model that cannot be built.
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Lines of a key and a value. Numbers are written here, because formatting in the standard library takes more flash than some programs.
 
+use crate::Hash;
 use crate::board::print;
-use crate::hash::Hash;
 
 /// Prints a whole number.
 pub fn figure(key: &str, value: u64) {

@@ -1,14 +1,11 @@
 //! This machine: the reference that others are compared with.
 
-use std::io::Write;
-
 /// Nothing to start.
 pub fn start() {}
 
 /// Shows bytes of text.
 pub fn print(text: &[u8]) {
-    // There is nobody to tell when nobody listens.
-    let _ = std::io::stdout().write_all(text);
+    std::print!("{}", String::from_utf8_lossy(text));
 }
 
 /// Not counted here.

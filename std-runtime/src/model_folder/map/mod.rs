@@ -1,0 +1,212 @@
+//! Name maps: how the parameters in memory lie in the tensors of a file, as data.
+//!
+//! A family writes a table of [`Rule`]s. [`NameMap::bind`] applies them to the parameters of one model: the [`Layout`] lists the tensors on
+//! disk and, as row ranges, which of their rows are which rows of which parameter. Reading, writing, and naming gradients as on disk all go
+//! through these row ranges. A layout in which an element has no place, or two, is refused when it is bound.
+
+mod bind;
+mod layout;
+mod pattern;
+mod pieces;
+#[cfg(test)]
+mod tests;
+
+pub use layout::{DiskTensor, Layout, ParameterRows, STRIP};
+pub use pattern::Pattern;
+
+use thiserror::Error;
+
+/// How rows of a head that belong to one rotation are ordered (rotary position embeddings).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Rows 2j and 2j + 1.
+    Adjacent,
+    /// Rows j and j + d/2, as in Hugging Face's folders.
+    Halves,
+}
+
+/// One line of a family's table. Names are [`Pattern`]s; of several rules that place a parameter the first one counts, and a parameter that
+/// none of them mentions has the same name on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A parameter has another name on disk.
+    Rename {
+        /// The parameter.
+        memory: Pattern,
+        /// The tensor.
+        disk: Pattern,
+    },
+    /// A parameter is several tensors on disk, whose rows follow each other.
+    Fuse {
+        /// The parameter.
+        memory: Pattern,
+        /// The tensors and their rows.
+        parts: Vec<(Pattern, usize)>,
+    },
+    /// Several parameters are one tensor on disk, where their rows follow each other.
+    Split {
+        /// The tensor.
+        disk: Pattern,
+        /// The parameters.
+        parts: Vec<Pattern>,
+    },
+    /// A matrix is stored transposed: (in, out) where the parameter is (out, in). Rows of [`Rule::Fuse`] and [`Rule::Split`] are then its columns.
+    Transpose {
+        /// The tensor.
+        disk: Pattern,
+    },
+    /// Rows of every head have the other order on disk: the tensor's rows are paired as `on_disk` says, the parameter's the other way.
+    Permute {
+        /// The tensor.
+        disk: Pattern,
+        /// Rows of a head, an even number.
+        head_dim: usize,
+        /// The order on disk.
+        on_disk: Pairing,
+    },
+    /// A tensor that may be in a file and must then equal another one, such as a head tied to the embedding. It is not written.
+    Tie {
+        /// The repeated tensor.
+        disk: Pattern,
+        /// The tensor that it repeats.
+        to: Pattern,
+    },
+    /// Names that begin with this text lack it in files of models without a head.
+    Prefix(&'static str),
+    /// Tensors in old files that are no parameters, such as masks.
+    Ignore(Pattern),
+    /// A vector that the model does not have, and other tools expect: written as zeros, absent or 0 when read.
+    AbsentIfZero {
+        /// The tensor.
+        disk: Pattern,
+        /// The parameter whose tensors it follows; it has as many values as that one has rows.
+        beside: Pattern,
+    },
+}
+
+impl Rule {
+    /// [`Rule::Rename`].
+    pub fn rename(memory: impl Into<Pattern>, disk: impl Into<Pattern>) -> Self {
+        Self::Rename { memory: memory.into(), disk: disk.into() }
+    }
+
+    /// [`Rule::Fuse`].
+    pub fn fuse<P: Into<Pattern>>(memory: impl Into<Pattern>, parts: impl IntoIterator<Item = (P, usize)>) -> Self {
+        let parts = parts.into_iter().map(|(name, rows)| (name.into(), rows)).collect();
+        Self::Fuse { memory: memory.into(), parts }
+    }
+
+    /// [`Rule::Split`].
+    pub fn split<P: Into<Pattern>>(disk: impl Into<Pattern>, parts: impl IntoIterator<Item = P>) -> Self {
+        Self::Split { disk: disk.into(), parts: parts.into_iter().map(Into::into).collect() }
+    }
+
+    /// [`Rule::Transpose`].
+    pub fn transpose(disk: impl Into<Pattern>) -> Self {
+        Self::Transpose { disk: disk.into() }
+    }
+
+    /// [`Rule::Permute`].
+    pub fn permute(disk: impl Into<Pattern>, head_dim: usize, on_disk: Pairing) -> Self {
+        Self::Permute { disk: disk.into(), head_dim, on_disk }
+    }
+
+    /// [`Rule::Tie`].
+    pub fn tie(disk: impl Into<Pattern>, to: impl Into<Pattern>) -> Self {
+        Self::Tie { disk: disk.into(), to: to.into() }
+    }
+
+    /// [`Rule::Ignore`].
+    pub fn ignore(disk: impl Into<Pattern>) -> Self {
+        Self::Ignore(disk.into())
+    }
+
+    /// [`Rule::AbsentIfZero`].
+    pub fn absent_if_zero(disk: impl Into<Pattern>, beside: impl Into<Pattern>) -> Self {
+        Self::AbsentIfZero { disk: disk.into(), beside: beside.into() }
+    }
+}
+
+/// The table of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameMap {
+    /// The rules.
+    pub rules: Vec<Rule>,
+}
+
+impl NameMap {
+    /// Applies the rules to the parameters of a model: names and shapes, in the order of the registry.
+    ///
+    /// # Errors
+    /// [`MapError`] names the tensor or parameter for which the rules are wrong, above all when an element has no place or two.
+    pub fn bind(&self, parameters: &[(String, Vec<usize>)]) -> Result<Layout, MapError> {
+        bind::bind(&self.rules, parameters)
+    }
+}
+
+/// A name map that does not fit the parameters of its model.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MapError {
+    /// A row without a place, or with several.
+    #[error("name map: row {row} of {what} {name:?} has {places} places in the {other}, expected 1")]
+    Row {
+        /// "parameter" or "tensor".
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The first such row.
+        row: usize,
+        /// How many places it has.
+        places: usize,
+        /// Where they are counted: "file" or "model".
+        other: &'static str,
+    },
+    /// Parameters with rows of different lengths in one tensor.
+    #[error(
+        "name map: parameter {parameter:?} has rows of shape {found:?} and shares tensor {tensor:?} with rows of shape {expected:?}"
+    )]
+    RowShape {
+        /// The tensor.
+        tensor: String,
+        /// The parameter.
+        parameter: String,
+        /// Shape of its rows.
+        found: Vec<usize>,
+        /// Shape of the others' rows.
+        expected: Vec<usize>,
+    },
+    /// Only matrices are transposed.
+    #[error("name map: tensor {tensor:?} of shape {shape:?} cannot be transposed: expected a matrix")]
+    NotAMatrix {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Rows that are not whole heads.
+    #[error("name map: {rows} rows of tensor {tensor:?} are not whole heads of {head_dim} rows, an even number")]
+    Heads {
+        /// The tensor.
+        tensor: String,
+        /// Rows of a parameter there, or where they begin.
+        rows: usize,
+        /// Rows of a head.
+        head_dim: usize,
+    },
+    /// A name on disk that cannot be made from the parameter's name.
+    #[error("name map: pattern {pattern:?} has more wildcards than the one it is filled from, matched by {name:?}")]
+    Wildcards {
+        /// The pattern.
+        pattern: String,
+        /// The name whose captures fill it.
+        name: String,
+    },
+    /// A tie to a tensor that is not in the layout.
+    #[error("name map: tensor {disk:?} is tied to {to:?}, which the model does not have")]
+    Untied {
+        /// The repeated tensor.
+        disk: String,
+        /// The missing one.
+        to: String,
+    },
+}

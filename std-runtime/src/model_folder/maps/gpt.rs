@@ -1,0 +1,31 @@
+//! Names of `GPT2LMHeadModel` and `OpenAIGPTLMHeadModel`, which differ in those of the embeddings only.
+//!
+//! The matrices of blocks are (out, in) here and (in, out) in the files (`Conv1D`). Files of bare models lack `transformer.`; old files hold
+//! masks. A model without biases is written with biases of zero, so that `transformers` opens it.
+
+use samara_core::model::gpt::GptConfig;
+
+use crate::model_folder::map::{NameMap, Rule};
+
+/// Matrices of a block.
+const MATRICES: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+
+/// The table for a model of the family.
+pub fn name_map(config: &GptConfig) -> NameMap {
+    let embedding = if config.post_norm { "transformer.tokens_embed.weight" } else { "transformer.wte.weight" };
+    let mut rules = vec![
+        Rule::rename("*", "transformer.*"),
+        Rule::Prefix("transformer."),
+        Rule::tie("lm_head.weight", embedding),
+        Rule::ignore("*.attn.bias"),
+        Rule::ignore("*.attn.masked_bias"),
+        Rule::ignore("position_ids"),
+        Rule::ignore("*.position_ids"),
+    ];
+    rules.extend(MATRICES.map(|matrix| Rule::transpose(format!("transformer.h.{{}}.{matrix}.weight"))));
+    if !config.bias {
+        rules.push(Rule::absent_if_zero("transformer.h.{}.*.bias", "h.{}.*.weight"));
+        rules.push(Rule::absent_if_zero("transformer.ln_f.bias", "ln_f.weight"));
+    }
+    NameMap { rules }
+}

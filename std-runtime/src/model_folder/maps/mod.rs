@@ -1,0 +1,4 @@
+//! The tables of names, one for each family.
+
+pub mod gpt;
+pub mod llama;

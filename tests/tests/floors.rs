@@ -1,0 +1,236 @@
+//! The floors of the house: within a crate a file imports only files on its own floor or below, and no two files import each other, be it through
+//! others.
+//!
+//! What is left from before stands in `floors.toml`. It may only shrink: an import or a circle that is not listed fails, and so does a line of the
+//! list that is no longer true. `SAMARA_RENEW=1 cargo test -p samara-tests --test floors` takes such lines out; it never adds one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use samara_tests::imports::{Imports, circles, of_folder, of_texts};
+
+/// Files and folders from the ground up. Those of one floor may import each other, as long as no circle closes. A longer path is more exact.
+struct House {
+    name: &'static str,
+    floors: &'static [&'static [&'static str]],
+}
+
+const CORE: House = House {
+    name: "core",
+    floors: &[
+        &["lib", "math", "rows", "threads"],
+        // Plain functions on slices, usable without the engine.
+        &["assignment", "bipartite", "tokenizer", "schedule", "decode", "rl", "measure"],
+        &["shape", "dtype", "quant"],
+        &["params"],
+        &["graph"],
+        &["plan", "cost"],
+        &["exec"],
+        &["gemm", "ops"],
+        &["nn"],
+        &["model", "tune", "objective"],
+        &["file"],
+        &["session"],
+    ],
+};
+
+const STD_RUNTIME: House = House {
+    name: "std-runtime",
+    floors: &[
+        &["lib", "error", "files", "say", "memory", "tiles", "threads"],
+        // The machinery of tables; whoever is configured brings a table of its own.
+        &["config"],
+        &["kernels"],
+        &["device"],
+        &["session"],
+        &["assignment", "data", "tokenizer", "run", "npy"],
+        // Families in memory, and their folders.
+        &["model", "model_folder"],
+        &["gpt", "families", "decoding"],
+        &["train", "eval", "export"],
+        &["bench"],
+        &["commands"],
+        &["cli"],
+    ],
+};
+
+impl House {
+    fn src(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(self.name).join("src")
+    }
+
+    /// The number of a file's floor, if it is on one.
+    fn floor(&self, file: &str) -> Option<usize> {
+        let stem = file.trim_end_matches(".rs").trim_end_matches("/mod");
+        let is_in = |part: &str| stem == part || stem.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'));
+        let fits = |floor: &&[&str]| floor.iter().filter(|part| is_in(part)).map(|part| part.len()).max();
+        let best = self.floors.iter().enumerate().filter_map(|(number, floor)| Some((fits(floor)?, number))).max();
+        best.map(|(_, number)| number)
+    }
+
+    /// Imports of a file on a higher floor, and files on no floor.
+    fn upward(&self, imports: &Imports) -> (BTreeSet<String>, Vec<String>) {
+        let lost = imports.keys().filter(|file| self.floor(file).is_none()).cloned().collect();
+        let pairs = imports.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
+        let rises = pairs.filter(|(from, to)| self.floor(from) < self.floor(to));
+        (rises.map(|(from, to)| format!("{from} -> {to}")).collect(), lost)
+    }
+
+    /// Everything that is wrong and not allowed, as lines of text; what is no longer true is taken out of `allowed`.
+    fn trouble(&self, imports: &Imports, allowed: &mut Allowed) -> Vec<String> {
+        let (upward, lost) = self.upward(imports);
+        let circles: BTreeSet<String> = circles(imports).iter().map(circle_line).collect();
+        let mut trouble: Vec<String> =
+            lost.iter().map(|file| format!("{file} is on no floor: give it one in floors.rs")).collect();
+        for line in upward.difference(&allowed.upward) {
+            trouble.push(format!("upward import: {line}; move what both need to a floor below, or lend it as an argument"));
+        }
+        for line in circles.iter().filter(|line| !allowed.circles.iter().any(|known| is_part(line, known))) {
+            trouble.push(format!("circle: {line}; what they share belongs into a file below them"));
+        }
+        let upward_left = allowed.upward.intersection(&upward).cloned().collect();
+        if allowed.upward != upward_left || allowed.circles != circles {
+            allowed.changed = true;
+        }
+        (allowed.upward, allowed.circles) = (upward_left, circles);
+        trouble
+    }
+}
+
+/// The files of a circle between blanks.
+fn circle_line(files: &BTreeSet<String>) -> String {
+    files.iter().cloned().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether all files of a circle are among those of another.
+fn is_part(circle: &str, of: &str) -> bool {
+    circle.split(' ').all(|file| of.split(' ').any(|known| known == file))
+}
+
+/// What a crate may still do.
+#[derive(Clone, Default, PartialEq)]
+struct Allowed {
+    upward: BTreeSet<String>,
+    circles: BTreeSet<String>,
+    changed: bool,
+}
+
+fn list_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/floors.toml")
+}
+
+fn read_list() -> BTreeMap<String, Allowed> {
+    let table: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> =
+        toml::from_str(&fs::read_to_string(list_path()).expect("floors.toml")).expect("a table of lists");
+    let allowed = |mut lists: BTreeMap<String, BTreeSet<String>>| Allowed {
+        upward: lists.remove("upward").unwrap_or_default(),
+        circles: lists.remove("circles").unwrap_or_default(),
+        changed: false,
+    };
+    table.into_iter().map(|(name, lists)| (name, allowed(lists))).collect()
+}
+
+fn write_list(all: &BTreeMap<String, Allowed>) {
+    let mut text =
+        "# Imports that break the rules of floors.rs, from before it. This list only shrinks; see there how a line is taken out.\n".to_owned();
+    let list = |lines: &BTreeSet<String>| lines.iter().map(|line| format!("    \"{line}\",\n")).collect::<String>();
+    for (name, allowed) in all {
+        text += &format!("\n[{name}]\ncircles = [\n{}]\nupward = [\n{}]\n", list(&allowed.circles), list(&allowed.upward));
+    }
+    fs::write(list_path(), text).expect("floors.toml");
+}
+
+#[test]
+fn nothing_imports_upward_and_no_circle_closes() {
+    let mut list = read_list();
+    let mut trouble = Vec::new();
+    for house in [&CORE, &STD_RUNTIME] {
+        let imports = of_folder(&house.src());
+        assert!(imports.len() > 10, "{}: the sources are not there", house.name);
+        let found = house.trouble(&imports, list.entry(house.name.to_owned()).or_default());
+        trouble.extend(found.into_iter().map(|line| format!("{}: {line}", house.name)));
+    }
+    assert!(trouble.is_empty(), "\n{}\n", trouble.join("\n"));
+    if list.values().any(|allowed| allowed.changed) {
+        if env::var_os("SAMARA_RENEW").is_some() {
+            return write_list(&list);
+        }
+        panic!(
+            "floors.toml lists what is no longer so. Well done: SAMARA_RENEW=1 cargo test -p samara-tests --test floors takes it out"
+        );
+    }
+}
+
+fn sources(files: &[(&str, &str)]) -> Imports {
+    of_texts(&files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect())
+}
+
+/// What one file imports, of a crate that has `a.rs`, `b/mod.rs` and `b/c.rs` beside it.
+fn imports_of(text: &str) -> Vec<String> {
+    let rest = [
+        ("lib.rs", "mod a; mod b; mod x;"),
+        ("a.rs", "pub struct A; pub mod inner { pub fn f() {} }"),
+        ("b/mod.rs", "mod c; pub use c::C; pub(crate) use c::*; pub fn of_b() {}"),
+        ("b/c.rs", "pub struct C; pub fn of_c() {} macro_rules! made { () => {} }"),
+    ];
+    let imports = sources(&[&rest[..], &[("x.rs", text)]].concat());
+    imports["x.rs"].iter().cloned().collect()
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    assert_eq!(imports_of("use crate::a::A;"), ["a.rs"]);
+    assert_eq!(imports_of("use super::a::{self, A as Other};"), ["a.rs"]);
+    assert_eq!(imports_of("use crate::{a::A, b::{of_b, C}};"), ["a.rs", "b/c.rs", "b/mod.rs"]);
+    assert_eq!(imports_of("fn f() { crate::a::inner::f(); }"), ["a.rs"]);
+    assert_eq!(imports_of("use crate::b; fn f() { b::of_c(); }"), ["b/c.rs"]);
+    assert_eq!(imports_of("use crate::b as letters; fn f() -> letters::C { letters::C }"), ["b/c.rs"]);
+    assert_eq!(imports_of("mod inline { use super::super::a::A; }"), ["a.rs"]);
+    assert_eq!(imports_of("fn f() { use crate::b::*; }"), ["b/mod.rs"]);
+}
+
+#[test]
+fn what_is_no_import_is_not_found() {
+    assert!(imports_of("use crate::b;").is_empty());
+    assert!(imports_of("pub use crate::a::A;").is_empty());
+    assert_eq!(imports_of("pub use crate::a::A; struct S(A);"), ["a.rs"]);
+    assert!(imports_of("// use crate::a::A;\n/* crate::a::A /* */ crate::a::A */").is_empty());
+    assert!(imports_of(r##"fn f() { g("crate::a::A\"", r#"crate::a::A""#, b'"', '\'', 'x'); }"##).is_empty());
+    assert!(imports_of("#[cfg(test)] mod tests { use crate::a::A; }").is_empty());
+    assert!(imports_of("#[cfg(test)] use crate::{a::A, b::C};").is_empty());
+    assert_eq!(imports_of("#[cfg(test)] fn f() { crate::b::of_b() } use crate::a::A;"), ["a.rs"]);
+    assert!(imports_of("use std::fmt; use other::a::A; fn f<'a>(x: impl Fn() + use<'a>) { x.a::<u8>(); }").is_empty());
+    let imports =
+        sources(&[("lib.rs", "#[cfg(test)] mod tests; mod a;"), ("tests.rs", "use crate::a::A;"), ("a.rs", "struct A;")]);
+    assert!(!imports.contains_key("tests.rs"));
+}
+
+#[test]
+fn circles_are_found_and_a_folder_may_name_its_parts() {
+    let imports = sources(&[
+        ("a.rs", "use crate::b::B; pub struct A;"),
+        ("b.rs", "use crate::c::C; pub struct B;"),
+        ("c.rs", "use crate::a::A; use crate::d::D; pub struct C;"),
+        ("d/mod.rs", "mod e; use e::E; pub struct D(E);"),
+        ("d/e.rs", "use super::D; pub struct E;"),
+    ]);
+    let found: Vec<String> = circles(&imports).iter().map(circle_line).collect();
+    assert_eq!(found, ["a.rs b.rs c.rs"]);
+}
+
+#[test]
+fn floors_are_held_and_the_list_only_shrinks() {
+    let house = House { name: "sample", floors: &[&["low", "high/base"], &["high"]] };
+    let (rise, fall) = ("use crate::high::H; pub struct L;", "use crate::low::L; pub struct H;");
+    let imports = sources(&[("low.rs", rise), ("high/mod.rs", fall), ("high/base.rs", "use crate::low::L;"), ("attic.rs", "")]);
+    let trouble = house.trouble(&imports, &mut Allowed::default()).join("\n");
+    assert!(trouble.contains("low.rs -> high/mod.rs") && trouble.contains("circle: high/mod.rs low.rs"), "{trouble}");
+    assert!(trouble.contains("attic.rs is on no floor") && !trouble.contains("high/base.rs"), "{trouble}");
+    let line = |text: &str| BTreeSet::from([text.to_owned()]);
+    let mut allowed = Allowed { upward: line("low.rs -> high/mod.rs"), circles: line("high/mod.rs low.rs"), changed: false };
+    let known = sources(&[("low.rs", rise), ("high/mod.rs", fall)]);
+    assert!(house.trouble(&known, &mut allowed).is_empty() && !allowed.changed);
+    let mended = sources(&[("low.rs", "pub struct L;"), ("high/mod.rs", fall)]);
+    assert!(house.trouble(&mended, &mut allowed).is_empty() && allowed.changed && allowed.upward.is_empty());
+}
