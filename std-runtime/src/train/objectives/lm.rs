@@ -14,7 +14,7 @@ use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
 use crate::gpt::step::{DropoutNumbers, Step, StepShape};
 use crate::gpt::{Bound, RunError};
-use crate::model_folder::{self, FolderConfig, load_weights};
+use crate::model_folder::{self, FolderConfig, load_weights, maps};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::error::TrainingError;
@@ -166,10 +166,10 @@ impl<D: Device> Objective<D> for Lm {
             None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
             Some(folder) => {
                 let mut loaded = Ok(());
-                let params = self.registry.view();
+                let (params, map) = (self.registry.view(), maps::gpt::name_map(&self.config));
                 device
                     .lend_mut(&mut set.weights, &mut |values| {
-                        loaded = load_weights(folder, &params, &self.config, values, &mut []);
+                        loaded = load_weights(folder, &params, &map, values, &mut []);
                     })
                     .map_err(RunError::from)?;
                 Ok(loaded?)
