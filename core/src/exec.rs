@@ -2,14 +2,16 @@
 
 mod carve;
 mod memory;
+mod placement;
 
 use core::ops::Range;
 
 pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
+pub use placement::{Placement, placement};
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
 use crate::graph::rules::{Rule, only};
-use crate::graph::{DType, Node, Program, Role, TensorRecord};
+use crate::graph::{DType, Node, Program, TensorRecord};
 use crate::math::Real;
 use crate::plan::Plan;
 use crate::threads::Threads;
@@ -172,20 +174,8 @@ impl<R: Real> Backend for Cpu<'_, R> {
     type Memory<'m> = Memory<'m, R>;
 
     fn supports(&self, node: &Node<'_>) -> bool {
-        // Half precision and blocks are read where a weight or a cache is only read; their gradients are never computed.
-        let (role, reads_any): (Role, &[usize]) = match node.op() {
-            Some(
-                Op::Linear { .. } | Op::Embedding | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. },
-            ) => (Role::Frozen, &[1]),
-            Some(Op::LinearBackward) => (Role::Frozen, &[2]),
-            Some(Op::CacheWrite) => (Role::State, &[2]),
-            Some(Op::CacheRead) => (Role::State, &[0]),
-            Some(Op::Attention(_)) => (Role::State, &[1, 2]),
-            _ => (Role::Frozen, &[]),
-        };
-        let reads = |(i, t): (usize, &TensorRecord)| {
-            matches!(t.dtype, DType::Real | DType::I32) || (t.role == role && reads_any.contains(&i))
-        };
+        let Some(op) = node.op() else { return false };
+        let reads = |(i, t): (usize, &TensorRecord)| matches!(t.dtype, DType::Real | DType::I32) || op.reads_quantised(i, t.role);
         let inputs_read = (0..MAX_INPUTS).filter_map(|i| node.input(i).map(|t| (i, t))).all(reads);
         inputs_read && self.kernels.get(node.record().opcode).is_some()
     }

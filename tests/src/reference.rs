@@ -1,6 +1,6 @@
 //! The operations once more, naively: plain loops in `f64` over the formulas in the documentation, without any kernel of the engine.
 
-use samara_core::graph::{Activation, AttentionSpec, BinaryKind, Over, ReduceKind, UnaryKind};
+use samara_core::graph::{Activation, AttentionSpec, BinaryKind, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
 
 /// erf(x) = 2/√π e^(−x²) Σ 2ⁿ x^(2n+1) / (1·3·…·(2n+1)): all terms have one sign.
 pub fn erf(x: f64) -> f64 {
@@ -36,6 +36,8 @@ pub fn unary(kind: UnaryKind, a: f64, b: f64, x: f64) -> f64 {
         UnaryKind::Reciprocal => x.recip(),
         UnaryKind::Abs => x.abs(),
         UnaryKind::Clamp => x.clamp(a, b),
+        UnaryKind::Silu => x / (1.0 + (-x).exp()),
+        UnaryKind::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
     }
 }
 
@@ -46,6 +48,8 @@ pub fn activation(kind: Activation, x: f64) -> f64 {
         Activation::Relu => unary(UnaryKind::Relu, 0.0, 0.0, x),
         Activation::GeluTanh => unary(UnaryKind::GeluTanh, 0.0, 0.0, x),
         Activation::GeluErf => unary(UnaryKind::GeluErf, 0.0, 0.0, x),
+        Activation::Silu => unary(UnaryKind::Silu, 0.0, 0.0, x),
+        Activation::QuickGelu => unary(UnaryKind::QuickGelu, 0.0, 0.0, x),
     }
 }
 
@@ -122,6 +126,37 @@ pub fn layer_norm(x: &[f64], c: usize, w: Option<&[f64]>, b: Option<&[f64]>, eps
         let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / c as f64;
         for (j, x) in row.iter().enumerate() {
             y.push((x - mean) / (variance + eps).sqrt() * w.map_or(1.0, |w| w[j]) + b.map_or(0.0, |b| b[j]));
+        }
+    }
+    y
+}
+
+/// x/√(mean x² + ε) · w + b for x (M, C).
+pub fn rms_norm(x: &[f64], c: usize, w: Option<&[f64]>, b: Option<&[f64]>, eps: f64) -> Vec<f64> {
+    let mut y = Vec::new();
+    for row in x.chunks(c) {
+        let square = row.iter().map(|x| x * x).sum::<f64>() / c as f64;
+        for (j, x) in row.iter().enumerate() {
+            y.push(x / (square + eps).sqrt() * w.map_or(1.0, |w| w[j]) + b.map_or(0.0, |b| b[j]));
+        }
+    }
+    y
+}
+
+/// The pairs of the heads of x (M, C) as complex numbers, multiplied by e^(iφ) with φ = position / base^(2i/rotated) in `f32`.
+pub fn rotary(x: &[f64], c: usize, positions: &[i32], spec: RotarySpec) -> Vec<f64> {
+    let (dim, rotated) = (spec.head_dim as usize, spec.rotated as usize);
+    let mut y = x.to_vec();
+    for (row, &position) in y.chunks_mut(c).zip(positions) {
+        for (head, i) in (0..spec.heads as usize).flat_map(|head| (0..rotated / 2).map(move |i| (head, i))) {
+            let power = spec.base.powf(f64::from((2 * i) as f32 / rotated as f32)) as f32;
+            let angle = f64::from(position as f32 * (1.0 / power)) * if spec.inverse { -1.0 } else { 1.0 };
+            let [a, b] = match spec.pairs {
+                Pairing::Halves => [i, i + rotated / 2],
+                Pairing::Adjacent => [2 * i, 2 * i + 1],
+            }
+            .map(|column| head * dim + column);
+            (row[a], row[b]) = (row[a] * angle.cos() - row[b] * angle.sin(), row[a] * angle.sin() + row[b] * angle.cos());
         }
     }
     y

@@ -2,7 +2,8 @@
 
 use samara_core::cost::Cost;
 use samara_core::graph::{
-    Activation, AttentionMask, AttentionSpec, Epsilon, Graph, Over, Recompute, ReduceKind, Tensor, UnaryKind, Wrt,
+    Activation, AttentionMask, AttentionSpec, Epsilon, Graph, Over, Pairing, Recompute, ReduceKind, RotarySpec, Tensor,
+    UnaryKind, Wrt,
 };
 use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
 use samara_core::ops::reference;
@@ -66,6 +67,32 @@ fn gradients_that_nobody_wants_cost_nothing() {
 
 fn x_shape() -> samara_core::graph::Shape {
     samara_core::graph::Shape::new(&[6, 4]).expect("a shape")
+}
+
+#[test]
+fn an_rms_norm_reads_and_writes_once() {
+    let found = costs(params(), None, |g| {
+        let (x, weight) = (g.input(&[6, 4]), g.input(&[4]));
+        let y = g.rms_norm(x, Some(weight), 1e-5);
+        g.backward(&[(y, g.input(&[6, 4]))], Wrt::Tensors(&[x]), Recompute::None);
+        g.output(g.gradient(x).expect("a gradient"));
+    });
+    // The forward node has nothing to write but its statistics; then dy, x, w, statistics and dx.
+    assert_eq!(found, [("layer norm", cost(4 * 24, 24 + 4 + 12)), ("layer norm backward", cost(10 * 24, 24 + 24 + 4 + 12 + 24))]);
+}
+
+#[test]
+fn a_rotary_embedding_in_place_touches_what_it_turns() {
+    // Two heads of four columns, two of them turned, in rows of ten.
+    let spec = RotarySpec { heads: 2, head_dim: 4, rotated: 2, pairs: Pairing::Halves, base: 1e4, inverse: false };
+    for in_place in [false, true] {
+        let found = costs(params(), None, |g| {
+            let x = g.input(&[6, 10]);
+            let x = if in_place { g.scale(x, 2.0) } else { x };
+            g.output(g.rotary(x, g.ints(&[6], 0, 9), spec));
+        });
+        assert_eq!(*of(&found, "rotary"), cost(3 * 24, 6 + 2 * if in_place { 24 } else { 60 }), "in place: {in_place}");
+    }
 }
 
 #[test]

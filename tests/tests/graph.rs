@@ -2,7 +2,7 @@
 
 use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, Epsilon, Graph, GraphError, GraphErrorKind as E, NodeRecord,
-    Op, Over, Recompute, ReduceKind, Shape, Tensor, TensorRecord, UnaryKind, Wrt,
+    Op, Over, Recompute, ReduceKind, Shape, Tensor, TensorRecord, UnaryKind, Upstream, Wrt,
 };
 use samara_core::params::{Init, ParamId};
 use samara_tests::session::{graph, registry};
@@ -215,8 +215,20 @@ fn gradients_that_do_not_exist() {
     });
     assert_eq!(error.kind, E::NoGradientThroughLiveLengths);
     let error = refused(|g| {
+        let (x, u) = (g.input(&[2]), g.input(&[2]));
+        let y = g.mul(x, u);
+        (g.backward(&[(y, Upstream::After(u))], Wrt::Tensors(&[x]), Recompute::None), line!()).1
+    });
+    assert_eq!(error.kind, E::LateUpstream);
+    let error = refused(|g| {
+        let x = g.input(&[2]);
+        let (y, u) = (g.scale(x, 2.0), g.constant(1.0, &[2]));
+        (g.backward(&[(y, Upstream::After(u))], Wrt::Tensors(&[x]), Recompute::None), line!()).1
+    });
+    assert_eq!(error.kind, E::LateUpstream);
+    let error = refused(|g| {
         let (x, u) = (g.input(&[2, 3]), g.input(&[1]));
-        let [y, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5 }, &[x.into()]);
+        let [y, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5, centre: true }, &[x.into()]);
         let loss = g.add(g.sum(y), g.sum(statistics));
         (g.backward(&[(loss, u)], Wrt::Tensors(&[x]), Recompute::None), line!()).1
     });

@@ -147,14 +147,18 @@ fn dead_nodes_never_run() {
 /// Every operation that may work in place does when its input ends there.
 #[test]
 fn outputs_take_the_place_of_inputs_that_end() {
-    use samara_core::graph::{BinaryKind, Over, UnaryKind};
+    use samara_core::graph::{BinaryKind, Over, Pairing, RotarySpec, UnaryKind};
     type Case = fn(&Graph<'static>, Tensor) -> Tensor;
-    let cases: [(&str, Case); 6] = [
+    let cases: [(&str, Case); 7] = [
         ("linear", |g, x| g.linear_with(g.input(&[2, 3, 5]), g.input(&[4, 5]), None, Activation::None, Some(x))),
         ("embedding", |g, x| g.embedding(g.ints(&[2, 3], 0, 8), g.input(&[9, 4]), Some(x))),
         ("dropout", |g, x| g.dropout(x, g.ints(&[5], 0, 1))),
         ("unary", |g, x| g.unary(UnaryKind::Exp, 0.0, 0.0, x)),
         ("binary", |g, x| g.binary(BinaryKind::Mul, Over::Row, x, g.input(&[4]))),
+        ("rotary", |g, x| {
+            let spec = RotarySpec { heads: 1, head_dim: 4, rotated: 2, pairs: Pairing::Halves, base: 1e4, inverse: false };
+            g.rotary(x, g.ints(&[2, 3], 0, 9), spec)
+        }),
         ("token replace", |g, x| g.token_replace(x, g.input(&[2, 1, 4]), 1)),
     ];
     let kernels = reference::<f32>();

@@ -11,8 +11,8 @@ use samara_core::exec::{Gradients, Kernels, WriteError};
 use samara_core::file::layout::{ProgramHeader, TokenizerHeader};
 use samara_core::file::{FileError, Port, ProgramFile, ProgramKind, SectionKind};
 use samara_core::graph::{
-    AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Recompute, Role, Rule, Shape,
-    TensorRecord,
+    Activation, AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Op, Recompute, Role, Rule,
+    Shape, TensorRecord,
 };
 use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, Tune, hidden};
 use samara_core::ops;
@@ -176,6 +176,35 @@ fn operations_without_a_kernel_are_refused() {
     let first = nodes(&file, ProgramKind::Train).iter().position(|n| !n.dead && inference.get(n.opcode).is_none());
     assert_eq!((Some(node), inference.get(opcode).is_none()), (first, true));
     assert!(export(SLIM, PLAIN, None).open(&inference).is_ok());
+}
+
+/// A table of one family of models has no RMS norm beside layer norm and no SiLU beside GELU: such nodes are refused, and others taken.
+#[test]
+fn what_another_family_computes_is_refused() {
+    let [gpt, llama, every] = [ops::training(), ops::llama_training(), ops::reference()];
+    let norm = Op::LayerNorm { eps: 1.0, centre: true }.opcode();
+    let norm_backward = Op::LayerNormBackward { centre: true }.opcode();
+    let linear = Op::Linear { activation: Activation::None, slope: false }.opcode();
+    let file = export(SLIM, TRAINED, None);
+    let change = |file: &File, opcodes: &[u8], at: usize, from: f64, to: f64| {
+        KINDS.into_iter().fold(file.clone(), |file, kind| {
+            file.with::<NodeRecord>(SectionKind::Nodes, Some(kind), |nodes| {
+                let meant = |n: &&mut NodeRecord| opcodes.contains(&n.opcode) && n.attributes[at] == from;
+                nodes.iter_mut().filter(meant).for_each(|n| n.attributes[at] = to);
+            })
+        })
+    };
+    let [gelu, silu] = [Activation::GeluTanh, Activation::Silu].map(|a| f64::from(a as u8));
+    let rms = change(&file, &[norm, norm_backward], 1, 0.0, 1.0);
+    let swish = change(&file, &[linear], 0, gelu, silu);
+    let both = change(&rms, &[linear], 0, gelu, silu);
+    for (file, takes) in [(&file, [true, false]), (&rms, [false, false]), (&swish, [false, false]), (&both, [false, true])] {
+        assert_eq!([&gpt, &llama].map(|kernels| file.open(kernels).is_ok()), takes);
+        assert!(file.open(&every).is_ok());
+        for kernels in [&gpt, &llama].into_iter().zip(takes).filter(|(_, takes)| !takes).map(|(kernels, _)| kernels) {
+            assert!(matches!(file.error(kernels), FileError::Rule { .. }), "{}", file.error(kernels));
+        }
+    }
 }
 
 #[test]

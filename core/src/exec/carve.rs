@@ -4,9 +4,11 @@ use core::mem::take;
 use core::ops::Range;
 
 use super::memory::Memory;
+use super::placement::{Placement, placement};
 use super::{Gradients, Views};
 use crate::graph::op::{MAX_OUTPUTS, Op};
-use crate::graph::{DType, Momentum, Node, Program, Role, Tensor};
+use crate::graph::rules::reach;
+use crate::graph::{DType, Node, Program, Reach, Role, Tensor};
 use crate::math::Real;
 use crate::plan::Plan;
 
@@ -57,12 +59,6 @@ impl<'a, R> Carved<'a, R> {
     }
 }
 
-/// Where a tensor lies.
-struct Place {
-    role: Role,
-    range: Range<usize>,
-}
-
 /// A node of a program whose views are made, a buffer at a time: so little of the stack is taken at once.
 struct Carver<'p> {
     program: &'p Program<'p>,
@@ -72,17 +68,9 @@ struct Carver<'p> {
 }
 
 impl Carver<'_> {
-    /// Where a tensor lies; a number takes `real_bytes`.
-    fn place(&self, t: Tensor, real_bytes: usize) -> Option<Place> {
-        let record = self.program.tensor(t)?;
-        let (start, len) = (record.offset as usize, record.shape.len());
-        let range = match record.role {
-            Role::Activation | Role::Input => self.plan.value(t),
-            Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),
-            Role::State => start..start.saturating_add(record.state_len()),
-            Role::Frozen => start..start.saturating_add(record.dtype.bytes(len, real_bytes).unwrap_or(0)),
-        };
-        Some(Place { role: record.role, range })
+    /// Where a tensor lies.
+    fn place(&self, t: Tensor, real_bytes: usize) -> Option<Placement> {
+        placement(self.program, self.plan, t, real_bytes)
     }
 
     /// Fills in the outputs and the inputs that lie in a buffer, which holds tensors of these roles. Part [`EXTRA`] of what is cut is `extra`.
@@ -118,8 +106,8 @@ impl Carver<'_> {
         let inputs = self.node.record().inputs.iter().zip(&mut views.inputs);
         for (((&t, real), to_ints), bytes) in inputs.zip(&mut views.ints).zip(&mut views.bytes) {
             match self.place(t, size_of::<R>()) {
-                Some(Place { role: Role::Ints, range }) => *to_ints = ints.get(range).unwrap_or(&[]),
-                Some(Place { role: Role::Frozen, range }) => {
+                Some(Placement { role: Role::Ints, range }) => *to_ints = ints.get(range).unwrap_or(&[]),
+                Some(Placement { role: Role::Frozen, range }) => {
                     let raw = frozen.get(range).unwrap_or(&[]);
                     if self.program.tensor(t).is_some_and(|r| r.dtype == DType::Real) {
                         *real = bytemuck::try_cast_slice(raw).unwrap_or(&[]);
@@ -174,27 +162,17 @@ pub(super) fn views<'v, R: Real>(
 /// The range of parameters that an update changes, and its ranges of the moments.
 fn update_ranges(program: &Program<'_>, node: &Node<'_>) -> (Range<usize>, [Range<usize>; 2]) {
     let all = program.params().trainable_len();
-    let part = |start: u32, len: u32| {
-        let start = start as usize;
-        start..start.saturating_add(len as usize)
-    };
-    let shifted = |r: &Range<usize>, slot: usize| {
-        let base = all.saturating_mul(slot);
-        base.saturating_add(r.start)..base.saturating_add(r.end)
-    };
     // Updates have no outputs: other operations need not be decoded.
     let has_outputs = node.record().outputs.iter().any(|t| t.is_some());
-    match if has_outputs { None } else { node.op() } {
-        Some(Op::AdamW { start, len, .. }) => {
-            let r = part(start, len);
-            (r.clone(), [shifted(&r, 0), shifted(&r, 1)])
+    let op = if has_outputs { None } else { node.op() };
+    let Some(Reach { range, moments }) = op.and_then(|op| reach(&op, all)) else { return (0..0, [0..0, 0..0]) };
+    let shifted = |slot: Option<u32>| match slot {
+        Some(slot) => {
+            let base = all.saturating_mul(slot as usize);
+            base.saturating_add(range.start)..base.saturating_add(range.end)
         }
-        Some(Op::Sgd { start, len, momentum, .. }) => {
-            let r = part(start, len);
-            let moment = if momentum == Momentum::None { 0..0 } else { shifted(&r, 0) };
-            (r, [moment, 0..0])
-        }
-        Some(Op::Ema { slot }) => (0..all, [shifted(&(0..all), slot as usize), 0..0]),
-        _ => (0..0, [0..0, 0..0]),
-    }
+        None => 0..0,
+    };
+    let moments = moments.map(shifted);
+    (range, moments)
 }

@@ -3,9 +3,10 @@
 use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
+use crate::graph::args::{Arg, Args, Refused};
 use crate::graph::op::{InPlace, MAX_INPUTS};
-use crate::graph::rules::{Arg, Args, Refused};
-use crate::graph::{DType, HYPER_LEN, Momentum, Node, Op, Role, Shape, Tensor, TensorRecord};
+use crate::graph::rules::reach;
+use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
@@ -219,13 +220,8 @@ impl<'a> Check<'_, 'a> {
     /// An update stays within the parameters and the moments that there are.
     fn updates_inside(&self, op: &Op) -> bool {
         let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
-        let inside = |start: u32, len: u32| (start as usize).checked_add(len as usize).is_some_and(|end| end <= all);
-        match *op {
-            Op::AdamW { start, len, .. } => inside(start, len) && info.moments >= 2,
-            Op::Sgd { start, len, momentum, .. } => inside(start, len) && (momentum == Momentum::None || info.moments >= 1),
-            Op::Ema { slot } => slot < info.moments,
-            _ => true,
-        }
+        reach(op, all)
+            .is_none_or(|Reach { range, moments }| range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments))
     }
 
     /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.

@@ -73,6 +73,8 @@ pub enum GraphErrorKind {
         /// The shape of the tensor.
         expected: Shape,
     },
+    /// An [`super::Upstream::After`] is not an input, or a node of the forward range reads it before the host writes it.
+    LateUpstream,
     /// Attention over live key counts has no gradient: say the same with segment ids.
     NoGradientThroughLiveLengths,
     /// An output other than the first (statistics, log-sum-exp, the value before an activation) has an upstream gradient, which no rule takes.
@@ -114,6 +116,9 @@ impl fmt::Display for GraphErrorKind {
                 f.write_str("a state tensor is read after a later write replaced it: read the tensor that the write returned")
             }
             Self::Upstream { found, expected } => write!(f, "an upstream gradient has shape {found}, its tensor {expected}"),
+            Self::LateUpstream => f.write_str(
+                "an upstream gradient that the host writes after the forward range must be an input that no forward node reads",
+            ),
             Self::NoGradientThroughLiveLengths => f.write_str("attention over live key counts has no gradient: use segment ids"),
             Self::NoGradientThroughOutput { output } => {
                 write!(f, "output {output} of an operation has no gradient: use the first")

@@ -1,21 +1,47 @@
 //! Static graphs: a model is a function that appends nodes, and [`Graph::backward`] appends its gradient as ordinary nodes.
+//!
+//! Each file imports only from those above it: attributes, tensors, the rows of the operations' table; the enum [`Op`] made of the rows; records and
+//! finished programs; the tape on which a graph is recorded, and the builder; the families of operations (`op/`); the calls of their rules; the
+//! backward pass.
 
-pub mod builder;
-pub mod error;
-pub mod grad;
-pub mod layers;
+pub mod attribute;
+mod tensor;
+
+mod table;
+
 pub mod op;
-pub mod program;
-pub mod record;
-pub mod rules;
+
+mod choice;
+mod error;
+mod program;
+mod record;
+
+mod adjoint;
+pub(crate) mod args;
+mod builder;
+mod family;
+mod recompute;
+mod tape;
+pub(crate) mod work;
+
+pub(crate) mod rules;
+
+mod backward;
+mod construction;
+mod updates;
+
+pub use args::DROPOUT_CONTROL_LEN;
+pub use attribute::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
+pub use builder::Graph;
+pub use choice::{Recompute, Rule, Upstream, Wrt};
+pub use error::{GraphError, GraphErrorKind};
+pub(crate) use family::Reach;
+pub use op::Op;
+pub use op::attention::AttentionMask;
+pub use op::optimizer::HYPER_LEN;
+pub use program::{Node, Program, ProgramInfo};
+pub use record::NodeRecord;
+pub use tensor::{Columns, Role, Tensor, TensorRecord};
 
 pub use crate::dtype::DType;
 pub use crate::shape::{MAX_RANK, Shape};
-pub use builder::Graph;
-pub use error::{GraphError, GraphErrorKind};
-pub use grad::{Recompute, Rule, Wrt};
-pub use layers::AttentionMask;
-pub use op::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Op, Over, ReduceKind, UnaryKind};
-pub use program::{Node, Program, ProgramInfo};
-pub use record::{Columns, NodeRecord, Role, Tensor, TensorRecord};
-pub use rules::{DROPOUT_CONTROL_LEN, HYPER_LEN};

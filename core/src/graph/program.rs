@@ -6,7 +6,8 @@ use core::ops::Range;
 use bytemuck::{Pod, Zeroable};
 
 use super::op::Op;
-use super::record::{NodeRecord, Role, Tensor, TensorRecord};
+use super::record::NodeRecord;
+use super::tensor::{Role, Tensor, TensorRecord};
 use crate::params::{ParamId, ParamInfo, Params};
 use crate::shape::Shape;
 

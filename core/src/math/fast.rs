@@ -13,8 +13,11 @@
 //! | [`erf`] | 1.6 ULP | odd, never beyond ±1 |
 //! | [`gelu_tanh`] | 2.5 · 2⁻²⁴ · \|x\| | for x > −1 also 3.5 ULP; \|gelu(x)\| ≤ \|x\|, −0 at −∞ |
 //! | [`gelu_erf`] | 3.5 · 2⁻²⁴ · \|x\| | for x > −1 also 6 ULP; \|gelu(x)\| ≤ \|x\|, −0 at −∞ |
+//! | [`swish`] | 2.5 · 2⁻²⁴ · \|x\| | for β x > −1 also 3 ULP; \|swish(x)\| ≤ \|x\|, −0 at −∞ |
 //! | [`gelu_tanh_derivative`] | 4 · 2⁻²⁴ | 0 at −∞, 1 at +∞ |
 //! | [`gelu_erf_derivative`] | 4 · 2⁻²⁴ | 0 at −∞, 1 at +∞ |
+//! | [`swish_derivative`] | 3 · 2⁻²⁴ | 0 at −∞, 1 at +∞ |
+//! | [`sin_cos`] | 1.5 · 2⁻²⁴ | for \|x\| ≤ 10⁸; where the result is not below 2⁻²³ also 2 ULP |
 //!
 //! NaN in gives NaN out. The coefficients come from `tests/golden/math/fit_polynomials.py`.
 
@@ -123,6 +126,50 @@ pub fn gelu_erf_and_derivative<M: MulAdd>(x: f32) -> (f32, f32) {
     (above * cdf, M::mul_add(near * INVERSE_SQRT_2_PI, e, cdf))
 }
 
+/// x σ(β x): SiLU with β = 1 (Elfwing, Uchibe, Doya 2018), the quick form of GELU with [`QUICK_GELU`].
+#[inline(always)]
+pub fn swish<M: MulAdd>(beta: f32, x: f32) -> f32 {
+    swish_and_derivative::<M>(beta, x).0
+}
+
+/// The derivative of [`swish`]: s + β x s (1 − s) with s = σ(β x).
+#[inline(always)]
+pub fn swish_derivative<M: MulAdd>(beta: f32, x: f32) -> f32 {
+    swish_and_derivative::<M>(beta, x).1
+}
+
+/// [`swish`] and [`swish_derivative`], for little more than one of them.
+#[inline(always)]
+pub fn swish_and_derivative<M: MulAdd>(beta: f32, x: f32) -> (f32, f32) {
+    let zero = SWISH_ZERO / beta;
+    let above = if x < -zero { -zero } else { x };
+    let near = beta * if above > zero { zero } else { above };
+    let e = exp2_falling::<M>(-(LOG2_E * near).abs());
+    let inverse = 1.0 / (1.0 + e);
+    let small = e * inverse;
+    let s = if near >= 0.0 { inverse } else { small };
+    (above * s, M::mul_add(near, small * inverse, s))
+}
+
+/// Sine and cosine, with the same bits on every machine.
+#[inline(always)]
+pub fn sin_cos(x: f32) -> (f32, f32) {
+    // π/2 as a sum of a number of 25 bits, whose products with n are exact, and the rest.
+    const PI_2: (f64, f64) = (1.570_796_310_901_641_8, 1.589_325_477_352_819_6e-8);
+    // As `ROUND` for numbers of 64 bits.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let x = f64::from(x);
+    let rounded = x * core::f64::consts::FRAC_2_PI + ROUND;
+    let (n, quadrant) = (rounded - ROUND, rounded.to_bits() as u32);
+    let r = (x - n * PI_2.0 - n * PI_2.1) as f32; // |r| ≤ π/4
+    let z = r * r;
+    let sin = r + r * z * polynomial::<Separate, _>(z, SIN);
+    let cos = 1.0 + z * (z * polynomial::<Separate, _>(z, COS) - 0.5);
+    let (sin, cos) = if quadrant & 1 == 0 { (sin, cos) } else { (cos, sin) };
+    let sign = |x: f32, quadrant: u32| f32::from_bits(x.to_bits() ^ (quadrant & 2) << 30);
+    (sign(sin, quadrant), sign(cos, quadrant.wrapping_add(1)))
+}
+
 /// x not below −[`GELU_ZERO`], and x within ±[`GELU_ZERO`]; NaN stays NaN.
 #[inline(always)]
 fn gelu_range(x: f32) -> (f32, f32) {
@@ -136,6 +183,16 @@ const SQRT_2_PI: f32 = 0.797_884_6;
 const GELU_CUBIC: f32 = 0.044_715;
 /// Below minus this, and at minus infinity, both forms of GELU are 0, and their derivatives are 0 and 1 beyond it.
 const GELU_ZERO: f32 = 20.0;
+
+/// β in the quick form of GELU.
+pub const QUICK_GELU: f32 = 1.702;
+/// Where β x is below minus this, swish and its derivative are 0, for e^(β x) is.
+const SWISH_ZERO: f32 = 90.0;
+
+/// sin(x) = x + x³ p(x²) for |x| ≤ π/4.
+const SIN: [f32; 3] = [-1.666_665_5e-1, 8.332_161e-3, -1.951_529_6e-4];
+/// cos(x) = 1 − x²/2 + x⁴ p(x²) for |x| ≤ π/4.
+const COS: [f32; 3] = [4.166_664_6e-2, -1.388_731_6e-3, 2.443_315_7e-5];
 
 /// 2^r = 1 + r p(r) for |r| ≤ 1/2; for vectors that a runtime writes by hand, too.
 pub const EXP2: [f32; 6] = [core::f32::consts::LN_2, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
@@ -232,6 +289,18 @@ mod tests {
     }
 
     type Function = fn(f32) -> f32;
+    const SWISH: [Function; 4] = [
+        |x| swish::<Separate>(1.0, x),
+        |x| swish::<Fused>(1.0, x),
+        |x| swish::<Separate>(QUICK_GELU, x),
+        |x| swish::<Fused>(QUICK_GELU, x),
+    ];
+    const SWISH_DERIVATIVE: [Function; 4] = [
+        |x| swish_derivative::<Separate>(1.0, x),
+        |x| swish_derivative::<Fused>(1.0, x),
+        |x| swish_derivative::<Separate>(QUICK_GELU, x),
+        |x| swish_derivative::<Fused>(QUICK_GELU, x),
+    ];
     const GELU: [Function; 4] = [gelu_tanh::<Separate>, gelu_tanh::<Fused>, gelu_erf::<Separate>, gelu_erf::<Fused>];
     const GELU_DERIVATIVE: [Function; 4] = [
         gelu_tanh_derivative::<Separate>,
@@ -334,6 +403,44 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_swish_are_those_of_the_table() {
+        for (i, (f, slope)) in SWISH.into_iter().zip(SWISH_DERIVATIVE).enumerate() {
+            let beta = if i < 2 { 1.0 } else { f64::from(QUICK_GELU) };
+            let exact = |x: f64| if x == f64::NEG_INFINITY { -0.0 } else { x * exact_sigmoid(beta * x) };
+            let exact_slope = |x: f64| {
+                let x = x.clamp(-200.0, 200.0);
+                exact_sigmoid(beta * x) * (1.0 + beta * x * exact_sigmoid(-beta * x))
+            };
+            let right = |x: f32, error: f64| if beta * f64::from(x) > -1.0 { error } else { 0.0 };
+            assert_below(largest(|x| relative_to_input(f(x), exact(f64::from(x)), x)), 2.5, "swish");
+            assert_below(largest(|x| right(x, ulps(f(x), exact(f64::from(x))))), 3.0, "swish");
+            let absolute = |got: f32, exact: f64| (f64::from(got) - exact).abs() * f64::from(1 << 24);
+            assert_below(largest(|x| absolute(slope(x), exact_slope(f64::from(x)))), 3.0, "swish_derivative");
+        }
+    }
+
+    #[test]
+    fn errors_of_sines_are_those_of_the_table() {
+        let angles =
+            (0..4_000_000u32).map(|i| f32::from_bits(0x3000_0000 + i * 73)).chain((0..4_000_000).map(|i| i as f32 * 0.37));
+        let (mut absolute, mut relative) = (0.0f64, 0.0f64);
+        for x in angles.filter(|x| x.abs() <= 1e8) {
+            let ((sin, cos), (exact_sin, exact_cos)) = (sin_cos(x), libm::sincos(f64::from(x)));
+            for (got, exact) in [(sin, exact_sin), (cos, exact_cos)] {
+                absolute = absolute.max((f64::from(got) - exact).abs() * f64::from(1 << 24));
+                relative = relative.max(if exact.abs() > f64::from(f32::EPSILON) { ulps(got, exact) } else { 0.0 });
+            }
+            // Odd and even.
+            assert_eq!(sin_cos(-x), (-sin, cos), "{x}");
+        }
+        assert!(absolute <= 1.5 && relative <= 2.0, "{absolute} · 2⁻²⁴, {relative} ULP");
+        assert_eq!(sin_cos(0.0), (0.0, 1.0));
+        for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(sin_cos(x).0.is_nan() && sin_cos(x).1.is_nan());
+        }
+    }
+
+    #[test]
     fn zeros_infinities_and_nan() {
         let bits = |x: f32| x.to_bits();
         assert_eq!([exp(0.0), exp(-0.0), exp(f32::INFINITY), exp(f32::NEG_INFINITY)], [1.0, 1.0, f32::INFINITY, 0.0]);
@@ -344,14 +451,19 @@ mod tests {
             assert_eq!([f(f32::INFINITY), f(f32::NEG_INFINITY), f(f32::MAX), f(20.0)], [1.0, -1.0, 1.0, 1.0]);
         }
         assert_eq!([sigmoid(0.0), sigmoid(f32::INFINITY), sigmoid(f32::NEG_INFINITY)], [0.5, 1.0, 0.0]);
-        for f in GELU {
+        for f in GELU.into_iter().chain(SWISH) {
             assert_eq!([bits(f(0.0)), bits(f(-0.0)), bits(f(f32::NEG_INFINITY))], [bits(0.0), bits(-0.0), bits(-0.0)]);
-            assert_eq!([f(f32::INFINITY), f(f32::MAX), f(30.0), f(f32::MIN)], [f32::INFINITY, f32::MAX, 30.0, 0.0]);
+            assert_eq!([f(f32::INFINITY), f(f32::MAX), f(60.0), f(f32::MIN)], [f32::INFINITY, f32::MAX, 60.0, 0.0]);
         }
-        for f in GELU_DERIVATIVE {
+        for f in GELU_DERIVATIVE.into_iter().chain(SWISH_DERIVATIVE) {
             assert_eq!([f(0.0), f(f32::INFINITY), f(f32::NEG_INFINITY), f(f32::MAX), f(f32::MIN)], [0.5, 1.0, 0.0, 1.0, 0.0]);
         }
-        for f in GELU.into_iter().chain(GELU_DERIVATIVE).chain([exp as Function, tanh, sigmoid, erf]) {
+        for f in GELU.into_iter().chain(GELU_DERIVATIVE).chain(SWISH).chain(SWISH_DERIVATIVE).chain([
+            exp as Function,
+            tanh,
+            sigmoid,
+            erf,
+        ]) {
             assert!(f(f32::NAN).is_nan() && f(-f32::NAN).is_nan());
         }
     }
@@ -362,7 +474,7 @@ mod tests {
             for f in [tanh, erf] {
                 assert!(f(x).to_bits() == (-f(-x)).to_bits() && f(x).abs() <= 1.0, "{x:e}");
             }
-            for f in GELU {
+            for f in GELU.into_iter().chain(SWISH) {
                 let y = f(x);
                 assert!(y.abs() <= x.abs() && (y == 0.0 || (y > 0.0) == (x > 0.0)), "{x:e} gives {y:e}");
             }

@@ -3,9 +3,11 @@
 use core::fmt::{Debug, Display};
 use core::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use super::fast;
+
 /// A floating-point number with the functions that kernels need.
 ///
-/// All transcendental functions come from `libm`, never from the platform, so that their bits are the same everywhere.
+/// All transcendental functions come from `libm` or from [`fast`], never from the platform, so that their bits are the same everywhere.
 pub trait Real:
     bytemuck::Pod
     + PartialOrd
@@ -51,6 +53,8 @@ pub trait Real:
     fn erf(self) -> Self;
     /// Square root, correctly rounded.
     fn sqrt(self) -> Self;
+    /// Sine and cosine of an angle that was rounded to `f32`.
+    fn sin_cos(angle: f32) -> (Self, Self);
     /// |x|.
     fn abs(self) -> Self;
     /// Neither NaN nor infinite.
@@ -65,6 +69,10 @@ pub trait Real:
     }
 }
 
+fn sin_cos_f64(angle: f32) -> (f64, f64) {
+    libm::sincos(f64::from(angle))
+}
+
 /// libm computes the root with integers and a table where it does not have the processor's instruction.
 #[inline]
 fn sqrt_f32(x: f32) -> f32 {
@@ -72,7 +80,7 @@ fn sqrt_f32(x: f32) -> f32 {
 }
 
 macro_rules! real {
-    ($t:ty, $exp:path, $ln:path, $ln_1p:path, $tanh:path, $erf:path, $sqrt:path) => {
+    ($t:ty, $exp:path, $ln:path, $ln_1p:path, $tanh:path, $erf:path, $sqrt:path, $sin_cos:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -114,6 +122,10 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 $sqrt(self)
             }
+            #[inline]
+            fn sin_cos(angle: f32) -> (Self, Self) {
+                $sin_cos(angle)
+            }
             #[inline(always)]
             fn abs(self) -> Self {
                 <$t>::abs(self)
@@ -126,5 +138,5 @@ macro_rules! real {
     };
 }
 
-real!(f32, libm::expf, libm::logf, libm::log1pf, libm::tanhf, libm::erff, sqrt_f32);
-real!(f64, libm::exp, libm::log, libm::log1p, libm::tanh, libm::erf, libm::sqrt);
+real!(f32, libm::expf, libm::logf, libm::log1pf, libm::tanhf, libm::erff, sqrt_f32, fast::sin_cos);
+real!(f64, libm::exp, libm::log, libm::log1p, libm::tanh, libm::erf, libm::sqrt, sin_cos_f64);

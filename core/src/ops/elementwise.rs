@@ -27,22 +27,67 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 /// The cubic coefficient of GPT-2's GELU.
 const GELU_CUBIC: f64 = 0.044_715;
 
-/// The activation of a linear layer. A device links these and no other functions.
-pub fn activation<R: Real>(activation: Activation, x: R) -> R {
+/// The factor in the quick form of GELU.
+const QUICK_GELU: f64 = 1.702;
+
+/// Which activations the linear layers of a device have; a ReLU costs nothing and is always there.
+pub trait Activations {
+    /// Both forms of GELU.
+    const GELU: bool;
+    /// SiLU and the quick form of GELU.
+    const SWISH: bool;
+}
+
+/// Every activation.
+pub struct Every;
+
+impl Activations for Every {
+    const GELU: bool = true;
+    const SWISH: bool = true;
+}
+
+/// ReLU and both forms of GELU: what a GPT has.
+pub struct Gelu;
+
+impl Activations for Gelu {
+    const GELU: bool = true;
+    const SWISH: bool = false;
+}
+
+/// ReLU, SiLU and the quick form of GELU: what a Llama has.
+pub struct Swish;
+
+impl Activations for Swish {
+    const GELU: bool = false;
+    const SWISH: bool = true;
+}
+
+/// Whether an activation is one of them.
+pub const fn has<A: Activations>(kind: Activation) -> bool {
+    match kind {
+        Activation::None | Activation::Relu => true,
+        Activation::GeluTanh | Activation::GeluErf => A::GELU,
+        Activation::Silu | Activation::QuickGelu => A::SWISH,
+    }
+}
+
+/// The activation of a linear layer; x for one that is not in `A`, which the rule of its kernel refuses. A device links these and no other functions.
+pub fn activation<R: Real, A: Activations>(kind: Activation, x: R) -> R {
     let half = R::from_f64(0.5);
-    match activation {
-        Activation::None => x,
+    match kind {
         Activation::Relu => x.max(R::ZERO),
-        Activation::GeluTanh => half * x * (R::ONE + gelu_argument(x).tanh()),
-        Activation::GeluErf => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+        Activation::GeluTanh if A::GELU => half * x * (R::ONE + gelu_argument(x).tanh()),
+        Activation::GeluErf if A::GELU => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+        Activation::Silu if A::SWISH => x * sigmoid(x),
+        Activation::QuickGelu if A::SWISH => x * sigmoid(R::from_f64(QUICK_GELU) * x),
+        Activation::None | Activation::GeluTanh | Activation::GeluErf | Activation::Silu | Activation::QuickGelu => x,
     }
 }
 
 /// The derivative of [`activation`], 0 for ReLU at 0, as in PyTorch.
-pub fn activation_derivative<R: Real>(activation: Activation, x: R) -> R {
+pub fn activation_derivative<R: Real, A: Activations>(kind: Activation, x: R) -> R {
     let half = R::from_f64(0.5);
-    match activation {
-        Activation::None => R::ONE,
+    match kind {
         Activation::Relu => {
             if x > R::ZERO {
                 R::ONE
@@ -50,18 +95,27 @@ pub fn activation_derivative<R: Real>(activation: Activation, x: R) -> R {
                 R::ZERO
             }
         }
-        Activation::GeluTanh => {
+        Activation::GeluTanh if A::GELU => {
             let t = gelu_argument(x).tanh();
             let inner = R::from_f64(SQRT_2_OVER_PI) * (R::ONE + R::from_f64(3.0 * GELU_CUBIC) * x * x);
             half * (R::ONE + t) + half * x * (R::ONE - t * t) * inner
         }
-        Activation::GeluErf => {
+        Activation::GeluErf if A::GELU => {
             let cdf = half * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf());
             // φ(x) = e^(−x²/2)/√(2π)
             let pdf = (-half * x * x).exp() * R::from_f64(0.398_942_280_401_432_7);
             cdf + x * pdf
         }
+        Activation::Silu if A::SWISH => swish_derivative(R::ONE, x),
+        Activation::QuickGelu if A::SWISH => swish_derivative(R::from_f64(QUICK_GELU), x),
+        Activation::None | Activation::GeluTanh | Activation::GeluErf | Activation::Silu | Activation::QuickGelu => R::ONE,
     }
+}
+
+/// The derivative of x σ(β x): s + β x s (1 − s) with s = σ(β x).
+fn swish_derivative<R: Real>(beta: R, x: R) -> R {
+    let s = sigmoid(beta * x);
+    s + beta * x * s * sigmoid(-(beta * x))
 }
 
 /// f(x).
@@ -74,14 +128,16 @@ pub fn unary<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
         UnaryKind::Tanh => x.tanh(),
         UnaryKind::Sigmoid => sigmoid(x),
         UnaryKind::LogSigmoid => x.min(R::ZERO) - (-x.abs()).exp().ln_1p(),
-        UnaryKind::Relu => activation(Activation::Relu, x),
-        UnaryKind::GeluTanh => activation(Activation::GeluTanh, x),
-        UnaryKind::GeluErf => activation(Activation::GeluErf, x),
+        UnaryKind::Relu => activation::<R, Every>(Activation::Relu, x),
+        UnaryKind::GeluTanh => activation::<R, Every>(Activation::GeluTanh, x),
+        UnaryKind::GeluErf => activation::<R, Every>(Activation::GeluErf, x),
         UnaryKind::Square => x * x,
         UnaryKind::Sqrt => x.sqrt(),
         UnaryKind::Reciprocal => R::ONE / x,
         UnaryKind::Abs => x.abs(),
         UnaryKind::Clamp => x.max(a).min(b),
+        UnaryKind::Silu => activation::<R, Every>(Activation::Silu, x),
+        UnaryKind::QuickGelu => activation::<R, Every>(Activation::QuickGelu, x),
     }
 }
 
@@ -97,9 +153,11 @@ pub fn derivative<R: Real>(kind: UnaryKind, a: R, b: R, x: R) -> R {
         UnaryKind::Tanh => R::ONE - x.tanh() * x.tanh(),
         UnaryKind::Sigmoid => sigmoid(x) * (R::ONE - sigmoid(x)),
         UnaryKind::LogSigmoid => R::ONE - sigmoid(x),
-        UnaryKind::Relu => activation_derivative(Activation::Relu, x),
-        UnaryKind::GeluTanh => activation_derivative(Activation::GeluTanh, x),
-        UnaryKind::GeluErf => activation_derivative(Activation::GeluErf, x),
+        UnaryKind::Relu => activation_derivative::<R, Every>(Activation::Relu, x),
+        UnaryKind::GeluTanh => activation_derivative::<R, Every>(Activation::GeluTanh, x),
+        UnaryKind::GeluErf => activation_derivative::<R, Every>(Activation::GeluErf, x),
+        UnaryKind::Silu => activation_derivative::<R, Every>(Activation::Silu, x),
+        UnaryKind::QuickGelu => activation_derivative::<R, Every>(Activation::QuickGelu, x),
         UnaryKind::Square => x + x,
         UnaryKind::Sqrt => half / x.sqrt(),
         UnaryKind::Abs => {

@@ -2,28 +2,44 @@
 //! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy. W may be of any element type where it is frozen: then there is no dW, and activations that the
 //! forward pass rounds count as if it did not.
 
-use super::elementwise::{activation, activation_derivative};
+use super::elementwise::{Activations, activation, activation_derivative, has};
 use super::weight::{self, Weight};
 use super::{axpy, begin, copy, part, part_mut};
 use crate::exec::{Kernel, Kernels, Views};
-use crate::graph::rules::only_first;
+use crate::graph::args::{Args, Outputs, Refused};
+use crate::graph::rules::{only, only_first};
 use crate::graph::{Activation, Node, Op};
 use crate::math::Real;
 use crate::threads::Threads;
 
 const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opcode();
 
-/// Adds the forward kernel to a table, without the output that only training takes.
-pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table.define_by::<LINEAR>(only_first::<LINEAR>, Kernel { run: forward::<R, false>, scratch_len })
+const BACKWARD: u8 = Op::LinearBackward.opcode();
+
+/// Adds the forward kernel to a table, without the output that only training takes and with these activations.
+pub const fn inference<R: Real, A: Activations>(table: Kernels<R>) -> Kernels<R> {
+    table.define_by::<LINEAR>(only_first_with::<A>, Kernel { run: forward::<R, A, false>, scratch_len })
 }
 
-/// Adds the kernels of this file to a table.
-pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    const BACKWARD: u8 = Op::LinearBackward.opcode();
+/// Adds the kernels of this file to a table, with these activations.
+pub const fn kernels<R: Real, A: Activations>(table: Kernels<R>) -> Kernels<R> {
     table
-        .define::<LINEAR>(Kernel { run: forward::<R, true>, scratch_len })
+        .define_by::<LINEAR>(only_with::<A>, Kernel { run: forward::<R, A, true>, scratch_len })
         .define::<BACKWARD>(Kernel { run: backward, scratch_len: |node| weight::row_scratch_len(node, 2) })
+}
+
+/// The shape rule for a kernel with these activations.
+fn only_with<A: Activations>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if has_activation::<A>(op) { only::<LINEAR>(op, args) } else { Err(Refused) }
+}
+
+/// The shape rule for a kernel with these activations that computes output 0 alone.
+fn only_first_with<A: Activations>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if has_activation::<A>(op) { only_first::<LINEAR>(op, args) } else { Err(Refused) }
+}
+
+fn has_activation<A: Activations>(op: &Op) -> bool {
+    matches!(op, Op::Linear { activation, .. } if has::<A>(*activation))
 }
 
 fn scratch_len(node: &Node<'_>) -> usize {
@@ -34,7 +50,7 @@ fn scratch_len(node: &Node<'_>) -> usize {
 const PIECE: usize = 32;
 
 /// One row of x against every row of W.
-fn forward<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+fn forward<R: Real, A: Activations, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Linear { activation: kind, slope }) = node.op() else { return };
     let w = Weight::new(node, &views, 1);
     let [x, _, b, residual, ..] = views.inputs;
@@ -55,9 +71,9 @@ fn forward<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, 
             w.dots(j, &x, sums);
             axpy(sums, R::ONE, part(b, j, len));
             if TRAINING {
-                keep(kind, slope, sums, part_mut(pre, at, len));
+                keep::<R, A>(kind, slope, sums, part_mut(pre, at, len));
             }
-            sums.iter_mut().for_each(|x| *x = activation(kind, *x));
+            sums.iter_mut().for_each(|x| *x = activation::<R, A>(kind, *x));
             let y = part_mut(y, at, len); // empty when only pre is wanted
             if has_residual {
                 axpy(y, R::ONE, sums);
@@ -69,10 +85,10 @@ fn forward<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, 
 }
 
 /// Keeps the arguments of f, or its slopes f'(x) in their place.
-fn keep<R: Real>(kind: Activation, slope: bool, x: &[R], to: &mut [R]) {
+fn keep<R: Real, A: Activations>(kind: Activation, slope: bool, x: &[R], to: &mut [R]) {
     copy(to, x);
     if slope && kind != Activation::None {
-        to.iter_mut().for_each(|x| *x = activation_derivative(kind, *x));
+        to.iter_mut().for_each(|x| *x = activation_derivative::<R, A>(kind, *x));
     }
 }
 

@@ -13,9 +13,11 @@ pub mod layer_norm;
 pub mod linear;
 pub mod optimizer;
 pub mod reduce;
+pub mod rotary;
 pub mod tokens;
 pub mod weight;
 
+use self::elementwise::{Activations, Every, Gelu, Swish};
 use crate::exec::Kernels;
 use crate::graph::{Op, UnaryKind};
 use crate::math::Real;
@@ -23,18 +25,38 @@ use crate::math::Real;
 /// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train. As the value of
 /// a `static` it lies in flash.
 pub const fn inference<R: Real>() -> Kernels<R> {
-    let table = linear::inference(Kernels::EMPTY);
-    let table = layer_norm::inference(table);
+    layer_norm::inference::<R, true>(every_inference::<R, Gelu>())
+}
+
+/// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
+pub const fn training<R: Real>() -> Kernels<R> {
+    layer_norm::training::<R, true>(every_training::<R, Gelu>())
+}
+
+/// The kernels that a Llama needs to read and to write text, as [`inference`] for a GPT: RMS norm, rotary embeddings, gated layers.
+pub const fn llama_inference<R: Real>() -> Kernels<R> {
+    let table = layer_norm::inference::<R, false>(every_inference::<R, Swish>());
+    elementwise::binary_kernels(rotary::kernels(table))
+}
+
+/// What [`llama_inference`] has, and what training on a device needs besides, as [`training`] for a GPT.
+pub const fn llama_training<R: Real>() -> Kernels<R> {
+    let table = layer_norm::training::<R, false>(every_training::<R, Swish>());
+    rotary::kernels(table)
+}
+
+/// What every transformer needs to read and to write text: its linear layers with these activations, embeddings, attention, caches.
+const fn every_inference<R: Real, A: Activations>() -> Kernels<R> {
+    let table = linear::inference::<R, A>(Kernels::EMPTY);
     let table = embedding::inference(table);
     let table = attention::inference(table);
     cache::inference(table)
 }
 
-/// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
-pub const fn training<R: Real>() -> Kernels<R> {
-    let table = linear::kernels(inference());
+/// What every transformer needs to train: [`every_inference`], losses, gradients, updates.
+const fn every_training<R: Real, A: Activations>() -> Kernels<R> {
+    let table = linear::kernels::<R, A>(every_inference::<R, A>());
     let table = embedding::kernels(table);
-    let table = layer_norm::kernels(table);
     let table = attention::kernels(table);
     let table = head::kernels(table);
     optimizer::updates(elementwise::binary_kernels(table))
@@ -43,7 +65,7 @@ pub const fn training<R: Real>() -> Kernels<R> {
 /// Every operation's reference kernel.
 pub const fn reference<R: Real>() -> Kernels<R> {
     let table = Kernels::EMPTY;
-    let table = linear::kernels(table);
+    let table = linear::kernels::<R, Every>(table);
     let table = layer_norm::kernels(table);
     let table = embedding::kernels(table);
     let table = attention::kernels(table);
@@ -53,6 +75,7 @@ pub const fn reference<R: Real>() -> Kernels<R> {
     let table = elementwise::kernels(table);
     let table = reduce::kernels(table);
     let table = tokens::kernels(table);
+    let table = rotary::kernels(table);
     optimizer::kernels(table)
 }
 

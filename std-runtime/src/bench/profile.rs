@@ -2,7 +2,7 @@
 
 use samara_core::cost::Cost;
 use samara_core::exec::Gradients;
-use samara_core::graph::{Node, Op};
+use samara_core::graph::Node;
 use serde::Serialize;
 
 use super::measure::median;
@@ -139,11 +139,7 @@ impl Sum {
 /// The operation of a node, and the extents of its product.
 fn name(node: &Node<'_>) -> String {
     let Some(op) = node.op() else { return "unknown".to_owned() };
-    let (x, w) = match op {
-        Op::LinearBackward => (1, 2),
-        Op::Linear { .. } | Op::HeadLoss { .. } | Op::HeadLossTrain { .. } | Op::HeadLossBackward { .. } => (0, 1),
-        _ => return op.name().to_owned(),
-    };
+    let Some([x, w]) = op.product() else { return op.name().to_owned() };
     let (x, w) = (node.input_shape(x), node.input_shape(w));
     format!("{} {}x{}x{}", op.name(), x.rows(), w.cols(), w.rows())
 }

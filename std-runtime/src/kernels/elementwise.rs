@@ -30,7 +30,13 @@ fn work(kind: UnaryKind) -> usize {
         | UnaryKind::Abs
         | UnaryKind::Sqrt
         | UnaryKind::Clamp => 2,
-        UnaryKind::Exp | UnaryKind::Tanh | UnaryKind::Sigmoid | UnaryKind::GeluTanh | UnaryKind::GeluErf => 16,
+        UnaryKind::Exp
+        | UnaryKind::Tanh
+        | UnaryKind::Sigmoid
+        | UnaryKind::GeluTanh
+        | UnaryKind::GeluErf
+        | UnaryKind::Silu
+        | UnaryKind::QuickGelu => 16,
         UnaryKind::Ln | UnaryKind::LogSigmoid => 64,
     }
 }
@@ -110,6 +116,8 @@ simd! {
             UnaryKind::Relu => each(y, |x| if x <= 0.0 { 0.0 } else { x }),
             UnaryKind::GeluTanh => each(y, fast::gelu_tanh::<M>),
             UnaryKind::GeluErf => each(y, fast::gelu_erf::<M>),
+            UnaryKind::Silu => each(y, |x| fast::swish::<M>(1.0, x)),
+            UnaryKind::QuickGelu => each(y, |x| fast::swish::<M>(fast::QUICK_GELU, x)),
             UnaryKind::Square => each(y, |x| x * x),
             UnaryKind::Sqrt => each(y, f32::sqrt),
             UnaryKind::Reciprocal => each(y, |x| 1.0 / x),
@@ -126,6 +134,8 @@ simd! {
             UnaryKind::Relu => each_pair(y, slope, |x| if x > 0.0 { (x, 1.0) } else if x <= 0.0 { (0.0, 0.0) } else { (x, 0.0) }),
             UnaryKind::GeluTanh => each_pair(y, slope, fast::gelu_tanh_and_derivative::<M>),
             UnaryKind::GeluErf => each_pair(y, slope, fast::gelu_erf_and_derivative::<M>),
+            UnaryKind::Silu => each_pair(y, slope, |x| fast::swish_and_derivative::<M>(1.0, x)),
+            UnaryKind::QuickGelu => each_pair(y, slope, |x| fast::swish_and_derivative::<M>(fast::QUICK_GELU, x)),
             _ => each_pair(y, slope, |x| (reference::unary(kind, 0.0, 0.0, x), reference::derivative(kind, 0.0, 0.0, x))),
         }
     }
@@ -147,6 +157,8 @@ simd! {
             UnaryKind::Relu => each_2(dx, x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
             UnaryKind::GeluTanh => each_2(dx, x, fast::gelu_tanh_derivative::<M>),
             UnaryKind::GeluErf => each_2(dx, x, fast::gelu_erf_derivative::<M>),
+            UnaryKind::Silu => each_2(dx, x, |x| fast::swish_derivative::<M>(1.0, x)),
+            UnaryKind::QuickGelu => each_2(dx, x, |x| fast::swish_derivative::<M>(fast::QUICK_GELU, x)),
             UnaryKind::Square => each_2(dx, x, |x| x + x),
             UnaryKind::Scale
             | UnaryKind::Offset
@@ -195,9 +207,12 @@ fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     };
     let len = per_task(y.len().div_ceil(unit), unit) * unit;
     for_each_chunk(threads, y, len, &|i, y| {
-        copy(y, a.get(i * len..).unwrap_or_default());
+        let a = a.get(i * len..).unwrap_or_default();
+        if over != Over::Same {
+            copy(y, a);
+        }
         match over {
-            Over::Same => combine(kind, y, b.get(i * len..).unwrap_or_default()),
+            Over::Same => combine_pieces(kind, y, a, b.get(i * len..).unwrap_or_default()),
             Over::Scalar => combine_one(kind, y, b.first().copied().unwrap_or(0.0)),
             Over::Row | Over::Batch => y.chunks_mut(unit).for_each(|y| combine(kind, y, b)),
             Over::Column => {
@@ -206,6 +221,15 @@ fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
             }
         }
     });
+}
+
+/// y = f(a, b), or f(y, b) without a: pieces of y are still in the first-level cache when f is applied to them.
+fn combine_pieces(kind: BinaryKind, y: &mut [f32], a: &[f32], b: &[f32]) {
+    const PIECE: usize = 2048;
+    for (i, y) in y.chunks_mut(PIECE).enumerate() {
+        copy(y, a.get(i * PIECE..).unwrap_or_default());
+        combine(kind, y, b.get(i * PIECE..).unwrap_or_default());
+    }
 }
 
 simd! {

@@ -1,4 +1,4 @@
-//! Layer norm over tasks of rows: see `samara_core::ops::layer_norm` for formulas and shapes.
+//! Layer norm and RMS norm over tasks of rows: see `samara_core::ops::layer_norm` for formulas and shapes. RMS norm is a layer norm whose means are 0.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{Node, Op};
@@ -11,8 +11,8 @@ use crate::tiles::{Grid, Tile, for_each_item};
 
 pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
     table
-        .with(Op::LayerNorm { eps: 1.0 }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
-        .with(Op::LayerNormBackward.opcode(), Kernel { run: backward, scratch_len: backward_scratch })
+        .with(Op::LayerNorm { eps: 1.0, centre: true }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
+        .with(Op::LayerNormBackward { centre: true }.opcode(), Kernel { run: backward, scratch_len: backward_scratch })
 }
 
 /// Rows of a task.
@@ -21,7 +21,7 @@ fn task_rows(m: usize, c: usize) -> usize {
 }
 
 fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
-    let Some(Op::LayerNorm { eps }) = node.op() else { return };
+    let Some(Op::LayerNorm { eps, centre }) = node.op() else { return };
     let [x, w, b, ..] = views.inputs;
     let [y, statistics, _] = views.outputs;
     let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols());
@@ -35,15 +35,23 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
         Grid { matrix: Tile::new(statistics, m, 2, 2), tile_rows: rows, tile_cols: 2 },
     ];
     for_each_item(threads, (m.div_ceil(rows), 1), grids, (&mut [], 0), &|item, [mut y, mut statistics], _| {
-        normalize(isa, &x[item * rows * c..m.min((item + 1) * rows) * c], c, [w, b], eps as f32, &mut y, &mut statistics);
+        normalize(
+            isa,
+            &x[item * rows * c..m.min((item + 1) * rows) * c],
+            c,
+            [w, b],
+            (eps as f32, centre),
+            &mut y,
+            &mut statistics,
+        );
     });
 }
 
 vectorised! {
-    /// y = (x − μ) r · w + b, and μ and r, for the rows of x (M, c); y is empty where only they are read.
-    fn normalize<V>(x: &[f32], c: usize, affine: [&[f32]; 2], eps: f32, y: &mut Tile<'_, f32>, statistics: &mut Tile<'_, f32>) {
+    /// y = (x − μ) r · w + b, and μ and r, for the rows of x (M, c); y is empty where only they are read. `how` is ε and whether μ is the mean or 0.
+    fn normalize<V>(x: &[f32], c: usize, affine: [&[f32]; 2], how: (f32, bool), y: &mut Tile<'_, f32>, statistics: &mut Tile<'_, f32>) {
         for (i, x) in x.chunks_exact(c).enumerate() {
-            let (mean, scale) = statistics_of::<V>(x, eps);
+            let (mean, scale) = statistics_of::<V>(x, how);
             if let [m, r] = statistics.row(i) {
                 (*m, *r) = (mean, scale);
             }
@@ -52,16 +60,19 @@ vectorised! {
     }
 }
 
-/// μ and 1/√(σ² + ε), in two passes.
+/// μ and 1/√(σ² + ε), in two passes; one is enough where μ is 0.
 #[inline(always)]
-fn statistics_of<V: Vector>(x: &[f32], eps: f32) -> (f32, f32) {
+fn statistics_of<V: Vector>(x: &[f32], (eps, centre): (f32, bool)) -> (f32, f32) {
     let n = x.len() as f32;
     let (blocks, rest) = x.as_chunks();
-    let mut sum = V::from_array(&padded(rest, 0.0));
-    for x in blocks {
-        sum = sum.add(V::from_array(x));
+    let mut mean = 0.0;
+    if centre {
+        let mut sum = V::from_array(&padded(rest, 0.0));
+        for x in blocks {
+            sum = sum.add(V::from_array(x));
+        }
+        mean = sum.sum() / n;
     }
-    let mean = sum.sum() / n;
     let mut squares = square::<V>(&padded(rest, mean), mean);
     for x in blocks {
         squares = squares.add(square(x, mean));
@@ -130,6 +141,7 @@ fn backward_scratch(node: &Node<'_>) -> usize {
 }
 
 fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::LayerNormBackward { centre }) = node.op() else { return };
     let [dy, x, w, statistics, addend, ..] = views.inputs;
     let [dx, dw, db] = views.outputs;
     let [add_x, add_w, add_b] = views.accumulate;
@@ -149,7 +161,7 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
         Grid { matrix: Tile::new(&mut *sums_b, tasks, c, c), tile_rows: 1, tile_cols: c },
     ];
     for_each_item(threads, (tasks, 1), grids, (&mut [], 0), &|item, [mut dx, mut sum_w, mut sum_b], _| {
-        let inputs = Inputs { dy, x, w, statistics, addend, keep }.part(c, item * rows, m.min((item + 1) * rows));
+        let inputs = Inputs { dy, x, w, statistics, addend, keep, centre }.part(c, item * rows, m.min((item + 1) * rows));
         gradients(isa, inputs, c, &mut dx, sum_w.row(0), sum_b.row(0));
     });
     add_in_order(sums_w, dw, add_w);
@@ -171,6 +183,8 @@ struct Inputs<'a> {
     addend: &'a [f32],
     /// Whether dx is added to what is there.
     keep: bool,
+    /// Whether μ is the mean, through which a gradient flows, or 0.
+    centre: bool,
 }
 
 impl Inputs<'_> {
@@ -188,11 +202,11 @@ impl Inputs<'_> {
 vectorised! {
     /// dx, and the sums over rows of dy x̂ and of dy, where there is room for them.
     fn gradients<V>(inputs: Inputs<'_>, c: usize, dx: &mut Tile<'_, f32>, sum_w: &mut [f32], sum_b: &mut [f32]) {
-        let Inputs { dy, x, w, statistics, addend, keep } = inputs;
+        let Inputs { dy, x, w, statistics, addend, keep, centre } = inputs;
         sum_w.fill(0.0);
         sum_b.fill(0.0);
         for (i, (dy, x)) in dy.chunks_exact(c).zip(x.chunks_exact(c)).enumerate() {
-            let (mean, scale) = (statistics[2 * i], statistics[2 * i + 1]);
+            let norm = Statistics { mean: statistics[2 * i], scale: statistics[2 * i + 1], centre };
             let dx = dx.row(i);
             if !dx.is_empty() {
                 match addend.get(i * c..(i + 1) * c) {
@@ -200,11 +214,22 @@ vectorised! {
                     None if keep => {}
                     None => dx.fill(0.0),
                 }
-                add_row_gradient::<V>(dy, x, w, mean, scale, dx);
+                add_row_gradient::<V>(dy, x, w, norm, dx);
             }
-            add_to_sums::<V>(dy, x, mean, scale, sum_w, sum_b);
+            add_to_sums::<V>(dy, x, norm, sum_w, sum_b);
         }
     }
+}
+
+/// What the forward pass saved of a row.
+#[derive(Clone, Copy)]
+struct Statistics {
+    /// μ.
+    mean: f32,
+    /// r.
+    scale: f32,
+    /// Whether μ is the mean, or 0.
+    centre: bool,
 }
 
 /// out = Σ over rows of sums (tasks, C), or out += it.
@@ -219,7 +244,7 @@ fn add_in_order(sums: &[f32], out: &mut [f32], accumulate: bool) {
 
 /// dw += dy x̂, db += dy. Columns behind the last whole vector round after the product, too: which do depends on c alone.
 #[inline(always)]
-fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut [f32], db: &mut [f32]) {
+fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], Statistics { mean, scale, .. }: Statistics, dw: &mut [f32], db: &mut [f32]) {
     let (dys, xs) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
     let ((dws, dw_rest), (dbs, db_rest)) = (dw.as_chunks_mut::<LANES>(), db.as_chunks_mut::<LANES>());
     for (((dw, db), dy), x) in dws.iter_mut().zip(dbs).zip(dys.0).zip(xs.0) {
@@ -236,7 +261,8 @@ fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], mean: f32, scale: f32, dw: &mut
 
 /// dx += r (g − mean(g) − x̂ mean(g x̂)) with g = dy w.
 #[inline(always)]
-fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scale: f32, dx: &mut [f32]) {
+fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], norm: Statistics, dx: &mut [f32]) {
+    let Statistics { mean, scale, centre } = norm;
     // Without w the loops read dy for it and take dy alone.
     let row = Row { mean, has_w: !w.is_empty() };
     let w = if row.has_w { w } else { dy };
@@ -251,7 +277,7 @@ fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], mean: f32, scal
     }
     // mean(g), and r² mean(g (x − μ)), which x − μ is multiplied by.
     let n = dy.len() as f32;
-    let means = [sum.sum() / n, scale * (scale * (product.sum() / n))];
+    let means = [if centre { sum.sum() / n } else { 0.0 }, scale * (scale * (product.sum() / n))];
     let (dxs, dx_rest) = dx.as_chunks_mut();
     for (((dx, dy), x), w) in dxs.iter_mut().zip(dys.0).zip(xs.0).zip(ws.0) {
         *dx = row.without_means::<V>(dy, x, w, means).mul_add(V::splat(scale), V::from_array(dx)).to_array();
@@ -299,16 +325,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_machine_gives_the_same_bits(m in 1usize..5, c in 1usize..100, affine in any::<bool>(), sums in any::<bool>()) {
+        fn every_machine_gives_the_same_bits(
+            (m, c) in (1usize..5, 1usize..100),
+            (affine, sums, centre) in any::<(bool, bool, bool)>(),
+        ) {
             let [x, dy] = [1, 2].map(|seed| numbers(m * c, seed));
             let (w, b) = (numbers(if affine { c } else { 0 }, 3), numbers(if affine { c } else { 0 }, 4));
             let run = |isa: Isa| {
                 let (mut y, mut statistics, mut dx) = (vec![0.0; m * c], vec![0.0; 2 * m], vec![0.0; m * c]);
                 let (mut y_tile, mut both) = (Tile::new(&mut y, m, c, c), Tile::new(&mut statistics, m, 2, 2));
-                normalize(isa, &x, c, [&w, &b], 1e-5, &mut y_tile, &mut both);
+                normalize(isa, &x, c, [&w, &b], (1e-5, centre), &mut y_tile, &mut both);
                 let mut sums_of = [0, 1].map(|_| vec![0.0; if sums { c } else { 0 }]);
                 let [sum_w, sum_b] = &mut sums_of;
-                let inputs = Inputs { dy: &dy, x: &x, w: &w, statistics: &statistics, addend: &[], keep: false };
+                let inputs = Inputs { dy: &dy, x: &x, w: &w, statistics: &statistics, addend: &[], keep: false, centre };
                 gradients(isa, inputs, c, &mut Tile::new(&mut dx, m, c, c), sum_w, sum_b);
                 [y, statistics, dx, sums_of.concat()].map(|all| all.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };

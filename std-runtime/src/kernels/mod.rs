@@ -24,6 +24,7 @@ pub mod peak;
 mod peer;
 mod quant;
 mod quant_avx2;
+mod rotary;
 mod rows;
 mod rows_avx2;
 mod simd;
@@ -59,6 +60,7 @@ fn table<G: Product>() -> Kernels<f32> {
     let table = cache::kernels(table);
     let table = embedding::kernels(table);
     let table = dropout::kernels(table);
+    let table = rotary::kernels(table);
     optimizer::kernels(table)
 }
 

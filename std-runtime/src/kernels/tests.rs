@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use samara_core::exec::{Backend, Cpu, Gradients, Kernels, Memory, real, write_ints, write_real};
 use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, BinaryKind, Columns, DROPOUT_CONTROL_LEN, Epsilon, Graph, Momentum, NodeRecord,
-    Over, Recompute, ReduceKind, Tensor, TensorRecord, UnaryKind, Wrt,
+    Over, Pairing, Recompute, ReduceKind, RotarySpec, Tensor, TensorRecord, UnaryKind, Wrt,
 };
 use samara_core::ops::dropout::control;
 use samara_core::params::{Init, ParamId, ParamInfo, Registry};
@@ -163,11 +163,15 @@ fn check(params: &[&[usize]], build: Recipe<'_>) {
 
 static POOLS: LazyLock<[Pool; 4]> = LazyLock::new(|| [1, 2, 3, 8].map(|n| Pool::new(n).expect("threads")));
 
-const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Relu, Activation::GeluTanh, Activation::GeluErf];
+const ACTIVATIONS: [Activation; 6] =
+    [Activation::None, Activation::Relu, Activation::GeluTanh, Activation::GeluErf, Activation::Silu, Activation::QuickGelu];
 
 fn unary_kinds() -> Vec<UnaryKind> {
     use UnaryKind::*;
-    vec![Scale, Offset, Exp, Ln, Tanh, Sigmoid, LogSigmoid, Relu, GeluTanh, GeluErf, Square, Sqrt, Reciprocal, Abs, Clamp]
+    vec![
+        Scale, Offset, Exp, Ln, Tanh, Sigmoid, LogSigmoid, Relu, GeluTanh, GeluErf, Silu, QuickGelu, Square, Sqrt, Reciprocal,
+        Abs, Clamp,
+    ]
 }
 
 proptest! {
@@ -176,7 +180,7 @@ proptest! {
     #[test]
     fn linear(
         (m, k, n) in (1usize..150, 1usize..50, 1usize..150),
-        activation in 0usize..4,
+        activation in 0usize..6,
         (bias, residual, taken_over, train, read, again) in any::<(bool, bool, bool, bool, bool, bool)>(),
     ) {
         check(&[&[n, k], &[n]], &|b| {
@@ -240,9 +244,52 @@ proptest! {
     }
 
     #[test]
+    fn rms_norm((m, c) in (1usize..200, 1usize..100), (affine, addend) in any::<(bool, bool)>()) {
+        check(&[&[c]], &|b| {
+            let x = b.g.scale(b.input(&[m, c]), 1.5);
+            let y = b.g.output(b.g.rms_norm(x, affine.then(|| b.param(0)), 1e-2));
+            let sum = if addend { b.g.add(y, b.g.mul(x, x)) } else { y };
+            let mut outputs = vec![y];
+            outputs.extend(b.differentiate(sum, &[m, c], &[x]));
+            outputs
+        });
+    }
+
+    /// The fast kernel has the bits of the reference with any number of threads, in place and not.
+    #[test]
+    fn rotary(
+        (m, heads, pairs, rest, more) in (1usize..200, 1usize..5, 1usize..90, 0usize..9, 0usize..20),
+        (adjacent, inverse, taken_over) in any::<(bool, bool, bool)>(),
+        first in -3i32..10_000,
+    ) {
+        let dim = 2 * pairs + rest;
+        let spec = RotarySpec {
+            heads: heads as u32,
+            head_dim: dim as u32,
+            rotated: 2 * pairs as u32,
+            pairs: if adjacent { Pairing::Adjacent } else { Pairing::Halves },
+            base: 1e4,
+            inverse,
+        };
+        let c = heads * dim + more;
+        let build = |b: &Build<'_, '_>| {
+            let x = b.input(&[m, c]);
+            let x = if taken_over { b.g.scale(x, 1.0) } else { x };
+            let y = b.g.output(b.g.rotary(x, b.ints(&[m], |i| first + i as i32), spec));
+            let mut outputs = vec![y];
+            outputs.extend(b.differentiate(y, &[m, c], &[x]));
+            outputs
+        };
+        let reference = run(&samara_core::ops::reference(), &Serial, &[], &build);
+        let kernels = cpu(Gemm::Samara);
+        prop_assert!(run(&kernels, &Serial, &[], &build) == reference);
+        prop_assert!(POOLS.iter().all(|pool| pool.install(|| run(&kernels, pool, &[], &build)) == reference));
+    }
+
+    #[test]
     fn attention(
         (batch, queries, more_keys) in (1usize..4, 1usize..40, 0usize..30),
-        (kv_heads, group, dim) in (1usize..4, 1usize..3, 1usize..40),
+        (kv_heads, group, dim) in (1usize..4, 1usize..5, 1usize..40),
         (causal, segments, packed, drop) in any::<(bool, bool, bool, bool)>(),
         window in 0usize..12,
     ) {
@@ -253,7 +300,7 @@ proptest! {
     #[test]
     fn attention_over_tiles(
         (queries, more_keys, window) in (1usize..170, 0usize..170, 0usize..150),
-        (group, dim) in (1usize..3, 1usize..20),
+        (group, dim) in (1usize..5, 1usize..20),
         (causal, wide, packed, drop) in any::<(bool, bool, bool, bool)>(),
         segment in proptest::option::of(1usize..90),
     ) {
@@ -262,10 +309,15 @@ proptest! {
     }
 
     #[test]
-    fn attention_with_live_lengths((batch, queries, keys) in (1usize..5, 1usize..6, 6usize..60), dim in 1usize..40) {
-        let spec = AttentionSpec { heads: 2, kv_heads: 1, head_dim: dim as u32, causal: true, window: 9, scale: 0.5, site: 0 };
+    fn attention_with_live_lengths(
+        (batch, queries, keys) in (1usize..5, 1usize..6, 6usize..60),
+        (kv_heads, group, dim) in (1usize..3, 1usize..5, 1usize..40),
+    ) {
+        let [heads, kv_heads] = [kv_heads * group, kv_heads].map(|n| n as u32);
+        let spec = AttentionSpec { heads, kv_heads, head_dim: dim as u32, causal: true, window: 9, scale: 0.5, site: 0 };
         check(&[], &|b| {
-            let [q, k, v] = [(queries, 2), (keys, 1), (keys, 1)].map(|(rows, heads)| b.input(&[batch, rows, heads * dim]));
+            let [q, k, v] = [(queries, heads), (keys, kv_heads), (keys, kv_heads)]
+                .map(|(rows, heads)| b.input(&[batch, rows, heads as usize * dim]));
             let live = b.ints(&[batch], |i| ((queries + i * 13) % (keys + 1)) as i32);
             let mask = AttentionMask { live: Some(live), ..AttentionMask::NONE };
             vec![b.g.output(b.g.attention(spec, q.into(), k.into(), v.into(), mask))]
@@ -273,7 +325,7 @@ proptest! {
     }
 
     #[test]
-    fn unary((m, c) in (1usize..300, 1usize..300), kind in 0usize..15) {
+    fn unary((m, c) in (1usize..300, 1usize..300), kind in 0usize..17) {
         let kind = unary_kinds()[kind];
         check(&[], &|b| {
             // Positive and away from 0 for roots and logarithms, on both sides of 0 for the others.

@@ -1,4 +1,4 @@
-"""Write values and gradients of single operations from torch, in float64.
+"""Write values and gradients of single operations from torch and transformers, in float64.
 
 Run: python make_ops.py [OUT_DIR]  (default: the folder of this script). One safetensors file and one JSON index; see README.md.
 """
@@ -12,6 +12,12 @@ import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+import transformers
+from transformers import LlamaConfig
+from transformers.activations import QuickGELUActivation
+from transformers.models.gptj import modeling_gptj as gptj
+from transformers.models.llama import modeling_llama as llama
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 GEN = torch.Generator().manual_seed(3)
 TENSORS = {}
@@ -130,6 +136,52 @@ def attentions():
     attention("attention_cross_segments", queries=5, keys=8, causal=False, q_segments=q_seg, k_segments=k_seg)
 
 
+def rms_norm():
+    for case, scale in [("rms_norm", 1.5), ("rms_norm_small", 1e-3)]:
+        eps, x = 1e-5, (rand(5, 7) * scale + 0.2 * scale).requires_grad_()
+        w = (1 + 0.3 * rand(7)).requires_grad_()
+        y, dy = F.rms_norm(x, (7,), w, eps), rand(5, 7)
+        record(case, {"eps": eps}, x=x, w=w, y=y, dy=dy, **dict(zip(["dx", "dw"], grads(y, dy, x, w))))
+
+
+def swish():
+    x = torch.cat([torch.linspace(-12, 12, 49, dtype=torch.float64), rand(15) * 2])
+    for case, f in [("silu", F.silu), ("quick_gelu", QuickGELUActivation())]:
+        z = x.clone().requires_grad_()
+        y, dy = f(z), rand(64)
+        record(case, {}, x=z, y=y, dy=dy, dx=grads(y, dy, z)[0])
+
+
+def rotary(case, base, head_dim, rotated, first, adjacent=False):
+    """transformers' rotary embeddings: angles, cosines and sines in float32 as in its models, what is turned in float64."""
+    batch, tokens, heads = 2, 5, 3
+    settings = {"heads": heads, "head_dim": head_dim, "rotated": rotated, "base": base}
+    positions = torch.tensor([[0, 1, 2, 3, 4], [first, first + 1, first + 700, 17, first]])
+    config = LlamaConfig(
+        hidden_size=heads * rotated, num_attention_heads=heads, rope_parameters={"rope_type": "default", "rope_theta": base}
+    )
+    x = rand(batch, tokens, heads * head_dim).requires_grad_()
+    cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1, dtype=torch.float32), positions)  # (B, T, rotated)
+    cos, sin = cos.double(), sin.double()
+    split = x.reshape(batch, tokens, heads, head_dim)
+    part, rest = split[..., :rotated], split[..., rotated:]
+    if adjacent:
+        turned = gptj.apply_rotary_pos_emb(part, sin[..., : rotated // 2], cos[..., : rotated // 2])
+    else:
+        turned = llama.apply_rotary_pos_emb(part.transpose(1, 2), part.transpose(1, 2), cos, sin)[0].transpose(1, 2)
+    y = torch.cat([turned, rest], -1).reshape(batch, tokens, heads * head_dim)
+    dy = rand(batch, tokens, heads * head_dim)
+    record(case, settings, x=x, positions=positions, y=y, dy=dy, dx=grads(y, dy, x)[0])
+
+
+def rotaries():
+    rotary("rotary_halves", 10000.0, 8, 8, 4000)
+    rotary("rotary_halves_long", 500000.0, 64, 64, 8000)
+    rotary("rotary_halves_partial", 10000.0, 10, 6, 100)
+    rotary("rotary_adjacent", 10000.0, 8, 8, 2000, adjacent=True)
+    rotary("rotary_adjacent_partial", 100000.0, 12, 10, 5000, adjacent=True)
+
+
 def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent
     torch.set_num_threads(1)
@@ -137,10 +189,16 @@ def main():
     gelu()
     cross_entropy()
     attentions()
+    rms_norm()
+    swish()
+    rotaries()
+    attention("attention_one_key_head", heads=4, kv_heads=1)
+    attention("attention_grouped_tail", queries=2, keys=7, heads=6, kv_heads=2)
     safetensors.torch.save_file(TENSORS, out / "ops.safetensors")
     versions = {
         "python": sys.version.split()[0],
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
         "safetensors": safetensors.__version__,
         "numpy": numpy.__version__,
     }

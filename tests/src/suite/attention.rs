@@ -39,8 +39,21 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     for mask in [Full, Causal, Window, CausalWindow, LeftPadding, RightPadding, Packing, Segments, Live, LiveWindow] {
         for layout in [Layout::Separate, Layout::Packed, Layout::KeysAndValues] {
             let dropout = d.coin();
-            list.push(attention(d, size, mask, layout, dropout));
+            let [kv_heads, group] = [d.int(1, 3), d.int(1, 2)].map(|n| n as u32);
+            list.push(attention(d, size, (mask, layout, dropout), [kv_heads, group], None));
         }
+    }
+    // Many query heads to a key head, as in Llama: a whole sequence, and a few tokens after a cache.
+    for (mask, layout, queries) in [
+        (Causal, Layout::Separate, None),
+        (Causal, Layout::Packed, None),
+        (Packing, Layout::KeysAndValues, None),
+        (CausalWindow, Layout::Separate, Some(2)),
+        (Live, Layout::Separate, Some(1)),
+        (Live, Layout::KeysAndValues, Some(3)),
+    ] {
+        list.push(attention(d, size, (mask, layout, false), [2, 4], queries));
+        list.push(attention(d, size, (mask, layout, false), [1, 3], queries));
     }
     list
 }
@@ -60,10 +73,15 @@ fn segments(d: &mut Draw, mask: Mask, batch: usize, t: usize) -> Vec<i32> {
     if mask == Mask::Segments { d.ints(batch * t, -1, 2) } else { all }
 }
 
-fn attention(d: &mut Draw, size: Size, mask: Mask, layout: Layout, dropout: bool) -> Case {
-    let kv_heads = d.int(1, 3) as u32;
+fn attention(
+    d: &mut Draw,
+    size: Size,
+    (mask, layout, dropout): (Mask, Layout, bool),
+    [kv_heads, group]: [u32; 2],
+    queries: Option<usize>,
+) -> Case {
     let spec = AttentionSpec {
-        heads: kv_heads * d.int(1, 2) as u32,
+        heads: kv_heads * group,
         kv_heads,
         head_dim: d.extent(size.of(4, 20)) as u32,
         causal: !matches!(mask, Mask::Full | Mask::Window | Mask::Segments),
@@ -75,7 +93,7 @@ fn attention(d: &mut Draw, size: Size, mask: Mask, layout: Layout, dropout: bool
     let tk = d.extent(size.of(5, 70));
     // Padding and packing are of one sequence; otherwise there may be more or fewer queries than keys.
     let square = layout == Layout::Packed || matches!(mask, Mask::LeftPadding | Mask::RightPadding | Mask::Packing);
-    let tq = if square { tk } else { d.extent(size.of(5, 50)) };
+    let tq = if square { tk } else { queries.unwrap_or_else(|| d.extent(size.of(5, 50))) };
     let (q_cols, kv_cols) = ((spec.heads * spec.head_dim) as usize, (spec.kv_heads * spec.head_dim) as usize);
     let widths = match layout {
         Layout::Separate => vec![(tq, q_cols), (tk, kv_cols), (tk, kv_cols)],

@@ -1,6 +1,6 @@
 //! Linear layers, norms, embeddings, heads, dropout, elementwise functions, broadcasts and reductions.
 
-use samara_core::graph::{Activation, BinaryKind, Op, Over, ReduceKind, UnaryKind};
+use samara_core::graph::{Activation, BinaryKind, Op, Over, Pairing, ReduceKind, RotarySpec, Tensor, UnaryKind};
 
 use super::{Case, Size};
 use crate::draw::Draw;
@@ -10,7 +10,8 @@ const OVERS: [Over; 5] = [Over::Same, Over::Scalar, Over::Row, Over::Column, Ove
 
 pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     let mut list = Vec::new();
-    for activation in [Activation::None, Activation::Relu, Activation::GeluTanh, Activation::GeluErf] {
+    use Activation as A;
+    for activation in [A::None, A::Relu, A::GeluTanh, A::GeluErf, A::Silu, A::QuickGelu] {
         for (bias, residual) in [(false, false), (true, false), (false, true), (true, true)] {
             let shape = [d.extent(size.of(3, 5)), d.extent(size.of(3, 13)), d.extent(size.of(6, 150))];
             let n = d.extent(size.of(6, 90));
@@ -28,6 +29,8 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     list.push(layer_norm(d, &[3, 1], true, true));
     list.push(layer_norm(d, &[0, 4], true, true));
     list.push(layer_norm_with_residual(d, size));
+    list.extend(rms_norms(d, size));
+    list.extend(rotaries(d, size));
     for addend in [false, true] {
         list.push(embedding(d, size, addend));
     }
@@ -178,6 +181,64 @@ fn layer_norm_with_residual(d: &mut Draw, size: Size) -> Case {
         .tolerance(5e-6, 3e-5)
 }
 
+/// With and without weight and bias, and beside a residual.
+fn rms_norms(d: &mut Draw, size: Size) -> Vec<Case> {
+    let mut list = Vec::new();
+    for (weight, bias, residual) in
+        [(true, false, false), (true, true, false), (false, true, false), (false, false, false), (true, false, true)]
+    {
+        let (m, c) = (d.extent(size.of(5, 40)), 2 + d.extent(size.of(6, 200)));
+        let mut case = Case::new(format!("RMS norm ({m}, {c}) weight {weight} bias {bias} residual {residual}"))
+            .real(&[m, c], spread_rows(d, m, c));
+        if weight {
+            case = case.real(&[c], d.values(c, 0.5, 1.5));
+        }
+        if bias {
+            case = case.real(&[c], d.values(c, -1.0, 1.0));
+        }
+        let place = 1 + usize::from(weight);
+        let case = case
+            .build(move |g, t, _| {
+                let [w, b] = [weight.then(|| t[1]), bias.then(|| t[place])].map(|t| t.unwrap_or(Tensor::NONE).into());
+                let [y, ..] = g.push(Op::LayerNorm { eps: 1e-5, centre: false }, &[t[0].into(), w, b]);
+                if residual { g.add(t[0], y) } else { y }
+            })
+            .naive(move |v, _| {
+                let (w, b) = (weight.then(|| v[1].as_slice()), bias.then(|| v[place].as_slice()));
+                let y = naive::rms_norm(&v[0], c, w, b, 1e-5);
+                y.iter().zip(&v[0]).map(|(y, x)| y + if residual { *x } else { 0.0 }).collect()
+            });
+        list.push(case.tolerance(5e-6, 3e-5));
+    }
+    list
+}
+
+/// Both pairings, there and back, with columns behind the turned ones and behind the heads.
+fn rotaries(d: &mut Draw, size: Size) -> Vec<Case> {
+    let mut list = Vec::new();
+    for (pairs, inverse, whole) in [
+        (Pairing::Halves, false, true),
+        (Pairing::Halves, true, false),
+        (Pairing::Adjacent, false, false),
+        (Pairing::Adjacent, true, true),
+    ] {
+        let (b, t, heads) = (d.extent(2), d.extent(size.of(3, 20)), d.extent(3));
+        let rotated = 2 * d.extent(size.of(3, 90));
+        let dim = rotated + if whole { 0 } else { d.extent(4) };
+        let c = heads * dim + if whole { 0 } else { d.extent(5) };
+        let spec =
+            RotarySpec { heads: heads as u32, head_dim: dim as u32, rotated: rotated as u32, pairs, base: 500_000.0, inverse };
+        list.push(
+            Case::new(format!("rotary ({b}, {t}, {c}) {spec:?}"))
+                .real(&[b, t, c], d.values(b * t * c, -1.0, 1.0))
+                .int(&[b, t], d.ints(b * t, 0, 9000))
+                .build(move |g, t, i| g.rotary(t[0], i[0], spec))
+                .naive(move |v, i| naive::rotary(&v[0], c, &i[0], spec)),
+        );
+    }
+    list
+}
+
 fn embedding(d: &mut Draw, size: Size, addend: bool) -> Case {
     let (b, t, vocab, c) = (d.extent(3), d.extent(size.of(4, 30)), d.extent(size.of(4, 20)), d.extent(size.of(5, 40)));
     let mut case = Case::new(format!("embedding ({b}, {t}) of ({vocab}, {c}) addend {addend}"))
@@ -246,6 +307,8 @@ fn unaries(d: &mut Draw, size: Size) -> Vec<Case> {
         (U::Reciprocal, 0.6, 3.0),
         (U::Abs, -2.0, 2.0),
         (U::Clamp, -2.0, 2.0),
+        (U::Silu, -6.0, 6.0),
+        (U::QuickGelu, -5.0, 5.0),
     ];
     let case = |(kind, low, high): (U, f64, f64)| {
         let (a, b) = (-0.75, 1.25);

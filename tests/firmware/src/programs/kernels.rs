@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use samara_core::exec::{Backend, Cpu, Gradients, Kernels, Memory, real, write_real};
 use samara_core::graph::{DType, Graph, NodeRecord, TensorRecord};
-use samara_core::ops::linear;
+use samara_core::ops::{elementwise, linear};
 use samara_core::params::{Init, ParamInfo, Registry};
 use samara_core::plan::{Plan, Slot};
 use samara_core::quant::quantise_row;
@@ -95,7 +95,7 @@ impl LinearLayers {
         let x = g.input(&[1, cols]);
         let y = g.output(g.linear(x, g.param(weight), None));
         let program = g.finish().ok()?;
-        let kernels = linear::kernels(Kernels::EMPTY);
+        let kernels = linear::kernels::<_, elementwise::Gelu>(Kernels::EMPTY);
         let cpu = Cpu::new(&kernels, &Serial);
         let plan = Plan::new(&program, &|node| cpu.scratch_len(node), &mut self.slots, &mut self.order).ok()?;
         let row = self.row.get_mut(..cols)?;

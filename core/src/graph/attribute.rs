@@ -1,0 +1,404 @@
+//! Attributes of operations: the enumerations and specifications that occur, and how each stands in a node record.
+
+/// Attributes of a node record.
+pub const MAX_ATTRIBUTES: usize = 8;
+
+/// How an attribute is written to the places of a node record, and read back.
+pub(super) trait Stored {
+    /// What is stored.
+    type Value: Copy;
+    /// Takes the next places.
+    fn write(value: Self::Value, to: &mut Writer);
+    /// Reads what [`Stored::write`] wrote; `None` for what it never writes.
+    fn read(from: &mut Reader<'_>) -> Option<Self::Value>;
+}
+
+/// The attributes of a record while they are written; unused places are 0.
+#[derive(Default)]
+pub(super) struct Writer {
+    pub(super) places: [f64; MAX_ATTRIBUTES],
+    at: usize,
+}
+
+impl Writer {
+    fn number(&mut self, value: f64) {
+        if let Some(place) = self.places.get_mut(self.at) {
+            *place = value;
+        }
+        self.at = self.at.saturating_add(1);
+    }
+}
+
+/// The attributes of a record while they are read.
+pub(super) struct Reader<'a> {
+    numbers: &'a [f64; MAX_ATTRIBUTES],
+    /// Most attributes are integers: all that are one are converted in one place.
+    integers: [Option<u32>; MAX_ATTRIBUTES],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    #[inline(always)]
+    pub(super) fn new(numbers: &'a [f64; MAX_ATTRIBUTES]) -> Self {
+        Self { numbers, integers: numbers.map(integer), at: 0 }
+    }
+
+    #[inline(always)]
+    fn number(&mut self) -> Option<f64> {
+        let value = self.numbers.get(self.at).copied();
+        self.at = self.at.wrapping_add(1);
+        value
+    }
+
+    #[inline(always)]
+    fn integer(&mut self) -> Option<u32> {
+        let value = self.integers.get(self.at).copied().flatten();
+        self.at = self.at.wrapping_add(1);
+        value
+    }
+}
+
+impl Stored for f64 {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        to.number(value);
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.number()
+    }
+}
+
+impl Stored for u32 {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        to.number(f64::from(value));
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        from.integer()
+    }
+}
+
+impl Stored for bool {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        to.number(f64::from(u8::from(value)));
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        match from.integer()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// A boolean that is stored as its opposite, so that records from before it was an attribute read as true.
+pub(super) struct Inverted;
+
+impl Stored for Inverted {
+    type Value = bool;
+    fn write(value: bool, to: &mut Writer) {
+        bool::write(!value, to);
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<bool> {
+        Some(!bool::read(from)?)
+    }
+}
+
+impl Stored for [u32; 4] {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        value.iter().for_each(|&n| u32::write(n, to));
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some([from.integer()?, from.integer()?, from.integer()?, from.integer()?])
+    }
+}
+
+impl Stored for RotarySpec {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        let Self { heads, head_dim, rotated, pairs, base, inverse } = value;
+        u32::write(heads, to);
+        u32::write(head_dim, to);
+        u32::write(rotated, to);
+        Pairing::write(pairs, to);
+        f64::write(base, to);
+        bool::write(inverse, to);
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            heads: u32::read(from)?,
+            head_dim: u32::read(from)?,
+            rotated: u32::read(from)?,
+            pairs: Pairing::read(from)?,
+            base: f64::read(from)?,
+            inverse: bool::read(from)?,
+        })
+    }
+}
+
+impl Stored for AttentionSpec {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        let Self { heads, kv_heads, head_dim, causal, window, scale, site } = value;
+        u32::write(heads, to);
+        u32::write(kv_heads, to);
+        u32::write(head_dim, to);
+        bool::write(causal, to);
+        u32::write(window, to);
+        f64::write(scale, to);
+        u32::write(site, to);
+    }
+    #[inline(always)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            heads: u32::read(from)?,
+            kv_heads: u32::read(from)?,
+            head_dim: u32::read(from)?,
+            causal: bool::read(from)?,
+            window: u32::read(from)?,
+            scale: f64::read(from)?,
+            site: u32::read(from)?,
+        })
+    }
+}
+
+/// The integer that a number is, if it is one that 32 bits hold. From its bits, since many devices have no numbers of this size.
+#[inline(never)]
+fn integer(x: f64) -> Option<u32> {
+    const FRACTION_BITS: u32 = 52;
+    let bits = x.to_bits();
+    if bits == 0 {
+        return Some(0);
+    }
+    // A negative number has an exponent beyond all that fit.
+    let exponent = ((bits >> FRACTION_BITS) as u32).checked_sub(1023).filter(|&e| e < u32::BITS)?;
+    let below = FRACTION_BITS.saturating_sub(exponent);
+    let significand = bits & ((1 << FRACTION_BITS) - 1) | 1 << FRACTION_BITS;
+    (significand.trailing_zeros() >= below).then_some((significand >> below) as u32)
+}
+
+macro_rules! code_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vmeta])* $variant = $code,)* }
+        impl Stored for $name {
+            type Value = Self;
+            fn write(value: Self, to: &mut Writer) {
+                to.number(f64::from(value as u8));
+            }
+            #[inline(always)]
+            fn read(from: &mut Reader<'_>) -> Option<Self> {
+                match from.integer()? { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+code_enum! {
+    /// The activation in the epilogue of a linear layer.
+    Activation {
+        /// None.
+        None = 0,
+        /// max(x, 0).
+        Relu = 1,
+        /// 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))): GPT-2's GELU.
+        GeluTanh = 2,
+        /// x Φ(x): the exact GELU.
+        GeluErf = 3,
+        /// x σ(x): SiLU, or swish. Elfwing, Uchibe and Doya 2017.
+        Silu = 4,
+        /// x σ(1.702 x): the approximation of GELU in CLIP.
+        QuickGelu = 5,
+    }
+}
+
+impl Activation {
+    /// The elementwise function that it is, if it is one.
+    pub const fn unary(self) -> Option<UnaryKind> {
+        match self {
+            Self::None => None,
+            Self::Relu => Some(UnaryKind::Relu),
+            Self::GeluTanh => Some(UnaryKind::GeluTanh),
+            Self::GeluErf => Some(UnaryKind::GeluErf),
+            Self::Silu => Some(UnaryKind::Silu),
+            Self::QuickGelu => Some(UnaryKind::QuickGelu),
+        }
+    }
+}
+
+code_enum! {
+    /// Which elements of the smaller operand belong to an element of the larger one, seen as a matrix (rows, cols) or as (batch, rest).
+    Over {
+        /// The same element.
+        Same = 0,
+        /// The only element.
+        Scalar = 1,
+        /// The element of the same column: the operand is one row.
+        Row = 2,
+        /// The element of the same row: the operand is one column.
+        Column = 3,
+        /// The same element of every item of the batch: the operand is one item.
+        Batch = 4,
+    }
+}
+
+code_enum! {
+    /// Functions of one number; `a` and `b` are attributes.
+    UnaryKind {
+        /// a x.
+        Scale = 0,
+        /// x + a.
+        Offset = 1,
+        /// eˣ.
+        Exp = 2,
+        /// ln x.
+        Ln = 3,
+        /// tanh x.
+        Tanh = 4,
+        /// 1/(1 + e⁻ˣ).
+        Sigmoid = 5,
+        /// ln(1/(1 + e⁻ˣ)).
+        LogSigmoid = 6,
+        /// max(x, 0).
+        Relu = 7,
+        /// GPT-2's GELU.
+        GeluTanh = 8,
+        /// The exact GELU.
+        GeluErf = 9,
+        /// x².
+        Square = 10,
+        /// √x.
+        Sqrt = 11,
+        /// 1/x.
+        Reciprocal = 12,
+        /// |x|.
+        Abs = 13,
+        /// min(max(x, a), b).
+        Clamp = 14,
+        /// x σ(x).
+        Silu = 15,
+        /// x σ(1.702 x).
+        QuickGelu = 16,
+    }
+}
+
+code_enum! {
+    /// Functions of two numbers.
+    BinaryKind {
+        /// a + b.
+        Add = 0,
+        /// a − b.
+        Sub = 1,
+        /// a b.
+        Mul = 2,
+        /// a / b.
+        Div = 3,
+        /// min(a, b).
+        Min = 4,
+        /// max(a, b).
+        Max = 5,
+    }
+}
+
+code_enum! {
+    /// How elements are reduced.
+    ReduceKind {
+        /// Their sum.
+        Sum = 0,
+        /// Their maximum.
+        Max = 1,
+    }
+}
+
+code_enum! {
+    /// Where Adam's ε stands.
+    Epsilon {
+        /// m̂ / (√v̂ + ε), after the bias corrections: PyTorch, the paper's Algorithm 1.
+        AfterCorrection = 0,
+        /// lr √(1−β₂ᵗ)/(1−β₁ᵗ) · m / (√v + ε): TensorFlow, the paper's "ε̂".
+        BeforeCorrection = 1,
+    }
+}
+
+code_enum! {
+    /// How stochastic gradient descent uses past gradients; g is the gradient with weight decay, b the moment, μ the momentum.
+    Momentum {
+        /// b = μ b + g, w −= lr b.
+        Classical = 0,
+        /// b = μ b + g, w −= lr (g + μ b): Nesterov's.
+        Nesterov = 1,
+        /// w −= lr g: no moment, and no memory for one.
+        None = 2,
+    }
+}
+
+code_enum! {
+    /// Which columns of a head a rotary position embedding rotates together, out of R that are rotated.
+    Pairing {
+        /// Columns i and i + R/2: Llama as Hugging Face stores it.
+        Halves = 0,
+        /// Columns 2i and 2i + 1: GPT-J, and Llama in GGUF files.
+        Adjacent = 1,
+    }
+}
+
+/// Rotary position embedding: pair i of the R rotated columns of a head, (a, b), becomes (a cos θ − b sin θ, a sin θ + b cos θ) with
+/// θ = position · base^(−2i/R). Further columns of a head, and columns of a row behind the heads, pass unchanged. Su et al. 2021.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RotarySpec {
+    /// Heads of a row that are rotated; of packed queries, keys and values those of queries and keys.
+    pub heads: u32,
+    /// Columns of one head.
+    pub head_dim: u32,
+    /// R: columns of a head that are rotated, its first ones; even, and usually all.
+    pub rotated: u32,
+    /// Which columns are rotated together.
+    pub pairs: Pairing,
+    /// The base of the wavelengths, usually 10,000.
+    pub base: f64,
+    /// Whether by −θ: the gradient of the rotation by θ.
+    pub inverse: bool,
+}
+
+/// The one mask mechanism of attention, and how queries and keys are cut into heads.
+///
+/// Query i of sequence b (its absolute position is p = live − Tq + i, where live is the number of live keys, Tk without counts) attends to key j iff
+/// j < live, and j ≤ p when `causal`, and j > p − `window` when `window` > 0, and the segment ids are equal and not negative where they are given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Columns of one head.
+    pub head_dim: u32,
+    /// Whether a query sees no later key.
+    pub causal: bool,
+    /// How many keys up to its own position a query sees; 0 means all.
+    pub window: u32,
+    /// The factor of the scores, usually 1/√head_dim.
+    pub scale: f64,
+    /// The dropout site of the attention probabilities; used when a dropout control is given.
+    pub site: u32,
+}
+
+impl AttentionSpec {
+    /// The keys that position alone allows query `t` of `queries` to see when `live` keys are there: `from..to`.
+    pub fn span(&self, live: usize, queries: usize, t: usize) -> (usize, usize) {
+        // The position of the query is live − Tq + t; one past it ends the causal span.
+        let end = (live + t + 1).saturating_sub(queries);
+        let to = if self.causal { end.min(live) } else { live };
+        let from = if self.window > 0 { end.saturating_sub(self.window as usize) } else { 0 };
+        (from.min(to), to)
+    }
+}

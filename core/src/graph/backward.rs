@@ -1,0 +1,154 @@
+//! Reverse-mode differentiation: the gradient is appended to the graph as ordinary nodes.
+
+use core::panic::Location;
+
+use super::adjoint::Step;
+use super::builder::Graph;
+use super::choice::{Recompute, Rule, Upstream, Wrt};
+use super::error::GraphErrorKind as E;
+use super::op::MAX_OUTPUTS;
+use super::rules::differentiate;
+use super::tape::{Tape, Updates};
+use super::tensor::{Role, Tensor};
+
+impl Graph<'_> {
+    /// Appends the gradient of Σ ⟨tensor, upstream⟩ over all pairs, pruned to what leads to `wrt`. Once per program.
+    ///
+    /// Gradients of trainable parameters go to the gradient buffer; others are found with [`Graph::gradient`].
+    /// An upstream gradient has its tensor's shape or is one element for all. When the upstream gradient of a head loss is known before the head
+    /// runs, losses and gradients are computed in one pass, in the forward range; never so for [`Upstream::After`].
+    #[track_caller]
+    pub fn backward<U: Into<Upstream> + Copy>(&self, pairs: &[(Tensor, U)], wrt: Wrt<'_>, recompute: Recompute) {
+        let mut pairs = pairs.iter().map(|&(t, upstream)| (t, upstream.into()));
+        self.with(Location::caller(), |tape| tape.backward(&mut pairs, wrt, recompute));
+    }
+
+    /// The same for every trainable parameter, which is changed by `rule` as soon as its gradient is complete and nobody reads its old value any
+    /// more. Once per program, instead of [`Graph::backward`] and an update.
+    ///
+    /// Gradients are values in the arena like all others, so that one takes the place of another and the gradient buffer is empty
+    /// ([`super::Program::grads_len`]). That leaves nothing to take a norm of and nothing to add micro-batches in: every run of the backward range
+    /// is a step, gradients are not clipped, and the largest norm in `hyper` (as for [`Graph::adamw`]) is ignored.
+    ///
+    /// Contributions to one parameter, as those of a token embedding that is also the head, are summed in the arena, where they stand until the
+    /// first node of the forward pass that reads the parameter has its gradient. A parameter that no gradient reaches is not changed at all, by
+    /// weight decay neither.
+    #[track_caller]
+    pub fn backward_updating<U: Into<Upstream> + Copy>(
+        &self,
+        pairs: &[(Tensor, U)],
+        rule: Rule,
+        hyper: Tensor,
+        recompute: Recompute,
+    ) {
+        let mut pairs = pairs.iter().map(|&(t, upstream)| (t, upstream.into()));
+        self.needs_moments(rule.moments());
+        self.with(Location::caller(), |tape| {
+            tape.updates = Some(Updates { rule, hyper, open: true });
+            tape.backward(&mut pairs, Wrt::Trainable, recompute)?;
+            tape.updates = Some(Updates { rule, hyper, open: false });
+            Ok(())
+        });
+    }
+
+    /// The gradient of `t` after [`Graph::backward`], in its shape; `None` when none reaches it.
+    #[track_caller]
+    pub fn gradient(&self, t: Tensor) -> Option<Tensor> {
+        let mut found = None;
+        self.with(Location::caller(), |tape| {
+            let record = *tape.tensor(t)?;
+            if record.successor.is_some() {
+                found = Some(tape.spread(record.successor, record.shape)?);
+            }
+            Ok(())
+        });
+        found
+    }
+}
+
+impl Tape<'_> {
+    fn backward(
+        &mut self,
+        pairs: &mut dyn Iterator<Item = (Tensor, Upstream)>,
+        wrt: Wrt<'_>,
+        recompute: Recompute,
+    ) -> Result<(), E> {
+        if self.backward_done || self.update_begun {
+            return Err(E::Sections);
+        }
+        let end = usize::from(self.info.nodes);
+        self.mark_requires_grad(wrt, end)?;
+        self.backward_done = true;
+        self.recompute = recompute;
+        self.info.backward = self.info.nodes;
+        for (t, upstream) in pairs {
+            self.begin(t, upstream, end)?;
+        }
+        let mut segment = end;
+        for index in (0..end).rev() {
+            let Some(node) = self.node(index) else { continue };
+            let has_gradient = |t: Tensor| self.tensor(t).is_ok_and(|r| r.successor.is_some());
+            let reached = node.outputs.iter().any(|&t| has_gradient(t) && self.tensor(t).is_ok_and(|r| r.requires_grad));
+            if reached {
+                if let Some(output) = (1..MAX_OUTPUTS).find(|&i| has_gradient(node.output(i))) {
+                    return Err(E::NoGradientThroughOutput { output: output as u8 });
+                }
+                if recompute == Recompute::Blocks && index < segment {
+                    segment = self.recompute_segment(index, end)?;
+                }
+                if let Some(op) = node.op() {
+                    differentiate(&op, self, &Step { index, node })?;
+                }
+            }
+            self.update_read_first_by(index, &node)?;
+        }
+        self.update_unread(end)
+    }
+
+    /// Contributes an upstream gradient that the caller gave; the forward range is the first `end` nodes.
+    fn begin(&mut self, t: Tensor, upstream: Upstream, end: usize) -> Result<(), E> {
+        if let Upstream::After(late) = upstream {
+            let is_read = (0..end).filter_map(|i| self.node(i)).any(|node| node.inputs.contains(&late));
+            let record = self.tensor_mut(late)?;
+            if record.role != Role::Input || is_read {
+                return Err(E::LateUpstream);
+            }
+            record.late = true;
+        }
+        let upstream = upstream.tensor();
+        let (record, found) = (*self.tensor(t)?, self.tensor(upstream)?.shape);
+        if found.len() != record.shape.len() && found.len() != 1 {
+            return Err(E::Upstream { found, expected: record.shape });
+        }
+        let upstream = if found.len() == record.shape.len() { self.reshaped(upstream, record.shape)? } else { upstream };
+        self.contribute(t, upstream)
+    }
+
+    fn mark_requires_grad(&mut self, wrt: Wrt<'_>, end: usize) -> Result<(), E> {
+        match wrt {
+            Wrt::Trainable => {
+                for t in self.tensors.iter_mut().filter(|t| t.role == Role::Trainable) {
+                    t.requires_grad = true;
+                }
+            }
+            Wrt::Tensors(list) => {
+                for &t in list {
+                    self.tensor_mut(t)?.requires_grad = true;
+                }
+            }
+        }
+        for index in 0..end {
+            let Some(node) = self.node(index) else { continue };
+            let Some(op) = node.op() else { continue };
+            let flows = node
+                .inputs
+                .iter()
+                .enumerate()
+                .any(|(i, &t)| op.differentiable(i) && self.tensor(t).is_ok_and(|r| r.requires_grad));
+            for &t in node.outputs.iter().filter(|t| t.is_some() && flows) {
+                self.tensor_mut(t)?.requires_grad = true;
+            }
+        }
+        Ok(())
+    }
+}

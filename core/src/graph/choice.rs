@@ -1,0 +1,73 @@
+//! What the caller of a backward pass chooses.
+
+use super::attribute::{Epsilon, Momentum};
+use super::tensor::Tensor;
+
+/// What is computed a second time in the backward pass instead of being kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Nothing.
+    #[default]
+    None,
+    /// Norms and functions of one element, activations among them: cheap to compute, large to keep.
+    Cheap,
+    /// Everything between two checkpoints but for the last part, and within each part what is cheap. See [`super::Graph::checkpoint`].
+    Blocks,
+}
+
+impl Recompute {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Cheap, Self::Blocks];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Cheap => "cheap",
+            Self::Blocks => "blocks",
+        }
+    }
+}
+
+/// With respect to what gradients are taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Wrt<'a> {
+    /// Every trainable parameter.
+    Trainable,
+    /// These parameters and inputs.
+    Tensors(&'a [Tensor]),
+}
+
+/// Who knows an upstream gradient, and when. A tensor alone is [`Upstream::Before`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// It has its value before the forward range runs, or the graph computes it: the head of a language model may use it in the forward range.
+    Before(Tensor),
+    /// An input that the host writes between the forward range and the backward range, as a loss computed outside of the graph asks for. No node of
+    /// the forward range reads it.
+    After(Tensor),
+}
+
+impl Upstream {
+    /// The gradient.
+    pub(super) const fn tensor(self) -> Tensor {
+        match self {
+            Self::Before(t) | Self::After(t) => t,
+        }
+    }
+}
+
+impl From<Tensor> for Upstream {
+    fn from(t: Tensor) -> Self {
+        Self::Before(t)
+    }
+}
+
+/// The rule by which an optimizer changes parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Adam with decoupled weight decay, see [`super::Graph::adamw`].
+    AdamW(Epsilon),
+    /// Stochastic gradient descent, see [`super::Graph::sgd`].
+    Sgd(Momentum),
+}

@@ -1,0 +1,130 @@
+//! The head of a language model and its loss: cross-entropy of softmax(x Wᵀ + b), without the logits of all rows in memory together.
+
+use super::super::adjoint::Step;
+use super::super::args::{Args, Outputs};
+use super::super::builder::Graph;
+use super::super::error::GraphErrorKind as E;
+use super::super::family::{Differentiable, Operation};
+use super::super::tape::Tape;
+use super::super::tensor::{Columns, Tensor, TensorRecord};
+use super::super::work::Work;
+use super::{Op, of};
+use crate::shape::Shape;
+
+impl Graph<'_> {
+    /// Cross-entropy of softmax(x Wᵀ + b) against targets, per row, in nats; a negative target (−100 in PyTorch) gives 0. The logits of all rows
+    /// never stand in memory together. x (…, C), W (V, C), b (V), targets (…); result (…).
+    #[track_caller]
+    pub fn head_loss(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor, smoothing: f64) -> Tensor {
+        let [y, ..] = self.push(Op::HeadLoss { smoothing }, &[x.into(), w.into(), b.into(), targets.into()]);
+        y
+    }
+
+    /// `ln softmax(x Wᵀ + b)[target]` per row; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…); result (…).
+    #[track_caller]
+    pub fn token_logprob(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> Tensor {
+        self.scale(self.head_loss(x, w, b, targets, 0.0), -1.0)
+    }
+}
+
+/// The shape of per-row values of the head, after checking x, W, b and the targets.
+fn rows<F: From<E>>(args: &Args<'_, F>, smoothing: f64) -> Result<Shape, F> {
+    if !(0.0..1.0).contains(&smoothing) {
+        return Err(F::from(E::Attribute { name: "smoothing", value: smoothing }));
+    }
+    let (x, w) = (args.real(0)?, args.weight(1)?);
+    if w.shape.rank() != 2 || w.shape.cols() != x.shape.cols() {
+        let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
+        return Err(F::from(E::Shape { input: 1, found: w.shape, expected }));
+    }
+    args.optional_shape(2, Shape::new(&[w.shape.rows()]).ok_or(E::ShapeTooLarge)?)?;
+    let rows = x.shape.without_cols();
+    args.expect(3, args.selectors(3, w.shape.rows(), true)?, rows)?;
+    Ok(rows)
+}
+
+/// Checks the upstream gradient, input 4.
+fn upstream<F: From<E>>(args: &Args<'_, F>, rows: Shape) -> Result<(), F> {
+    let arg = args.real(4)?;
+    if arg.shape.len() == 1 { Ok(()) } else { args.expect(4, arg, rows) }
+}
+
+impl Operation for of::HeadLoss {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        let rows = rows(args, self.smoothing)?;
+        Ok([Some(rows), Some(rows), None])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        work.product_flops([0, 1])
+    }
+}
+
+impl Differentiable for of::HeadLoss {
+    fn gradient(self, tape: &mut Tape<'_>, step: &Step) -> Result<(), E> {
+        let [x, w, b, targets] = [0, 1, 2, 3].map(|i| step.input(i));
+        let losses = *tape.tensor(step.output(0))?;
+        let lse = *tape.tensor(step.output(1))?;
+        let upstream = losses.successor;
+        if tape.is_known_before(upstream, step.index)? && !b.is_some() && !lse.pinned {
+            let [dx, dw] = self.fuse(tape, step, upstream)?;
+            tape.contribute_if(x, dx)?;
+            return tape.settle(w, dw);
+        }
+        let wanted = [0, 1, 2].map(|i| tape.wants(step, i));
+        let saved = tape.saved(x)?;
+        let inputs = [saved, w, b, targets, upstream, step.output(1)].map(Columns::from);
+        let [dx, dw, db] = tape.push(Op::HeadLossBackward { smoothing: self.smoothing }, &inputs, wanted)?;
+        tape.contribute_if(x, dx)?;
+        tape.settle(w, dw)?;
+        tape.settle(b, db)
+    }
+}
+
+impl of::HeadLoss {
+    /// Turns the forward node into one that computes losses and gradients in the same pass.
+    fn fuse(self, tape: &mut Tape<'_>, step: &Step, upstream: Tensor) -> Result<[Tensor; 2], E> {
+        let mut gradients = [Tensor::NONE; 2];
+        for (i, gradient) in gradients.iter_mut().enumerate() {
+            if tape.wants(step, i) {
+                let shape = tape.tensor(step.input(i))?.shape;
+                *gradient = tape.add_tensor(TensorRecord { shape, producer: step.index as u16, ..TensorRecord::EMPTY })?;
+            }
+        }
+        if let Some(node) = tape.rewrite(step.index, Op::HeadLossTrain { smoothing: self.smoothing }) {
+            let [dx, dw] = gradients;
+            node.outputs = [step.output(0), dx, dw];
+            if let Some(input) = node.inputs.get_mut(4) {
+                *input = upstream;
+            }
+        }
+        Ok(gradients)
+    }
+}
+
+impl Operation for of::HeadLossTrain {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        let rows = rows(args, self.smoothing)?;
+        upstream(args, rows)?;
+        Ok([Some(rows), Some(args.real(0)?.shape), Some(args.weight(1)?.shape)])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        work.product_flops([0, 1]).saturating_mul(1 + work.wants_of_two(1))
+    }
+}
+
+impl Operation for of::HeadLossBackward {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        let rows = rows(args, self.smoothing)?;
+        upstream(args, rows)?;
+        args.expect(5, args.real(5)?, rows)?;
+        let w = args.weight(1)?.shape;
+        Ok([Some(args.real(0)?.shape), Some(w), Shape::new(&[w.rows()])])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        // The logits again, and the products of the gradients.
+        work.product_flops([0, 1]).saturating_mul(1 + work.wants_of_two(0))
+    }
+}

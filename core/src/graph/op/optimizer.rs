@@ -1,0 +1,196 @@
+//! Gradients in their buffer, their norm, and updates of parameters.
+
+use core::ops::Range;
+use core::panic::Location;
+
+use super::super::args::{Args, Outputs};
+use super::super::attribute::{Epsilon, Momentum};
+use super::super::builder::Graph;
+use super::super::choice::Rule;
+use super::super::error::GraphErrorKind as E;
+use super::super::family::{Operation, Reach, Update};
+use super::super::tensor::Tensor;
+use super::super::work::{Work, product};
+use super::{MAX_OUTPUTS, Op, of};
+use crate::params::Group;
+use crate::shape::Shape;
+
+/// Values that an optimizer reads: learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest gradient norm (0 = no clipping).
+pub const HYPER_LEN: usize = 8;
+
+impl Rule {
+    /// Moment buffers that it needs, each as long as the trainable parameters.
+    pub const fn moments(self) -> usize {
+        match self {
+            Self::AdamW(_) => 2,
+            Self::Sgd(Momentum::Classical | Momentum::Nesterov) => 1,
+            Self::Sgd(Momentum::None) => 0,
+        }
+    }
+
+    /// The operation on a range of the trainable parameters, which are in this group.
+    pub(in super::super) fn op(self, range: Range<usize>, group: Group) -> Op {
+        let (start, len, decay) = (range.start as u32, range.len() as u32, group == Group::Decay);
+        match self {
+            Self::AdamW(epsilon) => Op::AdamW { start, len, decay, epsilon },
+            Self::Sgd(momentum) => Op::Sgd { start, len, decay, momentum },
+        }
+    }
+}
+
+impl Graph<'_> {
+    /// ‖all gradients‖₂, (1).
+    #[track_caller]
+    pub fn global_norm(&self) -> Tensor {
+        let [y, ..] = self.push(Op::GlobalNorm, &[]);
+        y
+    }
+
+    /// Adam with decoupled weight decay on every trainable parameter; decay applies to the decay group only. Loshchilov and Hutter 2019.
+    ///
+    /// `hyper` (8): learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest norm (0 = no clipping); `norm` scales gradients as
+    /// PyTorch's `clip_grad_norm_` does.
+    #[track_caller]
+    pub fn adamw(&self, hyper: Tensor, norm: Option<Tensor>, epsilon: Epsilon) {
+        self.update_groups(Rule::AdamW(epsilon), hyper, norm);
+    }
+
+    /// Stochastic gradient descent with momentum β₁ on every trainable parameter, as PyTorch's `SGD`. `hyper` as for [`Graph::adamw`].
+    #[track_caller]
+    pub fn sgd(&self, hyper: Tensor, norm: Option<Tensor>, momentum: Momentum) {
+        self.update_groups(Rule::Sgd(momentum), hyper, norm);
+    }
+
+    /// One update of each group.
+    #[track_caller]
+    fn update_groups(&self, rule: Rule, hyper: Tensor, norm: Option<Tensor>) {
+        self.needs_moments(rule.moments());
+        for group in [Group::Decay, Group::NoDecay] {
+            self.push(rule.op(self.group_range(group), group), &[hyper.into(), norm.into()]);
+        }
+    }
+
+    /// Moving average of all trainable parameters in moment buffer `slot`: e = d e + (1 − d) w with d = `decay` (1).
+    #[track_caller]
+    pub fn ema(&self, decay: Tensor, slot: usize) {
+        self.needs_moments(slot.saturating_add(1));
+        self.push(Op::Ema { slot: slot as u32 }, &[decay.into()]);
+    }
+
+    /// The elements of a group in the flat trainable buffer.
+    fn group_range(&self, group: Group) -> Range<usize> {
+        let mut range = 0..0;
+        self.with(Location::caller(), |tape| {
+            range = tape.params.group_range(group);
+            Ok(())
+        });
+        range
+    }
+}
+
+impl Operation for of::AccumulateGrad {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        Ok([Some(args.real(0)?.shape), None, None])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        if work.node.record().is_later(0) { work.output_len(0) as u64 } else { 0 }
+    }
+}
+
+impl Operation for of::GlobalNorm {
+    fn shapes<F: From<E>>(self, _: &Args<'_, F>) -> Result<Outputs, F> {
+        Ok([Some(Shape::SCALAR), None, None])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        product(&[2, work.trainable])
+    }
+
+    fn bytes(self, work: &Work<'_>) -> u64 {
+        work.reals(work.trainable)
+    }
+}
+
+/// The shape rule of an update of `len` parameters.
+fn update<F: From<E>>(args: &Args<'_, F>, len: u32) -> Result<Outputs, F> {
+    args.expect(0, args.real(0)?, Shape::new(&[HYPER_LEN]).ok_or(E::ShapeTooLarge)?)?;
+    args.optional_shape(1, Shape::SCALAR)?;
+    if let Some(gradient) = args.optional(2)?
+        && gradient.shape.len() != len as usize
+    {
+        let expected = Shape::new(&[len as usize]).ok_or(E::ShapeTooLarge)?;
+        return Err(F::from(E::Shape { input: 2, found: gradient.shape, expected }));
+    }
+    Ok([None; MAX_OUTPUTS])
+}
+
+impl Operation for of::AdamW {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        update(args, self.len)
+    }
+
+    fn flops(self, _: &Work<'_>) -> u64 {
+        product(&[15, self.len as usize])
+    }
+
+    fn bytes(self, work: &Work<'_>) -> u64 {
+        // Weights and two moments read and written, gradients read.
+        work.reals(7 * self.len as usize)
+    }
+}
+
+impl Update for of::AdamW {
+    fn reach(self, _: usize) -> Reach {
+        Reach::part(self.start, self.len, [Some(0), Some(1)])
+    }
+}
+
+impl Operation for of::Sgd {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        update(args, self.len)
+    }
+
+    fn flops(self, _: &Work<'_>) -> u64 {
+        let of_an_element = match self.momentum {
+            Momentum::None => 5,
+            Momentum::Classical => 7,
+            Momentum::Nesterov => 9,
+        };
+        product(&[of_an_element, self.len as usize])
+    }
+
+    fn bytes(self, work: &Work<'_>) -> u64 {
+        // Weights and perhaps a moment read and written, gradients read.
+        work.reals(if self.momentum == Momentum::None { 3 } else { 5 } * self.len as usize)
+    }
+}
+
+impl Update for of::Sgd {
+    fn reach(self, _: usize) -> Reach {
+        let moment = if self.momentum == Momentum::None { None } else { Some(0) };
+        Reach::part(self.start, self.len, [moment, None])
+    }
+}
+
+impl Operation for of::Ema {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        args.expect(0, args.real(0)?, Shape::SCALAR)?;
+        Ok([None; MAX_OUTPUTS])
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
+        product(&[3, work.trainable])
+    }
+
+    fn bytes(self, work: &Work<'_>) -> u64 {
+        // The average read and written, weights read.
+        work.reals(3 * work.trainable)
+    }
+}
+
+impl Update for of::Ema {
+    fn reach(self, trainable_len: usize) -> Reach {
+        Reach { range: 0..trainable_len, moments: [Some(self.slot), None] }
+    }
+}

@@ -1,0 +1,40 @@
+//! Updates in the backward pass: each behind the last gradient that reads the parameter's old value.
+
+use super::error::GraphErrorKind as E;
+use super::op::MAX_OUTPUTS;
+use super::record::NodeRecord;
+use super::tape::Tape;
+use super::tensor::{Columns, Tensor};
+
+impl Tape<'_> {
+    /// Updates the parameters that node `index` reads and no node before it. Their gradients are complete, and nobody reads their old values any
+    /// more: gradients of nodes before it do not, and what is computed again stands before the gradients that read it.
+    pub(super) fn update_read_first_by(&mut self, index: usize, node: &NodeRecord) -> Result<(), E> {
+        for (i, t) in node.inputs.iter().enumerate() {
+            if !node.inputs.iter().take(i).any(|other| other == t) {
+                self.update_unless_read(*t, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Updates the parameters that none of the first `end` nodes reads: their gradients are what the caller gave.
+    pub(super) fn update_unread(&mut self, end: usize) -> Result<(), E> {
+        (0..self.params.infos().len()).try_for_each(|number| self.update_unless_read(Tensor(number as u16), end))
+    }
+
+    /// Appends the update of `t` if the backward pass makes updates, `t` is a trainable parameter with a gradient, and none of the first `end`
+    /// nodes reads it.
+    fn update_unless_read(&mut self, t: Tensor, end: usize) -> Result<(), E> {
+        let Some(updates) = self.updates else { return Ok(()) };
+        let Some(&info) = self.params.infos().get(t.index()).filter(|info| !info.frozen) else { return Ok(()) };
+        let gradient = self.tensor(t)?.successor;
+        if !gradient.is_some() || (0..end).filter_map(|i| self.node(i)).any(|node| node.inputs.contains(&t)) {
+            return Ok(());
+        }
+        let gradient = self.spread(gradient, info.shape)?;
+        let op = updates.rule.op(info.range(), info.group);
+        self.push(op, &[updates.hyper, Tensor::NONE, gradient].map(Columns::from), [false; MAX_OUTPUTS])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Rotary position embeddings over tasks of rows: see `samara_core::ops::rotary` for the formula. The results have the bits of the reference.
+
+use samara_core::exec::{Kernel, Kernels, Views};
+use samara_core::graph::{Node, Op, Pairing, RotarySpec};
+use samara_core::math::fast;
+use samara_core::ops::rotary::Frequencies;
+use samara_core::threads::Threads;
+
+use super::elementwise::copy;
+use super::simd::simd;
+use super::{no_scratch, per_task};
+use crate::tiles::for_each_chunk;
+
+pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
+    let spec = RotarySpec { heads: 1, head_dim: 2, rotated: 2, pairs: Pairing::Halves, base: 1e4, inverse: false };
+    table.with(Op::Rotary(spec).opcode(), Kernel { run, scratch_len: no_scratch })
+}
+
+/// Pairs of a head whose sines and cosines stand on the stack, for all heads of a row; more are turned in several passes.
+const PAIRS: usize = 64;
+/// Numbers that are turned together where pairs lie side by side.
+const LANES: usize = 16;
+
+fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::Rotary(spec)) = node.op() else { return };
+    let [x, ..] = views.inputs;
+    let [_, positions, ..] = views.ints;
+    let [y, ..] = views.outputs;
+    let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols().max(1));
+    let (frequencies, pairs) = (Frequencies::new(&spec), spec.rotated as usize / 2);
+    let rows = per_task(m, 4 * spec.heads as usize * spec.rotated as usize);
+    for first in (0..pairs).step_by(PAIRS) {
+        let mut own = [0.0; PAIRS];
+        let own = &mut own[..PAIRS.min(pairs - first)];
+        own.iter_mut().enumerate().for_each(|(i, frequency)| *frequency = frequencies.of(first + i));
+        let piece = Piece { spec: &spec, first, frequencies: own };
+        for_each_chunk(threads, y, rows * c, &|i, y| {
+            // x is empty where y took its place.
+            let x = if first == 0 { x.get(i * rows * c..).unwrap_or_default() } else { &[] };
+            turn_rows(&piece, positions.get(i * rows..).unwrap_or_default(), x, c, y);
+        });
+    }
+}
+
+/// Some pairs of every head.
+struct Piece<'a> {
+    spec: &'a RotarySpec,
+    /// The first pair.
+    first: usize,
+    /// Their angles at position 1, at most [`PAIRS`] of them.
+    frequencies: &'a [f32],
+}
+
+simd! {
+    /// Turns the pairs of a piece in rows y (M, c), which are copies of x where x is there.
+    fn turn_rows<M>(piece: &Piece<'_>, positions: &[i32], x: &[f32], c: usize, y: &mut [f32]) {
+        let (spec, first, count) = (piece.spec, piece.first, piece.frequencies.len());
+        let (dim, half) = (spec.head_dim as usize, spec.rotated as usize / 2);
+        let mut angles = Angles { sin: [0.0; PAIRS], cos: [0.0; PAIRS] };
+        let (mut sin_2, mut cos_2) = ([0.0; 2 * PAIRS], [0.0; 2 * PAIRS]);
+        for (i, (row, &position)) in y.chunks_exact_mut(c).zip(positions).enumerate() {
+            copy(row, x.get(i * c..).unwrap_or_default());
+            angles.set(piece, position as f32);
+            match spec.pairs {
+                Pairing::Halves => {
+                    for head in row.chunks_exact_mut(dim).take(spec.heads as usize) {
+                        let (a, b) = head.split_at_mut(half);
+                        turn_halves(&mut a[first..first + count], &mut b[first..first + count], &angles);
+                    }
+                }
+                Pairing::Adjacent => {
+                    angles.spread(count, &mut sin_2, &mut cos_2);
+                    for head in row.chunks_exact_mut(dim).take(spec.heads as usize) {
+                        turn_adjacent(&mut head[2 * first..2 * (first + count)], &sin_2, &cos_2);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sines and cosines of the pairs of a piece.
+struct Angles {
+    sin: [f32; PAIRS],
+    cos: [f32; PAIRS],
+}
+
+impl Angles {
+    /// Those at a position.
+    #[inline(always)]
+    fn set(&mut self, piece: &Piece<'_>, position: f32) {
+        let sign = if piece.spec.inverse { -1.0 } else { 1.0 };
+        for ((sin, cos), &frequency) in self.sin.iter_mut().zip(&mut self.cos).zip(piece.frequencies) {
+            (*sin, *cos) = fast::sin_cos(position * frequency);
+            *sin *= sign;
+        }
+    }
+
+    /// One for each number of a head instead of each pair: −sin φ for the first of a pair, sin φ for the second.
+    #[inline(always)]
+    fn spread(&self, count: usize, sin_2: &mut [f32; 2 * PAIRS], cos_2: &mut [f32; 2 * PAIRS]) {
+        let (sins, coss) = (sin_2.as_chunks_mut::<2>().0, cos_2.as_chunks_mut::<2>().0);
+        for (((to_sin, to_cos), &sin), &cos) in sins.iter_mut().zip(coss).zip(&self.sin[..count]).zip(&self.cos) {
+            (*to_sin, *to_cos) = ([-sin, sin], [cos, cos]);
+        }
+    }
+}
+
+/// (a, b) = (a cos φ − b sin φ, b cos φ + a sin φ).
+#[inline(always)]
+fn turn_halves(a: &mut [f32], b: &mut [f32], angles: &Angles) {
+    for (((a, b), &sin), &cos) in a.iter_mut().zip(b).zip(&angles.sin).zip(&angles.cos) {
+        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+    }
+}
+
+/// The same for pairs side by side: x cos φ + the other of the pair ∓ sin φ.
+#[inline(always)]
+fn turn_adjacent(x: &mut [f32], sin_2: &[f32], cos_2: &[f32]) {
+    let (xs, rest) = x.as_chunks_mut::<LANES>();
+    let (sins, coss) = (sin_2.as_chunks::<LANES>().0, cos_2.as_chunks::<LANES>().0);
+    let done = xs.len() * LANES;
+    for ((x, sin), cos) in xs.iter_mut().zip(sins).zip(coss) {
+        let own = *x;
+        for i in 0..LANES {
+            x[i] = own[i] * cos[i] + own[i ^ 1] * sin[i];
+        }
+    }
+    for (i, pair) in rest.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+        let [a, b] = *pair;
+        let at = done + 2 * i;
+        *pair = [a * cos_2[at] + b * sin_2[at], b * cos_2[at + 1] + a * sin_2[at + 1]];
+    }
+}
