@@ -23,7 +23,7 @@ use samara::train::signal::Stop;
 use samara::train::step::{Stepper, update_numbers};
 use samara::train::trainer::Trainer;
 use samara_core::exec::Gradients;
-use samara_core::graph::{Recompute, Tensor, Wrt};
+use samara_core::graph::{Recompute, Tensor, Upstream, Wrt};
 use samara_core::params::{Init, ParamId};
 use samara_tests::training::{newest_checkpoint, tensors};
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ impl Layer {
         let (program, (x, upstream, y)) = session.prepare(on, |g| {
             let (x, upstream) = (g.input(&[B, N]), g.input(&[B, N]));
             let y = g.output(g.linear(x, g.param(w), None));
-            g.backward(&[(y, upstream)], Wrt::Trainable, Recompute::None);
+            g.backward(&[(y, Upstream::After(upstream))], Wrt::Trainable, Recompute::None);
             (x, upstream, y)
         })?;
         Ok(Self { on, program, x, upstream, y })
