@@ -17,7 +17,7 @@ use samara::run::metrics::{self, Metrics};
 use samara::session::{BuildError, CpuDevice, Device, Engine, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use samara::train::error::TrainingError;
 use samara::train::folder::RunFolder;
-use samara::train::objective::{Direction, Objective, Role, SetSpec, Source, StepBatch};
+use samara::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use samara::train::scalars::{Combine, ScalarId, Scalars};
 use samara::train::signal::Stop;
 use samara::train::step::{Stepper, update_numbers};
@@ -148,10 +148,10 @@ impl<D: Device> Objective<D> for TwoRegistries {
     fn sets(&self) -> Vec<SetSpec> {
         let spec = |name, registry: &Arc<OwnedParams>, role| SetSpec { name, registry: Arc::clone(registry), role };
         vec![
-            spec("policy", &self.policy.0, Role::Trained),
-            spec("reference", &self.policy.0, Role::Fixed),
-            spec("value", &self.value.0, Role::Trained),
-            spec("teacher", &self.policy.0, Role::Average { of: 0 }),
+            spec("policy", &self.policy.0, SetRole::Trained),
+            spec("reference", &self.policy.0, SetRole::Fixed),
+            spec("value", &self.value.0, SetRole::Trained),
+            spec("teacher", &self.policy.0, SetRole::Average { of: 0 }),
         ]
     }
 
@@ -295,7 +295,7 @@ impl WholeBatch {
 
 impl<D: Device> Objective<D> for WholeBatch {
     fn sets(&self) -> Vec<SetSpec> {
-        vec![SetSpec { name: "tower", registry: Arc::clone(&self.w.0), role: Role::Trained }]
+        vec![SetSpec { name: "tower", registry: Arc::clone(&self.w.0), role: SetRole::Trained }]
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {

@@ -115,6 +115,29 @@ fn every_matrix_product_learns_as_in_pytorch() {
     }
 }
 
+/// A run ends after as many tokens or operations as are asked for, and its schedule with it.
+#[test]
+fn tokens_or_operations_end_a_run() {
+    let mut config = tiny(&text(), 6);
+    let by_steps = tempfile::tempdir().unwrap();
+    train(&config, by_steps.path()).unwrap();
+    (config.train.steps, config.train.tokens) = (1000, 6 * 4 * 16 - 1);
+    let by_tokens = tempfile::tempdir().unwrap();
+    assert_eq!(train(&config, by_tokens.path()).unwrap().steps, 6);
+    assert!(tensors(by_steps.path()) == tensors(by_tokens.path()));
+    // 6 N + 12 layers · width · block for each token, N without the position embedding.
+    let n = 37 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16;
+    let per_step = (6 * n + 12 * 2 * 16 * 16) as f64 * 64.0;
+    (config.train.tokens, config.train.flops) = (0, 5.5 * per_step);
+    let by_flops = tempfile::tempdir().unwrap();
+    assert_eq!(train(&config, by_flops.path()).unwrap().steps, 6);
+    assert!(tensors(by_steps.path()) == tensors(by_flops.path()));
+    config.train.tokens = 1;
+    let (error, path) = (config.check().unwrap_err(), fs::read_to_string(by_flops.path().join("run.toml")).unwrap());
+    assert!(error.to_string().starts_with("train.tokens: expected 0, because train.flops"), "{error}");
+    assert!(path.contains("\nsteps = 6\n"), "{path}");
+}
+
 #[test]
 fn the_average_of_weights_is_what_is_evaluated_and_saved_as_best() {
     let mut config = tiny(&text(), 6);

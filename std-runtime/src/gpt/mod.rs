@@ -18,7 +18,6 @@ use samara_core::graph::{DType, Graph, Tensor};
 use samara_core::model::gpt::{GptConfig, GptParams};
 use samara_core::quant::quantise_row;
 
-use crate::config::TrainConfig;
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::model_folder::{FolderError, load_weights, maps};
@@ -90,23 +89,6 @@ impl Gpt {
     /// The model for programs to run on.
     pub fn bound(&mut self) -> Bound<'_> {
         Bound { config: self.config, params: self.params, session: &mut self.session, set: self.set, cache: self.cache }
-    }
-
-    /// The model with other weights: those of a set of the same registry, such as an average.
-    pub fn bound_to(&mut self, set: SetId) -> Bound<'_> {
-        Bound { set, ..self.bound() }
-    }
-
-    /// Adds the sets that follow the weights in a training: the moving average, if a configuration asks for it.
-    pub fn add_averages(&mut self, config: &TrainConfig) -> Vec<SetId> {
-        let registry = Arc::clone(self.weights().registry());
-        let count = usize::from(config.ema_decay > 0.0);
-        (0..count).map(|_| self.session.add_set("ema", &registry)).collect()
-    }
-
-    /// The number of the set with its weights.
-    pub fn set(&self) -> SetId {
-        self.set
     }
 
     /// What its programs run on: its weights, without states.

@@ -1,4 +1,4 @@
-//! One optimizer step: micro-batches forward and backward, then the update.
+//! The gradient of a step: micro-batches forward and backward.
 
 use std::sync::Arc;
 

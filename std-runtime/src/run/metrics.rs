@@ -73,16 +73,19 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the file for a run that continues after `resumed_step` (0: from the start). Records of later steps, which the run will write
-    /// again, and lines torn by a crash are dropped.
-    pub fn open(path: &Path, resumed_step: u64) -> Result<Self, MetricsError> {
+    /// Opens the file for a run that continues after step `resumed`, or begins. Records of later steps, which the run will write again, and lines
+    /// torn by a crash are dropped; a run that begins keeps nothing.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn open(path: &Path, resumed: Option<u64>) -> Result<Self, MetricsError> {
         let former = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(IoError::at(path, "read")(error).into()),
         };
         let kept: Vec<u8> =
-            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
+            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed)).flatten().copied().collect();
         if kept != former {
             durable::write(path, &kept).map_err(IoError::at(path, "write"))?;
         }
@@ -120,9 +123,10 @@ fn line(to: &mut Vec<u8>, step: u64, tokens: u64, names: &[String], values: &[Op
     Ok(())
 }
 
-/// A run from the start keeps nothing: it writes its record of step 0 again.
-fn is_kept(line: &[u8], resumed_step: u64) -> bool {
-    resumed_step > 0 && line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed_step)
+/// Whether a line is a whole record of a step up to the one after which the run goes on.
+fn is_kept(line: &[u8], resumed: Option<u64>) -> bool {
+    let is_former = |resumed| line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed);
+    resumed.is_some_and(is_former)
 }
 
 /// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
@@ -168,7 +172,7 @@ mod tests {
     fn a_line_has_all_keys_and_no_nan() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut writer = MetricsWriter::open(&path, 0).unwrap();
+        let mut writer = MetricsWriter::open(&path, None).unwrap();
         let [train_loss, _, lr, _, tokens_per_s, wall_s] = values();
         let values = [train_loss, Some(f64::INFINITY), lr, Some(f64::NAN), tokens_per_s, wall_s];
         writer.write(1, 768, &names(), &values).unwrap();
@@ -184,16 +188,16 @@ mod tests {
     fn resuming_drops_later_and_torn_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut writer = MetricsWriter::open(&path, 0).unwrap();
+        let mut writer = MetricsWriter::open(&path, None).unwrap();
         (1..=5).for_each(|step| write(&mut writer, step));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,\"tok").unwrap();
         assert_eq!(read(&path).unwrap().len(), 5);
-        let mut writer = MetricsWriter::open(&path, 3).unwrap();
+        let mut writer = MetricsWriter::open(&path, Some(3)).unwrap();
         write(&mut writer, 4);
         assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
         fs::write(&path, "{\"step\":0,\"tokens\":0}\n{\"step\":1,\"tokens\":2}\n").unwrap();
-        MetricsWriter::open(&path, 0).unwrap();
+        MetricsWriter::open(&path, None).unwrap();
         assert!(read(&path).unwrap().is_empty());
     }
 

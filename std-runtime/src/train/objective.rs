@@ -15,7 +15,7 @@ use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 
 /// What becomes of a parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum SetRole {
     /// Every update changes it; it is in checkpoints.
     Trained,
     /// Nothing changes it, such as a reference or a teacher; [`Objective::initialise`] fills it, also when a run goes on.
@@ -34,7 +34,7 @@ pub struct SetSpec {
     /// Its parameters.
     pub registry: Arc<OwnedParams>,
     /// What becomes of it.
-    pub role: Role,
+    pub role: SetRole,
 }
 
 /// Data of an objective.

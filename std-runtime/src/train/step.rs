@@ -1,6 +1,6 @@
 //! One step of a training: data, gradients, one wait for each update, and the update of every trained set.
 
-use super::objective::{Objective, Role, SetSpec, Source, StepBatch};
+use super::objective::{Objective, SetRole, SetSpec, Source, StepBatch};
 use super::scalars::Scalars;
 use crate::config::TrainConfig;
 use crate::gpt::RunError;
@@ -55,8 +55,8 @@ impl<D: Device> Stepper<D> {
         let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect();
         objective.build(&mut session, &sets)?;
         let mut trained = Vec::new();
-        for (i, &set) in sets.iter().enumerate().filter(|(i, _)| specs[*i].role == Role::Trained) {
-            let follows = |spec: &SetSpec| spec.role == Role::Average { of: i };
+        for (i, &set) in sets.iter().enumerate().filter(|(i, _)| specs[*i].role == SetRole::Trained) {
+            let follows = |spec: &SetSpec| spec.role == SetRole::Average { of: i };
             let averages: Vec<SetId> = specs.iter().zip(&sets).filter(|(spec, _)| follows(spec)).map(|(_, &set)| set).collect();
             let update = Update::new(&mut session, set, &averages)?;
             trained.push(Trained { spec: i, update, averages, count: 0, norm: 0.0, ticket: Ticket::default() });
@@ -122,9 +122,14 @@ impl<D: Device> Stepper<D> {
         &self.batch
     }
 
-    /// The data that the trainer reads.
+    /// The data that is read.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// A source by its position.
+    pub fn source(&self, i: usize) -> Option<&Source> {
+        self.sources.get(i)
     }
 
     /// Makes a step, numbered from 0. The weights are unchanged by an update whose scalars or gradients are not finite.

@@ -104,7 +104,8 @@ pub struct Trainer<D: Device, O> {
     columns: Columns,
     progress: Progress,
     validation: Scalars,
-    held_out: Option<HostBatch>,
+    /// The source whose rows are held out for the validation, and a batch of them.
+    held_out: Option<(usize, HostBatch)>,
     state: RunState,
     saved_step: Option<u64>,
 }
@@ -135,13 +136,14 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         })?;
         // A record that was written before all of it was known is written again.
         let recorded = state.step.saturating_sub(u64::from(state.pending.is_some()));
-        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), recorded)?;
+        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), folder.checkpoint.is_some().then_some(recorded))?;
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
         let mut columns = Columns::new(&stepper);
         if let Some(pending) = &state.pending {
             columns.values.iter_mut().zip(pending).for_each(|(to, value)| *to = *value);
         }
-        let held_out = stepper.sources().iter().find_map(|source| Some(source.validation.as_ref()?.batch(source.rows)));
+        let mut sources = stepper.sources().iter().enumerate();
+        let held_out = sources.find_map(|(i, source)| Some((i, source.validation.as_ref()?.batch(source.rows))));
         Ok(Self {
             validation: stepper.scalars().clone(),
             progress: Progress::new(quiet, config.steps, state.step),
@@ -273,10 +275,9 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
     /// Evaluates batch after batch, spread evenly over the rows held out when there is a limit.
     fn evaluate_batches(&mut self, averaged: bool, stop: &Stop) -> Result<bool, Error> {
         self.validation.reset();
-        let Some(batch) = &mut self.held_out else { return Ok(true) };
-        let rows = batch.rows() as u64;
-        let len = |stepper: &Stepper<D>| stepper.sources().iter().find_map(|s| s.validation.as_ref()).map_or(0, |v| v.len());
-        let len = len(&self.stepper);
+        let Some((source, batch)) = &mut self.held_out else { return Ok(true) };
+        let Some(data) = self.stepper.source(*source).and_then(|source| source.validation.as_deref()) else { return Ok(true) };
+        let (rows, len) = (batch.rows() as u64, data.len());
         let all = len.div_ceil(rows.max(1));
         if all == 0 {
             return Err(RunError::TooShort { found: 0, expected: 1 }.into());
@@ -290,8 +291,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             let first = i * all / count * rows;
             numbers.clear();
             numbers.extend(first..len.min(first + rows));
-            let source = self.stepper.sources().iter().find_map(|source| source.validation.as_ref());
-            source.map_or(Ok(()), |rows| rows.fill(&numbers, batch))?;
+            let data = self.stepper.source(*source).and_then(|source| source.validation.as_deref());
+            data.map_or(Ok(()), |data| data.fill(&numbers, batch))?;
             self.objective.evaluate(&mut self.stepper.session, averaged, batch, &mut self.validation)?;
             self.progress.note(&format!("validation {}/{count}", i + 1));
         }

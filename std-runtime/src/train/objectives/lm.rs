@@ -18,7 +18,7 @@ use crate::model_folder::{self, FolderConfig, load_weights, maps};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, Role, SetSpec, Source, StepBatch};
+use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
 /// The model folder that a training leaves, and the samples that it shows.
@@ -136,8 +136,8 @@ impl Lm {
 impl<D: Device> Objective<D> for Lm {
     fn sets(&self) -> Vec<SetSpec> {
         let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let average = (self.train.ema_decay > 0.0).then(|| spec("ema", Role::Average { of: 0 }));
-        [spec("training", Role::Trained)].into_iter().chain(average).collect()
+        let average = (self.train.ema_decay > 0.0).then(|| spec("ema", SetRole::Average { of: 0 }));
+        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
