@@ -14,19 +14,22 @@ use std::sync::Arc;
 
 use samara::assignment::Solver;
 use samara::assignment::families::Family;
-use samara::config::{Layers, ModelConfig};
+use samara::config::Layers;
 use samara::data::batches::{Order, Sampler};
 use samara::data::corpus::tales;
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
-use samara::gpt::recompute::shape_of;
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 use samara::session::update::Update;
 use samara::session::{CpuDevice, Engine, On, OwnedProgram, Session};
 use samara::tokenizer::{Specials, Tokenizer};
+use samara::train::config::RunConfig;
 use samara::train::objectives::lm::Lm;
-use samara::train::step::{Stepper, update_numbers};
+use samara::train::presets::find;
+use samara::train::shape::shape_of;
+use samara::train::shape::update_numbers;
+use samara::train::step::Stepper;
 use samara_core::assignment::{Costs, Options};
 use samara_core::decode::Sampling;
 use samara_core::exec::Gradients;
@@ -153,13 +156,13 @@ fn product(n: usize) {
 }
 
 /// nanoGPT's character model on one thread, all weights 0: no kernel takes another path for that.
-fn model() -> (Gpt, samara::config::RunConfig) {
-    let mut layers = Layers::new();
-    layers.preset("nanogpt-char-cpu").expect("a preset");
+fn model() -> (Gpt, RunConfig) {
+    let mut layers = Layers::<RunConfig>::new();
+    layers.preset(find("nanogpt-char-cpu").expect("a preset")).expect("TOML");
     // Callgrind is fifty times slower than the processor.
     layers.set("train.batch_size=2").expect("a key");
     let config = layers.finish().expect("a configuration");
-    let model = ModelConfig { vocab_size: Some(65), ..config.model.clone() }.to_core().expect("a model");
+    let model = config.model.clone().with_vocab_size(65).to_core().expect("a model");
     (Gpt::new(Engine::new(1, Gemm::Samara).expect("a thread"), model).expect("a model"), config)
 }
 

@@ -8,6 +8,9 @@ use thiserror::Error;
 
 use crate::error::{Failure, Kind};
 
+/// What errors call standard output.
+pub const STDOUT: &str = "standard output";
+
 /// The operating system refused to do something with a file or a folder.
 #[derive(Debug, Error)]
 #[error("{}: cannot {action}: {source}", path.display())]
@@ -24,6 +27,11 @@ impl IoError {
     /// A maker for `map_err`. It copies the path only when there is an error.
     pub fn at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { path: path.to_path_buf(), action, source }
+    }
+
+    /// Whether standard output was closed by whoever read it.
+    pub fn is_closed_output(&self) -> bool {
+        self.path.as_os_str() == STDOUT && self.source.kind() == io::ErrorKind::BrokenPipe
     }
 }
 

@@ -14,6 +14,7 @@ pub mod files;
 pub mod gpt;
 pub mod kernels;
 pub mod memory;
+pub mod model;
 pub mod model_folder;
 pub mod npy;
 pub mod run;

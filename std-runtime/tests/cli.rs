@@ -590,7 +590,7 @@ fn export_says_what_a_device_needs() {
         assert_eq!(names, !flags.contains(&"--strip-names"));
     }
     let said = done(at, &["export", "--model", "run", "--out", "model.samara", "--target", "rp2350"]);
-    for part in ["model.samara: decode; weights f32, keys and values f32, context 16", "fits rp2350", "ask with --data TEXT"] {
+    for part in ["model.samara: decode; weights f32, keys and values f32, context 16", "fits rp2350", "add --data TEXT"] {
         assert!(said.contains(part), "{said}");
     }
     assert!(said.contains(&(4 * ram_len(&file) + 4096).to_string()), "{said}");

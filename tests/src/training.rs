@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use samara::config::{ModelConfig, RunConfig, TokenizerChoice};
+use samara::data::config::TokenizerChoice;
+use samara::model::ModelConfig;
+use samara::model::gpt::GptModel;
 use samara::model_folder::safetensors::Weights;
 use samara::run::checkpoint::Checkpoints;
 use samara::run::metrics::{self, Metrics};
 use samara::train;
+use samara::train::config::RunConfig;
 use samara::train::error::TrainingError;
 use samara::train::request::{TrainOutcome, TrainRequest};
 
@@ -23,8 +26,8 @@ pub fn text() -> PathBuf {
 
 /// A model of two layers, 16 wide, that learns `text` character by character for `steps` steps and generates nothing.
 pub fn tiny(text: &Path, steps: u64) -> RunConfig {
-    let mut config = RunConfig::default();
-    config.model = ModelConfig { n_positions: 16, n_embd: 16, n_layer: 2, n_head: 2, ..config.model };
+    let model = GptModel { n_positions: 16, n_embd: 16, n_layer: 2, n_head: 2, ..GptModel::default() };
+    let mut config = RunConfig { model: model.into(), ..RunConfig::default() };
     config.data.path = Some(text.to_owned());
     config.data.tokenizer = TokenizerChoice::Char;
     config.train.steps = steps;
@@ -37,6 +40,13 @@ pub fn tiny(text: &Path, steps: u64) -> RunConfig {
     config.train.threads = 1;
     config.generate.max_new_tokens = 0;
     config
+}
+
+/// The keys of a run's model, which is a GPT.
+pub fn gpt(config: &mut RunConfig) -> &mut GptModel {
+    match &mut config.model {
+        ModelConfig::Gpt(model) => model,
+    }
 }
 
 /// A new run in the folder `out`.

@@ -8,14 +8,20 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use samara::config::RunConfig;
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
+use samara::gpt::Gpt;
 use samara::gpt::recompute::shape_of;
+use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
+use samara::kernels::gemm::Gemm;
+use samara::session::Engine;
 use samara::session::{CpuDevice, Engine, Session};
+use samara::train::config::RunConfig;
 use samara::train::objectives::lm::Lm;
-use samara::train::step::{Stepper, update_numbers};
+use samara::train::shape::shape_of;
+use samara::train::shape::update_numbers;
+use samara::train::step::Stepper;
 use samara_core::graph::Recompute;
 use samara_tests::training::{text, tiny};
 
@@ -86,7 +92,7 @@ fn count_allocations(case: usize) {
     let engine = Engine::new(threads, gemm).unwrap();
     for recompute in [Recompute::None, Recompute::Cheap, Recompute::Blocks] {
         let mut config = tiny(&text(), 100);
-        config.model.vocab_size = Some(40);
+        config.model = config.model.with_vocab_size(40);
         config.train.recompute = recompute.into();
         config.train.dropout = dropout;
         config.train.ema_decay = ema_decay;
@@ -98,6 +104,10 @@ fn count_allocations(case: usize) {
 
 /// Allocations in 200 steps after the first, taken inside the pool as a run takes them.
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
+    let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
+    let averages = gpt.add_averages(config.train.averages());
+    let mut step = Step::new(&mut gpt.bound(), shape_of(config), &averages).unwrap();
+    gpt.initialise(1);
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
     let mut lm = Lm::new(config.model.to_core().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();

@@ -7,13 +7,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use samara::config::{DataOrder, Layers, ModelConfig, RecomputeChoice, RunConfig};
-use samara::gpt::recompute::Policies;
+use samara::config::{Layers, to_toml};
+use samara::data::config::DataOrder;
 use samara::run::metrics::Metrics;
 use samara::session::Engine;
+use samara::train::config::{RecomputeChoice, RunConfig};
+use samara::train::recompute::Policies;
 use samara_core::graph::Recompute;
 use samara_tests::binary::samara;
-use samara_tests::training::{newest_checkpoint, records, resume, tensors, text, tiny, train, training_state};
+use samara_tests::training::{gpt, newest_checkpoint, records, resume, tensors, text, tiny, train, training_state};
 use tempfile::TempDir;
 
 /// A run in which everything random takes part: dropout, random rows, micro-batches, a moving average.
@@ -30,7 +32,8 @@ fn lively(steps: u64) -> RunConfig {
 /// A model large enough for many tasks in every operation.
 fn wide(n_embd: usize, steps: u64) -> RunConfig {
     let mut config = lively(steps);
-    config.model = ModelConfig { n_embd, n_head: 3, n_positions: 48, vocab_size: Some(700), ..config.model };
+    let model = gpt(&mut config);
+    (model.n_embd, model.n_head, model.n_positions, model.vocab_size) = (n_embd, 3, 48, Some(700));
     config.train.batch_size = 5;
     config.train.block_size = 48;
     config
@@ -165,7 +168,7 @@ fn a_resumed_run_computes_again_what_it_did_before() {
         config.train.memory_budget_mib = budget;
         let out = folder();
         train(&config, out.path()).unwrap();
-        let mut layers = Layers::new();
+        let mut layers = Layers::<RunConfig>::new();
         layers.file(&out.path().join("run.toml")).unwrap();
         let former = layers.finish().unwrap();
         assert_eq!(policies(&former).unwrap().shape.recompute.name(), word, "{budget} MiB");
@@ -244,7 +247,7 @@ fn run_of_binary() -> (TempDir, Result) {
     config.train.checkpoint_every = 4;
     config.train.threads = 2;
     let files = folder();
-    fs::write(files.path().join("run.toml"), config.to_toml()).unwrap();
+    fs::write(files.path().join("run.toml"), to_toml(&config)).unwrap();
     (files, Result::of_run(&config))
 }
 

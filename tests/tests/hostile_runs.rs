@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use samara::config::RunConfig;
+use samara::config::to_toml;
 use samara::data::shards::{IdWidth, ShardWriter};
 use samara::error::{Failure, Kind};
 use samara::model_folder::safetensors::WeightsWriter;
+use samara::train::config::RunConfig;
 use samara::train::error::TrainingError;
 use samara_tests::binary::samara;
-use samara_tests::training::{golden, newest_checkpoint, resume, tensors, text, tiny, train, training_state};
+use samara_tests::training::{golden, gpt, newest_checkpoint, resume, tensors, text, tiny, train, training_state};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -68,7 +69,7 @@ fn shards(at: &Path) -> RunConfig {
         write_shard(&at.join(IdWidth::U16.file_name(split)), &(0..300).map(|i| i % 40).collect::<Vec<_>>());
     }
     let mut config = tiny(at, 3);
-    config.model.vocab_size = Some(40);
+    config.model = config.model.with_vocab_size(40);
     config
 }
 
@@ -110,7 +111,7 @@ fn truncated_shards_are_named() {
 fn shards_without_a_vocabulary_ask_for_it() {
     let (data, out) = (folder(), folder());
     let mut config = shards(data.path());
-    config.model.vocab_size = None;
+    gpt(&mut config).vocab_size = None;
     refused(train(&config, out.path()), Kind::Usage, &["model.vocab_size"]);
 }
 
@@ -148,7 +149,8 @@ fn resuming_with_other_values_is_refused_with_the_differences() {
     train(&config, out.path()).unwrap();
     let before = training_state(out.path());
     let mut other = config.clone();
-    (other.train.lr, other.model.n_embd, other.data.batches) = (0.5, 32, Some("other.npy".into()));
+    gpt(&mut other).n_embd = 32;
+    (other.train.lr, other.data.batches) = (0.5, Some("other.npy".into()));
     (other.train.threads, other.train.checkpoint_every, other.generate.seed) = (2, 7, 5);
     let message = refused(
         resume(&other, out.path()),
@@ -186,7 +188,7 @@ fn a_damaged_checkpoint_is_passed_over_with_a_warning() {
         let newest = newest_checkpoint(out.path());
         flip(&newest.join(file));
         let path = files.path().join("run.toml");
-        fs::write(&path, config.to_toml()).unwrap();
+        fs::write(&path, to_toml(&config)).unwrap();
         let mut command = samara();
         command.args(["train", "--quiet", "--resume", "--config"]).arg(path).arg("--out").arg(out.path());
         let output = command.output().unwrap();
@@ -227,6 +229,6 @@ fn initial_weights_of_another_model_are_refused() {
     let out = folder();
     let mut config = tiny(&text(), 3);
     config.train.init = Some(golden("trajectory/gpt2"));
-    config.model.n_embd = 32;
+    gpt(&mut config).n_embd = 32;
     refused(train(&config, out.path()), Kind::Data, &["model.safetensors", "wte.weight", "[37, 16]", "[37, 32]"]);
 }

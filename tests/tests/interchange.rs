@@ -5,19 +5,21 @@ use std::fs;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use samara::config::{DataConfig, ModelConfig, ModelType, RunConfig};
+use samara::data::config::DataConfig;
 use samara::data::shards::{IdWidth, ShardWriter};
 use samara::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
 use samara::gpt::score;
 use samara::kernels::gemm::Gemm;
+use samara::model::gpt::{GptModel, ModelType};
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara::tokenizer::Tokenizer;
+use samara::train::config::RunConfig;
 use samara_core::decode::Sampling;
 use samara_core::graph::DType;
-use samara_tests::training::{golden, newest_checkpoint, records, tensors, text, tiny, train};
+use samara_tests::training::{golden, gpt, newest_checkpoint, records, tensors, text, tiny, train};
 use serde_json::Value;
 
 const LOGPROB_TOLERANCE: f32 = 1e-4;
@@ -86,16 +88,16 @@ fn a_greedy_text_is_that_of_transformers() {
 fn saved_and_loaded_again_has_the_same_bits() {
     for bias in [true, false] {
         for model_type in [ModelType::Gpt2, ModelType::OpenAiGpt] {
-            let tiny = tiny(&text(), 1).model;
-            let model = ModelConfig { model_type, bias, vocab_size: Some(37), ..tiny };
-            let mut gpt = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), model.to_core().unwrap()).unwrap();
-            gpt.initialise(7);
+            let tiny = gpt(&mut tiny(&text(), 1)).clone();
+            let model = GptModel { model_type, bias, vocab_size: Some(37), ..tiny };
+            let mut first = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), model.to_core().unwrap()).unwrap();
+            first.initialise(7);
             let out = tempfile::tempdir().unwrap();
             let config = FolderConfig::new(model, 0.0);
-            save_folder(out.path(), &config, &gpt.weights().params(), gpt.weights().weights.get()).unwrap();
+            save_folder(out.path(), &config, &first.weights().params(), first.weights().weights.get()).unwrap();
             assert_eq!(FolderConfig::read(out.path()).unwrap().model, config.model);
             let again = open(out.path());
-            assert!(again.weights().weights.get() == gpt.weights().weights.get(), "{:?}", config.model);
+            assert!(again.weights().weights.get() == first.weights().weights.get(), "{:?}", config.model);
         }
     }
 }
@@ -168,11 +170,11 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
     // One byte for each character.
     let bits = bits_per_byte(&last, bytes).unwrap();
     assert!((bits - last.loss / std::f64::consts::LN_2 * 115.0 / 116.0).abs() < 1e-9);
-    let gpt = open(out.path());
+    let model = open(out.path());
     let saved = tensors(&newest_checkpoint(out.path()).join("training.safetensors"));
     let saved: BTreeMap<String, Vec<f32>> = saved.into_iter().collect();
-    for info in gpt.weights().params().infos() {
-        let (found, wanted) = (&gpt.weights().weights.get()[info.range()], &saved[&format!("{}/weight", info.name)]);
+    for info in model.weights().params().infos() {
+        let (found, wanted) = (&model.weights().weights.get()[info.range()], &saved[&format!("{}/weight", info.name)]);
         assert!(found == wanted, "{}", info.name);
     }
 }

@@ -8,13 +8,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use samara::config::{ModelConfig, TokenizerChoice};
+use samara::data::config::TokenizerChoice;
 use samara::gpt::Gpt;
 use samara::gpt::plan::TrainingPlan;
-use samara::gpt::recompute::shape_of;
 use samara::kernels::gemm::Gemm;
+use samara::model::gpt::GptModel;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
+use samara::train::shape::shape_of;
 use samara_core::graph::{DType, Recompute};
 use samara_tests::training::{tiny, train};
 
@@ -63,7 +64,8 @@ fn measure_memory(case: usize) {
     config.data.corpus_bytes = if case == 0 { 3000 } else { 60_000_000 };
     config.train.eval_batches = 2;
     config.data.tokenizer = TokenizerChoice::Byte;
-    config.model = ModelConfig { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..config.model };
+    let model = GptModel { n_embd: 384, n_layer: 4, n_head: 6, n_positions: 1024, vocab_size: Some(256), ..GptModel::default() };
+    config.model = model.into();
     config.train.batch_size = 2;
     config.train.block_size = 64;
     config.train.recompute = recompute.into();
@@ -98,8 +100,7 @@ fn measure_blocks(_: usize) {
     let Some(before) = resident_anonymous_bytes() else { return };
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
-    let model =
-        ModelConfig { n_embd: 512, n_layer: 4, n_head: 8, n_positions: 64, vocab_size: Some(8192), ..ModelConfig::default() };
+    let model = GptModel { n_embd: 512, n_layer: 4, n_head: 8, n_positions: 64, vocab_size: Some(8192), ..GptModel::default() };
     let mut gpt = Gpt::new(engine.clone(), model.to_core().unwrap()).unwrap();
     gpt.initialise(1);
     let config = FolderConfig::new(model, 0.0);

@@ -1,10 +1,10 @@
 //! Weights in blocks: the bytes of ggml, the reference kernels against weights read back, and whole models.
 
-use samara::config::ModelConfig;
 use samara::gpt::generate::Generator;
 use samara::gpt::{Gpt, score};
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
+use samara::model::gpt::GptModel;
 use samara::model_folder::{FolderConfig, save_folder};
 use samara::session::Engine;
 use samara_core::decode::{Sampling, argmax};
@@ -149,8 +149,7 @@ fn model(threads: usize) -> Gpt {
 /// Weights that are converted while they are read have the bits of those converted in memory.
 #[test]
 fn a_folder_opens_in_blocks() {
-    let shape =
-        ModelConfig { vocab_size: Some(211), n_positions: 64, n_embd: 96, n_layer: 3, n_head: 3, ..ModelConfig::default() };
+    let shape = GptModel { vocab_size: Some(211), n_positions: 64, n_embd: 96, n_layer: 3, n_head: 3, ..GptModel::default() };
     let config = FolderConfig::new(shape, 0.0);
     let gpt = model(1);
     let folder = tempfile::tempdir().unwrap();

@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use samara::config::RunConfig;
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::FolderConfig;
+use samara::train::config::RunConfig;
 use samara_tests::training::{golden, records, tensors, text, tiny, train};
 use serde_json::Value;
 

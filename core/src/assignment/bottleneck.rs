@@ -3,8 +3,8 @@
 use super::Error;
 use super::answer::Assignment;
 use super::number::{Cost, Index, get, set};
+use super::options::{Dirty, Objective, Options, check, first_invalid};
 use super::search::Search;
-use super::solve::{Dirty, Objective, Options, check, first_invalid};
 use super::view::{Costs, Refused, Rows};
 use super::workspace::Workspace;
 

@@ -3,8 +3,8 @@
 use super::Error;
 use super::answer::Assignment;
 use super::number::{Cost, Index, get, set};
+use super::options::{Options, Trouble, admission, check, check_room, refusal, restore};
 use super::search::Search;
-use super::solve::{Options, Trouble, admission, check, check_room, refusal, restore};
 use super::view::{Costs, Dense, Refused, Rows};
 use super::workspace::Workspace;
 

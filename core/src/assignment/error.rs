@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::workspace::WorkspaceLen;
+use super::len::WorkspaceLen;
 
 /// Why there is no assignment.
 #[derive(Clone, Copy, Debug, PartialEq)]

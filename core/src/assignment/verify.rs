@@ -2,7 +2,7 @@
 
 use super::answer::Assignment;
 use super::number::{Cost, Index, get};
-use super::solve::{Objective, Options, is_unlimited, meets_none};
+use super::options::{Objective, Options, is_unlimited, meets_none};
 use super::view::Costs;
 
 /// How far an answer is from proven optimality, in numbers of 64 bits.

@@ -6,11 +6,11 @@ use super::cardinality::largest;
 use super::kernel;
 use super::machine::Machine;
 use super::number::{Cost, Index, get, set};
-use super::search::Search;
-use super::solve::{
-    Dirty, Objective, Options, admission, admit_limit, check, check_room, first_invalid, linear_sum_assignment_on,
-    may_leave_rows, meets_none, restore,
+use super::options::{
+    Dirty, Objective, Options, admission, admit_limit, check, check_room, first_invalid, may_leave_rows, meets_none, restore,
 };
+use super::search::Search;
+use super::solve::linear_sum_assignment_on;
 use super::view::{Costs, Dense, Rows, Widened};
 use super::workspace::Workspace;
 

@@ -2,16 +2,8 @@
 
 use super::Error;
 use super::kernel::minima_len;
+use super::len::WorkspaceLen;
 use super::number::{Cost, Index};
-
-/// How many costs and how many indices a [`Workspace`] is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkspaceLen {
-    /// Elements of the cost's type.
-    pub costs: usize,
-    /// Elements of the index's type.
-    pub indices: usize,
-}
 
 /// What a workspace for `rows` × `columns` costs takes.
 pub const fn workspace_len(rows: usize, columns: usize) -> WorkspaceLen {

@@ -1,7 +1,9 @@
 //! The loops around the micro-kernel.
 
+use super::kernel::{Left, MAX_ROWS, MicroKernel};
+use super::matrix::{Major, MatRef, RowsMut, Soon, Store};
 use super::pack::{pack_a, pack_b, packed_len};
-use super::{Left, MAX_ROWS, Major, MatRef, MicroKernel, RowsMut, Soon, Store};
+use super::panels::blocks;
 use crate::math::Real;
 
 /// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
@@ -180,18 +182,6 @@ fn segment<R>(c: &mut impl RowsMut<R>, i: usize, first_col: usize, cols: usize) 
     c.block(i, first_col, cols, &mut one);
     let [one] = one;
     one
-}
-
-/// Cuts `0..total` into pieces of at most `step`: pairs of start and length.
-#[inline(always)]
-pub(super) fn blocks(total: usize, step: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut start = 0;
-    core::iter::from_fn(move || {
-        let len = step.min(total - start);
-        let piece = (len > 0).then_some((start, len));
-        start += len;
-        piece
-    })
 }
 
 /// The rows of C from some row on.

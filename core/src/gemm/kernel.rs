@@ -1,6 +1,7 @@
 //! Micro-kernels: some rows of A times a panel of B as a tile of C.
 
-use super::{Major, MatRef, Store, pack};
+use super::matrix::{Major, MatRef, Soon, Store};
+use super::panels::panels;
 use crate::math::Real;
 
 /// The most rows a micro-kernel's tile may have.
@@ -55,23 +56,6 @@ impl<'a, R: Real> Left<'a, R> {
                 MatRef { data: panels.get(start..).unwrap_or(&[]), rows, cols: k_len, row_stride: 1, col_stride: mr }
             }
         }
-    }
-}
-
-/// Elements of a result that are written soon: `count` of them, `stride` elements apart, from `at` on. A hint: nothing is read or written there.
-#[derive(Clone, Copy, Debug)]
-pub struct Soon<R> {
-    /// The first one.
-    pub at: *const R,
-    /// From one to the next.
-    pub stride: usize,
-    /// How many.
-    pub count: usize,
-}
-
-impl<R> Default for Soon<R> {
-    fn default() -> Self {
-        Self { at: core::ptr::null(), stride: 0, count: 0 }
     }
 }
 
@@ -135,14 +119,14 @@ const NR: usize = 8;
 
 /// The kernel in plain Rust, for any number type and any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: MR, nr: NR, lanes: NR, line: 0, mc: 128, kc: 256, run: run_portable::<R>, pack: pack::panels::<R> }
+    MicroKernel { mr: MR, nr: NR, lanes: NR, line: 0, mc: 128, kc: 256, run: run_portable::<R>, pack: panels::<R> }
 }
 
 fn run_portable<R: Real>(a: MatRef<'_, R>, b: MatRef<'_, R>, panel: &mut [R], _: Soon<R>, store: Store, rows: &mut [&mut [R]]) {
     let b = if panel.is_empty() {
         b
     } else {
-        pack::panels(b, NR, panel);
+        panels(b, NR, panel);
         MatRef { data: panel, row_stride: NR, ..b }
     };
     let b = b.data.chunks(b.row_stride.max(1)).filter_map(|row| row.first_chunk::<NR>()).take(a.cols);

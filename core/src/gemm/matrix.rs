@@ -1,6 +1,5 @@
 //! The operands and the result of a product.
 
-use super::Soon;
 use crate::math::Real;
 
 /// A matrix to read, anywhere in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`. Elements outside the slice count as 0.
@@ -94,6 +93,23 @@ pub enum Store {
     Overwrite,
     /// `C += A·B`.
     Add,
+}
+
+/// Elements of a result that are written soon: `count` of them, `stride` elements apart, from `at` on. A hint: nothing is read or written there.
+#[derive(Clone, Copy, Debug)]
+pub struct Soon<R> {
+    /// The first one.
+    pub at: *const R,
+    /// From one to the next.
+    pub stride: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl<R> Default for Soon<R> {
+    fn default() -> Self {
+        Self { at: core::ptr::null(), stride: 0, count: 0 }
+    }
 }
 
 /// A matrix to write: a whole slice here, a tile of a matrix shared by tasks elsewhere.

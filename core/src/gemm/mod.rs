@@ -13,11 +13,12 @@ mod driver;
 mod kernel;
 mod matrix;
 mod pack;
+mod panels;
 
 #[cfg(test)]
 mod tests;
 
 pub use driver::{Epilogue, gemm, multiply, panel_len, scratch_len};
-pub use kernel::{Left, MAX_ROWS, MicroKernel, RunKernel, Soon, portable, store_row};
-pub use matrix::{Major, MatRef, RowSlices, RowsMut, Store};
+pub use kernel::{Left, MAX_ROWS, MicroKernel, RunKernel, portable, store_row};
+pub use matrix::{Major, MatRef, RowSlices, RowsMut, Soon, Store};
 pub use pack::{pack_a, packed_len};

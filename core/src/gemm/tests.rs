@@ -38,12 +38,12 @@ fn run<R: Real, const NR: usize>(
 
 /// A kernel with the tile of the AVX2 kernel, to pack panels of 6 and of 16.
 fn wide<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 6, nr: 16, lanes: 4, line: 8, mc: 12, kc: 7, run: run::<R, 16>, pack: pack::panels::<R> }
+    MicroKernel { mr: 6, nr: 16, lanes: 4, line: 8, mc: 12, kc: 7, run: run::<R, 16>, pack: panels::panels::<R> }
 }
 
 /// A kernel of odd widths, which no packing routine is compiled for.
 fn odd<R: Real>() -> MicroKernel<R> {
-    MicroKernel { mr: 3, nr: 11, lanes: 1, line: 0, mc: 6, kc: 4, run: run::<R, 11>, pack: pack::panels::<R> }
+    MicroKernel { mr: 3, nr: 11, lanes: 1, line: 0, mc: 6, kc: 4, run: run::<R, 11>, pack: panels::panels::<R> }
 }
 
 fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {

@@ -2,9 +2,9 @@
 //! (Sennrich et al. 2016; over bytes as in openai/gpt-2).
 
 use super::classes::Classes;
+use super::hash::{EMPTY, RANK_BITS, hash_bytes, hash_pair, pair_key};
 use super::pretokenize::Split;
 use super::steps::step;
-use super::tables::{EMPTY, RANK_BITS, TableError, check, hash_bytes, hash_pair, pair_key};
 use core::fmt;
 
 /// No token, no rank, no neighbour.
@@ -93,13 +93,6 @@ impl fmt::Display for EncodeError {
 impl core::error::Error for EncodeError {}
 
 impl<'a> BpeTables<'a> {
-    /// Checks tables that come from elsewhere, once and completely: afterwards every id that encoding emits is below
-    /// [`vocab_size`](Self::vocab_size) and every search ends.
-    pub fn open(self) -> Result<Self, TableError> {
-        check(&self)?;
-        Ok(self)
-    }
-
     /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.token_offsets.len().saturating_sub(1)

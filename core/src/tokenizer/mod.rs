@@ -8,7 +8,9 @@
 
 pub mod bpe;
 pub mod chars;
+mod check;
 mod classes;
+mod hash;
 pub mod pretokenize;
 mod steps;
 pub mod tables;

@@ -1,9 +1,10 @@
-//! Filling and checking the tables of [`BpeTables`].
+//! Filling the tables of [`BpeTables`].
 //!
 //! To build: lay out `token_offsets`, `token_bytes`, `byte_tokens` and `merged`; [`fill_pairs`]; then, with `words` still empty,
 //! [`fill_words`].
 
 use super::bpe::{BpeScratch, BpeTables, NONE};
+use super::hash::{EMPTY, ID_BITS, RANK_BITS, hash_bytes, hash_pair, pair_key};
 use core::fmt;
 
 /// Token ids are below this.
@@ -11,12 +12,8 @@ pub const MAX_TOKENS: usize = (1 << ID_BITS) - 1;
 /// Ranks are below this.
 pub const MAX_MERGES: usize = (1 << RANK_BITS) - 1;
 
-const ID_BITS: u32 = 21;
-pub(super) const RANK_BITS: u32 = 22;
 /// Entries that may lie between the slot of a hash and its entry when a table is filled.
 const MAX_PROBES: usize = 4096;
-/// A free slot of a hash table.
-pub(super) const EMPTY: u64 = u64::MAX;
 
 /// What is wrong with tables or with what they should be filled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,63 +149,6 @@ fn find(slots: &mut [u64], hash: u64, wanted: impl Fn(u64) -> bool) -> (Option<&
         }
     }
     (None, false)
-}
-
-/// Everything that [`BpeTables::open`] promises.
-pub(super) fn check(tables: &BpeTables<'_>) -> Result<(), TableError> {
-    let vocab_size = tables.vocab_size();
-    let length = |table, found, right: bool| if right { Ok(()) } else { Err(TableError::Length { table, found }) };
-    let entries = |table, wrong: Option<usize>| wrong.map_or(Ok(()), |index| Err(TableError::Entry { table, index }));
-    length("byte_tokens", tables.byte_tokens.len(), tables.byte_tokens.len() == 256)?;
-    length("token_offsets", tables.token_offsets.len(), (1..=MAX_TOKENS).contains(&tables.token_offsets.len()))?;
-    length("merged", tables.merged.len(), tables.merged.len() <= MAX_MERGES)?;
-    length("pairs", tables.pairs.len(), tables.pairs.len().is_power_of_two())?;
-    length("words", tables.words.len(), tables.words.is_empty() || tables.words.len().is_power_of_two())?;
-
-    let known = |id: u32| (id as usize) < vocab_size;
-    let offsets = tables.token_offsets;
-    entries("byte_tokens", tables.byte_tokens.iter().position(|&id| id != NONE && !known(id)))?;
-    entries("token_offsets", offsets.iter().zip(offsets.iter().skip(1)).position(|(a, b)| a > b))?;
-    entries("token_offsets", offsets.iter().position(|&end| end as usize > tables.token_bytes.len()))?;
-    entries("merged", tables.merged.iter().position(|&id| !known(id)))?;
-    let rank_known = |entry: u64| ((entry & ((1 << RANK_BITS) - 1)) as usize) < tables.merged.len();
-    entries("pairs", tables.pairs.iter().position(|&entry| entry != EMPTY && !rank_known(entry)))?;
-    entries("words", tables.words.iter().position(|&entry| entry != EMPTY && !known(entry as u32)))
-}
-
-/// Left and right id in 42 bits.
-#[inline]
-pub(super) fn pair_key(left: u32, right: u32) -> u64 {
-    u64::from(left) << ID_BITS | u64::from(right)
-}
-
-/// Odd multiplier of both hashes: 2^64 divided by the golden ratio.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Hash of [`pair_key`]; its low bits choose the slot.
-#[inline]
-pub(super) fn hash_pair(key: u64) -> u64 {
-    let product = key.wrapping_mul(MULTIPLIER);
-    product ^ product >> 32
-}
-
-/// Hash of a word, eight bytes (little endian) at a time; its low bits choose the slot, its high half stands in the entry.
-#[inline]
-pub(super) fn hash_bytes(word: &[u8]) -> u64 {
-    let mut hash = word.len() as u64;
-    let mut rest = word;
-    while let Some((eight, more)) = rest.split_first_chunk::<8>() {
-        hash = mix(hash ^ u64::from_le_bytes(*eight));
-        rest = more;
-    }
-    let tail = rest.iter().rev().fold(0, |tail, &byte| tail << 8 | u64::from(byte));
-    mix(mix(hash ^ tail))
-}
-
-#[inline]
-fn mix(value: u64) -> u64 {
-    let product = value.wrapping_mul(MULTIPLIER);
-    product ^ product >> 29
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
-use crate::config::TrainConfig;
 use crate::gpt::Gpt;
 use crate::gpt::formats::Quantize;
 use crate::gpt::generate::Generator;
 use crate::gpt::open::RowsError;
 use crate::session::Engine;
 use crate::threads::Pool;
+use crate::train::config::TrainConfig;
 
 /// Tokens that a measurement generates unless asked otherwise.
 const NEW_TOKENS: usize = 64;

@@ -6,9 +6,9 @@ use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::gpt::RunError;
 use crate::gpt::open::RowsError;
-use crate::gpt::recompute::BudgetError;
 use crate::session::BuildError;
 use crate::threads::PoolError;
+use crate::train::recompute::BudgetError;
 
 /// Why a measurement failed.
 #[derive(Debug, Error)]

@@ -8,9 +8,9 @@ use samara_core::model::gpt::GptConfig;
 
 use super::measure::{Measurement, median, times};
 use super::rates::peak_flops_per_s;
-use crate::config::TrainConfig;
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use crate::threads::Pool;
+use crate::train::config::TrainConfig;
 
 /// A product of matrices with its memory: C (m, n) = A (m, k) · Bᵀ, B (n, k), as in a linear layer.
 struct Product {

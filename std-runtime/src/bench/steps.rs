@@ -6,12 +6,13 @@ use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::profile::{Profile, program_cost};
 use super::rates::{Rates, peak_flops_per_s};
-use crate::config::RunConfig;
-use crate::gpt::recompute::Policies;
 use crate::session::{CpuDevice, Engine, On, Session};
 use crate::threads::Pool;
+use crate::train::config::RunConfig;
 use crate::train::objectives::lm::Lm;
-use crate::train::step::{Stepper, update_numbers};
+use crate::train::recompute::Policies;
+use crate::train::shape::update_numbers;
+use crate::train::step::Stepper;
 
 /// Times whole training steps; with `profiled`, node by node as well.
 ///

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use clap::builder::PossibleValuesParser;
 
 use super::Error;
-use crate::config::{DEFAULT_PRESET, Layers, ModelConfig, PRESETS, RunConfig};
+use super::tables::Config;
+use crate::config::{Layers, Place, Table};
+use crate::data::config::TokenizerChoice;
 use crate::gpt::Gpt;
 use crate::gpt::formats::Quantize;
+use crate::model::ModelConfig;
 use crate::model_folder::FolderConfig;
 use crate::session::Engine;
+use crate::train::presets::{DEFAULT_PRESET, PRESETS, find};
 
 /// Everything that makes a configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -44,18 +48,23 @@ fn preset_names() -> PossibleValuesParser {
 
 impl ConfigArgs {
     /// The effective configuration. `base` is a file that stands in for preset and file when neither is given.
-    pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<RunConfig, Error> {
-        let without_model = self.layers(base, out, None)?.peek().train.init.clone();
+    pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Config, Error> {
+        let without_model = self.layers(base, out, None)?.values()?.train.init;
         let Some(folder) = without_model else { return Ok(self.layers(base, out, None)?.finish()?) };
         let model = FolderConfig::read(&folder)?.model;
         Ok(self.layers(base, out, Some((&folder, model)))?.finish()?)
     }
 
-    fn layers(&self, base: Option<&Path>, out: Option<&Path>, folder: Option<(&Path, ModelConfig)>) -> Result<Layers, Error> {
-        let mut layers = Layers::new();
-        layers.preset(self.preset.as_deref().unwrap_or(DEFAULT_PRESET))?;
+    fn layers(
+        &self,
+        base: Option<&Path>,
+        out: Option<&Path>,
+        folder: Option<(&Path, ModelConfig)>,
+    ) -> Result<Layers<Config>, Error> {
+        let mut layers = Layers::<Config>::new();
+        layers.preset(find(self.preset.as_deref().unwrap_or(DEFAULT_PRESET))?)?;
         if let Some((folder, model)) = folder {
-            layers.folder(folder, model);
+            lay_folder(&mut layers, folder, &model)?;
         }
         let base = base.filter(|_| self.preset.is_none() && self.config.is_none());
         if let Some(file) = base.or(self.config.as_deref()) {
@@ -74,11 +83,30 @@ impl ConfigArgs {
         ];
         for (flag, key, value) in flags {
             if let Some(value) = value {
-                layers.flag(flag, key, &value)?;
+                layers.flag(flag, key, &value);
             }
         }
         Ok(layers)
     }
+}
+
+/// Takes the model of a folder, and its tokenizer if it has one.
+fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -> Result<(), Error> {
+    let former = layers.values()?;
+    let place = Place::Folder(folder.join("config.json"));
+    let all = [&former.model, model].map(|model| model.keys().iter().map(|key| format!("model.{}", key.name)));
+    let keys: Vec<String> = all.into_iter().flatten().collect();
+    layers.put(&keys.iter().map(String::as_str).collect::<Vec<_>>(), &place, |config| config.model = model.clone());
+    // A block that nobody asked for fits into the model.
+    if !matches!(layers.place("train.block_size"), Some(Place::File { .. } | Place::Set(_) | Place::Flag(_))) {
+        let block = former.train.block_size.min(model.positions());
+        layers.put(&["train.block_size"], &place, |config| config.train.block_size = block);
+    }
+    if ["tokenizer.json", "vocab.json"].iter().any(|name| folder.join(name).is_file()) {
+        let tokenizer = TokenizerChoice::Path(folder.to_path_buf());
+        layers.put(&["data.tokenizer"], &Place::Folder(folder.to_path_buf()), |config| config.data.tokenizer = tokenizer);
+    }
+    Ok(())
 }
 
 /// Threads and kernels.
@@ -95,10 +123,10 @@ pub(super) struct EngineArgs {
 impl EngineArgs {
     /// The engine that was asked for.
     pub(super) fn engine(&self) -> Result<Arc<Engine>, Error> {
-        let mut layers = Layers::new();
-        layers.flag("--threads", "train.threads", &self.threads)?;
-        layers.flag("--gemm", "train.gemm", &self.gemm)?;
-        let train = &layers.peek().train;
+        let mut layers = Layers::<Config>::new();
+        layers.flag("--threads", "train.threads", &self.threads);
+        layers.flag("--gemm", "train.gemm", &self.gemm);
+        let train = layers.values()?.train;
         Ok(Engine::new(train.threads, train.gemm)?)
     }
 }
@@ -140,7 +168,7 @@ impl WeightFormat {
 }
 
 /// Sets keys for a command that reads one table only; a key of another table is refused, because it would change nothing.
-pub(super) fn set_keys(layers: &mut Layers, sets: &[String], table: &str) -> Result<(), Error> {
+pub(super) fn set_keys(layers: &mut Layers<Config>, sets: &[String], table: &str) -> Result<(), Error> {
     for set in sets {
         layers.set(set)?;
         if set.split('.').next().is_none_or(|found| found.trim() != table) {
@@ -158,4 +186,22 @@ pub(super) fn token_ids(text: &str) -> Result<Vec<u32>, String> {
         id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids between commas, as in 1,2,3"))
     };
     text.split([',']).enumerate().map(id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gpt::GptModel;
+
+    #[test]
+    fn a_folder_brings_its_model_and_its_positions() {
+        let model: ModelConfig = GptModel { n_positions: 64, bias: false, ..GptModel::default() }.into();
+        let mut layers = Layers::<Config>::new();
+        lay_folder(&mut layers, Path::new("some-folder"), &model).unwrap();
+        let config = layers.finish().unwrap();
+        assert_eq!((config.model, config.train.block_size), (model, 64));
+        layers.set("model.n_head=5").unwrap();
+        let error = layers.finish().unwrap_err().to_string();
+        assert!(error.starts_with("some-folder/config.json: model.n_embd"), "{error}");
+    }
 }

@@ -11,7 +11,6 @@ use crate::bench::measure::Measurement;
 use crate::bench::products::products;
 use crate::bench::profile::Profile;
 use crate::bench::steps::steps;
-use crate::config::ModelConfig;
 use crate::gpt::formats::Quantize;
 use crate::threads::Pool;
 
@@ -98,9 +97,9 @@ impl Command for Args {
 
 impl Args {
     fn outcome(&self) -> Result<Outcome, Error> {
-        let config = self.config.merge(None, None)?;
-        let vocab_size = Some(config.model.vocab_size.unwrap_or(VOCABULARY));
-        let model = ModelConfig { vocab_size, ..config.model.clone() }.to_core()?;
+        let config = self.config.merge(None, None)?.run();
+        let vocab_size = config.model.vocab_size().unwrap_or(VOCABULARY);
+        let model = config.model.clone().with_vocab_size(vocab_size).to_core()?;
         let pool = Pool::new(config.train.threads)?;
         let repeats = self.repeats as usize;
         let (rows, profile) = match self.kind {

@@ -2,6 +2,7 @@
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output};
+use crate::config::to_toml;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +19,6 @@ pub(crate) struct Args {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        output::write(self.config.merge(None, None)?.to_toml().as_bytes())
+        output::write(to_toml(&self.config.merge(None, None)?).as_bytes())
     }
 }

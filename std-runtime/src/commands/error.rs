@@ -2,9 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::ErrorKind;
 
-use super::output::STDOUT;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 
@@ -50,8 +48,7 @@ impl Error {
     /// Whether standard output was closed by whoever read it.
     pub(crate) fn is_closed_output(&self) -> bool {
         let error: &(dyn StdError + 'static) = self.0.as_ref();
-        let io = error.downcast_ref::<IoError>();
-        io.is_some_and(|e| e.path.as_os_str() == STDOUT && e.source.kind() == ErrorKind::BrokenPipe)
+        error.downcast_ref::<IoError>().is_some_and(IoError::is_closed_output)
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::tables::Config;
 use super::{Command, Console, Error, output};
-use crate::config::{DataConfig, Layers};
+use crate::config::Layers;
+use crate::data::config::DataConfig;
 use crate::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
 use crate::gpt::Gpt;
 use crate::say;
@@ -106,12 +108,12 @@ impl Args {
 
     /// What is read, and how.
     fn data(&self) -> Result<DataConfig, Error> {
-        let mut layers = Layers::new();
+        let mut layers = Layers::<Config>::new();
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
         set_keys(&mut layers, &self.set, "data")?;
-        Ok(DataConfig { path: Some(self.data.clone()), ..layers.peek().data.clone() })
+        Ok(DataConfig { path: Some(self.data.clone()), ..layers.values()?.data })
     }
 
     /// Tokens of a block.

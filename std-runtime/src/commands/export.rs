@@ -12,7 +12,7 @@ use samara_core::quant::BLOCK;
 use serde::Serialize;
 
 use super::{Command, Console, Error, output};
-use crate::config::DataConfig;
+use crate::data::config::DataConfig;
 use crate::data::shards::Tokens;
 use crate::eval::{Selection, tokens};
 use crate::export::build::program_file;

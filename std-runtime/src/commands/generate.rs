@@ -8,11 +8,13 @@ use std::time::Instant;
 use samara_core::quant::BLOCK;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::tables::Config;
 use super::{Command, Console, Error, output};
-use crate::config::{GenerateConfig, Layers};
-use crate::files::IoError;
+use crate::config::Layers;
+use crate::files::{IoError, STDOUT};
 use crate::gpt::formats::KvCache;
 use crate::gpt::generate::Generator;
+use crate::gpt::generation::GenerateConfig;
 use crate::gpt::score::{log_probabilities, mean_loss};
 use crate::gpt::{Bound, Gpt};
 use crate::say;
@@ -128,7 +130,7 @@ impl Args {
 
     /// `[generate]`, with what the flags set.
     fn settings(&self) -> Result<GenerateConfig, Error> {
-        let mut layers = Layers::new();
+        let mut layers = Layers::<Config>::new();
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
@@ -145,10 +147,10 @@ impl Args {
         ];
         for (flag, key, value) in flags {
             if let Some(value) = value {
-                layers.flag(flag, key, value)?;
+                layers.flag(flag, key, value);
             }
         }
-        Ok(layers.peek().generate.clone())
+        Ok(layers.values()?.generate)
     }
 
     /// Quantised keys and values need a width of whole blocks.
@@ -240,7 +242,7 @@ impl TextWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let text = String::from_utf8_lossy(bytes);
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(IoError::at(Path::new(output::STDOUT), "write"))
+        written.map_err(IoError::at(Path::new(STDOUT), "write"))
     }
 }
 

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap_mangen::Man;
 
-use super::output::STDOUT;
 use super::{Command, Console, Error, output};
-use crate::files::IoError;
+use crate::files::{IoError, STDOUT};
 use crate::run::durable;
 
 /// Print the manual page, or write one for each command.

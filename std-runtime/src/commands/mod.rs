@@ -18,6 +18,7 @@ pub(crate) mod train;
 mod args;
 mod error;
 mod output;
+mod tables;
 
 pub(crate) use error::Error;
 

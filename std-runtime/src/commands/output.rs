@@ -6,10 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Error;
-use crate::files::IoError;
-
-/// What errors call standard output.
-pub(super) const STDOUT: &str = "standard output";
+use crate::files::{IoError, STDOUT};
 
 /// Writes bytes to standard output.
 pub(super) fn write(bytes: &[u8]) -> Result<(), Error> {

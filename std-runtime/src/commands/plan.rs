@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output};
-use crate::config::{DataConfig, Invalid, ModelConfig, RunConfig, TokenizerChoice, TrainConfig};
+use crate::config::Invalid;
+use crate::data::config::{DataConfig, TokenizerChoice};
 use crate::data::prepare::shards_of;
 use crate::data::shards::Tokens;
 use crate::data::source::DataRequest;
@@ -17,13 +18,15 @@ use crate::data::splits::Splits;
 use crate::files::IoError;
 use crate::gpt::peak::Peak;
 use crate::gpt::plan::TrainingPlan;
-use crate::gpt::recompute::Policies;
 use crate::gpt::step::StepShape;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::tokenizer::Tokenizer;
+use crate::train::config::{RunConfig, TrainConfig};
 use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
-use crate::train::step::{Stepper, update_numbers};
+use crate::train::recompute::Policies;
+use crate::train::shape::update_numbers;
+use crate::train::step::Stepper;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,7 +103,7 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        let outcome = Outcome::of(&self.config.merge(None, None)?, self.time, self.peak)?;
+        let outcome = Outcome::of(&self.config.merge(None, None)?.run(), self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
@@ -114,7 +117,7 @@ impl Outcome {
     /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
     fn of(config: &RunConfig, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
-        let model = ModelConfig { vocab_size: Some(vocabulary(config)?), ..config.model.clone() }.to_core()?;
+        let model = config.model.clone().with_vocab_size(vocabulary(config)?).to_core()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
         let peak = if peak { Some(Peak::of_step(&engine, &model, &shape)?) } else { None };
@@ -206,7 +209,7 @@ fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
 /// The vocabulary, without reading the data where that can be avoided.
 fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
     let (model, data) = (&config.model, &config.data);
-    match (model.vocab_size, &data.tokenizer) {
+    match (model.vocab_size(), &data.tokenizer) {
         (Some(size), _) => Ok(size),
         (None, TokenizerChoice::Byte) => Ok(256),
         (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output, plan};
-use crate::config::{DEFAULT_PRESET, Layers, RunConfig};
+use crate::config::Layers;
 use crate::say;
 use crate::train;
+use crate::train::config::RunConfig;
+use crate::train::presets::DEFAULT_PRESET;
 use crate::train::request::{TrainOutcome, TrainRequest};
 
 const EXAMPLES: &str = "\
@@ -43,7 +45,7 @@ const RUN_CONFIG: &str = "run.toml";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let config = self.config.merge(former.as_deref(), self.out.as_deref())?;
+        let config = self.config.merge(former.as_deref(), self.out.as_deref())?.run();
         if self.plan {
             return plan::print(&config);
         }
@@ -73,9 +75,9 @@ impl Args {
 
 /// Says that another number of steps is another schedule.
 fn note_steps(former: &Path, config: &RunConfig) -> Result<(), Error> {
-    let mut layers = Layers::new();
+    let mut layers = Layers::<RunConfig>::new();
     layers.file(former)?;
-    let (before, now) = (layers.peek().train.steps, config.train.steps);
+    let (before, now) = (layers.values()?.train.steps, config.train.steps);
     if before != now {
         say::line(&format!(
             "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"

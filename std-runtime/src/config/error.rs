@@ -97,7 +97,7 @@ impl Failure for ConfigError {
 }
 
 /// A hint at the nearest of `names`; all of them when none is near.
-pub(super) fn hint<'n>(given: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
+pub fn hint<'n>(given: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
     let near = names.clone().map(|name| (distance(given, name), name)).min();
     match near {
         Some((edits, name)) if edits <= 1 + name.len() / 3 => format!("; did you mean `{name}`?"),

@@ -1,4 +1,7 @@
 //! Layers of a configuration: preset, model folder, file, `--set`, flags. Later layers win, and every value remembers where it came from.
+//!
+//! Layers are kept as they were given and read when the values are asked for: which keys `[model]` has depends on the family of the model, which
+//! the last layer that names one decides.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,37 +9,70 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::hint;
-use super::presets::find;
-use super::table::{Given, Table};
-use super::{ConfigError, ModelConfig, Place, RunConfig, TABLES, TokenizerChoice};
+use super::error::{ConfigError, Place, hint};
+use super::table::{Given, Tables};
+use super::value::Value;
+
+/// A named configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// What it sets, in TOML. A preset that sets keys of `[model]` names the family, unless that is the first one.
+    pub toml: &'static str,
+}
+
+/// One key of one layer.
+#[derive(Clone, Debug)]
+struct Entry {
+    table: String,
+    key: String,
+    value: Value,
+    /// The bare text of a command line, which needs no quotes.
+    text: Option<String>,
+    /// Where the key is, which is at fault when it is unknown.
+    key_place: Place,
+    /// Where the value is.
+    place: Place,
+}
 
 /// A configuration under construction.
 #[derive(Clone, Debug, Default)]
-pub struct Layers {
-    config: RunConfig,
-    places: BTreeMap<String, Place>,
+pub struct Layers<C> {
+    base: C,
+    base_places: BTreeMap<String, Place>,
+    entries: Vec<Entry>,
 }
 
-impl Layers {
+impl<C: Tables> Layers<C> {
     /// The defaults of every key.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Lays a preset over what is there.
-    pub fn preset(&mut self, name: &str) -> Result<(), ConfigError> {
-        let preset = find(name)?;
+    ///
+    /// # Errors
+    /// The preset is not TOML.
+    pub fn preset(&mut self, preset: &Preset) -> Result<(), ConfigError> {
         self.document(preset.toml, &|_| Place::Preset(preset.name.to_owned()))
     }
 
     /// Lays a file over what is there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not TOML.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_path_buf(), source })?;
         self.text(path, &text)
     }
 
     /// Lays the text of a file over what is there; errors call the file `path`.
+    ///
+    /// # Errors
+    /// The text is not TOML, or has something else than tables.
     pub fn text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         self.document(text, &|at| {
@@ -47,61 +83,87 @@ impl Layers {
         })
     }
 
-    /// Takes the model of a folder, and its tokenizer if it has one.
-    pub fn folder(&mut self, folder: &Path, model: ModelConfig) {
-        let place = Place::Folder(folder.join("config.json"));
-        self.places.retain(|key, _| !key.starts_with("model."));
-        for key in RunConfig::keys().into_iter().filter(|key| key.starts_with("model.")) {
-            self.places.insert(key, place.clone());
-        }
-        // A block that nobody asked for fits into the model.
-        if !matches!(self.places.get("train.block_size"), Some(Place::File { .. } | Place::Set(_) | Place::Flag(_))) {
-            self.config.train.block_size = self.config.train.block_size.min(model.n_positions);
-        }
-        self.config.model = model;
-        if ["tokenizer.json", "vocab.json"].iter().any(|name| folder.join(name).is_file()) {
-            self.config.data.tokenizer = TokenizerChoice::Path(folder.to_path_buf());
-            self.places.insert("data.tokenizer".to_owned(), Place::Folder(folder.to_path_buf()));
-        }
-    }
-
     /// Sets one key: the text after `--set`, such as `train.steps=30`. Text needs no quotes.
+    ///
+    /// # Errors
+    /// There is no `=`.
     pub fn set(&mut self, argument: &str) -> Result<(), ConfigError> {
         let place = Place::Set(argument.to_owned());
         let Some((key, value)) = argument.split_once('=') else {
             let expected = "key=value, such as train.steps=30".to_owned();
             return Err(ConfigError::Value { place, key: "--set".to_owned(), expected, found: format!("{argument:?}") });
         };
-        self.assign(key.trim(), value.trim(), place)
+        self.assign(key.trim(), value.trim(), place);
+        Ok(())
     }
 
     /// Sets the key that a flag stands for.
-    pub fn flag(&mut self, flag: &'static str, key: &str, value: &str) -> Result<(), ConfigError> {
-        self.assign(key, value, Place::Flag(flag))
+    pub fn flag(&mut self, flag: &'static str, key: &str, value: &str) {
+        self.assign(key, value, Place::Flag(flag));
     }
 
-    /// What is there so far.
-    pub fn peek(&self) -> &RunConfig {
-        &self.config
+    /// Sets values that are not text, such as the model of a folder: `apply` writes them. What was laid before under these keys is forgotten.
+    pub fn put(&mut self, keys: &[&str], place: &Place, apply: impl FnOnce(&mut C)) {
+        apply(&mut self.base);
+        self.entries.retain(|entry| !keys.contains(&format!("{}.{}", entry.table, entry.key).as_str()));
+        self.base_places.extend(keys.iter().map(|&key| (key.to_owned(), place.clone())));
+    }
+
+    /// Where the value of a key was given last; nowhere for a default.
+    pub fn place(&self, key: &str) -> Option<&Place> {
+        let given =
+            self.entries.iter().rev().find(|entry| key.split_once('.') == Some((entry.table.as_str(), entry.key.as_str())));
+        given.map(|entry| &entry.place).or_else(|| self.base_places.get(key))
+    }
+
+    /// The values so far. Whether they go together is not checked.
+    ///
+    /// # Errors
+    /// A key is unknown, or its value is not in its range.
+    pub fn values(&self) -> Result<C, ConfigError> {
+        let mut config = self.base.clone();
+        let deciding = self.deciding();
+        for entry in &deciding {
+            apply(&mut config, entry)?;
+        }
+        for entry in &self.entries {
+            if deciding.iter().any(|last| (&last.table, &last.key) == (&entry.table, &entry.key)) {
+                // The last of these decides; one before it must be right all the same.
+                apply(&mut config.clone(), entry)?;
+            } else {
+                apply(&mut config, entry)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// The last entry of every key that decides which other keys its table has.
+    fn deciding(&self) -> Vec<&Entry> {
+        let tables = self.base.tables().into_iter();
+        let keys = tables.filter_map(|(name, table)| table.deciding_key().map(|key| (name, key)));
+        keys.filter_map(|(name, key)| self.entries.iter().rfind(|e| e.table == name && e.key == key)).collect()
     }
 
     /// The configuration, if its values go together.
-    pub fn finish(self) -> Result<RunConfig, ConfigError> {
-        match self.config.check() {
-            Ok(()) => Ok(self.config),
-            Err(invalid) => {
-                let place = self.places.get(invalid.key).cloned().unwrap_or(Place::Default);
-                Err(ConfigError::Value { place, key: invalid.key.to_owned(), expected: invalid.expected, found: invalid.found })
-            }
-        }
+    ///
+    /// # Errors
+    /// As [`Layers::values`]; values that do not go together.
+    pub fn finish(&self) -> Result<C, ConfigError> {
+        let config = self.values()?;
+        config.check().map_err(|invalid| {
+            let place = self.place(invalid.key).cloned().unwrap_or(Place::Default);
+            ConfigError::Value { place, key: invalid.key.to_owned(), expected: invalid.expected, found: invalid.found }
+        })?;
+        Ok(config)
     }
 
-    fn assign(&mut self, dotted: &str, text: &str, place: Place) -> Result<(), ConfigError> {
+    fn assign(&mut self, dotted: &str, text: &str, place: Place) {
         let (table, key) = dotted.split_once('.').unwrap_or(("", dotted));
         // What is no TOML value is text without quotes.
         let parsed = DeValue::parse(text).map(|value| value.into_inner());
-        let value = parsed.unwrap_or_else(|_| DeValue::String(text.into()));
-        self.value(table, key, Given { value: &value, text: Some(text) }, place)
+        let value = parsed.map_or_else(|_| Value::Text(text.to_owned()), |value| Value::from(&value));
+        let (table, key, text) = (table.to_owned(), key.to_owned(), Some(text.to_owned()));
+        self.entries.push(Entry { table, key, value, text, key_place: place.clone(), place });
     }
 
     fn document(&mut self, text: &str, place: &dyn Fn(usize) -> Place) -> Result<(), ConfigError> {
@@ -110,78 +172,56 @@ impl Layers {
             message: error.message().replace('\n', ", "),
         })?;
         for (name, table) in document.get_ref() {
-            let at = place(name.span().start);
-            let name = name.get_ref().as_ref();
-            let Some(table) = table.get_ref().as_table().filter(|_| TABLES.contains(&name)) else {
-                return Err(if TABLES.contains(&name) {
-                    let found = describe(table.get_ref());
-                    ConfigError::Value { place: at, key: name.to_owned(), expected: format!("a table [{name}]"), found }
-                } else {
-                    self.unknown("", name, at)
-                });
+            let (at, name) = (place(name.span().start), name.get_ref().as_ref());
+            let known = self.base.tables().iter().any(|(known, _)| *known == name);
+            let table = match (known, table.get_ref().as_table()) {
+                (true, Some(table)) => table,
+                (true, None) => {
+                    let (expected, found) = (format!("a table [{name}]"), Value::from(table.get_ref()).to_string());
+                    return Err(ConfigError::Value { place: at, key: name.to_owned(), expected, found });
+                }
+                (false, _) => return Err(unknown(&self.base, "", name, at)),
             };
             for (key, value) in table {
-                let given = Given { value: value.get_ref(), text: None };
-                let known = self.config.table(name).keys().iter().any(|known| known.name == key.get_ref());
-                let at = if known { value.span().start } else { key.span().start };
-                self.value(name, key.get_ref(), given, place(at))?;
+                self.entries.push(Entry {
+                    table: name.to_owned(),
+                    key: key.get_ref().as_ref().to_owned(),
+                    value: Value::from(value.get_ref()),
+                    text: None,
+                    key_place: place(key.span().start),
+                    place: place(value.span().start),
+                });
             }
         }
         Ok(())
     }
-
-    fn value(&mut self, table: &str, key: &str, given: Given<'_>, place: Place) -> Result<(), ConfigError> {
-        let known = TABLES.contains(&table) && self.config.table(table).keys().iter().any(|known| known.name == key);
-        if !known {
-            return Err(self.unknown(table, key, place));
-        }
-        let dotted = format!("{table}.{key}");
-        match self.config.table_mut(table).set(key, given) {
-            Ok(()) => drop(self.places.insert(dotted, place)),
-            Err(expected) => return Err(ConfigError::Value { place, key: dotted, expected, found: describe(given.value) }),
-        }
-        Ok(())
-    }
-
-    /// An error with the nearest name: of the table, or of another table that has exactly this key.
-    fn unknown(&self, table: &str, key: &str, place: Place) -> ConfigError {
-        let dotted = if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
-        let all = RunConfig::keys();
-        let elsewhere = all.iter().find(|known| known.split_once('.').is_some_and(|(_, name)| name == key));
-        let hint = match elsewhere {
-            Some(known) => format!("; did you mean `{known}`?"),
-            None if TABLES.contains(&table) => hint(key, self.config.table(table).keys().iter().map(|key| key.name)),
-            None if table.is_empty() => hint(key, TABLES.into_iter()),
-            None => hint(table, TABLES.into_iter()),
-        };
-        ConfigError::Unknown { place, what: if table.is_empty() { "table" } else { "key" }, key: dotted, hint }
-    }
 }
 
-/// A value as an error shows it.
-fn describe(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("{:?}", text.chars().take(80).collect::<String>()),
-        DeValue::Integer(integer) => integer.to_string(),
-        DeValue::Float(float) => float.as_str().to_owned(),
-        DeValue::Boolean(value) => value.to_string(),
-        DeValue::Array(_) => "an array".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
-        DeValue::Datetime(_) => "a date".to_owned(),
-    }
+/// Sets one key.
+fn apply<C: Tables>(config: &mut C, entry: &Entry) -> Result<(), ConfigError> {
+    let Entry { table, key, value, text, place, .. } = entry;
+    let known = config.table_mut(table).filter(|table| table.keys().iter().any(|known| known.name == key));
+    let Some(known) = known else { return Err(unknown(config, table, key, entry.key_place.clone())) };
+    known.set(key, Given { value, text: text.as_deref() }).map_err(|expected| ConfigError::Value {
+        place: place.clone(),
+        key: format!("{table}.{key}"),
+        expected,
+        found: value.to_string(),
+    })
 }
 
-impl ModelConfig {
-    /// Sets a key from JSON, with the same ranges as everywhere. `null` stands for no value. An error says what was expected.
-    pub(crate) fn set_json(&mut self, key: &str, json: &serde_json::Value) -> Result<(), String> {
-        use serde_json::Value;
-        let text = json.to_string();
-        let value = match json {
-            Value::Bool(value) => DeValue::Boolean(*value),
-            Value::String(text) => DeValue::String(text.into()),
-            Value::Number(_) => DeValue::parse(&text).map_or(DeValue::Boolean(false), |value| value.into_inner()),
-            Value::Null | Value::Array(_) | Value::Object(_) => DeValue::Array(Default::default()),
-        };
-        self.set(key, Given { value: &value, text: None })
-    }
+/// An error with the nearest name: of the table, or of another table that has exactly this key.
+fn unknown(config: &impl Tables, table: &str, key: &str, place: Place) -> ConfigError {
+    let tables = config.tables();
+    let names = || tables.iter().map(|(name, _)| *name);
+    let elsewhere = tables.iter().find(|(name, t)| *name != table && t.keys().iter().any(|known| known.name == key));
+    let hint = match (tables.iter().find(|(name, _)| *name == table), elsewhere) {
+        (Some((_, table)), _) if table.hint(key).is_some() => table.hint(key).unwrap_or_default(),
+        (_, Some((other, _))) => format!("; did you mean `{other}.{key}`?"),
+        (Some((_, table)), None) => hint(key, table.keys().iter().map(|key| key.name)),
+        (None, None) if table.is_empty() => hint(key, names()),
+        (None, None) => hint(table, names()),
+    };
+    let (what, key) = if table.is_empty() { ("table", key.to_owned()) } else { ("key", format!("{table}.{key}")) };
+    ConfigError::Unknown { place, what, key, hint }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use toml::de::DeValue;
+use super::invalid::Invalid;
+use super::value::Value;
 
 /// A key of a table.
 #[derive(Clone, Copy, Debug)]
@@ -11,20 +12,35 @@ pub struct Key {
     pub name: &'static str,
     /// Its meaning: lines of text.
     pub doc: &'static [&'static str],
+    /// Whether its value may change when a run is resumed: it does not touch what a step computes.
+    pub may_change: bool,
 }
 
-/// A value as somebody wrote it.
-#[derive(Clone, Copy)]
-pub(super) struct Given<'v> {
-    /// The TOML value.
-    pub(super) value: &'v DeValue<'v>,
+/// A value for a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'v> {
+    /// The value as it was written.
+    pub value: &'v Value,
     /// The bare text of a command line, which needs no quotes.
-    pub(super) text: Option<&'v str>,
+    pub text: Option<&'v str>,
+}
+
+impl<'v> Given<'v> {
+    /// The value as text, quoted or bare.
+    fn as_text(self) -> Option<&'v str> {
+        match self.value {
+            Value::Text(text) => Some(text),
+            _ => self.text,
+        }
+    }
 }
 
 /// A type that a key can have.
-pub(super) trait Setting: Sized {
-    /// The value, or what was expected.
+pub trait Setting: Sized {
+    /// The value.
+    ///
+    /// # Errors
+    /// What was expected.
     fn read(given: Given<'_>) -> Result<Self, String>;
     /// The value in TOML; `None` when there is none.
     fn show(&self) -> Option<String>;
@@ -35,32 +51,87 @@ pub(super) trait Setting: Sized {
 }
 
 /// A choice among words.
-pub(super) trait Choice: Sized + Copy + PartialEq + 'static {
+pub trait Choice: Sized + Copy + PartialEq + 'static {
     /// All words; the first of several with one meaning is the one that is written.
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// A table: a struct whose fields are keys.
-pub(super) trait Table {
+/// A table: keys with values.
+pub trait Table {
     /// All keys.
     fn keys(&self) -> &'static [Key];
-    /// Sets a key that exists; an error says what was expected.
+    /// Sets a key that exists.
+    ///
+    /// # Errors
+    /// What was expected.
     fn set(&mut self, key: &str, given: Given<'_>) -> Result<(), String>;
     /// The value of a key in TOML.
     fn show(&self, key: &str) -> Option<String>;
+    /// The key that decides which other keys the table has: it is read first.
+    fn deciding_key(&self) -> Option<&'static str> {
+        None
+    }
+    /// What to say of a key that the table lacks, behind "unknown key"; none: the nearest key.
+    fn hint(&self, _key: &str) -> Option<String> {
+        None
+    }
 }
 
+/// A configuration: several tables.
+pub trait Tables: Clone + Default {
+    /// All tables with their names, in the order in which they are written.
+    fn tables(&self) -> Vec<(&'static str, &dyn Table)>;
+    /// The table of a name.
+    fn table_mut(&mut self, name: &str) -> Option<&mut dyn Table>;
+    /// Checks what concerns several keys. Ranges of single keys are checked where they are set.
+    ///
+    /// # Errors
+    /// The first value that does not go with others.
+    fn check(&self) -> Result<(), Invalid>;
+}
+
+/// A struct of tables as a configuration. Its checks are a function, `check`.
+macro_rules! tables {
+    ($(#[doc = $about:literal])+ $vis:vis $name:ident checked by $check:path { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, Default, PartialEq)]
+        $vis struct $name {
+            $( $(#[doc = $doc])+ $vis $field: $type, )+
+        }
+
+        impl $crate::config::Tables for $name {
+            fn tables(&self) -> Vec<(&'static str, &dyn $crate::config::Table)> {
+                vec![$( (stringify!($field), &self.$field), )+]
+            }
+
+            fn table_mut(&mut self, name: &str) -> Option<&mut dyn $crate::config::Table> {
+                match name {
+                    $( stringify!($field) => Some(&mut self.$field), )+
+                    _ => None,
+                }
+            }
+
+            fn check(&self) -> Result<(), $crate::config::Invalid> {
+                $check(self)
+            }
+        }
+    };
+}
+pub(crate) use tables;
+
+/// A table: a struct whose fields are keys, with their meanings, defaults and ranges. Keys under `may change` may differ when a run is resumed.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
-        $name:ident {
+        $vis:vis $name:ident {
             $( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, $low:literal..=$high:literal)?; )+
         }
+        $( may change: $($free:ident)+ )?
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
-        pub struct $name {
-            $( $(#[doc = $doc])+ pub $field: $type, )+
+        $vis struct $name {
+            $( $(#[doc = $doc])+ $vis $field: $type, )+
         }
 
         impl Default for $name {
@@ -69,19 +140,24 @@ macro_rules! table {
             }
         }
 
-        impl $crate::config::table::Table for $name {
-            fn keys(&self) -> &'static [$crate::config::table::Key] {
-                const KEYS: &[$crate::config::table::Key] = &[
-                    $( $crate::config::table::Key { name: stringify!($field), doc: &[$($doc),+] }, )+
+        impl $crate::config::Table for $name {
+            fn keys(&self) -> &'static [$crate::config::Key] {
+                const FREE: &[&str] = &[$($( stringify!($free) ),+)?];
+                const KEYS: &[$crate::config::Key] = &[
+                    $( $crate::config::Key {
+                        name: stringify!($field),
+                        doc: &[$($doc),+],
+                        may_change: $crate::config::is_among(stringify!($field), FREE),
+                    }, )+
                 ];
                 KEYS
             }
 
-            fn set(&mut self, key: &str, given: $crate::config::table::Given<'_>) -> Result<(), String> {
+            fn set(&mut self, key: &str, given: $crate::config::Given<'_>) -> Result<(), String> {
                 match key {
                     $( stringify!($field) => {
                         let bounds: &[(f64, f64)] = &[$( ($low as f64, $high as f64) )?];
-                        self.$field = $crate::config::table::checked(given, bounds.first().copied())?;
+                        self.$field = $crate::config::checked(given, bounds.first().copied())?;
                     } )+
                     _ => return Err("a known key".to_owned()),
                 }
@@ -90,17 +166,48 @@ macro_rules! table {
 
             fn show(&self, key: &str) -> Option<String> {
                 match key {
-                    $( stringify!($field) => $crate::config::table::Setting::show(&self.$field), )+
+                    $( stringify!($field) => $crate::config::Setting::show(&self.$field), )+
                     _ => None,
                 }
             }
         }
     };
 }
-pub(super) use table;
+pub(crate) use table;
 
-/// A value within its bounds, or what was expected.
-pub(super) fn checked<T: Setting>(given: Given<'_>, bounds: Option<(f64, f64)>) -> Result<T, String> {
+/// Sets a key of a table to a value in JSON, with the same ranges as everywhere.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn set_json(table: &mut impl Table, key: &str, json: &serde_json::Value) -> Result<(), String> {
+    table.set(key, Given { value: &Value::from(json), text: None })
+}
+
+/// Whether a word is one of a list; for constants.
+pub const fn is_among(word: &str, list: &[&str]) -> bool {
+    let mut i = 0;
+    while i < list.len() {
+        if is_same(word.as_bytes(), list[i].as_bytes()) {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+/// A value within its bounds.
+///
+/// # Errors
+/// What was expected.
+pub fn checked<T: Setting>(given: Given<'_>, bounds: Option<(f64, f64)>) -> Result<T, String> {
     let range = || bounds.map_or_else(String::new, |(low, high)| format!(" from {} to {}", number(low), number(high)));
     let value = T::read(given).map_err(|expected| expected + &range())?;
     match (value.number(), bounds) {
@@ -116,8 +223,10 @@ fn number(x: f64) -> String {
 
 impl Setting for u64 {
     fn read(given: Given<'_>) -> Result<Self, String> {
-        let integer = given.value.as_integer().ok_or("an integer")?;
-        Self::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| "an integer".to_owned())
+        match given.value {
+            Value::Integer { digits, radix, .. } => Self::from_str_radix(digits, *radix).map_err(|_| "an integer".to_owned()),
+            _ => Err("an integer".to_owned()),
+        }
     }
 
     fn show(&self) -> Option<String> {
@@ -147,8 +256,7 @@ impl Setting for f64 {
     fn read(given: Given<'_>) -> Result<Self, String> {
         let expected = || "a number".to_owned();
         match given.value {
-            DeValue::Float(float) => float.as_str().parse().map_err(|_| expected()),
-            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().map_err(|_| expected()),
+            Value::Float(digits) | Value::Integer { digits, radix: 10, .. } => digits.parse().map_err(|_| expected()),
             _ => Err(expected()),
         }
     }
@@ -164,7 +272,10 @@ impl Setting for f64 {
 
 impl Setting for bool {
     fn read(given: Given<'_>) -> Result<Self, String> {
-        given.value.as_bool().ok_or_else(|| "true or false".to_owned())
+        match given.value {
+            Value::Boolean(value) => Ok(*value),
+            _ => Err("true or false".to_owned()),
+        }
     }
 
     fn show(&self) -> Option<String> {
@@ -174,8 +285,7 @@ impl Setting for bool {
 
 impl Setting for String {
     fn read(given: Given<'_>) -> Result<Self, String> {
-        let text = given.value.as_str().or(given.text);
-        text.map(str::to_owned).ok_or_else(|| "text in quotes".to_owned())
+        given.as_text().map(str::to_owned).ok_or_else(|| "text in quotes".to_owned())
     }
 
     fn show(&self) -> Option<String> {
@@ -212,7 +322,7 @@ impl<T: Setting> Setting for Option<T> {
 
 impl<T: Choice> Setting for T {
     fn read(given: Given<'_>) -> Result<Self, String> {
-        let word = given.value.as_str().or(given.text).unwrap_or_default();
+        let word = given.as_text().unwrap_or_default();
         let found = T::WORDS.iter().find(|(name, _)| *name == word);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<String> = T::WORDS.iter().map(|(name, _)| format!("\"{name}\"")).collect();

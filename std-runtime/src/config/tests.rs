@@ -1,165 +1,174 @@
 use std::path::Path;
 
-use samara_core::model::gpt::{GptConfig, GptParams};
-use samara_core::params::{ParamInfo, Registry};
-
 use super::*;
 
-fn merged(file: &str, sets: &[&str]) -> Result<RunConfig, String> {
-    let mut layers = Layers::new();
+table! {
+    /// A model that purrs.
+    Cat {
+        /// The family: "cat" or "dog".
+        kind: Kind = Kind::Cat;
+        /// Lives.
+        lives: usize = 9, 1..=9;
+    }
+}
+
+table! {
+    /// A model that barks.
+    Dog {
+        /// The family: "cat" or "dog".
+        kind: Kind = Kind::Dog;
+        /// Tricks.
+        tricks: usize = 3, 0..=100;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Cat,
+    Dog,
+}
+
+impl Choice for Kind {
+    const WORDS: &'static [(&'static str, Self)] = &[("cat", Self::Cat), ("dog", Self::Dog)];
+}
+
+/// A table whose keys depend on one of them.
+#[derive(Clone, Debug, PartialEq)]
+enum Pet {
+    Cat(Cat),
+    Dog(Dog),
+}
+
+impl Default for Pet {
+    fn default() -> Self {
+        Self::Cat(Cat::default())
+    }
+}
+
+impl Pet {
+    fn table(&self) -> &dyn Table {
+        match self {
+            Self::Cat(cat) => cat,
+            Self::Dog(dog) => dog,
+        }
+    }
+}
+
+impl Table for Pet {
+    fn keys(&self) -> &'static [Key] {
+        self.table().keys()
+    }
+
+    fn set(&mut self, key: &str, given: Given<'_>) -> Result<(), String> {
+        if key == "kind" {
+            *self = match Kind::read(given)? {
+                Kind::Cat => Self::Cat(Cat::default()),
+                Kind::Dog => Self::Dog(Dog::default()),
+            };
+        }
+        match self {
+            Self::Cat(cat) => cat.set(key, given),
+            Self::Dog(dog) => dog.set(key, given),
+        }
+    }
+
+    fn show(&self, key: &str) -> Option<String> {
+        self.table().show(key)
+    }
+
+    fn deciding_key(&self) -> Option<&'static str> {
+        Some("kind")
+    }
+
+    fn hint(&self, key: &str) -> Option<String> {
+        (key == "lives").then(|| ", a key of cats; did you mean `tricks`?".to_owned())
+    }
+}
+
+table! {
+    /// Food.
+    Food {
+        /// Meals a day.
+        meals: usize = 2, 1..=24;
+        /// Of what.
+        brand: Option<String> = None;
+    }
+    may change: brand
+}
+
+tables! {
+    /// A household.
+    House checked by House::check_together {
+        /// `[pet]`
+        pet: Pet;
+        /// `[food]`
+        food: Food;
+    }
+}
+
+impl House {
+    fn check_together(&self) -> Result<(), Invalid> {
+        match &self.pet {
+            Pet::Dog(dog) if dog.tricks > 10 * self.food.meals => {
+                Err(Invalid::new("pet.tricks", "ten for each meal", dog.tricks))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn merged(file: &str, sets: &[&str]) -> Result<House, String> {
+    let mut layers = Layers::<House>::new();
     let text = |error: ConfigError| error.to_string();
-    layers.text(Path::new("run.toml"), file).map_err(text)?;
+    layers.text(Path::new("pet.toml"), file).map_err(text)?;
     sets.iter().try_for_each(|set| layers.set(set)).map_err(text)?;
     layers.finish().map_err(text)
 }
 
 #[test]
-fn later_layers_win() {
-    let mut layers = Layers::new();
-    layers.preset("nanogpt-char-cpu").unwrap();
-    layers.text(Path::new("a.toml"), "[train]\nsteps = 7\nlr = 1e-4\nmin_lr = 0\n").unwrap();
-    layers.set("train.lr=0.5").unwrap();
-    layers.flag("--seed", "train.seed", "9").unwrap();
-    let config = layers.finish().unwrap();
-    assert_eq!((config.train.steps, config.train.lr, config.train.seed, config.train.min_lr), (7, 0.5, 9, Some(0.0)));
-    assert_eq!((config.model.n_embd, config.model.bias, config.train.block_size), (128, false, 64));
-    assert_eq!(config.data.tokenizer, TokenizerChoice::Char);
+fn the_last_layer_decides_which_keys_there_are() {
+    let dog = |tricks| Pet::Dog(Dog { tricks, ..Dog::default() });
+    // The key that decides may come after those that depend on it, and in a later layer.
+    assert_eq!(merged("[pet]\ntricks = 5\nkind = \"dog\"", &[]).unwrap().pet, dog(5));
+    assert_eq!(merged("[pet]\ntricks = 5", &["pet.kind=dog"]).unwrap().pet, dog(5));
+    assert_eq!(merged("[pet]\nkind = \"cat\"", &["pet.tricks=7", "pet.kind=dog"]).unwrap().pet, dog(7));
+    // What is decided otherwise later must be right all the same.
+    let error = merged("[pet]\nkind = \"cow\"", &["pet.kind=dog"]).unwrap_err();
+    assert_eq!(error, "pet.toml:2:8: pet.kind: expected one of \"cat\", \"dog\", found \"cow\"");
 }
 
 #[test]
-fn set_takes_text_without_quotes() {
-    let config =
-        merged("", &["data.path=a b/c.txt", "data.text_field=2020", "generate.prompt=\"x\\n\"", "train.gemm=portable"]).unwrap();
-    assert_eq!(config.data.path.as_deref(), Some(Path::new("a b/c.txt")));
-    assert_eq!((config.data.text_field.as_str(), config.generate.prompt.as_str()), ("2020", "x\n"));
-    assert_eq!(config.train.gemm, Gemm::Portable);
-}
-
-#[test]
-fn errors_say_where_what_and_what_instead() {
-    for (file, expected) in [
-        ("[train]\nlr = 1e-3\n  stesp = 30\n", "run.toml:3:3: unknown key `train.stesp`; did you mean `steps`?"),
-        ("[train]\nsteps = \"many\"\n", "run.toml:2:9: train.steps: expected an integer from 1 to 1000000000, found \"many\""),
-        ("[train]\nsteps = 0", "run.toml:2:9: train.steps: expected a number from 1 to 1000000000, found 0"),
-        ("[train]\nsteps = -3", "run.toml:2:9: train.steps: expected an integer from 1 to 1000000000, found -3"),
-        ("[train]\nsteps = 99999999999999999999999", "found 99999999999999999999999"),
-        ("[train]\nlr = nan", "run.toml:2:6: train.lr: expected a number from 0 to 1000, found nan"),
-        ("[train]\nlr = inf", "train.lr: expected a number from 0 to 1000, found inf"),
-        ("[train]\nlr = -1.0", "train.lr: expected a number from 0 to 1000, found -1.0"),
-        ("[model]\nn_layer = 0", "run.toml:2:11: model.n_layer: expected a number from 1 to 4096, found 0"),
-        ("[model]\nbias = 1", "run.toml:2:8: model.bias: expected true or false, found 1"),
-        ("[model]\nactivation_function = \"swish\"", "expected one of \"gelu_new\", \"gelu\", \"relu\""),
-        ("[model]\nn_head = 5", "defaults: model.n_embd: expected a multiple of model.n_head = 5, found 128"),
-        ("[model]\nn_embd = 130", "run.toml:2:10: model.n_embd: expected a multiple of model.n_head = 4, found 130"),
-        ("[train]\nblock_size = 4096", "run.toml:2:14: train.block_size: expected at most model.n_positions = 128, found 4096"),
-        ("[train]\nbatch_size = 1000000", "run.toml:2:14: train.batch_size: expected at most 32767 rows"),
+fn a_key_of_another_family_is_told() {
+    for (file, sets, expected) in [
+        ("[pet]\ntricks = 5", &[][..], "pet.toml:2:1: unknown key `pet.tricks`; known are kind, lives"),
+        ("[pet]\nlives = 5", &["pet.kind=dog"], "pet.toml:2:1: unknown key `pet.lives`, a key of cats; did you mean `tricks`?"),
         (
-            "[model]\nn_embd = 65536\nn_layer = 4096",
-            "run.toml:3:11: model.n_layer: expected a model of at most 2147483647 parameters",
+            "",
+            &["pet.kind=dog", "pet.lives=5"],
+            "--set pet.lives=5: unknown key `pet.lives`, a key of cats; did you mean `tricks`?",
         ),
-        ("[train]\nmin_lr = 0.5", "run.toml:2:10: train.min_lr: expected at most train.lr = 0.001, found 0.5"),
-        ("steps = 3", "run.toml:1:1: unknown table `steps`; did you mean `train.steps`?"),
-        ("[trian]\nsteps = 3", "run.toml:1:2: unknown table `trian`; did you mean `train`?"),
-        ("train = 3", "run.toml:1:1: train: expected a table [train], found 3"),
-        ("[data]\nn_embd = 3", "run.toml:2:1: unknown key `data.n_embd`; did you mean `model.n_embd`?"),
-        ("[train]\nsteps = = 3", "run.toml:2:9: not TOML"),
-        ("[train]\nsteps = 3\nsteps = 4", "run.toml:3:1: not TOML"),
-        ("[train\n", "not TOML"),
-        ("[data]\npath = \"\"", "run.toml:2:8: data.path: expected a path in quotes, found \"\""),
-        ("[model]\nmodel_type = \"openai-gpt\"\nactivation_function = \"gelu\"", "run.toml:3:23: model.activation_function"),
-        ("# \u{fc}\u{fc}\n[train] # \u{fc}\nlr = 1\nx\u{fc} = 1", "not TOML"),
-        ("[train]\n\"\u{fc}\" = 1", "run.toml:2:1: unknown key `train.\u{fc}`"),
+        ("[food]\nlives = 5", &[], "pet.toml:2:1: unknown key `food.lives`; did you mean `pet.lives`?"),
+        ("[pet]\nkind = \"dog\"\ntricks = 21", &[], "pet.toml:3:10: pet.tricks: expected ten for each meal, found 21"),
     ] {
-        let error = merged(file, &[]).expect_err(file);
-        assert!(error.contains(expected), "{file:?}\n got {error}\nwant {expected}");
-    }
-    for (set, expected) in [
-        ("train.stesp=3", "--set train.stesp=3: unknown key `train.stesp`; did you mean `steps`?"),
-        ("steps=3", "--set steps=3: unknown table `steps`; did you mean `train.steps`?"),
-        ("train.steps", "--set train.steps: --set: expected key=value"),
-        ("train.steps=", "--set train.steps=: train.steps: expected an integer"),
-        ("train.lr=-1", "--set train.lr=-1: train.lr: expected a number from 0 to 1000, found -1"),
-    ] {
-        let error = merged("", &[set]).expect_err(set);
-        assert!(error.contains(expected), "{set:?}\n got {error}");
+        assert_eq!(merged(file, sets).expect_err(file), expected);
     }
 }
 
 #[test]
-fn every_preset_is_valid_and_survives_being_written() {
-    for preset in PRESETS {
-        let mut layers = Layers::new();
-        layers.preset(preset.name).unwrap();
-        let config = layers.finish().unwrap();
-        let mut again = Layers::new();
-        again.text(Path::new("run.toml"), &config.to_toml()).unwrap();
-        assert_eq!(again.finish().unwrap(), config, "{}", preset.name);
-    }
+fn differences_are_those_of_both_families() {
+    let (cat, dog) = (House::default(), merged("", &["pet.kind=dog", "food.brand=x"]).unwrap());
+    let keys = |differences: Vec<Difference>| differences.into_iter().map(|d| d.key).collect::<Vec<_>>();
+    assert_eq!(keys(differences(&cat, &dog)), ["pet.kind", "pet.lives", "pet.tricks", "food.brand"]);
+    assert_eq!(keys(conflicts(&cat, &dog)), ["pet.kind", "pet.lives", "pet.tricks"]);
+    assert_eq!(merged(&to_toml(&dog), &[]).unwrap(), dog);
 }
 
 #[test]
-fn unusual_values_survive_being_written() {
-    let sets = [
-        "model.vocab_size=300",
-        "model.n_inner=77",
-        "data.path=a \"b\"\\c.txt",
-        "data.tokenizer=some/tokenizer.json",
-        "train.min_lr=1e-30",
-        "train.lr=3",
-        "generate.prompt=\"line\\none\\u0000 \u{1f341}\"",
-        "train.recompute=blocks",
-        "train.schedule=constant",
-        "train.seed=9007199254740991",
-    ];
-    let config = merged("", &sets).unwrap();
-    assert_eq!(merged(&config.to_toml(), &[]).unwrap(), config);
-    assert_eq!(merged("", &sets).unwrap().differences(&config), []);
-    assert_eq!(config.differences(&RunConfig::default()).len(), sets.len());
-    let conflicts: Vec<String> = config.conflicts(&RunConfig::default()).into_iter().map(|d| d.key).collect();
-    assert!(conflicts.contains(&"train.lr".to_owned()) && !conflicts.contains(&"generate.prompt".to_owned()));
-}
-
-#[test]
-fn presets_have_the_sizes_of_their_names() {
-    // Published counts, the position embeddings included.
-    for (name, parameters) in [
-        ("gpt2-124m", 124_439_808),
-        ("gpt2-355m", 354_823_168),
-        ("gpt2-774m", 774_030_080),
-        ("gpt2-1558m", 1_557_611_200),
-        ("gpt1-117m", 116_534_784),
-    ] {
-        let mut layers = Layers::new();
-        layers.preset(name).unwrap();
-        assert_eq!(layers.finish().unwrap().model.parameters(), Some(parameters), "{name}");
-    }
-}
-
-#[test]
-fn parameters_are_those_of_the_registry() {
-    for sets in [
-        &["model.vocab_size=61", "model.n_layer=3"][..],
-        &["model.vocab_size=61", "model.bias=false", "model.n_inner=100"],
-        &["model.vocab_size=61", "model.model_type=openai-gpt"],
-        &["model.vocab_size=61", "model.model_type=openai-gpt", "model.bias=false"],
-    ] {
-        let model = merged("", sets).unwrap().model;
-        let core: GptConfig = model.to_core().unwrap();
-        let mut infos = vec![ParamInfo::default(); core.param_count()];
-        let mut registry = Registry::new(&mut infos);
-        GptParams::register(&core, &mut registry);
-        assert_eq!(model.parameters(), Some(registry.finish(4).unwrap().trainable_count() as u128));
-    }
-}
-
-#[test]
-fn a_folder_brings_its_model_and_its_positions() {
-    let model = ModelConfig { n_positions: 64, bias: false, ..ModelConfig::default() };
-    let mut layers = Layers::new();
-    layers.folder(Path::new("some-folder"), model.clone());
-    let config = layers.clone().finish().unwrap();
-    assert_eq!((config.model, config.train.block_size), (model, 64));
-    layers.set("model.n_head=5").unwrap();
-    let error = layers.finish().unwrap_err().to_string();
-    assert!(error.starts_with("some-folder/config.json: model.n_embd"), "{error}");
+fn values_that_are_put_are_forgotten_by_no_layer_before() {
+    let mut layers = Layers::<House>::new();
+    layers.set("food.meals=5").unwrap();
+    layers.put(&["food.meals"], &Place::Folder("cupboard".into()), |house| house.food.meals = 3);
+    assert_eq!(layers.values().unwrap().food.meals, 3);
+    layers.set("food.meals=4").unwrap();
+    assert_eq!(layers.values().unwrap().food.meals, 4);
 }

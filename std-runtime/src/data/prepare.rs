@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
+use super::config::TokenizerChoice;
 use super::shards::{IdWidth, Shard, ShardWriter};
 use super::source::{DataRequest, Source};
 use super::splits::{Part, PrepareError, Splits};
-use crate::config::TokenizerChoice;
 use crate::files::IoError;
 use crate::tokenizer::Tokenizer;
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::config::{DataConfig, TokenizerChoice};
 use super::text::TextOptions;
-use crate::config::{DataConfig, TokenizerChoice};
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl DataRequest {
             source,
             tokenizer: config.tokenizer.clone(),
             tokenizer_vocab_size: config.tokenizer_vocab_size,
-            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row.into() },
+            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row },
             val_fraction: config.val_fraction,
         }
     }

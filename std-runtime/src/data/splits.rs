@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::config::TokenizerChoice;
 use super::source::{DataRequest, Source};
 use super::{DataError, corpus, text};
-use crate::config::TokenizerChoice;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::tokenizer::{

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::config::DataConfig;
 use crate::data::DataError;
 use crate::data::batches::sweep_rows;
+use crate::data::config::DataConfig;
 use crate::data::prepare::shards_of;
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;

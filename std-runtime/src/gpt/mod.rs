@@ -3,10 +3,10 @@
 pub mod evaluate;
 pub mod formats;
 pub mod generate;
+pub mod generation;
 pub mod open;
 pub mod peak;
 pub mod plan;
-pub mod recompute;
 pub mod score;
 pub mod step;
 

@@ -7,11 +7,13 @@
 use samara_core::gemm::{Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
 
-use super::rows::{MAX_ROWS, multiply_rows};
+use super::epilogue::{Epilogue, Finish, finish_tile};
+use super::few_rows::MAX_ROWS;
+use super::rows::multiply_rows;
 use super::{micro_kernels, peer};
 use crate::tiles::{Grid, Tile, for_each_chunk, for_each_item};
 
-/// Who multiplies.
+/// A GEMM backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Gemm {
     /// samara's driver with the best micro-kernel that this machine runs.
@@ -66,37 +68,6 @@ impl GemmChoice {
 impl Default for GemmChoice {
     fn default() -> Self {
         Self::new(Gemm::default())
-    }
-}
-
-/// What is done with finished pieces of rows of C: bias, activation, a copy.
-pub struct Epilogue<'a> {
-    /// Called as `finish(row, first_col, piece, second)`, each element once; the second piece is the same part of `second`.
-    pub finish: Finish<'a>,
-    /// Another matrix (m, n), row after row, that is written with C; empty where none is.
-    pub second: &'a mut [f32],
-}
-
-/// The function of an [`Epilogue`].
-pub type Finish<'a> = &'a (dyn Fn(usize, usize, &mut [f32], &mut [f32]) + Sync);
-
-impl<'a> Epilogue<'a> {
-    /// An epilogue that writes C only.
-    pub fn new(finish: Finish<'a>) -> Self {
-        Self { finish, second: &mut [] }
-    }
-
-    /// The function and the second matrix, if there are any.
-    pub(super) fn parts(epilogue: Option<Self>) -> (Option<Finish<'a>>, &'a mut [f32]) {
-        epilogue.map_or((None, &mut []), |epilogue| (Some(epilogue.finish), epilogue.second))
-    }
-}
-
-/// Applies an epilogue to a finished tile and to the same tile of the second matrix.
-pub(super) fn finish_tile(finish: Option<Finish<'_>>, tile: &mut Tile<'_, f32>, second: &mut Tile<'_, f32>) {
-    let (first_row, first_col) = (tile.first_row, tile.first_col);
-    if let Some(finish) = finish {
-        (0..tile.rows()).for_each(|i| finish(first_row + i, first_col, tile.row(i), second.row(i)));
     }
 }
 

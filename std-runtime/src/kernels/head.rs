@@ -11,7 +11,7 @@ use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
 use super::elementwise::add;
-use super::gemm::Epilogue;
+use super::epilogue::Epilogue;
 use super::linear::column_sums;
 use super::simd::{max, simd, sum_by};
 use super::{Product, per_task, quant, store, through};

@@ -7,7 +7,7 @@ use samara_core::ops::weight::Weight;
 use samara_core::threads::Threads;
 
 use super::elementwise::{add, add_applied, apply, apply_with_slope, become_slope, copy};
-use super::gemm::Epilogue;
+use super::epilogue::Epilogue;
 use super::simd::simd;
 use super::{Product, per_task, quant, store, through};
 use crate::tiles::{Tile, Tiling, for_each_chunk, for_each_tile};

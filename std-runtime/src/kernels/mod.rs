@@ -6,10 +6,13 @@
 
 mod attention;
 mod block;
+mod block_product;
 mod cache;
 mod dropout;
 mod elementwise;
 mod embedding;
+pub mod epilogue;
+mod few_rows;
 pub mod gemm;
 mod head;
 mod layer_norm;
@@ -22,6 +25,7 @@ mod optimizer;
 mod pack;
 pub mod peak;
 mod peer;
+mod prefetch;
 mod quant;
 mod quant_avx2;
 mod rotary;
@@ -39,7 +43,8 @@ use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::Node;
 use samara_core::threads::Threads;
 
-use self::gemm::{Epilogue, Gemm, GemmChoice, gemm, gemm_scratch_len};
+use self::epilogue::Epilogue;
+use self::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 
 /// Every kernel for numbers of 32 bits on this machine, with matrices multiplied as `choice` says.
 pub fn cpu(choice: Gemm) -> Kernels<f32> {

@@ -2,7 +2,7 @@
 
 use samara_core::gemm::MatRef;
 
-use super::rows_avx2::prefetch_line;
+use super::prefetch::prefetch_line;
 use super::vector::{Isa, LANES, vectorised};
 
 /// Cuts `source` (k, n) into panels of `width` of its columns, the last one filled up with zeros: `packed` is (⌈n / width⌉, k, width).

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::rows_avx2::prefetch_line;
+use super::prefetch::prefetch_line;
 use super::simd::simd;
 
 /// Independent chains: enough to hide the latency of two multiply-adds a cycle.

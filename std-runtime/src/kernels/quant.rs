@@ -6,10 +6,11 @@
 use samara_core::gemm::{Major, MatRef, Store, store_row};
 use samara_core::graph::{DType, Node};
 use samara_core::ops::weight::{Weight, dtype, is_blocks};
-use samara_core::quant::{BLOCK, dot_blocks, quantise_activations};
+use samara_core::quant::{BLOCK, quantise_activations};
 use samara_core::threads::Threads;
 
-use super::gemm::{Epilogue, finish_tile};
+use super::block_product::{Activations, BlockProduct, LANES};
+use super::epilogue::{Epilogue, finish_tile};
 use super::simd::simd;
 use super::{Product, per_task, quant_avx2};
 use crate::tiles::{Grid, Tile, for_each_chunk_3, for_each_item};
@@ -21,32 +22,6 @@ const MAX_TASKS: usize = 64;
 const TILE_ROWS: usize = 64;
 /// Columns of a tile are a multiple of this, so that two tasks share no cache line of C.
 const LINE: usize = 16;
-/// Integers of a vector.
-pub(super) const LANES: usize = 8;
-
-/// Rows of activations (M, K) in blocks.
-#[derive(Clone, Copy)]
-pub(super) struct Activations<'a> {
-    /// Signed bytes (M, K).
-    pub(super) q: &'a [i8],
-    /// Scales (M, K/32).
-    pub(super) d: &'a [f32],
-    /// What a product with unsigned weights starts from (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the weight that stands for 0.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by the kernels of AVX2 and AVX-512"))]
-    pub(super) start: &'a [i32],
-}
-
-/// A product for its tasks: rows of activations against rows of a weight (N, K).
-#[derive(Clone, Copy)]
-pub(super) struct BlockProduct<'a> {
-    pub(super) dtype: DType,
-    pub(super) weight: &'a [u8],
-    pub(super) x: Activations<'a>,
-    /// K/32.
-    pub(super) blocks: usize,
-    pub(super) store: Store,
-}
-
 /// Elements of scratch that [`multiply`] needs for input `i` of a node and `m` rows.
 pub(super) fn scratch_len<G: Product>(node: &Node<'_>, i: usize, m: usize) -> usize {
     let (n, k) = (node.input_shape(i).rows(), node.input_shape(i).cols());
@@ -135,25 +110,6 @@ simd! {
             *d = quantise_activations(x, q);
             for (start, q) in start.iter_mut().zip(q.as_chunks::<4>().0) {
                 *start = -zero * q.iter().map(|&q| i32::from(q)).sum::<i32>();
-            }
-        }
-    }
-}
-
-impl BlockProduct<'_> {
-    /// Bytes of a row of the weight.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.dtype.bytes(self.blocks * BLOCK, size_of::<f32>()).unwrap_or(0)
-    }
-
-    /// The columns of a tile, in plain Rust.
-    fn multiply(&self, tile: &mut Tile<'_, f32>) {
-        let (first_row, first_col, k) = (tile.first_row, tile.first_col, self.blocks * BLOCK);
-        for i in 0..tile.rows() {
-            let (q, d) = (&self.x.q[(first_row + i) * k..][..k], &self.x.d[(first_row + i) * self.blocks..][..self.blocks]);
-            for (j, c) in tile.row(i).iter_mut().enumerate() {
-                let row = &self.weight[(first_col + j) * self.row_bytes()..][..self.row_bytes()];
-                store_row(self.store, &[dot_blocks(self.dtype, row, q, d)], std::slice::from_mut(c));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Products with weights in blocks for x86-64: integer products of AVX2, or of AVX-512 VNNI on 256 bits where the machine has it.
 
-use super::quant::BlockProduct;
+use super::block_product::BlockProduct;
 use crate::tiles::Tile;
 
 /// Multiplies the columns of a tile.
@@ -31,7 +31,7 @@ mod x86 {
     use samara_core::graph::DType;
     use samara_core::quant::{BLOCK, Q4_BYTES, Q8_BYTES};
 
-    use super::super::quant::{BlockProduct, LANES};
+    use super::super::block_product::{BlockProduct, LANES};
 
     /// Rows of the weight that are multiplied together: each has its own sum.
     const WIDTH: usize = 4;

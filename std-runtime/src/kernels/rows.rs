@@ -3,40 +3,24 @@
 //! Rows of B are added one after the other to sums that stay in the first-level cache; columns of B (rows of a weight) are transposed in registers
 //! as they stream by. Either way an element of C is summed in the order of [`samara_core::gemm`], so that a row has the same bits as in a batch.
 
-use samara_core::gemm::{MatRef, MicroKernel, Store, store_row};
+use samara_core::gemm::{MatRef, MicroKernel, Store};
 use samara_core::threads::Threads;
 
-use super::gemm::{Epilogue, finish_tile};
+use super::epilogue::{Epilogue, finish_tile};
+use super::few_rows::{FewRows, LINE, SEGMENT};
 use super::rows_avx2;
-use super::simd::{MulAdd, Portable};
+use super::simd::Portable;
 use crate::tiles::{Grid, Tile, for_each_item};
-
-/// The most rows of A: with more, B is better packed once for all.
-pub(super) const MAX_ROWS: usize = 7;
 
 /// Elements of B that are worth a task, and the most tasks.
 const TASK_LEN: usize = 1 << 16;
 const MAX_TASKS: usize = 64;
-/// Columns of a tile are a multiple of this, so that two tasks share no cache line of C.
-const LINE: usize = 16;
-/// Columns whose sums stay in the first-level cache, and the least that are read of a row at once: memory is fast along rows only.
-const SEGMENT: usize = 2048;
+/// The fewest columns that are read of a row at once: memory is fast along rows only.
 const LEAST_SEGMENT: usize = 384;
 /// Tasks that rows of B are cut into, unless the segments would be too long or too short.
 const SEGMENT_TASKS: usize = 4;
-/// Rows of B that are added in one pass over the sums.
-const PASS: usize = 8;
 
-/// A product for its tasks: a (m, k), b (k, n), and the longest block of k.
-#[derive(Clone, Copy)]
-pub(super) struct FewRows<'a> {
-    pub(super) a: MatRef<'a, f32>,
-    pub(super) b: MatRef<'a, f32>,
-    pub(super) panel_k: usize,
-    pub(super) store: Store,
-}
-
-/// `C = A·B` or `C += A·B` for at most [`MAX_ROWS`] rows of A, then the epilogue. Shapes and operands as for [`super::gemm::gemm`].
+/// `C = A·B` or `C += A·B` for at most [`MAX_ROWS`](super::few_rows::MAX_ROWS) rows of A, then the epilogue. Shapes and operands as for [`super::gemm::gemm`].
 #[allow(clippy::too_many_arguments)]
 pub(super) fn multiply_rows(
     kernel: &MicroKernel<f32>,
@@ -67,99 +51,6 @@ pub(super) fn multiply_rows(
     });
 }
 
-impl FewRows<'_> {
-    /// The columns of a tile, in plain Rust.
-    #[inline(always)]
-    pub(super) fn multiply<M: MulAdd>(&self, tile: &mut Tile<'_, f32>) {
-        if self.a.cols == 0 && self.store == Store::Overwrite {
-            (0..tile.rows()).for_each(|i| tile.row(i).fill(0.0));
-        } else if self.b.col_stride == 1 && self.b.is_inside() {
-            self.add_rows::<M>(tile);
-        } else {
-            self.add_products::<M>(tile, 0);
-        }
-    }
-
-    /// Blocks of k: the first, its length, and what happens to the old values of C.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, Store)> {
-        let (k, panel_k, store) = (self.a.cols, self.panel_k, self.store);
-        (0..k).step_by(panel_k).map(move |first| (first, panel_k.min(k - first), if first == 0 { store } else { Store::Add }))
-    }
-
-    /// B (k, n) with rows of contiguous elements: some rows of B at a time are added to the sums of a segment of columns.
-    #[inline(always)]
-    fn add_rows<M: MulAdd>(&self, tile: &mut Tile<'_, f32>) {
-        let mut sums = [[0.0; SEGMENT]; MAX_ROWS];
-        let m = tile.rows().min(MAX_ROWS);
-        for first in (0..tile.cols()).step_by(SEGMENT) {
-            let cols = SEGMENT.min(tile.cols() - first);
-            for (first_k, k, store) in self.blocks() {
-                let b = self.b.part(first_k, tile.first_col + first, k, cols);
-                let sums = &mut sums[..m]; // (m, SEGMENT)
-                sums.iter_mut().for_each(|sums| sums.fill(0.0));
-                for p in (0..k / PASS * PASS).step_by(PASS) {
-                    self.pass::<M, PASS>(&b, p, first_k, sums);
-                }
-                for p in k / PASS * PASS..k {
-                    self.pass::<M, 1>(&b, p, first_k, sums);
-                }
-                for (i, sums) in sums.iter().enumerate() {
-                    store_row(store, &sums[..cols], &mut tile.row(i)[first..first + cols]);
-                }
-            }
-        }
-    }
-
-    /// Adds P rows of B from row `p` of this block on, the first one first.
-    #[inline(always)]
-    fn pass<M: MulAdd, const P: usize>(&self, b: &MatRef<'_, f32>, p: usize, first_k: usize, sums: &mut [[f32; SEGMENT]]) {
-        let rows: [(&[[f32; LINE]], &[f32]); P] =
-            std::array::from_fn(|i| b.data[(p + i) * b.row_stride..][..b.cols].as_chunks::<LINE>());
-        for i in 0..P {
-            rows_avx2::prefetch(b.part(p + P + i, 0, 1, b.cols).data.get(..b.cols).unwrap_or_default());
-        }
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let x: [f32; P] = std::array::from_fn(|i| self.a.at(row, first_k + p + i));
-            let (lines, rest) = sums[..b.cols].as_chunks_mut::<LINE>();
-            for (c, sums) in lines.iter_mut().enumerate() {
-                // A copy stays in registers.
-                let mut own = *sums;
-                for (&x, (line, _)) in x.iter().zip(&rows) {
-                    for (sum, &b) in own.iter_mut().zip(&line[c]) {
-                        *sum = M::mul_add(x, b, *sum);
-                    }
-                }
-                *sums = own;
-            }
-            for (&x, (_, row)) in x.iter().zip(&rows) {
-                for (sum, &b) in rest.iter_mut().zip(*row) {
-                    *sum = M::mul_add(x, b, *sum);
-                }
-            }
-        }
-    }
-
-    /// Any strides: the sums of a few columns at a time, from column `first` of the tile on.
-    #[inline(always)]
-    pub(super) fn add_products<M: MulAdd>(&self, tile: &mut Tile<'_, f32>, first: usize) {
-        for first in (first..tile.cols()).step_by(PASS) {
-            let cols = PASS.min(tile.cols() - first);
-            for i in 0..tile.rows() {
-                for (first_k, k, store) in self.blocks() {
-                    let mut sums = [0.0; PASS];
-                    for p in first_k..first_k + k {
-                        let x = self.a.at(i, p);
-                        for (j, sum) in sums[..cols].iter_mut().enumerate() {
-                            *sum = M::mul_add(x, self.b.at(p, tile.first_col + first + j), *sum);
-                        }
-                    }
-                    store_row(store, &sums[..cols], &mut tile.row(i)[first..first + cols]);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -167,6 +58,7 @@ mod tests {
     use samara_core::threads::Serial;
 
     use super::*;
+    use crate::kernels::few_rows::MAX_ROWS;
     use crate::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
     use crate::kernels::simd::Separate;
     use crate::kernels::tests::numbers;

@@ -1,6 +1,6 @@
 //! Products with few rows for x86-64 with AVX2 and FMA.
 
-use super::rows::FewRows;
+use super::few_rows::FewRows;
 use crate::tiles::Tile;
 
 /// The columns of a tile; false, and nothing done, without AVX2 and FMA.
@@ -20,32 +20,13 @@ pub(super) fn multiply(_: &FewRows<'_>, _: &mut Tile<'_, f32>) -> bool {
     false
 }
 
-/// Asks for numbers that will be read soon.
-#[inline(always)]
-pub(super) fn prefetch(numbers: &[f32]) {
-    numbers.chunks(16).for_each(|line| prefetch_line(line.as_ptr()));
-}
-
-/// Asks for a cache line that will be read soon, at any address.
-#[inline(always)]
-pub(super) fn prefetch_line(at: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 has SSE, and a prefetch of any address reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
     use samara_core::gemm::store_row;
 
-    use super::super::rows::FewRows;
+    use super::super::few_rows::FewRows;
     use super::super::simd::Fused;
     use crate::tiles::Tile;
 
@@ -53,7 +34,7 @@ mod x86 {
     const LANES: usize = 8;
     /// Numbers of a cache line.
     const LINE: usize = 16;
-    /// How many numbers ahead of their use memory is asked for, half a stretch of so many at each of two places: 64 KiB.
+    /// Prefetch distance in f32 values (64 KiB), split over two streams.
     const AHEAD: usize = 1 << 14;
 
     /// Reached only through [`super::multiply`], which has asked the machine.

@@ -11,8 +11,11 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{CONFIG_FILE, FolderError, GENERATION_FILE};
-use crate::config::{ActivationFunction, ModelConfig, ModelType};
+use crate::config::set_json;
 use crate::files::IoError;
+use crate::model::ModelConfig;
+use crate::model::family::Family;
+use crate::model::gpt::{ActivationFunction, GptModel, ModelType};
 use crate::run::durable;
 
 /// What a folder says of its model.
@@ -30,7 +33,7 @@ pub struct FolderConfig {
     pub others: Map<String, Value>,
 }
 
-/// Keys of [`ModelConfig`] that have the same name and meaning in both families, and what `transformers` also calls them.
+/// Keys of [`GptModel`] that have the same name and meaning in both families, and what `transformers` also calls them.
 const SHARED: [(&str, &str); 7] = [
     ("vocab_size", "vocab_size"),
     ("n_positions", "max_position_embeddings"),
@@ -71,8 +74,8 @@ const REPLACED: [&str; 13] = [
 
 impl FolderConfig {
     /// A new folder's description. `dropout` is that of the training.
-    pub fn new(model: ModelConfig, dropout: f64) -> Self {
-        Self { model, dropout, bos_token_id: None, eos_token_id: None, others: Map::new() }
+    pub fn new(model: impl Into<ModelConfig>, dropout: f64) -> Self {
+        Self { model: model.into(), dropout, bos_token_id: None, eos_token_id: None, others: Map::new() }
     }
 
     /// Reads the `config.json` of a folder. Keys that are absent have the values that `transformers` gives them.
@@ -101,7 +104,7 @@ impl FolderConfig {
 
     /// The contents of `config.json`.
     pub fn to_json(&self) -> Value {
-        let model = &self.model;
+        let ModelConfig::Gpt(model) = &self.model;
         let gpt1 = model.model_type == ModelType::OpenAiGpt;
         let (model_type, architecture) = if gpt1 { ("openai-gpt", "OpenAIGPTLMHeadModel") } else { ("gpt2", "GPT2LMHeadModel") };
         let mut json = json!({
@@ -201,7 +204,7 @@ impl Reader<'_> {
         };
         let others = self.keys.iter().filter(|(key, _)| !known(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
         Ok(FolderConfig {
-            model,
+            model: model.into(),
             dropout: self.keys.get("resid_pdrop").and_then(Value::as_f64).unwrap_or(0.1),
             bos_token_id: self.token("bos_token_id")?,
             eos_token_id: self.token("eos_token_id")?,
@@ -210,12 +213,12 @@ impl Reader<'_> {
     }
 
     /// The defaults of the family in `transformers`.
-    fn family(&self) -> Result<ModelConfig, FolderError> {
-        let base = ModelConfig { n_embd: 768, n_layer: 12, n_head: 12, ..ModelConfig::default() };
+    fn family(&self) -> Result<GptModel, FolderError> {
+        let base = GptModel { n_embd: 768, n_layer: 12, n_head: 12, ..GptModel::default() };
         match self.keys.get("model_type").and_then(Value::as_str) {
-            Some("gpt2") => Ok(ModelConfig { vocab_size: Some(50257), n_positions: 1024, ..base }),
+            Some("gpt2") => Ok(GptModel { vocab_size: Some(50257), n_positions: 1024, ..base }),
             Some("openai-gpt") => {
-                Ok(ModelConfig { model_type: ModelType::OpenAiGpt, vocab_size: Some(40478), n_positions: 512, ..base })
+                Ok(GptModel { model_type: ModelType::OpenAiGpt, vocab_size: Some(40478), n_positions: 512, ..base })
             }
             _ => {
                 let found = self.keys.get("model_type").unwrap_or(&Value::Null);
@@ -225,12 +228,12 @@ impl Reader<'_> {
     }
 
     /// Sets a key of the model to the value that the file has under `name`, if it has one.
-    fn set(&self, model: &mut ModelConfig, key: &str, name: &str) -> Result<(), FolderError> {
+    fn set(&self, model: &mut GptModel, key: &str, name: &str) -> Result<(), FolderError> {
         let Some(value) = self.keys.get(name) else { return Ok(()) };
-        model.set_json(key, value).map_err(|expected| wrong(self.path, name, expected, value))
+        set_json(model, key, value).map_err(|expected| wrong(self.path, name, expected, value))
     }
 
-    fn activation(&self, model: &mut ModelConfig) -> Result<(), FolderError> {
+    fn activation(&self, model: &mut GptModel) -> Result<(), FolderError> {
         if model.model_type == ModelType::Gpt2 {
             return self.set(model, "activation_function", "activation_function");
         }
@@ -244,7 +247,7 @@ impl Reader<'_> {
     }
 
     /// Banded layers must be every second one, beginning with the second.
-    fn layers(&self, model: &ModelConfig) -> Result<(), FolderError> {
+    fn layers(&self, model: &GptModel) -> Result<(), FolderError> {
         let Some(layers) = self.keys.get("attention_layers").and_then(Value::as_array) else { return Ok(()) };
         let as_built = layers.len() == model.n_layer
             && layers.iter().enumerate().all(|(i, kind)| kind.as_str() == Some(if i % 2 == 0 { "global" } else { "local" }));
@@ -278,26 +281,22 @@ mod tests {
     fn absent_keys_are_those_of_transformers() {
         let config = read(json!({"model_type": "gpt2"})).unwrap();
         assert_eq!(config.model.parameters(), Some(124_439_808));
-        assert!(config.model.bias && config.model.scale_attn_weights && config.model.window_size == 0);
-        assert_eq!(config.model.activation_function, ActivationFunction::GeluNew);
+        let ModelConfig::Gpt(model) = &config.model;
+        assert!(model.bias && model.scale_attn_weights && model.window_size == 0);
+        assert_eq!(model.activation_function, ActivationFunction::GeluNew);
         let config = read(json!({"model_type": "openai-gpt"})).unwrap();
         assert_eq!(config.model.parameters(), Some(116_534_784));
     }
 
     #[test]
     fn what_is_written_is_read_again() {
-        let base = ModelConfig { vocab_size: Some(61), ..ModelConfig::default() };
+        let base = GptModel { vocab_size: Some(61), ..GptModel::default() };
         for model in [
             base.clone(),
-            ModelConfig { bias: false, n_inner: Some(100), activation_function: ActivationFunction::Gelu, ..base.clone() },
-            ModelConfig {
-                window_size: 5,
-                scale_attn_weights: false,
-                activation_function: ActivationFunction::Relu,
-                ..base.clone()
-            },
-            ModelConfig { model_type: ModelType::OpenAiGpt, ..base.clone() },
-            ModelConfig { model_type: ModelType::OpenAiGpt, activation_function: ActivationFunction::Relu, ..base },
+            GptModel { bias: false, n_inner: Some(100), activation_function: ActivationFunction::Gelu, ..base.clone() },
+            GptModel { window_size: 5, scale_attn_weights: false, activation_function: ActivationFunction::Relu, ..base.clone() },
+            GptModel { model_type: ModelType::OpenAiGpt, ..base.clone() },
+            GptModel { model_type: ModelType::OpenAiGpt, activation_function: ActivationFunction::Relu, ..base },
         ] {
             let mut config = FolderConfig { eos_token_id: Some(60), ..FolderConfig::new(model, 0.25) };
             config.others.insert("task_specific_params".to_owned(), json!({"a": [1, null]}));

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::recompute::BudgetError;
 use crate::config::{ConfigError, Difference, Invalid};
 use crate::data::DataError;
 use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::gpt::RunError;
-use crate::gpt::recompute::BudgetError;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::config::RunConfig;
 use super::error::TrainingError as Error;
 use super::request::TrainRequest;
-use crate::config::{Layers, RunConfig};
+use crate::config::{Layers, conflicts};
 use crate::model_folder;
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::say;

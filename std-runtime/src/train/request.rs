@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::RunConfig;
+use super::config::RunConfig;
 
 /// Train a model.
 #[derive(Clone, Debug)]

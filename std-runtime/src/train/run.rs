@@ -3,19 +3,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objectives::lm::{Lm, ModelFolder};
+use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::signal::Stop;
 use super::trainer::Trainer;
-use crate::config::{DataOrder, Invalid, ModelConfig, RunConfig, TrainConfig};
+use crate::config::{Invalid, to_toml};
 use crate::data::batches::{Offsets, Order, Sampler};
+use crate::data::config::DataOrder;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
 use crate::gpt::RunError;
-use crate::gpt::recompute::Policies;
+use crate::model::ModelConfig;
 use crate::model_folder::FolderConfig;
 use crate::run::durable;
 use crate::session::{CpuDevice, Engine, Session};
@@ -46,7 +49,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let objective = objective(request, &config, &policies, model, prepared)?;
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
-    durable::write(&out.join(CONFIG_FILE), config.to_toml().as_bytes()).map_err(Error::io(&out, "write"))?;
+    durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
     let finished = trainer.run(stop)?;
     Ok(TrainOutcome {
         steps: finished.steps,
@@ -110,7 +113,7 @@ fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
     let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size.or(needed).ok_or_else(|| Invalid {
+    let vocab_size = config.model.vocab_size().or(needed).ok_or_else(|| Invalid {
         key: "model.vocab_size",
         expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
         found: "neither".to_owned(),
@@ -120,7 +123,7 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
             format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
         return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
     }
-    Ok(ModelConfig { vocab_size: Some(vocab_size), ..config.model.clone() })
+    Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
 /// What the run's model folder says of its model.

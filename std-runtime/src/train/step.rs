@@ -2,24 +2,9 @@
 
 use super::objective::{Objective, SetRole, SetSpec, Source, StepBatch};
 use super::scalars::Scalars;
-use crate::config::TrainConfig;
 use crate::gpt::RunError;
 use crate::session::update::{Update, UpdateNumbers};
 use crate::session::{Device, Session, SetId, Ticket};
-
-/// The numbers of an update that a configuration asks for; how many updates a set has had is its own matter.
-pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
-    UpdateNumbers {
-        count: 0,
-        lr,
-        beta1: config.beta1,
-        beta2: config.beta2,
-        eps: config.eps,
-        weight_decay: config.weight_decay,
-        grad_clip: config.grad_clip,
-        ema_decay: config.ema_decay,
-    }
-}
 
 /// A trained set with its update.
 struct Trained {

@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use samara_core::schedule::Schedule;
 
+use super::config::TrainConfig;
 use super::error::TrainingError as Error;
 use super::folder::{METRICS_FILE, RunFolder};
 use super::objective::Objective;
 use super::progress::Progress;
 use super::scalars::Scalars;
+use super::shape::update_numbers;
 use super::signal::Stop;
 use super::state::{self, RunState};
-use super::step::{Stepper, update_numbers};
-use crate::config::TrainConfig;
+use super::step::Stepper;
 use crate::data::dataset::HostBatch;
 use crate::gpt::RunError;
 use crate::run::events::EventWriter;

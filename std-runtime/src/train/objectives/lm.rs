@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use samara_core::model::gpt::{GptConfig, GptParams};
 
-use crate::config::{GenerateConfig, TrainConfig};
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::{TokenList, Tokens};
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
+use crate::gpt::generation::GenerateConfig;
 use crate::gpt::step::{DropoutNumbers, Step, StepShape};
 use crate::gpt::{Bound, RunError};
 use crate::model_folder::{self, FolderConfig, load_weights, maps};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
+use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, ScalarId, Scalars};

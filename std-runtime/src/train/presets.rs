@@ -1,18 +1,6 @@
 //! Named configurations: TOML that is laid over the defaults.
 
-use super::ConfigError;
-use super::error::{Place, hint};
-
-/// A named configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Preset {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is, in a line.
-    pub about: &'static str,
-    /// What it sets.
-    pub toml: &'static str,
-}
+use crate::config::{ConfigError, Place, Preset, hint};
 
 /// The preset of a run that names none.
 pub const DEFAULT_PRESET: &str = "tales";
@@ -38,7 +26,10 @@ pub const PRESETS: &[Preset] = &[
 ];
 
 /// The preset of that name.
-pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
+///
+/// # Errors
+/// There is none; the nearest is told.
+pub fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::Unknown {
         place: Place::Flag("--preset"),
         what: "preset",

@@ -3,10 +3,12 @@
 use samara_core::graph::Recompute;
 use samara_core::model::gpt::GptConfig;
 
-use super::plan::TrainingPlan;
-use super::step::StepShape;
-use crate::config::{Invalid, RecomputeChoice, RunConfig, TrainConfig};
+use super::config::{RecomputeChoice, RunConfig, TrainConfig};
+use super::shape::shape_of;
+use crate::config::Invalid;
 use crate::error::{Failure, Kind};
+use crate::gpt::plan::TrainingPlan;
+use crate::gpt::step::StepShape;
 use crate::session::{BuildError, Engine};
 
 /// Why there is no way to train: the programs cannot be built, or none fits the memory budget.
@@ -29,21 +31,6 @@ impl Failure for BudgetError {
     }
 }
 
-/// The shape of a step; nothing is computed again where the choice is left to [`Policies`].
-pub fn shape_of(config: &RunConfig) -> StepShape {
-    let t = &config.train;
-    StepShape {
-        batch: t.batch_size,
-        block: t.block_size,
-        accumulation: t.grad_accumulation,
-        dropout: t.dropout > 0.0,
-        recompute: match t.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        },
-    }
-}
-
 /// What a training takes with each way of recomputation, and the one that it uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policies {
@@ -59,7 +46,7 @@ impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, BudgetError> {
         let shape = shape_of(config);
-        let averages = u8::from(config.train.ema_decay > 0.0);
+        let averages = config.train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {
             Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, averages)?))
         };

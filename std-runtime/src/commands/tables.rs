@@ -1,0 +1,34 @@
+//! Every table of every command: what `samara config` prints, files may hold and `--set` reaches.
+
+use crate::config::{Invalid, Tables, tables};
+use crate::data::config::DataConfig;
+use crate::gpt::generation::GenerateConfig;
+use crate::model::ModelConfig;
+use crate::train::config::{RunConfig, TrainConfig};
+
+// A command that brings a table of its own adds it here: a line with its name and its type.
+tables! {
+    /// The configuration that a command line asks for.
+    pub(crate) Config checked by Config::check_together {
+        /// `[model]`
+        model: ModelConfig;
+        /// `[data]`
+        data: DataConfig;
+        /// `[train]`
+        train: TrainConfig;
+        /// `[generate]`
+        generate: GenerateConfig;
+    }
+}
+
+impl Config {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.clone().run().check()
+    }
+
+    /// What a training takes of it.
+    pub(crate) fn run(self) -> RunConfig {
+        let Self { model, data, train, generate } = self;
+        RunConfig { model, data, train, generate }
+    }
+}

@@ -1,0 +1,57 @@
+//! Configurations as TOML, and what differs between two of them.
+
+use super::table::{Key, Tables};
+
+/// A key whose value differs between two configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The key with its table, as in `train.lr`.
+    pub key: String,
+    /// Its value in the first, in TOML; `None` when it has none.
+    pub first: Option<String>,
+    /// Its value in the second.
+    pub second: Option<String>,
+}
+
+/// A configuration as TOML, with the meaning of every key.
+pub fn to_toml(config: &impl Tables) -> String {
+    let mut text = String::from("# The whole configuration of a run. Read again with --config FILE.\n");
+    for (name, table) in config.tables() {
+        text += &format!("\n[{name}]\n");
+        for key in table.keys() {
+            for line in key.doc {
+                text += &format!("#{line}\n");
+            }
+            match table.show(key.name) {
+                Some(value) => text += &format!("{} = {value}\n", key.name),
+                None => text += &format!("# {} =\n", key.name),
+            }
+        }
+    }
+    text
+}
+
+/// All keys whose values differ: those of the first, then those that only the second has.
+pub fn differences<C: Tables>(first: &C, second: &C) -> Vec<Difference> {
+    compared(first, second, |_| true)
+}
+
+/// The differences for which resuming is refused: the steps so far would have come out otherwise.
+pub fn conflicts<C: Tables>(first: &C, second: &C) -> Vec<Difference> {
+    compared(first, second, |key| !key.may_change)
+}
+
+fn compared<C: Tables>(first: &C, second: &C, counts: impl Fn(&Key) -> bool) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for ((name, a), (_, b)) in first.tables().into_iter().zip(second.tables()) {
+        // Two families of models have different keys.
+        let only_second = b.keys().iter().filter(|key| !a.keys().iter().any(|known| known.name == key.name));
+        for key in a.keys().iter().chain(only_second).filter(|key| counts(key)) {
+            let (first, second) = (a.show(key.name), b.show(key.name));
+            if first != second {
+                differences.push(Difference { key: format!("{name}.{}", key.name), first, second });
+            }
+        }
+    }
+    differences
+}

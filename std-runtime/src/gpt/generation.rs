@@ -1,0 +1,33 @@
+//! `[generate]`: how text is generated.
+
+use samara_core::decode::Sampling;
+
+use crate::config::table;
+
+table! {
+    /// How text is generated.
+    pub GenerateConfig {
+        /// What the text begins with; empty: the end-of-text token, or a line break.
+        prompt: String = String::new();
+        /// Tokens to generate.
+        max_new_tokens: usize = 200, 0..=1000000000;
+        /// Logits are divided by it; 0: always the most probable token.
+        temperature: f64 = 0.8, 0..=1000;
+        /// Draw only from this many most probable tokens; 0: from all.
+        top_k: usize = 0, 0..=16777216;
+        /// Draw only from the most probable tokens whose probabilities reach this sum; 1: from all.
+        top_p: f64 = 1.0, 0..=1;
+        /// Draw only from tokens at least this share as probable as the best; 0: from all.
+        min_p: f64 = 0.0, 0..=1;
+        /// Seed of the draws.
+        seed: u64 = 0, 0..=9007199254740992_u64;
+    }
+    may change: prompt max_new_tokens temperature top_k top_p min_p seed
+}
+
+impl GenerateConfig {
+    /// How tokens are drawn.
+    pub fn sampling(&self) -> Sampling {
+        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32, min_p: self.min_p as f32 }
+    }
+}

@@ -1,0 +1,32 @@
+//! What the configuration of every family of models has.
+
+use crate::config::{Invalid, Table};
+
+/// Elements that a tensor, and all parameters together, may have.
+pub const PARAMETER_LIMIT: u128 = i32::MAX as u128;
+
+/// The configuration of a family of models: a table whose keys have the names of Hugging Face's `config.json`, `model_type` among them.
+pub trait Family: Table + Default {
+    /// The values of `model_type` that name the family.
+    const TYPES: &'static [&'static str];
+    /// What other families call keys of this one: (their name, its name here).
+    const ALIASES: &'static [(&'static str, &'static str)];
+
+    /// The value of `model_type`.
+    fn model_type(&self) -> &'static str;
+    /// Token ids; `None` while they are those of a tokenizer that is not known yet.
+    fn vocab_size(&self) -> Option<usize>;
+    /// Sets the number of token ids.
+    fn set_vocab_size(&mut self, ids: usize);
+    /// The longest sequence in tokens.
+    fn positions(&self) -> usize;
+    /// Values of the widest activation of a token, logits left out.
+    fn widest(&self) -> usize;
+    /// Parameters; `None` without a vocabulary.
+    fn parameters(&self) -> Option<u128>;
+    /// Checks what concerns several keys.
+    ///
+    /// # Errors
+    /// The first value that does not go with others.
+    fn check(&self) -> Result<(), Invalid>;
+}

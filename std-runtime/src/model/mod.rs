@@ -1,0 +1,180 @@
+//! `[model]`: the families of models that the binary knows.
+
+pub mod family;
+pub mod gpt;
+
+use samara_core::model::gpt::GptConfig;
+
+use self::family::Family;
+use self::gpt::GptModel;
+use crate::config::{Given, Invalid, Key, Table, Value, hint};
+
+/// The list of families. The first is that of a configuration that names none.
+macro_rules! families {
+    ($first:ident($first_type:ty), $($name:ident($type:ty),)*) => {
+        /// The configuration of a model: the keys of its family.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum ModelConfig {
+            #[doc = concat!("[`", stringify!($first_type), "`]")]
+            $first($first_type),
+            $( #[doc = concat!("[`", stringify!($type), "`]")] $name($type), )*
+        }
+
+        impl Default for ModelConfig {
+            fn default() -> Self {
+                Self::$first(<$first_type>::default())
+            }
+        }
+
+        impl ModelConfig {
+            /// The defaults of every family, each with the model types that name it.
+            fn families() -> Vec<(&'static [&'static str], Self)> {
+                vec![
+                    (<$first_type>::TYPES, Self::$first(<$first_type>::default())),
+                    $( (<$type>::TYPES, Self::$name(<$type>::default())), )*
+                ]
+            }
+        }
+
+        /// Calls something of the family, whichever it is.
+        macro_rules! of_family {
+            ($config:expr, $model:ident => $result:expr) => {
+                match $config {
+                    ModelConfig::$first($model) => $result,
+                    $( ModelConfig::$name($model) => $result, )*
+                }
+            };
+        }
+
+        impl ModelConfig {
+            /// What other families call keys of this one.
+            fn aliases(&self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    Self::$first(_) => <$first_type>::ALIASES,
+                    $( Self::$name(_) => <$type>::ALIASES, )*
+                }
+            }
+        }
+    };
+}
+
+// To add a family: a file with its table and `impl Family`, and a line here.
+families! {
+    Gpt(GptModel),
+}
+
+impl ModelConfig {
+    /// The value of `model_type`.
+    pub fn model_type(&self) -> &'static str {
+        of_family!(self, model => model.model_type())
+    }
+
+    /// Token ids; `None` while they are those of a tokenizer that is not known yet.
+    pub fn vocab_size(&self) -> Option<usize> {
+        of_family!(self, model => model.vocab_size())
+    }
+
+    /// The same model with another number of token ids.
+    #[must_use]
+    pub fn with_vocab_size(mut self, ids: usize) -> Self {
+        of_family!(&mut self, model => model.set_vocab_size(ids));
+        self
+    }
+
+    /// The longest sequence in tokens.
+    pub fn positions(&self) -> usize {
+        of_family!(self, model => model.positions())
+    }
+
+    /// Values of the widest activation of a token, logits left out.
+    pub fn widest(&self) -> usize {
+        of_family!(self, model => model.widest())
+    }
+
+    /// Parameters; `None` without a vocabulary.
+    pub fn parameters(&self) -> Option<u128> {
+        of_family!(self, model => model.parameters())
+    }
+
+    /// Checks what concerns several keys.
+    ///
+    /// # Errors
+    /// The first value that does not go with others.
+    pub fn check(&self) -> Result<(), Invalid> {
+        of_family!(self, model => model.check())
+    }
+
+    /// The model in the engine's terms.
+    ///
+    /// # Errors
+    /// Values that do not go together; no vocabulary.
+    pub fn to_core(&self) -> Result<GptConfig, Invalid> {
+        match self {
+            Self::Gpt(model) => model.to_core(),
+        }
+    }
+
+    fn table(&self) -> &dyn Table {
+        of_family!(self, model => model)
+    }
+
+    /// The family that a value of `model_type` names; what was expected if none.
+    fn of_type(value: &Value) -> Result<Self, String> {
+        let families = Self::families();
+        let expected = || {
+            let all: Vec<String> = families.iter().flat_map(|(types, _)| *types).map(|word| format!("\"{word}\"")).collect();
+            format!("one of {}", all.join(", "))
+        };
+        let Value::Text(word) = value else { return Err(expected()) };
+        let found = families.iter().find(|(types, _)| types.contains(&word.as_str()));
+        found.map(|(_, model)| model.clone()).ok_or_else(expected)
+    }
+}
+
+impl From<GptModel> for ModelConfig {
+    fn from(model: GptModel) -> Self {
+        Self::Gpt(model)
+    }
+}
+
+/// The key that names the family.
+const MODEL_TYPE: &str = "model_type";
+
+impl Table for ModelConfig {
+    fn keys(&self) -> &'static [Key] {
+        self.table().keys()
+    }
+
+    fn set(&mut self, key: &str, given: Given<'_>) -> Result<(), String> {
+        if key == MODEL_TYPE {
+            let family = Self::of_type(given.value)?;
+            if std::mem::discriminant(&family) != std::mem::discriminant(self) {
+                *self = family;
+            }
+        }
+        of_family!(self, model => model.set(key, given))
+    }
+
+    fn show(&self, key: &str) -> Option<String> {
+        self.table().show(key)
+    }
+
+    fn deciding_key(&self) -> Option<&'static str> {
+        Some(MODEL_TYPE)
+    }
+
+    /// A key of another family is told with the families that have it, and the nearest key of this one.
+    fn hint(&self, key: &str) -> Option<String> {
+        let has = |keys: &[Key]| keys.iter().any(|known| known.name == key);
+        let others = Self::families().into_iter().filter(|(_, model)| has(model.keys()));
+        let others: Vec<&str> = others.flat_map(|(types, _)| types.iter().copied()).collect();
+        let alias = self.aliases().iter().find(|(theirs, _)| *theirs == key).map(|(_, ours)| *ours);
+        let of_others = if others.is_empty() { String::new() } else { format!(", a key of {} models,", others.join(", ")) };
+        let nearest = match alias {
+            Some(ours) => format!("; did you mean `{ours}`?"),
+            None if others.is_empty() => return None,
+            None => hint(key, self.keys().iter().map(|key| key.name)),
+        };
+        Some(format!("{of_others} in a model of type {}{nearest}", self.model_type()))
+    }
+}

@@ -1,0 +1,190 @@
+//! `[train]`, and the whole configuration of a training.
+
+use std::path::PathBuf;
+
+use samara_core::graph::Recompute;
+use samara_core::schedule::{Decay, Schedule};
+
+use crate::config::{Choice, Invalid, table, tables};
+use crate::data::config::DataConfig;
+use crate::gpt::generation::GenerateConfig;
+use crate::kernels::gemm::Gemm;
+use crate::model::ModelConfig;
+use crate::model::family::PARAMETER_LIMIT;
+
+table! {
+    /// How a model is trained.
+    pub TrainConfig {
+        /// Optimizer steps, unless train.tokens or train.flops says when the run ends.
+        steps: u64 = 1000, 1..=1000000000;
+        /// Training tokens, rounded up to whole steps; 0: train.steps says when the run ends. The schedule follows.
+        tokens: u64 = 0, 0..=1000000000000000000_u64;
+        /// Floating-point operations of the training, as `samara plan` counts them, rounded up to whole steps; 0: train.steps says when the run
+        /// ends. The schedule follows.
+        flops: f64 = 0.0, 0..=1e30;
+        /// Rows of a batch (of a micro-batch, with grad_accumulation).
+        batch_size: usize = 12, 1..=1048576;
+        /// Tokens of a row, at most n_positions.
+        block_size: usize = 128, 1..=1048576;
+        /// Micro-batches whose gradients make one step, weighted by their tokens.
+        grad_accumulation: usize = 1, 1..=1048576;
+        /// The largest learning rate.
+        lr: f64 = 1e-3, 0..=1000;
+        /// The learning rate at the end; absent: a tenth of lr.
+        min_lr: Option<f64> = None, 0..=1000;
+        /// Steps over which the learning rate rises.
+        warmup_steps: u64 = 50, 0..=1000000000;
+        /// How the learning rate falls afterwards: "cosine", "linear" or "constant".
+        schedule: Decay = Decay::Cosine;
+        /// Decoupled weight decay of matrices and embeddings.
+        weight_decay: f64 = 0.1, 0..=10;
+        /// Decay of AdamW's first moment.
+        beta1: f64 = 0.9, 0..=0.9999999;
+        /// Decay of AdamW's second moment.
+        beta2: f64 = 0.99, 0..=0.9999999;
+        /// Added to the root of AdamW's second moment.
+        eps: f64 = 1e-8, 0..=1;
+        /// The largest norm of all gradients together; 0: any.
+        grad_clip: f64 = 1.0, 0..=1e30;
+        /// Share of activations dropped while training.
+        dropout: f64 = 0.0, 0..=0.999;
+        /// Decay of a moving average of the weights, which is then evaluated and saved; 0: none.
+        ema_decay: f64 = 0.0, 0..=0.9999999;
+        /// Steps between evaluations on the validation split; 0: only at the end.
+        eval_every: u64 = 200, 0..=1000000000;
+        /// Batches of an evaluation; 0: the whole split.
+        eval_batches: u64 = 0, 0..=1000000000;
+        /// Evaluations without a better validation loss after which training stops; 0: never.
+        patience: u64 = 0, 0..=1000000000;
+        /// Steps between checkpoints; 0: only at the end.
+        checkpoint_every: u64 = 200, 0..=1000000000;
+        /// Checkpoints that are kept.
+        keep_checkpoints: usize = 2, 2..=1000000;
+        /// Steps between samples of text; 0: only before and after.
+        sample_every: u64 = 0, 0..=1000000000;
+        /// Seed of everything random: initial weights, data order, dropout, samples.
+        seed: u64 = 0, 0..=9007199254740992_u64;
+        /// Threads; 0: one for each core. The result does not depend on it.
+        threads: usize = 0, 0..=4096;
+        /// GEMM backend: "samara", "portable" (plain Rust) or "matrixmultiply".
+        gemm: Gemm = Gemm::Samara;
+        /// What backward computes again instead of keeping: "none", "cheap" (norms, activations), "blocks" (all but the inputs of blocks), or
+        /// "auto", the first of them that fits train.memory_budget_mib. The result does not depend on it.
+        recompute: RecomputeChoice = RecomputeChoice::Auto;
+        /// Memory in MiB that training may take, as `samara plan` counts it; 0: any.
+        memory_budget_mib: u64 = 0, 0..=1000000000;
+        /// A model folder with the initial weights; absent: random ones.
+        init: Option<PathBuf> = None;
+        /// The run folder; absent: runs/NAME-NNN.
+        out: Option<PathBuf> = None;
+    }
+    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out
+}
+
+tables! {
+    /// The whole configuration of a training.
+    pub RunConfig checked by RunConfig::check_together {
+        /// `[model]`
+        model: ModelConfig;
+        /// `[data]`
+        data: DataConfig;
+        /// `[train]`
+        train: TrainConfig;
+        /// `[generate]`
+        generate: GenerateConfig;
+    }
+}
+
+impl RunConfig {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.model.check()?;
+        self.train.check()?;
+        let (block, positions) = (self.train.block_size, self.model.positions());
+        if block > positions {
+            return Err(Invalid::new("train.block_size", format!("at most model.n_positions = {positions}"), block));
+        }
+        let rows = self.train.batch_size as u128 * block as u128;
+        let widest = self.model.widest() as u128;
+        if rows * widest > PARAMETER_LIMIT {
+            let most = PARAMETER_LIMIT / (block as u128 * widest);
+            let expected = format!("at most {most} rows of {block} tokens and {widest} activations; use train.grad_accumulation");
+            return Err(Invalid::new("train.batch_size", expected, self.train.batch_size));
+        }
+        Ok(())
+    }
+}
+
+impl TrainConfig {
+    fn check(&self) -> Result<(), Invalid> {
+        if self.tokens > 0 && self.flops > 0.0 {
+            let expected = "0, because train.flops says when the run ends: set one of them";
+            return Err(Invalid::new("train.tokens", expected, self.tokens));
+        }
+        match self.min_lr {
+            Some(min_lr) if min_lr > self.lr => {
+                Err(Invalid::new("train.min_lr", format!("at most train.lr = {}", self.lr), min_lr))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// How many moving averages of the weights are kept.
+    pub fn averages(&self) -> usize {
+        usize::from(self.ema_decay > 0.0)
+    }
+
+    /// The steps of a run: those that train.tokens or train.flops take, or train.steps.
+    pub fn steps_of(&self, tokens_per_step: u64, flops_per_token: u64) -> u64 {
+        let tokens_per_step = tokens_per_step.max(1);
+        if self.tokens > 0 {
+            return self.tokens.div_ceil(tokens_per_step);
+        }
+        if self.flops > 0.0 {
+            let flops_per_step = flops_per_token.max(1) as f64 * tokens_per_step as f64;
+            return (self.flops / flops_per_step).ceil() as u64;
+        }
+        self.steps
+    }
+
+    /// The learning-rate schedule.
+    pub fn lr_schedule(&self) -> Schedule {
+        let min_lr = self.min_lr.unwrap_or(self.lr / 10.0);
+        Schedule { lr: self.lr, min_lr, warmup_steps: self.warmup_steps, steps: self.steps, decay: self.schedule }
+    }
+}
+
+/// What backward computes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecomputeChoice {
+    /// As much as the memory budget makes necessary.
+    Auto,
+    /// This.
+    Fixed(Recompute),
+}
+
+impl From<Recompute> for RecomputeChoice {
+    fn from(recompute: Recompute) -> Self {
+        Self::Fixed(recompute)
+    }
+}
+
+impl Choice for Decay {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("cosine", Self::Cosine), ("linear", Self::Linear), ("constant", Self::Constant)];
+}
+
+impl Choice for Gemm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("samara", Self::Samara), ("portable", Self::Portable), ("matrixmultiply", Self::MatrixMultiply)];
+}
+
+impl Choice for RecomputeChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        (Recompute::None.name(), Self::Fixed(Recompute::None)),
+        (Recompute::Cheap.name(), Self::Fixed(Recompute::Cheap)),
+        (Recompute::Blocks.name(), Self::Fixed(Recompute::Blocks)),
+    ];
+}

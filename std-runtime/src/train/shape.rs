@@ -1,0 +1,36 @@
+//! What `[train]` asks of a step: its shape, and the numbers that change from step to step.
+
+use samara_core::graph::Recompute;
+
+use super::config::{RecomputeChoice, RunConfig, TrainConfig};
+use crate::gpt::step::StepShape;
+use crate::session::update::UpdateNumbers;
+
+/// The shape of a step; nothing is computed again where the choice is left to [`Policies`](super::recompute::Policies).
+pub fn shape_of(config: &RunConfig) -> StepShape {
+    let t = &config.train;
+    StepShape {
+        batch: t.batch_size,
+        block: t.block_size,
+        accumulation: t.grad_accumulation,
+        dropout: t.dropout > 0.0,
+        recompute: match t.recompute {
+            RecomputeChoice::Auto => Recompute::None,
+            RecomputeChoice::Fixed(recompute) => recompute,
+        },
+    }
+}
+
+/// The numbers of an update; how many updates a set has had is its own matter.
+pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
+    UpdateNumbers {
+        count: 0,
+        lr,
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        weight_decay: config.weight_decay,
+        grad_clip: config.grad_clip,
+        ema_decay: config.ema_decay,
+    }
+}
