@@ -10,17 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
-use samara::gpt::Gpt;
-use samara::gpt::recompute::shape_of;
-use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
-use samara::kernels::gemm::Gemm;
-use samara::session::Engine;
 use samara::session::{CpuDevice, Engine, Session};
 use samara::train::config::RunConfig;
 use samara::train::objectives::lm::Lm;
-use samara::train::shape::shape_of;
-use samara::train::shape::update_numbers;
+use samara::train::shape::{shape_of, update_numbers};
 use samara::train::step::Stepper;
 use samara_core::graph::Recompute;
 use samara_tests::training::{text, tiny};

@@ -132,10 +132,8 @@ fn tokens_or_operations_end_a_run() {
     let by_flops = tempfile::tempdir().unwrap();
     assert_eq!(train(&config, by_flops.path()).unwrap().steps, 6);
     assert!(tensors(by_steps.path()) == tensors(by_flops.path()));
-    config.train.tokens = 1;
-    let (error, path) = (config.check().unwrap_err(), fs::read_to_string(by_flops.path().join("run.toml")).unwrap());
-    assert!(error.to_string().starts_with("train.tokens: expected 0, because train.flops"), "{error}");
-    assert!(path.contains("\nsteps = 6\n"), "{path}");
+    let text = fs::read_to_string(by_flops.path().join("run.toml")).unwrap();
+    assert!(text.contains("\nsteps = 6\n"), "{text}");
 }
 
 #[test]

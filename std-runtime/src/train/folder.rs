@@ -75,10 +75,10 @@ impl RunFolder {
             return Ok(());
         }
         let path = self.out.join(CONFIG_FILE);
-        let mut layers = Layers::new();
+        let mut layers = Layers::<RunConfig>::new();
         layers.file(&path)?;
         let former = layers.finish()?;
-        let differences = former.conflicts(config);
+        let differences = conflicts(&former, config);
         if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
     }
 }
