@@ -4,7 +4,8 @@
 
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, real, write_ints, write_real};
 use samara_core::graph::{Epsilon, Graph, HYPER_LEN, NodeRecord, Recompute, TensorRecord, Wrt};
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops;
 use samara_core::params::{ParamInfo, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
@@ -20,18 +21,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Parameters exist before any graph.
     let mut infos = vec![ParamInfo::default(); config.param_count()];
     let mut registry = Registry::new(&mut infos);
-    let gpt = GptParams::register(&config, &mut registry);
+    let gpt = Gpt::register(&config, &mut registry.scope());
     let params = registry.finish(size_of::<f32>())?;
 
     // The graph: model, loss, gradient, update.
-    let mut tensors = vec![TensorRecord::EMPTY; config.tensor_count()];
-    let mut nodes = vec![NodeRecord::EMPTY; config.node_count()];
+    let mut tensors = vec![TensorRecord::EMPTY; gpt.dims().tensor_count(params.infos().len())];
+    let mut nodes = vec![NodeRecord::EMPTY; gpt.dims().node_count()];
     let g = Graph::new(params, &mut tensors, &mut nodes);
-    let inputs = GptInputs::new(&g, &config, TEXTS.len(), BLOCK);
+    let inputs = LmInputs::new(&g, &gpt, TEXTS.len(), BLOCK);
     let targets = g.ints(&[TEXTS.len(), BLOCK], -100, config.vocab_size as i32 - 1);
     let (upstream, hyper) = (g.input(&[1]), g.input(&[HYPER_LEN]));
-    let h = hidden(&g, &config, &gpt, &inputs, None);
-    let losses = g.output(g.head_loss(h, g.param(gpt.head()), None, targets, 0.0));
+    let losses = g.output(lm::losses(&g, &gpt, &inputs, targets));
     g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::None);
     let norm = g.global_norm();
     g.adamw(hyper, Some(norm), Epsilon::AfterCorrection);

@@ -14,7 +14,8 @@
 //! | [`cost`] | what a node costs at least: operations and bytes |
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
-//! | [`model`] | builders of model families |
+//! | [`nn`], [`model`] | layers; builders of model families |
+//! | [`tune`] | what of a model is trained, frozen, quantised |
 //! | [`file`](mod@file), [`session`] | programs in a file; running them on a device |
 //! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
@@ -37,6 +38,7 @@ pub mod gemm;
 pub mod graph;
 pub mod math;
 pub mod model;
+pub mod nn;
 pub mod ops;
 pub mod params;
 pub mod plan;
@@ -47,3 +49,4 @@ pub mod session;
 pub mod shape;
 pub mod threads;
 pub mod tokenizer;
+pub mod tune;

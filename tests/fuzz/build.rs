@@ -10,7 +10,8 @@ use samara::export::spec::{Optimizer, TrainShape};
 use samara::session::{BuildError, CpuDevice, Engine, OwnedParams, ParamSet};
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer, TrainError};
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, GptParams, Tune};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::tune::{Tune, store_as, tune};
 use samara_core::tokenizer::Split;
 
 const CONFIG: GptConfig = GptConfig {
@@ -83,15 +84,15 @@ fn seed(
     tokenizer: Option<&Tokenizer>,
 ) -> Result<Vec<u8>, BuildError> {
     let engine = Arc::new(Engine::reference().expect("a thread"));
-    let (owned, params) = OwnedParams::new(config.param_count() + train.added_params(), |registry| {
-        let mut params = GptParams::register(config, registry);
+    let (owned, gpt) = OwnedParams::new(config.param_count() + train.added_params(), |registry| {
+        let mut gpt = Gpt::register(config, &mut registry.scope());
         if weights != DType::Real {
-            params.store_as(weights, config, registry);
+            store_as(weights, registry);
         }
-        params.tune(train, config, registry);
-        params
+        tune(train, &mut gpt, registry);
+        gpt
     })?;
-    let model = DeviceModel { engine: &engine, owned: &owned, config, params: &params };
+    let model = DeviceModel { engine: &engine, owned: &owned, model: &gpt };
     let DeviceProgram { kind, program, ports } = match *kind {
         Kind::Decode(kv) => model.decode(kv)?,
         Kind::Train(optimizer) => model.train(SHAPE, optimizer)?,

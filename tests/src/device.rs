@@ -12,7 +12,8 @@ use samara_core::exec::Kernels;
 use samara_core::file::layout::{Header, Section};
 use samara_core::file::{FileError, ProgramFile, ProgramKind, SectionKind, checksum};
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, Tune};
+use samara_core::model::gpt::GptConfig;
+use samara_core::tune::Tune;
 
 /// The smallest model.
 pub const TINY: GptConfig = GptConfig {

@@ -1,10 +1,12 @@
-//! GPT programs for tests: random models, golden models, batches with padding and packing, decoding with a cache.
+//! Language models for tests: random models, golden GPTs, batches with padding and packing, decoding with a cache.
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Activation, DType, Graph, Recompute, Tensor, Wrt};
 use samara_core::math::Real;
-use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
-use samara_core::params::{ParamId, Params};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::nn::KvCache;
+use samara_core::params::{ParamId, ParamInfo, Params, Registry, Scope};
 
 use crate::draw::Draw;
 use crate::golden::{self, Array, Arrays};
@@ -12,12 +14,10 @@ use crate::session::{Session, Table, registry};
 
 /// A model: its registry and the values of its parameters.
 pub struct Model {
-    /// What it is.
-    pub config: GptConfig,
     /// Its registry, for `f32` and `f64` alike: there is nothing frozen.
     pub params: Params<'static>,
-    /// Where its parameters stand.
-    pub gpt: GptParams,
+    /// Its layers.
+    pub lm: Box<dyn LanguageModel>,
     /// Values by number.
     pub values: Vec<Vec<f64>>,
 }
@@ -103,18 +103,27 @@ pub struct Pass {
 impl Model {
     /// A model with the parameters of a configuration, all random and all different from their initial values.
     pub fn random(config: GptConfig, seed: u64) -> Self {
+        Self::random_of(|s| Gpt::register(&config, s), seed)
+    }
+
+    /// The same for any family.
+    pub fn random_of<M: LanguageModel + 'static>(register: impl Fn(&mut Scope<'_>) -> M, seed: u64) -> Self {
         let mut draw = Draw::new(seed);
-        Self::new(config, |info| {
+        Self::new(register, |info| {
             let std = if info.shape.rank() == 1 { 0.4 } else { 1.5 / (info.shape.cols() as f64).sqrt() };
-            let offset = if format!("{}", info.name).ends_with("ln_1.weight") { 1.0 } else { 0.0 };
+            let name = info.name.to_string();
+            let offset = if name.ends_with("ln_1.weight") || name.ends_with("norm.weight") { 1.0 } else { 0.0 };
             draw.values(info.shape.len(), offset - std, offset + std)
         })
     }
 
-    fn new(config: GptConfig, value: impl FnMut(&samara_core::params::ParamInfo) -> Vec<f64>) -> Self {
-        let (params, gpt) = registry::<f64, _>(config.param_count(), |r| GptParams::register(&config, r));
+    fn new<M: LanguageModel + 'static>(
+        register: impl Fn(&mut Scope<'_>) -> M,
+        value: impl FnMut(&ParamInfo) -> Vec<f64>,
+    ) -> Self {
+        let (params, lm) = registry::<f64, _>(Registry::count(&register), |r| register(&mut r.scope()));
         let values = params.infos().iter().map(value).collect();
-        Self { config, params, gpt, values }
+        Self { params, lm: Box::new(lm), values }
     }
 
     /// A folder under `tests/golden/models`; gradients of `expected` come out in the layout of the model too, as `grad.NAME`.
@@ -122,12 +131,15 @@ impl Model {
         let config = golden_config(&golden::json(&format!("models/{folder}/config.json")));
         let file = golden::arrays(&format!("models/{folder}/model.safetensors"));
         let expected = golden::arrays(&format!("models/{folder}/expected.safetensors"));
-        let model = Self::new(config, |info| {
-            let array = ours(&format!("{}", info.name), "transformer.", &file).expect("parameter in the file");
-            let dims: Vec<usize> = info.shape.dims().iter().map(|&d| d as usize).collect();
-            assert_eq!(dims, array.shape, "{}", info.name);
-            array.values
-        });
+        let model = Self::new(
+            |s| Gpt::register(&config, s),
+            |info| {
+                let array = ours(&format!("{}", info.name), "transformer.", &file).expect("parameter in the file");
+                let dims: Vec<usize> = info.shape.dims().iter().map(|&d| d as usize).collect();
+                assert_eq!(dims, array.shape, "{}", info.name);
+                array.values
+            },
+        );
         (model, expected)
     }
 
@@ -143,16 +155,15 @@ impl Model {
     }
 
     fn capacity(&self) -> usize {
-        2 * self.config.node_count()
+        2 * self.lm.dims().node_count()
     }
 
     /// Logits and losses, without gradients.
     pub fn score<R: Real>(&self, table: Table<'_, R>, batch: &Batch) -> Pass {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = Inputs::new(g, self, batch);
-            let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let head = g.param(self.gpt.head());
-            (g.output(g.linear(h, head, None)), g.output(g.head_loss(h, head, None, inputs.targets, 0.0)), inputs)
+            let h = self.lm.hidden(g, &inputs.gpt, None);
+            (g.output(lm::logits(g, &*self.lm, h)), g.output(lm::losses_of(g, &*self.lm, h, inputs.targets)), inputs)
         });
         let (mut session, (logits, losses, inputs)) = built.expect("graph");
         self.load(&mut session);
@@ -166,8 +177,7 @@ impl Model {
         let built = Session::build(table, self.params, self.capacity(), |g| {
             let inputs = Inputs::new(g, self, batch);
             let upstream = g.input(&[1]);
-            let h = hidden(g, &self.config, &self.gpt, &inputs.gpt, None);
-            let losses = g.output(g.head_loss(h, g.param(self.gpt.head()), None, inputs.targets, 0.0));
+            let losses = g.output(lm::losses(g, &*self.lm, &inputs.gpt, inputs.targets));
             g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
             (losses, upstream, inputs)
         });
@@ -194,12 +204,12 @@ impl Model {
     /// A program that reads `len` tokens per sequence and keeps keys and values of `capacity` tokens.
     pub fn decoder<'k, R: Real>(&self, table: Table<'k, R>, batch: usize, len: usize, capacity: usize) -> Decoder<'k, R> {
         let built = Session::build(table, self.params, self.capacity(), |g| {
-            let inputs = GptInputs::new(g, &self.config, batch, len);
+            let inputs = LmInputs::new(g, &*self.lm, batch, len);
             let count = || g.ints(&[batch], 0, capacity as i32);
             let cache =
-                GptCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
-            let h = hidden(g, &self.config, &self.gpt, &inputs, Some(&cache));
-            (g.output(g.linear(h, g.param(self.gpt.head()), None)), inputs, cache)
+                KvCache { starts: count(), live: count(), capacity, dtype: DType::Real, read_in_place: false, segments: None };
+            let h = self.lm.hidden(g, &inputs, Some(&cache));
+            (g.output(lm::logits(g, &*self.lm, h)), inputs, cache)
         });
         let (mut session, (logits, inputs, cache)) = built.expect("graph");
         self.load(&mut session);
@@ -228,8 +238,8 @@ pub struct Decoder<'k, R> {
     /// The program and its memory.
     pub session: Session<'k, R>,
     logits: Tensor,
-    inputs: GptInputs,
-    cache: GptCache,
+    inputs: LmInputs,
+    cache: KvCache,
     len: usize,
 }
 
@@ -249,15 +259,15 @@ impl<R: Real> Decoder<'_, R> {
 }
 
 struct Inputs {
-    gpt: GptInputs,
+    gpt: LmInputs,
     targets: Tensor,
 }
 
 impl Inputs {
     fn new(g: &Graph<'static>, model: &Model, batch: &Batch) -> Self {
-        let mut gpt = GptInputs::new(g, &model.config, batch.batch, batch.len);
+        let mut gpt = LmInputs::new(g, &*model.lm, batch.batch, batch.len);
         gpt.segments = batch.segments.as_ref().map(|_| g.ints(&[batch.batch, batch.len], -1, i32::MAX));
-        Self { gpt, targets: g.ints(&[batch.batch, batch.len], -100, model.config.vocab_size as i32 - 1) }
+        Self { gpt, targets: lm::targets(g, &*model.lm, batch.batch, batch.len) }
     }
 
     fn write<R: Real>(&self, session: &mut Session<'_, R>, batch: &Batch) {

@@ -30,7 +30,8 @@ pub struct Random {
 pub fn parameters(r: &mut Registry<'_>) -> [ParamId; 8] {
     let [_, t, c] = SHAPE;
     let shapes: [&[usize]; 8] = [&[c, c], &[c], &[c, c], &[c * c], &[t, c], &[VOCAB, c], &[3 * c, c], &[c]];
-    shapes.map(|s| r.add("p", 0, s, Init::Zeros))
+    let mut number = 0..;
+    shapes.map(|s| r.scope().item("p", number.next().unwrap()).add("weight", s, Init::Zeros))
 }
 
 /// A graph of `count` operations in the parts and order that `draw` chooses.

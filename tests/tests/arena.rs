@@ -9,8 +9,9 @@ use std::{env, fs};
 
 use samara::export::spec::{FileSpec, Optimizer, TrainShape};
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, Tune};
+use samara_core::model::gpt::GptConfig;
 use samara_core::ops;
+use samara_core::tune::Tune;
 use samara_tests::device::{PLAIN, export};
 
 /// The share by which a number may differ from the table's.

@@ -5,7 +5,8 @@ use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, Epsilon, Graph, Over, Pairing, Recompute, ReduceKind, RotarySpec, Tensor,
     UnaryKind, Wrt,
 };
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LmInputs};
 use samara_core::ops::reference;
 use samara_core::params::{Init, ParamId, Params};
 use samara_tests::session::{Session, Table, registry};
@@ -21,7 +22,7 @@ fn costs(params: Params<'static>, live_keys: Option<usize>, build: impl FnOnce(&
 
 /// One parameter w (5, 4).
 fn params() -> Params<'static> {
-    registry::<f32, _>(2, |r| r.add("w", 0, &[5, 4], Init::Zeros)).0
+    registry::<f32, _>(2, |r| r.scope().add("w", &[5, 4], Init::Zeros)).0
 }
 
 fn of<'c>(costs: &'c [(&str, Cost)], name: &str) -> &'c Cost {
@@ -156,12 +157,12 @@ fn a_reshape_is_free_and_a_function_reads_and_writes() {
 fn a_training_step_is_six_operations_for_every_weight_and_token() {
     let config = GptConfig { vocab_size: 11, n_positions: 6, n_embd: 8, n_layer: 3, n_head: 2, n_inner: 32, ..GptConfig::GPT2 };
     let (batch, block) = (2, 5);
-    let (params, gpt) = registry::<f32, _>(config.param_count(), |r| GptParams::register(&config, r));
+    let (params, gpt) = registry::<f32, _>(config.param_count(), |r| Gpt::register(&config, &mut r.scope()));
     let found = costs(params, None, |g| {
-        let inputs = GptInputs::new(g, &config, batch, block);
+        let inputs = LmInputs::new(g, &gpt, batch, block);
         let targets = g.ints(&[batch, block], -1, config.vocab_size as i32 - 1);
         let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
-        let losses = g.output(g.head_loss(hidden(g, &config, &gpt, &inputs, None), g.param(gpt.head()), None, targets, 0.0));
+        let losses = g.output(lm::losses(g, &gpt, &inputs, targets));
         g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::None);
         g.adamw(hyper, Some(g.global_norm()), Epsilon::AfterCorrection);
     });

@@ -7,9 +7,11 @@ use samara_core::graph::{
     BinaryKind, DType, Epsilon, Graph, GraphErrorKind, Momentum, Op, Over, Recompute, ReduceKind, Role, Rule, Tensor, UnaryKind,
     Wrt,
 };
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, Tune, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::reference;
 use samara_core::params::{Init, ParamId, ParamInfo, Params};
+use samara_core::tune::{Tune, store_as, tune};
 use samara_tests::draw::Draw;
 use samara_tests::session::{Session, Table, graph, registry};
 use samara_tests::suite::frozen::Stored;
@@ -25,17 +27,17 @@ const DESCENT: Rule = Rule::Sgd(Momentum::None);
 #[derive(Clone, Copy)]
 struct Model {
     params: Params<'static>,
-    gpt: GptParams,
+    gpt: Gpt,
 }
 
 impl Model {
-    fn new(tune: Tune, dtype: DType) -> Self {
-        let (params, gpt) = registry::<f32, _>(CONFIG.param_count() + tune.added_params(), |r| {
-            let mut gpt = GptParams::register(&CONFIG, r);
+    fn new(part: Tune, dtype: DType) -> Self {
+        let (params, gpt) = registry::<f32, _>(CONFIG.param_count() + part.added_params(), |r| {
+            let mut gpt = Gpt::register(&CONFIG, &mut r.scope());
             if dtype != DType::Real {
-                gpt.store_as(dtype, &CONFIG, r);
+                store_as(dtype, r);
             }
-            gpt.tune(tune, &CONFIG, r);
+            tune(part, &mut gpt, r);
             gpt
         });
         Self { params, gpt }
@@ -48,9 +50,9 @@ impl Model {
     /// The values of a parameter, whatever is trained; the head's are those of the token embedding.
     fn values(&self, number: usize) -> Vec<f64> {
         let info = &self.params.infos()[number];
-        let source = if number == self.gpt.head().index() { self.gpt.wte().index() } else { number };
-        let (centre, spread) =
-            if info.name.template.contains("ln_") && info.name.template.ends_with("weight") { (1.0, 0.1) } else { (0.0, 0.2) };
+        let source = if number == self.gpt.head().index() { self.gpt.embedding().index() } else { number };
+        let name = info.name.to_string();
+        let (centre, spread) = if name.contains("ln_") && name.ends_with("weight") { (1.0, 0.1) } else { (0.0, 0.2) };
         Draw::new(source as u64).values(info.shape.len(), centre - spread, centre + spread)
     }
 }
@@ -59,7 +61,7 @@ impl Model {
 struct Trainer<'k> {
     session: Session<'k, f32>,
     losses: Tensor,
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets: Tensor,
     upstream: Tensor,
     hyper: Tensor,
@@ -71,11 +73,10 @@ impl<'k> Trainer<'k> {
     /// With updates in the backward pass, or after it.
     fn new(kernels: &'k Kernels<f32>, model: Model, batch: usize, rule: Rule, in_backward: bool, recompute: Recompute) -> Self {
         let built = Session::build(Table::serial(kernels), model.params, 400, |g| {
-            let inputs = GptInputs::new(g, &CONFIG, batch, LEN);
+            let inputs = LmInputs::new(g, &model.gpt, batch, LEN);
             let targets = g.ints(&[batch, LEN], -1, CONFIG.vocab_size as i32 - 1);
             let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
-            let h = hidden(g, &CONFIG, &model.gpt, &inputs, None);
-            let losses = g.output(g.head_loss(h, g.param(model.gpt.head()), None, targets, 0.0));
+            let losses = g.output(lm::losses(g, &model.gpt, &inputs, targets));
             if in_backward {
                 g.backward_updating(&[(losses, upstream)], rule, hyper, recompute);
             } else {
@@ -138,7 +139,7 @@ fn what_is_trained() {
     assert_eq!(Model::new(Tune::None, DType::Real).names(false), [""; 0]);
     let head = Model::new(Tune::Head, DType::Q8);
     assert_eq!(head.names(false), ["lm_head.weight"]);
-    assert_eq!(head.params.infos()[head.gpt.head().index()].shape, head.params.infos()[head.gpt.wte().index()].shape);
+    assert_eq!(head.params.infos()[head.gpt.head().index()].shape, head.params.infos()[head.gpt.embedding().index()].shape);
     let bias = Model::new(Tune::Bias, DType::Q4);
     assert!(bias.names(false).iter().all(|name| name.ends_with(".bias") || name.contains("ln_")));
     assert_eq!(bias.names(false).len(), 8 * CONFIG.n_layer + 2);
@@ -159,14 +160,17 @@ fn what_is_trained() {
 fn parameters_are_counted() {
     for (post_norm, bias) in [(false, false), (false, true), (true, false), (true, true)] {
         let config = GptConfig { post_norm, bias, ..CONFIG };
-        for tune in [Tune::Head, Tune::LastBlock] {
-            let count = config.param_count() + tune.added_params();
-            let (params, ()) = registry::<f32, _>(count, |r| GptParams::register(&config, r).tune(tune, &config, r));
+        for part in [Tune::Head, Tune::LastBlock] {
+            let count = config.param_count() + part.added_params();
+            let (params, ()) = registry::<f32, _>(count, |r| {
+                let mut gpt = Gpt::register(&config, &mut r.scope());
+                tune(part, &mut gpt, r);
+            });
             assert_eq!(params.infos().len(), count);
             let trained = params.infos().iter().filter(|p| !p.frozen).count();
             let block = if bias { 12 } else { 6 };
             let norm = if post_norm { 0 } else { block / 6 };
-            assert_eq!(trained, if tune == Tune::Head { 1 } else { block + norm }, "{config:?}");
+            assert_eq!(trained, if part == Tune::Head { 1 } else { block + norm }, "{config:?}");
         }
     }
 }
@@ -259,9 +263,9 @@ fn inputs_of_frozen_weights_are_not_kept() {
     let arena = |frozen: bool| {
         let kernels = reference::<f32>();
         let (params, ids) = registry::<f32, _>(6, |r| {
-            let weights = [0, 1, 2].map(|i| r.add("w.{}", i, &[64, 64], Init::Zeros));
+            let weights = [0, 1, 2].map(|i| r.scope().item("w", i).add("weight", &[64, 64], Init::Zeros));
             r.infos_mut().iter_mut().for_each(|info| info.frozen = frozen);
-            (weights, [0, 1, 2].map(|i| r.add("b.{}", i, &[64], Init::Zeros)))
+            (weights, [0, 1, 2].map(|i| r.scope().item("b", i).add("bias", &[64], Init::Zeros)))
         });
         let built = Session::build(Table::serial(&kernels), params, 64, |g| {
             let layer = |x, i: usize| g.linear(x, g.param(ids.0[i]), Some(g.param(ids.1[i])));
@@ -284,7 +288,7 @@ fn gradients_through_weights_of_every_type() {
         let up = draw.values(m * n, -1.0, 1.0);
         let [found, expected] = [dtype, DType::Real].map(|dtype| {
             let (params, id) = registry::<f32, _>(1, |r| {
-                let id = r.add("w", 0, &[n, k], Init::Zeros);
+                let id = r.scope().add("w", &[n, k], Init::Zeros);
                 r.infos_mut().iter_mut().for_each(|info| (info.frozen, info.dtype) = (true, dtype));
                 id
             });
@@ -345,7 +349,7 @@ fn contributions_to_one_parameter_are_summed() {
 #[test]
 fn old_values_stand_until_the_last_reader() {
     let kernels = reference::<f64>();
-    let (params, id) = registry::<f64, _>(1, |r| r.add("w", 0, &[3, 3], Init::Zeros));
+    let (params, id) = registry::<f64, _>(1, |r| r.scope().add("w", &[3, 3], Init::Zeros));
     let mut draw = Draw::new(3);
     let (x, w, up) = (draw.values(6, -1.0, 1.0), draw.values(9, -1.0, 1.0), draw.values(6, -1.0, 1.0));
     for recompute in Recompute::ALL {
@@ -384,8 +388,8 @@ fn old_values_stand_until_the_last_reader() {
 fn nothing_reads_gradients_that_are_gone() {
     let build = |after: &dyn Fn(&Graph<'static>, Tensor)| {
         let (params, id) = registry::<f32, _>(2, |r| {
-            r.add("unread", 0, &[4], Init::Zeros);
-            r.add("w", 0, &[4], Init::Zeros)
+            r.scope().add("unread", &[4], Init::Zeros);
+            r.scope().add("w", &[4], Init::Zeros)
         });
         let g = graph(params, 16);
         let hyper = g.input(&[8]);
@@ -421,7 +425,7 @@ fn nothing_reads_gradients_that_are_gone() {
 /// A gradient from the arena has as many elements as the range that it changes.
 #[test]
 fn gradients_from_the_arena_have_their_length() {
-    let (params, _) = registry::<f32, _>(1, |r| r.add("w", 0, &[2, 4], Init::Zeros));
+    let (params, _) = registry::<f32, _>(1, |r| r.scope().add("w", &[2, 4], Init::Zeros));
     let push = |len: usize| {
         let g = graph(params, 4);
         let (hyper, gradient) = (g.input(&[8]), g.input(&[len]));
@@ -438,8 +442,9 @@ fn gradients_from_the_arena_have_their_length() {
 fn descent_without_momentum() {
     for kernels in [reference(), cpu(Gemm::Samara)] {
         let [without, zero] = [Momentum::None, Momentum::Classical].map(|momentum| {
-            let (params, ids) =
-                registry::<f32, _>(2, |r| [r.add("decayed", 0, &[3, 41], Init::Zeros), r.add("plain", 0, &[50], Init::Zeros)]);
+            let (params, ids) = registry::<f32, _>(2, |r| {
+                [r.scope().add("decayed", &[3, 41], Init::Zeros), r.scope().add("plain", &[50], Init::Zeros)]
+            });
             let built = Session::build(Table::serial(&kernels), params, 8, |g| {
                 let hyper = g.input(&[8]);
                 g.sgd(hyper, None, momentum);

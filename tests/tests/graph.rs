@@ -11,7 +11,7 @@ const SPEC: AttentionSpec = AttentionSpec { heads: 2, kv_heads: 2, head_dim: 3, 
 
 /// The first error of a graph over one parameter (4, 6), and the line that `build` returns.
 fn refused(build: impl FnOnce(&Graph<'static>) -> u32) -> GraphError {
-    let (params, _) = registry::<f32, _>(1, |r| r.add("w", 0, &[4, 6], Init::Zeros));
+    let (params, _) = registry::<f32, _>(1, |r| r.scope().add("w", &[4, 6], Init::Zeros));
     let g = graph(params, 32);
     let line = build(&g);
     let error = g.finish().map(|_| ()).expect_err("an error");
@@ -177,7 +177,7 @@ fn full_storage() {
     let line = (g.scale(x, 3.0), line!()).1;
     let error = g.finish().map(|_| ()).unwrap_err();
     assert_eq!((error.kind, error.location.line()), (E::TooManyTensors, line));
-    let (params, _) = registry::<f32, _>(1, |r| r.add("w", 0, &[4], Init::Zeros));
+    let (params, _) = registry::<f32, _>(1, |r| r.scope().add("w", &[4], Init::Zeros));
     let (g, line) = (Graph::new(params, &mut [], &mut []), line!());
     let error = g.finish().map(|_| ()).unwrap_err();
     assert_eq!((error.kind, error.location.line()), (E::TooManyTensors, line));

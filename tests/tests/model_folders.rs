@@ -8,7 +8,8 @@ use samara::model_folder::safetensors::{Weights, WeightsWriter};
 use samara::model_folder::{FolderConfig, layout, load_weights, maps, save_folder, tensors};
 use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
 use samara_core::exec::Gradients;
-use samara_core::model::gpt::{GptInputs, GptParams, hidden};
+use samara_core::model::gpt::Gpt;
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 /// Largest difference of a logit, in f32, over 2 to 12 layers.
 const LOGIT_TOLERANCE: f32 = 1e-4;
@@ -18,13 +19,13 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// An untrained model as a folder's config describes it.
-fn model(config: &FolderConfig) -> (Session, SetId, GptParams) {
+fn model(config: &FolderConfig) -> (Session, SetId, Gpt) {
     let core = config.model.to_core().expect("model");
-    let (owned, params) =
-        OwnedParams::new(core.param_count(), |registry| GptParams::register(&core, registry)).expect("registry");
+    let (owned, gpt) =
+        OwnedParams::new(core.param_count(), |registry| Gpt::register(&core, &mut registry.scope())).expect("registry");
     let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).expect("engine")));
     let set = session.add_set("model", &owned);
-    (session, set, params)
+    (session, set, gpt)
 }
 
 fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String> {
@@ -40,15 +41,13 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String
 /// Logits (B·T, V) of a folder.
 fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
     let config = FolderConfig::read(folder).expect("config");
-    let core = config.model.to_core().expect("model");
-    let (.., params) = model(&config);
+    let (.., gpt) = model(&config);
     let (mut session, set) = load(folder, &config).expect("weights");
     let len = ids.len() / batch;
     let (program, (inputs, logits)) = session
         .prepare(On::set(set), |g| {
-            let inputs = GptInputs::new(g, &core, batch, len);
-            let h = hidden(g, &core, &params, &inputs, None);
-            (inputs, g.output(g.linear(h, g.param(params.head()), None)))
+            let inputs = LmInputs::new(g, &gpt, batch, len);
+            (inputs, g.output(lm::logits(g, &gpt, gpt.hidden(g, &inputs, None))))
         })
         .expect("program");
     let positions: Vec<i32> = (0..batch).flat_map(|_| 0..len as i32).collect();

@@ -121,7 +121,7 @@ fn golden_models_on(kind: &str, table: Table<'_, f32>) {
             assert!(error <= 1e-3, "{kind}, {folder}: gradient of {} differs by {error:e}", info.name);
             compared += 1;
         }
-        let without = if folder == "gptneo-banded" { model.config.n_layer } else { 0 };
+        let without = if folder == "gptneo-banded" { model.lm.dims().n_layer } else { 0 };
         assert_eq!(compared, model.params.infos().len() - without, "{kind}, {folder}: gradients compared");
     }
 }
@@ -150,7 +150,7 @@ fn golden_left_padding() {
     let mut batch = Batch::new(tokens.shape[0], tokens.ints());
     batch.positions = expected["padded.position_ids"].ints();
     batch.segments = Some(mask.iter().map(|m| m - 1).collect());
-    let vocab = model.config.vocab_size;
+    let vocab = model.lm.dims().vocab_size;
     for (kind, kernels, _) in &tables() {
         let logits = model.score(Table::serial(kernels), &batch).logits;
         let rows = logits.chunks(vocab).zip(expected["padded.logits"].values.chunks(vocab));
@@ -173,7 +173,7 @@ fn golden_greedy_decoding() {
 fn greedy_decoding(kind: &str, table: Table<'_, f32>) {
     let (model, expected) = Model::golden("gpt2-2layer");
     let (prompt, ids) = (expected["greedy.prompt"].ints(), expected["greedy.ids"].ints());
-    let (vocab, capacity) = (model.config.vocab_size, model.config.n_positions);
+    let (vocab, capacity) = (model.lm.dims().vocab_size, model.lm.dims().n_positions);
     let mut prefill = model.decoder(table, 1, prompt.len(), capacity);
     let mut decode = model.decoder(table, 1, 1, capacity);
     let mut logits = prefill.step(&prompt, &[0])[(prompt.len() - 1) * vocab..].to_vec();

@@ -63,7 +63,7 @@ fn source(micro_batches: usize) -> Source {
 }
 
 fn registry() -> (Arc<OwnedParams>, ParamId) {
-    OwnedParams::new(1, |r| r.add("w", 0, &[N, N], Init::Normal { std: 0.5 })).unwrap()
+    OwnedParams::new(1, |r| r.scope().add("w", &[N, N], Init::Normal { std: 0.5 })).unwrap()
 }
 
 /// y = x Wᵀ, and the gradient of W for an upstream that the host writes after it has seen y.

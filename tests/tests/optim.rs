@@ -19,7 +19,7 @@ fn golden_steps() {
             names.map(|name| {
                 let n = numbers(&golden["start"][name]).len();
                 // Rank 2 puts a parameter into the group with decay.
-                if name == "decayed" { r.add("decayed", 0, &[1, n], Init::Zeros) } else { r.add("plain", 0, &[n], Init::Zeros) }
+                if name == "decayed" { r.scope().add(name, &[1, n], Init::Zeros) } else { r.scope().add(name, &[n], Init::Zeros) }
             })
         });
         let kernels = reference::<f64>();

@@ -5,7 +5,8 @@ use samara_core::exec::{Gradients, Kernel, Kernels, Views};
 use samara_core::graph::op::InPlace;
 use samara_core::graph::{Activation, Graph, Node, NodeRecord, Op, Recompute, Tensor, TensorRecord, Wrt};
 use samara_core::math::Real;
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::reference;
 use samara_core::params::ParamInfo;
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
@@ -185,7 +186,7 @@ fn outputs_take_the_place_of_inputs_that_end() {
 fn gradients_take_the_place_of_activations_that_end() {
     let kernels = reference::<f32>();
     for (keep, residual) in [(false, false), (true, false), (false, true)] {
-        let (params, id) = registry::<f32, _>(1, |r| r.add("w", 0, &[4, 4], samara_core::params::Init::Ones));
+        let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[4, 4], samara_core::params::Init::Ones));
         let built = Session::build(Table::serial(&kernels), params, 32, |g| {
             let x0 = g.input(&[3, 4]);
             let x = g.scale(x0, 2.0);
@@ -261,7 +262,7 @@ fn several_programs_share_a_registry() {
 #[test]
 fn ranges() {
     let kernels = reference::<f32>();
-    let (params, id) = registry::<f32, _>(1, |r| r.add("w", 0, &[3, 3], samara_core::params::Init::Zeros));
+    let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[3, 3], samara_core::params::Init::Zeros));
     let built = Session::build(Table::serial(&kernels), params, 32, |g| {
         let y = g.linear(g.input(&[2, 3]), g.param(id), None);
         let forward = g.position();
@@ -283,7 +284,7 @@ fn the_largest_gpt2_is_planned() {
     let config = GptConfig { n_embd: 1600, n_layer: 48, n_head: 25, n_inner: 6400, ..GptConfig::GPT2 };
     let mut infos = vec![ParamInfo::default(); config.param_count()];
     let mut registry = samara_core::params::Registry::new(&mut infos);
-    let gpt = GptParams::register(&config, &mut registry);
+    let gpt = Gpt::register(&config, &mut registry.scope());
     let params = registry.finish(4).unwrap();
     assert_eq!(params.trainable_count(), 1_557_611_200);
     let (t, c) = (1024, config.n_embd);
@@ -294,14 +295,13 @@ fn the_largest_gpt2_is_planned() {
         (Recompute::Cheap, kept / 2, kept * 3 / 4),
         (Recompute::Blocks, 48 * t * c, kept / 8),
     ] {
-        let mut tensors = vec![TensorRecord::EMPTY; 2 * config.tensor_count()];
-        let mut nodes = vec![NodeRecord::EMPTY; 2 * config.node_count()];
+        let mut tensors = vec![TensorRecord::EMPTY; 2 * gpt.dims().tensor_count(params.infos().len())];
+        let mut nodes = vec![NodeRecord::EMPTY; 2 * gpt.dims().node_count()];
         let g = Graph::new(params, &mut tensors, &mut nodes);
-        let inputs = GptInputs::new(&g, &config, 1, t);
+        let inputs = LmInputs::new(&g, &gpt, 1, t);
         let targets = g.ints(&[1, t], -100, 50256);
         let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
-        let h = hidden(&g, &config, &gpt, &inputs, None);
-        let losses = g.output(g.head_loss(h, g.param(gpt.head()), None, targets, 0.0));
+        let losses = g.output(lm::losses(&g, &gpt, &inputs, targets));
         g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
         g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
         let program = g.finish().unwrap();

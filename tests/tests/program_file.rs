@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use samara::export::spec::{FileSpec, Optimizer};
-use samara::gpt::Gpt;
+use samara::gpt;
 use samara::gpt::generate::Generator;
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer};
 use samara_core::decode::Sampling;
@@ -14,12 +14,15 @@ use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Op, Recompute, Role, Rule,
     Shape, TensorRecord,
 };
-use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, Tune, hidden};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::nn::KvCache;
 use samara_core::ops;
 use samara_core::params::Params;
 use samara_core::plan::Slot;
 use samara_core::session::{Hyper, Session, SessionError};
 use samara_core::tokenizer::Split;
+use samara_core::tune::{Tune, store_as, tune};
 use samara_tests::device::{File, PLAIN, SMALL, TINY, export, model};
 use samara_tests::draw::Draw;
 use samara_tests::session::{self as ram, Table};
@@ -389,14 +392,14 @@ proptest! {
 // The same bits as in memory.
 
 /// The registry of a device, as the exporter makes it.
-fn registry(config: &GptConfig, spec: &FileSpec) -> (Params<'static>, GptParams) {
+fn registry(config: &GptConfig, spec: &FileSpec) -> (Params<'static>, Gpt) {
     ram::registry::<f32, _>(config.param_count() + spec.train.added_params(), |r| {
-        let mut params = GptParams::register(config, r);
+        let mut gpt = Gpt::register(config, &mut r.scope());
         if spec.weights != DType::Real {
-            params.store_as(spec.weights, config, r);
+            store_as(spec.weights, r);
         }
-        params.tune(spec.train, config, r);
-        params
+        tune(spec.train, &mut gpt, r);
+        gpt
     })
 }
 
@@ -427,11 +430,11 @@ fn logits_in_ram(
     let capacity = config.n_positions;
     let (mut session, (inputs, cache, logits)) = in_ram(kernels, file, params, |g| {
         let own = segments.map(|_| (g.ints(&[1, 1], -1, 9), g.ints(&[1, capacity], -1, 9)));
-        let inputs = GptInputs { segments: own.map(|own| own.0), ..GptInputs::new(g, config, 1, 1) };
+        let inputs = LmInputs { segments: own.map(|own| own.0), ..LmInputs::new(g, &gpt, 1, 1) };
         let (starts, live) = (g.ints(&[1], 0, capacity as i32), g.ints(&[1], 0, capacity as i32));
-        let cache = GptCache { starts, live, capacity, dtype: spec.kv, read_in_place, segments: own.map(|own| own.1) };
-        let h = hidden(g, config, &gpt, &inputs, Some(&cache));
-        (inputs, cache, g.output(g.linear(h, g.param(gpt.head()), None)))
+        let cache = KvCache { starts, live, capacity, dtype: spec.kv, read_in_place, segments: own.map(|own| own.1) };
+        let h = gpt.hidden(g, &inputs, Some(&cache));
+        (inputs, cache, g.output(lm::logits(g, &gpt, h)))
     });
     let step = |(at, &token): (usize, &i32)| {
         session.set_ints(inputs.tokens, &[token]);
@@ -586,11 +589,10 @@ fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Ve
     };
     let (batch, block) = (spec.shape.batch, spec.shape.block);
     let (mut session, (inputs, targets, upstream, numbers, losses)) = in_ram(&kernels, file, params, |g| {
-        let inputs = GptInputs::new(g, &SMALL, batch, block);
+        let inputs = LmInputs::new(g, &gpt, batch, block);
         let targets = g.ints(&[batch, block], -1, SMALL.vocab_size as i32 - 1);
         let (upstream, numbers) = (g.input(&[1]), g.input(&[HYPER_LEN]));
-        let h = hidden(g, &SMALL, &gpt, &inputs, None);
-        let losses = g.output(g.head_loss(h, g.param(gpt.head()), None, targets, 0.0));
+        let losses = g.output(lm::losses(g, &gpt, &inputs, targets));
         g.backward_updating(&[(losses, upstream)], rule, numbers, Recompute::None);
         (inputs, targets, upstream, numbers, losses)
     });
@@ -669,7 +671,7 @@ fn a_device_goes_on_where_it_was_switched_off() {
 #[test]
 fn text_is_that_of_the_generator() {
     let kernels = ops::inference();
-    let gpt = |weights: DType| -> Gpt {
+    let gpt = |weights: DType| -> gpt::Gpt {
         let gpt = model(SMALL);
         if weights == DType::Real { gpt } else { gpt.quantised(weights).expect("blocks") }
     };

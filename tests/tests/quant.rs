@@ -65,7 +65,7 @@ fn losses(kernels: &Kernels<f32>, dtype: DType, read_back: bool) -> Vec<f64> {
     let (vocab, k, n, len) = (37, 64, 96, 9);
     let shapes = [[vocab, k], [n, k], [vocab, n]];
     let (params, ids) = registry::<f32, _>(3, |registry| {
-        let ids = shapes.map(|shape| registry.add("w.{}", 0, &shape, Init::Zeros));
+        let ids = [0, 1, 2].map(|i| registry.scope().item("w", i).add("weight", &shapes[i], Init::Zeros));
         if !read_back {
             registry.infos_mut().iter_mut().for_each(|info| (info.frozen, info.dtype) = (true, dtype));
         }

@@ -15,7 +15,7 @@ fn session() -> Session {
 
 /// One parameter w of `n` elements.
 fn registry(n: usize) -> (Arc<OwnedParams>, ParamId) {
-    OwnedParams::new(1, |r| r.add("w", 0, &[n], Init::Ones)).unwrap()
+    OwnedParams::new(1, |r| r.scope().add("w", &[n], Init::Ones)).unwrap()
 }
 
 /// y = w · x, and the gradient of w.

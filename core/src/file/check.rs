@@ -103,7 +103,7 @@ impl<'a> Check<'_, 'a> {
             && slots == tensors.saturating_add(nodes);
         let layout = self.file.layout();
         let sizes = [info.ints_len, info.state_len].iter().all(|&len| i32::try_from(len).is_ok())
-            && layout.decay_len <= layout.trainable_len
+            && self.file.header.decay_len <= self.file.header.trainable_len
             && layout.trainable_len.checked_mul(info.moments as usize).is_some_and(|len| i32::try_from(len).is_ok());
         let ranges = info.backward <= info.update && info.update <= info.nodes;
         if lengths && sizes && ranges && self.file.header.params as usize <= tensors {

@@ -171,8 +171,8 @@ impl<'a> ProgramFile<'a> {
 
     /// The layout of the parameters.
     pub const fn layout(&self) -> Layout {
-        let Header { trainable_len, decay_len, frozen_bytes, .. } = *self.header;
-        Layout { trainable_len: trainable_len as usize, decay_len: decay_len as usize, frozen_bytes: frozen_bytes as usize }
+        let Header { trainable_len, frozen_bytes, .. } = *self.header;
+        Layout { trainable_len: trainable_len as usize, frozen_bytes: frozen_bytes as usize }
     }
 
     /// The program of a kind, if the file has it.

@@ -4,7 +4,7 @@ use core::panic::Location;
 
 use super::adjoint::Step;
 use super::builder::Graph;
-use super::choice::{Recompute, Rule, Upstream, Wrt};
+use super::choice::{HyperInput, Recompute, Rule, Upstream, Wrt};
 use super::error::GraphErrorKind as E;
 use super::op::MAX_OUTPUTS;
 use super::rules::differentiate;
@@ -38,10 +38,10 @@ impl Graph<'_> {
         &self,
         pairs: &[(Tensor, U)],
         rule: Rule,
-        hyper: Tensor,
+        hyper: impl Into<HyperInput>,
         recompute: Recompute,
     ) {
-        let mut pairs = pairs.iter().map(|&(t, upstream)| (t, upstream.into()));
+        let (mut pairs, hyper) = (pairs.iter().map(|&(t, upstream)| (t, upstream.into())), hyper.into());
         self.needs_moments(rule.moments());
         self.with(Location::caller(), |tape| {
             tape.updates = Some(Updates { rule, hyper, open: true });

@@ -11,7 +11,7 @@ use super::op::{MAX_OUTPUTS, Op};
 use super::tape::Tape;
 use super::tensor::{Columns, Role, Tensor, TensorRecord};
 use crate::dtype::DType;
-use crate::params::ParamId;
+use crate::params::{Layout, ParamId, Params};
 use crate::shape::Shape;
 
 /// A graph under construction in lent storage.
@@ -20,6 +20,11 @@ pub struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
+    /// The registry; an empty one while the graph is borrowed.
+    pub(super) fn params(&self) -> Params<'a> {
+        self.inner.try_borrow().map_or(Params::from_parts(&[], Layout::default()), |tape| tape.params)
+    }
+
     /// A parameter's tensor.
     pub fn param(&self, id: ParamId) -> Tensor {
         Tensor(id.index() as u16)

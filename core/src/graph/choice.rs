@@ -2,6 +2,7 @@
 
 use super::attribute::{Epsilon, Momentum};
 use super::tensor::Tensor;
+use crate::params::{GroupId, MAX_GROUPS};
 
 /// What is computed a second time in the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -70,4 +71,32 @@ pub enum Rule {
     AdamW(Epsilon),
     /// Stochastic gradient descent, see [`super::Graph::sgd`].
     Sgd(Momentum),
+}
+
+/// Which tensor of hyper-parameters ([`super::HYPER_LEN`]) the update of each optimizer group reads: one for all groups, as it is made from a tensor,
+/// or another for some of them. The host writes them before a run, so that a group's learning rate is a matter of the run and not of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct HyperInput {
+    by_group: [Tensor; MAX_GROUPS],
+}
+
+impl HyperInput {
+    /// The same with a tensor of its own for `group`.
+    pub fn with(mut self, group: GroupId, hyper: Tensor) -> Self {
+        if let Some(to) = self.by_group.get_mut(group.index()) {
+            *to = hyper;
+        }
+        self
+    }
+
+    /// The tensor of `group`.
+    pub fn of(&self, group: GroupId) -> Tensor {
+        self.by_group.get(group.index()).copied().unwrap_or(Tensor::NONE)
+    }
+}
+
+impl From<Tensor> for HyperInput {
+    fn from(hyper: Tensor) -> Self {
+        Self { by_group: [hyper; MAX_GROUPS] }
+    }
 }

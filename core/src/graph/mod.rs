@@ -33,7 +33,7 @@ mod updates;
 pub use args::DROPOUT_CONTROL_LEN;
 pub use attribute::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
 pub use builder::Graph;
-pub use choice::{Recompute, Rule, Upstream, Wrt};
+pub use choice::{HyperInput, Recompute, Rule, Upstream, Wrt};
 pub use error::{GraphError, GraphErrorKind};
 pub(crate) use family::Reach;
 pub use op::Op;

@@ -3,7 +3,7 @@
 //! A tape lies below the families of operations, whose rules it needs: they are lent to it as functions.
 
 use super::args::{Arg, Args, Outputs};
-use super::choice::{Recompute, Rule};
+use super::choice::{HyperInput, Recompute, Rule};
 use super::error::{GraphError, GraphErrorKind as E};
 use super::op::{Effect, InPlace, MAX_INPUTS, MAX_OUTPUTS, Op};
 use super::program::ProgramInfo;
@@ -40,7 +40,7 @@ pub(super) struct Tape<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Updates {
     pub(super) rule: Rule,
-    pub(super) hyper: Tensor,
+    pub(super) hyper: HyperInput,
     /// Whether the backward pass is being appended.
     pub(super) open: bool,
 }

@@ -34,7 +34,7 @@ impl Tape<'_> {
         }
         let gradient = self.spread(gradient, info.shape)?;
         let op = updates.rule.op(info.range(), info.group);
-        self.push(op, &[updates.hyper, Tensor::NONE, gradient].map(Columns::from), [false; MAX_OUTPUTS])?;
+        self.push(op, &[updates.hyper.of(info.group), Tensor::NONE, gradient].map(Columns::from), [false; MAX_OUTPUTS])?;
         Ok(())
     }
 }

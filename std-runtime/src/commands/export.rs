@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use samara_core::file::layout::MAGIC;
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, Tune};
+use samara_core::model::gpt::GptConfig;
 use samara_core::quant::BLOCK;
+use samara_core::tune::Tune;
 use serde::Serialize;
 
 use super::{Command, Console, Error, output};

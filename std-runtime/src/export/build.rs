@@ -1,7 +1,8 @@
 //! A model in one program file for a device.
 
 use samara_core::graph::DType;
-use samara_core::model::gpt::{GptConfig, GptParams, Tune};
+use samara_core::model::gpt::{self, GptConfig};
+use samara_core::tune::{Tune, store_as, tune};
 
 use super::file::FileWriter;
 use super::programs::DeviceModel;
@@ -17,15 +18,15 @@ use crate::tokenizer::Tokenizer;
 /// A program cannot be built, or rows of a weight are not whole blocks.
 pub fn program_file(device: &Engine, gpt: &Gpt, tokenizer: Option<&Tokenizer>, spec: &FileSpec) -> Result<Vec<u8>, BuildError> {
     let config = GptConfig { n_positions: spec.context, ..gpt.config };
-    let (owned, params) = OwnedParams::new(config.param_count() + spec.train.added_params(), |registry| {
-        let mut params = GptParams::register(&config, registry);
+    let (owned, model) = OwnedParams::new(config.param_count() + spec.train.added_params(), |registry| {
+        let mut model = gpt::Gpt::register(&config, &mut registry.scope());
         if spec.weights != DType::Real {
-            params.store_as(spec.weights, &config, registry);
+            store_as(spec.weights, registry);
         }
-        params.tune(spec.train, &config, registry);
-        params
+        tune(spec.train, &mut model, registry);
+        model
     })?;
-    let model = DeviceModel { engine: device, owned: &owned, config: &config, params: &params };
+    let model = DeviceModel { engine: device, owned: &owned, model: &model };
     let mut programs = vec![model.decode(spec.kv)?];
     if spec.train != Tune::None {
         programs.push(model.train(spec.shape, spec.optimizer)?);

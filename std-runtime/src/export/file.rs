@@ -6,7 +6,7 @@ use samara_core::file::layout::{
 };
 use samara_core::file::{Port, ProgramKind, SectionKind, checksum};
 use samara_core::graph::Tensor;
-use samara_core::params::Params;
+use samara_core::params::{GroupId, Params};
 use samara_core::tokenizer::Split;
 
 use crate::session::{OwnedProgram, ParamSet};
@@ -90,7 +90,7 @@ impl FileWriter {
             sections: self.sections.len() as u32,
             params: params.infos().len() as u32,
             trainable_len: layout.trainable_len as u32,
-            decay_len: layout.decay_len as u32,
+            decay_len: params.group_range(GroupId::DECAY).end as u32,
             frozen_bytes: layout.frozen_bytes as u32,
             vocab_size: vocab_size as u32,
             context: context as u32,

@@ -2,11 +2,11 @@
 
 use samara_core::file::{FileError, ProgramFile};
 use samara_core::graph::DType;
-use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::quant::BLOCK;
 use samara_core::session::{Session, SessionError};
+use samara_core::tune::Tune;
 use serde::Serialize;
 use thiserror::Error;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use samara_core::file::{Port, ProgramKind};
 use samara_core::graph::{DType, Epsilon, Graph, HYPER_LEN, Momentum, Recompute, Rule, Tensor};
-use samara_core::model::gpt::{GptCache, GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::lm::{self, DecodeShape, LanguageModel, LmInputs, decode_step};
 
 use super::spec::{Optimizer, TrainShape};
 use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram};
@@ -26,9 +26,7 @@ pub struct DeviceModel<'m> {
     /// The registry.
     pub owned: &'m Arc<OwnedParams>,
     /// The model; its positions are the context.
-    pub config: &'m GptConfig,
-    /// Where its parameters stand.
-    pub params: &'m GptParams,
+    pub model: &'m dyn LanguageModel,
 }
 
 impl DeviceModel<'_> {
@@ -40,14 +38,11 @@ impl DeviceModel<'_> {
     /// One token after those in the cache, whose keys and values attention reads as they are stored.
     pub fn decode(&self, kv: DType) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Decode, |g| {
-            let inputs = GptInputs::new(g, self.config, 1, 1);
-            let capacity = self.config.n_positions;
-            let (starts, live) = (g.ints(&[1], 0, capacity as i32), g.ints(&[1], 0, capacity as i32));
-            let cache = GptCache { starts, live, capacity, dtype: kv, read_in_place: true, segments: None };
-            let h = hidden(g, self.config, self.params, &inputs, Some(&cache));
-            let logits = g.output(g.linear(h, g.param(self.params.head()), None)); // (1, 1, V)
-            let mut ports = text_ports(&inputs);
-            ports.extend([(Port::Starts, starts), (Port::Live, live), (Port::Logits, logits)]);
+            let capacity = self.model.dims().n_positions;
+            let shape = DecodeShape { batch: 1, len: 1, capacity, dtype: kv, read_in_place: true };
+            let step = decode_step(g, self.model, &shape);
+            let mut ports = text_ports(&step.inputs);
+            ports.extend([(Port::Starts, step.cache.starts), (Port::Live, step.cache.live), (Port::Logits, step.logits)]);
             ports
         })
     }
@@ -74,16 +69,14 @@ impl DeviceModel<'_> {
         })
     }
 
-    fn losses(&self, g: &Graph<'_>, shape: TrainShape) -> (GptInputs, Tensor, Tensor) {
-        let inputs = GptInputs::new(g, self.config, shape.batch, shape.block);
-        let targets = g.ints(&[shape.batch, shape.block], i32::MIN, self.config.vocab_size as i32 - 1);
-        let h = hidden(g, self.config, self.params, &inputs, None);
-        let losses = g.output(g.head_loss(h, g.param(self.params.head()), None, targets, 0.0));
-        (inputs, targets, losses)
+    fn losses(&self, g: &Graph<'_>, shape: TrainShape) -> (LmInputs, Tensor, Tensor) {
+        let inputs = LmInputs::new(g, self.model, shape.batch, shape.block);
+        let targets = lm::targets(g, self.model, shape.batch, shape.block);
+        (inputs, targets, g.output(lm::losses(g, self.model, &inputs, targets)))
     }
 }
 
-fn text_ports(inputs: &GptInputs) -> Vec<(Port, Tensor)> {
+fn text_ports(inputs: &LmInputs) -> Vec<(Port, Tensor)> {
     vec![(Port::Tokens, inputs.tokens), (Port::Positions, inputs.positions)]
 }
 

@@ -2,10 +2,10 @@
 
 use samara_core::exec::{Backend, Cpu};
 use samara_core::file::{FileError, ProgramFile, SectionKind};
-use samara_core::model::gpt::Tune;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::threads::Serial;
+use samara_core::tune::Tune;
 use serde::Serialize;
 
 use super::aligned::Aligned;

@@ -1,7 +1,7 @@
 //! Everything that makes a program file of a model.
 
 use samara_core::graph::DType;
-use samara_core::model::gpt::Tune;
+use samara_core::tune::Tune;
 
 /// How a device trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

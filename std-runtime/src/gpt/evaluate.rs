@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 use super::{Bound, RunError, positions, write_ints};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks};
@@ -15,7 +15,7 @@ use crate::session::{BuildError, Device, OwnedParams, OwnedProgram};
 /// An evaluation program with its host buffers.
 pub struct Evaluation {
     program: OwnedProgram,
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets: Tensor,
     losses: Tensor,
     batch: usize,
@@ -24,23 +24,21 @@ pub struct Evaluation {
 }
 
 /// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
-fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, batch: usize, block: usize) -> (GptInputs, Tensor, Tensor) {
-    let inputs = GptInputs::new(g, config, batch, block);
-    let targets = g.ints(&[batch, block], i32::MIN, config.vocab_size as i32 - 1);
-    let h = hidden(g, config, params, &inputs, None);
-    (inputs, targets, g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0)))
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize) -> (LmInputs, Tensor, Tensor) {
+    let inputs = LmInputs::new(g, model, batch, block);
+    let targets = lm::targets(g, model, batch, block);
+    (inputs, targets, g.output(lm::losses(g, model, &inputs, targets)))
 }
 
 /// The evaluation program alone, without memory for it: for plans.
 pub fn program(
     planner: &impl Planner,
     owned: &Arc<OwnedParams>,
-    config: &GptConfig,
-    params: &GptParams,
+    model: &dyn LanguageModel,
     batch: usize,
     block: usize,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(planner, owned, |g| append(g, config, params, batch, block))?.0)
+    Ok(OwnedProgram::new(planner, owned, |g| append(g, model, batch, block))?.0)
 }
 
 /// A mean loss and what it is the mean of.
@@ -58,8 +56,8 @@ impl Evaluation {
     /// # Errors
     /// The model cannot be planned.
     pub fn new<D: Device>(gpt: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
-        let (program, (inputs, targets, losses)) = gpt.prepare(gpt.on(), |g| append(g, &config, &params, batch, block))?;
+        let model = gpt.model;
+        let (program, (inputs, targets, losses)) = gpt.prepare(gpt.on(), |g| append(g, &model, batch, block))?;
         Ok(Self { program, inputs, targets, losses, batch, block, positions: positions(batch, block) })
     }
 

@@ -2,9 +2,9 @@
 
 use samara_core::decode::{Sampling, sample};
 use samara_core::exec::Gradients;
-use samara_core::graph::{DType, Graph, Tensor};
+use samara_core::graph::DType;
 use samara_core::math::rng::{Purpose, Rng};
-use samara_core::model::gpt::{GptCache, GptInputs, hidden};
+use samara_core::model::lm::{DecodeShape, DecodeStep, decode_step};
 
 use super::{Bound, RunError, write_ints};
 use crate::session::{BuildError, Device, On, OwnedProgram};
@@ -12,26 +12,16 @@ use crate::session::{BuildError, Device, On, OwnedProgram};
 /// A program that appends `len` tokens to the cache and gives the logits after the last one.
 struct Append {
     program: OwnedProgram,
-    inputs: GptInputs,
-    cache: GptCache,
-    logits: Tensor, // (1, 1, V)
+    io: DecodeStep,
     len: usize,
 }
 
 impl Append {
     fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, dtype: DType) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
-        let capacity = config.n_positions;
-        let (program, (inputs, cache, logits)) = gpt.prepare(gpt.on().with_state(gpt.cache), |g: &Graph<'_>| {
-            let inputs = GptInputs::new(g, &config, 1, len);
-            let starts = g.ints(&[1], 0, capacity as i32);
-            let live = g.ints(&[1], 0, capacity as i32);
-            let cache = GptCache { starts, live, capacity, dtype, read_in_place: false, segments: None };
-            let h = hidden(g, &config, &params, &inputs, Some(&cache));
-            let last = g.token_slice(h, len - 1, 1);
-            (inputs, cache, g.output(g.linear(last, g.param(params.head()), None)))
-        })?;
-        Ok(Self { program, inputs, cache, logits, len })
+        let model = gpt.model;
+        let shape = DecodeShape { batch: 1, len, capacity: gpt.config.n_positions, dtype, read_in_place: false };
+        let (program, io) = gpt.prepare(gpt.on().with_state(gpt.cache), |g| decode_step(g, &model, &shape))?;
+        Ok(Self { program, io, len })
     }
 
     /// Runs with the first token at `start`, and reads the logits (V).
@@ -39,16 +29,16 @@ impl Append {
         let on = gpt.on().with_state(gpt.cache);
         let (session, program) = (&mut *gpt.session, &self.program);
         let (start, end) = (start as i32, (start + self.len) as i32);
-        write_ints(session, program, "prompt token", self.inputs.tokens, tokens)?;
+        write_ints(session, program, "prompt token", self.io.inputs.tokens, tokens)?;
         if self.len == 1 {
-            write_ints(session, program, "position", self.inputs.positions, &[start])?;
+            write_ints(session, program, "position", self.io.inputs.positions, &[start])?;
         } else {
-            write_ints(session, program, "position", self.inputs.positions, &(start..end).collect::<Vec<_>>())?;
+            write_ints(session, program, "position", self.io.inputs.positions, &(start..end).collect::<Vec<_>>())?;
         }
-        write_ints(session, program, "cache start", self.cache.starts, &[start])?;
-        write_ints(session, program, "live keys", self.cache.live, &[end])?;
+        write_ints(session, program, "cache start", self.io.cache.starts, &[start])?;
+        write_ints(session, program, "live keys", self.io.cache.live, &[end])?;
         session.run_all(program, on, Gradients::Overwrite);
-        Ok(session.read_into(program, self.logits, logits)?)
+        Ok(session.read_into(program, self.io.logits, logits)?)
     }
 }
 
@@ -145,7 +135,7 @@ impl Generator {
         let n = self.tokens.len();
         if self.cached == gpt.config.n_positions {
             let keep = gpt.config.n_positions.div_ceil(2).min(n);
-            let prefill = Append::new(gpt, keep, self.decode.cache.dtype)?;
+            let prefill = Append::new(gpt, keep, self.decode.io.cache.dtype)?;
             prefill.run(gpt, &self.tokens[n - keep..], 0, &mut self.logits)?;
             self.cached = keep;
             return Ok(());

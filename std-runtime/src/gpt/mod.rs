@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use samara_core::exec::WriteError;
 use samara_core::graph::{DType, Graph, Tensor};
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{self, GptConfig};
 use samara_core::quant::quantise_row;
+use samara_core::tune::store_as;
 
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
@@ -29,8 +30,8 @@ use crate::session::{
 pub struct Gpt {
     /// Its shape.
     pub config: GptConfig,
-    /// Where its parameters stand in the registry.
-    pub params: GptParams,
+    /// Its layers, which know where their parameters stand in the registry.
+    pub model: gpt::Gpt,
     /// The session that holds its weights and its cache.
     pub session: Session,
     set: SetId,
@@ -41,8 +42,8 @@ pub struct Gpt {
 pub struct Bound<'s, D: Device = CpuDevice> {
     /// The model's shape.
     pub config: GptConfig,
-    /// Where its parameters stand in the registry.
-    pub params: GptParams,
+    /// Its layers, which know where their parameters stand in the registry.
+    pub model: gpt::Gpt,
     /// The session.
     pub session: &'s mut Session<D>,
     /// The set with the model's weights.
@@ -74,21 +75,21 @@ impl Gpt {
 
     /// The same with what every token reads whole in another element type, frozen.
     fn stored_as(engine: Arc<Engine>, config: GptConfig, dtype: DType) -> Result<Self, BuildError> {
-        let (registry, params) = OwnedParams::new(config.param_count(), |registry| {
-            let params = GptParams::register(&config, registry);
+        let (registry, model) = OwnedParams::new(config.param_count(), |registry| {
+            let model = gpt::Gpt::register(&config, &mut registry.scope());
             if dtype != DType::Real {
-                params.store_as(dtype, &config, registry);
+                store_as(dtype, registry);
             }
-            params
+            model
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
         let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
-        Ok(Self { config, params, session, set, cache })
+        Ok(Self { config, model, session, set, cache })
     }
 
     /// The model for programs to run on.
     pub fn bound(&mut self) -> Bound<'_> {
-        Bound { config: self.config, params: self.params, session: &mut self.session, set: self.set, cache: self.cache }
+        Bound { config: self.config, model: self.model, session: &mut self.session, set: self.set, cache: self.cache }
     }
 
     /// What its programs run on: its weights, without states.

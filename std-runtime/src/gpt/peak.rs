@@ -1,7 +1,7 @@
 //! What is in the arena of a training step when it is fullest.
 
 use samara_core::graph::Program;
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{Gpt, GptConfig};
 use serde::Serialize;
 
 use super::step::{self, StepShape};
@@ -33,8 +33,8 @@ impl Peak {
     /// # Errors
     /// The program cannot be built.
     pub fn of_step(engine: &Engine, model: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(model.param_count(), |registry| GptParams::register(model, registry))?;
-        let program = step::program(engine, &owned, model, &params, shape)?;
+        let (owned, gpt) = OwnedParams::new(model.param_count(), |registry| Gpt::register(model, &mut registry.scope()))?;
+        let program = step::program(engine, &owned, &gpt, shape)?;
         let (view, plan) = (program.view(), program.plan());
         let node = plan.peak();
         let mut rows: Vec<PeakRow> = Vec::new();

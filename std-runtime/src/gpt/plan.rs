@@ -1,6 +1,6 @@
 //! What a training run will need, known before it starts: nothing is allocated or written.
 
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{Gpt, GptConfig};
 use serde::Serialize;
 
 use super::step::StepShape;
@@ -49,9 +49,9 @@ impl TrainingPlan {
     /// # Errors
     /// The model cannot be planned.
     pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
-        let (owned, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(config, registry))?;
-        let training = step::program(engine, &owned, config, &params, shape)?;
-        let evaluation = evaluate::program(engine, &owned, config, &params, shape.batch, shape.block)?;
+        let (owned, model) = OwnedParams::new(config.param_count(), |registry| Gpt::register(config, &mut registry.scope()))?;
+        let training = step::program(engine, &owned, &model, shape)?;
+        let evaluation = evaluate::program(engine, &owned, &model, shape.batch, shape.block)?;
         let view = owned.view();
         let flat = view.trainable_len() as u64 * REAL_BYTES;
         // AdamW's two, and the average where there is one.

@@ -2,7 +2,7 @@
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
-use samara_core::model::gpt::{GptInputs, hidden};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 use super::{Bound, RunError, positions, write_ints};
 use crate::session::{BuildError, Device, OwnedProgram};
@@ -10,7 +10,7 @@ use crate::session::{BuildError, Device, OwnedProgram};
 /// A program for one sequence of a fixed length.
 struct Window {
     program: OwnedProgram,
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets: Tensor,
     losses: Tensor,
     logits: Option<Tensor>,
@@ -18,14 +18,13 @@ struct Window {
 
 impl Window {
     fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, with_logits: bool) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
+        let model = gpt.model;
         let (program, (inputs, targets, losses, logits)) = gpt.prepare(gpt.on(), |g: &Graph<'_>| {
-            let inputs = GptInputs::new(g, &config, 1, len);
-            let targets = g.ints(&[1, len], i32::MIN, config.vocab_size as i32 - 1);
-            let h = hidden(g, &config, &params, &inputs, None);
-            let head = g.param(params.head());
-            let logits = with_logits.then(|| g.output(g.linear(h, head, None)));
-            (inputs, targets, g.output(g.head_loss(h, head, None, targets, 0.0)), logits)
+            let inputs = LmInputs::new(g, &model, 1, len);
+            let targets = lm::targets(g, &model, 1, len);
+            let h = model.hidden(g, &inputs, None); // (1, T, C)
+            let logits = with_logits.then(|| g.output(lm::logits(g, &model, h))); // (1, T, V)
+            (inputs, targets, g.output(lm::losses_of(g, &model, h, targets)), logits)
         })?;
         Ok(Self { program, inputs, targets, losses, logits })
     }

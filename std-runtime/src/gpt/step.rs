@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{DROPOUT_CONTROL_LEN, Graph, Recompute, Tensor, Wrt};
-use samara_core::model::gpt::{GptConfig, GptInputs, GptParams, hidden};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::dropout;
 
 use super::{Bound, RunError, positions, write, write_ints};
@@ -46,20 +46,19 @@ pub struct DropoutNumbers {
 }
 
 struct Io {
-    inputs: GptInputs,
+    inputs: LmInputs,
     targets: Tensor,
     upstream: Tensor,
     losses: Tensor,
 }
 
 /// Appends the losses of a micro-batch and their gradient to a graph.
-fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepShape) -> Io {
-    let mut inputs = GptInputs::new(g, config, shape.batch, shape.block);
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: &StepShape) -> Io {
+    let mut inputs = LmInputs::new(g, model, shape.batch, shape.block);
     inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
-    let targets = g.ints(&[shape.batch, shape.block], i32::MIN, config.vocab_size as i32 - 1);
+    let targets = lm::targets(g, model, shape.batch, shape.block);
     let upstream = g.input(&[1]);
-    let h = hidden(g, config, params, &inputs, None);
-    let losses = g.output(g.head_loss(h, g.param(params.head()), None, targets, 0.0));
+    let losses = g.output(lm::losses(g, model, &inputs, targets));
     g.backward(&[(losses, upstream)], Wrt::Trainable, shape.recompute);
     Io { inputs, targets, upstream, losses }
 }
@@ -71,11 +70,10 @@ fn append(g: &Graph<'_>, config: &GptConfig, params: &GptParams, shape: &StepSha
 pub fn program(
     planner: &impl Planner,
     registry: &Arc<OwnedParams>,
-    config: &GptConfig,
-    params: &GptParams,
+    model: &dyn LanguageModel,
     shape: &StepShape,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(planner, registry, |g| append(g, config, params, shape))?.0)
+    Ok(OwnedProgram::new(planner, registry, |g| append(g, model, shape))?.0)
 }
 
 /// The program of a micro-batch with its host buffers: a step allocates nothing.
@@ -94,8 +92,8 @@ impl Step {
     /// # Errors
     /// The model cannot be planned.
     pub fn new<D: Device>(gpt: &mut Bound<'_, D>, shape: StepShape) -> Result<Self, BuildError> {
-        let (config, params) = (gpt.config, gpt.params);
-        let (program, io) = gpt.prepare(gpt.on(), |g| append(g, &config, &params, &shape))?;
+        let model = gpt.model;
+        let (program, io) = gpt.prepare(gpt.on(), |g| append(g, &model, &shape))?;
         let losses = Vec::with_capacity(shape.accumulation);
         let positions = positions(shape.batch, shape.block);
         Ok(Self { shape, program, io, losses, scale: 0.0, positions })

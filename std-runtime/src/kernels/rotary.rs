@@ -7,7 +7,7 @@ use samara_core::ops::rotary::Frequencies;
 use samara_core::threads::Threads;
 
 use super::elementwise::copy;
-use super::simd::simd;
+use super::vector::{Isa, LANES, Vector, vectorised};
 use super::{no_scratch, per_task};
 use crate::tiles::for_each_chunk;
 
@@ -18,8 +18,6 @@ pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
 
 /// Pairs of a head whose sines and cosines stand on the stack, for all heads of a row; more are turned in several passes.
 const PAIRS: usize = 64;
-/// Numbers that are turned together where pairs lie side by side.
-const LANES: usize = 16;
 
 fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::Rotary(spec)) = node.op() else { return };
@@ -28,16 +26,15 @@ fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [y, ..] = views.outputs;
     let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols().max(1));
     let (frequencies, pairs) = (Frequencies::new(&spec), spec.rotated as usize / 2);
-    let rows = per_task(m, 4 * spec.heads as usize * spec.rotated as usize);
+    let (isa, rows) = (Isa::detect(), per_task(m, 4 * spec.heads as usize * spec.rotated as usize));
     for first in (0..pairs).step_by(PAIRS) {
-        let mut own = [0.0; PAIRS];
-        let own = &mut own[..PAIRS.min(pairs - first)];
-        own.iter_mut().enumerate().for_each(|(i, frequency)| *frequency = frequencies.of(first + i));
-        let piece = Piece { spec: &spec, first, frequencies: own };
+        let mut piece = Piece { spec: &spec, first, count: PAIRS.min(pairs - first), frequencies: [0.0; PAIRS] };
+        let own = piece.frequencies.iter_mut().take(piece.count);
+        own.enumerate().for_each(|(i, frequency)| *frequency = frequencies.of(first + i));
         for_each_chunk(threads, y, rows * c, &|i, y| {
             // x is empty where y took its place.
             let x = if first == 0 { x.get(i * rows * c..).unwrap_or_default() } else { &[] };
-            turn_rows(&piece, positions.get(i * rows..).unwrap_or_default(), x, c, y);
+            turn_rows(isa, &piece, positions.get(i * rows..).unwrap_or_default(), x, c, y);
         });
     }
 }
@@ -47,14 +44,16 @@ struct Piece<'a> {
     spec: &'a RotarySpec,
     /// The first pair.
     first: usize,
-    /// Their angles at position 1, at most [`PAIRS`] of them.
-    frequencies: &'a [f32],
+    /// How many.
+    count: usize,
+    /// Their angles at position 1, then zeros.
+    frequencies: [f32; PAIRS],
 }
 
-simd! {
+vectorised! {
     /// Turns the pairs of a piece in rows y (M, c), which are copies of x where x is there.
-    fn turn_rows<M>(piece: &Piece<'_>, positions: &[i32], x: &[f32], c: usize, y: &mut [f32]) {
-        let (spec, first, count) = (piece.spec, piece.first, piece.frequencies.len());
+    fn turn_rows<V>(piece: &Piece<'_>, positions: &[i32], x: &[f32], c: usize, y: &mut [f32]) {
+        let (spec, first, count) = (piece.spec, piece.first, piece.count);
         let (dim, half) = (spec.head_dim as usize, spec.rotated as usize / 2);
         let mut angles = Angles { sin: [0.0; PAIRS], cos: [0.0; PAIRS] };
         let (mut sin_2, mut cos_2) = ([0.0; 2 * PAIRS], [0.0; 2 * PAIRS]);
@@ -65,7 +64,7 @@ simd! {
                 Pairing::Halves => {
                     for head in row.chunks_exact_mut(dim).take(spec.heads as usize) {
                         let (a, b) = head.split_at_mut(half);
-                        turn_halves(&mut a[first..first + count], &mut b[first..first + count], &angles);
+                        turn_halves::<V>(&mut a[first..first + count], &mut b[first..first + count], &angles);
                     }
                 }
                 Pairing::Adjacent => {
@@ -90,9 +89,13 @@ impl Angles {
     #[inline(always)]
     fn set(&mut self, piece: &Piece<'_>, position: f32) {
         let sign = if piece.spec.inverse { -1.0 } else { 1.0 };
-        for ((sin, cos), &frequency) in self.sin.iter_mut().zip(&mut self.cos).zip(piece.frequencies) {
-            (*sin, *cos) = fast::sin_cos(position * frequency);
-            *sin *= sign;
+        let (sins, coss) = (self.sin.as_chunks_mut::<LANES>().0, self.cos.as_chunks_mut::<LANES>().0);
+        let blocks = piece.frequencies.as_chunks::<LANES>().0.iter().take(piece.count.div_ceil(LANES));
+        for ((sin, cos), frequency) in sins.iter_mut().zip(coss).zip(blocks) {
+            for ((sin, cos), frequency) in sin.iter_mut().zip(cos).zip(frequency) {
+                (*sin, *cos) = fast::sin_cos(position * frequency);
+                *sin *= sign;
+            }
         }
     }
 
@@ -108,8 +111,16 @@ impl Angles {
 
 /// (a, b) = (a cos φ − b sin φ, b cos φ + a sin φ).
 #[inline(always)]
-fn turn_halves(a: &mut [f32], b: &mut [f32], angles: &Angles) {
-    for (((a, b), &sin), &cos) in a.iter_mut().zip(b).zip(&angles.sin).zip(&angles.cos) {
+fn turn_halves<V: Vector>(a: &mut [f32], b: &mut [f32], angles: &Angles) {
+    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks_mut::<LANES>(), b.as_chunks_mut::<LANES>());
+    let done = a_blocks.len() * LANES;
+    let (sins, coss) = (angles.sin.as_chunks::<LANES>().0, angles.cos.as_chunks::<LANES>().0);
+    for (((a, b), sin), cos) in a_blocks.iter_mut().zip(b_blocks).zip(sins).zip(coss) {
+        let [x, y, sin, cos] = [V::from_array(a), V::from_array(b), V::from_array(sin), V::from_array(cos)];
+        *a = x.mul(cos).sub(y.mul(sin)).to_array();
+        *b = y.mul(cos).add(x.mul(sin)).to_array();
+    }
+    for (((a, b), &sin), &cos) in a_rest.iter_mut().zip(b_rest).zip(&angles.sin[done..]).zip(&angles.cos[done..]) {
         (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
     }
 }
@@ -122,8 +133,8 @@ fn turn_adjacent(x: &mut [f32], sin_2: &[f32], cos_2: &[f32]) {
     let done = xs.len() * LANES;
     for ((x, sin), cos) in xs.iter_mut().zip(sins).zip(coss) {
         let own = *x;
-        for i in 0..LANES {
-            x[i] = own[i] * cos[i] + own[i ^ 1] * sin[i];
+        for (i, ((x, sin), cos)) in x.iter_mut().zip(sin).zip(cos).enumerate() {
+            *x = own[i] * cos + own[i ^ 1] * sin;
         }
     }
     for (i, pair) in rest.as_chunks_mut::<2>().0.iter_mut().enumerate() {

@@ -94,8 +94,8 @@ type Results = Vec<Vec<f32>>;
 fn run(kernels: &Kernels<f32>, threads: &dyn Threads, params: &[&[usize]], build: Recipe<'_>) -> Results {
     let mut infos = vec![ParamInfo::default(); params.len()];
     let mut registry = Registry::new(&mut infos);
-    for shape in params {
-        registry.add("p", 0, shape, Init::Zeros);
+    for (i, shape) in params.iter().enumerate() {
+        registry.scope().item("p", i).add("weight", shape, Init::Zeros);
     }
     let params = registry.finish(size_of::<f32>()).expect("registry");
     let (mut tensors, mut nodes) = (vec![TensorRecord::EMPTY; 200], vec![NodeRecord::EMPTY; 100]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::params::{ParamInfo, Registry};
 
 use super::config::RunConfig;
@@ -174,7 +174,7 @@ fn parameters_are_those_of_the_registry() {
         let core: GptConfig = model.to_core().unwrap();
         let mut infos = vec![ParamInfo::default(); core.param_count()];
         let mut registry = Registry::new(&mut infos);
-        GptParams::register(&core, &mut registry);
+        Gpt::register(&core, &mut registry.scope());
         assert_eq!(model.parameters(), Some(registry.finish(4).unwrap().trainable_count() as u128));
     }
 }

@@ -18,12 +18,14 @@ use core::panic::PanicInfo;
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, ints_mut, real, real_mut, write_ints, write_real};
 use samara_core::gemm::{self, MatRef, RowSlices, Store};
 use samara_core::graph::{DType, Epsilon, Graph, Momentum, NodeRecord, Recompute, Rule, Tensor, TensorRecord, Wrt};
-use samara_core::model::gpt::{self, GptCache, GptConfig, GptInputs, GptParams, Tune};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::{DecodeShape, DecodeStep, LanguageModel, LmInputs, decode_step, losses};
 use samara_core::ops;
 use samara_core::params::{ParamInfo, Params, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
 use samara_core::quant::{BLOCK, dequantise_row, quantise_row};
 use samara_core::threads::Serial;
+use samara_core::tune::{Tune, store_as, tune};
 
 #[link(name = "c")]
 unsafe extern "C" {}
@@ -110,7 +112,7 @@ fn run(argc: i32) -> Option<()> {
     };
     let mut infos = [ParamInfo::default(); PARAMS];
     let mut registry = Registry::new(&mut infos);
-    let gpt = GptParams::register(&config, &mut registry);
+    let gpt = Gpt::register(&config, &mut registry.scope());
     let params = registry.finish(4).ok()?;
     let mut buffers = Buffers {
         arena: [0.0; ARENA],
@@ -155,15 +157,15 @@ fn memory(buffers: &mut Buffers) -> Memory<'_, f32> {
     }
 }
 
-fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut Buffers, recompute: Recompute) -> Option<()> {
+fn train(config: &GptConfig, gpt: &Gpt, params: Params<'_>, buffers: &mut Buffers, recompute: Recompute) -> Option<()> {
     let mut tables = Tables::EMPTY;
     let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
-    let mut inputs = GptInputs::new(&g, config, 2, 3);
+    let mut inputs = LmInputs::new(&g, gpt, 2, 3);
     inputs.segments = Some(g.ints(&[2, 3], -1, 1));
     inputs.dropout = Some(g.ints(&[5], i32::MIN, i32::MAX));
     let targets = g.ints(&[2, 3], -100, config.vocab_size as i32 - 1);
     let (upstream, hyper, decay) = (g.input(&[1]), g.input(&[8]), g.input(&[1]));
-    let hidden = gpt::hidden(&g, config, gpt, &inputs, None);
+    let hidden = gpt.hidden(&g, &inputs, None);
     let losses = g.output(g.head_loss(hidden, g.param(gpt.head()), None, targets, 0.1));
     g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
     let norm = g.global_norm();
@@ -202,7 +204,7 @@ fn train(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut 
 }
 
 /// Trains a part of a model whose other matrices are frozen in blocks, every update right behind its gradient.
-fn tune_part(n: usize, tune: Tune, rule: Rule, buffers: &mut Buffers) -> Option<()> {
+fn tune_part(n: usize, part: Tune, rule: Rule, buffers: &mut Buffers) -> Option<()> {
     let width = n.checked_mul(BLOCK)?;
     let config = GptConfig {
         vocab_size: 6 + n,
@@ -215,9 +217,9 @@ fn tune_part(n: usize, tune: Tune, rule: Rule, buffers: &mut Buffers) -> Option<
     };
     let mut infos = [ParamInfo::default(); PARAMS];
     let mut registry = Registry::new(&mut infos);
-    let mut gpt = GptParams::register(&config, &mut registry);
-    gpt.store_as(DType::Q8, &config, &mut registry);
-    gpt.tune(tune, &config, &mut registry);
+    let mut gpt = Gpt::register(&config, &mut registry.scope());
+    store_as(DType::Q8, &mut registry);
+    tune(part, &mut gpt, &mut registry);
     let params = registry.finish(4).ok()?;
     params.initialise(n as u64, &mut buffers.trainable);
     buffers.moments.fill(0.0);
@@ -225,11 +227,10 @@ fn tune_part(n: usize, tune: Tune, rule: Rule, buffers: &mut Buffers) -> Option<
     fill(params, &mut weights)?;
     let mut tables = Tables::EMPTY;
     let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
-    let inputs = GptInputs::new(&g, &config, 2, 3);
+    let inputs = LmInputs::new(&g, &gpt, 2, 3);
     let targets = g.ints(&[2, 3], -100, config.vocab_size as i32 - 1);
     let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
-    let hidden = gpt::hidden(&g, &config, &gpt, &inputs, None);
-    let losses = g.output(g.head_loss(hidden, g.param(gpt.head()), None, targets, 0.0));
+    let losses = g.output(losses(&g, &gpt, &inputs, targets));
     g.backward_updating(&[(losses, upstream)], rule, hyper, Recompute::None);
     let program = g.finish().ok()?;
     let kernels = ops::reference::<f32>();
@@ -282,21 +283,11 @@ fn fill(params: Params<'_>, weights: &mut Frozen) -> Option<()> {
     Some(())
 }
 
-fn decode(config: &GptConfig, gpt: &GptParams, params: Params<'_>, buffers: &mut Buffers) -> Option<()> {
+fn decode(config: &GptConfig, gpt: &Gpt, params: Params<'_>, buffers: &mut Buffers) -> Option<()> {
     let mut tables = Tables::EMPTY;
     let g = Graph::new(params, &mut tables.tensors, &mut tables.nodes);
-    let inputs = GptInputs::new(&g, config, 2, 1);
-    let room = config.n_positions;
-    let cache = GptCache {
-        starts: g.ints(&[2], 0, room as i32),
-        live: g.ints(&[2], 0, room as i32),
-        capacity: room,
-        dtype: DType::F16,
-        read_in_place: true,
-        segments: None,
-    };
-    let hidden = gpt::hidden(&g, config, gpt, &inputs, Some(&cache));
-    let logits: Tensor = g.output(g.linear(hidden, g.param(gpt.head()), None));
+    let shape = DecodeShape { batch: 2, len: 1, capacity: config.n_positions, dtype: DType::F16, read_in_place: true };
+    let DecodeStep { inputs, cache, logits } = decode_step(&g, gpt, &shape);
     let program = g.finish().ok()?;
     let kernels = ops::reference::<f32>();
     let cpu = Cpu::new(&kernels, &Serial);

@@ -74,7 +74,7 @@ fn check<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, layer: Layer, w
     let [found, expected] = [true, false].map(|frozen| {
         let (params, ()) = registry::<R, _>(1, |r| {
             if frozen {
-                r.add("w", 0, &[n, k], Init::Zeros);
+                r.scope().add("w", &[n, k], Init::Zeros);
                 r.infos_mut().iter_mut().for_each(|info| (info.frozen, info.dtype) = (true, w.dtype));
             }
         });

@@ -388,7 +388,7 @@ fn as_parameters<R: Real>(
     coverage: &mut Coverage,
 ) -> [Vec<Vec<f64>>; 2] {
     let (params, ids) = registry::<R, _>(case.reals.len(), |registry| {
-        let add = |&i: &usize| registry.add("p.{}", i, &case.reals[i].shape, Init::Zeros);
+        let add = |&i: &usize| registry.scope().item("p", i).add("weight", &case.reals[i].shape, Init::Zeros);
         case.differentiable().iter().map(add).collect::<Vec<_>>()
     });
     let built = Session::build(table, params, 64, |g| {

@@ -110,7 +110,7 @@ pub(super) fn optimizers<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size,
 
 fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, change: Change, from: Source, coverage: &mut Coverage) {
     let shapes = [vec![d.extent(4), d.extent(size.of(7, 900))], vec![d.extent(size.of(9, 700))], vec![d.extent(3), 1, 5]];
-    let (params, ids) = registry::<R, _>(3, |r| shapes.clone().map(|s| r.add("p", 0, &s, Init::Zeros)));
+    let (params, ids) = registry::<R, _>(3, |r| [0, 1, 2].map(|i| r.scope().item("p", i).add("weight", &shapes[i], Init::Zeros)));
     let built = Session::build(table, params, 8, |g| program(g, change, from, &ids, &shapes));
     let (mut session, Inputs { hyper, norm, gradients }) = built.unwrap();
     if from == Source::Arena {

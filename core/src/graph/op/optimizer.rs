@@ -1,18 +1,17 @@
 //! Gradients in their buffer, their norm, and updates of parameters.
 
 use core::ops::Range;
-use core::panic::Location;
 
 use super::super::args::{Args, Outputs};
 use super::super::attribute::{Epsilon, Momentum};
 use super::super::builder::Graph;
-use super::super::choice::Rule;
+use super::super::choice::{HyperInput, Rule};
 use super::super::error::GraphErrorKind as E;
 use super::super::family::{Operation, Reach, Update};
 use super::super::tensor::Tensor;
 use super::super::work::{Work, product};
 use super::{MAX_OUTPUTS, Op, of};
-use crate::params::Group;
+use crate::params::GroupId;
 use crate::shape::Shape;
 
 /// Values that an optimizer reads: learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest gradient norm (0 = no clipping).
@@ -29,8 +28,8 @@ impl Rule {
     }
 
     /// The operation on a range of the trainable parameters, which are in this group.
-    pub(in super::super) fn op(self, range: Range<usize>, group: Group) -> Op {
-        let (start, len, decay) = (range.start as u32, range.len() as u32, group == Group::Decay);
+    pub(in super::super) fn op(self, range: Range<usize>, group: GroupId) -> Op {
+        let (start, len, decay) = (range.start as u32, range.len() as u32, group.decay());
         match self {
             Self::AdamW(epsilon) => Op::AdamW { start, len, decay, epsilon },
             Self::Sgd(momentum) => Op::Sgd { start, len, decay, momentum },
@@ -46,27 +45,27 @@ impl Graph<'_> {
         y
     }
 
-    /// Adam with decoupled weight decay on every trainable parameter; decay applies to the decay group only. Loshchilov and Hutter 2019.
+    /// Adam with decoupled weight decay on every trainable parameter; decay applies to groups that have it. Loshchilov and Hutter 2019.
     ///
     /// `hyper` (8): learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest norm (0 = no clipping); `norm` scales gradients as
-    /// PyTorch's `clip_grad_norm_` does.
+    /// PyTorch's `clip_grad_norm_` does. Each group may read a tensor of its own, see [`HyperInput`].
     #[track_caller]
-    pub fn adamw(&self, hyper: Tensor, norm: Option<Tensor>, epsilon: Epsilon) {
-        self.update_groups(Rule::AdamW(epsilon), hyper, norm);
+    pub fn adamw(&self, hyper: impl Into<HyperInput>, norm: Option<Tensor>, epsilon: Epsilon) {
+        self.update_groups(Rule::AdamW(epsilon), hyper.into(), norm);
     }
 
     /// Stochastic gradient descent with momentum β₁ on every trainable parameter, as PyTorch's `SGD`. `hyper` as for [`Graph::adamw`].
     #[track_caller]
-    pub fn sgd(&self, hyper: Tensor, norm: Option<Tensor>, momentum: Momentum) {
-        self.update_groups(Rule::Sgd(momentum), hyper, norm);
+    pub fn sgd(&self, hyper: impl Into<HyperInput>, norm: Option<Tensor>, momentum: Momentum) {
+        self.update_groups(Rule::Sgd(momentum), hyper.into(), norm);
     }
 
     /// One update of each group.
     #[track_caller]
-    fn update_groups(&self, rule: Rule, hyper: Tensor, norm: Option<Tensor>) {
+    fn update_groups(&self, rule: Rule, hyper: HyperInput, norm: Option<Tensor>) {
         self.needs_moments(rule.moments());
-        for group in [Group::Decay, Group::NoDecay] {
-            self.push(rule.op(self.group_range(group), group), &[hyper.into(), norm.into()]);
+        for (group, range) in self.params().groups() {
+            self.push(rule.op(range, group), &[hyper.of(group).into(), norm.into()]);
         }
     }
 
@@ -75,16 +74,6 @@ impl Graph<'_> {
     pub fn ema(&self, decay: Tensor, slot: usize) {
         self.needs_moments(slot.saturating_add(1));
         self.push(Op::Ema { slot: slot as u32 }, &[decay.into()]);
-    }
-
-    /// The elements of a group in the flat trainable buffer.
-    fn group_range(&self, group: Group) -> Range<usize> {
-        let mut range = 0..0;
-        self.with(Location::caller(), |tape| {
-            range = tape.params.group_range(group);
-            Ok(())
-        });
-        range
     }
 }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use samara_core::model::gpt::{GptConfig, GptParams};
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::params::Registry;
 
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
@@ -61,7 +62,7 @@ struct Built {
 /// Language-model training of a GPT.
 pub struct Lm {
     config: GptConfig,
-    params: GptParams,
+    model: Gpt,
     registry: Arc<OwnedParams>,
     shape: StepShape,
     train: TrainConfig,
@@ -86,10 +87,11 @@ impl Lm {
         order: Sampler,
         held_out: Option<Box<dyn Tokens + Send>>,
     ) -> Result<Self, BuildError> {
-        let (registry, params) = OwnedParams::new(config.param_count(), |registry| GptParams::register(&config, registry))?;
+        let register = |registry: &mut Registry<'_>| Gpt::register(&config, &mut registry.scope());
+        let (registry, model) = OwnedParams::new(config.param_count(), register)?;
         let source = Some(windows(tokens, order, held_out, &shape));
         let (train, about) = (train.clone(), String::new());
-        Ok(Self { config, params, registry, shape, train, source, init: None, folder: None, about, built: None, loss: None })
+        Ok(Self { config, model, registry, shape, train, source, init: None, folder: None, about, built: None, loss: None })
     }
 
     /// Training on tokens without a meaning, to time it.
@@ -122,7 +124,7 @@ impl Lm {
     fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
         let Built { set, average, cache, .. } = self.built();
         let set = average.filter(|_| averaged).unwrap_or(*set);
-        Bound { config: self.config, params: self.params, session, set, cache: *cache }
+        Bound { config: self.config, model: self.model, session, set, cache: *cache }
     }
 
     fn built(&self) -> &Built {
@@ -144,7 +146,7 @@ impl<D: Device> Objective<D> for Lm {
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
         let cache = session.add_state("cache");
         let (Some(&set), average) = (sets.first(), sets.get(1).copied()) else { return Ok(()) };
-        let mut gpt = Bound { config: self.config, params: self.params, session, set, cache };
+        let mut gpt = Bound { config: self.config, model: self.model, session, set, cache };
         let step = Step::new(&mut gpt, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
         let evaluation = if evaluated { Some(Evaluation::new(&mut gpt, self.shape.batch, self.shape.block)?) } else { None };

@@ -89,7 +89,7 @@ impl LinearLayers {
     fn layer(&mut self, dtype: DType, rows: usize, cols: usize, hash: &mut Hash) -> Option<Option<u64>> {
         let mut infos = [ParamInfo::default(); 1];
         let mut registry = Registry::new(&mut infos);
-        let weight = registry.add("weight", 0, &[rows, cols], Init::Zeros);
+        let weight = registry.scope().add("weight", &[rows, cols], Init::Zeros);
         registry.infos_mut().iter_mut().for_each(|info| (info.frozen, info.dtype) = (true, dtype));
         let g = Graph::new(registry.finish(size_of::<f32>()).ok()?, &mut self.tensors, &mut self.nodes);
         let x = g.input(&[1, cols]);

@@ -1,0 +1,164 @@
+//! Self-attention: queries, keys and values from one product, an optional cache, the output projection.
+
+use super::affine::Affine;
+use super::stack::repeat;
+use crate::graph::{AttentionMask, AttentionSpec, Columns, DType, Graph, Pairing, RotarySpec, Tensor};
+use crate::params::{Init, Scope};
+
+/// Multi-head attention with fewer key and value heads than query heads if wanted (Vaswani et al. 2017, 3.2; Ainslie et al. 2023).
+///
+/// Queries, keys and values are one linear layer whose outputs stand in this order: (heads + 2 kv_heads) · head_dim rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    qkv: Affine,
+    output: Affine,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    causal: bool,
+    scale: f64,
+    rotary: Option<Rotary>,
+}
+
+repeat!(Attention { qkv, output });
+
+/// What an [`Attention`] is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionConfig {
+    /// Columns of input and output, C.
+    pub width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Columns of a head.
+    pub head_dim: usize,
+    /// Whether queries, keys and values have biases, and whether the output projection has one.
+    pub bias: [bool; 2],
+    /// Whether a query sees no later key.
+    pub causal: bool,
+    /// The factor of the scores, usually 1/√head_dim.
+    pub scale: f64,
+    /// How queries and keys are rotated by their positions, if they are.
+    pub rotary: Option<Rotary>,
+    /// Initial values of both weights.
+    pub init: [Init; 2],
+    /// The scopes of both layers.
+    pub names: [&'static str; 2],
+}
+
+/// Rotary position embedding of queries and keys. Su et al. 2021.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rotary {
+    /// Which columns of a head are rotated together.
+    pub pairs: Pairing,
+    /// Columns of a head that are rotated, its first ones.
+    pub rotated: usize,
+    /// The base of the wavelengths, usually 10,000.
+    pub base: f64,
+}
+
+/// What attention reads beside its input, the same for every layer but for the window.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'c> {
+    /// Positions (B, T), for rotary embeddings.
+    pub positions: Tensor,
+    /// Segments (B, T) for padding and packing, −1 for padding.
+    pub segments: Option<Tensor>,
+    /// Dropout control, see [`Graph::dropout`].
+    pub dropout: Option<Tensor>,
+    /// How many keys up to its own position a query sees; 0 means all.
+    pub window: usize,
+    /// What came before the tokens of this program.
+    pub cache: Option<&'c KvCache>,
+}
+
+/// A key and value cache: what came before the tokens of a program.
+#[derive(Clone, Copy, Debug)]
+pub struct KvCache {
+    /// Tokens of every sequence already in the cache (B).
+    pub starts: Tensor,
+    /// The same after this program's tokens (B).
+    pub live: Tensor,
+    /// Tokens that a sequence has room for.
+    pub capacity: usize,
+    /// How keys and values are stored.
+    pub dtype: DType,
+    /// Whether attention reads them as they are stored, row by row; otherwise they are read into the arena first, for kernels that take f32 only.
+    pub read_in_place: bool,
+    /// Segments (B, capacity) of what is in the cache.
+    pub segments: Option<Tensor>,
+}
+
+impl Attention {
+    /// Adds the parameters of both linear layers.
+    pub fn register(c: &AttentionConfig, s: &mut Scope<'_>) -> Self {
+        let ([qkv, output], [qkv_init, output_init], [qkv_bias, output_bias]) = (c.names, c.init, c.bias);
+        let (q_cols, kv_cols) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        Self {
+            qkv: Affine::register(c.width, q_cols + 2 * kv_cols, qkv_bias, qkv_init, &mut s.at(qkv)),
+            output: Affine::register(q_cols, c.width, output_bias, output_init, &mut s.at(output)),
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+            causal: c.causal,
+            scale: c.scale,
+            rotary: c.rotary,
+        }
+    }
+
+    /// residual + dropout(output(attention(x))). x, residual and result (B, T, C).
+    ///
+    /// With a cache it declares two states of (B, capacity, kv_heads · head_dim): keys, then values.
+    #[track_caller]
+    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, at: &At<'_>) -> Tensor {
+        let spec = self.spec(g.site(), at.window);
+        let (q_cols, kv_cols) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let qkv = self.rotated(g, self.qkv.forward(g, x), at.positions); // (B, T, q_cols + 2*kv_cols)
+        let (q, k, v) = (Columns::from(qkv), qkv.from_column(q_cols), qkv.from_column(q_cols + kv_cols));
+        let h = match at.cache {
+            None => {
+                let segments = at.segments.map(|s| (s, s));
+                g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: at.dropout }) // (B, T, q_cols)
+            }
+            Some(cache) => {
+                let (keys, values) = (cache.append(g, k, kv_cols), cache.append(g, v, kv_cols)); // (B, capacity, kv_cols)
+                let segments = at.segments.zip(cache.segments);
+                let mask = AttentionMask { segments, live: Some(cache.live), dropout: None };
+                g.attention(spec, q, keys.into(), values.into(), mask) // (B, T, q_cols)
+            }
+        };
+        self.output.onto(g, h, residual, at.dropout) // (B, T, C)
+    }
+
+    /// Queries and keys rotated, values as they are. qkv and result (B, T, q_cols + 2·kv_cols).
+    #[track_caller]
+    fn rotated(&self, g: &Graph<'_>, qkv: Tensor, positions: Tensor) -> Tensor {
+        let Some(Rotary { pairs, rotated, base }) = self.rotary else { return qkv };
+        let (heads, head_dim) = ((self.heads + self.kv_heads) as u32, self.head_dim as u32);
+        g.rotary(qkv, positions, RotarySpec { heads, head_dim, rotated: rotated as u32, pairs, base, inverse: false })
+    }
+
+    fn spec(&self, site: u32, window: usize) -> AttentionSpec {
+        AttentionSpec {
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            head_dim: self.head_dim as u32,
+            causal: self.causal,
+            window: window as u32,
+            scale: self.scale,
+            site,
+        }
+    }
+}
+
+impl KvCache {
+    /// Writes x (B, T, `width` columns) behind what is there; what attention reads, (B, capacity, width).
+    #[track_caller]
+    fn append(&self, g: &Graph<'_>, x: Columns, width: usize) -> Tensor {
+        let batch = g.shape(x.tensor).dim(0);
+        let state = g.state_of(self.dtype, &[batch, self.capacity, width]); // (B, capacity, width)
+        let written = g.cache_write(x, self.starts, state);
+        if self.dtype == DType::Real || self.read_in_place { written } else { g.cache_read(written, self.live) }
+    }
+}

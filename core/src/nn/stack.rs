@@ -1,0 +1,84 @@
+//! Equal layers one after the other.
+
+use crate::params::{ParamId, Part, Scope};
+
+/// A layer whose parameters stand in a row, so that its copy further on in the registry is the same layer with other parameters.
+pub trait Repeat: Copy {
+    /// The layer whose parameters stand `by` places later.
+    fn moved(self, by: usize) -> Self;
+}
+
+impl Repeat for ParamId {
+    fn moved(self, by: usize) -> Self {
+        self.plus(by)
+    }
+}
+
+impl<T: Repeat> Repeat for Option<T> {
+    fn moved(self, by: usize) -> Self {
+        self.map(|layer| layer.moved(by))
+    }
+}
+
+/// Implements [`Repeat`] for a struct: the fields named are parameters and layers, the others are the same in every copy.
+#[macro_export]
+macro_rules! repeat {
+    ($layer:ty { $($field:ident),+ $(,)? }) => {
+        impl $crate::nn::Repeat for $layer {
+            fn moved(mut self, by: usize) -> Self {
+                $(self.$field = $crate::nn::Repeat::moved(self.$field, by);)+
+                self
+            }
+        }
+    };
+}
+pub(crate) use repeat;
+
+/// n equal layers. It holds the first one and how far the parameters of one layer are from those of the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stack<B> {
+    first: Option<B>,
+    stride: usize,
+    count: usize,
+}
+
+impl<B: Repeat> Stack<B> {
+    /// Registers layers `word.0` to `word.(count − 1)`, each as a block of the model ([`Part::Block`]).
+    ///
+    /// `register` must add as many parameters for every layer as for the first, in the same order and with the same shapes.
+    pub fn register(count: usize, word: &'static str, s: &mut Scope<'_>, mut register: impl FnMut(&mut Scope<'_>) -> B) -> Self {
+        let mut stack = Self { first: None, stride: 0, count };
+        for i in 0..count {
+            let begin = s.next_number();
+            let part = Part::Block(u16::try_from(i).unwrap_or(u16::MAX));
+            let layer = register(&mut s.item(word, i).part(part));
+            let len = s.next_number().saturating_sub(begin);
+            match stack.first {
+                None => (stack.first, stack.stride) = (Some(layer), len),
+                Some(_) if len != stack.stride => s.item(word, i).fail_uneven(),
+                Some(_) => {}
+            }
+        }
+        stack
+    }
+
+    /// Layer `i`, if there are so many.
+    pub fn get(&self, i: usize) -> Option<B> {
+        self.first.filter(|_| i < self.count).map(|first| first.moved(i.saturating_mul(self.stride)))
+    }
+
+    /// All layers in order.
+    pub fn iter(&self) -> impl Iterator<Item = B> + '_ {
+        (0..self.count).filter_map(|i| self.get(i))
+    }
+
+    /// How many layers there are.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}

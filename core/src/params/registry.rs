@@ -1,0 +1,305 @@
+//! A registry while it is filled: scopes name parameters, `finish` lays them out.
+
+use core::fmt;
+
+use super::group::{Group, GroupId, MAX_GROUPS};
+use super::name::{MAX_DEPTH, Name};
+use super::{ALIGN, Init, Layout, ParamId, ParamInfo, Params, Part};
+use crate::dtype::DType;
+use crate::quant::BLOCK;
+use crate::shape::Shape;
+
+/// What can be wrong with a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamsError {
+    /// The storage is full.
+    TooMany {
+        /// How many parameters it holds.
+        capacity: usize,
+        /// How many were added.
+        needed: usize,
+    },
+    /// Two parameters have one name.
+    Duplicate {
+        /// The name.
+        name: Name,
+    },
+    /// A path has too many parts, or a number above 65534.
+    Path {
+        /// The scope.
+        scope: Name,
+        /// The word that was to follow.
+        word: &'static str,
+    },
+    /// Layers of a stack register different numbers of parameters.
+    Uneven {
+        /// The first layer that differs from layer 0.
+        name: Name,
+    },
+    /// More groups than a registry can have.
+    TooManyGroups,
+    /// Rows are not a whole number of quantised blocks.
+    Blocks {
+        /// The parameter.
+        name: Name,
+        /// Elements of a row.
+        cols: usize,
+    },
+    /// A shape is impossible or all parameters together are too large.
+    TooLarge {
+        /// The parameter.
+        name: Name,
+    },
+}
+
+impl fmt::Display for ParamsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany { capacity, needed } => {
+                write!(f, "{needed} parameters, but storage for {capacity}: lend storage for {needed}")
+            }
+            Self::Duplicate { name } => write!(f, "two parameters are named {name}: give one of them a scope of its own"),
+            Self::Path { scope, word } => write!(
+                f,
+                "no place for \"{word}\" in scope \"{scope}\": names have at most {MAX_DEPTH} parts and numbers up to 65534; \
+                 join words of one part with dots"
+            ),
+            Self::Uneven { name } => write!(f, "layer {name} has another number of parameters than the first layer of its stack"),
+            Self::TooManyGroups => write!(f, "more than {MAX_GROUPS} optimizer groups"),
+            Self::Blocks { name, cols } => {
+                write!(f, "parameter {name} has rows of {cols} numbers, which do not fall into blocks of {BLOCK}: keep it in f32")
+            }
+            Self::TooLarge { name } => write!(f, "parameter {name} is too large"),
+        }
+    }
+}
+
+impl core::error::Error for ParamsError {}
+
+/// Which stream of random numbers a parameter takes its initial values from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Streams {
+    /// The hash of its name ([`Name::hash`]): initial values do not depend on what else is registered, or in which order.
+    #[default]
+    Name,
+    /// Its number in the registry, as GPT models have it: their trajectories are pinned to the bit.
+    Number,
+}
+
+/// A registry that is being filled.
+pub struct Registry<'a> {
+    infos: &'a mut [ParamInfo],
+    state: State,
+}
+
+/// What a registry knows besides its parameters.
+struct State {
+    /// Parameters added, with those that found no room.
+    len: usize,
+    groups: usize,
+    error: Option<ParamsError>,
+}
+
+impl State {
+    fn fail(&mut self, error: ParamsError) {
+        self.error = self.error.or(Some(error));
+    }
+}
+
+impl<'a> Registry<'a> {
+    /// An empty registry in lent storage, whose size [`Registry::count`] tells.
+    pub fn new(storage: &'a mut [ParamInfo]) -> Self {
+        Self { infos: storage, state: State { len: 0, groups: 2, error: None } }
+    }
+
+    /// The root scope.
+    pub fn scope(&mut self) -> Scope<'_> {
+        let settings = Settings {
+            path: Name::ROOT,
+            part: Part::Other,
+            matrices: GroupId::DECAY,
+            vectors: GroupId::NO_DECAY,
+            streams: Streams::Name,
+        };
+        Scope { infos: self.infos, state: &mut self.state, settings }
+    }
+
+    /// How many parameters `register` adds.
+    pub fn count<T>(register: impl FnOnce(&mut Scope<'_>) -> T) -> usize {
+        let mut registry = Registry::new(&mut []);
+        register(&mut registry.scope());
+        registry.state.len
+    }
+
+    /// Adds an optimizer group to the two default ones; see [`Scope::groups`].
+    pub fn add_group(&mut self, group: Group) -> GroupId {
+        let id = GroupId::new(self.state.groups as u8, group);
+        if self.state.groups >= MAX_GROUPS {
+            self.state.fail(ParamsError::TooManyGroups);
+            return if group.decay { GroupId::DECAY } else { GroupId::NO_DECAY };
+        }
+        self.state.groups = self.state.groups.saturating_add(1);
+        id
+    }
+
+    /// The parameters added so far, for changing groups, initial values, or what is frozen.
+    pub fn infos_mut(&mut self) -> &mut [ParamInfo] {
+        let len = self.state.len.min(self.infos.len());
+        self.infos.get_mut(..len).unwrap_or(&mut [])
+    }
+
+    /// Lays the parameters out: trainable ones group by group, then frozen ones. `real_bytes` is the size of a number (4 in use).
+    ///
+    /// # Errors
+    /// The first error of this registry or of its scopes.
+    pub fn finish(mut self, real_bytes: usize) -> Result<Params<'a>, ParamsError> {
+        if let Some(error) = self.state.error {
+            return Err(error);
+        }
+        let (capacity, needed) = (self.infos.len(), self.state.len);
+        if needed > capacity {
+            return Err(ParamsError::TooMany { capacity, needed });
+        }
+        check_unique(self.infos_mut())?;
+        let trainable_len = lay_out_trainable(self.infos_mut())?;
+        let frozen_bytes = lay_out_frozen(self.infos_mut(), real_bytes)?;
+        let infos: &'a [ParamInfo] = self.infos;
+        Ok(Params::from_parts(infos.get(..needed).unwrap_or(&[]), Layout { trainable_len, frozen_bytes }))
+    }
+}
+
+fn check_unique(infos: &[ParamInfo]) -> Result<(), ParamsError> {
+    for (i, info) in infos.iter().enumerate() {
+        if infos.iter().take(i).any(|earlier| earlier.name == info.name) {
+            return Err(ParamsError::Duplicate { name: info.name });
+        }
+    }
+    Ok(())
+}
+
+/// Gives every trainable parameter its place, the groups one after the other; returns the length of the flat buffer.
+fn lay_out_trainable(infos: &mut [ParamInfo]) -> Result<usize, ParamsError> {
+    let mut end = 0usize;
+    for group in 0..MAX_GROUPS {
+        for info in infos.iter_mut().filter(|p| !p.frozen && p.group.index() == group) {
+            info.offset = end as u32;
+            end = end.saturating_add(info.shape.len()).next_multiple_of(ALIGN);
+            if i32::try_from(end).is_err() {
+                return Err(ParamsError::TooLarge { name: info.name });
+            }
+        }
+    }
+    Ok(end)
+}
+
+/// Gives every frozen parameter its place; returns the bytes of their buffer.
+fn lay_out_frozen(infos: &mut [ParamInfo], real_bytes: usize) -> Result<usize, ParamsError> {
+    let mut end = 0usize;
+    for info in infos.iter_mut().filter(|p| p.frozen) {
+        let too_large = ParamsError::TooLarge { name: info.name };
+        let cols = info.shape.cols();
+        if matches!(info.dtype, DType::Q8 | DType::Q4) && !cols.is_multiple_of(BLOCK) {
+            return Err(ParamsError::Blocks { name: info.name, cols });
+        }
+        let bytes = info.dtype.bytes(info.shape.len(), real_bytes).ok_or(too_large)?;
+        info.offset = end as u32;
+        end = end.saturating_add(bytes).next_multiple_of(64);
+        if u32::try_from(end).is_err() {
+            return Err(too_large);
+        }
+    }
+    Ok(end)
+}
+
+/// Where parameters are added: a path, and what is the same for all parameters below it.
+///
+/// Errors are sticky, so that layers have no `?`: [`Registry::finish`] returns the first one.
+pub struct Scope<'r> {
+    infos: &'r mut [ParamInfo],
+    state: &'r mut State,
+    settings: Settings,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    path: Name,
+    part: Part,
+    matrices: GroupId,
+    vectors: GroupId,
+    streams: Streams,
+}
+
+impl Scope<'_> {
+    /// The scope `word` in this one.
+    pub fn at(&mut self, word: &'static str) -> Scope<'_> {
+        let path = self.join(word, None);
+        self.with(Settings { path, ..self.settings })
+    }
+
+    /// The scope `word.number` in this one.
+    pub fn item(&mut self, word: &'static str, number: usize) -> Scope<'_> {
+        let path = self.join(word, Some(number));
+        self.with(Settings { path, ..self.settings })
+    }
+
+    /// This scope, whose parameters belong to another part of the model.
+    pub fn part(&mut self, part: Part) -> Scope<'_> {
+        self.with(Settings { part, ..self.settings })
+    }
+
+    /// This scope with other optimizer groups: one for what has two extents or more, one for vectors.
+    pub fn groups(&mut self, matrices: GroupId, vectors: GroupId) -> Scope<'_> {
+        self.with(Settings { matrices, vectors, ..self.settings })
+    }
+
+    /// This scope with initial values from other streams.
+    pub fn streams(&mut self, streams: Streams) -> Scope<'_> {
+        self.with(Settings { streams, ..self.settings })
+    }
+
+    /// Adds a trainable parameter.
+    pub fn add(&mut self, word: &'static str, extents: &[usize], init: Init) -> ParamId {
+        let name = self.join(word, None);
+        let Settings { part, matrices, vectors, streams, .. } = self.settings;
+        let shape = Shape::new(extents).unwrap_or_else(|| {
+            self.state.fail(ParamsError::TooLarge { name });
+            Shape::SCALAR
+        });
+        let number = self.state.len;
+        let stream = match streams {
+            Streams::Name => name.hash(),
+            Streams::Number => number as u64,
+        };
+        let group = if extents.len() >= 2 { matrices } else { vectors };
+        if let Some(info) = self.infos.get_mut(number) {
+            *info = ParamInfo { name, shape, part, group, init, stream, frozen: false, dtype: DType::Real, offset: 0 };
+        }
+        self.state.len = number.saturating_add(1);
+        if number >= usize::from(u16::MAX) {
+            self.state.fail(ParamsError::TooMany { capacity: u16::MAX.into(), needed: self.state.len });
+        }
+        ParamId(number as u16)
+    }
+
+    /// The number that the next parameter gets.
+    pub(crate) fn next_number(&self) -> usize {
+        self.state.len
+    }
+
+    /// Says that the layer in this scope differs from the first of its stack.
+    pub(crate) fn fail_uneven(&mut self) {
+        self.state.fail(ParamsError::Uneven { name: self.settings.path });
+    }
+
+    fn join(&mut self, word: &'static str, number: Option<usize>) -> Name {
+        let scope = self.settings.path;
+        scope.join(word, number).unwrap_or_else(|| {
+            self.state.fail(ParamsError::Path { scope, word });
+            scope
+        })
+    }
+
+    fn with(&mut self, settings: Settings) -> Scope<'_> {
+        Scope { infos: self.infos, state: self.state, settings }
+    }
+}
