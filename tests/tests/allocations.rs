@@ -98,10 +98,6 @@ fn count_allocations(case: usize) {
 
 /// Allocations in 200 steps after the first, taken inside the pool as a run takes them.
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
-    let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
-    let averages = gpt.add_averages(config.train.averages());
-    let mut step = Step::new(&mut gpt.bound(), shape_of(config), &averages).unwrap();
-    gpt.initialise(1);
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
     let mut lm = Lm::new(config.model.to_core().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
