@@ -17,6 +17,7 @@ pub mod memory;
 pub mod model;
 pub mod model_folder;
 pub mod npy;
+pub mod parity;
 pub mod run;
 mod say;
 pub mod session;

@@ -19,7 +19,7 @@ use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
 use crate::gpt::RunError;
 use crate::model::ModelConfig;
-use crate::model_folder::FolderConfig;
+use crate::model_folder::{self, Companions, FolderConfig};
 use crate::run::durable;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::tokenizer::Tokenizer;
@@ -46,7 +46,11 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &model.to_core()?, config)?;
     let config = effective(config, &policies);
-    let objective = objective(request, &config, &policies, model, prepared)?;
+    let folder_config = folder_config(model, &config, &prepared, from)?;
+    let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
+    let objective = objective(&config, &policies, folder_config, companions, prepared)?;
+    objective.save_companions(&out)?;
+    let objective = objective.with_init(request.init.clone());
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
@@ -70,13 +74,13 @@ fn effective(config: &RunConfig, policies: &Policies) -> RunConfig {
 
 /// The objective of a run: the model and its data.
 fn objective(
-    request: &TrainRequest,
     config: &RunConfig,
     policies: &Policies,
-    model: ModelConfig,
+    folder: FolderConfig,
+    companions: Companions,
     prepared: Prepared,
 ) -> Result<Lm, Error> {
-    let core = model.to_core()?;
+    let core = folder.model.to_core()?;
     let limit = core.vocab_size as u32;
     prepared.train.check_ids(limit)?;
     if let Some(val) = &prepared.val {
@@ -93,12 +97,10 @@ fn objective(
         prepared.val.as_ref().map_or(0, Tokens::len),
         policies.describe(),
     );
-    let folder_config = folder_config(model, config, &prepared);
     let Prepared { tokenizer, train, val, .. } = prepared;
     let held_out = val.map(|val| -> Box<dyn Tokens + Send> { Box::new(val) });
-    let folder = ModelFolder { config: folder_config, tokenizer, generate: config.generate.clone() };
-    let lm = Lm::new(core, policies.shape, &config.train, train, order, held_out)?;
-    Ok(lm.with_init(request.init.clone()).with_folder(folder, about))
+    let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone() };
+    Ok(Lm::new(core, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
 }
 
 /// The tokens of a run, with the tokenizer of the model that it begins with.
@@ -126,10 +128,20 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
     Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
-/// What the run's model folder says of its model.
-fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) -> FolderConfig {
+/// What the run's model folder says of its model: beside the model what the folder says that the run begins with.
+fn folder_config(
+    model: ModelConfig,
+    config: &RunConfig,
+    prepared: &Prepared,
+    from: Option<&Path>,
+) -> Result<FolderConfig, Error> {
+    // A run that was ended before it saved its first model has a folder without a description.
+    let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
+    let base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
     let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
-    FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
+    let eos_token_ids = if base.eos_token_ids.is_empty() { end.into_iter().collect() } else { base.eos_token_ids };
+    let (dropout, bos_token_id) = (config.train.dropout, base.bos_token_id.or(end));
+    Ok(FolderConfig { model, dropout, bos_token_id, eos_token_ids, ..base })
 }
 
 fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {

@@ -29,7 +29,7 @@ fn later_layers_win() {
     layers.flag("--seed", "train.seed", "9");
     let config = layers.finish().unwrap();
     assert_eq!((config.train.steps, config.train.lr, config.train.seed, config.train.min_lr), (7, 0.5, 9, Some(0.0)));
-    let ModelConfig::Gpt(model) = &config.model;
+    let ModelConfig::Gpt(model) = &config.model else { panic!("{:?}", config.model) };
     assert_eq!((model.n_embd, model.bias, config.train.block_size), (128, false, 64));
     assert_eq!(config.data.tokenizer, TokenizerChoice::Char);
 }

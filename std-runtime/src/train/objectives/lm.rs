@@ -15,7 +15,7 @@ use crate::gpt::generate::Generator;
 use crate::gpt::generation::GenerateConfig;
 use crate::gpt::step::{DropoutNumbers, Step, StepShape};
 use crate::gpt::{Bound, RunError};
-use crate::model_folder::{self, FolderConfig, load_weights, maps};
+use crate::model_folder::{self, Companions, FolderConfig, load_weights, maps};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
@@ -27,6 +27,8 @@ use crate::train::scalars::{Combine, ScalarId, Scalars};
 pub struct ModelFolder {
     /// What `config.json` says.
     pub config: FolderConfig,
+    /// The files of the folder that the run began with.
+    pub companions: Companions,
     /// The tokenizer, unless the data came as token ids alone.
     pub tokenizer: Option<Tokenizer>,
     /// How samples are generated.
@@ -113,6 +115,18 @@ impl Lm {
     /// The same with a model folder as its result, and with words about it.
     pub fn with_folder(self, folder: ModelFolder, about: String) -> Self {
         Self { folder: Some(folder), about, ..self }
+    }
+
+    /// Writes what goes along with the model: the files of the folder that the run began with, or the tokenizer.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn save_companions(&self, folder: &Path) -> Result<(), TrainingError> {
+        let Some(model) = &self.folder else { return Ok(()) };
+        if let Some(tokenizer) = model.tokenizer.as_ref().filter(|_| !model.companions.have_tokenizer()) {
+            tokenizer.save(folder, Some(self.config.n_positions))?;
+        }
+        Ok(model.companions.copy_to(folder)?)
     }
 
     /// The program of a micro-batch, once it is built.
@@ -224,9 +238,7 @@ impl<D: Device> Objective<D> for Lm {
         let set = self.bound(session, averaged).set;
         let Some(model) = &self.folder else { return Ok(()) };
         fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
-        if let Some(tokenizer) = &model.tokenizer {
-            tokenizer.save(folder, Some(self.config.n_positions))?;
-        }
+        self.save_companions(folder)?;
         let (set, device) = session.set_mut(set);
         let (params, mut saved) = (self.registry.view(), Ok(()));
         device
