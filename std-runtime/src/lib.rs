@@ -1,5 +1,7 @@
 //! samara's runtime on a machine with an operating system.
 
+#![warn(clippy::too_many_lines)]
+
 pub mod assignment;
 pub mod bench;
 pub mod cli;

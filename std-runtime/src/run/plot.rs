@@ -53,6 +53,7 @@ pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> 
     Ok(svg)
 }
 
+#[allow(clippy::too_many_lines, reason = "the parts of a plot in their order")]
 fn draw(svg: &mut String, curve: &Curve<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let Curve { name, unit, train, validation } = curve;
     let smooth = moving_average(train);

@@ -54,6 +54,7 @@ fn set_takes_text_without_quotes() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn errors_say_where_what_and_what_instead() {
     for (file, expected) in [
         ("[train]\nlr = 1e-3\n  stesp = 30\n", "run.toml:3:3: unknown key `train.stesp`; did you mean `steps`?"),
