@@ -7,7 +7,7 @@ use super::builder::Graph;
 use super::choice::{HyperInput, Recompute, Rule, Upstream, Wrt};
 use super::error::GraphErrorKind as E;
 use super::op::MAX_OUTPUTS;
-use super::rules::differentiate;
+use super::rules::{again, differentiate};
 use super::tape::{Tape, Updates};
 use super::tensor::{Role, Tensor};
 
@@ -80,6 +80,7 @@ impl Tape<'_> {
         self.mark_requires_grad(wrt, end)?;
         self.backward_done = true;
         self.recompute = recompute;
+        self.again = Some(again);
         self.info.backward = self.info.nodes;
         for (t, upstream) in pairs {
             self.begin(t, upstream, end)?;

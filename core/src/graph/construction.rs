@@ -5,11 +5,11 @@ use core::panic::Location;
 
 use super::builder::Graph;
 use super::choice::Recompute;
-use super::error::GraphError;
+use super::error::{GraphError, GraphErrorKind};
 use super::op::Effect;
 use super::program::{Program, ProgramInfo};
 use super::record::NodeRecord;
-use super::rules::RULES;
+use super::rules::infer;
 use super::tape::Tape;
 use super::tensor::{Role, TensorRecord};
 use crate::params::Params;
@@ -19,7 +19,8 @@ impl<'a> Graph<'a> {
     #[track_caller]
     pub fn new(params: Params<'a>, tensors: &'a mut [TensorRecord], nodes: &'a mut [NodeRecord]) -> Self {
         let mut tape = Tape {
-            rules: &RULES,
+            infer: infer::<GraphErrorKind>,
+            again: None,
             params,
             tensors,
             nodes,

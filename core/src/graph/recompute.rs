@@ -23,7 +23,8 @@ impl Tape<'_> {
         }
         let Some(node) = self.node(record.producer.into()).filter(|node| node.output(0) == t) else { return Ok(t) };
         let Some(op) = node.op() else { return Ok(t) };
-        let Some(again) = (self.rules.again)(&op, self, &node)? else { return Ok(t) };
+        let Some(rule) = self.again else { return Ok(t) };
+        let Some(again) = rule(&op, self, &node)? else { return Ok(t) };
         self.tensor_mut(t)?.recomputed = again;
         // Its own copy: nothing is computed a third time.
         self.tensor_mut(again)?.recomputed = again;

@@ -7,7 +7,7 @@ use super::family::{Cheap, Differentiable, Operation, Reach, Update};
 use super::op::{Op, of};
 use super::record::NodeRecord;
 use super::table::operations;
-use super::tape::{Rules, Tape};
+use super::tape::Tape;
 use super::tensor::Tensor;
 use super::work::Work;
 
@@ -83,7 +83,7 @@ macro_rules! dispatch {
         }
 
         /// Computes output 0 of a node again if that is cheap.
-        fn again(op: &Op, tape: &mut Tape<'_>, node: &NodeRecord) -> Result<Option<Tensor>, E> {
+        pub(super) fn again(op: &Op, tape: &mut Tape<'_>, node: &NodeRecord) -> Result<Option<Tensor>, E> {
             match *op {
                 $(Op::$variant $({ $($field),* })? $(($spec))? =>
                     again!((of::$variant { $($($field,)*)? $($spec,)? }), tape, node $(, $again)?),)*
@@ -101,9 +101,6 @@ macro_rules! dispatch {
 }
 
 operations!(dispatch);
-
-/// The rules of all families, for a tape.
-pub(super) static RULES: Rules = Rules { infer: infer::<E>, again };
 
 /// The shape rule of an operation as a device holds it: it says that a node is refused, and not why.
 pub(crate) type Rule = fn(&Op, &Args<'_, Refused>) -> Result<Outputs, Refused>;

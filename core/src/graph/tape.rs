@@ -11,17 +11,17 @@ use super::record::NodeRecord;
 use super::tensor::{Columns, Role, Tensor, TensorRecord};
 use crate::params::Params;
 
-/// The rules of all operations that a tape applies.
-pub(super) struct Rules {
-    /// The shapes of the outputs, or what is wrong with the inputs.
-    pub(super) infer: fn(&Op, &Args<'_, E>) -> Result<Outputs, E>,
-    /// Computes output 0 of a node again if that is cheap.
-    pub(super) again: fn(&Op, &mut Tape<'_>, &NodeRecord) -> Result<Option<Tensor>, E>,
-}
+/// The shapes of the outputs of an operation, or what is wrong with its inputs.
+pub(super) type Infer = fn(&Op, &Args<'_, E>) -> Result<Outputs, E>;
+
+/// Computes output 0 of a node again if that is cheap.
+pub(super) type Again = fn(&Op, &mut Tape<'_>, &NodeRecord) -> Result<Option<Tensor>, E>;
 
 /// The tables while they are filled.
 pub(super) struct Tape<'a> {
-    pub(super) rules: &'static Rules,
+    pub(super) infer: Infer,
+    /// Lent by the backward pass, so that a graph without one does not link it.
+    pub(super) again: Option<Again>,
     pub(super) params: Params<'a>,
     pub(super) tensors: &'a mut [TensorRecord],
     pub(super) nodes: &'a mut [NodeRecord],
@@ -81,7 +81,7 @@ impl Tape<'_> {
     pub(super) fn push(&mut self, op: Op, inputs: &[Columns], wanted: [bool; MAX_OUTPUTS]) -> Result<[Tensor; MAX_OUTPUTS], E> {
         let mut record = NodeRecord { opcode: op.opcode(), attributes: op.attributes(), dead: false, ..NodeRecord::EMPTY };
         let args = self.arguments(&op, inputs, &mut record)?;
-        let shapes = (self.rules.infer)(&op, &Args::new(&args))?;
+        let shapes = (self.infer)(&op, &Args::new(&args))?;
         if self.updates.is_some() && record.reads_grads() {
             return Err(E::NoGradientBuffer);
         }
