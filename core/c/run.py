@@ -7,7 +7,7 @@ Needs a C compiler (`cc`, or what CC says). The device's programs need arm-none-
 qemu-system-arm) and Rust's standard library for thumbv7em-none-eabihf, as ../../tests/firmware/run.py finds it; what is missing is skipped, and the
 last lines say so. The files default to models of tests/firmware; `samara export --train none` and `--train last-block` write others.
 
-The exit code is 1 when something that ran was wrong. A program with a panic path does not link. In the table, flash is code and constants without the
+The exit code is 1 when something that ran was wrong, and with CI=true also when something was skipped. A program with a panic path does not link. In the table, flash is code and constants without the
 model file and without what start-up and printing take; RAM is everything but the stack.
 """
 
@@ -124,11 +124,7 @@ def main():
         ours, theirs = desk[name].get("hash"), board.get(name, {}).get("hash")
         if ours is None or (name in board and runs and theirs != ours):
             wrong.append(f"{name}: the hash is {theirs} on the device, and here {ours}")
-    for line in skipped:
-        print(f"skipped: {line}")
-    for line in wrong:
-        print(f"wrong: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    return firmware.ending(skipped, wrong)
 
 
 if __name__ == "__main__":
