@@ -51,7 +51,7 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        if !(self.tolerance >= 0.0) {
+        if self.tolerance.is_nan() || self.tolerance < 0.0 {
             return Err(Error::usage(format!("--tolerance {}: expected a number from 0 on", self.tolerance)));
         }
         let report = parity::run(self.engine.engine()?, &self.model, &self.io, self.grads.as_deref())?;
