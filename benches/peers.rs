@@ -33,8 +33,11 @@ pub(super) struct Operands {
     a: Buffer, // (m, k) or (k, m)
     b: Buffer, // (k, n) or (n, k)
     c: Buffer, // (m, n)
+    #[cfg_attr(not(feature = "peers"), expect(dead_code, reason = "only peers ask"))]
     m: usize,
+    #[cfg_attr(not(feature = "peers"), expect(dead_code, reason = "only peers ask"))]
     n: usize,
+    #[cfg_attr(not(feature = "peers"), expect(dead_code, reason = "only peers ask"))]
     k: usize,
 }
 

@@ -83,11 +83,11 @@ fn errors_say_where_what_and_what_instead() {
         ("[data]\nn_embd = 3", "run.toml:2:1: unknown key `data.n_embd`; did you mean `model.n_embd`?"),
         (
             "[model]\nhidden_size = 8",
-            "run.toml:2:1: unknown key `model.hidden_size` in a model of type gpt2; did you mean `n_embd`?",
+            "run.toml:2:1: unknown key `model.hidden_size`, a key of llama, mistral, qwen2 models, in a model of type gpt2; did you mean `n_embd`?",
         ),
         (
             "[model]\nmodel_type = \"bert\"",
-            "run.toml:2:14: model.model_type: expected one of \"gpt2\", \"openai-gpt\", found \"bert\"",
+            "run.toml:2:14: model.model_type: expected one of \"gpt2\", \"openai-gpt\", \"llama\"",
         ),
         ("[train]\nsteps = = 3", "run.toml:2:9: not TOML"),
         ("[train]\nsteps = 3\nsteps = 4", "run.toml:3:1: not TOML"),
