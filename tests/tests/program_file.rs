@@ -198,7 +198,8 @@ fn what_another_family_computes_is_refused() {
         })
     };
     let [gelu, silu] = [Activation::GeluTanh, Activation::Silu].map(|a| f64::from(a as u8));
-    let rms = change(&file, &[norm, norm_backward], 1, 0.0, 1.0);
+    // Not to centre is the last attribute of both.
+    let rms = change(&change(&file, &[norm], 1, 0.0, 1.0), &[norm_backward], 0, 0.0, 1.0);
     let swish = change(&file, &[linear], 0, gelu, silu);
     let both = change(&rms, &[linear], 0, gelu, silu);
     for (file, takes) in [(&file, [true, false]), (&rms, [false, false]), (&swish, [false, false]), (&both, [false, true])] {

@@ -1,6 +1,6 @@
 //! `config.json` and `generation_config.json`, with the names that `transformers` uses.
 //!
-//! What a family's keys mean is in its file here ([`ConfigJson`]). Keys without a meaning here are kept, for other tools and for whoever trains
+//! What a family's keys mean is in its file here (`ConfigJson`). Keys without a meaning here are kept, for other tools and for whoever trains
 //! the model further; a key that would make another model is refused.
 
 mod gpt;
