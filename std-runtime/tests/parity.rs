@@ -153,7 +153,7 @@ fn what_cannot_be_compared_is_listed_or_refused() {
         assert_eq!(output.status.code(), Some(code), "{error}");
         assert!(error.contains(part), "got {error}\nwant {part}");
     };
-    refused(&[ids.clone()], 3, "io.safetensors: expected out.NAME, gradients or a loss to compare with, found none");
+    refused(std::slice::from_ref(&ids), 3, "io.safetensors: expected out.NAME, gradients or a loss to compare with, found none");
     refused(&[("in.labels", I64, &[1, 2], integers(&[3, 4]))], 3, "no tensor \"in.input_ids\"");
     refused(&[("in.input_ids", F32, &[1, 1], vec![0; 4])], 3, "has dtype F32, expected I64, I32");
     refused(

@@ -104,7 +104,10 @@ fn errors_say_where_what_and_what_instead() {
         ("train.stesp=3", "--set train.stesp=3: unknown key `train.stesp`; did you mean `steps`?"),
         ("steps=3", "--set steps=3: unknown table `steps`; did you mean `train.steps`?"),
         ("train.steps", "--set train.steps: --set: expected key=value"),
-        ("model.rms_norm_eps=1", "unknown key `model.rms_norm_eps` in a model of type gpt2; did you mean `layer_norm_epsilon`?"),
+        (
+            "model.rms_norm_eps=1",
+            "unknown key `model.rms_norm_eps`, a key of llama, mistral, qwen2 models, in a model of type gpt2; did you mean `layer_norm_epsilon`?",
+        ),
         ("train.steps=", "--set train.steps=: train.steps: expected an integer"),
         ("train.lr=-1", "--set train.lr=-1: train.lr: expected a number from 0 to 1000, found -1"),
     ] {
