@@ -194,14 +194,14 @@ fn any_number_of_threads_generates_the_same_text() {
     train(&config, out.path()).unwrap();
     let text_of = |threads: usize, seed: u64| {
         // More tokens than the model has positions.
-        let flags = ["--quiet", "--prompt", "The ", "--max-new-tokens", "80", "--temperature", "1"];
+        let flags = ["--prompt", "The ", "--max-new-tokens", "80", "--temperature", "1"];
         let mut command: Command = samara();
         command.arg("generate").args(flags).arg("--model").arg(out.path());
         command.args(["--threads", &threads.to_string(), "--seed", &seed.to_string()]);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // The end-of-text token may come before the 80th token.
-        assert!(output.stdout.len() > "The ".len() + 1, "no text");
+        let told = String::from_utf8_lossy(&output.stderr);
+        // The model has more ids than the tokenizer, and those beyond it have no text: tokens are counted, not characters.
+        assert!(output.status.success() && told.contains("80 tokens, "), "{told}");
         output.stdout
     };
     let serial = text_of(1, 0);
