@@ -223,9 +223,12 @@ fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     });
 }
 
-/// y = f(a, b), or f(y, b) without a: pieces of y are still in the first-level cache when f is applied to them.
+/// y = f(a, b); f(y, b) in place, where a is empty. A piece of y that was copied is still in the first-level cache when f is applied to it.
 fn combine_pieces(kind: BinaryKind, y: &mut [f32], a: &[f32], b: &[f32]) {
-    const PIECE: usize = 2048;
+    const PIECE: usize = 4096;
+    if a.is_empty() {
+        return combine(kind, y, b);
+    }
     for (i, y) in y.chunks_mut(PIECE).enumerate() {
         copy(y, a.get(i * PIECE..).unwrap_or_default());
         combine(kind, y, b.get(i * PIECE..).unwrap_or_default());
