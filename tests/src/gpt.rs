@@ -9,6 +9,7 @@ use samara_core::nn::KvCache;
 use samara_core::params::{ParamId, ParamInfo, Params, Registry, Scope};
 
 use crate::draw::Draw;
+use crate::fd;
 use crate::golden::{self, Array, Arrays};
 use crate::session::{Session, Table, registry};
 
@@ -146,6 +147,27 @@ impl Model {
     /// The numbers of all parameters.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> {
         (0..self.params.infos().len()).map(|i| ParamId::FIRST.plus(i))
+    }
+
+    /// How far the gradient of the mean loss is from finite differences, relative to the largest entry: every entry of small parameters, and some
+    /// of large ones.
+    pub fn gradient_error(&self, table: Table<'_, f64>, batch: &Batch) -> f64 {
+        let grads = self.train(table, batch, Recompute::None).grads;
+        let mut trainer = self.trainer(table, batch, Recompute::None);
+        let (mut found, mut expected) = (Vec::new(), Vec::new());
+        for ((id, values), grad) in self.ids().zip(&self.values).zip(&grads) {
+            for i in (0..values.len()).step_by(1 + values.len() / 12) {
+                let mut moved = values.clone();
+                expected.push(fd::derivative(|h| {
+                    moved[i] = values[i] + h;
+                    trainer.session.set_param(id, &moved);
+                    trainer.loss()
+                }));
+                found.push(grad[i]);
+            }
+            trainer.session.set_param(id, values);
+        }
+        fd::error(&found, &expected)
     }
 
     fn load<R: Real>(&self, session: &mut Session<'_, R>) {

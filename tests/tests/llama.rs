@@ -146,22 +146,7 @@ fn gradients_are_those_of_finite_differences() {
     for (n, config) in family().into_iter().enumerate() {
         let model = model(config, n as u64);
         let batch = batch(2, 6, 40 + n as u64);
-        let grads = model.train(table, &batch, Recompute::None).grads;
-        let mut trainer = model.trainer(table, &batch, Recompute::None);
-        let (mut found, mut expected) = (Vec::new(), Vec::new());
-        for ((id, values), grad) in model.ids().zip(&model.values).zip(&grads) {
-            for i in (0..values.len()).step_by(1 + values.len() / 12) {
-                let mut moved = values.clone();
-                expected.push(fd::derivative(|h| {
-                    moved[i] = values[i] + h;
-                    trainer.session.set_param(id, &moved);
-                    trainer.loss()
-                }));
-                found.push(grad[i]);
-            }
-            trainer.session.set_param(id, values);
-        }
-        let error = fd::error(&found, &expected);
+        let error = model.gradient_error(table, &batch);
         assert!(error <= 1e-6, "{config:?}: {error:e}");
     }
 }

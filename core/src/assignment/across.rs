@@ -1,5 +1,8 @@
 //! The start of problems whose matrix lies the other way: rows of the search are its columns, and one pass in the order of memory finds the cheapest
 //! pair of each.
+//!
+//! Tall matrices are not transposed to be begun: one pass in the order of memory finds the cheapest entry of every column, and only columns in
+//! conflict are gathered. The runtime transposes what is large or nearly square.
 
 use super::kernel::{self, VECTORS};
 use super::number::{Cost, Index, get};

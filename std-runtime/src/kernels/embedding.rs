@@ -1,4 +1,10 @@
 //! Rows of a table over tasks: see `samara_core::ops::embedding`.
+//!
+//! The gradient of an untied embedding clears its whole table, although few rows of it are touched. Which rows hold something is a matter of the
+//! gradient buffer, which many programs share, and not of one node: to clear only what the last step touched, every run would have to be told. It
+//! would save little: for 50257 rows of 768 the clear takes 7 to 9 ms (two threads of a Zen 4, about 20 GB/s of writes, the speed of its memory)
+//! where AdamW takes 22 ms for the same table and the norm of its gradient 7 ms, in a step of 400 ms. Both read the zeros, so they must be there. A
+//! tied table is overwritten by the head's gradient and never cleared.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{DType, Node, Op};

@@ -1,4 +1,7 @@
 //! What a product does with finished pieces of its result.
+//!
+//! Bias, activation and residual are applied to finished pieces of a product, while they are in the second-level cache; such an epilogue may write a
+//! second matrix, as values before an activation. Few rows, tiles, packed A, blocks and matrixmultiply all run the same epilogue.
 
 use crate::tiles::Tile;
 
