@@ -41,8 +41,9 @@ const STD_RUNTIME: House = House {
         &["device"],
         &["session"],
         &["assignment", "data", "tokenizer", "run", "npy"],
-        // Families in memory, and their folders.
-        &["model", "model_folder"],
+        // Folders by name maps; families, whose configuration they hold.
+        &["model_folder"],
+        &["model"],
         &["gpt", "families", "decoding"],
         &["train", "eval", "export", "parity"],
         &["bench"],

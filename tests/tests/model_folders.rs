@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use samara::kernels::gemm::Gemm;
+use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{FolderConfig, layout, load_weights, save_folder, tensors};
+use samara::model_folder::{layout, load_weights, tensors};
 use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};

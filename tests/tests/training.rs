@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use samara::kernels::gemm::Gemm;
-use samara::model_folder::FolderConfig;
+use samara::model::folder::FolderConfig;
 use samara::train::config::RunConfig;
 use samara_tests::training::{golden, records, tensors, text, tiny, train};
 use serde_json::Value;

@@ -12,7 +12,7 @@ use crate::data::config::TokenizerChoice;
 use crate::gpt::Gpt;
 use crate::gpt::formats::Quantize;
 use crate::model::ModelConfig;
-use crate::model_folder::FolderConfig;
+use crate::model::folder::FolderConfig;
 use crate::session::Engine;
 use crate::train::presets::{DEFAULT_PRESET, PRESETS, find};
 

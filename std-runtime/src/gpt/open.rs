@@ -12,7 +12,8 @@ use super::Gpt;
 use super::formats::Quantize;
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
-use crate::model_folder::{FolderConfig, FolderError};
+use crate::model::folder::FolderConfig;
+use crate::model_folder::FolderError;
 use crate::session::{BuildError, Engine};
 
 /// A model folder that cannot be opened.

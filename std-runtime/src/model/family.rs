@@ -4,7 +4,7 @@ use samara_core::model::lm::LanguageModel;
 use samara_core::params::Scope;
 
 use crate::config::{Invalid, Table};
-use crate::model_folder::config::keys::ConfigJson;
+use crate::model_folder::keys::ConfigJson;
 use crate::model_folder::map::NameMap;
 
 /// Elements that a tensor, and all parameters together, may have.

@@ -1,6 +1,7 @@
 //! `[model]`: the families of models that the binary knows.
 
 pub mod family;
+pub mod folder;
 pub mod gpt;
 pub mod llama;
 
@@ -12,8 +13,8 @@ use self::family::Family;
 use self::gpt::GptModel;
 use self::llama::LlamaModel;
 use crate::config::{Given, Invalid, Key, Table, Value, hint};
-use crate::model_folder::config::keys::{ConfigJson, Keys};
 use crate::model_folder::error::FolderError;
+use crate::model_folder::keys::{ConfigJson, Keys};
 use crate::model_folder::map::NameMap;
 
 /// The list of families. The first is that of a configuration that names none.

@@ -1,8 +1,8 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
 mod companions;
-pub mod config;
 pub mod error;
+pub mod keys;
 pub mod map;
 pub mod maps;
 pub mod safetensors;
@@ -11,9 +11,8 @@ mod weights;
 use std::path::Path;
 
 pub use companions::Companions;
-pub use config::FolderConfig;
 pub use error::FolderError;
-pub use weights::{layout, load_weights, save_folder, save_weights, tensors, write_weights};
+pub use weights::{layout, load_weights, save_weights, tensors, write_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";

@@ -14,7 +14,7 @@ pub use error::ParityError;
 use program::{Computed, Model};
 use recording::Recording;
 
-use crate::model_folder::FolderConfig;
+use crate::model::folder::FolderConfig;
 use crate::model_folder::safetensors::Weights;
 use crate::session::Engine;
 

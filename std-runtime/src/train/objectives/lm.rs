@@ -15,7 +15,8 @@ use crate::gpt::generate::Generator;
 use crate::gpt::generation::GenerateConfig;
 use crate::gpt::step::{DropoutNumbers, Step, StepShape};
 use crate::gpt::{Bound, RunError};
-use crate::model_folder::{self, Companions, FolderConfig, load_weights, maps};
+use crate::model::folder::{FolderConfig, save_folder};
+use crate::model_folder::{Companions, load_weights, maps};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
@@ -242,7 +243,7 @@ impl<D: Device> Objective<D> for Lm {
         let (set, device) = session.set_mut(set);
         let (params, mut saved) = (self.registry.view(), Ok(()));
         device
-            .lend(&set.weights, &mut |values| saved = model_folder::save_folder(folder, &model.config, &params, values))
+            .lend(&set.weights, &mut |values| saved = save_folder(folder, &model.config, &params, values))
             .map_err(RunError::from)?;
         Ok(saved?)
     }

@@ -4,20 +4,20 @@
 //! the model further; a key that would make another model is refused.
 
 mod gpt;
-pub mod keys;
 mod llama;
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use samara_core::params::Params;
 use serde_json::{Map, Value};
 
-use self::keys::Keys;
-use super::error::FolderError;
-use super::{CONFIG_FILE, GENERATION_FILE};
+use super::ModelConfig;
 use crate::files::IoError;
-use crate::model::ModelConfig;
+use crate::model_folder::error::FolderError;
+use crate::model_folder::keys::Keys;
+use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, save_weights};
 use crate::run::durable;
 
 /// What a folder says of its model.
@@ -152,6 +152,17 @@ fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
         Value::Object(keys) => Ok(keys),
         _ => Err(Keys::new(path, &Map::new()).wrong("the file", "an object", "another value")),
     }
+}
+
+/// Writes `config.json`, `generation_config.json` and `model.safetensors`, each durably; the folder is made if need be. `values` has the layout
+/// of the registry.
+///
+/// # Errors
+/// Files that cannot be written; a model with frozen parameters.
+pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
+    fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
+    config.write(folder)?;
+    save_weights(folder, params, &config.model.name_map()?, values)
 }
 
 #[cfg(test)]

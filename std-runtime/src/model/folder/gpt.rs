@@ -6,10 +6,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{ConfigJson, Keys};
 use crate::model::family::Family;
 use crate::model::gpt::{ActivationFunction, GptModel, ModelType};
 use crate::model_folder::error::FolderError;
+use crate::model_folder::keys::{ConfigJson, Keys};
 
 /// Keys that have the same name and meaning in both generations, and what `transformers` also calls them.
 const SHARED: [(&str, &str); 7] = [

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{ConfigJson, Keys};
 use crate::model::llama::{LlamaModel, LlamaType};
 use crate::model_folder::error::FolderError;
+use crate::model_folder::keys::{ConfigJson, Keys};
 
 /// Keys of the table that the file calls the same.
 const SAME: [&str; 8] = [
