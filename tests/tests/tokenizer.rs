@@ -153,7 +153,8 @@ fn training_finds_the_peers_merges() {
     check_cases(&trained, &read_json(&golden("cases.json")));
 }
 
-/// Any vocabulary: see make_golden.py.
+/// Any vocabulary: `SAMARA_TOKENIZER_PEER=DIR cargo test -p samara-tests --test tokenizer -- --ignored`, with a folder that `make_golden.py` wrote from
+/// a tokenizer of the peer, which is not a part of this repository.
 #[test]
 #[ignore = "needs a folder that make_golden.py wrote, in SAMARA_TOKENIZER_PEER"]
 fn agrees_with_peer_in_folder() {

@@ -1,0 +1,211 @@
+//! `plan`, `train`, `bench step`: runs, signals, what is not overwritten.
+
+use super::*;
+
+#[test]
+fn plan_counts_and_writes_nothing() {
+    let folder = temporary();
+    let plan = done(folder.path(), &tiny(&["plan", "--json"], &["--time"]));
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    // V·C + P·C + (12·C² + 13·C) + 2·C with V = 256, C = 8, P = 16.
+    assert_eq!(plan["parameters"], 256 * 8 + 16 * 8 + 12 * 64 + 13 * 8 + 16);
+    assert_eq!(plan["tokens_per_step"], 32);
+    assert!(plan["seconds_per_step"].as_f64().expect("time") > 0.0);
+    let sum: u64 = plan["memory"].as_array().expect("memory").iter().filter_map(|class| class["bytes"].as_u64()).sum();
+    assert_eq!(plan["resident_bytes"].as_u64().expect("sum"), sum);
+    assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("memory in all"));
+    assert!(plan["peak"].is_null() && plan["policies"][0]["recompute"] == "none" && plan["policies"][0]["chosen"] == true);
+    let plan = done(folder.path(), &tiny(&["plan", "--peak"], &["--set", "train.recompute=blocks"]));
+    assert!(plan.contains("train.recompute=blocks") && plan.contains("The arena is fullest at "), "{plan}");
+    // Every block is listed under one name, and nothing that the block's forward pass kept.
+    assert!(plan.contains("h.*.") && !plan.contains("h.0.") && !plan.contains("forward: attention"), "{plan}");
+    let small = tiny(&["plan"], &["--set", "model.n_embd=256", "--set", "train.memory_budget_mib=1"]);
+    let refusal = ["train.memory_budget_mib: expected at least", "\"blocks\" takes", "a smaller model", "found 1"];
+    refused(folder.path(), &small, 2, &refusal);
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
+}
+
+#[test]
+fn a_run_from_training_to_text() {
+    let folder = temporary();
+    let at = folder.path();
+    let trained = samara(
+        at,
+        &tiny(&["train", "--out", "run", "--threads", "1"], &["--set", "train.steps=4", "--set", "train.eval_every=2"]),
+    );
+    assert_eq!(trained.status.code(), Some(0), "{}", text(&trained.stderr));
+    assert!(text(&trained.stdout).starts_with("4 steps, train loss "));
+    assert!(text(&trained.stderr).contains("samara generate --model run"));
+    for output in [&trained.stdout, &trained.stderr] {
+        assert!(!output.contains(&0x1b) && !output.contains(&b'\r'), "no escapes without a terminal");
+    }
+    let run: Value = serde_json::from_str(&done(at, &["inspect", "run", "--json"])).expect("JSON");
+    assert_eq!((&run["run"]["step"], &run["model"]["n_embd"], &run["tokenizer"]["kind"]), (&4.into(), &8.into(), &"byte".into()));
+    // Going on after the last step does nothing; another learning rate is refused.
+    let quiet = samara(at, &["train", "--out", "run", "--resume", "--quiet"]);
+    assert_eq!((quiet.status.code(), text(&quiet.stderr)), (Some(0), String::new()));
+    refused(at, &["train", "--out", "run", "--resume", "--set", "train.lr=0.5"], 2, &["run.toml", "train.lr = 0.001, now 0.5"]);
+    // The text does not depend on the number of threads.
+    let generate = |threads: &str| {
+        done(at, &["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "20", "--threads", threads, "-q"])
+    };
+    let one = generate("1");
+    assert!(one.starts_with('a') && one.ends_with('\n'));
+    assert_eq!(one, generate("3"));
+    let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
+    assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
+    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
+    let widths = ["--quantize q8: tensor wte.weight has rows of 8 numbers, expected a multiple of 32; leave --quantize out"];
+    refused(at, &with(&["--quantize", "q8"]), 2, &widths);
+    refused(at, &["score", "--model", "run", "--text", "abc", "--quantize", "q8"], 2, &widths);
+    refused(at, &["eval", "--model", "run", "--data", "text.txt", "--quantize", "q8"], 2, &widths);
+    // Evaluation of a text, and of its last tenth.
+    fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
+    let eval = |split: &str| -> Value {
+        serde_json::from_str(&done(at, &["eval", "--model", "run", "--data", "text.txt", "--split", split, "--json"]))
+            .expect("JSON")
+    };
+    let (all, val) = (eval("all"), eval("val"));
+    assert_eq!((&all["tokens"], &val["tokens"]), (&359.into(), &35.into()));
+    for outcome in [all, val] {
+        let (loss, perplexity) = (outcome["loss"].as_f64().expect("loss"), outcome["perplexity"].as_f64().expect("perplexity"));
+        assert!((loss.exp() - perplexity).abs() < 1e-9 * perplexity);
+        assert!(outcome["bits_per_byte"].as_f64().expect("bits") > 0.0);
+    }
+    // A folder with weights that lost their end.
+    let weights = at.join("run/model.safetensors");
+    let bytes = fs::read(&weights).expect("weights");
+    fs::write(&weights, &bytes[..bytes.len() - 8]).expect("weights");
+    refused(at, &["generate", "--model", "run"], 3, &["run/model.safetensors", "truncated"]);
+    fs::write(at.join("run/config.json"), "{").expect("config");
+    refused(at, &["generate", "--model", "run"], 3, &["run/config.json:1:1: not JSON"]);
+}
+
+#[test]
+fn divergence_is_exit_code_5() {
+    let folder = temporary();
+    let wild = ["train.lr=1000", "train.min_lr=1000", "train.weight_decay=10", "train.warmup_steps=0", "train.steps=60"];
+    let sets: Vec<&str> = wild.iter().flat_map(|set| ["--set", *set]).collect();
+    refused(folder.path(), &tiny(&["train", "--out", "run"], &sets), 5, &["diverged", "not finite", "train.lr"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_stop_a_run_that_can_be_resumed() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let folder = temporary();
+        let args = tiny(&["train", "--out", "run", "--set", "train.steps=1000000", "--set", "train.eval_every=0"], &[]);
+        let child = command(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let (metrics, begun) = (folder.path().join("run/metrics.jsonl"), Instant::now());
+        while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill");
+        assert!(killed.success());
+        let output = child.wait_with_output().expect("an end");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("--resume"), "{error}");
+        let checkpoints = fs::read_dir(folder.path().join("run/checkpoints")).expect("checkpoints").count();
+        assert!(checkpoints >= 1);
+    }
+}
+
+#[test]
+fn bad_data_is_exit_code_3_and_absent_files_are_4() {
+    let folder = temporary();
+    let at = folder.path();
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "run"], &[]), 4, &["absent.txt"]);
+    fs::write(at.join("bad.jsonl"), "{\"text\": \"a\"}\n{\"text\": 3}\n").expect("file");
+    refused(at, &tiny(&["train", "--data", "bad.jsonl", "--out", "run"], &[]), 3, &["bad.jsonl:2:10"]);
+    fs::write(at.join("latin.txt"), [b'a', 0xe4, b'b']).expect("file");
+    refused(at, &tiny(&["train", "--data", "latin.txt", "--out", "run"], &[]), 3, &["latin.txt"]);
+    fs::write(at.join("short.txt"), "abc").expect("file");
+    refused(at, &tiny(&["train", "--data", "short.txt", "--out", "run"], &[]), 3, &["tokens"]);
+    let no_model = ["config.json: cannot read", "expected a model folder, such as samara train and transformers write"];
+    refused(at, &["generate", "--model", "absent"], 4, &no_model);
+    refused(at, &["generate", "--model", "short.txt"], 4, &no_model);
+    refused(at, &["plan", "--data", "absent.txt"], 4, &["absent.txt: cannot read"]);
+    refused(at, &["score", "--model", &golden("gpt2-2layer"), "--tokens", "1"], 3, &["1 tokens, expected at least 2", "longer"]);
+    if cfg!(unix) {
+        let device = ["/dev/zero: expected a file, a folder or a pipe, found a device"];
+        refused(at, &tiny(&["train", "--data", "/dev/zero", "--out", "run"], &[]), 3, &device);
+        refused(at, &["assign", "/dev/zero"], 3, &device);
+    }
+    fs::write(at.join("tokenizer.json"), "hello").expect("file");
+    let not_json = ["tokenizer.json:1:1: expected a tokenizer's JSON file, found: expected value"];
+    refused(at, &["tokenizer", "encode", "--tokenizer", "tokenizer.json", "--text", "x"], 3, &not_json);
+    fs::remove_file(at.join("tokenizer.json")).expect("file");
+    refused(at, &["inspect", "absent"], 4, &["absent: cannot read"]);
+    refused(at, &["inspect", "short.txt"], 3, &["short.txt: expected .safetensors"]);
+    refused(at, &["inspect", "."], 3, &["expected a model folder"]);
+    refused(
+        at,
+        &["score", "--model", &golden("gpt2-2layer"), "--tokens", "1,61"],
+        3,
+        &["token 1 has id 61, expected an id below 61"],
+    );
+    refused(at, &["score", "--model", &golden("gpt2-2layer"), "--text", "x"], 3, &["no tokenizer.json"]);
+    refused(
+        at,
+        &["score", "--model", &golden("gptneo-banded"), "--tokens", "1,2"],
+        3,
+        &["config.json: model_type", "\"gpt_neo\""],
+    );
+}
+
+#[test]
+fn a_profile_accounts_for_every_node_of_a_step() {
+    let folder = temporary();
+    let sizes = ["n_embd=16", "n_layer=2", "n_head=2", "n_positions=16", "vocab_size=61"].map(|size| format!("model.{size}"));
+    let batch = ["train.batch_size=2", "train.block_size=8", "train.grad_accumulation=3"].map(str::to_owned);
+    let set: Vec<&str> = sizes.iter().chain(&batch).flat_map(|key| ["--set", key]).collect();
+    let profile = |kind| -> Value {
+        let args = [&["bench", kind, "--profile", "--json", "--repeats", "1"], set.as_slice()].concat();
+        serde_json::from_str(&done(folder.path(), &args)).expect("JSON")
+    };
+    let step = profile("step");
+    let rows = step["profile"]["rows"].as_array().expect("rows");
+    let calls = |name: &str| rows.iter().find(|row| row["name"] == name).map(|row| row["calls"].as_u64().expect("a count"));
+    // Two blocks and three micro-batches; one update of each group of parameters.
+    assert_eq!(calls("attention"), Some(6), "{rows:?}");
+    assert_eq!(calls("linear backward 16x16x48"), Some(6), "{rows:?}");
+    assert_eq!(calls("AdamW"), Some(2), "{rows:?}");
+    let sum = |key: &str| rows.iter().map(|row| row[key].as_f64().expect("a number")).sum::<f64>();
+    assert!((sum("share") - 1.0).abs() < 1e-9);
+    for key in ["milliseconds", "floor_milliseconds"] {
+        let total = step["profile"]["total"][key].as_f64().expect("a number");
+        assert!(total > 0.0 && (sum(key) - total).abs() <= 1e-9 * total, "{key} {total}");
+    }
+    let token = profile("decode");
+    assert_eq!(token["rows"].as_array().map(Vec::len), Some(2));
+    assert!(token["profile"]["rows"].as_array().expect("rows").iter().any(|row| row["name"] == "linear 1x16x61"), "{token}");
+}
+
+#[test]
+fn the_model_of_somebody_else_is_not_overwritten() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::create_dir(at.join("model")).expect("folder");
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(Path::new(&golden("gpt2-2layer")).join(file), at.join("model").join(file)).expect("copy");
+    }
+    for resume in [&[][..], &["--resume"]] {
+        let args = tiny(&["train", "--out", "model"], resume);
+        refused(at, &args, 2, &["model: the folder holds a model and no run.toml", "another --out", "--init model"]);
+    }
+    assert_eq!(fs::read_dir(at.join("model")).expect("folder").count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_when_nobody_listens() {
+    let folder = temporary();
+    let args = tiny(&["train", "--out", "run"], &["--set", "train.steps=2"]);
+    let mut child = command(folder.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("binary");
+    drop(child.stderr.take());
+    let output = child.wait_with_output().expect("end");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("2 steps"));
+}
