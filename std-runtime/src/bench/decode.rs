@@ -3,16 +3,17 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use samara_core::decode::Sampling;
+use samara_core::decode::argmax;
+use samara_core::graph::DType;
 use samara_core::model::gpt::GptConfig;
 
 use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
+use crate::decoding::slots::{Slots, SlotsShape};
 use crate::gpt::Gpt;
 use crate::gpt::formats::Quantize;
-use crate::gpt::generate::Generator;
 use crate::gpt::open::RowsError;
 use crate::session::Engine;
 use crate::threads::Pool;
@@ -34,9 +35,11 @@ pub struct DecodeRequest {
     pub prompt_tokens: usize,
     /// Tokens generated after the first; none: 64, or as many as the model has positions for.
     pub new_tokens: Option<usize>,
+    /// Rows that are generated at once.
+    pub rows: usize,
 }
 
-/// A prompt, then one token at a time: every token reads all weights.
+/// A prompt, or one for every row, then a token at a time of every row: each step reads all weights.
 ///
 /// # Errors
 /// The model cannot be quantised, or has too few positions.
@@ -58,21 +61,29 @@ pub fn decode(
     let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
     let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
-    let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
+    let shape = SlotsShape { slots: request.rows, tokens: prompt_tokens + new_tokens, prompt: prompt_tokens, dtype: DType::Real };
+    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
         let begun = Instant::now();
-        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt.bound())?);
+        let lm = &mut gpt.bound().lm();
+        let mut slots = Slots::new(lm, &shape)?;
+        for slot in 0..request.rows {
+            slots.fill(lm, slot, &prompt)?;
+        }
         prompts_s.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
         for _ in 0..new_tokens {
-            black_box(text.next(&mut gpt.bound())?);
+            for slot in 0..request.rows {
+                let token = argmax(slots.logits(slot)) as i32;
+                black_box(slots.feed(slot, token));
+            }
+            slots.step(lm)?;
         }
-        tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
-        last = Some(text);
+        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(slots);
     }
     // The first round warms up.
-    let [prompt_s, token_s] = [prompts_s, tokens_s].map(|times| median(times.into_iter().skip(1).collect()));
+    let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
     let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
         name,
         milliseconds: 1e3 * seconds,
@@ -82,17 +93,24 @@ pub fn decode(
         floor_unit,
         floor_milliseconds: 1e3 * floor / rate,
     };
-    let flops = prompt_flops(&model, prompt_tokens);
+    let flops = request.rows as f64 * prompt_flops(&model, prompt_tokens);
+    let (prompts, tokens) = match request.rows {
+        1 => (format!("prompt of {prompt_tokens} tokens, its programs built"), format!("token, {parameters} parameters")),
+        n => (
+            format!("{n} prompts of {prompt_tokens} tokens, their programs built"),
+            format!("token of {n} rows, {parameters} parameters"),
+        ),
+    };
     let rows = vec![
-        row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
-        row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),
+        row(prompts, prompt_s, request.rows * prompt_tokens, flops, "FLOP", peak),
+        row(tokens, step_s, request.rows, bytes, "bytes", rate),
     ];
-    let profile = last.filter(|_| request.profiled).map(|text| {
+    let profile = last.filter(|_| request.profiled).map(|slots| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
-        let on = text.on();
-        let profile = Profile::new(&mut gpt.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
-        Profile { whole_milliseconds: 1e3 * token_s, ..profile }
+        let programs = [(slots.program(), 1)];
+        let profile = Profile::new(&mut gpt.session, slots.on(), &programs, rates, request.repeats, live);
+        Profile { whole_milliseconds: 1e3 * step_s, ..profile }
     });
     Ok((rows, profile))
 }

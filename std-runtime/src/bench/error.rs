@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::data::DataError;
+use crate::decoding::DecodeError;
 use crate::error::{Failure, Kind};
 use crate::gpt::RunError;
 use crate::gpt::open::RowsError;
@@ -28,6 +29,9 @@ pub enum BenchError {
     /// A program that cannot run.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// Rows that cannot be generated.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// More tokens than the model has positions.
     #[error(
         "a prompt of {prompt} tokens and {new} more: expected at most {positions} together, the model's positions; lower --prompt-tokens or \
@@ -60,6 +64,7 @@ impl Failure for BenchError {
             Self::Budget(error) => error.kind(),
             Self::Rows(error) => error.kind(),
             Self::Run(error) => error.kind(),
+            Self::Decode(error) => error.kind(),
             Self::Positions { .. } => Kind::Usage,
             Self::Assignment(_) => Kind::Data,
         }

@@ -1,147 +1,74 @@
-//! Text from a model: the prompt in one program, then a token at a time with the keys and values of what came before.
+//! Text from a GPT: a row that goes on for as long as it is asked to.
 
-use samara_core::decode::{Sampling, sample};
-use samara_core::exec::Gradients;
+use samara_core::decode::Sampling;
 use samara_core::graph::DType;
-use samara_core::math::rng::{Purpose, Rng};
-use samara_core::model::lm::{DecodeShape, DecodeStep, decode_step};
 
-use super::{Bound, RunError, write_ints};
-use crate::session::{BuildError, Device, On, OwnedProgram};
+use super::{Bound, RunError};
+use crate::decoding::Lm;
+use crate::decoding::slots::{Slots, SlotsShape};
+use crate::decoding::stream::{Draws, Row};
+use crate::session::Device;
 
-/// A program that appends `len` tokens to the cache and gives the logits after the last one.
-struct Append {
-    program: OwnedProgram,
-    io: DecodeStep,
-    len: usize,
-}
-
-impl Append {
-    fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, dtype: DType) -> Result<Self, BuildError> {
-        let model = gpt.model;
-        let shape = DecodeShape { batch: 1, len, capacity: gpt.config.n_positions, dtype, read_in_place: false };
-        let (program, io) = gpt.prepare(gpt.on().with_state(gpt.cache), |g| decode_step(g, &model, &shape))?;
-        Ok(Self { program, io, len })
-    }
-
-    /// Runs with the first token at `start`, and reads the logits (V).
-    fn run<D: Device>(&self, gpt: &mut Bound<'_, D>, tokens: &[i32], start: usize, logits: &mut [f32]) -> Result<(), RunError> {
-        let on = gpt.on().with_state(gpt.cache);
-        let (session, program) = (&mut *gpt.session, &self.program);
-        let (start, end) = (start as i32, (start + self.len) as i32);
-        write_ints(session, program, "prompt token", self.io.inputs.tokens, tokens)?;
-        if self.len == 1 {
-            write_ints(session, program, "position", self.io.inputs.positions, &[start])?;
-        } else {
-            write_ints(session, program, "position", self.io.inputs.positions, &(start..end).collect::<Vec<_>>())?;
-        }
-        write_ints(session, program, "cache start", self.io.cache.starts, &[start])?;
-        write_ints(session, program, "live keys", self.io.cache.live, &[end])?;
-        session.run_all(program, on, Gradients::Overwrite);
-        Ok(session.read_into(program, self.io.logits, logits)?)
-    }
-}
-
-/// Tokens after a prompt, one at a time.
+/// Tokens after a prompt, one at a time: row 0 of its seed.
 ///
 /// When the model's positions are used up, the last half of them becomes the new beginning, as if it were the prompt.
 pub struct Generator {
-    decode: Append,
-    on: On,
+    slots: Slots,
+    row: Row,
     sampling: Sampling,
-    seed: u64,
-    /// Everything so far: the prompt and what came after.
-    tokens: Vec<i32>,
-    /// How many tokens at the end of `tokens` are in the cache.
-    cached: usize,
-    /// Tokens drawn so far.
-    drawn: u64,
-    logits: Vec<f32>,
     order: Vec<u32>,
 }
 
 impl Generator {
     /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
     pub fn new<D: Device>(gpt: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
-        Self::with_cache(gpt, prompt, sampling, seed, DType::Real)
+        Self::with_cache(gpt, prompt, sampling, seed, (DType::Real, usize::MAX))
     }
 
-    /// The same with keys and values kept in another element type.
+    /// The same with keys and values kept in another element type, and room for so many new tokens: with more of them the text begins anew, as when
+    /// the model's positions are used up.
     pub fn with_cache<D: Device>(
         gpt: &mut Bound<'_, D>,
         prompt: &[i32],
         sampling: Sampling,
         seed: u64,
-        cache: DType,
+        (dtype, new_tokens): (DType, usize),
     ) -> Result<Self, RunError> {
         if prompt.is_empty() {
             return Err(RunError::TooShort { found: 0, expected: 1 });
         }
-        // A cache of another element type may have been there.
-        gpt.session.state_mut(gpt.cache).0.forget();
-        let keep = prompt.len().min(gpt.config.n_positions);
-        let prefill = Append::new(gpt, keep, cache)?;
-        let decode = Append::new(gpt, 1, cache)?;
-        let order = vec![0; gpt.config.vocab_size];
-        let mut logits = vec![0.0; gpt.config.vocab_size];
-        prefill.run(gpt, &prompt[prompt.len() - keep..], 0, &mut logits)?;
-        Ok(Self {
-            decode,
-            on: gpt.on().with_state(gpt.cache),
-            sampling,
-            seed,
-            tokens: prompt.to_vec(),
-            cached: keep,
-            drawn: 0,
-            logits,
-            order,
-        })
-    }
-
-    /// The program that appends one token, for a profile of it.
-    pub fn token_program(&self) -> &OwnedProgram {
-        &self.decode.program
-    }
-
-    /// What that program runs on.
-    pub fn on(&self) -> On {
-        self.on
+        let lm = &mut gpt.lm();
+        let shape = SlotsShape { slots: 1, tokens: prompt.len().saturating_add(new_tokens), prompt: prompt.len(), dtype };
+        let mut slots = Slots::new(lm, &shape)?;
+        let row = Row::new(lm, &mut slots, 0, prompt, Draws::new(seed, 0))?;
+        Ok(Self { slots, row, sampling, order: vec![0; gpt.config.vocab_size] })
     }
 
     /// The prompt and what came after it.
     pub fn tokens(&self) -> &[i32] {
-        &self.tokens
+        self.row.tokens()
     }
 
     /// The logits (V) that the next token is drawn from; after drawing, what the draw left of them.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        self.slots.logits(0)
     }
 
     /// Draws the next token.
     pub fn next<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<i32, RunError> {
-        if self.drawn > 0 {
-            self.append_last(gpt)?;
+        if !self.row.new_tokens().is_empty() {
+            let lm = &mut gpt.lm();
+            if !self.row.append(lm, &mut self.slots, 0)? {
+                self.slots.step(lm)?;
+            }
         }
-        let bits = Rng::new(self.seed, Purpose::Sampling, self.drawn).next_u64();
-        let token = sample(&mut self.logits, &mut self.order, &self.sampling, bits) as i32;
-        self.tokens.push(token);
-        self.drawn += 1;
-        Ok(token)
+        Ok(self.row.draw(self.slots.logits_mut(0), &mut self.order, &self.sampling))
     }
+}
 
-    /// Feeds the last drawn token to the model.
-    fn append_last<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<(), RunError> {
-        let n = self.tokens.len();
-        if self.cached == gpt.config.n_positions {
-            let keep = gpt.config.n_positions.div_ceil(2).min(n);
-            let prefill = Append::new(gpt, keep, self.decode.io.cache.dtype)?;
-            prefill.run(gpt, &self.tokens[n - keep..], 0, &mut self.logits)?;
-            self.cached = keep;
-            return Ok(());
-        }
-        self.decode.run(gpt, &self.tokens[n - 1..], self.cached, &mut self.logits)?;
-        self.cached += 1;
-        Ok(())
+impl<'s, D: Device> Bound<'s, D> {
+    /// The model as any language model, for [`crate::decoding`].
+    pub fn lm(&mut self) -> Lm<'_, D> {
+        Lm { model: &self.model, session: &mut *self.session, set: self.set, caches: self.caches }
     }
 }

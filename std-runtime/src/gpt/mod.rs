@@ -20,10 +20,11 @@ use samara_core::quant::quantise_row;
 use samara_core::tune::store_as;
 
 use crate::data::DataError;
+use crate::decoding::{Caches, DecodeError};
 use crate::error::{Failure, Kind};
 use crate::model_folder::{FolderError, load_weights, maps};
 use crate::session::{
-    BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
+    BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId,
 };
 
 /// A GPT with its weights in memory on this machine.
@@ -35,7 +36,7 @@ pub struct Gpt {
     /// The session that holds its weights and its cache.
     pub session: Session,
     set: SetId,
-    cache: StateId,
+    caches: Caches,
 }
 
 /// A model bound to a parameter set of a session: what programs are built from and run on.
@@ -48,8 +49,8 @@ pub struct Bound<'s, D: Device = CpuDevice> {
     pub session: &'s mut Session<D>,
     /// The set with the model's weights.
     pub set: SetId,
-    /// The state set of its key and value cache.
-    pub cache: StateId,
+    /// The state sets of its keys and values.
+    pub caches: Caches,
 }
 
 impl<D: Device> Bound<'_, D> {
@@ -83,13 +84,13 @@ impl Gpt {
             model
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
-        Ok(Self { config, model, session, set, cache })
+        let (set, caches) = (session.add_set("model", &registry), Caches::new(&mut session));
+        Ok(Self { config, model, session, set, caches })
     }
 
     /// The model for programs to run on.
     pub fn bound(&mut self) -> Bound<'_> {
-        Bound { config: self.config, model: self.model, session: &mut self.session, set: self.set, cache: self.cache }
+        Bound { config: self.config, model: self.model, session: &mut self.session, set: self.set, caches: self.caches }
     }
 
     /// The model with other weights: those of a set of the same registry, such as an average.
@@ -224,6 +225,17 @@ pub enum RunError {
         /// Tokens needed.
         expected: usize,
     },
+}
+
+impl From<DecodeError> for RunError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Build(error) => Self::Build(error),
+            DecodeError::Device(error) => Self::Device(error),
+            DecodeError::Input { what, error } => Self::Input { what, error },
+            DecodeError::NoPrompt { .. } => Self::TooShort { found: 0, expected: 1 },
+        }
+    }
 }
 
 impl Failure for RunError {
