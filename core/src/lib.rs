@@ -23,6 +23,7 @@
 //! `examples/train_step.rs` shows all of it in a page.
 #![no_std]
 #![forbid(unsafe_code)]
+#![warn(clippy::too_many_lines)]
 
 #[cfg(test)]
 extern crate std;

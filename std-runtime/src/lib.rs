@@ -1,5 +1,7 @@
 //! samara's runtime on a machine with an operating system.
 
+#![warn(clippy::too_many_lines)]
+
 pub mod assignment;
 pub mod bench;
 pub mod cli;
@@ -18,6 +20,7 @@ pub mod memory;
 pub mod model;
 pub mod model_folder;
 pub mod npy;
+pub mod parity;
 pub mod run;
 mod say;
 pub mod session;

@@ -46,6 +46,7 @@ pub fn tiny(text: &Path, steps: u64) -> RunConfig {
 pub fn gpt(config: &mut RunConfig) -> &mut GptModel {
     match &mut config.model {
         ModelConfig::Gpt(model) => model,
+        other => panic!("a GPT, not {other:?}"),
     }
 }
 

@@ -1,12 +1,8 @@
 //! The floors of the house: within a crate a file imports only files on its own floor or below, and no two files import each other, be it through
 //! others.
-//!
-//! What is left from before stands in `floors.toml`. It may only shrink: an import or a circle that is not listed fails, and so does a line of the
-//! list that is no longer true. `SAMARA_RENEW=1 cargo test -p samara-tests --test floors` takes such lines out; it never adds one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use samara_tests::imports::{Imports, circles, of_folder, of_texts};
 
@@ -48,7 +44,7 @@ const STD_RUNTIME: House = House {
         // Families in memory, and their folders.
         &["model", "model_folder"],
         &["gpt", "families", "decoding"],
-        &["train", "eval", "export"],
+        &["train", "eval", "export", "parity"],
         &["bench"],
         &["commands"],
         &["cli"],
@@ -69,31 +65,17 @@ impl House {
         best.map(|(_, number)| number)
     }
 
-    /// Imports of a file on a higher floor, and files on no floor.
-    fn upward(&self, imports: &Imports) -> (BTreeSet<String>, Vec<String>) {
-        let lost = imports.keys().filter(|file| self.floor(file).is_none()).cloned().collect();
+    /// Everything that is against the rules, as lines of text.
+    fn trouble(&self, imports: &Imports) -> Vec<String> {
+        let lost = imports.keys().filter(|file| self.floor(file).is_none());
+        let mut trouble: Vec<String> = lost.map(|file| format!("{file} is on no floor: give it one in floors.rs")).collect();
         let pairs = imports.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
-        let rises = pairs.filter(|(from, to)| self.floor(from) < self.floor(to));
-        (rises.map(|(from, to)| format!("{from} -> {to}")).collect(), lost)
-    }
-
-    /// Everything that is wrong and not allowed, as lines of text; what is no longer true is taken out of `allowed`.
-    fn trouble(&self, imports: &Imports, allowed: &mut Allowed) -> Vec<String> {
-        let (upward, lost) = self.upward(imports);
-        let circles: BTreeSet<String> = circles(imports).iter().map(circle_line).collect();
-        let mut trouble: Vec<String> =
-            lost.iter().map(|file| format!("{file} is on no floor: give it one in floors.rs")).collect();
-        for line in upward.difference(&allowed.upward) {
-            trouble.push(format!("upward import: {line}; move what both need to a floor below, or lend it as an argument"));
+        for (from, to) in pairs.filter(|(from, to)| self.floor(from).is_some_and(|floor| Some(floor) < self.floor(to))) {
+            trouble.push(format!("{from} imports {to}, on a higher floor: move what both need below, or lend it as an argument"));
         }
-        for line in circles.iter().filter(|line| !allowed.circles.iter().any(|known| is_part(line, known))) {
-            trouble.push(format!("circle: {line}; what they share belongs into a file below them"));
+        for circle in circles(imports) {
+            trouble.push(format!("{} import each other: what they share belongs into a file below them", circle_line(&circle)));
         }
-        let upward_left = allowed.upward.intersection(&upward).cloned().collect();
-        if allowed.upward != upward_left || allowed.circles != circles {
-            allowed.changed = true;
-        }
-        (allowed.upward, allowed.circles) = (upward_left, circles);
         trouble
     }
 }
@@ -103,63 +85,15 @@ fn circle_line(files: &BTreeSet<String>) -> String {
     files.iter().cloned().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether all files of a circle are among those of another.
-fn is_part(circle: &str, of: &str) -> bool {
-    circle.split(' ').all(|file| of.split(' ').any(|known| known == file))
-}
-
-/// What a crate may still do.
-#[derive(Clone, Default, PartialEq)]
-struct Allowed {
-    upward: BTreeSet<String>,
-    circles: BTreeSet<String>,
-    changed: bool,
-}
-
-fn list_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/floors.toml")
-}
-
-fn read_list() -> BTreeMap<String, Allowed> {
-    let table: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> =
-        toml::from_str(&fs::read_to_string(list_path()).expect("floors.toml")).expect("a table of lists");
-    let allowed = |mut lists: BTreeMap<String, BTreeSet<String>>| Allowed {
-        upward: lists.remove("upward").unwrap_or_default(),
-        circles: lists.remove("circles").unwrap_or_default(),
-        changed: false,
-    };
-    table.into_iter().map(|(name, lists)| (name, allowed(lists))).collect()
-}
-
-fn write_list(all: &BTreeMap<String, Allowed>) {
-    let mut text =
-        "# Imports that break the rules of floors.rs, from before it. This list only shrinks; see there how a line is taken out.\n".to_owned();
-    let list = |lines: &BTreeSet<String>| lines.iter().map(|line| format!("    \"{line}\",\n")).collect::<String>();
-    for (name, allowed) in all {
-        text += &format!("\n[{name}]\ncircles = [\n{}]\nupward = [\n{}]\n", list(&allowed.circles), list(&allowed.upward));
-    }
-    fs::write(list_path(), text).expect("floors.toml");
-}
-
 #[test]
 fn nothing_imports_upward_and_no_circle_closes() {
-    let mut list = read_list();
     let mut trouble = Vec::new();
     for house in [&CORE, &STD_RUNTIME] {
         let imports = of_folder(&house.src());
         assert!(imports.len() > 10, "{}: the sources are not there", house.name);
-        let found = house.trouble(&imports, list.entry(house.name.to_owned()).or_default());
-        trouble.extend(found.into_iter().map(|line| format!("{}: {line}", house.name)));
+        trouble.extend(house.trouble(&imports).into_iter().map(|line| format!("{}: {line}", house.name)));
     }
     assert!(trouble.is_empty(), "\n{}\n", trouble.join("\n"));
-    if list.values().any(|allowed| allowed.changed) {
-        if env::var_os("SAMARA_RENEW").is_some() {
-            return write_list(&list);
-        }
-        panic!(
-            "floors.toml lists what is no longer so. Well done: SAMARA_RENEW=1 cargo test -p samara-tests --test floors takes it out"
-        );
-    }
 }
 
 fn sources(files: &[(&str, &str)]) -> Imports {
@@ -220,17 +154,15 @@ fn circles_are_found_and_a_folder_may_name_its_parts() {
 }
 
 #[test]
-fn floors_are_held_and_the_list_only_shrinks() {
+fn floors_are_held() {
     let house = House { name: "sample", floors: &[&["low", "high/base"], &["high"]] };
     let (rise, fall) = ("use crate::high::H; pub struct L;", "use crate::low::L; pub struct H;");
     let imports = sources(&[("low.rs", rise), ("high/mod.rs", fall), ("high/base.rs", "use crate::low::L;"), ("attic.rs", "")]);
-    let trouble = house.trouble(&imports, &mut Allowed::default()).join("\n");
-    assert!(trouble.contains("low.rs -> high/mod.rs") && trouble.contains("circle: high/mod.rs low.rs"), "{trouble}");
+    let trouble = house.trouble(&imports).join("\n");
+    assert!(
+        trouble.contains("low.rs imports high/mod.rs") && trouble.contains("high/mod.rs low.rs import each other"),
+        "{trouble}"
+    );
     assert!(trouble.contains("attic.rs is on no floor") && !trouble.contains("high/base.rs"), "{trouble}");
-    let line = |text: &str| BTreeSet::from([text.to_owned()]);
-    let mut allowed = Allowed { upward: line("low.rs -> high/mod.rs"), circles: line("high/mod.rs low.rs"), changed: false };
-    let known = sources(&[("low.rs", rise), ("high/mod.rs", fall)]);
-    assert!(house.trouble(&known, &mut allowed).is_empty() && !allowed.changed);
-    let mended = sources(&[("low.rs", "pub struct L;"), ("high/mod.rs", fall)]);
-    assert!(house.trouble(&mended, &mut allowed).is_empty() && allowed.changed && allowed.upward.is_empty());
+    assert!(house.trouble(&sources(&[("low.rs", "pub struct L;"), ("high/mod.rs", fall)])).is_empty());
 }

@@ -210,3 +210,33 @@ fn a_folder_of_transformers_is_trained_on() {
         assert_eq!(open(out.path()).config, open(&folder).config);
     }
 }
+
+#[test]
+fn what_a_folder_says_beside_its_weights_survives_training() {
+    let (source, shards, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for entry in fs::read_dir(golden("models/gpt2-2layer")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, source.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let edit = |name: &str, key: &str, value: Value| {
+        let path = source.path().join(name);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json[key] = value;
+        fs::write(path, json.to_string()).unwrap();
+    };
+    edit("config.json", "task_specific_params", serde_json::json!({"text": {"max_length": 50}}));
+    edit("generation_config.json", "temperature", 0.6.into());
+    edit("generation_config.json", "eos_token_id", serde_json::json!([60, 3]));
+    fs::write(source.path().join("README.md"), "Of cats").unwrap();
+    fs::write(source.path().join("model-q8.gguf"), "stale").unwrap();
+    train(&fine_tuning(source.path(), shards.path()), out.path()).unwrap();
+    for folder in [out.path().to_owned(), out.path().join("best")] {
+        let json = |name: &str| -> Value { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+        assert_eq!(json("config.json")["task_specific_params"]["text"]["max_length"], 50);
+        assert_eq!(json("generation_config.json")["temperature"], 0.6);
+        assert_eq!(FolderConfig::read(&folder).unwrap().eos_token_ids, [3, 60]);
+        assert_eq!(fs::read_to_string(folder.join("README.md")).unwrap(), "Of cats");
+        assert!(!folder.join("model-q8.gguf").exists() && !folder.join("expected.safetensors").exists());
+    }
+    assert!(tensors(out.path()) != tensors(source.path()));
+}

@@ -8,6 +8,7 @@ use samara_core::params::{ParamInfo, Registry};
 use samara_core::tune::{Tune, tune};
 use samara_tests::draw::Draw;
 use samara_tests::fd;
+use samara_tests::golden::{Array, Arrays, arrays, json};
 use samara_tests::gpt::{Batch, Model};
 use samara_tests::session::{Table, registry};
 
@@ -162,6 +163,70 @@ fn gradients_are_those_of_finite_differences() {
         }
         let error = fd::error(&found, &expected);
         assert!(error <= 1e-6, "{config:?}: {error:e}");
+    }
+}
+
+/// A model of `transformers` under `tests/golden/models`.
+fn golden_config(folder: &str) -> LlamaConfig {
+    let json = json(&format!("models/{folder}/config.json"));
+    let number = |key: &str| json[key].as_u64().map(|n| n as usize);
+    let get = |key: &str| number(key).unwrap_or_else(|| panic!("{folder}: {key}"));
+    let (flag, heads) = (|key: &str| json[key].as_bool().unwrap_or(false), get("num_attention_heads"));
+    LlamaConfig {
+        vocab_size: get("vocab_size"),
+        hidden_size: get("hidden_size"),
+        intermediate_size: get("intermediate_size"),
+        num_hidden_layers: get("num_hidden_layers"),
+        num_attention_heads: heads,
+        num_key_value_heads: get("num_key_value_heads"),
+        head_dim: number("head_dim").unwrap_or(get("hidden_size") / heads),
+        max_position_embeddings: get("max_position_embeddings"),
+        rms_norm_eps: json["rms_norm_eps"].as_f64().unwrap(),
+        rope_theta: json["rope_parameters"]["rope_theta"].as_f64().unwrap(),
+        sliding_window: number("sliding_window").unwrap_or(0),
+        qkv_bias: flag("attention_bias") || json["model_type"] == "qwen2",
+        o_bias: flag("attention_bias"),
+        mlp_bias: flag("mlp_bias"),
+        tie_word_embeddings: flag("tie_word_embeddings"),
+        ..SMALL
+    }
+}
+
+/// Our tensor `name` out of a file of `transformers`: queries, keys and values in one.
+fn ours(name: &str, file: &Arrays) -> Vec<f64> {
+    let parts: Vec<String> = match name.contains(".qkv.") {
+        true => ["q_proj", "k_proj", "v_proj"].map(|part| name.replace("qkv", part)).into(),
+        false => vec![name.to_owned()],
+    };
+    parts.iter().flat_map(|part| file[part].values.iter().copied()).collect()
+}
+
+/// Logits to 10⁻⁵ and gradients to 10⁻⁴ in norm, of random models of `transformers` in f32, by core's kernels in f64. Rows are padded on the right.
+#[test]
+fn golden_models() {
+    let kernels = reference::<f64>();
+    let table = Table::serial(&kernels);
+    for folder in ["parity-llama-mha", "parity-llama-gqa-tied", "parity-qwen2", "parity-mistral"] {
+        let file = |name: &str| arrays(&format!("models/{folder}/{name}.safetensors"));
+        let (weights, io, expected) = (file("model"), file("io"), file("grads"));
+        let mut model = model(golden_config(folder), 0);
+        model.values = model.params.infos().iter().map(|info| ours(&info.name.to_string(), &weights)).collect();
+        let Array { shape, values: mask } = &io["in.attention_mask"];
+        // The label of a position is the target of the one before it.
+        let labels = io["in.labels"].ints();
+        let targets = labels.chunks(shape[1]).flat_map(|row| row[1..].iter().copied().chain([-100])).collect();
+        let batch = Batch { targets, ..Batch::new(shape[0], io["in.input_ids"].ints()) };
+        let vocab = model.lm.dims().vocab_size;
+        let logits = model.score(table, &batch).logits;
+        for ((found, expected), live) in logits.chunks(vocab).zip(io["out.logits"].values.chunks(vocab)).zip(mask) {
+            let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(*live == 0.0 || error <= 1e-5, "{folder}: logits differ by {error:e}");
+        }
+        let grads = model.train(table, &batch, Recompute::None).grads;
+        for (info, grad) in model.params.infos().iter().zip(&grads) {
+            let error = fd::norm_error(grad, &ours(&info.name.to_string(), &expected));
+            assert!(error <= 1e-4, "{folder}, {}: the gradient differs by {error:e}", info.name);
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use samara::kernels::gemm::Gemm;
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{FolderConfig, layout, load_weights, maps, save_folder, tensors};
+use samara::model_folder::{FolderConfig, layout, load_weights, save_folder, tensors};
 use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
 use samara_core::exec::Gradients;
-use samara_core::model::gpt::Gpt;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::params::Registry;
 
 /// Largest difference of a logit, in f32, over 2 to 12 layers.
 const LOGIT_TOLERANCE: f32 = 1e-4;
@@ -19,21 +19,19 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// An untrained model as a folder's config describes it.
-fn model(config: &FolderConfig) -> (Session, SetId, Gpt) {
-    let core = config.model.to_core().expect("model");
-    let (owned, gpt) =
-        OwnedParams::new(core.param_count(), |registry| Gpt::register(&core, &mut registry.scope())).expect("registry");
+fn model(config: &FolderConfig) -> (Session, SetId, Box<dyn LanguageModel>) {
+    let register = |registry: &mut Registry<'_>| config.model.register(&mut registry.scope()).expect("model");
+    let (owned, model) = OwnedParams::new(config.model.param_count(), register).expect("registry");
     let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).expect("engine")));
     let set = session.add_set("model", &owned);
-    (session, set, gpt)
+    (session, set, model)
 }
 
 fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String> {
     let (mut session, set, _) = model(config);
     let mut values = vec![f32::NAN; session.set(set).params().trainable_len()];
-    let core = config.model.to_core().expect("model");
-    load_weights(folder, &session.set(set).params(), &maps::gpt::name_map(&core), &mut values, &mut [])
-        .map_err(|error| error.to_string())?;
+    let map = config.model.name_map().expect("map");
+    load_weights(folder, &session.set(set).params(), &map, &mut values, &mut []).map_err(|error| error.to_string())?;
     session.set_mut(set).0.weights.get_mut().copy_from_slice(&values);
     Ok((session, set))
 }
@@ -41,13 +39,13 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String
 /// Logits (B·T, V) of a folder.
 fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
     let config = FolderConfig::read(folder).expect("config");
-    let (.., gpt) = model(&config);
+    let (.., model) = model(&config);
     let (mut session, set) = load(folder, &config).expect("weights");
     let len = ids.len() / batch;
     let (program, (inputs, logits)) = session
         .prepare(On::set(set), |g| {
-            let inputs = LmInputs::new(g, &gpt, batch, len);
-            (inputs, g.output(lm::logits(g, &gpt, gpt.hidden(g, &inputs, None))))
+            let inputs = LmInputs::new(g, model.as_ref(), batch, len);
+            (inputs, g.output(lm::logits(g, model.as_ref(), model.hidden(g, &inputs, None))))
         })
         .expect("program");
     let positions: Vec<i32> = (0..batch).flat_map(|_| 0..len as i32).collect();
@@ -58,6 +56,9 @@ fn logits(folder: &Path, batch: usize, ids: &[i32]) -> Vec<f32> {
 }
 
 const FOLDERS: [&str; 5] = ["gpt2-2layer", "gpt2-2layer-erf", "gpt2-12layer", "gpt1-2layer", "gpt2-2layer-bf16-sharded"];
+
+/// Folders of other families; what they compute is compared by `samara parity`.
+const OTHERS: [&str; 4] = ["parity-llama-mha", "parity-llama-gqa-tied", "parity-mistral", "parity-qwen2"];
 
 /// Tokens (B, T) of a golden folder; bytes are i32.
 fn input_ids(folder: &Path) -> (usize, Vec<i32>) {
@@ -87,7 +88,7 @@ fn logits_are_those_of_transformers() {
 
 #[test]
 fn a_folder_written_again_has_the_same_bits() {
-    for name in FOLDERS {
+    for name in FOLDERS.into_iter().chain(OTHERS) {
         let folder = golden(name);
         let config = FolderConfig::read(&folder).expect("config");
         let (session, set) = load(&folder, &config).expect("weights");
@@ -164,6 +165,52 @@ fn bare_models_old_buffers_and_a_repeated_head_are_opened() {
     assert_eq!(open(folder.path()).expect("bare"), expected);
 }
 
+#[test]
+fn bare_llamas_and_a_repeated_head_are_opened() {
+    let expected = open(&golden("parity-llama-gqa-tied")).expect("golden");
+    let bare = |head: f32| {
+        changed(
+            "parity-llama-gqa-tied",
+            |_| (),
+            move |tensors| {
+                for tensor in tensors.iter_mut() {
+                    tensor.0 = tensor.0.trim_start_matches("model.").to_owned();
+                }
+                let (_, shape, values) = tensors.iter().find(|t| t.0 == "embed_tokens.weight").expect("table").clone();
+                tensors.push(("lm_head.weight".to_owned(), shape, values.iter().map(|x| x + head).collect()));
+                tensors.push(("layers.0.self_attn.rotary_emb.inv_freq".to_owned(), vec![1], vec![1.0]));
+            },
+        )
+    };
+    assert_eq!(open(bare(0.0).path()).expect("bare"), expected);
+    let error = open(bare(1.0).path()).expect_err("another head");
+    assert!(error.contains("\"lm_head.weight\" differs from \"embed_tokens.weight\""), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_a_llama_is_named() {
+    let remove = |name: &'static str| move |tensors: &mut Tensors| tensors.retain(|t| t.0 != name);
+    let nothing = |_: &mut serde_json::Value| ();
+    for (folder, expected) in [
+        (
+            changed("parity-qwen2", nothing, remove("model.layers.1.self_attn.k_proj.bias")),
+            "no tensor \"model.layers.1.self_attn.k_proj.bias\"",
+        ),
+        (
+            changed("parity-llama-gqa-tied", |c| c["num_key_value_heads"] = 4.into(), |_| ()),
+            "tensor \"model.layers.0.self_attn.k_proj.weight\" has shape [12, 16], expected [24, 16]",
+        ),
+        (
+            changed("parity-llama-mha", |c| c["attention_bias"] = false.into(), |_| ()),
+            "tensor \"model.layers.0.self_attn.k_proj.bias\" has no place in this model (7 more",
+        ),
+        (changed("parity-llama-gqa-tied", |c| c["tie_word_embeddings"] = false.into(), |_| ()), "no tensor \"lm_head.weight\""),
+    ] {
+        let error = open(folder.path()).expect_err(expected);
+        assert!(error.contains(expected), "{error}\nwant {expected}");
+    }
+}
+
 fn without_biases(config: &mut serde_json::Value) {
     config["bias"] = false.into();
 }
@@ -184,8 +231,7 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         save_folder(out.path(), &config, &session.set(set).params(), session.set(set).weights.get()).expect("saved");
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
-        let core = config.model.to_core().expect("model");
-        let layout = layout(&maps::gpt::name_map(&core), &session.set(set).params()).expect("layout");
+        let layout = layout(&config.model.name_map().expect("map"), &session.set(set).params()).expect("layout");
         assert_eq!(tensors(&layout).len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }
@@ -220,7 +266,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             changed("gpt2-2layer", |c| c["model_type"] = "bert".into(), |_| ()),
-            "model_type: expected \"gpt2\" or \"openai-gpt\", found \"bert\"",
+            "model_type: expected one of \"gpt2\", \"openai-gpt\", \"llama\", \"mistral\", \"qwen2\", found \"bert\"",
         ),
     ] {
         let error = open(folder.path()).expect_err(expected);

@@ -78,6 +78,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     }
 
     /// Adds the pair that costs least; returns its cost, which is the new level of free columns.
+    #[allow(clippy::too_many_lines, reason = "one search, whose steps share all of its state")]
     fn cheapest_path(&mut self, level: T) -> Option<T> {
         // A column's place says whether the search has closed it.
         let (open, closed) = (I::new(0), I::new(1));

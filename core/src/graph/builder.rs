@@ -93,6 +93,15 @@ impl<'a> Graph<'a> {
         t
     }
 
+    /// The first tensor after `t`, in the order of the graph, that is marked with [`Self::checkpoint`]; of all tensors without `t`. Models mark what
+    /// each of their blocks reads.
+    pub fn next_checkpoint(&self, t: Option<Tensor>) -> Option<Tensor> {
+        let tape = self.inner.try_borrow().ok()?;
+        let first = t.map_or(0, |t| t.index().saturating_add(1));
+        let marked = tape.tensors.iter().enumerate().skip(first).find(|(_, record)| record.checkpoint);
+        marked.map(|(i, _)| Tensor(i as u16))
+    }
+
     /// The shape of a tensor.
     pub fn shape(&self, t: Tensor) -> Shape {
         self.inner.try_borrow().ok().and_then(|tape| tape.tensors.get(t.index()).map(|r| r.shape)).unwrap_or(Shape::SCALAR)

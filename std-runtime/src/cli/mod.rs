@@ -33,6 +33,7 @@ commands! {
     Eval: eval,
     Export: export,
     Plan: plan,
+    Parity: parity,
     Config: config,
     Inspect: inspect,
     Tokenizer: tokenizer,

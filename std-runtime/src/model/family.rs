@@ -1,12 +1,18 @@
 //! What the configuration of every family of models has.
 
+use samara_core::model::lm::LanguageModel;
+use samara_core::params::Scope;
+
 use crate::config::{Invalid, Table};
+use crate::model_folder::config::keys::ConfigJson;
+use crate::model_folder::map::NameMap;
 
 /// Elements that a tensor, and all parameters together, may have.
 pub const PARAMETER_LIMIT: u128 = i32::MAX as u128;
 
 /// The configuration of a family of models: a table whose keys have the names of Hugging Face's `config.json`, `model_type` among them.
-pub trait Family: Table + Default {
+/// Its folders are read and written by [`ConfigJson`] and [`Self::name_map`].
+pub trait Family: Table + Default + ConfigJson {
     /// The values of `model_type` that name the family.
     const TYPES: &'static [&'static str];
     /// What other families call keys of this one: (their name, its name here).
@@ -29,4 +35,14 @@ pub trait Family: Table + Default {
     /// # Errors
     /// The first value that does not go with others.
     fn check(&self) -> Result<(), Invalid>;
+    /// How the parameters lie in the tensors of a folder.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; no vocabulary.
+    fn name_map(&self) -> Result<NameMap, Invalid>;
+    /// Registers the parameters.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; no vocabulary.
+    fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid>;
 }

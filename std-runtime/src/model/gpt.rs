@@ -1,10 +1,14 @@
 //! GPT-1, GPT-2 and GPT-3: the keys of `[model]`, and what they must satisfy together.
 
 use samara_core::graph::Activation;
-use samara_core::model::gpt::GptConfig;
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::LanguageModel;
+use samara_core::params::Scope;
 
 use super::family::{Family, PARAMETER_LIMIT};
 use crate::config::{Choice, Invalid, table};
+use crate::model_folder::map::NameMap;
+use crate::model_folder::maps;
 
 /// The generation of a GPT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,5 +191,13 @@ impl Family for GptModel {
             }
             _ => Ok(()),
         }
+    }
+
+    fn name_map(&self) -> Result<NameMap, Invalid> {
+        Ok(maps::gpt::name_map(&self.to_core()?))
+    }
+
+    fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid> {
+        Ok(Box::new(Gpt::register(&self.to_core()?, s)))
     }
 }

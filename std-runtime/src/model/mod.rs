@@ -2,12 +2,19 @@
 
 pub mod family;
 pub mod gpt;
+pub mod llama;
 
 use samara_core::model::gpt::GptConfig;
+use samara_core::model::lm::LanguageModel;
+use samara_core::params::{Registry, Scope};
 
 use self::family::Family;
 use self::gpt::GptModel;
+use self::llama::LlamaModel;
 use crate::config::{Given, Invalid, Key, Table, Value, hint};
+use crate::model_folder::config::keys::{ConfigJson, Keys};
+use crate::model_folder::error::FolderError;
+use crate::model_folder::map::NameMap;
 
 /// The list of families. The first is that of a configuration that names none.
 macro_rules! families {
@@ -36,6 +43,20 @@ macro_rules! families {
             }
         }
 
+        impl From<$first_type> for ModelConfig {
+            fn from(model: $first_type) -> Self {
+                Self::$first(model)
+            }
+        }
+
+        $(
+            impl From<$type> for ModelConfig {
+                fn from(model: $type) -> Self {
+                    Self::$name(model)
+                }
+            }
+        )*
+
         /// Calls something of the family, whichever it is.
         macro_rules! of_family {
             ($config:expr, $model:ident => $result:expr) => {
@@ -47,6 +68,26 @@ macro_rules! families {
         }
 
         impl ModelConfig {
+            /// Reads the model of a `config.json` with its family's keys.
+            ///
+            /// # Errors
+            /// A family that is not in the list; keys that make another model than the family has.
+            pub fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError> {
+                let value = keys.get(MODEL_TYPE).unwrap_or(&serde_json::Value::Null);
+                match Self::of_type(&value.into()).map_err(|expected| keys.wrong(MODEL_TYPE, expected, value))? {
+                    Self::$first(_) => <$first_type>::from_keys(keys).map(Self::$first),
+                    $( Self::$name(_) => <$type>::from_keys(keys).map(Self::$name), )*
+                }
+            }
+
+            /// The share of activations that `transformers` drops when it trains the model.
+            pub fn dropout(&self, keys: &Keys<'_>) -> f64 {
+                match self {
+                    Self::$first(_) => <$first_type>::dropout(keys),
+                    $( Self::$name(_) => <$type>::dropout(keys), )*
+                }
+            }
+
             /// What other families call keys of this one.
             fn aliases(&self) -> &'static [(&'static str, &'static str)] {
                 match self {
@@ -61,6 +102,7 @@ macro_rules! families {
 // To add a family: a file with its table and `impl Family`, and a line here.
 families! {
     Gpt(GptModel),
+    Llama(LlamaModel),
 }
 
 impl ModelConfig {
@@ -104,13 +146,44 @@ impl ModelConfig {
         of_family!(self, model => model.check())
     }
 
-    /// The model in the engine's terms.
+    /// Writes the family's keys of a `config.json`. `dropout` is the share of activations that training drops.
+    pub fn to_keys(&self, dropout: f64, json: &mut serde_json::Map<String, serde_json::Value>) {
+        of_family!(self, model => model.to_keys(dropout, json));
+    }
+
+    /// How the parameters lie in the tensors of a folder.
     ///
     /// # Errors
-    /// Values that do not go together; no vocabulary.
+    /// As [`Self::check`]; no vocabulary.
+    pub fn name_map(&self) -> Result<NameMap, Invalid> {
+        of_family!(self, model => model.name_map())
+    }
+
+    /// Registers the parameters.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; no vocabulary.
+    pub fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid> {
+        of_family!(self, model => model.register(s))
+    }
+
+    /// How many parameters [`Self::register`] adds.
+    pub fn param_count(&self) -> usize {
+        Registry::count(|s| self.register(s))
+    }
+
+    /// A GPT in the engine's terms.
+    ///
+    /// # Errors
+    /// Values that do not go together; no vocabulary; a model of another family.
     pub fn to_core(&self) -> Result<GptConfig, Invalid> {
         match self {
             Self::Gpt(model) => model.to_core(),
+            Self::Llama(model) => Err(Invalid::new(
+                "model.model_type",
+                "\"gpt2\" or \"openai-gpt\", the families that this command runs",
+                format!("{:?}", model.model_type()),
+            )),
         }
     }
 
@@ -128,12 +201,6 @@ impl ModelConfig {
         let Value::Text(word) = value else { return Err(expected()) };
         let found = families.iter().find(|(types, _)| types.contains(&word.as_str()));
         found.map(|(_, model)| model.clone()).ok_or_else(expected)
-    }
-}
-
-impl From<GptModel> for ModelConfig {
-    fn from(model: GptModel) -> Self {
-        Self::Gpt(model)
     }
 }
 

@@ -1,129 +1,24 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
-mod config;
+mod companions;
+pub mod config;
+pub mod error;
 pub mod map;
 pub mod maps;
 pub mod safetensors;
 mod weights;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use thiserror::Error;
-
-use crate::config::Invalid;
-use crate::error::{Failure, Kind};
-use crate::files::IoError;
+pub use companions::Companions;
 pub use config::FolderConfig;
-use map::MapError;
-use safetensors::WeightsError;
-pub use weights::{layout, load_weights, save_folder, tensors, write_weights};
+pub use error::FolderError;
+pub use weights::{layout, load_weights, save_folder, save_weights, tensors, write_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of a model folder that holds defaults of text generation.
 pub const GENERATION_FILE: &str = "generation_config.json";
-
-/// A model folder that cannot be used: the file, the key or tensor, what was found and what was expected.
-#[derive(Debug, Error)]
-pub enum FolderError {
-    /// The operating system refused.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// There is no model.
-    #[error("{}: cannot read: {source}; expected a model folder, such as samara train and transformers write", path.display())]
-    NoModel {
-        /// Its description, which is not there.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Broken JSON.
-    #[error("{}:{line}:{column}: not JSON: {message}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// A key with a value that cannot be used.
-    #[error("{}: {key}: expected {expected}, found {found}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// The form asked for.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-    /// The weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// A tensor that the model has no place for.
-    #[error(
-        "{}: tensor {name:?} has no place in this model ({more} more like it); expected the tensors of a language model as config.json \
-         describes it",
-        path.display()
-    )]
-    Unexpected {
-        /// The file or folder.
-        path: PathBuf,
-        /// The first of them.
-        name: String,
-        /// How many others there are.
-        more: usize,
-    },
-    /// A bias that the model does not have and that is not zero.
-    #[error(
-        "{}: tensor {name:?} has values other than 0, but config.json says \"bias\": false; expected zeros, or \"bias\": true",
-        path.display()
-    )]
-    Bias {
-        /// The file or folder.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-    },
-    /// A head that is not the token embedding.
-    #[error("{}: tensor {name:?} differs from {embedding:?}; expected a head that is tied to the embedding", path.display())]
-    Untied {
-        /// The file or folder.
-        path: PathBuf,
-        /// The head.
-        name: String,
-        /// The embedding.
-        embedding: String,
-    },
-    /// A name map that does not fit its model.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// A frozen parameter, whose values are not among those that are written.
-    #[error("parameter {name} is frozen: expected a model whose parameters are all f32 and trainable")]
-    Frozen {
-        /// The parameter.
-        name: String,
-    },
-    /// A model that cannot be built.
-    #[error(transparent)]
-    Model(#[from] Invalid),
-}
-
-impl Failure for FolderError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Io(error) => error.kind(),
-            Self::NoModel { .. } => Kind::Io,
-            Self::Weights(error) => error.kind(),
-            _ => Kind::Data,
-        }
-    }
-}
 
 /// Whether a path is a folder with a `config.json`.
 pub fn is_model_folder(path: &Path) -> bool {

@@ -80,7 +80,7 @@ pub enum WeightsError {
         expected: Vec<usize>,
     },
     /// A tensor of a type that is not read.
-    #[error("{path}: tensor {name:?} has dtype {found}, expected F32, F16, BF16 or F64")]
+    #[error("{path}: tensor {name:?} has dtype {found}, expected {expected}")]
     Dtype {
         /// The file.
         path: PathBuf,
@@ -88,6 +88,8 @@ pub enum WeightsError {
         name: String,
         /// Dtype in the file.
         found: String,
+        /// Dtypes that are read.
+        expected: &'static str,
     },
     /// The caller's buffer or portions do not have the size of the tensor.
     #[error("tensor {name:?} of shape {shape:?}: {found} values given, expected {expected}")]
@@ -302,9 +304,31 @@ impl Weights {
             Dtype::F64 => Ok(Values::F64(bytes.as_chunks().0)),
             other => {
                 let (path, name) = (file.path().to_path_buf(), name.to_owned());
-                Err(WeightsError::Dtype { path, name, found: other.to_string() })
+                Err(WeightsError::Dtype { path, name, found: other.to_string(), expected: "F32, F16, BF16 or F64" })
             }
         }
+    }
+
+    /// The values of a tensor of integers or truth values, row by row, and its shape.
+    ///
+    /// # Errors
+    /// No such tensor, or one of another type.
+    pub fn integers(&self, name: &str) -> Result<(Vec<usize>, Vec<i64>), WeightsError> {
+        let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        let file = self.files.get(tensor.file).ok_or_else(|| self.missing(name))?;
+        let bytes = file.range(tensor.start, tensor.bytes)?;
+        let values = match tensor.dtype {
+            Dtype::I64 => bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            Dtype::I32 => bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b).into()).collect(),
+            Dtype::I16 => bytes.as_chunks().0.iter().map(|&b| i16::from_le_bytes(b).into()).collect(),
+            Dtype::U8 | Dtype::BOOL => bytes.iter().map(|&b| b.into()).collect(),
+            other => {
+                let (path, name) = (file.path().to_path_buf(), name.to_owned());
+                let (found, expected) = (other.to_string(), "I64, I32, I16, U8 or BOOL");
+                return Err(WeightsError::Dtype { path, name, found, expected });
+            }
+        };
+        Ok((tensor.shape.clone(), values))
     }
 
     fn missing(&self, name: &str) -> WeightsError {

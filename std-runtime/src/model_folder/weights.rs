@@ -8,9 +8,10 @@ use std::path::Path;
 use samara_core::params::{ParamInfo, Params};
 use samara_core::quant::quantise_row;
 
+use super::config::FolderConfig;
+use super::error::FolderError;
 use super::map::{Layout, NameMap, STRIP};
 use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
-use super::{FolderConfig, FolderError, maps};
 use crate::files::IoError;
 
 /// The name map applied to a registry.
@@ -49,14 +50,24 @@ pub fn write_weights<W: Write>(
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors`, each durably; the folder is made if need be. `values` has the layout
 /// of the registry.
+///
+/// # Errors
+/// Files that cannot be written; a model with frozen parameters.
 pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
-    let layout = layout(&maps::gpt::name_map(&config.model.to_core()?), params)?;
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
+    save_weights(folder, params, &config.model.name_map()?, values)
+}
+
+/// Writes `model.safetensors` into a folder, durably, with the names of a map: all that a model of one's own needs beside its `config.json`.
+///
+/// # Errors
+/// As [`save_folder`].
+pub fn save_weights(folder: &Path, params: &Params<'_>, map: &NameMap, values: &[f32]) -> Result<(), FolderError> {
+    let layout = layout(map, params)?;
     let mut writer = WeightsWriter::create(&folder.join(SINGLE_FILE), tensors(&layout))?;
     write_weights(&mut writer, params, &layout, values)?;
-    writer.finish()?;
-    Ok(())
+    Ok(writer.finish()?)
 }
 
 /// Reads all parameters of a folder (or of a safetensors file) into `trainable` and `frozen`, which have the layout of the registry. Frozen

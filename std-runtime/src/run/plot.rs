@@ -31,6 +31,7 @@ pub fn loss_curve(title: &str, records: &[Metrics]) -> io::Result<String> {
     Ok(svg)
 }
 
+#[allow(clippy::too_many_lines, reason = "the parts of a plot in their order")]
 fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dyn std::error::Error>> {
     let train = averaged(&points(records, |m| m.train_loss));
     let smooth = moving_average(&train);

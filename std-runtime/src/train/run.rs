@@ -26,7 +26,7 @@ use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
 use crate::gpt::step::{Step, StepNumbers, StepResult};
 use crate::model::ModelConfig;
-use crate::model_folder::{self, FolderConfig};
+use crate::model_folder::{self, Companions, FolderConfig};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::run::durable;
 use crate::run::events::EventWriter;
@@ -68,6 +68,7 @@ struct Run {
     config: RunConfig,
     policies: Policies,
     folder_config: FolderConfig,
+    companions: Companions,
     out: PathBuf,
     gpt: Gpt,
     averages: Vec<SetId>,
@@ -87,6 +88,7 @@ struct Run {
 }
 
 impl Run {
+    #[allow(clippy::too_many_lines, reason = "what a run holds, in the order in which it is made")]
     fn open(engine: Arc<Engine>, request: &TrainRequest) -> Result<Self, Error> {
         let config = &request.config;
         let out = run_folder(request)?;
@@ -102,7 +104,8 @@ impl Run {
         let recompute = policies.shape.recompute.into();
         let config = RunConfig { train: TrainConfig { recompute, ..config.train.clone() }, ..config.clone() };
         let mut gpt = Gpt::new(engine, model.to_core()?)?;
-        let folder_config = folder_config(model, &config, &prepared);
+        let folder_config = folder_config(model, &config, &prepared, from)?;
+        let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
         let averages = gpt.add_averages(config.train.averages());
         let step = Step::new(&mut gpt.bound(), policies.shape, &averages)?;
         let evaluation = match &prepared.val {
@@ -115,9 +118,7 @@ impl Run {
         prepared.val.as_ref().map_or(Ok(()), |val| val.check_ids(limit))?;
         let sampler = sampler_of(&config, &prepared.train)?;
         durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
-        if let Some(tokenizer) = &prepared.tokenizer {
-            tokenizer.save(&out, Some(gpt.config.n_positions))?;
-        }
+        save_companions(&out, &companions, prepared.tokenizer.as_ref(), gpt.config.n_positions)?;
         let metrics = MetricsWriter::open(&out.join(METRICS_FILE), state.step)?;
         let events = EventWriter::create(&out, state.step).map_err(Error::io(&out, "write events into"))?;
         Ok(Self {
@@ -125,6 +126,7 @@ impl Run {
             config,
             policies,
             folder_config,
+            companions,
             gpt,
             averages,
             step,
@@ -288,9 +290,7 @@ impl Run {
 
     fn save_model(&self, folder: &Path, set: SetId) -> Result<(), Error> {
         fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-        if let Some(tokenizer) = &self.tokenizer {
-            tokenizer.save(folder, Some(self.gpt.config.n_positions))?;
-        }
+        save_companions(folder, &self.companions, self.tokenizer.as_ref(), self.gpt.config.n_positions)?;
         Ok(model_folder::save_folder(
             folder,
             &self.folder_config,
@@ -403,10 +403,28 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
     Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
-/// What the run's model folder says of its model.
-fn folder_config(model: ModelConfig, config: &RunConfig, prepared: &Prepared) -> FolderConfig {
+/// What the run's model folder says of its model: beside the model what the folder says that the run begins with.
+fn folder_config(
+    model: ModelConfig,
+    config: &RunConfig,
+    prepared: &Prepared,
+    from: Option<&Path>,
+) -> Result<FolderConfig, Error> {
+    // A run that was ended before it saved its first model has a folder without a description.
+    let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
+    let base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
     let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
-    FolderConfig { bos_token_id: end, eos_token_id: end, ..FolderConfig::new(model, config.train.dropout) }
+    let eos_token_ids = if base.eos_token_ids.is_empty() { end.into_iter().collect() } else { base.eos_token_ids };
+    let (dropout, bos_token_id) = (config.train.dropout, base.bos_token_id.or(end));
+    Ok(FolderConfig { model, dropout, bos_token_id, eos_token_ids, ..base })
+}
+
+/// Writes what goes along with a model: the files of the folder that the run began with, or the tokenizer.
+fn save_companions(folder: &Path, companions: &Companions, tokenizer: Option<&Tokenizer>, positions: usize) -> Result<(), Error> {
+    if let Some(tokenizer) = tokenizer.filter(|_| !companions.have_tokenizer()) {
+        tokenizer.save(folder, Some(positions))?;
+    }
+    Ok(companions.copy_to(folder)?)
 }
 
 fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {

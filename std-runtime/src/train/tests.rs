@@ -29,7 +29,7 @@ fn later_layers_win() {
     layers.flag("--seed", "train.seed", "9");
     let config = layers.finish().unwrap();
     assert_eq!((config.train.steps, config.train.lr, config.train.seed, config.train.min_lr), (7, 0.5, 9, Some(0.0)));
-    let ModelConfig::Gpt(model) = &config.model;
+    let ModelConfig::Gpt(model) = &config.model else { panic!("{:?}", config.model) };
     assert_eq!((model.n_embd, model.bias, config.train.block_size), (128, false, 64));
     assert_eq!(config.data.tokenizer, TokenizerChoice::Char);
 }
@@ -44,6 +44,7 @@ fn set_takes_text_without_quotes() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn errors_say_where_what_and_what_instead() {
     for (file, expected) in [
         ("[train]\nlr = 1e-3\n  stesp = 30\n", "run.toml:3:3: unknown key `train.stesp`; did you mean `steps`?"),

@@ -14,16 +14,8 @@ mod tests;
 pub use layout::{DiskTensor, Layout, ParameterRows, STRIP};
 pub use pattern::Pattern;
 
+use samara_core::graph::Pairing;
 use thiserror::Error;
-
-/// How rows of a head that belong to one rotation are ordered (rotary position embeddings).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// Rows 2j and 2j + 1.
-    Adjacent,
-    /// Rows j and j + d/2, as in Hugging Face's folders.
-    Halves,
-}
 
 /// One line of a family's table. Names are [`Pattern`]s; of several rules that place a parameter the first one counts, and a parameter that
 /// none of them mentions has the same name on disk.

@@ -1,6 +1,8 @@
 //! Row ranges: which rows of a tensor on disk are which rows of a parameter.
 
-use super::{MapError, Pairing};
+use samara_core::graph::Pairing;
+
+use super::MapError;
 
 /// Rows at even distances: start, start + step, … (count of them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

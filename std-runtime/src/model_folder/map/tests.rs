@@ -1,9 +1,10 @@
 //! Random maps keep every value; maps that lose one are refused.
 
 use proptest::prelude::*;
+use samara_core::graph::Pairing;
 
 use super::layout::Layout;
-use super::{MapError, NameMap, Pairing, Rule};
+use super::{MapError, NameMap, Rule};
 use crate::model_folder::safetensors::Values;
 
 /// How a group of rows lies on disk.

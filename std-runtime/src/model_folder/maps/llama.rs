@@ -1,28 +1,27 @@
 //! Names of `LlamaForCausalLM`, `MistralForCausalLM` and `Qwen2ForCausalLM`.
 //!
 //! Queries, keys and values are three matrices in the files and one here, their rows one after the other; so are their biases, where a model
-//! has them. Rows of a head are paired in halves on both sides. Files of bare models lack `model.`.
+//! has them. Rows of a head are paired in halves in the files. Files of bare models lack `model.`.
+
+use samara_core::graph::Pairing;
+use samara_core::model::llama::LlamaConfig;
 
 use crate::model_folder::map::{NameMap, Rule};
 
-/// What the table depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LlamaRows {
-    /// Rows of the queries: heads × head_dim.
-    pub queries: usize,
-    /// Rows of the keys, and of the values: key and value heads × head_dim.
-    pub keys: usize,
-    /// Whether the head is the token embedding.
-    pub tied: bool,
-}
-
 /// The table for a model of the family.
-pub fn name_map(rows: &LlamaRows) -> NameMap {
+pub fn name_map(config: &LlamaConfig) -> NameMap {
+    let queries = config.num_attention_heads * config.head_dim;
+    let keys = config.num_key_value_heads * config.head_dim;
     let part = |name: &str, rows: usize| (format!("model.layers.{{}}.self_attn.{name}.*"), rows);
-    let parts = [part("q_proj", rows.queries), part("k_proj", rows.keys), part("v_proj", rows.keys)];
+    let parts = [part("q_proj", queries), part("k_proj", keys), part("v_proj", keys)];
     let mut rules =
         vec![Rule::fuse("model.layers.{}.self_attn.qkv.*", parts), Rule::Prefix("model."), Rule::ignore("*.rotary_emb.inv_freq")];
-    if rows.tied {
+    if config.rope_pairs != Pairing::Halves {
+        let permute =
+            |name: &str| Rule::permute(format!("model.layers.{{}}.self_attn.{name}.*"), config.head_dim, Pairing::Halves);
+        rules.extend([permute("q_proj"), permute("k_proj")]);
+    }
+    if config.tie_word_embeddings {
         rules.push(Rule::tie("lm_head.weight", "model.embed_tokens.weight"));
     }
     NameMap { rules }

@@ -1,0 +1,90 @@
+//! `samara parity`: a model held against what another implementation recorded.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::EngineArgs;
+use super::{Command, Console, Error, output};
+use crate::parity::{self, Report};
+
+const EXAMPLES: &str = "\
+FILE holds one batch: inputs named as transformers names them (in.input_ids,
+in.attention_mask, in.position_ids, in.labels) and what was computed from them
+(out.logits, out.hidden_states.N; N = 0 the embeddings, the last after the final
+norm). A meta.json beside it may have the loss. Rows of padding are left out.
+
+Examples:
+  samara parity --model DIR --io io.safetensors
+  samara parity --model DIR --io io.safetensors --grads grads.safetensors --json";
+
+/// Compare outputs, loss and gradients with recorded ones; exit 1 beyond the tolerance.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The model folder, of any family.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Recorded inputs and outputs.
+    #[arg(long, value_name = "FILE")]
+    io: PathBuf,
+    /// Recorded gradients of the loss, by the names that tensors have in the folder or in memory.
+    #[arg(long, value_name = "FILE")]
+    grads: Option<PathBuf>,
+    /// Largest difference of outputs and the loss, and relative one of gradients.
+    #[arg(long, value_name = "F", default_value_t = 1e-4, allow_hyphen_values = true)]
+    tolerance: f64,
+    /// Print {"loss","outputs","gradients","not_compared"}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Outcome {
+    schema: u32,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        if !(self.tolerance >= 0.0) {
+            return Err(Error::usage(format!("--tolerance {}: expected a number from 0 on", self.tolerance)));
+        }
+        let report = parity::run(self.engine.engine()?, &self.model, &self.io, self.grads.as_deref())?;
+        let outcome = Outcome { schema: 1, report };
+        output::show(self.json, &outcome, || outcome.text())?;
+        let report = &outcome.report;
+        if report.outputs.is_empty() && report.gradients.is_empty() && report.recorded_loss.is_none() {
+            let io = self.io.display();
+            return Err(Error::data(format!("{io}: expected out.NAME, gradients or a loss to compare with, found none")));
+        }
+        match report.beyond(self.tolerance).as_slice() {
+            [] => Ok(()),
+            [first, others @ ..] => Err(Error::failed(format!(
+                "{first} differs by more than {:e} ({} others); check the model, or allow more with --tolerance",
+                self.tolerance,
+                others.len()
+            ))),
+        }
+    }
+}
+
+impl Outcome {
+    fn text(&self) -> String {
+        let report = &self.report;
+        let mut rows = vec![["", "max abs", "relative"].map(str::to_owned).to_vec()];
+        if let Some((ours, theirs)) = report.loss.zip(report.recorded_loss) {
+            rows.push(vec!["loss".to_owned(), format!("{:.3e}", (ours - theirs).abs()), String::new()]);
+        }
+        rows.extend(report.outputs.iter().map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), String::new()]));
+        let gradients = report.gradients.iter();
+        rows.extend(gradients.map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), format!("{:.3e}", d.relative)]));
+        let loss = report.loss.map_or_else(String::new, |loss| format!("loss {loss:.6}\n"));
+        let left = report.not_compared.iter().map(|name| format!("not compared: {name}\n"));
+        format!("{}{loss}{}", output::table(&rows), left.collect::<String>())
+    }
+}

@@ -1,0 +1,157 @@
+//! The other files of a model folder: what a model keeps when it is trained further.
+//!
+//! A README, a chat template, special and added tokens, and the tokenizer's own files are copied as they are. Weights in any form, indexes of
+//! weights, and what a training run writes for itself are not: beside new weights they would be stale.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::FolderError;
+use super::{CONFIG_FILE, GENERATION_FILE};
+use crate::files::IoError;
+use crate::run::durable::DurableFile;
+
+/// Files that are written anew, by [`save_folder`](super::save_folder) or by a run.
+const REWRITTEN: [&str; 6] = [CONFIG_FILE, GENERATION_FILE, "run.toml", "metrics.jsonl", "loss.svg", "samples.txt"];
+
+/// Endings of files that hold weights, or say where they are.
+const WEIGHTS: [&str; 16] = [
+    ".safetensors",
+    ".index.json",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".ggml",
+    ".onnx",
+    ".onnx_data",
+    ".npz",
+    ".ot",
+    ".tflite",
+    ".tmp",
+];
+
+/// Files of a tokenizer. Without the first one the tokenizer is not the folder's own, and the others do not belong to it.
+const TOKENIZER: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Files of event logs of runs.
+const EVENTS: &str = "events.out.tfevents.";
+
+/// The files of a folder that go with its model wherever it goes.
+#[derive(Clone, Debug, Default)]
+pub struct Companions {
+    files: Vec<PathBuf>,
+}
+
+impl Companions {
+    /// Those of a folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn of(folder: &Path) -> Result<Self, FolderError> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).map_err(IoError::at(folder, "read"))? {
+            let path = entry.map_err(IoError::at(folder, "read"))?.path();
+            // A link of the Hugging Face cache leads to a file.
+            if path.is_file() && path.file_name().is_some_and(goes_along) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        let mut companions = Self { files };
+        if !companions.have_tokenizer() {
+            companions.files.retain(|path| TOKENIZER.iter().all(|name| path.file_name() != Some(OsStr::new(name))));
+        }
+        Ok(companions)
+    }
+
+    /// Whether the tokenizer is among them.
+    pub fn have_tokenizer(&self) -> bool {
+        self.contains(TOKENIZER[0])
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.files.iter().any(|path| path.file_name() == Some(OsStr::new(name)))
+    }
+
+    /// Copies them into another folder, each durably; nothing happens to a file that is already there because it is the same one.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub fn copy_to(&self, folder: &Path) -> Result<(), FolderError> {
+        let destination = folder.canonicalize().map_err(IoError::at(folder, "read"))?;
+        for from in &self.files {
+            let Some(name) = from.file_name() else { continue };
+            if from.parent().and_then(|parent| parent.canonicalize().ok()).as_ref() == Some(&destination) {
+                continue;
+            }
+            let to = destination.join(name);
+            let mut source = File::open(from).map_err(IoError::at(from, "read"))?;
+            let mut file = DurableFile::create(&to).map_err(IoError::at(&to, "write"))?;
+            io::copy(&mut source, &mut file).and_then(|_| file.commit()).map_err(IoError::at(&to, "write"))?;
+        }
+        Ok(())
+    }
+}
+
+fn goes_along(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let stale = REWRITTEN.contains(&name) || WEIGHTS.iter().any(|ending| name.ends_with(ending));
+    !(stale || name.starts_with('.') || name.starts_with(EVENTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_describes_the_model_goes_along_and_weights_stay() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kept = ["README.md", "added_tokens.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.json"];
+        let left = [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "pytorch_model.bin",
+            "model-q4.gguf",
+            "events.out.tfevents.1",
+            "run.toml",
+            ".gitattributes",
+        ];
+        for name in kept.iter().chain(&left) {
+            fs::write(from.path().join(name), name).unwrap();
+        }
+        fs::create_dir(from.path().join("checkpoints")).unwrap();
+        let companions = Companions::of(from.path()).unwrap();
+        assert!(companions.have_tokenizer() && !companions.contains("config.json"));
+        companions.copy_to(to.path()).unwrap();
+        let mut found: Vec<String> =
+            fs::read_dir(to.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        found.sort();
+        assert_eq!(found, kept);
+        assert_eq!(fs::read_to_string(to.path().join("README.md")).unwrap(), "README.md");
+        // Into the folder itself.
+        companions.copy_to(from.path()).unwrap();
+        assert_eq!(fs::read_to_string(from.path().join("README.md")).unwrap(), "README.md");
+        assert!(Companions::of(&from.path().join("absent")).is_err());
+        fs::remove_file(from.path().join("tokenizer.json")).unwrap();
+        let without = Companions::of(from.path()).unwrap();
+        assert!(without.contains("README.md") && !without.contains("chat_template.jinja"));
+    }
+}

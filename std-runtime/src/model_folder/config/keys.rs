@@ -1,0 +1,140 @@
+//! The keys of a `config.json` while it is read.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::config::{Invalid, Table, set_json};
+use crate::model_folder::error::FolderError;
+
+/// A family's configuration in `config.json`, with the names of `transformers`.
+pub trait ConfigJson: Sized {
+    /// Reads it. Keys that are absent have the values that `transformers` gives them.
+    ///
+    /// # Errors
+    /// A key that would make another model than the family has, with its value and the one expected.
+    fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError>;
+
+    /// Writes it. `dropout` is the share of activations that training drops.
+    fn to_keys(&self, dropout: f64, json: &mut Map<String, Value>);
+
+    /// The share of activations that `transformers` drops when it trains the model.
+    fn dropout(_keys: &Keys<'_>) -> f64 {
+        0.0
+    }
+}
+
+/// The keys of a file. One that was asked for is known; the others are kept for other tools.
+pub struct Keys<'k> {
+    path: &'k Path,
+    keys: &'k Map<String, Value>,
+    known: RefCell<BTreeSet<String>>,
+}
+
+impl<'k> Keys<'k> {
+    /// The keys of the file `path`.
+    pub fn new(path: &'k Path, keys: &'k Map<String, Value>) -> Self {
+        Self { path, keys, known: RefCell::default() }
+    }
+
+    /// The value of a key, which is known from now on.
+    pub fn get(&self, key: &str) -> Option<&'k Value> {
+        self.pass_over(&[key]);
+        self.keys.get(key)
+    }
+
+    /// The value of a key that is kept all the same.
+    pub fn peek(&self, key: &str) -> Option<&'k Value> {
+        self.keys.get(key)
+    }
+
+    /// The value of a key unless it is null.
+    pub fn not_null(&self, key: &str) -> Option<&'k Value> {
+        self.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Keys that are not kept: they are written anew, or would be wrong beside f32 weights.
+    pub fn pass_over(&self, keys: &[&str]) {
+        self.known.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
+    }
+
+    /// The keys that nobody asked for.
+    pub fn others(&self) -> Map<String, Value> {
+        let known = self.known.borrow();
+        self.keys.iter().filter(|(key, _)| !known.contains(*key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Sets a key of a table to the value that the file has under `name`, if it has one.
+    ///
+    /// # Errors
+    /// A value that the key does not take.
+    pub fn set(&self, table: &mut impl Table, key: &str, name: &str) -> Result<(), FolderError> {
+        self.get(name).map_or(Ok(()), |value| self.put(table, key, name, value))
+    }
+
+    /// The same for a key that may also be null, which leaves it as it is.
+    ///
+    /// # Errors
+    /// A value that the key does not take.
+    pub fn set_unless_null(&self, table: &mut impl Table, key: &str, name: &str) -> Result<(), FolderError> {
+        self.not_null(name).map_or(Ok(()), |value| self.put(table, key, name, value))
+    }
+
+    /// Sets a key of a table to a value that the file has at `name`.
+    ///
+    /// # Errors
+    /// A value that the key does not take.
+    pub fn put(&self, table: &mut impl Table, key: &str, name: &str, value: &Value) -> Result<(), FolderError> {
+        set_json(table, key, value).map_err(|expected| self.wrong(name, expected, value))
+    }
+
+    /// Refuses a key that would change the model, unless it is absent, null, or has the value that does not.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn only(&self, key: &str, allowed: &Value) -> Result<(), FolderError> {
+        match self.not_null(key) {
+            Some(value) if value != allowed => Err(self.wrong(key, allowed.to_string(), value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token id, or null.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn token(&self, key: &str) -> Result<Option<u32>, FolderError> {
+        let Some(value) = self.not_null(key) else { return Ok(None) };
+        token(value).map(Some).ok_or_else(|| self.wrong(key, "a token id or null", value))
+    }
+
+    /// A token id, several, or null.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn tokens(&self, key: &str) -> Result<Vec<u32>, FolderError> {
+        let ids = match self.not_null(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(ids)) => ids.iter().map(token).collect(),
+            Some(id) => token(id).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| self.wrong(key, "a token id or null, or a list of ids", self.keys.get(key).unwrap_or(&Value::Null)))
+    }
+
+    /// An error about a key.
+    pub fn wrong(&self, key: &str, expected: impl Into<String>, found: impl ToString) -> FolderError {
+        let (path, key) = (self.path.to_path_buf(), key.to_owned());
+        FolderError::Key { path, key, expected: expected.into(), found: found.to_string() }
+    }
+
+    /// An error about values that do not go together, with the names of the file.
+    pub fn invalid(&self, invalid: Invalid) -> FolderError {
+        self.wrong(invalid.key.trim_start_matches("model."), invalid.expected.replace("model.", ""), invalid.found)
+    }
+}
+
+fn token(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}

@@ -1,0 +1,221 @@
+//! `config.json` and `generation_config.json`, with the names that `transformers` uses.
+//!
+//! What a family's keys mean is in its file here ([`ConfigJson`]). Keys without a meaning here are kept, for other tools and for whoever trains
+//! the model further; a key that would make another model is refused.
+
+mod gpt;
+pub mod keys;
+mod llama;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use self::keys::Keys;
+use super::error::FolderError;
+use super::{CONFIG_FILE, GENERATION_FILE};
+use crate::files::IoError;
+use crate::model::ModelConfig;
+use crate::run::durable;
+
+/// What a folder says of its model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FolderConfig {
+    /// The model; its vocabulary is known.
+    pub model: ModelConfig,
+    /// Share of activations dropped when `transformers` trains the model.
+    pub dropout: f64,
+    /// The token that begins a text.
+    pub bos_token_id: Option<u32>,
+    /// The tokens that end a text.
+    pub eos_token_ids: Vec<u32>,
+    /// Keys of `config.json` without a meaning here.
+    pub others: Map<String, Value>,
+    /// The keys of `generation_config.json`; none: it is made of the token ids.
+    pub generation: Map<String, Value>,
+}
+
+/// Keys that are written anew, or that would be wrong beside f32 weights.
+const REPLACED: [&str; 4] = ["model_type", "architectures", "dtype", "torch_dtype"];
+
+impl FolderConfig {
+    /// A new folder's description. `dropout` is that of the training.
+    pub fn new(model: impl Into<ModelConfig>, dropout: f64) -> Self {
+        let (others, generation) = (Map::new(), Map::new());
+        Self { model: model.into(), dropout, bos_token_id: None, eos_token_ids: Vec::new(), others, generation }
+    }
+
+    /// Reads the `config.json` of a folder, and its `generation_config.json` if there is one. Keys that are absent have the values that
+    /// `transformers` gives them.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and keys that make another model than its family has, by name.
+    pub fn read(folder: &Path) -> Result<Self, FolderError> {
+        let path = folder.join(CONFIG_FILE);
+        let text = fs::read(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
+            _ => FolderError::Io(IoError::at(&path, "read")(source)),
+        })?;
+        let mut config = Self::from_json(&text, &path)?;
+        let path = folder.join(GENERATION_FILE);
+        if path.exists() {
+            config.generation = object(&fs::read(&path).map_err(IoError::at(&path, "read"))?, &path)?;
+            let keys = Keys::new(&path, &config.generation);
+            let (bos, eos) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
+            config.bos_token_id = config.bos_token_id.or(bos);
+            config.eos_token_ids.extend(eos);
+            config.eos_token_ids.sort_unstable();
+            config.eos_token_ids.dedup();
+        }
+        Ok(config)
+    }
+
+    /// Reads the contents of a `config.json`; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn from_json(text: &[u8], path: &Path) -> Result<Self, FolderError> {
+        let json = object(text, path)?;
+        let keys = Keys::new(path, &json);
+        let model = ModelConfig::from_keys(&keys)?;
+        model.check().map_err(|invalid| keys.invalid(invalid))?;
+        keys.only("quantization_config", &Value::Null)?;
+        keys.pass_over(&REPLACED);
+        let (bos_token_id, mut eos_token_ids) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
+        eos_token_ids.sort_unstable();
+        eos_token_ids.dedup();
+        let (dropout, others) = (model.dropout(&keys), keys.others());
+        Ok(Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() })
+    }
+
+    /// The contents of `config.json`.
+    pub fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        self.model.to_keys(self.dropout, &mut json);
+        json.insert("model_type".to_owned(), self.model.model_type().into());
+        json.insert("bos_token_id".to_owned(), self.bos_token_id.into());
+        json.insert("eos_token_id".to_owned(), self.eos());
+        json.insert("dtype".to_owned(), "float32".into());
+        for (key, value) in &self.others {
+            json.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        json.into()
+    }
+
+    /// No token, one, or a list, as `transformers` has it.
+    fn eos(&self) -> Value {
+        match self.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [id] => (*id).into(),
+            ids => ids.into(),
+        }
+    }
+
+    /// The contents of `generation_config.json`: what was read, and the token ids that were not there.
+    fn generation_json(&self) -> Value {
+        let mut json = self.generation.clone();
+        if json.is_empty() {
+            json.insert("_from_model_config".to_owned(), true.into());
+        }
+        for (key, value) in [("bos_token_id", self.bos_token_id.into()), ("eos_token_id", self.eos())] {
+            if !value.is_null() {
+                json.entry(key).or_insert(value);
+            }
+        }
+        json.into()
+    }
+
+    /// Writes `config.json` and `generation_config.json`, durably.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        for (name, json) in [(CONFIG_FILE, self.to_json()), (GENERATION_FILE, self.generation_json())] {
+            let path = folder.join(name);
+            durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(&path, "write"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The keys of a JSON file.
+fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
+    let json: Value = serde_json::from_slice(text).map_err(|error| FolderError::Json {
+        path: path.to_path_buf(),
+        line: error.line(),
+        column: error.column(),
+        message: error.to_string(),
+    })?;
+    match json {
+        Value::Object(keys) => Ok(keys),
+        _ => Err(Keys::new(path, &Map::new()).wrong("the file", "an object", "another value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(super) fn read(json: Value) -> Result<FolderConfig, String> {
+        FolderConfig::from_json(json.to_string().as_bytes(), Path::new("c.json")).map_err(|error| error.to_string())
+    }
+
+    /// A description with keys of other tools comes back as it was.
+    pub(super) fn read_again(model: ModelConfig, dropout: f64) {
+        let mut config = FolderConfig { eos_token_ids: vec![60], ..FolderConfig::new(model, dropout) };
+        config.others.insert("task_specific_params".to_owned(), json!({"a": [1, null]}));
+        assert_eq!(read(config.to_json()).unwrap(), config);
+    }
+
+    #[test]
+    fn weights_are_f32_whatever_they_were() {
+        let config =
+            read(json!({"model_type": "gpt2", "torch_dtype": "bfloat16", "dtype": "bfloat16", "summary_type": "x"})).unwrap();
+        let json = config.to_json();
+        assert_eq!(
+            (json.get("torch_dtype"), json["dtype"].as_str(), json["summary_type"].as_str()),
+            (None, Some("float32"), Some("x"))
+        );
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let all = "expected one of \"gpt2\", \"openai-gpt\", \"llama\", \"mistral\", \"qwen2\"";
+        for (json, expected) in [
+            (json!({}), format!("c.json: model_type: {all}, found null")),
+            (json!({"model_type": "bert"}), format!("model_type: {all}, found \"bert\"")),
+            (json!({"model_type": "gpt2", "quantization_config": {"bits": 4}}), "quantization_config: expected null".to_owned()),
+            (json!({"model_type": "gpt2", "bos_token_id": -1}), "bos_token_id: expected a token id or null, found -1".to_owned()),
+            (json!({"model_type": "gpt2", "eos_token_id": [1, "x"]}), "eos_token_id: expected a token id or null".to_owned()),
+            (json!([1]), "the file: expected an object".to_owned()),
+        ] {
+            let error = read(json.clone()).expect_err(&json.to_string());
+            assert!(error.contains(&expected), "{json}\n got {error}\nwant {expected}");
+        }
+        let error = FolderConfig::from_json(b"{\n  \"a\": }", Path::new("c.json")).unwrap_err().to_string();
+        assert!(error.starts_with("c.json:2:8: not JSON"), "{error}");
+    }
+
+    #[test]
+    fn generation_keeps_its_settings_and_adds_stop_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, json: Value| fs::write(folder.path().join(name), json.to_string()).unwrap();
+        write(CONFIG_FILE, json!({"model_type": "gpt2", "eos_token_id": 5}));
+        write(GENERATION_FILE, json!({"eos_token_id": [7, 5], "temperature": 0.6}));
+        let config = FolderConfig::read(folder.path()).unwrap();
+        assert_eq!(config.eos_token_ids, [5, 7]);
+        assert_eq!(config.to_json()["eos_token_id"], json!([5, 7]));
+        assert_eq!(config.generation_json(), json!({"eos_token_id": [7, 5], "temperature": 0.6}));
+        config.write(folder.path()).unwrap();
+        assert_eq!(FolderConfig::read(folder.path()).unwrap(), config);
+        let new = FolderConfig { eos_token_ids: vec![3], generation: Map::new(), ..config };
+        assert_eq!(new.generation_json(), json!({"_from_model_config": true, "eos_token_id": 3}));
+        write(GENERATION_FILE, json!({"eos_token_id": "x"}));
+        let error = FolderConfig::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("generation_config.json: eos_token_id: expected a token id"), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! A model held against what another implementation computed: largest differences of outputs, the loss and gradients.
+
+mod error;
+mod program;
+mod recording;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use error::ParityError;
+use program::{Computed, Model};
+use recording::Recording;
+
+use crate::model_folder::FolderConfig;
+use crate::model_folder::safetensors::Weights;
+use crate::session::Engine;
+
+/// A largest difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// max |ours − theirs|.
+    pub max_abs: f64,
+}
+
+/// A difference of two gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct GradientDifference {
+    /// max |ours − theirs|.
+    pub max_abs: f64,
+    /// ‖ours − theirs‖ / max(‖theirs‖, 10⁻⁶ ‖all of theirs‖).
+    pub relative: f64,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// Our loss: the mean over targets, in nats; `None` without labels.
+    pub loss: Option<f64>,
+    /// The recorded one.
+    pub recorded_loss: Option<f64>,
+    /// By the name of the output.
+    pub outputs: BTreeMap<String, Difference>,
+    /// By the name that the file of gradients has.
+    pub gradients: BTreeMap<String, GradientDifference>,
+    /// What was recorded and has nothing to be compared with.
+    pub not_compared: Vec<String>,
+}
+
+impl Report {
+    /// Everything that differs by more than `tolerance`: outputs and the loss by the largest difference, gradients relatively.
+    pub fn beyond(&self, tolerance: f64) -> Vec<&str> {
+        let is_beyond = |x: f64| x.is_nan() || x > tolerance;
+        let loss = self.loss.zip(self.recorded_loss).filter(|(a, b)| is_beyond((a - b).abs())).map(|_| "loss");
+        let outputs = self.outputs.iter().filter(|(_, d)| is_beyond(d.max_abs)).map(|(name, _)| name.as_str());
+        let gradients = self.gradients.iter().filter(|(_, d)| is_beyond(d.relative)).map(|(name, _)| name.as_str());
+        loss.into_iter().chain(outputs).chain(gradients).collect()
+    }
+}
+
+/// Runs the model of a folder on a recorded batch and compares what it computes. Rows of padding are left out.
+///
+/// # Errors
+/// Files that cannot be read, a batch that the model does not take, and recordings of other shapes than the model's.
+pub fn run(engine: Arc<Engine>, folder: &Path, io: &Path, gradients: Option<&Path>) -> Result<Report, ParityError> {
+    let recording = Recording::open(io)?;
+    let config = FolderConfig::read(folder)?.model;
+    let mut model = Model::open(engine, folder, &config)?;
+    let computed = model.run(&recording)?;
+    let mut report = Report {
+        loss: computed.loss,
+        recorded_loss: recording.loss,
+        not_compared: recording.strangers().map(str::to_owned).collect(),
+        ..Report::default()
+    };
+    compare_outputs(&recording, &computed, &mut report)?;
+    let meaningful = recording.targets.is_some() && !recording.padding_has_targets();
+    if !meaningful && report.recorded_loss.take().is_some() {
+        report.not_compared.push("loss".to_owned());
+    }
+    if let Some(path) = gradients {
+        let recorded = Weights::open(path)?;
+        if meaningful {
+            compare_gradients(&model, &recorded, &mut report)?;
+        } else {
+            report.not_compared.extend(recorded.names().map(str::to_owned));
+        }
+    }
+    Ok(report)
+}
+
+fn compare_outputs(recording: &Recording, computed: &Computed, report: &mut Report) -> Result<(), ParityError> {
+    for name in recording.outputs() {
+        let hidden = name.strip_prefix("hidden_states.").and_then(|n| n.parse().ok()).and_then(|n: usize| computed.hidden.get(n));
+        let (values, columns) = match (name, hidden) {
+            ("logits", _) => (&computed.logits, computed.vocab_size),
+            (_, Some(hidden)) => (hidden, computed.columns),
+            _ => {
+                report.not_compared.push(name.to_owned());
+                continue;
+            }
+        };
+        let recorded = recording.output(name, &[recording.batch, recording.len, columns])?;
+        let rows = values.chunks(columns.max(1)).zip(recorded.chunks(columns.max(1))).zip(&recording.live);
+        let max_abs = rows.filter(|(_, live)| **live).map(|((a, b), _)| max_abs(a, b)).fold(0.0, larger);
+        report.outputs.insert(name.to_owned(), Difference { max_abs });
+    }
+    Ok(())
+}
+
+/// Gradients have the names and shapes of tensors on disk, or of parameters in memory.
+fn compare_gradients(model: &Model, recorded: &Weights, report: &mut Report) -> Result<(), ParityError> {
+    let mut pairs = Vec::new();
+    for name in recorded.names() {
+        let Some((shape, ours)) = own_gradient(model, name.strip_prefix("grad.").unwrap_or(name)) else {
+            report.not_compared.push(name.to_owned());
+            continue;
+        };
+        let mut theirs = vec![0.0; ours.len()];
+        recorded.read(name, &shape, &mut theirs)?;
+        pairs.push((name, ours, theirs));
+    }
+    let all = pairs.iter().map(|(_, _, theirs)| squares(theirs)).sum::<f64>().sqrt();
+    for (name, ours, theirs) in pairs {
+        let difference: f64 = ours.iter().zip(&theirs).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+        let relative = difference.sqrt() / squares(&theirs).sqrt().max(1e-6 * all).max(f64::MIN_POSITIVE);
+        report.gradients.insert(name.to_owned(), GradientDifference { max_abs: max_abs(&ours, &theirs), relative });
+    }
+    Ok(())
+}
+
+/// Shape and values of our gradient under a name on disk, or in memory.
+fn own_gradient(model: &Model, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+    let layout = model.layout();
+    if let Some(tensor) = layout.tensors().iter().position(|tensor| tensor.name == name && !tensor.is_zero()) {
+        let shape = layout.tensors().get(tensor)?.shape.clone();
+        let mut values = vec![0.0; shape.iter().product()];
+        layout.write_rows(tensor, 0, &mut values, |parameter| model.gradient(parameter));
+        return Some((shape, values));
+    }
+    let parameter = layout.parameters().iter().position(|parameter| parameter.name == name)?;
+    Some((model.shape(parameter), model.gradient(parameter).to_vec()))
+}
+
+fn squares(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x).powi(2)).sum()
+}
+
+fn max_abs(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).fold(0.0, larger)
+}
+
+/// The larger of two; NaN if one is.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_no_number_is_beyond_every_tolerance() {
+        assert!(max_abs(&[1.0, f32::NAN, 3.0], &[1.0, 2.0, 3.5]).is_nan());
+        assert_eq!(max_abs(&[1.0, 3.0], &[1.25, 2.5]), 0.5);
+        let mut report = Report { loss: Some(1.0), recorded_loss: Some(1.5), ..Report::default() };
+        report.outputs.insert("logits".to_owned(), Difference { max_abs: f64::NAN });
+        report.gradients.insert("w".to_owned(), GradientDifference { max_abs: 100.0, relative: 0.2 });
+        assert_eq!(report.beyond(0.1), ["loss", "logits", "w"]);
+        assert_eq!(report.beyond(0.5), ["logits"]);
+    }
+}

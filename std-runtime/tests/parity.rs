@@ -1,0 +1,215 @@
+//! `samara parity` on models of `transformers` with recorded logits, hidden states, loss and gradients.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use samara::model_folder::safetensors::{Weights, WeightsWriter};
+use serde_json::{Value, json};
+
+/// Largest difference of logits and hidden states.
+const OUTPUT_TOLERANCE: f64 = 1e-5;
+/// Largest difference of the loss, in nats.
+const LOSS_TOLERANCE: f64 = 1e-5;
+/// Largest relative difference of a gradient.
+const GRADIENT_TOLERANCE: f64 = 1e-4;
+
+const FOLDERS: [&str; 5] = ["parity-gpt2", "parity-llama-mha", "parity-llama-gqa-tied", "parity-mistral", "parity-qwen2"];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(name)
+}
+
+fn parity(model: &Path, io: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
+    command.args(["parity", "--threads", "1", "--model"]).arg(model).arg("--io").arg(io).args(more);
+    command.output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The JSON of a comparison that found no large difference.
+fn equal(model: &Path, io: &Path, more: &[&str]) -> Value {
+    let output = parity(model, io, &[more, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn grads(folder: &Path) -> String {
+    folder.join("grads.safetensors").display().to_string()
+}
+
+#[test]
+fn every_family_computes_what_transformers_computes() {
+    for name in FOLDERS {
+        let folder = golden(name);
+        let found = equal(&folder, &folder.join("io.safetensors"), &["--grads", &grads(&folder)]);
+        let meta: Value = serde_json::from_slice(&fs::read(folder.join("meta.json")).expect("meta")).expect("JSON");
+        let (loss, recorded) = (found["loss"].as_f64().expect("loss"), meta["loss"].as_f64().expect("loss"));
+        assert!((loss - recorded).abs() <= LOSS_TOLERANCE, "{name}: {loss} for {recorded}");
+        let outputs = found["outputs"].as_object().expect("outputs");
+        assert_eq!(
+            outputs.keys().collect::<Vec<_>>(),
+            ["hidden_states.0", "hidden_states.1", "hidden_states.2", "logits"],
+            "{name}"
+        );
+        for (output, difference) in outputs {
+            let max_abs = difference["max_abs"].as_f64().expect("a number");
+            assert!(max_abs <= OUTPUT_TOLERANCE, "{name} {output}: {max_abs}");
+        }
+        let gradients = found["gradients"].as_object().expect("gradients");
+        let recorded = Weights::open(&folder.join("grads.safetensors")).expect("gradients");
+        assert_eq!(gradients.keys().map(String::as_str).collect::<Vec<_>>(), recorded.names().collect::<Vec<_>>(), "{name}");
+        for (gradient, difference) in gradients {
+            let relative = difference["relative"].as_f64().expect("a number");
+            assert!(relative <= GRADIENT_TOLERANCE, "{name} {gradient}: {relative}");
+        }
+        assert_eq!((&found["not_compared"], &found["schema"]), (&json!([]), &json!(1)), "{name}");
+    }
+}
+
+/// Writes f32 tensors of a file through `change`, under names that it may change too.
+fn rewritten(from: &Path, to: &Path, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) {
+    let weights = Weights::open(from).expect("weights");
+    let mut all = Vec::new();
+    for name in weights.names() {
+        let shape = weights.shape(name).expect("shape").to_vec();
+        let mut values = vec![0.0; shape.iter().product()];
+        weights.read(name, &shape, &mut values).expect("values");
+        if let Some(name) = change(name, &mut values) {
+            all.push((name, shape, values));
+        }
+    }
+    let heads = all.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    let mut writer = WeightsWriter::create(to, heads).expect("file");
+    all.iter().for_each(|(name, _, values)| writer.values(name, values).expect("values"));
+    writer.finish().expect("file");
+}
+
+#[test]
+fn one_wrong_value_is_found_and_named() {
+    let (folder, out) = (golden("parity-llama-gqa-tied"), tempfile::tempdir().expect("folder"));
+    let changed = out.path().join("grads.safetensors");
+    let gate = "model.layers.1.mlp.gate_proj.weight";
+    rewritten(Path::new(&grads(&folder)), &changed, |name, values| {
+        if name == gate {
+            values[7] += 0.5;
+        }
+        Some(format!("grad.{name}"))
+    });
+    let changed = changed.display().to_string();
+    let output = parity(&folder, &folder.join("io.safetensors"), &["--grads", &changed]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains(&format!("grad.{gate} differs by more than 1e-4 (0 others)")), "{error}");
+    assert!(text(&output.stdout).contains("hidden_states.2"));
+    equal(&folder, &folder.join("io.safetensors"), &["--grads", &changed, "--tolerance", "100"]);
+}
+
+#[test]
+fn gradients_have_names_on_disk_or_in_memory() {
+    let (folder, out) = (golden("parity-gpt2"), tempfile::tempdir().expect("folder"));
+    let file = out.path().join("g.safetensors");
+    rewritten(Path::new(&grads(&folder)), &file, |name, _| match name {
+        // Vectors are the same on both sides.
+        "transformer.h.0.attn.c_attn.bias" => Some("h.0.attn.c_attn.bias".to_owned()),
+        "transformer.h.1.mlp.c_fc.weight" => Some(name.to_owned()),
+        "transformer.ln_f.weight" => Some("nothing.like.it".to_owned()),
+        _ => None,
+    });
+    let found = equal(&folder, &folder.join("io.safetensors"), &["--grads", &file.display().to_string()]);
+    let names: Vec<&String> = found["gradients"].as_object().expect("gradients").keys().collect();
+    assert_eq!(names, ["h.0.attn.c_attn.bias", "transformer.h.1.mlp.c_fc.weight"]);
+    assert_eq!(found["not_compared"], json!(["nothing.like.it"]));
+}
+
+/// A recording of f32 outputs and i64 inputs.
+fn recording(path: &Path, tensors: &[(&str, safetensors::Dtype, &[usize], Vec<u8>)]) {
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, dtype, shape, data)| {
+            (*name, safetensors::tensor::TensorView::new(*dtype, shape.to_vec(), data).expect("a tensor"))
+        })
+        .collect();
+    safetensors::serialize_to_file(views, None, path).expect("file");
+}
+
+fn integers(values: &[i64]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+#[test]
+fn what_cannot_be_compared_is_listed_or_refused() {
+    use safetensors::Dtype::{F32, I64};
+    let (folder, out) = (golden("parity-llama-mha"), tempfile::tempdir().expect("folder"));
+    let io = out.path().join("io.safetensors");
+    let ids = ("in.input_ids", I64, &[1, 2][..], integers(&[3, 4]));
+    let refused = |more: &[(&str, safetensors::Dtype, &[usize], Vec<u8>)], code: i32, part: &str| {
+        recording(&io, more);
+        let output = parity(&folder, &io, &[]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(part), "got {error}\nwant {part}");
+    };
+    refused(&[ids.clone()], 3, "io.safetensors: expected out.NAME, gradients or a loss to compare with, found none");
+    refused(&[("in.labels", I64, &[1, 2], integers(&[3, 4]))], 3, "no tensor \"in.input_ids\"");
+    refused(&[("in.input_ids", F32, &[1, 1], vec![0; 4])], 3, "has dtype F32, expected I64, I32");
+    refused(
+        &[("in.input_ids", I64, &[2], integers(&[3, 4]))],
+        3,
+        "in.input_ids: expected shape (batch, tokens), found shape [2]",
+    );
+    refused(&[("in.input_ids", I64, &[1, 2], integers(&[3, 61]))], 3, "value 61 at position 1 is not in 0..=60");
+    refused(
+        &[ids.clone(), ("in.pixel_values", F32, &[1], vec![0; 4])],
+        3,
+        "in.pixel_values: expected an input of a language model",
+    );
+    refused(
+        &[ids.clone(), ("in.labels", I64, &[1, 3], integers(&[1, 2, 3]))],
+        3,
+        "in.labels: expected shape [1, 2], that of in.input_ids, found shape [1, 3]",
+    );
+    refused(&[ids.clone(), ("out.logits", F32, &[1, 2, 60], vec![0; 480])], 3, "shape [1, 2, 60], expected [1, 2, 61]");
+    let nan = f32::NAN.to_le_bytes().repeat(122);
+    refused(&[ids.clone(), ("out.logits", F32, &[1, 2, 61], nan)], 1, "logits differs by more than 1e-4");
+    let not_a_number = parity(&folder, &io, &["--tolerance", "NaN"]);
+    assert_eq!(not_a_number.status.code(), Some(2));
+    recording(&io, &[ids, ("out.logits", F32, &[1, 2, 61], vec![0; 488]), ("out.attentions.0", F32, &[1], vec![0; 4])]);
+    let found = equal(&folder, &io, &["--tolerance", "1000"]);
+    assert_eq!((&found["not_compared"], &found["loss"]), (&json!(["attentions.0"]), &Value::Null));
+}
+
+#[test]
+fn rows_of_padding_are_left_out() {
+    use safetensors::Dtype::{F32, I64};
+    let (folder, out) = (golden("parity-qwen2"), tempfile::tempdir().expect("folder"));
+    let source = Weights::open(&folder.join("io.safetensors")).expect("recording");
+    let read = |name: &str| source.integers(name).expect(name).1;
+    let mut logits = vec![0.0; 3 * 11 * 61];
+    source.read("out.logits", &[3, 11, 61], &mut logits).expect("logits");
+    // The last row of the second sequence is padding.
+    logits[(2 * 11 - 1) * 61..2 * 11 * 61].fill(1e9);
+    let bytes = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let io = out.path().join("io.safetensors");
+    recording(
+        &io,
+        &[
+            ("in.input_ids", I64, &[3, 11], integers(&read("in.input_ids"))),
+            ("in.attention_mask", I64, &[3, 11], integers(&read("in.attention_mask"))),
+            ("in.labels", I64, &[3, 11], integers(&[5; 33])),
+            ("out.logits", F32, &[3, 11, 61], bytes),
+        ],
+    );
+    fs::write(out.path().join("meta.json"), r#"{"loss": 1.0}"#).expect("meta");
+    let found = equal(&folder, &io, &[]);
+    assert!(found["outputs"]["logits"]["max_abs"].as_f64().expect("a number") <= OUTPUT_TOLERANCE);
+    // Padding predicts labels here, which every implementation does in its own way.
+    assert_eq!(found["not_compared"], json!(["loss"]));
+    fs::write(out.path().join("meta.json"), r#"{"loss": "low"}"#).expect("meta");
+    let output = parity(&folder, &io, &[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("meta.json: loss: expected a number, found \"low\""));
+}
