@@ -87,11 +87,15 @@ impl Stored for bool {
     }
     #[inline(always)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        match from.integer()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
+        boolean(from.integer()?)
+    }
+}
+
+fn boolean(n: u32) -> Option<bool> {
+    match n {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
     }
 }
 
@@ -131,16 +135,15 @@ impl Stored for RotarySpec {
         f64::write(base, to);
         bool::write(inverse, to);
     }
-    #[inline(always)]
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            heads: u32::read(from)?,
-            head_dim: u32::read(from)?,
-            rotated: u32::read(from)?,
-            pairs: Pairing::read(from)?,
-            base: f64::read(from)?,
-            inverse: bool::read(from)?,
-        })
+        // It is the only attribute of its operation: it begins in the first place.
+        let ([Some(heads), Some(head_dim), Some(rotated), Some(pairs), _, Some(inverse), ..], [_, _, _, _, base, ..]) =
+            (from.integers, *from.numbers)
+        else {
+            return None;
+        };
+        Some(Self { heads, head_dim, rotated, pairs: Pairing::from_code(pairs)?, base, inverse: boolean(inverse)? })
     }
 }
 
@@ -156,17 +159,17 @@ impl Stored for AttentionSpec {
         f64::write(scale, to);
         u32::write(site, to);
     }
-    #[inline(always)]
+    #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Self {
-            heads: u32::read(from)?,
-            kv_heads: u32::read(from)?,
-            head_dim: u32::read(from)?,
-            causal: bool::read(from)?,
-            window: u32::read(from)?,
-            scale: f64::read(from)?,
-            site: u32::read(from)?,
-        })
+        // It is the only attribute of its operation: it begins in the first place.
+        let (
+            [Some(heads), Some(kv_heads), Some(head_dim), Some(causal), Some(window), _, Some(site), _],
+            [_, _, _, _, _, scale, ..],
+        ) = (from.integers, *from.numbers)
+        else {
+            return None;
+        };
+        Some(Self { heads, kv_heads, head_dim, causal: boolean(causal)?, window, scale, site })
     }
 }
 
@@ -191,6 +194,12 @@ macro_rules! code_enum {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum $name { $($(#[$vmeta])* $variant = $code,)* }
+        impl $name {
+            fn from_code(code: u32) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+
         impl Stored for $name {
             type Value = Self;
             fn write(value: Self, to: &mut Writer) {
@@ -198,7 +207,7 @@ macro_rules! code_enum {
             }
             #[inline(always)]
             fn read(from: &mut Reader<'_>) -> Option<Self> {
-                match from.integer()? { $($code => Some(Self::$variant),)* _ => None }
+                Self::from_code(from.integer()?)
             }
         }
     };

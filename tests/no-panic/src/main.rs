@@ -17,7 +17,7 @@ use core::panic::PanicInfo;
 
 use samara_core::exec::{Backend, Cpu, Gradients, Memory, ints_mut, real, real_mut, write_ints, write_real};
 use samara_core::gemm::{self, MatRef, RowSlices, Store};
-use samara_core::graph::{DType, Epsilon, Graph, Momentum, NodeRecord, Recompute, Rule, Tensor, TensorRecord, Wrt};
+use samara_core::graph::{DType, Epsilon, Graph, Momentum, NodeRecord, Recompute, Rule, TensorRecord, Wrt};
 use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::model::lm::{DecodeShape, DecodeStep, LanguageModel, LmInputs, decode_step, losses};
 use samara_core::ops;

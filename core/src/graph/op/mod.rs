@@ -101,9 +101,11 @@ macro_rules! define {
     )*) => {
         /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but
         /// the last extent.
+        // A discriminant is a code: then a rule for one code (`rules::only`) is compiled without those of the others, whatever the order of rows.
         #[derive(Clone, Copy, Debug, PartialEq)]
+        #[repr(u8)]
         pub enum Op {
-            $($(#[$doc])* $variant $({ $($(#[$field_doc])* $field: $ty,)* })? $(($spec_ty))?,)*
+            $($(#[$doc])* $variant $({ $($(#[$field_doc])* $field: $ty,)* })? $(($spec_ty))? = $code,)*
         }
 
         /// The attributes of every operation as a type of its own, of which its family says the rules.
@@ -191,7 +193,7 @@ macro_rules! define {
             }
         }
 
-        // Codes are the positions of tables: each below the number of operations, and none twice (or the compiler finds an arm of `decode` unreachable).
+        // Codes are the positions of tables: each below the number of operations, and none twice, which the compiler sees.
         $(const _: () = assert!($code < Op::COUNT, "codes have no gaps");)*
     };
 }
