@@ -683,7 +683,8 @@ fn text_is_that_of_the_generator() {
         let mut session = Session::new(file, &mut memory).expect("enough memory");
         for (seed, sampling) in [(1, sampling), (2, sampling), (3, Sampling::GREEDY), (4, Sampling { top_p: 1.0, ..sampling })] {
             let (mut gpt, prompt) = (gpt(weights), [3, 1, 4]);
-            let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, sampling, seed, (kv, usize::MAX)).expect("a generator");
+            let mut generator =
+                Generator::with_cache(&mut gpt.bound(), &prompt, sampling, seed, (kv, usize::MAX)).expect("a generator");
             session.restart();
             for token in prompt {
                 session.feed(token as u32).expect("a token");

@@ -62,26 +62,7 @@ pub fn decode(
     let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
     let shape = SlotsShape { slots: request.rows, tokens: prompt_tokens + new_tokens, prompt: prompt_tokens, dtype: DType::Real };
-    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
-    for _ in 0..=request.repeats {
-        let begun = Instant::now();
-        let lm = &mut gpt.bound().lm();
-        let mut slots = Slots::new(lm, &shape)?;
-        for slot in 0..request.rows {
-            slots.fill(lm, slot, &prompt)?;
-        }
-        prompts_s.push(begun.elapsed().as_secs_f64());
-        let begun = Instant::now();
-        for _ in 0..new_tokens {
-            for slot in 0..request.rows {
-                let token = argmax(slots.logits(slot)) as i32;
-                black_box(slots.feed(slot, token));
-            }
-            slots.step(lm)?;
-        }
-        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
-        last = Some(slots);
-    }
+    let (prompts_s, steps_s, slots) = rounds(&mut gpt, request, &shape, (&prompt, new_tokens))?;
     // The first round warms up.
     let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
     let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
@@ -105,7 +86,7 @@ pub fn decode(
         row(prompts, prompt_s, request.rows * prompt_tokens, flops, "FLOP", peak),
         row(tokens, step_s, request.rows, bytes, "bytes", rate),
     ];
-    let profile = last.filter(|_| request.profiled).map(|slots| {
+    let profile = slots.filter(|_| request.profiled).map(|slots| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
         let programs = [(slots.program(), 1)];
@@ -113,6 +94,36 @@ pub fn decode(
         Profile { whole_milliseconds: 1e3 * step_s, ..profile }
     });
     Ok((rows, profile))
+}
+
+/// Seconds of all prompts and of a step, for every round and one before them, and the slots of the last round.
+fn rounds(
+    gpt: &mut Gpt,
+    request: &DecodeRequest,
+    shape: &SlotsShape,
+    (prompt, new_tokens): (&[i32], usize),
+) -> Result<(Vec<f64>, Vec<f64>, Option<Slots>), BenchError> {
+    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
+    for _ in 0..=request.repeats {
+        let (mut bound, begun) = (gpt.bound(), Instant::now());
+        let lm = &mut bound.lm();
+        let mut slots = Slots::new(lm, shape)?;
+        for slot in 0..request.rows {
+            slots.fill(lm, slot, prompt)?;
+        }
+        prompts_s.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        for _ in 0..new_tokens {
+            for slot in 0..request.rows {
+                let token = argmax(slots.logits(slot)) as i32;
+                black_box(slots.feed(slot, token));
+            }
+            slots.step(lm)?;
+        }
+        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(slots);
+    }
+    Ok((prompts_s, steps_s, last))
 }
 
 /// Tokens of the prompt, and tokens generated after the first.

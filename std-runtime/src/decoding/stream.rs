@@ -104,7 +104,8 @@ mod tests {
         };
         let first: Vec<u64> = (0..50).map(|i| Rng::new(7, Purpose::Sampling, i).next_u64()).collect();
         assert_eq!(draw(7, 0), first);
-        let all: BTreeSet<u64> = [(7, 0), (7, 1), (7, 2), (8, 0), (8, 1)].into_iter().flat_map(|(seed, row)| draw(seed, row)).collect();
+        let all: BTreeSet<u64> =
+            [(7, 0), (7, 1), (7, 2), (8, 0), (8, 1)].into_iter().flat_map(|(seed, row)| draw(seed, row)).collect();
         assert_eq!(all.len(), 250);
     }
 }

@@ -66,7 +66,7 @@ impl Generator {
     }
 }
 
-impl<'s, D: Device> Bound<'s, D> {
+impl<D: Device> Bound<'_, D> {
     /// The model as any language model, for [`crate::decoding`].
     pub fn lm(&mut self) -> Lm<'_, D> {
         Lm { model: &self.model, session: &mut *self.session, set: self.set, caches: self.caches }
