@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
 use samara::assignment::Solver;
 use samara::assignment::families::Family;
@@ -19,13 +20,16 @@ use samara::data::corpus::tales;
 use samara::data::shards::TokenList;
 use samara::gpt::Gpt;
 use samara::gpt::generate::Generator;
-use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
-use samara::session::{Engine, OwnedProgram};
+use samara::session::update::Update;
+use samara::session::{CpuDevice, Engine, On, OwnedProgram, Session};
 use samara::tokenizer::{Specials, Tokenizer};
 use samara::train::config::RunConfig;
+use samara::train::objectives::lm::Lm;
 use samara::train::presets::find;
 use samara::train::shape::shape_of;
+use samara::train::shape::update_numbers;
+use samara::train::step::Stepper;
 use samara_core::assignment::{Costs, Options};
 use samara_core::decode::Sampling;
 use samara_core::exec::Gradients;
@@ -164,25 +168,28 @@ fn model() -> (Gpt, RunConfig) {
 
 /// A training step, or the first of its nodes with that operation.
 fn step(operation: Option<&str>) {
-    let (mut gpt, config) = model();
+    let (gpt, config) = model();
     let train = &config.train;
-    let mut step = Step::new(&mut gpt.bound(), shape_of(&config), &[]).expect("a program");
-    let ids = (0..4 * train.block_size as u32 + 2).map(|i| i * 31 % 65).collect();
-    let source = TokenList::new("noise", ids);
-    let sampler = Sampler::new(Order::Random, 1, train.block_size, 4 * train.block_size as u64 + 2, "noise").expect("a sampler");
-    let numbers = StepNumbers::new(train, 0, 1e-3);
-    let engine = gpt.session.engine().clone();
+    let len = 4 * train.block_size as u32 + 2;
+    let source = TokenList::new("noise", (0..len).map(|i| i * 31 % 65).collect());
+    let order = Sampler::new(Order::Random, 1, train.block_size, u64::from(len), "noise").expect("a sampler");
+    let mut lm = Lm::new(gpt.config, shape_of(&config), train, source, order, None).expect("a model");
+    let engine = Arc::clone(gpt.session.engine());
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(Arc::clone(&engine))), &mut lm).expect("programs");
+    let numbers = update_numbers(train, 1e-3);
     // Callgrind counts on the thread that enters the region: the one that does the work.
     engine.install(|| match operation {
         None => {
-            counted_region(|| step.run(&mut gpt.bound(), &sampler, &source, &numbers)).expect("a step");
+            counted_region(|| stepper.step(&mut lm, 0, &numbers)).expect("a step");
         }
         Some(name) => {
-            let has = |program: &&OwnedProgram| first_of(program, name).is_some();
-            let program = [step.program(), step.update().program()].into_iter().find(has);
-            let program = program.unwrap_or_else(|| panic!("no {name} in the step"));
-            let (on, i) = (gpt.on(), first_of(program, name).unwrap_or(0));
-            counted_region(|| gpt.session.run(program, on, i..i + 1, Gradients::Overwrite));
+            let (session, updates) = stepper.session_and_updates();
+            let updates: Vec<&Update> = updates.collect();
+            let on = On::set(updates.first().expect("a trained set").set());
+            let programs = lm.program().into_iter().chain(updates.iter().map(|update| update.program()));
+            let found = programs.filter_map(|program| Some((program, first_of(program, name)?))).next();
+            let (program, i) = found.unwrap_or_else(|| panic!("no {name} in the step"));
+            counted_region(|| session.run(program, on, i..i + 1, Gradients::Overwrite));
         }
     });
 }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use samara::bench::machine::Machine;
+use samara::bench::rates::Rates;
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
 use samara::threads::Pool;
@@ -84,7 +84,7 @@ fn run(name: &str, build: Build, pool: &Pool) {
         frozen: &[],
     };
     cpu.run(&program, &plan, &mut memory, 0..program.nodes().len(), Gradients::Overwrite);
-    let machine = Machine::measure(pool);
+    let machine = Rates::measure(pool);
     for (i, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
         let (Some(op), Some(cost)) = (node.op(), Cost::of(&program, &plan, i, size_of::<f32>(), None)) else { continue };
         if matches!(op, Op::Unary { kind: UnaryKind::Offset | UnaryKind::Scale, .. }) {

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
-use samara::gpt::Gpt;
-use samara::gpt::step::{Step, StepNumbers};
 use samara::kernels::gemm::Gemm;
-use samara::session::Engine;
+use samara::session::{CpuDevice, Engine, Session};
 use samara::train::config::RunConfig;
-use samara::train::shape::shape_of;
+use samara::train::objectives::lm::Lm;
+use samara::train::shape::{shape_of, update_numbers};
+use samara::train::step::Stepper;
 use samara_core::graph::Recompute;
 use samara_tests::training::{text, tiny};
 
@@ -98,15 +98,13 @@ fn count_allocations(case: usize) {
 
 /// Allocations in 200 steps after the first, taken inside the pool as a run takes them.
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
-    let mut gpt = Gpt::new(engine, config.model.to_core().unwrap()).unwrap();
-    let averages = gpt.add_averages(config.train.averages());
-    let mut step = Step::new(&mut gpt.bound(), shape_of(config), &averages).unwrap();
-    gpt.initialise(1);
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
-    let sampler = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-    let mut run = |i| {
-        step.run(&mut gpt.bound(), &sampler, &source, &StepNumbers::new(&config.train, i, 1e-3)).unwrap();
-    };
+    let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
+    let mut lm = Lm::new(config.model.to_core().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm).unwrap();
+    stepper.initialise(1).unwrap();
+    let numbers = update_numbers(&config.train, 1e-3);
+    let mut run = |i| stepper.step(&mut lm, i, &numbers).unwrap();
     run(0);
     COUNTING.store(true, Ordering::SeqCst);
     (1..=200).for_each(run);

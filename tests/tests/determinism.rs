@@ -55,7 +55,10 @@ struct Result {
 impl Result {
     fn of(out: &Path) -> Self {
         let best = out.join("best");
-        let without_time = |r| Metrics { tokens_per_s: None, wall_s: None, ..r };
+        let without_time = |mut r: Metrics| {
+            r.values.retain(|name, _| name != "tokens_per_s" && name != "wall_s");
+            r
+        };
         Self {
             training_state: training_state(out),
             weights: tensors(out),

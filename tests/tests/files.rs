@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use samara::data::batches::{Order, Sampler};
+use samara::data::dataset::{Dataset, TokenWindows};
 use samara::data::mapped::{Mapped, TRUNCATED_EXIT_CODE};
 use samara::data::shards::{IdWidth, Shard, Tokens};
 use samara::data::text::{TextOptions, load};
@@ -163,7 +164,9 @@ fn truncated_shards() {
     let shard = Shard::from_mapped(Mapped::open_copying_below(&path, 0).unwrap(), IdWidth::U16).unwrap();
     let sampler = Sampler::new(Order::Shuffled, 1, 4, shard.len(), &shard.name()).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
-    let error = sampler.fill(&shard, 0, &mut [0; 8], &mut [0; 8]).unwrap_err().to_string();
+    let rows = [sampler.start(0).unwrap(), sampler.start(1).unwrap()];
+    let windows = TokenWindows::new(shard, 4);
+    let error = windows.fill(&rows, &mut windows.batch(2)).unwrap_err().to_string();
     assert!(error.contains("train.bin") && error.contains("truncated"), "{error}");
 }
 

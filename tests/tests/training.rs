@@ -53,11 +53,10 @@ impl Case {
         let out = tempfile::tempdir().unwrap();
         let outcome = train(&self.config, out.path()).unwrap();
         let records = records(out.path());
-        let column =
-            |value: fn(&samara::run::metrics::Metrics) -> Option<f64>| -> Vec<f64> { records.iter().filter_map(value).collect() };
-        self.compare("loss", &column(|r| r.train_loss), &self.numbers("losses"), LOSS_TOLERANCE);
-        self.compare("gradient norm", &column(|r| r.grad_norm), &self.numbers("grad_norms"), NORM_TOLERANCE);
-        self.compare("learning rate", &column(|r| r.lr), &self.numbers("learning_rates"), 1e-12);
+        let column = |name: &str| -> Vec<f64> { records.iter().filter_map(|record| record.get(name)).collect() };
+        self.compare("loss", &column("train_loss"), &self.numbers("losses"), LOSS_TOLERANCE);
+        self.compare("gradient norm", &column("grad_norm"), &self.numbers("grad_norms"), NORM_TOLERANCE);
+        self.compare("learning rate", &column("lr"), &self.numbers("learning_rates"), 1e-12);
         let val_loss = self.expected["val_loss"].as_f64().unwrap();
         self.compare("validation loss", &[outcome.val_loss.unwrap()], &[val_loss], LOSS_TOLERANCE);
         self.compare_weights(out.path());
@@ -114,6 +113,27 @@ fn every_matrix_product_learns_as_in_pytorch() {
         case.config.train.gemm = gemm;
         case.check();
     }
+}
+
+/// A run ends after as many tokens or operations as are asked for, and its schedule with it.
+#[test]
+fn tokens_or_operations_end_a_run() {
+    let mut config = tiny(&text(), 6);
+    let by_steps = tempfile::tempdir().unwrap();
+    train(&config, by_steps.path()).unwrap();
+    (config.train.steps, config.train.tokens) = (1000, 6 * 4 * 16 - 1);
+    let by_tokens = tempfile::tempdir().unwrap();
+    assert_eq!(train(&config, by_tokens.path()).unwrap().steps, 6);
+    assert!(tensors(by_steps.path()) == tensors(by_tokens.path()));
+    // 6 N + 12 layers · width · block for each token, N without the position embedding.
+    let n = 37 * 16 + 2 * (12 * 16 * 16 + 13 * 16) + 2 * 16;
+    let per_step = (6 * n + 12 * 2 * 16 * 16) as f64 * 64.0;
+    (config.train.tokens, config.train.flops) = (0, 5.5 * per_step);
+    let by_flops = tempfile::tempdir().unwrap();
+    assert_eq!(train(&config, by_flops.path()).unwrap().steps, 6);
+    assert!(tensors(by_steps.path()) == tensors(by_flops.path()));
+    let text = fs::read_to_string(by_flops.path().join("run.toml")).unwrap();
+    assert!(text.contains("\nsteps = 6\n"), "{text}");
 }
 
 #[test]

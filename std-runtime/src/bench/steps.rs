@@ -6,20 +6,13 @@ use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::profile::{Profile, program_cost};
 use super::rates::{Rates, peak_flops_per_s};
-use crate::data::batches::{Order, Sampler};
-use crate::data::shards::TokenList;
-use crate::gpt::Gpt;
-use crate::gpt::step::{Step, StepNumbers};
-use crate::session::Engine;
+use crate::session::{CpuDevice, Engine, On, Session};
 use crate::threads::Pool;
 use crate::train::config::RunConfig;
+use crate::train::objectives::lm::Lm;
 use crate::train::recompute::Policies;
-
-/// Tokens without a meaning, for one block and more.
-fn noise(config: &RunConfig, vocab_size: usize) -> TokenList {
-    let len = 4 * config.train.block_size as u32 + 2;
-    TokenList::new("noise", (0..len).map(|i| i.wrapping_mul(2_654_435_761) % vocab_size as u32).collect())
-}
+use crate::train::shape::update_numbers;
+use crate::train::step::Stepper;
 
 /// Times whole training steps; with `profiled`, node by node as well.
 ///
@@ -35,25 +28,25 @@ pub fn steps(
     let train = &config.train;
     let peak = peak_flops_per_s(pool);
     let engine = Engine::new(pool.threads(), train.gemm)?;
-    let shape = Policies::new(&engine, &model, config)?.shape;
-    let mut gpt = Gpt::new(engine, model)?;
-    let averages = gpt.add_averages(train.averages());
-    let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
-    gpt.initialise(train.seed);
-    let source = noise(config, model.vocab_size);
-    let tokens = 4 * train.block_size as u64 + 2;
-    let sampler = Sampler::new(Order::Random, train.seed, train.block_size, tokens, "noise")?;
+    let Policies { shape, plan, .. } = Policies::new(&engine, &model, config)?;
+    let parameters = plan.trainable_parameters;
+    let mut lm = Lm::on_noise(model, shape, train)?;
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
+    stepper.initialise(train.seed)?;
     let mut number = 0;
     let call = || -> Result<(), BenchError> {
-        step.run(&mut gpt.bound(), &sampler, &source, &StepNumbers::new(train, number, 0.0))?;
+        stepper.step(&mut lm, number, &update_numbers(train, 0.0))?;
         number += 1;
         Ok(())
     };
     let seconds = median(times(repeats, call)?);
-    let programs = [(step.program(), shape.accumulation), (step.update().program(), 1)];
+    let (session, updates) = stepper.session_and_updates();
+    let gradients = lm.program().map(|program| (program, shape.accumulation));
+    let updates: Vec<_> = updates.collect();
+    let programs: Vec<_> = gradients.into_iter().chain(updates.iter().map(|update| (update.program(), 1))).collect();
     let flops = programs.iter().map(|(program, calls)| program_cost(program, *calls).flops as f64).sum::<f64>();
     let row = Measurement {
-        name: format!("step of {} tokens, {} parameters", shape.tokens(), gpt.weights().params().trainable_count()),
+        name: format!("step of {} tokens, {} parameters", shape.tokens(), parameters),
         milliseconds: 1e3 * seconds,
         figure: shape.tokens() as f64 / seconds,
         unit: "tokens/s",
@@ -62,10 +55,9 @@ pub fn steps(
         floor_milliseconds: 1e3 * flops / peak,
     };
     // Measuring the memory takes memory: only for those who want to see it.
-    let profile = profiled.then(|| {
+    let profile = updates.first().filter(|_| profiled).map(|update| {
         let rates = Rates::measure(pool);
-        let on = gpt.on();
-        let profile = Profile::new(&mut gpt.session, on, &programs, rates, repeats, None);
+        let profile = Profile::new(session, On::set(update.set()), &programs, rates, repeats, None);
         Profile { whole_milliseconds: 1e3 * seconds, ..profile }
     });
     Ok((row, profile))

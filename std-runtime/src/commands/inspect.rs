@@ -184,13 +184,13 @@ fn model(folder: &Path) -> Result<Value, Error> {
 
 fn run(metrics_file: &Path) -> Result<Value, Error> {
     let records = metrics::read(metrics_file)?;
-    let best = records.iter().filter_map(|record| record.val_loss).min_by(f64::total_cmp);
+    let best = records.iter().filter_map(|record| record.get("val_loss")).min_by(f64::total_cmp);
     let last = records.last();
-    let val_loss = records.iter().rev().find_map(|record| record.val_loss);
+    let val_loss = records.iter().rev().find_map(|record| record.get("val_loss"));
     Ok(json!({
         "records": records.len(), "step": last.map(|r| r.step), "tokens": last.map(|r| r.tokens),
-        "train_loss": last.and_then(|r| r.train_loss), "val_loss": val_loss, "best_val_loss": best,
-        "wall_s": last.and_then(|r| r.wall_s),
+        "train_loss": last.and_then(|r| r.get("train_loss")), "val_loss": val_loss, "best_val_loss": best,
+        "wall_s": last.and_then(|r| r.get("wall_s")),
     }))
 }
 

@@ -1,29 +1,32 @@
 //! `samara plan`: what a training will take. Nothing is written.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use samara_core::model::gpt::GptConfig;
 use serde::Serialize;
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output};
 use crate::config::Invalid;
-use crate::data::batches::{Order, Sampler};
 use crate::data::config::{DataConfig, TokenizerChoice};
 use crate::data::prepare::shards_of;
-use crate::data::shards::{TokenList, Tokens};
+use crate::data::shards::Tokens;
 use crate::data::source::DataRequest;
 use crate::data::splits::Splits;
 use crate::files::IoError;
-use crate::gpt::Gpt;
 use crate::gpt::peak::Peak;
 use crate::gpt::plan::TrainingPlan;
-use crate::gpt::step::{Step, StepNumbers, StepShape};
-use crate::session::Engine;
+use crate::gpt::step::StepShape;
+use crate::session::{CpuDevice, Engine, Session};
 use crate::tokenizer::Tokenizer;
-use crate::train::config::RunConfig;
+use crate::train::config::{RunConfig, TrainConfig};
+use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
 use crate::train::recompute::Policies;
+use crate::train::shape::update_numbers;
+use crate::train::step::Stepper;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,7 +121,7 @@ impl Outcome {
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
         let peak = if peak { Some(Peak::of_step(&engine, &model, &shape)?) } else { None };
-        let seconds_per_step = if time { Some(timed(config, Gpt::new(engine, model)?, shape)?) } else { None };
+        let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
         let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
             recompute: recompute.name(),
             bytes: plan.total_bytes,
@@ -136,7 +139,7 @@ impl Outcome {
             train_tokens,
             checkpoint_bytes: plan.checkpoint_bytes,
             seconds_per_step,
-            steps: config.train.steps,
+            steps: config.train.steps_of(plan.tokens_per_step, plan.flops_per_token),
         })
     }
 
@@ -228,22 +231,16 @@ fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
 const TIMED_STEPS: u64 = 3;
 
 /// Seconds of a step on tokens that mean nothing.
-fn timed(config: &RunConfig, mut gpt: Gpt, shape: StepShape) -> Result<f64, Error> {
-    let config = &config.train;
-    let averages = gpt.add_averages(config.averages());
-    let mut step = Step::new(&mut gpt.bound(), shape, &averages)?;
-    gpt.initialise(config.seed);
-    let vocab = gpt.config.vocab_size as u32;
-    let ids = (0..4 * config.block_size as u32 + 2).map(|i| i.wrapping_mul(2_654_435_761) % vocab).collect();
-    let source = TokenList::new("timing", ids);
-    let sampler = Sampler::new(Order::Random, config.seed, config.block_size, 4 * config.block_size as u64 + 2, "timing")?;
+fn timed(train: &TrainConfig, engine: Arc<Engine>, model: GptConfig, shape: StepShape) -> Result<f64, Error> {
+    let mut lm = Lm::on_noise(model, shape, train)?;
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
+    stepper.initialise(train.seed)?;
     let mut begun = Instant::now();
     for i in 0..=TIMED_STEPS {
         if i == 1 {
             begun = Instant::now();
         }
-        let numbers = StepNumbers::new(config, i, 0.0);
-        step.run(&mut gpt.bound(), &sampler, &source, &numbers)?;
+        stepper.step(&mut lm, i, &update_numbers(train, 0.0))?;
     }
     Ok(begun.elapsed().as_secs_f64() / TIMED_STEPS as f64)
 }

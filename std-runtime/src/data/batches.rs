@@ -88,6 +88,14 @@ impl Sampler {
         Ok(sampler)
     }
 
+    /// An order over the rows of a dataset: any row at any time, or every row once per epoch.
+    ///
+    /// # Errors
+    /// There is no row; `name` is what the error calls the data.
+    pub fn over_rows(order: Order, seed: u64, rows: u64, name: &str) -> Result<Self, DataError> {
+        Self::new(order, seed, 1, rows.saturating_add(1), name)
+    }
+
     /// Rows of one epoch: all blocks ([`Order::Shuffled`]), all offsets of the file ([`Order::Given`]), or as many rows as have as many
     /// tokens as the data ([`Order::Random`]).
     pub fn rows_per_epoch(&self) -> u64 {
@@ -112,24 +120,6 @@ impl Sampler {
                 })
             }
         }
-    }
-
-    /// Fills a batch with rows `first_row..` of the run: as many rows as fit. `inputs` and `targets` are (B, T) with T the block; target t
-    /// of a row is the token after input t. Does not allocate.
-    pub fn fill(
-        &self,
-        source: &(impl Tokens + ?Sized),
-        first_row: u64,
-        inputs: &mut [i32],
-        targets: &mut [i32],
-    ) -> Result<(), DataError> {
-        let block = self.block as usize;
-        for (row, (inputs, targets)) in (first_row..).zip(inputs.chunks_exact_mut(block).zip(targets.chunks_exact_mut(block))) {
-            let start = self.start(row)?;
-            source.read(start, inputs)?;
-            source.read(start + 1, targets)?;
-        }
-        Ok(())
     }
 
     /// Number of places where a row can start.
@@ -209,6 +199,15 @@ mod tests {
         TokenList::new("counting", (0..n).collect())
     }
 
+    /// Rows `first..` of a run, as many as fit: inputs and targets (B, 4).
+    fn fill(sampler: &Sampler, source: &TokenList, first: u64, inputs: &mut [i32], targets: &mut [i32]) {
+        for (row, (inputs, targets)) in (first..).zip(inputs.chunks_exact_mut(4).zip(targets.chunks_exact_mut(4))) {
+            let start = sampler.start(row).unwrap();
+            source.read(start, inputs).unwrap();
+            source.read(start + 1, targets).unwrap();
+        }
+    }
+
     proptest! {
         #[test]
         fn permute_is_a_permutation(seed: u64, epoch: u64, len in 1_u64..3000) {
@@ -226,10 +225,10 @@ mod tests {
             let order = if shuffled { Order::Shuffled } else { Order::Random };
             let sampler = Sampler::new(order, seed, 4, u64::from(tokens), "x").unwrap();
             let (mut x, mut y) = ([0; 24], [0; 24]);
-            sampler.fill(&source, first, &mut x, &mut y).unwrap();
+            fill(&sampler, &source, first, &mut x, &mut y);
             for row in 0..6 {
                 let (mut x1, mut y1) = ([0; 4], [0; 4]);
-                sampler.fill(&source, first + row as u64, &mut x1, &mut y1).unwrap();
+                fill(&sampler, &source, first + row as u64, &mut x1, &mut y1);
                 prop_assert_eq!(&x[row * 4..][..4], &x1);
                 prop_assert_eq!(&y[row * 4..][..4], &y1);
                 prop_assert!(x1.iter().zip(y1).all(|(&a, b)| b == a + 1));
@@ -276,6 +275,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_dataset_come_once_per_epoch() {
+        let sampler = Sampler::over_rows(Order::Shuffled, 3, 7, "pairs").unwrap();
+        let mut rows: Vec<u64> = (7..14).map(|i| sampler.start(i).unwrap()).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [0, 1, 2, 3, 4, 5, 6]);
+        let message = Sampler::over_rows(Order::Random, 3, 0, "pairs").unwrap_err().to_string();
+        assert!(message.contains("pairs"), "{message}");
+    }
+
+    #[test]
     fn random_reaches_the_first_and_the_last_start() {
         let sampler = Sampler::new(Order::Random, 1, 4, 7, "x").unwrap();
         let mut counts = [0; 3];
@@ -294,9 +303,9 @@ mod tests {
         assert_eq!((offsets.steps(), offsets.batch()), (2, 3));
         let sampler = Sampler::new(Order::Given(offsets.clone()), 1, 4, 10, "x").unwrap();
         let (mut x, mut y) = ([0; 12], [0; 12]);
-        sampler.fill(&counting(10), 3, &mut x, &mut y).unwrap();
+        fill(&sampler, &counting(10), 3, &mut x, &mut y);
         assert_eq!(x, [2, 3, 4, 5, 3, 4, 5, 6, 4, 5, 6, 7]);
-        let message = sampler.fill(&counting(10), 6, &mut x, &mut y).unwrap_err().to_string();
+        let message = sampler.start(6).unwrap_err().to_string();
         assert!(message.contains("batches.npy: steps 2..3 asked for, but the file has 2"), "{message}");
         let message = Sampler::new(Order::Given(offsets), 1, 4, 9, "x").unwrap_err().to_string();
         assert!(message.contains("found 5"), "{message}");

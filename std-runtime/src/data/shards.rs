@@ -68,6 +68,42 @@ pub trait Tokens {
     fn name(&self) -> String;
 }
 
+impl<T: Tokens + ?Sized> Tokens for &T {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError> {
+        (**self).read(start, out)
+    }
+
+    fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
+        (**self).check_ids(vocab_size)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
+impl<T: Tokens + ?Sized> Tokens for Box<T> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError> {
+        (**self).read(start, out)
+    }
+
+    fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
+        (**self).check_ids(vocab_size)
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+}
+
 /// A shard on disk, copied into memory when small, mapped when large.
 #[derive(Debug)]
 pub struct Shard {

@@ -136,11 +136,11 @@ pub fn mean_loss(
     // More blocks than there are would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);
-    let mut evaluation = Evaluation::new(&mut gpt.bound(), batch, block).map_err(|error| match error {
+    let evaluation = Evaluation::new(&mut gpt.bound(), batch, block).map_err(|error| match error {
         BuildError::Graph(error) => EvalError::TooLarge { batch, block, problem: error.kind.to_string() },
         error => RunError::Build(error).into(),
     })?;
-    Ok(evaluation.run(&mut gpt.bound(), source, 0, progress)?)
+    Ok(evaluation.run(&mut gpt.bound(), source, progress)?)
 }
 
 /// The bytes of text that tokens stand for, for bits per byte.

@@ -7,24 +7,19 @@ use samara_core::graph::{Graph, Tensor};
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
 use super::{Bound, RunError, positions, write_ints};
-use crate::data::batches::{fill_sweep, sweep_rows};
+use crate::data::dataset::{Dataset, HostBatch, TokenBlocks};
 use crate::data::shards::Tokens;
 use crate::device::Planner;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram};
-
-/// Targets with this value do not count.
-const IGNORE: i32 = -100;
 
 /// An evaluation program with its host buffers.
 pub struct Evaluation {
     program: OwnedProgram,
     inputs: LmInputs,
-    targets_io: Tensor,
+    targets: Tensor,
     losses: Tensor,
     batch: usize,
     block: usize,
-    tokens: Vec<i32>,    // (B, T)
-    targets: Vec<i32>,   // (B, T)
     positions: Vec<i32>, // (B, T)
 }
 
@@ -57,12 +52,13 @@ pub struct MeanLoss {
 
 impl Evaluation {
     /// Builds the program and makes room for it.
+    ///
+    /// # Errors
+    /// The model cannot be planned.
     pub fn new<D: Device>(gpt: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
         let model = gpt.model;
-        let (program, (inputs, targets_io, losses)) = gpt.prepare(gpt.on(), |g| append(g, &model, batch, block))?;
-        let len = batch * block;
-        let positions = positions(batch, block);
-        Ok(Self { program, inputs, targets_io, losses, batch, block, tokens: vec![0; len], targets: vec![0; len], positions })
+        let (program, (inputs, targets, losses)) = gpt.prepare(gpt.on(), |g| append(g, &model, batch, block))?;
+        Ok(Self { program, inputs, targets, losses, batch, block, positions: positions(batch, block) })
     }
 
     /// The program.
@@ -70,43 +66,46 @@ impl Evaluation {
         &self.program
     }
 
-    /// The mean loss of `source`. With `batches` > 0 only so many batches are read, spread evenly over it. `progress` hears of every batch done.
+    /// The mean loss over all tokens of `source` but the first. `progress` hears of every batch done.
+    ///
+    /// # Errors
+    /// Too few tokens, tokens that the model does not have, or a device that failed.
     pub fn run<D: Device>(
-        &mut self,
+        &self,
         gpt: &mut Bound<'_, D>,
-        source: &(impl Tokens + ?Sized),
-        batches: u64,
+        source: &dyn Tokens,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<MeanLoss, RunError> {
-        let all = sweep_rows(source.len(), self.block).div_ceil(self.batch as u64);
-        if all == 0 {
+        let blocks = TokenBlocks::new(source, self.block);
+        let (rows, batch) = (blocks.len(), self.batch as u64);
+        if rows == 0 {
             return Err(RunError::TooShort { found: source.len() as usize, expected: 2 });
         }
-        let count = if batches == 0 { all } else { batches.min(all) };
+        let (mut host, mut numbers) = (blocks.batch(self.batch), Vec::with_capacity(self.batch));
         let (mut sum, mut tokens) = (0.0, 0);
-        for i in 0..count {
-            let mean = self.batch(gpt, source, i * all / count)?;
-            (sum, tokens) = (sum + mean.0, tokens + mean.1);
-            progress(i + 1, count);
+        for i in 0..rows.div_ceil(batch) {
+            numbers.clear();
+            numbers.extend(i * batch..rows.min((i + 1) * batch));
+            blocks.fill(&numbers, &mut host)?;
+            sum += self.batch(gpt, &host)?;
+            tokens += host.tokens;
+            progress(i + 1, rows.div_ceil(batch));
         }
         Ok(MeanLoss { loss: sum / tokens.max(1) as f64, tokens })
     }
 
-    /// The sum of the losses of batch `batch` of a sweep over `source`, and how many tokens it predicts.
-    fn batch<D: Device>(
-        &mut self,
-        gpt: &mut Bound<'_, D>,
-        source: &(impl Tokens + ?Sized),
-        batch: u64,
-    ) -> Result<(f64, u64), RunError> {
-        let (first_row, on) = (batch * self.batch as u64, gpt.on());
-        let tokens = fill_sweep(source, self.block, first_row, IGNORE, &mut self.tokens, &mut self.targets)?;
-        write_ints(gpt.session, &self.program, "token", self.inputs.tokens, &self.tokens)?;
-        write_ints(gpt.session, &self.program, "target", self.targets_io, &self.targets)?;
+    /// The sum of the losses of a batch.
+    ///
+    /// # Errors
+    /// Tokens that the model does not have, or a device that failed.
+    pub fn batch<D: Device>(&self, gpt: &mut Bound<'_, D>, batch: &HostBatch) -> Result<f64, RunError> {
+        let on = gpt.on();
+        write_ints(gpt.session, &self.program, "token", self.inputs.tokens, batch.ints("input_ids"))?;
+        write_ints(gpt.session, &self.program, "target", self.targets, batch.ints("labels"))?;
         write_ints(gpt.session, &self.program, "position", self.inputs.positions, &self.positions)?;
         gpt.session.run_all(&self.program, on, Gradients::Overwrite);
         let losses = gpt.session.fetch(&self.program, self.losses);
         gpt.session.sync()?;
-        Ok((gpt.session.fetched(&losses).iter().map(|&x| f64::from(x)).sum(), tokens))
+        Ok(gpt.session.fetched(&losses).iter().map(|&x| f64::from(x)).sum())
     }
 }

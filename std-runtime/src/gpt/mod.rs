@@ -93,22 +93,6 @@ impl Gpt {
         Bound { config: self.config, model: self.model, session: &mut self.session, set: self.set, caches: self.caches }
     }
 
-    /// The model with other weights: those of a set of the same registry, such as an average.
-    pub fn bound_to(&mut self, set: SetId) -> Bound<'_> {
-        Bound { set, ..self.bound() }
-    }
-
-    /// Adds sets that follow the weights in a training: moving averages.
-    pub fn add_averages(&mut self, count: usize) -> Vec<SetId> {
-        let registry = Arc::clone(self.weights().registry());
-        (0..count).map(|_| self.session.add_set("ema", &registry)).collect()
-    }
-
-    /// The number of the set with its weights.
-    pub fn set(&self) -> SetId {
-        self.set
-    }
-
     /// What its programs run on: its weights, without states.
     pub fn on(&self) -> On {
         On::set(self.set)

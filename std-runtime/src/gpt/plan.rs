@@ -61,10 +61,10 @@ impl TrainingPlan {
         let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
-        // Tokens, targets and positions stand in host buffers of both programs as well.
+        // Tokens and targets of all micro-batches and of a validation batch are in host buffers, and positions for both programs.
         let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
             + ints(&training).max(ints(&evaluation))
-            + 6 * 4 * rows;
+            + (2 * shape.accumulation as u64 + 4) * 4 * rows;
         let activations = arena_len * REAL_BYTES;
         let work = count - (config.n_positions * config.n_embd) as u64;
         Ok(Self {

@@ -1,4 +1,4 @@
-//! One optimizer step: micro-batches forward and backward, then the update.
+//! The gradient of a step: micro-batches forward and backward.
 
 use std::sync::Arc;
 
@@ -8,11 +8,9 @@ use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::dropout;
 
 use super::{Bound, RunError, positions, write, write_ints};
-use crate::data::batches::Sampler;
-use crate::data::shards::Tokens;
+use crate::data::dataset::HostBatch;
 use crate::device::Planner;
-use crate::session::update::{Update, UpdateNumbers};
-use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, SetId, Ticket};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, Ticket};
 
 /// The shape of a training program.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,26 +34,15 @@ impl StepShape {
     }
 }
 
-/// The numbers of one step.
+/// What dropout masks are functions of, beside place and element.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepNumbers {
+pub struct DropoutNumbers {
+    /// Dropout probability.
+    pub probability: f64,
+    /// Seed.
+    pub seed: u64,
     /// The step, from 0.
     pub step: u64,
-    /// Dropout probability.
-    pub dropout: f64,
-    /// Seed of dropout.
-    pub seed: u64,
-    /// Those of its update.
-    pub update: UpdateNumbers,
-}
-
-/// What a step says of itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepResult {
-    /// Mean loss over the step's tokens.
-    pub loss: f64,
-    /// Norm of the gradient before clipping.
-    pub grad_norm: f64,
 }
 
 struct Io {
@@ -89,31 +76,27 @@ pub fn program(
     Ok(OwnedProgram::new(planner, registry, |g| append(g, model, shape))?.0)
 }
 
-/// The programs of a step with their host buffers: a step allocates nothing.
+/// The program of a micro-batch with its host buffers: a step allocates nothing.
 pub struct Step {
     shape: StepShape,
     program: OwnedProgram,
     io: Io,
-    update: Update,
     losses: Vec<Ticket>, // one for each micro-batch
-    tokens: Vec<i32>,    // (B, T)
-    targets: Vec<i32>,   // (B, T)
+    scale: f64,
     positions: Vec<i32>, // (B, T)
 }
 
 impl Step {
-    /// Builds the programs and makes room for them. `averages` are sets that follow the model's.
+    /// Builds the program and makes room for it.
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, shape: StepShape, averages: &[SetId]) -> Result<Self, BuildError> {
+    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, shape: StepShape) -> Result<Self, BuildError> {
         let model = gpt.model;
         let (program, io) = gpt.prepare(gpt.on(), |g| append(g, &model, &shape))?;
-        let update = Update::new(gpt.session, gpt.set, averages)?;
-        let len = shape.batch * shape.block;
         let losses = Vec::with_capacity(shape.accumulation);
         let positions = positions(shape.batch, shape.block);
-        Ok(Self { shape, program, io, update, losses, tokens: vec![0; len], targets: vec![0; len], positions })
+        Ok(Self { shape, program, io, losses, scale: 0.0, positions })
     }
 
     /// The shape.
@@ -126,56 +109,47 @@ impl Step {
         &self.program
     }
 
-    /// The update program.
-    pub fn update(&self) -> &Update {
-        &self.update
-    }
-
-    /// Trains on the rows that the sampler gives this step. Weights are unchanged when the loss or the gradient is not finite.
+    /// Queues the gradient of the mean loss over all tokens of the micro-batches, and the losses.
     ///
     /// # Errors
-    /// Data that cannot be read, a device that failed, or a loss or gradient that is not finite.
-    pub fn run<D: Device>(
+    /// A token that the model does not have.
+    pub fn queue<D: Device>(
         &mut self,
         gpt: &mut Bound<'_, D>,
-        sampler: &Sampler,
-        source: &(impl Tokens + ?Sized),
-        numbers: &StepNumbers,
-    ) -> Result<StepResult, RunError> {
-        let scale = 1.0 / self.shape.tokens() as f64;
+        batches: &[HostBatch],
+        dropout: &DropoutNumbers,
+    ) -> Result<(), RunError> {
+        self.scale = 1.0 / batches.iter().map(|batch| batch.tokens).sum::<u64>().max(1) as f64;
         self.losses.clear();
         gpt.session.clear_untouched(&self.program, gpt.on());
-        for micro in 0..self.shape.accumulation {
-            let row = (numbers.step * self.shape.accumulation as u64 + micro as u64) * self.shape.batch as u64;
-            sampler.fill(source, row, &mut self.tokens, &mut self.targets)?;
-            self.write_inputs(gpt, numbers, micro, scale)?;
+        for (micro, batch) in batches.iter().enumerate() {
+            self.write_inputs(gpt, batch, micro, dropout)?;
             let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
             gpt.session.run_all(&self.program, gpt.on(), gradients);
             self.losses.push(gpt.session.fetch(&self.program, self.io.losses));
         }
-        let norm = self.update.norm(gpt.session);
-        gpt.session.sync()?;
-        let sum = |ticket| gpt.session.fetched(ticket).iter().map(|&x| f64::from(x)).sum::<f64>();
-        let loss = self.losses.iter().fold(0.0, |loss, ticket| loss + sum(ticket) * scale);
-        let norm = gpt.session.fetched(&norm).first().copied().unwrap_or(0.0);
-        if !loss.is_finite() || !norm.is_finite() {
-            let what = self.first_non_finite(gpt, numbers, scale)?;
-            let what = what.unwrap_or_else(|| format!("loss {loss}, gradient norm {norm}"));
-            return Err(RunError::Diverged { step: numbers.step + 1, what });
-        }
-        self.update.apply(gpt.session, &numbers.update, norm);
-        Ok(StepResult { loss, grad_norm: f64::from(norm) })
+        Ok(())
     }
 
-    /// The first tensor of the last micro-batch that is not finite.
-    fn first_non_finite<D: Device>(
+    /// The mean loss over all tokens that were queued, once the session has been waited for.
+    pub fn loss<D: Device>(&self, session: &Session<D>) -> f64 {
+        let sum = |ticket| session.fetched(ticket).iter().map(|&x| f64::from(x)).sum::<f64>();
+        self.losses.iter().fold(0.0, |loss, ticket| loss + sum(ticket) * self.scale)
+    }
+
+    /// The first tensor that is not finite when the last micro-batch runs again.
+    ///
+    /// # Errors
+    /// A token that the model does not have, or a device that failed.
+    pub fn first_non_finite<D: Device>(
         &self,
         gpt: &mut Bound<'_, D>,
-        numbers: &StepNumbers,
-        scale: f64,
+        batches: &[HostBatch],
+        dropout: &DropoutNumbers,
     ) -> Result<Option<String>, RunError> {
+        let Some((batch, before)) = batches.split_last() else { return Ok(None) };
         // The norm was computed in the memory where the inputs were.
-        self.write_inputs(gpt, numbers, self.shape.accumulation - 1, scale)?;
+        self.write_inputs(gpt, batch, before.len(), dropout)?;
         let nodes = 0..self.program.view().nodes().len();
         Ok(gpt.session.first_non_finite(&self.program, gpt.on(), nodes)?)
     }
@@ -183,18 +157,18 @@ impl Step {
     fn write_inputs<D: Device>(
         &self,
         gpt: &mut Bound<'_, D>,
-        numbers: &StepNumbers,
+        batch: &HostBatch,
         micro: usize,
-        scale: f64,
+        numbers: &DropoutNumbers,
     ) -> Result<(), RunError> {
         let (session, program, io) = (&mut *gpt.session, &self.program, &self.io);
-        write_ints(session, program, "training token", io.inputs.tokens, &self.tokens)?;
-        write_ints(session, program, "training target", io.targets, &self.targets)?;
+        write_ints(session, program, "training token", io.inputs.tokens, batch.ints("input_ids"))?;
+        write_ints(session, program, "training target", io.targets, batch.ints("labels"))?;
         write_ints(session, program, "position", io.inputs.positions, &self.positions)?;
         if let Some(control) = io.inputs.dropout {
-            let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.dropout);
+            let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.probability);
             write_ints(session, program, "dropout control", control, &values)?;
         }
-        write(session, program, "upstream gradient", io.upstream, &[scale as f32])
+        write(session, program, "upstream gradient", io.upstream, &[self.scale as f32])
     }
 }

@@ -1,7 +1,7 @@
 //! Checkpoints that survive a crash at any moment.
 //!
 //! A checkpoint is a folder `checkpoints/step-0000123/` with any files and a `manifest.json` that is written last: format version, step, hash
-//! of the configuration, caller's state (random streams, data cursor), and length and CRC-32C of every file; the manifest carries its own
+//! of what is trained, caller's state (random streams, data cursor), and length and CRC-32C of every file; the manifest carries its own
 //! CRC. All of it is written and synced in `step-0000123.tmp`, which is then renamed. On resume the newest checkpoint whose files all have
 //! the recorded length and checksum wins; what was wrong with newer ones is reported.
 
@@ -72,7 +72,7 @@ pub struct Manifest {
     pub format_version: u32,
     /// Optimizer steps done.
     pub step: u64,
-    /// A hash of the configuration, compared by the caller before it resumes.
+    /// A hash of the names and shapes of what is trained, compared by the caller before it resumes.
     pub config_hash: String,
     /// Small state of the caller: cursors, counters, best losses.
     pub state: serde_json::Value,

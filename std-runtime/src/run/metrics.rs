@@ -1,44 +1,38 @@
 //! `metrics.jsonl`: one JSON object per step, flushed line by line.
 //!
-//! Keys, in order: `step`, `tokens`, `train_loss`, `val_loss`, `lr`, `grad_norm`, `tokens_per_s`, `wall_s`. Every value is a finite number or
+//! Keys: `step`, `tokens`, then those of the training, in an order that a run does not change: `train_NAME` and `val_NAME` for every scalar of
+//! its objective, `lr`, `grad_norm`, `tokens_per_s`, `wall_s`. Language models have one scalar, `loss`. Every value is a finite number or
 //! `null`: what was not measured at a step, or was not finite, is `null`, so that any JSON reader opens the file.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 
 use super::durable;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 
-/// What is known after one step. JSON has no NaN and no infinity: they are written as `null`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What is known after one step.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Metrics {
     /// Optimizer steps done, this one included.
     pub step: u64,
     /// Training tokens used since the start of the run.
     pub tokens: u64,
-    /// Mean loss of the step's tokens, in nats.
-    #[serde(default)]
-    pub train_loss: Option<f64>,
-    /// Mean loss of the validation split, in nats, at steps that evaluate.
-    #[serde(default)]
-    pub val_loss: Option<f64>,
-    /// Learning rate of the step.
-    #[serde(default)]
-    pub lr: Option<f64>,
-    /// Global norm of the gradient before clipping.
-    #[serde(default)]
-    pub grad_norm: Option<f64>,
-    /// Training tokens per second.
-    #[serde(default)]
-    pub tokens_per_s: Option<f64>,
-    /// Seconds since the start of the run, earlier parts of a resumed run included.
-    #[serde(default)]
-    pub wall_s: Option<f64>,
+    /// All other keys with their values.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, Option<f64>>,
+}
+
+impl Metrics {
+    /// The value of a key, if it was measured.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name).copied().flatten()
+    }
 }
 
 /// A metrics file that could not be written or read.
@@ -79,16 +73,19 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the file for a run that continues after `resumed_step` (0: from the start). Records of later steps, which the run will write
-    /// again, and lines torn by a crash are dropped.
-    pub fn open(path: &Path, resumed_step: u64) -> Result<Self, MetricsError> {
+    /// Opens the file for a run that continues after step `resumed`, or begins. Records of later steps, which the run will write again, and lines
+    /// torn by a crash are dropped; a run that begins keeps nothing.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn open(path: &Path, resumed: Option<u64>) -> Result<Self, MetricsError> {
         let former = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(IoError::at(path, "read")(error).into()),
         };
         let kept: Vec<u8> =
-            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed_step)).flatten().copied().collect();
+            former.split_inclusive(|&b| b == b'\n').filter(|line| is_kept(line, resumed)).flatten().copied().collect();
         if kept != former {
             durable::write(path, &kept).map_err(IoError::at(path, "write"))?;
         }
@@ -96,14 +93,15 @@ impl MetricsWriter {
         Ok(Self { path: path.to_path_buf(), file, line: Vec::with_capacity(512) })
     }
 
-    /// Writes one line, which is with the operating system when this returns. Allocates nothing.
-    pub fn write(&mut self, metrics: &Metrics) -> Result<(), MetricsError> {
+    /// Writes one line, which is with the operating system when this returns. JSON has no NaN and no infinity: they are written as `null`.
+    /// Allocates nothing.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn write(&mut self, step: u64, tokens: u64, names: &[String], values: &[Option<f64>]) -> Result<(), MetricsError> {
         self.line.clear();
-        let result = serde_json::to_writer(&mut self.line, metrics).map_err(io::Error::from).and_then(|()| {
-            self.line.push(b'\n');
-            self.file.write_all(&self.line)
-        });
-        Ok(result.map_err(IoError::at(&self.path, "write"))?)
+        let result = line(&mut self.line, step, tokens, names, values).and_then(|()| self.file.write_all(&self.line));
+        result.map_err(IoError::at(&self.path, "write")).map_err(MetricsError::from)
     }
 
     /// Makes all lines durable; for the moment at which a checkpoint is written.
@@ -112,9 +110,23 @@ impl MetricsWriter {
     }
 }
 
-/// A run from the start keeps nothing: it writes its record of step 0 again.
-fn is_kept(line: &[u8], resumed_step: u64) -> bool {
-    resumed_step > 0 && line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed_step)
+/// One record as a line of JSON.
+fn line(to: &mut Vec<u8>, step: u64, tokens: u64, names: &[String], values: &[Option<f64>]) -> io::Result<()> {
+    write!(to, "{{\"step\":{step},\"tokens\":{tokens}")?;
+    for (name, value) in names.iter().zip(values) {
+        to.push(b',');
+        serde_json::to_writer(&mut *to, name)?;
+        to.push(b':');
+        serde_json::to_writer(&mut *to, value)?;
+    }
+    to.extend(b"}\n");
+    Ok(())
+}
+
+/// Whether a line is a whole record of a step up to the one after which the run goes on.
+fn is_kept(line: &[u8], resumed: Option<u64>) -> bool {
+    let is_former = |resumed| line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed);
+    resumed.is_some_and(is_former)
 }
 
 /// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
@@ -139,37 +151,53 @@ pub fn read(path: &Path) -> Result<Vec<Metrics>, MetricsError> {
 mod tests {
     use super::*;
 
+    /// The columns of a language model.
+    fn names() -> Vec<String> {
+        ["train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s", "wall_s"].map(str::to_owned).to_vec()
+    }
+
+    fn values() -> [Option<f64>; 6] {
+        [Some(4.25), None, Some(1e-3), None, None, Some(0.5)]
+    }
+
     fn record(step: u64) -> Metrics {
-        Metrics { step, tokens: step * 768, train_loss: Some(4.25), lr: Some(1e-3), wall_s: Some(0.5), ..Metrics::default() }
+        Metrics { step, tokens: step * 768, values: names().into_iter().zip(values()).collect() }
+    }
+
+    fn write(writer: &mut MetricsWriter, step: u64) {
+        writer.write(step, step * 768, &names(), &values()).unwrap();
     }
 
     #[test]
     fn a_line_has_all_keys_and_no_nan() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut writer = MetricsWriter::open(&path, 0).unwrap();
-        writer.write(&Metrics { grad_norm: Some(f64::NAN), val_loss: Some(f64::INFINITY), ..record(1) }).unwrap();
+        let mut writer = MetricsWriter::open(&path, None).unwrap();
+        let [train_loss, _, lr, _, tokens_per_s, wall_s] = values();
+        let values = [train_loss, Some(f64::INFINITY), lr, Some(f64::NAN), tokens_per_s, wall_s];
+        writer.write(1, 768, &names(), &values).unwrap();
         let expected = "{\"step\":1,\"tokens\":768,\"train_loss\":4.25,\"val_loss\":null,\"lr\":0.001,\"grad_norm\":null,\
                         \"tokens_per_s\":null,\"wall_s\":0.5}\n";
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
         writer.sync().unwrap();
         assert_eq!(read(&path).unwrap(), [record(1)]);
+        assert_eq!((record(1).get("train_loss"), record(1).get("val_loss"), record(1).get("kl")), (Some(4.25), None, None));
     }
 
     #[test]
     fn resuming_drops_later_and_torn_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut writer = MetricsWriter::open(&path, 0).unwrap();
-        (1..=5).for_each(|step| writer.write(&record(step)).unwrap());
+        let mut writer = MetricsWriter::open(&path, None).unwrap();
+        (1..=5).for_each(|step| write(&mut writer, step));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":6,\"tok").unwrap();
         assert_eq!(read(&path).unwrap().len(), 5);
-        let mut writer = MetricsWriter::open(&path, 3).unwrap();
-        writer.write(&record(4)).unwrap();
+        let mut writer = MetricsWriter::open(&path, Some(3)).unwrap();
+        write(&mut writer, 4);
         assert_eq!(read(&path).unwrap(), [1, 2, 3, 4].map(record));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
         fs::write(&path, "{\"step\":0,\"tokens\":0}\n{\"step\":1,\"tokens\":2}\n").unwrap();
-        MetricsWriter::open(&path, 0).unwrap();
+        MetricsWriter::open(&path, None).unwrap();
         assert!(read(&path).unwrap().is_empty());
     }
 

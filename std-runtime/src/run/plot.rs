@@ -1,4 +1,4 @@
-//! The loss curve of a run as an SVG file.
+//! Curves of a run as SVG files.
 
 use std::io;
 use std::ops::Range;
@@ -18,42 +18,64 @@ const GRID: RGBColor = RGBColor(228, 228, 228);
 /// A curve with more points is averaged down to this many.
 const MOST_POINTS: usize = 1000;
 
-/// Draws training and validation loss over steps and writes the picture durably. Losses are on a logarithmic axis, on which the late, slow
-/// part of training stays readable. A faint line is the loss of single steps, the strong one its moving average.
-pub fn write_loss_curve(path: &Path, title: &str, records: &[Metrics]) -> io::Result<()> {
-    durable::write(path, loss_curve(title, records)?.as_bytes())
+/// What a picture shows: a scalar of a training, over steps.
+struct Curve<'a> {
+    name: &'a str,
+    unit: &'a str,
+    train: Vec<(f64, f64)>,
+    validation: Vec<(f64, f64)>,
 }
 
-/// The picture of [`write_loss_curve`] as SVG text.
-pub fn loss_curve(title: &str, records: &[Metrics]) -> io::Result<String> {
+impl<'a> Curve<'a> {
+    fn new(name: &'a str, unit: &'a str, records: &[Metrics]) -> Self {
+        let [train, validation] = ["train", "val"].map(|part| points(records, &format!("{part}_{name}")));
+        Self { name, unit, train: averaged(&train), validation }
+    }
+}
+
+/// Draws what `train_NAME` and `val_NAME` were over steps and writes the picture durably. Values that are all positive, as losses are, stand on
+/// a logarithmic axis, on which the late, slow part of training stays readable. A faint line is the value of single steps, the strong one its
+/// moving average.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn write_curve(path: &Path, name: &str, unit: &str, records: &[Metrics]) -> io::Result<()> {
+    durable::write(path, curve(name, unit, records)?.as_bytes())
+}
+
+/// The picture of [`write_curve`] as SVG text.
+///
+/// # Errors
+/// The picture cannot be drawn.
+pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> {
     let mut svg = String::new();
-    draw(&mut svg, title, records).map_err(|error| io::Error::other(error.to_string()))?;
+    draw(&mut svg, &Curve::new(name, unit, records)).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(svg)
 }
 
 #[allow(clippy::too_many_lines, reason = "the parts of a plot in their order")]
-fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dyn std::error::Error>> {
-    let train = averaged(&points(records, |m| m.train_loss));
-    let smooth = moving_average(&train);
-    let validation = points(records, |m| m.val_loss);
-    let all = || train.iter().chain(&validation);
+fn draw(svg: &mut String, curve: &Curve<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    let Curve { name, unit, train, validation } = curve;
+    let smooth = moving_average(train);
+    let all = || train.iter().chain(validation);
     let first_step = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(1.0);
     let last_step = all().map(|p| p.0).fold(first_step + 10.0, f64::max);
-    let losses = LossAxis::around(all().map(|p| p.1));
+    let values = ValueAxis::around(all().map(|p| p.1));
+    let unit = if unit.is_empty() { (*name).to_owned() } else { format!("{name} ({unit})") };
 
     let area = SVGBackend::with_string(svg, SIZE_PX).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, ("sans-serif", 20).into_font().color(&INK))
+        .caption(name, ("sans-serif", 20).into_font().color(&INK))
         .margin(16)
         .margin_right(36)
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d(first_step..last_step, losses)?;
+        .build_cartesian_2d(first_step..last_step, values)?;
     chart
         .configure_mesh()
         .x_desc("step")
-        .y_desc("loss (nats per token)")
+        .y_desc(unit)
         .x_labels(9)
         .x_label_formatter(&|step| format!("{step:.0}"))
         .label_style(("sans-serif", 14).into_font().color(&INK))
@@ -65,7 +87,7 @@ fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dy
     if !train.is_empty() {
         chart
             .draw_series(LineSeries::new(smooth.iter().copied(), TRAIN.stroke_width(2)))?
-            .label(format!("training: {:.3} at last", recent_mean(&train)))
+            .label(format!("training: {:.3} at last", recent_mean(train)))
             .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], TRAIN.stroke_width(2)));
     }
     if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
@@ -87,10 +109,9 @@ fn draw(svg: &mut String, title: &str, records: &[Metrics]) -> Result<(), Box<dy
     Ok(())
 }
 
-/// (step, loss) of the records that have one; a logarithmic axis takes positive numbers only.
-fn points(records: &[Metrics], loss: impl Fn(&Metrics) -> Option<f64>) -> Vec<(f64, f64)> {
-    let usable = |m: &Metrics| loss(m).filter(|l| l.is_finite() && *l > 0.0).map(|l| (m.step as f64, l));
-    records.iter().filter_map(usable).collect()
+/// (step, value) of the records that have a finite one.
+fn points(records: &[Metrics], key: &str) -> Vec<(f64, f64)> {
+    records.iter().filter_map(|m| Some((m.step as f64, m.get(key).filter(|value| value.is_finite())?))).collect()
 }
 
 /// At most [`MOST_POINTS`] points, each the mean of equally many neighbours.
@@ -125,31 +146,43 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(average).collect()
 }
 
-/// A logarithmic axis with marks at round numbers, also where a decade is too coarse.
-struct LossAxis {
+/// An axis with marks at round numbers, also where a decade is too coarse: logarithmic when all its values are positive.
+struct ValueAxis {
     low: f64,
     high: f64,
 }
 
-impl LossAxis {
-    /// Holds positive values and a little room.
+impl ValueAxis {
+    /// Holds values and a little room.
     fn around(values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         if low > high {
             return Self { low: 1.0, high: 10.0 };
+        }
+        if low <= 0.0 {
+            let room = ((high - low) * 0.05).clamp(1e-300, f64::MAX / 4.0).max(high.abs().max(low.abs()) * 1e-3);
+            return Self { low: (low - room).max(f64::MIN), high: (high + room).min(f64::MAX) };
         }
         let room = ((high.ln() - low.ln()) * 0.05).max(0.02).exp();
         Self { low: (low / room).max(f64::MIN_POSITIVE), high: (high * room).min(f64::MAX) }
     }
+
+    /// Where a value stands between both ends, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        if self.low > 0.0 {
+            (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln())
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
+    }
 }
 
-impl Ranged for LossAxis {
+impl Ranged for ValueAxis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
-        let share = (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln());
-        first + (share * f64::from(last - first)).round() as i32
+        first + (self.share(*value) * f64::from(last - first)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
@@ -161,7 +194,7 @@ impl Ranged for LossAxis {
     }
 }
 
-impl ValueFormatter<f64> for LossAxis {
+impl ValueFormatter<f64> for ValueAxis {
     fn format_ext(&self, value: &f64) -> String {
         label(*value)
     }
@@ -177,6 +210,12 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
         let count = ((high / step).floor() - first).clamp(0.0, 1e3) as u32;
         (0..=count).map(|i| (first + f64::from(i)) * step).filter(between).collect::<Vec<_>>()
     };
+    if low <= 0.0 {
+        let decade = 10_f64.powf((high - low).log10().floor());
+        let fitting =
+            [0.1, 0.2, 0.5, 1.0].into_iter().map(|step| linear(step * decade)).find(|set| (2..=MOST).contains(&set.len()));
+        return fitting.unwrap_or_else(|| vec![low, high]);
+    }
     let decades = |mantissas: &[f64]| {
         let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
         powers.flat_map(|p| mantissas.iter().map(move |m| m * 10_f64.powi(p))).filter(between).collect::<Vec<_>>()
@@ -190,10 +229,11 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
     sets.unwrap_or_else(|| vec![low, high])
 }
 
-/// A loss with as many digits as its size asks for.
-fn label(loss: f64) -> String {
-    let text = match loss {
-        x if (0.01..1e4).contains(&x) => format!("{x:.3}"),
+/// A value with as many digits as its size asks for.
+fn label(value: f64) -> String {
+    let text = match value {
+        0.0 => return "0".to_owned(),
+        x if (0.01..1e4).contains(&x.abs()) => format!("{x:.3}"),
         x => return format!("{x:.1e}"),
     };
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -203,36 +243,52 @@ fn label(loss: f64) -> String {
 mod tests {
     use super::*;
 
+    fn record(step: u64, train: f64, validation: Option<f64>) -> Metrics {
+        let values = [("train_loss", Some(train)), ("val_loss", validation)];
+        Metrics { step, tokens: 0, values: values.map(|(name, value)| (name.to_owned(), value)).into() }
+    }
+
     fn run(steps: u64) -> Vec<Metrics> {
-        let record = |step: u64| {
+        let of_step = |step: u64| {
             let loss = 1.4 + 2.8 * (-(step as f64) / 300.0).exp();
             let noise = 0.1 * (step as f64 * 12.9898).sin();
-            let val_loss = step.is_multiple_of(250).then_some(loss + 0.15);
-            Metrics { step, train_loss: Some(loss + noise), val_loss, ..Metrics::default() }
+            record(step, loss + noise, step.is_multiple_of(250).then_some(loss + 0.15))
         };
-        (1..=steps).map(record).collect()
+        (1..=steps).map(of_step).collect()
     }
 
     #[test]
     fn has_both_curves_and_says_the_best() {
-        let svg = loss_curve("nanogpt-char-cpu", &run(2000)).unwrap();
-        for part in
-            ["<svg", "</svg>", "nanogpt-char-cpu", "training: 1.4", "validation: 1.55", "at best, step 2000", "nats per token"]
-        {
+        let svg = curve("loss", "nats per token", &run(2000)).unwrap();
+        for part in ["<svg", "</svg>", "training: 1.4", "validation: 1.55", "at best, step 2000", "loss (nats per token)"] {
             assert!(svg.contains(part), "{part}");
         }
         assert!(svg.len() < 200_000, "{}", svg.len());
+        assert!(!curve("kl", "", &run(20)).unwrap().contains("training"));
     }
 
     #[test]
     fn any_records_can_be_drawn() {
-        let one = |loss| vec![Metrics { step: 1, train_loss: Some(loss), ..Metrics::default() }];
-        let cases = [vec![], one(2.0), one(f64::NAN), one(0.0), one(-1.0), one(1e300), one(1e-300), one(f64::MAX), run(20_000)];
+        let one = |loss| vec![record(1, loss, None)];
+        let signs: Vec<Metrics> = (0..50).map(|i| record(i, f64::from(i as u32) - 25.0, None)).collect();
+        let cases = [
+            vec![],
+            one(2.0),
+            one(f64::NAN),
+            one(0.0),
+            one(-1.0),
+            one(1e300),
+            one(-1e300),
+            one(1e-300),
+            one(f64::MAX),
+            one(f64::MIN),
+            run(20_000),
+            signs,
+        ];
         for records in cases {
-            assert!(loss_curve("any & <all>", &records).unwrap().contains("any &amp; &lt;all&gt;"));
+            assert!(curve("loss", "any & <all>", &records).unwrap().contains("any &amp; &lt;all&gt;"));
         }
-        let flat = vec![Metrics { step: u64::MAX, train_loss: Some(3.0), val_loss: Some(3.0), ..Metrics::default() }; 5];
-        loss_curve("flat", &flat).unwrap();
+        curve("loss", "flat", &vec![record(u64::MAX, 3.0, Some(3.0)); 5]).unwrap();
     }
 
     #[test]
@@ -242,7 +298,8 @@ mod tests {
             assert!((2..=20).contains(&values.len()), "{low}..{high}: {values:?}");
             assert!(values.iter().all(|v| (low * 0.999..=high * 1.001).contains(v)), "{low}..{high}: {values:?}");
         }
-        assert_eq!([1.5, 0.25, 1234.0, 2e-5].map(label), ["1.5", "0.25", "1234", "2.0e-5"]);
+        assert_eq!([1.5, 0.25, 1234.0, 2e-5, -0.5, 0.0].map(label), ["1.5", "0.25", "1234", "2.0e-5", "-0.5", "0"]);
+        assert!((2..=20).contains(&marks(-25.0, 25.0).len()));
     }
 
     #[test]

@@ -84,10 +84,21 @@ impl<D: Device> Session<D> {
         SetId(self.sets.len() - 1)
     }
 
-    /// Adds an empty state set.
+    /// Adds an empty state set that checkpoints leave out, such as a cache.
     pub fn add_state(&mut self, name: &str) -> StateId {
-        self.states.push(StateSet::new(&self.device, name));
+        self.states.push(StateSet::new(&self.device, name, false));
         StateId(self.states.len() - 1)
+    }
+
+    /// Adds an empty state set that is part of checkpoints, such as a queue.
+    pub fn add_lasting_state(&mut self, name: &str) -> StateId {
+        self.states.push(StateSet::new(&self.device, name, true));
+        StateId(self.states.len() - 1)
+    }
+
+    /// The state sets that are part of checkpoints.
+    pub fn lasting_states(&self) -> Vec<StateId> {
+        (0..self.states.len()).filter(|&i| self.states[i].is_lasting()).map(StateId).collect()
     }
 
     /// A parameter set of this session.

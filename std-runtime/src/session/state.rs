@@ -29,19 +29,25 @@ impl Entry {
 pub struct StateSet<D: Device = CpuDevice> {
     name: String,
     entries: Vec<Entry>,
+    lasting: bool,
     /// The values.
     pub mem: D::Mem<f32>,
 }
 
 impl<D: Device> StateSet<D> {
-    /// An empty set.
-    pub fn new(device: &D, name: &str) -> Self {
-        Self { name: name.to_owned(), entries: Vec::new(), mem: device.alloc(0) }
+    /// An empty set. A lasting one is in checkpoints, as a queue is; a cache is not.
+    pub fn new(device: &D, name: &str, lasting: bool) -> Self {
+        Self { name: name.to_owned(), entries: Vec::new(), lasting, mem: device.alloc(0) }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether checkpoints hold it.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
     }
 
     /// Makes room for the states of a program. States that were there keep their values; new ones are 0 unless their memory was used before.

@@ -15,8 +15,13 @@ use crate::model::family::PARAMETER_LIMIT;
 table! {
     /// How a model is trained.
     pub TrainConfig {
-        /// Optimizer steps.
+        /// Optimizer steps, unless train.tokens or train.flops says when the run ends.
         steps: u64 = 1000, 1..=1000000000;
+        /// Training tokens, rounded up to whole steps; 0: train.steps says when the run ends. The schedule follows.
+        tokens: u64 = 0, 0..=1000000000000000000_u64;
+        /// Floating-point operations of the training, as `samara plan` counts them, rounded up to whole steps; 0: train.steps says when the run
+        /// ends. The schedule follows.
+        flops: f64 = 0.0, 0..=1e30;
         /// Rows of a batch (of a micro-batch, with grad_accumulation).
         batch_size: usize = 12, 1..=1048576;
         /// Tokens of a row, at most n_positions.
@@ -73,7 +78,7 @@ table! {
         /// The run folder; absent: runs/NAME-NNN.
         out: Option<PathBuf> = None;
     }
-    may change: steps threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out
+    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out
 }
 
 tables! {
@@ -111,6 +116,10 @@ impl RunConfig {
 
 impl TrainConfig {
     fn check(&self) -> Result<(), Invalid> {
+        if self.tokens > 0 && self.flops > 0.0 {
+            let expected = "0, because train.flops says when the run ends: set one of them";
+            return Err(Invalid::new("train.tokens", expected, self.tokens));
+        }
         match self.min_lr {
             Some(min_lr) if min_lr > self.lr => {
                 Err(Invalid::new("train.min_lr", format!("at most train.lr = {}", self.lr), min_lr))
@@ -124,6 +133,19 @@ impl TrainConfig {
     /// How many moving averages of the weights are kept.
     pub fn averages(&self) -> usize {
         usize::from(self.ema_decay > 0.0)
+    }
+
+    /// The steps of a run: those that train.tokens or train.flops take, or train.steps.
+    pub fn steps_of(&self, tokens_per_step: u64, flops_per_token: u64) -> u64 {
+        let tokens_per_step = tokens_per_step.max(1);
+        if self.tokens > 0 {
+            return self.tokens.div_ceil(tokens_per_step);
+        }
+        if self.flops > 0.0 {
+            let flops_per_step = flops_per_token.max(1) as f64 * tokens_per_step as f64;
+            return (self.flops / flops_per_step).ceil() as u64;
+        }
+        self.steps
     }
 
     /// The learning-rate schedule.

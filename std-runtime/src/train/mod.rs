@@ -2,15 +2,21 @@
 
 pub mod config;
 pub mod error;
+pub mod folder;
+pub mod objective;
+pub mod objectives;
 pub mod presets;
 pub mod progress;
 pub mod recompute;
 pub mod request;
 pub mod run;
+pub mod scalars;
 pub mod shape;
 pub mod signal;
 pub mod state;
+pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod trainer;
 
 pub use run::run;

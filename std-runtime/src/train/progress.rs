@@ -22,7 +22,7 @@ pub struct Progress {
     warm: Option<(Instant, u64)>,
     first: u64,
     last_line: Instant,
-    /// Moving average of the loss and the weight that it has gathered.
+    /// Moving average of the scalar and the weight that it has gathered.
     average: (f64, f64),
 }
 
@@ -66,15 +66,17 @@ impl Progress {
         }
     }
 
-    /// A step is done.
-    pub fn step(&mut self, step: u64, loss: f64, lr: f64, tokens_per_s: f64) {
-        let (sum, weight) = self.average;
-        self.average = (0.95 * sum + 0.05 * loss, 0.95 * weight + 0.05);
+    /// A step is done; `name` and `value` are of the scalar that is shown.
+    pub fn step(&mut self, step: u64, name: &str, value: Option<f64>, lr: f64, tokens_per_s: f64) {
+        if let Some(value) = value {
+            let (sum, weight) = self.average;
+            self.average = (0.95 * sum + 0.05 * value, 0.95 * weight + 0.05);
+        }
         if step == self.first + COLD_STEPS {
             self.warm = Some((Instant::now(), step));
         }
         let text =
-            format!("loss {:.4} | lr {lr:.1e} | {tokens_per_s:.0} tok/s{}", self.average.0 / self.average.1, self.eta(step));
+            format!("{name} {:.4} | lr {lr:.1e} | {tokens_per_s:.0} tok/s{}", self.average.0 / self.average.1, self.eta(step));
         if let Some(bar) = &self.bar {
             bar.set_position(step);
             bar.set_message(text);

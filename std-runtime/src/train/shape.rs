@@ -3,7 +3,7 @@
 use samara_core::graph::Recompute;
 
 use super::config::{RecomputeChoice, RunConfig, TrainConfig};
-use crate::gpt::step::{StepNumbers, StepShape};
+use crate::gpt::step::StepShape;
 use crate::session::update::UpdateNumbers;
 
 /// The shape of a step; nothing is computed again where the choice is left to [`Policies`](super::recompute::Policies).
@@ -21,19 +21,16 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
     }
 }
 
-impl StepNumbers {
-    /// The numbers of a step that a configuration asks for.
-    pub fn new(config: &TrainConfig, step: u64, lr: f64) -> Self {
-        let update = UpdateNumbers {
-            count: step + 1,
-            lr,
-            beta1: config.beta1,
-            beta2: config.beta2,
-            eps: config.eps,
-            weight_decay: config.weight_decay,
-            grad_clip: config.grad_clip,
-            ema_decay: config.ema_decay,
-        };
-        Self { step, dropout: config.dropout, seed: config.seed, update }
+/// The numbers of an update; how many updates a set has had is its own matter.
+pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
+    UpdateNumbers {
+        count: 0,
+        lr,
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        weight_decay: config.weight_decay,
+        grad_clip: config.grad_clip,
+        ema_decay: config.ema_decay,
     }
 }

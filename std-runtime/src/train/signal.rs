@@ -7,12 +7,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether and by what the run was asked to stop.
+/// Whether and by what the run was asked to stop. Clones share it.
+#[derive(Clone, Debug, Default)]
 pub struct Stop {
     signal: Arc<AtomicUsize>,
 }
 
 impl Stop {
+    /// Listens to nothing: only [`Stop::raise`] asks the run to stop.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the run to stop as if a signal of this number had come.
+    pub fn raise(&self, signal: i32) {
+        self.signal.store(signal as usize, Ordering::Relaxed);
+    }
+
     /// Listens to SIGINT and SIGTERM.
     pub fn install() -> io::Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));

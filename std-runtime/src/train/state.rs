@@ -1,4 +1,4 @@
-//! What a run must remember to go on to the bit: weights, moments, and a few numbers.
+//! What a run must remember to go on to the bit: a file for every trained set, one for every lasting state, and a few numbers.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -7,16 +7,14 @@ use samara_core::params::{ParamInfo, Params};
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError as Error;
+use super::step::Stepper;
 use crate::gpt::RunError;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::{Device, DeviceError, Session, SetId};
 
-/// The file of a checkpoint that holds weights and moments.
-const FILE: &str = "training.safetensors";
-
-/// The numbers of a run. Everything random is a function of the seed and the step, so that nothing else needs to be kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The numbers of a run. Everything random is a function of the seed and the step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Steps done.
     pub step: u64,
@@ -24,47 +22,48 @@ pub struct RunState {
     pub tokens: u64,
     /// Seconds of training, earlier parts included.
     pub wall_s: f64,
-    /// The smallest validation loss so far.
-    pub best_val_loss: Option<f64>,
-    /// The step of that loss.
+    /// The best value of the scalar by which evaluations are compared.
+    #[serde(rename = "best_val_loss")]
+    pub best: Option<f64>,
+    /// The step of that value.
     pub best_step: u64,
     /// Evaluations since then.
     pub evaluations_without_improvement: u64,
-    /// The last validation loss.
-    pub val_loss: Option<f64>,
-}
-
-/// A trained set and the averages that follow it, which one file of a checkpoint holds.
-pub struct TrainedSet<'a> {
-    /// The set.
-    pub set: SetId,
-    /// The averages.
-    pub averages: &'a [SetId],
+    /// The value of the last evaluation.
+    #[serde(rename = "val_loss")]
+    pub last: Option<f64>,
+    /// Updates of each trained set; absent in checkpoints of runs that made one in every step.
+    #[serde(default)]
+    pub updates: Option<Vec<u64>>,
+    /// The record of the last step, when a signal came before what is due after it was done.
+    #[serde(default)]
+    pub pending: Option<Vec<Option<f64>>>,
+    /// What the objective remembers.
+    #[serde(default)]
+    pub objective: serde_json::Value,
 }
 
 /// Values that have the layout of a set's trainable parameters, and what stands behind a parameter's name for them.
 struct Part {
     suffix: String,
     set: SetId,
-    /// The weights, or a moment.
+    /// A moment; `None` for the weights.
     moment: Option<usize>,
 }
 
 /// What stands behind a parameter's name for AdamW's moments.
 const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 
-impl TrainedSet<'_> {
-    /// Weights, moments, averages; an average goes by the name of its set.
-    fn parts<D: Device>(&self, session: &Session<D>) -> Vec<Part> {
-        let set = session.set(self.set);
-        let count = D::len(&set.moments) / set.params().trainable_len().max(1);
-        let mut parts = vec![Part { suffix: "weight".to_owned(), set: self.set, moment: None }];
-        let name = |i| MOMENTS.get(i).map_or_else(|| format!("moment_{i}"), |name: &&str| (*name).to_owned());
-        parts.extend((0..count).map(|i| Part { suffix: name(i), set: self.set, moment: Some(i) }));
-        let average = |&set: &SetId| Part { suffix: session.set(set).name().to_owned(), set, moment: None };
-        parts.extend(self.averages.iter().map(average));
-        parts
-    }
+/// Weights, moments, averages of a trained set; an average goes by the name of its set.
+fn parts<D: Device>(session: &Session<D>, set: SetId, averages: &[SetId]) -> Vec<Part> {
+    let trained = session.set(set);
+    let count = D::len(&trained.moments) / trained.params().trainable_len().max(1);
+    let mut parts = vec![Part { suffix: "weight".to_owned(), set, moment: None }];
+    let name = |i| MOMENTS.get(i).map_or_else(|| format!("moment_{i}"), |name: &&str| (*name).to_owned());
+    parts.extend((0..count).map(|i| Part { suffix: name(i), set, moment: Some(i) }));
+    let average = |&set: &SetId| Part { suffix: session.set(set).name().to_owned(), set, moment: None };
+    parts.extend(averages.iter().map(average));
+    parts
 }
 
 /// The trainable parameters of a registry, with their shapes.
@@ -73,33 +72,64 @@ fn trainable<'p>(params: &Params<'p>) -> impl Iterator<Item = (&'p ParamInfo, Ve
     params.infos().iter().filter(|p| !p.frozen).map(move |p| (p, shape(p)))
 }
 
+/// The file of a set.
+fn set_file(name: &str) -> String {
+    format!("{name}.safetensors")
+}
+
+/// The file of a state.
+fn state_file(name: &str) -> String {
+    format!("{name}.state")
+}
+
 /// Writes a checkpoint. Weights and moments stand under the names of the parameters with a suffix.
-pub fn save<D: Device>(
-    checkpoints: &Checkpoints,
-    state: &RunState,
-    session: &mut Session<D>,
-    trained: &TrainedSet<'_>,
-) -> Result<(), CheckpointError> {
+///
+/// # Errors
+/// The operating system refuses, or the device failed.
+pub fn save<D: Device>(checkpoints: &Checkpoints, state: &RunState, stepper: &mut Stepper<D>) -> Result<(), CheckpointError> {
     let state_json = serde_json::to_value(state).unwrap_or_default();
-    let hash = layout_hash(&session.set(trained.set).params());
-    checkpoints.write(state.step, &hash, state_json, |writer| writer.file(FILE, |file| write_tensors(file, session, trained)))?;
+    let hash = layout_hash(stepper);
+    let trained: Vec<(&str, SetId, Vec<SetId>)> = stepper.trained().map(|(name, set, of)| (name, set, of.to_vec())).collect();
+    let session = &mut stepper.session;
+    checkpoints.write(state.step, &hash, state_json, |writer| {
+        for (name, set, averages) in &trained {
+            writer.file(&set_file(name), |file| write_set(file, session, *set, averages))?;
+        }
+        for id in session.lasting_states() {
+            let (state, device) = session.state_mut(id);
+            let name = state_file(state.name());
+            writer.file(&name, |file| {
+                let mut written = Ok(());
+                device
+                    .lend(&state.mem, &mut |values| written = file.write_all(bytemuck::cast_slice(values)))
+                    .map_err(io::Error::other)?;
+                written
+            })?;
+        }
+        Ok(())
+    })?;
     Ok(())
 }
 
-/// A checksum of the names and shapes of all parameters.
-fn layout_hash(params: &Params<'_>) -> String {
-    let text: String = params.infos().iter().map(|p| format!("{} {}\n", p.name, p.shape)).collect();
+/// A checksum of the names and shapes of all parameters that are trained.
+fn layout_hash<D: Device>(stepper: &Stepper<D>) -> String {
+    let mut text = String::new();
+    for (_, set, _) in stepper.trained() {
+        let params = stepper.session.set(set).params();
+        text.extend(params.infos().iter().map(|p| format!("{} {}\n", p.name, p.shape)));
+    }
     format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
-fn write_tensors<D: Device>(file: &mut dyn Write, session: &mut Session<D>, trained: &TrainedSet<'_>) -> io::Result<()> {
-    let registry = session.set(trained.set).registry().clone();
-    let (params, parts) = (registry.view(), trained.parts(session));
+fn write_set<D: Device>(file: &mut dyn Write, session: &mut Session<D>, set: SetId, averages: &[SetId]) -> io::Result<()> {
+    let registry = session.set(set).registry().clone();
+    let (params, parts) = (registry.view(), parts(session, set, averages));
     let names = parts.iter().flat_map(|part| {
         let suffix = &part.suffix;
         trainable(&params).map(move |(p, shape)| (format!("{}/{suffix}", p.name), shape))
     });
-    let mut writer = WeightsWriter::new(file, Path::new(FILE), names.collect()).map_err(io::Error::other)?;
+    let path = set_file(session.set(set).name());
+    let mut writer = WeightsWriter::new(file, Path::new(&path), names.collect()).map_err(io::Error::other)?;
     for part in &parts {
         let mut written = Ok(());
         let lent = part.lend(session, &mut |values| {
@@ -136,11 +166,54 @@ impl Part {
     }
 }
 
-/// Reads weights and moments back. The sets must have their sizes already.
-pub fn load<D: Device>(checkpoint: &Checkpoint, session: &mut Session<D>, trained: &TrainedSet<'_>) -> Result<RunState, Error> {
-    let weights = Weights::open(&checkpoint.path(FILE))?;
-    let registry = session.set(trained.set).registry().clone();
-    for part in trained.parts(session) {
+/// Reads a checkpoint back into sets and states that have their sizes already.
+///
+/// # Errors
+/// The checkpoint is that of other parameters, or a file cannot be read.
+pub fn load<D: Device>(checkpoint: &Checkpoint, stepper: &mut Stepper<D>) -> Result<RunState, Error> {
+    let manifest = checkpoint.path("manifest.json");
+    let expected = layout_hash(stepper);
+    if checkpoint.manifest.config_hash != expected {
+        let found = format!("{}: resume with the model that the run was begun with", checkpoint.manifest.config_hash);
+        let expected = format!("checksum {expected} of the names and shapes of all trained parameters");
+        return Err(CheckpointError::Damaged { path: manifest, expected, found }.into());
+    }
+    let trained: Vec<(&str, SetId, Vec<SetId>)> = stepper.trained().map(|(name, set, of)| (name, set, of.to_vec())).collect();
+    let session = &mut stepper.session;
+    for (name, set, averages) in trained {
+        read_set(&checkpoint.path(&set_file(name)), session, set, &averages)?;
+    }
+    for id in session.lasting_states() {
+        let (state, device) = session.state_mut(id);
+        let path = checkpoint.path(&state_file(state.name()));
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let mut fits = false;
+        let copy = &mut |values: &mut [f32]| {
+            fits = size_of_val(values) == bytes.len();
+            values
+                .iter_mut()
+                .zip(bytes.chunks_exact(4))
+                .for_each(|(to, from)| *to = f32::from_le_bytes([from[0], from[1], from[2], from[3]]));
+        };
+        device.lend_mut(&mut state.mem, copy).map_err(RunError::from)?;
+        if !fits {
+            let expected = format!("{} bytes", 4 * D::len(&state.mem));
+            return Err(CheckpointError::Damaged { path, expected, found: bytes.len().to_string() }.into());
+        }
+    }
+    let state: RunState = serde_json::from_value(checkpoint.manifest.state.clone()).map_err(|error| {
+        let expected = "the state of a run".to_owned();
+        CheckpointError::Damaged { path: manifest, expected, found: error.to_string() }
+    })?;
+    let sets = stepper.trained().count();
+    stepper.set_counts(state.updates.clone().unwrap_or_else(|| vec![state.step; sets]));
+    Ok(state)
+}
+
+fn read_set<D: Device>(path: &Path, session: &mut Session<D>, set: SetId, averages: &[SetId]) -> Result<(), Error> {
+    let weights = Weights::open(path)?;
+    let registry = session.set(set).registry().clone();
+    for part in parts(session, set, averages) {
         let mut read = Ok(());
         part.lend_mut(session, &mut |values| {
             read = trainable(&registry.view()).try_for_each(|(p, shape)| {
@@ -150,8 +223,5 @@ pub fn load<D: Device>(checkpoint: &Checkpoint, session: &mut Session<D>, traine
         .map_err(RunError::from)?;
         read?;
     }
-    serde_json::from_value(checkpoint.manifest.state.clone()).map_err(|error| {
-        let (path, expected) = (checkpoint.path("manifest.json"), "the state of a run".to_owned());
-        CheckpointError::Damaged { path, expected, found: error.to_string() }.into()
-    })
+    Ok(())
 }

@@ -35,6 +35,16 @@ fn later_layers_win() {
 }
 
 #[test]
+fn a_run_ends_by_steps_or_tokens_or_operations() {
+    let steps = |sets: &[&str]| merged("", sets).map(|config| config.train.steps_of(100, 1000));
+    assert_eq!(steps(&["train.steps=7"]), Ok(7));
+    assert_eq!(steps(&["train.tokens=701", "train.steps=3"]), Ok(8));
+    assert_eq!(steps(&["train.flops=7e5"]), Ok(7));
+    let error = steps(&["train.flops=7e5", "train.tokens=1"]).unwrap_err();
+    assert!(error.contains("train.tokens: expected 0, because train.flops"), "{error}");
+}
+
+#[test]
 fn set_takes_text_without_quotes() {
     let config =
         merged("", &["data.path=a b/c.txt", "data.text_field=2020", "generate.prompt=\"x\\n\"", "train.gemm=portable"]).unwrap();

@@ -1,0 +1,210 @@
+//! Rows of data, read at random by their number.
+
+use super::DataError;
+use super::batches::{fill_sweep, sweep_rows};
+use super::shards::Tokens;
+
+/// Labels with this value do not count, as in PyTorch.
+pub const IGNORE: i32 = -100;
+
+/// Values of one input for all rows of a batch.
+#[derive(Clone, Debug)]
+struct Field<T> {
+    name: &'static str,
+    values: Vec<T>, // (B, …)
+}
+
+/// A batch on the host: inputs by name, as `transformers` names them.
+#[derive(Clone, Debug)]
+pub struct HostBatch {
+    rows: usize,
+    /// Tokens of it that count: what losses are averaged over, and what speed is measured in.
+    pub tokens: u64,
+    ints: Vec<Field<i32>>,
+    reals: Vec<Field<f32>>,
+}
+
+impl HostBatch {
+    /// A batch of so many rows without inputs.
+    pub fn new(rows: usize) -> Self {
+        Self { rows, tokens: 0, ints: Vec::new(), reals: Vec::new() }
+    }
+
+    /// The same with an input of integers, `row_len` for each row.
+    pub fn with_ints(mut self, name: &'static str, row_len: usize) -> Self {
+        self.ints.push(Field { name, values: vec![0; self.rows * row_len] });
+        self
+    }
+
+    /// The same with an input of f32 values, `row_len` for each row.
+    pub fn with_reals(mut self, name: &'static str, row_len: usize) -> Self {
+        self.reals.push(Field { name, values: vec![0.0; self.rows * row_len] });
+        self
+    }
+
+    /// Rows that there is room for.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// An input of integers; empty when there is none of that name.
+    pub fn ints(&self, name: &str) -> &[i32] {
+        self.ints.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)
+    }
+
+    /// An input of f32 values; empty when there is none of that name.
+    pub fn reals(&self, name: &str) -> &[f32] {
+        self.reals.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)
+    }
+
+    /// Several inputs of integers at once, to fill them; those that are not there are empty. Names must differ.
+    pub fn ints_mut<const N: usize>(&mut self, names: [&str; N]) -> [&mut [i32]; N] {
+        fields_mut(&mut self.ints, names)
+    }
+
+    /// Several inputs of f32 values at once, to fill them.
+    pub fn reals_mut<const N: usize>(&mut self, names: [&str; N]) -> [&mut [f32]; N] {
+        fields_mut(&mut self.reals, names)
+    }
+}
+
+fn fields_mut<'f, T, const N: usize>(fields: &'f mut [Field<T>], names: [&str; N]) -> [&'f mut [T]; N] {
+    let mut found = [const { None }; N];
+    for field in fields {
+        if let Some(i) = names.iter().position(|name| *name == field.name) {
+            found[i] = Some(field.values.as_mut_slice());
+        }
+    }
+    found.map(Option::unwrap_or_default)
+}
+
+/// Rows of data by number. A row is a function of its number alone, so that a run goes on where it stopped without replaying anything.
+pub trait Dataset {
+    /// How many rows there are.
+    fn len(&self) -> u64;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A batch of this dataset's inputs with room for so many rows.
+    fn batch(&self, rows: usize) -> HostBatch;
+
+    /// Fills a batch with rows, and with padding that does not count where it has room for more. Does not allocate.
+    ///
+    /// # Errors
+    /// The data cannot be read, or a row is not there.
+    fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError>;
+}
+
+/// Windows of `block` tokens, one for every token where a window can start: `input_ids` (B, T), and `labels` (B, T), one token later.
+pub struct TokenWindows<T> {
+    tokens: T,
+    block: usize,
+}
+
+impl<T: Tokens> TokenWindows<T> {
+    /// Windows over tokens.
+    pub fn new(tokens: T, block: usize) -> Self {
+        Self { tokens, block: block.max(1) }
+    }
+}
+
+impl<T: Tokens> Dataset for TokenWindows<T> {
+    fn len(&self) -> u64 {
+        self.tokens.len().saturating_sub(self.block as u64)
+    }
+
+    fn batch(&self, rows: usize) -> HostBatch {
+        token_batch(rows, self.block)
+    }
+
+    fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
+        each_row(into, self.block, rows, |start, inputs, labels| {
+            self.tokens.read(start, inputs)?;
+            self.tokens.read(start + 1, labels)?;
+            Ok(labels.len() as u64)
+        })
+    }
+}
+
+/// Blocks of `block` tokens that do not overlap and cover all tokens, the last one perhaps short: the inputs of [`TokenWindows`].
+pub struct TokenBlocks<T> {
+    tokens: T,
+    block: usize,
+}
+
+impl<T: Tokens> TokenBlocks<T> {
+    /// Blocks over tokens.
+    pub fn new(tokens: T, block: usize) -> Self {
+        Self { tokens, block: block.max(1) }
+    }
+}
+
+impl<T: Tokens> Dataset for TokenBlocks<T> {
+    fn len(&self) -> u64 {
+        sweep_rows(self.tokens.len(), self.block)
+    }
+
+    fn batch(&self, rows: usize) -> HostBatch {
+        token_batch(rows, self.block)
+    }
+
+    fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
+        each_row(into, self.block, rows, |row, inputs, labels| fill_sweep(&self.tokens, self.block, row, IGNORE, inputs, labels))
+    }
+}
+
+fn token_batch(rows: usize, block: usize) -> HostBatch {
+    HostBatch::new(rows).with_ints("input_ids", block).with_ints("labels", block)
+}
+
+/// Fills the rows of a batch of tokens one by one; `fill` returns how many of a row's labels count.
+fn each_row(
+    into: &mut HostBatch,
+    block: usize,
+    rows: &[u64],
+    fill: impl Fn(u64, &mut [i32], &mut [i32]) -> Result<u64, DataError>,
+) -> Result<(), DataError> {
+    let [inputs, labels] = into.ints_mut(["input_ids", "labels"]);
+    let mut rows = rows.iter();
+    let mut tokens = 0;
+    for (inputs, labels) in inputs.chunks_exact_mut(block).zip(labels.chunks_exact_mut(block)) {
+        match rows.next() {
+            Some(&row) => tokens += fill(row, inputs, labels)?,
+            None => {
+                inputs.fill(0);
+                labels.fill(IGNORE);
+            }
+        }
+    }
+    into.tokens = tokens;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::shards::TokenList;
+
+    #[test]
+    fn windows_start_at_any_token_and_blocks_cover_all() {
+        let tokens = || TokenList::new("counting", (0..10).collect());
+        let windows = TokenWindows::new(tokens(), 4);
+        assert_eq!(windows.len(), 6);
+        let mut batch = windows.batch(3);
+        windows.fill(&[5, 0], &mut batch).unwrap();
+        assert_eq!(batch.ints("input_ids"), [5, 6, 7, 8, 0, 1, 2, 3, 0, 0, 0, 0]);
+        assert_eq!(batch.ints("labels"), [6, 7, 8, 9, 1, 2, 3, 4, IGNORE, IGNORE, IGNORE, IGNORE]);
+        assert_eq!((batch.tokens, batch.rows()), (8, 3));
+        assert!(windows.fill(&[6], &mut batch).is_err());
+        let blocks = TokenBlocks::new(tokens(), 4);
+        assert_eq!(blocks.len(), 3);
+        blocks.fill(&[2, 1], &mut batch).unwrap();
+        assert_eq!(batch.ints("input_ids"), [8, 0, 0, 0, 4, 5, 6, 7, 0, 0, 0, 0]);
+        assert_eq!(batch.ints("labels")[..5], [9, IGNORE, IGNORE, IGNORE, 5]);
+        assert_eq!(batch.tokens, 5);
+        assert!(batch.ints("pixel_values").is_empty() && batch.reals("pixel_values").is_empty());
+    }
+}

@@ -1,0 +1,210 @@
+//! What is trained, and how its gradient comes about. The trainer owns the loop; an objective owns a step.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::error::TrainingError;
+use super::scalars::Scalars;
+use crate::data::batches::Sampler;
+use crate::data::dataset::{Dataset, HostBatch};
+use crate::gpt::RunError;
+use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+
+/// What becomes of a parameter set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetRole {
+    /// Every update changes it; it is in checkpoints.
+    Trained,
+    /// Nothing changes it, such as a reference or a teacher; [`Objective::initialise`] fills it, also when a run goes on.
+    Fixed,
+    /// The moving average of the set with this position in [`Objective::sets`], which must be trained and of the same registry.
+    Average {
+        /// The position of the set that it follows.
+        of: usize,
+    },
+}
+
+/// A parameter set that an objective needs.
+pub struct SetSpec {
+    /// Its name, and that of its file in a checkpoint.
+    pub name: &'static str,
+    /// Its parameters.
+    pub registry: Arc<OwnedParams>,
+    /// What becomes of it.
+    pub role: SetRole,
+}
+
+/// Data of an objective.
+pub struct Source {
+    /// Rows for training.
+    pub train: Box<dyn Dataset + Send>,
+    /// Which row comes when.
+    pub order: Sampler,
+    /// Rows of a micro-batch, and of a batch of the validation.
+    pub rows: usize,
+    /// Micro-batches of a step.
+    pub micro_batches: usize,
+    /// Rows held out; the first source that has some is the one that is evaluated.
+    pub validation: Option<Box<dyn Dataset + Send>>,
+}
+
+/// The data of one step, all of it collated before the step begins: what it is averaged over is known.
+pub struct StepBatch {
+    /// The step, from 0.
+    pub step: u64,
+    pub(super) sources: Vec<Vec<HostBatch>>,
+}
+
+impl StepBatch {
+    /// The micro-batches of a source.
+    pub fn micro_batches(&self, source: usize) -> &[HostBatch] {
+        self.sources.get(source).map_or(&[], Vec::as_slice)
+    }
+
+    /// Tokens of a step, of all its sources.
+    pub fn tokens(&self) -> u64 {
+        self.sources.iter().flatten().map(|batch| batch.tokens).sum()
+    }
+}
+
+/// Which values of a scalar are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Smaller ones.
+    Smaller,
+    /// Larger ones.
+    Larger,
+}
+
+impl Direction {
+    /// Whether `value` is better than `than`.
+    pub fn is_better(self, value: f64, than: f64) -> bool {
+        match self {
+            Self::Smaller => value < than,
+            Self::Larger => value > than,
+        }
+    }
+}
+
+/// An objective of training on a device.
+///
+/// The trainer calls, once: `sets`, `build`, `scalars`, `sources`, `initialise`, `load`; in every step: `begin`, then for every update
+/// `gradients` (work is queued), `collect` (after the one wait), and after the weights have changed `after_update`.
+pub trait Objective<D: Device> {
+    /// The parameter sets, in an order that does not change.
+    fn sets(&self) -> Vec<SetSpec>;
+
+    /// Builds all programs and makes room for them. `sets` are the numbers of [`Objective::sets`].
+    ///
+    /// # Errors
+    /// A program cannot be built.
+    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError>;
+
+    /// Registers what is reported of a step and of an evaluation.
+    fn scalars(&mut self, scalars: &mut Scalars);
+
+    /// Hands the data over to the trainer.
+    fn sources(&mut self) -> Vec<Source>;
+
+    /// Fills the sets. `resumed` says that a checkpoint will overwrite those that are trained.
+    ///
+    /// # Errors
+    /// Initial weights cannot be read.
+    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError>;
+
+    /// Begins a step, with rollouts for example; returns how many updates it makes.
+    ///
+    /// # Errors
+    /// A run fails.
+    fn begin(&mut self, _session: &mut Session<D>, _batch: &StepBatch) -> Result<u32, RunError> {
+        Ok(1)
+    }
+
+    /// Fills the gradient of every trained set for one update: all micro-batches.
+    ///
+    /// # Errors
+    /// A run fails, or data is not as it should be.
+    fn gradients(&mut self, session: &mut Session<D>, update: u32, batch: &StepBatch) -> Result<(), RunError>;
+
+    /// Adds up what `gradients` has fetched: values are readable now. A scalar that is not finite ends the training before the update.
+    fn collect(&mut self, session: &Session<D>, update: u32, out: &mut Scalars);
+
+    /// The weights have changed. `Break` ends the step before all its updates are made, as when a policy has moved far enough.
+    ///
+    /// # Errors
+    /// A run fails.
+    fn after_update(&mut self, _session: &mut Session<D>, _update: u32) -> Result<ControlFlow<()>, RunError> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Evaluates one batch of the validation. `averaged` says that averages stand for the sets that they follow.
+    ///
+    /// # Errors
+    /// A run fails.
+    fn evaluate(
+        &mut self,
+        session: &mut Session<D>,
+        averaged: bool,
+        batch: &HostBatch,
+        out: &mut Scalars,
+    ) -> Result<(), RunError>;
+
+    /// The scalar by which evaluations are compared, and which of its values are better.
+    fn best(&self) -> (&'static str, Direction);
+
+    /// The unit of a scalar, for the axis of its plot.
+    fn unit(&self, scalar: &str) -> &'static str {
+        let _ = scalar;
+        ""
+    }
+
+    /// The first tensor that is not finite in the update whose gradient or scalars were not, for the message.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn first_non_finite(
+        &mut self,
+        _session: &mut Session<D>,
+        _update: u32,
+        _batch: &StepBatch,
+    ) -> Result<Option<String>, RunError> {
+        Ok(None)
+    }
+
+    /// Writes the model into a folder, where other programs open it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    fn export(&mut self, _session: &mut Session<D>, _averaged: bool, _folder: &Path) -> Result<(), TrainingError> {
+        Ok(())
+    }
+
+    /// A sample of what the model does now, for people.
+    ///
+    /// # Errors
+    /// A run fails.
+    fn sample(&mut self, _session: &mut Session<D>) -> Result<Option<String>, TrainingError> {
+        Ok(None)
+    }
+
+    /// What is trained and on what, for people.
+    fn describe(&self, _session: &Session<D>) -> String {
+        String::new()
+    }
+
+    /// What the objective must remember beside its sets and states; small.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes back what [`Objective::save`] gave.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    fn load(&mut self, _state: &Value) -> Result<(), String> {
+        Ok(())
+    }
+}

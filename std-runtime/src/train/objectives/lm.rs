@@ -1,0 +1,269 @@
+//! Language-model training: the mean of −ln p(token | all before it) over all tokens of a step, in nats (Radford et al. 2019).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::params::Registry;
+
+use crate::data::batches::{Order, Sampler};
+use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
+use crate::data::shards::{TokenList, Tokens};
+use crate::gpt::evaluate::Evaluation;
+use crate::gpt::generate::Generator;
+use crate::gpt::generation::GenerateConfig;
+use crate::gpt::step::{DropoutNumbers, Step, StepShape};
+use crate::gpt::{Bound, RunError};
+use crate::model_folder::{self, Companions, FolderConfig, load_weights, maps};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
+use crate::tokenizer::{Tokenizer, prompt_ids};
+use crate::train::config::TrainConfig;
+use crate::train::error::TrainingError;
+use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use crate::train::scalars::{Combine, ScalarId, Scalars};
+
+/// The model folder that a training leaves, and the samples that it shows.
+pub struct ModelFolder {
+    /// What `config.json` says.
+    pub config: FolderConfig,
+    /// The files of the folder that the run began with.
+    pub companions: Companions,
+    /// The tokenizer, unless the data came as token ids alone.
+    pub tokenizer: Option<Tokenizer>,
+    /// How samples are generated.
+    pub generate: GenerateConfig,
+}
+
+/// Tokens for training, in the order of a sampler, and tokens held out.
+fn windows(
+    tokens: impl Tokens + Send + 'static,
+    order: Sampler,
+    held_out: Option<Box<dyn Tokens + Send>>,
+    shape: &StepShape,
+) -> Source {
+    let blocks = |tokens: Box<dyn Tokens + Send>| -> Box<dyn Dataset + Send> { Box::new(TokenBlocks::new(tokens, shape.block)) };
+    Source {
+        train: Box::new(TokenWindows::new(tokens, shape.block)),
+        order,
+        rows: shape.batch,
+        micro_batches: shape.accumulation,
+        validation: held_out.map(blocks),
+    }
+}
+
+/// What is there once the programs are built.
+struct Built {
+    step: Step,
+    evaluation: Option<Evaluation>,
+    set: SetId,
+    average: Option<SetId>,
+    cache: StateId,
+}
+
+/// Language-model training of a GPT.
+pub struct Lm {
+    config: GptConfig,
+    model: Gpt,
+    registry: Arc<OwnedParams>,
+    shape: StepShape,
+    train: TrainConfig,
+    source: Option<Source>,
+    init: Option<PathBuf>,
+    folder: Option<ModelFolder>,
+    about: String,
+    built: Option<Built>,
+    loss: Option<ScalarId>,
+}
+
+impl Lm {
+    /// Training of a model from initial weights on tokens. Shape and configuration must agree on rows and tokens.
+    ///
+    /// # Errors
+    /// The registry cannot hold the parameters.
+    pub fn new(
+        config: GptConfig,
+        shape: StepShape,
+        train: &TrainConfig,
+        tokens: impl Tokens + Send + 'static,
+        order: Sampler,
+        held_out: Option<Box<dyn Tokens + Send>>,
+    ) -> Result<Self, BuildError> {
+        let register = |registry: &mut Registry<'_>| Gpt::register(&config, &mut registry.scope());
+        let (registry, model) = OwnedParams::new(config.param_count(), register)?;
+        let source = Some(windows(tokens, order, held_out, &shape));
+        let (train, about) = (train.clone(), String::new());
+        Ok(Self { config, model, registry, shape, train, source, init: None, folder: None, about, built: None, loss: None })
+    }
+
+    /// Training on tokens without a meaning, to time it.
+    ///
+    /// # Errors
+    /// The registry cannot hold the parameters.
+    pub fn on_noise(config: GptConfig, shape: StepShape, train: &TrainConfig) -> Result<Self, RunError> {
+        let len = 4 * shape.block as u32 + 2;
+        let ids = (0..len).map(|i| i.wrapping_mul(2_654_435_761) % config.vocab_size as u32).collect();
+        let order = Sampler::new(Order::Random, train.seed, shape.block, u64::from(len), "noise")?;
+        Ok(Self::new(config, shape, train, TokenList::new("noise", ids), order, None)?)
+    }
+
+    /// The same with the weights of a model folder at the beginning.
+    pub fn with_init(self, init: Option<PathBuf>) -> Self {
+        Self { init, ..self }
+    }
+
+    /// The same with a model folder as its result, and with words about it.
+    pub fn with_folder(self, folder: ModelFolder, about: String) -> Self {
+        Self { folder: Some(folder), about, ..self }
+    }
+
+    /// Writes what goes along with the model: the files of the folder that the run began with, or the tokenizer.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn save_companions(&self, folder: &Path) -> Result<(), TrainingError> {
+        let Some(model) = &self.folder else { return Ok(()) };
+        if let Some(tokenizer) = model.tokenizer.as_ref().filter(|_| !model.companions.have_tokenizer()) {
+            tokenizer.save(folder, Some(self.config.n_positions))?;
+        }
+        Ok(model.companions.copy_to(folder)?)
+    }
+
+    /// The program of a micro-batch, once it is built.
+    pub fn program(&self) -> Option<&OwnedProgram> {
+        self.built.as_ref().map(|built| built.step.program())
+    }
+
+    /// The model on its weights, or on their average.
+    fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
+        let Built { set, average, cache, .. } = self.built();
+        let set = average.filter(|_| averaged).unwrap_or(*set);
+        Bound { config: self.config, model: self.model, session, set, cache: *cache }
+    }
+
+    fn built(&self) -> &Built {
+        self.built.as_ref().expect("the trainer builds an objective before it uses it")
+    }
+
+    fn dropout(&self, step: u64) -> DropoutNumbers {
+        DropoutNumbers { probability: self.train.dropout, seed: self.train.seed, step }
+    }
+}
+
+impl<D: Device> Objective<D> for Lm {
+    fn sets(&self) -> Vec<SetSpec> {
+        let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
+        let average = (self.train.ema_decay > 0.0).then(|| spec("ema", SetRole::Average { of: 0 }));
+        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+    }
+
+    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
+        let cache = session.add_state("cache");
+        let (Some(&set), average) = (sets.first(), sets.get(1).copied()) else { return Ok(()) };
+        let mut gpt = Bound { config: self.config, model: self.model, session, set, cache };
+        let step = Step::new(&mut gpt, self.shape)?;
+        let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
+        let evaluation = if evaluated { Some(Evaluation::new(&mut gpt, self.shape.batch, self.shape.block)?) } else { None };
+        self.built = Some(Built { step, evaluation, set, average, cache });
+        Ok(())
+    }
+
+    fn scalars(&mut self, scalars: &mut Scalars) {
+        self.loss = Some(scalars.register("loss", Combine::Mean));
+    }
+
+    fn sources(&mut self) -> Vec<Source> {
+        self.source.take().into_iter().collect()
+    }
+
+    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let (set, device) = session.set_mut(self.built().set);
+        match &self.init {
+            _ if resumed => Ok(()),
+            None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
+            Some(folder) => {
+                let mut loaded = Ok(());
+                let (params, map) = (self.registry.view(), maps::gpt::name_map(&self.config));
+                device
+                    .lend_mut(&mut set.weights, &mut |values| {
+                        loaded = load_weights(folder, &params, &map, values, &mut []);
+                    })
+                    .map_err(RunError::from)?;
+                Ok(loaded?)
+            }
+        }
+    }
+
+    fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
+        let dropout = self.dropout(batch.step);
+        let mut gpt = self.bound(session, false);
+        self.built.as_mut().map_or(Ok(()), |built| built.step.queue(&mut gpt, batch.micro_batches(0), &dropout))
+    }
+
+    fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
+        if let Some(loss) = self.loss {
+            out.add(loss, self.built().step.loss(session));
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        session: &mut Session<D>,
+        averaged: bool,
+        batch: &HostBatch,
+        out: &mut Scalars,
+    ) -> Result<(), RunError> {
+        let mut gpt = self.bound(session, averaged);
+        if let (Some(evaluation), Some(loss)) = (&self.built().evaluation, self.loss) {
+            out.add_sum(loss, evaluation.batch(&mut gpt, batch)?, batch.tokens as f64);
+        }
+        Ok(())
+    }
+
+    fn best(&self) -> (&'static str, Direction) {
+        ("loss", Direction::Smaller)
+    }
+
+    fn unit(&self, _: &str) -> &'static str {
+        "nats per token"
+    }
+
+    fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<Option<String>, RunError> {
+        let dropout = self.dropout(batch.step);
+        let mut gpt = self.bound(session, false);
+        self.built().step.first_non_finite(&mut gpt, batch.micro_batches(0), &dropout)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        let set = self.bound(session, averaged).set;
+        let Some(model) = &self.folder else { return Ok(()) };
+        fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
+        self.save_companions(folder)?;
+        let (set, device) = session.set_mut(set);
+        let (params, mut saved) = (self.registry.view(), Ok(()));
+        device
+            .lend(&set.weights, &mut |values| saved = model_folder::save_folder(folder, &model.config, &params, values))
+            .map_err(RunError::from)?;
+        Ok(saved?)
+    }
+
+    fn sample(&mut self, session: &mut Session<D>) -> Result<Option<String>, TrainingError> {
+        let Some(ModelFolder { tokenizer: Some(tokenizer), generate, .. }) = &self.folder else { return Ok(None) };
+        if generate.max_new_tokens == 0 {
+            return Ok(None);
+        }
+        let prompt = prompt_ids(tokenizer, &generate.prompt)?;
+        let mut gpt = self.bound(session, false);
+        let mut generator = Generator::new(&mut gpt, &prompt, generate.sampling(), generate.seed)?;
+        let mut bytes = Vec::new();
+        for _ in 0..generate.max_new_tokens {
+            let token = generator.next(&mut gpt)?;
+            tokenizer.push_token(token as u32, &mut bytes);
+        }
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn describe(&self, _: &Session<D>) -> String {
+        self.about.clone()
+    }
+}

@@ -1,0 +1,3 @@
+//! Objectives, one file each.
+
+pub mod lm;

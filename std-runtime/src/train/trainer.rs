@@ -1,0 +1,362 @@
+//! The training loop, for any objective on any device.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::Instant;
+
+use samara_core::schedule::Schedule;
+
+use super::config::TrainConfig;
+use super::error::TrainingError as Error;
+use super::folder::{METRICS_FILE, RunFolder};
+use super::objective::Objective;
+use super::progress::Progress;
+use super::scalars::Scalars;
+use super::shape::update_numbers;
+use super::signal::Stop;
+use super::state::{self, RunState};
+use super::step::Stepper;
+use crate::data::dataset::HostBatch;
+use crate::gpt::RunError;
+use crate::run::events::EventWriter;
+use crate::run::metrics::{self, MetricsWriter};
+use crate::run::plot;
+use crate::session::{Device, Session};
+
+/// A finished training.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Finished {
+    /// Steps done, those before a resumption included.
+    pub steps: u64,
+    /// What the last step of this run reported.
+    pub last: Vec<(&'static str, Option<f64>)>,
+    /// The value of the last evaluation.
+    pub validation: Option<f64>,
+    /// The best value of an evaluation.
+    pub best: Option<f64>,
+}
+
+/// The columns of the metrics file, in order, with their tags in TensorBoard.
+struct Columns {
+    names: Vec<String>,
+    tags: Vec<Option<String>>,
+    values: Vec<Option<f64>>,
+    /// How many scalars an objective has: their training values come first, then those of the validation.
+    scalars: usize,
+}
+
+impl Columns {
+    fn new<D: Device>(stepper: &Stepper<D>) -> Self {
+        let mut columns = Self { names: Vec::new(), tags: Vec::new(), values: Vec::new(), scalars: 0 };
+        let mut add = |name: String, tag: Option<String>| {
+            columns.names.push(name);
+            columns.tags.push(tag);
+            columns.values.push(None);
+        };
+        for part in ["train", "val"] {
+            stepper.scalars().iter().for_each(|(name, _)| add(format!("{part}_{name}"), Some(format!("{name}/{part}"))));
+        }
+        add("lr".to_owned(), Some("lr".to_owned()));
+        for (i, (set, ..)) in stepper.trained().enumerate() {
+            // The norm of a single set needs no name.
+            let (name, tag) = if i == 0 { (String::new(), String::new()) } else { (format!("_{set}"), format!("/{set}")) };
+            add(format!("grad_norm{name}"), Some(format!("grad_norm{tag}")));
+        }
+        add("tokens_per_s".to_owned(), Some("tokens_per_s".to_owned()));
+        add("wall_s".to_owned(), None);
+        columns.scalars = stepper.scalars().iter().count();
+        columns
+    }
+
+    fn clear(&mut self) {
+        self.values.fill(None);
+    }
+
+    /// Sets the values of a step.
+    fn set_step<D: Device>(&mut self, stepper: &Stepper<D>, lr: f64, tokens_per_s: f64) {
+        let training = stepper.scalars().iter().map(|(_, value)| value);
+        let others = [Some(lr)].into_iter().chain(stepper.norms().map(Some)).chain([Some(tokens_per_s)]);
+        let values = training.chain((0..self.scalars).map(|_| None)).chain(others);
+        self.values.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+    }
+
+    /// Sets the values of an evaluation.
+    fn set_validation(&mut self, scalars: &Scalars) {
+        let to = self.values.iter_mut().skip(self.scalars);
+        to.zip(scalars.iter()).for_each(|(to, (_, value))| *to = value);
+    }
+
+    fn set_wall(&mut self, seconds: f64) {
+        if let Some(last) = self.values.last_mut() {
+            *last = Some(seconds);
+        }
+    }
+}
+
+/// A training of an objective in a folder.
+pub struct Trainer<D: Device, O> {
+    objective: O,
+    stepper: Stepper<D>,
+    config: TrainConfig,
+    schedule: Schedule,
+    folder: RunFolder,
+    metrics: MetricsWriter,
+    events: EventWriter,
+    columns: Columns,
+    progress: Progress,
+    validation: Scalars,
+    /// The source whose rows are held out for the validation, and a batch of them.
+    held_out: Option<(usize, HostBatch)>,
+    state: RunState,
+    saved_step: Option<u64>,
+}
+
+impl<D: Device, O: Objective<D>> Trainer<D, O> {
+    /// Builds everything, fills the sets, and goes on from the folder's checkpoint if it has one.
+    ///
+    /// # Errors
+    /// A program cannot be built, weights cannot be read, or the folder cannot be written.
+    pub fn open(
+        session: Session<D>,
+        mut objective: O,
+        config: &TrainConfig,
+        folder: RunFolder,
+        quiet: bool,
+    ) -> Result<Self, Error> {
+        let mut stepper = Stepper::new(session, &mut objective)?;
+        objective.initialise(&mut stepper.session, folder.checkpoint.is_some())?;
+        let state = match &folder.checkpoint {
+            Some(checkpoint) => state::load(checkpoint, &mut stepper)?,
+            None => RunState::default(),
+        };
+        objective.load(&state.objective).map_err(|found| {
+            Error::Usage(format!(
+                "{}: the state of the objective in the newest checkpoint: {found}; resume with the same objective",
+                folder.out.display()
+            ))
+        })?;
+        // A record that was written before all of it was known is written again.
+        let recorded = state.step.saturating_sub(u64::from(state.pending.is_some()));
+        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), folder.checkpoint.is_some().then_some(recorded))?;
+        let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
+        let mut columns = Columns::new(&stepper);
+        if let Some(pending) = &state.pending {
+            columns.values.iter_mut().zip(pending).for_each(|(to, value)| *to = *value);
+        }
+        let mut sources = stepper.sources().iter().enumerate();
+        let held_out = sources.find_map(|(i, source)| Some((i, source.validation.as_ref()?.batch(source.rows))));
+        Ok(Self {
+            validation: stepper.scalars().clone(),
+            progress: Progress::new(quiet, config.steps, state.step),
+            saved_step: (folder.checkpoint.is_some() && state.pending.is_none()).then_some(state.step),
+            schedule: config.lr_schedule(),
+            config: config.clone(),
+            objective,
+            stepper,
+            folder,
+            metrics,
+            events,
+            columns,
+            held_out,
+            state,
+        })
+    }
+
+    /// Trains until the last step, a signal, or an error.
+    ///
+    /// # Errors
+    /// Values that are not finite, files that cannot be read or written, or a signal, after a checkpoint.
+    pub fn run(mut self, stop: &Stop) -> Result<Finished, Error> {
+        self.progress.say(&format!(
+            "{}{} -> {}",
+            self.objective.describe(&self.stepper.session),
+            self.stepper.session.device().describe(),
+            self.folder.out.display()
+        ));
+        if self.state.step == 0 {
+            self.sample()?;
+        }
+        let signal = loop {
+            if let Some(signal) = stop.signal() {
+                break Some(signal);
+            }
+            if self.state.pending.is_some() {
+                self.complete(stop)?;
+                continue;
+            }
+            if self.state.step >= self.config.steps || self.out_of_patience() {
+                break None;
+            }
+            self.advance(stop)?;
+        };
+        self.finish(signal)
+    }
+
+    fn out_of_patience(&self) -> bool {
+        self.config.patience > 0 && self.state.evaluations_without_improvement >= self.config.patience
+    }
+
+    /// One step and what is due after it.
+    fn advance(&mut self, stop: &Stop) -> Result<(), Error> {
+        if self.state.step == 0 && self.config.eval_every > 0 {
+            self.columns.clear();
+            if !self.evaluate(stop)? {
+                return Ok(());
+            }
+            self.write_metrics()?;
+        }
+        let begun = Instant::now();
+        let lr = self.schedule.at(self.state.step);
+        self.stepper.step(&mut self.objective, self.state.step, &update_numbers(&self.config, lr))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let tokens = self.stepper.batch().tokens();
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.wall_s += seconds;
+        self.state.last = None;
+        let tokens_per_s = tokens as f64 / seconds.max(1e-9);
+        let (name, _) = self.objective.best();
+        self.progress.step(self.state.step, name, self.stepper.scalars().get(name), lr, tokens_per_s);
+        self.columns.clear();
+        self.columns.set_step(&self.stepper, lr, tokens_per_s);
+        self.complete(stop)
+    }
+
+    /// What is due after a step: an evaluation, the record, a sample, a checkpoint. When a signal comes in the middle of the evaluation, the
+    /// record is left pending, and the run that goes on completes it.
+    fn complete(&mut self, stop: &Stop) -> Result<(), Error> {
+        let due = |every: u64| every > 0 && self.state.step.is_multiple_of(every);
+        let (evaluate, sample, checkpoint) =
+            (due(self.config.eval_every), due(self.config.sample_every), due(self.config.checkpoint_every));
+        let last = self.state.step == self.config.steps;
+        self.state.pending = None;
+        if (evaluate || last) && !self.evaluate(stop)? {
+            self.state.pending = Some(self.columns.values.clone());
+            return self.write_metrics();
+        }
+        self.write_metrics()?;
+        if sample && !last {
+            self.sample()?;
+        }
+        if checkpoint && !last {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the rows held out; a new best value exports `best/`. Returns false when a signal came before the end.
+    fn evaluate(&mut self, stop: &Stop) -> Result<bool, Error> {
+        let begun = Instant::now();
+        let averaged = self.state.step > 0;
+        let done = self.evaluate_batches(averaged, stop)?;
+        if !done || self.held_out.is_none() {
+            return Ok(done);
+        }
+        let (name, direction) = self.objective.best();
+        let value = self.validation.get(name);
+        let better = |value: f64| self.state.best.is_none_or(|best| direction.is_better(value, best));
+        let improved = value.is_some_and(better);
+        if improved && self.state.step > 0 {
+            self.objective.export(&mut self.stepper.session, averaged, &self.folder.out.join("best"))?;
+        }
+        self.state.last = value;
+        if improved {
+            (self.state.best, self.state.best_step, self.state.evaluations_without_improvement) = (value, self.state.step, 0);
+        } else {
+            self.state.evaluations_without_improvement += 1;
+        }
+        self.state.wall_s += begun.elapsed().as_secs_f64();
+        self.columns.set_validation(&self.validation);
+        let best = if improved { " (best)" } else { "" };
+        let value = value.unwrap_or(f64::NAN);
+        self.progress.say(&format!("step {:>6} | validation {name} {value:.4}{best}", self.state.step));
+        Ok(true)
+    }
+
+    /// Evaluates batch after batch, spread evenly over the rows held out when there is a limit.
+    fn evaluate_batches(&mut self, averaged: bool, stop: &Stop) -> Result<bool, Error> {
+        self.validation.reset();
+        let Some((source, batch)) = &mut self.held_out else { return Ok(true) };
+        let Some(data) = self.stepper.source(*source).and_then(|source| source.validation.as_deref()) else { return Ok(true) };
+        let (rows, len) = (batch.rows() as u64, data.len());
+        let all = len.div_ceil(rows.max(1));
+        if all == 0 {
+            return Err(RunError::TooShort { found: 0, expected: 1 }.into());
+        }
+        let count = if self.config.eval_batches == 0 { all } else { self.config.eval_batches.min(all) };
+        let mut numbers = Vec::with_capacity(batch.rows());
+        for i in 0..count {
+            if stop.signal().is_some() {
+                return Ok(false);
+            }
+            let first = i * all / count * rows;
+            numbers.clear();
+            numbers.extend(first..len.min(first + rows));
+            let data = self.stepper.source(*source).and_then(|source| source.validation.as_deref());
+            data.map_or(Ok(()), |data| data.fill(&numbers, batch))?;
+            self.objective.evaluate(&mut self.stepper.session, averaged, batch, &mut self.validation)?;
+            self.progress.note(&format!("validation {}/{count}", i + 1));
+        }
+        Ok(true)
+    }
+
+    fn write_metrics(&mut self) -> Result<(), Error> {
+        self.columns.set_wall(self.state.wall_s);
+        let Columns { names, tags, values, .. } = &self.columns;
+        self.metrics.write(self.state.step, self.state.tokens, names, values)?;
+        for (tag, value) in tags.iter().zip(values) {
+            if let (Some(tag), Some(value)) = (tag, value) {
+                self.events.scalar(self.state.step, tag, *value as f32).map_err(Error::io(self.events.path(), "write"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows and keeps a sample of what the model does.
+    fn sample(&mut self) -> Result<(), Error> {
+        let Some(text) = self.objective.sample(&mut self.stepper.session)? else { return Ok(()) };
+        let shown = format!("--- sample at step {} ---\n{text}\n---", self.state.step);
+        self.progress.say(&shown);
+        let path = self.folder.out.join("samples.txt");
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
+        writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
+    }
+
+    /// Writes a checkpoint, and the model into the run folder.
+    fn save(&mut self) -> Result<(), Error> {
+        if self.saved_step == Some(self.state.step) {
+            return Ok(());
+        }
+        self.metrics.sync()?;
+        self.state.objective = self.objective.save();
+        self.state.updates = Some(self.stepper.counts().collect());
+        state::save(&self.folder.checkpoints, &self.state, &mut self.stepper)?;
+        self.objective.export(&mut self.stepper.session, false, &self.folder.out)?;
+        self.saved_step = self.state.pending.is_none().then_some(self.state.step);
+        Ok(())
+    }
+
+    fn finish(mut self, signal: Option<i32>) -> Result<Finished, Error> {
+        self.save()?;
+        if signal.is_none() {
+            self.sample()?;
+        }
+        self.progress.finish();
+        let out = &self.folder.out;
+        let records = metrics::read(&out.join(METRICS_FILE))?;
+        for (name, _) in self.stepper.scalars().iter() {
+            let path = out.join(format!("{name}.svg"));
+            plot::write_curve(&path, name, self.objective.unit(name), &records).map_err(Error::io(&path, "write"))?;
+        }
+        if let Some(signal) = signal {
+            let resume = format!("samara train --resume --out {}", out.display());
+            return Err(Error::Interrupted { signal: signal as u8, resume });
+        }
+        Ok(Finished {
+            steps: self.state.step,
+            last: self.stepper.scalars().iter().collect(),
+            validation: self.state.last,
+            best: self.state.best,
+        })
+    }
+}
