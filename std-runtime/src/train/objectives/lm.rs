@@ -10,13 +10,14 @@ use samara_core::params::Registry;
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::{TokenList, Tokens};
+use crate::decoding::Caches;
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
 use crate::gpt::generation::GenerateConfig;
 use crate::gpt::step::{DropoutNumbers, Step, StepShape};
 use crate::gpt::{Bound, RunError};
 use crate::model_folder::{self, Companions, FolderConfig, load_weights, maps};
-use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -58,7 +59,7 @@ struct Built {
     evaluation: Option<Evaluation>,
     set: SetId,
     average: Option<SetId>,
-    cache: StateId,
+    caches: Caches,
 }
 
 /// Language-model training of a GPT.
@@ -136,9 +137,9 @@ impl Lm {
 
     /// The model on its weights, or on their average.
     fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
-        let Built { set, average, cache, .. } = self.built();
+        let Built { set, average, caches, .. } = self.built();
         let set = average.filter(|_| averaged).unwrap_or(*set);
-        Bound { config: self.config, model: self.model, session, set, cache: *cache }
+        Bound { config: self.config, model: self.model, session, set, caches: *caches }
     }
 
     fn built(&self) -> &Built {
@@ -158,13 +159,13 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let cache = session.add_state("cache");
+        let caches = Caches::new(session);
         let (Some(&set), average) = (sets.first(), sets.get(1).copied()) else { return Ok(()) };
-        let mut gpt = Bound { config: self.config, model: self.model, session, set, cache };
+        let mut gpt = Bound { config: self.config, model: self.model, session, set, caches };
         let step = Step::new(&mut gpt, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
         let evaluation = if evaluated { Some(Evaluation::new(&mut gpt, self.shape.batch, self.shape.block)?) } else { None };
-        self.built = Some(Built { step, evaluation, set, average, cache });
+        self.built = Some(Built { step, evaluation, set, average, caches });
         Ok(())
     }
 
