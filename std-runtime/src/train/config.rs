@@ -95,6 +95,20 @@ tables! {
     }
 }
 
+tables! {
+    /// The configuration of an objective that no command trains.
+    pub ObjectiveConfig checked by ObjectiveConfig::check_together {
+        /// `[train]`
+        train: TrainConfig;
+    }
+}
+
+impl ObjectiveConfig {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.train.check()
+    }
+}
+
 impl RunConfig {
     fn check_together(&self) -> Result<(), Invalid> {
         self.model.check()?;

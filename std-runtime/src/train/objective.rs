@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::config::TrainConfig;
 use super::error::TrainingError;
 use super::scalars::Scalars;
 use crate::data::batches::Sampler;
-use crate::data::dataset::{Dataset, HostBatch};
+use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
+use crate::data::shards::Tokens;
 use crate::gpt::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 
@@ -49,6 +51,32 @@ pub struct Source {
     pub micro_batches: usize,
     /// Rows held out; the first source that has some is the one that is evaluated.
     pub validation: Option<Box<dyn Dataset + Send>>,
+}
+
+impl Source {
+    /// Rows of a dataset in the order of a sampler, as many at a time as `train.batch_size` and `train.grad_accumulation` say.
+    pub fn rows(
+        train: impl Dataset + Send + 'static,
+        order: Sampler,
+        held_out: Option<impl Dataset + Send + 'static>,
+        config: &TrainConfig,
+    ) -> Self {
+        let validation = held_out.map(|rows| -> Box<dyn Dataset + Send> { Box::new(rows) });
+        let (rows, micro_batches) = (config.batch_size, config.grad_accumulation);
+        Self { train: Box::new(train), order, rows, micro_batches, validation }
+    }
+
+    /// `input_ids` and `labels` of `train.block_size` tokens: windows for training in the order of a sampler over tokens, and blocks that cover the
+    /// tokens held out.
+    pub fn windows(
+        train: impl Tokens + Send + 'static,
+        order: Sampler,
+        held_out: Option<impl Tokens + Send + 'static>,
+        config: &TrainConfig,
+    ) -> Self {
+        let block = config.block_size;
+        Self::rows(TokenWindows::new(train, block), order, held_out.map(|tokens| TokenBlocks::new(tokens, block)), config)
+    }
 }
 
 /// The data of one step, all of it collated before the step begins: what it is averaged over is known.

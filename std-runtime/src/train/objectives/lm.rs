@@ -8,7 +8,7 @@ use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::params::Registry;
 
 use crate::data::batches::{Order, Sampler};
-use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
+use crate::data::dataset::HostBatch;
 use crate::data::shards::{TokenList, Tokens};
 use crate::gpt::evaluate::Evaluation;
 use crate::gpt::generate::Generator;
@@ -34,23 +34,6 @@ pub struct ModelFolder {
     pub tokenizer: Option<Tokenizer>,
     /// How samples are generated.
     pub generate: GenerateConfig,
-}
-
-/// Tokens for training, in the order of a sampler, and tokens held out.
-fn windows(
-    tokens: impl Tokens + Send + 'static,
-    order: Sampler,
-    held_out: Option<Box<dyn Tokens + Send>>,
-    shape: &StepShape,
-) -> Source {
-    let blocks = |tokens: Box<dyn Tokens + Send>| -> Box<dyn Dataset + Send> { Box::new(TokenBlocks::new(tokens, shape.block)) };
-    Source {
-        train: Box::new(TokenWindows::new(tokens, shape.block)),
-        order,
-        rows: shape.batch,
-        micro_batches: shape.accumulation,
-        validation: held_out.map(blocks),
-    }
 }
 
 /// What is there once the programs are built.
@@ -92,7 +75,7 @@ impl Lm {
     ) -> Result<Self, BuildError> {
         let register = |registry: &mut Registry<'_>| Gpt::register(&config, &mut registry.scope());
         let (registry, model) = OwnedParams::new(config.param_count(), register)?;
-        let source = Some(windows(tokens, order, held_out, &shape));
+        let source = Some(Source::windows(tokens, order, held_out, train));
         let (train, about) = (train.clone(), String::new());
         Ok(Self { config, model, registry, shape, train, source, init: None, folder: None, about, built: None, loss: None })
     }

@@ -1,0 +1,359 @@
+//! Supervised learning: a loss that is one graph over a batch, and its mean over all that counts in a step.
+
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use samara_core::exec::{Gradients, WriteError};
+use samara_core::graph::{Graph, Recompute, Tensor, Wrt};
+
+use crate::config::Invalid;
+use crate::data::dataset::HostBatch;
+use crate::gpt::RunError;
+use crate::model_folder::map::NameMap;
+use crate::model_folder::{load_weights, save_weights};
+use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
+use crate::train::config::{RecomputeChoice, TrainConfig};
+use crate::train::error::TrainingError;
+use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use crate::train::scalars::{Combine, ScalarId, Scalars};
+
+/// A model and its loss.
+pub trait Task {
+    /// Appends the model's outputs and losses over a batch to a graph.
+    fn terms(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms;
+}
+
+/// The inputs that a task reads of a batch, declared by the names that they have in its dataset.
+#[derive(Debug)]
+pub struct Inputs {
+    rows: usize,
+    ints: Vec<(&'static str, Tensor)>,
+    reals: Vec<(&'static str, Tensor)>,
+    /// Integers that are the same in every batch.
+    fixed: Vec<(Tensor, Vec<i32>)>,
+}
+
+impl Inputs {
+    fn new(rows: usize) -> Self {
+        Self { rows, ints: Vec::new(), reals: Vec::new(), fixed: Vec::new() }
+    }
+
+    /// Rows of a batch, B.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Integers in a range, with the extents `row` in every row; result (B, …).
+    #[track_caller]
+    pub fn ints(&mut self, g: &Graph<'_>, name: &'static str, row: &[usize], range: RangeInclusive<i32>) -> Tensor {
+        let t = g.ints(&self.shape(row), *range.start(), *range.end());
+        self.ints.push((name, t));
+        t
+    }
+
+    /// f32 values, with the extents `row` in every row; result (B, …).
+    #[track_caller]
+    pub fn reals(&mut self, g: &Graph<'_>, name: &'static str, row: &[usize]) -> Tensor {
+        let t = g.input(&self.shape(row));
+        self.reals.push((name, t));
+        t
+    }
+
+    /// The positions 0, 1, …, `len` − 1 of every row, which no dataset has to hold; result (B, len).
+    #[track_caller]
+    pub fn positions(&mut self, g: &Graph<'_>, len: usize) -> Tensor {
+        let values: Vec<i32> = (0..self.rows).flat_map(|_| 0..len as i32).collect();
+        let t = g.ints(&[self.rows, len], 0, len.saturating_sub(1) as i32);
+        self.fixed.push((t, values));
+        t
+    }
+
+    fn shape(&self, row: &[usize]) -> Vec<usize> {
+        [&[self.rows], row].concat()
+    }
+
+    /// Writes a batch into the inputs of a program.
+    fn write<D: Device>(&self, session: &mut Session<D>, program: &OwnedProgram, batch: &HostBatch) -> Result<(), RunError> {
+        let named = |what| move |error: WriteError| RunError::Input { what, error };
+        for &(name, t) in &self.ints {
+            session.write_ints(program, t, batch.ints(name)).map_err(named(name))?;
+        }
+        for &(name, t) in &self.reals {
+            session.write(program, t, batch.reals(name)).map_err(named(name))?;
+        }
+        for (t, values) in &self.fixed {
+            session.write_ints(program, *t, values).map_err(named("position"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a task's graph yields. Values may have any shape, and are summed over a step and divided by its [`HostBatch::tokens`]; where a batch is
+/// padded they must be 0.
+#[derive(Debug)]
+pub struct Terms {
+    /// The first is minimised.
+    all: Vec<Term>,
+    best: (&'static str, Direction),
+}
+
+#[derive(Debug)]
+struct Term {
+    name: &'static str,
+    values: Tensor,
+    unit: &'static str,
+}
+
+impl Terms {
+    /// The values whose mean is minimised, and by which evaluations are compared.
+    pub fn minimise(name: &'static str, values: Tensor) -> Self {
+        Self { all: vec![Term { name, values, unit: "" }], best: (name, Direction::Smaller) }
+    }
+
+    /// The same with values that are reported beside.
+    pub fn report(mut self, name: &'static str, values: Tensor) -> Self {
+        self.all.push(Term { name, values, unit: "" });
+        self
+    }
+
+    /// The same with values by which evaluations are compared instead.
+    pub fn judge(self, name: &'static str, values: Tensor, better: Direction) -> Self {
+        Self { best: (name, better), ..self.report(name, values) }
+    }
+
+    /// The same with the unit of all values that have none yet, for the axes of their plots.
+    pub fn unit(mut self, unit: &'static str) -> Self {
+        self.all.iter_mut().filter(|term| term.unit.is_empty()).for_each(|term| term.unit = unit);
+        self
+    }
+}
+
+/// A task as a program over one batch.
+struct Pass {
+    program: OwnedProgram,
+    inputs: Inputs,
+    terms: Terms,
+    upstream: Option<Tensor>, // (1)
+}
+
+impl Pass {
+    /// Builds the program, with gradients when it is said what of them is computed again.
+    fn new<D: Device>(
+        session: &mut Session<D>,
+        set: SetId,
+        rows: usize,
+        task: &impl Task,
+        gradients: Option<Recompute>,
+    ) -> Result<Self, BuildError> {
+        let (program, (inputs, terms, upstream)) = session.prepare(On::set(set), |g| {
+            let mut inputs = Inputs::new(rows);
+            let upstream = gradients.map(|recompute| (g.input(&[1]), recompute));
+            let terms = task.terms(g, &mut inputs);
+            terms.all.iter().for_each(|term| _ = g.output(term.values));
+            if let (Some((upstream, recompute)), Some(loss)) = (upstream, terms.all.first()) {
+                g.backward(&[(loss.values, upstream)], Wrt::Trainable, recompute);
+            }
+            (inputs, terms, upstream.map(|(t, _)| t))
+        })?;
+        Ok(Self { program, inputs, terms, upstream })
+    }
+
+    /// Writes a batch, whose values count `scale` in what is minimised.
+    fn write<D: Device>(&self, session: &mut Session<D>, batch: &HostBatch, scale: f64) -> Result<(), RunError> {
+        self.inputs.write(session, &self.program, batch)?;
+        let Some(upstream) = self.upstream else { return Ok(()) };
+        let written = session.write(&self.program, upstream, &[scale as f32]);
+        written.map_err(|error| RunError::Input { what: "upstream gradient", error })
+    }
+
+    /// Queues a batch that was written, and asks for its values.
+    fn queue<D: Device>(&self, session: &mut Session<D>, set: SetId, gradients: Gradients, tickets: &mut Vec<Ticket>) {
+        session.run_all(&self.program, On::set(set), gradients);
+        tickets.extend(self.terms.all.iter().map(|term| session.fetch(&self.program, term.values)));
+    }
+}
+
+/// What is there once the programs are built.
+struct Built {
+    set: SetId,
+    average: Option<SetId>,
+    training: Pass,
+    evaluation: Option<Pass>,
+    ids: Vec<ScalarId>,
+}
+
+/// The training of a [`Task`].
+pub struct Supervised<T> {
+    task: T,
+    registry: Arc<OwnedParams>,
+    train: TrainConfig,
+    source: Option<Source>,
+    /// Values of the micro-batches that are queued, those of one after those of another.
+    tickets: Vec<Ticket>,
+    /// What counts in the step that is queued.
+    tokens: u64,
+    built: Option<Built>,
+}
+
+impl<T: Task> Supervised<T> {
+    /// A task over a registry of parameters, on the rows of a source.
+    ///
+    /// # Errors
+    /// A setting of `[train]` that a task has no use for, or a frozen parameter: who fills it is a matter of an [`Objective`] of its own.
+    pub fn new(task: T, registry: Arc<OwnedParams>, source: Source, train: &TrainConfig) -> Result<Self, TrainingError> {
+        if let Some(frozen) = registry.view().infos().iter().find(|info| info.frozen) {
+            let message = format!("parameter {} is frozen, and a supervised task fills trainable ones only", frozen.name);
+            return Err(TrainingError::Usage(message));
+        }
+        for (key, value) in [
+            ("train.tokens", train.tokens as f64),
+            ("train.flops", train.flops),
+            ("train.dropout", train.dropout),
+            ("train.memory_budget_mib", train.memory_budget_mib as f64),
+            ("train.sample_every", train.sample_every as f64),
+        ] {
+            if value != 0.0 {
+                return Err(Invalid::new(key, "0: a supervised task does not read it", value).into());
+            }
+        }
+        let (source, train, tickets) = (Some(source), train.clone(), Vec::new());
+        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None })
+    }
+
+    fn built(&self) -> &Built {
+        self.built.as_ref().expect("the trainer builds an objective before it uses it")
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / self.tokens.max(1) as f64
+    }
+
+    /// The set of the weights, or of their average.
+    fn set(&self, averaged: bool) -> SetId {
+        let Built { set, average, .. } = self.built();
+        average.filter(|_| averaged).unwrap_or(*set)
+    }
+}
+
+impl<D: Device, T: Task> Objective<D> for Supervised<T> {
+    fn sets(&self) -> Vec<SetSpec> {
+        let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
+        let average = (self.train.averages() > 0).then(|| spec("ema", SetRole::Average { of: 0 }));
+        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+    }
+
+    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
+        let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
+        let recompute = match self.train.recompute {
+            RecomputeChoice::Auto => Recompute::None,
+            RecomputeChoice::Fixed(recompute) => recompute,
+        };
+        let training = Pass::new(session, set, source.rows, &self.task, Some(recompute))?;
+        let evaluation =
+            source.validation.as_ref().map(|_| Pass::new(session, set, source.rows, &self.task, None)).transpose()?;
+        self.tickets.reserve(source.micro_batches * training.terms.all.len());
+        self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });
+        Ok(())
+    }
+
+    fn scalars(&mut self, scalars: &mut Scalars) {
+        if let Some(built) = &mut self.built {
+            built.ids = built.training.terms.all.iter().map(|term| scalars.register(term.name, Combine::Mean)).collect();
+        }
+    }
+
+    fn sources(&mut self) -> Vec<Source> {
+        self.source.take().into_iter().collect()
+    }
+
+    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let (set, device) = session.set_mut(self.set(false));
+        match &self.train.init {
+            _ if resumed => Ok(()),
+            None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
+            Some(folder) => {
+                let (params, mut loaded) = (self.registry.view(), Ok(()));
+                let load = &mut |values: &mut [f32]| loaded = load_weights(folder, &params, &NameMap::default(), values, &mut []);
+                device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
+                Ok(loaded?)
+            }
+        }
+    }
+
+    fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
+        let batches = batch.micro_batches(0);
+        self.tokens = batches.iter().map(|batch| batch.tokens).sum();
+        let (scale, Some(Built { set, training, .. })) = (self.scale(), &self.built) else { return Ok(()) };
+        self.tickets.clear();
+        session.clear_untouched(&training.program, On::set(*set));
+        for (i, batch) in batches.iter().enumerate() {
+            training.write(session, batch, scale)?;
+            let gradients = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
+            training.queue(session, *set, gradients, &mut self.tickets);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
+        let ids = &self.built().ids;
+        for (k, &id) in ids.iter().enumerate() {
+            let tickets = self.tickets.iter().skip(k).step_by(ids.len());
+            out.add_sum(id, tickets.map(|ticket| sum(session.fetched(ticket))).sum(), self.tokens as f64);
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        session: &mut Session<D>,
+        averaged: bool,
+        batch: &HostBatch,
+        out: &mut Scalars,
+    ) -> Result<(), RunError> {
+        let set = self.set(averaged);
+        let Some(Built { evaluation: Some(pass), ids, .. }) = &self.built else { return Ok(()) };
+        self.tickets.clear();
+        pass.write(session, batch, 0.0)?;
+        pass.queue(session, set, Gradients::Overwrite, &mut self.tickets);
+        session.sync()?;
+        for (&id, ticket) in ids.iter().zip(&self.tickets) {
+            out.add_sum(id, sum(session.fetched(ticket)), batch.tokens as f64);
+        }
+        Ok(())
+    }
+
+    fn best(&self) -> (&'static str, Direction) {
+        self.built().training.terms.best
+    }
+
+    fn unit(&self, scalar: &str) -> &'static str {
+        let terms = &self.built().training.terms.all;
+        terms.iter().find(|term| term.name == scalar).map_or("", |term| term.unit)
+    }
+
+    fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<Option<String>, RunError> {
+        let Built { set, training, .. } = self.built();
+        let Some(last) = batch.micro_batches(0).last() else { return Ok(None) };
+        training.write(session, last, self.scale())?;
+        let nodes = 0..training.program.view().nodes().len();
+        Ok(session.first_non_finite(&training.program, On::set(*set), nodes)?)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
+        let (set, device) = session.set_mut(self.set(averaged));
+        let (params, mut saved) = (self.registry.view(), Ok(()));
+        let save = &mut |values: &[f32]| saved = save_weights(folder, &params, &NameMap::default(), values);
+        device.lend(&set.weights, save).map_err(RunError::from)?;
+        Ok(saved?)
+    }
+
+    fn describe(&self, _: &Session<D>) -> String {
+        format!("{} parameters; ", self.registry.view().trainable_count())
+    }
+}
+
+fn sum(values: &[f32]) -> f64 {
+    values.iter().map(|&x| f64::from(x)).sum()
+}
