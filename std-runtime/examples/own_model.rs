@@ -102,7 +102,7 @@ struct Args {
 }
 
 fn run(args: Args) -> Result<(), TrainingError> {
-    let train = TrainConfig { steps: args.steps, block_size: 64, lr: 3e-3, checkpoint_every: 50, ..TrainConfig::default() };
+    let train = TrainConfig { steps: args.steps, block_size: 64, lr: 3e-3, eval_batches: 40, ..TrainConfig::default() };
     let request = DataRequest::new(&DataConfig { path: args.data, ..DataConfig::default() });
     let data = prepare(&request, None, &args.out.join("data"), true)?;
     let order = Sampler::new(Order::Random, train.seed, train.block_size, data.train.len(), &data.train.name())?;

@@ -334,6 +334,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frequencies_alone_cost_their_entropy() {
+        let nats = |ids: Vec<u32>| TokenList::new("few", ids).unigram_nats();
+        assert!((nats(vec![7, 7, 3, 3]).unwrap() - 2f64.ln()).abs() < 1e-15);
+        // Half of them one id, a quarter each of two others, in more than one part.
+        let many = (0..(1 << 17) + 4).map(|i| [0, 1, 0, 2][i % 4]).collect();
+        assert!((nats(many).unwrap() - 1.5 * 2f64.ln()).abs() < 1e-12);
+        assert!(nats(Vec::new()).unwrap_err().to_string().contains("few"));
+    }
+
     /// nanoGPT writes `np.array(ids, dtype=np.uint16).tofile(...)`: two bytes per id, low byte first.
     #[test]
     fn bytes_are_those_of_nanogpt() {

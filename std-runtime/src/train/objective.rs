@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use samara_core::params::GroupId;
 use serde_json::Value;
 
 use super::config::TrainConfig;
@@ -130,6 +131,11 @@ pub trait Objective<D: Device> {
     /// # Errors
     /// A program cannot be built.
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError>;
+
+    /// A factor of the learning rate of an optimizer group, as for a backbone or a head, in the trained set of this position; asked once.
+    fn lr_scale(&self, _set: usize, _group: GroupId) -> f64 {
+        1.0
+    }
 
     /// Registers what is reported of a step and of an evaluation.
     fn scalars(&mut self, scalars: &mut Scalars);

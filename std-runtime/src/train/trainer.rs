@@ -123,7 +123,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         folder: RunFolder,
         quiet: bool,
     ) -> Result<Self, Error> {
-        let mut stepper = Stepper::new(session, &mut objective)?;
+        let mut stepper = Stepper::new(session, &mut objective, config.rule())?;
         objective.initialise(&mut stepper.session, folder.checkpoint.is_some())?;
         let state = match &folder.checkpoint {
             Some(checkpoint) => state::load(checkpoint, &mut stepper)?,

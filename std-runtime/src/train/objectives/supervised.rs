@@ -357,3 +357,102 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
 fn sum(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use samara_core::params::{Init, ParamId};
+
+    use super::*;
+    use crate::data::batches::{Order, Sampler};
+    use crate::data::dataset::MadeRows;
+    use crate::kernels::gemm::Gemm;
+    use crate::session::{CpuDevice, Engine};
+    use crate::train::launch::launch;
+    use crate::train::step::Stepper;
+
+    /// (w x − y)² with x = row + 1 and y = 2 x, as if rows were points of a line; padding has x = y = 0.
+    struct Line(ParamId);
+
+    impl Task for Line {
+        fn terms(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms {
+            let (x, y) = (inputs.reals(g, "x", &[1]), inputs.reals(g, "y", &[1])); // (B, 1)
+            let apart = g.add(g.linear(x, g.param(self.0), None), g.scale(y, -1.0)); // (B, 1)
+            Terms::minimise("square", g.mul(apart, apart)).judge("x", x, Direction::Larger).unit("metres")
+        }
+    }
+
+    fn line(train: &TrainConfig) -> Result<Supervised<Line>, TrainingError> {
+        let (registry, w) = OwnedParams::of(|s| s.add("w", &[1, 1], Init::Ones))?;
+        let rows = |len| {
+            MadeRows::new(len, [("x", 1), ("y", 1)], |row, [x, y]: [&mut [f32]; 2]| {
+                x.fill(row as f32 + 1.0);
+                y.fill(2.0 * (row as f32 + 1.0));
+            })
+        };
+        let order = Sampler::over_rows(Order::Shuffled, 0, 6, "line")?;
+        Supervised::new(Line(w), registry, Source::rows(rows(6), order, Some(rows(7)), train), train)
+    }
+
+    fn session() -> Session {
+        Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap()))
+    }
+
+    /// Σ x² (w − 2)² / 6 over six rows with w = 1 is 91 / 6, its slope −2 · 91 / 6; micro-batches are one batch.
+    #[test]
+    fn loss_and_gradient_are_means_over_all_that_counts() {
+        for (batch_size, grad_accumulation) in [(6, 1), (2, 3), (1, 6)] {
+            let train = TrainConfig { batch_size, grad_accumulation, ..TrainConfig::default() };
+            let mut objective = line(&train).unwrap();
+            let mut stepper = Stepper::new(session(), &mut objective, train.rule()).unwrap();
+            objective.initialise(&mut stepper.session, false).unwrap();
+            stepper.step(&mut objective, 0, &crate::train::shape::update_numbers(&train, 0.0)).unwrap();
+            let close = |x: Option<f64>, y: f64| assert!(x.is_some_and(|x| (x - y).abs() < 1e-5), "{x:?} {y}");
+            close(stepper.scalars().get("square"), 91.0 / 6.0);
+            close(stepper.scalars().get("x"), 3.5);
+            close(stepper.norms().next(), 91.0 / 3.0);
+            // Seven rows are held out, two batches of six.
+            let mut scalars = stepper.scalars().clone();
+            scalars.reset();
+            for rows in [&[0, 1, 2, 3, 4, 5][..], &[6]].iter().filter(|_| batch_size == 6) {
+                let held_out = stepper.source(0).unwrap().validation.as_ref().unwrap();
+                let mut batch = held_out.batch(6);
+                held_out.fill(rows, &mut batch).unwrap();
+                objective.evaluate(&mut stepper.session, false, &batch, &mut scalars).unwrap();
+            }
+            if batch_size == 6 {
+                close(scalars.get("square"), 140.0 / 7.0);
+                close(scalars.get("x"), 4.0);
+            }
+            assert_eq!(Objective::<CpuDevice>::best(&objective), ("x", Direction::Larger));
+            assert_eq!(["square", "x", "z"].map(|name| Objective::<CpuDevice>::unit(&objective, name)), ["metres", "metres", ""]);
+        }
+    }
+
+    /// A run in a folder of another configuration is refused, as are settings that nothing would read.
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_key() {
+        let error = |train: &TrainConfig| line(train).map(|_| ()).unwrap_err().to_string();
+        let train = TrainConfig { dropout: 0.1, ..TrainConfig::default() };
+        assert_eq!(error(&train), "train.dropout: expected 0: a supervised task does not read it, found 0.1");
+        let train = TrainConfig { tokens: 5, ..TrainConfig::default() };
+        assert!(error(&train).starts_with("train.tokens: expected 0"));
+        let out = tempfile::tempdir().unwrap();
+        let run = |train: &TrainConfig| launch(out.path(), line(train)?, train).map(|finished| finished.steps);
+        let train = TrainConfig { steps: 3, batch_size: 2, threads: 1, ..TrainConfig::default() };
+        assert_eq!(run(&train).unwrap(), 3);
+        assert_eq!(run(&TrainConfig { steps: 5, ..train.clone() }).unwrap(), 5);
+        let message = run(&TrainConfig { lr: 0.5, ..train }).unwrap_err().to_string();
+        assert!(message.contains("train.lr = 0.001, now 0.5") && message.contains("resume with the same values"), "{message}");
+    }
+
+    /// An input that the dataset lacks is named.
+    #[test]
+    fn a_name_that_is_not_in_the_batch_is_told() {
+        let mut objective = line(&TrainConfig::default()).unwrap();
+        let mut stepper = Stepper::new(session(), &mut objective, TrainConfig::default().rule()).unwrap();
+        let batch = HostBatch::new(12).with_reals("x", 1);
+        let mut scalars = stepper.scalars().clone();
+        let error = objective.evaluate(&mut stepper.session, false, &batch, &mut scalars).unwrap_err().to_string();
+        assert_eq!(error, "y: 0 values for a tensor of 12");
+    }
+}
