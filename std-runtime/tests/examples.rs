@@ -91,10 +91,7 @@ fn a_model_of_ones_own_learns_and_goes_on_to_the_bit() {
     let mut child = started(&mut own_model(&stopped, &text), &stopped, steps + 4);
     child.kill().expect("kill");
     child.wait().expect("a child");
-    assert!(
-        !stopped.join("model.safetensors").exists() || !stopped.join("checkpoints/step-0000050").exists(),
-        "stopped too late"
-    );
+    assert!(!stopped.join("checkpoints/step-0000050").exists(), "killed too late");
     done(&mut own_model(&stopped, &text));
     assert_eq!(records(&stopped), of_whole);
     assert!(weights(&stopped) == weights(&whole));

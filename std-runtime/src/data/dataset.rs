@@ -47,6 +47,11 @@ impl HostBatch {
         self.rows
     }
 
+    /// All inputs by name, with their numbers of values.
+    pub fn inputs(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.ints.iter().map(|f| (f.name, f.values.len())).chain(self.reals.iter().map(|f| (f.name, f.values.len())))
+    }
+
     /// An input of integers; empty when there is none of that name.
     pub fn ints(&self, name: &str) -> &[i32] {
         self.ints.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)

@@ -70,6 +70,16 @@ impl Inputs {
         t
     }
 
+    /// The first input that a batch does not hold, in words.
+    fn lacking(&self, program: &OwnedProgram, batch: &HostBatch) -> Option<String> {
+        let len = |t| program.view().tensor(t).map_or(0, |record| record.shape.len());
+        let ints = self.ints.iter().map(|&(name, t)| (name, len(t), batch.ints(name).len()));
+        let reals = self.reals.iter().map(|&(name, t)| (name, len(t), batch.reals(name).len()));
+        let (name, expected, _) = ints.chain(reals).find(|(_, expected, found)| expected != found)?;
+        let all: Vec<String> = batch.inputs().map(|(name, len)| format!("{name} ({len})")).collect();
+        Some(format!("the loss reads {name} ({expected} values in a batch), and the dataset fills {}", all.join(", ")))
+    }
+
     fn shape(&self, row: &[usize]) -> Vec<usize> {
         [&[self.rows], row].concat()
     }
@@ -160,6 +170,16 @@ impl Pass {
         Ok(Self { program, inputs, terms, upstream })
     }
 
+    /// The first parameter of which nothing that is minimised depends, in words.
+    fn idle_parameter(&self) -> Option<String> {
+        let view = self.program.view();
+        let info = view.untouched().find_map(|id| view.params().infos().get(id.index()))?;
+        Some(format!(
+            "parameter {} has no gradient: nothing that is minimised depends on it; read it, leave it out, or name its field in `repeat!`",
+            info.name
+        ))
+    }
+
     /// Writes a batch, whose values count `scale` in what is minimised.
     fn write<D: Device>(&self, session: &mut Session<D>, batch: &HostBatch, scale: f64) -> Result<(), RunError> {
         self.inputs.write(session, &self.program, batch)?;
@@ -195,6 +215,8 @@ pub struct Supervised<T> {
     /// What counts in the step that is queued.
     tokens: u64,
     built: Option<Built>,
+    /// What the programs show to be wrong with the task.
+    fault: Option<String>,
 }
 
 impl<T: Task> Supervised<T> {
@@ -219,7 +241,7 @@ impl<T: Task> Supervised<T> {
             }
         }
         let (source, train, tickets) = (Some(source), train.clone(), Vec::new());
-        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None })
+        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None, fault: None })
     }
 
     fn built(&self) -> &Built {
@@ -253,6 +275,8 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         let training = Pass::new(session, set, source.rows, &self.task, Some(recompute))?;
         let evaluation =
             source.validation.as_ref().map(|_| Pass::new(session, set, source.rows, &self.task, None)).transpose()?;
+        let batch = source.train.batch(source.rows);
+        self.fault = training.inputs.lacking(&training.program, &batch).or_else(|| training.idle_parameter());
         self.tickets.reserve(source.micro_batches * training.terms.all.len());
         self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });
         Ok(())
@@ -269,6 +293,9 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(TrainingError::Usage(fault));
+        }
         let (set, device) = session.set_mut(self.set(false));
         match &self.train.init {
             _ if resumed => Ok(()),
@@ -445,14 +472,30 @@ mod tests {
         assert!(message.contains("train.lr = 0.001, now 0.5") && message.contains("resume with the same values"), "{message}");
     }
 
-    /// An input that the dataset lacks is named.
+    /// An input that the dataset lacks and a parameter that nothing reads are named before the first step.
     #[test]
-    fn a_name_that_is_not_in_the_batch_is_told() {
-        let mut objective = line(&TrainConfig::default()).unwrap();
-        let mut stepper = Stepper::new(session(), &mut objective, TrainConfig::default().rule()).unwrap();
-        let batch = HostBatch::new(12).with_reals("x", 1);
-        let mut scalars = stepper.scalars().clone();
-        let error = objective.evaluate(&mut stepper.session, false, &batch, &mut scalars).unwrap_err().to_string();
-        assert_eq!(error, "y: 0 values for a tensor of 12");
+    fn a_task_that_does_not_fit_is_refused() {
+        let train = TrainConfig { batch_size: 2, ..TrainConfig::default() };
+        let error = |mut objective: Supervised<Line>| {
+            let mut stepper = Stepper::new(session(), &mut objective, train.rule()).unwrap();
+            objective.initialise(&mut stepper.session, false).unwrap_err().to_string()
+        };
+        let source = |name| {
+            let rows = || MadeRows::new(4, [("x", 1), (name, 3)], |_, _: [&mut [f32]; 2]| {});
+            Source::rows(rows(), Sampler::over_rows(Order::Shuffled, 0, 4, "rows").unwrap(), Some(rows()), &train)
+        };
+        let (registry, w) = OwnedParams::of(|s| s.add("w", &[1, 1], Init::Ones)).unwrap();
+        for (name, expected) in [("y", "x (2), y (6)"), ("z", "x (2), z (6)")] {
+            let objective = Supervised::new(Line(w), Arc::clone(&registry), source(name), &train).unwrap();
+            assert_eq!(error(objective), format!("the loss reads y (2 values in a batch), and the dataset fills {expected}"));
+        }
+        let (registry, w) = OwnedParams::of(|s| {
+            s.add("idle", &[3], Init::Ones);
+            s.add("w", &[1, 1], Init::Ones)
+        })
+        .unwrap();
+        let Supervised { source, .. } = line(&train).unwrap();
+        let message = error(Supervised::new(Line(w), registry, source.unwrap(), &train).unwrap());
+        assert!(message.starts_with("parameter idle has no gradient") && message.contains("`repeat!`"), "{message}");
     }
 }
