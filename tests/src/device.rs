@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytemuck::{CheckedBitPattern, NoUninit, bytes_of, checked, from_bytes};
 use samara::export::build::program_file;
 use samara::export::spec::{FileSpec, Optimizer, TrainShape};
-use samara::gpt::Gpt;
+use samara::lm::Model;
+use samara::model::architecture::Architecture;
 use samara::session::Engine;
 use samara::tokenizer::Tokenizer;
 use samara_core::exec::Kernels;
@@ -52,17 +53,17 @@ pub const PLAIN: FileSpec = FileSpec {
 };
 
 /// A model with initial weights, and the kernels of a device.
-pub fn model(config: GptConfig) -> Gpt {
-    let mut gpt = Gpt::new(Arc::new(Engine::reference().expect("a thread")), config).expect("a model");
-    gpt.initialise(5);
-    gpt
+pub fn model(architecture: impl Architecture + 'static) -> Model {
+    let mut model = Model::new(Arc::new(Engine::reference().expect("a thread")), Arc::new(architecture)).expect("a model");
+    model.initialise(5);
+    model
 }
 
 /// The program file of a model with initial weights; the context is all of its positions.
-pub fn export(config: GptConfig, spec: FileSpec, tokenizer: Option<&Tokenizer>) -> File {
-    let gpt = model(config);
-    let spec = FileSpec { context: config.n_positions, ..spec };
-    File::new(&program_file(&Engine::reference().expect("a thread"), &gpt, tokenizer, &spec).expect("a file"))
+pub fn export(architecture: impl Architecture + 'static, spec: FileSpec, tokenizer: Option<&Tokenizer>) -> File {
+    let model = model(architecture);
+    let spec = FileSpec { context: model.dims.n_positions, ..spec };
+    File::new(&program_file(&Engine::reference().expect("a thread"), &model, tokenizer, &spec).expect("a file"))
 }
 
 /// A program file where it can be read.

@@ -1,19 +1,22 @@
 //! Generating token by token.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use samara_core::decode::Sampling;
-use samara_core::model::gpt::GptConfig;
+use samara_core::model::lm::LmDims;
+use samara_core::params::Part;
 
 use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
-use crate::gpt::Gpt;
-use crate::gpt::formats::Quantize;
-use crate::gpt::generate::Generator;
-use crate::gpt::open::RowsError;
+use crate::lm::Model;
+use crate::lm::formats::Quantize;
+use crate::lm::generate::Generator;
+use crate::lm::open::RowsError;
+use crate::model::architecture::Architecture;
 use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
@@ -42,31 +45,30 @@ pub struct DecodeRequest {
 /// The model cannot be quantised, or has too few positions.
 pub fn decode(
     train: &TrainConfig,
-    model: GptConfig,
+    architecture: Arc<dyn Architecture>,
     request: &DecodeRequest,
     pool: &Pool,
 ) -> Result<(Vec<Measurement>, Option<Profile>), BenchError> {
     let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
-    let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
-    gpt.initialise(train.seed);
-    let parameters = gpt.weights().params().trainable_count() - model.n_positions * model.n_embd;
+    let mut model = Model::new(Engine::new(pool.threads(), train.gemm)?, architecture)?;
+    model.initialise(train.seed);
+    let dims = model.dims;
     if let Some(quantize) = request.quantize {
-        let quantised = gpt.quantised(quantize.dtype());
-        gpt = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
+        let quantised = model.quantised(quantize.dtype());
+        model = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
     }
-    // Of the position embedding a token reads one row.
-    let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
-    let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
-    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
+    let work = Work::of(&mut model);
+    let (prompt_tokens, new_tokens) = decode_tokens(request, dims.n_positions)?;
+    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % dims.vocab_size) as i32).collect();
     let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
     for _ in 0..=request.repeats {
         let begun = Instant::now();
-        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt.bound())?);
+        let mut text = Generator::new(&mut model.bound(), &prompt, Sampling::GREEDY, train.seed)?;
+        black_box(text.next(&mut model.bound())?);
         prompts_s.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
         for _ in 0..new_tokens {
-            black_box(text.next(&mut gpt.bound())?);
+            black_box(text.next(&mut model.bound())?);
         }
         tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
         last = Some(text);
@@ -82,16 +84,16 @@ pub fn decode(
         floor_unit,
         floor_milliseconds: 1e3 * floor / rate,
     };
-    let flops = prompt_flops(&model, prompt_tokens);
+    let flops = work.prompt_flops(dims, prompt_tokens);
     let rows = vec![
         row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
-        row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),
+        row(format!("token, {} parameters", work.blocks + work.head), token_s, 1, work.bytes as f64, "bytes", rate),
     ];
     let profile = last.filter(|_| request.profiled).map(|text| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
         let on = text.on();
-        let profile = Profile::new(&mut gpt.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
+        let profile = Profile::new(&mut model.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
         Profile { whole_milliseconds: 1e3 * token_s, ..profile }
     });
     Ok((rows, profile))
@@ -107,10 +109,36 @@ fn decode_tokens(request: &DecodeRequest, positions: usize) -> Result<(usize, us
     Ok((prompt, new))
 }
 
-/// Floating-point operations of the products for a prompt, with the head on its last token only.
-fn prompt_flops(model: &GptConfig, tokens: usize) -> f64 {
-    let (c, tokens) = (model.n_embd as f64, tokens as f64);
-    let weights = model.n_layer as f64 * c * (4.0 * c + 2.0 * model.n_inner as f64);
-    let attention = 2.0 * model.n_layer as f64 * c * tokens * (tokens + 1.0);
-    2.0 * tokens * weights + 2.0 * model.vocab_size as f64 * c + attention
+/// The parameters that a token is multiplied by; of embeddings that are only looked up it reads one row.
+struct Work {
+    /// Outside of embeddings and of the head.
+    blocks: usize,
+    /// Of the head.
+    head: usize,
+    /// Bytes of both.
+    bytes: usize,
+}
+
+impl Work {
+    fn of(model: &mut Model) -> Self {
+        let head = model.bound().layers.head().index();
+        let mut work = Self { blocks: 0, head: 0, bytes: 0 };
+        for (i, info) in model.weights().params().infos().iter().enumerate() {
+            let count = info.shape.len();
+            match info.part {
+                _ if i == head => work.head += count,
+                Part::Tokens | Part::Positions => continue,
+                Part::Other | Part::Block(_) | Part::Final | Part::Head => work.blocks += count,
+            }
+            work.bytes += info.dtype.bytes(count, size_of::<f32>()).unwrap_or(0);
+        }
+        work
+    }
+
+    /// Floating-point operations of the products for a prompt, with the head on its last token only.
+    fn prompt_flops(&self, dims: LmDims, tokens: usize) -> f64 {
+        let [blocks, head, layers, width, tokens] =
+            [self.blocks, self.head, dims.n_layer, dims.attention_width, tokens].map(|x| x as f64);
+        2.0 * tokens * blocks + 2.0 * head + 2.0 * layers * width * tokens * (tokens + 1.0)
+    }
 }

@@ -11,7 +11,7 @@ use crate::bench::measure::Measurement;
 use crate::bench::products::products;
 use crate::bench::profile::Profile;
 use crate::bench::steps::steps;
-use crate::gpt::formats::Quantize;
+use crate::lm::formats::Quantize;
 use crate::threads::Pool;
 
 const EXAMPLES: &str = "\
@@ -99,12 +99,12 @@ impl Args {
     fn outcome(&self) -> Result<Outcome, Error> {
         let config = self.config.merge(None, None)?.run();
         let vocab_size = config.model.vocab_size().unwrap_or(VOCABULARY);
-        let model = config.model.clone().with_vocab_size(vocab_size).to_core()?;
+        let model = config.model.clone().with_vocab_size(vocab_size).architecture()?;
         let pool = Pool::new(config.train.threads)?;
         let repeats = self.repeats as usize;
         let (rows, profile) = match self.kind {
             Subject::Assign => (assign::run(repeats, &pool)?, None),
-            Subject::Gemm => (products(&config.train, &model, repeats, &pool), None),
+            Subject::Gemm => (products(&config.train, model, repeats, &pool)?, None),
             Subject::Step => {
                 let (row, profile) = steps(&config, model, repeats, self.profile, &pool)?;
                 (vec![row], profile)

@@ -12,11 +12,11 @@ use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::files::{IoError, STDOUT};
-use crate::gpt::formats::KvCache;
-use crate::gpt::generate::Generator;
-use crate::gpt::generation::GenerateConfig;
-use crate::gpt::score::{log_probabilities, mean_loss};
-use crate::gpt::{Bound, Gpt};
+use crate::lm::formats::KvCache;
+use crate::lm::generate::Generator;
+use crate::lm::generation::GenerateConfig;
+use crate::lm::score::{log_probabilities, mean_loss};
+use crate::lm::{Bound, Model};
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
 
@@ -107,19 +107,19 @@ impl Args {
     fn outcome(&self, quiet: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
         let settings = self.settings()?;
         let engine = self.engine.engine()?;
-        let mut gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model))?;
         let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
-        self.check_cache(gpt.config.n_embd)?;
+        self.check_cache(model.dims.kv_width)?;
         let begun = Instant::now();
         let tokens =
-            self.write_text(&settings, &mut gpt.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
+            self.write_text(&settings, &mut model.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
         let (new_tokens, seconds) = (tokens.len() - prompt.len(), begun.elapsed().as_secs_f64());
-        let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
+        let (weight_bytes, f32_bytes) = (model.weight_bytes() as u64, model.f32_bytes() as u64);
         // Without a reader the comparison is not worth its time.
         let costs = if self.weights.compares() && !quiet && tokens.len() > 1 {
-            let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &tokens)?);
-            let (own, f32s) = self.weights.compared(&engine, &self.model, gpt, measure)?;
+            let measure = |model: &mut Model| Ok(log_probabilities(&mut model.bound(), &tokens)?);
+            let (own, f32s) = self.weights.compared(&engine, &self.model, model, measure)?;
             let (f32s, first_new) = (f32s.unwrap_or_default(), prompt.len().saturating_sub(1));
             [cost(&own, &f32s, 0..first_new), cost(&own, &f32s, first_new..own.len())]
         } else {
@@ -156,7 +156,8 @@ impl Args {
     /// Quantised keys and values need a width of whole blocks.
     fn check_cache(&self, width: usize) -> Result<(), Error> {
         if self.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
-            let what = format!("--kv-cache q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16");
+            let what =
+                format!("--kv-cache q8: the keys of a token are {width} numbers, expected a multiple of {BLOCK}; take f16");
             return Err(Error::usage(what));
         }
         Ok(())
@@ -166,7 +167,7 @@ impl Args {
     fn write_text(
         &self,
         settings: &GenerateConfig,
-        gpt: &mut Bound<'_>,
+        model: &mut Bound<'_>,
         tokenizer: &Tokenizer,
         prompt: &[i32],
         mut text: TextWriter<'_>,
@@ -176,9 +177,9 @@ impl Args {
             text.finish()?;
             return Ok(prompt.to_vec());
         }
-        let mut generator = Generator::with_cache(gpt, prompt, settings.sampling(), settings.seed, self.kv_cache.dtype())?;
+        let mut generator = Generator::with_cache(model, prompt, settings.sampling(), settings.seed, self.kv_cache.dtype())?;
         for _ in 0..settings.max_new_tokens {
-            let token = generator.next(gpt)? as u32;
+            let token = generator.next(model)? as u32;
             if tokenizer.end_of_text() == Some(token) {
                 break;
             }

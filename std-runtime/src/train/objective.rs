@@ -13,7 +13,7 @@ use super::scalars::Scalars;
 use crate::data::batches::Sampler;
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::Tokens;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 
 /// What becomes of a parameter set.

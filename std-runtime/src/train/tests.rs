@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use samara_core::graph::{Momentum, Rule};
-use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::params::{ParamInfo, Registry};
 
 use super::config::RunConfig;
@@ -135,7 +134,9 @@ fn errors_say_where_what_and_what_instead() {
 fn a_preset_goes_with_another_optimizer() {
     let mut layers = Layers::<RunConfig>::new();
     layers.preset(find("gpt2-124m").unwrap()).unwrap();
-    ["train.optimizer=sgd", "train.momentum=0.9", "train.nesterov=true"].map(|set| layers.set(set).unwrap());
+    for set in ["train.optimizer=sgd", "train.momentum=0.9", "train.nesterov=true"] {
+        layers.set(set).unwrap();
+    }
     let config = layers.finish().unwrap();
     assert_eq!(config.train.rule(), Rule::Sgd(Momentum::Nesterov));
     let text = to_toml(&config);
@@ -200,12 +201,15 @@ fn parameters_are_those_of_the_registry() {
         &["model.vocab_size=61", "model.bias=false", "model.n_inner=100"],
         &["model.vocab_size=61", "model.model_type=openai-gpt"],
         &["model.vocab_size=61", "model.model_type=openai-gpt", "model.bias=false"],
+        &["model.model_type=llama", "model.vocab_size=61", "model.num_key_value_heads=2", "model.tie_word_embeddings=false"],
+        &["model.model_type=llama", "model.vocab_size=61", "model.attention_bias=true", "model.mlp_bias=true"],
+        &["model.model_type=qwen2", "model.vocab_size=61", "model.head_dim=8"],
     ] {
         let model = merged("", sets).unwrap().model;
-        let core: GptConfig = model.to_core().unwrap();
-        let mut infos = vec![ParamInfo::default(); core.param_count()];
+        let architecture = model.architecture().unwrap();
+        let mut infos = vec![ParamInfo::default(); Registry::count(|s| architecture.register(s))];
         let mut registry = Registry::new(&mut infos);
-        Gpt::register(&core, &mut registry.scope());
+        architecture.register(&mut registry.scope());
         assert_eq!(model.parameters(), Some(registry.finish(4).unwrap().trainable_count() as u128));
     }
 }

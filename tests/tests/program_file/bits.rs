@@ -258,9 +258,9 @@ fn a_device_goes_on_where_it_was_switched_off() {
 #[test]
 fn text_is_that_of_the_generator() {
     let kernels = ops::inference();
-    let gpt = |weights: DType| -> gpt::Gpt {
-        let gpt = model(SMALL);
-        if weights == DType::Real { gpt } else { gpt.quantised(weights).expect("blocks") }
+    let quantised = |weights: DType| {
+        let model = model(SMALL);
+        if weights == DType::Real { model } else { model.quantised(weights).expect("blocks") }
     };
     let sampling = Sampling { temperature: 1.3, top_k: 9, top_p: 0.95, min_p: 0.01 };
     for (weights, kv) in WEIGHTS.into_iter().flat_map(|weights| CACHES.map(|kv| (weights, kv))) {
@@ -269,7 +269,7 @@ fn text_is_that_of_the_generator() {
         let mut memory = vec![0.0; Session::ram_len(&file)];
         let mut session = Session::new(file, &mut memory).expect("enough memory");
         for (seed, sampling) in [(1, sampling), (2, sampling), (3, Sampling::GREEDY), (4, Sampling { top_p: 1.0, ..sampling })] {
-            let (mut gpt, prompt) = (gpt(weights), [3, 1, 4]);
+            let (mut gpt, prompt) = (quantised(weights), [3, 1, 4]);
             let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, sampling, seed, kv).expect("a generator");
             session.restart();
             for token in prompt {

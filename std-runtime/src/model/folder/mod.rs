@@ -162,7 +162,7 @@ fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
 pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
-    save_weights(folder, params, &config.model.name_map()?, values)
+    save_weights(folder, params, &config.model.architecture()?.name_map(), values)
 }
 
 #[cfg(test)]

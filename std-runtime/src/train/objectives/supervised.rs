@@ -10,7 +10,7 @@ use samara_core::graph::{Graph, Recompute, Tensor, Wrt};
 
 use crate::config::Invalid;
 use crate::data::dataset::HostBatch;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::model_folder::map::NameMap;
 use crate::model_folder::{load_weights, save_weights};
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};

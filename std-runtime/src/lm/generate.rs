@@ -1,5 +1,7 @@
 //! Text from a model: the prompt in one program, then a token at a time with the keys and values of what came before.
 
+use std::sync::Arc;
+
 use samara_core::decode::{Sampling, sample};
 use samara_core::exec::Gradients;
 use samara_core::graph::DType;
@@ -17,17 +19,17 @@ struct Append {
 }
 
 impl Append {
-    fn new<D: Device>(gpt: &mut Bound<'_, D>, len: usize, dtype: DType) -> Result<Self, BuildError> {
-        let model = gpt.model;
-        let shape = DecodeShape { batch: 1, len, capacity: gpt.config.n_positions, dtype, read_in_place: false };
-        let (program, io) = gpt.prepare(gpt.on().with_state(gpt.cache), |g| decode_step(g, &model, &shape))?;
+    fn new<D: Device>(model: &mut Bound<'_, D>, len: usize, dtype: DType) -> Result<Self, BuildError> {
+        let layers = Arc::clone(&model.layers);
+        let shape = DecodeShape { batch: 1, len, capacity: model.dims.n_positions, dtype, read_in_place: false };
+        let (program, io) = model.prepare(model.on().with_state(model.cache), |g| decode_step(g, &*layers, &shape))?;
         Ok(Self { program, io, len })
     }
 
     /// Runs with the first token at `start`, and reads the logits (V).
-    fn run<D: Device>(&self, gpt: &mut Bound<'_, D>, tokens: &[i32], start: usize, logits: &mut [f32]) -> Result<(), RunError> {
-        let on = gpt.on().with_state(gpt.cache);
-        let (session, program) = (&mut *gpt.session, &self.program);
+    fn run<D: Device>(&self, model: &mut Bound<'_, D>, tokens: &[i32], start: usize, logits: &mut [f32]) -> Result<(), RunError> {
+        let on = model.on().with_state(model.cache);
+        let (session, program) = (&mut *model.session, &self.program);
         let (start, end) = (start as i32, (start + self.len) as i32);
         write_ints(session, program, "prompt token", self.io.inputs.tokens, tokens)?;
         if self.len == 1 {
@@ -62,13 +64,13 @@ pub struct Generator {
 
 impl Generator {
     /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
-    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
-        Self::with_cache(gpt, prompt, sampling, seed, DType::Real)
+    pub fn new<D: Device>(model: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
+        Self::with_cache(model, prompt, sampling, seed, DType::Real)
     }
 
     /// The same with keys and values kept in another element type.
     pub fn with_cache<D: Device>(
-        gpt: &mut Bound<'_, D>,
+        model: &mut Bound<'_, D>,
         prompt: &[i32],
         sampling: Sampling,
         seed: u64,
@@ -78,16 +80,16 @@ impl Generator {
             return Err(RunError::TooShort { found: 0, expected: 1 });
         }
         // A cache of another element type may have been there.
-        gpt.session.state_mut(gpt.cache).0.forget();
-        let keep = prompt.len().min(gpt.config.n_positions);
-        let prefill = Append::new(gpt, keep, cache)?;
-        let decode = Append::new(gpt, 1, cache)?;
-        let order = vec![0; gpt.config.vocab_size];
-        let mut logits = vec![0.0; gpt.config.vocab_size];
-        prefill.run(gpt, &prompt[prompt.len() - keep..], 0, &mut logits)?;
+        model.session.state_mut(model.cache).0.forget();
+        let keep = prompt.len().min(model.dims.n_positions);
+        let prefill = Append::new(model, keep, cache)?;
+        let decode = Append::new(model, 1, cache)?;
+        let order = vec![0; model.dims.vocab_size];
+        let mut logits = vec![0.0; model.dims.vocab_size];
+        prefill.run(model, &prompt[prompt.len() - keep..], 0, &mut logits)?;
         Ok(Self {
             decode,
-            on: gpt.on().with_state(gpt.cache),
+            on: model.on().with_state(model.cache),
             sampling,
             seed,
             tokens: prompt.to_vec(),
@@ -119,9 +121,9 @@ impl Generator {
     }
 
     /// Draws the next token.
-    pub fn next<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<i32, RunError> {
+    pub fn next<D: Device>(&mut self, model: &mut Bound<'_, D>) -> Result<i32, RunError> {
         if self.drawn > 0 {
-            self.append_last(gpt)?;
+            self.append_last(model)?;
         }
         let bits = Rng::new(self.seed, Purpose::Sampling, self.drawn).next_u64();
         let token = sample(&mut self.logits, &mut self.order, &self.sampling, bits) as i32;
@@ -131,16 +133,16 @@ impl Generator {
     }
 
     /// Feeds the last drawn token to the model.
-    fn append_last<D: Device>(&mut self, gpt: &mut Bound<'_, D>) -> Result<(), RunError> {
+    fn append_last<D: Device>(&mut self, model: &mut Bound<'_, D>) -> Result<(), RunError> {
         let n = self.tokens.len();
-        if self.cached == gpt.config.n_positions {
-            let keep = gpt.config.n_positions.div_ceil(2).min(n);
-            let prefill = Append::new(gpt, keep, self.decode.io.cache.dtype)?;
-            prefill.run(gpt, &self.tokens[n - keep..], 0, &mut self.logits)?;
+        if self.cached == model.dims.n_positions {
+            let keep = model.dims.n_positions.div_ceil(2).min(n);
+            let prefill = Append::new(model, keep, self.decode.io.cache.dtype)?;
+            prefill.run(model, &self.tokens[n - keep..], 0, &mut self.logits)?;
             self.cached = keep;
             return Ok(());
         }
-        self.decode.run(gpt, &self.tokens[n - 1..], self.cached, &mut self.logits)?;
+        self.decode.run(model, &self.tokens[n - 1..], self.cached, &mut self.logits)?;
         self.cached += 1;
         Ok(())
     }
