@@ -8,6 +8,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod data;
+pub mod decoding;
 pub mod device;
 pub mod error;
 pub mod eval;

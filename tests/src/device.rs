@@ -14,6 +14,7 @@ use samara_core::file::layout::{Header, Section};
 use samara_core::file::{FileError, ProgramFile, ProgramKind, SectionKind, checksum};
 use samara_core::graph::DType;
 use samara_core::model::gpt::GptConfig;
+use samara_core::model::llama::LlamaConfig;
 use samara_core::tune::Tune;
 
 /// The smallest model.
@@ -39,6 +40,22 @@ pub const SMALL: GptConfig = GptConfig {
     initializer_range: 0.2,
     window_size: 3,
     ..GptConfig::GPT2
+};
+
+/// The same with grouped queries, biases of queries, keys and values, and a head of its own.
+pub const LLAMA: LlamaConfig = LlamaConfig {
+    vocab_size: 11,
+    hidden_size: 64,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: 12,
+    initializer_range: 0.2,
+    qkv_bias: true,
+    tie_word_embeddings: false,
+    ..LlamaConfig::SMOLLM2_135M
 };
 
 /// Numbers throughout, nothing trained.

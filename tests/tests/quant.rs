@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use samara::decoding::generator::Generator;
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
-use samara::lm::generate::Generator;
 use samara::lm::{Model, score};
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model::gpt::GptModel;
@@ -224,7 +224,7 @@ fn a_cache_in_blocks_is_close_to_one_of_numbers() {
     let mut gpt = model(2);
     let prompt = text(&gpt, 40);
     let mut logits = |dtype: DType| {
-        let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1, dtype).unwrap();
+        let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1, (dtype, usize::MAX)).unwrap();
         let tokens: Vec<i32> = (0..5).map(|_| generator.next(&mut gpt.bound()).unwrap()).collect();
         (tokens, generator.logits().to_vec())
     };

@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use samara_core::decode::Sampling;
+use samara_core::decode::argmax;
+use samara_core::graph::DType;
 use samara_core::model::lm::LmDims;
 use samara_core::params::Part;
 
@@ -12,9 +13,9 @@ use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
+use crate::decoding::slots::{Slots, SlotsShape};
 use crate::lm::Model;
 use crate::lm::formats::Quantize;
-use crate::lm::generate::Generator;
 use crate::lm::open::RowsError;
 use crate::model::architecture::Architecture;
 use crate::session::Engine;
@@ -37,9 +38,11 @@ pub struct DecodeRequest {
     pub prompt_tokens: usize,
     /// Tokens generated after the first; none: 64, or as many as the model has positions for.
     pub new_tokens: Option<usize>,
+    /// Rows that are generated at once.
+    pub rows: usize,
 }
 
-/// A prompt, then one token at a time: every token reads all weights.
+/// A prompt, or one for every row, then a token at a time of every row: each step reads all weights.
 ///
 /// # Errors
 /// The model cannot be quantised, or has too few positions.
@@ -60,21 +63,10 @@ pub fn decode(
     let work = Work::of(&mut model);
     let (prompt_tokens, new_tokens) = decode_tokens(request, dims.n_positions)?;
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % dims.vocab_size) as i32).collect();
-    let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
-    for _ in 0..=request.repeats {
-        let begun = Instant::now();
-        let mut text = Generator::new(&mut model.bound(), &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut model.bound())?);
-        prompts_s.push(begun.elapsed().as_secs_f64());
-        let begun = Instant::now();
-        for _ in 0..new_tokens {
-            black_box(text.next(&mut model.bound())?);
-        }
-        tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
-        last = Some(text);
-    }
+    let shape = SlotsShape { slots: request.rows, tokens: prompt_tokens + new_tokens, prompt: prompt_tokens, dtype: DType::Real };
+    let (prompts_s, steps_s, slots) = rounds(&mut model, request, &shape, (&prompt, new_tokens))?;
     // The first round warms up.
-    let [prompt_s, token_s] = [prompts_s, tokens_s].map(|times| median(times.into_iter().skip(1).collect()));
+    let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
     let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
         name,
         milliseconds: 1e3 * seconds,
@@ -84,19 +76,58 @@ pub fn decode(
         floor_unit,
         floor_milliseconds: 1e3 * floor / rate,
     };
-    let flops = work.prompt_flops(dims, prompt_tokens);
+    let flops = request.rows as f64 * work.prompt_flops(dims, prompt_tokens);
+    let (prompts, tokens) = match request.rows {
+        1 => (
+            format!("prompt of {prompt_tokens} tokens, its programs built"),
+            format!("token, {} parameters", work.blocks + work.head),
+        ),
+        n => (
+            format!("{n} prompts of {prompt_tokens} tokens, their programs built"),
+            format!("token of {n} rows, {} parameters", work.blocks + work.head),
+        ),
+    };
     let rows = vec![
-        row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
-        row(format!("token, {} parameters", work.blocks + work.head), token_s, 1, work.bytes as f64, "bytes", rate),
+        row(prompts, prompt_s, request.rows * prompt_tokens, flops, "FLOP", peak),
+        row(tokens, step_s, request.rows, work.bytes as f64, "bytes", rate),
     ];
-    let profile = last.filter(|_| request.profiled).map(|text| {
+    let profile = slots.filter(|_| request.profiled).map(|slots| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
-        let on = text.on();
-        let profile = Profile::new(&mut model.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
-        Profile { whole_milliseconds: 1e3 * token_s, ..profile }
+        let programs = [(slots.program(), 1)];
+        let profile = Profile::new(&mut model.session, slots.on(), &programs, rates, request.repeats, live);
+        Profile { whole_milliseconds: 1e3 * step_s, ..profile }
     });
     Ok((rows, profile))
+}
+
+/// Seconds of all prompts and of a step, for every round and one before them, and the slots of the last round.
+fn rounds(
+    model: &mut Model,
+    request: &DecodeRequest,
+    shape: &SlotsShape,
+    (prompt, new_tokens): (&[i32], usize),
+) -> Result<(Vec<f64>, Vec<f64>, Option<Slots>), BenchError> {
+    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
+    for _ in 0..=request.repeats {
+        let (model, begun) = (&mut model.bound(), Instant::now());
+        let mut slots = Slots::new(model, shape)?;
+        for slot in 0..request.rows {
+            slots.fill(model, slot, prompt)?;
+        }
+        prompts_s.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        for _ in 0..new_tokens {
+            for slot in 0..request.rows {
+                let token = argmax(slots.logits(slot)) as i32;
+                black_box(slots.feed(slot, token));
+            }
+            slots.step(model)?;
+        }
+        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(slots);
+    }
+    Ok((prompts_s, steps_s, last))
 }
 
 /// Tokens of the prompt, and tokens generated after the first.

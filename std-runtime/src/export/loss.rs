@@ -116,7 +116,7 @@ fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Loss
     let count = budget.min(usize::try_from(tokens.len()).unwrap_or(usize::MAX));
     let mut ids = vec![0; count];
     tokens.read(0, &mut ids)?;
-    let (mut sum, mut scored) = (0.0, 0);
+    let (mut sum, mut scored) = (0.0, 0u32);
     for sequence in ids.chunks(file.header().context as usize) {
         session.restart();
         for pair in sequence.windows(2) {

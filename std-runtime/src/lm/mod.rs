@@ -3,7 +3,6 @@
 
 pub mod evaluate;
 pub mod formats;
-pub mod generate;
 pub mod generation;
 pub mod open;
 pub mod peak;
@@ -61,7 +60,7 @@ pub struct Model {
     architecture: Arc<dyn Architecture>,
     layers: Arc<dyn LanguageModel>,
     set: SetId,
-    cache: StateId,
+    caches: Caches,
 }
 
 /// A model bound to a parameter set of a session: what programs are built from and run on.
@@ -74,18 +73,34 @@ pub struct Bound<'s, D: Device = CpuDevice> {
     pub session: &'s mut Session<D>,
     /// The set with the model's weights.
     pub set: SetId,
-    /// The state set of its key and value cache.
-    pub cache: StateId,
+    /// The state sets of its keys and values.
+    pub caches: Caches,
+}
+
+/// The state sets of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Those of all rows that are generated.
+    pub rows: StateId,
+    /// Those of a prompt, before they are copied into the cache of the rows. Unused when there is one row.
+    pub prompt: StateId,
+}
+
+impl Caches {
+    /// Adds both sets, empty, to a session.
+    pub fn new<D: Device>(session: &mut Session<D>) -> Self {
+        Self { rows: session.add_state("cache"), prompt: session.add_state("prompt cache") }
+    }
 }
 
 impl<D: Device> Bound<'_, D> {
     /// The set alone.
-    fn on(&self) -> On {
+    pub(crate) fn on(&self) -> On {
         On::set(self.set)
     }
 
     /// Builds a program for the set and makes room for it.
-    fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
+    pub(crate) fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
         self.session.prepare(on, build)
     }
 }
@@ -107,8 +122,8 @@ impl Model {
             }
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
-        Ok(Self { dims: layers.dims(), architecture, layers, session, set, cache })
+        let (set, caches) = (session.add_set("model", &registry), Caches::new(&mut session));
+        Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches })
     }
 
     /// What it is made by.
@@ -119,7 +134,7 @@ impl Model {
     /// The model for programs to run on.
     pub fn bound(&mut self) -> Bound<'_> {
         let layers = Arc::clone(&self.layers);
-        Bound { dims: self.dims, layers, session: &mut self.session, set: self.set, cache: self.cache }
+        Bound { dims: self.dims, layers, session: &mut self.session, set: self.set, caches: self.caches }
     }
 
     /// What its programs run on: its weights, without states.
@@ -222,6 +237,12 @@ pub enum RunError {
         /// The first tensor that is not finite.
         what: String,
     },
+    /// A prompt without tokens.
+    #[error("prompt {row}, counted from 0, has no tokens, expected at least 1: begin it with the end-of-text token")]
+    NoPrompt {
+        /// The number of the prompt.
+        row: usize,
+    },
     /// More tokens than the model has positions.
     #[error("{found} tokens, but the model has {positions} positions: shorten the text")]
     TooLong {
@@ -247,13 +268,13 @@ impl Failure for RunError {
             Self::Data(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
-            Self::Input { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
+            Self::Input { .. } | Self::NoPrompt { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }
     }
 }
 
 /// Writes integers and says which input it was when they are out of range.
-fn write_ints<D: Device>(
+pub(crate) fn write_ints<D: Device>(
     session: &mut Session<D>,
     program: &OwnedProgram,
     what: &'static str,

@@ -9,42 +9,66 @@ use samara_core::model::lm::{self, LmInputs};
 use super::{Bound, RunError, positions, write_ints};
 use crate::session::{BuildError, Device, OwnedProgram};
 
-/// A program for one sequence of a fixed length.
+/// Tokens that are worth a run: shorter windows of a long text go in batches. A window's bits are the same in any batch.
+const RUN_TOKENS: usize = 2048;
+
+/// A program for windows (B, T) of a text.
 struct Window {
     program: OwnedProgram,
     inputs: LmInputs,
     targets: Tensor,
     losses: Tensor,
     logits: Option<Tensor>,
+    batch: usize,
+    len: usize,
 }
 
 impl Window {
-    fn new<D: Device>(model: &mut Bound<'_, D>, len: usize, with_logits: bool) -> Result<Self, BuildError> {
+    fn new<D: Device>(model: &mut Bound<'_, D>, batch: usize, len: usize, with_logits: bool) -> Result<Self, BuildError> {
         let layers = Arc::clone(&model.layers);
         let (program, (inputs, targets, losses, logits)) = model.prepare(model.on(), |g: &Graph<'_>| {
-            let inputs = LmInputs::new(g, &*layers, 1, len);
-            let targets = lm::targets(g, &*layers, 1, len);
-            let h = layers.hidden(g, &inputs, None); // (1, T, C)
-            let logits = with_logits.then(|| g.output(lm::logits(g, &*layers, h))); // (1, T, V)
+            let inputs = LmInputs::new(g, &*layers, batch, len);
+            let targets = lm::targets(g, &*layers, batch, len);
+            let h = layers.hidden(g, &inputs, None); // (B, T, C)
+            let logits = with_logits.then(|| g.output(lm::logits(g, &*layers, h))); // (B, T, V)
             (inputs, targets, g.output(lm::losses_of(g, &*layers, h, targets)), logits)
         })?;
-        Ok(Self { program, inputs, targets, losses, logits })
+        Ok(Self { program, inputs, targets, losses, logits, batch, len })
     }
 
-    /// Row losses (T) of predicting `tokens[i + 1]` after `tokens[..=i]`; the last row has no target.
-    fn run<D: Device>(&self, model: &mut Bound<'_, D>, tokens: &[i32], losses: &mut [f32]) -> Result<(), RunError> {
-        let on = model.on();
-        let mut targets = tokens.to_vec();
-        targets.rotate_left(1);
-        if let Some(last) = targets.last_mut() {
-            *last = -100;
+    /// Row losses (B, T) of predicting `text[start + i + 1]` after `text[start..=start + i]` for the windows that begin at `starts`, at most B; the
+    /// last row of a window has no target.
+    fn run<D: Device>(
+        &self,
+        model: &mut Bound<'_, D>,
+        text: &[i32],
+        starts: &[usize],
+        losses: &mut [f32],
+    ) -> Result<(), RunError> {
+        let (on, len) = (model.on(), self.len);
+        let (mut tokens, mut targets) = (vec![0; self.batch * len], vec![-100; self.batch * len]); // (B, T)
+        for ((tokens, targets), &start) in tokens.chunks_mut(len).zip(targets.chunks_mut(len)).zip(starts) {
+            tokens.copy_from_slice(&text[start..start + len]);
+            targets[..len - 1].copy_from_slice(&text[start + 1..start + len]);
         }
-        write_ints(model.session, &self.program, "token", self.inputs.tokens, tokens)?;
+        write_ints(model.session, &self.program, "token", self.inputs.tokens, &tokens)?;
         write_ints(model.session, &self.program, "target", self.targets, &targets)?;
-        write_ints(model.session, &self.program, "position", self.inputs.positions, &positions(1, tokens.len()))?;
+        write_ints(model.session, &self.program, "position", self.inputs.positions, &positions(self.batch, len))?;
         model.session.run_all(&self.program, on, Gradients::Overwrite);
         Ok(model.session.read_into(&self.program, self.losses, losses)?)
     }
+}
+
+/// Where windows of `len` tokens begin that overlap by half and end with a text of `tokens`: each ends half of itself further on than the one before,
+/// or at the end of the text.
+fn window_starts(tokens: usize, len: usize) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut end = len;
+    while end < tokens {
+        end = (end + len.div_ceil(2)).min(tokens);
+        starts.push(end - len);
+    }
+    starts
 }
 
 /// ln p(token i | all before it) for i from 1 on: one value fewer than tokens.
@@ -56,16 +80,17 @@ pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) ->
         return Err(RunError::TooShort { found: tokens.len(), expected: 2 });
     }
     let len = tokens.len().min(model.dims.n_positions);
-    let window = Window::new(model, len, false)?;
-    let mut losses = vec![0.0; len];
+    let starts = window_starts(tokens.len(), len);
+    let batch = (RUN_TOKENS / len).clamp(1, starts.len());
+    let window = Window::new(model, batch, len, false)?;
+    let mut losses = vec![0.0; batch * len]; // (B, T)
     let mut scores = Vec::with_capacity(tokens.len() - 1);
-    while scores.len() + 1 < tokens.len() {
-        // The window ends half of itself further on, or at the end of the text.
-        let end = if scores.is_empty() { len } else { (scores.len() + 1 + len.div_ceil(2)).min(tokens.len()) };
-        let start = end - len;
-        let done = scores.len() - start;
-        window.run(model, &tokens[start..end], &mut losses)?;
-        scores.extend(losses[done..len - 1].iter().map(|&x| -x));
+    for starts in starts.chunks(batch) {
+        window.run(model, tokens, starts, &mut losses)?;
+        for (&start, losses) in starts.iter().zip(losses.chunks(len)) {
+            let done = scores.len().saturating_sub(start);
+            scores.extend(losses[done..len - 1].iter().map(|&x| -x));
+        }
     }
     Ok(scores)
 }
@@ -78,8 +103,8 @@ pub fn logits<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec
     if tokens.len() > model.dims.n_positions {
         return Err(RunError::TooLong { found: tokens.len(), positions: model.dims.n_positions });
     }
-    let window = Window::new(model, tokens.len(), true)?;
-    window.run(model, tokens, &mut vec![0.0; tokens.len()])?;
+    let window = Window::new(model, 1, tokens.len(), true)?;
+    window.run(model, tokens, &[0], &mut vec![0.0; tokens.len()])?;
     let mut logits = vec![0.0; tokens.len() * model.dims.vocab_size];
     if let Some(t) = window.logits {
         model.session.read_into(&window.program, t, &mut logits)?;
@@ -90,4 +115,17 @@ pub fn logits<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec
 /// The mean of log-probabilities, negated: nats per token.
 pub fn mean_loss(logprobs: &[f32]) -> f64 {
     -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / logprobs.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_overlap_by_half_and_end_with_the_text() {
+        assert_eq!(window_starts(8, 8), [0]);
+        assert_eq!(window_starts(20, 8), [0, 4, 8, 12]);
+        assert_eq!(window_starts(13, 8), [0, 4, 5]);
+        assert_eq!(window_starts(5, 1), [0, 1, 2, 3, 4]);
+    }
 }

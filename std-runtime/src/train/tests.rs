@@ -187,6 +187,7 @@ fn presets_have_the_sizes_of_their_names() {
         ("gpt2-774m", 774_030_080),
         ("gpt2-1558m", 1_557_611_200),
         ("gpt1-117m", 116_534_784),
+        ("smollm2-135m", 134_515_008),
     ] {
         let mut layers = Layers::<RunConfig>::new();
         layers.preset(find(name).unwrap()).unwrap();

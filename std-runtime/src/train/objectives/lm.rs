@@ -9,15 +9,15 @@ use samara_core::model::lm::LanguageModel;
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::HostBatch;
 use crate::data::shards::{TokenList, Tokens};
+use crate::decoding::generator::Generator;
 use crate::lm::evaluate::Evaluation;
-use crate::lm::generate::Generator;
 use crate::lm::generation::GenerateConfig;
 use crate::lm::step::{DropoutNumbers, Step, StepShape};
-use crate::lm::{Bound, RunError, register};
+use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
 use crate::model_folder::{Companions, load_weights};
-use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -42,7 +42,7 @@ struct Built {
     evaluation: Option<Evaluation>,
     set: SetId,
     average: Option<SetId>,
-    cache: StateId,
+    caches: Caches,
 }
 
 /// Training of a language model.
@@ -132,9 +132,9 @@ impl Lm {
 
     /// The model on its weights, or on their average.
     fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
-        let Built { set, average, cache, .. } = self.built();
+        let Built { set, average, caches, .. } = self.built();
         let set = average.filter(|_| averaged).unwrap_or(*set);
-        Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, cache: *cache }
+        Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches: *caches }
     }
 
     fn built(&self) -> &Built {
@@ -154,13 +154,13 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let cache = session.add_state("cache");
+        let caches = Caches::new(session);
         let (Some(&set), average) = (sets.first(), sets.get(1).copied()) else { return Ok(()) };
-        let mut model = Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, cache };
+        let mut model = Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches };
         let step = Step::new(&mut model, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
         let evaluation = if evaluated { Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block)?) } else { None };
-        self.built = Some(Built { step, evaluation, set, average, cache });
+        self.built = Some(Built { step, evaluation, set, average, caches });
         Ok(())
     }
 
