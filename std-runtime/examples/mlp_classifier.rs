@@ -19,7 +19,7 @@ use samara_core::params::Init;
 
 /// A point of two spirals that turn around each other, and on which of them it is, +1 or −1.
 fn spiral(row: u64, [point, side]: [&mut [f32]; 2]) {
-    let (sign, radius) = (if row % 2 == 0 { 1.0 } else { -1.0 }, ((row / 2) as f32 * 0.618_034).fract());
+    let (sign, radius) = (if row.is_multiple_of(2) { 1.0 } else { -1.0 }, ((row / 2) as f32 * 0.618_034).fract());
     point.copy_from_slice(&[sign * radius * (9.0 * radius).cos(), sign * radius * (9.0 * radius).sin()]);
     side.fill(sign);
 }
