@@ -233,7 +233,7 @@ const TIMED_STEPS: u64 = 3;
 /// Seconds of a step on tokens that mean nothing.
 fn timed(train: &TrainConfig, engine: Arc<Engine>, model: Arc<dyn Architecture>, shape: StepShape) -> Result<f64, Error> {
     let mut lm = Lm::on_noise(model, shape, train)?;
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, train.rule())?;
     stepper.initialise(train.seed)?;
     let mut begun = Instant::now();
     for i in 0..=TIMED_STEPS {

@@ -1,5 +1,6 @@
 //! What a training run will need, known before it starts: nothing is allocated or written.
 
+use samara_core::graph::Rule;
 use samara_core::model::lm::LanguageModel;
 use samara_core::params::{Params, Part};
 use serde::Serialize;
@@ -46,20 +47,25 @@ pub struct TrainingPlan {
 const REAL_BYTES: u64 = size_of::<f32>() as u64;
 
 impl TrainingPlan {
-    /// Builds and plans the programs of a run that keeps so many averages of the weights.
+    /// Builds and plans the programs of a run that updates by `rule` and keeps so many averages of the weights.
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new(engine: &Engine, architecture: &dyn Architecture, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
+    pub fn new(
+        engine: &Engine,
+        architecture: &dyn Architecture,
+        shape: &StepShape,
+        rule: Rule,
+        averages: u8,
+    ) -> Result<Self, BuildError> {
         let (owned, layers) = register(architecture, 0, |_, _| ())?;
         let training = step::program(engine, &owned, &*layers, shape)?;
         let evaluation = evaluate::program(engine, &owned, &*layers, shape.batch, shape.block)?;
         let view = owned.view();
         let flat = view.trainable_len() as u64 * REAL_BYTES;
-        // AdamW's two, and the average where there is one.
-        let moments = 2 + u64::from(averages);
+        let moments = rule.moments() as u64 + u64::from(averages);
         let count = view.trainable_count() as u64;
-        let update = update::program(engine, &owned)?;
+        let update = update::program(engine, &owned, rule)?;
         let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
