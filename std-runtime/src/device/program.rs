@@ -16,6 +16,9 @@ pub trait Planner {
 
     /// Elements of scratch that a node needs.
     fn scratch_len(&self, node: &Node<'_>) -> usize;
+
+    /// Bytes of an element of the arena, of weights, gradients and moments.
+    fn real_bytes(&self) -> usize;
 }
 
 /// Why a program could not be built.
