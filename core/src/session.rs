@@ -207,16 +207,39 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
         self.write_text(&program, tokens, targets)?;
         let counted = targets.iter().filter(|&&t| t >= 0).count().max(1);
+        real_mut(&program.plan, self.memory.arena, program.port(Port::Upstream)).fill(1.0 / counted as f32);
+        Ok(self.step(&program, hyper).iter().sum::<f32>() / counted as f32)
+    }
+
+    /// The same with the gradient of what is minimised with respect to the loss of each token, which the program must take for each: weights of tokens,
+    /// advantages. Gives the losses before the step.
+    pub fn train_weighted(
+        &mut self,
+        tokens: &[i32],
+        targets: &[i32],
+        upstream: &[f32],
+        hyper: &Hyper,
+    ) -> Result<&[f32], SessionError> {
+        let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
+        self.write_text(&program, tokens, targets)?;
+        write_real(&program.program, &program.plan, self.memory.arena, program.port(Port::Upstream), upstream)
+            .map_err(SessionError::Tokens)?;
+        Ok(self.step(&program, hyper))
+    }
+
+    /// Writes the hyper-parameters of every group, runs, and gives the losses.
+    fn step(&mut self, program: &FileProgram<'a>, hyper: &Hyper) -> &[f32] {
         self.steps = self.steps.saturating_add(1);
         let correction = |beta: f32| 1.0 - power(beta, self.steps);
         let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
-        let numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
-        for (port, values) in [(Port::Upstream, &[1.0 / counted as f32][..]), (Port::Hyper, &numbers)] {
-            write_real(&program.program, &program.plan, self.memory.arena, program.port(port), values)
-                .map_err(SessionError::Tokens)?;
+        let mut numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
+        for (index, group) in (0..).zip(self.file.groups()) {
+            let [first, ..] = &mut numbers;
+            *first = lr * group.lr_scale;
+            copy(real_mut(&program.plan, self.memory.arena, program.port_of(Port::Hyper as u16, index)), &numbers);
         }
-        self.run(&program);
-        Ok(self.losses(&program).iter().sum::<f32>() / counted as f32)
+        self.run(program);
+        self.losses(program)
     }
 
     /// The loss of every token's successor, as many as the program takes; 0 where the target is negative.

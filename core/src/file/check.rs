@@ -1,23 +1,24 @@
 //! What [`super::ProgramFile::open`] checks, in the order in which one thing relies on another.
 
-use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
+use super::layout::{DECAY, FROZEN, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::args::{Arg, Args, Refused};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
+use crate::shape::UNIT;
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
 #[inline(never)]
 pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
-        let known = SectionKind::from_code(section.kind).is_some()
-            && (section.program == 0 || ProgramKind::from_code(section.program).is_some());
+        let known = SectionKind::from_code(section.kind.into()).is_some()
+            && (section.program == 0 || ProgramKind::from_code(section.program.into()).is_some());
         let inside = section.range().is_some_and(|range| file.bytes.get(range).is_some());
         let once = !file.sections.iter().take(entry).any(|s| (s.kind, s.program) == (section.kind, section.program));
-        if !(known && inside && once && (section.offset as usize).is_multiple_of(ALIGN_BYTES)) {
+        if !(known && inside && once) {
             return Err(FileError::Section { entry });
         }
     }
@@ -29,6 +30,9 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     };
     content(SectionKind::Trainable, layout.trainable_len.checked_mul(size_of::<f32>()))?;
     content(SectionKind::Frozen, Some(layout.frozen_bytes))?;
+    if !groups(file)? {
+        return Err(FileError::Groups);
+    }
     let mut first: Option<&[TensorRecord]> = None;
     for kind in ProgramKind::ALL {
         if file.section(SectionKind::Program, Some(kind)).is_empty() {
@@ -45,6 +49,14 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
         first = Some(params);
     }
     file.open_tokenizer().map(|_| ())
+}
+
+/// Whether the groups cover what is trained, and hold numbers that mean something.
+fn groups(file: &ProgramFile<'_>) -> Result<bool, FileError> {
+    let groups: &[GroupRecord] = file.records(SectionKind::Groups, None)?;
+    let sound = |g: &GroupRecord| g.flags <= DECAY | FROZEN && (0.0..f32::INFINITY).contains(&g.lr_scale);
+    let units = groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.units.into()));
+    Ok(groups.iter().all(sound) && units == file.header.trainable_units.into())
 }
 
 /// A program under examination.
@@ -101,12 +113,8 @@ impl<'a> Check<'_, 'a> {
         let lengths = whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
             && whole(SectionKind::Nodes, info.nodes.into(), size_of::<crate::graph::NodeRecord>())
             && slots == tensors.saturating_add(nodes);
-        let layout = self.file.layout();
-        let sizes = [info.ints_len, info.state_len].iter().all(|&len| i32::try_from(len).is_ok())
-            && self.file.header.decay_len <= self.file.header.trainable_len
-            && layout.trainable_len.checked_mul(info.moments as usize).is_some_and(|len| i32::try_from(len).is_ok());
         let ranges = info.backward <= info.update && info.update <= info.nodes;
-        if lengths && sizes && ranges && self.file.header.params as usize <= tensors {
+        if lengths && ranges && self.file.header.params as usize <= tensors {
             return Ok(());
         }
         Err(FileError::Program { program: self.kind })
@@ -147,13 +155,13 @@ impl<'a> Check<'_, 'a> {
         let (info, layout, len) = (self.parts.program.info(), self.file.layout(), t.shape.len());
         let Some(row_bytes) = t.dtype.bytes(t.shape.cols(), size_of::<f32>()) else { return false };
         let Some(bytes) = t.shape.rows().checked_mul(row_bytes) else { return false };
-        let ends_by = |len: usize, room: usize| (t.offset as usize).checked_add(len).is_some_and(|end| end <= room);
+        let ends_by = |len: usize, room: usize| t.start().checked_add(len).is_some_and(|end| end <= room);
         match t.role {
             Role::Activation | Role::Input => true,
             Role::Ints => ends_by(len, info.ints_len as usize),
-            Role::State => ends_by(t.state_len(), info.state_len as usize),
+            Role::State => ends_by(t.state_len(), info.state_len()),
             Role::Trainable | Role::Grad => ends_by(len, layout.trainable_len),
-            Role::Frozen => ends_by(bytes, layout.frozen_bytes) && (t.offset as usize).is_multiple_of(ALIGN_BYTES),
+            Role::Frozen => ends_by(bytes, layout.frozen_bytes),
         }
     }
 
@@ -197,7 +205,7 @@ impl<'a> Check<'_, 'a> {
         }
         let (r, column) = (node.input(k)?, node.column(k) as u32);
         *arg = Some(Arg { tensor, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
-        let by_host = r.role != Role::Ints || self.parts.ports.contains(&r.root.0);
+        let by_host = !is_input(r.role) || self.parts.ports.iter().any(|port| port.tensor == r.root);
         (self.is_written_before(tensor, i) && by_host && (column == 0 || op.reads_columns(k))).then_some(())
     }
 
@@ -217,11 +225,17 @@ impl<'a> Check<'_, 'a> {
         }
     }
 
-    /// An update stays within the parameters and the moments that there are.
+    /// An update stays within the parameters and the moments that there are, and away from groups that nobody updates.
     fn updates_inside(&self, op: &Op) -> bool {
         let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
-        reach(op, all)
-            .is_none_or(|Reach { range, moments }| range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments))
+        let Some(Reach { range, moments }) = reach(op, all) else { return true };
+        let mut start = 0usize;
+        let allowed = self.file.groups().iter().all(|group| {
+            let begin = start;
+            start = start.saturating_add((group.units as usize).saturating_mul(UNIT));
+            group.flags & FROZEN == 0 || range.end <= begin || start <= range.start
+        });
+        allowed && range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments)
     }
 
     /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.
@@ -349,14 +363,15 @@ impl<'a> Check<'_, 'a> {
                 (P::Losses, Role::Activation, count),
             ],
         };
-        for &(port, role, len) in needed {
-            let tensor = self.parts.port(port);
-            let serves = |r: &TensorRecord| r.role == role && r.shape.len() == len && len > 0 && self.has_place(tensor, r);
-            if !self.parts.program.tensor(tensor).is_some_and(serves) {
-                return Err(FileError::Port { program: self.kind, port: port as usize, tensor });
+        let wrong = |port: Port| FileError::Port { program: self.kind, port: port as usize, tensor: self.parts.port(port) };
+        for entry in self.parts.ports {
+            if !self.port(entry, needed, count) {
+                return Err(FileError::Port { program: self.kind, port: entry.kind.into(), tensor: entry.tensor });
             }
         }
-        let wrong = |port: Port| FileError::Port { program: self.kind, port: port as usize, tensor: self.parts.port(port) };
+        if let Some(&(port, ..)) = needed.iter().find(|(port, ..)| !self.parts.port(*port).is_some()) {
+            return Err(wrong(port));
+        }
         if tokens.cols() > context {
             return Err(wrong(P::Tokens));
         }
@@ -364,6 +379,21 @@ impl<'a> Check<'_, 'a> {
             return Err(wrong(P::Positions));
         }
         self.integers_apart().ok_or(FileError::Program { program: self.kind })
+    }
+
+    /// Whether a port leads to a tensor that serves what the kind of program needs. One that it does not need may be an output, which nobody has to
+    /// read, but no input, which nobody would write.
+    fn port(&self, entry: &PortRecord, needed: &[(Port, Role, usize)], count: usize) -> bool {
+        let Some(r) = self.parts.program.tensor(entry.tensor) else { return false };
+        let Some(&(port, role, len)) = needed.iter().find(|(port, ..)| *port as u16 == entry.kind) else {
+            return !is_input(r.role);
+        };
+        let found = r.shape.len();
+        let long = found == len || (port == Port::Upstream && found == count);
+        let indices = if port == Port::Hyper { self.file.groups().len() } else { 1 };
+        // Of two entries for one place the second would not be written.
+        let first = self.parts.port_of(entry.kind, entry.index) == entry.tensor;
+        r.role == role && long && found > 0 && first && usize::from(entry.index) < indices && self.has_place(entry.tensor, r)
     }
 
     /// Positions are counted from 0 in every sequence, and not held against the bounds: they lie within them.
@@ -376,8 +406,8 @@ impl<'a> Check<'_, 'a> {
 
     /// Integers that are written through one port, within its bounds, are not read through another.
     fn integers_apart(&self) -> Option<()> {
-        let of_port = |&t: &u16| self.parts.program.tensor(Tensor(t)).filter(|r| r.role == Role::Ints);
-        let range = |r: &TensorRecord| r.offset as usize..(r.offset as usize).saturating_add(r.shape.len());
+        let of_port = |port: &PortRecord| self.parts.program.tensor(port.tensor).filter(|r| r.role == Role::Ints);
+        let range = |r: &TensorRecord| r.start()..r.start().saturating_add(r.shape.len());
         let ports = || self.parts.ports.iter().filter_map(of_port);
         for (k, a) in ports().enumerate() {
             for b in ports().take(k) {
@@ -395,4 +425,9 @@ impl<'a> Check<'_, 'a> {
         r.role == Role::Ints
             || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))
     }
+}
+
+/// Whether the host writes tensors of a role.
+const fn is_input(role: Role) -> bool {
+    matches!(role, Role::Input | Role::Ints)
 }

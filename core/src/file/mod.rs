@@ -15,12 +15,13 @@ pub use layout::{Port, ProgramKind, SectionKind};
 pub use text::TextError;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
-use layout::{Header, MAGIC, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
+use layout::{GroupRecord, Header, MAGIC, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
 
 use crate::exec::Kernels;
 use crate::graph::{NodeRecord, Program, Tensor, TensorRecord};
 use crate::params::{Layout, Params};
 use crate::plan::{Plan, Slot};
+use crate::shape::UNIT;
 use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
 
 /// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
@@ -50,7 +51,7 @@ pub struct FileProgram<'a> {
     pub program: Program<'a>,
     /// Its plan.
     pub plan: Plan<'a>,
-    ports: [u16; PORTS],
+    ports: &'a [PortRecord],
 }
 
 /// The memory that the programs of a file need, in elements of four bytes.
@@ -116,11 +117,12 @@ impl<'a> ProgramFile<'a> {
             return Err(FileError::Alignment);
         }
         let header: &Header = bytemuck::try_from_bytes(header).map_err(|_| FileError::Alignment)?;
-        if !(1..=VERSION).contains(&header.version) {
+        if header.version != VERSION {
             return Err(FileError::Version { found: header.version });
         }
-        if header.len as usize != bytes.len() {
-            return Err(FileError::Length { found: bytes.len(), expected: header.len as usize });
+        if header.len != bytes.len() as u64 {
+            let expected = usize::try_from(header.len).unwrap_or(usize::MAX);
+            return Err(FileError::Length { found: bytes.len(), expected });
         }
         let table = (header.sections as usize).checked_mul(size_of::<Section>()).and_then(|len| rest.get(..len));
         let sections = table.and_then(|table| bytemuck::try_cast_slice(table).ok()).ok_or(FileError::Section { entry: 0 })?;
@@ -149,14 +151,14 @@ impl<'a> ProgramFile<'a> {
 
     /// The bytes of a section; empty when there is none. `program` says whose it is, `None` for what all programs share.
     pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
-        let program = program.map_or(0, |program| program as u32);
-        let found = self.sections.iter().find(|s| s.kind == kind as u32 && s.program == program);
+        let program = program.map_or(0, |program| program as u16);
+        let found = self.sections.iter().find(|s| s.kind == kind as u16 && s.program == program);
         found.and_then(|s| s.range().and_then(|range| self.bytes.get(range))).unwrap_or(&[])
     }
 
     fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
         match self.section(kind, program) {
-            // What is not there lies nowhere.
+            // The empty slice of a missing section is not aligned for records.
             [] => Ok(&[]),
             bytes => checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }),
         }
@@ -171,8 +173,12 @@ impl<'a> ProgramFile<'a> {
 
     /// The layout of the parameters.
     pub const fn layout(&self) -> Layout {
-        let Header { trainable_len, frozen_bytes, .. } = *self.header;
-        Layout { trainable_len: trainable_len as usize, frozen_bytes: frozen_bytes as usize }
+        self.header.layout()
+    }
+
+    /// The groups of the trainable parameters.
+    pub fn groups(&self) -> &'a [GroupRecord] {
+        self.records(SectionKind::Groups, None).unwrap_or(&[])
     }
 
     /// The program of a kind, if the file has it.
@@ -186,8 +192,8 @@ impl<'a> ProgramFile<'a> {
         let nodes: &[NodeRecord] = self.records(SectionKind::Nodes, Some(kind))?;
         let slots: &[Slot] = self.records(SectionKind::Slots, Some(kind))?;
         let program = Program::from_parts(Params::from_parts(&[], self.layout()), tensors, nodes, header.info);
-        let plan = Plan::from_parts(slots, tensors.len(), header.arena_len as usize);
-        Ok(FileProgram { program, plan, ports: header.ports })
+        let plan = Plan::from_parts(slots, tensors.len(), (header.arena_units as usize).saturating_mul(UNIT));
+        Ok(FileProgram { program, plan, ports: self.records(SectionKind::Ports, Some(kind))? })
     }
 
     /// All programs of the file.
@@ -203,7 +209,7 @@ impl<'a> ProgramFile<'a> {
         for (_, FileProgram { program, plan, .. }) in self.programs() {
             let info = program.info();
             sizes.arena_len = sizes.arena_len.max(plan.arena_len());
-            sizes.state_len = sizes.state_len.max(info.state_len as usize);
+            sizes.state_len = sizes.state_len.max(info.state_len());
             sizes.ints_len = sizes.ints_len.max(info.ints_len as usize);
             sizes.moments_len = sizes.moments_len.max(trainable_len.saturating_mul(info.moments as usize));
             sizes.grads_len = sizes.grads_len.max(program.grads_len());
@@ -271,18 +277,21 @@ impl<'a> ProgramFile<'a> {
     }
 }
 
-impl FileProgram<'_> {
-    /// The tensor of a port, [`Tensor::NONE`] for none.
+impl<'a> FileProgram<'a> {
+    /// The tensor of a port, [`Tensor::NONE`] for none; of several of a kind, the first.
     pub fn port(&self, port: Port) -> Tensor {
-        Tensor(self.ports.get(port as usize).copied().unwrap_or(Tensor::NONE.0))
+        self.port_of(port as u16, 0)
     }
-}
 
-impl Section {
-    /// Its bytes of the file.
-    fn range(&self) -> Option<core::ops::Range<usize>> {
-        let start = self.offset as usize;
-        Some(start..start.checked_add(self.len as usize)?)
+    /// The tensor of a port by the code of its kind and its index, [`Tensor::NONE`] for none.
+    #[inline(never)]
+    pub fn port_of(&self, kind: u16, index: u16) -> Tensor {
+        self.ports.iter().find(|port| (port.kind, port.index) == (kind, index)).map_or(Tensor::NONE, |port| port.tensor)
+    }
+
+    /// All its ports.
+    pub const fn ports(&self) -> &'a [PortRecord] {
+        self.ports
     }
 }
 

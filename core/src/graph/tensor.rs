@@ -3,7 +3,7 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::dtype::DType;
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT, UNIT_BYTES};
 
 /// A handle to a tensor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -81,7 +81,7 @@ pub struct TensorRecord {
     pub shape: Shape,
     /// The parameter's number, for parameters and gradients.
     pub index: u32,
-    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    /// Where it begins in its buffer, if that is not the arena: in units ([`UNIT`]), and integers in elements; see [`TensorRecord::start`].
     pub offset: u32,
     /// Smallest and largest integer that the host may write.
     pub bounds: [i32; 2],
@@ -112,6 +112,16 @@ pub struct TensorRecord {
 }
 
 impl TensorRecord {
+    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    pub fn start(&self) -> usize {
+        let unit = match self.role {
+            Role::Ints => 1,
+            Role::Frozen => UNIT_BYTES,
+            Role::Activation | Role::Input | Role::State | Role::Trainable | Role::Grad => UNIT,
+        };
+        (self.offset as usize).saturating_mul(unit)
+    }
+
     /// Elements of the state buffer that a state takes, each of at least four bytes.
     pub fn state_len(&self) -> usize {
         match self.dtype {

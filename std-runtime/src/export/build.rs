@@ -4,7 +4,7 @@ use samara_core::graph::DType;
 use samara_core::model::gpt::{self, GptConfig};
 use samara_core::tune::{Tune, store_as, tune};
 
-use super::file::FileWriter;
+use super::file::{FileModel, FileWriter};
 use super::programs::DeviceModel;
 use super::spec::FileSpec;
 use super::weights;
@@ -43,5 +43,6 @@ pub fn program_file(device: &Engine, gpt: &Gpt, tokenizer: Option<&Tokenizer>, s
         writer.tokenizer(tokenizer);
     }
     let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
-    Ok(writer.finish(&owned.view(), config.vocab_size, spec.context, end_of_text))
+    let (params, layout) = (owned.view().infos().len(), owned.view().layout());
+    Ok(writer.finish(&FileModel { params, layout, vocab_size: config.vocab_size, context: spec.context, end_of_text }))
 }
