@@ -130,11 +130,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let (found, needed) = (ram.len(), sizes.total_len());
         let mut rest = ram.get_mut(..needed).ok_or(SessionError::Ram { found, needed })?;
         rest.fill(0.0);
-        let mut part = |len: usize| {
-            let (part, tail) = take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
-            rest = tail;
-            part
-        };
+        let mut part = |len: usize| split(&mut rest, len);
         let arena = part(sizes.arena_len);
         let state = part(sizes.state_len);
         let ints = bytemuck::try_cast_slice_mut(part(sizes.ints_len)).unwrap_or_default();
@@ -305,6 +301,14 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     fn losses(&self, program: &FileProgram<'a>) -> &[f32] {
         real(&program.plan, self.memory.arena, program.port(Port::Losses))
     }
+}
+
+/// The first numbers of what is left, which becomes what is behind them.
+#[inline(never)]
+fn split<'m>(rest: &mut &'m mut [f32], len: usize) -> &'m mut [f32] {
+    let (part, tail) = take(rest).split_at_mut_checked(len).unwrap_or_default();
+    *rest = tail;
+    part
 }
 
 /// Copies numbers between places that the compiler knows to be apart.

@@ -1,13 +1,14 @@
 //! What [`super::ProgramFile::open`] checks, in the order in which one thing relies on another.
 
-use super::layout::{DECAY, FROZEN, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
+use super::layout::{DECAY, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::args::{Arg, Args, Refused};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
-use crate::shape::UNIT;
+use crate::params::MAX_GROUPS;
+use crate::shape::{UNIT, UNIT_BYTES};
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
@@ -22,41 +23,45 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
             return Err(FileError::Section { entry });
         }
     }
-    let layout = file.layout();
-    let content = |kind, expected: Option<usize>| {
-        let found = file.section(kind, None).len();
-        let error = FileError::Content { kind, found, expected: expected.unwrap_or(usize::MAX) };
-        if expected == Some(found) { Ok(()) } else { Err(error) }
-    };
-    content(SectionKind::Trainable, layout.trainable_len.checked_mul(size_of::<f32>()))?;
-    content(SectionKind::Frozen, Some(layout.frozen_bytes))?;
-    if !groups(file)? {
+    // A unit of `f32` has as many bytes as one of bytes. Lengths in memory do not wrap, so that no size that is made from them does.
+    for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)] {
+        let (found, expected) = (file.section(kind, None).len(), (units as usize).saturating_mul(UNIT_BYTES));
+        if found != expected {
+            return Err(FileError::Content { kind, found, expected });
+        }
+    }
+    if !has_groups(file) {
         return Err(FileError::Groups);
     }
-    let mut first: Option<&[TensorRecord]> = None;
+    // All programs have the parameters of the first, byte for byte.
+    let mut first = None;
     for kind in ProgramKind::ALL {
         if file.section(SectionKind::Program, Some(kind)).is_empty() {
             continue;
         }
-        let parts = file.parts(kind)?;
-        Check { kind, file, parts: &parts }.all()?;
-        let params = parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]);
-        let same =
-            |(a, b): (&TensorRecord, &TensorRecord)| (a.shape, a.offset, a.role, a.dtype) == (b.shape, b.offset, b.role, b.dtype);
-        if !first.unwrap_or(params).iter().zip(params).all(same) {
+        let parts = &file.parts(kind);
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(kind) => return Err(FileError::Records { kind: *kind }),
+        };
+        Check { kind, file, parts }.all()?;
+        let params: &[u8] = bytemuck::cast_slice(parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]));
+        if *first.get_or_insert(params) != params {
             return Err(FileError::Program { program: kind });
         }
-        first = Some(params);
     }
     file.open_tokenizer().map(|_| ())
 }
 
 /// Whether the groups cover what is trained, and hold numbers that mean something.
-fn groups(file: &ProgramFile<'_>) -> Result<bool, FileError> {
-    let groups: &[GroupRecord] = file.records(SectionKind::Groups, None)?;
-    let sound = |g: &GroupRecord| g.flags <= DECAY | FROZEN && (0.0..f32::INFINITY).contains(&g.lr_scale);
-    let units = groups.iter().fold(0u64, |sum, group| sum.saturating_add(group.units.into()));
-    Ok(groups.iter().all(sound) && units == file.header.trainable_units.into())
+fn has_groups(file: &ProgramFile<'_>) -> bool {
+    let add = |sum: u32, group: &GroupRecord| {
+        // Finite, and not negative: without a comparison of numbers, which some devices have none of.
+        let sound = group.flags <= DECAY && group.lr_scale.to_bits() < f32::INFINITY.to_bits();
+        sum.checked_add(group.units).filter(|_| sound)
+    };
+    let groups = file.groups();
+    groups.len() <= MAX_GROUPS && groups.iter().try_fold(0, add) == Some(file.header.trainable_units)
 }
 
 /// A program under examination.
@@ -110,7 +115,9 @@ impl<'a> Check<'_, 'a> {
             return Err(FileError::TooLarge { program: self.kind });
         }
         let whole = |kind, len: usize, size| self.file.section(kind, Some(self.kind)).len() == len.saturating_mul(size);
-        let lengths = whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
+        // Nobody needs two ports for a tensor, and every node's inputs are looked for among them.
+        let lengths = self.parts.ports.len() <= tensors
+            && whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
             && whole(SectionKind::Nodes, info.nodes.into(), size_of::<crate::graph::NodeRecord>())
             && slots == tensors.saturating_add(nodes);
         let ranges = info.backward <= info.update && info.update <= info.nodes;
@@ -152,17 +159,17 @@ impl<'a> Check<'_, 'a> {
 
     /// The elements of a tensor that is not in the arena lie in its buffer, aligned.
     fn is_inside(&self, t: &TensorRecord) -> bool {
-        let (info, layout, len) = (self.parts.program.info(), self.file.layout(), t.shape.len());
+        let (info, header, len) = (self.parts.program.info(), self.file.header, t.shape.len());
         let Some(row_bytes) = t.dtype.bytes(t.shape.cols(), size_of::<f32>()) else { return false };
         let Some(bytes) = t.shape.rows().checked_mul(row_bytes) else { return false };
-        let ends_by = |len: usize, room: usize| t.start().checked_add(len).is_some_and(|end| end <= room);
-        match t.role {
-            Role::Activation | Role::Input => true,
-            Role::Ints => ends_by(len, info.ints_len as usize),
-            Role::State => ends_by(t.state_len(), info.state_len()),
-            Role::Trainable | Role::Grad => ends_by(len, layout.trainable_len),
-            Role::Frozen => ends_by(bytes, layout.frozen_bytes),
-        }
+        let (units, room) = match t.role {
+            Role::Activation | Role::Input => return true,
+            Role::Ints => (len, info.ints_len),
+            Role::State => (t.state_len().div_ceil(UNIT), info.state_units),
+            Role::Trainable | Role::Grad => (len.div_ceil(UNIT), header.trainable_units),
+            Role::Frozen => (bytes.div_ceil(UNIT_BYTES), header.frozen_units),
+        };
+        (t.offset as usize).checked_add(units).is_some_and(|end| end <= room as usize)
     }
 
     /// A node's operation is known and has a kernel, its inputs are there before it, and its outputs are what its rule says.
@@ -225,17 +232,11 @@ impl<'a> Check<'_, 'a> {
         }
     }
 
-    /// An update stays within the parameters and the moments that there are, and away from groups that nobody updates.
+    /// An update stays within the parameters and the moments that there are.
     fn updates_inside(&self, op: &Op) -> bool {
         let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
-        let Some(Reach { range, moments }) = reach(op, all) else { return true };
-        let mut start = 0usize;
-        let allowed = self.file.groups().iter().all(|group| {
-            let begin = start;
-            start = start.saturating_add((group.units as usize).saturating_mul(UNIT));
-            group.flags & FROZEN == 0 || range.end <= begin || start <= range.start
-        });
-        allowed && range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments)
+        reach(op, all)
+            .is_none_or(|Reach { range, moments }| range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments))
     }
 
     /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.
@@ -333,67 +334,50 @@ impl<'a> Check<'_, 'a> {
         self.is_taken(t, i) && self.is_taken(t, begin.min(i)) && !between.any(|n| n.record().outputs.iter().any(overwrites))
     }
 
-    /// Every port that the kind of program needs leads to a tensor that serves it.
+    /// Every port that the kind of program needs leads to a tensor that serves it, and so do all others that sessions know.
     fn ports(&self) -> Result<(), FileError> {
-        let header = self.file.header;
-        let (vocab, context) = (header.vocab_size as usize, header.context as usize);
-        let tokens = self.parts.program.tensor(self.parts.port(Port::Tokens)).map_or(Shape::SCALAR, |r| r.shape);
-        let count = tokens.len();
-        use Port as P;
-        let needed: &[(Port, Role, usize)] = match self.kind {
-            ProgramKind::Decode => &[
-                (P::Tokens, Role::Ints, 1),
-                (P::Positions, Role::Ints, 1),
-                (P::Starts, Role::Ints, 1),
-                (P::Live, Role::Ints, 1),
-                (P::Logits, Role::Activation, vocab),
-            ],
-            ProgramKind::Train => &[
-                (P::Tokens, Role::Ints, count),
-                (P::Positions, Role::Ints, count),
-                (P::Targets, Role::Ints, count),
-                (P::Upstream, Role::Input, 1),
-                (P::Hyper, Role::Input, HYPER_LEN),
-                (P::Losses, Role::Activation, count),
-            ],
-            ProgramKind::Evaluate => &[
-                (P::Tokens, Role::Ints, count),
-                (P::Positions, Role::Ints, count),
-                (P::Targets, Role::Ints, count),
-                (P::Losses, Role::Activation, count),
-            ],
-        };
-        let wrong = |port: Port| FileError::Port { program: self.kind, port: port as usize, tensor: self.parts.port(port) };
-        for entry in self.parts.ports {
-            if !self.port(entry, needed, count) {
-                return Err(FileError::Port { program: self.kind, port: entry.kind.into(), tensor: entry.tensor });
-            }
+        let tokens = self.parts.program.shape(self.parts.port(Port::Tokens));
+        let wrong = |port: u16, tensor: Tensor| FileError::Port { program: self.kind, port: port.into(), tensor };
+        if let Some(entry) = self.parts.ports.iter().find(|entry| !self.serves(entry, tokens.len())) {
+            return Err(wrong(entry.kind, entry.tensor));
         }
-        if let Some(&(port, ..)) = needed.iter().find(|(port, ..)| !self.parts.port(*port).is_some()) {
-            return Err(wrong(port));
+        let missing = |(port, served): &(u16, &Served)| served.programs & self.bit() != 0 && !self.parts.port_of(*port, 0).is_some();
+        if let Some((port, _)) = (0..).zip(&SERVED).find(missing) {
+            return Err(wrong(port, Tensor::NONE));
         }
-        if tokens.cols() > context {
-            return Err(wrong(P::Tokens));
+        let decodes = self.kind == ProgramKind::Decode;
+        if tokens.cols() > self.file.header.context as usize || (decodes && tokens.len() != 1) {
+            return Err(wrong(Port::Tokens as u16, self.parts.port(Port::Tokens)));
         }
-        if self.kind != ProgramKind::Decode && !self.has_positions(tokens) {
-            return Err(wrong(P::Positions));
+        if !decodes && !self.has_positions(tokens) {
+            return Err(wrong(Port::Positions as u16, self.parts.port(Port::Positions)));
         }
         self.integers_apart().ok_or(FileError::Program { program: self.kind })
     }
 
+    /// The kind of the program in [`Served::programs`].
+    const fn bit(&self) -> u8 {
+        1 << self.kind as u8
+    }
+
     /// Whether a port leads to a tensor that serves what the kind of program needs. One that it does not need may be an output, which nobody has to
     /// read, but no input, which nobody would write.
-    fn port(&self, entry: &PortRecord, needed: &[(Port, Role, usize)], count: usize) -> bool {
+    fn serves(&self, entry: &PortRecord, tokens: usize) -> bool {
         let Some(r) = self.parts.program.tensor(entry.tensor) else { return false };
-        let Some(&(port, role, len)) = needed.iter().find(|(port, ..)| *port as u16 == entry.kind) else {
+        let Some(served) = SERVED.get(usize::from(entry.kind)).filter(|served| served.programs & self.bit() != 0) else {
             return !is_input(r.role);
         };
-        let found = r.shape.len();
-        let long = found == len || (port == Port::Upstream && found == count);
-        let indices = if port == Port::Hyper { self.file.groups().len() } else { 1 };
+        let (len, indices) = match served.len {
+            Len::One => (1, 1),
+            Len::Tokens => (tokens, 1),
+            Len::OneOrTokens => (if r.shape.len() == 1 { 1 } else { tokens }, 1),
+            Len::Vocabulary => (self.file.header.vocab_size as usize, 1),
+            Len::Hyper => (HYPER_LEN, self.file.groups().len()),
+        };
         // Of two entries for one place the second would not be written.
         let first = self.parts.port_of(entry.kind, entry.index) == entry.tensor;
-        r.role == role && long && found > 0 && first && usize::from(entry.index) < indices && self.has_place(entry.tensor, r)
+        let right = r.role == served.role && r.shape.len() == len && usize::from(entry.index) < indices;
+        right && first && self.has_place(entry.tensor, r)
     }
 
     /// Positions are counted from 0 in every sequence, and not held against the bounds: they lie within them.
@@ -426,6 +410,44 @@ impl<'a> Check<'_, 'a> {
             || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))
     }
 }
+
+/// A port that sessions serve.
+struct Served {
+    role: Role,
+    len: Len,
+    /// Bit k: programs of the kind with code k need it.
+    programs: u8,
+}
+
+/// The elements of a port.
+enum Len {
+    One,
+    Tokens,
+    OneOrTokens,
+    Vocabulary,
+    Hyper,
+}
+
+/// The ports that sessions serve, by their codes.
+static SERVED: [Served; 9] = {
+    const DECODE: u8 = 1 << ProgramKind::Decode as u8;
+    const TRAIN: u8 = 1 << ProgramKind::Train as u8;
+    const EVALUATE: u8 = 1 << ProgramKind::Evaluate as u8;
+    const fn served(role: Role, len: Len, programs: u8) -> Served {
+        Served { role, len, programs }
+    }
+    [
+        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // tokens
+        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // positions
+        served(Role::Ints, Len::One, DECODE),                       // starts
+        served(Role::Ints, Len::One, DECODE),                       // live
+        served(Role::Activation, Len::Vocabulary, DECODE),          // logits
+        served(Role::Ints, Len::Tokens, TRAIN | EVALUATE),          // targets
+        served(Role::Input, Len::OneOrTokens, TRAIN),               // upstream
+        served(Role::Input, Len::Hyper, TRAIN),                     // hyper
+        served(Role::Activation, Len::Tokens, TRAIN | EVALUATE),    // losses
+    ]
+};
 
 /// Whether the host writes tensors of a role.
 const fn is_input(role: Role) -> bool {

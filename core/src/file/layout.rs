@@ -58,11 +58,11 @@ pub struct Header {
 }
 
 impl Header {
-    /// The sizes of the buffers of the parameters.
+    /// The sizes of the buffers of the parameters. The file has as many bytes of both, so that this machine can address them.
     pub const fn layout(&self) -> Layout {
         Layout {
-            trainable_len: (self.trainable_units as usize).saturating_mul(UNIT),
-            frozen_bytes: (self.frozen_units as usize).saturating_mul(UNIT_BYTES),
+            trainable_len: (self.trainable_units as usize).wrapping_mul(UNIT),
+            frozen_bytes: (self.frozen_units as usize).wrapping_mul(UNIT_BYTES),
         }
     }
 }
@@ -83,6 +83,7 @@ pub struct Section {
 
 impl Section {
     /// Its bytes of the file; `None` for what this machine cannot address.
+    #[inline(never)]
     pub fn range(&self) -> Option<Range<usize>> {
         let start = (self.offset_units as usize).checked_mul(UNIT_BYTES)?;
         Some(start..start.checked_add(usize::try_from(self.len).ok()?)?)
@@ -95,16 +96,16 @@ impl Section {
 pub struct GroupRecord {
     /// Its units ([`UNIT`]).
     pub units: u32,
-    /// A sum of [`DECAY`] and [`FROZEN`].
+    /// [`DECAY`] or 0.
     pub flags: u32,
-    /// Its learning rate is that of the step times this.
+    /// Its learning rate is that of the step times this, which is finite and not negative. 0 freezes the group.
     pub lr_scale: f32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Weight decay applies to a group.
 pub const DECAY: u32 = 1;
-/// No program updates a group: its values stay those of the file.
-pub const FROZEN: u32 = 2;
 
 /// A tensor by which the outside and a program exchange values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -116,6 +117,8 @@ pub struct PortRecord {
     pub index: u16,
     /// The tensor.
     pub tensor: Tensor,
+    /// 0.
+    pub reserved: u16,
 }
 
 macro_rules! codes {

@@ -14,7 +14,7 @@ pub use error::FileError;
 pub use layout::{Port, ProgramKind, SectionKind};
 pub use text::TextError;
 
-use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
+use bytemuck::{CheckedBitPattern, checked};
 use layout::{GroupRecord, Header, MAGIC, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
 
 use crate::exec::Kernels;
@@ -73,10 +73,11 @@ pub struct Sizes {
 
 impl Sizes {
     /// All of it together.
-    pub const fn total_len(&self) -> usize {
-        let [a, b, c] = [self.arena_len, self.state_len, self.ints_len];
-        let [d, e, f] = [self.trainable_len, self.grads_len, self.moments_len];
-        a.saturating_add(b).saturating_add(c).saturating_add(d).saturating_add(e).saturating_add(f)
+    #[inline(never)]
+    pub fn total_len(&self) -> usize {
+        let Self { arena_len, state_len, ints_len, trainable_len, grads_len, moments_len } = *self;
+        let parts = [arena_len, state_len, ints_len, trainable_len, grads_len, moments_len];
+        parts.into_iter().fold(0, usize::saturating_add)
     }
 }
 
@@ -153,22 +154,18 @@ impl<'a> ProgramFile<'a> {
     pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
         let program = program.map_or(0, |program| program as u16);
         let found = self.sections.iter().find(|s| s.kind == kind as u16 && s.program == program);
-        found.and_then(|s| s.range().and_then(|range| self.bytes.get(range))).unwrap_or(&[])
+        // What is not there lies at the start, where records are aligned.
+        self.bytes.get(found.and_then(Section::range).unwrap_or(0..0)).unwrap_or(&[])
     }
 
-    fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
-        match self.section(kind, program) {
-            // The empty slice of a missing section is not aligned for records.
-            [] => Ok(&[]),
-            bytes => checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }),
-        }
+    /// The records of a section, or the section whose bytes are none.
+    fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], SectionKind> {
+        checked::try_cast_slice(self.section(kind, program)).map_err(|_| kind)
     }
 
     /// The one record of a section.
-    fn record<T: AnyBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a T, FileError> {
-        let bytes = self.section(kind, program);
-        let error = FileError::Content { kind, found: bytes.len(), expected: size_of::<T>() };
-        bytemuck::try_from_bytes(bytes).map_err(|_| error)
+    fn record<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a T, SectionKind> {
+        if let [record] = self.records(kind, program)? { Ok(record) } else { Err(kind) }
     }
 
     /// The layout of the parameters.
@@ -186,7 +183,8 @@ impl<'a> ProgramFile<'a> {
         self.parts(kind).ok()
     }
 
-    fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, FileError> {
+    /// A program, or the section that is not what it must be.
+    fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, SectionKind> {
         let header: &ProgramHeader = self.record(SectionKind::Program, Some(kind))?;
         let tensors: &[TensorRecord] = self.records(SectionKind::Tensors, Some(kind))?;
         let nodes: &[NodeRecord] = self.records(SectionKind::Nodes, Some(kind))?;
@@ -236,8 +234,9 @@ impl<'a> ProgramFile<'a> {
         if self.section(SectionKind::Tokenizer, None).is_empty() {
             return Ok(None);
         }
-        let header: &TokenizerHeader = self.record(SectionKind::Tokenizer, None)?;
-        let unknown = FileError::Records { kind: SectionKind::Tokenizer };
+        let wrong = |kind| FileError::Records { kind };
+        let unknown = wrong(SectionKind::Tokenizer);
+        let header: &TokenizerHeader = self.record(SectionKind::Tokenizer, None).map_err(wrong)?;
         let split = match header.split {
             0 => Split::Gpt2,
             1 => Split::Whole,
@@ -246,27 +245,30 @@ impl<'a> ProgramFile<'a> {
         let tokenizer = match TokenizerKind::from_code(header.kind).ok_or(unknown)? {
             TokenizerKind::Bytes => FileTokenizer::Bytes,
             TokenizerKind::Chars => FileTokenizer::Chars(
-                CharTable::open(self.records(SectionKind::Chars, None)?).map_err(|id| FileError::Char { id })?,
+                CharTable::open(self.records(SectionKind::Chars, None).map_err(wrong)?).map_err(|id| FileError::Char { id })?,
             ),
-            TokenizerKind::Bpe => FileTokenizer::Bpe(
-                BpeTables {
-                    split,
-                    classes: Classes {
-                        index: self.section(SectionKind::ClassIndex, None),
-                        blocks: self.records(SectionKind::ClassBlocks, None)?,
-                    },
-                    byte_tokens: self.records(SectionKind::ByteTokens, None)?,
-                    token_offsets: self.records(SectionKind::TokenOffsets, None)?,
-                    token_bytes: self.section(SectionKind::TokenBytes, None),
-                    merged: self.records(SectionKind::Merged, None)?,
-                    pairs: self.records(SectionKind::Pairs, None)?,
-                    words: self.records(SectionKind::Words, None)?,
-                }
-                .open()
-                .map_err(FileError::Tokenizer)?,
-            ),
+            TokenizerKind::Bpe => {
+                FileTokenizer::Bpe(self.bpe(split).map_err(wrong)?.open().map_err(FileError::Tokenizer)?)
+            }
         };
         Ok(Some(tokenizer))
+    }
+
+    /// The tables of a BPE tokenizer as they lie there.
+    fn bpe(&self, split: Split) -> Result<BpeTables<'a>, SectionKind> {
+        Ok(BpeTables {
+            split,
+            classes: Classes {
+                index: self.section(SectionKind::ClassIndex, None),
+                blocks: self.records(SectionKind::ClassBlocks, None)?,
+            },
+            byte_tokens: self.records(SectionKind::ByteTokens, None)?,
+            token_offsets: self.records(SectionKind::TokenOffsets, None)?,
+            token_bytes: self.section(SectionKind::TokenBytes, None),
+            merged: self.records(SectionKind::Merged, None)?,
+            pairs: self.records(SectionKind::Pairs, None)?,
+            words: self.records(SectionKind::Words, None)?,
+        })
     }
 
     /// The name of a parameter; `None` when names were stripped.

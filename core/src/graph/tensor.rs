@@ -119,7 +119,8 @@ impl TensorRecord {
             Role::Frozen => UNIT_BYTES,
             Role::Activation | Role::Input | Role::State | Role::Trainable | Role::Grad => UNIT,
         };
-        (self.offset as usize).saturating_mul(unit)
+        // It lies in a buffer that this machine addresses: registries, graphs and files are checked for that.
+        (self.offset as usize).wrapping_mul(unit)
     }
 
     /// Elements of the state buffer that a state takes, each of at least four bytes.
@@ -127,6 +128,22 @@ impl TensorRecord {
         match self.dtype {
             DType::Real => self.shape.len(),
             other => other.bytes(self.shape.len(), size_of::<f32>()).unwrap_or(0).div_ceil(size_of::<f32>()),
+        }
+    }
+
+    /// This record as a file holds it: without what only building a graph needs, so that a parameter's is the same in every program.
+    pub fn stored(self) -> Self {
+        let pinned = self.pinned && matches!(self.role, Role::Activation | Role::Input);
+        Self {
+            successor: Tensor::NONE,
+            recomputed: Tensor::NONE,
+            pinned,
+            requires_grad: false,
+            checkpoint: false,
+            needed: false,
+            contributed: false,
+            late: false,
+            ..self
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use samara_core::file::layout::{DECAY, FROZEN, GroupRecord, MAGIC, NO_TOKEN};
+use samara_core::file::layout::{DECAY, GroupRecord, MAGIC, NO_TOKEN};
 use samara_core::file::{FileProgram, FileTokenizer, ProgramFile, SectionKind};
 use samara_core::graph::{Role, TensorRecord};
 use samara_core::ops;
@@ -155,10 +155,7 @@ fn device(path: &Path) -> Result<Value, Error> {
 /// The groups of what is trained.
 fn groups(file: &ProgramFile<'_>) -> Value {
     let group = |g: &GroupRecord| {
-        json!({
-            "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale,
-            "frozen": g.flags & FROZEN != 0,
-        })
+        json!({ "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale })
     };
     file.groups().iter().map(group).collect()
 }

@@ -189,7 +189,7 @@ fn add(
         (SectionKind::Program, Some(program)) => {
             let old: OldProgramHeader = one(content).filter(|_| content.len() == size_of::<OldProgramHeader>()).ok_or(wrong)?;
             let (info, arena_units) = heading(&old).ok_or(ConvertError::Records { kind })?;
-            let port = |(kind, tensor): (u16, Tensor)| PortRecord { kind, index: 0, tensor };
+            let port = |(kind, tensor): (u16, Tensor)| PortRecord { kind, index: 0, tensor, reserved: 0 };
             let tensors = old.ports.map(|tensor| bytemuck::cast::<u16, Tensor>(tensor));
             let ports: Vec<PortRecord> = (0..).zip(tensors).filter(|(_, t)| t.is_some()).map(port).collect();
             writer.heading(program, info, arena_units, &ports);
@@ -222,7 +222,7 @@ fn heading(old: &OldProgramHeader) -> Option<(ProgramInfo, u32)> {
 fn groups(header: &OldHeader) -> Option<[GroupRecord; 2]> {
     let decay = units(header.decay_len, UNIT)?;
     let rest = units(header.trainable_len, UNIT)?.checked_sub(decay)?;
-    Some([(decay, DECAY), (rest, 0)].map(|(units, flags)| GroupRecord { units, flags, lr_scale: 1.0 }))
+    Some([(decay, DECAY), (rest, 0)].map(|(units, flags)| GroupRecord { units, flags, lr_scale: 1.0, reserved: 0 }))
 }
 
 /// A tensor that begins at units, where version 1 counted elements or bytes.
@@ -233,7 +233,7 @@ fn tensor(mut record: TensorRecord) -> Option<TensorRecord> {
         Role::Activation | Role::Input | Role::State | Role::Trainable | Role::Grad => UNIT,
     };
     record.offset = units(record.offset, unit)?;
-    Some(record)
+    Some(record.stored())
 }
 
 /// A node; the range of an update begins at units, where version 1 counted elements.

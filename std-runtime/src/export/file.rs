@@ -7,7 +7,7 @@ use samara_core::file::layout::{
     DECAY, GroupRecord, Header, MAGIC, NO_TOKEN, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION,
 };
 use samara_core::file::{Port, ProgramKind, SectionKind, checksum};
-use samara_core::graph::{ProgramInfo, Tensor};
+use samara_core::graph::{ProgramInfo, Tensor, TensorRecord};
 use samara_core::params::{GroupId, Layout, Params};
 use samara_core::shape::{UNIT, UNIT_BYTES};
 use samara_core::tokenizer::Split;
@@ -54,10 +54,11 @@ impl FileWriter {
     pub fn program(&mut self, kind: ProgramKind, program: &OwnedProgram, ports: &[(Port, Tensor)]) {
         let (view, plan) = (program.view(), program.plan());
         let index = |i: usize| ports[..i].iter().filter(|(port, _)| *port == ports[i].0).count() as u16;
-        let record = |(i, &(port, tensor)): (usize, &(Port, Tensor))| PortRecord { kind: port as u16, index: index(i), tensor };
+        let record = |(i, &(port, tensor)): (usize, &(Port, Tensor))| PortRecord { kind: port as u16, index: index(i), tensor, reserved: 0 };
         let ports: Vec<PortRecord> = ports.iter().enumerate().map(record).collect();
         self.heading(kind, view.info(), (plan.arena_len() / UNIT) as u32, &ports);
-        self.add(SectionKind::Tensors, Some(kind), view.tensors());
+        let tensors: Vec<TensorRecord> = view.tensors().iter().map(|record| record.stored()).collect();
+        self.add(SectionKind::Tensors, Some(kind), &tensors);
         self.add(SectionKind::Nodes, Some(kind), view.nodes());
         self.add(SectionKind::Slots, Some(kind), plan.slots());
     }
@@ -69,6 +70,7 @@ impl FileWriter {
                 units: (range.len() / UNIT) as u32,
                 flags: if group.decay() { DECAY } else { 0 },
                 lr_scale: 1.0,
+                reserved: 0,
             };
             let groups: Vec<GroupRecord> = params.groups().map(record).collect();
             self.add(SectionKind::Groups, None, &groups);

@@ -2,6 +2,26 @@
 
 use super::*;
 
+/// More parameters than 2³² and than 32 bits of bytes: planning takes memory for its tables alone.
+#[test]
+fn billions_of_parameters_are_planned() {
+    let folder = temporary();
+    let wide = ["model.n_embd=4096", "model.n_head=32", "model.n_inner=16384", "model.n_layer=26", "model.vocab_size=32000"];
+    let sets = wide.iter().flat_map(|set| ["--set", set]);
+    let plan: Vec<&str> = ["plan", "--json", "--set", "train.recompute=blocks"].into_iter().chain(sets).collect();
+    let plan: Value = serde_json::from_str(&done(folder.path(), &plan)).expect("JSON");
+    let parameters = plan["parameters"].as_u64().expect("a number");
+    assert!(parameters > 5_000_000_000, "{plan}");
+    let bytes = |class: &str| {
+        let classes = plan["memory"].as_array().expect("memory");
+        classes.iter().find(|entry| entry["class"] == class).and_then(|entry| entry["bytes"].as_u64()).expect("bytes")
+    };
+    for class in ["weights", "gradients"] {
+        assert!((4 * parameters..=4 * parameters + 64 * 1024).contains(&bytes(class)), "{class}: {plan}");
+    }
+    assert_eq!(bytes("optimizer"), 2 * bytes("weights"));
+}
+
 #[test]
 fn plan_counts_and_writes_nothing() {
     let folder = temporary();
