@@ -229,10 +229,10 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let correction = |beta: f32| 1.0 - power(beta, self.steps);
         let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
         let mut numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
-        for (index, group) in (0..).zip(self.file.groups()) {
+        for port in program.ports().iter().filter(|port| port.kind == Port::Hyper as u16) {
             let [first, ..] = &mut numbers;
-            *first = lr * group.lr_scale;
-            copy(real_mut(&program.plan, self.memory.arena, program.port_of(Port::Hyper as u16, index)), &numbers);
+            *first = self.file.groups().get(usize::from(port.index)).map_or(lr, |group| lr * group.lr_scale);
+            copy(real_mut(&program.plan, self.memory.arena, port.tensor), &numbers);
         }
         self.run(program);
         self.losses(program)

@@ -7,7 +7,6 @@ use crate::graph::args::{Arg, Args, Refused};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
-use crate::params::MAX_GROUPS;
 use crate::shape::{UNIT, UNIT_BYTES};
 use crate::threads::Serial;
 
@@ -60,8 +59,7 @@ fn has_groups(file: &ProgramFile<'_>) -> bool {
         let sound = group.flags <= DECAY && group.lr_scale.to_bits() < f32::INFINITY.to_bits();
         sum.checked_add(group.units).filter(|_| sound)
     };
-    let groups = file.groups();
-    groups.len() <= MAX_GROUPS && groups.iter().try_fold(0, add) == Some(file.header.trainable_units)
+    file.groups().iter().try_fold(0, add) == Some(file.header.trainable_units)
 }
 
 /// A program under examination.
