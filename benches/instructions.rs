@@ -18,9 +18,10 @@ use samara::config::Layers;
 use samara::data::batches::{Order, Sampler};
 use samara::data::corpus::tales;
 use samara::data::shards::TokenList;
-use samara::gpt::Gpt;
-use samara::gpt::generate::Generator;
+use samara::decoding::generator::Generator;
 use samara::kernels::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use samara::lm::Model;
+use samara::model::architecture::Architecture;
 use samara::session::update::Update;
 use samara::session::{CpuDevice, Engine, On, OwnedProgram, Session};
 use samara::tokenizer::{Specials, Tokenizer};
@@ -155,26 +156,25 @@ fn product(n: usize) {
     counted_region(|| gemm(&choice, &Serial, a, b, &mut c, n, Store::Overwrite, None, &mut scratch));
 }
 
-/// nanoGPT's character model on one thread, all weights 0: no kernel takes another path for that.
-fn model() -> (Gpt, RunConfig) {
+/// nanoGPT's character model.
+fn architecture() -> (Arc<dyn Architecture>, RunConfig) {
     let mut layers = Layers::<RunConfig>::new();
     layers.preset(find("nanogpt-char-cpu").expect("a preset")).expect("TOML");
     // Callgrind is fifty times slower than the processor.
     layers.set("train.batch_size=2").expect("a key");
     let config = layers.finish().expect("a configuration");
-    let model = config.model.clone().with_vocab_size(65).to_core().expect("a model");
-    (Gpt::new(Engine::new(1, Gemm::Samara).expect("a thread"), model).expect("a model"), config)
+    (config.model.clone().with_vocab_size(65).architecture().expect("a model"), config)
 }
 
 /// A training step, or the first of its nodes with that operation.
 fn step(operation: Option<&str>) {
-    let (gpt, config) = model();
+    let (model, config) = architecture();
     let train = &config.train;
     let len = 4 * train.block_size as u32 + 2;
     let source = TokenList::new("noise", (0..len).map(|i| i * 31 % 65).collect());
     let order = Sampler::new(Order::Random, 1, train.block_size, u64::from(len), "noise").expect("a sampler");
-    let mut lm = Lm::new(gpt.config, shape_of(&config), train, source, order, None).expect("a model");
-    let engine = Arc::clone(gpt.session.engine());
+    let mut lm = Lm::new(model, shape_of(&config), train, source, order, None).expect("a model");
+    let engine = Engine::new(1, Gemm::Samara).expect("a thread");
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(Arc::clone(&engine))), &mut lm).expect("programs");
     let numbers = update_numbers(train, 1e-3);
     // Callgrind counts on the thread that enters the region: the one that does the work.
@@ -204,14 +204,15 @@ fn first_of(program: &OwnedProgram, operation: &str) -> Option<usize> {
 
 /// One token after a prompt of 32.
 fn token() {
-    let (mut gpt, _) = model();
+    // All weights are 0: no kernel takes another path for that.
+    let mut model = Model::new(Engine::new(1, Gemm::Samara).expect("a thread"), architecture().0).expect("a model");
     let prompt: Vec<i32> = (0..32).collect();
-    let engine = gpt.session.engine().clone();
+    let engine = model.session.engine().clone();
     engine.install(|| {
-        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1).expect("programs");
+        let mut text = Generator::new(&mut model.bound(), &prompt, Sampling::GREEDY, 1).expect("programs");
         // The first token comes from the prompt.
-        text.next(&mut gpt.bound()).expect("a token");
-        counted_region(|| text.next(&mut gpt.bound())).expect("a token");
+        text.next(&mut model.bound()).expect("a token");
+        counted_region(|| text.next(&mut model.bound())).expect("a token");
     });
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytemuck::{CheckedBitPattern, NoUninit, bytes_of, checked, from_bytes};
 use samara::export::build::program_file;
 use samara::export::spec::{FileSpec, Optimizer, TrainShape};
-use samara::gpt::Gpt;
+use samara::lm::Model;
+use samara::model::architecture::Architecture;
 use samara::session::Engine;
 use samara::tokenizer::Tokenizer;
 use samara_core::exec::Kernels;
@@ -13,6 +14,7 @@ use samara_core::file::layout::{Header, Section};
 use samara_core::file::{FileError, ProgramFile, ProgramKind, SectionKind, checksum};
 use samara_core::graph::DType;
 use samara_core::model::gpt::GptConfig;
+use samara_core::model::llama::LlamaConfig;
 use samara_core::tune::Tune;
 
 /// The smallest model.
@@ -40,6 +42,22 @@ pub const SMALL: GptConfig = GptConfig {
     ..GptConfig::GPT2
 };
 
+/// The same with grouped queries, biases of queries, keys and values, and a head of its own.
+pub const LLAMA: LlamaConfig = LlamaConfig {
+    vocab_size: 11,
+    hidden_size: 64,
+    intermediate_size: 96,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    max_position_embeddings: 12,
+    initializer_range: 0.2,
+    qkv_bias: true,
+    tie_word_embeddings: false,
+    ..LlamaConfig::SMOLLM2_135M
+};
+
 /// Numbers throughout, nothing trained.
 pub const PLAIN: FileSpec = FileSpec {
     weights: DType::Real,
@@ -52,17 +70,17 @@ pub const PLAIN: FileSpec = FileSpec {
 };
 
 /// A model with initial weights, and the kernels of a device.
-pub fn model(config: GptConfig) -> Gpt {
-    let mut gpt = Gpt::new(Arc::new(Engine::reference().expect("a thread")), config).expect("a model");
-    gpt.initialise(5);
-    gpt
+pub fn model(architecture: impl Architecture + 'static) -> Model {
+    let mut model = Model::new(Arc::new(Engine::reference().expect("a thread")), Arc::new(architecture)).expect("a model");
+    model.initialise(5);
+    model
 }
 
 /// The program file of a model with initial weights; the context is all of its positions.
-pub fn export(config: GptConfig, spec: FileSpec, tokenizer: Option<&Tokenizer>) -> File {
-    let gpt = model(config);
-    let spec = FileSpec { context: config.n_positions, ..spec };
-    File::new(&program_file(&Engine::reference().expect("a thread"), &gpt, tokenizer, &spec).expect("a file"))
+pub fn export(architecture: impl Architecture + 'static, spec: FileSpec, tokenizer: Option<&Tokenizer>) -> File {
+    let model = model(architecture);
+    let spec = FileSpec { context: model.dims.n_positions, ..spec };
+    File::new(&program_file(&Engine::reference().expect("a thread"), &model, tokenizer, &spec).expect("a file"))
 }
 
 /// A program file where it can be read.

@@ -100,7 +100,7 @@ fn count_allocations(case: usize) {
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-    let mut lm = Lm::new(config.model.to_core().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
+    let mut lm = Lm::new(config.model.architecture().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm).unwrap();
     stepper.initialise(1).unwrap();
     let numbers = update_numbers(&config.train, 1e-3);

@@ -160,7 +160,7 @@ fn a_resumed_run_computes_again_what_it_did_before() {
     let mut config = wide(96, 10);
     config.train.checkpoint_every = 5;
     let engine = Engine::new(1, config.train.gemm).unwrap();
-    let policies = |config: &RunConfig| Policies::new(&engine, &config.model.to_core().unwrap(), config);
+    let policies = |config: &RunConfig| Policies::new(&engine, &*config.model.architecture().unwrap(), config);
     let [none, cheap, blocks] = policies(&config).unwrap().all.map(|(_, plan)| plan.total_bytes.div_ceil(1 << 20));
     assert!(blocks < cheap && cheap < none, "{none} {cheap} {blocks} MiB");
     let kept = Result::of_run(&config);

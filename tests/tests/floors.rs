@@ -44,7 +44,8 @@ const STD_RUNTIME: House = House {
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],
-        &["gpt", "families", "decoding"],
+        &["lm"],
+        &["decoding"],
         &["train", "eval", "export", "parity"],
         &["bench"],
         &["commands"],

@@ -7,11 +7,12 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use samara::data::config::DataConfig;
 use samara::data::shards::{IdWidth, ShardWriter};
+use samara::decoding::generator::Generator;
 use samara::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
-use samara::gpt::Gpt;
-use samara::gpt::generate::Generator;
-use samara::gpt::score;
 use samara::kernels::gemm::Gemm;
+use samara::lm::Model;
+use samara::lm::score;
+use samara::model::ModelConfig;
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model::gpt::{GptModel, ModelType};
 use samara::session::Engine;
@@ -48,8 +49,8 @@ fn ints(bytes: &[u8]) -> Vec<i32> {
     bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b)).collect()
 }
 
-fn open(folder: &Path) -> Gpt {
-    Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder, DType::Real).unwrap()
+fn open(folder: &Path) -> Model {
+    Model::open(Engine::new(1, Gemm::Samara).unwrap(), folder, DType::Real).unwrap()
 }
 
 #[test]
@@ -90,7 +91,9 @@ fn saved_and_loaded_again_has_the_same_bits() {
         for model_type in [ModelType::Gpt2, ModelType::OpenAiGpt] {
             let tiny = gpt(&mut tiny(&text(), 1)).clone();
             let model = GptModel { model_type, bias, vocab_size: Some(37), ..tiny };
-            let mut first = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), model.to_core().unwrap()).unwrap();
+            let mut first =
+                Model::new(Engine::new(1, Gemm::Samara).unwrap(), ModelConfig::from(model.clone()).architecture().unwrap())
+                    .unwrap();
             first.initialise(7);
             let out = tempfile::tempdir().unwrap();
             let config = FolderConfig::new(model, 0.0);
@@ -159,7 +162,7 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
         let tokenizer = Tokenizer::of_model(model).unwrap();
         let source = tokens(&data, Selection::Val, tokenizer.as_ref(), model).unwrap();
         let mut gpt = open(model);
-        let block = gpt.config.n_positions;
+        let block = gpt.dims.n_positions;
         let bytes = text_bytes(&tokenizer.unwrap(), source.as_ref()).unwrap();
         (mean_loss(&mut gpt, source.as_ref(), 3, block, &mut |_, _| ()).unwrap(), bytes)
     };
@@ -210,7 +213,7 @@ fn a_folder_of_transformers_is_trained_on() {
         let out = tempfile::tempdir().unwrap();
         let moved = train(&config, out.path()).unwrap();
         assert!(moved.val_loss < still.val_loss, "{name}: {moved:?} after {still:?}");
-        assert_eq!(open(out.path()).config, open(&folder).config);
+        assert_eq!(open(out.path()).dims, open(&folder).dims);
     }
 }
 

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use samara::data::config::TokenizerChoice;
-use samara::gpt::Gpt;
-use samara::gpt::plan::TrainingPlan;
 use samara::kernels::gemm::Gemm;
+use samara::lm::Model;
+use samara::lm::plan::TrainingPlan;
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model::gpt::GptModel;
 use samara::session::Engine;
@@ -74,8 +75,8 @@ fn measure_memory(case: usize) {
     config.generate.max_new_tokens = 5;
     config.generate.prompt = "Once".to_owned();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
-    let plan =
-        TrainingPlan::new(&engine, &config.model.to_core().unwrap(), &shape_of(&config), u8::from(ema_decay > 0.0)).unwrap();
+    let plan = TrainingPlan::new(&engine, &*config.model.architecture().unwrap(), &shape_of(&config), u8::from(ema_decay > 0.0))
+        .unwrap();
     drop(engine);
     assert!(plan.total_bytes > 60_000_000, "{plan:?}");
     let out = tempfile::tempdir().unwrap();
@@ -101,14 +102,14 @@ fn measure_blocks(_: usize) {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
     let model = GptModel { n_embd: 512, n_layer: 4, n_head: 8, n_positions: 64, vocab_size: Some(8192), ..GptModel::default() };
-    let mut gpt = Gpt::new(engine.clone(), model.to_core().unwrap()).unwrap();
+    let mut gpt = Model::new(engine.clone(), Arc::new(model.to_core().unwrap())).unwrap();
     gpt.initialise(1);
     let config = FolderConfig::new(model, 0.0);
     save_folder(folder.path(), &config, &gpt.weights().params(), gpt.weights().weights.get()).unwrap();
     let f32_bytes = gpt.weight_bytes() as u64;
     drop(gpt);
     let mut bytes = 0;
-    let peak = peak_while(|| bytes = Gpt::open(engine, folder.path(), DType::Q8).unwrap().weight_bytes() as u64);
+    let peak = peak_while(|| bytes = Model::open(engine, folder.path(), DType::Q8).unwrap().weight_bytes() as u64);
     println!("f32 {f32_bytes}, blocks {bytes}, before {before}, peak {peak}");
     assert!(f32_bytes > 3 * bytes && bytes > 2 * BLOCKS_MARGIN, "{f32_bytes} {bytes}");
     assert!(peak < before + bytes + BLOCKS_MARGIN, "before {before}, blocks {bytes}, peak {peak}");

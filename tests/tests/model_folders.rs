@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use samara::kernels::gemm::Gemm;
+use samara::lm::register;
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
 use samara::model_folder::{layout, load_weights, tensors};
-use samara::session::{CpuDevice, Engine, On, OwnedParams, Session, SetId};
+use samara::session::{CpuDevice, Engine, On, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
-use samara_core::params::Registry;
 
 /// Largest difference of a logit, in f32, over 2 to 12 layers.
 const LOGIT_TOLERANCE: f32 = 1e-4;
@@ -20,9 +21,9 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// An untrained model as a folder's config describes it.
-fn model(config: &FolderConfig) -> (Session, SetId, Box<dyn LanguageModel>) {
-    let register = |registry: &mut Registry<'_>| config.model.register(&mut registry.scope()).expect("model");
-    let (owned, model) = OwnedParams::new(config.model.param_count(), register).expect("registry");
+fn model(config: &FolderConfig) -> (Session, SetId, Arc<dyn LanguageModel>) {
+    let architecture = config.model.architecture().expect("model");
+    let (owned, model) = register(&*architecture, 0, |_, _| ()).expect("registry");
     let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).expect("engine")));
     let set = session.add_set("model", &owned);
     (session, set, model)
@@ -31,7 +32,7 @@ fn model(config: &FolderConfig) -> (Session, SetId, Box<dyn LanguageModel>) {
 fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String> {
     let (mut session, set, _) = model(config);
     let mut values = vec![f32::NAN; session.set(set).params().trainable_len()];
-    let map = config.model.name_map().expect("map");
+    let map = config.model.architecture().expect("model").name_map();
     load_weights(folder, &session.set(set).params(), &map, &mut values, &mut []).map_err(|error| error.to_string())?;
     session.set_mut(set).0.weights.get_mut().copy_from_slice(&values);
     Ok((session, set))
@@ -232,7 +233,7 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         save_folder(out.path(), &config, &session.set(set).params(), session.set(set).weights.get()).expect("saved");
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
-        let layout = layout(&config.model.name_map().expect("map"), &session.set(set).params()).expect("layout");
+        let layout = layout(&config.model.architecture().expect("model").name_map(), &session.set(set).params()).expect("layout");
         assert_eq!(tensors(&layout).len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }

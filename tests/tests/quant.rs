@@ -1,9 +1,11 @@
 //! Weights in blocks: the bytes of ggml, the reference kernels against weights read back, and whole models.
 
-use samara::gpt::generate::Generator;
-use samara::gpt::{Gpt, score};
+use std::sync::Arc;
+
+use samara::decoding::generator::Generator;
 use samara::kernels::cpu;
 use samara::kernels::gemm::Gemm;
+use samara::lm::{Model, score};
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model::gpt::GptModel;
 use samara::session::Engine;
@@ -124,13 +126,13 @@ fn operations_read_weights_of_every_type() {
 #[test]
 fn rows_that_do_not_fall_into_blocks_are_refused() {
     let config = GptConfig { vocab_size: 20, n_positions: 8, n_embd: 24, n_layer: 1, n_head: 2, n_inner: 32, ..GptConfig::GPT2 };
-    let gpt = Gpt::new(Engine::new(1, Gemm::Samara).unwrap(), config).unwrap();
+    let gpt = Model::new(Engine::new(1, Gemm::Samara).unwrap(), Arc::new(config)).unwrap();
     let error = gpt.quantised(DType::Q8).err().expect("an error").to_string();
     assert!(error.contains("wte.weight has rows of 24 numbers") && error.contains("blocks of 32"), "{error}");
 }
 
 /// A model whose logits differ by several nats, so that losses mean something.
-fn model(threads: usize) -> Gpt {
+fn model(threads: usize) -> Model {
     let config = GptConfig {
         vocab_size: 211,
         n_positions: 64,
@@ -141,7 +143,7 @@ fn model(threads: usize) -> Gpt {
         initializer_range: 0.15,
         ..GptConfig::GPT2
     };
-    let mut gpt = Gpt::new(Engine::new(threads, Gemm::Samara).unwrap(), config).unwrap();
+    let mut gpt = Model::new(Engine::new(threads, Gemm::Samara).unwrap(), Arc::new(config)).unwrap();
     gpt.initialise(11);
     gpt
 }
@@ -156,20 +158,20 @@ fn a_folder_opens_in_blocks() {
     save_folder(folder.path(), &config, &gpt.weights().params(), gpt.weights().weights.get()).unwrap();
     for (name, dtype) in DTYPES {
         let expected = gpt.quantised(dtype).unwrap();
-        let found = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), dtype).unwrap();
+        let found = Model::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), dtype).unwrap();
         assert!(found.weights().frozen.get() == expected.weights().frozen.get(), "{name}");
         assert_eq!(found.weights().weights.get(), expected.weights().weights.get(), "{name}");
         assert_eq!(found.f32_bytes(), gpt.weight_bytes());
     }
-    let numbers = Gpt::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), DType::Real).unwrap();
+    let numbers = Model::open(Engine::new(1, Gemm::Samara).unwrap(), folder.path(), DType::Real).unwrap();
     assert_eq!(numbers.weights().weights.get(), gpt.weights().weights.get());
 }
 
-fn text(gpt: &Gpt, len: usize) -> Vec<i32> {
-    Draw::new(4).ints(len, 0, gpt.config.vocab_size as i32 - 1)
+fn text(gpt: &Model, len: usize) -> Vec<i32> {
+    Draw::new(4).ints(len, 0, gpt.dims.vocab_size as i32 - 1)
 }
 
-fn mean_loss(gpt: &mut Gpt, tokens: &[i32]) -> f64 {
+fn mean_loss(gpt: &mut Model, tokens: &[i32]) -> f64 {
     let scores = score::log_probabilities(&mut gpt.bound(), tokens).unwrap();
     -scores.iter().map(|&x| f64::from(x)).sum::<f64>() / scores.len() as f64
 }
@@ -210,7 +212,7 @@ fn with_and_without_a_cache() {
         for _ in 0..20 {
             let token = generator.next(&mut gpt.bound()).unwrap();
             let logits = score::logits(&mut gpt.bound(), &tokens).unwrap();
-            assert_eq!(token as usize, argmax(&logits[logits.len() - gpt.config.vocab_size..]), "{dtype:?}: {tokens:?}");
+            assert_eq!(token as usize, argmax(&logits[logits.len() - gpt.dims.vocab_size..]), "{dtype:?}: {tokens:?}");
             tokens.push(token);
         }
     }
@@ -222,7 +224,7 @@ fn a_cache_in_blocks_is_close_to_one_of_numbers() {
     let mut gpt = model(2);
     let prompt = text(&gpt, 40);
     let mut logits = |dtype: DType| {
-        let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1, dtype).unwrap();
+        let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, Sampling::GREEDY, 1, (dtype, usize::MAX)).unwrap();
         let tokens: Vec<i32> = (0..5).map(|_| generator.next(&mut gpt.bound()).unwrap()).collect();
         (tokens, generator.logits().to_vec())
     };

@@ -99,6 +99,16 @@ fn gpt1_learns_as_in_pytorch() {
 }
 
 #[test]
+fn llama_learns_as_in_pytorch() {
+    Case::open("llama").check();
+}
+
+#[test]
+fn qwen2_learns_as_in_pytorch_in_micro_batches() {
+    Case::open("qwen2").check();
+}
+
+#[test]
 fn micro_batches_are_one_batch() {
     let mut case = Case::open("gpt2-accumulated-without-bias");
     case.config.train.batch_size *= case.config.train.grad_accumulation;

@@ -33,8 +33,8 @@ impl LmDims {
     }
 }
 
-/// A causal language model whose parameters are registered.
-pub trait LanguageModel {
+/// A causal language model whose parameters are registered. Programs of several threads may be built from it.
+pub trait LanguageModel: Send + Sync {
     /// Its sizes.
     fn dims(&self) -> LmDims;
 

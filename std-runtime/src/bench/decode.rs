@@ -1,19 +1,23 @@
 //! Generating token by token.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
-use samara_core::decode::Sampling;
-use samara_core::model::gpt::GptConfig;
+use samara_core::decode::argmax;
+use samara_core::graph::DType;
+use samara_core::model::lm::LmDims;
+use samara_core::params::Part;
 
 use super::error::BenchError;
 use super::measure::{Measurement, median};
 use super::profile::Profile;
 use super::rates::{Rates, peak_flops_per_s, read_bytes_per_s};
-use crate::gpt::Gpt;
-use crate::gpt::formats::Quantize;
-use crate::gpt::generate::Generator;
-use crate::gpt::open::RowsError;
+use crate::decoding::slots::{Slots, SlotsShape};
+use crate::lm::Model;
+use crate::lm::formats::Quantize;
+use crate::lm::open::RowsError;
+use crate::model::architecture::Architecture;
 use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
@@ -34,45 +38,35 @@ pub struct DecodeRequest {
     pub prompt_tokens: usize,
     /// Tokens generated after the first; none: 64, or as many as the model has positions for.
     pub new_tokens: Option<usize>,
+    /// Rows that are generated at once.
+    pub rows: usize,
 }
 
-/// A prompt, then one token at a time: every token reads all weights.
+/// A prompt, or one for every row, then a token at a time of every row: each step reads all weights.
 ///
 /// # Errors
 /// The model cannot be quantised, or has too few positions.
 pub fn decode(
     train: &TrainConfig,
-    model: GptConfig,
+    architecture: Arc<dyn Architecture>,
     request: &DecodeRequest,
     pool: &Pool,
 ) -> Result<(Vec<Measurement>, Option<Profile>), BenchError> {
     let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
-    let mut gpt = Gpt::new(Engine::new(pool.threads(), train.gemm)?, model)?;
-    gpt.initialise(train.seed);
-    let parameters = gpt.weights().params().trainable_count() - model.n_positions * model.n_embd;
+    let mut model = Model::new(Engine::new(pool.threads(), train.gemm)?, architecture)?;
+    model.initialise(train.seed);
+    let dims = model.dims;
     if let Some(quantize) = request.quantize {
-        let quantised = gpt.quantised(quantize.dtype());
-        gpt = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
+        let quantised = model.quantised(quantize.dtype());
+        model = quantised.map_err(|error| RowsError::of(quantize, error).map_or_else(BenchError::from, BenchError::from))?;
     }
-    // Of the position embedding a token reads one row.
-    let bytes = (gpt.weight_bytes() - model.n_positions * model.n_embd * size_of::<f32>()) as f64;
-    let (prompt_tokens, new_tokens) = decode_tokens(request, model.n_positions)?;
-    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % model.vocab_size) as i32).collect();
-    let (mut prompts_s, mut tokens_s, mut last) = (Vec::new(), Vec::new(), None);
-    for _ in 0..=request.repeats {
-        let begun = Instant::now();
-        let mut text = Generator::new(&mut gpt.bound(), &prompt, Sampling::GREEDY, train.seed)?;
-        black_box(text.next(&mut gpt.bound())?);
-        prompts_s.push(begun.elapsed().as_secs_f64());
-        let begun = Instant::now();
-        for _ in 0..new_tokens {
-            black_box(text.next(&mut gpt.bound())?);
-        }
-        tokens_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
-        last = Some(text);
-    }
+    let work = Work::of(&mut model);
+    let (prompt_tokens, new_tokens) = decode_tokens(request, dims.n_positions)?;
+    let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % dims.vocab_size) as i32).collect();
+    let shape = SlotsShape { slots: request.rows, tokens: prompt_tokens + new_tokens, prompt: prompt_tokens, dtype: DType::Real };
+    let (prompts_s, steps_s, slots) = rounds(&mut model, request, &shape, (&prompt, new_tokens))?;
     // The first round warms up.
-    let [prompt_s, token_s] = [prompts_s, tokens_s].map(|times| median(times.into_iter().skip(1).collect()));
+    let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
     let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
         name,
         milliseconds: 1e3 * seconds,
@@ -82,19 +76,58 @@ pub fn decode(
         floor_unit,
         floor_milliseconds: 1e3 * floor / rate,
     };
-    let flops = prompt_flops(&model, prompt_tokens);
+    let flops = request.rows as f64 * work.prompt_flops(dims, prompt_tokens);
+    let (prompts, tokens) = match request.rows {
+        1 => (
+            format!("prompt of {prompt_tokens} tokens, its programs built"),
+            format!("token, {} parameters", work.blocks + work.head),
+        ),
+        n => (
+            format!("{n} prompts of {prompt_tokens} tokens, their programs built"),
+            format!("token of {n} rows, {} parameters", work.blocks + work.head),
+        ),
+    };
     let rows = vec![
-        row(format!("prompt of {prompt_tokens} tokens, its programs built"), prompt_s, prompt_tokens, flops, "FLOP", peak),
-        row(format!("token, {parameters} parameters"), token_s, 1, bytes, "bytes", rate),
+        row(prompts, prompt_s, request.rows * prompt_tokens, flops, "FLOP", peak),
+        row(tokens, step_s, request.rows, work.bytes as f64, "bytes", rate),
     ];
-    let profile = last.filter(|_| request.profiled).map(|text| {
+    let profile = slots.filter(|_| request.profiled).map(|slots| {
         let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
-        let on = text.on();
-        let profile = Profile::new(&mut gpt.session, on, &[(text.token_program(), 1)], rates, request.repeats, live);
-        Profile { whole_milliseconds: 1e3 * token_s, ..profile }
+        let programs = [(slots.program(), 1)];
+        let profile = Profile::new(&mut model.session, slots.on(), &programs, rates, request.repeats, live);
+        Profile { whole_milliseconds: 1e3 * step_s, ..profile }
     });
     Ok((rows, profile))
+}
+
+/// Seconds of all prompts and of a step, for every round and one before them, and the slots of the last round.
+fn rounds(
+    model: &mut Model,
+    request: &DecodeRequest,
+    shape: &SlotsShape,
+    (prompt, new_tokens): (&[i32], usize),
+) -> Result<(Vec<f64>, Vec<f64>, Option<Slots>), BenchError> {
+    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
+    for _ in 0..=request.repeats {
+        let (model, begun) = (&mut model.bound(), Instant::now());
+        let mut slots = Slots::new(model, shape)?;
+        for slot in 0..request.rows {
+            slots.fill(model, slot, prompt)?;
+        }
+        prompts_s.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        for _ in 0..new_tokens {
+            for slot in 0..request.rows {
+                let token = argmax(slots.logits(slot)) as i32;
+                black_box(slots.feed(slot, token));
+            }
+            slots.step(model)?;
+        }
+        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+        last = Some(slots);
+    }
+    Ok((prompts_s, steps_s, last))
 }
 
 /// Tokens of the prompt, and tokens generated after the first.
@@ -107,10 +140,36 @@ fn decode_tokens(request: &DecodeRequest, positions: usize) -> Result<(usize, us
     Ok((prompt, new))
 }
 
-/// Floating-point operations of the products for a prompt, with the head on its last token only.
-fn prompt_flops(model: &GptConfig, tokens: usize) -> f64 {
-    let (c, tokens) = (model.n_embd as f64, tokens as f64);
-    let weights = model.n_layer as f64 * c * (4.0 * c + 2.0 * model.n_inner as f64);
-    let attention = 2.0 * model.n_layer as f64 * c * tokens * (tokens + 1.0);
-    2.0 * tokens * weights + 2.0 * model.vocab_size as f64 * c + attention
+/// The parameters that a token is multiplied by; of embeddings that are only looked up it reads one row.
+struct Work {
+    /// Outside of embeddings and of the head.
+    blocks: usize,
+    /// Of the head.
+    head: usize,
+    /// Bytes of both.
+    bytes: usize,
+}
+
+impl Work {
+    fn of(model: &mut Model) -> Self {
+        let head = model.bound().layers.head().index();
+        let mut work = Self { blocks: 0, head: 0, bytes: 0 };
+        for (i, info) in model.weights().params().infos().iter().enumerate() {
+            let count = info.shape.len();
+            match info.part {
+                _ if i == head => work.head += count,
+                Part::Tokens | Part::Positions => continue,
+                Part::Other | Part::Block(_) | Part::Final | Part::Head => work.blocks += count,
+            }
+            work.bytes += info.dtype.bytes(count, size_of::<f32>()).unwrap_or(0);
+        }
+        work
+    }
+
+    /// Floating-point operations of the products for a prompt, with the head on its last token only.
+    fn prompt_flops(&self, dims: LmDims, tokens: usize) -> f64 {
+        let [blocks, head, layers, width, tokens] =
+            [self.blocks, self.head, dims.n_layer, dims.attention_width, tokens].map(|x| x as f64);
+        2.0 * tokens * blocks + 2.0 * head + 2.0 * layers * width * tokens * (tokens + 1.0)
+    }
 }

@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
-use crate::gpt::RunError;
-use crate::gpt::open::RowsError;
+use crate::lm::RunError;
+use crate::lm::open::RowsError;
 use crate::session::BuildError;
 use crate::threads::PoolError;
 use crate::train::recompute::BudgetError;

@@ -2,13 +2,17 @@
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use samara_core::gemm::{Major, MatRef, Store};
-use samara_core::model::gpt::GptConfig;
+use samara_core::params::{ParamInfo, Part};
 
+use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::rates::peak_flops_per_s;
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
+use crate::lm::register;
+use crate::model::architecture::Architecture;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
 
@@ -41,19 +45,27 @@ impl Product {
     }
 }
 
-/// Times the products of a block's linear layers and of the head, for a batch of `train`.
-pub fn products(train: &TrainConfig, model: &GptConfig, repeats: usize, pool: &Pool) -> Vec<Measurement> {
-    let (rows, c, inner) = (train.batch_size * train.block_size, model.n_embd, model.n_inner);
+/// Times the products of the first block's linear layers and of the head, for a batch of `train`.
+///
+/// # Errors
+/// The model cannot be registered.
+pub fn products(
+    train: &TrainConfig,
+    model: Arc<dyn Architecture>,
+    repeats: usize,
+    pool: &Pool,
+) -> Result<Vec<Measurement>, BenchError> {
+    let (registry, layers) = register(&*model, 0, |_, _| ())?;
+    let (rows, head) = (train.batch_size * train.block_size, layers.head().index());
     let choice = GemmChoice::new(train.gemm);
     let peak = peak_flops_per_s(pool);
-    let shapes = [
-        ("c_attn", 3 * c, c),
-        ("attn.c_proj", c, c),
-        ("c_fc", inner, c),
-        ("mlp.c_proj", c, inner),
-        ("head", model.vocab_size, c),
-    ];
-    let measure = |(name, n, k): (&str, usize, usize)| {
+    let infos = registry.view().infos().iter().enumerate();
+    let is_measured = |(i, info): &(usize, &ParamInfo)| (info.part == Part::Block(0) && info.shape.rank() == 2) || *i == head;
+    let mut shapes: Vec<_> = infos.filter(is_measured).map(|(i, info)| (i == head, info)).collect();
+    shapes.sort_by_key(|(is_head, _)| *is_head);
+    let measure = |(is_head, info): (bool, &ParamInfo)| {
+        let (n, k) = (info.shape.rows(), info.shape.cols());
+        let name = if is_head { "head".to_owned() } else { info.name.to_string().trim_end_matches(".weight").to_owned() };
         let mut product = Product::new(choice, rows, n, k);
         let flop = product.flop();
         let call = || -> Result<(), Infallible> {
@@ -71,5 +83,5 @@ pub fn products(train: &TrainConfig, model: &GptConfig, repeats: usize, pool: &P
             floor_milliseconds: 1e3 * flop / peak,
         }
     };
-    shapes.into_iter().map(measure).collect()
+    Ok(shapes.into_iter().map(measure).collect())
 }

@@ -1,11 +1,12 @@
 //! Whole training steps.
 
-use samara_core::model::gpt::GptConfig;
+use std::sync::Arc;
 
 use super::error::BenchError;
 use super::measure::{Measurement, median, times};
 use super::profile::{Profile, program_cost};
 use super::rates::{Rates, peak_flops_per_s};
+use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, On, Session};
 use crate::threads::Pool;
 use crate::train::config::RunConfig;
@@ -20,7 +21,7 @@ use crate::train::step::Stepper;
 /// The program cannot be built, or the training diverges.
 pub fn steps(
     config: &RunConfig,
-    model: GptConfig,
+    model: Arc<dyn Architecture>,
     repeats: usize,
     profiled: bool,
     pool: &Pool,
@@ -28,7 +29,7 @@ pub fn steps(
     let train = &config.train;
     let peak = peak_flops_per_s(pool);
     let engine = Engine::new(pool.threads(), train.gemm)?;
-    let Policies { shape, plan, .. } = Policies::new(&engine, &model, config)?;
+    let Policies { shape, plan, .. } = Policies::new(&engine, &*model, config)?;
     let parameters = plan.trainable_parameters;
     let mut lm = Lm::on_noise(model, shape, train)?;
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;

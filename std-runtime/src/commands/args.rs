@@ -9,8 +9,8 @@ use super::Error;
 use super::tables::Config;
 use crate::config::{Layers, Place, Table};
 use crate::data::config::TokenizerChoice;
-use crate::gpt::Gpt;
-use crate::gpt::formats::Quantize;
+use crate::lm::Model;
+use crate::lm::formats::Quantize;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::session::Engine;
@@ -154,16 +154,16 @@ impl WeightFormat {
         &self,
         engine: &Arc<Engine>,
         folder: &Path,
-        mut gpt: Gpt,
-        mut measure: impl FnMut(&mut Gpt) -> Result<T, Error>,
+        mut model: Model,
+        mut measure: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<(T, Option<T>), Error> {
-        let own = measure(&mut gpt)?;
-        drop(gpt);
+        let own = measure(&mut model)?;
+        drop(model);
         if !self.compares() {
             return Ok((own, None));
         }
-        let mut gpt = Gpt::open_quantised(engine, folder, None)?;
-        Ok((own, Some(measure(&mut gpt)?)))
+        let mut model = Model::open_quantised(engine, folder, None)?;
+        Ok((own, Some(measure(&mut model)?)))
     }
 }
 

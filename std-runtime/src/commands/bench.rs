@@ -11,7 +11,7 @@ use crate::bench::measure::Measurement;
 use crate::bench::products::products;
 use crate::bench::profile::Profile;
 use crate::bench::steps::steps;
-use crate::gpt::formats::Quantize;
+use crate::lm::formats::Quantize;
 use crate::threads::Pool;
 
 const EXAMPLES: &str = "\
@@ -24,6 +24,7 @@ Examples:
   samara bench step --profile --preset gpt2-124m --set train.batch_size=4 \\
     --set train.block_size=64 --set train.grad_accumulation=1
   samara bench decode --preset gpt2-124m --prompt-tokens 16 --new-tokens 64
+  samara bench decode --preset gpt2-124m --rows 16
   samara bench assign --json";
 
 /// Measure matrix products, training steps, decoding or linear assignment on this machine.
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Tokens generated, for decode [default: 64, if the positions suffice].
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     new_tokens: Option<u32>,
+    /// Rows generated at once, for decode [default: 1].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    rows: Option<u32>,
     /// Decode with weights quantised to 8 or 4 bits.
     #[arg(long, value_enum, value_name = "TYPE")]
     quantize: Option<Quantize>,
@@ -99,12 +103,12 @@ impl Args {
     fn outcome(&self) -> Result<Outcome, Error> {
         let config = self.config.merge(None, None)?.run();
         let vocab_size = config.model.vocab_size().unwrap_or(VOCABULARY);
-        let model = config.model.clone().with_vocab_size(vocab_size).to_core()?;
+        let model = config.model.clone().with_vocab_size(vocab_size).architecture()?;
         let pool = Pool::new(config.train.threads)?;
         let repeats = self.repeats as usize;
         let (rows, profile) = match self.kind {
             Subject::Assign => (assign::run(repeats, &pool)?, None),
-            Subject::Gemm => (products(&config.train, &model, repeats, &pool), None),
+            Subject::Gemm => (products(&config.train, model, repeats, &pool)?, None),
             Subject::Step => {
                 let (row, profile) = steps(&config, model, repeats, self.profile, &pool)?;
                 (vec![row], profile)
@@ -121,6 +125,7 @@ impl Args {
             profiled: self.profile,
             prompt_tokens: self.prompt_tokens.unwrap_or(1) as usize,
             new_tokens: self.new_tokens.map(|n| n as usize),
+            rows: self.rows.unwrap_or(1) as usize,
         }
     }
 
@@ -128,7 +133,7 @@ impl Args {
     fn refuse_unused(&self) -> Result<(), Error> {
         use Subject::{Decode, Gemm, Step};
         let config = &self.config;
-        let flags: [(&str, bool, &[Subject]); 10] = [
+        let flags: [(&str, bool, &[Subject]); 11] = [
             ("--data", config.data.is_some(), &[]),
             ("--preset", config.preset.is_some(), &[Gemm, Step, Decode]),
             ("--config", config.config.is_some(), &[Gemm, Step, Decode]),
@@ -138,6 +143,7 @@ impl Args {
             ("--profile", self.profile, &[Step, Decode]),
             ("--prompt-tokens", self.prompt_tokens.is_some(), &[Decode]),
             ("--new-tokens", self.new_tokens.is_some(), &[Decode]),
+            ("--rows", self.rows.is_some(), &[Decode]),
             ("--quantize", self.quantize.is_some(), &[Decode]),
         ];
         let unused = flags.iter().find(|(_, given, kinds)| *given && !kinds.contains(&self.kind));

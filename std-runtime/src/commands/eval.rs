@@ -11,7 +11,7 @@ use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
 use crate::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
-use crate::gpt::Gpt;
+use crate::lm::Model;
 use crate::say;
 use crate::tokenizer::Tokenizer;
 
@@ -83,18 +83,18 @@ impl Args {
     fn outcome(&self, console: &Console) -> Result<Outcome, Error> {
         let data = self.data()?;
         let engine = self.engine.engine()?;
-        let gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?;
         let source = tokens(&data, self.split, tokenizer.as_ref(), &self.model)?;
-        let block = self.block(gpt.config.n_positions)?;
+        let block = self.block(model.dims.n_positions)?;
         let live = !console.quiet && io::stderr().is_terminal();
         let mut progress = |done: u64, all: u64| {
             if live {
                 say::write(&format!("\r{done}/{all}{}", if done == all { "\n" } else { "" }));
             }
         };
-        let (mean, f32_mean) = self.weights.compared(&engine, &self.model, gpt, |gpt| {
-            Ok(mean_loss(gpt, source.as_ref(), self.batch_size as usize, block, &mut progress)?)
+        let (mean, f32_mean) = self.weights.compared(&engine, &self.model, model, |model| {
+            Ok(mean_loss(model, source.as_ref(), self.batch_size as usize, block, &mut progress)?)
         })?;
         let bytes = tokenizer.as_ref().map(|t| text_bytes(t, source.as_ref())).transpose()?;
         Ok(Outcome {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use samara_core::file::layout::{MAGIC, VERSION};
 use samara_core::graph::DType;
-use samara_core::model::gpt::GptConfig;
+use samara_core::model::lm::LmDims;
 use samara_core::quant::BLOCK;
 use samara_core::tune::Tune;
 use serde::Serialize;
@@ -23,10 +23,10 @@ use crate::export::report::{DeviceRam, Footprint, footprint};
 use crate::export::spec::{FileSpec, Optimizer, TrainShape};
 use crate::export::target::{TARGETS, Target, find};
 use crate::files::IoError;
-use crate::gpt::Gpt;
-use crate::gpt::formats::{KvCache, Quantize};
-use crate::gpt::open::RowsError;
 use crate::kernels::gemm::Gemm;
+use crate::lm::Model;
+use crate::lm::formats::{KvCache, Quantize};
+use crate::lm::open::RowsError;
 use crate::run::durable;
 use crate::session::{BuildError, Engine};
 use crate::tokenizer::Tokenizer;
@@ -180,21 +180,21 @@ impl Args {
     }
 
     /// Exports the model; nothing is written when it does not fit the target.
-    fn outcome(&self, model: &Path) -> Result<Outcome, Error> {
+    fn outcome(&self, folder: &Path) -> Result<Outcome, Error> {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
         let device = Engine::reference()?;
-        let gpt = Gpt::open_quantised(&engine, model, None)?;
-        let tokenizer = Tokenizer::of_model(model)?;
+        let model = Model::open_quantised(&engine, folder, None)?;
+        let tokenizer = Tokenizer::of_model(folder)?;
         check_out(&self.out)?;
-        let spec = self.spec(&gpt.config)?;
-        if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > gpt.config.vocab_size) {
-            let (model, known) = (model.display(), gpt.config.vocab_size);
+        let spec = self.spec(model.dims)?;
+        if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > model.dims.vocab_size) {
+            let (model, known) = (folder.display(), model.dims.vocab_size);
             return Err(Error::data(format!(
                 "{model}: its tokenizer has {ids} tokens, the model knows {known}: they do not belong together"
             )));
         }
-        let bytes = program_file(&device, &gpt, tokenizer.as_ref(), &spec).map_err(|error| self.explained(error))?;
+        let bytes = program_file(&device, &model, tokenizer.as_ref(), &spec).map_err(|error| self.explained(error))?;
         let target = self.target.as_deref().and_then(find);
         let file = footprint(&bytes, &spec, target).map_err(|error| Error::failed(format!("the file just made: {error}")))?;
         if let Some(problem) = &file.problem {
@@ -202,9 +202,9 @@ impl Args {
         }
         let losses = match &self.data {
             Some(data) => {
-                let held_out = held_out(data, tokenizer.as_ref(), model)?;
-                held_out.check_ids(gpt.config.vocab_size as u32)?;
-                compare(&device, &gpt, &spec, held_out.as_ref())?
+                let held_out = held_out(data, tokenizer.as_ref(), folder)?;
+                held_out.check_ids(model.dims.vocab_size as u32)?;
+                compare(&device, &model, &spec, held_out.as_ref())?
             }
             None => Vec::new(),
         };
@@ -213,12 +213,12 @@ impl Args {
     }
 
     /// What the flags ask for, for a model.
-    fn spec(&self, config: &GptConfig) -> Result<FileSpec, Error> {
+    fn spec(&self, dims: LmDims) -> Result<FileSpec, Error> {
         let context = match self.context as usize {
-            0 => config.n_positions,
-            context if context <= config.n_positions => context,
+            0 => dims.n_positions,
+            context if context <= dims.n_positions => context,
             context => {
-                let positions = config.n_positions;
+                let positions = dims.n_positions;
                 return Err(Error::usage(format!(
                     "--context {context}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
                 )));
@@ -233,10 +233,10 @@ impl Args {
                 )));
             }
         };
-        if self.kv == KvCache::Q8 && !config.n_embd.is_multiple_of(BLOCK) {
-            let width = config.n_embd;
+        if self.kv == KvCache::Q8 && !dims.kv_width.is_multiple_of(BLOCK) {
+            let width = dims.kv_width;
             return Err(Error::usage(format!(
-                "--kv q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16"
+                "--kv q8: the keys of a token are {width} numbers, expected a multiple of {BLOCK}; take f16"
             )));
         }
         let train = self.train.tune();

@@ -1,23 +1,28 @@
-//! `samara generate`: a text that goes on.
+//! `samara generate`: texts that go on.
 
 use std::io::{self, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use samara_core::quant::BLOCK;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::rows::RowWriter;
 use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
+use crate::data::prompts::{self, Prompt};
+use crate::decoding::generator::Generator;
+use crate::decoding::texts::{Request, TextOptions, texts};
 use crate::files::{IoError, STDOUT};
-use crate::gpt::formats::KvCache;
-use crate::gpt::generate::Generator;
-use crate::gpt::generation::GenerateConfig;
-use crate::gpt::score::{log_probabilities, mean_loss};
-use crate::gpt::{Bound, Gpt};
+use crate::lm::formats::KvCache;
+use crate::lm::generation::GenerateConfig;
+use crate::lm::score::{log_probabilities, mean_loss};
+use crate::lm::{Bound, Model};
+use crate::model::folder::FolderConfig;
 use crate::say;
+use crate::session::Engine;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
 
 const EXAMPLES: &str = "\
@@ -29,9 +34,10 @@ Examples:
   samara generate --model runs/tales-001 --prompt 'Once upon a time'
   samara generate --model gpt2 --prompt 'The' --temperature 0
   samara generate --model gpt2 --prompt 'The' --top-p 0.9 --seed 7
-  samara generate --model gpt2 --prompt 'The' --quantize q8";
+  samara generate --model gpt2 --prompt 'The' --quantize q8
+  samara generate --model gpt2 --prompts prompts.txt --rows 16 > texts.jsonl";
 
-/// Continue a text. The same seed gives the same text for any number of threads.
+/// Continue a text, or many. The same seed gives the same text for any number of threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -41,6 +47,13 @@ pub(crate) struct Args {
     /// What the text begins with.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// Prompts: the lines of a file, or rows {"prompt":"...","max_new_tokens":N}
+    /// of a JSONL file. Prints {"prompt","text","tokens","stop"} for each.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompts: Option<PathBuf>,
+    /// Prompts generated at once; the texts do not depend on it [default: 16].
+    #[arg(long, value_name = "N", requires = "prompts", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    rows: Option<u32>,
     /// Tokens to generate [default: 200].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     max_new_tokens: Option<String>,
@@ -74,6 +87,14 @@ pub(crate) struct Args {
     engine: EngineArgs,
 }
 
+/// What every text is made with.
+struct Job {
+    settings: GenerateConfig,
+    tokenizer: Tokenizer,
+    /// Tokens after which a text ends.
+    stops: Vec<i32>,
+}
+
 /// What is said of a finished text.
 struct Outcome {
     new_tokens: usize,
@@ -83,6 +104,12 @@ struct Outcome {
     /// The loss due to quantisation on the prompt, and on what was generated.
     costs: [Option<Cost>; 2],
 }
+
+/// The prompt and what came after it, and how many tokens the prompt has.
+type TokensOfText = (Vec<i32>, usize);
+
+/// Prompts generated at once unless asked otherwise.
+const ROWS: u32 = 16;
 
 /// Losses on the same tokens, in nats per token.
 struct Cost {
@@ -106,26 +133,42 @@ impl Command for Args {
 impl Args {
     fn outcome(&self, quiet: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
         let settings = self.settings()?;
+        let prompts = self.prompts.as_deref().map(prompts::read).transpose()?;
         let engine = self.engine.engine()?;
-        let mut gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model))?;
-        let prompt = prompt_ids(&tokenizer, &settings.prompt)?;
-        self.check_cache(gpt.config.n_embd)?;
-        let begun = Instant::now();
-        let tokens =
-            self.write_text(&settings, &mut gpt.bound(), &tokenizer, &prompt, TextWriter { out, pending: Vec::new() })?;
-        let (new_tokens, seconds) = (tokens.len() - prompt.len(), begun.elapsed().as_secs_f64());
-        let (weight_bytes, f32_bytes) = (gpt.weight_bytes() as u64, gpt.f32_bytes() as u64);
-        // Without a reader the comparison is not worth its time.
-        let costs = if self.weights.compares() && !quiet && tokens.len() > 1 {
-            let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &tokens)?);
-            let (own, f32s) = self.weights.compared(&engine, &self.model, gpt, measure)?;
-            let (f32s, first_new) = (f32s.unwrap_or_default(), prompt.len().saturating_sub(1));
-            [cost(&own, &f32s, 0..first_new), cost(&own, &f32s, first_new..own.len())]
-        } else {
-            [None, None]
+        let stops = FolderConfig::read(&self.model)?.stops(&tokenizer);
+        let job = Job { settings, tokenizer, stops };
+        self.check_cache(model.dims.kv_width)?;
+        let (bound, begun) = (&mut model.bound(), Instant::now());
+        let texts = match &prompts {
+            Some(prompts) => self.write_rows(&job, bound, prompts, out)?,
+            None => vec![self.write_text(&job, bound, TextWriter { out, pending: Vec::new() })?],
         };
-        Ok(Outcome { new_tokens, tokens_per_s: new_tokens as f64 / seconds.max(1e-9), weight_bytes, f32_bytes, costs })
+        let new_tokens: usize = texts.iter().map(|(tokens, prompt)| tokens.len() - prompt).sum();
+        let tokens_per_s = new_tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+        let (weight_bytes, f32_bytes) = (model.weight_bytes() as u64, model.f32_bytes() as u64);
+        // Without a reader the comparison is not worth its time.
+        let costs = if self.weights.compares() && !quiet { self.costs(&engine, model, &texts)? } else { [None, None] };
+        Ok(Outcome { new_tokens, tokens_per_s, weight_bytes, f32_bytes, costs })
+    }
+
+    /// The loss due to quantisation on the prompts, and on what was generated.
+    fn costs(&self, engine: &Arc<Engine>, model: Model, texts: &[TokensOfText]) -> Result<[Option<Cost>; 2], Error> {
+        let scored: Vec<&TokensOfText> = texts.iter().filter(|(tokens, _)| tokens.len() > 1).collect();
+        let measure = |model: &mut Model| {
+            let (mut prompts, mut rest) = (Vec::new(), Vec::new());
+            for (tokens, prompt) in &scored {
+                let logprobs = log_probabilities(&mut model.bound(), tokens)?;
+                let (of_prompt, of_rest) = logprobs.split_at(prompt.saturating_sub(1));
+                prompts.extend_from_slice(of_prompt);
+                rest.extend_from_slice(of_rest);
+            }
+            Ok([prompts, rest])
+        };
+        let (own, f32s) = self.weights.compared(engine, &self.model, model, measure)?;
+        let f32s = f32s.unwrap_or_default();
+        Ok([0, 1].map(|part| cost(&own[part], &f32s[part])))
     }
 
     /// `[generate]`, with what the flags set.
@@ -156,7 +199,8 @@ impl Args {
     /// Quantised keys and values need a width of whole blocks.
     fn check_cache(&self, width: usize) -> Result<(), Error> {
         if self.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
-            let what = format!("--kv-cache q8: the model is {width} numbers wide, expected a multiple of {BLOCK}; take f16");
+            let what =
+                format!("--kv-cache q8: the keys of a token are {width} numbers, expected a multiple of {BLOCK}; take f16");
             return Err(Error::usage(what));
         }
         Ok(())
@@ -165,27 +209,61 @@ impl Args {
     /// Writes the prompt and what comes after it; returns the tokens of both.
     fn write_text(
         &self,
-        settings: &GenerateConfig,
-        gpt: &mut Bound<'_>,
-        tokenizer: &Tokenizer,
-        prompt: &[i32],
+        Job { settings, tokenizer, stops }: &Job,
+        model: &mut Bound<'_>,
         mut text: TextWriter<'_>,
-    ) -> Result<Vec<i32>, Error> {
+    ) -> Result<TokensOfText, Error> {
+        let prompt = prompt_ids(tokenizer, &settings.prompt)?;
         text.push(settings.prompt.as_bytes())?;
+        let count = prompt.len();
         if settings.max_new_tokens == 0 {
             text.finish()?;
-            return Ok(prompt.to_vec());
+            return Ok((prompt, count));
         }
-        let mut generator = Generator::with_cache(gpt, prompt, settings.sampling(), settings.seed, self.kv_cache.dtype())?;
+        let cache = (self.kv_cache.dtype(), settings.max_new_tokens);
+        let mut generator = Generator::with_cache(model, &prompt, settings.sampling(), settings.seed, cache)?;
         for _ in 0..settings.max_new_tokens {
-            let token = generator.next(gpt)? as u32;
-            if tokenizer.end_of_text() == Some(token) {
+            let token = generator.next(model)?;
+            if stops.contains(&token) {
                 break;
             }
-            text.push(&tokenizer.token_bytes(token))?;
+            text.push(&tokenizer.token_bytes(token as u32))?;
         }
         text.finish()?;
-        Ok(generator.tokens().to_vec())
+        Ok((generator.tokens().to_vec(), count))
+    }
+
+    /// Writes a row of JSON for every prompt, in their order; returns the tokens of all.
+    fn write_rows(
+        &self,
+        Job { settings, tokenizer, stops }: &Job,
+        model: &mut Bound<'_>,
+        prompts: &[Prompt],
+        out: &mut dyn Write,
+    ) -> Result<Vec<TokensOfText>, Error> {
+        if !settings.prompt.is_empty() {
+            return Err(Error::usage("--prompts: generate.prompt is set too, and only one of them can be meant; leave one out"));
+        }
+        let request = |p: &Prompt| -> Result<Request, Error> {
+            let max_new_tokens = p.max_new_tokens.unwrap_or(settings.max_new_tokens);
+            Ok(Request { prompt: prompt_ids(tokenizer, &p.prompt)?, max_new_tokens })
+        };
+        let requests = prompts.iter().map(request).collect::<Result<Vec<Request>, Error>>()?;
+        let options = TextOptions {
+            rows: self.rows.unwrap_or(ROWS) as usize,
+            cache: self.kv_cache.dtype(),
+            sampling: settings.sampling(),
+            seed: settings.seed,
+            stops: stops.clone(),
+        };
+        let mut writer = RowWriter::new(prompts, tokenizer, out);
+        let mut all = vec![TokensOfText::default(); prompts.len()];
+        texts(model, &requests, &options, &mut |number, text| {
+            writer.push(number, &text)?;
+            all[number] = (text.tokens, text.prompt);
+            Ok::<(), Error>(())
+        })?;
+        Ok(all)
     }
 
     fn summary(&self, outcome: &Outcome) -> String {
@@ -203,9 +281,8 @@ impl Args {
     }
 }
 
-/// The loss due to quantisation in a range of log-probabilities; none where there are none.
-fn cost(own: &[f32], f32s: &[f32], range: Range<usize>) -> Option<Cost> {
-    let (own, f32s) = (own.get(range.clone())?, f32s.get(range)?);
+/// The loss due to quantisation; none where there are no log-probabilities.
+fn cost(own: &[f32], f32s: &[f32]) -> Option<Cost> {
     let tokens = own.len();
     (tokens > 0).then(|| Cost { loss: mean_loss(own), f32_loss: mean_loss(f32s), tokens })
 }

@@ -19,6 +19,7 @@ pub(crate) mod train;
 mod args;
 mod error;
 mod output;
+mod rows;
 mod tables;
 
 pub(crate) use error::Error;

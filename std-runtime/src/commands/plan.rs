@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use samara_core::model::gpt::GptConfig;
 use serde::Serialize;
 
 use super::args::ConfigArgs;
@@ -16,9 +15,10 @@ use crate::data::shards::Tokens;
 use crate::data::source::DataRequest;
 use crate::data::splits::Splits;
 use crate::files::IoError;
-use crate::gpt::peak::Peak;
-use crate::gpt::plan::TrainingPlan;
-use crate::gpt::step::StepShape;
+use crate::lm::peak::Peak;
+use crate::lm::plan::TrainingPlan;
+use crate::lm::step::StepShape;
+use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::tokenizer::Tokenizer;
 use crate::train::config::{RunConfig, TrainConfig};
@@ -117,10 +117,10 @@ impl Outcome {
     /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
     fn of(config: &RunConfig, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
-        let model = config.model.clone().with_vocab_size(vocabulary(config)?).to_core()?;
+        let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
-        let Policies { all, shape, plan } = Policies::new(&engine, &model, config)?;
-        let peak = if peak { Some(Peak::of_step(&engine, &model, &shape)?) } else { None };
+        let Policies { all, shape, plan } = Policies::new(&engine, &*model, config)?;
+        let peak = if peak { Some(Peak::of_step(&engine, &*model, &shape)?) } else { None };
         let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
         let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
             recompute: recompute.name(),
@@ -231,7 +231,7 @@ fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
 const TIMED_STEPS: u64 = 3;
 
 /// Seconds of a step on tokens that mean nothing.
-fn timed(train: &TrainConfig, engine: Arc<Engine>, model: GptConfig, shape: StepShape) -> Result<f64, Error> {
+fn timed(train: &TrainConfig, engine: Arc<Engine>, model: Arc<dyn Architecture>, shape: StepShape) -> Result<f64, Error> {
     let mut lm = Lm::on_noise(model, shape, train)?;
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
     stepper.initialise(train.seed)?;

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, WeightFormat, token_ids};
 use super::{Command, Console, Error, output};
-use crate::gpt::Gpt;
-use crate::gpt::score::{log_probabilities, logits, mean_loss};
+use crate::lm::Model;
+use crate::lm::score::{log_probabilities, logits, mean_loss};
 use crate::npy;
 use crate::tokenizer::{FileError, Specials, TextError, Tokenizer};
 
@@ -77,22 +77,22 @@ impl Args {
         let given = self.input.tokens.as_deref().map(token_ids).transpose();
         let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
         let engine = self.engine.engine()?;
-        let mut gpt = Gpt::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?;
         let tokens = match given {
             Some(ids) => ids,
             None => self.encode(tokenizer.as_ref())?,
         };
-        let limit = gpt.config.vocab_size;
+        let limit = model.dims.vocab_size;
         if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
             return Err(Error::data(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
         }
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
         if let Some(path) = &self.logits {
-            npy::write_f32(path, &[ids.len(), limit], &logits(&mut gpt.bound(), &ids)?)?;
+            npy::write_f32(path, &[ids.len(), limit], &logits(&mut model.bound(), &ids)?)?;
         }
-        let measure = |gpt: &mut Gpt| Ok(log_probabilities(&mut gpt.bound(), &ids)?);
-        let (logprobs, f32_logprobs) = self.weights.compared(&engine, &self.model, gpt, measure)?;
+        let measure = |model: &mut Model| Ok(log_probabilities(&mut model.bound(), &ids)?);
+        let (logprobs, f32_logprobs) = self.weights.compared(&engine, &self.model, model, measure)?;
         let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&t.token_bytes(*id)).into_owned());
         let texts = tokens.iter().filter_map(text_of).collect();
         let (loss, f32_loss) = (mean_loss(&logprobs), f32_logprobs.as_deref().map(mean_loss));

@@ -2,7 +2,7 @@
 
 use crate::config::{Invalid, Tables, tables};
 use crate::data::config::DataConfig;
-use crate::gpt::generation::GenerateConfig;
+use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
 use crate::train::config::{RunConfig, TrainConfig};
 

@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod error;
 pub mod mapped;
 pub mod prepare;
+pub mod prompts;
 pub mod shards;
 pub mod source;
 pub mod splits;

@@ -137,7 +137,7 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-fn is_jsonl(path: &Path) -> bool {
+pub(super) fn is_jsonl(path: &Path) -> bool {
     has_extension(path, &["jsonl", "ndjson"])
 }
 
@@ -145,7 +145,8 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
-fn read_plain(path: &Path) -> Result<String, DataError> {
+/// A file of UTF-8 text without its byte order mark, CRLF as LF.
+pub(super) fn read_plain(path: &Path) -> Result<String, DataError> {
     let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,

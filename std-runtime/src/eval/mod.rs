@@ -12,8 +12,8 @@ use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
 use crate::data::splits::{Part, PrepareError, Splits};
 use crate::error::{Failure, Kind};
-use crate::gpt::evaluate::{Evaluation, MeanLoss};
-use crate::gpt::{Gpt, RunError};
+use crate::lm::evaluate::{Evaluation, MeanLoss};
+use crate::lm::{Model, RunError};
 use crate::session::BuildError;
 use crate::tokenizer::{FileError, Tokenizer};
 
@@ -123,7 +123,7 @@ pub fn tokens(
 /// # Errors
 /// There are too few tokens, ids that the model lacks, or the batch is too large.
 pub fn mean_loss(
-    gpt: &mut Gpt,
+    model: &mut Model,
     source: &dyn Tokens,
     batch: usize,
     block: usize,
@@ -132,15 +132,15 @@ pub fn mean_loss(
     if source.len() < 2 {
         return Err(EvalError::TooShort { name: source.name(), found: source.len() });
     }
-    source.check_ids(gpt.config.vocab_size as u32)?;
+    source.check_ids(model.dims.vocab_size as u32)?;
     // More blocks than there are would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);
-    let evaluation = Evaluation::new(&mut gpt.bound(), batch, block).map_err(|error| match error {
+    let evaluation = Evaluation::new(&mut model.bound(), batch, block).map_err(|error| match error {
         BuildError::Graph(error) => EvalError::TooLarge { batch, block, problem: error.kind.to_string() },
         error => RunError::Build(error).into(),
     })?;
-    Ok(evaluation.run(&mut gpt.bound(), source, progress)?)
+    Ok(evaluation.run(&mut model.bound(), source, progress)?)
 }
 
 /// The bytes of text that tokens stand for, for bits per byte.

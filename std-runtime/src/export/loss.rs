@@ -4,6 +4,7 @@ use samara_core::file::{FileError, ProgramFile};
 use samara_core::graph::DType;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
+use samara_core::params::ParamsError;
 use samara_core::quant::BLOCK;
 use samara_core::session::{Session, SessionError};
 use samara_core::tune::Tune;
@@ -18,7 +19,7 @@ use super::work::multiplications;
 use crate::data::DataError;
 use crate::data::shards::Tokens;
 use crate::error::{Failure, Kind};
-use crate::gpt::Gpt;
+use crate::lm::Model;
 use crate::session::{BuildError, Engine};
 
 /// The loss of a format on held-out text.
@@ -81,7 +82,7 @@ const TOKENS: (usize, usize) = (64, 8192);
 ///
 /// # Errors
 /// The text is too short, or a program cannot be built.
-pub fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens) -> Result<Vec<FormatLoss>, LossError> {
+pub fn compare(device: &Engine, model: &Model, spec: &FileSpec, tokens: &dyn Tokens) -> Result<Vec<FormatLoss>, LossError> {
     let spec = FileSpec { train: Tune::None, names: false, ..*spec };
     let mut formats: Vec<(DType, DType)> = [DType::Real, DType::Q8, DType::Q4].map(|weights| (weights, spec.kv)).to_vec();
     formats.extend([DType::Real, DType::F16, DType::Q8].map(|kv| (spec.weights, kv)));
@@ -90,12 +91,14 @@ pub fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens)
     for (weights, kv) in formats {
         let seen = losses.iter().any(|l| (l.weights, l.kv) == (dtype_name(weights), dtype_name(kv)));
         let spec = FileSpec { weights, kv, ..spec };
-        let in_blocks = [weights, kv].into_iter().any(is_blocks);
         // A format whose blocks do not divide the rows of this model has no loss.
-        if seen || in_blocks && ![gpt.config.n_embd, gpt.config.n_inner].iter().all(|cols| cols.is_multiple_of(BLOCK)) {
+        if seen || is_blocks(kv) && !model.dims.kv_width.is_multiple_of(BLOCK) {
             continue;
         }
-        let bytes = program_file(device, gpt, None, &spec)?;
+        let bytes = match program_file(device, model, None, &spec) {
+            Err(BuildError::Params(ParamsError::Blocks { .. })) => continue,
+            bytes => bytes?,
+        };
         let (loss, tokens) = held_out_loss(&bytes, tokens)?;
         losses.push(FormatLoss { weights: dtype_name(weights), kv: dtype_name(kv), loss, tokens });
     }
@@ -104,7 +107,7 @@ pub fn compare(device: &Engine, gpt: &Gpt, spec: &FileSpec, tokens: &dyn Tokens)
 
 /// Mean of −ln p over the tokens of sequences that do not overlap, each as long as the context; and how many tokens that are.
 fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), LossError> {
-    let kernels = ops::inference::<f32>();
+    let kernels = ops::reference::<f32>();
     let aligned = Aligned::new(bytes);
     let file = ProgramFile::open(aligned.get(), &kernels).map_err(LossError::File)?;
     let mut ram = vec![0.0; Session::ram_len(&file)];
@@ -113,7 +116,7 @@ fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), Loss
     let count = budget.min(usize::try_from(tokens.len()).unwrap_or(usize::MAX));
     let mut ids = vec![0; count];
     tokens.read(0, &mut ids)?;
-    let (mut sum, mut scored) = (0.0, 0);
+    let (mut sum, mut scored) = (0.0, 0u32);
     for sequence in ids.chunks(file.header().context as usize) {
         session.restart();
         for pair in sequence.windows(2) {

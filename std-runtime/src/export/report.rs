@@ -92,7 +92,7 @@ pub struct Footprint {
 /// # Errors
 /// The file is refused by its reader.
 pub fn footprint(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>) -> Result<Footprint, FileError> {
-    let kernels = ops::training::<f32>();
+    let kernels = ops::reference::<f32>();
     let aligned = Aligned::new(bytes);
     let file = ProgramFile::open(aligned.get(), &kernels)?;
     let sizes = file.sizes();

@@ -13,7 +13,7 @@ use samara_core::threads::Threads;
 use super::elementwise::add;
 use super::epilogue::Epilogue;
 use super::linear::column_sums;
-use super::simd::{max, simd, sum_by};
+use super::simd::{map, max, simd, sum_by};
 use super::{Product, per_task, quant, store, through};
 use crate::tiles::{Grid, Tile, for_each_item};
 
@@ -182,9 +182,7 @@ simd! {
         let largest = max(z);
         let mean = if smoothing == 0.0 { 0.0 } else { sum_by(z, |z| z) / z.len() as f32 };
         let sum = if gradient {
-            for z in z.iter_mut() {
-                *z = fast::exp(*z - largest);
-            }
+            map(z, |z| fast::exp(z - largest));
             sum_by(z, |z| z)
         } else {
             sum_by(z, |z| fast::exp(z - largest))
@@ -198,9 +196,7 @@ simd! {
         };
         if gradient {
             let scale = 1.0 / sum;
-            for z in z.iter_mut() {
-                *z = (*z * scale - uniform) * g;
-            }
+            map(z, |z| (z * scale - uniform) * g);
             if let Some(z) = z.get_mut(target as usize) {
                 *z -= (1.0 - smoothing) * g;
             }

@@ -90,6 +90,20 @@ pub(super) fn combine(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
+/// xᵢ = f(xᵢ), a block at a time: a loop over a whole slice is not always turned into vectors.
+#[inline(always)]
+pub(super) fn map(x: &mut [f32], f: impl Fn(f32) -> f32) {
+    let (blocks, rest) = x.as_chunks_mut::<LANES>();
+    for block in blocks {
+        for x in block {
+            *x = f(*x);
+        }
+    }
+    for x in rest {
+        *x = f(*x);
+    }
+}
+
 /// Σ f(xᵢ).
 #[inline(always)]
 pub(super) fn sum_by(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {

@@ -1,12 +1,12 @@
 //! What the configuration of every family of models has.
 
-use samara_core::model::lm::LanguageModel;
-use samara_core::params::Scope;
+use std::sync::Arc;
+
 use samara_core::shape::UNIT;
 
+use super::architecture::Architecture;
 use crate::config::{Invalid, Table};
 use crate::model_folder::keys::ConfigJson;
-use crate::model_folder::map::NameMap;
 
 /// Elements that a tensor may have.
 pub const TENSOR_LIMIT: u128 = i32::MAX as u128;
@@ -14,12 +14,14 @@ pub const TENSOR_LIMIT: u128 = i32::MAX as u128;
 pub const PARAMETER_LIMIT: u128 = u32::MAX as u128 * UNIT as u128;
 
 /// The configuration of a family of models: a table whose keys have the names of Hugging Face's `config.json`, `model_type` among them.
-/// Its folders are read and written by [`ConfigJson`] and [`Self::name_map`].
+/// Its folders are read and written by [`ConfigJson`] and the name map of its [`Architecture`].
 pub trait Family: Table + Default + ConfigJson {
     /// The values of `model_type` that name the family.
     const TYPES: &'static [&'static str];
     /// What other families call keys of this one: (their name, its name here).
     const ALIASES: &'static [(&'static str, &'static str)];
+    /// The key that says how long a sequence can be.
+    const POSITIONS: &'static str;
 
     /// The value of `model_type`.
     fn model_type(&self) -> &'static str;
@@ -38,14 +40,9 @@ pub trait Family: Table + Default + ConfigJson {
     /// # Errors
     /// The first value that does not go with others.
     fn check(&self) -> Result<(), Invalid>;
-    /// How the parameters lie in the tensors of a folder.
+    /// The model in the engine's terms.
     ///
     /// # Errors
     /// As [`Self::check`]; no vocabulary.
-    fn name_map(&self) -> Result<NameMap, Invalid>;
-    /// Registers the parameters.
-    ///
-    /// # Errors
-    /// As [`Self::check`]; no vocabulary.
-    fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid>;
+    fn architecture(&self) -> Result<Arc<dyn Architecture>, Invalid>;
 }

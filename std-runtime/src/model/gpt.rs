@@ -1,10 +1,13 @@
 //! GPT-1, GPT-2 and GPT-3: the keys of `[model]`, and what they must satisfy together.
 
+use std::sync::Arc;
+
 use samara_core::graph::Activation;
 use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::model::lm::LanguageModel;
 use samara_core::params::Scope;
 
+use super::architecture::Architecture;
 use super::family::{Family, PARAMETER_LIMIT};
 use crate::config::{Choice, Invalid, table};
 use crate::model_folder::map::NameMap;
@@ -132,6 +135,7 @@ impl GptModel {
 
 impl Family for GptModel {
     const TYPES: &'static [&'static str] = &["gpt2", "openai-gpt"];
+    const POSITIONS: &'static str = "n_positions";
     const ALIASES: &'static [(&'static str, &'static str)] = &[
         ("max_position_embeddings", "n_positions"),
         ("hidden_size", "n_embd"),
@@ -193,11 +197,21 @@ impl Family for GptModel {
         }
     }
 
-    fn name_map(&self) -> Result<NameMap, Invalid> {
-        Ok(maps::gpt::name_map(&self.to_core()?))
+    fn architecture(&self) -> Result<Arc<dyn Architecture>, Invalid> {
+        Ok(Arc::new(self.to_core()?))
+    }
+}
+
+impl Architecture for GptConfig {
+    fn register(&self, s: &mut Scope<'_>) -> Box<dyn LanguageModel> {
+        Box::new(Gpt::register(self, s))
     }
 
-    fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid> {
-        Ok(Box::new(Gpt::register(&self.to_core()?, s)))
+    fn name_map(&self) -> NameMap {
+        maps::gpt::name_map(self)
+    }
+
+    fn with_positions(&self, positions: usize) -> Arc<dyn Architecture> {
+        Arc::new(Self { n_positions: positions, ..*self })
     }
 }

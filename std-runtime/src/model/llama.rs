@@ -1,10 +1,13 @@
 //! Llama, Mistral and Qwen2: the keys of `[model]`, and what they must satisfy together.
 
+use std::sync::Arc;
+
 use samara_core::graph::Pairing;
 use samara_core::model::llama::{Llama, LlamaConfig};
 use samara_core::model::lm::LanguageModel;
 use samara_core::params::Scope;
 
+use super::architecture::Architecture;
 use super::family::{Family, PARAMETER_LIMIT};
 use crate::config::{Choice, Invalid, table};
 use crate::model_folder::map::NameMap;
@@ -146,6 +149,7 @@ impl LlamaModel {
 
 impl Family for LlamaModel {
     const TYPES: &'static [&'static str] = &["llama", "mistral", "qwen2"];
+    const POSITIONS: &'static str = "max_position_embeddings";
     const ALIASES: &'static [(&'static str, &'static str)] = &[
         ("n_positions", "max_position_embeddings"),
         ("n_embd", "hidden_size"),
@@ -209,11 +213,21 @@ impl Family for LlamaModel {
         }
     }
 
-    fn name_map(&self) -> Result<NameMap, Invalid> {
-        Ok(maps::llama::name_map(&self.to_core()?))
+    fn architecture(&self) -> Result<Arc<dyn Architecture>, Invalid> {
+        Ok(Arc::new(self.to_core()?))
+    }
+}
+
+impl Architecture for LlamaConfig {
+    fn register(&self, s: &mut Scope<'_>) -> Box<dyn LanguageModel> {
+        Box::new(Llama::register(self, s))
     }
 
-    fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid> {
-        Ok(Box::new(Llama::register(&self.to_core()?, s)))
+    fn name_map(&self) -> NameMap {
+        maps::llama::name_map(self)
+    }
+
+    fn with_positions(&self, positions: usize) -> Arc<dyn Architecture> {
+        Arc::new(Self { max_position_embeddings: positions, ..*self })
     }
 }

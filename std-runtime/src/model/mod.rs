@@ -1,21 +1,20 @@
 //! `[model]`: the families of models that the binary knows.
 
+pub mod architecture;
 pub mod family;
 pub mod folder;
 pub mod gpt;
 pub mod llama;
 
-use samara_core::model::gpt::GptConfig;
-use samara_core::model::lm::LanguageModel;
-use samara_core::params::{Registry, Scope};
+use std::sync::Arc;
 
+use self::architecture::Architecture;
 use self::family::Family;
 use self::gpt::GptModel;
 use self::llama::LlamaModel;
 use crate::config::{Given, Invalid, Key, Table, Value, hint};
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::{ConfigJson, Keys};
-use crate::model_folder::map::NameMap;
 
 /// The list of families. The first is that of a configuration that names none.
 macro_rules! families {
@@ -89,6 +88,14 @@ macro_rules! families {
                 }
             }
 
+            /// The key that says how long a sequence can be.
+            pub fn positions_key(&self) -> &'static str {
+                match self {
+                    Self::$first(_) => <$first_type>::POSITIONS,
+                    $( Self::$name(_) => <$type>::POSITIONS, )*
+                }
+            }
+
             /// What other families call keys of this one.
             fn aliases(&self) -> &'static [(&'static str, &'static str)] {
                 match self {
@@ -152,40 +159,12 @@ impl ModelConfig {
         of_family!(self, model => model.to_keys(dropout, json));
     }
 
-    /// How the parameters lie in the tensors of a folder.
+    /// The model in the engine's terms.
     ///
     /// # Errors
     /// As [`Self::check`]; no vocabulary.
-    pub fn name_map(&self) -> Result<NameMap, Invalid> {
-        of_family!(self, model => model.name_map())
-    }
-
-    /// Registers the parameters.
-    ///
-    /// # Errors
-    /// As [`Self::check`]; no vocabulary.
-    pub fn register(&self, s: &mut Scope<'_>) -> Result<Box<dyn LanguageModel>, Invalid> {
-        of_family!(self, model => model.register(s))
-    }
-
-    /// How many parameters [`Self::register`] adds.
-    pub fn param_count(&self) -> usize {
-        Registry::count(|s| self.register(s))
-    }
-
-    /// A GPT in the engine's terms.
-    ///
-    /// # Errors
-    /// Values that do not go together; no vocabulary; a model of another family.
-    pub fn to_core(&self) -> Result<GptConfig, Invalid> {
-        match self {
-            Self::Gpt(model) => model.to_core(),
-            Self::Llama(model) => Err(Invalid::new(
-                "model.model_type",
-                "\"gpt2\" or \"openai-gpt\", the families that this command runs",
-                format!("{:?}", model.model_type()),
-            )),
-        }
+    pub fn architecture(&self) -> Result<Arc<dyn Architecture>, Invalid> {
+        of_family!(self, model => model.architecture())
     }
 
     fn table(&self) -> &dyn Table {

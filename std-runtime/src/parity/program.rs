@@ -10,14 +10,15 @@ use samara_core::params::ParamInfo;
 
 use super::error::ParityError;
 use super::recording::Recording;
+use crate::lm::register;
 use crate::model::ModelConfig;
 use crate::model_folder::map::Layout;
 use crate::model_folder::{self, load_weights};
-use crate::session::{BuildError, CpuDevice, Engine, On, OwnedParams, OwnedProgram, Session, SetId};
+use crate::session::{BuildError, CpuDevice, Engine, On, OwnedProgram, Session, SetId};
 
 /// A model in memory that is run on recorded batches.
 pub(super) struct Model {
-    model: Box<dyn LanguageModel>,
+    model: Arc<dyn LanguageModel>,
     session: Session,
     /// The set with its weights.
     set: SetId,
@@ -55,8 +56,9 @@ impl Model {
     /// # Errors
     /// The folder; a model that cannot be built.
     pub(super) fn open(engine: Arc<Engine>, folder: &Path, config: &ModelConfig) -> Result<Self, ParityError> {
-        let (registry, model) = OwnedParams::new(config.param_count(), |registry| config.register(&mut registry.scope()))?;
-        let (model, map) = (model?, config.name_map()?);
+        let architecture = config.architecture()?;
+        let (registry, model) = register(&*architecture, 0, |_, _| ())?;
+        let map = architecture.name_map();
         let layout = model_folder::layout(&map, &registry.view())?;
         let mut session = Session::new(CpuDevice::new(engine));
         let set = session.add_set("model", &registry);

@@ -7,8 +7,8 @@ use samara_core::schedule::{Decay, Schedule};
 
 use crate::config::{Choice, Invalid, table, tables};
 use crate::data::config::DataConfig;
-use crate::gpt::generation::GenerateConfig;
 use crate::kernels::gemm::Gemm;
+use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
 use crate::model::family::TENSOR_LIMIT;
 
@@ -101,7 +101,11 @@ impl RunConfig {
         self.train.check()?;
         let (block, positions) = (self.train.block_size, self.model.positions());
         if block > positions {
-            return Err(Invalid::new("train.block_size", format!("at most model.n_positions = {positions}"), block));
+            return Err(Invalid::new(
+                "train.block_size",
+                format!("at most model.{} = {positions}", self.model.positions_key()),
+                block,
+            ));
         }
         let rows = self.train.batch_size as u128 * block as u128;
         let widest = self.model.widest() as u128;

@@ -11,7 +11,7 @@ use crate::data::DataError;
 use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;

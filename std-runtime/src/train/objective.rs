@@ -10,7 +10,7 @@ use super::error::TrainingError;
 use super::scalars::Scalars;
 use crate::data::batches::Sampler;
 use crate::data::dataset::{Dataset, HostBatch};
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 
 /// What becomes of a parameter set.

@@ -1,14 +1,14 @@
 //! What backward computes again: chosen by the memory that a training may take.
 
 use samara_core::graph::Recompute;
-use samara_core::model::gpt::GptConfig;
 
 use super::config::{RecomputeChoice, RunConfig, TrainConfig};
 use super::shape::shape_of;
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
-use crate::gpt::plan::TrainingPlan;
-use crate::gpt::step::StepShape;
+use crate::lm::plan::TrainingPlan;
+use crate::lm::step::StepShape;
+use crate::model::architecture::Architecture;
 use crate::session::{BuildError, Engine};
 
 /// Why there is no way to train: the programs cannot be built, or none fits the memory budget.
@@ -44,7 +44,7 @@ pub struct Policies {
 
 impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
-    pub fn new(engine: &Engine, model: &GptConfig, config: &RunConfig) -> Result<Self, BudgetError> {
+    pub fn new(engine: &Engine, model: &dyn Architecture, config: &RunConfig) -> Result<Self, BudgetError> {
         let shape = shape_of(config);
         let averages = config.train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {

@@ -17,7 +17,7 @@ use crate::data::config::DataOrder;
 use crate::data::prepare::{Prepared, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::{self, Companions};
@@ -45,7 +45,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
     let prepared = prepare_data(config, from, &out, resumed)?;
     let model = model_config(config, &prepared)?;
-    let policies = Policies::new(&engine, &model.to_core()?, config)?;
+    let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     let config = effective(config, &policies);
     let folder_config = folder_config(model, &config, &prepared, from)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
@@ -81,8 +81,7 @@ fn objective(
     companions: Companions,
     prepared: Prepared,
 ) -> Result<Lm, Error> {
-    let core = folder.model.to_core()?;
-    let limit = core.vocab_size as u32;
+    let limit = folder.model.vocab_size().unwrap_or(0) as u32;
     prepared.train.check_ids(limit)?;
     if let Some(val) = &prepared.val {
         val.check_ids(limit)?;
@@ -100,8 +99,9 @@ fn objective(
     );
     let Prepared { tokenizer, train, val, .. } = prepared;
     let held_out = val.map(|val| -> Box<dyn Tokens + Send> { Box::new(val) });
+    let architecture = folder.model.architecture()?;
     let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone() };
-    Ok(Lm::new(core, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
+    Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
 }
 
 /// The tokens of a run, with the tokenizer of the model that it begins with.

@@ -3,7 +3,7 @@
 use samara_core::graph::Recompute;
 
 use super::config::{RecomputeChoice, RunConfig, TrainConfig};
-use crate::gpt::step::StepShape;
+use crate::lm::step::StepShape;
 use crate::session::update::UpdateNumbers;
 
 /// The shape of a step; nothing is computed again where the choice is left to [`Policies`](super::recompute::Policies).

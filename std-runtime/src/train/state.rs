@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError as Error;
 use super::step::Stepper;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::{Device, DeviceError, Session, SetId};

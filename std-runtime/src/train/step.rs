@@ -2,7 +2,7 @@
 
 use super::objective::{Objective, SetRole, SetSpec, Source, StepBatch};
 use super::scalars::Scalars;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::session::update::{Update, UpdateNumbers};
 use crate::session::{Device, Session, SetId, Ticket};
 

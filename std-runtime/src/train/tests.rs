@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::params::{ParamInfo, Registry};
 
 use super::config::RunConfig;
@@ -159,6 +158,7 @@ fn presets_have_the_sizes_of_their_names() {
         ("gpt2-774m", 774_030_080),
         ("gpt2-1558m", 1_557_611_200),
         ("gpt1-117m", 116_534_784),
+        ("smollm2-135m", 134_515_008),
     ] {
         let mut layers = Layers::<RunConfig>::new();
         layers.preset(find(name).unwrap()).unwrap();
@@ -173,12 +173,15 @@ fn parameters_are_those_of_the_registry() {
         &["model.vocab_size=61", "model.bias=false", "model.n_inner=100"],
         &["model.vocab_size=61", "model.model_type=openai-gpt"],
         &["model.vocab_size=61", "model.model_type=openai-gpt", "model.bias=false"],
+        &["model.model_type=llama", "model.vocab_size=61", "model.num_key_value_heads=2", "model.tie_word_embeddings=false"],
+        &["model.model_type=llama", "model.vocab_size=61", "model.attention_bias=true", "model.mlp_bias=true"],
+        &["model.model_type=qwen2", "model.vocab_size=61", "model.head_dim=8"],
     ] {
         let model = merged("", sets).unwrap().model;
-        let core: GptConfig = model.to_core().unwrap();
-        let mut infos = vec![ParamInfo::default(); core.param_count()];
+        let architecture = model.architecture().unwrap();
+        let mut infos = vec![ParamInfo::default(); Registry::count(|s| architecture.register(s))];
         let mut registry = Registry::new(&mut infos);
-        Gpt::register(&core, &mut registry.scope());
+        architecture.register(&mut registry.scope());
         assert_eq!(model.parameters(), Some(registry.finish(4).unwrap().trainable_count() as u128));
     }
 }

@@ -17,7 +17,7 @@ use super::signal::Stop;
 use super::state::{self, RunState};
 use super::step::Stepper;
 use crate::data::dataset::HostBatch;
-use crate::gpt::RunError;
+use crate::lm::RunError;
 use crate::run::events::EventWriter;
 use crate::run::metrics::{self, MetricsWriter};
 use crate::run::plot;

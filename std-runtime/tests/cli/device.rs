@@ -114,7 +114,7 @@ fn export_refuses_what_cannot_be() {
     done(at, &tiny(&["train", "--out", "run"], &["--set", "train.steps=2", "--set", "train.eval_every=0", "-q"]));
     let with = |more: &[&'static str]| [&["export", "--model", "run", "--out", "model.samara"], more].concat();
     refused(at, &with(&["--quantize", "q8"]), 2, &["--quantize q8: tensor ", "rows of 8 numbers, expected a multiple of 32"]);
-    refused(at, &with(&["--kv", "q8"]), 2, &["--kv q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv", "q8"]), 2, &["--kv q8: the keys of a token are 8 numbers", "multiple of 32", "f16"]);
     refused(at, &with(&["--context", "17"]), 2, &["--context 17: the model has 16 positions", "at most 16"]);
     refused(at, &with(&["--block", "9", "--context", "8"]), 2, &["--block 9: expected at most the context, 8"]);
     refused(at, &with(&["--target", "stm32"]), 2, &["stm32", "rp2040"]);

@@ -2,6 +2,7 @@
 
 mod assign;
 mod device;
+mod llama;
 mod models;
 mod train;
 mod usage;

@@ -2,16 +2,26 @@
 
 use super::*;
 
-/// More parameters than 2³² and than 32 bits of bytes: planning takes memory for its tables alone.
+/// Llama 2 7B, more parameters than 2³²: planning takes memory for its tables alone.
 #[test]
 fn billions_of_parameters_are_planned() {
     let folder = temporary();
-    let wide = ["model.n_embd=4096", "model.n_head=32", "model.n_inner=16384", "model.n_layer=26", "model.vocab_size=32000"];
-    let sets = wide.iter().flat_map(|set| ["--set", set]);
+    let llama = [
+        "model.model_type=llama",
+        "model.vocab_size=32000",
+        "model.hidden_size=4096",
+        "model.intermediate_size=11008",
+        "model.num_hidden_layers=32",
+        "model.num_attention_heads=32",
+        "model.num_key_value_heads=32",
+        "model.max_position_embeddings=4096",
+        "model.tie_word_embeddings=false",
+    ];
+    let sets = llama.iter().flat_map(|set| ["--set", set]);
     let plan: Vec<&str> = ["plan", "--json", "--set", "train.recompute=blocks"].into_iter().chain(sets).collect();
     let plan: Value = serde_json::from_str(&done(folder.path(), &plan)).expect("JSON");
     let parameters = plan["parameters"].as_u64().expect("a number");
-    assert!(parameters > 5_000_000_000, "{plan}");
+    assert_eq!(parameters, 6_738_415_616);
     let bytes = |class: &str| {
         let classes = plan["memory"].as_array().expect("memory");
         classes.iter().find(|entry| entry["class"] == class).and_then(|entry| entry["bytes"].as_u64()).expect("bytes")
@@ -74,7 +84,7 @@ fn a_run_from_training_to_text() {
     assert_eq!(one, generate("3"));
     let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
     assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
-    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the model is 8 numbers wide", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the keys of a token are 8 numbers", "multiple of 32", "f16"]);
     refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
     let widths = ["--quantize q8: tensor wte.weight has rows of 8 numbers, expected a multiple of 32; leave --quantize out"];
     refused(at, &with(&["--quantize", "q8"]), 2, &widths);

@@ -1,6 +1,6 @@
-"""Train three tiny models with PyTorch and transformers and write down where they began, what they saw, and every step.
+"""Train five tiny models with PyTorch and transformers and write down where they began, what they saw, and every step.
 
-Run from any place: python make_trajectory.py [OUT_DIR]  (default: the folder of this script, which holds text.txt).
+Run from any place: python make_trajectory.py [OUT_DIR [CASE ...]]  (default: the folder of this script, which holds text.txt; every case).
 
 For each case, written to OUT_DIR/CASE:
   config.json, model.safetensors   the initial weights, a Hugging Face folder
@@ -42,6 +42,8 @@ CASES = {
     "gpt2": ("gpt2", 1, 1, "gelu_new", True),
     "gpt2-accumulated-without-bias": ("gpt2", 2, 2, "gelu", False),
     "gpt1": ("openai-gpt", 3, 1, "gelu", True),
+    "llama": ("llama", 4, 1, "silu", False),
+    "qwen2": ("qwen2", 5, 2, "silu", True),
 }
 
 
@@ -56,6 +58,16 @@ def build(case, vocab):
         extra = {} if bias else {"bias": False}
         config = transformers.GPT2Config(activation_function=activation, **shape, **dropout, **ids, **extra)
         model = transformers.GPT2LMHeadModel(config)
+    elif family in ("llama", "qwen2"):
+        shape = {"vocab_size": vocab, "max_position_embeddings": BLOCK, "hidden_size": 16, "intermediate_size": 40}
+        heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+        # Grouped queries; a head of its own in one, biases of queries, keys and values in the other.
+        if family == "llama":
+            config = transformers.LlamaConfig(**shape, **heads, **ids, tie_word_embeddings=False)
+            model = transformers.LlamaForCausalLM(config)
+        else:
+            config = transformers.Qwen2Config(**shape, **heads, **ids, tie_word_embeddings=True)
+            model = transformers.Qwen2ForCausalLM(config)
     else:
         config = transformers.OpenAIGPTConfig(afn=activation, **shape, **dropout, **ids)
         model = transformers.OpenAIGPTLMHeadModel(config)
@@ -64,7 +76,7 @@ def build(case, vocab):
             # Wider than usual, so that gradients are large enough for clipping in some steps.
             if p.dim() >= 2:
                 p.normal_(std=0.2)
-    if not bias:
+    if family == "gpt2" and not bias:
         for name, p in model.named_parameters():
             if name.endswith("bias"):
                 p.requires_grad_(False)
@@ -186,7 +198,7 @@ def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here
     text = (here / "text.txt").read_text(encoding="utf-8")
     torch.set_num_threads(1)
-    for case in CASES:
+    for case in sys.argv[2:] or CASES:
         folder = out / case
         folder.mkdir(parents=True, exist_ok=True)
         write_case(case, folder, text)

@@ -3,14 +3,15 @@
 use super::*;
 
 /// The registry of a device, as the exporter makes it.
-fn registry(config: &GptConfig, spec: &FileSpec) -> (Params<'static>, Gpt) {
-    ram::registry::<f32, _>(config.param_count() + spec.train.added_params(), |r| {
-        let mut gpt = Gpt::register(config, &mut r.scope());
+fn registry(architecture: &dyn Architecture, spec: &FileSpec) -> (Params<'static>, Box<dyn LanguageModel>) {
+    let count = Registry::count(|s| architecture.register(s)) + spec.train.added_params();
+    ram::registry::<f32, _>(count, |r| {
+        let mut layers = architecture.register(&mut r.scope());
         if spec.weights != DType::Real {
             store_as(spec.weights, r);
         }
-        tune(spec.train, &mut gpt, r);
-        gpt
+        tune(spec.train, &mut *layers, r);
+        layers
     })
 }
 
@@ -21,7 +22,7 @@ fn in_ram<'k, T>(
     params: Params<'static>,
     build: impl FnOnce(&Graph<'static>) -> T,
 ) -> (ram::Session<'k, f32>, T) {
-    let (mut session, ports) = ram::Session::build(Table::serial(kernels), params, 400, build).expect("a program");
+    let (mut session, ports) = ram::Session::build(Table::serial(kernels), params, 600, build).expect("a program");
     session.frozen.copy_from_slice(file.frozen());
     session.trainable.copy_from_slice(file.trainable());
     (session, ports)
@@ -41,11 +42,11 @@ fn logits_in_ram(
     let capacity = config.n_positions;
     let (mut session, (inputs, cache, logits)) = in_ram(kernels, file, params, |g| {
         let own = segments.map(|_| (g.ints(&[1, 1], -1, 9), g.ints(&[1, capacity], -1, 9)));
-        let inputs = LmInputs { segments: own.map(|own| own.0), ..LmInputs::new(g, &gpt, 1, 1) };
+        let inputs = LmInputs { segments: own.map(|own| own.0), ..LmInputs::new(g, &*gpt, 1, 1) };
         let (starts, live) = (g.ints(&[1], 0, capacity as i32), g.ints(&[1], 0, capacity as i32));
         let cache = KvCache { starts, live, capacity, dtype: spec.kv, read_in_place, segments: own.map(|own| own.1) };
         let h = gpt.hidden(g, &inputs, Some(&cache));
-        (inputs, cache, g.output(lm::logits(g, &gpt, h)))
+        (inputs, cache, g.output(lm::logits(g, &*gpt, h)))
     });
     let step = |(at, &token): (usize, &i32)| {
         session.set_ints(inputs.tokens, &[token]);
@@ -167,19 +168,24 @@ fn power(x: f32, n: u32) -> f32 {
 }
 
 /// The losses before each of 20 steps and the parameters after them, of the training program in memory.
-fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Vec<f32>, Vec<f32>) {
+fn trained_in_ram(
+    architecture: &dyn Architecture,
+    file: &ProgramFile<'_>,
+    spec: &FileSpec,
+    hyper: &Hyper,
+) -> (Vec<f32>, Vec<f32>) {
     let kernels = ops::reference();
-    let (params, gpt) = registry(&SMALL, spec);
+    let (params, gpt) = registry(architecture, spec);
     let rule = match spec.optimizer {
         Optimizer::Sgd => Rule::Sgd(Momentum::None),
         Optimizer::Adamw => Rule::AdamW(Epsilon::AfterCorrection),
     };
     let (batch, block) = (spec.shape.batch, spec.shape.block);
     let (mut session, (inputs, targets, upstream, numbers, losses)) = in_ram(&kernels, file, params, |g| {
-        let inputs = LmInputs::new(g, &gpt, batch, block);
-        let targets = g.ints(&[batch, block], -1, SMALL.vocab_size as i32 - 1);
+        let inputs = LmInputs::new(g, &*gpt, batch, block);
+        let targets = g.ints(&[batch, block], -1, gpt.dims().vocab_size as i32 - 1);
         let (upstream, numbers) = (g.input(&[1]), g.input(&[HYPER_LEN]));
-        let losses = g.output(lm::losses(g, &gpt, &inputs, targets));
+        let losses = g.output(lm::losses(g, &*gpt, &inputs, targets));
         g.backward_updating(&[(losses, upstream)], rule, numbers, Recompute::None);
         (inputs, targets, upstream, numbers, losses)
     });
@@ -203,7 +209,11 @@ fn trained_in_ram(file: &ProgramFile<'_>, spec: &FileSpec, hyper: &Hyper) -> (Ve
 
 #[test]
 fn training_lowers_the_loss_and_has_the_bits_of_the_same_program_in_memory() {
-    let kernels = ops::training();
+    training_of(SMALL, &ops::training());
+    training_of(LLAMA, &ops::llama_training());
+}
+
+fn training_of(architecture: impl Architecture + Copy + 'static, kernels: &Kernels<f32>) {
     for (train, weights) in
         [Tune::Head, Tune::Bias, Tune::LastBlock, Tune::All].into_iter().flat_map(|t| [(t, DType::Real), (t, DType::Q8)])
     {
@@ -211,9 +221,9 @@ fn training_lowers_the_loss_and_has_the_bits_of_the_same_program_in_memory() {
             [(Optimizer::Sgd, Hyper::sgd(0.1)), (Optimizer::Adamw, Hyper { weight_decay: 0.1, ..Hyper::adamw(0.01) })]
         {
             let spec = FileSpec { train, weights, optimizer, ..PLAIN };
-            let file = export(SMALL, spec, None);
-            let file = file.open(&kernels).expect("a file");
-            let (expected, parameters) = trained_in_ram(&file, &spec, &hyper);
+            let file = export(architecture, spec, None);
+            let file = file.open(kernels).expect("a file");
+            let (expected, parameters) = trained_in_ram(&architecture, &file, &spec, &hyper);
             let mut memory = vec![f32::NAN; Session::ram_len(&file)];
             let mut session = Session::new(file, &mut memory).expect("enough memory");
             let (tokens, targets) = text(&spec);
@@ -257,26 +267,31 @@ fn a_device_goes_on_where_it_was_switched_off() {
 
 #[test]
 fn text_is_that_of_the_generator() {
-    let kernels = ops::inference();
-    let gpt = |weights: DType| -> gpt::Gpt {
-        let gpt = model(SMALL);
-        if weights == DType::Real { gpt } else { gpt.quantised(weights).expect("blocks") }
+    text_of(SMALL, &ops::inference());
+    text_of(LLAMA, &ops::llama_inference());
+}
+
+fn text_of(architecture: impl Architecture + Copy + 'static, kernels: &Kernels<f32>) {
+    let quantised = |weights: DType| {
+        let model = model(architecture);
+        if weights == DType::Real { model } else { model.quantised(weights).expect("blocks") }
     };
     let sampling = Sampling { temperature: 1.3, top_k: 9, top_p: 0.95, min_p: 0.01 };
     for (weights, kv) in WEIGHTS.into_iter().flat_map(|weights| CACHES.map(|kv| (weights, kv))) {
-        let file = export(SMALL, FileSpec { weights, kv, ..PLAIN }, None);
-        let file = file.open(&kernels).expect("a file");
+        let file = export(architecture, FileSpec { weights, kv, ..PLAIN }, None);
+        let file = file.open(kernels).expect("a file");
         let mut memory = vec![0.0; Session::ram_len(&file)];
         let mut session = Session::new(file, &mut memory).expect("enough memory");
         for (seed, sampling) in [(1, sampling), (2, sampling), (3, Sampling::GREEDY), (4, Sampling { top_p: 1.0, ..sampling })] {
-            let (mut gpt, prompt) = (gpt(weights), [3, 1, 4]);
-            let mut generator = Generator::with_cache(&mut gpt.bound(), &prompt, sampling, seed, kv).expect("a generator");
+            let (mut gpt, prompt) = (quantised(weights), [3, 1, 4]);
+            let mut generator =
+                Generator::with_cache(&mut gpt.bound(), &prompt, sampling, seed, (kv, usize::MAX)).expect("a generator");
             session.restart();
             for token in prompt {
                 session.feed(token as u32).expect("a token");
             }
-            let mut order = vec![0; SMALL.vocab_size];
-            for i in 0..SMALL.n_positions - prompt.len() {
+            let mut order = vec![0; gpt.dims.vocab_size];
+            for i in 0..gpt.dims.n_positions - prompt.len() {
                 let token = session.choose(&sampling, seed, &mut order).unwrap();
                 assert_eq!(
                     token as i32,

@@ -8,9 +8,9 @@ mod weighted;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use samara::decoding::generator::Generator;
 use samara::export::spec::{FileSpec, Optimizer};
-use samara::gpt;
-use samara::gpt::generate::Generator;
+use samara::model::architecture::Architecture;
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer};
 use samara_core::decode::Sampling;
 use samara_core::exec::{Gradients, Kernels, WriteError};
@@ -20,16 +20,16 @@ use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Op, Recompute, Role, Rule,
     Shape, Tensor, TensorRecord,
 };
-use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::gpt::GptConfig;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::nn::KvCache;
 use samara_core::ops;
-use samara_core::params::Params;
+use samara_core::params::{Params, Registry};
 use samara_core::plan::Slot;
 use samara_core::session::{Hyper, Session, SessionError};
 use samara_core::tokenizer::Split;
 use samara_core::tune::{Tune, store_as, tune};
-use samara_tests::device::{File, PLAIN, SMALL, TINY, export, model};
+use samara_tests::device::{File, LLAMA, PLAIN, SMALL, TINY, export, model};
 use samara_tests::draw::Draw;
 use samara_tests::session::{self as ram, Table};
 

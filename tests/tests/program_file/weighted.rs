@@ -5,7 +5,9 @@ use std::sync::Arc;
 use samara::export::file::{FileModel, FileWriter};
 use samara::session::{CpuDevice, Engine, OwnedParams, OwnedProgram, ParamSet};
 use samara_core::graph::HyperInput;
+use samara_core::model::gpt::Gpt;
 use samara_core::params::GroupId;
+use samara_core::shape::UNIT;
 
 use super::*;
 
@@ -17,7 +19,7 @@ const TARGETS: [i32; BATCH * BLOCK] = [3, 1, 4, 0, 2, 1, 0, 3];
 /// A model that trains all of its parameters by SGD, with hyper-parameters for each group and a gradient for each of `rows` losses.
 fn file(rows: &[usize]) -> File {
     let engine = Arc::new(Engine::reference().expect("a thread"));
-    let register = |r: &mut samara_core::params::Registry<'_>| Gpt::register(&TINY, &mut r.scope());
+    let register = |r: &mut Registry<'_>| Gpt::register(&TINY, &mut r.scope());
     let (owned, gpt) = OwnedParams::new(TINY.param_count(), register).expect("a registry");
     let (program, ports) = OwnedProgram::new(&*engine, &owned, |g| {
         let inputs = LmInputs::new(g, &gpt, BATCH, BLOCK);
@@ -104,7 +106,7 @@ fn one_number_for_all_losses_is_no_number_for_each() {
 #[test]
 fn groups_have_their_learning_rates() {
     let file = file(&[1]);
-    let decayed = tables(&file, |file| file.groups()[0].units as usize * samara_core::shape::UNIT);
+    let decayed = tables(&file, |file| file.groups()[0].units as usize * UNIT);
     let with = |first: f32, second: f32| {
         let file = file.with::<GroupRecord>(SectionKind::Groups, None, |groups| {
             (groups[0].lr_scale, groups[1].lr_scale) = (first, second);

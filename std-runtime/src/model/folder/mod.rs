@@ -19,6 +19,7 @@ use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::Keys;
 use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, save_weights};
 use crate::run::durable;
+use crate::tokenizer::Tokenizer;
 
 /// What a folder says of its model.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,16 @@ impl FolderConfig {
         eos_token_ids.dedup();
         let (dropout, others) = (model.dropout(&keys), keys.others());
         Ok(Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() })
+    }
+
+    /// The tokens after which a generated text ends: those that the folder names, or else the tokenizer's end of text.
+    pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<i32> {
+        let end: Vec<u32> = if self.eos_token_ids.is_empty() {
+            tokenizer.end_of_text().into_iter().collect()
+        } else {
+            self.eos_token_ids.clone()
+        };
+        end.into_iter().map(|id| id as i32).collect()
     }
 
     /// The contents of `config.json`.
@@ -162,7 +173,7 @@ fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
 pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
-    save_weights(folder, params, &config.model.name_map()?, values)
+    save_weights(folder, params, &config.model.architecture()?.name_map(), values)
 }
 
 #[cfg(test)]

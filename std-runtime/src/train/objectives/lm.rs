@@ -4,20 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use samara_core::model::gpt::{Gpt, GptConfig};
-use samara_core::params::Registry;
+use samara_core::model::lm::LanguageModel;
 
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::{TokenList, Tokens};
-use crate::gpt::evaluate::Evaluation;
-use crate::gpt::generate::Generator;
-use crate::gpt::generation::GenerateConfig;
-use crate::gpt::step::{DropoutNumbers, Step, StepShape};
-use crate::gpt::{Bound, RunError};
+use crate::decoding::generator::Generator;
+use crate::lm::evaluate::Evaluation;
+use crate::lm::generation::GenerateConfig;
+use crate::lm::step::{DropoutNumbers, Step, StepShape};
+use crate::lm::{Bound, Caches, RunError, register};
+use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
-use crate::model_folder::{Companions, load_weights, maps};
-use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId, StateId};
+use crate::model_folder::{Companions, load_weights};
+use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -59,13 +59,13 @@ struct Built {
     evaluation: Option<Evaluation>,
     set: SetId,
     average: Option<SetId>,
-    cache: StateId,
+    caches: Caches,
 }
 
-/// Language-model training of a GPT.
+/// Training of a language model.
 pub struct Lm {
-    config: GptConfig,
-    model: Gpt,
+    architecture: Arc<dyn Architecture>,
+    layers: Arc<dyn LanguageModel>,
     registry: Arc<OwnedParams>,
     shape: StepShape,
     train: TrainConfig,
@@ -83,29 +83,41 @@ impl Lm {
     /// # Errors
     /// The registry cannot hold the parameters.
     pub fn new(
-        config: GptConfig,
+        architecture: Arc<dyn Architecture>,
         shape: StepShape,
         train: &TrainConfig,
         tokens: impl Tokens + Send + 'static,
         order: Sampler,
         held_out: Option<Box<dyn Tokens + Send>>,
     ) -> Result<Self, BuildError> {
-        let register = |registry: &mut Registry<'_>| Gpt::register(&config, &mut registry.scope());
-        let (registry, model) = OwnedParams::new(config.param_count(), register)?;
+        let (registry, layers) = register(&*architecture, 0, |_, _| ())?;
         let source = Some(windows(tokens, order, held_out, &shape));
         let (train, about) = (train.clone(), String::new());
-        Ok(Self { config, model, registry, shape, train, source, init: None, folder: None, about, built: None, loss: None })
+        Ok(Self {
+            architecture,
+            layers,
+            registry,
+            shape,
+            train,
+            source,
+            init: None,
+            folder: None,
+            about,
+            built: None,
+            loss: None,
+        })
     }
 
     /// Training on tokens without a meaning, to time it.
     ///
     /// # Errors
     /// The registry cannot hold the parameters.
-    pub fn on_noise(config: GptConfig, shape: StepShape, train: &TrainConfig) -> Result<Self, RunError> {
-        let len = 4 * shape.block as u32 + 2;
-        let ids = (0..len).map(|i| i.wrapping_mul(2_654_435_761) % config.vocab_size as u32).collect();
+    pub fn on_noise(architecture: Arc<dyn Architecture>, shape: StepShape, train: &TrainConfig) -> Result<Self, RunError> {
+        let (_, layers) = register(&*architecture, 0, |_, _| ())?;
+        let (len, vocab_size) = (4 * shape.block as u32 + 2, layers.dims().vocab_size as u32);
+        let ids = (0..len).map(|i| i.wrapping_mul(2_654_435_761) % vocab_size).collect();
         let order = Sampler::new(Order::Random, train.seed, shape.block, u64::from(len), "noise")?;
-        Ok(Self::new(config, shape, train, TokenList::new("noise", ids), order, None)?)
+        Ok(Self::new(architecture, shape, train, TokenList::new("noise", ids), order, None)?)
     }
 
     /// The same with the weights of a model folder at the beginning.
@@ -125,7 +137,7 @@ impl Lm {
     pub fn save_companions(&self, folder: &Path) -> Result<(), TrainingError> {
         let Some(model) = &self.folder else { return Ok(()) };
         if let Some(tokenizer) = model.tokenizer.as_ref().filter(|_| !model.companions.have_tokenizer()) {
-            tokenizer.save(folder, Some(self.config.n_positions))?;
+            tokenizer.save(folder, Some(self.layers.dims().n_positions))?;
         }
         Ok(model.companions.copy_to(folder)?)
     }
@@ -137,9 +149,9 @@ impl Lm {
 
     /// The model on its weights, or on their average.
     fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
-        let Built { set, average, cache, .. } = self.built();
+        let Built { set, average, caches, .. } = self.built();
         let set = average.filter(|_| averaged).unwrap_or(*set);
-        Bound { config: self.config, model: self.model, session, set, cache: *cache }
+        Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches: *caches }
     }
 
     fn built(&self) -> &Built {
@@ -159,13 +171,13 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let cache = session.add_state("cache");
+        let caches = Caches::new(session);
         let (Some(&set), average) = (sets.first(), sets.get(1).copied()) else { return Ok(()) };
-        let mut gpt = Bound { config: self.config, model: self.model, session, set, cache };
-        let step = Step::new(&mut gpt, self.shape)?;
+        let mut model = Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches };
+        let step = Step::new(&mut model, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
-        let evaluation = if evaluated { Some(Evaluation::new(&mut gpt, self.shape.batch, self.shape.block)?) } else { None };
-        self.built = Some(Built { step, evaluation, set, average, cache });
+        let evaluation = if evaluated { Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block)?) } else { None };
+        self.built = Some(Built { step, evaluation, set, average, caches });
         Ok(())
     }
 
@@ -184,7 +196,7 @@ impl<D: Device> Objective<D> for Lm {
             None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
             Some(folder) => {
                 let mut loaded = Ok(());
-                let (params, map) = (self.registry.view(), maps::gpt::name_map(&self.config));
+                let (params, map) = (self.registry.view(), self.architecture.name_map());
                 device
                     .lend_mut(&mut set.weights, &mut |values| {
                         loaded = load_weights(folder, &params, &map, values, &mut []);
@@ -197,8 +209,8 @@ impl<D: Device> Objective<D> for Lm {
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
         let dropout = self.dropout(batch.step);
-        let mut gpt = self.bound(session, false);
-        self.built.as_mut().map_or(Ok(()), |built| built.step.queue(&mut gpt, batch.micro_batches(0), &dropout))
+        let mut model = self.bound(session, false);
+        self.built.as_mut().map_or(Ok(()), |built| built.step.queue(&mut model, batch.micro_batches(0), &dropout))
     }
 
     fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
@@ -214,9 +226,9 @@ impl<D: Device> Objective<D> for Lm {
         batch: &HostBatch,
         out: &mut Scalars,
     ) -> Result<(), RunError> {
-        let mut gpt = self.bound(session, averaged);
+        let mut model = self.bound(session, averaged);
         if let (Some(evaluation), Some(loss)) = (&self.built().evaluation, self.loss) {
-            out.add_sum(loss, evaluation.batch(&mut gpt, batch)?, batch.tokens as f64);
+            out.add_sum(loss, evaluation.batch(&mut model, batch)?, batch.tokens as f64);
         }
         Ok(())
     }
@@ -231,8 +243,8 @@ impl<D: Device> Objective<D> for Lm {
 
     fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<Option<String>, RunError> {
         let dropout = self.dropout(batch.step);
-        let mut gpt = self.bound(session, false);
-        self.built().step.first_non_finite(&mut gpt, batch.micro_batches(0), &dropout)
+        let mut model = self.bound(session, false);
+        self.built().step.first_non_finite(&mut model, batch.micro_batches(0), &dropout)
     }
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
@@ -254,11 +266,11 @@ impl<D: Device> Objective<D> for Lm {
             return Ok(None);
         }
         let prompt = prompt_ids(tokenizer, &generate.prompt)?;
-        let mut gpt = self.bound(session, false);
-        let mut generator = Generator::new(&mut gpt, &prompt, generate.sampling(), generate.seed)?;
+        let mut model = self.bound(session, false);
+        let mut generator = Generator::new(&mut model, &prompt, generate.sampling(), generate.seed)?;
         let mut bytes = Vec::new();
         for _ in 0..generate.max_new_tokens {
-            let token = generator.next(&mut gpt)?;
+            let token = generator.next(&mut model)?;
             tokenizer.push_token(token as u32, &mut bytes);
         }
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))

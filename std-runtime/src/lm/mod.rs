@@ -1,8 +1,8 @@
-//! GPT on this machine: a model in memory, and its programs for training, evaluation, scoring and generation over one registry.
+//! Language models on this machine: a model of any family in memory, and its programs for training, evaluation, scoring and generation over one
+//! registry.
 
 pub mod evaluate;
 pub mod formats;
-pub mod generate;
 pub mod generation;
 pub mod open;
 pub mod peak;
@@ -15,81 +15,126 @@ use std::sync::Arc;
 
 use samara_core::exec::WriteError;
 use samara_core::graph::{DType, Graph, Tensor};
-use samara_core::model::gpt::{self, GptConfig};
+use samara_core::model::lm::{LanguageModel, LmDims};
+use samara_core::params::{Params, Part, Registry};
 use samara_core::quant::quantise_row;
 use samara_core::tune::store_as;
 
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
-use crate::model_folder::{FolderError, load_weights, maps};
+use crate::model::architecture::Architecture;
+use crate::model_folder::{FolderError, load_weights};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
 
-/// A GPT with its weights in memory on this machine.
-pub struct Gpt {
-    /// Its shape.
-    pub config: GptConfig,
-    /// Its layers, which know where their parameters stand in the registry.
-    pub model: gpt::Gpt,
+/// The registry of a model, and its layers, which know where their parameters stand there. `adapt` may change what is registered.
+///
+/// # Errors
+/// A registry cannot hold the parameters.
+pub fn register(
+    architecture: &dyn Architecture,
+    added: usize,
+    adapt: impl Fn(&mut Registry<'_>, &mut dyn LanguageModel),
+) -> Result<(Arc<OwnedParams>, Arc<dyn LanguageModel>), BuildError> {
+    let count = added + Registry::count(|s| architecture.register(s));
+    let (registry, layers) = OwnedParams::new(count, |registry| {
+        let mut layers = architecture.register(&mut registry.scope());
+        adapt(registry, &mut *layers);
+        layers
+    })?;
+    Ok((registry, layers.into()))
+}
+
+/// The parameters of a part of a model.
+pub fn count_of(params: &Params<'_>, part: Part) -> usize {
+    params.infos().iter().filter(|info| info.part == part).map(|info| info.shape.len()).sum()
+}
+
+/// A language model with its weights in memory on this machine.
+pub struct Model {
+    /// Its sizes.
+    pub dims: LmDims,
     /// The session that holds its weights and its cache.
     pub session: Session,
+    architecture: Arc<dyn Architecture>,
+    layers: Arc<dyn LanguageModel>,
     set: SetId,
-    cache: StateId,
+    caches: Caches,
 }
 
 /// A model bound to a parameter set of a session: what programs are built from and run on.
 pub struct Bound<'s, D: Device = CpuDevice> {
-    /// The model's shape.
-    pub config: GptConfig,
+    /// The model's sizes.
+    pub dims: LmDims,
     /// Its layers, which know where their parameters stand in the registry.
-    pub model: gpt::Gpt,
+    pub layers: Arc<dyn LanguageModel>,
     /// The session.
     pub session: &'s mut Session<D>,
     /// The set with the model's weights.
     pub set: SetId,
-    /// The state set of its key and value cache.
-    pub cache: StateId,
+    /// The state sets of its keys and values.
+    pub caches: Caches,
+}
+
+/// The state sets of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Those of all rows that are generated.
+    pub rows: StateId,
+    /// Those of a prompt, before they are copied into the cache of the rows. Unused when there is one row.
+    pub prompt: StateId,
+}
+
+impl Caches {
+    /// Adds both sets, empty, to a session.
+    pub fn new<D: Device>(session: &mut Session<D>) -> Self {
+        Self { rows: session.add_state("cache"), prompt: session.add_state("prompt cache") }
+    }
 }
 
 impl<D: Device> Bound<'_, D> {
     /// The set alone.
-    fn on(&self) -> On {
+    pub(crate) fn on(&self) -> On {
         On::set(self.set)
     }
 
     /// Builds a program for the set and makes room for it.
-    fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
+    pub(crate) fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
         self.session.prepare(on, build)
     }
 }
 
-impl Gpt {
-    /// A model whose weights are all 0: load or [initialise](Gpt::initialise) them.
+impl Model {
+    /// A model whose weights are all 0: load or [initialise](Model::initialise) them.
     ///
     /// # Errors
     /// A registry cannot hold its parameters.
-    pub fn new(engine: Arc<Engine>, config: GptConfig) -> Result<Self, BuildError> {
-        Self::stored_as(engine, config, DType::Real)
+    pub fn new(engine: Arc<Engine>, architecture: Arc<dyn Architecture>) -> Result<Self, BuildError> {
+        Self::stored_as(engine, architecture, DType::Real)
     }
 
     /// The same with what every token reads whole in another element type, frozen.
-    fn stored_as(engine: Arc<Engine>, config: GptConfig, dtype: DType) -> Result<Self, BuildError> {
-        let (registry, model) = OwnedParams::new(config.param_count(), |registry| {
-            let model = gpt::Gpt::register(&config, &mut registry.scope());
+    fn stored_as(engine: Arc<Engine>, architecture: Arc<dyn Architecture>, dtype: DType) -> Result<Self, BuildError> {
+        let (registry, layers) = register(&*architecture, 0, |registry, _| {
             if dtype != DType::Real {
                 store_as(dtype, registry);
             }
-            model
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let (set, cache) = (session.add_set("model", &registry), session.add_state("cache"));
-        Ok(Self { config, model, session, set, cache })
+        let (set, caches) = (session.add_set("model", &registry), Caches::new(&mut session));
+        Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches })
+    }
+
+    /// What it is made by.
+    pub fn architecture(&self) -> &dyn Architecture {
+        &*self.architecture
     }
 
     /// The model for programs to run on.
     pub fn bound(&mut self) -> Bound<'_> {
-        Bound { config: self.config, model: self.model, session: &mut self.session, set: self.set, cache: self.cache }
+        let layers = Arc::clone(&self.layers);
+        Bound { dims: self.dims, layers, session: &mut self.session, set: self.set, caches: self.caches }
     }
 
     /// What its programs run on: its weights, without states.
@@ -119,7 +164,7 @@ impl Gpt {
     /// # Errors
     /// Rows do not fall into blocks.
     pub fn quantised(&self, dtype: DType) -> Result<Self, BuildError> {
-        let mut quantised = Self::stored_as(Arc::clone(self.session.engine()), self.config, dtype)?;
+        let mut quantised = Self::stored_as(Arc::clone(self.session.engine()), Arc::clone(&self.architecture), dtype)?;
         let from = self.weights();
         let to = quantised.weights_mut();
         let registry = Arc::clone(to.registry());
@@ -155,7 +200,7 @@ impl Gpt {
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of the model.
     pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
-        let map = maps::gpt::name_map(&self.config);
+        let map = self.architecture.name_map();
         let set = self.weights_mut();
         let registry = Arc::clone(set.registry());
         load_weights(folder, &registry.view(), &map, set.weights.get_mut(), set.frozen.get_mut())
@@ -192,6 +237,12 @@ pub enum RunError {
         /// The first tensor that is not finite.
         what: String,
     },
+    /// A prompt without tokens.
+    #[error("prompt {row}, counted from 0, has no tokens, expected at least 1: begin it with the end-of-text token")]
+    NoPrompt {
+        /// The number of the prompt.
+        row: usize,
+    },
     /// More tokens than the model has positions.
     #[error("{found} tokens, but the model has {positions} positions: shorten the text")]
     TooLong {
@@ -217,13 +268,13 @@ impl Failure for RunError {
             Self::Data(error) => error.kind(),
             Self::Device(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
-            Self::Input { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
+            Self::Input { .. } | Self::NoPrompt { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }
     }
 }
 
 /// Writes integers and says which input it was when they are out of range.
-fn write_ints<D: Device>(
+pub(crate) fn write_ints<D: Device>(
     session: &mut Session<D>,
     program: &OwnedProgram,
     what: &'static str,

@@ -55,9 +55,9 @@ impl Evaluation {
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
-        let model = gpt.model;
-        let (program, (inputs, targets, losses)) = gpt.prepare(gpt.on(), |g| append(g, &model, batch, block))?;
+    pub fn new<D: Device>(model: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
+        let layers = Arc::clone(&model.layers);
+        let (program, (inputs, targets, losses)) = model.prepare(model.on(), |g| append(g, &*layers, batch, block))?;
         Ok(Self { program, inputs, targets, losses, batch, block, positions: positions(batch, block) })
     }
 
@@ -72,7 +72,7 @@ impl Evaluation {
     /// Too few tokens, tokens that the model does not have, or a device that failed.
     pub fn run<D: Device>(
         &self,
-        gpt: &mut Bound<'_, D>,
+        model: &mut Bound<'_, D>,
         source: &dyn Tokens,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<MeanLoss, RunError> {
@@ -87,7 +87,7 @@ impl Evaluation {
             numbers.clear();
             numbers.extend(i * batch..rows.min((i + 1) * batch));
             blocks.fill(&numbers, &mut host)?;
-            sum += self.batch(gpt, &host)?;
+            sum += self.batch(model, &host)?;
             tokens += host.tokens;
             progress(i + 1, rows.div_ceil(batch));
         }
@@ -98,14 +98,14 @@ impl Evaluation {
     ///
     /// # Errors
     /// Tokens that the model does not have, or a device that failed.
-    pub fn batch<D: Device>(&self, gpt: &mut Bound<'_, D>, batch: &HostBatch) -> Result<f64, RunError> {
-        let on = gpt.on();
-        write_ints(gpt.session, &self.program, "token", self.inputs.tokens, batch.ints("input_ids"))?;
-        write_ints(gpt.session, &self.program, "target", self.targets, batch.ints("labels"))?;
-        write_ints(gpt.session, &self.program, "position", self.inputs.positions, &self.positions)?;
-        gpt.session.run_all(&self.program, on, Gradients::Overwrite);
-        let losses = gpt.session.fetch(&self.program, self.losses);
-        gpt.session.sync()?;
-        Ok(gpt.session.fetched(&losses).iter().map(|&x| f64::from(x)).sum())
+    pub fn batch<D: Device>(&self, model: &mut Bound<'_, D>, batch: &HostBatch) -> Result<f64, RunError> {
+        let on = model.on();
+        write_ints(model.session, &self.program, "token", self.inputs.tokens, batch.ints("input_ids"))?;
+        write_ints(model.session, &self.program, "target", self.targets, batch.ints("labels"))?;
+        write_ints(model.session, &self.program, "position", self.inputs.positions, &self.positions)?;
+        model.session.run_all(&self.program, on, Gradients::Overwrite);
+        let losses = model.session.fetch(&self.program, self.losses);
+        model.session.sync()?;
+        Ok(model.session.fetched(&losses).iter().map(|&x| f64::from(x)).sum())
     }
 }

@@ -91,9 +91,9 @@ impl Step {
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new<D: Device>(gpt: &mut Bound<'_, D>, shape: StepShape) -> Result<Self, BuildError> {
-        let model = gpt.model;
-        let (program, io) = gpt.prepare(gpt.on(), |g| append(g, &model, &shape))?;
+    pub fn new<D: Device>(model: &mut Bound<'_, D>, shape: StepShape) -> Result<Self, BuildError> {
+        let layers = Arc::clone(&model.layers);
+        let (program, io) = model.prepare(model.on(), |g| append(g, &*layers, &shape))?;
         let losses = Vec::with_capacity(shape.accumulation);
         let positions = positions(shape.batch, shape.block);
         Ok(Self { shape, program, io, losses, scale: 0.0, positions })
@@ -115,18 +115,18 @@ impl Step {
     /// A token that the model does not have.
     pub fn queue<D: Device>(
         &mut self,
-        gpt: &mut Bound<'_, D>,
+        model: &mut Bound<'_, D>,
         batches: &[HostBatch],
         dropout: &DropoutNumbers,
     ) -> Result<(), RunError> {
         self.scale = 1.0 / batches.iter().map(|batch| batch.tokens).sum::<u64>().max(1) as f64;
         self.losses.clear();
-        gpt.session.clear_untouched(&self.program, gpt.on());
+        model.session.clear_untouched(&self.program, model.on());
         for (micro, batch) in batches.iter().enumerate() {
-            self.write_inputs(gpt, batch, micro, dropout)?;
+            self.write_inputs(model, batch, micro, dropout)?;
             let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            gpt.session.run_all(&self.program, gpt.on(), gradients);
-            self.losses.push(gpt.session.fetch(&self.program, self.io.losses));
+            model.session.run_all(&self.program, model.on(), gradients);
+            self.losses.push(model.session.fetch(&self.program, self.io.losses));
         }
         Ok(())
     }
@@ -143,25 +143,25 @@ impl Step {
     /// A token that the model does not have, or a device that failed.
     pub fn first_non_finite<D: Device>(
         &self,
-        gpt: &mut Bound<'_, D>,
+        model: &mut Bound<'_, D>,
         batches: &[HostBatch],
         dropout: &DropoutNumbers,
     ) -> Result<Option<String>, RunError> {
         let Some((batch, before)) = batches.split_last() else { return Ok(None) };
         // The norm was computed in the memory where the inputs were.
-        self.write_inputs(gpt, batch, before.len(), dropout)?;
+        self.write_inputs(model, batch, before.len(), dropout)?;
         let nodes = 0..self.program.view().nodes().len();
-        Ok(gpt.session.first_non_finite(&self.program, gpt.on(), nodes)?)
+        Ok(model.session.first_non_finite(&self.program, model.on(), nodes)?)
     }
 
     fn write_inputs<D: Device>(
         &self,
-        gpt: &mut Bound<'_, D>,
+        model: &mut Bound<'_, D>,
         batch: &HostBatch,
         micro: usize,
         numbers: &DropoutNumbers,
     ) -> Result<(), RunError> {
-        let (session, program, io) = (&mut *gpt.session, &self.program, &self.io);
+        let (session, program, io) = (&mut *model.session, &self.program, &self.io);
         write_ints(session, program, "training token", io.inputs.tokens, batch.ints("input_ids"))?;
         write_ints(session, program, "training target", io.targets, batch.ints("labels"))?;
         write_ints(session, program, "position", io.inputs.positions, &self.positions)?;

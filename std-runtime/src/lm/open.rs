@@ -8,7 +8,7 @@ use samara_core::params::ParamsError;
 use samara_core::quant::BLOCK;
 use thiserror::Error;
 
-use super::Gpt;
+use super::Model;
 use super::formats::Quantize;
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
@@ -48,7 +48,7 @@ impl Failure for OpenError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "--quantize {}: tensor {name} has rows of {cols} numbers, expected a multiple of {BLOCK}; leave --quantize out, or take a model whose \
-     n_embd and n_inner are multiples of {BLOCK}",
+     widths are multiples of {BLOCK}",
     quantize.name()
 )]
 pub struct RowsError {
@@ -76,23 +76,23 @@ impl Failure for RowsError {
     }
 }
 
-impl Gpt {
+impl Model {
     /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.
     /// Weights are converted while they are read, so that no more than the model itself is in memory.
     ///
     /// # Errors
     /// The folder, or a model that cannot be built.
     pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, OpenError> {
-        let config = FolderConfig::read(folder)?.model.to_core()?;
-        let mut gpt = Self::stored_as(engine, config, dtype)?;
-        gpt.load(folder)?;
-        Ok(gpt)
+        let architecture = FolderConfig::read(folder)?.model.architecture()?;
+        let mut model = Self::stored_as(engine, architecture, dtype)?;
+        model.load(folder)?;
+        Ok(model)
     }
 
     /// The model of a folder with its weights quantised, or in f32.
     ///
     /// # Errors
-    /// As [`Gpt::open`]; rows of a weight that are not whole blocks.
+    /// As [`Model::open`]; rows of a weight that are not whole blocks.
     pub fn open_quantised(engine: &Arc<Engine>, folder: &Path, quantize: Option<Quantize>) -> Result<Self, OpenError> {
         let dtype = quantize.map_or(DType::Real, Quantize::dtype);
         Self::open(Arc::clone(engine), folder, dtype).map_err(|error| match (error, quantize) {

@@ -1,11 +1,13 @@
 //! What a training run will need, known before it starts: nothing is allocated or written.
 
-use samara_core::model::gpt::{Gpt, GptConfig};
+use samara_core::model::lm::LanguageModel;
+use samara_core::params::{Params, Part};
 use serde::Serialize;
 
 use super::step::StepShape;
-use super::{evaluate, step};
-use crate::session::{BuildError, Engine, OwnedParams, OwnedProgram, update};
+use super::{count_of, evaluate, register, step};
+use crate::model::architecture::Architecture;
+use crate::session::{BuildError, Engine, OwnedProgram, update};
 
 /// Sizes and work of a training run. Bytes are those of `f32` buffers and tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -30,7 +32,7 @@ pub struct TrainingPlan {
     pub mapped_bytes: u64,
     /// Everything that is not mapped.
     pub total_bytes: u64,
-    /// Floating-point operations per training token: 6 N + 12 layers · width · block, N without the position embedding.
+    /// Floating-point operations per training token: 6 N + 12 layers · width · block, N without embeddings that are only looked up.
     pub flops_per_token: u64,
     /// Tokens of a step.
     pub tokens_per_step: u64,
@@ -48,10 +50,10 @@ impl TrainingPlan {
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new(engine: &Engine, config: &GptConfig, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
-        let (owned, model) = OwnedParams::new(config.param_count(), |registry| Gpt::register(config, &mut registry.scope()))?;
-        let training = step::program(engine, &owned, &model, shape)?;
-        let evaluation = evaluate::program(engine, &owned, &model, shape.batch, shape.block)?;
+    pub fn new(engine: &Engine, architecture: &dyn Architecture, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
+        let (owned, layers) = register(architecture, 0, |_, _| ())?;
+        let training = step::program(engine, &owned, &*layers, shape)?;
+        let evaluation = evaluate::program(engine, &owned, &*layers, shape.batch, shape.block)?;
         let view = owned.view();
         let flat = view.trainable_len() as u64 * REAL_BYTES;
         // AdamW's two, and the average where there is one.
@@ -66,7 +68,6 @@ impl TrainingPlan {
             + ints(&training).max(ints(&evaluation))
             + (2 * shape.accumulation as u64 + 4) * 4 * rows;
         let activations = arena_len * REAL_BYTES;
-        let work = count - (config.n_positions * config.n_embd) as u64;
         Ok(Self {
             parameters: count,
             trainable_parameters: count,
@@ -78,12 +79,21 @@ impl TrainingPlan {
             tables_bytes: tables,
             mapped_bytes: 0,
             total_bytes: (2 + moments) * flat + activations + tables,
-            flops_per_token: 6 * work + 12 * (config.n_layer * config.n_embd * shape.block) as u64,
+            flops_per_token: flops_per_token(&*layers, &view, shape.block),
             tokens_per_step: shape.tokens(),
             checkpoint_bytes: (1 + moments) * count * REAL_BYTES,
             model_bytes: count * REAL_BYTES,
         })
     }
+}
+
+/// 6 N + 12 layers · attention width · block (Kaplan et al. 2020, 2.1, with the head): N are the parameters that are multiplied, which leaves out
+/// a position embedding, and a token embedding that is not the head.
+fn flops_per_token(layers: &dyn LanguageModel, params: &Params<'_>, block: usize) -> u64 {
+    let dims = layers.dims();
+    let tokens = if layers.head() == layers.embedding() { 0 } else { count_of(params, Part::Tokens) };
+    let multiplied = params.trainable_count() - count_of(params, Part::Positions) - tokens;
+    6 * multiplied as u64 + 12 * (dims.n_layer * dims.attention_width * block) as u64
 }
 
 fn largest_scratch(program: &OwnedProgram) -> u64 {

@@ -1,11 +1,12 @@
 //! What is in the arena of a training step when it is fullest.
 
 use samara_core::graph::Program;
-use samara_core::model::gpt::{Gpt, GptConfig};
 use serde::Serialize;
 
+use super::register;
 use super::step::{self, StepShape};
-use crate::session::{BuildError, Engine, OwnedParams};
+use crate::model::architecture::Architecture;
+use crate::session::{BuildError, Engine};
 
 /// Tensors of one kind that are in the arena when it is fullest.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,9 +33,9 @@ impl Peak {
     ///
     /// # Errors
     /// The program cannot be built.
-    pub fn of_step(engine: &Engine, model: &GptConfig, shape: &StepShape) -> Result<Self, BuildError> {
-        let (owned, gpt) = OwnedParams::new(model.param_count(), |registry| Gpt::register(model, &mut registry.scope()))?;
-        let program = step::program(engine, &owned, &gpt, shape)?;
+    pub fn of_step(engine: &Engine, architecture: &dyn Architecture, shape: &StepShape) -> Result<Self, BuildError> {
+        let (owned, layers) = register(architecture, 0, |_, _| ())?;
+        let program = step::program(engine, &owned, &*layers, shape)?;
         let (view, plan) = (program.view(), program.plan());
         let node = plan.peak();
         let mut rows: Vec<PeakRow> = Vec::new();

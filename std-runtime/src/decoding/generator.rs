@@ -1,0 +1,71 @@
+//! One text that goes on for as long as it is asked to.
+
+use samara_core::decode::Sampling;
+use samara_core::graph::DType;
+
+use super::row::{Draws, Row};
+use super::slots::{Slots, SlotsShape};
+use crate::lm::{Bound, RunError};
+use crate::session::Device;
+
+/// Tokens after a prompt, one at a time: row 0 of its seed.
+///
+/// When the model's positions are used up, the last half of them becomes the new beginning, as if it were the prompt.
+pub struct Generator {
+    slots: Slots,
+    row: Row,
+    sampling: Sampling,
+    order: Vec<u32>,
+}
+
+impl Generator {
+    /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
+    ///
+    /// # Errors
+    /// An empty prompt, a token that is not in the vocabulary, a program that cannot be built, or a device that failed.
+    pub fn new<D: Device>(model: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
+        Self::with_cache(model, prompt, sampling, seed, (DType::Real, usize::MAX))
+    }
+
+    /// The same with keys and values kept in another element type, and room for so many new tokens: with more of them the text begins anew, as when
+    /// the model's positions are used up.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_cache<D: Device>(
+        model: &mut Bound<'_, D>,
+        prompt: &[i32],
+        sampling: Sampling,
+        seed: u64,
+        (dtype, new_tokens): (DType, usize),
+    ) -> Result<Self, RunError> {
+        if prompt.is_empty() {
+            return Err(RunError::NoPrompt { row: 0 });
+        }
+        let shape = SlotsShape { slots: 1, tokens: prompt.len().saturating_add(new_tokens), prompt: prompt.len(), dtype };
+        let mut slots = Slots::new(model, &shape)?;
+        let row = Row::new(model, &mut slots, 0, prompt, Draws::new(seed, 0))?;
+        Ok(Self { slots, row, sampling, order: vec![0; model.dims.vocab_size] })
+    }
+
+    /// The prompt and what came after it.
+    pub fn tokens(&self) -> &[i32] {
+        self.row.tokens()
+    }
+
+    /// The logits (V) that the next token is drawn from; after drawing, what the draw left of them.
+    pub fn logits(&self) -> &[f32] {
+        self.slots.logits(0)
+    }
+
+    /// Draws the next token.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn next<D: Device>(&mut self, model: &mut Bound<'_, D>) -> Result<i32, RunError> {
+        if !self.row.new_tokens().is_empty() && !self.row.append(model, &mut self.slots, 0)? {
+            self.slots.step(model)?;
+        }
+        Ok(self.row.draw(self.slots.logits_mut(0), &mut self.order, &self.sampling))
+    }
+}

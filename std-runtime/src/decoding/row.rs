@@ -1,0 +1,111 @@
+//! A row while it is generated: its tokens, and the random numbers that they are drawn with.
+
+use samara_core::decode::{Sampling, sample};
+use samara_core::math::rng::{Purpose, Rng};
+
+use super::slots::Slots;
+use crate::lm::{Bound, RunError};
+use crate::session::Device;
+
+/// Random bits by seed, row and draw: what a row draws depends on no other row. Philox takes row and draw as two words of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draws {
+    seed: u64,
+    row: u32,
+    drawn: u32,
+}
+
+impl Draws {
+    /// The draws of a row.
+    pub fn new(seed: u64, row: u32) -> Self {
+        Self { seed, row, drawn: 0 }
+    }
+
+    /// The next 64 bits.
+    pub fn next_bits(&mut self) -> u64 {
+        let stream = u64::from(self.row) << 32 | u64::from(self.drawn);
+        self.drawn = self.drawn.wrapping_add(1);
+        Rng::new(self.seed, Purpose::Sampling, stream).next_u64()
+    }
+}
+
+/// A prompt and what came after it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    tokens: Vec<i32>,
+    prompt: usize,
+    draws: Draws,
+}
+
+impl Row {
+    /// Puts a prompt into a slot. A prompt longer than the room of the slot loses its beginning there.
+    ///
+    /// # Errors
+    /// As [`Slots::fill`].
+    pub fn new<D: Device>(
+        model: &mut Bound<'_, D>,
+        slots: &mut Slots,
+        slot: usize,
+        prompt: &[i32],
+        draws: Draws,
+    ) -> Result<Self, RunError> {
+        slots.fill(model, slot, prompt)?;
+        Ok(Self { tokens: prompt.to_vec(), prompt: prompt.len(), draws })
+    }
+
+    /// The prompt and what came after it.
+    pub fn tokens(&self) -> &[i32] {
+        &self.tokens
+    }
+
+    /// What came after the prompt.
+    pub fn new_tokens(&self) -> &[i32] {
+        &self.tokens[self.prompt..]
+    }
+
+    /// The prompt and what came after it, and how many tokens the prompt has.
+    pub fn into_parts(self) -> (Vec<i32>, usize) {
+        (self.tokens, self.prompt)
+    }
+
+    /// Draws the next token from logits (V), which are overwritten; `order` (V) is scratch.
+    pub fn draw(&mut self, logits: &mut [f32], order: &mut [u32], sampling: &Sampling) -> i32 {
+        let token = sample(logits, order, sampling, self.draws.next_bits()) as i32;
+        self.tokens.push(token);
+        token
+    }
+
+    /// Gives the last token to the slot; the next step appends it. When the room of the slot is used up, the last half of it becomes the new
+    /// beginning, as if it were the prompt, and the logits are there without a step: then the answer is `true`.
+    ///
+    /// # Errors
+    /// As [`Slots::fill`].
+    pub fn append<D: Device>(&self, model: &mut Bound<'_, D>, slots: &mut Slots, slot: usize) -> Result<bool, RunError> {
+        let fits = self.tokens.last().is_none_or(|&token| slots.feed(slot, token));
+        if !fits {
+            let keep = slots.capacity().div_ceil(2).min(self.tokens.len());
+            slots.fill(model, slot, &self.tokens[self.tokens.len() - keep..])?;
+        }
+        Ok(!fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn rows_draw_by_themselves() {
+        let draw = |seed, row| {
+            let mut draws = Draws::new(seed, row);
+            (0..50).map(|_| draws.next_bits()).collect::<Vec<u64>>()
+        };
+        let first: Vec<u64> = (0..50).map(|i| Rng::new(7, Purpose::Sampling, i).next_u64()).collect();
+        assert_eq!(draw(7, 0), first);
+        let all: BTreeSet<u64> =
+            [(7, 0), (7, 1), (7, 2), (8, 0), (8, 1)].into_iter().flat_map(|(seed, row)| draw(seed, row)).collect();
+        assert_eq!(all.len(), 250);
+    }
+}

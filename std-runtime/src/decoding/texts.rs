@@ -1,0 +1,148 @@
+//! Many prompts in a few slots: a slot whose row is finished takes the next prompt at once.
+
+use samara_core::decode::Sampling;
+use samara_core::graph::DType;
+
+use super::row::{Draws, Row};
+use super::slots::{Slots, SlotsShape};
+use crate::lm::{Bound, RunError};
+use crate::session::Device;
+
+/// A text that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Tokens that it begins with, at least one.
+    pub prompt: Vec<i32>,
+    /// The most tokens after the prompt.
+    pub max_new_tokens: usize,
+}
+
+/// How texts are generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextOptions {
+    /// The most rows at a time.
+    pub rows: usize,
+    /// How keys and values are stored.
+    pub cache: DType,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Seed of the draws. Request i draws as row i, whichever slot it has.
+    pub seed: u64,
+    /// Tokens after which a text ends.
+    pub stops: Vec<i32>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// One of the stop tokens was drawn; it is the text's last token.
+    Token,
+    /// It has as many tokens as were asked for.
+    Length,
+}
+
+/// A finished text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The prompt and what came after it.
+    pub tokens: Vec<i32>,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Why it ended.
+    pub stop: Stop,
+}
+
+/// Generates all texts and hands over each, with the number of its request, when it is finished.
+///
+/// # Errors
+/// As [`Slots::new`] and [`Slots::fill`], a prompt without tokens, or what `finished` returns.
+pub fn texts<D: Device, E: From<RunError>>(
+    model: &mut Bound<'_, D>,
+    requests: &[Request],
+    options: &TextOptions,
+    finished: &mut dyn FnMut(usize, Text) -> Result<(), E>,
+) -> Result<(), E> {
+    if let Some(row) = requests.iter().position(|request| request.prompt.is_empty()) {
+        return Err(RunError::NoPrompt { row }.into());
+    }
+    let longest = |of: &dyn Fn(&Request) -> usize| requests.iter().map(of).max().unwrap_or(0);
+    let shape = SlotsShape {
+        slots: options.rows.min(requests.len()),
+        tokens: longest(&|request| request.prompt.len().saturating_add(request.max_new_tokens)),
+        prompt: longest(&|request| request.prompt.len()),
+        dtype: options.cache,
+    };
+    let slots = Slots::new(model, &shape)?;
+    let order = vec![0; model.dims.vocab_size];
+    let mut rows = Rows { slots, rows: Vec::new(), order, requests, next: 0, options };
+    rows.rows.resize_with(rows.slots.count(), || None);
+    loop {
+        let mut left = false;
+        for slot in 0..rows.slots.count() {
+            left |= rows.advance(model, slot, finished)?;
+        }
+        if !left {
+            return Ok(());
+        }
+        rows.slots.step(model)?;
+    }
+}
+
+/// The rows of all slots, and the requests that wait for one.
+struct Rows<'r> {
+    slots: Slots,
+    rows: Vec<Option<(usize, Row)>>,
+    order: Vec<u32>,
+    requests: &'r [Request],
+    next: usize,
+    options: &'r TextOptions,
+}
+
+impl Rows<'_> {
+    /// Draws the next token of a slot's row and gives it to the slot; a finished row makes place for the next. Returns whether a row is left.
+    fn advance<D: Device, E: From<RunError>>(
+        &mut self,
+        model: &mut Bound<'_, D>,
+        slot: usize,
+        finished: &mut dyn FnMut(usize, Text) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        loop {
+            let Some((number, mut row)) = self.take(model, slot)? else { return Ok(false) };
+            if let Some(stop) = self.draw(slot, number, &mut row) {
+                let (tokens, prompt) = row.into_parts();
+                finished(number, Text { tokens, prompt, stop })?;
+                continue;
+            }
+            let has_logits = row.append(model, &mut self.slots, slot)?;
+            self.rows[slot] = Some((number, row));
+            if !has_logits {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The row of a slot, or the next request as a row in it.
+    fn take<D: Device>(&mut self, model: &mut Bound<'_, D>, slot: usize) -> Result<Option<(usize, Row)>, RunError> {
+        if let Some(row) = self.rows[slot].take() {
+            return Ok(Some(row));
+        }
+        let Some(request) = self.requests.get(self.next) else { return Ok(None) };
+        let number = self.next;
+        self.next += 1;
+        let draws = Draws::new(self.options.seed, number as u32);
+        Ok(Some((number, Row::new(model, &mut self.slots, slot, &request.prompt, draws)?)))
+    }
+
+    /// Draws a token unless the row has all; why the row ends, if it does.
+    fn draw(&mut self, slot: usize, number: usize, row: &mut Row) -> Option<Stop> {
+        let most = self.requests[number].max_new_tokens;
+        if row.new_tokens().len() == most {
+            return Some(Stop::Length);
+        }
+        let token = row.draw(self.slots.logits_mut(slot), &mut self.order, &self.options.sampling);
+        if self.options.stops.contains(&token) {
+            return Some(Stop::Token);
+        }
+        (row.new_tokens().len() == most).then_some(Stop::Length)
+    }
+}
