@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use samara_core::exec::{Gradients, Kernel, Kernels, Views};
 use samara_core::graph::op::InPlace;
-use samara_core::graph::{Activation, DType, Graph, GraphErrorKind, Node, NodeRecord, Op, Recompute, Role, Tensor, TensorRecord, Wrt};
+use samara_core::graph::{
+    Activation, DType, Graph, GraphErrorKind, Node, NodeRecord, Op, Recompute, Role, Tensor, TensorRecord, Wrt,
+};
 use samara_core::math::Real;
 use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::model::llama::{Llama, LlamaConfig};
@@ -424,7 +426,10 @@ fn what_positions_do_not_reach_is_refused() {
         assert!(matches!(error, ParamsError::NoPlace { .. }) && error.to_string().contains("parameter h.63.w"), "{error}");
     }
     let error = finish(2, &[1 << 16, 1 << 16], false).unwrap_err();
-    assert!(matches!(error, ParamsError::TooLarge { .. }) && error.to_string().contains("h.0.w has more than 2147483647"), "{error}");
+    assert!(
+        matches!(error, ParamsError::TooLarge { .. }) && error.to_string().contains("h.0.w has more than 2147483647"),
+        "{error}"
+    );
     // A program's state, too.
     let (params, ()) = registry::<f32, _>(0, |_| ());
     let (mut tensors, mut nodes) = (vec![TensorRecord::EMPTY; 80], vec![NodeRecord::EMPTY; 1]);

@@ -23,7 +23,8 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
         }
     }
     // A unit of `f32` has as many bytes as one of bytes. Lengths in memory do not wrap, so that no size that is made from them does.
-    for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)] {
+    for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)]
+    {
         let (found, expected) = (file.section(kind, None).len(), (units as usize).saturating_mul(UNIT_BYTES));
         if found != expected {
             return Err(FileError::Content { kind, found, expected });
@@ -339,7 +340,8 @@ impl<'a> Check<'_, 'a> {
         if let Some(entry) = self.parts.ports.iter().find(|entry| !self.serves(entry, tokens.len())) {
             return Err(wrong(entry.kind, entry.tensor));
         }
-        let missing = |(port, served): &(u16, &Served)| served.programs & self.bit() != 0 && !self.parts.port_of(*port, 0).is_some();
+        let missing =
+            |(port, served): &(u16, &Served)| served.programs & self.bit() != 0 && !self.parts.port_of(*port, 0).is_some();
         if let Some((port, _)) = (0..).zip(&SERVED).find(missing) {
             return Err(wrong(port, Tensor::NONE));
         }

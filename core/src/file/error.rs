@@ -138,14 +138,7 @@ impl fmt::Display for FileError {
                 f.write_str("the file lies in memory at an odd place: include it with samara_core::include_program!, or map it")
             }
             Self::Magic => f.write_str("not a program file: expected one that `samara export` wrote"),
-            Self::Version { found } if *found < VERSION => write!(
-                f,
-                "the file is of version {found} of the format, this build reads version {VERSION}: \
-                 convert it with `samara export --convert FILE --out FILE`"
-            ),
-            Self::Version { found } => {
-                write!(f, "the file is of version {found} of the format, this build reads version {VERSION}: update samara")
-            }
+            Self::Version { found } => version(f, *found),
             Self::Length { found, expected } => {
                 write!(f, "{found} bytes, the header tells of {expected}: the file is cut off or joined with another")
             }
@@ -155,10 +148,9 @@ impl fmt::Display for FileError {
                     "the checksum is {found:08x}, the header tells of {expected:08x}: the file is damaged, copy or export it again"
                 )
             }
-            Self::Section { entry } => write!(
-                f,
-                "entry {entry} of the table of sections is impossible, or of a kind that this version does not know: export the model again, or update samara"
-            ),
+            Self::Section { entry } => {
+                write!(f, "entry {entry} of the table of sections is impossible, or of a kind that needs a newer samara")
+            }
             Self::Content { kind, found, expected } => write!(f, "section {kind:?} has {found} bytes, expected {expected}"),
             Self::Records { kind } => write!(f, "section {kind:?} has entries with impossible values"),
             Self::Groups => f.write_str("the groups of parameters do not cover what is trained, or have impossible values"),
@@ -184,21 +176,7 @@ impl fmt::Display for FileError {
             Self::Plan { program, slot } => {
                 write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
             }
-            Self::Port { program, port, tensor } => {
-                let kind = u32::try_from(*port).ok().and_then(Port::from_code);
-                write!(f, "port {port}")?;
-                if let Some(kind) = kind {
-                    write!(f, " ({kind:?})")?;
-                }
-                if !tensor.is_some() {
-                    return write!(f, " of program {program:?} is missing: export the model again");
-                }
-                let tensor = tensor.index();
-                write!(
-                    f,
-                    " of program {program:?} leads to tensor {tensor}, which does not serve it, or is an input that this version does not write: update samara"
-                )
-            }
+            Self::Port { program, port: kind, tensor } => port(f, *program, *kind, *tensor),
             Self::Tokenizer(error) => write!(f, "tokenizer: {error}"),
             Self::Char { id } => write!(f, "character {id} is not in the order of code points"),
         }
@@ -206,3 +184,20 @@ impl fmt::Display for FileError {
 }
 
 impl core::error::Error for FileError {}
+
+fn version(f: &mut fmt::Formatter<'_>, found: u32) -> fmt::Result {
+    write!(f, "the file is of version {found} of the format, this build reads version {VERSION}: ")?;
+    f.write_str(if found < VERSION { "convert it with `samara export --convert FILE --out FILE`" } else { "update samara" })
+}
+
+fn port(f: &mut fmt::Formatter<'_>, program: ProgramKind, kind: usize, tensor: Tensor) -> fmt::Result {
+    match u32::try_from(kind).ok().and_then(Port::from_code) {
+        Some(known) => write!(f, "port {known:?} of program {program:?} ")?,
+        None => write!(f, "port {kind} of program {program:?} ")?,
+    }
+    if !tensor.is_some() {
+        return f.write_str("is missing: export the model again");
+    }
+    let tensor = tensor.index();
+    write!(f, "leads to tensor {tensor}, which does not serve it, or is an input that this version does not write: update samara")
+}

@@ -247,9 +247,7 @@ impl<'a> ProgramFile<'a> {
             TokenizerKind::Chars => FileTokenizer::Chars(
                 CharTable::open(self.records(SectionKind::Chars, None).map_err(wrong)?).map_err(|id| FileError::Char { id })?,
             ),
-            TokenizerKind::Bpe => {
-                FileTokenizer::Bpe(self.bpe(split).map_err(wrong)?.open().map_err(FileError::Tokenizer)?)
-            }
+            TokenizerKind::Bpe => FileTokenizer::Bpe(self.bpe(split).map_err(wrong)?.open().map_err(FileError::Tokenizer)?),
         };
         Ok(Some(tokenizer))
     }

@@ -154,9 +154,8 @@ fn device(path: &Path) -> Result<Value, Error> {
 
 /// The groups of what is trained.
 fn groups(file: &ProgramFile<'_>) -> Value {
-    let group = |g: &GroupRecord| {
-        json!({ "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale })
-    };
+    let group =
+        |g: &GroupRecord| json!({ "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale });
     file.groups().iter().map(group).collect()
 }
 

@@ -54,7 +54,12 @@ impl FileWriter {
     pub fn program(&mut self, kind: ProgramKind, program: &OwnedProgram, ports: &[(Port, Tensor)]) {
         let (view, plan) = (program.view(), program.plan());
         let index = |i: usize| ports[..i].iter().filter(|(port, _)| *port == ports[i].0).count() as u16;
-        let record = |(i, &(port, tensor)): (usize, &(Port, Tensor))| PortRecord { kind: port as u16, index: index(i), tensor, reserved: 0 };
+        let record = |(i, &(port, tensor)): (usize, &(Port, Tensor))| PortRecord {
+            kind: port as u16,
+            index: index(i),
+            tensor,
+            reserved: 0,
+        };
         let ports: Vec<PortRecord> = ports.iter().enumerate().map(record).collect();
         self.heading(kind, view.info(), (plan.arena_len() / UNIT) as u32, &ports);
         let tensors: Vec<TensorRecord> = view.tensors().iter().map(|record| record.stored()).collect();

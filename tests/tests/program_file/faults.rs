@@ -280,7 +280,8 @@ fn ports_lead_to_what_serves_them() {
             let with = |edit: &dyn Fn(&mut PortRecord)| {
                 file.with::<PortRecord>(SectionKind::Ports, Some(kind), |ports| edit(&mut ports[i])).error(&kernels)
             };
-            let changed = [with(&|p| p.tensor = Tensor::NONE), with(&|p| p.tensor = bytemuck::cast(0_u16)), with(&|p| p.index = 9)];
+            let changed =
+                [with(&|p| p.tensor = Tensor::NONE), with(&|p| p.tensor = bytemuck::cast(0_u16)), with(&|p| p.index = 9)];
             for error in changed {
                 let lost = matches!(error, FileError::Port { program, port: p, .. } if (program, p) == (kind, port.kind.into()));
                 // What the host writes without a port is what a node reads and nobody writes.
