@@ -180,7 +180,7 @@ impl OwnedProgram {
 
     /// Elements of the state.
     pub fn state_len(&self) -> usize {
-        self.info.state_len as usize
+        self.info.state_len()
     }
 
     /// Elements of the gradient buffer: 0 when no node reads or writes gradients there.
