@@ -64,35 +64,11 @@ pub fn decode(
     let (prompt_tokens, new_tokens) = decode_tokens(request, dims.n_positions)?;
     let prompt: Vec<i32> = (0..prompt_tokens).map(|i| (i % dims.vocab_size) as i32).collect();
     let shape = SlotsShape { slots: request.rows, tokens: prompt_tokens + new_tokens, prompt: prompt_tokens, dtype: DType::Real };
-    let (prompts_s, steps_s, slots) = rounds(&mut model, request, &shape, (&prompt, new_tokens))?;
-    // The first round warms up.
-    let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
-    let row = |name, seconds: f64, tokens: usize, floor: f64, floor_unit, rate: f64| Measurement {
-        name,
-        milliseconds: 1e3 * seconds,
-        figure: tokens as f64 / seconds,
-        unit: "tokens/s",
-        floor,
-        floor_unit,
-        floor_milliseconds: 1e3 * floor / rate,
-    };
-    let flops = request.rows as f64 * work.prompt_flops(dims, prompt_tokens);
-    let (prompts, tokens) = match request.rows {
-        1 => (
-            format!("prompt of {prompt_tokens} tokens, its programs built"),
-            format!("token, {} parameters", work.blocks + work.head),
-        ),
-        n => (
-            format!("{n} prompts of {prompt_tokens} tokens, their programs built"),
-            format!("token of {n} rows, {} parameters", work.blocks + work.head),
-        ),
-    };
-    let rows = vec![
-        row(prompts, prompt_s, request.rows * prompt_tokens, flops, "FLOP", peak),
-        row(tokens, step_s, request.rows, work.bytes as f64, "bytes", rate),
-    ];
+    let rounds = Rounds::run(&mut model, request, &shape, (&prompt, new_tokens))?;
+    let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
+    let rows = rounds.measurements(&work, dims, (request.rows, prompt_tokens), rates);
+    let Rounds { step_s, slots, .. } = rounds;
     let profile = slots.filter(|_| request.profiled).map(|slots| {
-        let rates = Rates { threads: pool.threads(), flops_per_s: peak, bytes_per_s: rate };
         let live = Some(prompt_tokens + new_tokens);
         let programs = [(slots.program(), 1)];
         let profile = Profile::new(&mut model.session, slots.on(), &programs, rates, request.repeats, live);
@@ -101,33 +77,73 @@ pub fn decode(
     Ok((rows, profile))
 }
 
-/// Seconds of all prompts and of a step, for every round and one before them, and the slots of the last round.
-fn rounds(
-    model: &mut Model,
-    request: &DecodeRequest,
-    shape: &SlotsShape,
-    (prompt, new_tokens): (&[i32], usize),
-) -> Result<(Vec<f64>, Vec<f64>, Option<Slots>), BenchError> {
-    let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
-    for _ in 0..=request.repeats {
-        let (model, begun) = (&mut model.bound(), Instant::now());
-        let mut slots = Slots::new(model, shape)?;
-        for slot in 0..request.rows {
-            slots.fill(model, slot, prompt)?;
-        }
-        prompts_s.push(begun.elapsed().as_secs_f64());
-        let begun = Instant::now();
-        for _ in 0..new_tokens {
+/// What several rounds took.
+struct Rounds {
+    /// Median seconds of all prompts.
+    prompt_s: f64,
+    /// Median seconds of a step.
+    step_s: f64,
+    /// The slots of the last round.
+    slots: Option<Slots>,
+}
+
+impl Rounds {
+    fn run(
+        model: &mut Model,
+        request: &DecodeRequest,
+        shape: &SlotsShape,
+        (prompt, new_tokens): (&[i32], usize),
+    ) -> Result<Self, BenchError> {
+        let (mut prompts_s, mut steps_s, mut last) = (Vec::new(), Vec::new(), None);
+        for _ in 0..=request.repeats {
+            let (model, begun) = (&mut model.bound(), Instant::now());
+            let mut slots = Slots::new(model, shape)?;
             for slot in 0..request.rows {
-                let token = argmax(slots.logits(slot)) as i32;
-                black_box(slots.feed(slot, token));
+                slots.fill(model, slot, prompt)?;
             }
-            slots.step(model)?;
+            prompts_s.push(begun.elapsed().as_secs_f64());
+            let begun = Instant::now();
+            for _ in 0..new_tokens {
+                for slot in 0..request.rows {
+                    let token = argmax(slots.logits(slot)) as i32;
+                    black_box(slots.feed(slot, token));
+                }
+                slots.step(model)?;
+            }
+            steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
+            last = Some(slots);
         }
-        steps_s.push(begun.elapsed().as_secs_f64() / new_tokens as f64);
-        last = Some(slots);
+        // The first round warms up.
+        let [prompt_s, step_s] = [prompts_s, steps_s].map(|times| median(times.into_iter().skip(1).collect()));
+        Ok(Self { prompt_s, step_s, slots: last })
     }
-    Ok((prompts_s, steps_s, last))
+
+    /// Both times beside their floors. A step reads all weights once, and multiplies them with every row: its floor is the slower of both.
+    fn measurements(&self, work: &Work, dims: LmDims, (rows, prompt_tokens): (usize, usize), rates: Rates) -> Vec<Measurement> {
+        let row = |name, seconds: f64, tokens: usize, (floor, floor_unit, rate): (f64, &'static str, f64)| Measurement {
+            name,
+            milliseconds: 1e3 * seconds,
+            figure: tokens as f64 / seconds,
+            unit: "tokens/s",
+            floor,
+            floor_unit,
+            floor_milliseconds: 1e3 * floor / rate,
+        };
+        let of_flops = |flops: f64| (flops, "FLOP", rates.flops_per_s);
+        let prompt = of_flops(rows as f64 * work.prompt_flops(dims, prompt_tokens));
+        let step = of_flops(2.0 * rows as f64 * (work.blocks + work.head) as f64);
+        let read = (work.bytes as f64, "bytes", rates.bytes_per_s);
+        let step = if step.0 / step.2 > read.0 / read.2 { step } else { read };
+        let parameters = work.blocks + work.head;
+        let (prompts, tokens) = match rows {
+            1 => (format!("prompt of {prompt_tokens} tokens, its programs built"), format!("token, {parameters} parameters")),
+            n => (
+                format!("{n} prompts of {prompt_tokens} tokens, their programs built"),
+                format!("token of {n} rows, {parameters} parameters"),
+            ),
+        };
+        vec![row(prompts, self.prompt_s, rows * prompt_tokens, prompt), row(tokens, self.step_s, rows, step)]
+    }
 }
 
 /// Tokens of the prompt, and tokens generated after the first.

@@ -190,7 +190,7 @@ fn add(
             let old: OldProgramHeader = one(content).filter(|_| content.len() == size_of::<OldProgramHeader>()).ok_or(wrong)?;
             let (info, arena_units) = heading(&old).ok_or(ConvertError::Records { kind })?;
             let port = |(kind, tensor): (u16, Tensor)| PortRecord { kind, index: 0, tensor, reserved: 0 };
-            let tensors = old.ports.map(|tensor| bytemuck::cast::<u16, Tensor>(tensor));
+            let tensors = old.ports.map(bytemuck::cast::<u16, Tensor>);
             let ports: Vec<PortRecord> = (0..).zip(tensors).filter(|(_, t)| t.is_some()).map(port).collect();
             writer.heading(program, info, arena_units, &ports);
         }
