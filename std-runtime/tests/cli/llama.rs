@@ -83,7 +83,7 @@ fn a_folder_of_a_peer_is_trained_further_under_its_names() {
     done(at, &[&["train", "-q"], &flags[..]].concat());
     let names = |model: &str| {
         let text = json(at, &["inspect", &format!("{model}/model.safetensors"), "--json"]);
-        text["tensors"].as_array().expect("tensors").iter().map(|t| t["name"].to_string()).collect::<Vec<String>>()
+        text["weights"]["tensors"].as_array().expect("tensors").iter().map(|t| t["name"].to_string()).collect::<Vec<String>>()
     };
     assert_eq!(names("run"), names(&from));
     refused(
