@@ -94,7 +94,7 @@ enum SamaraStatus
      */
     SAMARA_STATUS_FILE_FORMAT = 8,
     /**
-     * The file needs a newer version of this library.
+     * The file is of another version of the format: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
      */
     SAMARA_STATUS_FILE_VERSION = 9,
     /**

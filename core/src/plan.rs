@@ -16,9 +16,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::graph::op::InPlace;
 use crate::graph::{Node, Program, Role, Tensor};
 use crate::math::sort::heap_sort;
-
-/// Elements per unit of a slot's offset: 64 bytes of `f32`.
-pub const UNIT: usize = 16;
+use crate::shape::UNIT;
 
 const NEVER: u16 = u16::MAX;
 

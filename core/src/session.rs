@@ -130,11 +130,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let (found, needed) = (ram.len(), sizes.total_len());
         let mut rest = ram.get_mut(..needed).ok_or(SessionError::Ram { found, needed })?;
         rest.fill(0.0);
-        let mut part = |len: usize| {
-            let (part, tail) = take(&mut rest).split_at_mut_checked(len).unwrap_or_default();
-            rest = tail;
-            part
-        };
+        let mut part = |len: usize| split(&mut rest, len);
         let arena = part(sizes.arena_len);
         let state = part(sizes.state_len);
         let ints = bytemuck::try_cast_slice_mut(part(sizes.ints_len)).unwrap_or_default();
@@ -207,16 +203,39 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
         self.write_text(&program, tokens, targets)?;
         let counted = targets.iter().filter(|&&t| t >= 0).count().max(1);
+        real_mut(&program.plan, self.memory.arena, program.port(Port::Upstream)).fill(1.0 / counted as f32);
+        Ok(self.step(&program, hyper).iter().sum::<f32>() / counted as f32)
+    }
+
+    /// The same with the gradient of what is minimised with respect to the loss of each token, which the program must take for each: weights of tokens,
+    /// advantages. Gives the losses before the step.
+    pub fn train_weighted(
+        &mut self,
+        tokens: &[i32],
+        targets: &[i32],
+        upstream: &[f32],
+        hyper: &Hyper,
+    ) -> Result<&[f32], SessionError> {
+        let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
+        self.write_text(&program, tokens, targets)?;
+        write_real(&program.program, &program.plan, self.memory.arena, program.port(Port::Upstream), upstream)
+            .map_err(SessionError::Tokens)?;
+        Ok(self.step(&program, hyper))
+    }
+
+    /// Writes the hyper-parameters of every group, runs, and gives the losses.
+    fn step(&mut self, program: &FileProgram<'a>, hyper: &Hyper) -> &[f32] {
         self.steps = self.steps.saturating_add(1);
         let correction = |beta: f32| 1.0 - power(beta, self.steps);
         let Hyper { lr, beta1, beta2, eps, weight_decay } = *hyper;
-        let numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
-        for (port, values) in [(Port::Upstream, &[1.0 / counted as f32][..]), (Port::Hyper, &numbers)] {
-            write_real(&program.program, &program.plan, self.memory.arena, program.port(port), values)
-                .map_err(SessionError::Tokens)?;
+        let mut numbers: [f32; HYPER_LEN] = [lr, beta1, beta2, eps, weight_decay, correction(beta1), correction(beta2), 0.0];
+        for port in program.ports().iter().filter(|port| port.kind == Port::Hyper as u16) {
+            let [first, ..] = &mut numbers;
+            *first = self.file.groups().get(usize::from(port.index)).map_or(lr, |group| lr * group.lr_scale);
+            copy(real_mut(&program.plan, self.memory.arena, port.tensor), &numbers);
         }
-        self.run(&program);
-        Ok(self.losses(&program).iter().sum::<f32>() / counted as f32)
+        self.run(program);
+        self.losses(program)
     }
 
     /// The loss of every token's successor, as many as the program takes; 0 where the target is negative.
@@ -282,6 +301,14 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     fn losses(&self, program: &FileProgram<'a>) -> &[f32] {
         real(&program.plan, self.memory.arena, program.port(Port::Losses))
     }
+}
+
+/// The first numbers of what is left, which becomes what is behind them.
+#[inline(never)]
+fn split<'m>(rest: &mut &'m mut [f32], len: usize) -> &'m mut [f32] {
+    let (part, tail) = take(rest).split_at_mut_checked(len).unwrap_or_default();
+    *rest = tail;
+    part
 }
 
 /// Copies numbers between places that the compiler knows to be apart.

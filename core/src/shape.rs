@@ -7,6 +7,11 @@ use bytemuck::{Pod, Zeroable};
 /// The largest rank of a tensor.
 pub const MAX_RANK: usize = 4;
 
+/// Elements of a unit. Positions in buffers are counted in units, so that 32 bits reach 2³⁶ elements; everything that has a place begins at one.
+pub const UNIT: usize = 16;
+/// Bytes of a unit of `f32`: frozen parameters, which are bytes, begin at multiples of it.
+pub const UNIT_BYTES: usize = 64;
+
 /// The extents of a contiguous row-major tensor of rank 0 to 4.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs};
 
-use samara::export::file::FileWriter;
+use samara::export::file::{FileModel, FileWriter};
 use samara::export::programs::{DeviceModel, DeviceProgram};
 use samara::export::spec::{Optimizer, TrainShape};
 use samara::session::{BuildError, CpuDevice, Engine, OwnedParams, ParamSet};
@@ -110,5 +110,7 @@ fn seed(
     if let Some(tokenizer) = tokenizer {
         writer.tokenizer(tokenizer);
     }
-    Ok(writer.finish(&owned.view(), config.vocab_size, config.n_positions, None))
+    let (params, layout) = (owned.view().infos().len(), owned.view().layout());
+    let (vocab_size, context) = (config.vocab_size, config.n_positions);
+    Ok(writer.finish(&FileModel { params, layout, vocab_size, context, end_of_text: None }))
 }

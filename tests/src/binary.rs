@@ -16,7 +16,9 @@ fn build() -> PathBuf {
     let profile = test.ancestors().nth(2).expect("folder of the profile");
     let release = profile.file_name().is_some_and(|name| name == "release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "samara", "--bin", "samara", "--manifest-path"]);
+    // As `cargo test --workspace` builds it: with other features the runtime and much below it would be compiled a second time. The binary comes with
+    // any test of its package.
+    cargo.args(["test", "--no-run", "--quiet", "--workspace", "--test", "parity", "--manifest-path"]);
     cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).arg("--target-dir").arg(profile.parent().expect("target"));
     if release {
         cargo.arg("--release");

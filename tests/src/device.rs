@@ -156,15 +156,15 @@ impl File {
     pub fn section_mut(&mut self, kind: SectionKind, program: Option<ProgramKind>) -> &mut [u8] {
         let table: &[Section] =
             bytemuck::cast_slice(&self.bytes()[size_of::<Header>()..][..self.header().sections as usize * size_of::<Section>()]);
-        let wanted = |s: &&Section| (s.kind, s.program) == (kind as u32, program.map_or(0, |p| p as u32));
-        let section = *table.iter().find(wanted).expect("a section");
-        &mut self.bytes_mut()[section.offset as usize..][..section.len as usize]
+        let wanted = |s: &&Section| (s.kind, s.program) == (kind as u16, program.map_or(0, |p| p as u16));
+        let range = table.iter().find(wanted).and_then(Section::range).expect("a section");
+        &mut self.bytes_mut()[range]
     }
 
     /// The first bytes of it, its length and its checksum repaired.
     pub fn prefix(&self, len: usize) -> Self {
         let file = Self::new(&self.bytes()[..len]);
-        if len < size_of::<Header>() { file } else { file.with_header(|header| header.len = len as u32) }
+        if len < size_of::<Header>() { file } else { file.with_header(|header| header.len = len as u64) }
     }
 
     /// The same file, its checksum repaired.

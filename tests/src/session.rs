@@ -6,7 +6,8 @@ use samara_core::exec::{Backend, Cpu, Gradients, Kernels, Memory, real, write_in
 use samara_core::graph::{Graph, GraphError, NodeRecord, Program, Tensor, TensorRecord};
 use samara_core::math::Real;
 use samara_core::params::{ParamId, ParamInfo, Params, Registry};
-use samara_core::plan::{Plan, Slot, UNIT, storage_len};
+use samara_core::plan::{Plan, Slot, storage_len};
+use samara_core::shape::UNIT;
 use samara_core::threads::{Serial, Threads};
 
 /// The kernels and threads under test.
@@ -98,7 +99,7 @@ impl<'k, R: Real> Session<'k, R> {
             program,
             plan,
             arena: vec![R::ZERO; plan.arena_len()],
-            state: vec![R::ZERO; info.state_len as usize],
+            state: vec![R::ZERO; info.state_len()],
             ints: vec![0; info.ints_len as usize],
             frozen: vec![0; program.params().frozen_bytes()],
             trainable: vec![R::ZERO; trainable],

@@ -7,7 +7,8 @@ use samara_core::math::rng::{Purpose, Rng};
 use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::nn::{Affine, Attention, AttentionConfig, Repeat, Rotary, Stack};
 use samara_core::ops::reference;
-use samara_core::params::{ALIGN, Group, GroupId, Init, MAX_GROUPS, ParamInfo, Params, ParamsError, Registry, Scope, Streams};
+use samara_core::params::{Group, GroupId, Init, MAX_GROUPS, ParamInfo, Params, ParamsError, Registry, Scope, Streams};
+use samara_core::shape::UNIT;
 use samara_tests::session::{Session, Table, registry};
 
 const WORDS: [&str; 5] = ["a", "b", "ln_1", "weight", "h"];
@@ -104,7 +105,7 @@ proptest! {
         let mut end = 0;
         for (group, range) in &groups {
             prop_assert_eq!(range.start, end, "{:?}", group);
-            prop_assert!(range.end.is_multiple_of(ALIGN));
+            prop_assert!(range.end.is_multiple_of(UNIT));
             end = range.end;
         }
         prop_assert_eq!(end, params.trainable_len());

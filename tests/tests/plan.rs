@@ -3,13 +3,17 @@
 use proptest::prelude::*;
 use samara_core::exec::{Gradients, Kernel, Kernels, Views};
 use samara_core::graph::op::InPlace;
-use samara_core::graph::{Activation, Graph, Node, NodeRecord, Op, Recompute, Tensor, TensorRecord, Wrt};
+use samara_core::graph::{
+    Activation, DType, Graph, GraphErrorKind, Node, NodeRecord, Op, Recompute, Role, Tensor, TensorRecord, Wrt,
+};
 use samara_core::math::Real;
 use samara_core::model::gpt::{Gpt, GptConfig};
-use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::model::llama::{Llama, LlamaConfig};
+use samara_core::model::lm::{self, DecodeShape, LanguageModel, LmInputs, decode_step};
 use samara_core::ops::reference;
-use samara_core::params::ParamInfo;
+use samara_core::params::{Init, ParamInfo, Params, ParamsError, Registry};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
+use samara_core::shape::UNIT;
 use samara_core::threads::Threads;
 use samara_tests::fd;
 use samara_tests::gpt::{Batch, Model};
@@ -186,7 +190,7 @@ fn outputs_take_the_place_of_inputs_that_end() {
 fn gradients_take_the_place_of_activations_that_end() {
     let kernels = reference::<f32>();
     for (keep, residual) in [(false, false), (true, false), (false, true)] {
-        let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[4, 4], samara_core::params::Init::Ones));
+        let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[4, 4], Init::Ones));
         let built = Session::build(Table::serial(&kernels), params, 32, |g| {
             let x0 = g.input(&[3, 4]);
             let x = g.scale(x0, 2.0);
@@ -262,7 +266,7 @@ fn several_programs_share_a_registry() {
 #[test]
 fn ranges() {
     let kernels = reference::<f32>();
-    let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[3, 3], samara_core::params::Init::Zeros));
+    let (params, id) = registry::<f32, _>(1, |r| r.scope().add("w", &[3, 3], Init::Zeros));
     let built = Session::build(Table::serial(&kernels), params, 32, |g| {
         let y = g.linear(g.input(&[2, 3]), g.param(id), None);
         let forward = g.position();
@@ -283,7 +287,7 @@ fn ranges() {
 fn the_largest_gpt2_is_planned() {
     let config = GptConfig { n_embd: 1600, n_layer: 48, n_head: 25, n_inner: 6400, ..GptConfig::GPT2 };
     let mut infos = vec![ParamInfo::default(); config.param_count()];
-    let mut registry = samara_core::params::Registry::new(&mut infos);
+    let mut registry = Registry::new(&mut infos);
     let gpt = Gpt::register(&config, &mut registry.scope());
     let params = registry.finish(4).unwrap();
     assert_eq!(params.trainable_count(), 1_557_611_200);
@@ -314,6 +318,124 @@ fn the_largest_gpt2_is_planned() {
         let found = plan.arena_len();
         assert!((low..=high).contains(&found), "{recompute:?}: {found} is not in {low}..={high}");
     }
+}
+
+/// Llama 2 7B. Where parameters, gradients and moments end is beyond 2³² elements and 4 GiB, and no memory is needed to know it.
+const LLAMA2_7B: LlamaConfig = LlamaConfig {
+    vocab_size: 32000,
+    hidden_size: 4096,
+    intermediate_size: 11008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 32,
+    head_dim: 128,
+    max_position_embeddings: 4096,
+    rms_norm_eps: 1e-5,
+    tie_word_embeddings: false,
+    ..LlamaConfig::SMOLLM2_135M
+};
+
+/// Its registry with room for as many parameters, all trained or all frozen.
+fn seven_billion(frozen: bool) -> (Llama, Params<'static>) {
+    let mut llama = None;
+    let (params, ()) = registry::<f32, _>(300, |r| {
+        llama = Some(Llama::register(&LLAMA2_7B, &mut r.scope()));
+        r.infos_mut().iter_mut().for_each(|info| info.frozen = frozen);
+    });
+    (llama.unwrap(), params)
+}
+
+#[test]
+fn seven_billion_parameters_are_trained_in_plan() {
+    let (llama, params) = seven_billion(false);
+    assert_eq!((params.trainable_count(), params.trainable_len()), (6_738_415_616, 6_738_415_616));
+    let t = 512;
+    let mut tensors = vec![TensorRecord::EMPTY; 4 * llama.dims().tensor_count(params.infos().len())];
+    let mut nodes = vec![NodeRecord::EMPTY; 4 * llama.dims().node_count()];
+    let g = Graph::new(params, &mut tensors, &mut nodes);
+    let inputs = LmInputs::new(&g, &llama, 1, t);
+    let targets = lm::targets(&g, &llama, 1, t);
+    let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
+    let losses = g.output(lm::losses(&g, &llama, &inputs, targets));
+    g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::Blocks);
+    g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
+    let program = g.finish().unwrap();
+    let places = program.tensors().iter().filter(|r| matches!(r.role, Role::Trainable | Role::Grad));
+    assert!(places.clone().any(|r| r.role == Role::Grad && r.start() > 1 << 32));
+    for record in places {
+        assert_eq!(record.start(), params.infos()[record.index as usize].offset, "{:?}", record.role);
+    }
+    // Updates lie one behind the other, each in its group, and cover everything.
+    let mut end = 0;
+    for op in program.nodes().iter().filter_map(NodeRecord::op) {
+        if let Op::AdamW { start, len, decay, .. } = op {
+            assert_eq!(start as usize * UNIT, end);
+            end += len as usize;
+            let group = params.groups().find(|(_, range)| range.contains(&(end - 1))).unwrap().0;
+            assert_eq!(decay, group.decay());
+        }
+    }
+    assert_eq!(end, params.trainable_len());
+    let kernels = reference::<f32>();
+    let scratch = |n: &Node<'_>| kernels.get(n.record().opcode).map_or(0, |k| (k.scratch_len)(n));
+    let n = storage_len(&program);
+    let (mut slots, mut order) = (vec![Slot::default(); n], vec![0; n]);
+    let plan = Plan::new(&program, &scratch, &mut slots, &mut order).unwrap();
+    plan.check().unwrap();
+    // A checkpoint for each block, and what one block keeps while it is differentiated.
+    let kept = 32 * t * 4096;
+    assert!((kept..3 * kept).contains(&plan.arena_len()), "{} and {kept}", plan.arena_len());
+}
+
+#[test]
+fn seven_billion_frozen_parameters_have_their_places() {
+    let (llama, params) = seven_billion(true);
+    assert_eq!((params.trainable_len(), params.frozen_bytes()), (0, 4 * 6_738_415_616));
+    let (mut tensors, mut nodes) = (vec![TensorRecord::EMPTY; 4096], vec![NodeRecord::EMPTY; 1024]);
+    let g = Graph::new(params, &mut tensors, &mut nodes);
+    // Keys and values of 128 sequences: 2³⁵ elements of state.
+    let shape = DecodeShape { batch: 128, len: 1, capacity: 1024, dtype: DType::Real, read_in_place: true };
+    decode_step(&g, &llama, &shape);
+    let program = g.finish().unwrap();
+    assert_eq!(program.info().state_len(), 2 * 32 * 128 * 1024 * 4096);
+    let states = program.tensors().iter().enumerate().filter(|(i, r)| r.role == Role::State && r.root.index() == *i);
+    let places: Vec<usize> = states.map(|(_, r)| r.start()).collect();
+    assert_eq!(places, (0..64).map(|i| i * 128 * 1024 * 4096).collect::<Vec<_>>());
+    let last = program.tensors().iter().filter(|r| r.role == Role::Frozen).map(TensorRecord::start).max();
+    assert_eq!(last, params.infos().iter().map(|info| info.offset).max());
+    assert!(last.is_some_and(|last| last > 1 << 34));
+}
+
+/// Positions are 32 bits of units of 16 elements; what is beyond is refused with the name of the parameter.
+#[test]
+fn what_positions_do_not_reach_is_refused() {
+    let finish = |count: usize, extents: &[usize], frozen: bool| {
+        let mut infos = vec![ParamInfo::default(); count];
+        let mut registry = Registry::new(&mut infos);
+        for i in 0..count {
+            registry.scope().item("h", i).add("w", extents, Init::Zeros);
+        }
+        registry.infos_mut().iter_mut().for_each(|info| info.frozen = frozen);
+        registry.finish(4).map(|params| params.layout())
+    };
+    let billion = [1 << 15, 1 << 15];
+    assert_eq!(finish(63, &billion, false).unwrap().trainable_len, 63 << 30);
+    assert_eq!(finish(63, &billion, true).unwrap().frozen_bytes, 63 << 32);
+    for frozen in [false, true] {
+        let error = finish(65, &billion, frozen).unwrap_err();
+        assert!(matches!(error, ParamsError::NoPlace { .. }) && error.to_string().contains("parameter h.63.w"), "{error}");
+    }
+    let error = finish(2, &[1 << 16, 1 << 16], false).unwrap_err();
+    assert!(
+        matches!(error, ParamsError::TooLarge { .. }) && error.to_string().contains("h.0.w has more than 2147483647"),
+        "{error}"
+    );
+    // A program's state, too.
+    let (params, ()) = registry::<f32, _>(0, |_| ());
+    let (mut tensors, mut nodes) = (vec![TensorRecord::EMPTY; 80], vec![NodeRecord::EMPTY; 1]);
+    let g = Graph::new(params, &mut tensors, &mut nodes);
+    (0..65).for_each(|_| _ = g.state(&billion));
+    assert_eq!(g.finish().unwrap_err().kind, GraphErrorKind::BufferTooLarge);
 }
 
 #[test]

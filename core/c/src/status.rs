@@ -29,7 +29,7 @@ pub enum SamaraStatus {
     NotStarted = 7,
     /// The program is not a file that `samara export` wrote.
     FileFormat = 8,
-    /// The file needs a newer version of this library.
+    /// The file is of another version of the format: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
     FileVersion = 9,
     /// The file is cut off or damaged: copy or export it again.
     FileDamaged = 10,
@@ -67,7 +67,7 @@ impl SamaraStatus {
             6 => c"this is no session: open one, and do not move or copy its memory",
             7 => c"the session has no RAM yet: samara_start",
             8 => c"the program is not a file that samara export wrote",
-            9 => c"the file needs a newer version of this library",
+            9 => c"the file is of another version of the format: samara export --convert an older one, or update this library",
             10 => c"the file is cut off or damaged: copy or export it again",
             11 => c"the file holds an operation that was not linked: samara_open_training, or export it with --train none",
             12 => c"the file contradicts itself, or is of another version of samara: export it again with this one",

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 pub struct Memory<'m, R> {
     /// Activations, inputs and scratch, [`Plan::arena_len`] elements.
     pub arena: &'m mut [R],
-    /// What lasts from run to run, `info().state_len` elements.
+    /// What lasts from run to run, `info().state_len()` elements.
     pub state: &'m mut [R],
     /// Integers, `info().ints_len` elements.
     pub ints: &'m mut [i32],
@@ -122,6 +122,6 @@ pub fn real_mut<'m, R>(plan: &Plan<'_>, arena: &'m mut [R], t: Tensor) -> &'m mu
 
 fn ints_range(program: &Program<'_>, t: Tensor) -> Option<Range<usize>> {
     let record = program.tensor(t).filter(|r| r.role == Role::Ints)?;
-    let start = record.offset as usize;
+    let start = record.start();
     Some(start..start.saturating_add(record.shape.len()))
 }

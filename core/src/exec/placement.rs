@@ -17,7 +17,7 @@ pub struct Placement {
 /// Where a tensor lies; `None` for a tensor that the program does not have. An element of the backend takes `real_bytes`.
 pub fn placement(program: &Program<'_>, plan: &Plan<'_>, t: Tensor, real_bytes: usize) -> Option<Placement> {
     let record = program.tensor(t)?;
-    let (start, len) = (record.offset as usize, record.shape.len());
+    let (start, len) = (record.start(), record.shape.len());
     let range = match record.role {
         Role::Activation | Role::Input => plan.value(t),
         Role::Ints | Role::Trainable | Role::Grad => start..start.saturating_add(len),

@@ -1,50 +1,66 @@
 //! What [`super::ProgramFile::open`] checks, in the order in which one thing relies on another.
 
-use super::layout::{ALIGN_BYTES, MAX_RECORDS, Port, ProgramKind, SectionKind};
+use super::layout::{DECAY, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::args::{Arg, Args, Refused};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
+use crate::shape::{UNIT, UNIT_BYTES};
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
 #[inline(never)]
 pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
-        let known = SectionKind::from_code(section.kind).is_some()
-            && (section.program == 0 || ProgramKind::from_code(section.program).is_some());
+        let known = SectionKind::from_code(section.kind.into()).is_some()
+            && (section.program == 0 || ProgramKind::from_code(section.program.into()).is_some());
         let inside = section.range().is_some_and(|range| file.bytes.get(range).is_some());
         let once = !file.sections.iter().take(entry).any(|s| (s.kind, s.program) == (section.kind, section.program));
-        if !(known && inside && once && (section.offset as usize).is_multiple_of(ALIGN_BYTES)) {
+        if !(known && inside && once) {
             return Err(FileError::Section { entry });
         }
     }
-    let layout = file.layout();
-    let content = |kind, expected: Option<usize>| {
-        let found = file.section(kind, None).len();
-        let error = FileError::Content { kind, found, expected: expected.unwrap_or(usize::MAX) };
-        if expected == Some(found) { Ok(()) } else { Err(error) }
-    };
-    content(SectionKind::Trainable, layout.trainable_len.checked_mul(size_of::<f32>()))?;
-    content(SectionKind::Frozen, Some(layout.frozen_bytes))?;
-    let mut first: Option<&[TensorRecord]> = None;
+    // A unit of `f32` has as many bytes as one of bytes. Lengths in memory do not wrap, so that no size that is made from them does.
+    for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)]
+    {
+        let (found, expected) = (file.section(kind, None).len(), (units as usize).saturating_mul(UNIT_BYTES));
+        if found != expected {
+            return Err(FileError::Content { kind, found, expected });
+        }
+    }
+    if !has_groups(file) {
+        return Err(FileError::Groups);
+    }
+    // All programs have the parameters of the first, byte for byte.
+    let mut first = None;
     for kind in ProgramKind::ALL {
         if file.section(SectionKind::Program, Some(kind)).is_empty() {
             continue;
         }
-        let parts = file.parts(kind)?;
-        Check { kind, file, parts: &parts }.all()?;
-        let params = parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]);
-        let same =
-            |(a, b): (&TensorRecord, &TensorRecord)| (a.shape, a.offset, a.role, a.dtype) == (b.shape, b.offset, b.role, b.dtype);
-        if !first.unwrap_or(params).iter().zip(params).all(same) {
+        let parts = &file.parts(kind);
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(kind) => return Err(FileError::Records { kind: *kind }),
+        };
+        Check { kind, file, parts }.all()?;
+        let params: &[u8] = bytemuck::cast_slice(parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]));
+        if *first.get_or_insert(params) != params {
             return Err(FileError::Program { program: kind });
         }
-        first = Some(params);
     }
     file.open_tokenizer().map(|_| ())
+}
+
+/// Whether the groups cover what is trained, and hold numbers that mean something.
+fn has_groups(file: &ProgramFile<'_>) -> bool {
+    let add = |sum: u32, group: &GroupRecord| {
+        // Finite, and not negative: without a comparison of numbers, which some devices have none of.
+        let sound = group.flags <= DECAY && group.lr_scale.to_bits() < f32::INFINITY.to_bits();
+        sum.checked_add(group.units).filter(|_| sound)
+    };
+    file.groups().iter().try_fold(0, add) == Some(file.header.trainable_units)
 }
 
 /// A program under examination.
@@ -98,15 +114,13 @@ impl<'a> Check<'_, 'a> {
             return Err(FileError::TooLarge { program: self.kind });
         }
         let whole = |kind, len: usize, size| self.file.section(kind, Some(self.kind)).len() == len.saturating_mul(size);
-        let lengths = whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
+        // Nobody needs two ports for a tensor, and every node's inputs are looked for among them.
+        let lengths = self.parts.ports.len() <= tensors
+            && whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
             && whole(SectionKind::Nodes, info.nodes.into(), size_of::<crate::graph::NodeRecord>())
             && slots == tensors.saturating_add(nodes);
-        let layout = self.file.layout();
-        let sizes = [info.ints_len, info.state_len].iter().all(|&len| i32::try_from(len).is_ok())
-            && self.file.header.decay_len <= self.file.header.trainable_len
-            && layout.trainable_len.checked_mul(info.moments as usize).is_some_and(|len| i32::try_from(len).is_ok());
         let ranges = info.backward <= info.update && info.update <= info.nodes;
-        if lengths && sizes && ranges && self.file.header.params as usize <= tensors {
+        if lengths && ranges && self.file.header.params as usize <= tensors {
             return Ok(());
         }
         Err(FileError::Program { program: self.kind })
@@ -144,17 +158,17 @@ impl<'a> Check<'_, 'a> {
 
     /// The elements of a tensor that is not in the arena lie in its buffer, aligned.
     fn is_inside(&self, t: &TensorRecord) -> bool {
-        let (info, layout, len) = (self.parts.program.info(), self.file.layout(), t.shape.len());
+        let (info, header, len) = (self.parts.program.info(), self.file.header, t.shape.len());
         let Some(row_bytes) = t.dtype.bytes(t.shape.cols(), size_of::<f32>()) else { return false };
         let Some(bytes) = t.shape.rows().checked_mul(row_bytes) else { return false };
-        let ends_by = |len: usize, room: usize| (t.offset as usize).checked_add(len).is_some_and(|end| end <= room);
-        match t.role {
-            Role::Activation | Role::Input => true,
-            Role::Ints => ends_by(len, info.ints_len as usize),
-            Role::State => ends_by(t.state_len(), info.state_len as usize),
-            Role::Trainable | Role::Grad => ends_by(len, layout.trainable_len),
-            Role::Frozen => ends_by(bytes, layout.frozen_bytes) && (t.offset as usize).is_multiple_of(ALIGN_BYTES),
-        }
+        let (units, room) = match t.role {
+            Role::Activation | Role::Input => return true,
+            Role::Ints => (len, info.ints_len),
+            Role::State => (t.state_len().div_ceil(UNIT), info.state_units),
+            Role::Trainable | Role::Grad => (len.div_ceil(UNIT), header.trainable_units),
+            Role::Frozen => (bytes.div_ceil(UNIT_BYTES), header.frozen_units),
+        };
+        (t.offset as usize).checked_add(units).is_some_and(|end| end <= room as usize)
     }
 
     /// A node's operation is known and has a kernel, its inputs are there before it, and its outputs are what its rule says.
@@ -197,7 +211,7 @@ impl<'a> Check<'_, 'a> {
         }
         let (r, column) = (node.input(k)?, node.column(k) as u32);
         *arg = Some(Arg { tensor, shape: r.shape, dtype: r.dtype, column, bounds: r.bounds });
-        let by_host = r.role != Role::Ints || self.parts.ports.contains(&r.root.0);
+        let by_host = !is_input(r.role) || self.parts.ports.iter().any(|port| port.tensor == r.root);
         (self.is_written_before(tensor, i) && by_host && (column == 0 || op.reads_columns(k))).then_some(())
     }
 
@@ -319,51 +333,51 @@ impl<'a> Check<'_, 'a> {
         self.is_taken(t, i) && self.is_taken(t, begin.min(i)) && !between.any(|n| n.record().outputs.iter().any(overwrites))
     }
 
-    /// Every port that the kind of program needs leads to a tensor that serves it.
+    /// Every port that the kind of program needs leads to a tensor that serves it, and so do all others that sessions know.
     fn ports(&self) -> Result<(), FileError> {
-        let header = self.file.header;
-        let (vocab, context) = (header.vocab_size as usize, header.context as usize);
-        let tokens = self.parts.program.tensor(self.parts.port(Port::Tokens)).map_or(Shape::SCALAR, |r| r.shape);
-        let count = tokens.len();
-        use Port as P;
-        let needed: &[(Port, Role, usize)] = match self.kind {
-            ProgramKind::Decode => &[
-                (P::Tokens, Role::Ints, 1),
-                (P::Positions, Role::Ints, 1),
-                (P::Starts, Role::Ints, 1),
-                (P::Live, Role::Ints, 1),
-                (P::Logits, Role::Activation, vocab),
-            ],
-            ProgramKind::Train => &[
-                (P::Tokens, Role::Ints, count),
-                (P::Positions, Role::Ints, count),
-                (P::Targets, Role::Ints, count),
-                (P::Upstream, Role::Input, 1),
-                (P::Hyper, Role::Input, HYPER_LEN),
-                (P::Losses, Role::Activation, count),
-            ],
-            ProgramKind::Evaluate => &[
-                (P::Tokens, Role::Ints, count),
-                (P::Positions, Role::Ints, count),
-                (P::Targets, Role::Ints, count),
-                (P::Losses, Role::Activation, count),
-            ],
-        };
-        for &(port, role, len) in needed {
-            let tensor = self.parts.port(port);
-            let serves = |r: &TensorRecord| r.role == role && r.shape.len() == len && len > 0 && self.has_place(tensor, r);
-            if !self.parts.program.tensor(tensor).is_some_and(serves) {
-                return Err(FileError::Port { program: self.kind, port: port as usize, tensor });
-            }
+        let tokens = self.parts.program.shape(self.parts.port(Port::Tokens));
+        let wrong = |port: u16, tensor: Tensor| FileError::Port { program: self.kind, port: port.into(), tensor };
+        if let Some(entry) = self.parts.ports.iter().find(|entry| !self.serves(entry, tokens.len())) {
+            return Err(wrong(entry.kind, entry.tensor));
         }
-        let wrong = |port: Port| FileError::Port { program: self.kind, port: port as usize, tensor: self.parts.port(port) };
-        if tokens.cols() > context {
-            return Err(wrong(P::Tokens));
+        let missing =
+            |(port, served): &(u16, &Served)| served.programs & self.bit() != 0 && !self.parts.port_of(*port, 0).is_some();
+        if let Some((port, _)) = (0..).zip(&SERVED).find(missing) {
+            return Err(wrong(port, Tensor::NONE));
         }
-        if self.kind != ProgramKind::Decode && !self.has_positions(tokens) {
-            return Err(wrong(P::Positions));
+        let decodes = self.kind == ProgramKind::Decode;
+        if tokens.cols() > self.file.header.context as usize || (decodes && tokens.len() != 1) {
+            return Err(wrong(Port::Tokens as u16, self.parts.port(Port::Tokens)));
+        }
+        if !decodes && !self.has_positions(tokens) {
+            return Err(wrong(Port::Positions as u16, self.parts.port(Port::Positions)));
         }
         self.integers_apart().ok_or(FileError::Program { program: self.kind })
+    }
+
+    /// The kind of the program in [`Served::programs`].
+    const fn bit(&self) -> u8 {
+        1 << self.kind as u8
+    }
+
+    /// Whether a port leads to a tensor that serves what the kind of program needs. One that it does not need may be an output, which nobody has to
+    /// read, but no input, which nobody would write.
+    fn serves(&self, entry: &PortRecord, tokens: usize) -> bool {
+        let Some(r) = self.parts.program.tensor(entry.tensor) else { return false };
+        let Some(served) = SERVED.get(usize::from(entry.kind)).filter(|served| served.programs & self.bit() != 0) else {
+            return !is_input(r.role);
+        };
+        let (len, indices) = match served.len {
+            Len::One => (1, 1),
+            Len::Tokens => (tokens, 1),
+            Len::OneOrTokens => (if r.shape.len() == 1 { 1 } else { tokens }, 1),
+            Len::Vocabulary => (self.file.header.vocab_size as usize, 1),
+            Len::Hyper => (HYPER_LEN, self.file.groups().len()),
+        };
+        // Of two entries for one place the second would not be written.
+        let first = self.parts.port_of(entry.kind, entry.index) == entry.tensor;
+        let right = r.role == served.role && r.shape.len() == len && usize::from(entry.index) < indices;
+        right && first && self.has_place(entry.tensor, r)
     }
 
     /// Positions are counted from 0 in every sequence, and not held against the bounds: they lie within them.
@@ -376,8 +390,8 @@ impl<'a> Check<'_, 'a> {
 
     /// Integers that are written through one port, within its bounds, are not read through another.
     fn integers_apart(&self) -> Option<()> {
-        let of_port = |&t: &u16| self.parts.program.tensor(Tensor(t)).filter(|r| r.role == Role::Ints);
-        let range = |r: &TensorRecord| r.offset as usize..(r.offset as usize).saturating_add(r.shape.len());
+        let of_port = |port: &PortRecord| self.parts.program.tensor(port.tensor).filter(|r| r.role == Role::Ints);
+        let range = |r: &TensorRecord| r.start()..r.start().saturating_add(r.shape.len());
         let ports = || self.parts.ports.iter().filter_map(of_port);
         for (k, a) in ports().enumerate() {
             for b in ports().take(k) {
@@ -395,4 +409,47 @@ impl<'a> Check<'_, 'a> {
         r.role == Role::Ints
             || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))
     }
+}
+
+/// A port that sessions serve.
+struct Served {
+    role: Role,
+    len: Len,
+    /// Bit k: programs of the kind with code k need it.
+    programs: u8,
+}
+
+/// The elements of a port.
+enum Len {
+    One,
+    Tokens,
+    OneOrTokens,
+    Vocabulary,
+    Hyper,
+}
+
+/// The ports that sessions serve, by their codes.
+static SERVED: [Served; 9] = {
+    const DECODE: u8 = 1 << ProgramKind::Decode as u8;
+    const TRAIN: u8 = 1 << ProgramKind::Train as u8;
+    const EVALUATE: u8 = 1 << ProgramKind::Evaluate as u8;
+    const fn served(role: Role, len: Len, programs: u8) -> Served {
+        Served { role, len, programs }
+    }
+    [
+        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // tokens
+        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // positions
+        served(Role::Ints, Len::One, DECODE),                       // starts
+        served(Role::Ints, Len::One, DECODE),                       // live
+        served(Role::Activation, Len::Vocabulary, DECODE),          // logits
+        served(Role::Ints, Len::Tokens, TRAIN | EVALUATE),          // targets
+        served(Role::Input, Len::OneOrTokens, TRAIN),               // upstream
+        served(Role::Input, Len::Hyper, TRAIN),                     // hyper
+        served(Role::Activation, Len::Tokens, TRAIN | EVALUATE),    // losses
+    ]
+};
+
+/// Whether the host writes tensors of a role.
+const fn is_input(role: Role) -> bool {
+    matches!(role, Role::Input | Role::Ints)
 }

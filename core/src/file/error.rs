@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::layout::{MAX_RECORDS, ProgramKind, SectionKind, VERSION};
+use super::layout::{MAX_RECORDS, Port, ProgramKind, SectionKind, VERSION};
 use crate::graph::Tensor;
 use crate::tokenizer::TableError;
 
@@ -15,9 +15,9 @@ pub enum FileError {
     Alignment,
     /// The first bytes are not those of a program file.
     Magic,
-    /// The file needs a newer version of the format.
+    /// The file is of another version of the format.
     Version {
-        /// The version it needs.
+        /// Its version.
         found: u32,
     },
     /// The number of bytes is not the one in the header.
@@ -34,7 +34,7 @@ pub enum FileError {
         /// In the header.
         expected: u32,
     },
-    /// An entry of the table of sections: an unknown kind, a place outside the file, or the same section twice.
+    /// An entry of the table of sections: a kind that this version does not know, a place outside the file, or the same section twice.
     Section {
         /// Its place in the table.
         entry: usize,
@@ -53,6 +53,8 @@ pub enum FileError {
         /// The section.
         kind: SectionKind,
     },
+    /// Groups of parameters that do not cover what is trained, or have an impossible factor or flag.
+    Groups,
     /// A program has more tensors and nodes than can be checked in reasonable time.
     TooLarge {
         /// The program.
@@ -111,11 +113,11 @@ pub enum FileError {
         /// A tensor, or, from the number of tensors on, a node's scratch.
         slot: usize,
     },
-    /// A port is missing or leads to a tensor that does not serve it.
+    /// A port is missing, leads to a tensor that does not serve it, or is an input that sessions of this version do not write.
     Port {
         /// The program.
         program: ProgramKind,
-        /// The port's number.
+        /// The code of its kind.
         port: usize,
         /// Where it leads.
         tensor: Tensor,
@@ -136,9 +138,7 @@ impl fmt::Display for FileError {
                 f.write_str("the file lies in memory at an odd place: include it with samara_core::include_program!, or map it")
             }
             Self::Magic => f.write_str("not a program file: expected one that `samara export` wrote"),
-            Self::Version { found } => {
-                write!(f, "the file needs version {found} of the format, this build knows up to {VERSION}: update samara")
-            }
+            Self::Version { found } => version(f, *found),
             Self::Length { found, expected } => {
                 write!(f, "{found} bytes, the header tells of {expected}: the file is cut off or joined with another")
             }
@@ -148,9 +148,12 @@ impl fmt::Display for FileError {
                     "the checksum is {found:08x}, the header tells of {expected:08x}: the file is damaged, copy or export it again"
                 )
             }
-            Self::Section { entry } => write!(f, "entry {entry} of the table of sections is impossible"),
+            Self::Section { entry } => {
+                write!(f, "entry {entry} of the table of sections is impossible, or of a kind that needs a newer samara")
+            }
             Self::Content { kind, found, expected } => write!(f, "section {kind:?} has {found} bytes, expected {expected}"),
             Self::Records { kind } => write!(f, "section {kind:?} has entries with impossible values"),
+            Self::Groups => f.write_str("the groups of parameters do not cover what is trained, or have impossible values"),
             Self::TooLarge { program } => write!(f, "program {program:?} has more than {MAX_RECORDS} tensors and nodes"),
             Self::Program { program } => write!(f, "the header of program {program:?} contradicts its tables"),
             Self::Tensor { program, tensor } => {
@@ -173,9 +176,7 @@ impl fmt::Display for FileError {
             Self::Plan { program, slot } => {
                 write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
             }
-            Self::Port { program, port, tensor } => {
-                write!(f, "port {port} of program {program:?} leads to tensor {}, which does not serve it", tensor.index())
-            }
+            Self::Port { program, port: kind, tensor } => port(f, *program, *kind, *tensor),
             Self::Tokenizer(error) => write!(f, "tokenizer: {error}"),
             Self::Char { id } => write!(f, "character {id} is not in the order of code points"),
         }
@@ -183,3 +184,20 @@ impl fmt::Display for FileError {
 }
 
 impl core::error::Error for FileError {}
+
+fn version(f: &mut fmt::Formatter<'_>, found: u32) -> fmt::Result {
+    write!(f, "the file is of version {found} of the format, this build reads version {VERSION}: ")?;
+    f.write_str(if found < VERSION { "convert it with `samara export --convert FILE --out FILE`" } else { "update samara" })
+}
+
+fn port(f: &mut fmt::Formatter<'_>, program: ProgramKind, kind: usize, tensor: Tensor) -> fmt::Result {
+    match u32::try_from(kind).ok().and_then(Port::from_code) {
+        Some(known) => write!(f, "port {known:?} of program {program:?} ")?,
+        None => write!(f, "port {kind} of program {program:?} ")?,
+    }
+    if !tensor.is_some() {
+        return f.write_str("is missing: export the model again");
+    }
+    let tensor = tensor.index();
+    write!(f, "leads to tensor {tensor}, which does not serve it, or is an input that this version does not write: update samara")
+}

@@ -14,13 +14,14 @@ pub use error::FileError;
 pub use layout::{Port, ProgramKind, SectionKind};
 pub use text::TextError;
 
-use bytemuck::{AnyBitPattern, CheckedBitPattern, checked};
-use layout::{Header, MAGIC, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
+use bytemuck::{CheckedBitPattern, checked};
+use layout::{GroupRecord, Header, MAGIC, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
 
 use crate::exec::Kernels;
 use crate::graph::{NodeRecord, Program, Tensor, TensorRecord};
 use crate::params::{Layout, Params};
 use crate::plan::{Plan, Slot};
+use crate::shape::UNIT;
 use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
 
 /// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
@@ -50,7 +51,7 @@ pub struct FileProgram<'a> {
     pub program: Program<'a>,
     /// Its plan.
     pub plan: Plan<'a>,
-    ports: [u16; PORTS],
+    ports: &'a [PortRecord],
 }
 
 /// The memory that the programs of a file need, in elements of four bytes.
@@ -72,10 +73,11 @@ pub struct Sizes {
 
 impl Sizes {
     /// All of it together.
-    pub const fn total_len(&self) -> usize {
-        let [a, b, c] = [self.arena_len, self.state_len, self.ints_len];
-        let [d, e, f] = [self.trainable_len, self.grads_len, self.moments_len];
-        a.saturating_add(b).saturating_add(c).saturating_add(d).saturating_add(e).saturating_add(f)
+    #[inline(never)]
+    pub fn total_len(&self) -> usize {
+        let Self { arena_len, state_len, ints_len, trainable_len, grads_len, moments_len } = *self;
+        let parts = [arena_len, state_len, ints_len, trainable_len, grads_len, moments_len];
+        parts.into_iter().fold(0, usize::saturating_add)
     }
 }
 
@@ -116,11 +118,12 @@ impl<'a> ProgramFile<'a> {
             return Err(FileError::Alignment);
         }
         let header: &Header = bytemuck::try_from_bytes(header).map_err(|_| FileError::Alignment)?;
-        if !(1..=VERSION).contains(&header.version) {
+        if header.version != VERSION {
             return Err(FileError::Version { found: header.version });
         }
-        if header.len as usize != bytes.len() {
-            return Err(FileError::Length { found: bytes.len(), expected: header.len as usize });
+        if header.len != bytes.len() as u64 {
+            let expected = usize::try_from(header.len).unwrap_or(usize::MAX);
+            return Err(FileError::Length { found: bytes.len(), expected });
         }
         let table = (header.sections as usize).checked_mul(size_of::<Section>()).and_then(|len| rest.get(..len));
         let sections = table.and_then(|table| bytemuck::try_cast_slice(table).ok()).ok_or(FileError::Section { entry: 0 })?;
@@ -149,30 +152,30 @@ impl<'a> ProgramFile<'a> {
 
     /// The bytes of a section; empty when there is none. `program` says whose it is, `None` for what all programs share.
     pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
-        let program = program.map_or(0, |program| program as u32);
-        let found = self.sections.iter().find(|s| s.kind == kind as u32 && s.program == program);
-        found.and_then(|s| s.range().and_then(|range| self.bytes.get(range))).unwrap_or(&[])
+        let program = program.map_or(0, |program| program as u16);
+        let found = self.sections.iter().find(|s| s.kind == kind as u16 && s.program == program);
+        // What is not there lies at the start, where records are aligned.
+        self.bytes.get(found.and_then(Section::range).unwrap_or(0..0)).unwrap_or(&[])
     }
 
-    fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], FileError> {
-        match self.section(kind, program) {
-            // What is not there lies nowhere.
-            [] => Ok(&[]),
-            bytes => checked::try_cast_slice(bytes).map_err(|_| FileError::Records { kind }),
-        }
+    /// The records of a section, or the section whose bytes are none.
+    fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], SectionKind> {
+        checked::try_cast_slice(self.section(kind, program)).map_err(|_| kind)
     }
 
     /// The one record of a section.
-    fn record<T: AnyBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a T, FileError> {
-        let bytes = self.section(kind, program);
-        let error = FileError::Content { kind, found: bytes.len(), expected: size_of::<T>() };
-        bytemuck::try_from_bytes(bytes).map_err(|_| error)
+    fn record<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a T, SectionKind> {
+        if let [record] = self.records(kind, program)? { Ok(record) } else { Err(kind) }
     }
 
     /// The layout of the parameters.
     pub const fn layout(&self) -> Layout {
-        let Header { trainable_len, frozen_bytes, .. } = *self.header;
-        Layout { trainable_len: trainable_len as usize, frozen_bytes: frozen_bytes as usize }
+        self.header.layout()
+    }
+
+    /// The groups of the trainable parameters.
+    pub fn groups(&self) -> &'a [GroupRecord] {
+        self.records(SectionKind::Groups, None).unwrap_or(&[])
     }
 
     /// The program of a kind, if the file has it.
@@ -180,14 +183,15 @@ impl<'a> ProgramFile<'a> {
         self.parts(kind).ok()
     }
 
-    fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, FileError> {
+    /// A program, or the section that is not what it must be.
+    fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, SectionKind> {
         let header: &ProgramHeader = self.record(SectionKind::Program, Some(kind))?;
         let tensors: &[TensorRecord] = self.records(SectionKind::Tensors, Some(kind))?;
         let nodes: &[NodeRecord] = self.records(SectionKind::Nodes, Some(kind))?;
         let slots: &[Slot] = self.records(SectionKind::Slots, Some(kind))?;
         let program = Program::from_parts(Params::from_parts(&[], self.layout()), tensors, nodes, header.info);
-        let plan = Plan::from_parts(slots, tensors.len(), header.arena_len as usize);
-        Ok(FileProgram { program, plan, ports: header.ports })
+        let plan = Plan::from_parts(slots, tensors.len(), (header.arena_units as usize).saturating_mul(UNIT));
+        Ok(FileProgram { program, plan, ports: self.records(SectionKind::Ports, Some(kind))? })
     }
 
     /// All programs of the file.
@@ -203,7 +207,7 @@ impl<'a> ProgramFile<'a> {
         for (_, FileProgram { program, plan, .. }) in self.programs() {
             let info = program.info();
             sizes.arena_len = sizes.arena_len.max(plan.arena_len());
-            sizes.state_len = sizes.state_len.max(info.state_len as usize);
+            sizes.state_len = sizes.state_len.max(info.state_len());
             sizes.ints_len = sizes.ints_len.max(info.ints_len as usize);
             sizes.moments_len = sizes.moments_len.max(trainable_len.saturating_mul(info.moments as usize));
             sizes.grads_len = sizes.grads_len.max(program.grads_len());
@@ -230,8 +234,9 @@ impl<'a> ProgramFile<'a> {
         if self.section(SectionKind::Tokenizer, None).is_empty() {
             return Ok(None);
         }
-        let header: &TokenizerHeader = self.record(SectionKind::Tokenizer, None)?;
-        let unknown = FileError::Records { kind: SectionKind::Tokenizer };
+        let wrong = |kind| FileError::Records { kind };
+        let unknown = wrong(SectionKind::Tokenizer);
+        let header: &TokenizerHeader = self.record(SectionKind::Tokenizer, None).map_err(wrong)?;
         let split = match header.split {
             0 => Split::Gpt2,
             1 => Split::Whole,
@@ -240,27 +245,28 @@ impl<'a> ProgramFile<'a> {
         let tokenizer = match TokenizerKind::from_code(header.kind).ok_or(unknown)? {
             TokenizerKind::Bytes => FileTokenizer::Bytes,
             TokenizerKind::Chars => FileTokenizer::Chars(
-                CharTable::open(self.records(SectionKind::Chars, None)?).map_err(|id| FileError::Char { id })?,
+                CharTable::open(self.records(SectionKind::Chars, None).map_err(wrong)?).map_err(|id| FileError::Char { id })?,
             ),
-            TokenizerKind::Bpe => FileTokenizer::Bpe(
-                BpeTables {
-                    split,
-                    classes: Classes {
-                        index: self.section(SectionKind::ClassIndex, None),
-                        blocks: self.records(SectionKind::ClassBlocks, None)?,
-                    },
-                    byte_tokens: self.records(SectionKind::ByteTokens, None)?,
-                    token_offsets: self.records(SectionKind::TokenOffsets, None)?,
-                    token_bytes: self.section(SectionKind::TokenBytes, None),
-                    merged: self.records(SectionKind::Merged, None)?,
-                    pairs: self.records(SectionKind::Pairs, None)?,
-                    words: self.records(SectionKind::Words, None)?,
-                }
-                .open()
-                .map_err(FileError::Tokenizer)?,
-            ),
+            TokenizerKind::Bpe => FileTokenizer::Bpe(self.bpe(split).map_err(wrong)?.open().map_err(FileError::Tokenizer)?),
         };
         Ok(Some(tokenizer))
+    }
+
+    /// The tables of a BPE tokenizer as they lie there.
+    fn bpe(&self, split: Split) -> Result<BpeTables<'a>, SectionKind> {
+        Ok(BpeTables {
+            split,
+            classes: Classes {
+                index: self.section(SectionKind::ClassIndex, None),
+                blocks: self.records(SectionKind::ClassBlocks, None)?,
+            },
+            byte_tokens: self.records(SectionKind::ByteTokens, None)?,
+            token_offsets: self.records(SectionKind::TokenOffsets, None)?,
+            token_bytes: self.section(SectionKind::TokenBytes, None),
+            merged: self.records(SectionKind::Merged, None)?,
+            pairs: self.records(SectionKind::Pairs, None)?,
+            words: self.records(SectionKind::Words, None)?,
+        })
     }
 
     /// The name of a parameter; `None` when names were stripped.
@@ -271,18 +277,21 @@ impl<'a> ProgramFile<'a> {
     }
 }
 
-impl FileProgram<'_> {
-    /// The tensor of a port, [`Tensor::NONE`] for none.
+impl<'a> FileProgram<'a> {
+    /// The tensor of a port, [`Tensor::NONE`] for none; of several of a kind, the first.
     pub fn port(&self, port: Port) -> Tensor {
-        Tensor(self.ports.get(port as usize).copied().unwrap_or(Tensor::NONE.0))
+        self.port_of(port as u16, 0)
     }
-}
 
-impl Section {
-    /// Its bytes of the file.
-    fn range(&self) -> Option<core::ops::Range<usize>> {
-        let start = self.offset as usize;
-        Some(start..start.checked_add(self.len as usize)?)
+    /// The tensor of a port by the code of its kind and its index, [`Tensor::NONE`] for none.
+    #[inline(never)]
+    pub fn port_of(&self, kind: u16, index: u16) -> Tensor {
+        self.ports.iter().find(|port| (port.kind, port.index) == (kind, index)).map_or(Tensor::NONE, |port| port.tensor)
+    }
+
+    /// All its ports.
+    pub const fn ports(&self) -> &'a [PortRecord] {
+        self.ports
     }
 }
 

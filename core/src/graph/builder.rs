@@ -12,7 +12,7 @@ use super::tape::Tape;
 use super::tensor::{Columns, Role, Tensor, TensorRecord};
 use crate::dtype::DType;
 use crate::params::{Layout, ParamId, Params};
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT};
 
 /// A graph under construction in lent storage.
 pub struct Graph<'a> {
@@ -45,7 +45,7 @@ impl<'a> Graph<'a> {
         self.leaf(|tape| {
             let shape = Shape::new(extents).ok_or(GraphErrorKind::ShapeTooLarge)?;
             let offset = tape.info.ints_len;
-            tape.info.ints_len = offset.saturating_add(shape.len() as u32);
+            tape.info.ints_len = offset.checked_add(shape.len() as u32).ok_or(GraphErrorKind::BufferTooLarge)?;
             let bounds = [low, high];
             tape.add_tensor(TensorRecord { shape, role: Role::Ints, dtype: DType::I32, offset, bounds, ..TensorRecord::EMPTY })
         })
@@ -62,12 +62,13 @@ impl<'a> Graph<'a> {
     pub fn state_of(&self, dtype: DType, extents: &[usize]) -> Tensor {
         self.leaf(|tape| {
             let shape = Shape::new(extents).ok_or(GraphErrorKind::ShapeTooLarge)?;
-            let offset = tape.info.state_len;
+            let offset = tape.info.state_units;
             let record = TensorRecord { shape, role: Role::State, dtype, offset, ..TensorRecord::EMPTY };
             if dtype.bytes(shape.cols(), size_of::<f32>()).is_none() {
                 return Err(GraphErrorKind::Attribute { name: "columns of a state in blocks", value: shape.cols() as f64 });
             }
-            tape.info.state_len = offset.saturating_add(record.state_len().next_multiple_of(crate::params::ALIGN) as u32);
+            let units = record.state_len().div_ceil(UNIT) as u32;
+            tape.info.state_units = offset.checked_add(units).ok_or(GraphErrorKind::BufferTooLarge)?;
             tape.add_tensor(record)
         })
     }

@@ -13,6 +13,7 @@ use super::rules::infer;
 use super::tape::Tape;
 use super::tensor::{Role, TensorRecord};
 use crate::params::Params;
+use crate::shape::{UNIT, UNIT_BYTES};
 
 impl<'a> Graph<'a> {
     /// An empty graph over a registry. Every parameter is a tensor from the start; see [`Graph::param`].
@@ -35,7 +36,8 @@ impl<'a> Graph<'a> {
         let location = Location::caller();
         for (i, p) in params.infos().iter().enumerate() {
             let role = if p.frozen { Role::Frozen } else { Role::Trainable };
-            let (index, offset) = (i as u32, p.offset);
+            let index = i as u32;
+            let offset = u32::try_from(p.offset / if p.frozen { UNIT_BYTES } else { UNIT }).unwrap_or(u32::MAX);
             let record = TensorRecord { shape: p.shape, dtype: p.dtype, role, index, offset, ..TensorRecord::EMPTY };
             if let Err(kind) = tape.add_tensor(record) {
                 tape.error = tape.error.or(Some(GraphError { kind, location }));

@@ -53,6 +53,8 @@ pub enum GraphErrorKind {
     },
     /// A shape has more than four extents or more than 2³¹ − 1 elements.
     ShapeTooLarge,
+    /// All integers of the program, or all its states, are more than positions reach.
+    BufferTooLarge,
     /// A number of columns was asked for that a tensor does not have.
     Columns {
         /// The first column asked for.
@@ -106,6 +108,9 @@ impl fmt::Display for GraphErrorKind {
             Self::DType { input } => write!(f, "input {input} has the wrong element type"),
             Self::Attribute { name, value } => write!(f, "{name} = {value} is out of range"),
             Self::ShapeTooLarge => f.write_str("more than four extents or more than 2147483647 elements"),
+            Self::BufferTooLarge => {
+                f.write_str("more than 2^32 integers or 2^36 elements of state in one program: use a smaller batch")
+            }
             Self::Columns { first, count, cols } => {
                 write!(f, "columns {first}..{} of a tensor with {cols} columns", first.saturating_add(*count))
             }

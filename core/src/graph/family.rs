@@ -9,6 +9,7 @@ use super::record::NodeRecord;
 use super::tape::Tape;
 use super::tensor::Tensor;
 use super::work::Work;
+use crate::shape::UNIT;
 
 /// Said of every operation.
 pub(super) trait Operation: Sized {
@@ -53,9 +54,9 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// Elements `start..start + len` and these moments.
+    /// `len` elements from unit `start` on, and these moments.
     pub(super) fn part(start: u32, len: u32, moments: [Option<u32>; 2]) -> Self {
-        let start = start as usize;
+        let start = (start as usize).saturating_mul(UNIT);
         Self { range: start..start.saturating_add(len as usize), moments }
     }
 }

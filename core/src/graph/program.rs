@@ -9,7 +9,7 @@ use super::op::Op;
 use super::record::NodeRecord;
 use super::tensor::{Role, Tensor, TensorRecord};
 use crate::params::{ParamId, ParamInfo, Params};
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT};
 
 /// The numbers of a program that are not in its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
@@ -25,10 +25,17 @@ pub struct ProgramInfo {
     pub update: u16,
     /// Elements of the buffer of integers.
     pub ints_len: u32,
-    /// Elements of the state.
-    pub state_len: u32,
+    /// Units ([`UNIT`]) of the state; see [`ProgramInfo::state_len`].
+    pub state_units: u32,
     /// Moment buffers that the update needs, each as long as the trainable parameters.
     pub moments: u32,
+}
+
+impl ProgramInfo {
+    /// Elements of the state.
+    pub const fn state_len(&self) -> usize {
+        (self.state_units as usize).saturating_mul(UNIT)
+    }
 }
 
 /// A finished graph over a registry of parameters.

@@ -239,7 +239,7 @@ macro_rules! operations {
             /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?.
             /// The gradient is that of the range, from the arena; without it the range of the gradient buffer is read. Loshchilov and Hutter 2019.
             28 AdamW {
-                /// First element of the range.
+                /// Where the range begins, in units ([`crate::shape::UNIT`]).
                 start: u32,
                 /// Elements of the range.
                 len: u32,
@@ -252,7 +252,7 @@ macro_rules! operations {
             /// Stochastic gradient descent, weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?, as for
             /// AdamW.
             29 Sgd {
-                /// First element of the range.
+                /// Where the range begins, in units ([`crate::shape::UNIT`]).
                 start: u32,
                 /// Elements of the range.
                 len: u32,

@@ -3,7 +3,7 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 use crate::dtype::DType;
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT, UNIT_BYTES};
 
 /// A handle to a tensor of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -81,7 +81,7 @@ pub struct TensorRecord {
     pub shape: Shape,
     /// The parameter's number, for parameters and gradients.
     pub index: u32,
-    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    /// Where it begins in its buffer, if that is not the arena: in units ([`UNIT`]), and integers in elements; see [`TensorRecord::start`].
     pub offset: u32,
     /// Smallest and largest integer that the host may write.
     pub bounds: [i32; 2],
@@ -112,11 +112,38 @@ pub struct TensorRecord {
 }
 
 impl TensorRecord {
+    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    pub fn start(&self) -> usize {
+        let unit = match self.role {
+            Role::Ints => 1,
+            Role::Frozen => UNIT_BYTES,
+            Role::Activation | Role::Input | Role::State | Role::Trainable | Role::Grad => UNIT,
+        };
+        // It lies in a buffer that this machine addresses: registries, graphs and files are checked for that.
+        (self.offset as usize).wrapping_mul(unit)
+    }
+
     /// Elements of the state buffer that a state takes, each of at least four bytes.
     pub fn state_len(&self) -> usize {
         match self.dtype {
             DType::Real => self.shape.len(),
             other => other.bytes(self.shape.len(), size_of::<f32>()).unwrap_or(0).div_ceil(size_of::<f32>()),
+        }
+    }
+
+    /// This record as a file holds it: without what only building a graph needs, so that a parameter's is the same in every program.
+    pub fn stored(self) -> Self {
+        let pinned = self.pinned && matches!(self.role, Role::Activation | Role::Input);
+        Self {
+            successor: Tensor::NONE,
+            recomputed: Tensor::NONE,
+            pinned,
+            requires_grad: false,
+            checkpoint: false,
+            needed: false,
+            contributed: false,
+            late: false,
+            ..self
         }
     }
 

@@ -17,10 +17,7 @@ use core::ops::Range;
 
 use crate::dtype::DType;
 use crate::math::rng::{Purpose, Rng};
-use crate::shape::Shape;
-
-/// Elements to which every trainable parameter is aligned in the flat buffers.
-pub const ALIGN: usize = 16;
+use crate::shape::{Shape, UNIT};
 
 /// The number of a parameter in its registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,21 +97,20 @@ pub struct ParamInfo {
     pub frozen: bool,
     /// The type of its elements; trainable parameters are [`DType::Real`].
     pub dtype: DType,
-    /// Where it begins: in elements of the flat trainable buffer, or in bytes of the frozen ones.
-    pub offset: u32,
+    /// Where it begins: in elements of the flat trainable buffer, a multiple of [`UNIT`], or in bytes of the frozen ones, a multiple of
+    /// [`crate::shape::UNIT_BYTES`].
+    pub offset: usize,
 }
 
 impl ParamInfo {
     /// Its elements in the flat trainable buffer.
     pub fn range(&self) -> Range<usize> {
-        let start = self.offset as usize;
-        start..start.saturating_add(self.shape.len())
+        self.offset..self.offset.saturating_add(self.shape.len())
     }
 
     /// Its bytes in the frozen buffer, where a number takes `real_bytes`.
     pub fn frozen_bytes(&self, real_bytes: usize) -> Range<usize> {
-        let start = self.offset as usize;
-        start..start.saturating_add(self.dtype.bytes(self.shape.len(), real_bytes).unwrap_or(0))
+        self.offset..self.offset.saturating_add(self.dtype.bytes(self.shape.len(), real_bytes).unwrap_or(0))
     }
 }
 
@@ -181,7 +177,7 @@ impl<'a> Params<'a> {
     /// Where the groups up to number `last` end.
     fn groups_end(&self, last: usize) -> usize {
         let own = self.infos.iter().filter(|p| !p.frozen && p.group.index() <= last);
-        own.map(|p| p.range().end.next_multiple_of(ALIGN)).max().unwrap_or(0)
+        own.map(|p| p.range().end.checked_next_multiple_of(UNIT).unwrap_or(usize::MAX)).max().unwrap_or(0)
     }
 
     /// The number of trainable values, without alignment gaps.

@@ -4,10 +4,10 @@ use core::fmt;
 
 use super::group::{Group, GroupId, MAX_GROUPS};
 use super::name::{MAX_DEPTH, Name};
-use super::{ALIGN, Init, Layout, ParamId, ParamInfo, Params, Part};
+use super::{Init, Layout, ParamId, ParamInfo, Params, Part};
 use crate::dtype::DType;
 use crate::quant::BLOCK;
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT, UNIT_BYTES};
 
 /// What can be wrong with a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,14 @@ pub enum ParamsError {
         /// Elements of a row.
         cols: usize,
     },
-    /// A shape is impossible or all parameters together are too large.
+    /// A parameter has more elements, or more extents, than a tensor can have.
     TooLarge {
         /// The parameter.
+        name: Name,
+    },
+    /// All trainable parameters together, or all frozen ones, are larger than positions reach, or than this machine can address.
+    NoPlace {
+        /// The parameter that has no place any more.
         name: Name,
     },
 }
@@ -69,7 +74,14 @@ impl fmt::Display for ParamsError {
             Self::Blocks { name, cols } => {
                 write!(f, "parameter {name} has rows of {cols} numbers, which do not fall into blocks of {BLOCK}: keep it in f32")
             }
-            Self::TooLarge { name } => write!(f, "parameter {name} is too large"),
+            Self::TooLarge { name } => {
+                write!(f, "parameter {name} has more than 2147483647 elements or more than four extents: split it")
+            }
+            Self::NoPlace { name } => write!(
+                f,
+                "no place for parameter {name}: trainable ones have at most 2^36 elements together, frozen ones 2^38 bytes, and all must be \
+                 addressable by this machine"
+            ),
         }
     }
 }
@@ -182,11 +194,8 @@ fn lay_out_trainable(infos: &mut [ParamInfo]) -> Result<usize, ParamsError> {
     let mut end = 0usize;
     for group in 0..MAX_GROUPS {
         for info in infos.iter_mut().filter(|p| !p.frozen && p.group.index() == group) {
-            info.offset = end as u32;
-            end = end.saturating_add(info.shape.len()).next_multiple_of(ALIGN);
-            if i32::try_from(end).is_err() {
-                return Err(ParamsError::TooLarge { name: info.name });
-            }
+            info.offset = end;
+            end = end_of(end, info.shape.len(), UNIT).ok_or(ParamsError::NoPlace { name: info.name })?;
         }
     }
     Ok(end)
@@ -196,19 +205,22 @@ fn lay_out_trainable(infos: &mut [ParamInfo]) -> Result<usize, ParamsError> {
 fn lay_out_frozen(infos: &mut [ParamInfo], real_bytes: usize) -> Result<usize, ParamsError> {
     let mut end = 0usize;
     for info in infos.iter_mut().filter(|p| p.frozen) {
-        let too_large = ParamsError::TooLarge { name: info.name };
+        let no_place = ParamsError::NoPlace { name: info.name };
         let cols = info.shape.cols();
         if matches!(info.dtype, DType::Q8 | DType::Q4) && !cols.is_multiple_of(BLOCK) {
             return Err(ParamsError::Blocks { name: info.name, cols });
         }
-        let bytes = info.dtype.bytes(info.shape.len(), real_bytes).ok_or(too_large)?;
-        info.offset = end as u32;
-        end = end.saturating_add(bytes).next_multiple_of(64);
-        if u32::try_from(end).is_err() {
-            return Err(too_large);
-        }
+        let bytes = info.dtype.bytes(info.shape.len(), real_bytes).ok_or(no_place)?;
+        info.offset = end;
+        end = end_of(end, bytes, UNIT_BYTES).ok_or(no_place)?;
     }
     Ok(end)
+}
+
+/// Where the next parameter begins after one of `len` at `start`; `None` beyond what 32 bits of units, or this machine, can address.
+fn end_of(start: usize, len: usize, unit: usize) -> Option<usize> {
+    let end = start.checked_add(len)?.checked_next_multiple_of(unit)?;
+    u32::try_from(end.checked_div(unit)?).is_ok().then_some(end)
 }
 
 /// Where parameters are added: a path, and what is the same for all parameters below it.

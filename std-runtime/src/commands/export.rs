@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use samara_core::file::layout::MAGIC;
+use samara_core::file::layout::{MAGIC, VERSION};
 use samara_core::graph::DType;
 use samara_core::model::lm::LmDims;
 use samara_core::quant::BLOCK;
@@ -17,6 +17,7 @@ use crate::data::config::DataConfig;
 use crate::data::shards::Tokens;
 use crate::eval::{Selection, tokens};
 use crate::export::build::program_file;
+use crate::export::convert::convert;
 use crate::export::loss::{FormatLoss, compare};
 use crate::export::report::{DeviceRam, Footprint, footprint};
 use crate::export::spec::{FileSpec, Optimizer, TrainShape};
@@ -38,15 +39,19 @@ Examples:
   samara export --model runs/tales-001 --out tales.samara --quantize q8
   samara export --model tiny --out tiny.samara --quantize q8 --kv q8 \\
       --target stm32f746 --data held-out.txt
-  samara export --model tiny --out tiny.samara --train last-block";
+  samara export --model tiny --out tiny.samara --train last-block
+  samara export --convert old.samara --out new.samara";
 
 /// Put a model into one file for a microcontroller, and say what it takes there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The model folder.
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "convert")]
+    model: Option<PathBuf>,
+    /// Rewrite a file of an older version of the format instead; nothing else of it changes.
+    #[arg(long, value_name = "FILE.samara", conflicts_with_all = OF_A_MODEL)]
+    convert: Option<PathBuf>,
     /// The file.
     #[arg(long, value_name = "FILE.samara")]
     out: PathBuf,
@@ -84,6 +89,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Flags that say what to make of a model.
+const OF_A_MODEL: [&str; 11] =
+    ["model", "quantize", "kv", "train", "optimizer", "batch", "block", "context", "target", "data", "strip_names"];
 
 fn target_names() -> PossibleValuesParser {
     TARGETS.iter().map(|target| clap::builder::PossibleValue::new(target.name).help(limits(target))).collect::<Vec<_>>().into()
@@ -135,23 +144,52 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        let outcome = self.outcome()?;
-        output::show(self.json, &outcome, || self.text(&outcome))
+        match (&self.convert, &self.model) {
+            (Some(old), _) => {
+                let converted = self.converted(old)?;
+                let (out, bytes) = (self.out.display(), converted.file_bytes);
+                let text = || format!("{out}: {} in version {VERSION} of the format, {bytes} bytes\n", old.display());
+                output::show(self.json, &converted, text)
+            }
+            (None, Some(model)) => {
+                let outcome = self.outcome(model)?;
+                output::show(self.json, &outcome, || self.text(&outcome))
+            }
+            (None, None) => Err(Error::usage("expected --model DIR, or --convert FILE.samara")),
+        }
     }
 }
 
+/// A converted file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Converted {
+    /// Its version of the format.
+    version: u32,
+    /// Its bytes.
+    file_bytes: u64,
+}
+
 impl Args {
+    /// Writes a file of an older version of the format in the current one.
+    fn converted(&self, old: &Path) -> Result<Converted, Error> {
+        check_out(&self.out)?;
+        let bytes = fs::read(old).map_err(IoError::at(old, "read"))?;
+        let bytes = convert(&bytes).map_err(|error| Error::data(format!("{}: {error}", old.display())))?;
+        durable::write(&self.out, &bytes).map_err(IoError::at(&self.out, "write"))?;
+        Ok(Converted { version: VERSION, file_bytes: bytes.len() as u64 })
+    }
+
     /// Exports the model; nothing is written when it does not fit the target.
-    fn outcome(&self) -> Result<Outcome, Error> {
+    fn outcome(&self, folder: &Path) -> Result<Outcome, Error> {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
         let device = Engine::reference()?;
-        let model = Model::open_quantised(&engine, &self.model, None)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?;
+        let model = Model::open_quantised(&engine, folder, None)?;
+        let tokenizer = Tokenizer::of_model(folder)?;
         check_out(&self.out)?;
         let spec = self.spec(model.dims)?;
         if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > model.dims.vocab_size) {
-            let (model, known) = (self.model.display(), model.dims.vocab_size);
+            let (model, known) = (folder.display(), model.dims.vocab_size);
             return Err(Error::data(format!(
                 "{model}: its tokenizer has {ids} tokens, the model knows {known}: they do not belong together"
             )));
@@ -164,7 +202,7 @@ impl Args {
         }
         let losses = match &self.data {
             Some(data) => {
-                let held_out = self.held_out(data, tokenizer.as_ref())?;
+                let held_out = held_out(data, tokenizer.as_ref(), folder)?;
                 held_out.check_ids(model.dims.vocab_size as u32)?;
                 compare(&device, &model, &spec, held_out.as_ref())?
             }
@@ -229,12 +267,6 @@ impl Args {
         }
     }
 
-    /// The validation split of the data, as `eval` has it.
-    fn held_out(&self, data: &Path, tokenizer: Option<&Tokenizer>) -> Result<Box<dyn Tokens>, Error> {
-        let data = DataConfig { path: Some(data.to_path_buf()), ..DataConfig::default() };
-        Ok(tokens(&data, Selection::Val, tokenizer, &self.model)?)
-    }
-
     fn text(&self, outcome: &Outcome) -> String {
         let file = &outcome.file;
         let mut text = format!(
@@ -269,6 +301,12 @@ impl Args {
         }
         text
     }
+}
+
+/// The validation split of the data, as `eval` has it.
+fn held_out(data: &Path, tokenizer: Option<&Tokenizer>, model: &Path) -> Result<Box<dyn Tokens>, Error> {
+    let data = DataConfig { path: Some(data.to_path_buf()), ..DataConfig::default() };
+    Ok(tokens(&data, Selection::Val, tokenizer, model)?)
 }
 
 /// What is there already must be a program file: a slip of the hand does not cost a model.

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use samara_core::file::layout::{MAGIC, NO_TOKEN};
+use samara_core::file::layout::{DECAY, GroupRecord, MAGIC, NO_TOKEN};
 use samara_core::file::{FileProgram, FileTokenizer, ProgramFile, SectionKind};
 use samara_core::graph::{Role, TensorRecord};
 use samara_core::ops;
+use samara_core::shape::UNIT;
 use serde_json::{Map, Value, json};
 
 use super::{Command, Console, Error, output};
@@ -124,7 +125,7 @@ fn device(path: &Path) -> Result<Value, Error> {
     let kernels = ops::reference();
     let file = ProgramFile::open(bytes.get(), &kernels).map_err(|error| Error::data(format!("{}: {error}", path.display())))?;
     let (header, sizes) = (file.header(), file.sizes());
-    let of = |len: usize| len * size_of::<f32>();
+    let of = |len: usize| len.saturating_mul(size_of::<f32>());
     let mut programs = Map::new();
     for (kind, name) in PROGRAM_NAMES {
         let Some(FileProgram { program, plan, .. }) = file.program(kind) else { continue };
@@ -142,7 +143,7 @@ fn device(path: &Path) -> Result<Value, Error> {
     Ok(json!({
         "version": header.version, "vocabulary": header.vocab_size, "context": header.context,
         "end_of_text": (header.end_of_text != NO_TOKEN).then_some(header.end_of_text), "tokenizer": tokenizer,
-        "programs": programs, "sections": sections(&file),
+        "programs": programs, "groups": groups(&file), "sections": sections(&file),
         "memory": {
             "session_bytes": of(sizes.total_len()), "arena_bytes": of(sizes.arena_len), "state_bytes": of(sizes.state_len),
             "ints_bytes": of(sizes.ints_len), "trainable_bytes": of(sizes.trainable_len), "moments_bytes": of(sizes.moments_len),
@@ -151,12 +152,19 @@ fn device(path: &Path) -> Result<Value, Error> {
     }))
 }
 
+/// The groups of what is trained.
+fn groups(file: &ProgramFile<'_>) -> Value {
+    let group =
+        |g: &GroupRecord| json!({ "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale });
+    file.groups().iter().map(group).collect()
+}
+
 /// Bytes of every section; those of a program under its name.
 fn sections(file: &ProgramFile<'_>) -> Value {
     let mut sections = Map::new();
     for section in file.sections() {
-        let kind = SectionKind::from_code(section.kind).map_or_else(String::new, |kind| format!("{kind:?}"));
-        let program = PROGRAM_NAMES.into_iter().find(|(kind, _)| *kind as u32 == section.program);
+        let kind = SectionKind::from_code(section.kind.into()).map_or_else(String::new, |kind| format!("{kind:?}"));
+        let program = PROGRAM_NAMES.into_iter().find(|(kind, _)| *kind as u16 == section.program);
         let name = program.map_or_else(|| kind.clone(), |(_, program)| format!("{program}.{kind}"));
         sections.insert(name.to_lowercase(), section.len.into());
     }

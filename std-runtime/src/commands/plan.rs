@@ -120,7 +120,7 @@ impl Outcome {
         let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::new(&engine, &*model, config)?;
-        let peak = if peak { Some(Peak::of_step(&engine, &*model, &shape)?) } else { None };
+        let peak = if peak { Some(Peak::of_step(&*engine, &*model, &shape)?) } else { None };
         let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
         let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
             recompute: recompute.name(),

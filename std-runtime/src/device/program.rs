@@ -16,6 +16,9 @@ pub trait Planner {
 
     /// Elements of scratch that a node needs.
     fn scratch_len(&self, node: &Node<'_>) -> usize;
+
+    /// Bytes of an element of the arena, of weights, gradients and moments.
+    fn real_bytes(&self) -> usize;
 }
 
 /// Why a program could not be built.
@@ -177,7 +180,7 @@ impl OwnedProgram {
 
     /// Elements of the state.
     pub fn state_len(&self) -> usize {
-        self.info.state_len as usize
+        self.info.state_len()
     }
 
     /// Elements of the gradient buffer: 0 when no node reads or writes gradients there.

@@ -3,7 +3,7 @@
 use samara_core::graph::DType;
 use samara_core::tune::{Tune, store_as, tune};
 
-use super::file::FileWriter;
+use super::file::{FileModel, FileWriter};
 use super::programs::DeviceModel;
 use super::spec::FileSpec;
 use super::weights;
@@ -45,5 +45,6 @@ pub fn program_file(
         writer.tokenizer(tokenizer);
     }
     let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
-    Ok(writer.finish(&owned.view(), model.dims.vocab_size, spec.context, end_of_text))
+    let (params, layout) = (owned.view().infos().len(), owned.view().layout());
+    Ok(writer.finish(&FileModel { params, layout, vocab_size: model.dims.vocab_size, context: spec.context, end_of_text }))
 }

@@ -1,12 +1,15 @@
 //! Writing a program file: sections one after the other, a header, a checksum.
 
+use std::ops::Range;
+
 use bytemuck::{NoUninit, bytes_of, cast_slice};
 use samara_core::file::layout::{
-    ALIGN_BYTES, Header, MAGIC, NO_TOKEN, PORTS, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION,
+    DECAY, GroupRecord, Header, MAGIC, NO_TOKEN, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION,
 };
 use samara_core::file::{Port, ProgramKind, SectionKind, checksum};
-use samara_core::graph::Tensor;
-use samara_core::params::{GroupId, Params};
+use samara_core::graph::{ProgramInfo, Tensor, TensorRecord};
+use samara_core::params::{GroupId, Layout, Params};
+use samara_core::shape::{UNIT, UNIT_BYTES};
 use samara_core::tokenizer::Split;
 
 use crate::session::{OwnedProgram, ParamSet};
@@ -15,33 +18,73 @@ use crate::tokenizer::{Model, Tokenizer};
 /// A file in the making.
 #[derive(Default)]
 pub struct FileWriter {
-    sections: Vec<(SectionKind, u32, Vec<u8>)>,
+    sections: Vec<(SectionKind, u16, Vec<u8>)>,
+}
+
+/// What the header of a file tells of its model.
+#[derive(Clone, Copy, Debug)]
+pub struct FileModel {
+    /// The number of parameters.
+    pub params: usize,
+    /// The sizes of their buffers.
+    pub layout: Layout,
+    /// Token ids.
+    pub vocab_size: usize,
+    /// Tokens that a sequence can have.
+    pub context: usize,
+    /// The token that ends a text.
+    pub end_of_text: Option<u32>,
 }
 
 impl FileWriter {
     /// Adds a section; an empty one is left out.
-    fn add<T: NoUninit>(&mut self, kind: SectionKind, program: Option<ProgramKind>, records: &[T]) {
+    pub(super) fn add<T: NoUninit>(&mut self, kind: SectionKind, program: Option<ProgramKind>, records: &[T]) {
         if !records.is_empty() {
-            self.sections.push((kind, program.map_or(0, |program| program as u32), cast_slice(records).to_vec()));
+            self.sections.push((kind, program.map_or(0, |program| program as u16), cast_slice(records).to_vec()));
         }
     }
 
-    /// Adds a program with its plan and its ports.
+    /// Adds the header and the ports of a program.
+    pub(super) fn heading(&mut self, kind: ProgramKind, info: ProgramInfo, arena_units: u32, ports: &[PortRecord]) {
+        self.add(SectionKind::Program, Some(kind), &[ProgramHeader { info, arena_units }]);
+        self.add(SectionKind::Ports, Some(kind), ports);
+    }
+
+    /// Adds a program with its plan and its ports; several ports of one kind are numbered as they come.
     pub fn program(&mut self, kind: ProgramKind, program: &OwnedProgram, ports: &[(Port, Tensor)]) {
         let (view, plan) = (program.view(), program.plan());
-        let mut header =
-            ProgramHeader { info: view.info(), arena_len: plan.arena_len() as u32, ports: [Tensor::NONE.index() as u16; PORTS] };
-        for (port, tensor) in ports {
-            header.ports[*port as usize] = tensor.index() as u16;
-        }
-        self.add(SectionKind::Program, Some(kind), &[header]);
-        self.add(SectionKind::Tensors, Some(kind), view.tensors());
+        let index = |i: usize| ports[..i].iter().filter(|(port, _)| *port == ports[i].0).count() as u16;
+        let record = |(i, &(port, tensor)): (usize, &(Port, Tensor))| PortRecord {
+            kind: port as u16,
+            index: index(i),
+            tensor,
+            reserved: 0,
+        };
+        let ports: Vec<PortRecord> = ports.iter().enumerate().map(record).collect();
+        self.heading(kind, view.info(), (plan.arena_len() / UNIT) as u32, &ports);
+        let tensors: Vec<TensorRecord> = view.tensors().iter().map(|record| record.stored()).collect();
+        self.add(SectionKind::Tensors, Some(kind), &tensors);
         self.add(SectionKind::Nodes, Some(kind), view.nodes());
         self.add(SectionKind::Slots, Some(kind), plan.slots());
     }
 
-    /// Adds the parameters of a set; their names too if they are wanted.
+    /// Adds the groups of what is trained.
+    fn groups(&mut self, params: &Params<'_>) {
+        if params.trainable_len() > 0 {
+            let record = |(group, range): (GroupId, Range<usize>)| GroupRecord {
+                units: (range.len() / UNIT) as u32,
+                flags: if group.decay() { DECAY } else { 0 },
+                lr_scale: 1.0,
+                reserved: 0,
+            };
+            let groups: Vec<GroupRecord> = params.groups().map(record).collect();
+            self.add(SectionKind::Groups, None, &groups);
+        }
+    }
+
+    /// Adds the parameters of a set and their groups; their names too if they are wanted.
     pub fn params(&mut self, set: &ParamSet, names: bool) {
+        self.groups(&set.params());
         self.add(SectionKind::Trainable, None, set.weights.get());
         self.add(SectionKind::Frozen, None, set.frozen.get());
         if names {
@@ -80,32 +123,31 @@ impl FileWriter {
     }
 
     /// The bytes of the file.
-    pub fn finish(self, params: &Params<'_>, vocab_size: usize, context: usize, end_of_text: Option<u32>) -> Vec<u8> {
-        let layout = params.layout();
+    pub fn finish(self, model: &FileModel) -> Vec<u8> {
         let mut header = Header {
             magic: MAGIC,
             version: VERSION,
             checksum: 0,
             len: 0,
             sections: self.sections.len() as u32,
-            params: params.infos().len() as u32,
-            trainable_len: layout.trainable_len as u32,
-            decay_len: params.group_range(GroupId::DECAY).end as u32,
-            frozen_bytes: layout.frozen_bytes as u32,
-            vocab_size: vocab_size as u32,
-            context: context as u32,
-            end_of_text: end_of_text.unwrap_or(NO_TOKEN),
+            params: model.params as u32,
+            trainable_units: (model.layout.trainable_len / UNIT) as u32,
+            frozen_units: (model.layout.frozen_bytes / UNIT_BYTES) as u32,
+            vocab_size: model.vocab_size as u32,
+            context: model.context as u32,
+            end_of_text: model.end_of_text.unwrap_or(NO_TOKEN),
             reserved: [0; 3],
         };
         let table_bytes = size_of::<Header>() + self.sections.len() * size_of::<Section>();
         let mut table = Vec::with_capacity(self.sections.len());
         let mut file = vec![0; table_bytes];
         for (kind, program, bytes) in &self.sections {
-            file.resize(file.len().next_multiple_of(ALIGN_BYTES), 0);
-            table.push(Section { kind: *kind as u32, program: *program, offset: file.len() as u32, len: bytes.len() as u32 });
+            file.resize(file.len().next_multiple_of(UNIT_BYTES), 0);
+            let offset_units = (file.len() / UNIT_BYTES) as u32;
+            table.push(Section { kind: *kind as u16, program: *program, offset_units, len: bytes.len() as u64 });
             file.extend_from_slice(bytes);
         }
-        header.len = file.len() as u32;
+        header.len = file.len() as u64;
         let front = [bytes_of(&header), cast_slice(&table)].concat();
         file[..front.len()].copy_from_slice(&front);
         header.checksum = checksum(&file);

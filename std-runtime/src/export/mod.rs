@@ -2,6 +2,7 @@
 
 pub(crate) mod aligned;
 pub mod build;
+pub mod convert;
 pub mod file;
 pub mod loss;
 pub(crate) mod names;

@@ -139,8 +139,8 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
     use SectionKind as K;
     let groups: [(&'static str, &[SectionKind]); 5] = [
         ("frozen weights", &[K::Frozen]),
-        ("initial values of what is trained", &[K::Trainable]),
-        ("programs and plans", &[K::Program, K::Tensors, K::Nodes, K::Slots]),
+        ("initial values of what is trained", &[K::Groups, K::Trainable]),
+        ("programs and plans", &[K::Program, K::Ports, K::Tensors, K::Nodes, K::Slots]),
         (
             "tokenizer",
             &[
@@ -159,8 +159,8 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
         ("names", &[K::Names]),
     ];
     let bytes = |kinds: &[SectionKind]| {
-        let of_kind = file.sections().iter().filter(|section| kinds.iter().any(|kind| *kind as u32 == section.kind));
-        of_kind.map(|section| u64::from(section.len)).sum()
+        let of_kind = file.sections().iter().filter(|section| kinds.iter().any(|kind| *kind as u16 == section.kind));
+        of_kind.map(|section| section.len).sum()
     };
     groups.into_iter().map(|(what, kinds)| FlashPart { what, bytes: bytes(kinds) }).filter(|part| part.bytes > 0).collect()
 }

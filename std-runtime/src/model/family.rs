@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use samara_core::shape::UNIT;
+
 use super::architecture::Architecture;
 use crate::config::{Invalid, Table};
 use crate::model_folder::keys::ConfigJson;
 
-/// Elements that a tensor, and all parameters together, may have.
-pub const PARAMETER_LIMIT: u128 = i32::MAX as u128;
+/// Elements that a tensor may have.
+pub const TENSOR_LIMIT: u128 = i32::MAX as u128;
+/// Elements that all parameters together may have: 32 bits of units.
+pub const PARAMETER_LIMIT: u128 = u32::MAX as u128 * UNIT as u128;
 
 /// The configuration of a family of models: a table whose keys have the names of Hugging Face's `config.json`, `model_type` among them.
 /// Its folders are read and written by [`ConfigJson`] and the name map of its [`Architecture`].

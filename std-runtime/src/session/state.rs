@@ -58,7 +58,7 @@ impl<D: Device> StateSet<D> {
         let view = program.view();
         let states = view.tensors().iter().enumerate().filter(|(i, t)| t.role == Role::State && t.root.index() == *i);
         for (index, (_, t)) in states.enumerate() {
-            let entry = Entry { shape: t.shape, dtype: t.dtype, offset: t.offset as usize };
+            let entry = Entry { shape: t.shape, dtype: t.dtype, offset: t.start() };
             match self.entries.get(index) {
                 Some(earlier) if *earlier != entry => {
                     let (set, found, expected) = (self.name.clone(), entry.describe(), earlier.describe());

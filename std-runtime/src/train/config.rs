@@ -10,7 +10,7 @@ use crate::data::config::DataConfig;
 use crate::kernels::gemm::Gemm;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
-use crate::model::family::PARAMETER_LIMIT;
+use crate::model::family::TENSOR_LIMIT;
 
 table! {
     /// How a model is trained.
@@ -130,8 +130,8 @@ impl RunConfig {
         }
         let rows = self.train.batch_size as u128 * block as u128;
         let widest = self.model.widest() as u128;
-        if rows * widest > PARAMETER_LIMIT {
-            let most = PARAMETER_LIMIT / (block as u128 * widest);
+        if rows * widest > TENSOR_LIMIT {
+            let most = TENSOR_LIMIT / (block as u128 * widest);
             let expected = format!("at most {most} rows of {block} tokens and {widest} activations; use train.grad_accumulation");
             return Err(Invalid::new("train.batch_size", expected, self.train.batch_size));
         }

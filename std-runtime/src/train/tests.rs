@@ -74,7 +74,7 @@ fn errors_say_where_what_and_what_instead() {
         ("[train]\nbatch_size = 1000000", "run.toml:2:14: train.batch_size: expected at most 32767 rows"),
         (
             "[model]\nn_embd = 65536\nn_layer = 4096",
-            "run.toml:3:11: model.n_layer: expected a model of at most 2147483647 parameters",
+            "run.toml:3:11: model.n_layer: expected a model of at most 68719476720 parameters",
         ),
         ("[train]\nmin_lr = 0.5", "run.toml:2:10: train.min_lr: expected at most train.lr = 0.001, found 0.5"),
         (

@@ -140,7 +140,7 @@ fn inspection_describes_program_files() {
     let outcome = export(at, &["--quantize", "q8", "--train", "bias", "--optimizer", "adamw"]);
     let found: Value = serde_json::from_str(&done(at, &["inspect", "model.samara", "--json"])).expect("JSON");
     let device = &found["device"];
-    assert_eq!((&device["version"], &device["context"], &device["tokenizer"]), (&1.into(), &16.into(), &"byte".into()));
+    assert_eq!((&device["version"], &device["context"], &device["tokenizer"]), (&2.into(), &16.into(), &"byte".into()));
     for (program, arena) in device["programs"].as_object().expect("programs") {
         assert!(outcome["programs"].as_array().is_some_and(|names| names.contains(&program.as_str().into())), "{program}");
         assert!(arena["nodes"].as_u64() > Some(5) && arena["tensors"].as_u64() > Some(20), "{arena}");
@@ -172,6 +172,32 @@ fn inspection_describes_program_files() {
     fs::write(at.join("other.samara"), "a text".repeat(20)).expect("a file");
     refused(at, &["inspect", "other.samara"], 3, &["other.samara: not a program file"]);
     refused(at, &["inspect", "absent.samara"], 4, &["absent.samara: cannot read"]);
+}
+
+#[test]
+fn an_old_file_is_converted() {
+    let folder = temporary();
+    let at = folder.path();
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/device/version-1.samara");
+    refused(at, &["inspect", old], 3, &["version 1", "this build reads version 2", "samara export --convert FILE --out FILE"]);
+    let said = done(at, &["export", "--convert", old, "--out", "new.samara"]);
+    assert!(said.contains("new.samara: ") && said.contains("in version 2 of the format"), "{said}");
+    let found: Value = serde_json::from_str(&done(at, &["inspect", "new.samara", "--json"])).expect("JSON");
+    let device = &found["device"];
+    assert_eq!((&device["version"], &device["tokenizer"]), (&2.into(), &"char".into()));
+    assert_eq!((&device["groups"][0]["decay"], &device["groups"][1]["decay"]), (&true.into(), &false.into()));
+    let outcome = done(at, &["export", "--convert", old, "--out", "new.samara", "--json"]);
+    let bytes = fs::metadata(at.join("new.samara")).expect("a file").len();
+    assert_eq!(serde_json::from_str::<Value>(&outcome).expect("JSON"), serde_json::json!({"version": 2, "file_bytes": bytes}));
+    refused(at, &["export", "--convert", "new.samara", "--out", "x.samara"], 3, &["new.samara", "version 2 already"]);
+    refused(at, &["export", "--convert", "absent.samara", "--out", "x.samara"], 4, &["absent.samara: cannot read"]);
+    refused(at, &["export", "--out", "x.samara"], 2, &["--model"]);
+    refused(at, &["export", "--convert", old, "--kv", "f16", "--out", "x.samara"], 2, &["--kv", "--convert"]);
+    refused(at, &["export", "--convert", old, "--model", "run", "--out", "x.samara"], 2, &["--model", "--convert"]);
+    fs::write(at.join("text.txt"), "a text").expect("a file");
+    refused(at, &["export", "--convert", "text.txt", "--out", "x.samara"], 3, &["text.txt: not a program file"]);
+    refused(at, &["export", "--convert", old, "--out", "text.txt"], 2, &["text.txt", "something else"]);
+    assert!(!at.join("x.samara").exists());
 }
 
 #[test]

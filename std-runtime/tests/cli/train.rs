@@ -2,6 +2,36 @@
 
 use super::*;
 
+/// Llama 2 7B, more parameters than 2³²: planning takes memory for its tables alone.
+#[test]
+fn billions_of_parameters_are_planned() {
+    let folder = temporary();
+    let llama = [
+        "model.model_type=llama",
+        "model.vocab_size=32000",
+        "model.hidden_size=4096",
+        "model.intermediate_size=11008",
+        "model.num_hidden_layers=32",
+        "model.num_attention_heads=32",
+        "model.num_key_value_heads=32",
+        "model.max_position_embeddings=4096",
+        "model.tie_word_embeddings=false",
+    ];
+    let sets = llama.iter().flat_map(|set| ["--set", set]);
+    let plan: Vec<&str> = ["plan", "--json", "--set", "train.recompute=blocks"].into_iter().chain(sets).collect();
+    let plan: Value = serde_json::from_str(&done(folder.path(), &plan)).expect("JSON");
+    let parameters = plan["parameters"].as_u64().expect("a number");
+    assert_eq!(parameters, 6_738_415_616);
+    let bytes = |class: &str| {
+        let classes = plan["memory"].as_array().expect("memory");
+        classes.iter().find(|entry| entry["class"] == class).and_then(|entry| entry["bytes"].as_u64()).expect("bytes")
+    };
+    for class in ["weights", "gradients"] {
+        assert!((4 * parameters..=4 * parameters + 64 * 1024).contains(&bytes(class)), "{class}: {plan}");
+    }
+    assert_eq!(bytes("optimizer"), 2 * bytes("weights"));
+}
+
 #[test]
 fn plan_counts_and_writes_nothing() {
     let folder = temporary();

@@ -73,7 +73,7 @@ fn a_wrong_file_is_named_with_line_and_column() {
         ("\u{0}\u{1}", &["run.toml:1:3: not TOML"]),
         ("[model]\nn_layer = 0\n", &["run.toml:2:11: model.n_layer: expected a number from 1 to 4096, found 0"]),
         ("[model]\nn_embd = 130\n", &["run.toml:2:10: model.n_embd: expected a multiple of model.n_head = 4, found 130"]),
-        ("[model]\nn_embd = 65536\nn_layer = 4096\n", &["model.n_layer: expected a model of at most 2147483647 parameters"]),
+        ("[model]\nn_embd = 65536\nn_layer = 4096\n", &["model.n_layer: expected a model of at most 68719476720 parameters"]),
         ("[train]\nblock_size = 1000000\n", &["run.toml:2:14: train.block_size: expected at most model.n_positions"]),
         ("[train]\nlr = -1e-3\n", &["run.toml:2:6: train.lr: expected a number from 0 to 1000, found -1e-3"]),
         ("[train]\nlr = nan\n", &["run.toml:2:6: train.lr", "found nan"]),

@@ -107,11 +107,11 @@ impl Bytes {
         if self.len < size_of::<Header>() {
             return;
         }
-        let len = self.len as u32;
+        let len = self.len as u64;
         let bytes = self.get_mut();
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[16..20].copy_from_slice(&len.to_le_bytes());
+        bytes[16..24].copy_from_slice(&len.to_le_bytes());
         let sum = checksum(bytes);
         bytes[12..16].copy_from_slice(&sum.to_le_bytes());
     }

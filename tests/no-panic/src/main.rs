@@ -293,7 +293,7 @@ fn decode(config: &GptConfig, gpt: &Gpt, params: Params<'_>, buffers: &mut Buffe
     let cpu = Cpu::new(&kernels, &Serial);
     let plan = Plan::new(&program, &|node| cpu.scratch_len(node), &mut tables.slots, &mut tables.order).ok()?;
     plan.check().ok()?;
-    if program.info().state_len as usize > buffers.state.len() {
+    if program.info().state_len() > buffers.state.len() {
         return None;
     }
     for position in 0..2 {

@@ -34,7 +34,11 @@ fn every_fault_has_its_name() {
     let decode = Some(ProgramKind::Decode);
     let len = file.bytes().len();
     assert_eq!(error(file.with_header(|h| h.magic[1] = b'S')), FileError::Magic);
-    assert_eq!(error(file.with_header(|h| h.version = 2)), FileError::Version { found: 2 });
+    for found in [0, 1, 3] {
+        assert_eq!(error(file.with_header(|h| h.version = found)), FileError::Version { found });
+    }
+    assert!(FileError::Version { found: 1 }.to_string().contains("samara export --convert FILE --out FILE"));
+    assert!(FileError::Version { found: 3 }.to_string().contains("update samara"));
     let longer = [file.bytes(), &[0]].concat();
     assert_eq!(error(File::new(&longer)), FileError::Length { found: len + 1, expected: len });
     assert_eq!(error(file.prefix(10)), FileError::Length { found: 10, expected: 64 });
@@ -46,12 +50,15 @@ fn every_fault_has_its_name() {
     assert_eq!(error(file.with_sections(|s| s[2].kind = 99)), section(2));
     assert_eq!(error(file.with_sections(|s| s[1].program = 9)), section(1));
     assert_eq!(error(file.with_sections(|s| s[3] = s[0])), section(3));
-    assert_eq!(error(file.with_sections(|s| s[1].offset += 32)), section(1));
-    assert_eq!(error(file.with_sections(|s| s[4].len = u32::MAX)), section(4));
-    let found = file.header().frozen_bytes as usize;
+    assert_eq!(error(file.with_sections(|s| s[1].offset_units = u32::MAX)), section(1));
+    for len in [u64::MAX, u64::MAX - 63, 1 << 32] {
+        assert_eq!(error(file.with_sections(|s| s[4].len = len)), section(4));
+    }
+    assert_eq!(error(file.with_header(|h| h.len += 1 << 32)), FileError::Length { found: len, expected: len + (1 << 32) });
+    let found = file.header().layout().frozen_bytes;
     let expected = FileError::Content { kind: K::Frozen, found, expected: found + 64 };
-    assert_eq!(error(file.with_header(|h| h.frozen_bytes += 64)), expected);
-    assert!(matches!(error(file.with_header(|h| h.trainable_len = 1)), FileError::Content { kind: K::Trainable, .. }));
+    assert_eq!(error(file.with_header(|h| h.frozen_units += 1)), expected);
+    assert!(matches!(error(file.with_header(|h| h.trainable_units = 1)), FileError::Content { kind: K::Trainable, .. }));
     let mut roles = file.clone();
     let role = std::mem::offset_of!(TensorRecord, role);
     roles.section_mut(K::Tensors, decode)[role] = 7;
@@ -62,7 +69,7 @@ fn every_fault_has_its_name() {
     let program = FileError::Program { program: ProgramKind::Decode };
     assert_eq!(error(file.with::<ProgramHeader>(K::Program, decode, |h| h[0].info.nodes += 1)), program);
     assert_eq!(error(file.with::<ProgramHeader>(K::Program, decode, |h| h[0].info.update = 0)), program);
-    let arena = error(file.with::<ProgramHeader>(K::Program, decode, |h| h[0].arena_len -= 16));
+    let arena = error(file.with::<ProgramHeader>(K::Program, decode, |h| h[0].arena_units -= 1));
     assert!(matches!(arena, FileError::Plan { program: ProgramKind::Decode, .. }), "{arena}");
     let tokenizer =
         |edit: fn(&mut TokenizerHeader)| error(file.with::<TokenizerHeader>(K::Tokenizer, None, |header| edit(&mut header[0])));
@@ -259,23 +266,35 @@ fn shapes_follow_their_rules() {
     assert!(matches!(changed.error(&kernels), FileError::Rule { program: ProgramKind::Decode, .. }));
 }
 
+/// The ports of a program.
+fn ports(file: &File, kind: ProgramKind) -> Vec<PortRecord> {
+    let kernels = ops::training();
+    file.open(&kernels).expect("a sound file").program(kind).expect("a program").ports().to_vec()
+}
+
 #[test]
 fn ports_lead_to_what_serves_them() {
     let (file, kernels) = (export(SLIM, TRAINED, None), ops::training());
     for kind in KINDS {
-        let header =
-            tables(&file, |file| bytemuck::pod_read_unaligned::<ProgramHeader>(file.section(SectionKind::Program, Some(kind))));
-        for port in (0..header.ports.len()).filter(|&port| header.ports[port] != u16::MAX) {
-            let with = |tensor: u16| {
-                file.with::<ProgramHeader>(SectionKind::Program, Some(kind), |header| header[0].ports[port] = tensor)
-                    .error(&kernels)
+        for (i, port) in ports(&file, kind).into_iter().enumerate() {
+            let with = |edit: &dyn Fn(&mut PortRecord)| {
+                file.with::<PortRecord>(SectionKind::Ports, Some(kind), |ports| edit(&mut ports[i])).error(&kernels)
             };
-            for tensor in [u16::MAX, 0] {
-                let error = with(tensor);
-                let lost = matches!(error, FileError::Port { program, port: p, .. } if (program, p) == (kind, port));
-                // Integers without a port are those that a node reads and nobody writes.
+            let changed =
+                [with(&|p| p.tensor = Tensor::NONE), with(&|p| p.tensor = bytemuck::cast(0_u16)), with(&|p| p.index = 9)];
+            for error in changed {
+                let lost = matches!(error, FileError::Port { program, port: p, .. } if (program, p) == (kind, port.kind.into()));
+                // What the host writes without a port is what a node reads and nobody writes.
                 let unwritten = matches!(error, FileError::Node { program, .. } if program == kind);
-                assert!(lost || unwritten, "{kind:?}, port {port}: {error}");
+                assert!(lost || unwritten, "{kind:?}, port {port:?}: {error}");
+            }
+            // Of a kind that nobody knows, inputs are refused and outputs left alone; then the port that is needed is missing.
+            for unknown in [Port::Pixels as u16, 999] {
+                let error = with(&|p| p.kind = unknown);
+                let output = tensors(&file, kind)[port.tensor.index()].role == Role::Activation;
+                let named = if output { port.kind } else { unknown };
+                let tensor = if output { Tensor::NONE } else { port.tensor };
+                assert_eq!(error, FileError::Port { program: kind, port: named.into(), tensor }, "{error}");
             }
         }
     }
@@ -288,14 +307,54 @@ fn ports_lead_to_what_serves_them() {
     assert_eq!(bounded.error(&kernels), port, "the last position is out of bounds");
     let tokens = tables(&file, |file| file.program(ProgramKind::Train).map(|p| p.port(Port::Tokens))).expect("a program").index();
     // Positions that a node reads and nobody writes.
-    let twice = file.with::<ProgramHeader>(SectionKind::Program, train, |header| {
-        header[0].ports[Port::Positions as usize] = header[0].ports[Port::Tokens as usize];
-    });
+    let twice = file.with::<PortRecord>(SectionKind::Ports, train, |ports| ports[1].tensor = ports[0].tensor);
     assert!(matches!(twice.error(&kernels), FileError::Node { program: ProgramKind::Train, .. }));
     let shared =
         file.with::<TensorRecord>(SectionKind::Tensors, train, |tensors| tensors[positions].offset = tensors[tokens].offset);
     assert_eq!(shared.error(&kernels), FileError::Program { program: ProgramKind::Train }, "positions lie where tokens do");
     assert!(matches!(file.with_header(|h| h.context = 3).error(&kernels), FileError::Port { .. }));
+}
+
+#[test]
+fn groups_cover_what_is_trained() {
+    let (file, kernels) = (export(SLIM, TRAINED, None), ops::training());
+    let groups = tables(&file, |file| <[GroupRecord; 2]>::try_from(file.groups()).expect("two groups"));
+    assert_eq!(groups.map(|g| (g.flags, g.lr_scale)), [(DECAY, 1.0), (0, 1.0)]);
+    assert_eq!(groups.map(|g| g.units).iter().sum::<u32>(), file.header().trainable_units);
+    let with = |edit: fn(&mut [GroupRecord])| file.with::<GroupRecord>(SectionKind::Groups, None, edit);
+    let wrong: [fn(&mut [GroupRecord]); 7] = [
+        |g| g[0].units += 1,
+        |g| g[1].units = u32::MAX,
+        |g| g[0].flags = 2,
+        |g| g[0].lr_scale = -1.0,
+        |g| g[1].lr_scale = f32::NAN,
+        |g| g[1].lr_scale = f32::INFINITY,
+        |g| g[1].lr_scale = -0.0,
+    ];
+    for edit in wrong {
+        assert_eq!(with(edit).error(&kernels), FileError::Groups);
+    }
+    // Where one group ends and the next begins is a matter of the file, and so are factors.
+    let moved = with(|g| {
+        g[0].units -= 1;
+        g[1].units += 1;
+        g[1].lr_scale = 0.0;
+    });
+    assert!(moved.open(&kernels).is_ok());
+}
+
+/// What is not in the arena lies in its buffer; positions beyond 32 bits of bytes do not come around.
+#[test]
+fn tensors_lie_in_their_buffers() {
+    let (file, kernels) = (export(SLIM, TRAINED, None), ops::training());
+    for kind in KINDS {
+        for (i, t) in tensors(&file, kind).into_iter().enumerate().filter(|(_, t)| !in_arena(t)) {
+            for offset in [u32::MAX, 1 << 28, 1 << 26] {
+                let moved = file.with::<TensorRecord>(SectionKind::Tensors, Some(kind), |tensors| tensors[i].offset = offset);
+                assert_eq!(moved.error(&kernels), FileError::Tensor { program: kind, tensor: i }, "{:?} at {offset}", t.role);
+            }
+        }
+    }
 }
 
 proptest! {

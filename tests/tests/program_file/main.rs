@@ -1,8 +1,10 @@
 //! Program files: what is wrong with one is found before it runs, and what runs has the bits of the same program in memory.
 
 mod bits;
+mod convert;
 mod faults;
 mod session;
+mod weighted;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,11 +14,11 @@ use samara::model::architecture::Architecture;
 use samara::tokenizer::{BpeTrainOptions, BpeTrainer, Tokenizer};
 use samara_core::decode::Sampling;
 use samara_core::exec::{Gradients, Kernels, WriteError};
-use samara_core::file::layout::{ProgramHeader, TokenizerHeader};
-use samara_core::file::{FileError, Port, ProgramFile, ProgramKind, SectionKind};
+use samara_core::file::layout::{DECAY, GroupRecord, PortRecord, ProgramHeader, TokenizerHeader};
+use samara_core::file::{FileError, Port, ProgramFile, ProgramKind, SectionKind, checksum};
 use samara_core::graph::{
     Activation, AttentionMask, AttentionSpec, DType, Epsilon, Graph, HYPER_LEN, Momentum, NodeRecord, Op, Recompute, Role, Rule,
-    Shape, TensorRecord,
+    Shape, Tensor, TensorRecord,
 };
 use samara_core::model::gpt::GptConfig;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};

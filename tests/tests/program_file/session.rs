@@ -14,7 +14,7 @@ fn a_session_needs_what_it_says_to_the_element() {
         let sizes = file.sizes();
         let of = |size: &dyn Fn(samara_core::file::FileProgram<'_>) -> usize| file.programs().map(|(_, p)| size(p)).max();
         assert_eq!(Some(sizes.arena_len), of(&|p| p.plan.arena_len()));
-        assert_eq!(Some(sizes.state_len), of(&|p| p.program.info().state_len as usize));
+        assert_eq!(Some(sizes.state_len), of(&|p| p.program.info().state_len()));
         assert_eq!(Some(sizes.ints_len), of(&|p| p.program.info().ints_len as usize));
         assert_eq!((sizes.trainable_len, sizes.grads_len), (file.trainable().len(), 0));
         assert_eq!(sizes.moments_len, if spec.optimizer == Optimizer::Adamw { 2 * sizes.trainable_len } else { 0 });

@@ -12,10 +12,13 @@ use super::super::tensor::Tensor;
 use super::super::work::{Work, product};
 use super::{MAX_OUTPUTS, Op, of};
 use crate::params::GroupId;
-use crate::shape::Shape;
+use crate::shape::{Shape, UNIT};
 
 /// Values that an optimizer reads: learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest gradient norm (0 = no clipping).
 pub const HYPER_LEN: usize = 8;
+
+/// Elements that one update changes at most, a whole number of units.
+const MAX_UPDATE: usize = 1 << 31;
 
 impl Rule {
     /// Moment buffers that it needs, each as long as the trainable parameters.
@@ -27,9 +30,9 @@ impl Rule {
         }
     }
 
-    /// The operation on a range of the trainable parameters, which are in this group.
+    /// The operation on a range of the trainable parameters, which are in this group: it begins at a unit and has less than 2³² elements.
     pub(in super::super) fn op(self, range: Range<usize>, group: GroupId) -> Op {
-        let (start, len, decay) = (range.start as u32, range.len() as u32, group.decay());
+        let (start, len, decay) = ((range.start / UNIT) as u32, range.len() as u32, group.decay());
         match self {
             Self::AdamW(epsilon) => Op::AdamW { start, len, decay, epsilon },
             Self::Sgd(momentum) => Op::Sgd { start, len, decay, momentum },
@@ -60,12 +63,20 @@ impl Graph<'_> {
         self.update_groups(Rule::Sgd(momentum), hyper.into(), norm);
     }
 
-    /// One update of each group.
+    /// One update of each group, and several of a group that is longer than a node's range can be.
     #[track_caller]
     fn update_groups(&self, rule: Rule, hyper: HyperInput, norm: Option<Tensor>) {
         self.needs_moments(rule.moments());
         for (group, range) in self.params().groups() {
-            self.push(rule.op(range, group), &[hyper.of(group).into(), norm.into()]);
+            let mut rest = range;
+            loop {
+                let end = rest.end.min(rest.start.saturating_add(MAX_UPDATE));
+                self.push(rule.op(rest.start..end, group), &[hyper.of(group).into(), norm.into()]);
+                rest.start = end;
+                if rest.is_empty() {
+                    break;
+                }
+            }
         }
     }
 
@@ -125,7 +136,7 @@ impl Operation for of::AdamW {
 
     fn bytes(self, work: &Work<'_>) -> u64 {
         // Weights and two moments read and written, gradients read.
-        work.reals(7 * self.len as usize)
+        product(&[7, self.len as usize, work.real_bytes])
     }
 }
 
@@ -151,7 +162,7 @@ impl Operation for of::Sgd {
 
     fn bytes(self, work: &Work<'_>) -> u64 {
         // Weights and perhaps a moment read and written, gradients read.
-        work.reals(if self.momentum == Momentum::None { 3 } else { 5 } * self.len as usize)
+        product(&[if self.momentum == Momentum::None { 3 } else { 5 }, self.len as usize, work.real_bytes])
     }
 }
 
@@ -174,7 +185,7 @@ impl Operation for of::Ema {
 
     fn bytes(self, work: &Work<'_>) -> u64 {
         // The average read and written, weights read.
-        work.reals(3 * work.trainable)
+        product(&[3, work.trainable, work.real_bytes])
     }
 }
 
