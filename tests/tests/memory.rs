@@ -76,7 +76,7 @@ fn measure_memory(case: usize) {
     config.generate.prompt = "Once".to_owned();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
     let plan = TrainingPlan::new(
-        &engine,
+        &*engine,
         &*config.model.architecture().unwrap(),
         &shape_of(&config),
         config.train.rule(),
