@@ -175,7 +175,7 @@ fn step(operation: Option<&str>) {
     let order = Sampler::new(Order::Random, 1, train.block_size, u64::from(len), "noise").expect("a sampler");
     let mut lm = Lm::new(model, shape_of(&config), train, source, order, None).expect("a model");
     let engine = Engine::new(1, Gemm::Samara).expect("a thread");
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(Arc::clone(&engine))), &mut lm).expect("programs");
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(Arc::clone(&engine))), &mut lm, train.rule()).expect("programs");
     let numbers = update_numbers(train, 1e-3);
     // Callgrind counts on the thread that enters the region: the one that does the work.
     engine.install(|| match operation {

@@ -101,7 +101,7 @@ fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
     let mut lm = Lm::new(config.model.architecture().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm).unwrap();
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, config.train.rule()).unwrap();
     stepper.initialise(1).unwrap();
     let numbers = update_numbers(&config.train, 1e-3);
     let mut run = |i| stepper.step(&mut lm, i, &numbers).unwrap();

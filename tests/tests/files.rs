@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use proptest::prelude::*;
+use samara::data::DataError;
 use samara::data::batches::{Order, Sampler};
 use samara::data::dataset::{Dataset, TokenWindows};
 use samara::data::mapped::{Mapped, TRUNCATED_EXIT_CODE};
 use samara::data::shards::{IdWidth, Shard, Tokens};
-use samara::data::text::{TextOptions, load};
+use samara::data::text::{TextOptions, for_each_document};
 use samara::model_folder::safetensors::{SINGLE_FILE, Weights, WeightsWriter};
 use samara::npy;
 use samara::run::checkpoint::Checkpoints;
@@ -148,7 +149,7 @@ fn truncated_shards() {
     let whole: Vec<u8> = (0..20_u16).flat_map(u16::to_le_bytes).collect();
     for end in 0..whole.len() {
         fs::write(&path, &whole[..end]).unwrap();
-        let name = |error: samara::data::DataError| error.to_string();
+        let name = |error: DataError| error.to_string();
         let opened = Shard::open(&path).map_err(name);
         if end % 2 == 1 {
             assert!(opened.unwrap_err().contains("train.bin"));
@@ -319,7 +320,7 @@ proptest! {
             let path = folder.path().join(name);
             fs::File::create(&path).unwrap().write_all(bytes).unwrap();
             let message = match name {
-                "a.jsonl" | "a.txt" => load(&path, &TextOptions::default()).err().map(|e| e.to_string()),
+                "a.jsonl" | "a.txt" => for_each_document(&path, &TextOptions::default(), |_| Ok::<(), DataError>(())).err().map(|e| e.to_string()),
                 "a.npy" => npy::read(&path).err().map(|e| e.to_string()),
                 "a.bin" | "a.u32.bin" => {
                     Shard::open(&path).and_then(|shard| shard.check_ids(1000)).err().map(|e| e.to_string())

@@ -2,10 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use samara_core::graph::{Epsilon, HyperInput, Op, Wrt};
+use samara_core::graph::{Epsilon, HyperInput, Op, Pairing, Wrt};
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::model::gpt::{Gpt, GptConfig};
-use samara_core::nn::{Affine, Repeat, Stack};
+use samara_core::nn::{Affine, Attention, AttentionConfig, Repeat, Rotary, Stack};
 use samara_core::ops::reference;
 use samara_core::params::{Group, GroupId, Init, MAX_GROUPS, ParamInfo, Params, ParamsError, Registry, Scope, Streams};
 use samara_core::shape::UNIT;
@@ -238,6 +238,15 @@ fn errors_say_what_is_wrong() {
 }
 
 /// A group that reads hyper-parameters of its own is updated as if the whole model read them; the others are not touched by it.
+#[test]
+fn usual_attention_has_a_key_for_every_query_and_no_bias() {
+    let c = AttentionConfig::causal(12, 3).rotated();
+    assert_eq!((c.width, c.heads, c.kv_heads, c.head_dim, c.scale, c.causal), (12, 3, 3, 4, 0.5, true));
+    assert_eq!(c.rotary, Some(Rotary { pairs: Pairing::Halves, rotated: 4, base: 10_000.0 }));
+    assert_eq!(Registry::count(|s| Attention::register(&c, s)), 2);
+    assert_eq!(AttentionConfig::causal(12, 0).head_dim, 0);
+}
+
 #[test]
 fn groups_have_learning_rates_of_their_own() {
     let kernels = reference::<f64>();

@@ -75,8 +75,14 @@ fn measure_memory(case: usize) {
     config.generate.max_new_tokens = 5;
     config.generate.prompt = "Once".to_owned();
     let engine = Engine::new(1, Gemm::Samara).unwrap();
-    let plan = TrainingPlan::new(&engine, &*config.model.architecture().unwrap(), &shape_of(&config), u8::from(ema_decay > 0.0))
-        .unwrap();
+    let plan = TrainingPlan::new(
+        &*engine,
+        &*config.model.architecture().unwrap(),
+        &shape_of(&config),
+        config.train.rule(),
+        u8::from(ema_decay > 0.0),
+    )
+    .unwrap();
     drop(engine);
     assert!(plan.total_bytes > 60_000_000, "{plan:?}");
     let out = tempfile::tempdir().unwrap();

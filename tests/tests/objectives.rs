@@ -25,7 +25,7 @@ use samara::train::step::Stepper;
 use samara::train::trainer::Trainer;
 use samara_core::exec::Gradients;
 use samara_core::graph::{Recompute, Tensor, Upstream, Wrt};
-use samara_core::params::{Init, ParamId};
+use samara_core::params::{GroupId, Init, ParamId};
 use samara_tests::training::{newest_checkpoint, tensors};
 use serde_json::{Value, json};
 
@@ -286,11 +286,12 @@ struct WholeBatch {
     outputs: Vec<Ticket>,
     loss: f64,
     id: Option<ScalarId>,
+    lr_scale: f64,
 }
 
 impl WholeBatch {
     fn new() -> Self {
-        Self { w: registry(), layer: None, outputs: Vec::new(), loss: 0.0, id: None }
+        Self { w: registry(), layer: None, outputs: Vec::new(), loss: 0.0, id: None, lr_scale: 1.0 }
     }
 }
 
@@ -302,6 +303,10 @@ impl<D: Device> Objective<D> for WholeBatch {
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
         self.layer = Some(Layer::new(session, sets[0], self.w.1)?);
         Ok(())
+    }
+
+    fn lr_scale(&self, _: usize, group: GroupId) -> f64 {
+        if group == GroupId::DECAY { self.lr_scale } else { 1.0 }
     }
 
     fn scalars(&mut self, scalars: &mut Scalars) {
@@ -438,7 +443,7 @@ fn a_whole_batch_in_two_passes_goes_on_to_the_bit() {
 #[test]
 fn two_passes_give_the_gradient_of_the_whole_batch() {
     let mut objective = WholeBatch::new();
-    let mut stepper = Stepper::new(session(), &mut objective).unwrap();
+    let mut stepper = Stepper::new(session(), &mut objective, config(1).rule()).unwrap();
     objective.initialise(&mut stepper.session, false).unwrap();
     let (_, set, _) = stepper.trained().next().unwrap();
     let w: Vec<f64> = stepper.session.set(set).weights.get()[..N * N].iter().map(|&w| w.into()).collect();
@@ -467,7 +472,7 @@ fn a_checkpoint_of_another_objective_is_refused() {
 #[test]
 fn a_gradient_that_is_not_finite_leaves_the_weights() {
     let mut objective = WholeBatch::new();
-    let mut stepper = Stepper::new(session(), &mut objective).unwrap();
+    let mut stepper = Stepper::new(session(), &mut objective, config(1).rule()).unwrap();
     objective.initialise(&mut stepper.session, false).unwrap();
     let (_, set, _) = stepper.trained().next().unwrap();
     let weights = stepper.session.set_mut(set).0.weights.get_mut();
@@ -476,4 +481,25 @@ fn a_gradient_that_is_not_finite_leaves_the_weights() {
     let error = stepper.step(&mut objective, 0, &update_numbers(&config(1), 0.1)).unwrap_err().to_string();
     assert!(error.contains("step 1") && error.contains("loss is"), "{error}");
     assert_eq!(stepper.session.set(set).weights.get(), before);
+}
+
+/// A group's learning rate is the schedule's times its own factor: 0 leaves it as it is, 2 makes twice the first step of AdamW.
+#[test]
+fn a_group_has_a_factor_of_the_learning_rate() {
+    let change = |lr_scale: f64| {
+        let mut objective = WholeBatch { lr_scale, ..WholeBatch::new() };
+        let config = TrainConfig { weight_decay: 0.0, ..config(1) };
+        let mut stepper = Stepper::new(session(), &mut objective, config.rule()).unwrap();
+        objective.initialise(&mut stepper.session, false).unwrap();
+        let (_, set, _) = stepper.trained().next().unwrap();
+        let before = stepper.session.set(set).weights.get().to_vec();
+        stepper.step(&mut objective, 0, &update_numbers(&config, 0.125)).unwrap();
+        stepper.session.sync().unwrap();
+        let after = stepper.session.set(set).weights.get();
+        before.iter().zip(after).map(|(a, b)| f64::from(b - a)).collect::<Vec<_>>()
+    };
+    let (none, one, two) = (change(0.0), change(1.0), change(2.0));
+    assert!(none.iter().all(|&x| x == 0.0));
+    assert!(one.iter().any(|x| x.abs() > 0.1), "{one:?}");
+    assert!(one.iter().zip(&two).all(|(one, two)| (2.0 * one - two).abs() < 1e-6), "{one:?} {two:?}");
 }

@@ -6,7 +6,7 @@ use samara::kernels::gemm::Gemm;
 use samara::session::update::{Update, UpdateNumbers};
 use samara::session::{BuildError, CpuDevice, DeviceError, Engine, On, OwnedParams, OwnedProgram, Session};
 use samara_core::exec::Gradients;
-use samara_core::graph::{Recompute, Tensor, Wrt};
+use samara_core::graph::{Epsilon, Recompute, Rule, Tensor, Wrt};
 use samara_core::params::{Init, ParamId};
 
 fn session() -> Session {
@@ -210,7 +210,9 @@ fn updates_of_two_sets_are_their_own_and_an_average_follows() {
     let mut s = session();
     let ((a, _), (b, _)) = (registry(3), registry(2));
     let (policy, ema, value) = (s.add_set("policy", &a), s.add_set("ema", &a), s.add_set("value", &b));
-    let updates = [Update::new(&mut s, policy, &[ema]).unwrap(), Update::new(&mut s, value, &[]).unwrap()];
+    let adamw = Rule::AdamW(Epsilon::AfterCorrection);
+    let averages = [(policy, &[ema][..]), (value, &[])];
+    let updates = averages.map(|(set, averages)| Update::new(&mut s, set, adamw, &[], averages).unwrap());
     for (set, value) in [(policy, 3.0), (value, 4.0)] {
         let (set, _) = s.set_mut(set);
         set.weights.get_mut().fill(1.0);

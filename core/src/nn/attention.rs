@@ -90,6 +90,32 @@ pub struct KvCache {
     pub segments: Option<Tensor>,
 }
 
+impl AttentionConfig {
+    /// Causal self-attention as most models begin with: a key head for every query head, scores times 1/√head_dim, no biases, no rotation, weights
+    /// from N(0, 0.02²), in the scopes `qkv` and `proj`.
+    pub fn causal(width: usize, heads: usize) -> Self {
+        let head_dim = width.checked_div(heads).unwrap_or(0);
+        Self {
+            width,
+            heads,
+            kv_heads: heads,
+            head_dim,
+            bias: [false; 2],
+            causal: true,
+            scale: 1.0 / libm::sqrt(head_dim as f64),
+            rotary: None,
+            init: [Init::normal(0.02); 2],
+            names: ["qkv", "proj"],
+        }
+    }
+
+    /// The same with queries and keys rotated by their positions: all columns of a head, in halves, with the base 10,000 (Su et al. 2021).
+    pub fn rotated(self) -> Self {
+        let rotary = Some(Rotary { pairs: Pairing::Halves, rotated: self.head_dim, base: 10_000.0 });
+        Self { rotary, ..self }
+    }
+}
+
 impl Attention {
     /// Adds the parameters of both linear layers.
     pub fn register(c: &AttentionConfig, s: &mut Scope<'_>) -> Self {

@@ -32,7 +32,7 @@ pub fn steps(
     let Policies { shape, plan, .. } = Policies::new(&engine, &*model, config)?;
     let parameters = plan.trainable_parameters;
     let mut lm = Lm::on_noise(model, shape, train)?;
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, train.rule())?;
     stepper.initialise(train.seed)?;
     let mut number = 0;
     let call = || -> Result<(), BenchError> {

@@ -1,11 +1,12 @@
 //! The command line: the list of commands, the global flags, and exit codes. A command is one file in `commands` and one line here.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{self, Command as _, Console, Error};
-use crate::error::Kind;
+use crate::error::{Failure, Kind};
 use crate::say;
 
 /// Every command, in the order of the help: its name, and the module with its `Args`.
@@ -86,9 +87,19 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has read enough.
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
-        Err(error) => {
-            say::line(&format!("error: {error}"));
-            ExitCode::from(exit_code(error.kind()))
-        }
+        Err(error) => failed(&error, error.kind()),
     }
+}
+
+/// Says what went wrong, if something did, and gives the exit code of this process.
+pub fn exit(outcome: Result<(), impl Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, error.kind()),
+    }
+}
+
+fn failed(error: &dyn Display, kind: Kind) -> ExitCode {
+    say::line(&format!("error: {error}"));
+    ExitCode::from(exit_code(kind))
 }

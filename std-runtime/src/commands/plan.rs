@@ -120,7 +120,7 @@ impl Outcome {
         let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::new(&engine, &*model, config)?;
-        let peak = if peak { Some(Peak::of_step(&engine, &*model, &shape)?) } else { None };
+        let peak = if peak { Some(Peak::of_step(&*engine, &*model, &shape)?) } else { None };
         let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
         let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
             recompute: recompute.name(),
@@ -233,7 +233,7 @@ const TIMED_STEPS: u64 = 3;
 /// Seconds of a step on tokens that mean nothing.
 fn timed(train: &TrainConfig, engine: Arc<Engine>, model: Arc<dyn Architecture>, shape: StepShape) -> Result<f64, Error> {
     let mut lm = Lm::on_noise(model, shape, train)?;
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm)?;
+    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, train.rule())?;
     stepper.initialise(train.seed)?;
     let mut begun = Instant::now();
     for i in 0..=TIMED_STEPS {

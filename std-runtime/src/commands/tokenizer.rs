@@ -1,5 +1,6 @@
 //! `samara tokenizer train|encode|decode`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -90,8 +91,12 @@ impl Train {
         let tokenizer = match self.kind {
             Kind::Bpe => self.bpe(&options)?,
             Kind::Char => {
-                let (documents, _) = text::load(&self.data, &options)?;
-                Tokenizer::characters(documents.iter().map(String::as_str), &[]).map_err(TrainError::from)?
+                let mut characters = BTreeSet::new();
+                text::for_each_document(&self.data, &options, |document| {
+                    characters.extend(document.chars());
+                    Ok::<(), DataError>(())
+                })?;
+                Tokenizer::characters([String::from_iter(characters).as_str()], &[]).map_err(TrainError::from)?
             }
             Kind::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(TrainError::from)?,
         };

@@ -147,14 +147,30 @@ impl<C: Tables> Layers<C> {
     /// The configuration, if its values go together.
     ///
     /// # Errors
-    /// As [`Layers::values`]; values that do not go together.
+    /// As [`Layers::values`]; values that do not go together, or that nothing reads.
     pub fn finish(&self) -> Result<C, ConfigError> {
         let config = self.values()?;
+        self.refuse_unread(&config)?;
         config.check().map_err(|invalid| {
             let place = self.place(invalid.key).cloned().unwrap_or(Place::Default);
             ConfigError::Value { place, key: invalid.key.to_owned(), expected: invalid.expected, found: invalid.found }
         })?;
         Ok(config)
+    }
+
+    /// Refuses values that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread.
+    fn refuse_unread(&self, config: &C) -> Result<(), ConfigError> {
+        for (name, table) in config.tables() {
+            for unread in table.unread() {
+                let key = format!("{name}.{}", unread.key);
+                if let Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) = self.place(&key) {
+                    let (expected, found) = (format!("no value; {}", unread.instead), table.show(unread.key));
+                    let found = found.unwrap_or_else(|| "none".to_owned());
+                    return Err(ConfigError::Value { place: place.clone(), key, expected, found });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn assign(&mut self, dotted: &str, text: &str, place: Place) {

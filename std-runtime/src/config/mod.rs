@@ -18,6 +18,6 @@ pub use error::{ConfigError, Place, hint};
 pub use invalid::Invalid;
 pub use merge::{Layers, Preset};
 pub use show::{Difference, conflicts, differences, to_toml};
-pub use table::{Choice, Given, Key, Setting, Table, Tables, checked, is_among};
+pub use table::{Choice, Given, Key, Setting, Table, Tables, Unread, checked, is_among};
 pub(crate) use table::{set_json, table, tables};
 pub use value::Value;

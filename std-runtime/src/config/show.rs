@@ -1,6 +1,6 @@
 //! Configurations as TOML, and what differs between two of them.
 
-use super::table::{Key, Tables};
+use super::table::{Key, Tables, shown};
 
 /// A key whose value differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Difference {
     pub second: Option<String>,
 }
 
-/// A configuration as TOML, with the meaning of every key.
+/// A configuration as TOML, with the meaning of every key; those that nothing reads, as other values are, have none.
 pub fn to_toml(config: &impl Tables) -> String {
     let mut text = String::from("# The whole configuration of a run. Read again with --config FILE.\n");
     for (name, table) in config.tables() {
@@ -22,7 +22,7 @@ pub fn to_toml(config: &impl Tables) -> String {
             for line in key.doc {
                 text += &format!("#{line}\n");
             }
-            match table.show(key.name) {
+            match shown(table, key.name) {
                 Some(value) => text += &format!("{} = {value}\n", key.name),
                 None => text += &format!("# {} =\n", key.name),
             }
@@ -47,7 +47,7 @@ fn compared<C: Tables>(first: &C, second: &C, counts: impl Fn(&Key) -> bool) -> 
         // Two families of models have different keys.
         let only_second = b.keys().iter().filter(|key| !a.keys().iter().any(|known| known.name == key.name));
         for key in a.keys().iter().chain(only_second).filter(|key| counts(key)) {
-            let (first, second) = (a.show(key.name), b.show(key.name));
+            let (first, second) = (shown(a, key.name), shown(b, key.name));
             if first != second {
                 differences.push(Difference { key: format!("{name}.{}", key.name), first, second });
             }

@@ -16,6 +16,15 @@ pub struct Key {
     pub may_change: bool,
 }
 
+/// A key that the other values of its table make idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Its name.
+    pub key: &'static str,
+    /// What to do instead of setting it.
+    pub instead: &'static str,
+}
+
 /// A value for a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'v> {
@@ -71,10 +80,19 @@ pub trait Table {
     fn deciding_key(&self) -> Option<&'static str> {
         None
     }
+    /// The keys that nothing reads, as other values are: to give one in a file or on a command line is an error.
+    fn unread(&self) -> &'static [Unread] {
+        &[]
+    }
     /// What to say of a key that the table lacks, behind "unknown key"; none: the nearest key.
     fn hint(&self, _key: &str) -> Option<String> {
         None
     }
+}
+
+/// The value of a key in TOML, unless nothing reads it.
+pub(super) fn shown(table: &dyn Table, key: &str) -> Option<String> {
+    if table.unread().iter().any(|unread| unread.key == key) { None } else { table.show(key) }
 }
 
 /// A configuration: several tables.
@@ -119,14 +137,16 @@ macro_rules! tables {
 }
 pub(crate) use tables;
 
-/// A table: a struct whose fields are keys, with their meanings, defaults and ranges. Keys under `may change` may differ when a run is resumed.
+/// A table: a struct whose fields are keys, with their meanings, defaults and ranges. Keys under `may change` may differ when a run is resumed;
+/// `unread` is a function of the struct for [`Table::unread`].
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
         $vis:vis $name:ident {
             $( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, $low:literal..=$high:literal)?; )+
         }
-        $( may change: $($free:ident)+ )?
+        $( may change: $($free:ident)+; )?
+        $( unread: $unread:path; )?
     ) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +190,10 @@ macro_rules! table {
                     _ => None,
                 }
             }
+
+            $( fn unread(&self) -> &'static [$crate::config::Unread] {
+                $unread(self)
+            } )?
         }
     };
 }

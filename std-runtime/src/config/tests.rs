@@ -92,8 +92,17 @@ table! {
         meals: usize = 2, 1..=24;
         /// Of what.
         brand: Option<String> = None;
+        /// Whether a hunter brings it.
+        hunted: bool = false;
     }
-    may change: brand
+    may change: brand;
+    unread: Food::unread;
+}
+
+impl Food {
+    fn unread(&self) -> &'static [Unread] {
+        if self.hunted { &[Unread { key: "brand", instead: "what is hunted has none" }] } else { &[] }
+    }
 }
 
 tables! {
@@ -161,6 +170,26 @@ fn differences_are_those_of_both_families() {
     assert_eq!(keys(differences(&cat, &dog)), ["pet.kind", "pet.lives", "pet.tricks", "food.brand"]);
     assert_eq!(keys(conflicts(&cat, &dog)), ["pet.kind", "pet.lives", "pet.tricks"]);
     assert_eq!(merged(&to_toml(&dog), &[]).unwrap(), dog);
+}
+
+#[test]
+fn what_nothing_reads_is_refused_where_a_person_gave_it() {
+    let error = |file: &str, sets: &[&str]| merged(file, sets).unwrap_err();
+    assert_eq!(
+        error("[food]\nhunted = true\nbrand = \"x\"", &[]),
+        "pet.toml:3:9: food.brand: expected no value; what is hunted has none, found \"x\""
+    );
+    let sets = ["food.brand=x", "food.hunted=true"];
+    assert_eq!(error("", &sets), "--set food.brand=x: food.brand: expected no value; what is hunted has none, found \"x\"");
+    assert_eq!(merged("", &["food.brand=x"]).unwrap().food.brand.as_deref(), Some("x"));
+    // A preset may say more than is read. It is neither written nor compared.
+    let mut layers = Layers::<House>::new();
+    layers.preset(&Preset { name: "p", about: "", toml: "[food]\nbrand = \"x\"" }).unwrap();
+    layers.set("food.hunted=true").unwrap();
+    let house = layers.finish().unwrap();
+    assert_eq!(house.food.brand.as_deref(), Some("x"));
+    let written = merged(&to_toml(&house), &[]).unwrap();
+    assert_eq!((written.food.brand.as_deref(), differences(&house, &written)), (None, Vec::new()));
 }
 
 #[test]

@@ -47,6 +47,11 @@ impl HostBatch {
         self.rows
     }
 
+    /// All inputs by name, with their numbers of values.
+    pub fn inputs(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.ints.iter().map(|f| (f.name, f.values.len())).chain(self.reals.iter().map(|f| (f.name, f.values.len())))
+    }
+
     /// An input of integers; empty when there is none of that name.
     pub fn ints(&self, name: &str) -> &[i32] {
         self.ints.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)
@@ -156,6 +161,45 @@ impl<T: Tokens> Dataset for TokenBlocks<T> {
     }
 }
 
+/// Rows of f32 values that a function of their number makes.
+pub struct MadeRows<const N: usize, F> {
+    len: u64,
+    fields: [(&'static str, usize); N],
+    make: F,
+}
+
+impl<const N: usize, F: Fn(u64, [&mut [f32]; N])> MadeRows<N, F> {
+    /// `len` rows with inputs by name, so many values in each row. `make` fills the inputs of a row, which are 0 before; padding stays 0.
+    pub fn new(len: u64, fields: [(&'static str, usize); N], make: F) -> Self {
+        Self { len, fields, make }
+    }
+}
+
+impl<const N: usize, F: Fn(u64, [&mut [f32]; N])> Dataset for MadeRows<N, F> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn batch(&self, rows: usize) -> HostBatch {
+        self.fields.iter().fold(HostBatch::new(rows), |batch, &(name, row_len)| batch.with_reals(name, row_len))
+    }
+
+    fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
+        into.tokens = rows.len() as u64;
+        let mut rest = into.reals_mut(self.fields.map(|(name, _)| name));
+        rest.iter_mut().for_each(|values| values.fill(0.0));
+        for &row in rows {
+            let mut of_row = rest.iter_mut().zip(self.fields).map(|(values, (_, row_len))| {
+                let (first, others) = std::mem::take(values).split_at_mut(row_len);
+                *values = others;
+                first
+            });
+            (self.make)(row, [(); N].map(|()| of_row.next().unwrap_or_default()));
+        }
+        Ok(())
+    }
+}
+
 fn token_batch(rows: usize, block: usize) -> HostBatch {
     HostBatch::new(rows).with_ints("input_ids", block).with_ints("labels", block)
 }
@@ -206,5 +250,18 @@ mod tests {
         assert_eq!(batch.ints("labels")[..5], [9, IGNORE, IGNORE, IGNORE, 5]);
         assert_eq!(batch.tokens, 5);
         assert!(batch.ints("pixel_values").is_empty() && batch.reals("pixel_values").is_empty());
+    }
+
+    #[test]
+    fn made_rows_are_where_their_numbers_say_and_padding_is_zero() {
+        let made = MadeRows::new(9, [("a", 2), ("b", 1)], |row, [a, b]: [&mut [f32]; 2]| {
+            a.copy_from_slice(&[row as f32, -(row as f32)]);
+            b.fill(10.0 * row as f32);
+        });
+        let mut batch = made.batch(3);
+        made.fill(&[4, 2, 8], &mut batch).unwrap();
+        made.fill(&[3, 1], &mut batch).unwrap();
+        assert_eq!((batch.reals("a"), batch.reals("b")), (&[3.0, -3.0, 1.0, -1.0, 0.0, 0.0][..], &[30.0, 10.0, 0.0][..]));
+        assert_eq!((batch.tokens, made.len()), (2, 9));
     }
 }

@@ -3,6 +3,7 @@
 //! nanoGPT's `train.bin` and `val.bin` (u16) open as they are. A shard of a vocabulary above 65536 has u32 ids and a name that ends in
 //! `.u32.bin`; [`Shard::open_with`] overrides what the name says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
@@ -60,6 +61,24 @@ pub trait Tokens {
 
     /// Copies tokens `start..start + out.len()` into `out`, without allocating.
     fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError>;
+
+    /// −Σ p ln p with p how often each id occurs, in nats: the loss of a guess that knows nothing but these frequencies. Reads everything.
+    ///
+    /// # Errors
+    /// Tokens cannot be read, or there are none.
+    fn unigram_nats(&self) -> Result<f64, DataError> {
+        let (mut counts, mut ids) = (BTreeMap::new(), vec![0; 1 << 16]);
+        let len = self.len();
+        for start in (0..len).step_by(ids.len()) {
+            let part = ids.len().min((len - start) as usize);
+            self.read(start, &mut ids[..part])?;
+            ids[..part].iter().for_each(|&id| *counts.entry(id).or_insert(0.0) += 1.0);
+        }
+        if len == 0 {
+            return Err(DataError::TooSmall { what: self.name(), found: 0, expected: 1 });
+        }
+        Ok(counts.values().map(|count: &f64| count / len as f64).map(|p| -p * p.ln()).sum())
+    }
 
     /// Checks that every id is below `vocab_size`; the error names the first that is not.
     fn check_ids(&self, vocab_size: u32) -> Result<(), DataError>;
@@ -313,6 +332,16 @@ mod tests {
             list.read(1, &mut from_list).unwrap();
             assert_eq!(out, from_list);
         }
+    }
+
+    #[test]
+    fn frequencies_alone_cost_their_entropy() {
+        let nats = |ids: Vec<u32>| TokenList::new("few", ids).unigram_nats();
+        assert!((nats(vec![7, 7, 3, 3]).unwrap() - 2f64.ln()).abs() < 1e-15);
+        // Half of them one id, a quarter each of two others, in more than one part.
+        let many = (0..(1 << 17) + 4).map(|i| [0, 1, 0, 2][i % 4]).collect();
+        assert!((nats(many).unwrap() - 1.5 * 2f64.ln()).abs() < 1e-12);
+        assert!(nats(Vec::new()).unwrap_err().to_string().contains("few"));
     }
 
     /// nanoGPT writes `np.array(ids, dtype=np.uint16).tofile(...)`: two bytes per id, low byte first.

@@ -60,24 +60,18 @@ pub const TEXT_EXTENSIONS: [&str; 5] = ["jsonl", "md", "ndjson", "text", "txt"];
 /// The share of a text that is held out for validation unless configured: the last tenth of its characters.
 pub const DEFAULT_VALIDATION_SHARE: f64 = 0.1;
 
-/// Reads all documents of a file or folder into memory.
-pub fn load(path: &Path, options: &TextOptions) -> Result<(Vec<String>, Summary), DataError> {
-    let mut documents = Vec::new();
-    let summary = for_each_document(path, options, |text| {
-        documents.push(text.to_owned());
-        Ok(())
-    })?;
-    Ok((documents, summary))
-}
-
-/// Gives the documents of a file or folder to `document`, one after the other; of a JSONL file only one row is in memory at a time.
-pub fn for_each_document(
+/// Gives the documents of a file or folder to `document`, one after the other: no more than one of them is in memory, a row of a JSONL file or a plain
+/// file.
+///
+/// # Errors
+/// A file that cannot be read or is not as it should be, no text at all, or what `document` returns.
+pub fn for_each_document<E: From<DataError>>(
     path: &Path,
     options: &TextOptions,
-    mut document: impl FnMut(&str) -> Result<(), DataError>,
-) -> Result<Summary, DataError> {
+    mut document: impl FnMut(&str) -> Result<(), E>,
+) -> Result<Summary, E> {
     let mut summary = Summary::default();
-    let mut count = |summary: &mut Summary, text: &str| {
+    let mut count = |summary: &mut Summary, text: &str| -> Result<(), E> {
         if text.is_empty() {
             return Ok(());
         }
@@ -93,7 +87,7 @@ pub fn for_each_document(
         }
     }
     if summary.documents == 0 {
-        return Err(DataError::format(path, "some text", "none"));
+        return Err(DataError::format(path, "some text", "none").into());
     }
     Ok(summary)
 }
@@ -160,8 +154,11 @@ pub(super) fn read_plain(path: &Path) -> Result<String, DataError> {
             return Err(not_utf8(path, line, column, bytes.get(valid).copied()));
         }
     };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    Ok(if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text.to_owned() })
+    let has_mark = text.starts_with('\u{feff}');
+    if !has_mark && !text.contains("\r\n") {
+        return Ok(text);
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
 }
 
 fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError {
@@ -170,17 +167,18 @@ fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError 
     DataError::Line { path: path.to_path_buf(), line, column, expected, found }
 }
 
-fn read_jsonl(
+fn read_jsonl<E: From<DataError>>(
     path: &Path,
     options: &TextOptions,
     summary: &mut Summary,
-    document: &mut impl FnMut(&mut Summary, &str) -> Result<(), DataError>,
-) -> Result<(), DataError> {
-    let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(IoError::at(path, "open"))?);
+    document: &mut impl FnMut(&mut Summary, &str) -> Result<(), E>,
+) -> Result<(), E> {
+    let file = File::open(path).map_err(IoError::at(path, "open")).map_err(DataError::from)?;
+    let mut file = BufReader::with_capacity(1 << 18, file);
     let mut row = Vec::new();
     for line in 1.. {
         row.clear();
-        if file.read_until(b'\n', &mut row).map_err(IoError::at(path, "read"))? == 0 {
+        if file.read_until(b'\n', &mut row).map_err(IoError::at(path, "read")).map_err(DataError::from)? == 0 {
             break;
         }
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
@@ -193,7 +191,7 @@ fn read_jsonl(
             Err(wrong) => {
                 let error = wrong.at(path, line, bytes);
                 if options.bad_row == BadRow::Error {
-                    return Err(error);
+                    return Err(error.into());
                 }
                 summary.skipped_rows += 1;
                 summary.first_skipped.get_or_insert(error);
@@ -292,6 +290,16 @@ impl<'de> Visitor<'de> for FindKey<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// All documents of a file or folder.
+    fn load(path: &Path, options: &TextOptions) -> Result<(Vec<String>, Summary), DataError> {
+        let mut documents = Vec::new();
+        let summary = for_each_document(path, options, |text| {
+            documents.push(text.to_owned());
+            Ok::<(), DataError>(())
+        })?;
+        Ok((documents, summary))
+    }
 
     fn load_as(name: &str, content: &[u8]) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();

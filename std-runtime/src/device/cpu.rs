@@ -71,6 +71,10 @@ impl Planner for Engine {
     fn scratch_len(&self, node: &Node<'_>) -> usize {
         self.cpu().scratch_len(node)
     }
+
+    fn real_bytes(&self) -> usize {
+        size_of::<f32>()
+    }
 }
 
 /// An engine as a device: work is done when it is queued.
@@ -104,6 +108,10 @@ impl Planner for CpuDevice {
 
     fn scratch_len(&self, node: &Node<'_>) -> usize {
         self.engine.scratch_len(node)
+    }
+
+    fn real_bytes(&self) -> usize {
+        self.engine.real_bytes()
     }
 }
 

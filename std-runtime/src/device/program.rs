@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use samara_core::graph::{Graph, GraphError, GraphErrorKind, Node, NodeRecord, Program, ProgramInfo, TensorRecord};
-use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry};
+use samara_core::params::{Layout, ParamInfo, Params, ParamsError, Registry, Scope};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
@@ -16,6 +16,9 @@ pub trait Planner {
 
     /// Elements of scratch that a node needs.
     fn scratch_len(&self, node: &Node<'_>) -> usize;
+
+    /// Bytes of an element of the arena, of weights, gradients and moments.
+    fn real_bytes(&self) -> usize;
 }
 
 /// Why a program could not be built.
@@ -76,6 +79,14 @@ impl OwnedParams {
         let (len, layout) = (params.infos().len(), params.layout());
         infos.truncate(len);
         Ok((Arc::new(Self { infos: infos.into(), layout }), value))
+    }
+
+    /// Registers the parameters of a model, however many there are: `register` is called twice, to count them and to add them.
+    ///
+    /// # Errors
+    /// Names or shapes that a registry refuses.
+    pub fn of<T>(register: impl Fn(&mut Scope<'_>) -> T) -> Result<(Arc<Self>, T), BuildError> {
+        Self::new(Registry::count(&register), |registry| register(&mut registry.scope()))
     }
 
     /// The registry.

@@ -22,7 +22,7 @@ table! {
         /// Seed of the draws.
         seed: u64 = 0, 0..=9007199254740992_u64;
     }
-    may change: prompt max_new_tokens temperature top_k top_p min_p seed
+    may change: prompt max_new_tokens temperature top_k top_p min_p seed;
 }
 
 impl GenerateConfig {

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::register;
 use super::step::{self, StepShape};
+use crate::device::Planner;
 use crate::model::architecture::Architecture;
-use crate::session::{BuildError, Engine};
+use crate::session::BuildError;
 
 /// Tensors of one kind that are in the arena when it is fullest.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,14 +34,14 @@ impl Peak {
     ///
     /// # Errors
     /// The program cannot be built.
-    pub fn of_step(engine: &Engine, architecture: &dyn Architecture, shape: &StepShape) -> Result<Self, BuildError> {
+    pub fn of_step(planner: &impl Planner, architecture: &dyn Architecture, shape: &StepShape) -> Result<Self, BuildError> {
         let (owned, layers) = register(architecture, 0, |_, _| ())?;
-        let program = step::program(engine, &owned, &*layers, shape)?;
+        let program = step::program(planner, &owned, &*layers, shape)?;
         let (view, plan) = (program.view(), program.plan());
         let node = plan.peak();
         let mut rows: Vec<PeakRow> = Vec::new();
         for slot in plan.taken_at(node) {
-            let (what, bytes) = (kind(&view, slot.owner), u64::from(slot.len) * size_of::<f32>() as u64);
+            let (what, bytes) = (kind(&view, slot.owner), u64::from(slot.len) * planner.real_bytes() as u64);
             match rows.iter_mut().find(|row| row.what == what) {
                 Some(row) => (row.count, row.bytes) = (row.count + 1, row.bytes + bytes),
                 None => rows.push(PeakRow { what, count: 1, bytes }),

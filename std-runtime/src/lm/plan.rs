@@ -1,15 +1,17 @@
 //! What a training run will need, known before it starts: nothing is allocated or written.
 
+use samara_core::graph::Rule;
 use samara_core::model::lm::LanguageModel;
 use samara_core::params::{Params, Part};
 use serde::Serialize;
 
 use super::step::StepShape;
 use super::{count_of, evaluate, register, step};
+use crate::device::Planner;
 use crate::model::architecture::Architecture;
-use crate::session::{BuildError, Engine, OwnedProgram, update};
+use crate::session::{BuildError, OwnedProgram, update};
 
-/// Sizes and work of a training run. Bytes are those of `f32` buffers and tables.
+/// Sizes and work of a training run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TrainingPlan {
     /// Parameters.
@@ -42,24 +44,30 @@ pub struct TrainingPlan {
     pub model_bytes: u64,
 }
 
-/// Bytes of an element.
-const REAL_BYTES: u64 = size_of::<f32>() as u64;
+/// Bytes of a value in a checkpoint and in a model folder, whatever the device has.
+const STORED_BYTES: u64 = size_of::<f32>() as u64;
 
 impl TrainingPlan {
-    /// Builds and plans the programs of a run that keeps so many averages of the weights.
+    /// Builds and plans the programs of a run that updates by `rule` and keeps so many averages of the weights.
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new(engine: &Engine, architecture: &dyn Architecture, shape: &StepShape, averages: u8) -> Result<Self, BuildError> {
+    pub fn new(
+        planner: &impl Planner,
+        architecture: &dyn Architecture,
+        shape: &StepShape,
+        rule: Rule,
+        averages: u8,
+    ) -> Result<Self, BuildError> {
         let (owned, layers) = register(architecture, 0, |_, _| ())?;
-        let training = step::program(engine, &owned, &*layers, shape)?;
-        let evaluation = evaluate::program(engine, &owned, &*layers, shape.batch, shape.block)?;
+        let training = step::program(planner, &owned, &*layers, shape)?;
+        let evaluation = evaluate::program(planner, &owned, &*layers, shape.batch, shape.block)?;
         let view = owned.view();
-        let flat = view.trainable_len() as u64 * REAL_BYTES;
-        // AdamW's two, and the average where there is one.
-        let moments = 2 + u64::from(averages);
+        let real_bytes = planner.real_bytes() as u64;
+        let flat = view.trainable_len() as u64 * real_bytes;
+        let moments = rule.moments() as u64 + u64::from(averages);
         let count = view.trainable_count() as u64;
-        let update = update::program(engine, &owned)?;
+        let update = update::program(planner, &owned, rule)?;
         let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
@@ -67,7 +75,7 @@ impl TrainingPlan {
         let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
             + ints(&training).max(ints(&evaluation))
             + (2 * shape.accumulation as u64 + 4) * 4 * rows;
-        let activations = arena_len * REAL_BYTES;
+        let activations = arena_len * real_bytes;
         Ok(Self {
             parameters: count,
             trainable_parameters: count,
@@ -75,14 +83,14 @@ impl TrainingPlan {
             gradients_bytes: flat,
             optimizer_bytes: moments * flat,
             activations_bytes: activations,
-            scratch_bytes: largest_scratch(&training) * REAL_BYTES,
+            scratch_bytes: largest_scratch(&training) * real_bytes,
             tables_bytes: tables,
             mapped_bytes: 0,
             total_bytes: (2 + moments) * flat + activations + tables,
             flops_per_token: flops_per_token(&*layers, &view, shape.block),
             tokens_per_step: shape.tokens(),
-            checkpoint_bytes: (1 + moments) * count * REAL_BYTES,
-            model_bytes: count * REAL_BYTES,
+            checkpoint_bytes: (1 + moments) * count * STORED_BYTES,
+            model_bytes: count * STORED_BYTES,
         })
     }
 }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{Epsilon, Graph, HYPER_LEN, Tensor};
+use samara_core::graph::{Graph, HYPER_LEN, HyperInput, Momentum, Rule, Tensor};
+use samara_core::params::GroupId;
 
 use super::{On, Session, SetId};
 use crate::device::{BuildError, Device, OwnedParams, OwnedProgram, Planner, Ticket};
@@ -18,7 +19,7 @@ pub struct UpdateNumbers {
     pub count: u64,
     /// Learning rate.
     pub lr: f64,
-    /// β₁.
+    /// β₁, or SGD's momentum.
     pub beta1: f64,
     /// β₂.
     pub beta2: f64,
@@ -33,12 +34,12 @@ pub struct UpdateNumbers {
 }
 
 impl UpdateNumbers {
-    /// The hyper-parameters as [`samara_core::graph::Graph::adamw`] takes them.
-    fn hyper(&self) -> [f32; HYPER_LEN] {
+    /// The hyper-parameters as [`samara_core::graph::Graph::adamw`] takes them, with a scaled learning rate.
+    fn hyper(&self, lr_scale: f64) -> [f32; HYPER_LEN] {
         let t = self.count as i32;
         let correction = |beta: f64| 1.0 - beta.powi(t);
         [
-            self.lr,
+            self.lr * lr_scale,
             self.beta1,
             self.beta2,
             self.eps,
@@ -51,20 +52,48 @@ impl UpdateNumbers {
     }
 }
 
-/// Appends norm and optimizer to a graph; returns hyper-parameters, the norm that clips, and the norm that is computed.
-fn append(g: &Graph<'_>) -> (Tensor, Tensor, Tensor) {
+/// The names of a rule's moments, in their order, as PyTorch's optimizers have them.
+pub fn moment_names(rule: Rule) -> &'static [&'static str] {
+    match rule {
+        Rule::AdamW(_) => &["exp_avg", "exp_avg_sq"],
+        Rule::Sgd(Momentum::Classical | Momentum::Nesterov) => &["momentum_buffer"],
+        Rule::Sgd(Momentum::None) => &[],
+    }
+}
+
+/// The inputs and the output of an update program.
+struct Io {
+    /// Hyper-parameters (8), and the factor of the learning rate in them: of all groups, then of groups with a factor of their own.
+    hypers: Vec<(Tensor, f64)>,
+    /// The norm that clips, (1).
+    clip: Tensor,
+    /// The norm that is computed, (1).
+    norm: Tensor,
+}
+
+/// Appends norm and optimizer to a graph.
+fn append(g: &Graph<'_>, rule: Rule, lr_scales: &[(GroupId, f64)]) -> Io {
     let (hyper, clip) = (g.input(&[HYPER_LEN]), g.input(&[1]));
+    let (mut hypers, mut by_group) = (vec![(hyper, 1.0)], HyperInput::from(hyper));
+    for &(group, scale) in lr_scales {
+        let hyper = g.input(&[HYPER_LEN]);
+        hypers.push((hyper, scale));
+        by_group = by_group.with(group, hyper);
+    }
     let norm = g.output(g.global_norm());
-    g.adamw(hyper, Some(clip), Epsilon::AfterCorrection);
-    (hyper, clip, norm)
+    match rule {
+        Rule::AdamW(epsilon) => g.adamw(by_group, Some(clip), epsilon),
+        Rule::Sgd(momentum) => g.sgd(by_group, Some(clip), momentum),
+    }
+    Io { hypers, clip, norm }
 }
 
 /// The update program alone, without memory for it: for plans.
 ///
 /// # Errors
 /// The program cannot be planned.
-pub fn program(planner: &impl Planner, registry: &Arc<OwnedParams>) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(planner, registry, append)?.0)
+pub fn program(planner: &impl Planner, registry: &Arc<OwnedParams>, rule: Rule) -> Result<OwnedProgram, BuildError> {
+    Ok(OwnedProgram::new(planner, registry, |g| append(g, rule, &[]))?.0)
 }
 
 /// A moving average of a set: a set of the same registry.
@@ -78,21 +107,25 @@ struct Average {
 pub struct Update {
     on: On,
     program: OwnedProgram,
-    hyper: Tensor, // (8)
-    /// The norm that the host has seen, for clipping.
-    clip: Tensor, // (1)
-    norm: Tensor,  // (1)
+    io: Io,
     averages: Vec<Average>,
 }
 
 impl Update {
-    /// AdamW for a set (Loshchilov and Hutter 2019), followed by averages: sets of the same registry. Makes room for gradients and moments.
+    /// The update of a set by a rule, followed by averages: sets of the same registry. Groups may have factors of the learning rate. Makes room
+    /// for gradients and moments.
     ///
     /// # Errors
     /// A program cannot be planned.
-    pub fn new<D: Device>(session: &mut Session<D>, set: SetId, averages: &[SetId]) -> Result<Self, BuildError> {
+    pub fn new<D: Device>(
+        session: &mut Session<D>,
+        set: SetId,
+        rule: Rule,
+        lr_scales: &[(GroupId, f64)],
+        averages: &[SetId],
+    ) -> Result<Self, BuildError> {
         let on = On::set(set);
-        let (program, (hyper, clip, norm)) = session.prepare(on, append)?;
+        let (program, io) = session.prepare(on, |g| append(g, rule, lr_scales))?;
         let average = |&of: &SetId| {
             let on = On::set(of).following(set);
             let (program, decay) = session.prepare(on, |g| {
@@ -103,7 +136,7 @@ impl Update {
             Ok(Average { on, program, decay })
         };
         let averages = averages.iter().map(average).collect::<Result<_, BuildError>>()?;
-        Ok(Self { on, program, hyper, clip, norm, averages })
+        Ok(Self { on, program, io, averages })
     }
 
     /// The set that it updates.
@@ -119,15 +152,16 @@ impl Update {
     /// Queues the norm of the gradient, (1). The host looks at it before [`Update::apply`].
     pub fn norm<D: Device>(&self, session: &mut Session<D>) -> Ticket {
         session.run(&self.program, self.on, self.program.view().forward(), Gradients::Overwrite);
-        session.fetch(&self.program, self.norm)
+        session.fetch(&self.program, self.io.norm)
     }
 
     /// Queues the change of the weights, and of the averages behind them. `norm` is what [`Update::norm`] gave.
     pub fn apply<D: Device>(&self, session: &mut Session<D>, numbers: &UpdateNumbers, norm: f32) {
-        let written = session
-            .write(&self.program, self.hyper, &numbers.hyper())
-            .and_then(|()| session.write(&self.program, self.clip, &[norm]));
-        debug_assert_eq!(written, Ok(()), "both are inputs of these lengths");
+        let mut hypers = self.io.hypers.iter();
+        let written = hypers
+            .try_for_each(|&(hyper, lr_scale)| session.write(&self.program, hyper, &numbers.hyper(lr_scale)))
+            .and_then(|()| session.write(&self.program, self.io.clip, &[norm]));
+        debug_assert_eq!(written, Ok(()), "all are inputs of these lengths");
         session.run(&self.program, self.on, self.program.view().update(), Gradients::Overwrite);
         // An average starts as the weights themselves: at the first update all of it comes from them.
         let decay = if numbers.count <= 1 { 0.0 } else { numbers.ema_decay };

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use samara_core::graph::Recompute;
+use samara_core::graph::{Epsilon, Momentum, Recompute, Rule};
 use samara_core::schedule::{Decay, Schedule};
 
-use crate::config::{Choice, Invalid, table, tables};
+use crate::config::{Choice, Invalid, Unread, table, tables};
 use crate::data::config::DataConfig;
 use crate::kernels::gemm::Gemm;
 use crate::lm::generation::GenerateConfig;
@@ -36,7 +36,13 @@ table! {
         warmup_steps: u64 = 50, 0..=1000000000;
         /// How the learning rate falls afterwards: "cosine", "linear" or "constant".
         schedule: Decay = Decay::Cosine;
-        /// Decoupled weight decay of matrices and embeddings.
+        /// What changes the weights: "adamw", or "sgd", gradient descent with train.momentum as PyTorch's SGD.
+        optimizer: Optimizer = Optimizer::AdamW;
+        /// Share of the last update that SGD makes again (Polyak 1964); 0: none, and no memory for it.
+        momentum: f64 = 0.0, 0..=0.9999999;
+        /// Whether SGD's momentum looks ahead (Nesterov 1983; Sutskever et al. 2013).
+        nesterov: bool = false;
+        /// Weight decay of matrices and embeddings: decoupled with AdamW, added to the gradient with SGD.
         weight_decay: f64 = 0.1, 0..=10;
         /// Decay of AdamW's first moment.
         beta1: f64 = 0.9, 0..=0.9999999;
@@ -78,7 +84,8 @@ table! {
         /// The run folder; absent: runs/NAME-NNN.
         out: Option<PathBuf> = None;
     }
-    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out
+    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out;
+    unread: TrainConfig::unread;
 }
 
 tables! {
@@ -92,6 +99,20 @@ tables! {
         train: TrainConfig;
         /// `[generate]`
         generate: GenerateConfig;
+    }
+}
+
+tables! {
+    /// The configuration of an objective that no command trains.
+    pub ObjectiveConfig checked by ObjectiveConfig::check_together {
+        /// `[train]`
+        train: TrainConfig;
+    }
+}
+
+impl ObjectiveConfig {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.train.check()
     }
 }
 
@@ -134,6 +155,37 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
+    /// The keys of the optimizers that are not used.
+    fn unread(&self) -> &'static [Unread] {
+        const ADAMW: &str = "train.optimizer = \"adamw\" has train.beta1, or set train.optimizer = \"sgd\"";
+        const SGD: &str = "train.optimizer = \"sgd\" has train.momentum, or set train.optimizer = \"adamw\"";
+        const NESTEROV: &str = "Nesterov's momentum needs a train.momentum above 0";
+        match self.optimizer {
+            Optimizer::AdamW => &[Unread { key: "momentum", instead: ADAMW }, Unread { key: "nesterov", instead: ADAMW }],
+            Optimizer::Sgd if self.momentum > 0.0 => &[
+                Unread { key: "beta1", instead: SGD },
+                Unread { key: "beta2", instead: SGD },
+                Unread { key: "eps", instead: SGD },
+            ],
+            Optimizer::Sgd => &[
+                Unread { key: "nesterov", instead: NESTEROV },
+                Unread { key: "beta1", instead: SGD },
+                Unread { key: "beta2", instead: SGD },
+                Unread { key: "eps", instead: SGD },
+            ],
+        }
+    }
+
+    /// The rule by which weights change.
+    pub fn rule(&self) -> Rule {
+        match self.optimizer {
+            Optimizer::AdamW => Rule::AdamW(Epsilon::AfterCorrection),
+            Optimizer::Sgd if self.momentum == 0.0 => Rule::Sgd(Momentum::None),
+            Optimizer::Sgd if self.nesterov => Rule::Sgd(Momentum::Nesterov),
+            Optimizer::Sgd => Rule::Sgd(Momentum::Classical),
+        }
+    }
+
     /// How many moving averages of the weights are kept.
     pub fn averages(&self) -> usize {
         usize::from(self.ema_decay > 0.0)
@@ -159,6 +211,15 @@ impl TrainConfig {
     }
 }
 
+/// What changes the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    AdamW,
+    /// Stochastic gradient descent.
+    Sgd,
+}
+
 /// What backward computes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecomputeChoice {
@@ -177,6 +238,10 @@ impl From<Recompute> for RecomputeChoice {
 impl Choice for Decay {
     const WORDS: &'static [(&'static str, Self)] =
         &[("cosine", Self::Cosine), ("linear", Self::Linear), ("constant", Self::Constant)];
+}
+
+impl Choice for Optimizer {
+    const WORDS: &'static [(&'static str, Self)] = &[("adamw", Self::AdamW), ("sgd", Self::Sgd)];
 }
 
 impl Choice for Gemm {

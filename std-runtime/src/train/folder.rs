@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::config::RunConfig;
 use super::error::TrainingError as Error;
 use super::request::TrainRequest;
-use crate::config::{Layers, conflicts};
+use crate::config::{Layers, Tables, conflicts};
 use crate::model_folder;
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
 use crate::say;
@@ -24,6 +23,8 @@ pub struct RunFolder {
     pub checkpoints: Checkpoints,
     /// The checkpoint to go on from.
     pub checkpoint: Option<Checkpoint>,
+    /// What a person does to go on after a signal.
+    pub resume: String,
 }
 
 impl RunFolder {
@@ -36,7 +37,8 @@ impl RunFolder {
         fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), keep)?;
         let checkpoint = if resume { newest(&checkpoints)? } else { None };
-        Ok(Self { out: out.to_owned(), checkpoints, checkpoint })
+        let resume = format!("the same command, which finds its checkpoint in {}", out.display());
+        Ok(Self { out: out.to_owned(), checkpoints, checkpoint, resume })
     }
 
     /// The folder that is asked for, or the next free `runs/NAME-NNN`.
@@ -63,19 +65,20 @@ impl RunFolder {
                 "{out}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {out} begins with its weights)"
             )));
         }
-        Self::open(&out, request.config.train.keep_checkpoints, request.resume)
+        let resume = format!("samara train --resume --out {}", out.display());
+        Ok(Self { resume, ..Self::open(&out, request.config.train.keep_checkpoints, request.resume)? })
     }
 
     /// Refuses to go on with a configuration that would have given other results.
     ///
     /// # Errors
     /// The run's configuration cannot be read, or differs.
-    pub fn refuse_changes(&self, config: &RunConfig) -> Result<(), Error> {
+    pub fn refuse_changes<C: Tables>(&self, config: &C) -> Result<(), Error> {
         if self.checkpoint.is_none() {
             return Ok(());
         }
         let path = self.out.join(CONFIG_FILE);
-        let mut layers = Layers::<RunConfig>::new();
+        let mut layers = Layers::<C>::new();
         layers.file(&path)?;
         let former = layers.finish()?;
         let differences = conflicts(&former, config);

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 pub mod folder;
+pub mod launch;
 pub mod objective;
 pub mod objectives;
 pub mod presets;

@@ -4,12 +4,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use samara_core::params::GroupId;
 use serde_json::Value;
 
+use super::config::TrainConfig;
 use super::error::TrainingError;
 use super::scalars::Scalars;
 use crate::data::batches::Sampler;
-use crate::data::dataset::{Dataset, HostBatch};
+use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
+use crate::data::shards::Tokens;
 use crate::lm::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 
@@ -49,6 +52,32 @@ pub struct Source {
     pub micro_batches: usize,
     /// Rows held out; the first source that has some is the one that is evaluated.
     pub validation: Option<Box<dyn Dataset + Send>>,
+}
+
+impl Source {
+    /// Rows of a dataset in the order of a sampler, as many at a time as `train.batch_size` and `train.grad_accumulation` say.
+    pub fn rows(
+        train: impl Dataset + Send + 'static,
+        order: Sampler,
+        held_out: Option<impl Dataset + Send + 'static>,
+        config: &TrainConfig,
+    ) -> Self {
+        let validation = held_out.map(|rows| -> Box<dyn Dataset + Send> { Box::new(rows) });
+        let (rows, micro_batches) = (config.batch_size, config.grad_accumulation);
+        Self { train: Box::new(train), order, rows, micro_batches, validation }
+    }
+
+    /// `input_ids` and `labels` of `train.block_size` tokens: windows for training in the order of a sampler over tokens, and blocks that cover the
+    /// tokens held out.
+    pub fn windows(
+        train: impl Tokens + Send + 'static,
+        order: Sampler,
+        held_out: Option<impl Tokens + Send + 'static>,
+        config: &TrainConfig,
+    ) -> Self {
+        let block = config.block_size;
+        Self::rows(TokenWindows::new(train, block), order, held_out.map(|tokens| TokenBlocks::new(tokens, block)), config)
+    }
 }
 
 /// The data of one step, all of it collated before the step begins: what it is averaged over is known.
@@ -102,6 +131,11 @@ pub trait Objective<D: Device> {
     /// # Errors
     /// A program cannot be built.
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError>;
+
+    /// A factor of the learning rate of an optimizer group, as for a backbone or a head, in the trained set of this position; asked once.
+    fn lr_scale(&self, _set: usize, _group: GroupId) -> f64 {
+        1.0
+    }
 
     /// Registers what is reported of a step and of an evaluation.
     fn scalars(&mut self, scalars: &mut Scalars);

@@ -48,7 +48,7 @@ impl Policies {
         let shape = shape_of(config);
         let averages = config.train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {
-            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, averages)?))
+            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, config.train.rule(), averages)?))
         };
         let [none, cheap, blocks] = Recompute::ALL.map(plan);
         let all = [none?, cheap?, blocks?];

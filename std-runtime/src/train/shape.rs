@@ -2,7 +2,7 @@
 
 use samara_core::graph::Recompute;
 
-use super::config::{RecomputeChoice, RunConfig, TrainConfig};
+use super::config::{Optimizer, RecomputeChoice, RunConfig, TrainConfig};
 use crate::lm::step::StepShape;
 use crate::session::update::UpdateNumbers;
 
@@ -26,7 +26,10 @@ pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
     UpdateNumbers {
         count: 0,
         lr,
-        beta1: config.beta1,
+        beta1: match config.optimizer {
+            Optimizer::AdamW => config.beta1,
+            Optimizer::Sgd => config.momentum,
+        },
         beta2: config.beta2,
         eps: config.eps,
         weight_decay: config.weight_decay,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use samara_core::graph::Rule;
 use samara_core::params::{ParamInfo, Params};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use super::step::Stepper;
 use crate::lm::RunError;
 use crate::model_folder::safetensors::{Weights, WeightsWriter};
 use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
+use crate::session::update::moment_names;
 use crate::session::{Device, DeviceError, Session, SetId};
 
 /// The numbers of a run. Everything random is a function of the seed and the step.
@@ -51,19 +53,12 @@ struct Part {
     moment: Option<usize>,
 }
 
-/// What stands behind a parameter's name for AdamW's moments.
-const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
-
 /// Weights, moments, averages of a trained set; an average goes by the name of its set.
-fn parts<D: Device>(session: &Session<D>, set: SetId, averages: &[SetId]) -> Vec<Part> {
-    let trained = session.set(set);
-    let count = D::len(&trained.moments) / trained.params().trainable_len().max(1);
-    let mut parts = vec![Part { suffix: "weight".to_owned(), set, moment: None }];
-    let name = |i| MOMENTS.get(i).map_or_else(|| format!("moment_{i}"), |name: &&str| (*name).to_owned());
-    parts.extend((0..count).map(|i| Part { suffix: name(i), set, moment: Some(i) }));
-    let average = |&set: &SetId| Part { suffix: session.set(set).name().to_owned(), set, moment: None };
-    parts.extend(averages.iter().map(average));
-    parts
+fn parts<D: Device>(session: &Session<D>, rule: Rule, set: SetId, averages: &[SetId]) -> Vec<Part> {
+    let part = |suffix: &str, set, moment| Part { suffix: suffix.to_owned(), set, moment };
+    let moments = moment_names(rule).iter().enumerate().map(|(i, name)| part(name, set, Some(i)));
+    let averages = averages.iter().map(|&average| part(session.set(average).name(), average, None));
+    [part("weight", set, None)].into_iter().chain(moments).chain(averages).collect()
 }
 
 /// The trainable parameters of a registry, with their shapes.
@@ -90,10 +85,10 @@ pub fn save<D: Device>(checkpoints: &Checkpoints, state: &RunState, stepper: &mu
     let state_json = serde_json::to_value(state).unwrap_or_default();
     let hash = layout_hash(stepper);
     let trained: Vec<(&str, SetId, Vec<SetId>)> = stepper.trained().map(|(name, set, of)| (name, set, of.to_vec())).collect();
-    let session = &mut stepper.session;
+    let (rule, session) = (stepper.rule(), &mut stepper.session);
     checkpoints.write(state.step, &hash, state_json, |writer| {
         for (name, set, averages) in &trained {
-            writer.file(&set_file(name), |file| write_set(file, session, *set, averages))?;
+            writer.file(&set_file(name), |file| write_set(file, session, rule, *set, averages))?;
         }
         for id in session.lasting_states() {
             let (state, device) = session.state_mut(id);
@@ -121,9 +116,15 @@ fn layout_hash<D: Device>(stepper: &Stepper<D>) -> String {
     format!("{:08x}", crc32c::crc32c(text.as_bytes()))
 }
 
-fn write_set<D: Device>(file: &mut dyn Write, session: &mut Session<D>, set: SetId, averages: &[SetId]) -> io::Result<()> {
+fn write_set<D: Device>(
+    file: &mut dyn Write,
+    session: &mut Session<D>,
+    rule: Rule,
+    set: SetId,
+    averages: &[SetId],
+) -> io::Result<()> {
     let registry = session.set(set).registry().clone();
-    let (params, parts) = (registry.view(), parts(session, set, averages));
+    let (params, parts) = (registry.view(), parts(session, rule, set, averages));
     let names = parts.iter().flat_map(|part| {
         let suffix = &part.suffix;
         trainable(&params).map(move |(p, shape)| (format!("{}/{suffix}", p.name), shape))
@@ -179,9 +180,9 @@ pub fn load<D: Device>(checkpoint: &Checkpoint, stepper: &mut Stepper<D>) -> Res
         return Err(CheckpointError::Damaged { path: manifest, expected, found }.into());
     }
     let trained: Vec<(&str, SetId, Vec<SetId>)> = stepper.trained().map(|(name, set, of)| (name, set, of.to_vec())).collect();
-    let session = &mut stepper.session;
+    let (rule, session) = (stepper.rule(), &mut stepper.session);
     for (name, set, averages) in trained {
-        read_set(&checkpoint.path(&set_file(name)), session, set, &averages)?;
+        read_set(&checkpoint.path(&set_file(name)), session, rule, set, &averages)?;
     }
     for id in session.lasting_states() {
         let (state, device) = session.state_mut(id);
@@ -210,13 +211,20 @@ pub fn load<D: Device>(checkpoint: &Checkpoint, stepper: &mut Stepper<D>) -> Res
     Ok(state)
 }
 
-fn read_set<D: Device>(path: &Path, session: &mut Session<D>, set: SetId, averages: &[SetId]) -> Result<(), Error> {
+fn read_set<D: Device>(path: &Path, session: &mut Session<D>, rule: Rule, set: SetId, averages: &[SetId]) -> Result<(), Error> {
     let weights = Weights::open(path)?;
     let registry = session.set(set).registry().clone();
-    for part in parts(session, set, averages) {
+    let (params, parts) = (registry.view(), parts(session, rule, set, averages));
+    let is_read = |name: &str| name.rsplit_once('/').is_some_and(|(_, suffix)| parts.iter().any(|part| part.suffix == suffix));
+    if let Some(name) = weights.names().find(|name| !is_read(name)) {
+        let expected =
+            "what the optimizer and the averages of this run need; resume with those that the run was begun with".to_owned();
+        return Err(CheckpointError::Damaged { path: path.to_owned(), expected, found: name.to_owned() }.into());
+    }
+    for part in &parts {
         let mut read = Ok(());
         part.lend_mut(session, &mut |values| {
-            read = trainable(&registry.view()).try_for_each(|(p, shape)| {
+            read = trainable(&params).try_for_each(|(p, shape)| {
                 weights.read(&format!("{}/{}", p.name, part.suffix), &shape, values.get_mut(p.range()).unwrap_or(&mut []))
             });
         })

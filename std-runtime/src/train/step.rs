@@ -1,5 +1,7 @@
 //! One step of a training: data, gradients, one wait for each update, and the update of every trained set.
 
+use samara_core::graph::Rule;
+
 use super::objective::{Objective, SetRole, SetSpec, Source, StepBatch};
 use super::scalars::Scalars;
 use crate::lm::RunError;
@@ -28,14 +30,15 @@ pub struct Stepper<D: Device> {
     batch: StepBatch,
     rows: Vec<u64>,
     scalars: Scalars,
+    rule: Rule,
 }
 
 impl<D: Device> Stepper<D> {
-    /// Adds the sets of an objective to a session, and builds its programs and those of the updates.
+    /// Adds the sets of an objective to a session, and builds its programs and those of the updates, which all follow `rule`.
     ///
     /// # Errors
     /// A program cannot be built.
-    pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>) -> Result<Self, RunError> {
+    pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>, rule: Rule) -> Result<Self, RunError> {
         let specs = objective.sets();
         let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect();
         objective.build(&mut session, &sets)?;
@@ -43,7 +46,9 @@ impl<D: Device> Stepper<D> {
         for (i, &set) in sets.iter().enumerate().filter(|(i, _)| specs[*i].role == SetRole::Trained) {
             let follows = |spec: &SetSpec| spec.role == SetRole::Average { of: i };
             let averages: Vec<SetId> = specs.iter().zip(&sets).filter(|(spec, _)| follows(spec)).map(|(_, &set)| set).collect();
-            let update = Update::new(&mut session, set, &averages)?;
+            let groups = specs[i].registry.view().groups();
+            let scales = groups.map(|(group, _)| (group, objective.lr_scale(i, group))).filter(|(_, scale)| *scale != 1.0);
+            let update = Update::new(&mut session, set, rule, &scales.collect::<Vec<_>>(), &averages)?;
             trained.push(Trained { spec: i, update, averages, count: 0, norm: 0.0, ticket: Ticket::default() });
         }
         let mut scalars = Scalars::default();
@@ -52,7 +57,12 @@ impl<D: Device> Stepper<D> {
         let batches = |source: &Source| vec![source.train.batch(source.rows); source.micro_batches];
         let batch = StepBatch { step: 0, sources: sources.iter().map(batches).collect() };
         let rows = Vec::with_capacity(sources.iter().map(|source| source.rows).max().unwrap_or(0));
-        Ok(Self { session, specs, sets, trained, sources, batch, rows, scalars })
+        Ok(Self { session, specs, sets, trained, sources, batch, rows, scalars, rule })
+    }
+
+    /// The rule of all updates.
+    pub fn rule(&self) -> Rule {
+        self.rule
     }
 
     /// The sets that the objective asked for, with their numbers.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use samara_core::graph::{Momentum, Rule};
 use samara_core::params::{ParamInfo, Registry};
 
 use super::config::RunConfig;
@@ -76,6 +77,19 @@ fn errors_say_where_what_and_what_instead() {
             "run.toml:3:11: model.n_layer: expected a model of at most 68719476720 parameters",
         ),
         ("[train]\nmin_lr = 0.5", "run.toml:2:10: train.min_lr: expected at most train.lr = 0.001, found 0.5"),
+        (
+            "[train]\noptimizer = \"sgd\"\nbeta1 = 0.9",
+            "run.toml:3:9: train.beta1: expected no value; train.optimizer = \"sgd\" has train.momentum, or set",
+        ),
+        (
+            "[train]\nmomentum = 0.9",
+            "run.toml:2:12: train.momentum: expected no value; train.optimizer = \"adamw\" has train.beta1",
+        ),
+        (
+            "[train]\noptimizer = \"sgd\"\nnesterov = true",
+            "run.toml:3:12: train.nesterov: expected no value; Nesterov's momentum needs a train.momentum above 0, found true",
+        ),
+        ("[train]\noptimizer = \"adam\"", "run.toml:2:13: train.optimizer: expected one of \"adamw\", \"sgd\", found \"adam\""),
         ("steps = 3", "run.toml:1:1: unknown table `steps`; did you mean `train.steps`?"),
         ("[trian]\nsteps = 3", "run.toml:1:2: unknown table `trian`; did you mean `train`?"),
         ("train = 3", "run.toml:1:1: train: expected a table [train], found 3"),
@@ -113,6 +127,21 @@ fn errors_say_where_what_and_what_instead() {
         let error = merged("", &[set]).expect_err(set);
         assert!(error.contains(expected), "{set:?}\n got {error}");
     }
+}
+
+/// What a preset says for AdamW does not stand in the way of another optimizer, and is not written.
+#[test]
+fn a_preset_goes_with_another_optimizer() {
+    let mut layers = Layers::<RunConfig>::new();
+    layers.preset(find("gpt2-124m").unwrap()).unwrap();
+    for set in ["train.optimizer=sgd", "train.momentum=0.9", "train.nesterov=true"] {
+        layers.set(set).unwrap();
+    }
+    let config = layers.finish().unwrap();
+    assert_eq!(config.train.rule(), Rule::Sgd(Momentum::Nesterov));
+    let text = to_toml(&config);
+    assert!(text.contains("\nmomentum = 0.9\n") && text.contains("\n# beta2 =\n"), "{text}");
+    assert_eq!(conflicts(&merged(&text, &[]).unwrap(), &config), []);
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         folder: RunFolder,
         quiet: bool,
     ) -> Result<Self, Error> {
-        let mut stepper = Stepper::new(session, &mut objective)?;
+        let mut stepper = Stepper::new(session, &mut objective, config.rule())?;
         objective.initialise(&mut stepper.session, folder.checkpoint.is_some())?;
         let state = match &folder.checkpoint {
             Some(checkpoint) => state::load(checkpoint, &mut stepper)?,
@@ -349,8 +349,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             plot::write_curve(&path, name, self.objective.unit(name), &records).map_err(Error::io(&path, "write"))?;
         }
         if let Some(signal) = signal {
-            let resume = format!("samara train --resume --out {}", out.display());
-            return Err(Error::Interrupted { signal: signal as u8, resume });
+            return Err(Error::Interrupted { signal: signal as u8, resume: self.folder.resume });
         }
         Ok(Finished {
             steps: self.state.step,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use samara_core::model::lm::LanguageModel;
 
 use crate::data::batches::{Order, Sampler};
-use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
+use crate::data::dataset::HostBatch;
 use crate::data::shards::{TokenList, Tokens};
 use crate::decoding::generator::Generator;
 use crate::lm::evaluate::Evaluation;
@@ -34,23 +34,6 @@ pub struct ModelFolder {
     pub tokenizer: Option<Tokenizer>,
     /// How samples are generated.
     pub generate: GenerateConfig,
-}
-
-/// Tokens for training, in the order of a sampler, and tokens held out.
-fn windows(
-    tokens: impl Tokens + Send + 'static,
-    order: Sampler,
-    held_out: Option<Box<dyn Tokens + Send>>,
-    shape: &StepShape,
-) -> Source {
-    let blocks = |tokens: Box<dyn Tokens + Send>| -> Box<dyn Dataset + Send> { Box::new(TokenBlocks::new(tokens, shape.block)) };
-    Source {
-        train: Box::new(TokenWindows::new(tokens, shape.block)),
-        order,
-        rows: shape.batch,
-        micro_batches: shape.accumulation,
-        validation: held_out.map(blocks),
-    }
 }
 
 /// What is there once the programs are built.
@@ -91,7 +74,7 @@ impl Lm {
         held_out: Option<Box<dyn Tokens + Send>>,
     ) -> Result<Self, BuildError> {
         let (registry, layers) = register(&*architecture, 0, |_, _| ())?;
-        let source = Some(windows(tokens, order, held_out, &shape));
+        let source = Some(Source::windows(tokens, order, held_out, train));
         let (train, about) = (train.clone(), String::new());
         Ok(Self {
             architecture,

@@ -1,3 +1,4 @@
 //! Objectives, one file each.
 
 pub mod lm;
+pub mod supervised;
