@@ -18,8 +18,8 @@ pub struct Target {
 const KIB: u64 = 1024;
 
 /// What the engine takes on a core with single precision; on one without any; on RISC-V.
-pub const ENGINE_BYTES: [u64; 2] = [33 * KIB, 48 * KIB];
-const ENGINE_SOFT_BYTES: [u64; 2] = [36 * KIB, 50 * KIB];
+pub const ENGINE_BYTES: [u64; 2] = [34 * KIB, 48 * KIB];
+const ENGINE_SOFT_BYTES: [u64; 2] = [37 * KIB, 50 * KIB];
 const ENGINE_RISCV_BYTES: [u64; 2] = [43 * KIB, 62 * KIB];
 
 const fn target(name: &'static str, core: &'static str, flash_kib: u64, ram_kib: u64) -> Target {
