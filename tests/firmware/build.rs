@@ -5,10 +5,11 @@ use std::{env, fs};
 
 /// A program's name, its RAM in KiB, stack included, and how many KiB of it are stack.
 /// `kernels` builds graphs on the board, which takes more stack than to run them.
-const PROGRAMS: [(&str, u32, u32); 7] = [
+const PROGRAMS: [(&str, u32, u32); 8] = [
     ("empty", 160, 4),
     ("assignment", 160, 4),
     ("generate", 110, 4),
+    ("generate-llama", 32, 4),
     ("finetune-sgd", 160, 4),
     ("finetune-adamw", 256, 4),
     ("reference", 160, 4),

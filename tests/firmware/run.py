@@ -39,6 +39,7 @@ SLOW = [("finetune-sgd", "no FPU"), ("finetune-adamw", "no FPU"), ("finetune-sgd
 # What a program includes from models/.
 INCLUDED = {
     "generate": ["generate.samara"],
+    "generate-llama": ["generate-llama.samara"],
     "finetune-sgd": ["finetune-sgd.samara", "changed.txt"],
     "finetune-adamw": ["finetune-adamw.samara", "changed.txt"],
 }

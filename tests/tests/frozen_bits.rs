@@ -306,6 +306,7 @@ fn programs_for_microcontrollers() {
     let found = [
         ("assignment", hash::<programs::assignment::Assignment>()),
         ("generate", hash::<programs::generate::Generate>()),
+        ("generate-llama", hash::<programs::generate_llama::GenerateLlama>()),
         ("finetune-sgd", hash::<programs::finetune::WithSgd>()),
         ("finetune-adamw", hash::<programs::finetune::WithAdamw>()),
         ("kernels", hash::<programs::kernels::LinearLayers>()),

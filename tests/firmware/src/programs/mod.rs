@@ -4,6 +4,7 @@ pub mod assignment;
 pub mod empty;
 pub mod finetune;
 pub mod generate;
+pub mod generate_llama;
 pub mod kernels;
 mod model;
 pub mod reference;
