@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p samara-benches --bench instructions [-- --write] [--only TEXT]` runs this program again under `valgrind --tool=callgrind`, one
 //! process for each case, on one thread. Counts do not depend on what else the machine does, so that a regression shows in CI: a case that takes
-//! over 5 % more instructions than the file says fails. `--write` writes the file anew. Valgrind knows AVX2 but not AVX-512, so that every machine
+//! over 5 % more instructions than the file says fails, and so does a whole step or a whole token that takes over 1 % more. `--write` writes the file anew. Valgrind knows AVX2 but not AVX-512, so that every machine
 //! with AVX2 counts the same kernels.
 
 use std::collections::BTreeMap;
@@ -37,8 +37,11 @@ use samara_core::exec::Gradients;
 use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::threads::Serial;
 
-/// A count this much above the file's fails.
-const MOST: f64 = 1.05;
+/// A count this much above the file's fails: a whole step or token shows less noise of the compiler's than a kernel alone, and matters more.
+fn most(case: &str) -> f64 {
+    if matches!(case, "step" | "token") { 1.01 } else { 1.05 }
+}
+
 /// A count this much below the file's is worth writing down.
 const LEAST: f64 = 0.95;
 
@@ -94,7 +97,7 @@ fn compare(only: &str, write: bool) -> ExitCode {
         let count = count(case);
         let verdict = match known.get(*case) {
             None => "new",
-            Some(&before) if count as f64 > MOST * before as f64 => "TOO MANY",
+            Some(&before) if count as f64 > most(case) * before as f64 => "TOO MANY",
             Some(&before) if (count as f64) < LEAST * before as f64 => "fewer: renew the file with --write",
             Some(_) => "as before",
         };
@@ -106,7 +109,7 @@ fn compare(only: &str, write: bool) -> ExitCode {
     if write {
         fs::write(file(), text).expect("instructions.toml");
     } else if failed > 0 {
-        println!("{failed} cases take over 5 % more instructions than {} says, or are not in it", file().display());
+        println!("{failed} cases take more instructions than {} allows, or are not in it", file().display());
         println!("if that is meant, renew the file: cargo bench -p samara-benches --bench instructions -- --write");
         return ExitCode::FAILURE;
     }

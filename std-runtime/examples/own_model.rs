@@ -104,7 +104,7 @@ struct Args {
 fn run(args: Args) -> Result<(), TrainingError> {
     let train = TrainConfig { steps: args.steps, block_size: 64, lr: 3e-3, eval_batches: 40, ..TrainConfig::default() };
     let request = DataRequest::new(&DataConfig { path: args.data, ..DataConfig::default() });
-    let data = prepare(&request, None, &args.out.join("data"), true)?;
+    let data = prepare(&request, None, &args.out.join("data"), false)?;
     let order = Sampler::new(Order::Random, train.seed, train.block_size, data.train.len(), &data.train.name())?;
     let (baseline, vocab) = (data.train.unigram_nats()?, data.vocab_size.unwrap_or(1 << 16));
     let (registry, model) = OwnedParams::of(|s| OwnModel::register(vocab, train.block_size, s))?;

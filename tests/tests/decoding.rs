@@ -9,10 +9,12 @@ use samara::decoding::slots::{Slots, SlotsShape};
 use samara::decoding::texts::{Request, Stop, Text, TextOptions, texts};
 use samara::kernels::gemm::Gemm;
 use samara::lm::{Model, RunError};
+use samara::model::architecture::Architecture;
 use samara::session::Engine;
 use samara_core::decode::Sampling;
 use samara_core::graph::DType;
 use samara_core::model::gpt::GptConfig;
+use samara_core::model::llama::LlamaConfig;
 use samara_tests::binary::samara;
 use samara_tests::training::{text, tiny, train};
 
@@ -31,10 +33,36 @@ const CONFIG: GptConfig = GptConfig {
 
 const SAMPLING: Sampling = Sampling { temperature: 1.1, top_k: 0, top_p: 0.98, min_p: 0.0 };
 
+/// The same of the other family: rotary positions, grouped queries, a window, a head of its own.
+const LLAMA: LlamaConfig = LlamaConfig {
+    vocab_size: 61,
+    max_position_embeddings: 40,
+    hidden_size: 64,
+    intermediate_size: 128,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 16,
+    initializer_range: 0.3,
+    sliding_window: 9,
+    qkv_bias: true,
+    tie_word_embeddings: false,
+    ..LlamaConfig::SMOLLM2_135M
+};
+
+fn model_of(architecture: Arc<dyn Architecture>, threads: usize) -> Model {
+    let mut model = Model::new(Engine::new(threads, Gemm::Samara).unwrap(), architecture).unwrap();
+    model.initialise(5);
+    model
+}
+
 fn model(threads: usize) -> Model {
-    let mut gpt = Model::new(Engine::new(threads, Gemm::Samara).unwrap(), Arc::new(CONFIG)).unwrap();
-    gpt.initialise(5);
-    gpt
+    model_of(Arc::new(CONFIG), threads)
+}
+
+/// Both families.
+fn architectures() -> [Arc<dyn Architecture>; 2] {
+    [Arc::new(CONFIG), Arc::new(LLAMA)]
 }
 
 fn options(rows: usize, cache: DType) -> TextOptions {
@@ -64,11 +92,13 @@ proptest! {
         sizes in prop::collection::vec((1usize..50, 0usize..45), 1..9),
         cache in prop::sample::select(vec![DType::Real, DType::F16, DType::Q8]),
     ) {
-        let mut gpt = model(2);
-        let requests: Vec<Request> = sizes.iter().map(|&(len, new)| request(len, new)).collect();
-        let one_by_one = all(&mut gpt, &requests, &options(1, cache));
-        for rows in [2, 3, 16] {
-            prop_assert_eq!(&all(&mut gpt, &requests, &options(rows, cache)), &one_by_one, "{} rows", rows);
+        for architecture in architectures() {
+            let mut model = model_of(architecture, 2);
+            let requests: Vec<Request> = sizes.iter().map(|&(len, new)| request(len, new)).collect();
+            let one_by_one = all(&mut model, &requests, &options(1, cache));
+            for rows in [2, 3, 16] {
+                prop_assert_eq!(&all(&mut model, &requests, &options(rows, cache)), &one_by_one, "{} rows", rows);
+            }
         }
     }
 }
@@ -76,9 +106,11 @@ proptest! {
 #[test]
 fn threads_and_quantised_weights() {
     let requests: Vec<Request> = [1, 3, 17, 40, 5].into_iter().map(|len| request(len, 30)).collect();
-    for weights in [DType::Real, DType::Q8, DType::Q4] {
+    for (architecture, weights) in
+        architectures().into_iter().flat_map(|a| [DType::Real, DType::Q8, DType::Q4].map(|weights| (Arc::clone(&a), weights)))
+    {
         let run = |threads: usize, rows: usize| {
-            let gpt = model(threads);
+            let gpt = model_of(Arc::clone(&architecture), threads);
             let mut gpt = if weights == DType::Real { gpt } else { gpt.quantised(weights).unwrap() };
             all(&mut gpt, &requests, &options(rows, DType::Real))
         };
@@ -92,7 +124,10 @@ fn threads_and_quantised_weights() {
 /// Logits to the bit, beside rows that come, go and idle.
 #[test]
 fn logits_of_a_row_are_the_same_in_every_slot() {
-    let mut gpt = model(2);
+    architectures().into_iter().for_each(|architecture| logits_in_slots(&mut model_of(architecture, 2)));
+}
+
+fn logits_in_slots(gpt: &mut Model) {
     let prompt = request(6, 0).prompt;
     let shape = |slots| SlotsShape { slots, tokens: 40, prompt: 20, dtype: DType::Real };
     let mut bound = gpt.bound();

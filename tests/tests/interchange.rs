@@ -164,7 +164,7 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
         let mut gpt = open(model);
         let block = gpt.dims.n_positions;
         let bytes = text_bytes(&tokenizer.unwrap(), source.as_ref()).unwrap();
-        (mean_loss(&mut gpt, source.as_ref(), 3, block, &mut |_, _| ()).unwrap(), bytes)
+        (mean_loss(&mut gpt, source.as_ref(), Some(3), block, &mut |_, _| ()).unwrap(), bytes)
     };
     let ((last, bytes), (best, _)) = (eval(out.path()), eval(&out.path().join("best")));
     assert!((last.loss - outcome.val_loss.unwrap()).abs() < 1e-6);

@@ -22,7 +22,7 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
             return Err(FileError::Section { entry });
         }
     }
-    // A unit of `f32` has as many bytes as one of bytes. Lengths in memory do not wrap, so that no size that is made from them does.
+    // A unit is UNIT_BYTES long in both buffers. The section really is that long, so no size that is computed from the units overflows.
     for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)]
     {
         let (found, expected) = (file.section(kind, None).len(), (units as usize).saturating_mul(UNIT_BYTES));
@@ -148,10 +148,10 @@ impl<'a> Check<'_, 'a> {
                 .is_some_and(|p| p.role == Role::Trainable && p.offset == t.offset && p.shape == t.shape),
             Role::Activation | Role::Input | Role::Ints | Role::State => true,
         };
-        // Who says to be written by a node that does not write it is nobody's input: see `is_written_before`.
+        // A tensor whose record names a producer that does not write it is refused where it is read: see `is_written_before`.
         let leaf = t.producer == u16::MAX;
         let produced = if matches!(t.role, Role::Activation | Role::Grad) || !own { !leaf } else { leaf };
-        // Nothing costs no memory, and kernels could be made to go through four thousand million rows of it.
+        // An empty tensor takes no memory, so that its other extents would not be limited: a kernel could loop over 2³² empty rows.
         let has_elements = t.shape.is_valid() && !t.shape.is_empty();
         has_elements && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
     }

@@ -135,7 +135,7 @@ impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alignment => {
-                f.write_str("the file lies in memory at an odd place: include it with samara_core::include_program!, or map it")
+                f.write_str("the file is not aligned in memory: include it with samara_core::include_program!, or map it")
             }
             Self::Magic => f.write_str("not a program file: expected one that `samara export` wrote"),
             Self::Version { found } => version(f, *found),

@@ -154,7 +154,7 @@ impl<'a> ProgramFile<'a> {
     pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
         let program = program.map_or(0, |program| program as u16);
         let found = self.sections.iter().find(|s| s.kind == kind as u16 && s.program == program);
-        // What is not there lies at the start, where records are aligned.
+        // An absent section is an empty range at the start of the file, which is aligned for records.
         self.bytes.get(found.and_then(Section::range).unwrap_or(0..0)).unwrap_or(&[])
     }
 

@@ -49,8 +49,9 @@ fn preset_names() -> PossibleValuesParser {
 impl ConfigArgs {
     /// The effective configuration. `base` is a file that stands in for preset and file when neither is given.
     pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Config, Error> {
-        let without_model = self.layers(base, out, None)?.values()?.train.init;
-        let Some(folder) = without_model else { return Ok(self.layers(base, out, None)?.finish()?) };
+        // Which keys [model] has follows from the folder: it is looked at first.
+        let init = self.layers(base, out, None)?.values_of("train")?.train.init;
+        let Some(folder) = init else { return Ok(self.layers(base, out, None)?.finish()?) };
         let model = FolderConfig::read(&folder)?.model;
         Ok(self.layers(base, out, Some((&folder, model)))?.finish()?)
     }

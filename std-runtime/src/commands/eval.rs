@@ -38,9 +38,9 @@ pub(crate) struct Args {
     /// Tokens of a block; 0: as many as the model takes.
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..))]
     block_size: u32,
-    /// Blocks at a time.
-    #[arg(long, value_name = "N", default_value_t = 8, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
+    /// Blocks at a time [default: 8; of blocks over 1024 tokens as many as make 8192].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
     #[command(flatten)]
     weights: WeightFormat,
     /// Read [data] of a TOML file.
@@ -94,7 +94,7 @@ impl Args {
             }
         };
         let (mean, f32_mean) = self.weights.compared(&engine, &self.model, model, |model| {
-            Ok(mean_loss(model, source.as_ref(), self.batch_size as usize, block, &mut progress)?)
+            Ok(mean_loss(model, source.as_ref(), self.batch_size.map(|n| n as usize), block, &mut progress)?)
         })?;
         let bytes = tokenizer.as_ref().map(|t| text_bytes(t, source.as_ref())).transpose()?;
         Ok(Outcome {

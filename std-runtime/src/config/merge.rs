@@ -137,6 +137,16 @@ impl<C: Tables> Layers<C> {
         Ok(config)
     }
 
+    /// The values of one table, whatever the others hold.
+    ///
+    /// # Errors
+    /// As [`Layers::values`], for keys of this table.
+    pub fn values_of(&self, table: &str) -> Result<C, ConfigError> {
+        let mut config = self.base.clone();
+        self.entries.iter().filter(|entry| entry.table == table).try_for_each(|entry| apply(&mut config, entry))?;
+        Ok(config)
+    }
+
     /// The last entry of every key that decides which other keys its table has.
     fn deciding(&self) -> Vec<&Entry> {
         let tables = self.base.tables().into_iter();
@@ -158,10 +168,12 @@ impl<C: Tables> Layers<C> {
         Ok(config)
     }
 
-    /// Refuses values that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread.
+    /// Refuses values that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread; so may
+    /// defaults, which a file that was written out whole has.
     fn refuse_unread(&self, config: &C) -> Result<(), ConfigError> {
-        for (name, table) in config.tables() {
-            for unread in table.unread() {
+        let defaults = C::default();
+        for ((name, table), (_, default)) in config.tables().into_iter().zip(defaults.tables()) {
+            for unread in table.unread().iter().filter(|unread| table.show(unread.key) != default.show(unread.key)) {
                 let key = format!("{name}.{}", unread.key);
                 if let Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) = self.place(&key) {
                     let (expected, found) = (format!("no value; {}", unread.instead), table.show(unread.key));

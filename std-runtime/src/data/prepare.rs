@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::DataError;
 use super::config::TokenizerChoice;
-use super::shards::{IdWidth, Shard, ShardWriter};
+use super::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use super::source::{DataRequest, Source};
 use super::splits::{Part, PrepareError, Splits};
 use crate::files::IoError;
@@ -23,8 +23,8 @@ pub struct Prepared {
     pub val: Option<Shard>,
 }
 
-/// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote are used again when
-/// `reuse` says so.
+/// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote with this tokenizer are used
+/// again when `reuse` says so.
 pub fn prepare(
     request: &DataRequest,
     tokenizer: Option<Tokenizer>,
@@ -39,10 +39,14 @@ pub fn prepare(
         let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
         return Ok(Prepared { tokenizer, vocab_size, train, val });
     }
-    if let (true, Some(tokenizer), Some(train)) = (reuse, &tokenizer, shard_path(folder, Part::Train)) {
-        let val = shard_path(folder, Part::Val).as_deref().map(Shard::open).transpose()?;
-        let vocab_size = Some(tokenizer.vocab_size());
-        return Ok(Prepared { vocab_size, tokenizer: Some(tokenizer.clone()), train: Shard::open(&train)?, val });
+    if let Some(tokenizer) = tokenizer.as_ref().filter(|_| reuse) {
+        let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
+        let path = |part: Part| Some(folder.join(width.file_name(part.name()))).filter(|path| path.is_file());
+        if let Some(train) = path(Part::Train) {
+            let val = path(Part::Val).as_deref().map(Shard::open).transpose()?.filter(|val| val.len() > 0);
+            let vocab_size = Some(tokenizer.vocab_size());
+            return Ok(Prepared { vocab_size, tokenizer: Some(tokenizer.clone()), train: Shard::open(&train)?, val });
+        }
     }
     let splits = Splits::load(request)?;
     let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;

@@ -118,14 +118,20 @@ pub fn tokens(
     Ok(Box::new(TokenList::new(splits.name(), ids)))
 }
 
-/// The mean loss over all tokens but the first, in blocks that do not overlap, `batch` of them at a time. `progress` hears of every batch done.
+/// Tokens that are worth a run: more blocks at a time are not faster.
+const RUN_TOKENS: usize = 8192;
+/// Blocks at a time, unless they are long.
+const BATCH: usize = 8;
+
+/// The mean loss over all tokens but the first, in blocks that do not overlap, `batch` of them at a time, or as many as are worth it. A block longer
+/// than the text is as long as the text. `progress` hears of every batch done.
 ///
 /// # Errors
 /// There are too few tokens, ids that the model lacks, or the batch is too large.
 pub fn mean_loss(
     model: &mut Model,
     source: &dyn Tokens,
-    batch: usize,
+    batch: Option<usize>,
     block: usize,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<MeanLoss, EvalError> {
@@ -133,6 +139,8 @@ pub fn mean_loss(
         return Err(EvalError::TooShort { name: source.name(), found: source.len() });
     }
     source.check_ids(model.dims.vocab_size as u32)?;
+    let block = block.min(usize::try_from(source.len() - 1).unwrap_or(usize::MAX));
+    let batch = batch.unwrap_or((RUN_TOKENS / block.max(1)).clamp(1, BATCH));
     // More blocks than there are would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);

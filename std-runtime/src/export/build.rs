@@ -35,7 +35,7 @@ pub fn program_file(
         programs.push(on_device.evaluate(spec.shape)?);
     }
     let mut set = ParamSet::new(model.session.device(), "device", &owned);
-    weights::copy(model.weights(), &mut set);
+    weights::copy(model.weights(), &mut set, layers.embedding());
     let mut writer = FileWriter::default();
     for program in &programs {
         writer.program(program.kind, &program.program, &program.ports);

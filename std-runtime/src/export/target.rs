@@ -11,16 +11,17 @@ pub struct Target {
     pub flash_bytes: u64,
     /// Its RAM; of several banks, the largest that is contiguous.
     pub ram_bytes: u64,
-    /// What the engine takes of the flash, without and with training: the most of what the firmware's tests measure for such a core.
+    /// What the engine takes of the flash, without and with training, for any family of models: the most of what the firmware's tests measure for such
+    /// a core. They train a GPT; the 4 KiB that a Llama takes more without training are added there.
     pub engine_bytes: [u64; 2],
 }
 
 const KIB: u64 = 1024;
 
 /// What the engine takes on a core with single precision; on one without any; on RISC-V.
-pub const ENGINE_BYTES: [u64; 2] = [34 * KIB, 48 * KIB];
-const ENGINE_SOFT_BYTES: [u64; 2] = [37 * KIB, 50 * KIB];
-const ENGINE_RISCV_BYTES: [u64; 2] = [43 * KIB, 62 * KIB];
+pub const ENGINE_BYTES: [u64; 2] = [37 * KIB, 52 * KIB];
+const ENGINE_SOFT_BYTES: [u64; 2] = [39 * KIB, 54 * KIB];
+const ENGINE_RISCV_BYTES: [u64; 2] = [47 * KIB, 66 * KIB];
 
 const fn target(name: &'static str, core: &'static str, flash_kib: u64, ram_kib: u64) -> Target {
     Target { name, core, flash_bytes: flash_kib * KIB, ram_bytes: ram_kib * KIB, engine_bytes: ENGINE_BYTES }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use samara_core::params::{ParamInfo, Params};
+use samara_core::params::{ParamId, ParamInfo, Params};
 use samara_core::quant::quantise_row;
 
 use crate::session::ParamSet;
 
-/// Fills a registry for a device from a model of this machine, by name: the head of its own begins as the token embedding, and of the position
-/// embedding come the rows that the context has.
-pub(super) fn copy(from: &ParamSet, to: &mut ParamSet) {
+/// Fills a registry for a device from a model of this machine, by name: a parameter that is new there, the head of its own, begins as `embedding`, and
+/// of the position embedding come the rows that the context has.
+pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: ParamId) {
     let source = from.params();
     let values = from.weights.get();
     let registry = Arc::clone(to.registry());
     for info in registry.view().infos() {
-        let Some(values) = source_of(&source, info).and_then(|info| values.get(info.range())) else { continue };
+        let Some(values) = source_of(&source, info, embedding).and_then(|info| values.get(info.range())) else { continue };
         let values = &values[..info.shape.len().min(values.len())];
         if !info.frozen {
             to.weights.get_mut()[info.range()].copy_from_slice(values);
@@ -33,8 +33,7 @@ pub(super) fn copy(from: &ParamSet, to: &mut ParamSet) {
 }
 
 /// The parameter of the model that a parameter of the device begins as.
-fn source_of<'p>(source: &Params<'p>, info: &ParamInfo) -> Option<&'p ParamInfo> {
+fn source_of<'p>(source: &Params<'p>, info: &ParamInfo, embedding: ParamId) -> Option<&'p ParamInfo> {
     let same = source.infos().iter().find(|from| from.name == info.name);
-    // Only the head can be new; the token embedding, as which it begins, comes first.
-    same.or_else(|| source.infos().first().filter(|first| first.shape == info.shape))
+    same.or_else(|| source.infos().get(embedding.index()).filter(|from| from.shape == info.shape))
 }

@@ -37,7 +37,7 @@ impl Window {
     }
 
     /// Row losses (B, T) of predicting `text[start + i + 1]` after `text[start..=start + i]` for the windows that begin at `starts`, at most B; the
-    /// last row of a window has no target.
+    /// last token of the text has no target.
     fn run<D: Device>(
         &self,
         model: &mut Bound<'_, D>,
@@ -49,7 +49,7 @@ impl Window {
         let (mut tokens, mut targets) = (vec![0; self.batch * len], vec![-100; self.batch * len]); // (B, T)
         for ((tokens, targets), &start) in tokens.chunks_mut(len).zip(targets.chunks_mut(len)).zip(starts) {
             tokens.copy_from_slice(&text[start..start + len]);
-            targets[..len - 1].copy_from_slice(&text[start + 1..start + len]);
+            targets.iter_mut().zip(&text[start + 1..]).for_each(|(to, &target)| *to = target);
         }
         write_ints(model.session, &self.program, "token", self.inputs.tokens, &tokens)?;
         write_ints(model.session, &self.program, "target", self.targets, &targets)?;
@@ -89,7 +89,9 @@ pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) ->
         window.run(model, tokens, starts, &mut losses)?;
         for (&start, losses) in starts.iter().zip(losses.chunks(len)) {
             let done = scores.len().saturating_sub(start);
-            scores.extend(losses[done..len - 1].iter().map(|&x| -x));
+            // The last token of the text predicts nothing.
+            let end = len.min(tokens.len() - 1 - start);
+            scores.extend(losses[done..end].iter().map(|&x| -x));
         }
     }
     Ok(scores)

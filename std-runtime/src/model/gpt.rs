@@ -75,7 +75,7 @@ table! {
         /// "gelu_new" (tanh form, GPT-2's), "gelu" (exact, nanoGPT's) or "relu".
         activation_function: ActivationFunction = ActivationFunction::GeluNew;
         /// Added to the variance in layer norms.
-        layer_norm_epsilon: f64 = 1e-5, 0..=1;
+        layer_norm_epsilon: f64 = 1e-5, 1e-30..=1;
         /// Standard deviation of initial weights; residual projections have it divided by the root of 2 n_layer.
         initializer_range: f64 = 0.02, 0..=10;
         /// Whether linear layers and layer norms have biases.

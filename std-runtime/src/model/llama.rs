@@ -51,7 +51,7 @@ table! {
         /// Width of a head, an even number; absent: hidden_size / num_attention_heads.
         head_dim: Option<usize> = None, 1..=65536;
         /// Added to the mean square in RMS norms.
-        rms_norm_eps: f64 = 1e-5, 0..=1;
+        rms_norm_eps: f64 = 1e-5, 1e-30..=1;
         /// Base of the wavelengths of rotary positions.
         rope_theta: f64 = 10000.0, 1..=1000000000000_u64;
         /// Attention sees only this many last tokens (Mistral); 0: all.

@@ -36,7 +36,7 @@ const WEIGHTS: [&str; 16] = [
     ".tmp",
 ];
 
-/// Files of a tokenizer. Without the first one the tokenizer is not the folder's own, and the others do not belong to it.
+/// Files of a tokenizer. They do not belong to another one.
 const TOKENIZER: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -73,11 +73,14 @@ impl Companions {
             }
         }
         files.sort();
-        let mut companions = Self { files };
-        if !companions.have_tokenizer() {
-            companions.files.retain(|path| TOKENIZER.iter().all(|name| path.file_name() != Some(OsStr::new(name))));
-        }
-        Ok(companions)
+        Ok(Self { files })
+    }
+
+    /// The same without the files of a tokenizer: the model gets another one.
+    #[must_use]
+    pub fn without_tokenizer(mut self) -> Self {
+        self.files.retain(|path| TOKENIZER.iter().all(|name| path.file_name() != Some(OsStr::new(name))));
+        self
     }
 
     /// Whether the tokenizer is among them.
@@ -151,7 +154,9 @@ mod tests {
         assert_eq!(fs::read_to_string(from.path().join("README.md")).unwrap(), "README.md");
         assert!(Companions::of(&from.path().join("absent")).is_err());
         fs::remove_file(from.path().join("tokenizer.json")).unwrap();
-        let without = Companions::of(from.path()).unwrap();
+        let kept = Companions::of(from.path()).unwrap();
+        assert!(!kept.have_tokenizer() && kept.contains("chat_template.jinja"));
+        let without = kept.without_tokenizer();
         assert!(without.contains("README.md") && !without.contains("chat_template.jinja"));
     }
 }

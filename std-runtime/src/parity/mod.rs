@@ -82,6 +82,11 @@ pub fn run(engine: Arc<Engine>, folder: &Path, io: &Path, gradients: Option<&Pat
     }
     if let Some(path) = gradients {
         let recorded = Weights::open(path)?;
+        if recording.targets.is_none() {
+            let expected = "labels, by whose loss the gradients are".to_owned();
+            let (path, name) = (recording.path().to_path_buf(), "in.labels".to_owned());
+            return Err(ParityError::Found { path, name, expected, found: "none".to_owned() });
+        }
         if meaningful {
             compare_gradients(&model, &recorded, &mut report)?;
         } else {
@@ -121,6 +126,11 @@ fn compare_gradients(model: &Model, recorded: &Weights, report: &mut Report) -> 
         let mut theirs = vec![0.0; ours.len()];
         recorded.read(name, &shape, &mut theirs)?;
         pairs.push((name, ours, theirs));
+    }
+    if pairs.is_empty() {
+        let expected = "gradients under the names of the model's parameters".to_owned();
+        let found = recorded.names().take(3).collect::<Vec<_>>().join(", ");
+        return Err(ParityError::Found { path: recorded.path().to_path_buf(), name: "the file".to_owned(), expected, found });
     }
     let all = pairs.iter().map(|(_, _, theirs)| squares(theirs)).sum::<f64>().sqrt();
     for (name, ours, theirs) in pairs {

@@ -24,7 +24,7 @@ table! {
         flops: f64 = 0.0, 0..=1e30;
         /// Rows of a batch (of a micro-batch, with grad_accumulation).
         batch_size: usize = 12, 1..=1048576;
-        /// Tokens of a row, at most n_positions.
+        /// Tokens of a row, at most the positions of the model.
         block_size: usize = 128, 1..=1048576;
         /// Micro-batches whose gradients make one step, weighted by their tokens.
         grad_accumulation: usize = 1, 1..=1048576;
@@ -38,7 +38,7 @@ table! {
         schedule: Decay = Decay::Cosine;
         /// What changes the weights: "adamw", or "sgd", gradient descent with train.momentum as PyTorch's SGD.
         optimizer: Optimizer = Optimizer::AdamW;
-        /// Share of the last update that SGD makes again (Polyak 1964); 0: none, and no memory for it.
+        /// Momentum of SGD (Polyak 1964): this share of the step before is added to every step; 0: none, and no memory for it.
         momentum: f64 = 0.0, 0..=0.9999999;
         /// Whether SGD's momentum looks ahead (Nesterov 1983; Sutskever et al. 2013).
         nesterov: bool = false;
@@ -54,7 +54,7 @@ table! {
         grad_clip: f64 = 1.0, 0..=1e30;
         /// Share of activations dropped while training.
         dropout: f64 = 0.0, 0..=0.999;
-        /// Decay of a moving average of the weights, which is then evaluated and saved; 0: none.
+        /// Decay of a moving average of the weights, which is then evaluated, and saved in best/; 0: none.
         ema_decay: f64 = 0.0, 0..=0.9999999;
         /// Steps between evaluations on the validation split; 0: only at the end.
         eval_every: u64 = 200, 0..=1000000000;

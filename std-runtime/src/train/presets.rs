@@ -10,8 +10,7 @@ pub const DEFAULT_PRESET: &str = "tales";
 /// The learning rates, batch sizes and decays of GPT-1 are those of Radford et al. 2018, those of GPT-2 nanoGPT's (Radford et al. 2019 do not
 /// give them), those of GPT-3 of Brown et al. 2020, table 2.1, those of SmolLM2 135M of its published training configuration (Ben Allal et al.
 /// 2025), whose learning rate stays and then falls where ours follows a cosine. GPT-3 XL is printed there with 24 heads of 128, which is not its width of 2048:
-/// it has 16 heads here. The paper's larger models (2.7B and up, among them 13B with a width of 5140 that is not 40 · 128) have more parameters
-/// than a registry holds.
+/// it has 16 heads here. The paper's larger models (2.7B and up) are not among them: their moments alone would take over 20 GB.
 pub const PRESETS: &[Preset] = &[
     Preset { name: DEFAULT_PRESET, about: "a small model that learns to tell tales in about two minutes", toml: TALES },
     Preset { name: "tales-llama", about: "the same with a Llama of that size", toml: TALES_LLAMA },

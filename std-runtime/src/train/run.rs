@@ -49,6 +49,9 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let config = effective(config, &policies);
     let folder_config = folder_config(model, &config, &prepared, from)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
+    // Token ids alone leave the folder's tokenizer as it is; text goes through its tokenizer.json, or through another tokenizer.
+    let is_another = prepared.tokenizer.is_some() && !companions.have_tokenizer();
+    let companions = if is_another { companions.without_tokenizer() } else { companions };
     let objective = objective(&config, &policies, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
     let objective = objective.with_init(request.init.clone());

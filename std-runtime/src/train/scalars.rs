@@ -62,6 +62,8 @@ impl Scalars {
             Combine::Mean | Combine::Sum => entry.value + sum,
             Combine::Last => sum,
             Combine::Min | Combine::Max if first => sum,
+            // NaN stays, so that it is found: `min` and `max` of `f64` pass over it.
+            Combine::Min | Combine::Max if entry.value.is_nan() || sum.is_nan() => f64::NAN,
             Combine::Min => entry.value.min(sum),
             Combine::Max => entry.value.max(sum),
         };
@@ -106,6 +108,14 @@ mod tests {
         scalars.add(ids[3], f64::NAN);
         scalars.add(ids[1], f64::INFINITY);
         assert_eq!(scalars.first_non_finite(), Some(("sum", f64::INFINITY)));
+        for name in [Min, Max].map(|combine| if combine == Min { "min" } else { "max" }) {
+            for values in [[1.0, f64::NAN, 2.0], [f64::NAN, 1.0, 2.0]] {
+                scalars.reset();
+                let id = ids[if name == "min" { 2 } else { 3 }];
+                values.iter().for_each(|&value| scalars.add(id, value));
+                assert!(scalars.first_non_finite().is_some_and(|(found, value)| found == name && value.is_nan()), "{name}");
+            }
+        }
         scalars.reset();
         assert_eq!((scalars.get("sum"), scalars.get("absent"), scalars.first_non_finite()), (None, None, None));
     }

@@ -1,5 +1,7 @@
 //! One step of a training: data, gradients, one wait for each update, and the update of every trained set.
 
+use std::sync::Arc;
+
 use samara_core::graph::Rule;
 
 use super::objective::{Objective, SetRole, SetSpec, Source, StepBatch};
@@ -38,9 +40,22 @@ impl<D: Device> Stepper<D> {
     ///
     /// # Errors
     /// A program cannot be built.
+    ///
+    /// # Panics
+    /// An average does not follow a trained set of its registry.
     pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>, rule: Rule) -> Result<Self, RunError> {
         let specs = objective.sets();
         let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect();
+        for spec in &specs {
+            if let SetRole::Average { of } = spec.role {
+                let source = specs.get(of).filter(|source| source.role == SetRole::Trained);
+                assert!(
+                    source.is_some_and(|source| Arc::ptr_eq(&source.registry, &spec.registry)),
+                    "set {:?} follows set {of}, which is not a trained set of its registry",
+                    spec.name
+                );
+            }
+        }
         objective.build(&mut session, &sets)?;
         let mut trained = Vec::new();
         for (i, &set) in sets.iter().enumerate().filter(|(i, _)| specs[*i].role == SetRole::Trained) {

@@ -53,7 +53,7 @@ fn export_says_what_a_device_needs() {
         assert_eq!(number(&outcome["file_bytes"]), file_bytes);
         let engine = number(&outcome["engine_bytes"]);
         assert!(
-            if trains { (40 << 10..=64 << 10).contains(&engine) } else { (30 << 10..=36 << 10).contains(&engine) },
+            if trains { (40 << 10..=64 << 10).contains(&engine) } else { (30 << 10..=40 << 10).contains(&engine) },
             "{flags:?}"
         );
         assert_eq!(number(&outcome["flash_bytes"]), file_bytes + engine);

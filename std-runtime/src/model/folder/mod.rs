@@ -6,6 +6,7 @@
 mod gpt;
 mod llama;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -67,8 +68,7 @@ impl FolderConfig {
             let (bos, eos) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
             config.bos_token_id = config.bos_token_id.or(bos);
             config.eos_token_ids.extend(eos);
-            config.eos_token_ids.sort_unstable();
-            config.eos_token_ids.dedup();
+            config.eos_token_ids = once_each(config.eos_token_ids);
         }
         Ok(config)
     }
@@ -84,9 +84,7 @@ impl FolderConfig {
         model.check().map_err(|invalid| keys.invalid(invalid))?;
         keys.only("quantization_config", &Value::Null)?;
         keys.pass_over(&REPLACED);
-        let (bos_token_id, mut eos_token_ids) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
-        eos_token_ids.sort_unstable();
-        eos_token_ids.dedup();
+        let (bos_token_id, eos_token_ids) = (keys.token("bos_token_id")?, once_each(keys.tokens("eos_token_id")?));
         let (dropout, others) = (model.dropout(&keys), keys.others());
         Ok(Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() })
     }
@@ -149,6 +147,12 @@ impl FolderConfig {
         }
         Ok(())
     }
+}
+
+/// Ids without repetitions. The first may have a meaning for other tools, such as padding: the order stays.
+fn once_each(ids: Vec<u32>) -> Vec<u32> {
+    let mut seen = BTreeSet::new();
+    ids.into_iter().filter(|&id| seen.insert(id)).collect()
 }
 
 /// The keys of a JSON file.
@@ -227,11 +231,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, json: Value| fs::write(folder.path().join(name), json.to_string()).unwrap();
         write(CONFIG_FILE, json!({"model_type": "gpt2", "eos_token_id": 5}));
-        write(GENERATION_FILE, json!({"eos_token_id": [7, 5], "temperature": 0.6}));
+        write(GENERATION_FILE, json!({"eos_token_id": [7, 5, 2], "temperature": 0.6}));
         let config = FolderConfig::read(folder.path()).unwrap();
-        assert_eq!(config.eos_token_ids, [5, 7]);
-        assert_eq!(config.to_json()["eos_token_id"], json!([5, 7]));
-        assert_eq!(config.generation_json(), json!({"eos_token_id": [7, 5], "temperature": 0.6}));
+        assert_eq!(config.eos_token_ids, [5, 7, 2]);
+        assert_eq!(config.to_json()["eos_token_id"], json!([5, 7, 2]));
+        assert_eq!(config.generation_json(), json!({"eos_token_id": [7, 5, 2], "temperature": 0.6}));
         config.write(folder.path()).unwrap();
         assert_eq!(FolderConfig::read(folder.path()).unwrap(), config);
         let new = FolderConfig { eos_token_ids: vec![3], generation: Map::new(), ..config };
