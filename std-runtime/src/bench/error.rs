@@ -31,7 +31,7 @@ pub enum BenchError {
     /// More tokens than the model has positions.
     #[error(
         "a prompt of {prompt} tokens and {new} more: expected at most {positions} together, the model's positions; lower --prompt-tokens or \
-         --new-tokens, or raise the number of positions in [model]"
+         --new-tokens, or raise model.n_positions (max_position_embeddings of a Llama)"
     )]
     Positions {
         /// Tokens of the prompt.

@@ -78,7 +78,7 @@ fn errors_say_where_what_and_what_instead() {
         ),
         ("[train]\nmin_lr = 0.5", "run.toml:2:10: train.min_lr: expected at most train.lr = 0.001, found 0.5"),
         (
-            "[train]\noptimizer = \"sgd\"\nbeta1 = 0.9",
+            "[train]\noptimizer = \"sgd\"\nbeta1 = 0.95",
             "run.toml:3:9: train.beta1: expected no value; train.optimizer = \"sgd\" has train.momentum, or set",
         ),
         (
