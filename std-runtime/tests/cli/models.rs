@@ -177,3 +177,29 @@ fn tokenizers_from_the_command_line() {
     let bytes = samara(at, &["tokenizer", "decode", "--tokenizer", "bpe", "--tokens", text(&ids).trim()]).stdout;
     assert_eq!(bytes, [0, 255, b'a']);
 }
+
+#[test]
+fn a_model_with_one_position_scores_every_token() {
+    let folder = temporary();
+    let at = folder.path();
+    let one = ["--set", "model.n_positions=1", "--set", "train.block_size=1", "--set", "train.steps=1", "-q"];
+    done(at, &tiny(&["train", "--out", "run"], &one));
+    let score: Value = serde_json::from_str(&done(at, &["score", "--model", "run", "--text", "abcabc", "--json"])).expect("JSON");
+    let logprobs: Vec<f64> = score["logprobs"].as_array().expect("logprobs").iter().filter_map(Value::as_f64).collect();
+    // A bigram model: the same pair has the same probability.
+    assert_eq!((logprobs.len(), &logprobs[..2]), (5, &logprobs[3..]));
+    done(at, &["generate", "--model", "run", "--prompt", "abc", "--max-new-tokens", "2", "-q"]);
+}
+
+#[test]
+fn gradients_that_compare_with_nothing_are_an_error() {
+    let folder = temporary();
+    let model = golden("parity-gpt2");
+    let io = format!("{model}/io.safetensors");
+    refused(
+        folder.path(),
+        &["parity", "--model", &model, "--io", &io, "--grads", &io],
+        3,
+        &["expected gradients under the names"],
+    );
+}

@@ -239,3 +239,43 @@ fn a_run_goes_on_when_nobody_listens() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).starts_with("2 steps"));
 }
+
+#[test]
+fn a_run_without_a_validation_part_goes_on() {
+    let folder = temporary();
+    let at = folder.path();
+    let flags = ["--set", "data.val_fraction=0", "-q", "--set"];
+    done(at, &tiny(&["train", "--out", "run"], &[&flags[..], &["train.steps=2"]].concat()));
+    done(at, &["train", "--resume", "--out", "run", "-q", "--set", "train.steps=4"]);
+    assert!(at.join("run/checkpoints/step-0000004").exists());
+}
+
+#[test]
+fn keys_of_a_model_are_those_of_the_folder_that_a_run_begins_with() {
+    let folder = temporary();
+    let at = folder.path();
+    let ids: Vec<u8> = (0..4000u32).flat_map(|i| ((i % 40) as u16).to_le_bytes()).collect();
+    fs::write(at.join("ids.bin"), ids).expect("ids");
+    let from = golden("parity-qwen2");
+    let begin = ["train", "--init", &from, "--data", "ids.bin", "--out", "run", "--set"];
+    refused(
+        at,
+        &[&begin[..], &["model.n_positions=8"]].concat(),
+        2,
+        &["unknown key `model.n_positions`", "in a model of type qwen2"],
+    );
+    refused(at, &[&begin[..], &["model.rope_theta=0"]].concat(), 2, &["model.rope_theta: expected a number from 1 to"]);
+}
+
+#[test]
+fn a_run_by_another_optimizer_reads_its_own_file_again() {
+    let folder = temporary();
+    let at = folder.path();
+    let flags = ["-q", "--set", "train.optimizer=sgd", "--set", "train.momentum=0.9", "--set"];
+    done(at, &tiny(&["train", "--out", "run"], &[&flags[..], &["train.steps=2"]].concat()));
+    done(at, &["train", "--resume", "--out", "run", "-q", "--set", "train.steps=3"]);
+    done(at, &["train", "--config", "run/run.toml", "--out", "again", "-q"]);
+    // A file written for AdamW, with its defaults.
+    done(at, &tiny(&["train", "--out", "adamw", "-q", "--set", "train.steps=1"], &[]));
+    done(at, &["train", "--config", "adamw/run.toml", "--out", "sgd", "-q", "--set", "train.optimizer=sgd"]);
+}
