@@ -1,4 +1,4 @@
-"""Tables of the README from the results of `run.py`, and what they were measured on."""
+"""Tables of benches/RESULTS.md from the results of `run.py`, and what they were measured on."""
 
 import importlib.metadata
 import json
@@ -31,15 +31,15 @@ def versions(root):
     return found
 
 
-def write(results, readme):
+def write(results, page):
     """Replaces what stands between the markers."""
-    text = readme.read_text()
+    text = page.read_text()
     if BEGIN not in text or END not in text:
-        raise SystemExit(f"{readme}: no lines {BEGIN!r} and {END!r} to write between")
+        raise SystemExit(f"{page}: no lines {BEGIN!r} and {END!r} to write between")
     head, rest = text.split(BEGIN, 1)
     tail = rest.split(END, 1)[1]
     tables = [TABLES[part](results[part]) for part in TABLES if part in results]
-    readme.write_text(head + BEGIN + "\n\n" + "\n".join(tables) + END + tail)
+    page.write_text(head + BEGIN + "\n\n" + "\n".join(tables) + END + tail)
 
 
 def median(rounds, key):

@@ -1,7 +1,7 @@
-"""Time samara beside its peers, in turns on this machine, and write the tables of the project's README.
+"""Time samara beside its peers, in turns on this machine, and write the tables of benches/RESULTS.md.
 
     python run.py [step] [busy] [decode] [bpe] [gemm] [crates] [--rounds 5] [--threads 2] [--text FILE] [--only TEXT]
-                  [--samara BINARY] [--results FILE] [--readme FILE]
+                  [--samara BINARY] [--results FILE] [--page FILE]
 
 No part named: all but `crates`. Run it with the interpreter that has `requirements.txt`; it builds nothing but what `cargo bench` and
 `cargo run` build, so `cargo build --release` comes first. In every round each contender takes its turn; a figure is the median over
@@ -52,7 +52,7 @@ def arguments():
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--samara", type=pathlib.Path, default=ROOT / "target/release/samara")
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results.json")
-    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
+    parser.add_argument("--page", type=pathlib.Path, default=ROOT / "benches/RESULTS.md")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "samara-compare")
     args = parser.parse_args()
     unknown = [part for part in args.parts if part not in PARTS]
@@ -315,7 +315,7 @@ def main():
             "rows": before | rows,
         }
         args.results.write_text(json.dumps(results, indent=1) + "\n")
-    report.write(results, args.readme)
+    report.write(results, args.page)
 
 
 if __name__ == "__main__":
