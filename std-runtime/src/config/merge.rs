@@ -169,17 +169,19 @@ impl<C: Tables> Layers<C> {
     }
 
     /// Refuses values that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread; so may
-    /// defaults, which a file that was written out whole has.
+    /// defaults in a file, which one that was written out whole has.
     fn refuse_unread(&self, config: &C) -> Result<(), ConfigError> {
         let defaults = C::default();
         for ((name, table), (_, default)) in config.tables().into_iter().zip(defaults.tables()) {
-            for unread in table.unread().iter().filter(|unread| table.show(unread.key) != default.show(unread.key)) {
+            for unread in table.unread() {
                 let key = format!("{name}.{}", unread.key);
-                if let Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) = self.place(&key) {
-                    let (expected, found) = (format!("no value; {}", unread.instead), table.show(unread.key));
-                    let found = found.unwrap_or_else(|| "none".to_owned());
-                    return Err(ConfigError::Value { place: place.clone(), key, expected, found });
-                }
+                let place = match self.place(&key) {
+                    Some(Place::File { .. }) if table.show(unread.key) == default.show(unread.key) => continue,
+                    Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) => place.clone(),
+                    _ => continue,
+                };
+                let (expected, found) = (format!("no value; {}", unread.instead), table.show(unread.key));
+                return Err(ConfigError::Value { place, key, expected, found: found.unwrap_or_else(|| "none".to_owned()) });
             }
         }
         Ok(())

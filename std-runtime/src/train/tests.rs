@@ -129,6 +129,15 @@ fn errors_say_where_what_and_what_instead() {
     }
 }
 
+/// A default in a file may stay unread, as in one that was written out whole; a default that a person sets may not.
+#[test]
+fn defaults_of_a_file_may_stay_unread() {
+    let file = "[train]\noptimizer = \"sgd\"\nbeta1 = 0.9";
+    assert!(merged(file, &[]).is_ok());
+    let error = merged(file, &["train.beta1=0.9"]).unwrap_err();
+    assert!(error.starts_with("--set train.beta1=0.9: train.beta1: expected no value"), "{error}");
+}
+
 /// What a preset says for AdamW does not stand in the way of another optimizer, and is not written.
 #[test]
 fn a_preset_goes_with_another_optimizer() {
