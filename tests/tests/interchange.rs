@@ -240,7 +240,7 @@ fn what_a_folder_says_beside_its_weights_survives_training() {
         let json = |name: &str| -> Value { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
         assert_eq!(json("config.json")["task_specific_params"]["text"]["max_length"], 50);
         assert_eq!(json("generation_config.json")["temperature"], 0.6);
-        assert_eq!(FolderConfig::read(&folder).unwrap().eos_token_ids, [3, 60]);
+        assert_eq!(FolderConfig::read(&folder).unwrap().eos_token_ids, [60, 3]);
         assert_eq!(fs::read_to_string(folder.join("README.md")).unwrap(), "Of cats");
         assert!(!folder.join("model-q8.gguf").exists() && !folder.join("expected.safetensors").exists());
     }
