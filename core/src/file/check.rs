@@ -3,7 +3,7 @@
 use super::layout::{DECAY, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
-use crate::graph::args::{Arg, Args, Refused};
+use crate::graph::args::{Arg, Args};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
 use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
@@ -182,7 +182,7 @@ impl<'a> Check<'_, 'a> {
         for (k, arg) in args.iter_mut().enumerate() {
             self.argument(i, node, &op, k, arg).ok_or(wrong)?;
         }
-        let shapes = rule(&op, &Args::new(&args)).map_err(|Refused| FileError::Rule { program, node: i })?;
+        let Ok(shapes) = rule(&op, &Args::new(&args)) else { return Err(FileError::Rule { program, node: i }) };
         for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
             let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
             // What the kernel does not compute has no place, so that nobody reads it.

@@ -88,7 +88,7 @@ pub enum FileError {
         /// The node.
         node: usize,
     },
-    /// A node's inputs and outputs do not have the shapes of its operation.
+    /// A node's inputs and outputs do not have the shapes of its operation, or the kernel lacks the node's activation or norm.
     Rule {
         /// The program.
         program: ProgramKind,
@@ -167,7 +167,10 @@ impl fmt::Display for FileError {
             }
             Self::Node { program, node } => write!(f, "node {node} of program {program:?} reads or writes what it may not"),
             Self::Rule { program, node } => {
-                write!(f, "node {node} of program {program:?} has inputs or outputs of the wrong shape or type")
+                write!(
+                    f,
+                    "node {node} of program {program:?} has inputs or outputs of the wrong shape or type, or an activation or norm that the table of kernels lacks: link one that has it"
+                )
             }
             Self::Scratch { program, node, found, needed } => write!(
                 f,

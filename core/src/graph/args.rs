@@ -135,25 +135,25 @@ impl<'a, F: From<E>> Args<'a, F> {
 
     /// Checks that input `i` controls dropout.
     pub(super) fn control(&self, i: usize) -> Result<(), F> {
-        self.expect(i, self.ints(i)?, Shape::new(&[DROPOUT_CONTROL_LEN]).ok_or(E::ShapeTooLarge)?)
+        self.expect(i, self.ints(i)?, Shape::new(&[DROPOUT_CONTROL_LEN]).ok_or(F::from(E::ShapeTooLarge))?)
     }
 }
 
 /// The shape from extents as they stand in attributes.
-pub(super) fn shape_of(dims: [u32; 4], rank: u32) -> Result<Shape, E> {
+pub(super) fn shape_of<F: From<E>>(dims: [u32; 4], rank: u32) -> Result<Shape, F> {
     let mut extents = [0usize; 4];
     for (to, &from) in extents.iter_mut().zip(&dims) {
         *to = from as usize;
     }
-    extents.get(..rank as usize).and_then(Shape::new).ok_or(E::ShapeTooLarge)
+    extents.get(..rank as usize).and_then(Shape::new).ok_or(F::from(E::ShapeTooLarge))
 }
 
 /// The shape of `x` reduced over everything that `over` lets fall together.
-pub(super) fn reduced(x: Shape, over: Over) -> Result<Shape, E> {
+pub(super) fn reduced<F: From<E>>(x: Shape, over: Over) -> Result<Shape, F> {
     match over {
         Over::Same => Ok(x),
         Over::Scalar => Ok(Shape::SCALAR),
-        Over::Row => Shape::new(&[x.cols()]).ok_or(E::ShapeTooLarge),
+        Over::Row => Shape::new(&[x.cols()]).ok_or(F::from(E::ShapeTooLarge)),
         Over::Column => Ok(x.without_cols()),
         Over::Batch => Ok(x.without_batch()),
     }
@@ -161,12 +161,12 @@ pub(super) fn reduced(x: Shape, over: Over) -> Result<Shape, E> {
 
 /// The shape (a, b, c).
 #[inline(never)]
-pub(super) fn shape3(a: usize, b: usize, c: usize) -> Result<Shape, E> {
-    Shape::new(&[a, b, c]).ok_or(E::ShapeTooLarge)
+pub(super) fn shape3<F: From<E>>(a: usize, b: usize, c: usize) -> Result<Shape, F> {
+    Shape::new(&[a, b, c]).ok_or(F::from(E::ShapeTooLarge))
 }
 
 /// `ids` with a last extent added.
-pub(super) fn rows_of(ids: Shape, cols: usize) -> Result<Shape, E> {
+pub(super) fn rows_of<F: From<E>>(ids: Shape, cols: usize) -> Result<Shape, F> {
     let mut extents = [0usize; 5];
     let rank = ids.rank();
     for (to, &from) in extents.iter_mut().zip(ids.dims()) {
@@ -175,5 +175,5 @@ pub(super) fn rows_of(ids: Shape, cols: usize) -> Result<Shape, E> {
     if let Some(last) = extents.get_mut(rank) {
         *last = cols;
     }
-    extents.get(..rank + 1).and_then(Shape::new).ok_or(E::ShapeTooLarge)
+    extents.get(..rank + 1).and_then(Shape::new).ok_or(F::from(E::ShapeTooLarge))
 }

@@ -32,8 +32,10 @@ const QUICK_GELU: f64 = 1.702;
 
 /// Which activations the linear layers of a device have; a ReLU costs nothing and is always there.
 pub trait Activations {
-    /// Both forms of GELU.
-    const GELU: bool;
+    /// GELU in its tanh form.
+    const GELU_TANH: bool;
+    /// GELU by the error function.
+    const GELU_ERF: bool;
     /// SiLU and the quick form of GELU.
     const SWISH: bool;
 }
@@ -42,7 +44,8 @@ pub trait Activations {
 pub struct Every;
 
 impl Activations for Every {
-    const GELU: bool = true;
+    const GELU_TANH: bool = true;
+    const GELU_ERF: bool = true;
     const SWISH: bool = true;
 }
 
@@ -50,7 +53,17 @@ impl Activations for Every {
 pub struct Gelu;
 
 impl Activations for Gelu {
-    const GELU: bool = true;
+    const GELU_TANH: bool = true;
+    const GELU_ERF: bool = true;
+    const SWISH: bool = false;
+}
+
+/// ReLU and the tanh form of GELU (`gelu_new`): what GPT-2 has. The error function, which takes 650 bytes of flash, is left out.
+pub struct GeluTanh;
+
+impl Activations for GeluTanh {
+    const GELU_TANH: bool = true;
+    const GELU_ERF: bool = false;
     const SWISH: bool = false;
 }
 
@@ -58,7 +71,8 @@ impl Activations for Gelu {
 pub struct Swish;
 
 impl Activations for Swish {
-    const GELU: bool = false;
+    const GELU_TANH: bool = false;
+    const GELU_ERF: bool = false;
     const SWISH: bool = true;
 }
 
@@ -66,7 +80,8 @@ impl Activations for Swish {
 pub const fn has<A: Activations>(kind: Activation) -> bool {
     match kind {
         Activation::None | Activation::Relu => true,
-        Activation::GeluTanh | Activation::GeluErf => A::GELU,
+        Activation::GeluTanh => A::GELU_TANH,
+        Activation::GeluErf => A::GELU_ERF,
         Activation::Silu | Activation::QuickGelu => A::SWISH,
     }
 }
@@ -76,8 +91,8 @@ pub fn activation<R: Real, A: Activations>(kind: Activation, x: R) -> R {
     let half = R::from_f64(0.5);
     match kind {
         Activation::Relu => x.max(R::ZERO),
-        Activation::GeluTanh if A::GELU => half * x * (R::ONE + gelu_argument(x).tanh()),
-        Activation::GeluErf if A::GELU => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
+        Activation::GeluTanh if A::GELU_TANH => half * x * (R::ONE + gelu_argument(x).tanh()),
+        Activation::GeluErf if A::GELU_ERF => half * x * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf()),
         Activation::Silu if A::SWISH => x * sigmoid(x),
         Activation::QuickGelu if A::SWISH => x * sigmoid(R::from_f64(QUICK_GELU) * x),
         Activation::None | Activation::GeluTanh | Activation::GeluErf | Activation::Silu | Activation::QuickGelu => x,
@@ -95,12 +110,12 @@ pub fn activation_derivative<R: Real, A: Activations>(kind: Activation, x: R) ->
                 R::ZERO
             }
         }
-        Activation::GeluTanh if A::GELU => {
+        Activation::GeluTanh if A::GELU_TANH => {
             let t = gelu_argument(x).tanh();
             let inner = R::from_f64(SQRT_2_OVER_PI) * (R::ONE + R::from_f64(3.0 * GELU_CUBIC) * x * x);
             half * (R::ONE + t) + half * x * (R::ONE - t * t) * inner
         }
-        Activation::GeluErf if A::GELU => {
+        Activation::GeluErf if A::GELU_ERF => {
             let cdf = half * (R::ONE + (x * R::from_f64(core::f64::consts::FRAC_1_SQRT_2)).erf());
             // φ(x) = e^(−x²/2)/√(2π)
             let pdf = (-half * x * x).exp() * R::from_f64(0.398_942_280_401_432_7);

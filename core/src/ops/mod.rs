@@ -25,12 +25,22 @@ use crate::math::Real;
 /// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train. As the value of
 /// a `static` it lies in flash.
 pub const fn inference<R: Real>() -> Kernels<R> {
-    layer_norm::inference::<R, true>(every_inference::<R, Gelu>())
+    inference_with::<R, Gelu>()
+}
+
+/// [`inference`] with these activations: [`elementwise::GeluTanh`] for a GPT-2, whose activation is `gelu_new`.
+pub const fn inference_with<R: Real, A: Activations>() -> Kernels<R> {
+    layer_norm::inference::<R, true>(every_inference::<R, A>())
 }
 
 /// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
 pub const fn training<R: Real>() -> Kernels<R> {
-    layer_norm::training::<R, true>(every_training::<R, Gelu>())
+    training_with::<R, Gelu>()
+}
+
+/// [`training`] with these activations, as [`inference_with`].
+pub const fn training_with<R: Real, A: Activations>() -> Kernels<R> {
+    layer_norm::training::<R, true>(every_training::<R, A>())
 }
 
 /// The kernels that a Llama needs to read and to write text, as [`inference`] for a GPT: RMS norm, rotary embeddings, gated layers.

@@ -23,7 +23,7 @@ use samara_core::graph::{
 use samara_core::model::gpt::GptConfig;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::nn::KvCache;
-use samara_core::ops;
+use samara_core::ops::{self, elementwise::GeluTanh};
 use samara_core::params::{Params, Registry};
 use samara_core::plan::Slot;
 use samara_core::session::{Hyper, Session, SessionError};

@@ -70,8 +70,8 @@ fn segments<F: From<E>>(args: &Args<'_, F>, first: usize, b: usize, tq: usize, t
         let input = if there(first) { first as u8 + 1 } else { first as u8 };
         return Err(F::from(E::MissingInput { input }));
     }
-    args.optional_ints(first, Shape::new(&[b, tq]).ok_or(E::ShapeTooLarge)?)?;
-    args.optional_ints(first + 1, Shape::new(&[b, tk]).ok_or(E::ShapeTooLarge)?)
+    args.optional_ints(first, Shape::new(&[b, tq]).ok_or(F::from(E::ShapeTooLarge))?)?;
+    args.optional_ints(first + 1, Shape::new(&[b, tk]).ok_or(F::from(E::ShapeTooLarge))?)
 }
 
 impl Operation for of::Attention {
@@ -79,7 +79,7 @@ impl Operation for of::Attention {
         let spec = &self.spec;
         let [b, tq, tk] = extents(args, 0, spec)?;
         segments(args, 3, b, tq, tk)?;
-        args.optional_ints(5, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
+        args.optional_ints(5, Shape::new(&[b]).ok_or(F::from(E::ShapeTooLarge))?)?;
         if args.get(6).is_some() {
             args.control(6)?;
         }

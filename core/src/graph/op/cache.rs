@@ -30,7 +30,7 @@ impl Operation for of::CacheWrite {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let (x, [b, t, cols]) = args.tokens(0)?;
         let (state, [_, t_max, c]) = args.tokens_of(2)?;
-        args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
+        args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(F::from(E::ShapeTooLarge))?)?;
         args.expect(2, state, shape3(b, t_max, c)?)?;
         if state.dtype == DType::Q4 {
             return Err(F::from(E::DType { input: 2 }));
@@ -57,7 +57,7 @@ impl Operation for of::CacheWrite {
 impl Operation for of::CacheRead {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let (state, [b, _, _]) = args.tokens_of(0)?;
-        args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(E::ShapeTooLarge)?)?;
+        args.expect(1, args.ints(1)?, Shape::new(&[b]).ok_or(F::from(E::ShapeTooLarge))?)?;
         Ok([Some(state.shape), None, None])
     }
 

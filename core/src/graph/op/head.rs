@@ -34,10 +34,10 @@ fn rows<F: From<E>>(args: &Args<'_, F>, smoothing: f64) -> Result<Shape, F> {
     }
     let (x, w) = (args.real(0)?, args.weight(1)?);
     if w.shape.rank() != 2 || w.shape.cols() != x.shape.cols() {
-        let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
+        let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(F::from(E::ShapeTooLarge))?;
         return Err(F::from(E::Shape { input: 1, found: w.shape, expected }));
     }
-    args.optional_shape(2, Shape::new(&[w.shape.rows()]).ok_or(E::ShapeTooLarge)?)?;
+    args.optional_shape(2, Shape::new(&[w.shape.rows()]).ok_or(F::from(E::ShapeTooLarge))?)?;
     let rows = x.shape.without_cols();
     args.expect(3, args.selectors(3, w.shape.rows(), true)?, rows)?;
     Ok(rows)

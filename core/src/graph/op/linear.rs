@@ -41,12 +41,12 @@ impl Operation for of::Linear {
         let x = args.real(0)?;
         let w = args.weight(1)?;
         if w.shape.rank() != 2 || w.shape.cols() != x.shape.cols() || x.shape.rank() == 0 {
-            let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
+            let expected = Shape::new(&[w.shape.rows(), x.shape.cols()]).ok_or(F::from(E::ShapeTooLarge))?;
             return Err(F::from(E::Shape { input: 1, found: w.shape, expected }));
         }
         let n = w.shape.rows();
-        let y = x.shape.with_cols(n).ok_or(E::ShapeTooLarge)?;
-        args.optional_shape(2, Shape::new(&[n]).ok_or(E::ShapeTooLarge)?)?;
+        let y = x.shape.with_cols(n).ok_or(F::from(E::ShapeTooLarge))?;
+        args.optional_shape(2, Shape::new(&[n]).ok_or(F::from(E::ShapeTooLarge))?)?;
         args.optional_shape(3, y)?;
         Ok([Some(y), (self.activation != Activation::None).then_some(y), None])
     }
@@ -106,10 +106,10 @@ impl Operation for of::LinearBackward {
         let (dy, x, w) = (args.real(0)?, args.optional(1)?, args.weight(2)?);
         let dx = match x {
             Some(x) => x.shape,
-            None => dy.shape.with_cols(w.shape.cols()).ok_or(E::ShapeTooLarge)?,
+            None => dy.shape.with_cols(w.shape.cols()).ok_or(F::from(E::ShapeTooLarge))?,
         };
-        args.expect(0, dy, dx.with_cols(w.shape.rows()).ok_or(E::ShapeTooLarge)?)?;
-        args.optional_shape(1, dx.with_cols(w.shape.cols()).ok_or(E::ShapeTooLarge)?)?;
+        args.expect(0, dy, dx.with_cols(w.shape.rows()).ok_or(F::from(E::ShapeTooLarge))?)?;
+        args.optional_shape(1, dx.with_cols(w.shape.cols()).ok_or(F::from(E::ShapeTooLarge))?)?;
         args.optional_shape(3, dx)?;
         Ok([Some(dx), x.map(|_| w.shape), Shape::new(&[w.shape.rows()])])
     }

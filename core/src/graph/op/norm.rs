@@ -34,7 +34,7 @@ impl Operation for of::LayerNorm {
         if !(self.eps > 0.0 && self.eps.is_finite()) {
             return Err(F::from(E::Attribute { name: "eps", value: self.eps }));
         }
-        let c = Shape::new(&[x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
+        let c = Shape::new(&[x.shape.cols()]).ok_or(F::from(E::ShapeTooLarge))?;
         args.optional_shape(1, c)?;
         args.optional_shape(2, c)?;
         Ok([Some(x.shape), Shape::new(&[x.shape.rows(), 2]), None])
@@ -73,9 +73,9 @@ impl Operation for of::LayerNormBackward {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let x = args.real(1)?;
         args.expect(0, args.real(0)?, x.shape)?;
-        let c = Shape::new(&[x.shape.cols()]).ok_or(E::ShapeTooLarge)?;
+        let c = Shape::new(&[x.shape.cols()]).ok_or(F::from(E::ShapeTooLarge))?;
         args.optional_shape(2, c)?;
-        args.expect(3, args.real(3)?, Shape::new(&[x.shape.rows(), 2]).ok_or(E::ShapeTooLarge)?)?;
+        args.expect(3, args.real(3)?, Shape::new(&[x.shape.rows(), 2]).ok_or(F::from(E::ShapeTooLarge))?)?;
         args.optional_shape(4, x.shape)?;
         Ok([Some(x.shape), Some(c), Some(c)])
     }

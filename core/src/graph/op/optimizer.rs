@@ -114,12 +114,12 @@ impl Operation for of::GlobalNorm {
 
 /// The shape rule of an update of `len` parameters.
 fn update<F: From<E>>(args: &Args<'_, F>, len: u32) -> Result<Outputs, F> {
-    args.expect(0, args.real(0)?, Shape::new(&[HYPER_LEN]).ok_or(E::ShapeTooLarge)?)?;
+    args.expect(0, args.real(0)?, Shape::new(&[HYPER_LEN]).ok_or(F::from(E::ShapeTooLarge))?)?;
     args.optional_shape(1, Shape::SCALAR)?;
     if let Some(gradient) = args.optional(2)?
         && gradient.shape.len() != len as usize
     {
-        let expected = Shape::new(&[len as usize]).ok_or(E::ShapeTooLarge)?;
+        let expected = Shape::new(&[len as usize]).ok_or(F::from(E::ShapeTooLarge))?;
         return Err(F::from(E::Shape { input: 2, found: gradient.shape, expected }));
     }
     Ok([None; MAX_OUTPUTS])

@@ -5,13 +5,13 @@ use core::hint::black_box;
 
 use samara_core::exec::Kernels;
 use samara_core::file::ProgramKind;
-use samara_core::ops;
+use samara_core::ops::{self, elementwise::GeluTanh};
 use samara_core::session::{Hyper, Session};
 
 use super::model;
 use crate::{Hash, Program, decimals, figure};
 
-static KERNELS: Kernels<f32> = ops::training();
+static KERNELS: Kernels<f32> = ops::training_with::<_, GeluTanh>();
 /// Four parts to learn, two to be judged by.
 static TEXT: &[u8] = include_bytes!("../../models/changed.txt");
 const TRAINED: usize = 4096;

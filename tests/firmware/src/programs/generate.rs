@@ -6,14 +6,14 @@ use core::hint::black_box;
 use samara_core::decode::Sampling;
 use samara_core::exec::Kernels;
 use samara_core::file::FileTokenizer;
-use samara_core::ops;
+use samara_core::ops::{self, elementwise::GeluTanh};
 use samara_core::tokenizer::{BpeScratch, Symbol};
 
 use super::model;
 use crate::board::{instructions, print};
 use crate::{Hash, Program, figure};
 
-static KERNELS: Kernels<f32> = ops::inference();
+static KERNELS: Kernels<f32> = ops::inference_with::<_, GeluTanh>();
 static MODEL: &[u8] = samara_core::include_program!("../../models/generate.samara");
 const PROMPT: &[u8] = b"KING RICHARD:\n";
 /// Tokens after the prompt.
