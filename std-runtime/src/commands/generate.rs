@@ -136,7 +136,7 @@ impl Args {
         let prompts = self.prompts.as_deref().map(prompts::read).transpose()?;
         let engine = self.engine.engine()?;
         let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model))?;
+        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
         let stops = FolderConfig::read(&self.model)?.stops(&tokenizer);
         let job = Job { settings, tokenizer, stops };
         self.check_cache(model.dims.kv_width)?;

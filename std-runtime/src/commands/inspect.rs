@@ -208,7 +208,7 @@ fn tokenizer(path: &Path) -> Result<Value, Error> {
     let kind = match tokenizer.model() {
         Model::Byte => "byte",
         Model::Character(_) => "char",
-        Model::Bpe(_) => "bpe",
+        Model::Bpe(_) | Model::Pieces(_) => "bpe",
     };
     let added: Vec<Value> =
         tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();

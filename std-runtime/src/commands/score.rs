@@ -101,7 +101,7 @@ impl Args {
 
     /// The ids of `--text`.
     fn encode(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, Error> {
-        let tokenizer = tokenizer.ok_or_else(|| FileError::none_in(&self.model))?;
+        let tokenizer = tokenizer.ok_or_else(|| FileError::none_in(&self.model, ", or give token ids with --tokens"))?;
         let text = self.input.text.as_deref().unwrap_or_default();
         Ok(tokenizer.encode(text.as_bytes(), Specials::None).map_err(TextError::of("text"))?)
     }

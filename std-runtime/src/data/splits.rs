@@ -191,7 +191,7 @@ impl Splits {
         self.for_each(part, |document| {
             let mut start = 0;
             while let Some(rest) = document.get(start..).filter(|rest| !rest.is_empty()) {
-                let (piece, _) = rest.split_at(tokenizer.cut(rest, PIECE_BYTES));
+                let (piece, _) = rest.split_at(tokenizer.cut(rest, PIECE_BYTES, Specials::None));
                 ids.clear();
                 if let Err(error) = tokenizer.encode_into(piece.as_bytes(), Specials::None, &mut scratch, &mut ids) {
                     // The whole document gives the place in it.

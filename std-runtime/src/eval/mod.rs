@@ -101,7 +101,7 @@ pub fn tokens(
             (Selection::Train | Selection::All, _) => Ok(Box::new(train)),
         };
     }
-    let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model)))?;
+    let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
     let splits = Splits::load(&data)?;
     let mut ids = Vec::new();
     let parts: &[Part] = match selection {

@@ -1,0 +1,282 @@
+//! From the parts of a `tokenizer.json` to a tokenizer.
+//!
+//! Read are the parts that decide ids: added tokens, normalizer, split, model; and the decoder, where tokens are text. What is put around ids
+//! (`post_processor`), truncation and padding are left to the caller; whatever else would change ids and is not supported is an error.
+
+use super::json::{CHAR_PATTERN, GPT2_PATTERN, ModelJson, Part, Pattern, TokenizerJson, Vocab};
+use super::load::{Problem, problem};
+use super::matcher::Matcher;
+use super::normalize::Normalizer;
+use super::steps::{Behavior, Scheme, Step};
+use super::vocabulary::Vocabulary;
+use super::{AddedToken, Model, TextSteps, Tokenizer, patterns};
+use samara_core::tokenizer::Split;
+
+/// The tokenizer of a file, with the added tokens of those beside it.
+pub(super) fn build(json: TokenizerJson, beside: &[AddedToken]) -> Result<Tokenizer, Problem> {
+    let mut normalizer = Vec::new();
+    for part in json.normalizer.iter().flat_map(Part::flat) {
+        normalizers(part, &mut normalizer)?;
+    }
+    let own: Vec<AddedToken> = json.added_tokens.iter().map(AddedToken::from).collect();
+    let added = with_those_beside(own, beside, &json.model)?;
+    check_model(&json.model)?;
+    let parts: Vec<&Part> = json.pre_tokenizer.iter().flat_map(Part::flat).collect();
+    match (json.model.kind.as_deref(), &json.model.merges) {
+        (Some("BPE"), _) | (None, Some(_)) => bpe(json.model, &parts, json.decoder.as_ref(), normalizer, added),
+        (Some("WordLevel"), _) => {
+            if !matches!(parts[..], [only] if is_isolating(only, CHAR_PATTERN)) {
+                let what = format!("a WordLevel model is supported over single characters; expected a Split by {CHAR_PATTERN}");
+                return problem("pre_tokenizer", what);
+            }
+            let model = Vocabulary::new(json.model.vocab, &added)?.characters(&added)?;
+            finish(model, added, TextSteps { normalizer, pieces: Vec::new() })
+        }
+        (kind, _) => {
+            problem("model.type", format!("{:?} is not supported; expected \"BPE\" or \"WordLevel\"", kind.unwrap_or("none")))
+        }
+    }
+}
+
+/// A tokenizer of a model and what is done to its text.
+pub(super) fn finish(model: Model, added: Vec<AddedToken>, text: TextSteps) -> Result<Tokenizer, Problem> {
+    match Tokenizer::new(model, added) {
+        Ok(tokenizer) => Ok(Tokenizer { text, ..tokenizer }),
+        Err(error) => problem("added_tokens and model.vocab", error.to_string()),
+    }
+}
+
+/// Over bytes where the split says so, else over characters.
+fn bpe(
+    mut json: ModelJson,
+    parts: &[&Part],
+    decoder: Option<&Part>,
+    normalizer: Vec<Normalizer>,
+    added: Vec<AddedToken>,
+) -> Result<Tokenizer, Problem> {
+    let mut steps = Vec::new();
+    for part in parts {
+        steps_of(part, &mut steps)?;
+    }
+    let vocab = std::mem::replace(&mut json.vocab, Vocab(Vec::new()));
+    let vocabulary = Vocabulary::new(vocab, &added)?;
+    if !steps.iter().any(|step| matches!(step, Step::ByteChars)) {
+        let model = pieces(&json, &vocabulary, decoder)?;
+        return finish(model, added, TextSteps { normalizer, pieces: steps });
+    }
+    // Bytes are written as characters last, by most: then the model reads the bytes themselves.
+    if matches!(steps.last(), Some(Step::ByteChars)) {
+        steps.pop();
+    }
+    let split = match steps[..] {
+        [Step::Gpt2] => Split::Gpt2,
+        _ => Split::Whole,
+    };
+    if split == Split::Gpt2 {
+        steps.clear();
+    }
+    for (name, affix) in [("continuing_subword_prefix", &json.continuing_subword_prefix), ("end_of_word_suffix", &json.end_of_word_suffix)] {
+        if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
+            let what = format!("{affix:?} is not supported with ByteLevel; expected null or \"\"");
+            return problem(format!("model.{name}"), what);
+        }
+    }
+    let merges = json.merges.as_deref().unwrap_or_default();
+    let model = vocabulary.bpe(merges, split, json.ignore_merges, &added)?;
+    finish(model, added, TextSteps { normalizer, pieces: steps })
+}
+
+/// The added tokens of the file, and those of the files beside it that it lacks. A token of the vocabulary has the id that it has there.
+fn with_those_beside(mut own: Vec<AddedToken>, beside: &[AddedToken], model: &ModelJson) -> Result<Vec<AddedToken>, Problem> {
+    for token in beside.iter().filter(|token| !own.iter().any(|own| own.text == token.text)).cloned().collect::<Vec<_>>() {
+        let known = model.vocab.0.iter().find(|(text, _)| *text == token.text).map(|(_, id)| *id);
+        let id = known.unwrap_or(token.id);
+        let owner = own.iter().find(|own| own.id == id).map(|own| &own.text);
+        let owner = owner.or_else(|| model.vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
+        if let Some(owner) = owner {
+            let what = format!("the files beside give it id {id}, which is {owner:?} here; remove it from one of them");
+            return problem(format!("added token {:?}", token.text), what);
+        }
+        own.push(AddedToken { id, ..token });
+    }
+    Ok(own)
+}
+
+fn check_model(model: &ModelJson) -> Result<(), Problem> {
+    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
+        return problem("model.dropout", "merges that are left out at random are not supported; expected null or 0");
+    }
+    Ok(())
+}
+
+/// BPE over characters, with what its decoder makes of a token.
+fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> Result<Model, Problem> {
+    let (mut replaced, mut trim_start, mut bytes, mut suffix) = (Vec::new(), 0, false, json.end_of_word_suffix.clone());
+    for part in decoder.into_iter().flat_map(Part::flat) {
+        match (part.kind.as_str(), &part.pattern) {
+            ("Replace", Some(Pattern::String(pattern))) => replaced.push((pattern.clone(), part.content.clone())),
+            ("ByteFallback", _) => bytes = true,
+            ("Fuse", _) => {}
+            ("Strip", _) if part.content == " " => trim_start = part.start,
+            ("BPEDecoder", _) => suffix = Some(part.suffix.clone()),
+            ("Metaspace", _) => {
+                replaced.push((part.replacement.unwrap_or('\u{2581}').to_string(), " ".to_owned()));
+                trim_start = usize::from(scheme(part)? != Scheme::Never);
+            }
+            (kind, _) => {
+                let expected = "BPEDecoder, Metaspace, or a sequence of Replace (of a string), ByteFallback, Fuse, Strip (of spaces)";
+                return problem("decoder", format!("this {kind:?} is not supported; expected {expected}"));
+            }
+        }
+    }
+    let suffix = suffix.filter(|suffix| !suffix.is_empty());
+    let trim_end = suffix.is_some();
+    vocabulary.pieces(json, trim_start, trim_end, |token| {
+        let byte = token.strip_prefix("<0x").and_then(|rest| u8::from_str_radix(rest.strip_suffix('>')?, 16).ok());
+        if let Some(byte) = byte.filter(|_| bytes && token.len() == 6) {
+            return vec![byte];
+        }
+        let text = suffix.iter().fold(token.to_owned(), |text, suffix| text.replace(suffix, " "));
+        replaced.iter().fold(text, |text, (from, to)| text.replace(from, to)).into_bytes()
+    })
+}
+
+/// Appends the steps of a normalizer.
+fn normalizers(part: &Part, steps: &mut Vec<Normalizer>) -> Result<(), Problem> {
+    let class = |pattern: &str, with: &str| -> Result<Normalizer, Problem> {
+        Ok(Normalizer::Replace { pattern: regex("normalizer", pattern)?, with: with.to_owned() })
+    };
+    match part.kind.as_str() {
+        "NFC" => steps.push(Normalizer::Nfc),
+        "NFD" => steps.push(Normalizer::Nfd),
+        "NFKC" => steps.push(Normalizer::Nfkc),
+        "NFKD" => steps.push(Normalizer::Nfkd),
+        "Lowercase" => steps.push(Normalizer::Lowercase),
+        "StripAccents" => steps.push(Normalizer::StripAccents),
+        "Strip" => steps.push(Normalizer::Strip { left: part.strip_left, right: part.strip_right }),
+        "Prepend" => steps.push(Normalizer::Prepend(part.prepend.clone())),
+        "Replace" => steps.push(Normalizer::Replace { pattern: pattern("normalizer", part)?, with: part.content.clone() }),
+        "BertNormalizer" => {
+            if part.clean_text {
+                steps.push(class(r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}--[\t\n\r]]", "")?);
+                steps.push(class(r"\s", " ")?);
+            }
+            if part.handle_chinese_chars {
+                steps.push(Normalizer::SpaceChinese);
+            }
+            if part.strip_accents.unwrap_or(part.lowercase) {
+                steps.extend([Normalizer::Nfd, class(r"\p{Mn}", "")?]);
+            }
+            if part.lowercase {
+                steps.push(Normalizer::Lowercase);
+            }
+        }
+        kind => {
+            let known = "NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, BertNormalizer, or a Sequence";
+            return problem("normalizer", format!("{kind:?} is not supported; expected {known}"));
+        }
+    }
+    Ok(())
+}
+
+/// Appends the steps of a pre-tokenizer.
+fn steps_of(part: &Part, steps: &mut Vec<Step>) -> Result<(), Problem> {
+    let split = |matcher, behavior, invert| Step::Split { matcher, behavior, invert };
+    let named = |pattern: &str| regex("pre_tokenizer", pattern);
+    match part.kind.as_str() {
+        "ByteLevel" => {
+            let prefix = part.add_prefix_space.unwrap_or_default().then_some(Step::PrefixSpace);
+            let words = part.use_regex.unwrap_or(true).then_some(Step::Gpt2);
+            steps.extend(prefix.into_iter().chain(words));
+            steps.push(Step::ByteChars);
+        }
+        "Split" => steps.push(split_step(part)?),
+        "Digits" => {
+            let behavior = if part.individual_digits { Behavior::Isolated } else { Behavior::Contiguous };
+            steps.push(split(Matcher::Char(char::is_numeric), behavior, false));
+        }
+        "Punctuation" => steps.push(split(named(PUNCTUATION)?, behavior(part.behavior.as_deref().unwrap_or("Isolated"))?, false)),
+        "Whitespace" => steps.push(split(named(r"\w+|[^\w\s]+")?, Behavior::Removed, true)),
+        "WhitespaceSplit" => steps.push(split(Matcher::Char(char::is_whitespace), Behavior::Removed, false)),
+        "CharDelimiterSplit" => {
+            let delimiter = part.delimiter.map(String::from).unwrap_or_default();
+            steps.push(split(Matcher::Literal(delimiter), Behavior::Removed, false));
+        }
+        "BertPreTokenizer" => {
+            steps.push(split(Matcher::Char(char::is_whitespace), Behavior::Removed, false));
+            steps.push(split(named(PUNCTUATION)?, Behavior::Isolated, false));
+        }
+        "Metaspace" => {
+            let (replacement, split) = (part.replacement.unwrap_or('\u{2581}'), part.split.unwrap_or(true));
+            steps.push(Step::Metaspace { replacement, scheme: scheme(part)?, split });
+        }
+        kind => {
+            let known = "ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, BertPreTokenizer, \
+                         Metaspace, or a Sequence";
+            return problem("pre_tokenizer", format!("{kind:?} is not supported; expected {known}"));
+        }
+    }
+    Ok(())
+}
+
+/// ASCII's punctuation with its signs, and Unicode's.
+const PUNCTUATION: &str = r"[!-/:-@\[-`{-~\p{P}]";
+
+/// A `Split`; published patterns are matched by hand.
+fn split_step(part: &Part) -> Result<Step, Problem> {
+    if is_isolating(part, GPT2_PATTERN) {
+        return Ok(Step::Gpt2);
+    }
+    if let Some(Pattern::Regex(pattern)) = &part.pattern
+        && let Some(digits) = patterns::digits_of(pattern)
+        && is_isolating(part, pattern)
+    {
+        return Ok(Step::Gpt4 { digits });
+    }
+    let behavior = behavior(part.behavior.as_deref().unwrap_or_default())?;
+    Ok(Step::Split { matcher: pattern("pre_tokenizer", part)?, behavior, invert: part.invert })
+}
+
+fn is_isolating(part: &Part, pattern: &str) -> bool {
+    let same = matches!(&part.pattern, Some(Pattern::Regex(found)) if found == pattern);
+    same && part.kind == "Split" && part.behavior.as_deref() == Some("Isolated") && !part.invert
+}
+
+fn behavior(name: &str) -> Result<Behavior, Problem> {
+    Ok(match name {
+        "Isolated" => Behavior::Isolated,
+        "Removed" => Behavior::Removed,
+        "Contiguous" => Behavior::Contiguous,
+        "MergedWithPrevious" => Behavior::MergedWithPrevious,
+        "MergedWithNext" => Behavior::MergedWithNext,
+        other => {
+            let known = "\"Isolated\", \"Removed\", \"Contiguous\", \"MergedWithPrevious\" or \"MergedWithNext\"";
+            return problem("pre_tokenizer.behavior", format!("found {other:?}; expected {known}"));
+        }
+    })
+}
+
+/// Which pieces a Metaspace puts something before; files of older versions say it with `add_prefix_space`.
+fn scheme(part: &Part) -> Result<Scheme, Problem> {
+    match part.prepend_scheme.as_deref() {
+        _ if part.add_prefix_space == Some(false) => Ok(Scheme::Never),
+        None | Some("always") => Ok(Scheme::Always),
+        Some("first") => Ok(Scheme::First),
+        Some("never") => Ok(Scheme::Never),
+        Some(other) => {
+            problem("Metaspace.prepend_scheme", format!("found {other:?}; expected \"always\", \"first\" or \"never\""))
+        }
+    }
+}
+
+fn pattern(item: &str, part: &Part) -> Result<Matcher, Problem> {
+    match &part.pattern {
+        Some(Pattern::Regex(pattern)) => regex(item, pattern),
+        Some(Pattern::String(text)) => Ok(Matcher::Literal(text.clone())),
+        None => problem(item, format!("{:?} has no pattern", part.kind)),
+    }
+}
+
+fn regex(item: &str, pattern: &str) -> Result<Matcher, Problem> {
+    Matcher::regex(pattern).or_else(|error| problem(item, format!("the pattern {pattern:?} is not supported: {error}")))
+}
