@@ -22,7 +22,7 @@ pub use bpe::{Bpe, BpeError};
 pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
 pub use load::FileError;
 pub use pieces::PieceBpe;
-pub use prompt::{TextError, prompt_ids};
+pub use prompt::{TextError, prompt_ids, specials_note, text_ids};
 
 use crate::error::{Failure, Kind};
 use added::{Finder, Section};
@@ -30,7 +30,7 @@ use load::Original;
 use normalize::Normalizer;
 use samara_core::tokenizer::{CharError, CharTable, Split, Symbol};
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use steps::Step;
@@ -116,6 +116,16 @@ pub enum EncodeError {
         char: char,
         /// The piece of text that it stands in.
         piece: String,
+    },
+    /// An id that the model lacks, such as that of a token added to the tokenizer alone.
+    #[error("token {token:?} has id {id}, beyond the model's vocabulary of {vocab_size} ids; leave it out of the text")]
+    Beyond {
+        /// The id.
+        id: u32,
+        /// The token.
+        token: String,
+        /// Ids of the model.
+        vocab_size: usize,
     },
     /// A pattern of the tokenizer could not be followed to its end.
     #[error("the text cannot be split by the pattern of the tokenizer: {problem}")]
@@ -257,6 +267,38 @@ impl Tokenizer {
     pub fn text_vocab_size(&self) -> usize {
         let is_added = |id: &u32| self.added.binary_search_by_key(id, |token| token.id).is_ok();
         (0..self.model.len() as u32).rev().find(|id| !is_added(id)).map_or(0, |id| id as usize + 1)
+    }
+
+    /// Refuses ids that a model of `vocab_size` ids lacks.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check_ids(&self, ids: &[u32], vocab_size: usize) -> Result<(), EncodeError> {
+        let beyond = ids.iter().find(|&&id| id as usize >= vocab_size);
+        let token = |id: u32| String::from_utf8_lossy(&self.token_bytes(id)).into_owned();
+        beyond.map_or(Ok(()), |&id| Err(EncodeError::Beyond { id, token: token(id), vocab_size }))
+    }
+
+    /// Counts the texts of special tokens in `text`.
+    pub fn count_specials(&self, text: &[u8], counts: &mut BTreeMap<u32, u64>) {
+        let specials = self.added.iter().filter(|token| token.special);
+        let finder = Finder::new(specials.map(|token| (token.text.clone(), token)));
+        for section in finder.sections(text) {
+            if let Section::Token(id) = section {
+                *counts.entry(id).or_default() += 1;
+            }
+        }
+    }
+
+    /// The same without the added tokens that a model of `vocab_size` ids lacks.
+    #[must_use]
+    pub fn within(mut self, vocab_size: usize) -> Self {
+        self.added.retain(|token| (token.id as usize) < vocab_size);
+        self.end_of_text = self.end_of_text.filter(|&id| (id as usize) < vocab_size);
+        if let Model::Bpe(bpe) = &mut self.model {
+            bpe.truncate(vocab_size);
+        }
+        self
     }
 
     /// What a device cannot do of this tokenizer, whose programs have bytes, characters, and byte-level BPE with GPT-2's split.
