@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use super::source::{DataRequest, Source};
 use super::splits::{Part, PrepareError, Splits};
+use crate::config::Invalid;
 use crate::files::IoError;
 use crate::tokenizer::Tokenizer;
 
@@ -36,6 +37,7 @@ pub fn prepare(
     folder: &Path,
     reuse: bool,
 ) -> Result<Prepared, PrepareError> {
+    tokenizer.as_ref().map_or(Ok(()), |tokenizer| check_vocabulary(request, tokenizer))?;
     if let Some((train, val)) = shards_of(&request.source)? {
         let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
         return Ok(Prepared { tokenizer, vocab_size, train, val, notes: Vec::new() });
@@ -52,6 +54,7 @@ pub fn prepare(
     }
     let splits = Splits::load(request)?;
     let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
+    check_vocabulary(request, &tokenizer)?;
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
     let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
     let mut encoding = Encoding::new(&tokenizer, request.specials, request.vocab_size);
@@ -70,6 +73,23 @@ pub fn prepare(
         notes.push(NO_END.to_owned());
     }
     Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val, notes })
+}
+
+/// Refuses a tokenizer whose text has ids that the model lacks. Tokens that were added to the tokenizer alone, such as one for padding, may be
+/// beyond the model's vocabulary, as long as no text has them.
+///
+/// # Errors
+/// The model's vocabulary is known and too small.
+pub fn check_vocabulary(request: &DataRequest, tokenizer: &Tokenizer) -> Result<(), Invalid> {
+    let needed = tokenizer.text_vocab_size();
+    match request.vocab_size.filter(|&known| known < needed) {
+        None => Ok(()),
+        Some(known) => {
+            let expected =
+                format!("at least {needed}, the ids of text in the tokenizer; use the model's own tokenizer, or a larger vocabulary");
+            Err(Invalid { key: "model.vocab_size", expected, found: known.to_string() })
+        }
+    }
 }
 
 /// Said where nothing can stand between documents.

@@ -10,6 +10,7 @@ use super::encoding::Encoding;
 use super::source::{DataRequest, Source};
 use super::text::{Summary, TextOptions};
 use super::{DataError, corpus, text};
+use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, FileError, TextError, Tokenizer, TrainError};
@@ -23,6 +24,9 @@ pub enum PrepareError {
     /// A tokenizer's files.
     #[error(transparent)]
     Tokenizer(#[from] FileError),
+    /// A tokenizer whose ids the model lacks.
+    #[error(transparent)]
+    Vocabulary(#[from] Invalid),
     /// Training a tokenizer.
     #[error(transparent)]
     TokenizerTraining(#[from] TrainError),
@@ -42,6 +46,7 @@ impl Failure for PrepareError {
         match self {
             Self::Data(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
+            Self::Vocabulary(error) => error.kind(),
             Self::TokenizerTraining(error) => error.kind(),
             Self::Encode(error) => error.kind(),
         }

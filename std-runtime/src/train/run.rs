@@ -123,18 +123,11 @@ fn objective(
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
-    let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size().or(needed).ok_or_else(|| Invalid {
+    let vocab_size = config.model.vocab_size().or(prepared.vocab_size).ok_or_else(|| Invalid {
         key: "model.vocab_size",
         expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
         found: "neither".to_owned(),
     })?;
-    // Tokens that were added to the tokenizer alone may be beyond the vocabulary as long as no text has them.
-    let needed = prepared.tokenizer.as_ref().map(Tokenizer::text_vocab_size);
-    if let Some(needed) = needed.filter(|&n| n > vocab_size) {
-        let expected = format!("at least {needed}, the ids of text in the tokenizer; use the model's own tokenizer, or a larger vocabulary");
-        return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
-    }
     Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::error::TrainingError as Error;
 use crate::config::{Invalid, hint};
 use crate::data::config::TokenizerChoice;
-use crate::data::prepare::shards_of;
+use crate::data::prepare::{check_vocabulary, shards_of};
 use crate::data::source::DataRequest;
+use crate::data::splits::PrepareError;
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer};
 
@@ -42,8 +43,10 @@ impl Named {
             (TokenizerChoice::Path(path), Some(init)) if path == init => Self::of_init(init, data, quiet),
             (TokenizerChoice::Path(path), _) => {
                 check_path(path)?;
+                let tokenizer = Tokenizer::load(path)?;
+                check_vocabulary(data, &tokenizer).map_err(PrepareError::from)?;
                 note_another(data, init, quiet);
-                Ok(Self { tokenizer: Some(Tokenizer::load(path)?), of_folder: false })
+                Ok(Self { tokenizer: Some(tokenizer), of_folder: false })
             }
             _ => {
                 note_another(data, init, quiet);
@@ -75,8 +78,11 @@ fn check_path(path: &Path) -> Result<(), Error> {
 /// Says that text goes through another tokenizer than that of the folder a run begins with.
 fn note_another(data: &DataRequest, init: Option<&Path>, quiet: bool) {
     let Some(init) = init.filter(|_| !quiet) else { return };
-    let (init, choice) = (init.display(), &data.tokenizer);
-    say::line(&format!(
-        "note: data.tokenizer = {choice} instead of the tokenizer of {init}: the weights were trained for the ids of that one"
-    ));
+    let (folder, choice) = (init.display(), &data.tokenizer);
+    let instead = if Tokenizer::is_in(init) {
+        format!("instead of the tokenizer of {folder}, for whose ids the weights were trained")
+    } else {
+        format!("for {folder}, which has no tokenizer: take the one for whose ids the weights were trained")
+    };
+    say::line(&format!("note: data.tokenizer = {choice} {instead}"));
 }
