@@ -324,8 +324,27 @@ proptest! {
 
 /// Files that make_variants.py wrote: a tokenizer in the shape of a popular model, and what the peer makes of some texts.
 const VARIANTS: [&str; 21] = [
-    "gpt2", "prefix_space", "roberta", "nfc", "nfkd", "lowercase", "replace", "empty_sequence", "gpt4", "nanochat", "gpt4o", "llama3", "qwen2",
-    "smollm2", "falcon", "deepseek", "merged", "words", "stripped", "llama2", "mistral",
+    "gpt2",
+    "prefix_space",
+    "roberta",
+    "nfc",
+    "nfkd",
+    "lowercase",
+    "replace",
+    "empty_sequence",
+    "gpt4",
+    "nanochat",
+    "gpt4o",
+    "llama3",
+    "qwen2",
+    "smollm2",
+    "falcon",
+    "deepseek",
+    "merged",
+    "words",
+    "stripped",
+    "llama2",
+    "mistral",
 ];
 
 fn variant(name: &str) -> (Value, Tokenizer) {

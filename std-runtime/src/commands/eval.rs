@@ -87,7 +87,8 @@ impl Args {
         let engine = self.engine.engine()?;
         let model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = tokenizer_of(&data, &self.model, console.quiet)?;
-        let Selected { tokens: source, notes } = tokens(&data, self.split, tokenizer.as_ref(), &self.model, model.dims.vocab_size)?;
+        let Selected { tokens: source, notes } =
+            tokens(&data, self.split, tokenizer.as_ref(), &self.model, model.dims.vocab_size)?;
         if !console.quiet {
             notes.iter().for_each(|note| say::line(note));
         }

@@ -316,7 +316,9 @@ fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, qu
     }
     if let Some(what) = tokenizer.beyond_devices() {
         if !quiet {
-            say::line(&format!("note: {model}: its tokenizer has {what}, which devices do not run: the file is without a tokenizer"));
+            say::line(&format!(
+                "note: {model}: its tokenizer has {what}, which devices do not run: the file is without a tokenizer"
+            ));
         }
         return Ok(None);
     }

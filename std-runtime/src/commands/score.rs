@@ -104,7 +104,8 @@ impl Args {
 
     /// The ids of `--text`, and the tokenizer that gave them.
     fn encode(&self, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
-        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ", or give token ids with --tokens"))?;
+        let tokenizer = Tokenizer::of_model(&self.model)?
+            .ok_or_else(|| FileError::none_in(&self.model, ", or give token ids with --tokens"))?;
         let text = self.input.text.as_deref().unwrap_or_default();
         if let Some(note) = specials_note(&tokenizer, "--text", text.as_bytes()).filter(|_| !self.specials && !quiet) {
             say::line(&note);

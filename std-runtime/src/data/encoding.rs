@@ -75,7 +75,9 @@ impl<'t> Encoding<'t> {
         let note = |(&id, count): (&u32, &u64)| {
             let token = String::from_utf8_lossy(&self.tokenizer.token_bytes(id)).into_owned();
             let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
-            format!("note: {name} has the text of special token {token:?} {times}, taken as characters; data.specials=true makes tokens of them")
+            format!(
+                "note: {name} has the text of special token {token:?} {times}, taken as characters; data.specials=true makes tokens of them"
+            )
         };
         self.as_characters.iter().map(note).collect()
     }

@@ -85,8 +85,9 @@ pub fn check_vocabulary(request: &DataRequest, tokenizer: &Tokenizer) -> Result<
     match request.vocab_size.filter(|&known| known < needed) {
         None => Ok(()),
         Some(known) => {
-            let expected =
-                format!("at least {needed}, the ids of text in the tokenizer; use the model's own tokenizer, or a larger vocabulary");
+            let expected = format!(
+                "at least {needed}, the ids of text in the tokenizer; use the model's own tokenizer, or a larger vocabulary"
+            );
             Err(Invalid { key: "model.vocab_size", expected, found: known.to_string() })
         }
     }

@@ -122,7 +122,8 @@ pub fn tokens(
         };
         return Ok(Selected { tokens: Box::new(shard), notes: Vec::new() });
     }
-    let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
+    let tokenizer = tokenizer
+        .ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
     let splits = Splits::load(&data)?;
     let mut encoding = Encoding::new(tokenizer, data.specials, Some(vocab_size));
     let mut ids = Vec::new();

@@ -81,8 +81,10 @@ pub(super) struct Finder<'t> {
 impl<'t> Finder<'t> {
     /// A finder of tokens that are written as given.
     pub(super) fn new(tokens: impl Iterator<Item = (String, &'t AddedToken)>) -> Self {
-        let mut tokens: Vec<_> =
-            tokens.filter(|(text, _)| !text.is_empty()).map(|(text, token)| (text.into_bytes().into_boxed_slice(), token)).collect();
+        let mut tokens: Vec<_> = tokens
+            .filter(|(text, _)| !text.is_empty())
+            .map(|(text, token)| (text.into_bytes().into_boxed_slice(), token))
+            .collect();
         tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         let mut begins = [false; 256];
         tokens.iter().filter_map(|(text, _)| text.first()).for_each(|&byte| begins[usize::from(byte)] = true);

@@ -1,13 +1,14 @@
 //! What the files beside a tokenizer say: which tokens are special, which were added, which one ends a text.
 
+use super::error::{FileError, Problem, parse, problem, read};
 use super::json::AddedJson;
-use super::load::{FileError, Problem, parse, problem, read};
 use super::{AddedToken, Fit};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 /// Files that go with a tokenizer.
-pub(super) const FILES: [&str; 4] = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+pub(super) const FILES: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
 /// Keys that name a special token.
 const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];

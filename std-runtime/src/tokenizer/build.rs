@@ -3,8 +3,8 @@
 //! Read are the parts that decide ids: added tokens, normalizer, split, model; and the decoder, where tokens are text. What is put around ids
 //! (`post_processor`), truncation and padding are left to the caller; whatever else would change ids and is not supported is an error.
 
+use super::error::{Problem, problem};
 use super::json::{CHAR_PATTERN, GPT2_PATTERN, ModelJson, Part, Pattern, TokenizerJson, Vocab};
-use super::load::{Problem, problem};
 use super::matcher::Matcher;
 use super::normalize::Normalizer;
 use super::steps::{Behavior, Scheme, Step};
@@ -75,7 +75,9 @@ fn bpe(
     if split == Split::Gpt2 {
         steps.clear();
     }
-    for (name, affix) in [("continuing_subword_prefix", &json.continuing_subword_prefix), ("end_of_word_suffix", &json.end_of_word_suffix)] {
+    for (name, affix) in
+        [("continuing_subword_prefix", &json.continuing_subword_prefix), ("end_of_word_suffix", &json.end_of_word_suffix)]
+    {
         if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
             let what = format!("{affix:?} is not supported with ByteLevel; expected null or \"\"");
             return problem(format!("model.{name}"), what);
@@ -92,7 +94,8 @@ fn with_those_beside(mut own: Vec<AddedToken>, beside: &[AddedToken], model: &Mo
         let known = model.vocab.0.iter().find(|(text, _)| *text == token.text).map(|(_, id)| *id);
         let id = known.unwrap_or(token.id);
         let owner = own.iter().find(|own| own.id == id).map(|own| &own.text);
-        let owner = owner.or_else(|| model.vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
+        let owner = owner
+            .or_else(|| model.vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
         if let Some(owner) = owner {
             let what = format!("the files beside give it id {id}, which is {owner:?} here; remove it from one of them");
             return problem(format!("added token {:?}", token.text), what);
@@ -124,7 +127,8 @@ fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> 
                 trim_start = usize::from(scheme(part)? != Scheme::Never);
             }
             (kind, _) => {
-                let expected = "BPEDecoder, Metaspace, or a sequence of Replace (of a string), ByteFallback, Fuse, Strip (of spaces)";
+                let expected =
+                    "BPEDecoder, Metaspace, or a sequence of Replace (of a string), ByteFallback, Fuse, Strip (of spaces)";
                 return problem("decoder", format!("this {kind:?} is not supported; expected {expected}"));
             }
         }

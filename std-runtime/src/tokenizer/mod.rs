@@ -6,6 +6,7 @@ mod bpe;
 mod bpe_train;
 mod build;
 mod byte_chars;
+mod error;
 mod json;
 mod load;
 mod matcher;
@@ -20,7 +21,7 @@ mod vocabulary;
 pub use added::{AddedToken, Fit, Specials};
 pub use bpe::{Bpe, BpeError};
 pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
-pub use load::FileError;
+pub use error::FileError;
 pub use pieces::PieceBpe;
 pub use prompt::{TextError, prompt_ids, specials_note, text_ids};
 
@@ -185,7 +186,9 @@ pub enum BuildError {
         text: String,
     },
     /// An id of the model that is not that of a token of the same text.
-    #[error("added token {text:?} has id {id}; expected at least {expected} (the ids of the model) or the id of a token with that text")]
+    #[error(
+        "added token {text:?} has id {id}; expected at least {expected} (the ids of the model) or the id of a token with that text"
+    )]
     Id {
         /// The id.
         id: u32,
@@ -437,8 +440,9 @@ impl Tokenizer {
         let allowed = || self.added.iter().filter(|token| specials.allow(token));
         let raw = allowed().filter(|token| !token.fit.normalized).map(|token| (token.text.clone(), token));
         let normalized = allowed().filter(|token| token.fit.normalized);
-        let normalized: Vec<_> =
-            normalized.map(|token| Ok((self.text.normalize(&token.text)?.into_owned(), token))).collect::<Result<_, EncodeError>>()?;
+        let normalized: Vec<_> = normalized
+            .map(|token| Ok((self.text.normalize(&token.text)?.into_owned(), token)))
+            .collect::<Result<_, EncodeError>>()?;
         Ok([Finder::new(raw), Finder::new(normalized.into_iter())])
     }
 
@@ -464,7 +468,13 @@ impl Tokenizer {
     }
 
     /// Encodes `text[range]`, in which no added token is looked for.
-    fn encode_plain(&self, text: &[u8], range: Range<usize>, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+    fn encode_plain(
+        &self,
+        text: &[u8],
+        range: Range<usize>,
+        scratch: &mut Scratch,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EncodeError> {
         let start = range.start;
         if self.text.pieces.is_empty() {
             return self.model.encode(text, range, scratch, ids);

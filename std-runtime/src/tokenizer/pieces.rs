@@ -35,6 +35,9 @@ pub(super) struct PieceOptions {
     pub(super) trim_end: bool,
 }
 
+/// Pairs that can be merged: rank, place, ids; the lowest first.
+type Queue = BinaryHeap<Reverse<(u32, usize, (u32, u32))>>;
+
 /// A piece of a word while it is merged.
 struct Symbol {
     id: u32,
@@ -103,7 +106,7 @@ impl PieceBpe {
             Symbol { id, previous: at.checked_sub(1), next, merged: false }
         };
         let mut symbols: Vec<Symbol> = ids.into_iter().enumerate().map(symbol).collect();
-        let mut queue = BinaryHeap::new();
+        let mut queue = Queue::new();
         (0..count).for_each(|at| self.offer(&symbols, at, &mut queue));
         while let Some(Reverse((_, at, pair))) = queue.pop() {
             let Some((next, found)) = pair_at(&symbols, at).filter(|(_, found)| *found == pair) else { continue };
@@ -124,7 +127,7 @@ impl PieceBpe {
     }
 
     /// Puts the pair that begins at `at` into the queue, if it can be merged.
-    fn offer(&self, symbols: &[Symbol], at: usize, queue: &mut BinaryHeap<Reverse<(u32, usize, (u32, u32))>>) {
+    fn offer(&self, symbols: &[Symbol], at: usize, queue: &mut Queue) {
         let pair = pair_at(symbols, at).map(|(_, pair)| pair);
         if let Some((pair, &(rank, _))) = pair.and_then(|pair| Some((pair, self.merges.get(&pair)?))) {
             queue.push(Reverse((rank, at, pair)));

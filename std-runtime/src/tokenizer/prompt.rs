@@ -46,13 +46,7 @@ pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str, specials: bool, vocab_siz
 ///
 /// # Errors
 /// The tokenizer cannot encode the text, or the model lacks one of its ids.
-pub fn text_ids(
-    tokenizer: &Tokenizer,
-    what: &str,
-    text: &str,
-    specials: bool,
-    vocab_size: usize,
-) -> Result<Vec<u32>, TextError> {
+pub fn text_ids(tokenizer: &Tokenizer, what: &str, text: &str, specials: bool, vocab_size: usize) -> Result<Vec<u32>, TextError> {
     let ids = tokenizer.encode(text.as_bytes(), Specials::all_if(specials)).map_err(TextError::of(what))?;
     tokenizer.check_ids(&ids, vocab_size).map_err(TextError::of(what))?;
     Ok(ids)

@@ -35,7 +35,10 @@ impl Tokenizer {
         let text = |id: u32| self.written(id);
         let lines = bpe.merges().iter().map(|&(left, right)| format!("{} {}\n", text(left), text(right)));
         write(&folder.join("vocab.json"), Value::from(self.vocab(self.vocab_size())).to_string().as_bytes())?;
-        write(&folder.join("merges.txt"), std::iter::once("#version: 0.2\n".to_owned()).chain(lines).collect::<String>().as_bytes())?;
+        write(
+            &folder.join("merges.txt"),
+            std::iter::once("#version: 0.2\n".to_owned()).chain(lines).collect::<String>().as_bytes(),
+        )?;
         Ok(true)
     }
 

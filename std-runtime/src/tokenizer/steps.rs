@@ -60,12 +60,16 @@ pub(super) fn run(steps: &[Step], text: &str, first: bool, take: &mut Take<'_>) 
                 take(bytes.as_deref().unwrap_or(piece))
             })
         }
-        Step::Gpt2 => each_word(text, |text| Split::Gpt2.words(text.as_bytes()).next().map_or(0, <[u8]>::len), |range| {
-            run(rest, &text[range.clone()], first && range.start == 0, take)
-        }),
-        Step::Gpt4 { digits } => each_word(text, |text| patterns::word(text, *digits), |range| {
-            run(rest, &text[range.clone()], first && range.start == 0, take)
-        }),
+        Step::Gpt2 => each_word(
+            text,
+            |text| Split::Gpt2.words(text.as_bytes()).next().map_or(0, <[u8]>::len),
+            |range| run(rest, &text[range.clone()], first && range.start == 0, take),
+        ),
+        Step::Gpt4 { digits } => each_word(
+            text,
+            |text| patterns::word(text, *digits),
+            |range| run(rest, &text[range.clone()], first && range.start == 0, take),
+        ),
         Step::Split { matcher, behavior, invert } => {
             for range in behavior.pieces(matcher.parts(text)?, *invert) {
                 run(rest, &text[range.clone()], first && range.start == 0, take)?;
@@ -74,7 +78,8 @@ pub(super) fn run(steps: &[Step], text: &str, first: bool, take: &mut Take<'_>) 
         }
         Step::Metaspace { replacement, scheme, split } => {
             let text = metaspace(text, *replacement, *scheme, first);
-            let parts = if *split { Matcher::Literal(replacement.to_string()).parts(&text)? } else { vec![(0..text.len(), true)] };
+            let parts =
+                if *split { Matcher::Literal(replacement.to_string()).parts(&text)? } else { vec![(0..text.len(), true)] };
             for range in Behavior::MergedWithNext.pieces(parts, false) {
                 run(rest, &text[range.clone()], first && range.start == 0, take)?;
             }

@@ -1,7 +1,7 @@
 //! Tokens of a file by their ids, and the models that are made of them.
 
+use super::error::{Problem, problem};
 use super::json::{Merge, ModelJson, Vocab};
-use super::load::{Problem, problem};
 use super::pieces::{PieceBpe, PieceOptions};
 use super::{AddedToken, Bpe, BpeError, Model, byte_chars};
 use samara_core::tokenizer::Split;
@@ -48,13 +48,20 @@ impl Vocabulary {
     }
 
     /// Byte-level BPE.
-    pub(super) fn bpe(&self, merges: &[Merge], split: Split, ignore_merges: bool, added: &[AddedToken]) -> Result<Model, Problem> {
+    pub(super) fn bpe(
+        &self,
+        merges: &[Merge],
+        split: Split,
+        ignore_merges: bool,
+        added: &[AddedToken],
+    ) -> Result<Model, Problem> {
         let pairs = self.pairs(merges)?;
         // An id without a token is none of the model's either.
         let mut is_added: Vec<bool> = self.tokens.iter().map(Option::is_none).collect();
         added.iter().for_each(|token| is_added[token.id as usize] = true);
         // A token with a character that stands for no byte is taken literally, as the peer's decoder does.
-        let written = |(text, &added): (&Option<String>, &bool)| match text.as_deref().map(|text| (text, byte_chars::read(text))) {
+        let written = |(text, &added): (&Option<String>, &bool)| match text.as_deref().map(|text| (text, byte_chars::read(text)))
+        {
             Some((_, Some(bytes))) if !added => bytes,
             Some((text, _)) => text.as_bytes().to_vec(),
             None => Vec::new(),
@@ -120,7 +127,8 @@ impl Vocabulary {
         };
         let own = &self.tokens[..self.model_len];
         let texts = own.iter().map(|token| token.as_deref().map(&text_of).unwrap_or_default()).collect();
-        let ids = self.ids.iter().filter(|(_, id)| (**id as usize) < self.model_len).map(|(text, id)| (text.as_str().into(), *id));
+        let ids =
+            self.ids.iter().filter(|(_, id)| (**id as usize) < self.model_len).map(|(text, id)| (text.as_str().into(), *id));
         Ok(Model::Pieces(PieceBpe { ids: ids.collect(), texts, merges: table, options }))
     }
 

@@ -17,7 +17,16 @@ fn train(at: &Path, args: &[&str]) -> String {
 }
 
 fn train_args<'a>(args: &[&'a str]) -> Vec<&'a str> {
-    let step = ["--set", "train.steps=1", "--set", "train.eval_every=0", "--set", "generate.max_new_tokens=0", "--set", "train.batch_size=2"];
+    let step = [
+        "--set",
+        "train.steps=1",
+        "--set",
+        "train.eval_every=0",
+        "--set",
+        "generate.max_new_tokens=0",
+        "--set",
+        "train.batch_size=2",
+    ];
     let small = ["--set", "train.block_size=8", "--set", "model.n_embd=8", "--set", "model.n_layer=1", "--set", "model.n_head=2"];
     let model: &[&str] = if args.contains(&"--init") { &[] } else { &small[2..] };
     [&["train"], args, &step, &small[..2], model].concat()
@@ -68,7 +77,12 @@ fn the_pair_of_files_is_a_tokenizer_everywhere() {
     refused(at, &["eval", "--model", "run", "--data", "user.txt"], 3, &beyond);
     refused(at, &train_args(&["--init", "run", "--data", "user.txt", "--out", "user"]), 3, &beyond);
     fs::write(at.join("run/added_tokens.json"), "{\"<|user|>\": \"x\"}").expect("file");
-    refused(at, &["score", "--model", "run", "--text", "a"], 3, &["added_tokens.json: \"<|user|>\": expected a token id, found \"x\""]);
+    refused(
+        at,
+        &["score", "--model", "run", "--text", "a"],
+        3,
+        &["added_tokens.json: \"<|user|>\": expected a token id, found \"x\""],
+    );
 }
 
 #[test]
@@ -109,7 +123,8 @@ fn special_tokens_in_text_are_characters_unless_asked_for() {
     fs::write(at.join("stories.txt"), "the cat<|endoftext|>the hat<|endoftext|>".repeat(20)).expect("file");
     let args = ["--data", "stories.txt", "--set", "data.tokenizer=tok", "--set", "data.val_fraction=0", "--out"];
     let note = train(at, &[&args[..], &["plain"]].concat());
-    let expected = "note: stories.txt has the text of special token \"<|endoftext|>\" 40 times, taken as characters; data.specials=true";
+    let expected =
+        "note: stories.txt has the text of special token \"<|endoftext|>\" 40 times, taken as characters; data.specials=true";
     assert!(note.contains(expected), "{note}");
     assert_eq!(count(&at.join("plain/data/train.bin"), 265), 0);
     let note = train(at, &[&args[..], &["tokens", "--set", "data.specials=true"]].concat());
@@ -174,7 +189,11 @@ fn a_run_from_a_folder_goes_through_its_tokenizer_or_says_so() {
     let way_out = "run: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, give token ids (a .bin file) as the \
                    data, or name a tokenizer with --set data.tokenizer=PATH";
     refused(at, &init(&[]), 3, &[way_out]);
-    let slip = ["data.tokenizer: expected \"byte\", \"char\", \"bpe\", or the path of a tokenizer.json", "\"bpee\"", "did you mean `bpe`?"];
+    let slip = [
+        "data.tokenizer: expected \"byte\", \"char\", \"bpe\", or the path of a tokenizer.json",
+        "\"bpee\"",
+        "did you mean `bpe`?",
+    ];
     refused(at, &init(&["--set", "data.tokenizer=bpee"]), 2, &slip);
     refused(at, &train_args(&["--data", "text.txt", "--out", "new", "--set", "data.tokenizer=bpee"]), 2, &slip);
     done(at, &["tokenizer", "train", "--data", "text.txt", "--vocab-size", "268", "--out", "large", "-q"]);
