@@ -1,5 +1,6 @@
 //! Tokens that are not made from text by the model, and where they stand in a text.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A token that is not made from text by the model.
@@ -74,20 +75,17 @@ pub(super) enum Section {
 /// Finds added tokens: the first one from the left, the longest of those that begin there.
 pub(super) struct Finder<'t> {
     /// What is looked for, the longest first.
-    tokens: Vec<(Box<[u8]>, &'t AddedToken)>,
+    tokens: Vec<(Cow<'t, str>, &'t AddedToken)>,
     begins: [bool; 256],
 }
 
 impl<'t> Finder<'t> {
     /// A finder of tokens that are written as given.
-    pub(super) fn new(tokens: impl Iterator<Item = (String, &'t AddedToken)>) -> Self {
-        let mut tokens: Vec<_> = tokens
-            .filter(|(text, _)| !text.is_empty())
-            .map(|(text, token)| (text.into_bytes().into_boxed_slice(), token))
-            .collect();
+    pub(super) fn new(tokens: impl Iterator<Item = (Cow<'t, str>, &'t AddedToken)>) -> Self {
+        let mut tokens: Vec<_> = tokens.filter(|(text, _)| !text.is_empty()).collect();
         tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
         let mut begins = [false; 256];
-        tokens.iter().filter_map(|(text, _)| text.first()).for_each(|&byte| begins[usize::from(byte)] = true);
+        tokens.iter().filter_map(|(text, _)| text.bytes().next()).for_each(|byte| begins[usize::from(byte)] = true);
         Self { tokens, begins }
     }
 
@@ -127,7 +125,9 @@ impl<'t> Finder<'t> {
         }
         let places = (from..text.len()).filter(|&at| self.begins[usize::from(text[at])]);
         let mut found = places.flat_map(|at| self.tokens.iter().map(move |(wanted, token)| (at, wanted, *token)));
-        found.find(|(at, wanted, _)| text[*at..].starts_with(wanted)).map(|(at, wanted, token)| (at, wanted.len(), token))
+        found
+            .find(|(at, wanted, _)| text[*at..].starts_with(wanted.as_bytes()))
+            .map(|(at, wanted, token)| (at, wanted.len(), token))
     }
 }
 

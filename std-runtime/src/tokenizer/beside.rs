@@ -1,7 +1,7 @@
 //! What the files beside a tokenizer say: which tokens are special, which were added, which one ends a text.
 
 use super::error::{FileError, Problem, parse, problem, read};
-use super::json::AddedJson;
+use super::json::{AddedJson, Vocab};
 use super::{AddedToken, Fit};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(super) const FILES: [&str; 4] =
 const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
 /// What the files beside a tokenizer say of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Beside {
     /// The token that ends a text.
     pub(super) end_of_text: Option<String>,
@@ -50,6 +50,30 @@ impl Beside {
             }
         }
         Ok(beside)
+    }
+
+    /// The added tokens of a tokenizer's own file, with those that the files beside add or call special. A token of the vocabulary has the id that it
+    /// has there.
+    pub(super) fn added_to(&self, mut added: Vec<AddedToken>, vocab: &Vocab) -> Result<Vec<AddedToken>, Problem> {
+        let id_of = |text: &str| vocab.0.iter().find(|(other, _)| other == text).map(|(_, id)| *id);
+        // A single character is text as well, whatever is padded with it.
+        let specials = self.specials.iter().filter(|text| text.chars().nth(1).is_some());
+        let named = specials.map(|text| (None, AddedToken::special(0, text)));
+        for (given, token) in self.added.iter().map(|token| (Some(token.id), token.clone())).chain(named) {
+            if added.iter().any(|other| other.text == token.text) {
+                continue;
+            }
+            let Some(id) = id_of(&token.text).or(given) else { continue };
+            let owner = added.iter().find(|other| other.id == id).map(|other| &other.text);
+            let owner =
+                owner.or_else(|| vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
+            if let Some(owner) = owner {
+                let what = format!("the files beside give it id {id}, which is {owner:?} here; remove it from one of them");
+                return problem(format!("added token {:?}", token.text), what);
+            }
+            added.push(AddedToken { id, ..token });
+        }
+        Ok(added)
     }
 
     /// Takes what the keys name.

@@ -3,23 +3,25 @@
 //! Read are the parts that decide ids: added tokens, normalizer, split, model; and the decoder, where tokens are text. What is put around ids
 //! (`post_processor`), truncation and padding are left to the caller; whatever else would change ids and is not supported is an error.
 
+use super::beside::Beside;
 use super::error::{Problem, problem};
 use super::json::{CHAR_PATTERN, GPT2_PATTERN, ModelJson, Part, Pattern, TokenizerJson, Vocab};
 use super::matcher::Matcher;
 use super::normalize::Normalizer;
+use super::pieces::SPACE;
 use super::steps::{Behavior, Scheme, Step};
 use super::vocabulary::Vocabulary;
 use super::{AddedToken, Model, TextSteps, Tokenizer, patterns};
 use samara_core::tokenizer::Split;
 
 /// The tokenizer of a file, with the added tokens of those beside it.
-pub(super) fn build(json: TokenizerJson, beside: &[AddedToken]) -> Result<Tokenizer, Problem> {
+pub(super) fn build(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, Problem> {
     let mut normalizer = Vec::new();
     for part in json.normalizer.iter().flat_map(Part::flat) {
         normalizers(part, &mut normalizer)?;
     }
     let own: Vec<AddedToken> = json.added_tokens.iter().map(AddedToken::from).collect();
-    let added = with_those_beside(own, beside, &json.model)?;
+    let added = beside.added_to(own, &json.model.vocab)?;
     check_model(&json.model)?;
     let parts: Vec<&Part> = json.pre_tokenizer.iter().flat_map(Part::flat).collect();
     match (json.model.kind.as_deref(), &json.model.merges) {
@@ -88,23 +90,6 @@ fn bpe(
     finish(model, added, TextSteps { normalizer, pieces: steps })
 }
 
-/// The added tokens of the file, and those of the files beside it that it lacks. A token of the vocabulary has the id that it has there.
-fn with_those_beside(mut own: Vec<AddedToken>, beside: &[AddedToken], model: &ModelJson) -> Result<Vec<AddedToken>, Problem> {
-    for token in beside.iter().filter(|token| !own.iter().any(|own| own.text == token.text)).cloned().collect::<Vec<_>>() {
-        let known = model.vocab.0.iter().find(|(text, _)| *text == token.text).map(|(_, id)| *id);
-        let id = known.unwrap_or(token.id);
-        let owner = own.iter().find(|own| own.id == id).map(|own| &own.text);
-        let owner = owner
-            .or_else(|| model.vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
-        if let Some(owner) = owner {
-            let what = format!("the files beside give it id {id}, which is {owner:?} here; remove it from one of them");
-            return problem(format!("added token {:?}", token.text), what);
-        }
-        own.push(AddedToken { id, ..token });
-    }
-    Ok(own)
-}
-
 fn check_model(model: &ModelJson) -> Result<(), Problem> {
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return problem("model.dropout", "merges that are left out at random are not supported; expected null or 0");
@@ -123,7 +108,7 @@ fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> 
             ("Strip", _) if part.content == " " => trim_start = part.start,
             ("BPEDecoder", _) => suffix = Some(part.suffix.clone()),
             ("Metaspace", _) => {
-                replaced.push((part.replacement.unwrap_or('\u{2581}').to_string(), " ".to_owned()));
+                replaced.push((part.replacement.unwrap_or(SPACE).to_string(), " ".to_owned()));
                 trim_start = usize::from(scheme(part)? != Scheme::Never);
             }
             (kind, _) => {
@@ -211,7 +196,7 @@ fn steps_of(part: &Part, steps: &mut Vec<Step>) -> Result<(), Problem> {
             steps.push(split(named(PUNCTUATION)?, Behavior::Isolated, false));
         }
         "Metaspace" => {
-            let (replacement, split) = (part.replacement.unwrap_or('\u{2581}'), part.split.unwrap_or(true));
+            let (replacement, split) = (part.replacement.unwrap_or(SPACE), part.split.unwrap_or(true));
             steps.push(Step::Metaspace { replacement, scheme: scheme(part)?, split });
         }
         kind => {

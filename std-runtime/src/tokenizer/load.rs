@@ -6,7 +6,7 @@ use super::error::{FileError, Problem, parse, problem, read};
 use super::json::{Merge, Vocab};
 use super::steps::Step;
 use super::vocabulary::Vocabulary;
-use super::{AddedToken, TextSteps, Tokenizer};
+use super::{TextSteps, Tokenizer};
 use crate::say;
 use samara_core::tokenizer::Split;
 use std::path::Path;
@@ -47,7 +47,7 @@ impl Tokenizer {
             tokenizer
         } else {
             let json = read(&file)?;
-            let built = build(parse(&json, &file)?, &beside.added).map_err(|problem| FileError::item(&file, problem))?;
+            let built = build(parse(&json, &file)?, &beside).map_err(|problem| FileError::item(&file, problem))?;
             files.push((TOKENIZER_FILE, json));
             built
         };
@@ -90,7 +90,7 @@ impl Tokenizer {
     /// # Errors
     /// Contents that are wrong or not supported.
     pub fn from_json(json: &[u8], path: &Path) -> Result<Self, FileError> {
-        let tokenizer = build(parse(json, path)?, &[]).map_err(|problem| FileError::item(path, problem))?;
+        let tokenizer = build(parse(json, path)?, &Beside::default()).map_err(|problem| FileError::item(path, problem))?;
         let files = vec![(TOKENIZER_FILE, json.to_vec())];
         Ok(Self { original: Some(Arc::new(Original { files })), ..tokenizer })
     }
@@ -100,12 +100,11 @@ impl Tokenizer {
 /// usually end a text, are if they are in the vocabulary.
 fn of_pair(vocab: (&Path, &[u8]), merges: (&Path, &[u8]), beside: &Beside) -> Result<Tokenizer, FileError> {
     let entries: Vocab = parse(vocab.1, vocab.0)?;
-    let mut added = beside.added.clone();
-    let usual = beside.end_of_text.is_none().then_some(super::ENDS_OF_TEXT).into_iter().flatten().map(str::to_owned);
-    for text in beside.specials.iter().cloned().chain(usual) {
-        let entry = entries.0.iter().find(|(other, _)| *other == text).filter(|_| !added.iter().any(|token| token.text == text));
-        added.extend(entry.map(|(text, id)| AddedToken::special(*id, text)));
+    let mut beside = beside.clone();
+    if beside.end_of_text.is_none() {
+        beside.specials.extend(super::ENDS_OF_TEXT.map(str::to_owned));
     }
+    let added = beside.added_to(Vec::new(), &entries).map_err(|problem| FileError::item(vocab.0, problem))?;
     let list = parse_merges_txt(merges.1).map_err(|problem| FileError::item(merges.0, problem))?;
     let vocabulary = Vocabulary::new(entries, &added).map_err(|problem| FileError::item(vocab.0, problem))?;
     let (split, pieces) = match beside.add_prefix_space {

@@ -285,7 +285,7 @@ impl Tokenizer {
     /// Counts the texts of special tokens in `text`.
     pub fn count_specials(&self, text: &[u8], counts: &mut BTreeMap<u32, u64>) {
         let specials = self.added.iter().filter(|token| token.special);
-        let finder = Finder::new(specials.map(|token| (token.text.clone(), token)));
+        let finder = Finder::new(specials.map(|token| (Cow::Borrowed(token.text.as_str()), token)));
         for section in finder.sections(text) {
             if let Section::Token(id) = section {
                 *counts.entry(id).or_default() += 1;
@@ -438,11 +438,10 @@ impl Tokenizer {
     /// What finds added tokens in text as it is, and in text that is normalised.
     fn finders(&self, specials: Specials<'_>) -> Result<[Finder<'_>; 2], EncodeError> {
         let allowed = || self.added.iter().filter(|token| specials.allow(token));
-        let raw = allowed().filter(|token| !token.fit.normalized).map(|token| (token.text.clone(), token));
+        let raw = allowed().filter(|token| !token.fit.normalized).map(|token| (Cow::Borrowed(token.text.as_str()), token));
         let normalized = allowed().filter(|token| token.fit.normalized);
-        let normalized: Vec<_> = normalized
-            .map(|token| Ok((self.text.normalize(&token.text)?.into_owned(), token)))
-            .collect::<Result<_, EncodeError>>()?;
+        let normalized: Vec<_> =
+            normalized.map(|token| Ok((self.text.normalize(&token.text)?, token))).collect::<Result<_, EncodeError>>()?;
         Ok([Finder::new(raw), Finder::new(normalized.into_iter())])
     }
 

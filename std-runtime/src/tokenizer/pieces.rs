@@ -33,6 +33,8 @@ pub(super) struct PieceOptions {
     pub(super) trim_start: usize,
     /// Whether decoded text loses the space at its end.
     pub(super) trim_end: bool,
+    /// No token has ▁ after something else: what is before it and what begins with it is merged apart.
+    pub(super) words: bool,
 }
 
 /// Pairs that can be merged: rank, place, ids; the lowest first.
@@ -58,8 +60,12 @@ impl PieceBpe {
             ids.push(id);
             return Ok(());
         }
-        let symbols = self.characters(word)?;
-        ids.extend(self.merge(symbols));
+        let mut rest = word;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(if self.options.words { first_word(rest) } else { rest.len() });
+            ids.extend(self.merge(self.characters(now)?));
+            rest = later;
+        }
         Ok(())
     }
 
@@ -133,6 +139,15 @@ impl PieceBpe {
             queue.push(Reverse((rank, at, pair)));
         }
     }
+}
+
+/// What SentencePiece writes for a space.
+pub(super) const SPACE: char = '\u{2581}';
+
+/// The end of the first run of ▁ and what follows it.
+fn first_word(text: &str) -> usize {
+    let spaces = text.len() - text.trim_start_matches(SPACE).len();
+    text[spaces..].find(SPACE).map_or(text.len(), |at| spaces + at)
 }
 
 /// The place of the symbol after that at `at`, and the ids of both.

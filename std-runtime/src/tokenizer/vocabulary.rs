@@ -2,7 +2,7 @@
 
 use super::error::{Problem, problem};
 use super::json::{Merge, ModelJson, Vocab};
-use super::pieces::{PieceBpe, PieceOptions};
+use super::pieces::{PieceBpe, PieceOptions, SPACE};
 use super::{AddedToken, Bpe, BpeError, Model, byte_chars};
 use samara_core::tokenizer::Split;
 use std::collections::HashMap;
@@ -124,8 +124,12 @@ impl Vocabulary {
             ignore_merges: json.ignore_merges,
             trim_start,
             trim_end,
+            words: false,
         };
         let own = &self.tokens[..self.model_len];
+        let across = |text: &str| text.trim_start_matches(SPACE).contains(SPACE);
+        let words = options.prefix.is_empty() && options.suffix.is_empty() && self.id(&SPACE.to_string()).is_some();
+        let options = PieceOptions { words: words && !own.iter().flatten().any(|text| across(text)), ..options };
         let texts = own.iter().map(|token| token.as_deref().map(&text_of).unwrap_or_default()).collect();
         let ids =
             self.ids.iter().filter(|(_, id)| (**id as usize) < self.model_len).map(|(text, id)| (text.as_str().into(), *id));
