@@ -39,6 +39,7 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     tokenizer.as_ref().map_or(Ok(()), |tokenizer| check_vocabulary(request, tokenizer))?;
     if let Some((train, val)) = shards_of(&request.source)? {
+        check_no_specials(request)?;
         let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
         return Ok(Prepared { tokenizer, vocab_size, train, val, notes: Vec::new() });
     }
@@ -91,6 +92,18 @@ pub fn check_vocabulary(request: &DataRequest, tokenizer: &Tokenizer) -> Result<
             Err(Invalid { key: "model.vocab_size", expected, found: known.to_string() })
         }
     }
+}
+
+/// Refuses `data.specials` for data that is token ids.
+///
+/// # Errors
+/// It is set.
+pub fn check_no_specials(request: &DataRequest) -> Result<(), Invalid> {
+    let expected = || "false for token shards, which have their ids already; leave it out".to_owned();
+    if request.specials {
+        return Err(Invalid { key: "data.specials", expected: expected(), found: "true".to_owned() });
+    }
+    Ok(())
 }
 
 /// Said where nothing can stand between documents.

@@ -24,9 +24,9 @@ pub enum PrepareError {
     /// A tokenizer's files.
     #[error(transparent)]
     Tokenizer(#[from] FileError),
-    /// A tokenizer whose ids the model lacks.
+    /// A tokenizer whose ids the model lacks, or a key that this data has no use for.
     #[error(transparent)]
-    Vocabulary(#[from] Invalid),
+    Invalid(#[from] Invalid),
     /// Training a tokenizer.
     #[error(transparent)]
     TokenizerTraining(#[from] TrainError),
@@ -46,7 +46,7 @@ impl Failure for PrepareError {
         match self {
             Self::Data(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
-            Self::Vocabulary(error) => error.kind(),
+            Self::Invalid(error) => error.kind(),
             Self::TokenizerTraining(error) => error.kind(),
             Self::Encode(error) => error.kind(),
         }

@@ -8,7 +8,7 @@ use crate::data::DataError;
 use crate::data::batches::sweep_rows;
 use crate::data::config::DataConfig;
 use crate::data::encoding::Encoding;
-use crate::data::prepare::shards_of;
+use crate::data::prepare::{check_no_specials, shards_of};
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
 use crate::data::splits::{Part, PrepareError, Splits};
@@ -120,6 +120,7 @@ pub fn tokens(
             (Selection::Val, None) => return Err(EvalError::NoVal { train: train.name() }),
             (Selection::Train | Selection::All, _) => train,
         };
+        check_no_specials(&data).map_err(PrepareError::from)?;
         return Ok(Selected { tokens: Box::new(shard), notes: Vec::new() });
     }
     let tokenizer = tokenizer

@@ -34,9 +34,7 @@ pub(super) fn build(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, P
             let model = Vocabulary::new(json.model.vocab, &added)?.characters(&added)?;
             finish(model, added, TextSteps { normalizer, pieces: Vec::new() })
         }
-        (kind, _) => {
-            problem("model.type", format!("{:?} is not supported; expected \"BPE\" or \"WordLevel\"", kind.unwrap_or("none")))
-        }
+        (kind, _) => unsupported("model.type", kind.unwrap_or("none"), "\"BPE\" or \"WordLevel\""),
     }
 }
 
@@ -114,7 +112,7 @@ fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> 
             (kind, _) => {
                 let expected =
                     "BPEDecoder, Metaspace, or a sequence of Replace (of a string), ByteFallback, Fuse, Strip (of spaces)";
-                return problem("decoder", format!("this {kind:?} is not supported; expected {expected}"));
+                return unsupported("decoder", kind, expected);
             }
         }
     }
@@ -162,7 +160,7 @@ fn normalizers(part: &Part, steps: &mut Vec<Normalizer>) -> Result<(), Problem> 
         }
         kind => {
             let known = "NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, BertNormalizer, or a Sequence";
-            return problem("normalizer", format!("{kind:?} is not supported; expected {known}"));
+            return unsupported("normalizer", kind, known);
         }
     }
     Ok(())
@@ -202,7 +200,7 @@ fn steps_of(part: &Part, steps: &mut Vec<Step>) -> Result<(), Problem> {
         kind => {
             let known = "ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, BertPreTokenizer, \
                          Metaspace, or a Sequence";
-            return problem("pre_tokenizer", format!("{kind:?} is not supported; expected {known}"));
+            return unsupported("pre_tokenizer", kind, known);
         }
     }
     Ok(())
@@ -226,9 +224,16 @@ fn split_step(part: &Part) -> Result<Step, Problem> {
     Ok(Step::Split { matcher: pattern("pre_tokenizer", part)?, behavior, invert: part.invert })
 }
 
+/// Whether a part cuts text by a pattern that matches all of it. To remove what does not match leaves the same pieces.
 fn is_isolating(part: &Part, pattern: &str) -> bool {
     let same = matches!(&part.pattern, Some(Pattern::Regex(found)) if found == pattern);
-    same && part.kind == "Split" && part.behavior.as_deref() == Some("Isolated") && !part.invert
+    let behavior = (part.behavior.as_deref(), part.invert);
+    same && part.kind == "Split" && matches!(behavior, (Some("Isolated"), false) | (Some("Removed"), true))
+}
+
+/// A part of a kind that is not known, and what needs no tokenizer at all.
+fn unsupported<T>(item: &str, kind: &str, known: &str) -> Result<T, Problem> {
+    problem(item, format!("{kind:?} is not supported; expected {known}; token ids can be used without a tokenizer"))
 }
 
 fn behavior(name: &str) -> Result<Behavior, Problem> {

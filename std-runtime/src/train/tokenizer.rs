@@ -42,8 +42,7 @@ impl Named {
         match (&data.tokenizer, init) {
             (TokenizerChoice::Path(path), Some(init)) if path == init => Self::of_init(init, data, quiet),
             (TokenizerChoice::Path(path), _) => {
-                check_path(path)?;
-                let tokenizer = Tokenizer::load(path)?;
+                let tokenizer = named(path)?;
                 check_vocabulary(data, &tokenizer).map_err(PrepareError::from)?;
                 note_another(data, init, quiet);
                 Ok(Self { tokenizer: Some(tokenizer), of_folder: false })
@@ -64,10 +63,13 @@ impl Named {
     }
 }
 
-/// A path that is not there may be a slip of the hand in one of the words.
-fn check_path(path: &Path) -> Result<(), Error> {
+/// The tokenizer that `data.tokenizer` names. A path that is not there may be a slip of the hand in one of the words.
+///
+/// # Errors
+/// There is none, or it cannot be used.
+pub fn named(path: &Path) -> Result<Tokenizer, Error> {
     if path.exists() {
-        return Ok(());
+        return Ok(Tokenizer::load(path)?);
     }
     let given = path.display().to_string();
     let hint = hint(&given, ["byte", "char", "bpe"].into_iter());

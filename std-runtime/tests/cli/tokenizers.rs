@@ -140,6 +140,8 @@ fn special_tokens_in_text_are_characters_unless_asked_for() {
         let with = stderr(at, &[args, &["--specials"]].concat());
         assert!(!with.contains("special token"), "{with}");
     }
+    let ids = ["data.specials: expected false for token shards, which have their ids already; leave it out, found true"];
+    refused(at, &["eval", "--model", "run", "--data", "run/data/train.bin", "--specials"], 2, &ids);
     let scored = done(at, &["score", "--model", "run", "--text", "<|endoftext|>the", "--specials", "--json"]);
     assert!(scored.starts_with("{\"tokens\":[265,"), "{scored}");
 }
@@ -195,6 +197,7 @@ fn a_run_from_a_folder_goes_through_its_tokenizer_or_says_so() {
         "did you mean `bpe`?",
     ];
     refused(at, &init(&["--set", "data.tokenizer=bpee"]), 2, &slip);
+    refused(at, &["plan", "--set", "data.tokenizer=bpee"], 2, &slip);
     refused(at, &train_args(&["--data", "text.txt", "--out", "new", "--set", "data.tokenizer=bpee"]), 2, &slip);
     done(at, &["tokenizer", "train", "--data", "text.txt", "--vocab-size", "268", "--out", "large", "-q"]);
     let large = ["model.vocab_size: expected at least 267, the ids of text in the tokenizer"];
