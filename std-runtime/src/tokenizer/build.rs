@@ -11,7 +11,7 @@ use super::normalize::Normalizer;
 use super::pieces::SPACE;
 use super::steps::{Behavior, Scheme, Step};
 use super::vocabulary::Vocabulary;
-use super::{AddedToken, Model, TextSteps, Tokenizer, patterns};
+use super::{AddedToken, Model, TextSteps, Tokenizer, byte_chars, patterns};
 use samara_core::tokenizer::Split;
 
 /// The tokenizer of a file, with the added tokens of those beside it.
@@ -64,6 +64,11 @@ fn bpe(
         let model = pieces(&json, &vocabulary, decoder)?;
         return finish(model, added, TextSteps { normalizer, pieces: steps });
     }
+    if [&json.continuing_subword_prefix, &json.end_of_word_suffix].into_iter().flatten().any(|affix| !affix.is_empty()) {
+        let model = written_pieces(&json, &vocabulary)?;
+        let written = |step| if matches!(step, Step::ByteChars) { Step::Written } else { step };
+        return finish(model, added, TextSteps { normalizer, pieces: steps.into_iter().map(written).collect() });
+    }
     // Bytes are written as characters last, by most: then the model reads the bytes themselves.
     if matches!(steps.last(), Some(Step::ByteChars)) {
         steps.pop();
@@ -74,14 +79,6 @@ fn bpe(
     };
     if split == Split::Gpt2 {
         steps.clear();
-    }
-    for (name, affix) in
-        [("continuing_subword_prefix", &json.continuing_subword_prefix), ("end_of_word_suffix", &json.end_of_word_suffix)]
-    {
-        if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
-            let what = format!("{affix:?} is not supported with ByteLevel; expected null or \"\"");
-            return problem(format!("model.{name}"), what);
-        }
     }
     let merges = json.merges.as_deref().unwrap_or_default();
     let model = vocabulary.bpe(merges, split, json.ignore_merges, &added)?;
@@ -125,6 +122,17 @@ fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> 
         }
         let text = suffix.iter().fold(token.to_owned(), |text, suffix| text.replace(suffix, " "));
         replaced.iter().fold(text, |text, (from, to)| text.replace(from, to)).into_bytes()
+    })
+}
+
+/// BPE over the characters that bytes are written as, with the ends of words marked (CLIP).
+fn written_pieces(json: &ModelJson, vocabulary: &Vocabulary) -> Result<Model, Problem> {
+    let suffix = json.end_of_word_suffix.clone().unwrap_or_default();
+    vocabulary.pieces(json, 0, !suffix.is_empty(), |token| {
+        let word = Some(&suffix).filter(|suffix| !suffix.is_empty()).and_then(|suffix| token.strip_suffix(suffix.as_str()));
+        let text = word.unwrap_or(token);
+        let bytes = byte_chars::read(text).unwrap_or_else(|| text.as_bytes().to_vec());
+        [&bytes[..], if word.is_some() { b" " } else { b"" }].concat()
     })
 }
 

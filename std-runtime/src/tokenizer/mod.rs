@@ -366,7 +366,7 @@ impl Tokenizer {
             Model::Byte | Model::Character(_) => false,
             Model::Pieces(_) => self.text.pieces.is_empty(),
         };
-        if anywhere && self.text.normalizer.is_empty() {
+        if anywhere && self.text.normalizer.is_empty() && self.text.pieces.is_empty() {
             return from;
         } else if whole || !self.text.keeps_cuts() || tokens.any(across) {
             return text.len();

@@ -10,8 +10,10 @@ use std::ops::Range;
 pub(super) enum Step {
     /// A space before every piece that does not begin with one.
     PrefixSpace,
-    /// Bytes are written as characters for the steps that follow.
+    /// Bytes are written as characters for the steps that follow, not for the model.
     ByteChars,
+    /// Bytes are written as characters, for the model too.
+    Written,
     /// GPT-2's pattern.
     Gpt2,
     /// GPT-4's pattern with at most so many digits in a word.
@@ -53,6 +55,7 @@ pub(super) fn run(steps: &[Step], text: &str, first: bool, take: &mut Take<'_>) 
     match step {
         Step::PrefixSpace if text.is_empty() || text.starts_with(' ') => run(rest, text, first, take),
         Step::PrefixSpace => run(rest, &format!(" {text}"), first, take),
+        Step::Written => run(rest, &byte_chars::write(text.as_bytes()), first, take),
         Step::ByteChars => {
             let written = byte_chars::write(text.as_bytes());
             run(rest, &written, first, &mut |piece| {
@@ -92,7 +95,7 @@ pub(super) fn run(steps: &[Step], text: &str, first: bool, take: &mut Take<'_>) 
 pub(super) fn keep_cuts(steps: &[Step]) -> bool {
     let digits = |matcher: &Matcher| matches!(matcher, Matcher::Char(class) if !class(' '));
     steps.iter().all(|step| match step {
-        Step::PrefixSpace | Step::ByteChars | Step::Gpt2 | Step::Gpt4 { .. } => true,
+        Step::PrefixSpace | Step::ByteChars | Step::Written | Step::Gpt2 | Step::Gpt4 { .. } => true,
         Step::Split { matcher, behavior: Behavior::Isolated | Behavior::Contiguous, invert: false } => digits(matcher),
         Step::Split { .. } | Step::Metaspace { .. } => false,
     })

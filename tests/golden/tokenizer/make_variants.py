@@ -93,6 +93,20 @@ def gpt1():
     return train(tokenizer, 300, [], ["<unk>"], end_of_word_suffix="</w>")
 
 
+def clip():
+    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+    words = pre_tokenizers.Split(Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), "removed", True)
+    tokenizer.pre_tokenizer = sequence(words, pre_tokenizers.ByteLevel(add_prefix_space=False))
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trained = train(tokenizer, 530, alphabet, end_of_word_suffix="</w>")
+    file = json.loads(trained.to_str())
+    for char in sorted(alphabet):
+        file["model"]["vocab"].setdefault(char + "</w>", len(file["model"]["vocab"]))
+    return Tokenizer.from_str(json.dumps(file))
+
+
 def stripped():
     tokenizer = byte_level()
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=True), AddedToken("<pad>", single_word=True)])
@@ -147,13 +161,18 @@ def variants():
         "llama2": llama(True),
         "mistral": llama(False),
         "gpt1": gpt1(),
+        "clip": clip(),
     }
 
 
 def case(tokenizer, text):
     encode = lambda plain: (setattr(tokenizer, "encode_special_tokens", plain), tokenizer.encode(text, add_special_tokens=False).ids)[1]
     plain, ids = encode(True), encode(False)
-    return [text, ids, plain, tokenizer.decode(ids, skip_special_tokens=False)]
+    decoded = tokenizer.decode(ids, skip_special_tokens=False)
+    if tokenizer.model.end_of_word_suffix and isinstance(tokenizer.decoder, decoders.ByteLevel):
+        # As `transformers` does for CLIP: the decoder does not know the ends of words.
+        decoded = decoded.replace("</w>", " ").removesuffix(" ")
+    return [text, ids, plain, decoded]
 
 
 if __name__ == "__main__":
