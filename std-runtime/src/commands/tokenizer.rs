@@ -13,7 +13,7 @@ use crate::data::DataError;
 use crate::data::text::{self, TextOptions};
 use crate::files::IoError;
 use crate::say;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
 
 /// Train tokenizers; turn text into ids and back.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         match &self.action {
             Action::Train(args) => args.run(console.quiet),
-            Action::Encode(args) => args.run(),
+            Action::Encode(args) => args.run(console.quiet),
             Action::Decode(args) => args.run(),
         }
     }
@@ -141,13 +141,16 @@ struct Encode {
 }
 
 impl Encode {
-    fn run(&self) -> Result<(), Error> {
+    fn run(&self, quiet: bool) -> Result<(), Error> {
         let tokenizer = Tokenizer::load(&self.tokenizer)?;
         let (what, text) = match &self.text {
             Some(text) => ("--text", text.clone().into_bytes()),
             None => ("standard input", read_input()?),
         };
-        let specials = if self.specials { Specials::All } else { Specials::None };
+        if let Some(note) = specials_note(&tokenizer, what, &text).filter(|_| !self.specials && !quiet) {
+            say::line(&note);
+        }
+        let specials = Specials::all_if(self.specials);
         let ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
         output::line(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
     }

@@ -22,6 +22,8 @@ table! {
         tokenizer: TokenizerChoice = TokenizerChoice::Byte;
         /// Ids of a tokenizer that is trained: bytes, merges and the end-of-text token.
         tokenizer_vocab_size: usize = 1024, 257..=1000000;
+        /// Take the texts of special tokens, such as <|endoftext|>, for the tokens: the data says where they stand.
+        specials: bool = false;
         /// Size of the built-in corpus in bytes.
         corpus_bytes: usize = 2000000, 1000..=10000000000_u64;
         /// "random": every row starts anywhere; "shuffled": every block of text once per epoch.

@@ -28,6 +28,10 @@ pub struct DataRequest {
     pub tokenizer: TokenizerChoice,
     /// Ids of a tokenizer that is trained.
     pub tokenizer_vocab_size: usize,
+    /// Texts of special tokens are those tokens.
+    pub specials: bool,
+    /// Ids of the model, when they are known: a tokenizer can have more.
+    pub vocab_size: Option<usize>,
     /// How JSONL is read.
     pub text: TextOptions,
     /// The share of the text that is held out, from its end.
@@ -48,6 +52,8 @@ impl DataRequest {
             source,
             tokenizer: config.tokenizer.clone(),
             tokenizer_vocab_size: config.tokenizer_vocab_size,
+            specials: config.specials,
+            vocab_size: None,
             text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row },
             val_fraction: config.val_fraction,
         }

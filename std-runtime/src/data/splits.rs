@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::config::TokenizerChoice;
+use super::encoding::Encoding;
 use super::source::{DataRequest, Source};
 use super::text::{Summary, TextOptions};
 use super::{DataError, corpus, text};
+use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
-use crate::tokenizer::{
-    BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Scratch, Specials, TextError, Tokenizer, TrainError,
-};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, FileError, TextError, Tokenizer, TrainError};
 
 /// Why there are no tokens.
 #[derive(Debug, Error)]
@@ -24,6 +24,9 @@ pub enum PrepareError {
     /// A tokenizer's files.
     #[error(transparent)]
     Tokenizer(#[from] FileError),
+    /// A tokenizer whose ids the model lacks, or a key that this data has no use for.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// Training a tokenizer.
     #[error(transparent)]
     TokenizerTraining(#[from] TrainError),
@@ -43,14 +46,12 @@ impl Failure for PrepareError {
         match self {
             Self::Data(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
+            Self::Invalid(error) => error.kind(),
             Self::TokenizerTraining(error) => error.kind(),
             Self::Encode(error) => error.kind(),
         }
     }
 }
-
-/// Text is encoded in pieces of about this size: ids take several times the memory of their text.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// A part of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +125,11 @@ impl Splits {
         self.name.display().to_string()
     }
 
+    /// Whether there is more than one document.
+    pub fn has_several(&self) -> bool {
+        self.summary.documents > 1
+    }
+
     /// Gives the documents of a part to `document`, one after the other.
     ///
     /// # Errors
@@ -183,24 +189,13 @@ impl Splits {
     pub fn encode(
         &self,
         part: Part,
-        tokenizer: &Tokenizer,
+        encoding: &mut Encoding<'_>,
         mut take: impl FnMut(&[u32]) -> Result<(), DataError>,
     ) -> Result<(), PrepareError> {
-        let end = tokenizer.added_id(END_OF_TEXT).filter(|_| matches!(self.cut, Cut::Document(_)));
-        let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
+        let end = encoding.end_of_text().filter(|_| self.has_several());
+        let name = self.name();
         self.for_each(part, |document| {
-            let mut start = 0;
-            while let Some(rest) = document.get(start..).filter(|rest| !rest.is_empty()) {
-                let (piece, _) = rest.split_at(tokenizer.cut(rest, PIECE_BYTES));
-                ids.clear();
-                if let Err(error) = tokenizer.encode_into(piece.as_bytes(), Specials::None, &mut scratch, &mut ids) {
-                    // The whole document gives the place in it.
-                    let source = tokenizer.encode(document.as_bytes(), Specials::None).err().unwrap_or(error);
-                    return Err(PrepareError::from(TextError { what: self.name(), source }));
-                }
-                take(&ids)?;
-                start += piece.len();
-            }
+            encoding.document::<PrepareError>(document, &name, &mut take)?;
             Ok(end.map_or(Ok(()), |end| take(&[end]))?)
         })
     }

@@ -4,6 +4,7 @@ mod assign;
 mod device;
 mod llama;
 mod models;
+mod tokenizers;
 mod train;
 mod usage;
 
