@@ -6,9 +6,10 @@ use super::{AddedToken, Fit};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// What other tools know of a tokenizer.
+pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 /// Files that go with a tokenizer.
-pub(super) const FILES: [&str; 4] =
-    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+pub(super) const FILES: [&str; 4] = [CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
 /// Keys that name a special token.
 const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];

@@ -5,6 +5,7 @@
 //! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is in no vocabulary, so that an unknown
 //!   character is an error there too.
 
+use super::beside::CONFIG_FILE;
 use super::json::CHAR_PATTERN;
 use super::load::TOKENIZER_FILE;
 use super::{FileError, Model, Tokenizer, byte_chars};
@@ -17,16 +18,23 @@ impl Tokenizer {
     /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder. `max_tokens`, if known, is the longest text that the model
     /// takes.
     ///
-    /// A tokenizer that was loaded is written as its files were.
+    /// A tokenizer that was loaded is written as its files were; a `tokenizer.json` that was alone gets its configuration.
     ///
     /// # Errors
     /// Files that cannot be written.
     pub fn save(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
         if let Some(original) = &self.original {
-            return original.files.iter().try_for_each(|(name, content)| write(&folder.join(name), content));
+            original.files.iter().try_for_each(|(name, content)| write(&folder.join(name), content))?;
+            let has = |name: &str| original.files.iter().any(|(other, _)| *other == name);
+            let is_alone = has(TOKENIZER_FILE) && !has(CONFIG_FILE);
+            return if is_alone { self.save_config(folder, max_tokens) } else { Ok(()) };
         }
         write(&folder.join(TOKENIZER_FILE), to_text(&self.to_json()).as_bytes())?;
-        write(&folder.join("tokenizer_config.json"), to_text(&self.config(max_tokens)).as_bytes())
+        self.save_config(folder, max_tokens)
+    }
+
+    fn save_config(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
+        write(&folder.join(CONFIG_FILE), to_text(&self.config(max_tokens)).as_bytes())
     }
 
     /// Writes `vocab.json` and `merges.txt` into a folder; false, and nothing written, unless this is BPE.
