@@ -371,6 +371,7 @@ fn variants_have_the_peers_ids() {
             assert_eq!(encode(Specials::All).as_ref(), Ok(&case[1]), "{name}: {text:?}");
             assert_eq!(encode(Specials::None).as_ref(), Ok(&case[2]), "{name}: {text:?}");
             let ids: Vec<u32> = serde_json::from_value(case[1].clone()).unwrap();
+            assert_eq!(json!(tokenizer.with_template(&ids)), case[4], "{name}: {text:?}");
             let decoded = tokenizer.decode(&ids).unwrap();
             let (decoded, expected) = (String::from_utf8_lossy(&decoded), case[3].as_str().unwrap());
             // The peer decodes an added token as it is normalised.

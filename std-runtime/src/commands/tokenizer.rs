@@ -138,6 +138,9 @@ struct Encode {
     /// Take <|endoftext|> and the like for special tokens.
     #[arg(long)]
     specials: bool,
+    /// Put the tokens around the ids that the tokenizer's post_processor names.
+    #[arg(long)]
+    template: bool,
 }
 
 impl Encode {
@@ -151,7 +154,15 @@ impl Encode {
             say::line(&note);
         }
         let specials = Specials::all_if(self.specials);
-        let ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
+        let mut ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
+        if self.template {
+            ids = tokenizer.with_template(&ids).ok_or_else(|| {
+                let path = self.tokenizer.display();
+                Error::data(format!(
+                    "{path}: post_processor: this kind is not supported; leave --template out, or write the tokens in the text"
+                ))
+            })?;
+        }
         output::line(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
     }
 }

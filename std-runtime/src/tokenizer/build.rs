@@ -1,7 +1,8 @@
 //! From the parts of a `tokenizer.json` to a tokenizer.
 //!
-//! Read are the parts that decide ids: added tokens, normalizer, split, model; and the decoder, where tokens are text. What is put around ids
-//! (`post_processor`), truncation and padding are left to the caller; whatever else would change ids and is not supported is an error.
+//! Read are the parts that decide ids: added tokens, normalizer, split, model; the decoder, where tokens are text; and what is put around ids
+//! where a caller asks for it (`post_processor`). Truncation and padding are left to the caller; whatever else would change ids and is not
+//! supported is an error.
 
 use super::beside::Beside;
 use super::error::{Problem, problem};
@@ -10,12 +11,18 @@ use super::matcher::Matcher;
 use super::normalize::Normalizer;
 use super::pieces::SPACE;
 use super::steps::{Behavior, Scheme, Step};
+use super::template::Template;
 use super::vocabulary::Vocabulary;
 use super::{AddedToken, Model, TextSteps, Tokenizer, byte_chars, patterns};
 use samara_core::tokenizer::Split;
 
 /// The tokenizer of a file, with the added tokens of those beside it.
 pub(super) fn build(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, Problem> {
+    let template = Template::read(&json.post_processor);
+    Ok(Tokenizer { template, ..without_template(json, beside)? })
+}
+
+fn without_template(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, Problem> {
     let mut normalizer = Vec::new();
     for part in json.normalizer.iter().flat_map(Part::flat) {
         normalizers(part, &mut normalizer)?;

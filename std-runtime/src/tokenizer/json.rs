@@ -19,6 +19,8 @@ pub(super) struct TokenizerJson {
     #[serde(default)]
     pub(super) pre_tokenizer: Option<Part>,
     #[serde(default)]
+    pub(super) post_processor: serde_json::Value,
+    #[serde(default)]
     pub(super) decoder: Option<Part>,
     pub(super) model: ModelJson,
 }

@@ -16,6 +16,7 @@ mod pieces;
 mod prompt;
 mod save;
 mod steps;
+mod template;
 mod vocabulary;
 
 pub use added::{AddedToken, Fit, Specials};
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use steps::Step;
+use template::Template;
 
 /// The usual token between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
@@ -48,6 +50,8 @@ pub struct Tokenizer {
     added: Vec<AddedToken>,
     end_of_text: Option<u32>,
     text: TextSteps,
+    /// What is put around ids; none where the file says it in a way that is not known.
+    template: Option<Template>,
     /// The files that it was loaded from.
     original: Option<Arc<Original>>,
 }
@@ -238,7 +242,7 @@ impl Tokenizer {
         }
         let id = |text: &&str| added.iter().find(|token| token.text == **text).map(|token| token.id);
         let end_of_text = ENDS_OF_TEXT.iter().find_map(id);
-        Ok(Self { model, added, end_of_text, text: TextSteps::default(), original: None })
+        Ok(Self { model, added, end_of_text, text: TextSteps::default(), template: Some(Template::default()), original: None })
     }
 
     /// The model under the added tokens.
@@ -270,6 +274,12 @@ impl Tokenizer {
     pub fn text_vocab_size(&self) -> usize {
         let is_added = |id: &u32| self.added.binary_search_by_key(id, |token| token.id).is_ok();
         (0..self.model.len() as u32).rev().find(|id| !is_added(id)).map_or(0, |id| id as usize + 1)
+    }
+
+    /// `ids` of a text with the tokens that the tokenizer's file puts before and after them (`post_processor`); none where it does so in a way
+    /// that is not known.
+    pub fn with_template(&self, ids: &[u32]) -> Option<Vec<u32>> {
+        self.template.as_ref().map(|template| [&template.before[..], ids, &template.after[..]].concat())
     }
 
     /// Refuses ids that a model of `vocab_size` ids lacks.

@@ -144,6 +144,26 @@ fn special_tokens_in_text_are_characters_unless_asked_for() {
     refused(at, &["eval", "--model", "run", "--data", "run/data/train.bin", "--specials"], 2, &ids);
     let scored = done(at, &["score", "--model", "run", "--text", "<|endoftext|>the", "--specials", "--json"]);
     assert!(scored.starts_with("{\"tokens\":[265,"), "{scored}");
+    // What the file puts around a text is put there when it is asked for.
+    let mut json: Value = serde_json::from_slice(&fs::read(at.join("tok/tokenizer.json")).expect("file")).expect("JSON");
+    let encode = ["tokenizer", "encode", "--tokenizer", "tok", "--text", "!"];
+    for (around, expected) in
+        [(Value::Null, "0"), (serde_json::json!({"type": "RobertaProcessing", "cls": ["b", 7], "sep": ["e", 8]}), "7,0,8")]
+    {
+        json["post_processor"] = around;
+        write(&at.join("tok/tokenizer.json"), &json);
+        assert_eq!(done(at, &encode).trim(), "0");
+        assert_eq!(done(at, &[&encode[..], &["--template"]].concat()).trim(), expected);
+    }
+    json["post_processor"] = serde_json::json!({"type": "Other"});
+    write(&at.join("tok/tokenizer.json"), &json);
+    assert_eq!(done(at, &encode).trim(), "0");
+    refused(
+        at,
+        &[&encode[..], &["--template"]].concat(),
+        3,
+        &["tok: post_processor: this kind is not supported; leave --template out"],
+    );
 }
 
 #[test]

@@ -4,14 +4,14 @@
     python make_variants.py            # writes variants/*.json beside this file, from corpus.txt
 
 Each file holds a tokenizer (`tokenizer`) and what the peer makes of TEXTS (`cases`): `ids` with special tokens recognised, `plain` with them
-taken as characters, and `text`, the decoded `ids`.
+taken as characters, `text`, the decoded `ids`, and `around`, the ids with what the post-processor puts around them.
 """
 
 import json
 import pathlib
 
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = pathlib.Path(__file__).parent
 CORPUS = (HERE / "corpus.txt").read_bytes().decode() * 2 + " we're I'll they've it's 2024 12345 !!\n\n -> return x\n\tif y:\n" * 20
@@ -82,7 +82,9 @@ def llama(spm):
     file["decoder"] = json.loads(
         '{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"\u2581"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}'
     )
-    return Tokenizer.from_str(json.dumps(file))
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>:1", special_tokens=[("<s>", 1), ("</s>", 2)])
+    return tokenizer
 
 
 def gpt1():
@@ -126,7 +128,16 @@ def ignoring_merges():
     # Tokens that no merge makes: only a whole word can be one.
     for token in ["\u0120World", "def"]:
         file["model"]["vocab"][token] = len(file["model"]["vocab"])
-    return Tokenizer.from_str(json.dumps(file))
+    tokenizer = Tokenizer.from_str(json.dumps(file))
+    template = processors.TemplateProcessing(single=f"{END} $A", special_tokens=[(END, 0)])
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
+    return tokenizer
+
+
+def roberta():
+    tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True), unk_token=END)
+    tokenizer.post_processor = processors.RobertaProcessing(("!", tokenizer.token_to_id("!")), (END, 0))
+    return tokenizer
 
 
 def variants():
@@ -135,7 +146,7 @@ def variants():
     return {
         "gpt2": byte_level(),
         "prefix_space": byte_level(pre.ByteLevel(add_prefix_space=True, trim_offsets=False)),
-        "roberta": byte_level(pre.ByteLevel(add_prefix_space=True), unk_token=END),
+        "roberta": roberta(),
         "nfc": byte_level(normalizer=normal.NFC()),
         "nfkd": byte_level(normalizer=normal.Sequence([normal.NFKD(), normal.StripAccents(), normal.Strip()])),
         "lowercase": lowercase(),
@@ -172,7 +183,7 @@ def case(tokenizer, text):
     if tokenizer.model.end_of_word_suffix and isinstance(tokenizer.decoder, decoders.ByteLevel):
         # As `transformers` does for CLIP: the decoder does not know the ends of words.
         decoded = decoded.replace("</w>", " ").removesuffix(" ")
-    return [text, ids, plain, decoded]
+    return [text, ids, plain, decoded, tokenizer.encode(text).ids]
 
 
 if __name__ == "__main__":
