@@ -21,6 +21,7 @@ pub mod model;
 pub mod model_folder;
 pub mod npy;
 pub mod parity;
+pub mod report;
 pub mod run;
 mod say;
 pub mod session;

@@ -47,7 +47,7 @@ const STD_RUNTIME: House = House {
         &["lm"],
         &["decoding"],
         &["train", "eval", "export", "parity"],
-        &["bench"],
+        &["bench", "report"],
         &["commands"],
         &["cli"],
     ],

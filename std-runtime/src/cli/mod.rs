@@ -37,6 +37,7 @@ commands! {
     Parity: parity,
     Config: config,
     Inspect: inspect,
+    Report: report,
     Tokenizer: tokenizer,
     Assign: assign,
     Bench: bench,

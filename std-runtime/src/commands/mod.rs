@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod parity;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod score;
 pub(crate) mod tokenizer;
 pub(crate) mod train;

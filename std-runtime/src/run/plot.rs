@@ -18,19 +18,24 @@ const GRID: RGBColor = RGBColor(228, 228, 228);
 /// A curve with more points is averaged down to this many.
 const MOST_POINTS: usize = 1000;
 
-/// What a picture shows: a scalar of a training, over steps.
-struct Curve<'a> {
-    name: &'a str,
-    unit: &'a str,
-    train: Vec<(f64, f64)>,
-    validation: Vec<(f64, f64)>,
-}
+/// Colours of several runs in one picture.
+const RUNS: [RGBColor; 8] = [
+    TRAIN,
+    VALIDATION,
+    RGBColor(27, 137, 81),
+    RGBColor(158, 74, 160),
+    RGBColor(190, 40, 60),
+    RGBColor(120, 100, 20),
+    RGBColor(20, 150, 170),
+    RGBColor(90, 90, 90),
+];
 
-impl<'a> Curve<'a> {
-    fn new(name: &'a str, unit: &'a str, records: &[Metrics]) -> Self {
-        let [train, validation] = ["train", "val"].map(|part| points(records, &format!("{part}_{name}")));
-        Self { name, unit, train: averaged(&train), validation }
-    }
+/// A line of a picture: (step, value), how it is drawn, and what the legend says of it.
+struct Line {
+    points: Vec<(f64, f64)>,
+    style: ShapeStyle,
+    point_size: u32,
+    label: Option<String>,
 }
 
 /// Draws what `train_NAME` and `val_NAME` were over steps and writes the picture durably. Values that are all positive, as losses are, stand on
@@ -48,20 +53,49 @@ pub fn write_curve(path: &Path, name: &str, unit: &str, records: &[Metrics]) -> 
 /// # Errors
 /// The picture cannot be drawn.
 pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> {
+    let [train, validation] = ["train", "val"].map(|part| points(records, &format!("{part}_{name}")));
+    let train = averaged(&train);
+    let mut lines = vec![Line { points: train.clone(), style: TRAIN.mix(0.3).stroke_width(1), point_size: 0, label: None }];
+    if !train.is_empty() {
+        let label = Some(format!("training: {:.3} at last", recent_mean(&train)));
+        lines.push(Line { points: moving_average(&train), style: TRAIN.stroke_width(2), point_size: 0, label });
+    }
+    if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
+        let label = Some(format!("validation: {best:.3} at best, step {step:.0}"));
+        lines.push(Line { points: validation, style: VALIDATION.stroke_width(2), point_size: 3, label });
+    }
+    picture(name, unit, &lines)
+}
+
+/// One key of `metrics.jsonl` for several runs beside each other, as SVG text: `runs` are their names and records.
+///
+/// # Errors
+/// The picture cannot be drawn.
+pub fn overlay(key: &str, unit: &str, runs: &[(&str, &[Metrics])]) -> io::Result<String> {
+    let line = |((run, records), colour): (&(&str, &[Metrics]), &RGBColor)| {
+        let single = averaged(&points(records, key));
+        let point_size = if single.len() < 50 { 2 } else { 0 };
+        let label = (!single.is_empty()).then(|| format!("{run}: {} at last", label(recent_mean(&single))))?;
+        Some(Line { points: moving_average(&single), style: colour.stroke_width(2), point_size, label: Some(label) })
+    };
+    let lines: Vec<Line> = runs.iter().zip(RUNS.iter().cycle()).filter_map(line).collect();
+    picture(key, unit, &lines)
+}
+
+/// Lines over steps as SVG text.
+fn picture(name: &str, unit: &str, lines: &[Line]) -> io::Result<String> {
     let mut svg = String::new();
-    draw(&mut svg, &Curve::new(name, unit, records)).map_err(|error| io::Error::other(error.to_string()))?;
+    draw(&mut svg, name, unit, lines).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(svg)
 }
 
 #[allow(clippy::too_many_lines, reason = "the parts of a plot in their order")]
-fn draw(svg: &mut String, curve: &Curve<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    let Curve { name, unit, train, validation } = curve;
-    let smooth = moving_average(train);
-    let all = || train.iter().chain(validation);
+fn draw(svg: &mut String, name: &str, unit: &str, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
+    let all = || lines.iter().flat_map(|line| &line.points);
     let first_step = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(1.0);
     let last_step = all().map(|p| p.0).fold(first_step + 10.0, f64::max);
     let values = ValueAxis::around(all().map(|p| p.1));
-    let unit = if unit.is_empty() { (*name).to_owned() } else { format!("{name} ({unit})") };
+    let unit = if unit.is_empty() { name.to_owned() } else { format!("{name} ({unit})") };
 
     let area = SVGBackend::with_string(svg, SIZE_PX).into_drawing_area();
     area.fill(&WHITE)?;
@@ -83,18 +117,12 @@ fn draw(svg: &mut String, curve: &Curve<'_>) -> Result<(), Box<dyn std::error::E
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .draw()?;
-    chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN.mix(0.3).stroke_width(1)))?;
-    if !train.is_empty() {
-        chart
-            .draw_series(LineSeries::new(smooth.iter().copied(), TRAIN.stroke_width(2)))?
-            .label(format!("training: {:.3} at last", recent_mean(train)))
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], TRAIN.stroke_width(2)));
-    }
-    if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
-        chart
-            .draw_series(LineSeries::new(validation.iter().copied(), VALIDATION.stroke_width(2)).point_size(3))?
-            .label(format!("validation: {best:.3} at best, step {step:.0}"))
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], VALIDATION.stroke_width(2)));
+    for Line { points, style, point_size, label } in lines {
+        let series = chart.draw_series(LineSeries::new(points.iter().copied(), *style).point_size(*point_size))?;
+        if let Some(label) = label {
+            let style = *style;
+            series.label(label).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+        }
     }
     chart
         .configure_series_labels()
@@ -265,6 +293,16 @@ mod tests {
         }
         assert!(svg.len() < 200_000, "{}", svg.len());
         assert!(!curve("kl", "", &run(20)).unwrap().contains("training"));
+    }
+
+    #[test]
+    fn several_runs_stand_beside_each_other() {
+        let [long, short] = [run(2000), run(20)];
+        let svg = overlay("train_loss", "nats per token", &[("a<b", &long), ("short", &short), ("empty", &[])]).unwrap();
+        for part in ["a&lt;b: 1.4", "short: 4", "train_loss (nats per token)"] {
+            assert!(svg.contains(part), "{part}");
+        }
+        assert!(!svg.contains("empty"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::say;
 pub const CONFIG_FILE: &str = "run.toml";
 /// One record per step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// What the model did now and then.
+pub const SAMPLES_FILE: &str = "samples.txt";
 
 /// An open run folder.
 pub struct RunFolder {

@@ -8,7 +8,7 @@ use samara_core::schedule::Schedule;
 
 use super::config::TrainConfig;
 use super::error::TrainingError as Error;
-use super::folder::{METRICS_FILE, RunFolder};
+use super::folder::{METRICS_FILE, RunFolder, SAMPLES_FILE};
 use super::objective::Objective;
 use super::progress::Progress;
 use super::scalars::Scalars;
@@ -317,7 +317,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let Some(text) = self.objective.sample(&mut self.stepper.session)? else { return Ok(()) };
         let shown = format!("--- sample at step {} ---\n{text}\n---", self.state.step);
         self.progress.say(&shown);
-        let path = self.folder.out.join("samples.txt");
+        let path = self.folder.out.join(SAMPLES_FILE);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
         writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
     }

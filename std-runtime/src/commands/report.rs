@@ -1,0 +1,38 @@
+//! `samara report`.
+
+use std::path::PathBuf;
+
+use super::{Command, Console, Error, output};
+use crate::files::IoError;
+use crate::report::{Run, page};
+use crate::run::durable;
+
+const EXAMPLES: &str = "\
+Examples:
+  samara report runs/tales-001
+  samara report runs/* --out compared.html";
+
+/// Write one page of HTML about runs: figures, what differs in their configurations, curves, samples.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Run folders, finished or not.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The file [default: report.html in the run's folder, or here for several runs].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// The name of the page unless another one is asked for.
+const PAGE: &str = "report.html";
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        let runs = self.runs.iter().map(|folder| Run::read(folder)).collect::<Result<Vec<Run>, _>>()?;
+        let default = || if let [one] = self.runs.as_slice() { one.join(PAGE) } else { PathBuf::from(PAGE) };
+        let out = self.out.clone().unwrap_or_else(default);
+        durable::write(&out, page(&runs)?.as_bytes()).map_err(IoError::at(&out, "write"))?;
+        output::line(&out.display().to_string())
+    }
+}
