@@ -21,6 +21,7 @@ pub mod memory;
 pub mod model;
 pub mod model_folder;
 pub mod npy;
+pub mod npz;
 pub mod parity;
 pub mod run;
 mod say;
