@@ -1,26 +1,31 @@
-//! NumPy's `.npy` files: i32, i64, f32, f64 and u16 arrays; those in Fortran order are brought into C order.
+//! NumPy's `.npy` files: numbers of up to 64 bits in either byte order; those in Fortran order are brought into C order.
 //!
-//! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw little-endian values.
+//! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw values.
 
 use std::io::Write;
 use std::path::Path;
 
+use half::f16;
+
 use crate::files::{FileError, IoError};
 use crate::run::durable::DurableFile;
 
-/// The values of an array.
+/// The first bytes of every `.npy` file.
+pub const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// The values of an array. Types of fewer bits are widened, which keeps every value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// `<i4`.
+    /// `bool` (0 and 1), `int8`, `int16`, `int32`, `uint8`, `uint16`.
     I32(Vec<i32>),
-    /// `<i8`.
+    /// `int64`, `uint32`.
     I64(Vec<i64>),
-    /// `<f4`.
+    /// `uint64`.
+    U64(Vec<u64>),
+    /// `float16`, `float32`.
     F32(Vec<f32>),
-    /// `<f8`.
+    /// `float64`.
     F64(Vec<f64>),
-    /// `<u2`.
-    U16(Vec<u16>),
 }
 
 /// An array in C order: the last axis varies fastest.
@@ -28,6 +33,8 @@ pub enum Values {
 pub struct Array {
     /// Length of every axis.
     pub shape: Vec<usize>,
+    /// The type as the file holds it, such as `f32` or `bool`.
+    pub dtype: &'static str,
     /// All values, `shape.iter().product()` of them.
     pub values: Values,
 }
@@ -38,12 +45,13 @@ impl Array {
         let too_large = |i: usize| FileError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
         match self.values {
             Values::I32(values) => Ok(values),
-            Values::U16(values) => Ok(values.into_iter().map(i32::from).collect()),
+            Values::U64(values) => {
+                values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
+            }
             Values::I64(values) => {
                 values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
             }
-            Values::F32(_) => Err(FileError::format(path, "integers", "float32 values")),
-            Values::F64(_) => Err(FileError::format(path, "integers", "float64 values")),
+            Values::F32(_) | Values::F64(_) => Err(FileError::format(path, "integers", format!("{} values", self.dtype))),
         }
     }
 
@@ -52,9 +60,9 @@ impl Array {
         match self.values {
             Values::I32(values) => values.into_iter().map(f64::from).collect(),
             Values::I64(values) => values.into_iter().map(|v| v as f64).collect(),
+            Values::U64(values) => values.into_iter().map(|v| v as f64).collect(),
             Values::F32(values) => values.into_iter().map(f64::from).collect(),
             Values::F64(values) => values,
-            Values::U16(values) => values.into_iter().map(f64::from).collect(),
         }
     }
 }
@@ -62,7 +70,12 @@ impl Array {
 /// Reads an array.
 pub fn read(path: &Path) -> Result<Array, FileError> {
     let bytes = std::fs::read(path).map_err(IoError::at(path, "read"))?;
-    parse(&bytes).map_err(|(expected, found)| FileError::format(path, expected, found))
+    from_bytes(path, &bytes)
+}
+
+/// Reads an array from the bytes of a file, which `path` names in errors.
+pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Array, FileError> {
+    parse(bytes).map_err(|(expected, found)| FileError::format(path, expected, found))
 }
 
 /// Writes an f32 array; the product of `shape` must be the number of values.
@@ -96,7 +109,7 @@ fn write(
     let length = u16::try_from(header.len()).map_err(|_| FileError::format(path, "fewer axes", format!("{}", shape.len())))?;
     let mut write_all = || {
         let mut file = DurableFile::create(path)?;
-        file.write_all(b"\x93NUMPY\x01\x00")?;
+        file.write_all(&[MAGIC, &[1, 0]].concat())?;
         file.write_all(&length.to_le_bytes())?;
         file.write_all(header.as_bytes())?;
         values.try_for_each(|bytes| file.write_all(&bytes))?;
@@ -113,7 +126,7 @@ fn mismatch(expected: impl Into<String>, found: impl Into<String>) -> Mismatch {
 
 fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
     let cut = || mismatch("a whole .npy header", format!("{} bytes (is the file truncated?)", bytes.len()));
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| mismatch("a .npy file", "other first bytes"))?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| mismatch("a .npy file", "other first bytes"))?;
     let (&[major, _minor], rest) = rest.split_first_chunk().ok_or_else(cut)?;
     let (length, rest) = match major {
         1 => rest.split_first_chunk().map(|(n, rest)| (usize::from(u16::from_le_bytes(*n)), rest)).ok_or_else(cut)?,
@@ -130,15 +143,44 @@ fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
     };
     let shape = parse_shape(field(header, "shape")?)?;
     let count = product(&shape).ok_or_else(|| mismatch("a shape that fits into memory", format!("{shape:?}")))?;
-    let values = match descr {
-        "<i4" => Values::I32(in_c_order(decode(data, count, i32::from_le_bytes)?, &shape, fortran)),
-        "<i8" => Values::I64(in_c_order(decode(data, count, i64::from_le_bytes)?, &shape, fortran)),
-        "<f4" => Values::F32(in_c_order(decode(data, count, f32::from_le_bytes)?, &shape, fortran)),
-        "<f8" => Values::F64(in_c_order(decode(data, count, f64::from_le_bytes)?, &shape, fortran)),
-        "<u2" => Values::U16(in_c_order(decode(data, count, u16::from_le_bytes)?, &shape, fortran)),
-        other => return Err(mismatch("dtype int32, int64, float32, float64 or uint16, little endian", format!("{other:?}"))),
+    let (dtype, values) = values(descr, data, count)?;
+    Ok(Array { dtype, values: in_c_order(values, &shape, fortran), shape })
+}
+
+/// The values of `count` numbers of the type that a header names, and the type's name here.
+fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Values), Mismatch> {
+    let big = descr.starts_with('>');
+    Ok(match descr.trim_start_matches(['<', '>', '|', '=']) {
+        "b1" => ("bool", Values::I32(decode(data, count, big, |[b]: [u8; 1]| i32::from(b != 0))?)),
+        "i1" => ("i8", Values::I32(decode(data, count, big, |b| i8::from_le_bytes(b).into())?)),
+        "u1" => ("u8", Values::I32(decode(data, count, big, |b| u8::from_le_bytes(b).into())?)),
+        "i2" => ("i16", Values::I32(decode(data, count, big, |b| i16::from_le_bytes(b).into())?)),
+        "u2" => ("u16", Values::I32(decode(data, count, big, |b| u16::from_le_bytes(b).into())?)),
+        "i4" => ("i32", Values::I32(decode(data, count, big, i32::from_le_bytes)?)),
+        "u4" => ("u32", Values::I64(decode(data, count, big, |b| u32::from_le_bytes(b).into())?)),
+        "i8" => ("i64", Values::I64(decode(data, count, big, i64::from_le_bytes)?)),
+        "u8" => ("u64", Values::U64(decode(data, count, big, u64::from_le_bytes)?)),
+        "f2" => ("f16", Values::F32(decode(data, count, big, |b| f16::from_le_bytes(b).to_f32())?)),
+        "f4" => ("f32", Values::F32(decode(data, count, big, f32::from_le_bytes)?)),
+        "f8" => ("f64", Values::F64(decode(data, count, big, f64::from_le_bytes)?)),
+        other => return Err(mismatch("numbers of up to 64 bits", refused(other))),
+    })
+}
+
+/// The name of a type that is not read, and what to save instead.
+fn refused(descr: &str) -> String {
+    let (name, instead) = match descr {
+        "f16" | "f12" => ("longdouble", "array.astype('float64')"),
+        "c8" => ("complex64", "its real part or magnitude: array.real, abs(array)"),
+        "c16" => ("complex128", "its real part or magnitude: array.real, abs(array)"),
+        "c32" | "c24" => ("clongdouble", "its real part or magnitude as float64"),
+        "O" => ("objects", "array.astype('float64')"),
+        _ if descr.starts_with(['U', 'S', 'a']) => ("text", "array.astype('float64')"),
+        _ if descr.starts_with(['M', 'm']) => ("times", "array.astype('int64')"),
+        _ if descr.starts_with(['[', '(']) => ("records", "one field of them"),
+        _ => ("another type", "array.astype('float64')"),
     };
-    Ok(Array { shape, values })
+    format!("{name} ({descr:?}); save {instead}")
 }
 
 /// The text of one value of the header's dictionary.
@@ -153,7 +195,9 @@ fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Mismatch> {
 
 fn parse_shape(text: &str) -> Result<Vec<usize>, Mismatch> {
     let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')'));
-    let axes = inner.map(|inner| inner.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse).collect());
+    // Python 2 wrote long integers as 3L.
+    let length = |axis: &str| axis.strip_suffix('L').unwrap_or(axis).parse();
+    let axes = inner.map(|inner| inner.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(length).collect());
     match axes {
         Some(Ok(shape)) => Ok(shape),
         _ => Err(mismatch("a shape like (3, 4)", text)),
@@ -164,18 +208,36 @@ fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis))
 }
 
-fn decode<T, const N: usize>(data: &[u8], count: usize, value: fn([u8; N]) -> T) -> Result<Vec<T>, Mismatch> {
+/// Values from bytes of either order; `value` takes those of the little-endian one.
+fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Mismatch> {
     if Some(data.len()) != count.checked_mul(N) {
         return Err(mismatch(format!("{count} values of {N} bytes"), format!("{} bytes", data.len())));
     }
-    Ok(data.as_chunks().0.iter().map(|&bytes| value(bytes)).collect())
+    let little = |mut bytes: [u8; N]| {
+        if big {
+            bytes.reverse();
+        }
+        value(bytes)
+    };
+    Ok(data.as_chunks().0.iter().map(|&bytes| little(bytes)).collect())
 }
 
 /// The values with the last axis varying fastest; in Fortran order the first one does.
-fn in_c_order<T: Copy>(values: Vec<T>, shape: &[usize], fortran: bool) -> Vec<T> {
+fn in_c_order(values: Values, shape: &[usize], fortran: bool) -> Values {
     if !fortran || shape.len() < 2 {
         return values;
     }
+    match values {
+        Values::I32(values) => Values::I32(turned(&values, shape)),
+        Values::I64(values) => Values::I64(turned(&values, shape)),
+        Values::U64(values) => Values::U64(turned(&values, shape)),
+        Values::F32(values) => Values::F32(turned(&values, shape)),
+        Values::F64(values) => Values::F64(turned(&values, shape)),
+    }
+}
+
+/// From Fortran order to C order.
+fn turned<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
     let place = |index: usize| {
         let (mut rest, mut stride, mut place) = (index, values.len(), 0);
         for &axis in shape.iter().rev() {
@@ -216,10 +278,10 @@ mod tests {
         let path = folder.path().join("a.npy");
         for shape in [vec![], vec![1], vec![1, 1, 1]] {
             write_f32(&path, &shape, &[-1.5]).unwrap();
-            assert_eq!(read(&path).unwrap(), Array { shape, values: Values::F32(vec![-1.5]) });
+            assert_eq!(read(&path).unwrap(), Array { shape, dtype: "f32", values: Values::F32(vec![-1.5]) });
         }
         write_f32(&path, &[0, 4], &[]).unwrap();
-        assert_eq!(read(&path).unwrap(), Array { shape: vec![0, 4], values: Values::F32(vec![]) });
+        assert_eq!(read(&path).unwrap(), Array { shape: vec![0, 4], dtype: "f32", values: Values::F32(vec![]) });
         assert!(write_f32(&path, &[2], &[1.0]).unwrap_err().to_string().contains("[2]"));
     }
 
@@ -240,6 +302,48 @@ mod tests {
         assert_eq!(transposed("(3,)", 3), Values::I32(vec![0, 1, 2]));
         assert_eq!(transposed("(0, 3)", 0), Values::I32(vec![]));
         assert_eq!(transposed("(1, 4)", 4), Values::I32(vec![0, 1, 2, 3]));
+    }
+
+    /// What is read of values that a header names.
+    fn typed(descr: &str, data: &[u8], count: usize) -> (&'static str, Vec<f64>) {
+        let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({count}L,), }}");
+        header.push('\n');
+        let mut bytes = b"\x93NUMPY\x03\x00".to_vec();
+        bytes.extend((header.len() as u32).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        let array = parse(&bytes).unwrap();
+        (array.dtype, array.into_f64())
+    }
+
+    #[test]
+    fn every_type_of_numbers_in_both_byte_orders() {
+        // numpy.array([1, -2]).astype(TYPE).tobytes(), NumPy 2.4, or [1, 254] for unsigned ones.
+        let cases: [(&str, &str, &[u8], [f64; 2]); 11] = [
+            ("i1", "i8", &[1, 254], [1.0, -2.0]),
+            ("u1", "u8", &[1, 254], [1.0, 254.0]),
+            ("i2", "i16", &[1, 0, 254, 255], [1.0, -2.0]),
+            ("u2", "u16", &[1, 0, 254, 255], [1.0, 65534.0]),
+            ("i4", "i32", &[1, 0, 0, 0, 254, 255, 255, 255], [1.0, -2.0]),
+            ("u4", "u32", &[1, 0, 0, 0, 254, 255, 255, 255], [1.0, 4_294_967_294.0]),
+            ("i8", "i64", &[1, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255], [1.0, -2.0]),
+            ("u8", "u64", &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 128], [1.0, 9_223_372_036_854_775_808.0]),
+            ("f2", "f16", &[0, 60, 0, 192], [1.0, -2.0]),
+            ("f4", "f32", &[0, 0, 128, 63, 0, 0, 0, 192], [1.0, -2.0]),
+            ("f8", "f64", &[0, 0, 0, 0, 0, 0, 240, 63, 0, 0, 0, 0, 0, 0, 0, 192], [1.0, -2.0]),
+        ];
+        for (descr, name, little, expected) in cases {
+            let big: Vec<u8> = little.chunks(little.len() / 2).flat_map(|value| value.iter().rev().copied()).collect();
+            assert_eq!(typed(&format!("<{descr}"), little, 2), (name, expected.to_vec()));
+            assert_eq!(typed(&format!(">{descr}"), &big, 2), (name, expected.to_vec()));
+        }
+        assert_eq!(typed("|b1", &[1, 0], 2), ("bool", vec![1.0, 0.0]));
+        for (descr, name) in
+            [("<f16", "longdouble"), ("<c16", "complex128"), (">c8", "complex64"), ("|O", "objects"), ("<U3", "text")]
+        {
+            let (_, found) = values(descr, &[], 0).unwrap_err();
+            assert!(found.starts_with(name) && found.contains("; save "), "{found}");
+        }
     }
 
     #[test]
@@ -274,7 +378,6 @@ mod tests {
             ("(2, 3)", "(2, 3"),
             ("(2, 3)", "6"),
             ("False", "true"),
-            ("<i4", ">i4"),
             ("<i4", "|O"),
             ("descr", "other"),
             ("shape", "shapes"),
@@ -288,9 +391,9 @@ mod tests {
     #[test]
     fn integers_become_i32() {
         let path = Path::new("a.npy");
-        let array = |values| Array { shape: vec![2], values };
+        let array = |values| Array { shape: vec![2], dtype: "i64", values };
         assert_eq!(array(Values::I64(vec![1, -2])).into_i32(path).unwrap(), [1, -2]);
-        assert_eq!(array(Values::U16(vec![1, 65535])).into_i32(path).unwrap(), [1, 65535]);
+        assert_eq!(array(Values::U64(vec![1, 65535])).into_i32(path).unwrap(), [1, 65535]);
         assert!(array(Values::I64(vec![1, 1 << 40])).into_i32(path).unwrap_err().to_string().contains("index 1"));
         assert!(array(Values::F32(vec![1.0, 2.0])).into_i32(path).is_err());
     }

@@ -34,13 +34,13 @@ const CORE: House = House {
 const STD_RUNTIME: House = House {
     name: "std-runtime",
     floors: &[
-        &["lib", "error", "files", "say", "memory", "tiles", "threads"],
+        &["lib", "error", "files", "compressed", "say", "memory", "tiles", "threads"],
         // The machinery of tables; whoever is configured brings a table of its own.
         &["config"],
         &["kernels"],
         &["device"],
         &["session"],
-        &["assignment", "data", "tokenizer", "run", "npy"],
+        &["assignment", "data", "tokenizer", "run", "npy", "npz"],
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::text::{self, Text};
+use crate::compressed;
 use crate::error::{Failure, Kind};
-use crate::files::{FileError, IoError, refuse_device};
-use crate::npy;
+use crate::files::FileError;
+use crate::{npy, npz};
 
 /// A cost matrix that cannot be read.
 #[derive(Debug, Error)]
@@ -24,12 +26,6 @@ pub enum MatrixError {
     },
 }
 
-impl From<IoError> for MatrixError {
-    fn from(error: IoError) -> Self {
-        Self::File(error.into())
-    }
-}
-
 impl Failure for MatrixError {
     fn kind(&self) -> Kind {
         match self {
@@ -44,7 +40,7 @@ impl Failure for MatrixError {
 pub enum Values {
     /// Floating-point numbers, and integers that they hold exactly.
     Floats(Vec<f64>),
-    /// The integers of an i32 or i64 array, or of a text in which some are beyond 2⁵³.
+    /// The integers of an array, or of a text in which some are beyond 2⁵³.
     Integers(Vec<i64>),
 }
 
@@ -57,7 +53,7 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// The line of the file, from 1, of every row; none for `.npy`.
+    /// The line of the file, from 1, of every row; none for arrays.
     pub lines: Vec<u32>,
 }
 
@@ -66,76 +62,72 @@ pub fn is_exact(integer: i64) -> bool {
     integer.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS
 }
 
-/// Reads a matrix from `.npy` or, under any other name, from text: a line for each row, numbers between commas. `inf`, `-inf` and `nan` are numbers.
+/// Reads a matrix: a `.npy` array, an array of a `.npz` archive (the only one, or NAME of `FILE.npz:NAME`), or text, of which `skip` lines at the top are
+/// not looked at. The content says which, and whether it is compressed.
 ///
 /// # Errors
 /// What is wrong with the file, with line and column.
-pub fn read(path: &Path) -> Result<Matrix, MatrixError> {
-    if path.extension().is_some_and(|extension| extension == "npy") {
-        return read_npy(path);
+pub fn read(path: &Path, skip: usize) -> Result<Matrix, MatrixError> {
+    let (file, name) = array_in(path);
+    let bytes = compressed::read(file)?;
+    let array = if bytes.starts_with(npy::MAGIC) {
+        npy::from_bytes(file, &bytes)?
+    } else if npz::is_zip(&bytes) {
+        npz::from_bytes(file, &bytes, name)?
+    } else {
+        return of_text(file, bytes, skip);
+    };
+    if skip > 0 {
+        return Err(FileError::format(file, "text beside --skip-rows", "an array; leave --skip-rows out").into());
     }
-    refuse_device(path, &std::fs::metadata(path).map_err(IoError::at(path, "read"))?)?;
-    let bytes = std::fs::read(path).map_err(IoError::at(path, "read"))?;
-    let text = String::from_utf8(bytes).map_err(|_| FileError::format(path, "text or .npy", "bytes that are not UTF-8"))?;
-    parse(&text).map_err(|problem| MatrixError::Text { path: path.to_path_buf(), problem })
+    of_array(path, array)
 }
 
-fn read_npy(path: &Path) -> Result<Matrix, MatrixError> {
-    let array = npy::read(path)?;
+/// The file of a path, and the array that is named behind it.
+fn array_in(path: &Path) -> (&Path, Option<&str>) {
+    match path.to_str().and_then(|path| path.rsplit_once(':')) {
+        Some((file, name)) if !path.exists() && Path::new(file).is_file() => (Path::new(file), Some(name)),
+        _ => (path, None),
+    }
+}
+
+fn of_text(path: &Path, bytes: Vec<u8>, skip: usize) -> Result<Matrix, MatrixError> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(FileError::format(path, "text in UTF-8", "UTF-16; save it as UTF-8").into());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| {
+        FileError::format(path, "text, .npy or .npz", "bytes that are not UTF-8; save the matrix with numpy.save")
+    })?;
+    let Text { values, lines, columns } =
+        text::parse(&text, skip).map_err(|problem| MatrixError::Text { path: path.to_path_buf(), problem })?;
+    Ok(Matrix { values, rows: lines.len(), columns, lines })
+}
+
+fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
     let [rows, columns] = *array.shape.as_slice() else {
-        let problem = format!(" expected a matrix (2-D array), got a {} array; save it with two dimensions", array.shape.len());
+        let axes = array.shape.len();
+        let problem = format!(" expected a matrix (2-D array), got a {axes} array; save array.reshape(rows, columns)");
         return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
     let values = match array.values {
         npy::Values::I32(values) => Values::Integers(values.into_iter().map(i64::from).collect()),
         npy::Values::I64(values) => Values::Integers(values),
-        _ => Values::Floats(array.into_f64()),
+        npy::Values::U64(values) => Values::Integers(signed(path, &values, columns)?),
+        npy::Values::F32(_) | npy::Values::F64(_) => Values::Floats(array.into_f64()),
     };
     Ok(Matrix { values, rows, columns, lines: Vec::new() })
 }
 
-fn parse(text: &str) -> Result<Matrix, String> {
-    let (mut floats, mut integers) = (Vec::new(), Some(Vec::new()));
-    let (mut columns, mut lines) = (0, Vec::new());
-    for (line, row) in (1..).zip(text.trim_start_matches('\u{feff}').lines()).filter(|(_, row)| !row.trim().is_empty()) {
-        let before = floats.len();
-        let mut at = 1;
-        for cell in row.split(',') {
-            let word = cell.trim();
-            floats.push(word.parse().map_err(|_| format!("{line}:{at}: {}", not_a_number(word)))?);
-            integers = integers.and_then(|mut integers: Vec<i64>| {
-                integers.push(word.parse().ok()?);
-                Some(integers)
-            });
-            at += cell.chars().count() + 1;
-        }
-        let found = floats.len() - before;
-        if lines.is_empty() {
-            columns = found;
-        } else if found != columns {
-            return Err(format!(
-                "{line}:1: expected {columns} numbers as in the first row, found {found}; write inf where a pair is forbidden"
-            ));
-        }
-        lines.push(line);
-    }
-    let values = match integers {
-        Some(integers) if !integers.iter().copied().all(is_exact) => Values::Integers(integers),
-        _ => Values::Floats(floats),
+/// Unsigned integers as signed ones of the same width.
+fn signed(path: &Path, values: &[u64], columns: usize) -> Result<Vec<i64>, FileError> {
+    let value = |(k, &value): (usize, &u64)| {
+        i64::try_from(value).map_err(|_| {
+            let place = format!("{value} in row {}, column {} (from 0)", k / columns, k % columns);
+            let next = "subtract a constant from all costs, or let them be rounded: save array.astype('float64')";
+            FileError::format(path, "integers below 2^63", format!("{place}; {next}"))
+        })
     };
-    Ok(Matrix { values, rows: lines.len(), columns, lines })
-}
-
-/// What is wrong with a cell.
-fn not_a_number(word: &str) -> String {
-    // A line that is split otherwise is a single cell, as long as it is.
-    let found: String = word.chars().take(40).collect();
-    for (separator, name) in [(';', "semicolons"), ('\t', "tabs"), (' ', "spaces")] {
-        if word.contains(separator) {
-            return format!("expected numbers between commas, found {name} in {found:?}; write commas in their place");
-        }
-    }
-    format!("expected a number, found {found:?}; costs are numbers, inf, -inf or nan, without a line of headings")
+    values.iter().enumerate().map(value).collect()
 }
 
 #[cfg(test)]
@@ -143,26 +135,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_lines_and_columns() {
-        let matrix = parse("1, 2.5,inf\n\n-3,4e2,nan\n").expect("a matrix");
-        assert_eq!((matrix.rows, matrix.columns), (2, 3));
-        assert_eq!(matrix.lines, [1, 3]);
-        let Values::Floats(floats) = matrix.values else { panic!("integers") };
-        assert_eq!(floats.get(..5), Some(&[1.0, 2.5, f64::INFINITY, -3.0, 400.0][..]));
-        let refused = |text: &str, begin: &str| parse(text).expect_err("a bad matrix").starts_with(begin);
-        assert!(refused("1,2\n3,x4\n", "2:3: expected a number, found \"x4\"; "));
-        assert!(refused("1,2\n3\n", "2:1: expected 2 numbers as in the first row, found 1; "));
-        assert!(refused("1;2\n", "1:1: expected numbers between commas, found semicolons in \"1;2\"; "));
-        assert!(refused("1,2\n1\t2\n", "2:1: expected numbers between commas, found tabs in "));
-        assert!(refused("1 2\n", "1:1: expected numbers between commas, found spaces in "));
-        assert_eq!(parse(""), Ok(Matrix { values: Values::Floats(Vec::new()), rows: 0, columns: 0, lines: Vec::new() }));
-    }
-
-    #[test]
-    fn integers_that_floats_would_round_stay_integers() {
-        let values = |text: &str| parse(text).expect("a matrix").values;
-        assert_eq!(values("9007199254740993,-1\n"), Values::Integers(vec![9_007_199_254_740_993, -1]));
-        assert_eq!(values("9007199254740992,-1\n"), Values::Floats(vec![9_007_199_254_740_992.0, -1.0]));
-        assert_eq!(values("9007199254740993,0.5\n"), Values::Floats(vec![9_007_199_254_740_992.0, 0.5]));
+    fn unsigned_integers_keep_their_digits_or_are_named() {
+        let read = |values: Vec<u64>| {
+            let array = npy::Array { shape: vec![1, values.len()], dtype: "u64", values: npy::Values::U64(values) };
+            of_array(Path::new("a.npy"), array).map(|matrix| matrix.values).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(vec![1, (1 << 53) + 1]), Ok(Values::Integers(vec![1, (1 << 53) + 1])));
+        let error = read(vec![1, 1 << 63]).expect_err("too large");
+        assert!(
+            error.starts_with("a.npy: expected integers below 2^63, found 9223372036854775808 in row 0, column 1 "),
+            "{error}"
+        );
     }
 }

@@ -6,6 +6,7 @@ pub mod files;
 mod machine;
 mod ranked;
 mod solver;
+mod text;
 
 pub use batch::Batch;
 pub use machine::ThisMachine;

@@ -1,10 +1,10 @@
 //! `samara assign`.
 
-use std::fmt::{Debug, Display};
+use std::fmt::{self, Debug, Display, Formatter};
 use std::path::PathBuf;
 
 use samara_core::assignment::{self, Cost, Costs, Dirty, Objective, Options, Ties};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Command, Console, Error, output};
 use crate::assignment::files::{self, Matrix, Values};
@@ -12,9 +12,12 @@ use crate::assignment::{Solution, Solver};
 
 const EXAMPLES: &str = "\
 A cost of inf forbids a pair (-inf with --maximize). Text has a line for each
-row, with numbers between commas. Integers (int32 and int64 arrays, and text with
-integers beyond 2^53) are added up exactly; there the largest 64-bit integer
-forbids a pair (the least with --maximize).
+row, with commas, semicolons, tabs or spaces between numbers; # begins a comment.
+Of a .npz archive the only array is read, or NAME of FILE.npz:NAME. Files may be
+gzip or Zstandard. Integers (arrays of them, and text with integers beyond 2^53)
+are added up exactly; there the largest signed 64-bit integer forbids a pair (the
+least with --maximize). Numbers that JSON cannot hold are the strings Infinity,
+-Infinity and NaN.
 
 Examples:
   samara assign costs.csv
@@ -26,9 +29,12 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The cost matrix, .npy or text.
+    /// The cost matrix: text, .npy or .npz.
     #[arg(value_name = "FILE")]
     costs: PathBuf,
+    /// Lines at the top of a text that are not read, such as headings.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip_rows: usize,
     /// Seek the largest total.
     #[arg(long)]
     maximize: bool,
@@ -62,6 +68,33 @@ struct Outcome<N> {
     row_duals: Option<Vec<N>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     column_duals: Option<Vec<N>>,
+}
+
+/// A number as JSON can hold it: those that are not finite are strings.
+#[derive(Clone, Copy)]
+struct Real(f64);
+
+impl Display for Real {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0, to)
+    }
+}
+
+impl Debug for Real {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        Debug::fmt(&self.0, to)
+    }
+}
+
+impl Serialize for Real {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            x if x.is_finite() => to.serialize_f64(x),
+            x if x.is_nan() => to.serialize_str("NaN"),
+            x if x > 0.0 => to.serialize_str("Infinity"),
+            _ => to.serialize_str("-Infinity"),
+        }
+    }
 }
 
 /// What is wrong with the costs, and what to do about it here.
@@ -109,7 +142,7 @@ impl Command for Args {
                 "--ties scipy cannot be used with --cost-limit, which scipy does not have; leave one of them out".to_owned(),
             ));
         }
-        let matrix = files::read(&self.costs)?;
+        let matrix = files::read(&self.costs, self.skip_rows)?;
         match &matrix.values {
             Values::Floats(values) => self.floats(&matrix, values),
             Values::Integers(values) => match self.cost_limit {
@@ -149,9 +182,9 @@ impl Args {
     fn floats(&self, matrix: &Matrix, values: &[f64]) -> Result<(), Error> {
         let found = self.solve(matrix, values, self.cost_limit).map_err(|error| self.refused(matrix, &error))?;
         let Solution { rows, columns, total, row_duals, column_duals } = found;
-        let duals = |duals: Vec<f64>| self.duals.then_some(duals);
+        let duals = |duals: Vec<f64>| self.duals.then(|| duals.into_iter().map(Real).collect());
         let (row_duals, column_duals) = (duals(row_duals), duals(column_duals));
-        self.print(&Outcome { rows, columns, total, row_duals, column_duals }, matrix, values)
+        self.print(&Outcome { rows, columns, total: Real(total), row_duals, column_duals }, matrix, values)
     }
 
     fn integers(&self, matrix: &Matrix, values: &[i64], limit: Option<i64>) -> Result<(), Error> {

@@ -232,14 +232,12 @@ fn shard(path: &Path) -> Result<Value, Error> {
 
 fn array(path: &Path) -> Result<Value, Error> {
     let array = npy::read(path)?;
-    let (dtype, not_finite) = match &array.values {
-        npy::Values::I32(_) => ("i32", 0),
-        npy::Values::I64(_) => ("i64", 0),
-        npy::Values::U16(_) => ("u16", 0),
-        npy::Values::F32(values) => ("f32", values.iter().filter(|x| !x.is_finite()).count()),
-        npy::Values::F64(values) => ("f64", values.iter().filter(|x| !x.is_finite()).count()),
+    let not_finite = match &array.values {
+        npy::Values::I32(_) | npy::Values::I64(_) | npy::Values::U64(_) => 0,
+        npy::Values::F32(values) => values.iter().filter(|x| !x.is_finite()).count(),
+        npy::Values::F64(values) => values.iter().filter(|x| !x.is_finite()).count(),
     };
-    Ok(json!({ "dtype": dtype, "shape": array.shape, "not_finite": not_finite }))
+    Ok(json!({ "dtype": array.dtype, "shape": array.shape, "not_finite": not_finite }))
 }
 
 /// Types whose values are summarised; of others only shape and size are reported.

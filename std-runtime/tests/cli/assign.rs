@@ -39,13 +39,17 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     for (name, content, parts) in [
         ("word.csv", "1,2\n3,x4\n", &["word.csv:2:3", "expected a number", "\"x4\""][..]),
         ("short.csv", "1,2\n3\n", &["short.csv:2:1", "expected 2 numbers", "found 1"]),
-        ("semicolons.csv", "1;2\n", &["semicolons.csv:1:1", "expected numbers between commas, found semicolons"]),
+        ("semicolons.csv", "1;2\n1 2\n", &["semicolons.csv:2:1", "expected numbers between semicolons", "found spaces"]),
+        ("empty.csv", "# none\n", &["empty.csv: expected rows of numbers, found none"]),
+        ("headings.csv", "ann,bob\n1,2\n", &["headings.csv:1:1", "\"ann\"", "--skip-rows 1"]),
         ("nan.csv", "1,2\n\n3,nan\n", &["nan.csv:3: ", "row 1, column 1", "NaN", "--dirty forbid"]),
         ("full.csv", "inf,inf\n3,4\n", &["full.csv", "cost matrix is infeasible: row 0", "--dirty forbid"]),
     ] {
         fs::write(at.join(name), content).expect("file");
         refused(at, &["assign", name], 3, parts);
     }
+    assert!(done(at, &["assign", "headings.csv", "--skip-rows", "1"]).contains("total 1\n"));
+    refused(at, &["assign", "a.npy", "--skip-rows", "1"], 3, &["a.npy: expected text beside --skip-rows, found an array"]);
     refused(at, &["assign", "a.csv", "--cost-limit", "nan"], 2, &["--cost-limit: expected a number, found NaN"]);
     // What the errors advise is what helps.
     for (name, pairs) in [("nan.csv", [[0, 1], [1, 0]].as_slice()), ("full.csv", &[[1, 0]])] {
@@ -136,4 +140,40 @@ fn assign_adds_integers_exactly() {
     fs::write(at.join("forbidden.npy"), npy_of_integers(&[2, 2], &[i64::MAX, large, large + 5, large])).expect("file");
     let found: Value = serde_json::from_str(&done(at, &["assign", "forbidden.npy", "--json"])).expect("JSON");
     assert_eq!((&found["columns"], &found["total"]), (&serde_json::json!([1, 0]), &serde_json::json!(2 * large + 5)));
+}
+
+#[test]
+fn assign_knows_files_by_their_content() {
+    let folder = temporary();
+    let at = folder.path();
+    let array = npy(&[2, 2], &[4.0, 1.0, 2.0, 0.0]);
+    let zipped = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("memory");
+        encoder.finish().expect("memory")
+    };
+    for (name, content) in [
+        ("costs", array.clone()),
+        ("COSTS.NPY", array.clone()),
+        ("costs.csv", zipped(&array)),
+        ("costs.gz", zipped(b"# a day's\n4.0e+00 1\n2 0.0e+00\n")),
+    ] {
+        fs::write(at.join(name), content).expect("file");
+        let found: Value = serde_json::from_str(&done(at, &["assign", name, "--json"])).expect("JSON");
+        assert_eq!(found, serde_json::json!({"rows": [0, 1], "columns": [1, 0], "total": 3.0}), "{name}");
+    }
+}
+
+#[test]
+fn assign_writes_numbers_that_json_cannot_hold_as_strings() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::write(at.join("huge.csv"), "1e308,1e308\n1e308,1e308\n").expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "huge.csv", "--json", "--duals"])).expect("JSON");
+    assert_eq!(found["total"], "Infinity");
+    assert!(found["row_duals"].as_array().expect("duals").iter().all(Value::is_number), "{found}");
+    assert!(done(at, &["assign", "huge.csv"]).ends_with("total inf\n"));
+    fs::write(at.join("low.csv"), "-1e308,-1e308\n-1e308,-1e308\n").expect("file");
+    let found: Value = serde_json::from_str(&done(at, &["assign", "low.csv", "--json"])).expect("JSON");
+    assert_eq!(found["total"], "-Infinity");
 }
