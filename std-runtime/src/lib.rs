@@ -24,6 +24,7 @@ pub mod parity;
 pub mod run;
 mod say;
 pub mod session;
+pub mod stop;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;

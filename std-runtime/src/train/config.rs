@@ -58,8 +58,8 @@ table! {
         ema_decay: f64 = 0.0, 0..=0.9999999;
         /// Steps between evaluations on the validation split; 0: only at the end.
         eval_every: u64 = 200, 0..=1000000000;
-        /// Batches of an evaluation; 0: the whole split.
-        eval_batches: u64 = 0, 0..=1000000000;
+        /// Batches of an evaluation at most, spread evenly over the split and the same every time; 0: the whole split.
+        eval_batches: u64 = 200, 0..=1000000000;
         /// Evaluations without a better validation loss after which training stops; 0: never.
         patience: u64 = 0, 0..=1000000000;
         /// Steps between checkpoints; 0: only at the end.

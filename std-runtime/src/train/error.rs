@@ -15,8 +15,10 @@ use crate::lm::RunError;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;
+use crate::run::lock::LockError;
 use crate::run::metrics::MetricsError;
 use crate::session::BuildError;
+use crate::stop;
 use crate::threads::PoolError;
 use crate::tokenizer::{FileError, TextError};
 
@@ -55,6 +57,9 @@ pub enum TrainingError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A run folder that another process has.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -74,9 +79,9 @@ pub enum TrainingError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// A signal ended the run after the step in progress was saved.
-    #[error("stopped by {}; go on with: {resume}", if *signal == 15 { "SIGTERM" } else { "Ctrl-C" })]
+    #[error("stopped by {}; go on with: {resume}", stop::name(*signal))]
     Interrupted {
-        /// Number of the signal: 2 or 15.
+        /// Number of the signal.
         signal: u8,
         /// The command that resumes.
         resume: String,
@@ -118,6 +123,7 @@ impl Failure for TrainingError {
             Self::Folder(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
+            Self::Lock(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
             Self::Build(error) => error.kind(),
             Self::Budget(error) => error.kind(),

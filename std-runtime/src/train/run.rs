@@ -9,7 +9,6 @@ use super::folder::{CONFIG_FILE, RunFolder};
 use super::objectives::lm::{Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
-use super::signal::Stop;
 use super::trainer::Trainer;
 use crate::config::{Invalid, to_toml};
 use crate::data::batches::{Offsets, Order, Sampler};
@@ -22,7 +21,9 @@ use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::{self, Companions};
 use crate::run::durable;
+use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
+use crate::stop::Stop;
 use crate::tokenizer::Tokenizer;
 
 /// Trains until the last step, a signal, or an error.
@@ -30,7 +31,7 @@ use crate::tokenizer::Tokenizer;
 /// # Errors
 /// A configuration, data, weights or a folder that are not as they should be; a training that diverges; a signal.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
-    let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let stop = Stop::install(request.quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| run_on(engine, request, &stop))
@@ -39,7 +40,7 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
 fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let config = &request.config;
     let folder = RunFolder::of_request(request)?;
-    folder.refuse_changes(config)?;
+    let former = folder.refuse_changes(config, |_, _| false)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
@@ -47,6 +48,13 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     let config = effective(config, &policies);
+    if let Some(before) = former.map(|former| former.train.steps).filter(|&before| before != config.train.steps && !request.quiet)
+    {
+        let steps = config.train.steps;
+        say::line(&format!(
+            "note: train.steps was {before} and is {steps}: the learning rate goes on along the schedule of {steps} steps"
+        ));
+    }
     let folder_config = folder_config(model, &config, &prepared, from)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
     // Token ids alone leave the folder's tokenizer as it is; text goes through its tokenizer.json, or through another tokenizer.

@@ -123,7 +123,7 @@ fn divergence_is_exit_code_5() {
 #[cfg(unix)]
 #[test]
 fn signals_stop_a_run_that_can_be_resumed() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let folder = temporary();
         let args = tiny(&["train", "--out", "run", "--set", "train.steps=1000000", "--set", "train.eval_every=0"], &[]);
         let child = command(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -136,7 +136,8 @@ fn signals_stop_a_run_that_can_be_resumed() {
         let output = child.wait_with_output().expect("an end");
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{error}");
-        assert!(error.contains("--resume"), "{error}");
+        assert!(error.contains("--resume") && error.contains("stopping after the batch in hand"), "{error}");
+        assert!(!folder.path().join("run/run.lock").exists());
         let checkpoints = fs::read_dir(folder.path().join("run/checkpoints")).expect("checkpoints").count();
         assert!(checkpoints >= 1);
     }
@@ -278,4 +279,113 @@ fn a_run_by_another_optimizer_reads_its_own_file_again() {
     // A file written for AdamW, with its defaults.
     done(at, &tiny(&["train", "--out", "adamw", "-q", "--set", "train.steps=1"], &[]));
     done(at, &["train", "--config", "adamw/run.toml", "--out", "sgd", "-q", "--set", "train.optimizer=sgd"]);
+}
+
+#[test]
+fn a_run_without_its_checkpoints_is_left_alone() {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &tiny(&["train", "--out", "run", "-q"], &["--set", "train.steps=3"]));
+    fs::remove_dir_all(at.join("run/checkpoints")).expect("checkpoints");
+    let files = |name: &str| fs::read(at.join("run").join(name)).expect("a file");
+    let before = ["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files);
+    let way = "samara train --config run/run.toml --init run --out run-2";
+    let held = "metrics of 3 steps, a model, a model in best/";
+    refused(at, &["train", "--resume", "--out", "run"], 2, &["run: no checkpoint is there to go on from", held, way]);
+    refused(at, &tiny(&["train", "--out", "run"], &[]), 2, &["already holds a run", held, "--resume"]);
+    assert!(["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files) == before);
+    assert!(!at.join("run/checkpoints").exists() && !at.join("run/run.lock").exists());
+    done(at, &[&way.split(' ').skip(1).collect::<Vec<_>>()[..], &["-q"]].concat());
+    // Metrics alone.
+    for name in ["model.safetensors", "config.json"] {
+        fs::remove_file(at.join("run").join(name)).expect("a file");
+    }
+    fs::remove_dir_all(at.join("run/best")).expect("best");
+    refused(at, &["train", "--resume", "--out", "run"], 2, &["metrics of 3 steps; choose another --out, or remove run"]);
+}
+
+#[test]
+fn resuming_nothing_needs_to_know_what_to_train() {
+    let folder = temporary();
+    let at = folder.path();
+    let nothing = ["new: no run is there to go on with", "--preset, --config or --data"];
+    refused(at, &["train", "--resume", "--out", "new", "--set", "train.steps=1"], 2, &nothing);
+    assert!(!at.join("new").exists());
+    let begun = samara(at, &tiny(&["train", "--resume", "--preset", "tales", "--out", "new"], &["--set", "train.steps=1"]));
+    assert_eq!(begun.status.code(), Some(0), "{}", text(&begun.stderr));
+    assert!(text(&begun.stderr).contains("note: new has no checkpoint to go on from: a new run begins"));
+    // A finished run says so, and is left as it is.
+    let samples = fs::read(at.join("new/samples.txt")).expect("samples");
+    let again = samara(at, &["train", "--resume", "--out", "new"]);
+    assert!(text(&again.stderr).contains("new is finished: all its 1 steps are done"), "{}", text(&again.stderr));
+    assert!(fs::read(at.join("new/samples.txt")).expect("samples") == samples);
+    let more = samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=2"]);
+    assert!(text(&more.stderr).contains("new goes on at step 1 of 2"), "{}", text(&more.stderr));
+}
+
+#[test]
+fn a_refused_training_leaves_no_folder() {
+    let folder = temporary();
+    let at = folder.path();
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "a/b/run"], &[]), 4, &["absent.txt"]);
+    refused(at, &["train", "--data", "absent.txt"], 4, &["absent.txt"]);
+    assert_eq!(fs::read_dir(at).expect("folder").count(), 0);
+    fs::create_dir(at.join("run")).expect("folder");
+    fs::write(at.join("run/notes.md"), "mine").expect("a file");
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "run"], &[]), 4, &["absent.txt"]);
+    assert_eq!(fs::read_dir(at.join("run")).expect("folder").count(), 1);
+}
+
+/// Two processes at a run, at several moments: one of them is refused and names the other, and the run is whole.
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &tiny(&["train", "--out", "run", "-q"], &["--set", "train.steps=2"]));
+    for (round, wait) in [0, 20, 60].into_iter().enumerate() {
+        let steps = format!("train.steps={}", 300 * (round + 1));
+        let args = ["train", "--resume", "--out", "run", "-q", "--set", &steps, "--set", "train.checkpoint_every=20"];
+        let start = || command(at, &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let first = start();
+        std::thread::sleep(Duration::from_millis(wait));
+        let second = start();
+        let ids = [first.id(), second.id()];
+        let outputs = [first, second].map(|child| child.wait_with_output().expect("an end"));
+        let codes = outputs.each_ref().map(|output| output.status.code());
+        match codes {
+            [Some(0), Some(2)] => assert!(text(&outputs[1].stderr).contains(&format!("another process (pid {})", ids[0]))),
+            [Some(2), Some(0)] => assert!(text(&outputs[0].stderr).contains(&format!("another process (pid {})", ids[1]))),
+            _ => assert_eq!(codes, [Some(0), Some(0)], "one after the other"),
+        }
+        let metrics = fs::read_to_string(at.join("run/metrics.jsonl")).expect("metrics");
+        assert_eq!(metrics.lines().count(), 300 * (round + 1) + 1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_on_request_does_not_end_a_run() {
+    let folder = temporary();
+    let more = ["--set", "train.steps=1000000", "--set", "train.eval_every=0", "--set", "train.checkpoint_every=0"];
+    let child = command(folder.path(), &tiny(&["train", "--out", "run", "-q"], &more)).stderr(Stdio::null()).spawn();
+    let mut child = child.expect("the binary runs");
+    let until = |done: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !done() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(done());
+    };
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
+    };
+    let lines = || fs::read_to_string(folder.path().join("run/metrics.jsonl")).map_or(0, |text| text.lines().count());
+    until(&|| lines() > 3);
+    kill("-USR1");
+    let saved = || fs::read_dir(folder.path().join("run/checkpoints")).map_or(0, Iterator::count);
+    until(&|| saved() == 1);
+    let then = lines();
+    until(&|| lines() > then + 3);
+    kill("-TERM");
+    assert_eq!(child.wait().expect("an end").code(), Some(143));
 }

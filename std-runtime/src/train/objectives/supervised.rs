@@ -315,8 +315,9 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         let (scale, Some(Built { set, training, .. })) = (self.scale(), &self.built) else { return Ok(()) };
         self.tickets.clear();
         session.clear_untouched(&training.program, On::set(*set));
-        for (i, batch) in batches.iter().enumerate() {
-            training.write(session, batch, scale)?;
+        for (i, micro) in batches.iter().enumerate() {
+            batch.stop.check()?;
+            training.write(session, micro, scale)?;
             let gradients = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
             training.queue(session, *set, gradients, &mut self.tickets);
         }
