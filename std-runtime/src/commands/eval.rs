@@ -10,7 +10,7 @@ use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
-use crate::eval::{Selection, bits_per_byte, mean_loss, text_bytes, tokens};
+use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokens};
 use crate::lm::Model;
 use crate::say;
 use crate::tokenizer::Tokenizer;
@@ -85,7 +85,10 @@ impl Args {
         let engine = self.engine.engine()?;
         let model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?;
-        let source = tokens(&data, self.split, tokenizer.as_ref(), &self.model)?;
+        let Selected { tokens: source, notes } = tokens(&data, self.split, tokenizer.as_ref(), &self.model)?;
+        if !console.quiet {
+            notes.iter().for_each(|note| say::line(note));
+        }
         let block = self.block(model.dims.n_positions)?;
         let live = !console.quiet && io::stderr().is_terminal();
         let mut progress = |done: u64, all: u64| {

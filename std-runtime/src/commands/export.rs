@@ -306,7 +306,7 @@ impl Args {
 /// The validation split of the data, as `eval` has it.
 fn held_out(data: &Path, tokenizer: Option<&Tokenizer>, model: &Path) -> Result<Box<dyn Tokens>, Error> {
     let data = DataConfig { path: Some(data.to_path_buf()), ..DataConfig::default() };
-    Ok(tokens(&data, Selection::Val, tokenizer, model)?)
+    Ok(tokens(&data, Selection::Val, tokenizer, model)?.tokens)
 }
 
 /// What is there already must be a program file: a slip of the hand does not cost a model.

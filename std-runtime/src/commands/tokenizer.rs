@@ -87,7 +87,12 @@ impl Train {
                 return Err(Error::usage(format!("{flag}: only --kind bpe takes it; leave it out")));
             }
         }
-        let options = TextOptions { text_key: self.text_field.clone(), ..TextOptions::default() };
+        let options = TextOptions {
+            text_key: self.text_field.clone(),
+            key_setting: "--text-field",
+            skip_setting: None,
+            ..TextOptions::default()
+        };
         let tokenizer = match self.kind {
             Kind::Bpe => self.bpe(&options)?,
             Kind::Char => {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::config::{DataConfig, TokenizerChoice};
+use super::shards::IdWidth;
 use super::text::TextOptions;
+use crate::stop::Stop;
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +30,10 @@ pub struct DataRequest {
     pub tokenizer: TokenizerChoice,
     /// Ids of a tokenizer that is trained.
     pub tokenizer_vocab_size: usize,
-    /// How JSONL is read.
+    /// How text is read.
     pub text: TextOptions,
+    /// How the ids of token shards are stored, where their content does not decide.
+    pub id_width: Option<IdWidth>,
     /// The share of the text that is held out, from its end.
     pub val_fraction: f64,
 }
@@ -48,8 +52,15 @@ impl DataRequest {
             source,
             tokenizer: config.tokenizer.clone(),
             tokenizer_vocab_size: config.tokenizer_vocab_size,
-            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row },
+            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row, ..TextOptions::default() },
+            id_width: config.id_type.0,
             val_fraction: config.val_fraction,
         }
+    }
+
+    /// The same, ended by a signal.
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.text.stop = stop.clone();
+        self
     }
 }

@@ -83,6 +83,14 @@ impl Failure for EvalError {
     }
 }
 
+/// The tokens of a selection.
+pub struct Selected {
+    /// The tokens.
+    pub tokens: Box<dyn Tokens>,
+    /// What a person should know of how they were read.
+    pub notes: Vec<String>,
+}
+
 /// The tokens of a selection: of shards as they are, or of text, which needs the tokenizer of the folder `model`.
 ///
 /// # Errors
@@ -92,14 +100,16 @@ pub fn tokens(
     selection: Selection,
     tokenizer: Option<&Tokenizer>,
     model: &Path,
-) -> Result<Box<dyn Tokens>, EvalError> {
+) -> Result<Selected, EvalError> {
     let data = DataRequest::new(data);
-    if let Some((train, val)) = shards_of(&data.source)? {
-        return match (selection, val) {
-            (Selection::Val, Some(val)) => Ok(Box::new(val)),
-            (Selection::Val, None) => Err(EvalError::NoVal { train: train.name() }),
-            (Selection::Train | Selection::All, _) => Ok(Box::new(train)),
+    if let Some((train, val)) = shards_of(&data)? {
+        let shard = match (selection, val) {
+            (Selection::Val, Some(val)) => val,
+            (Selection::Val, None) => return Err(EvalError::NoVal { train: train.name() }),
+            (Selection::Train | Selection::All, _) => train,
         };
+        let notes = shard.note().map(str::to_owned).into_iter().collect();
+        return Ok(Selected { tokens: Box::new(shard), notes });
     }
     let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model)))?;
     let splits = Splits::load(&data)?;
@@ -115,7 +125,7 @@ pub fn tokens(
             Ok(())
         })?;
     }
-    Ok(Box::new(TokenList::new(splits.name(), ids)))
+    Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes: splits.lines() })
 }
 
 /// Tokens that are worth a run: more blocks at a time are not faster.

@@ -2,6 +2,7 @@
 
 use super::{AddedToken, Bpe, BpeError, BuildError, Model, Tokenizer, byte_chars};
 use crate::error::{Failure, Kind};
+use crate::stop::{Interrupted, Stop};
 use samara_core::tokenizer::Split;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -19,11 +20,19 @@ pub struct BpeTrainOptions {
     pub specials: Vec<String>,
     /// How text is cut into words.
     pub split: Split,
+    /// A signal ends the training.
+    pub stop: Stop,
 }
 
 impl Default for BpeTrainOptions {
     fn default() -> Self {
-        Self { vocab_size: 4096, min_count: 2, specials: vec![super::END_OF_TEXT.to_owned()], split: Split::Gpt2 }
+        Self {
+            vocab_size: 4096,
+            min_count: 2,
+            specials: vec![super::END_OF_TEXT.to_owned()],
+            split: Split::Gpt2,
+            stop: Stop::new(),
+        }
     }
 }
 
@@ -52,6 +61,9 @@ pub enum TrainError {
     /// Special tokens that cannot be.
     #[error(transparent)]
     Special(#[from] BuildError),
+    /// A signal came before all merges were found.
+    #[error("{0} while the tokenizer was trained: nothing was begun; the same command begins again")]
+    Interrupted(#[from] Interrupted),
     /// Too much for the tables.
     #[error(transparent)]
     Bpe(#[from] BpeError),
@@ -61,6 +73,7 @@ impl Failure for TrainError {
     fn kind(&self) -> Kind {
         match self {
             Self::VocabSize { .. } => Kind::Usage,
+            Self::Interrupted(error) => error.kind(),
             Self::Special(_) | Self::Bpe(_) => Kind::Data,
         }
     }
@@ -91,7 +104,7 @@ impl BpeTrainer {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();
         let merges_wanted = self.options.vocab_size - self.options.specials.len() - tokens.len();
-        let merges = Merger::new(self.words, &order).run(merges_wanted, self.options.min_count);
+        let merges = Merger::new(self.words, &order).run(merges_wanted, &self.options)?;
         for &(left, right) in &merges {
             let merged = [&tokens[left as usize][..], &tokens[right as usize]].concat();
             tokens.push(merged);
@@ -140,22 +153,23 @@ impl Merger {
         merger
     }
 
-    fn run(mut self, merges_wanted: usize, min_count: u64) -> Vec<(u32, u32)> {
+    fn run(mut self, merges_wanted: usize, options: &BpeTrainOptions) -> Result<Vec<(u32, u32)>, Interrupted> {
         let mut merges = Vec::new();
         while merges.len() < merges_wanted
             && let Some((count, Reverse(pair))) = self.queue.pop()
         {
+            options.stop.check()?;
             let current = self.pairs.get(&pair).map_or(0, |uses| uses.count);
             if count != current {
                 self.queue.push((current, Reverse(pair)));
-            } else if count < 1 || (count as u64) < min_count {
+            } else if count < 1 || (count as u64) < options.min_count {
                 break;
             } else {
                 self.merge(pair, 256 + merges.len() as u32);
                 merges.push(((pair >> 32) as u32, pair as u32));
             }
         }
-        merges
+        Ok(merges)
     }
 
     /// Replaces every occurrence of `pair` by `id` and brings the counts up to date.

@@ -111,22 +111,26 @@ impl RunFolder {
         self.made.is_ours = false;
     }
 
-    /// Refuses to go on with a configuration that would have given other results; returns the one that the run was begun with. A value of `moved`
-    /// may differ: it is known to mean the same.
+    /// The configuration that the run was begun with; none when there is no checkpoint to go on from.
     ///
     /// # Errors
-    /// The run's configuration cannot be read, or differs.
-    pub fn refuse_changes<C: Tables>(&self, config: &C, moved: impl Fn(&C, &str) -> bool) -> Result<Option<C>, Error> {
+    /// It cannot be read.
+    pub fn former<C: Tables>(&self) -> Result<Option<C>, Error> {
         if self.checkpoint.is_none() {
             return Ok(None);
         }
-        let path = self.out.join(CONFIG_FILE);
         let mut layers = Layers::<C>::new();
-        layers.file(&path)?;
-        let former = layers.finish()?;
-        let mut differences = conflicts(&former, config);
-        differences.retain(|difference| !moved(&former, &difference.key));
-        if differences.is_empty() { Ok(Some(former)) } else { Err(Error::Mismatch { path, differences }) }
+        layers.file(&self.out.join(CONFIG_FILE))?;
+        Ok(Some(layers.finish()?))
+    }
+
+    /// Refuses to go on with a configuration that would have given other results than the former one.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn refuse_changes<C: Tables>(&self, former: &C, config: &C) -> Result<(), Error> {
+        let differences = conflicts(former, config);
+        if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path: self.out.join(CONFIG_FILE), differences }) }
     }
 }
 

@@ -24,7 +24,7 @@ pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &T
     let stop = Stop::install(false).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(train.threads, train.gemm)?;
     let folder = RunFolder::open(out, train.keep_checkpoints, true)?;
-    folder.refuse_changes(&config, |_, _| false)?;
+    folder.former()?.map_or(Ok(()), |former| folder.refuse_changes(&former, &config))?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| {
         let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, false)?;

@@ -1,5 +1,6 @@
 //! Training of a language model as the command line asks for it: data, model, objective, trainer.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,12 +12,12 @@ use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::trainer::Trainer;
 use crate::config::{Invalid, to_toml};
+use crate::data::DataError;
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::config::DataOrder;
-use crate::data::prepare::{Prepared, prepare};
+use crate::data::prepare::{Prepared, content_of, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
-use crate::lm::RunError;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::{self, Companions};
@@ -40,11 +41,16 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
 fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let config = &request.config;
     let folder = RunFolder::of_request(request)?;
-    let former = folder.refuse_changes(config, |_, _| false)?;
+    let data = DataRequest::new(&config.data).until(stop);
+    let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
-    let prepared = prepare_data(config, from, &out, resumed)?;
+    let prepared = prepare_data(&data, from, &out, resumed)?;
+    if !request.quiet {
+        prepared.notes.iter().for_each(|note| say::line(note));
+    }
+    refuse_other_shards(&prepared, &out, resumed)?;
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     let config = effective(config, &policies);
@@ -60,11 +66,17 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     // Token ids alone leave the folder's tokenizer as it is; text goes through its tokenizer.json, or through another tokenizer.
     let is_another = prepared.tokenizer.is_some() && !companions.have_tokenizer();
     let companions = if is_another { companions.without_tokenizer() } else { companions };
+    let content = prepared.content.clone();
     let objective = objective(&config, &policies, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
     let objective = objective.with_init(request.init.clone());
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
+    if let Some(content) = content {
+        let path = out.join(CONTENT_FILE);
+        fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(&out, "create a folder in"))?;
+        durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))?;
+    }
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
     let finished = trainer.run(stop)?;
     Ok(TrainOutcome {
@@ -96,8 +108,9 @@ fn objective(
     prepared.train.check_ids(limit)?;
     if let Some(val) = &prepared.val {
         val.check_ids(limit)?;
-        if val.len() < 2 {
-            return Err(RunError::TooShort { found: val.len() as usize, expected: 2 }.into());
+        let needed = config.train.block_size as u64 + 1;
+        if val.len() < needed {
+            return Err(DataError::HeldOut { what: val.name(), found: val.len(), expected: needed }.into());
         }
     }
     let order = sampler_of(config, &prepared.train)?;
@@ -116,12 +129,43 @@ fn objective(
 }
 
 /// The tokens of a run, with the tokenizer of the model that it begins with.
-fn prepare_data(config: &RunConfig, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, Error> {
+fn prepare_data(data: &DataRequest, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, Error> {
     let tokenizer = match from.map(|folder| folder.join("tokenizer.json")) {
         Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
         _ => None,
     };
-    Ok(prepare(&DataRequest::new(&config.data), tokenizer, &out.join("data"), reuse)?)
+    Ok(prepare(data, tokenizer, &out.join(DATA_FOLDER), reuse)?)
+}
+
+/// The shards of a run.
+const DATA_FOLDER: &str = "data";
+/// What tells a run's data from other data.
+const CONTENT_FILE: &str = "data/content.txt";
+
+/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {
+    let Some(former) = folder.former::<RunConfig>()? else { return Ok(None) };
+    let mut expected = former.clone();
+    if former.data.path != config.data.path
+        && let Ok(content) = fs::read_to_string(folder.out.join(CONTENT_FILE))
+        && content_of(data)? == content
+    {
+        expected.data.path.clone_from(&config.data.path);
+    }
+    folder.refuse_changes(&expected, config)?;
+    Ok(Some(former))
+}
+
+/// Refuses to go on with token shards that are no longer those that the run was begun with. Text was encoded once and for all.
+fn refuse_other_shards(prepared: &Prepared, out: &Path, resumed: bool) -> Result<(), Error> {
+    let path = out.join(CONTENT_FILE);
+    match (&prepared.content, fs::read_to_string(&path)) {
+        (Some(found), Ok(expected)) if resumed && *found != expected => {
+            let expected = format!("the data that the run was begun with ({expected}); restore it, or choose another --out");
+            Err(DataError::format(Path::new(&prepared.train.name()), expected, found).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.

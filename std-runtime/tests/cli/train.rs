@@ -389,3 +389,70 @@ fn a_checkpoint_on_request_does_not_end_a_run() {
     kill("-TERM");
     assert_eq!(child.wait().expect("an end").code(), Some(143));
 }
+
+/// A run with evaluations, samples and checkpoints at different steps.
+#[cfg(unix)]
+fn eventful(out: &str) -> Vec<&str> {
+    let keys =
+        ["train.steps=300", "train.eval_every=6", "train.sample_every=25", "train.checkpoint_every=40", "train.ema_decay=0.9"];
+    let sets = keys.into_iter().chain(["train.grad_accumulation=2", "train.eval_batches=20"]).flat_map(|key| ["--set", key]);
+    let begin = ["train", "--resume", "--preset", "tales", "--out", out, "-q"];
+    tiny(&begin, &sets.collect::<Vec<_>>())
+}
+
+/// What such a run leaves, without what clocks say.
+#[cfg(unix)]
+fn left(run: &Path) -> (Vec<Value>, Vec<Vec<u8>>) {
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let record = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).expect("a record");
+        let values = record.as_object_mut().expect("an object");
+        ["tokens_per_s", "wall_s"].map(|clock| values.remove(clock));
+        record
+    };
+    let files = ["checkpoints/step-0000300/training.safetensors", "model.safetensors", "best/model.safetensors", "samples.txt"];
+    (metrics.lines().map(record).collect(), files.map(|file| fs::read(run.join(file)).expect(file)).to_vec())
+}
+
+/// Sends so many signals to runs at moments that a generator of random numbers chooses; each run goes on until it is done.
+#[cfg(unix)]
+fn interrupted_runs_are_whole(signals: u64) {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &eventful("whole"));
+    let whole = left(&at.join("whole"));
+    let (mut sent, mut random) = (0, 12345_u64);
+    while sent < signals {
+        let _ = fs::remove_dir_all(at.join("run"));
+        loop {
+            let child =
+                command(at, &eventful("run")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_micros((random >> 33) % 120_000));
+            let (signal, code) = [("-INT", 130), ("-TERM", 143), ("-HUP", 129)][(random >> 60) as usize % 3];
+            // It may be done already.
+            let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
+            sent += 1;
+            let output = child.wait_with_output().expect("an end");
+            match output.status.code() {
+                Some(0) => break,
+                // None: before the process listened.
+                other => assert!(other == Some(code) || other.is_none(), "{other:?}: {}", text(&output.stderr)),
+            }
+        }
+        assert!(left(&at.join("run")) == whole, "after {sent} signals");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_at_any_moment_change_no_bit() {
+    interrupted_runs_are_whole(6);
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "a minute of runs; cargo test -p samara --test cli -- --ignored a_hundred"]
+fn a_hundred_signals_change_no_bit() {
+    interrupted_runs_are_whole(100);
+}
