@@ -416,6 +416,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         if signal.is_none() {
             self.sample(stop)?;
         }
+        // One that came before the sample was there.
+        let signal = signal.or(stop.signal());
         self.progress.finish();
         let out = &self.folder.out;
         let records = metrics::read(&out.join(METRICS_FILE))?;

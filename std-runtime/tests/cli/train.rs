@@ -440,7 +440,10 @@ fn interrupted_runs_are_whole(signals: u64) {
                 other => assert!(other == Some(code) || other.is_none(), "{other:?}: {}", text(&output.stderr)),
             }
         }
-        assert!(left(&at.join("run")) == whole, "after {sent} signals");
+        let (records, files) = left(&at.join("run"));
+        assert_eq!(records, whole.0, "after {sent} signals");
+        let same: Vec<bool> = files.iter().zip(&whole.1).map(|(now, then)| now == then).collect();
+        assert_eq!(same, [true; 4], "after {sent} signals");
     }
 }
 
