@@ -123,7 +123,7 @@ impl Model {
             }
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let (set, caches) = (session.add_set("model", &registry), Caches::new(&mut session));
+        let (set, caches) = (session.add_set("model", &registry)?, Caches::new(&mut session));
         Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches })
     }
 

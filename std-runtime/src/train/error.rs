@@ -12,6 +12,7 @@ use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
+use crate::memory::OutOfMemory;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;
@@ -69,6 +70,14 @@ pub enum TrainingError {
     /// A memory budget that is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
+    /// A training that takes more memory than there is.
+    #[error("this training takes {} MiB of memory (samara train --plan), and {}; {way}", error.bytes >> 20, error.least())]
+    Memory {
+        /// What it takes, and what there is.
+        error: OutOfMemory,
+        /// What to change.
+        way: String,
+    },
     /// A step, an evaluation or a sample.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -127,6 +136,7 @@ impl Failure for TrainingError {
             Self::Metrics(error) => error.kind(),
             Self::Build(error) => error.kind(),
             Self::Budget(error) => error.kind(),
+            Self::Memory { error, .. } => error.kind(),
             Self::Run(error) => error.kind(),
             Self::Threads(error) => error.kind(),
             Self::Io(error) => error.kind(),

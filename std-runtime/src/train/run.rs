@@ -18,6 +18,7 @@ use crate::data::config::DataOrder;
 use crate::data::prepare::{Prepared, content_of, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
+use crate::memory;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::{self, Companions};
@@ -53,6 +54,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     refuse_other_shards(&prepared, &out, resumed)?;
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
+    fits_into_memory(&policies, request.quiet)?;
     let config = effective(config, &policies);
     if let Some(before) = former.map(|former| former.train.steps).filter(|&before| before != config.train.steps && !request.quiet)
     {
@@ -86,6 +88,18 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         best_val_loss: finished.best,
         out,
     })
+}
+
+/// Refuses a training that this process cannot have the memory for, and warns when it is not free now.
+fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
+    let bytes = policies.plan.total_bytes;
+    memory::ensure(bytes)
+        .map_err(|error| Error::Memory { error, way: policies.in_less(error.left.map_or(0, |left| left.bytes)) })?;
+    if let Some(free) = memory::scarce(bytes).filter(|_| !quiet) {
+        let [needed, free_mib] = [bytes, free.bytes].map(|bytes| bytes >> 20);
+        say::line(&format!("warning: this training takes {needed} MiB, and {free_mib} MiB of {} are free now", free.of));
+    }
+    Ok(())
 }
 
 /// The configuration with what follows from it: the way of recomputation, so that a resumed run uses it too, and the number of steps.

@@ -49,7 +49,7 @@ impl<D: Device> Stepper<D> {
     /// An average does not follow a trained set of its registry.
     pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>, rule: Rule) -> Result<Self, RunError> {
         let specs = objective.sets();
-        let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect();
+        let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect::<Result<_, _>>()?;
         for spec in &specs {
             if let SetRole::Average { of } = spec.role {
                 let source = specs.get(of).filter(|source| source.role == SetRole::Trained);

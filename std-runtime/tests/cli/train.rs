@@ -407,7 +407,9 @@ fn left(run: &Path) -> (Vec<Value>, Vec<Vec<u8>>) {
     let record = |line: &str| {
         let mut record: Value = serde_json::from_str(line).expect("a record");
         let values = record.as_object_mut().expect("an object");
-        ["tokens_per_s", "wall_s"].map(|clock| values.remove(clock));
+        for clock in ["tokens_per_s", "wall_s"] {
+            values.remove(clock);
+        }
         record
     };
     let files = ["checkpoints/step-0000300/training.safetensors", "model.safetensors", "best/model.safetensors", "samples.txt"];
@@ -458,4 +460,22 @@ fn signals_at_any_moment_change_no_bit() {
 #[ignore = "a minute of runs; cargo test -p samara --test cli -- --ignored a_hundred"]
 fn a_hundred_signals_change_no_bit() {
     interrupted_runs_are_whole(100);
+}
+
+/// A limit of the address space, as batch systems set it.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    let folder = temporary();
+    let limited = |args: &str| {
+        let script = format!("ulimit -v 600000; exec {} {args}", env!("CARGO_BIN_EXE_samara"));
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().expect("sh");
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, error) = limited("train --preset gpt2-124m --out run --threads 1 --set data.tokenizer=byte");
+    assert!(code == Some(1) && error.contains("MiB are left of its address space (ulimit -v); "), "{error}");
+    assert!(error.contains("error: this training takes ") && error.contains("lower train.batch_size"), "{error}");
+    let (code, error) = limited("bench step --preset gpt2-124m --threads 1");
+    assert!(code == Some(1) && error.contains("error: cannot have 475 MiB of memory"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
