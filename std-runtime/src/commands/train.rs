@@ -47,12 +47,16 @@ const RUN_CONFIG: &str = "run.toml";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let config = self.config.merge(former.as_deref(), self.out.as_deref())?.run();
+        let (config, notes) = self.config.merge_and_note(former.as_deref(), self.out.as_deref())?;
+        let config = config.run();
         if self.plan {
             return plan::print(&config);
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        if !console.quiet {
+            notes.iter().for_each(|note| say::line(note));
         }
         let outcome = train::run(&self.request(config, console.quiet))?;
         output::line(&summary(&outcome))?;

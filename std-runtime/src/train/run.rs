@@ -26,7 +26,7 @@ use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, prompt_ids};
 
 /// Trains until the last step, a signal, or an error.
 ///
@@ -52,6 +52,10 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         prepared.notes.iter().for_each(|note| say::line(note));
     }
     refuse_other_shards(&prepared, &out, resumed)?;
+    if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| !request.quiet && config.generate.max_new_tokens > 0) {
+        let tokens = prompt_ids(tokenizer, &config.generate.prompt)?.len();
+        say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
+    }
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     fits_into_memory(&policies, request.quiet)?;

@@ -21,6 +21,7 @@ use crate::lm::RunError;
 use crate::run::events::EventWriter;
 use crate::run::metrics::{self, MetricsWriter};
 use crate::run::plot;
+use crate::say;
 use crate::session::{Device, Session};
 use crate::stop::Stop;
 
@@ -391,7 +392,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             Ok(None) | Err(Error::Run(RunError::Interrupted(_))) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let shown = format!("{title}\n{text}\n---");
+        let shown = format!("{title}\n{}\n---", say::printable(&text));
         self.progress.say(&shown);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
         writeln!(file, "{shown}").map_err(Error::io(&path, "write"))

@@ -479,3 +479,42 @@ fn memory_that_cannot_be_had_is_an_error() {
     assert!(code == Some(1) && error.contains("error: cannot have 475 MiB of memory"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
+
+#[test]
+fn what_does_not_count_is_said() {
+    let folder = temporary();
+    let at = folder.path();
+    let said = |args: &[&str]| {
+        let output = samara(at, args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    // A preset's smallest learning rate follows.
+    let small = ["train", "--preset", "nanogpt-char-cpu", "--out", "a", "--set", "train.steps=1", "--set", "train.lr=1e-5"];
+    let lr = said(
+        &tiny(&small, &[]).into_iter().map(|arg| if arg == "train.lr=1e-3" { "train.lr=1e-5" } else { arg }).collect::<Vec<_>>(),
+    );
+    assert!(lr.contains("note: train.min_lr is a tenth of train.lr = 1e-5: the preset's 1e-4 is above that"), "{lr}");
+    // Tokens end a run until steps do.
+    done(at, &tiny(&["train", "--out", "b", "-q"], &["--set", "train.tokens=96"]));
+    let more = said(&["train", "--resume", "--out", "b", "--set", "train.steps=5"]);
+    assert!(more.contains("note: train.steps says when the run ends; train.tokens of the file no longer does"), "{more}");
+    assert!(more.contains("train.steps was 3 and is 5") && more.contains("b goes on at step 3 of 5"), "{more}");
+    let more = said(&["train", "--resume", "--out", "b", "--set", "train.tokens=224"]);
+    assert!(more.contains("train.steps was 5 and is 7"), "{more}");
+    let both = ["train", "--out", "c", "--set", "train.tokens=96", "--set", "train.steps=5"];
+    refused(at, &both, 2, &["--set train.steps=5: train.steps: expected no value; train.tokens says when the run ends"]);
+    // What a folder says of a model, a preset does not.
+    let init =
+        ["train", "--init", "a", "--preset", "gpt2-124m", "--out", "d", "--set", "train.steps=1", "--set", "train.batch_size=1"];
+    let init =
+        said(&[&init[..], &["--set", "train.grad_accumulation=1", "--set", "generate.max_new_tokens=0"], &FEW_TALES].concat());
+    let idle = "note: model.vocab_size, model.n_positions, model.n_embd, model.n_layer, model.n_head, data.tokenizer, train.block_size of";
+    assert!(init.contains(idle) && init.contains("of preset gpt2-124m do not count: a says what they are"), "{init}");
+    // A prompt that is longer than the model sees.
+    let long = ["generate", "--model", "a", "--prompt", "a long and long and long text", "--max-new-tokens", "1"];
+    assert!(said(&long).contains("note: the prompt has 29 tokens; the model has 16 positions and sees the last 16"));
+    for key in ["data.text_field=body", "data.on_bad_row=skip", "data.id_type=u32", "data.tokenizer_vocab_size=300"] {
+        refused(at, &tiny(&["train", "--out", "e"], &["--set", key]), 2, &["expected no value"]);
+    }
+}
