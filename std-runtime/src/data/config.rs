@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::options::BadRow;
 use super::shards::IdWidth;
-use super::text::BadRow;
 use crate::config::{Choice, Given, Setting, Unread, table};
 
 table! {

@@ -6,8 +6,8 @@ use super::DataError;
 
 /// First bytes, a name, and a next step, in which `PATH` stands for the file.
 const KINDS: [(&[u8], &str, &str); 14] = [
-    (b"\x1f\x8b", "a gzip file that is damaged or cut off", "check it with 'gzip -t PATH'"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file that is damaged or cut off", "check it with 'zstd -t PATH'"),
+    (b"\x1f\x8b", "a file that was packed twice", "unpack it with 'gunzip PATH'"),
+    (b"\x28\xb5\x2f\xfd", "a file that was packed twice", "unpack it with 'unzstd PATH'"),
     (b"\x93NUMPY", "a NumPy array", "write token ids as a shard: numpy.load(\"PATH\").astype(\"uint16\").tofile(\"ids.bin\")"),
     (
         b"PAR1",
@@ -55,10 +55,7 @@ mod tests {
     fn files_are_named_by_their_first_bytes() {
         let name = |first: &[u8]| refuse(Path::new("a"), first).map(|error| error.to_string());
         for (first, expected) in [
-            (
-                &b"\x1f\x8b\x08"[..],
-                "a: expected UTF-8 text (check it with 'gzip -t a'), found a gzip file that is damaged or cut off",
-            ),
+            (&b"\x1f\x8b\x08"[..], "a: expected UTF-8 text (unpack it with 'gunzip a'), found a file that was packed twice"),
             (b"PAR1\x15\x04", "found a Parquet file"),
             (b"\x93NUMPY\x01", "numpy.load(\"a\").astype(\"uint16\")"),
             (b"PK\x03\x04", "found a zip archive"),

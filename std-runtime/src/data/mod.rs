@@ -8,6 +8,7 @@ pub mod error;
 mod foreign;
 mod layout;
 pub mod mapped;
+pub mod options;
 pub mod prepare;
 pub mod prompts;
 mod rows;

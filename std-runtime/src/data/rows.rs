@@ -9,7 +9,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::DataError;
-use super::text::TextOptions;
+use super::options::TextOptions;
 
 /// What is wrong with a row, and at which byte of it.
 pub(super) struct Wrong {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::config::{DataConfig, TokenizerChoice};
+use super::options::TextOptions;
 use super::shards::IdWidth;
-use super::text::TextOptions;
 use crate::stop::Stop;
 
 /// Where text comes from.

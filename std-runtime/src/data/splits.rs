@@ -7,8 +7,9 @@ use samara_core::tokenizer::pretokenize::last_cut;
 use thiserror::Error;
 
 use super::config::TokenizerChoice;
+use super::options::TextOptions;
 use super::source::{DataRequest, Source};
-use super::text::{Summary, TextOptions};
+use super::text::Summary;
 use super::{DataError, corpus, text};
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
@@ -193,8 +194,8 @@ impl Splits {
             }
             TokenizerChoice::Bpe => {
                 let vocab_size = request.tokenizer_vocab_size;
-                let stop = self.options.stop.clone();
-                let mut trainer = BpeTrainer::new(BpeTrainOptions { vocab_size, stop, ..BpeTrainOptions::default() })?;
+                let mut trainer =
+                    BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?.until(&self.options.stop);
                 self.for_each(Part::Train, |document| self.learn(document.as_bytes(), &mut trainer))?;
                 trainer.train()?
             }

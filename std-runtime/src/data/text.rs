@@ -4,59 +4,16 @@
 //! `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its place. Files named `*.gz` and `*.zst` are
 //! unpacked while they are read.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs;
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use super::options::{BadRow, TextOptions};
 use super::rows::{self, Wrong};
 use super::{DataError, foreign};
 use crate::files::{IoError, refuse_device};
+use crate::packed;
 use crate::stop::Stop;
-
-/// What to do with a row that is not as it should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BadRow {
-    /// Stop with an error that names the place.
-    #[default]
-    Error,
-    /// Leave it out and count it.
-    Skip,
-}
-
-/// How text is read.
-#[derive(Clone, Debug)]
-pub struct TextOptions {
-    /// The key of the text in a row.
-    pub text_key: String,
-    /// What messages call the setting of the text key.
-    pub key_setting: &'static str,
-    /// What to do with a row that is not as it should be.
-    pub bad_row: BadRow,
-    /// What messages call the setting that leaves bad rows out, if there is one.
-    pub skip_setting: Option<&'static str>,
-    /// A signal ends reading.
-    pub stop: Stop,
-}
-
-impl Default for TextOptions {
-    fn default() -> Self {
-        Self {
-            text_key: "text".to_owned(),
-            key_setting: "data.text_field",
-            bad_row: BadRow::Error,
-            skip_setting: Some("data.on_bad_row=skip"),
-            stop: Stop::new(),
-        }
-    }
-}
-
-impl TextOptions {
-    /// What was found in a row, and what leaves such rows out.
-    pub(super) fn or_skip(&self, found: impl Into<String>) -> String {
-        let found = found.into();
-        self.skip_setting.map_or(found.clone(), |setting| format!("{found} ({setting} leaves such rows out)"))
-    }
-}
 
 /// Paths that are counted, and the first of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -294,8 +251,7 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>, DataError> {
-    let file = File::open(path).map_err(IoError::at(path, "open"))?;
-    Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
+    Ok(packed::open(path).map_err(IoError::at(path, "open"))?)
 }
 
 /// Bytes that are read between two looks at the signal.
@@ -314,15 +270,11 @@ fn read_all(path: &Path, stop: &Stop) -> Result<Vec<u8>, DataError> {
 
 /// An error of the system, or of a packed file, which says what is wrong with its content.
 fn cannot_read(path: &Path, read: &[u8], error: io::Error) -> DataError {
-    match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
-            if has_extension(path, &PACKED) =>
-        {
-            let found = format!("one that is damaged or cut off, after {} bytes of text ({error})", read.len());
-            DataError::format(path, "a whole packed file", found)
-        }
-        _ => IoError::at(path, "read")(error).into(),
+    if error.raw_os_error().is_some() {
+        return IoError::at(path, "read")(error).into();
     }
+    let found = format!("one that is damaged or cut off, behind {} bytes of text ({error}); fetch or pack it again", read.len());
+    DataError::format(path, "a whole file of gzip or zstd", found)
 }
 
 /// A file of UTF-8 text without its byte order mark, CRLF as LF.
@@ -518,6 +470,27 @@ mod tests {
         assert!(error.starts_with("a.json:2:11: expected string for \"text\", found null"), "{error}");
         let error = load_as("a.json", b"[{\"text\": \"a\"},\n {").unwrap_err();
         assert!(error.contains("expected a JSON array of rows") && error.contains("EOF while parsing"), "{error}");
+    }
+
+    #[test]
+    fn packed_files_are_read_by_the_names_inside() {
+        let gzip = |text: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        };
+        let zstd = |text: &str| ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+        assert_eq!(load_as("a.txt.gz", &gzip("one\r\ntwo")).unwrap(), ["one\ntwo"]);
+        assert_eq!(load_as("a.jsonl.gz", &gzip("{\"text\":\"a\"}\n{\"text\":\"b\"}")).unwrap(), ["a", "b"]);
+        assert_eq!(load_as("a.json.zst", &zstd("[{\"text\":\"a\"},{\"text\":\"b\"}]")).unwrap(), ["a", "b"]);
+        assert_eq!(load_as("a.md.zst", &zstd("one")).unwrap(), ["one"]);
+        for (name, packed) in [("a.txt.gz", gzip("some words")), ("a.txt.zst", zstd("some words")), ("a.jsonl.gz", gzip("{}"))] {
+            let error = load_as(name, &packed[..packed.len() - 4]).unwrap_err();
+            assert!(
+                error.starts_with(&format!("{name}: expected a whole file of gzip or zstd, found one that is damaged")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -20,19 +20,11 @@ pub struct BpeTrainOptions {
     pub specials: Vec<String>,
     /// How text is cut into words.
     pub split: Split,
-    /// A signal ends the training.
-    pub stop: Stop,
 }
 
 impl Default for BpeTrainOptions {
     fn default() -> Self {
-        Self {
-            vocab_size: 4096,
-            min_count: 2,
-            specials: vec![super::END_OF_TEXT.to_owned()],
-            split: Split::Gpt2,
-            stop: Stop::new(),
-        }
+        Self { vocab_size: 4096, min_count: 2, specials: vec![super::END_OF_TEXT.to_owned()], split: Split::Gpt2 }
     }
 }
 
@@ -45,6 +37,7 @@ impl Default for BpeTrainOptions {
 pub struct BpeTrainer {
     options: BpeTrainOptions,
     words: HashMap<Box<[u8]>, u64>,
+    stop: Stop,
 }
 
 /// Why there is nothing to train.
@@ -86,7 +79,12 @@ impl BpeTrainer {
         if options.vocab_size < 256 + specials {
             return Err(TrainError::VocabSize { vocab_size: options.vocab_size, specials });
         }
-        Ok(Self { options, words: HashMap::new() })
+        Ok(Self { options, words: HashMap::new(), stop: Stop::new() })
+    }
+
+    /// The same, ended by a signal.
+    pub fn until(self, stop: &Stop) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// Counts the words of one document. A document can come in parts, cut at [`samara_core::tokenizer::pretokenize::last_cut`].
@@ -104,7 +102,7 @@ impl BpeTrainer {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();
         let merges_wanted = self.options.vocab_size - self.options.specials.len() - tokens.len();
-        let merges = Merger::new(self.words, &order).run(merges_wanted, &self.options)?;
+        let merges = Merger::new(self.words, &order).run(merges_wanted, self.options.min_count, &self.stop)?;
         for &(left, right) in &merges {
             let merged = [&tokens[left as usize][..], &tokens[right as usize]].concat();
             tokens.push(merged);
@@ -153,16 +151,16 @@ impl Merger {
         merger
     }
 
-    fn run(mut self, merges_wanted: usize, options: &BpeTrainOptions) -> Result<Vec<(u32, u32)>, Interrupted> {
+    fn run(mut self, merges_wanted: usize, min_count: u64, stop: &Stop) -> Result<Vec<(u32, u32)>, Interrupted> {
         let mut merges = Vec::new();
         while merges.len() < merges_wanted
             && let Some((count, Reverse(pair))) = self.queue.pop()
         {
-            options.stop.check()?;
+            stop.check()?;
             let current = self.pairs.get(&pair).map_or(0, |uses| uses.count);
             if count != current {
                 self.queue.push((current, Reverse(pair)));
-            } else if count < 1 || (count as u64) < options.min_count {
+            } else if count < 1 || (count as u64) < min_count {
                 break;
             } else {
                 self.merge(pair, 256 + merges.len() as u32);

@@ -56,7 +56,7 @@ impl RunFolder {
         }
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), keep)?;
         let checkpoint = if resume { newest(&checkpoints)? } else { None };
-        if checkpoint.is_none() && held.is_run() {
+        if checkpoint.is_none() && held.is_run() && !held.is_young {
             return Err(held.refuse_to_resume(out));
         }
         let resume = format!("the same command, which finds its checkpoint in {}", out.display());
@@ -152,6 +152,8 @@ struct Held {
     what: Vec<String>,
     /// A model folder among it.
     model: Option<PathBuf>,
+    /// Whether the run was ended before its first checkpoint, and has nothing but its metrics to lose.
+    is_young: bool,
 }
 
 impl Held {
@@ -171,11 +173,14 @@ impl Held {
         let is_model = |folder: &Path| model_folder::is_model_folder(folder) || folder.join("model.safetensors").exists();
         let models = models.map(|(name, folder)| is_model(&folder).then_some((name, folder)));
         what.extend(models.iter().flatten().map(|(name, _)| (*name).to_owned()));
-        let steps = fs::read_dir(out.join("checkpoints")).into_iter().flatten().flatten();
-        if steps.filter(|entry| !entry.path().extension().is_some_and(|e| e == "tmp")).count() > 0 {
+        let is_whole = |entry: &fs::DirEntry| entry.path().extension().is_none_or(|e| e != "tmp");
+        let checkpoints = fs::read_dir(out.join("checkpoints")).map(|steps| steps.flatten().filter(is_whole).count());
+        if checkpoints.as_ref().is_ok_and(|&count| count > 0) {
             what.push("checkpoints".to_owned());
         }
-        Ok(Self { what, model: models.into_iter().flatten().next().map(|(_, folder)| folder) })
+        let model = models.into_iter().flatten().next().map(|(_, folder)| folder);
+        let is_young = model.is_none() && checkpoints.is_ok_and(|count| count == 0);
+        Ok(Self { what, model, is_young })
     }
 
     fn is_run(&self) -> bool {
