@@ -20,7 +20,6 @@ pub mod memory;
 pub mod model;
 pub mod model_folder;
 pub mod npy;
-pub mod packed;
 pub mod parity;
 pub mod run;
 mod say;

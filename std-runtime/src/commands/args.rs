@@ -25,7 +25,7 @@ pub(super) struct ConfigArgs {
     /// Read a TOML file over it.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Text, JSONL, token shards, or a folder of them.
+    /// Text, rows of JSON (each also .gz or .zst), token shards, or a folder.
     #[arg(long, value_name = "PATH")]
     pub(super) data: Option<PathBuf>,
     /// Begin with the model of this folder.

@@ -52,6 +52,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         prepared.notes.iter().for_each(|note| say::line(note));
     }
     refuse_other_shards(&prepared, &out, resumed)?;
+    stop.check().map_err(DataError::from)?;
     if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| !request.quiet && config.generate.max_new_tokens > 0) {
         let tokens = prompt_ids(tokenizer, &config.generate.prompt)?.len();
         say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
