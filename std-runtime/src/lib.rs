@@ -6,6 +6,7 @@ pub mod assignment;
 pub mod bench;
 pub mod cli;
 mod commands;
+pub mod compressed;
 pub mod config;
 pub mod data;
 pub mod decoding;

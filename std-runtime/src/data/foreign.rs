@@ -5,9 +5,9 @@ use std::path::Path;
 use super::DataError;
 
 /// First bytes, a name, and a next step, in which `PATH` stands for the file.
-const KINDS: [(&[u8], &str, &str); 14] = [
-    (b"\x1f\x8b", "a file that was packed twice", "unpack it with 'gunzip PATH'"),
-    (b"\x28\xb5\x2f\xfd", "a file that was packed twice", "unpack it with 'unzstd PATH'"),
+const KINDS: [(&[u8], &str, &str); 12] = [
+    (b"\x1f\x8b", "a file that was compressed twice", "decompress it with 'gunzip PATH'"),
+    (b"\x28\xb5\x2f\xfd", "a file that was compressed twice", "decompress it with 'unzstd PATH'"),
     (b"\x93NUMPY", "a NumPy array", "write token ids as a shard: numpy.load(\"PATH\").astype(\"uint16\").tofile(\"ids.bin\")"),
     (
         b"PAR1",
@@ -16,8 +16,6 @@ const KINDS: [(&[u8], &str, &str); 14] = [
     ),
     (b"PK\x03\x04", "a zip archive (as .npz, .pt and .docx are)", "unpack it, and give the text that is in it"),
     (b"ARROW1", "an Arrow file", "write its rows as JSONL"),
-    (b"BZh", "a bzip2 file", "unpack it with 'bunzip2 PATH'"),
-    (b"\xfd7zXZ\x00", "an xz file", "unpack it with 'unxz PATH'"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it, and give the text that is in it"),
     (b"%PDF", "a PDF document", "write its text with 'pdftotext PATH'"),
     (b"SQLite format 3", "an SQLite database", "write its rows as JSONL"),
@@ -55,7 +53,10 @@ mod tests {
     fn files_are_named_by_their_first_bytes() {
         let name = |first: &[u8]| refuse(Path::new("a"), first).map(|error| error.to_string());
         for (first, expected) in [
-            (&b"\x1f\x8b\x08"[..], "a: expected UTF-8 text (unpack it with 'gunzip a'), found a file that was packed twice"),
+            (
+                &b"\x1f\x8b\x08"[..],
+                "a: expected UTF-8 text (decompress it with 'gunzip a'), found a file that was compressed twice",
+            ),
             (b"PAR1\x15\x04", "found a Parquet file"),
             (b"\x93NUMPY\x01", "numpy.load(\"a\").astype(\"uint16\")"),
             (b"PK\x03\x04", "found a zip archive"),

@@ -2,17 +2,17 @@
 //!
 //! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are objects with a string under the text key (default
 //! `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its place. Files named `*.gz` and `*.zst` are
-//! unpacked while they are read.
+//! decompressed while they are read.
 
 use std::fs;
-use std::io::{self, BufRead, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use super::options::{BadRow, TextOptions};
 use super::rows::{self, Wrong};
 use super::{DataError, foreign};
+use crate::compressed;
 use crate::files::{IoError, refuse_device};
-use crate::packed;
 use crate::stop::Stop;
 
 /// Paths that are counted, and the first of them.
@@ -120,12 +120,12 @@ const EXTENSIONS: [(&str, Form); 6] = [
     ("txt", Form::Plain),
 ];
 
-/// What names of packed files end in.
-const PACKED: [&str; 2] = ["gz", "zst"];
+/// What names of compressed files end in.
+const COMPRESSED: [&str; 2] = ["gz", "zst"];
 
 /// The form that a file's name says, if it is the name of a text file.
 fn form_of(path: &Path) -> Option<Form> {
-    let inner = if has_extension(path, &PACKED) { path.with_extension("") } else { path.to_owned() };
+    let inner = if has_extension(path, &COMPRESSED) { path.with_extension("") } else { path.to_owned() };
     EXTENSIONS.iter().find(|(extension, _)| has_extension(&inner, &[extension])).map(|(_, form)| *form)
 }
 
@@ -151,7 +151,9 @@ pub fn for_each_document<E: From<DataError>>(
     };
     for file in files {
         match form_of(&file) {
-            Some(Form::Lines) => read_lines(&file, open(&file)?, options, &mut summary, &mut count)?,
+            Some(Form::Lines) => {
+                read_lines(&file, compressed::open(&file).map_err(DataError::from)?, options, &mut summary, &mut count)?
+            }
             Some(Form::Array) => {
                 let text = read_plain(&file, &options.stop)?;
                 if text.trim_start().starts_with('[') {
@@ -222,7 +224,7 @@ fn expected_names() -> String {
     format!(
         "text files (*.{}, each also .{}), or token shards named train.bin and val.bin",
         names.join(", *."),
-        PACKED.join(", .")
+        COMPRESSED.join(", .")
     )
 }
 
@@ -232,8 +234,8 @@ fn no_text_in(folder: &Path, ignored: &Paths) -> String {
 
 /// The first byte of a file that is no white space.
 fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
-    for byte in open(path)?.bytes() {
-        let byte = byte.map_err(IoError::at(path, "read"))?;
+    for byte in compressed::open(path)?.bytes() {
+        let byte = byte.map_err(compressed::failed(path))?;
         if !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(&byte) {
             return Ok(Some(byte));
         }
@@ -250,31 +252,18 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, DataError> {
-    Ok(packed::open(path).map_err(IoError::at(path, "open"))?)
-}
-
 /// Bytes that are read between two looks at the signal.
 const READ_BYTES: u64 = 1 << 24;
 
 fn read_all(path: &Path, stop: &Stop) -> Result<Vec<u8>, DataError> {
-    let (mut file, mut bytes) = (open(path)?, Vec::new());
+    let (mut file, mut bytes) = (compressed::open(path)?, Vec::new());
     loop {
         stop.check()?;
         let read = (&mut file).take(READ_BYTES).read_to_end(&mut bytes);
-        if read.map_err(|error| cannot_read(path, &bytes, error))? == 0 {
+        if read.map_err(compressed::failed(path))? == 0 {
             return Ok(bytes);
         }
     }
-}
-
-/// An error of the system, or of a packed file, which says what is wrong with its content.
-fn cannot_read(path: &Path, read: &[u8], error: io::Error) -> DataError {
-    if error.raw_os_error().is_some() {
-        return IoError::at(path, "read")(error).into();
-    }
-    let found = format!("one that is damaged or cut off, behind {} bytes of text ({error}); fetch or pack it again", read.len());
-    DataError::format(path, "a whole file of gzip or zstd", found)
 }
 
 /// A file of UTF-8 text without its byte order mark, CRLF as LF.
@@ -317,7 +306,7 @@ fn read_lines<E: From<DataError>>(
     let mut row = Vec::new();
     for line in 1.. {
         row.clear();
-        if file.read_until(b'\n', &mut row).map_err(|error| cannot_read(path, &row, error))? == 0 {
+        if file.read_until(b'\n', &mut row).map_err(compressed::failed(path)).map_err(DataError::from)? == 0 {
             break;
         }
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
@@ -473,10 +462,10 @@ mod tests {
     }
 
     #[test]
-    fn packed_files_are_read_by_the_names_inside() {
+    fn compressed_files_are_read_by_the_names_inside() {
         let gzip = |text: &str| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+            std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
             gzip.finish().unwrap()
         };
         let zstd = |text: &str| ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
@@ -486,10 +475,7 @@ mod tests {
         assert_eq!(load_as("a.md.zst", &zstd("one")).unwrap(), ["one"]);
         for (name, packed) in [("a.txt.gz", gzip("some words")), ("a.txt.zst", zstd("some words")), ("a.jsonl.gz", gzip("{}"))] {
             let error = load_as(name, &packed[..packed.len() - 4]).unwrap_err();
-            assert!(
-                error.starts_with(&format!("{name}: expected a whole file of gzip or zstd, found one that is damaged")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("{name}: expected whole compressed data, found ")), "{error}");
         }
     }
 
