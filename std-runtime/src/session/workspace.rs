@@ -21,7 +21,7 @@ impl<D: Device> Default for Workspace<D> {
 impl<D: Device> Workspace<D> {
     /// A workspace for no program.
     pub fn new() -> Self {
-        Self { arena: D::Mem::default(), ints: D::Mem::default(), generation: 0 }
+        Self { arena: Default::default(), ints: Default::default(), generation: 0 }
     }
 
     /// Makes room for programs: as much as the largest takes. Returns whether memory was taken anew, and then all values in it are lost and

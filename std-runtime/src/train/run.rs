@@ -48,25 +48,17 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let resumed = folder.checkpoint.is_some();
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
     let prepared = prepare_data(&data, from, &out, resumed)?;
-    if !request.quiet {
-        prepared.notes.iter().for_each(|note| say::line(note));
-    }
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
-    if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| !request.quiet && config.generate.max_new_tokens > 0) {
-        let tokens = prompt_ids(tokenizer, &config.generate.prompt)?.len();
-        say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
+    if !request.quiet {
+        say_prepared(&prepared, config)?;
     }
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     fits_into_memory(&policies, request.quiet)?;
     let config = effective(config, &policies);
-    if let Some(before) = former.map(|former| former.train.steps).filter(|&before| before != config.train.steps && !request.quiet)
-    {
-        let steps = config.train.steps;
-        say::line(&format!(
-            "note: train.steps was {before} and is {steps}: the learning rate goes on along the schedule of {steps} steps"
-        ));
+    if let Some(former) = former.filter(|_| !request.quiet) {
+        say_steps(former.train.steps, config.train.steps);
     }
     let folder_config = folder_config(model, &config, &prepared, from)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
@@ -80,9 +72,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
     if let Some(content) = content {
-        let path = out.join(CONTENT_FILE);
-        fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(&out, "create a folder in"))?;
-        durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))?;
+        keep_content(&out, &content)?;
     }
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
     let finished = trainer.run(stop)?;
@@ -93,6 +83,32 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         best_val_loss: finished.best,
         out,
     })
+}
+
+/// Says what a person should know of the data, and of a prompt that the model does not see whole.
+fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
+    prepared.notes.iter().for_each(|note| say::line(note));
+    if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| config.generate.max_new_tokens > 0) {
+        let tokens = prompt_ids(tokenizer, &config.generate.prompt)?.len();
+        say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
+    }
+    Ok(())
+}
+
+/// Says that another number of steps is another schedule.
+fn say_steps(before: u64, now: u64) {
+    if before != now {
+        say::line(&format!(
+            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
+        ));
+    }
+}
+
+/// Keeps what tells the run's data from other data.
+fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
+    fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
+    let path = out.join(CONTENT_FILE);
+    durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
 }
 
 /// Refuses a training that this process cannot have the memory for, and warns when it is not free now.
