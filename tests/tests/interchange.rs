@@ -160,8 +160,8 @@ fn the_folder_of_a_run_is_its_last_model_and_best_its_best() {
     let eval = |model: &Path| {
         let data = DataConfig { path: Some(text()), ..DataConfig::default() };
         let tokenizer = Tokenizer::of_model(model).unwrap();
-        let source = tokens(&data, Selection::Val, tokenizer.as_ref(), model).unwrap().tokens;
         let mut gpt = open(model);
+        let source = tokens(&data, Selection::Val, tokenizer.as_ref(), model, gpt.dims.vocab_size).unwrap().tokens;
         let block = gpt.dims.n_positions;
         let bytes = text_bytes(&tokenizer.unwrap(), source.as_ref()).unwrap();
         (mean_loss(&mut gpt, source.as_ref(), Some(3), block, &mut |_, _| ()).unwrap(), bytes)

@@ -2,9 +2,9 @@
 
 use super::unicode::{BLOCKS, INDEX};
 
-/// What GPT-2's split pattern asks of a character.
+/// What split patterns ask of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// `\p{L}`
     Letter,
     /// `\p{N}`
@@ -31,7 +31,7 @@ impl Classes<'static> {
 
 impl Classes<'_> {
     /// The class of a code point; what lies beyond the tables is [`Class::Other`].
-    pub(super) fn of(&self, code: u32) -> Class {
+    pub fn of(&self, code: u32) -> Class {
         let block = self.index.get((code >> 7) as usize).and_then(|&block| self.blocks.get(usize::from(block)));
         let word = block.and_then(|words| words.get((code >> 5 & 3) as usize));
         match word.map(|word| word >> ((code & 31) * 2) & 3) {

@@ -18,6 +18,6 @@ mod unicode;
 
 pub use bpe::{BpeScratch, BpeTables, EncodeError, Symbol};
 pub use chars::{CharError, CharTable};
-pub use classes::Classes;
+pub use classes::{Class, Classes};
 pub use pretokenize::{Split, Words};
 pub use tables::TableError;

@@ -160,7 +160,7 @@ fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
     }
 }
 
-/// Takes the model of a folder, and its tokenizer if it has one.
+/// Takes the model of a folder, and its tokenizer.
 fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -> Result<(), Error> {
     let former = layers.values()?;
     let place = Place::Folder(folder.join("config.json"));
@@ -172,10 +172,9 @@ fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -
         let block = former.train.block_size.min(model.positions());
         layers.put(&["train.block_size"], &place, |config| config.train.block_size = block);
     }
-    if ["tokenizer.json", "vocab.json"].iter().any(|name| folder.join(name).is_file()) {
-        let tokenizer = TokenizerChoice::Path(folder.to_path_buf());
-        layers.put(&["data.tokenizer"], &Place::Folder(folder.to_path_buf()), |config| config.data.tokenizer = tokenizer);
-    }
+    // A folder without one has no other: text is refused then, unless somebody names one.
+    let tokenizer = TokenizerChoice::Path(folder.to_path_buf());
+    layers.put(&["data.tokenizer"], &Place::Folder(folder.to_path_buf()), |config| config.data.tokenizer = tokenizer);
     Ok(())
 }
 

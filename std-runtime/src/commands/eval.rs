@@ -10,10 +10,9 @@ use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
-use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokens};
+use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokenizer_of, tokens};
 use crate::lm::Model;
 use crate::say;
-use crate::tokenizer::Tokenizer;
 
 const EXAMPLES: &str = "\
 Blocks do not overlap; each has as many tokens as the model takes at once.
@@ -43,6 +42,9 @@ pub(crate) struct Args {
     batch_size: Option<u32>,
     #[command(flatten)]
     weights: WeightFormat,
+    /// Take <|endoftext|> and the like in text for special tokens.
+    #[arg(long)]
+    specials: bool,
     /// Read [data] of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -84,8 +86,9 @@ impl Args {
         let data = self.data()?;
         let engine = self.engine.engine()?;
         let model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?;
-        let Selected { tokens: source, notes } = tokens(&data, self.split, tokenizer.as_ref(), &self.model)?;
+        let tokenizer = tokenizer_of(&data, &self.model, console.quiet)?;
+        let Selected { tokens: source, notes } =
+            tokens(&data, self.split, tokenizer.as_ref(), &self.model, model.dims.vocab_size)?;
         if !console.quiet {
             notes.iter().for_each(|note| say::line(note));
         }
@@ -116,7 +119,8 @@ impl Args {
             layers.file(file)?;
         }
         set_keys(&mut layers, &self.set, "data")?;
-        Ok(DataConfig { path: Some(self.data.clone()), ..layers.values()?.data })
+        let data = layers.values()?.data;
+        Ok(DataConfig { path: Some(self.data.clone()), specials: self.specials || data.specials, ..data })
     }
 
     /// Tokens of a block.

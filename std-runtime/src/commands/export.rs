@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Command, Console, Error, output};
 use crate::data::config::DataConfig;
 use crate::data::shards::Tokens;
-use crate::eval::{Selection, tokens};
+use crate::eval::{Selection, tokenizer_of, tokens};
 use crate::export::build::program_file;
 use crate::export::convert::convert;
 use crate::export::loss::{FormatLoss, compare};
@@ -28,6 +28,7 @@ use crate::lm::Model;
 use crate::lm::formats::{KvCache, Quantize};
 use crate::lm::open::RowsError;
 use crate::run::durable;
+use crate::say;
 use crate::session::{BuildError, Engine};
 use crate::tokenizer::Tokenizer;
 
@@ -143,7 +144,7 @@ struct Outcome {
 }
 
 impl Command for Args {
-    fn run(&self, _: &Console) -> Result<(), Error> {
+    fn run(&self, console: &Console) -> Result<(), Error> {
         match (&self.convert, &self.model) {
             (Some(old), _) => {
                 let converted = self.converted(old)?;
@@ -152,7 +153,7 @@ impl Command for Args {
                 output::show(self.json, &converted, text)
             }
             (None, Some(model)) => {
-                let outcome = self.outcome(model)?;
+                let outcome = self.outcome(model, console.quiet)?;
                 output::show(self.json, &outcome, || self.text(&outcome))
             }
             (None, None) => Err(Error::usage("expected --model DIR, or --convert FILE.samara")),
@@ -180,29 +181,29 @@ impl Args {
     }
 
     /// Exports the model; nothing is written when it does not fit the target.
-    fn outcome(&self, folder: &Path) -> Result<Outcome, Error> {
+    fn outcome(&self, folder: &Path, quiet: bool) -> Result<Outcome, Error> {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
         let device = Engine::reference()?;
         let model = Model::open_quantised(&engine, folder, None)?;
-        let tokenizer = Tokenizer::of_model(folder)?;
+        let data = self.data.as_ref().map(|data| DataConfig { path: Some(data.clone()), ..DataConfig::default() });
+        let tokenizer = match &data {
+            Some(data) => tokenizer_of(data, folder, quiet)?,
+            None => Tokenizer::of_model_if_usable(folder, quiet),
+        };
         check_out(&self.out)?;
         let spec = self.spec(model.dims)?;
-        if let Some(ids) = tokenizer.as_ref().map(Tokenizer::vocab_size).filter(|&ids| ids > model.dims.vocab_size) {
-            let (model, known) = (folder.display(), model.dims.vocab_size);
-            return Err(Error::data(format!(
-                "{model}: its tokenizer has {ids} tokens, the model knows {known}: they do not belong together"
-            )));
-        }
-        let bytes = program_file(&device, &model, tokenizer.as_ref(), &spec).map_err(|error| self.explained(error))?;
+        let on_device = on_device(tokenizer.as_ref(), model.dims.vocab_size, folder, quiet)?;
+        let bytes = program_file(&device, &model, on_device.as_ref(), &spec).map_err(|error| self.explained(error))?;
         let target = self.target.as_deref().and_then(find);
         let file = footprint(&bytes, &spec, target).map_err(|error| Error::failed(format!("the file just made: {error}")))?;
         if let Some(problem) = &file.problem {
             return Err(Error::data(format!("{}: not written: {problem}", self.out.display())));
         }
-        let losses = match &self.data {
+        let losses = match &data {
             Some(data) => {
-                let held_out = held_out(data, tokenizer.as_ref(), folder)?;
+                // The validation split, as `eval` has it.
+                let held_out = tokens(data, Selection::Val, tokenizer.as_ref(), folder, model.dims.vocab_size)?.tokens;
                 held_out.check_ids(model.dims.vocab_size as u32)?;
                 compare(&device, &model, &spec, held_out.as_ref())?
             }
@@ -303,10 +304,25 @@ impl Args {
     }
 }
 
-/// The validation split of the data, as `eval` has it.
-fn held_out(data: &Path, tokenizer: Option<&Tokenizer>, model: &Path) -> Result<Box<dyn Tokens>, Error> {
-    let data = DataConfig { path: Some(data.to_path_buf()), ..DataConfig::default() };
-    Ok(tokens(&data, Selection::Val, tokenizer, model)?.tokens)
+/// The tokenizer that goes into the file: without added tokens that the model lacks; none, which is said, when no device runs it.
+fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, quiet: bool) -> Result<Option<Tokenizer>, Error> {
+    let Some(tokenizer) = tokenizer else { return Ok(None) };
+    let (model, ids) = (folder.display(), tokenizer.text_vocab_size());
+    if ids > vocab_size {
+        return Err(Error::data(format!(
+            "{model}: text has ids up to {ids} in its tokenizer, the model has a vocabulary of {vocab_size}: they do not belong together; put \
+             the model's own tokenizer there"
+        )));
+    }
+    if let Some(what) = tokenizer.beyond_devices() {
+        if !quiet {
+            say::line(&format!(
+                "note: {model}: its tokenizer has {what}, which devices do not run: the file is without a tokenizer"
+            ));
+        }
+        return Ok(None);
+    }
+    Ok(Some(tokenizer.clone().within(vocab_size)))
 }
 
 /// What is there already must be a program file: a slip of the hand does not cost a model.

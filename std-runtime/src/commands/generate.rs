@@ -23,7 +23,7 @@ use crate::lm::{Bound, Model};
 use crate::model::folder::FolderConfig;
 use crate::say;
 use crate::session::Engine;
-use crate::tokenizer::{FileError, Tokenizer, prompt_ids};
+use crate::tokenizer::{FileError, Tokenizer, prompt_ids, specials_note};
 
 const EXAMPLES: &str = "\
 With --quantize the losses (nats per token) on the prompt and on the generated
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// What the text begins with.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// Take <|endoftext|> and the like in prompts for special tokens.
+    #[arg(long)]
+    specials: bool,
     /// Prompts: the lines of a file, or rows {"prompt":"...","max_new_tokens":N}
     /// of a JSONL file. Prints {"prompt","text","tokens","stop"} for each.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
@@ -93,9 +96,25 @@ struct Job {
     tokenizer: Tokenizer,
     /// Tokens after which a text ends.
     stops: Vec<i32>,
+    /// Ids of the model.
+    vocab_size: usize,
 }
 
 impl Job {
+    /// The ids of a prompt.
+    fn prompt(&self, text: &str) -> Result<Vec<i32>, Error> {
+        Ok(prompt_ids(&self.tokenizer, text, self.settings.specials, self.vocab_size)?)
+    }
+
+    /// Says it once when prompts hold the text of a special token.
+    fn note(&self, prompts: Option<&[Prompt]>) {
+        let texts = prompts.into_iter().flatten().map(|prompt| &prompt.prompt).chain([&self.settings.prompt]);
+        let mut notes = texts.filter_map(|text| specials_note(&self.tokenizer, "the prompt", text.as_bytes()));
+        if let Some(note) = notes.next().filter(|_| !self.settings.specials) {
+            say::line(&note);
+        }
+    }
+
     /// Says that the model does not see all of a prompt.
     fn note_cut_prompts(&self, positions: usize, prompts: Option<&[Prompt]>) -> Result<(), Error> {
         let texts = prompts.map_or_else(
@@ -103,7 +122,7 @@ impl Job {
             |prompts| prompts.iter().map(|prompt| prompt.prompt.as_str()).collect(),
         );
         for text in texts {
-            let tokens = prompt_ids(&self.tokenizer, text)?.len();
+            let tokens = self.prompt(text)?.len();
             say::cut_prompt(tokens, positions).iter().for_each(|note| say::line(note));
         }
         Ok(())
@@ -151,9 +170,12 @@ impl Args {
         let prompts = self.prompts.as_deref().map(prompts::read).transpose()?;
         let engine = self.engine.engine()?;
         let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model))?;
+        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
         let stops = FolderConfig::read(&self.model)?.stops(&tokenizer);
-        let job = Job { settings, tokenizer, stops };
+        let job = Job { settings, tokenizer, stops, vocab_size: model.dims.vocab_size };
+        if !quiet {
+            job.note(prompts.as_deref());
+        }
         self.check_cache(model.dims.kv_width)?;
         if !quiet {
             job.note_cut_prompts(model.dims.n_positions, prompts.as_deref())?;
@@ -197,8 +219,10 @@ impl Args {
         }
         set_keys(&mut layers, &self.set, "generate")?;
         let prompt = self.prompt.as_ref().map(|text| toml::Value::String(text.clone()).to_string());
+        let specials = self.specials.then(|| true.to_string());
         let flags = [
             ("--prompt", "generate.prompt", &prompt),
+            ("--specials", "generate.specials", &specials),
             ("--max-new-tokens", "generate.max_new_tokens", &self.max_new_tokens),
             ("--temperature", "generate.temperature", &self.temperature),
             ("--top-k", "generate.top_k", &self.top_k),
@@ -227,16 +251,20 @@ impl Args {
     /// Writes the prompt and what comes after it; returns the tokens of both.
     fn write_text(
         &self,
-        Job { settings, tokenizer, stops }: &Job,
+        job @ Job { settings, tokenizer, stops, .. }: &Job,
         model: &mut Bound<'_>,
         mut text: TextWriter<'_>,
     ) -> Result<TokensOfText, Error> {
-        let prompt = prompt_ids(tokenizer, &settings.prompt)?;
+        let prompt = job.prompt(&settings.prompt)?;
         text.push(settings.prompt.as_bytes())?;
         let count = prompt.len();
         if settings.max_new_tokens == 0 {
             text.finish()?;
             return Ok((prompt, count));
+        }
+        if !settings.prompt.ends_with(char::is_whitespace) {
+            let ids: Vec<u32> = prompt.iter().map(|&id| id as u32).collect();
+            text.push(tokenizer.gap_after(&ids).as_bytes())?;
         }
         let cache = (self.kv_cache.dtype(), settings.max_new_tokens);
         let mut generator = Generator::with_cache(model, &prompt, settings.sampling(), settings.seed, cache)?;
@@ -254,7 +282,7 @@ impl Args {
     /// Writes a row of JSON for every prompt, in their order; returns the tokens of all.
     fn write_rows(
         &self,
-        Job { settings, tokenizer, stops }: &Job,
+        job @ Job { settings, tokenizer, stops, .. }: &Job,
         model: &mut Bound<'_>,
         prompts: &[Prompt],
         out: &mut dyn Write,
@@ -264,7 +292,7 @@ impl Args {
         }
         let request = |p: &Prompt| -> Result<Request, Error> {
             let max_new_tokens = p.max_new_tokens.unwrap_or(settings.max_new_tokens);
-            Ok(Request { prompt: prompt_ids(tokenizer, &p.prompt)?, max_new_tokens })
+            Ok(Request { prompt: job.prompt(&p.prompt)?, max_new_tokens })
         };
         let requests = prompts.iter().map(request).collect::<Result<Vec<Request>, Error>>()?;
         let options = TextOptions {

@@ -73,8 +73,9 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
     if is_model_folder(path) {
         found["model"] = model(path)?;
     }
-    if has("tokenizer.json") || has("vocab.json") {
-        found["tokenizer"] = tokenizer(path)?;
+    if Tokenizer::is_in(path) {
+        // A tokenizer that cannot be used does not hide the rest of the folder.
+        found["tokenizer"] = tokenizer(path).unwrap_or_else(|error| json!({ "problem": error.to_string() }));
     }
     if has(SINGLE_FILE) || has(INDEX_FILE) {
         found["weights"] = weights(path)?;
@@ -208,7 +209,7 @@ fn tokenizer(path: &Path) -> Result<Value, Error> {
     let kind = match tokenizer.model() {
         Model::Byte => "byte",
         Model::Character(_) => "char",
-        Model::Bpe(_) => "bpe",
+        Model::Bpe(_) | Model::Pieces(_) => "bpe",
     };
     let added: Vec<Value> =
         tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();

@@ -20,13 +20,13 @@ use crate::lm::plan::TrainingPlan;
 use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
-use crate::tokenizer::Tokenizer;
 use crate::train::config::{RunConfig, TrainConfig};
 use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
 use crate::train::recompute::Policies;
 use crate::train::shape::update_numbers;
 use crate::train::step::Stepper;
+use crate::train::tokenizer::named;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -213,7 +213,7 @@ fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
         (Some(size), _) => Ok(size),
         (None, TokenizerChoice::Byte) => Ok(256),
         (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),
-        (None, TokenizerChoice::Path(path)) => Ok(Tokenizer::load(path)?.vocab_size()),
+        (None, TokenizerChoice::Path(path)) => Ok(named(path)?.vocab_size()),
         (None, TokenizerChoice::Char) if data.path.is_some() => {
             let data = DataRequest::new(data);
             Ok(Splits::load(&data)?.tokenizer(&data)?.vocab_size())

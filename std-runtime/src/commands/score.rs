@@ -9,7 +9,8 @@ use super::{Command, Console, Error, output};
 use crate::lm::Model;
 use crate::lm::score::{log_probabilities, logits, mean_loss};
 use crate::npy;
-use crate::tokenizer::{FileError, Specials, TextError, Tokenizer};
+use crate::say;
+use crate::tokenizer::{FileError, Tokenizer, specials_note, text_ids};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     model: PathBuf,
     #[command(flatten)]
     input: Input,
+    /// Take <|endoftext|> and the like in --text for special tokens.
+    #[arg(long, requires = "text")]
+    specials: bool,
     #[command(flatten)]
     weights: WeightFormat,
     /// Write the logits (T, V) of all positions.
@@ -66,24 +70,23 @@ struct Outcome {
 }
 
 impl Command for Args {
-    fn run(&self, _: &Console) -> Result<(), Error> {
-        let outcome = self.outcome()?;
+    fn run(&self, console: &Console) -> Result<(), Error> {
+        let outcome = self.outcome(console.quiet)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
 
 impl Args {
-    fn outcome(&self) -> Result<Outcome, Error> {
+    fn outcome(&self, quiet: bool) -> Result<Outcome, Error> {
         let given = self.input.tokens.as_deref().map(token_ids).transpose();
         let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
         let engine = self.engine.engine()?;
         let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?;
-        let tokens = match given {
-            Some(ids) => ids,
-            None => self.encode(tokenizer.as_ref())?,
-        };
         let limit = model.dims.vocab_size;
+        let (tokens, tokenizer) = match given {
+            Some(ids) => (ids, Tokenizer::of_model_if_usable(&self.model, quiet)),
+            None => self.encode(limit, quiet)?,
+        };
         if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
             return Err(Error::data(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
         }
@@ -99,11 +102,15 @@ impl Args {
         Ok(Outcome { tokens, logprobs, loss, f32_loss, texts })
     }
 
-    /// The ids of `--text`.
-    fn encode(&self, tokenizer: Option<&Tokenizer>) -> Result<Vec<u32>, Error> {
-        let tokenizer = tokenizer.ok_or_else(|| FileError::none_in(&self.model))?;
+    /// The ids of `--text`, and the tokenizer that gave them.
+    fn encode(&self, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
+        let tokenizer = Tokenizer::of_model(&self.model)?
+            .ok_or_else(|| FileError::none_in(&self.model, ", or give token ids with --tokens"))?;
         let text = self.input.text.as_deref().unwrap_or_default();
-        Ok(tokenizer.encode(text.as_bytes(), Specials::None).map_err(TextError::of("text"))?)
+        if let Some(note) = specials_note(&tokenizer, "--text", text.as_bytes()).filter(|_| !self.specials && !quiet) {
+            say::line(&note);
+        }
+        Ok((text_ids(&tokenizer, "--text", text, self.specials, vocab_size)?, Some(tokenizer)))
     }
 }
 

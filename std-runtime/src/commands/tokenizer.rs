@@ -14,7 +14,7 @@ use crate::data::options::TextOptions;
 use crate::data::text;
 use crate::files::IoError;
 use crate::say;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
 
 /// Train tokenizers; turn text into ids and back.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         match &self.action {
             Action::Train(args) => args.run(console.quiet),
-            Action::Encode(args) => args.run(),
+            Action::Encode(args) => args.run(console.quiet),
             Action::Decode(args) => args.run(),
         }
     }
@@ -144,17 +144,31 @@ struct Encode {
     /// Take <|endoftext|> and the like for special tokens.
     #[arg(long)]
     specials: bool,
+    /// Put the tokens around the ids that the tokenizer's post_processor names.
+    #[arg(long)]
+    template: bool,
 }
 
 impl Encode {
-    fn run(&self) -> Result<(), Error> {
+    fn run(&self, quiet: bool) -> Result<(), Error> {
         let tokenizer = Tokenizer::load(&self.tokenizer)?;
         let (what, text) = match &self.text {
             Some(text) => ("--text", text.clone().into_bytes()),
             None => ("standard input", read_input()?),
         };
-        let specials = if self.specials { Specials::All } else { Specials::None };
-        let ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
+        if let Some(note) = specials_note(&tokenizer, what, &text).filter(|_| !self.specials && !quiet) {
+            say::line(&note);
+        }
+        let specials = Specials::all_if(self.specials);
+        let mut ids = tokenizer.encode(&text, specials).map_err(TextError::of(what))?;
+        if self.template {
+            ids = tokenizer.with_template(&ids).ok_or_else(|| {
+                let path = self.tokenizer.display();
+                Error::data(format!(
+                    "{path}: post_processor: this kind is not supported; leave --template out, or write the tokens in the text"
+                ))
+            })?;
+        }
         output::line(&ids.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
     }
 }

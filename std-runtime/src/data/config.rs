@@ -25,6 +25,8 @@ table! {
         tokenizer_vocab_size: usize = 1024, 257..=1000000;
         /// How a token shard stores its ids: "u16", "u32", "i64", or "auto": as its content and name (*.u32.bin) say.
         id_type: IdType = IdType::default();
+        /// Take the texts of special tokens, such as <|endoftext|>, for the tokens: the data says where they stand.
+        specials: bool = false;
         /// Size of the built-in corpus in bytes.
         corpus_bytes: usize = 2000000, 1000..=10000000000_u64;
         /// "random": every row starts anywhere; "shuffled": every block of text once per epoch.

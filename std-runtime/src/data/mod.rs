@@ -4,6 +4,7 @@ pub mod batches;
 pub mod config;
 pub mod corpus;
 pub mod dataset;
+pub mod encoding;
 pub mod error;
 mod foreign;
 mod layout;

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
-use super::config::TokenizerChoice;
+use super::encoding::Encoding;
 use super::shards::{IdWidth, Shard, ShardWriter, Tokens};
 use super::source::{DataRequest, Source};
 use super::splits::{Part, PrepareError, Splits};
+use crate::config::Invalid;
 use crate::files::IoError;
 use crate::tokenizer::Tokenizer;
 
@@ -28,18 +29,19 @@ pub struct Prepared {
 }
 
 /// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote with this tokenizer are used
-/// again when `reuse` says so.
+/// again when `reuse` says so. Without a tokenizer, text goes through the one that the request asks for.
+///
+/// # Errors
+/// Data that cannot be read or encoded, a tokenizer that cannot be made, or a folder that cannot be written to.
 pub fn prepare(
     request: &DataRequest,
     tokenizer: Option<Tokenizer>,
     folder: &Path,
     reuse: bool,
 ) -> Result<Prepared, PrepareError> {
+    tokenizer.as_ref().map_or(Ok(()), |tokenizer| check_vocabulary(request, tokenizer))?;
     if let Some((train, val)) = shards_of(request)? {
-        let tokenizer = match (&request.tokenizer, tokenizer) {
-            (TokenizerChoice::Path(path), None) => Some(Tokenizer::load(path)?),
-            (_, given) => given,
-        };
+        check_no_specials(request)?;
         let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
         let notes =
             [Some(&train), val.as_ref()].into_iter().flatten().filter_map(|shard| shard.note().map(str::to_owned)).collect();
@@ -59,21 +61,61 @@ pub fn prepare(
     }
     let splits = Splits::load(request)?;
     let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
+    check_vocabulary(request, &tokenizer)?;
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
     let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
-    let write = |part: Part| -> Result<Option<Shard>, PrepareError> {
+    let mut encoding = Encoding::new(&tokenizer, request.specials, request.vocab_size);
+    let mut write = |part: Part| -> Result<Option<Shard>, PrepareError> {
         let path = folder.join(width.file_name(part.name()));
         let mut writer = ShardWriter::create(&path, width)?;
-        splits.encode(part, &tokenizer, |ids| writer.push(ids))?;
+        splits.encode(part, &mut encoding, |ids| writer.push(ids))?;
         if writer.finish()? == 0 && part == Part::Val { Ok(None) } else { Ok(Some(Shard::open_with(&path, width)?)) }
     };
     let val = write(Part::Val)?;
     let Some(train) = write(Part::Train)? else {
         return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into());
     };
-    let (content, notes) = (Some(splits.content()), splits.lines());
+    let (content, mut notes) = (Some(splits.content()), splits.lines());
+    notes.extend(encoding.notes(&splits.name()));
+    if encoding.end_of_text().is_none() && splits.has_several() && matches!(request.source, Source::Path(_)) {
+        notes.push(NO_END.to_owned());
+    }
     Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val, content, notes })
 }
+
+/// Refuses a tokenizer whose text has ids that the model lacks. Tokens that were added to the tokenizer alone, such as one for padding, may be
+/// beyond the model's vocabulary, as long as no text has them.
+///
+/// # Errors
+/// The model's vocabulary is known and too small.
+pub fn check_vocabulary(request: &DataRequest, tokenizer: &Tokenizer) -> Result<(), Invalid> {
+    let needed = tokenizer.text_vocab_size();
+    match request.vocab_size.filter(|&known| known < needed) {
+        None => Ok(()),
+        Some(known) => {
+            let expected = format!(
+                "at least {needed}, the ids of text in the tokenizer; use the model's own tokenizer, or a larger vocabulary"
+            );
+            Err(Invalid { key: "model.vocab_size", expected, found: known.to_string() })
+        }
+    }
+}
+
+/// Refuses `data.specials` for data that is token ids.
+///
+/// # Errors
+/// It is set.
+pub fn check_no_specials(request: &DataRequest) -> Result<(), Invalid> {
+    let expected = || "false for token shards, which have their ids already; leave it out".to_owned();
+    if request.specials {
+        return Err(Invalid { key: "data.specials", expected: expected(), found: "true".to_owned() });
+    }
+    Ok(())
+}
+
+/// Said where nothing can stand between documents.
+const NO_END: &str = "note: nothing stands between the documents: the tokenizer names no token that ends a text (eos_token in \
+                      tokenizer_config.json)";
 
 /// Every width that a shard can have.
 const WIDTHS: [IdWidth; 2] = [IdWidth::U16, IdWidth::U32];

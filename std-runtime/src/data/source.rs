@@ -30,6 +30,10 @@ pub struct DataRequest {
     pub tokenizer: TokenizerChoice,
     /// Ids of a tokenizer that is trained.
     pub tokenizer_vocab_size: usize,
+    /// Texts of special tokens are those tokens.
+    pub specials: bool,
+    /// Ids of the model, when they are known: a tokenizer can have more.
+    pub vocab_size: Option<usize>,
     /// How text is read.
     pub text: TextOptions,
     /// How the ids of token shards are stored, where their content does not decide.
@@ -52,6 +56,8 @@ impl DataRequest {
             source,
             tokenizer: config.tokenizer.clone(),
             tokenizer_vocab_size: config.tokenizer_vocab_size,
+            specials: config.specials,
+            vocab_size: None,
             text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row, ..TextOptions::default() },
             id_width: config.id_type.0,
             val_fraction: config.val_fraction,

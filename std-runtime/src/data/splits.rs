@@ -7,15 +7,15 @@ use samara_core::tokenizer::pretokenize::last_cut;
 use thiserror::Error;
 
 use super::config::TokenizerChoice;
+use super::encoding::{Encoding, PIECE_BYTES};
 use super::options::TextOptions;
 use super::source::{DataRequest, Source};
 use super::text::Summary;
 use super::{DataError, corpus, text};
+use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
-use crate::tokenizer::{
-    BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Scratch, Specials, TextError, Tokenizer, TrainError,
-};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, FileError, TextError, Tokenizer, TrainError};
 
 /// Why there are no tokens.
 #[derive(Debug, Error)]
@@ -26,6 +26,9 @@ pub enum PrepareError {
     /// A tokenizer's files.
     #[error(transparent)]
     Tokenizer(#[from] FileError),
+    /// A tokenizer whose ids the model lacks, or a key that this data has no use for.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// Training a tokenizer.
     #[error(transparent)]
     TokenizerTraining(#[from] TrainError),
@@ -45,14 +48,12 @@ impl Failure for PrepareError {
         match self {
             Self::Data(error) => error.kind(),
             Self::Tokenizer(error) => error.kind(),
+            Self::Invalid(error) => error.kind(),
             Self::TokenizerTraining(error) => error.kind(),
             Self::Encode(error) => error.kind(),
         }
     }
 }
-
-/// Text is encoded in pieces of about this size: ids take several times the memory of their text.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// A part of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,11 @@ impl Splits {
     /// What the text is called in messages.
     pub fn name(&self) -> String {
         self.name.display().to_string()
+    }
+
+    /// Whether there is more than one document.
+    pub fn has_several(&self) -> bool {
+        self.summary.documents > 1
     }
 
     /// Gives the documents of a part to `document`, one after the other.
@@ -226,25 +232,17 @@ impl Splits {
     pub fn encode(
         &self,
         part: Part,
-        tokenizer: &Tokenizer,
+        encoding: &mut Encoding<'_>,
         mut take: impl FnMut(&[u32]) -> Result<(), DataError>,
     ) -> Result<(), PrepareError> {
-        let end = tokenizer.added_id(END_OF_TEXT).filter(|_| self.summary.documents > 1);
-        let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
-        self.pieces(part, |Piece { text: document, ends }| {
-            let mut start = 0;
-            while let Some(rest) = document.get(start..).filter(|rest| !rest.is_empty()) {
-                self.options.stop.check().map_err(DataError::from)?;
-                let (piece, _) = rest.split_at(tokenizer.cut(rest, PIECE_BYTES));
-                ids.clear();
-                if let Err(error) = tokenizer.encode_into(piece.as_bytes(), Specials::None, &mut scratch, &mut ids) {
-                    // The whole document gives the place in it.
-                    let source = tokenizer.encode(document.as_bytes(), Specials::None).err().unwrap_or(error);
-                    return Err(PrepareError::from(TextError { what: self.name(), source }));
-                }
-                take(&ids)?;
-                start += piece.len();
-            }
+        let end = encoding.end_of_text().filter(|_| self.has_several());
+        let name = self.name();
+        let mut take = |ids: &[u32]| {
+            self.options.stop.check()?;
+            take(ids)
+        };
+        self.pieces(part, |Piece { text, ends }| {
+            encoding.document::<PrepareError>(text, &name, &mut take)?;
             Ok(end.filter(|_| ends).map_or(Ok(()), |end| take(&[end]))?)
         })
     }
@@ -274,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::data::config::DataConfig;
+    use crate::tokenizer::END_OF_TEXT;
 
     fn parts(rows: &[&str], val_fraction: f64) -> [String; 2] {
         let folder = tempfile::tempdir().unwrap();
@@ -327,10 +326,11 @@ mod tests {
     fn tales_end_with_the_end_of_text() {
         let splits = Splits::load(&DataRequest::new(&DataConfig { corpus_bytes: 20_000, ..DataConfig::default() })).unwrap();
         let tokenizer = Tokenizer::bytes(&[END_OF_TEXT]).unwrap();
+        let mut encoding = Encoding::new(&tokenizer, false, None);
         let mut ids = Vec::new();
         for part in [Part::Train, Part::Val] {
             splits
-                .encode(part, &tokenizer, |more| {
+                .encode(part, &mut encoding, |more| {
                     ids.extend_from_slice(more);
                     Ok(())
                 })

@@ -7,7 +7,8 @@ use thiserror::Error;
 use crate::data::DataError;
 use crate::data::batches::sweep_rows;
 use crate::data::config::DataConfig;
-use crate::data::prepare::shards_of;
+use crate::data::encoding::Encoding;
+use crate::data::prepare::{check_no_specials, shards_of};
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
 use crate::data::splits::{Part, PrepareError, Splits};
@@ -91,7 +92,17 @@ pub struct Selected {
     pub notes: Vec<String>,
 }
 
-/// The tokens of a selection: of shards as they are, or of text, which needs the tokenizer of the folder `model`.
+/// The tokenizer of the folder `model`, for data that is text; of token shards only bits per byte need it, and one that cannot be used is as none.
+///
+/// # Errors
+/// The data cannot be looked at, or text has no tokenizer that can be used.
+pub fn tokenizer_of(data: &DataConfig, model: &Path, quiet: bool) -> Result<Option<Tokenizer>, EvalError> {
+    let is_text = shards_of(&DataRequest::new(data))?.is_none();
+    let tokenizer = if is_text { Tokenizer::of_model(model) } else { Ok(Tokenizer::of_model_if_usable(model, quiet)) };
+    Ok(tokenizer.map_err(PrepareError::from)?)
+}
+
+/// The tokens of a selection for a model of `vocab_size` ids: of shards as they are, or of text, which needs the tokenizer of the folder `model`.
 ///
 /// # Errors
 /// The data cannot be read; there is no tokenizer, or no validation shard.
@@ -100,6 +111,7 @@ pub fn tokens(
     selection: Selection,
     tokenizer: Option<&Tokenizer>,
     model: &Path,
+    vocab_size: usize,
 ) -> Result<Selected, EvalError> {
     let data = DataRequest::new(data);
     if let Some((train, val)) = shards_of(&data)? {
@@ -108,11 +120,14 @@ pub fn tokens(
             (Selection::Val, None) => return Err(EvalError::NoVal { train: train.name() }),
             (Selection::Train | Selection::All, _) => train,
         };
+        check_no_specials(&data).map_err(PrepareError::from)?;
         let notes = shard.note().map(str::to_owned).into_iter().collect();
         return Ok(Selected { tokens: Box::new(shard), notes });
     }
-    let tokenizer = tokenizer.ok_or_else(|| PrepareError::from(FileError::none_in(model)))?;
+    let tokenizer = tokenizer
+        .ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
     let splits = Splits::load(&data)?;
+    let mut encoding = Encoding::new(tokenizer, data.specials, Some(vocab_size));
     let mut ids = Vec::new();
     let parts: &[Part] = match selection {
         Selection::Train => &[Part::Train],
@@ -120,12 +135,14 @@ pub fn tokens(
         Selection::All => &[Part::Train, Part::Val],
     };
     for &part in parts {
-        splits.encode(part, tokenizer, |more| {
+        splits.encode(part, &mut encoding, |more| {
             ids.extend_from_slice(more);
             Ok(())
         })?;
     }
-    Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes: splits.lines() })
+    let mut notes = splits.lines();
+    notes.extend(encoding.notes(&splits.name()));
+    Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes })
 }
 
 /// Tokens that are worth a run: more blocks at a time are not faster.

@@ -94,7 +94,11 @@ impl FileWriter {
     }
 
     /// Adds a tokenizer. The table of whole words only makes encoding faster, unless words that are tokens are never merged: a device does without.
+    /// One that no device runs ([`Tokenizer::beyond_devices`]) is left out.
     pub fn tokenizer(&mut self, tokenizer: &Tokenizer) {
+        if tokenizer.beyond_devices().is_some() {
+            return;
+        }
         let mut header = |kind: TokenizerKind, split: Split| {
             let split = u32::from(split == Split::Whole);
             self.add(SectionKind::Tokenizer, None, &[TokenizerHeader { kind: kind as u32, split }]);
@@ -119,6 +123,7 @@ impl FileWriter {
                     self.add(SectionKind::Words, None, tables.words);
                 }
             }
+            Model::Pieces(_) => {}
         }
     }
 

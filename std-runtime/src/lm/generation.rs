@@ -9,6 +9,8 @@ table! {
     pub GenerateConfig {
         /// What the text begins with; empty: the end-of-text token, or a line break.
         prompt: String = String::new();
+        /// Take the texts of special tokens in prompts, such as <|endoftext|>, for the tokens.
+        specials: bool = false;
         /// Tokens to generate.
         max_new_tokens: usize = 200, 0..=1000000000;
         /// Logits are divided by it; 0: always the most probable token.
@@ -22,7 +24,7 @@ table! {
         /// Seed of the draws.
         seed: u64 = 0, 0..=9007199254740992_u64;
     }
-    may change: prompt max_new_tokens temperature top_k top_p min_p seed;
+    may change: prompt specials max_new_tokens temperature top_k top_p min_p seed;
 }
 
 impl GenerateConfig {

@@ -85,7 +85,7 @@ impl Companions {
 
     /// Whether the tokenizer is among them.
     pub fn have_tokenizer(&self) -> bool {
-        self.contains(TOKENIZER[0])
+        self.contains("tokenizer.json") || self.contains("vocab.json") && self.contains("merges.txt")
     }
 
     fn contains(&self, name: &str) -> bool {
@@ -154,6 +154,11 @@ mod tests {
         assert_eq!(fs::read_to_string(from.path().join("README.md")).unwrap(), "README.md");
         assert!(Companions::of(&from.path().join("absent")).is_err());
         fs::remove_file(from.path().join("tokenizer.json")).unwrap();
+        fs::write(from.path().join("vocab.json"), "").unwrap();
+        assert!(!Companions::of(from.path()).unwrap().have_tokenizer());
+        fs::write(from.path().join("merges.txt"), "").unwrap();
+        assert!(Companions::of(from.path()).unwrap().have_tokenizer());
+        fs::remove_file(from.path().join("merges.txt")).unwrap();
         let kept = Companions::of(from.path()).unwrap();
         assert!(!kept.have_tokenizer() && kept.contains("chat_template.jinja"));
         let without = kept.without_tokenizer();

@@ -122,6 +122,12 @@ impl Bpe {
         }
     }
 
+    /// Forgets the tokens from id `len` on, which no merge makes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.token_offsets.truncate(len + 1);
+        self.token_bytes.truncate(self.token_offsets.last().map_or(0, |&end| end as usize));
+    }
+
     /// Left and right id of each merge by rank.
     pub fn merges(&self) -> &[(u32, u32)] {
         &self.merges

@@ -109,7 +109,7 @@ impl BpeTrainer {
         }
         let first_special = tokens.len() as u32;
         let specials = (first_special..).zip(self.options.specials);
-        let added: Vec<AddedToken> = specials.map(|(id, text)| AddedToken { id, text, special: true }).collect();
+        let added: Vec<AddedToken> = specials.map(|(id, text)| AddedToken::special(id, &text)).collect();
         tokens.extend(added.iter().map(|token| token.text.clone().into_bytes()));
         let bpe = Bpe::new(&tokens, merges, self.options.split, false, |id| id >= first_special)?;
         Ok(Tokenizer::new(Model::Bpe(bpe), added)?)

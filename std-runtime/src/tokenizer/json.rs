@@ -1,5 +1,6 @@
 //! The parts of Hugging Face's tokenizer files that decide ids, as they stand in the JSON.
 
+use super::{AddedToken, Fit};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -14,22 +15,20 @@ pub(super) struct TokenizerJson {
     #[serde(default)]
     pub(super) added_tokens: Vec<AddedJson>,
     #[serde(default)]
-    pub(super) normalizer: Option<Tagged>,
+    pub(super) normalizer: Option<Part>,
     #[serde(default)]
-    pub(super) pre_tokenizer: Option<PreTokenizer>,
+    pub(super) pre_tokenizer: Option<Part>,
+    #[serde(default)]
+    pub(super) post_processor: serde_json::Value,
+    #[serde(default)]
+    pub(super) decoder: Option<Part>,
     pub(super) model: ModelJson,
 }
 
-/// Something of which only the type matters.
-#[derive(serde::Deserialize)]
-pub(super) struct Tagged {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-}
-
-/// One of `added_tokens`.
-#[derive(serde::Deserialize)]
+/// One of `added_tokens`, or of `added_tokens_decoder` in `tokenizer_config.json`, whose ids are its keys.
+#[derive(Clone, serde::Deserialize)]
 pub(super) struct AddedJson {
+    #[serde(default)]
     pub(super) id: u32,
     pub(super) content: String,
     #[serde(default)]
@@ -39,32 +38,60 @@ pub(super) struct AddedJson {
     #[serde(default)]
     pub(super) rstrip: bool,
     #[serde(default)]
+    pub(super) normalized: bool,
+    #[serde(default)]
     pub(super) special: bool,
 }
 
-/// `pre_tokenizer`, all kinds in one.
-#[derive(serde::Deserialize)]
-pub(super) struct PreTokenizer {
+impl From<&AddedJson> for AddedToken {
+    fn from(token: &AddedJson) -> Self {
+        let AddedJson { id, lstrip, rstrip, single_word, normalized, special, .. } = *token;
+        Self { id, text: token.content.clone(), special, fit: Fit { lstrip, rstrip, single_word, normalized } }
+    }
+}
+
+/// A normalizer, pre-tokenizer or decoder, all kinds in one.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Part {
     #[serde(rename = "type")]
     pub(super) kind: String,
-    #[serde(default)]
-    pub(super) add_prefix_space: bool,
-    #[serde(default = "yes")]
-    pub(super) use_regex: bool,
-    #[serde(default)]
-    pub(super) pretokenizers: Vec<PreTokenizer>,
-    #[serde(default)]
+    /// Those of a `Sequence`.
+    #[serde(alias = "normalizers", alias = "pretokenizers", alias = "decoders")]
+    pub(super) parts: Vec<Part>,
     pub(super) pattern: Option<Pattern>,
-    #[serde(default)]
     pub(super) behavior: Option<String>,
-    #[serde(default)]
     pub(super) invert: bool,
+    pub(super) add_prefix_space: Option<bool>,
+    pub(super) use_regex: Option<bool>,
+    pub(super) individual_digits: bool,
+    pub(super) delimiter: Option<char>,
+    pub(super) replacement: Option<char>,
+    pub(super) prepend_scheme: Option<String>,
+    pub(super) split: Option<bool>,
+    pub(super) prepend: String,
+    pub(super) content: String,
+    pub(super) strip_left: bool,
+    pub(super) strip_right: bool,
+    pub(super) clean_text: bool,
+    pub(super) handle_chinese_chars: bool,
+    pub(super) strip_accents: Option<bool>,
+    pub(super) lowercase: bool,
+    pub(super) suffix: String,
+    pub(super) start: usize,
+}
+
+impl Part {
+    /// The parts of a sequence, one after the other; a part that is none, itself.
+    pub(super) fn flat(&self) -> Vec<&Self> {
+        if self.kind == "Sequence" { self.parts.iter().flat_map(Self::flat).collect() } else { vec![self] }
+    }
 }
 
 #[derive(serde::Deserialize)]
 pub(super) enum Pattern {
     Regex(String),
-    String(#[allow(dead_code, reason = "only regular expressions are supported; the other kind is recognised to say so")] String),
+    String(String),
 }
 
 /// `model`, all kinds in one.
@@ -78,15 +105,17 @@ pub(super) struct ModelJson {
     #[serde(default)]
     pub(super) dropout: Option<f64>,
     #[serde(default)]
+    pub(super) unk_token: Option<String>,
+    #[serde(default)]
+    pub(super) fuse_unk: bool,
+    #[serde(default)]
+    pub(super) byte_fallback: bool,
+    #[serde(default)]
     pub(super) continuing_subword_prefix: Option<String>,
     #[serde(default)]
     pub(super) end_of_word_suffix: Option<String>,
     #[serde(default)]
     pub(super) ignore_merges: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Tokens and ids in the order of the file; keys that repeat are kept.

@@ -1,24 +1,47 @@
 //! Tokenizers that own their tables: bytes, characters, byte-level BPE; with special tokens; trained, loaded, saved.
 
+mod added;
+mod beside;
 mod bpe;
 mod bpe_train;
+mod build;
 mod byte_chars;
+mod error;
 mod json;
 mod load;
+mod matcher;
+mod normalize;
+mod patterns;
+mod pieces;
 mod prompt;
 mod save;
+mod steps;
+mod template;
+mod vocabulary;
 
+pub use added::{AddedToken, Fit, Specials};
 pub use bpe::{Bpe, BpeError};
 pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
-pub use load::FileError;
-pub use prompt::{TextError, prompt_ids};
+pub use error::FileError;
+pub use pieces::PieceBpe;
+pub use prompt::{TextError, prompt_ids, specials_note, text_ids};
 
 use crate::error::{Failure, Kind};
+use added::{Finder, Section};
+use load::Original;
+use normalize::Normalizer;
 use samara_core::tokenizer::{CharError, CharTable, Split, Symbol};
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use steps::Step;
+use template::Template;
 
 /// The usual token between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Tokens that end a text where no file says which one does; the first that is there.
+const ENDS_OF_TEXT: [&str; 5] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"];
 
 /// Text to token ids and back.
 #[derive(Clone, Debug)]
@@ -26,6 +49,18 @@ pub struct Tokenizer {
     model: Model,
     added: Vec<AddedToken>,
     end_of_text: Option<u32>,
+    text: TextSteps,
+    /// What is put around ids; none where the file says it in a way that is not known.
+    template: Option<Template>,
+    /// The files that it was loaded from.
+    original: Option<Arc<Original>>,
+}
+
+/// What is done to a text before the model sees it. Without steps, the model gets it as it is.
+#[derive(Clone, Debug, Default)]
+struct TextSteps {
+    normalizer: Vec<Normalizer>,
+    pieces: Vec<Step>,
 }
 
 /// How text between special tokens is encoded.
@@ -37,28 +72,8 @@ pub enum Model {
     Character(Vec<char>),
     /// Byte-level BPE.
     Bpe(Bpe),
-}
-
-/// A token that is not made from text by the model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddedToken {
-    /// Its id.
-    pub id: u32,
-    /// What it is written as; decoding gives this text.
-    pub text: String,
-    /// Special tokens are recognised in text only where the caller allows it; others always are.
-    pub special: bool,
-}
-
-/// Which special tokens are recognised in a text. Text from users should be encoded with `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Specials<'a> {
-    /// None: `<|endoftext|>` is encoded as the characters that it is written with.
-    None,
-    /// Only those with these texts.
-    Only(&'a [&'a str]),
-    /// All.
-    All,
+    /// BPE over characters.
+    Pieces(PieceBpe),
 }
 
 /// Why a text has no ids.
@@ -81,9 +96,9 @@ pub enum EncodeError {
         /// Number of characters in the vocabulary.
         known: usize,
     },
-    /// A character tokenizer met bytes that are no characters.
+    /// A tokenizer that looks at characters met bytes that are none.
     #[error(
-        "the text is not UTF-8 at line {line} (byte {at_bytes}), which a character tokenizer cannot encode; use a byte or BPE tokenizer"
+        "the text is not UTF-8 at line {line} (byte {at_bytes}), which this tokenizer cannot encode; convert it with iconv, or use a byte tokenizer"
     )]
     NotUtf8 {
         /// The place in bytes.
@@ -98,6 +113,30 @@ pub enum EncodeError {
         byte: u8,
         /// The place in bytes.
         at_bytes: usize,
+    },
+    /// A character that a vocabulary of pieces lacks, in a text that was normalised.
+    #[error("character {char:?} (U+{:04X}) in {piece:?} has no token in this BPE vocabulary; remove it from the text", *char as u32)]
+    NoToken {
+        /// The character.
+        char: char,
+        /// The piece of text that it stands in.
+        piece: String,
+    },
+    /// An id that the model lacks, such as that of a token added to the tokenizer alone.
+    #[error("token {token:?} has id {id}, beyond the model's vocabulary of {vocab_size} ids; leave it out of the text")]
+    Beyond {
+        /// The id.
+        id: u32,
+        /// The token.
+        token: String,
+        /// Ids of the model.
+        vocab_size: usize,
+    },
+    /// A pattern of the tokenizer could not be followed to its end.
+    #[error("the text cannot be split by the pattern of the tokenizer: {problem}")]
+    Pattern {
+        /// What stopped it.
+        problem: String,
     },
 }
 
@@ -150,14 +189,16 @@ pub enum BuildError {
         /// The text.
         text: String,
     },
-    /// An id that is neither the next free one nor that of a token of the same text.
-    #[error("added token {text:?} has id {id}; expected {expected} (the next free id) or the id of a token with that text")]
+    /// An id of the model that is not that of a token of the same text.
+    #[error(
+        "added token {text:?} has id {id}; expected at least {expected} (the ids of the model) or the id of a token with that text"
+    )]
     Id {
         /// The id.
         id: u32,
         /// The text.
         text: String,
-        /// Next free id.
+        /// Number of the model's ids.
         expected: u32,
     },
 }
@@ -174,14 +215,17 @@ impl Tokenizer {
         Self::with_specials(Model::Character(chars.into_iter().collect()), specials)
     }
 
-    /// A tokenizer from its parts. Added tokens have ids after those of the model, without gaps; those of a BPE model may also be
-    /// tokens of the vocabulary. `<|endoftext|>`, where it is added, ends texts.
+    /// A tokenizer from its parts. Added tokens have ids after those of the model; those of a BPE model may also be tokens of the
+    /// vocabulary. `<|endoftext|>`, or else another of the usual ones, ends texts where it is added.
+    ///
+    /// # Errors
+    /// Characters out of order; added tokens whose texts or ids are those of others.
     pub fn new(model: Model, mut added: Vec<AddedToken>) -> Result<Self, BuildError> {
         if let Model::Character(chars) = &model {
             CharTable::open(chars).map_err(|id| BuildError::CharOrder { id, char: chars[id] })?;
         }
         added.sort_by_key(|token| token.id);
-        let mut next = model.len() as u32;
+        let next = model.len() as u32;
         let mut texts = BTreeSet::new();
         for (place, AddedToken { id, text, .. }) in added.iter().enumerate() {
             let repeated = place.checked_sub(1).is_some_and(|before| added[before].id == *id) || !texts.insert(text);
@@ -189,17 +233,16 @@ impl Tokenizer {
                 return Err(BuildError::Empty { id: *id });
             } else if repeated {
                 return Err(BuildError::Repeated { id: *id, text: text.clone() });
-            } else if *id == next {
-                next += 1;
-            } else if !matches!(&model, Model::Bpe(bpe) if bpe.tables().token(*id) == Some(text.as_bytes())) {
+            } else if *id < next && !model.has(*id, text) {
                 return Err(BuildError::Id { id: *id, text: text.clone(), expected: next });
             }
         }
         if let Some(token) = model.written_as(&added) {
             return Err(BuildError::Taken { text: token.text.clone() });
         }
-        let end_of_text = added.iter().find(|token| token.text == END_OF_TEXT).map(|token| token.id);
-        Ok(Self { model, added, end_of_text })
+        let id = |text: &&str| added.iter().find(|token| token.text == **text).map(|token| token.id);
+        let end_of_text = ENDS_OF_TEXT.iter().find_map(id);
+        Ok(Self { model, added, end_of_text, text: TextSteps::default(), template: Some(Template::default()), original: None })
     }
 
     /// The model under the added tokens.
@@ -222,7 +265,67 @@ impl Tokenizer {
         self.added.iter().find(|token| token.text == text).map(|token| token.id)
     }
 
-    /// The token that ends a text: `<|endoftext|>`, or what `eos_token` of a loaded `tokenizer_config.json` names.
+    /// Id of a token that is written as `text`.
+    fn id_of(&self, text: &str) -> Option<u32> {
+        self.added_id(text).or_else(|| (0..self.model.len() as u32).find(|&id| self.model.has(id, text)))
+    }
+
+    /// Number of ids that text without added tokens can have.
+    pub fn text_vocab_size(&self) -> usize {
+        let is_added = |id: &u32| self.added.binary_search_by_key(id, |token| token.id).is_ok();
+        (0..self.model.len() as u32).rev().find(|id| !is_added(id)).map_or(0, |id| id as usize + 1)
+    }
+
+    /// `ids` of a text with the tokens that the tokenizer's file puts before and after them (`post_processor`); none where it does so in a way
+    /// that is not known.
+    pub fn with_template(&self, ids: &[u32]) -> Option<Vec<u32>> {
+        self.template.as_ref().map(|template| [&template.before[..], ids, &template.after[..]].concat())
+    }
+
+    /// Refuses ids that a model of `vocab_size` ids lacks.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check_ids(&self, ids: &[u32], vocab_size: usize) -> Result<(), EncodeError> {
+        let beyond = ids.iter().find(|&&id| id as usize >= vocab_size);
+        let token = |id: u32| String::from_utf8_lossy(&self.token_bytes(id)).into_owned();
+        beyond.map_or(Ok(()), |&id| Err(EncodeError::Beyond { id, token: token(id), vocab_size }))
+    }
+
+    /// Counts the texts of special tokens in `text`.
+    pub fn count_specials(&self, text: &[u8], counts: &mut BTreeMap<u32, u64>) {
+        let specials = self.added.iter().filter(|token| token.special);
+        let finder = Finder::new(specials.map(|token| (Cow::Borrowed(token.text.as_str()), token)));
+        for section in finder.sections(text) {
+            if let Section::Token(id) = section {
+                *counts.entry(id).or_default() += 1;
+            }
+        }
+    }
+
+    /// The same without the added tokens that a model of `vocab_size` ids lacks.
+    #[must_use]
+    pub fn within(mut self, vocab_size: usize) -> Self {
+        self.added.retain(|token| (token.id as usize) < vocab_size);
+        self.end_of_text = self.end_of_text.filter(|&id| (id as usize) < vocab_size);
+        if let Model::Bpe(bpe) = &mut self.model {
+            bpe.truncate(vocab_size);
+        }
+        self
+    }
+
+    /// What a device cannot do of this tokenizer, whose programs have bytes, characters, and byte-level BPE with GPT-2's split.
+    pub fn beyond_devices(&self) -> Option<&'static str> {
+        match (&self.model, &self.text) {
+            (Model::Pieces(_), _) => Some("BPE over characters"),
+            (_, TextSteps { normalizer, .. }) if !normalizer.is_empty() => Some("a normalizer"),
+            (_, TextSteps { pieces, .. }) if !pieces.is_empty() => Some("another split than GPT-2's"),
+            _ => None,
+        }
+    }
+
+    /// The token that ends a text: `<|endoftext|>` or another of the usual ones, or what `eos_token` of the files that it was loaded from
+    /// names.
     pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
     }
@@ -245,33 +348,43 @@ impl Tokenizer {
         scratch: &mut Scratch,
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
-        let wanted = self.recognised(specials);
-        let mut start = 0;
-        while let Some((at, token)) = find_first(&wanted, text, start) {
-            self.encode_plain(text, start..at, scratch, ids)?;
-            ids.push(token.id);
-            start = at + token.text.len();
-        }
-        self.encode_plain(text, start..text.len(), scratch, ids)
-    }
-
-    /// The first place from `at` on where `text` can be cut: its parts, encoded one after the other without special tokens, have the ids of the
-    /// whole. The end of the text when there is no such place.
-    pub fn cut(&self, text: &str, at: usize) -> usize {
-        let from = text.ceil_char_boundary(at);
-        match &self.model {
-            // An added token could stand across the cut.
-            _ if self.added.iter().any(|token| !token.special) => text.len(),
-            Model::Byte | Model::Character(_) => from,
-            Model::Bpe(bpe) if bpe.tables().split == Split::Whole => text.len(),
-            // No word of GPT-2's pattern has white space after something else.
-            Model::Bpe(_) => {
-                let mut before = text.get(..from).and_then(|head| head.chars().next_back()).unwrap_or(' ');
-                let starts_space =
-                    |&(_, c): &(usize, char)| c.is_whitespace() && !std::mem::replace(&mut before, c).is_whitespace();
-                text.get(from..).unwrap_or("").char_indices().find(starts_space).map_or(text.len(), |(i, _)| from + i)
+        let [raw, normalized] = self.finders(specials)?;
+        for section in raw.sections(text) {
+            match section {
+                Section::Token(id) => ids.push(id),
+                Section::Text(range) if self.text.normalizer.is_empty() => {
+                    self.encode_section(text, range, &normalized, scratch, ids)?;
+                }
+                Section::Text(range) => {
+                    let text = self.text.normalize(utf8(text, range)?)?;
+                    self.encode_section(text.as_bytes(), 0..text.len(), &normalized, scratch, ids)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The first place from `at` on where `text` can be cut: its parts, encoded one after the other, have the ids of the whole. The end of the
+    /// text when there is no such place.
+    pub fn cut(&self, text: &str, at: usize, specials: Specials<'_>) -> usize {
+        let from = text.ceil_char_boundary(at);
+        let mut tokens = self.added.iter().filter(|token| specials.allow(token)).peekable();
+        let across = |token: &AddedToken| token.fit.lstrip || token.fit.rstrip || token.text.contains(char::is_whitespace);
+        let anywhere = tokens.peek().is_none() && matches!(self.model, Model::Byte | Model::Character(_));
+        let whole = match &self.model {
+            Model::Bpe(bpe) => self.text.pieces.is_empty() && bpe.tables().split == Split::Whole,
+            Model::Byte | Model::Character(_) => false,
+            Model::Pieces(_) => self.text.pieces.is_empty(),
+        };
+        if anywhere && self.text.normalizer.is_empty() && self.text.pieces.is_empty() {
+            return from;
+        } else if whole || !self.text.keeps_cuts() || tokens.any(across) {
+            return text.len();
+        }
+        // No word has a space after something that is none.
+        let mut before = text.get(..from).and_then(|head| head.chars().next_back()).unwrap_or(' ');
+        let starts_space = |&(_, c): &(usize, char)| !std::mem::replace(&mut before, c).is_whitespace() && c == ' ';
+        text.get(from..).unwrap_or("").char_indices().find(starts_space).map_or(text.len(), |(i, _)| from + i)
     }
 
     /// The bytes of `ids`; special tokens give their text.
@@ -282,7 +395,20 @@ impl Tokenizer {
                 return Err(DecodeError { id, index, vocab_size: self.vocab_size() });
             }
         }
+        if let Model::Pieces(pieces) = &self.model {
+            let start = bytes.iter().take(pieces.options.trim_start).take_while(|&&byte| byte == b' ').count();
+            bytes.drain(..start);
+            bytes.truncate(bytes.len() - self.gap_after(ids).len().min(bytes.len()));
+        }
         Ok(bytes)
+    }
+
+    /// The white space after `ids` that [`Self::decode`] leaves out, because nothing follows.
+    pub fn gap_after(&self, ids: &[u32]) -> &'static str {
+        match (&self.model, ids.last()) {
+            (Model::Pieces(pieces), Some(&id)) if pieces.options.trim_end && self.token_bytes(id).ends_with(b" ") => " ",
+            _ => "",
+        }
     }
 
     /// The bytes of a token; empty if there is no such id.
@@ -301,6 +427,9 @@ impl Tokenizer {
                 bytes.extend_from_slice(chars[place].encode_utf8(&mut [0; 4]).as_bytes());
             }
             Model::Bpe(bpe) if place < self.model.len() => bytes.extend_from_slice(bpe.tables().token(id).unwrap_or_default()),
+            Model::Pieces(pieces) if place < self.model.len() => {
+                bytes.extend_from_slice(pieces.texts.get(place).map(Vec::as_slice).unwrap_or_default());
+            }
             _ => match self.added.binary_search_by_key(&id, |token| token.id) {
                 Ok(place) => bytes.extend_from_slice(self.added[place].text.as_bytes()),
                 Err(_) => return false,
@@ -311,45 +440,83 @@ impl Tokenizer {
 
     fn with_specials(model: Model, specials: &[&str]) -> Result<Self, BuildError> {
         let ids = model.len() as u32..;
-        let added = ids.zip(specials).map(|(id, text)| AddedToken { id, text: (*text).to_owned(), special: true });
+        let added = ids.zip(specials).map(|(id, text)| AddedToken::special(id, text));
         let added = added.collect();
         Self::new(model, added)
     }
 
-    /// The added tokens to look for, the longest first.
-    fn recognised(&self, specials: Specials<'_>) -> Vec<&AddedToken> {
-        let allowed = |token: &&AddedToken| match specials {
-            _ if !token.special => true,
-            Specials::None => false,
-            Specials::Only(texts) => texts.contains(&token.text.as_str()),
-            Specials::All => true,
-        };
-        let mut tokens: Vec<&AddedToken> = self.added.iter().filter(allowed).collect();
-        tokens.sort_by_key(|token| std::cmp::Reverse(token.text.len()));
-        tokens
+    /// What finds added tokens in text as it is, and in text that is normalised.
+    fn finders(&self, specials: Specials<'_>) -> Result<[Finder<'_>; 2], EncodeError> {
+        let allowed = || self.added.iter().filter(|token| specials.allow(token));
+        let raw = allowed().filter(|token| !token.fit.normalized).map(|token| (Cow::Borrowed(token.text.as_str()), token));
+        let normalized = allowed().filter(|token| token.fit.normalized);
+        let normalized: Vec<_> =
+            normalized.map(|token| Ok((self.text.normalize(&token.text)?, token))).collect::<Result<_, EncodeError>>()?;
+        Ok([Finder::new(raw), Finder::new(normalized.into_iter())])
+    }
+
+    /// Encodes `text[range]`, which is normalised.
+    fn encode_section(
+        &self,
+        text: &[u8],
+        range: Range<usize>,
+        tokens: &Finder<'_>,
+        scratch: &mut Scratch,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EncodeError> {
+        for section in tokens.sections(&text[range.clone()]) {
+            match section {
+                Section::Token(id) => ids.push(id),
+                Section::Text(part) => {
+                    let range = range.start + part.start..range.start + part.end;
+                    self.encode_plain(text, range, scratch, ids)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Encodes `text[range]`, in which no added token is looked for.
     fn encode_plain(
         &self,
         text: &[u8],
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         scratch: &mut Scratch,
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
-        let (start, part) = (range.start, &text[range]);
-        match &self.model {
-            Model::Byte => ids.extend(part.iter().map(|&byte| u32::from(byte))),
-            Model::Character(chars) => {
-                let table = CharTable::open(chars).expect("the characters were in order when the tokenizer was made");
-                table.encode(part, &mut |id| ids.push(id)).map_err(|error| char_error(error, text, start, chars.len()))?;
-            }
-            Model::Bpe(bpe) => bpe
-                .encode_into(part, scratch, ids)
-                .map_err(|(byte, at)| EncodeError::MissingByte { byte, at_bytes: start + at })?,
+        let start = range.start;
+        if self.text.pieces.is_empty() {
+            return self.model.encode(text, range, scratch, ids);
         }
-        Ok(())
+        let mut take = |piece: &[u8]| {
+            let at = |error| match error {
+                EncodeError::MissingByte { byte, .. } => EncodeError::MissingByte { byte, at_bytes: start },
+                error => error,
+            };
+            self.model.encode(piece, 0..piece.len(), scratch, ids).map_err(at)
+        };
+        steps::run(&self.text.pieces, utf8(text, range)?, start == 0, &mut take)
     }
+}
+
+impl TextSteps {
+    fn normalize<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, EncodeError> {
+        self.normalizer.iter().try_fold(Cow::Borrowed(text), |text, step| Ok(Cow::Owned(step.apply(&text)?)))
+    }
+
+    /// Whether parts of a text that begin with a space can be encoded on their own.
+    fn keeps_cuts(&self) -> bool {
+        self.normalizer.iter().all(Normalizer::keeps_cuts) && steps::keep_cuts(&self.pieces)
+    }
+}
+
+/// `text[range]` as characters.
+fn utf8(text: &[u8], range: Range<usize>) -> Result<&str, EncodeError> {
+    let start = range.start;
+    std::str::from_utf8(&text[range]).map_err(|error| {
+        let at_bytes = start + error.valid_up_to();
+        EncodeError::NotUtf8 { at_bytes, line: line_column(text, at_bytes).0 }
+    })
 }
 
 impl Model {
@@ -359,7 +526,38 @@ impl Model {
             Self::Byte => 256,
             Self::Character(chars) => chars.len(),
             Self::Bpe(bpe) => bpe.tables().vocab_size(),
+            Self::Pieces(pieces) => pieces.len(),
         }
+    }
+
+    /// Whether a token of a BPE vocabulary is written as `text`.
+    fn has(&self, id: u32, text: &str) -> bool {
+        match self {
+            Self::Byte | Self::Character(_) => false,
+            Self::Bpe(bpe) => bpe.tables().token(id) == Some(text.as_bytes()),
+            Self::Pieces(pieces) => pieces.ids.get(text) == Some(&id),
+        }
+    }
+
+    /// Encodes `text[range]`; a BPE model with a split of its own cuts it.
+    fn encode(&self, text: &[u8], range: Range<usize>, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+        let (start, part) = (range.start, &text[range.clone()]);
+        match self {
+            Self::Byte => ids.extend(part.iter().map(|&byte| u32::from(byte))),
+            Self::Character(chars) => {
+                let table = CharTable::open(chars).expect("the characters were in order when the tokenizer was made");
+                table.encode(part, &mut |id| ids.push(id)).map_err(|error| char_error(error, text, start, chars.len()))?;
+            }
+            Self::Bpe(bpe) => bpe
+                .encode_into(part, scratch, ids)
+                .map_err(|(byte, at)| EncodeError::MissingByte { byte, at_bytes: start + at })?,
+            Self::Pieces(pieces) => {
+                let word = utf8(text, range)?;
+                let piece = || word.chars().take(40).collect();
+                pieces.encode_word(word, ids).map_err(|char| EncodeError::NoToken { char, piece: piece() })?;
+            }
+        }
+        Ok(())
     }
 
     /// The first of `added` that files cannot tell from a token of the model.
@@ -378,6 +576,8 @@ impl Model {
                 let others = (0..self.len() as u32).filter(|id| !texts.is_empty() && !is_added(id));
                 others.filter_map(|id| tables.token(id)).find_map(|token| texts.get(token).copied())
             }
+            // Their added tokens are those of the file, by text.
+            Self::Pieces(_) => None,
         }
     }
 }
@@ -389,33 +589,22 @@ pub struct Scratch {
     heap: Vec<u64>,
 }
 
-/// The first of `tokens` (longest first) in `text` from `start` on.
-fn find_first<'t>(tokens: &[&'t AddedToken], text: &[u8], start: usize) -> Option<(usize, &'t AddedToken)> {
-    if tokens.is_empty() {
-        return None;
-    }
-    let mut begins = [false; 256];
-    tokens.iter().for_each(|token| begins[usize::from(token.text.as_bytes()[0])] = true);
-    let places = (start..text.len()).filter(|&at| begins[usize::from(text[at])]);
-    places
-        .flat_map(|at| tokens.iter().map(move |token| (at, *token)))
-        .find(|(at, token)| text[*at..].starts_with(token.text.as_bytes()))
+/// Line and column, from 1, of a place in bytes.
+fn line_column(text: &[u8], at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+    (line, 1 + String::from_utf8_lossy(&before[line_start..]).chars().count())
 }
 
 fn char_error(error: CharError, text: &[u8], start: usize, known: usize) -> EncodeError {
-    let line_column = |at: usize| {
-        let before = &text[..at];
-        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        (line, 1 + String::from_utf8_lossy(&before[line_start..]).chars().count())
-    };
     match error {
         CharError::Unknown { char, at_bytes } => {
-            let (line, column) = line_column(start + at_bytes);
+            let (line, column) = line_column(text, start + at_bytes);
             EncodeError::UnknownChar { char, at_bytes: start + at_bytes, line, column, known }
         }
         CharError::NotUtf8 { at_bytes } => {
-            EncodeError::NotUtf8 { at_bytes: start + at_bytes, line: line_column(start + at_bytes).0 }
+            EncodeError::NotUtf8 { at_bytes: start + at_bytes, line: line_column(text, start + at_bytes).0 }
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The tokens that a generated text begins with.
+//! The tokens of a text that a person gives to a model, such as what a generated text begins with.
 
 use super::{EncodeError, Specials, Tokenizer};
 use crate::error::{Failure, Kind};
+use std::collections::BTreeMap;
 
 /// Text that has no ids, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,16 +27,35 @@ impl Failure for TextError {
     }
 }
 
-/// The ids of `prompt`; without one, the end-of-text token, or a line break where there is no such token.
+/// The ids of `prompt` for a model of `vocab_size` ids; without one, the end-of-text token, or a line break where there is no such token.
 ///
 /// # Errors
-/// The tokenizer cannot encode the prompt.
-pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i32>, TextError> {
-    let text = match (prompt, tokenizer.end_of_text()) {
+/// The tokenizer cannot encode the prompt, or the model lacks one of its ids.
+pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str, specials: bool, vocab_size: usize) -> Result<Vec<i32>, TextError> {
+    let end = tokenizer.end_of_text().filter(|&id| (id as usize) < vocab_size);
+    let text = match (prompt, end) {
         ("", Some(id)) => return Ok(vec![id as i32]),
         ("", None) => "\n",
         (text, _) => text,
     };
-    let ids = tokenizer.encode(text.as_bytes(), Specials::None).map_err(TextError::of("prompt"))?;
+    let ids = text_ids(tokenizer, "prompt", text, specials, vocab_size)?;
     Ok(ids.into_iter().map(|id| id as i32).collect())
+}
+
+/// The ids of a text for a model of `vocab_size` ids; errors name `what`.
+///
+/// # Errors
+/// The tokenizer cannot encode the text, or the model lacks one of its ids.
+pub fn text_ids(tokenizer: &Tokenizer, what: &str, text: &str, specials: bool, vocab_size: usize) -> Result<Vec<u32>, TextError> {
+    let ids = tokenizer.encode(text.as_bytes(), Specials::all_if(specials)).map_err(TextError::of(what))?;
+    tokenizer.check_ids(&ids, vocab_size).map_err(TextError::of(what))?;
+    Ok(ids)
+}
+
+/// What a person should know of a text that holds the text of a special token and is taken as characters.
+pub fn specials_note(tokenizer: &Tokenizer, what: &str, text: &[u8]) -> Option<String> {
+    let mut counts = BTreeMap::new();
+    tokenizer.count_specials(text, &mut counts);
+    let token = String::from_utf8_lossy(&tokenizer.token_bytes(*counts.keys().next()?)).into_owned();
+    Some(format!("note: {what} has the text of special token {token:?}, taken as characters; --specials makes it the token"))
 }

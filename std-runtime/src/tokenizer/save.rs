@@ -5,7 +5,9 @@
 //! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is in no vocabulary, so that an unknown
 //!   character is an error there too.
 
+use super::beside::CONFIG_FILE;
 use super::json::CHAR_PATTERN;
+use super::load::TOKENIZER_FILE;
 use super::{FileError, Model, Tokenizer, byte_chars};
 use crate::files::IoError;
 use samara_core::tokenizer::Split;
@@ -15,9 +17,24 @@ use std::path::Path;
 impl Tokenizer {
     /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder. `max_tokens`, if known, is the longest text that the model
     /// takes.
+    ///
+    /// A tokenizer that was loaded is written as its files were; a `tokenizer.json` that was alone gets its configuration.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
     pub fn save(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
-        write(&folder.join("tokenizer.json"), &to_text(&self.to_json()))?;
-        write(&folder.join("tokenizer_config.json"), &to_text(&self.config(max_tokens)))
+        if let Some(original) = &self.original {
+            original.files.iter().try_for_each(|(name, content)| write(&folder.join(name), content))?;
+            let has = |name: &str| original.files.iter().any(|(other, _)| *other == name);
+            let is_alone = has(TOKENIZER_FILE) && !has(CONFIG_FILE);
+            return if is_alone { self.save_config(folder, max_tokens) } else { Ok(()) };
+        }
+        write(&folder.join(TOKENIZER_FILE), to_text(&self.to_json()).as_bytes())?;
+        self.save_config(folder, max_tokens)
+    }
+
+    fn save_config(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
+        write(&folder.join(CONFIG_FILE), to_text(&self.config(max_tokens)).as_bytes())
     }
 
     /// Writes `vocab.json` and `merges.txt` into a folder; false, and nothing written, unless this is BPE.
@@ -25,17 +42,24 @@ impl Tokenizer {
         let Model::Bpe(bpe) = self.model() else { return Ok(false) };
         let text = |id: u32| self.written(id);
         let lines = bpe.merges().iter().map(|&(left, right)| format!("{} {}\n", text(left), text(right)));
-        write(&folder.join("vocab.json"), &Value::from(self.vocab(self.vocab_size())).to_string())?;
-        write(&folder.join("merges.txt"), &std::iter::once("#version: 0.2\n".to_owned()).chain(lines).collect::<String>())?;
+        write(&folder.join("vocab.json"), Value::from(self.vocab(self.vocab_size())).to_string().as_bytes())?;
+        write(
+            &folder.join("merges.txt"),
+            std::iter::once("#version: 0.2\n".to_owned()).chain(lines).collect::<String>().as_bytes(),
+        )?;
         Ok(true)
     }
 
     /// The contents of `tokenizer.json`.
     pub fn to_json(&self) -> Value {
+        let kept = self.original.iter().flat_map(|original| &original.files).find(|(name, _)| *name == TOKENIZER_FILE);
+        if let Some(json) = kept.and_then(|(_, content)| serde_json::from_slice(content).ok()) {
+            return json;
+        }
         let added = self.added().iter().map(|token| {
             json!({
-                "id": token.id, "content": token.text, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": !token.special, "special": token.special,
+                "id": token.id, "content": token.text, "single_word": token.fit.single_word, "lstrip": token.fit.lstrip,
+                "rstrip": token.fit.rstrip, "normalized": token.fit.normalized, "special": token.special,
             })
         });
         let (pre_tokenizer, decoder, model) = self.parts();
@@ -67,6 +91,7 @@ impl Tokenizer {
                 json!({"type": "Fuse"}),
                 json!({"type": "WordLevel", "vocab": self.vocab(chars.len()), "unk_token": "<unk>"}),
             ),
+            Model::Pieces(_) => unreachable!("pieces come from a file, whose contents are kept"),
         }
     }
 
@@ -74,8 +99,8 @@ impl Tokenizer {
     fn config(&self, max_tokens: Option<usize>) -> Value {
         let decoder = self.added().iter().map(|token| {
             let entry = json!({
-                "content": token.text, "lstrip": false, "normalized": !token.special, "rstrip": false, "single_word": false,
-                "special": token.special,
+                "content": token.text, "lstrip": token.fit.lstrip, "normalized": token.fit.normalized, "rstrip": token.fit.rstrip,
+                "single_word": token.fit.single_word, "special": token.special,
             });
             (token.id.to_string(), entry)
         });
@@ -108,7 +133,7 @@ impl Tokenizer {
         self.push_token(id, &mut bytes);
         match self.model() {
             Model::Character(_) => String::from_utf8_lossy(&bytes).into_owned(),
-            Model::Byte | Model::Bpe(_) => byte_chars::write(&bytes),
+            Model::Byte | Model::Bpe(_) | Model::Pieces(_) => byte_chars::write(&bytes),
         }
     }
 }
@@ -117,6 +142,6 @@ fn to_text(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn write(path: &Path, text: &str) -> Result<(), FileError> {
+fn write(path: &Path, text: &[u8]) -> Result<(), FileError> {
     Ok(std::fs::write(path, text).map_err(IoError::at(path, "write"))?)
 }

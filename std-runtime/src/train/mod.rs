@@ -17,6 +17,7 @@ pub mod state;
 pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod tokenizer;
 pub mod trainer;
 
 pub use run::run;

@@ -10,6 +10,7 @@ use super::folder::{CONFIG_FILE, RunFolder};
 use super::objectives::lm::{Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
+use super::tokenizer::Named;
 use super::trainer::Trainer;
 use crate::config::{Invalid, to_toml};
 use crate::data::DataError;
@@ -41,13 +42,21 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
 
 fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let config = &request.config;
+    let mut data = DataRequest::new(&config.data).until(stop);
+    data.vocab_size = config.model.vocab_size();
+    // A tokenizer that is not there leaves no folder behind.
+    let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.quiet)?) };
     let folder = RunFolder::of_request(request)?;
-    let data = DataRequest::new(&config.data).until(stop);
     let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
-    let prepared = prepare_data(&data, from, &out, resumed)?;
+    let named = match named {
+        Some(named) => named,
+        None if resumed => Named::of_run(&out, &data, request.quiet)?,
+        None => Named::of_request(&data, request.init.as_deref(), request.quiet)?,
+    };
+    let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
     if !request.quiet {
@@ -60,10 +69,10 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     if let Some(former) = former.filter(|_| !request.quiet) {
         say_steps(former.train.steps, config.train.steps);
     }
-    let folder_config = folder_config(model, &config, &prepared, from)?;
+    // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
+    let is_another = prepared.tokenizer.is_some() && !named.of_folder;
+    let folder_config = folder_config(model, &config, &prepared, from, is_another)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
-    // Token ids alone leave the folder's tokenizer as it is; text goes through its tokenizer.json, or through another tokenizer.
-    let is_another = prepared.tokenizer.is_some() && !companions.have_tokenizer();
     let companions = if is_another { companions.without_tokenizer() } else { companions };
     let content = prepared.content.clone();
     let objective = objective(&config, &policies, folder_config, companions, prepared)?;
@@ -89,7 +98,8 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
 fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
     prepared.notes.iter().for_each(|note| say::line(note));
     if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| config.generate.max_new_tokens > 0) {
-        let tokens = prompt_ids(tokenizer, &config.generate.prompt)?.len();
+        let (generate, vocab_size) = (&config.generate, config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size()));
+        let tokens = prompt_ids(tokenizer, &generate.prompt, generate.specials, vocab_size)?.len();
         say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
     }
     Ok(())
@@ -163,15 +173,6 @@ fn objective(
     Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
 }
 
-/// The tokens of a run, with the tokenizer of the model that it begins with.
-fn prepare_data(data: &DataRequest, from: Option<&Path>, out: &Path, reuse: bool) -> Result<Prepared, Error> {
-    let tokenizer = match from.map(|folder| folder.join("tokenizer.json")) {
-        Some(path) if path.is_file() => Some(Tokenizer::load(&path)?),
-        _ => None,
-    };
-    Ok(prepare(data, tokenizer, &out.join(DATA_FOLDER), reuse)?)
-}
-
 /// The shards of a run.
 const DATA_FOLDER: &str = "data";
 /// What tells a run's data from other data.
@@ -205,31 +206,31 @@ fn refuse_other_shards(prepared: &Prepared, out: &Path, resumed: bool) -> Result
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
-    let needed = prepared.vocab_size;
-    let vocab_size = config.model.vocab_size().or(needed).ok_or_else(|| Invalid {
+    let vocab_size = config.model.vocab_size().or(prepared.vocab_size).ok_or_else(|| Invalid {
         key: "model.vocab_size",
         expected: "the number of ids of these token shards, or data.tokenizer = PATH".to_owned(),
         found: "neither".to_owned(),
     })?;
-    if let Some(needed) = needed.filter(|&n| n > vocab_size) {
-        let expected =
-            format!("at least {needed}, the ids of the tokenizer; use the model's own tokenizer, or a larger vocabulary");
-        return Err(Invalid { key: "model.vocab_size", expected, found: vocab_size.to_string() }.into());
-    }
     Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
-/// What the run's model folder says of its model: beside the model what the folder says that the run begins with.
+/// What the run's model folder says of its model: beside the model what the folder says that the run begins with, but for the tokens of another
+/// tokenizer.
 fn folder_config(
     model: ModelConfig,
     config: &RunConfig,
     prepared: &Prepared,
     from: Option<&Path>,
+    is_another: bool,
 ) -> Result<FolderConfig, Error> {
     // A run that was ended before it saved its first model has a folder without a description.
     let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
-    let base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
-    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text);
+    let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
+    if is_another {
+        base.forget_tokens();
+    }
+    let vocab_size = model.vocab_size().unwrap_or(usize::MAX);
+    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text).filter(|&id| (id as usize) < vocab_size);
     let eos_token_ids = if base.eos_token_ids.is_empty() { end.into_iter().collect() } else { base.eos_token_ids };
     let (dropout, bos_token_id) = (config.train.dropout, base.bos_token_id.or(end));
     Ok(FolderConfig { model, dropout, bos_token_id, eos_token_ids, ..base })

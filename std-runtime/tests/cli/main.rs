@@ -5,6 +5,7 @@ mod data;
 mod device;
 mod llama;
 mod models;
+mod tokenizers;
 mod train;
 mod usage;
 

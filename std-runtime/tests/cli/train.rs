@@ -177,7 +177,12 @@ fn bad_data_is_exit_code_3_and_absent_files_are_4() {
         3,
         &["token 1 has id 61, expected an id below 61"],
     );
-    refused(at, &["score", "--model", &golden("gpt2-2layer"), "--text", "x"], 3, &["no tokenizer.json"]);
+    refused(
+        at,
+        &["score", "--model", &golden("gpt2-2layer"), "--text", "x"],
+        3,
+        &["the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, or give token ids with --tokens"],
+    );
     refused(
         at,
         &["score", "--model", &golden("gptneo-banded"), "--tokens", "1,2"],

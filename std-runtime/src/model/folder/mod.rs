@@ -89,6 +89,14 @@ impl FolderConfig {
         Ok(Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() })
     }
 
+    /// Forgets ids of tokens: the model gets another tokenizer.
+    pub fn forget_tokens(&mut self) {
+        (self.bos_token_id, self.eos_token_ids) = (None, Vec::new());
+        for json in [&mut self.others, &mut self.generation] {
+            json.retain(|key, _| !key.ends_with("_token_id"));
+        }
+    }
+
     /// The tokens after which a generated text ends: those that the folder names, or else the tokenizer's end of text.
     pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<i32> {
         let end: Vec<u32> = if self.eos_token_ids.is_empty() {

@@ -249,7 +249,7 @@ impl<D: Device> Objective<D> for Lm {
         if generate.max_new_tokens == 0 {
             return Ok(None);
         }
-        let prompt = prompt_ids(tokenizer, &generate.prompt)?;
+        let prompt = prompt_ids(tokenizer, &generate.prompt, generate.specials, self.layers.dims().vocab_size)?;
         let mut model = self.bound(session, false);
         let mut generator = Generator::new(&mut model, &prompt, generate.sampling(), generate.seed)?;
         let mut bytes = Vec::new();

@@ -1,0 +1,163 @@
+//! Tokens that are not made from text by the model, and where they stand in a text.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A token that is not made from text by the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddedToken {
+    /// Its id.
+    pub id: u32,
+    /// What it is written as; decoding gives this text.
+    pub text: String,
+    /// Special tokens are recognised in text only where the caller allows it; others always are.
+    pub special: bool,
+    /// How it is found in text.
+    pub fit: Fit,
+}
+
+/// How an added token is found in text (Hugging Face's names).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// It takes the white space before it.
+    pub lstrip: bool,
+    /// It takes the white space after it.
+    pub rstrip: bool,
+    /// Not within a word.
+    pub single_word: bool,
+    /// It is looked for in text that is normalised.
+    pub normalized: bool,
+}
+
+impl AddedToken {
+    /// A special token that is found wherever it stands.
+    pub fn special(id: u32, text: &str) -> Self {
+        Self { id, text: text.to_owned(), special: true, fit: Fit::default() }
+    }
+}
+
+/// Which special tokens are recognised in a text. Text from users should be encoded with `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Specials<'a> {
+    /// None: `<|endoftext|>` is encoded as the characters that it is written with.
+    None,
+    /// Only those with these texts.
+    Only(&'a [&'a str]),
+    /// All.
+    All,
+}
+
+impl Specials<'_> {
+    /// All, or none.
+    pub fn all_if(wanted: bool) -> Self {
+        if wanted { Self::All } else { Self::None }
+    }
+
+    /// Whether a token is recognised.
+    pub(super) fn allow(&self, token: &AddedToken) -> bool {
+        match self {
+            _ if !token.special => true,
+            Self::None => false,
+            Self::Only(texts) => texts.contains(&token.text.as_str()),
+            Self::All => true,
+        }
+    }
+}
+
+/// A part of a text.
+pub(super) enum Section {
+    /// An added token.
+    Token(u32),
+    /// Text without added tokens.
+    Text(Range<usize>),
+}
+
+/// Finds added tokens: the first one from the left, the longest of those that begin there.
+pub(super) struct Finder<'t> {
+    /// What is looked for, the longest first.
+    tokens: Vec<(Cow<'t, str>, &'t AddedToken)>,
+    begins: [bool; 256],
+}
+
+impl<'t> Finder<'t> {
+    /// A finder of tokens that are written as given.
+    pub(super) fn new(tokens: impl Iterator<Item = (Cow<'t, str>, &'t AddedToken)>) -> Self {
+        let mut tokens: Vec<_> = tokens.filter(|(text, _)| !text.is_empty()).collect();
+        tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        let mut begins = [false; 256];
+        tokens.iter().filter_map(|(text, _)| text.bytes().next()).for_each(|byte| begins[usize::from(byte)] = true);
+        Self { tokens, begins }
+    }
+
+    /// Cuts `text` into tokens and what is between them.
+    pub(super) fn sections(&self, text: &[u8]) -> Vec<Section> {
+        let (mut sections, mut done, mut from) = (Vec::new(), 0, 0);
+        while let Some((at, length, token)) = self.first_from(text, from) {
+            let (mut start, mut end) = (at, at + length);
+            from = end;
+            let (before, after) = (&text[..at], &text[end..]);
+            if token.fit.single_word && (last_char(before).is_some_and(is_word) || first_char(after).is_some_and(is_word)) {
+                continue;
+            }
+            if token.fit.lstrip {
+                start -= space_at_end(before);
+            }
+            if token.fit.rstrip {
+                end += space_at_start(after);
+            }
+            if done < start {
+                sections.push(Section::Text(done..start));
+            }
+            sections.push(Section::Token(token.id));
+            done = end.max(done);
+            from = from.max(done);
+        }
+        if done < text.len() {
+            sections.push(Section::Text(done..text.len()));
+        }
+        sections
+    }
+
+    /// Place, length and token.
+    fn first_from(&self, text: &[u8], from: usize) -> Option<(usize, usize, &'t AddedToken)> {
+        if self.tokens.is_empty() {
+            return None;
+        }
+        let places = (from..text.len()).filter(|&at| self.begins[usize::from(text[at])]);
+        let mut found = places.flat_map(|at| self.tokens.iter().map(move |(wanted, token)| (at, wanted, *token)));
+        found
+            .find(|(at, wanted, _)| text[*at..].starts_with(wanted.as_bytes()))
+            .map(|(at, wanted, token)| (at, wanted.len(), token))
+    }
+}
+
+/// `\w`, nearly: Unicode's letters, digits, marks and connectors.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || unicode_normalization::char::is_combining_mark(c)
+}
+
+fn first_char(text: &[u8]) -> Option<char> {
+    (1..=4).find_map(|length| std::str::from_utf8(text.get(..length)?).ok()?.chars().next())
+}
+
+fn last_char(text: &[u8]) -> Option<char> {
+    (1..=4).find_map(|length| std::str::from_utf8(text.get(text.len().checked_sub(length)?..)?).ok()?.chars().next())
+}
+
+/// Bytes of white space that `text` ends with.
+fn space_at_end(text: &[u8]) -> usize {
+    let mut end = text.len();
+    while let Some(space) = last_char(&text[..end]).filter(|c| c.is_whitespace()) {
+        end -= space.len_utf8();
+    }
+    text.len() - end
+}
+
+/// Bytes of white space that `text` begins with.
+fn space_at_start(text: &[u8]) -> usize {
+    let mut start = 0;
+    while let Some(space) = first_char(&text[start..]).filter(|c| c.is_whitespace()) {
+        start += space.len_utf8();
+    }
+    start
+}
