@@ -84,7 +84,7 @@ fn run(name: &str, build: Build, pool: &Pool) {
         frozen: &[],
     };
     cpu.run(&program, &plan, &mut memory, 0..program.nodes().len(), Gradients::Overwrite);
-    let machine = Rates::measure(pool);
+    let machine = Rates::measure(pool).expect("memory");
     for (i, node) in program.nodes().iter().enumerate().filter(|(_, node)| !node.dead) {
         let (Some(op), Some(cost)) = (node.op(), Cost::of(&program, &plan, i, size_of::<f32>(), None)) else { continue };
         if matches!(op, Op::Unary { kind: UnaryKind::Offset | UnaryKind::Scale, .. }) {

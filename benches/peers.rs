@@ -44,7 +44,7 @@ pub(super) struct Operands {
 impl Operands {
     pub(super) fn new(m: usize, n: usize, k: usize) -> Self {
         let filled = |len: usize, value: fn(usize) -> f32| {
-            let mut buffer = Buffer::new(len);
+            let mut buffer = Buffer::new(len).expect("memory");
             buffer.get_mut().iter_mut().enumerate().for_each(|(i, x)| *x = value(i));
             buffer
         };

@@ -37,7 +37,7 @@ impl IoError {
 
 impl Failure for IoError {
     fn kind(&self) -> Kind {
-        Kind::Io
+        if self.source.kind() == io::ErrorKind::OutOfMemory { Kind::Failed } else { Kind::Io }
     }
 }
 

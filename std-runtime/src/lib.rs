@@ -27,6 +27,7 @@ pub mod report;
 pub mod run;
 mod say;
 pub mod session;
+pub mod stop;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;

@@ -5,8 +5,81 @@
 //! no longer depends on where the system put them. Products of a few rows ask memory at two places at once, 64 KiB ahead, a line now and then
 //! between multiply-adds: another tenth.
 
+pub mod limits;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytemuck::Pod;
 use memmap2::MmapMut;
+
+use crate::error::{Failure, Kind};
+use limits::{Bound, Limits};
+
+/// Memory that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot have {} MiB of memory{}; take a smaller batch, a shorter context or a smaller model", mib(*bytes), why(left))]
+pub struct OutOfMemory {
+    /// Bytes that were asked for.
+    pub bytes: u64,
+    /// What is left, where that is known.
+    pub left: Option<Bound>,
+}
+
+impl Failure for OutOfMemory {
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
+}
+
+/// Bytes in MiB, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+fn why(left: &Option<Bound>) -> String {
+    left.map_or_else(String::new, |left| format!(": {}", words(left)))
+}
+
+fn words(left: Bound) -> String {
+    format!("{} MiB are left of {}", left.bytes >> 20, left.of)
+}
+
+impl OutOfMemory {
+    /// What is left, in words.
+    pub fn least(&self) -> String {
+        self.left.map_or_else(|| "the system refuses".to_owned(), words)
+    }
+}
+
+/// What small things may need once the large ones are there.
+const HEADROOM: u64 = 48 << 20;
+
+/// Bytes in buffers now.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// What this process can still have, beside the buffers that it has.
+fn left(limits: &Limits) -> Option<Bound> {
+    let beside = |bound: Bound, less: u64| Bound { bytes: bound.bytes.saturating_sub(less), ..bound };
+    let whole = limits.whole.map(|whole| beside(whole, TAKEN.load(Ordering::Relaxed)));
+    let left = limits.left.map(|left| beside(left, HEADROOM));
+    whole.into_iter().chain(left).min_by_key(|bound| bound.bytes)
+}
+
+/// Refuses what this process cannot have: an allocation that fails ends it without a word that helps, and one that the system cannot keep gets it killed.
+///
+/// # Errors
+/// More than is left.
+pub fn ensure(bytes: u64) -> Result<(), OutOfMemory> {
+    match left(&Limits::now()) {
+        Some(left) if left.bytes < bytes => Err(OutOfMemory { bytes, left: Some(left) }),
+        _ => Ok(()),
+    }
+}
+
+/// What is free now, when that is less than this.
+pub fn scarce(bytes: u64) -> Option<Bound> {
+    Limits::now().free.filter(|free| free.bytes < bytes)
+}
 
 /// Bytes of a large page where the system has them; what does not hold one whole page stands on the heap.
 const LARGE_PAGE: usize = 2 << 20;
@@ -23,18 +96,46 @@ enum Memory<T> {
     Mapped(MmapMut),
 }
 
+impl<T> Default for Buffer<T> {
+    /// No elements.
+    fn default() -> Self {
+        Self { memory: Memory::Heap(Vec::new()), start: 0, len: 0 }
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        if let Memory::Mapped(map) = &self.memory {
+            TAKEN.fetch_sub(map.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 impl<T: Pod> Buffer<T> {
     const LINE_BYTES: usize = 64;
 
     /// `len` zeros. Pages are taken from the system when they are first written.
-    pub fn new(len: usize) -> Self {
-        Self::mapped(len).unwrap_or_else(|| Self::on_heap(len))
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn new(len: usize) -> Result<Self, OutOfMemory> {
+        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+        if bytes >= LARGE_PAGE as u64 {
+            ensure(bytes)?;
+        }
+        Self::mapped(len).or_else(|| Self::on_heap(len)).ok_or(OutOfMemory { bytes, left: None })
     }
 
-    fn on_heap(len: usize) -> Self {
-        let data = vec![T::zeroed(); if len == 0 { 0 } else { len + Self::LINE_BYTES / size_of::<T>() }];
+    fn on_heap(len: usize) -> Option<Self> {
+        if len == 0 {
+            return Some(Self::default());
+        }
+        let whole = len.checked_add(Self::LINE_BYTES / size_of::<T>())?;
+        let mut data = Vec::new();
+        data.try_reserve_exact(whole).ok()?;
+        data.resize(whole, T::zeroed());
         let start = data.as_ptr().align_offset(Self::LINE_BYTES).min(data.len() - len);
-        Self { memory: Memory::Heap(data), start, len }
+        Some(Self { memory: Memory::Heap(data), start, len })
     }
 
     /// Memory of its own from the system, in large pages as far as these are full: a large page for the rest would be memory that nobody asked for.
@@ -45,6 +146,7 @@ impl<T: Pod> Buffer<T> {
         let start = map.as_ptr().align_offset(LARGE_PAGE);
         // A system without large pages says so here, and small ones do.
         map.advise_range(memmap2::Advice::HugePage, start, bytes / LARGE_PAGE * LARGE_PAGE).ok();
+        TAKEN.fetch_add(map.len() as u64, Ordering::Relaxed);
         Some(Self { memory: Memory::Mapped(map), start: start / size_of::<T>(), len })
     }
 
@@ -79,15 +181,29 @@ mod tests {
     #[test]
     fn holds_zeros_on_cache_lines_and_keeps_what_is_written() {
         for len in [0, 1, 1000, LARGE_PAGE / 4, LARGE_PAGE / 4 + 1, 3 * LARGE_PAGE / 4 - 1] {
-            let mut buffer = Buffer::<f32>::new(len);
+            let mut buffer = Buffer::<f32>::new(len).unwrap();
             assert_eq!(buffer.get().len(), len);
             assert!(buffer.get().iter().all(|&x| x == 0.0));
             assert!(len == 0 || buffer.get().as_ptr().align_offset(64) == 0);
             buffer.get_mut().iter_mut().enumerate().for_each(|(i, x)| *x = i as f32);
             assert!(buffer.get().iter().enumerate().all(|(i, &x)| x == i as f32));
         }
-        let mut bytes = Buffer::<u8>::new(LARGE_PAGE + 3);
+        let mut bytes = Buffer::<u8>::new(LARGE_PAGE + 3).unwrap();
         bytes.get_mut().fill(7);
         assert_eq!(bytes.get(), vec![7; LARGE_PAGE + 3]);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_an_error() {
+        let error = Buffer::<f32>::new(usize::MAX / 8).err().expect("a refusal").to_string();
+        assert!(error.starts_with("cannot have 8796093022208 MiB of memory"), "{error}");
+        let bound = |mib: u64, of| Some(Bound { bytes: mib << 20, of });
+        let limits = Limits { whole: bound(1 << 40, "w"), left: bound(100, "l"), free: None };
+        assert_eq!(left(&limits), bound(100 - 48, "l"));
+        let error = OutOfMemory { bytes: (475 << 20) - 5, left: bound(52, "its address space") }.to_string();
+        assert!(
+            error.starts_with("cannot have 475 MiB of memory: 52 MiB are left of its address space; take a smaller"),
+            "{error}"
+        );
     }
 }

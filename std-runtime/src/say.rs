@@ -1,5 +1,6 @@
 //! What is said to the person at the terminal, on standard error. A run does not end because nobody listens there any more.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// Writes a line.
@@ -11,4 +12,33 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn write(text: &str) {
     // `eprint!` panics when standard error is a pipe whose reader has gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Text without characters that a terminal obeys: a model that has learnt little writes them. Tabs and line breaks stay.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_shown = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_shown) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if is_shown(c) { c.to_string() } else { format!("\\x{:02x}", u32::from(c)) }).collect())
+}
+
+/// Says that a model does not see all of a prompt, if so.
+pub(crate) fn cut_prompt(tokens: usize, positions: usize) -> Option<String> {
+    (tokens > positions).then(|| {
+        format!("note: the prompt has {tokens} tokens; the model has {positions} positions and sees the last {positions}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_nothing_to_obey() {
+        assert_eq!(printable("a\n\tb\u{e9}"), "a\n\tb\u{e9}");
+        assert_eq!(printable("\u{1b}[2J\0\r\u{7f}\u{9b}"), "\\x1b[2J\\x00\\x0d\\x7f\\x9b");
+        assert_eq!(cut_prompt(8, 8), None);
+        assert!(cut_prompt(9, 8).unwrap().contains("sees the last 8"));
+    }
 }

@@ -15,29 +15,59 @@ pub struct Pool {
 
 /// Why there is no pool.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start {threads} threads: {source}; ask for fewer threads or raise the limit of processes")]
-pub struct PoolError {
-    threads: usize,
-    source: rayon::ThreadPoolBuildError,
+pub enum PoolError {
+    /// The operating system refused.
+    #[error("cannot start {threads} threads: {source}; ask for fewer threads or raise the limit of processes")]
+    System {
+        /// How many were to be started.
+        threads: usize,
+        /// What the pool says.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// More threads than cores could ever serve.
+    #[error(
+        "{threads} threads: expected at most {most} on {cores} cores, more would only wait for each other; 0 starts one for each core"
+    )]
+    TooMany {
+        /// How many were asked for.
+        threads: usize,
+        /// How many there may be.
+        most: usize,
+        /// Cores that this process may use.
+        cores: usize,
+    },
 }
 
 impl Failure for PoolError {
     fn kind(&self) -> Kind {
-        Kind::Failed
+        match self {
+            Self::System { .. } => Kind::Failed,
+            Self::TooMany { .. } => Kind::Usage,
+        }
     }
 }
+
+/// Threads that a machine may have for each of its cores.
+const THREADS_PER_CORE: usize = 8;
+/// Threads that any machine may have, so that results can be compared between numbers of threads.
+const THREADS_ANYWHERE: usize = 32;
 
 impl Pool {
     /// Starts `threads` threads; 0 means one for each core that this process may use.
     ///
     /// # Errors
-    /// The operating system refuses to start them.
+    /// Too many for this machine, or the operating system refuses to start them.
     pub fn new(threads: usize) -> Result<Self, PoolError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = (cores * THREADS_PER_CORE).max(THREADS_ANYWHERE);
+        if threads > most {
+            return Err(PoolError::TooMany { threads, most, cores });
+        }
         let inner = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("samara-{i}"))
             .build()
-            .map_err(|source| PoolError { threads, source })?;
+            .map_err(|source| PoolError::System { threads, source })?;
         // Threads that have worked once have all that they take from the heap.
         inner.broadcast(|_| ());
         Ok(Self { inner })
@@ -97,6 +127,15 @@ mod tests {
                 assert!(counts.iter().all(|n| n.load(Ordering::Relaxed) == 2));
             }
         }
+    }
+
+    #[test]
+    fn more_threads_than_a_machine_can_serve_are_refused() {
+        let message = Pool::new(4096).expect_err("a refusal").to_string();
+        assert!(
+            message.starts_with("4096 threads: expected at most ") && message.contains("0 starts one for each core"),
+            "{message}"
+        );
     }
 
     #[test]

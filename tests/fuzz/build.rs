@@ -98,7 +98,7 @@ fn seed(
         Kind::Train(optimizer) => model.train(SHAPE, optimizer)?,
         Kind::Evaluate => model.evaluate(SHAPE)?,
     };
-    let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(&engine)), "device", &owned);
+    let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(&engine)), "device", &owned).unwrap();
     owned.view().initialise(1, set.weights.get_mut());
     // Small numbers in every format.
     for (i, byte) in set.frozen.get_mut().iter_mut().enumerate() {

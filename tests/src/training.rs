@@ -58,6 +58,7 @@ pub fn request(config: &RunConfig, out: &Path) -> TrainRequest {
         name: "test".to_owned(),
         init: config.train.init.clone(),
         resume: false,
+        begins: true,
         quiet: true,
     }
 }

@@ -34,7 +34,7 @@ const CORE: House = House {
 const STD_RUNTIME: House = House {
     name: "std-runtime",
     floors: &[
-        &["lib", "error", "files", "compressed", "say", "memory", "tiles", "threads"],
+        &["lib", "error", "files", "compressed", "say", "stop", "memory", "tiles", "threads"],
         // The machinery of tables; whoever is configured brings a table of its own.
         &["config"],
         &["kernels"],

@@ -25,7 +25,7 @@ fn model(config: &FolderConfig) -> (Session, SetId, Arc<dyn LanguageModel>) {
     let architecture = config.model.architecture().expect("model");
     let (owned, model) = register(&*architecture, 0, |_, _| ()).expect("registry");
     let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).expect("engine")));
-    let set = session.add_set("model", &owned);
+    let set = session.add_set("model", &owned).unwrap();
     (session, set, model)
 }
 

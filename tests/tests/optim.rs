@@ -121,7 +121,7 @@ fn a_configured_optimizer_steps_as_in_pytorch() {
             pairs.for_each(|(range, values)| to[range.clone()].iter_mut().zip(values).for_each(|(to, x)| *to = x as f32));
         };
         let mut s = cpu();
-        let set = s.add_set("model", &owned);
+        let set = s.add_set("model", &owned).unwrap();
         let update = Update::new(&mut s, set, config.rule(), &[], &[]).unwrap();
         copy(s.set_mut(set).0.weights.get_mut(), start);
         for (count, step) in (1..).zip(golden["steps"].as_array().unwrap()) {
@@ -154,7 +154,7 @@ fn plain_descent_is_the_formula_in_every_group() {
     let config = TrainConfig { optimizer: Optimizer::Sgd, weight_decay: 0.5, grad_clip: 2.5, ..TrainConfig::default() };
     assert_eq!(config.rule(), Rule::Sgd(Momentum::None));
     let mut s = cpu();
-    let set = s.add_set("model", &owned);
+    let set = s.add_set("model", &owned).unwrap();
     let update = Update::new(&mut s, set, config.rule(), &[(head, 10.0)], &[]).unwrap();
     assert!(s.set(set).moments.get().is_empty());
     let ranges = [0, 1].map(|i| owned.view().infos()[i].range());

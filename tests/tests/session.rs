@@ -50,7 +50,7 @@ impl Scale {
 fn a_program_runs_on_every_set_of_its_registry() {
     let mut s = session();
     let (owned, w) = registry(3);
-    let [policy, reference] = ["policy", "reference"].map(|name| s.add_set(name, &owned));
+    let [policy, reference] = ["policy", "reference"].map(|name| s.add_set(name, &owned).unwrap());
     s.set_mut(policy).0.weights.get_mut()[..3].copy_from_slice(&[1.0, 2.0, 3.0]);
     s.copy_weights(policy, reference).unwrap();
     s.set_mut(policy).0.weights.get_mut()[0] = -1.0;
@@ -70,7 +70,7 @@ fn a_program_runs_on_every_set_of_its_registry() {
 fn a_set_of_another_registry_is_refused_for_good() {
     let mut s = session();
     let ((a, w), (b, _)) = (registry(3), registry(3));
-    let (own, other) = (s.add_set("own", &a), s.add_set("other", &b));
+    let (own, other) = (s.add_set("own", &a).unwrap(), s.add_set("other", &b).unwrap());
     let scale = Scale::new(&mut s, On::set(own), w, 3);
     s.make_room(&scale.program, On::set(other)).unwrap();
     scale.run(&mut s, On::set(other), &[1.0; 3], Gradients::Overwrite);
@@ -88,7 +88,7 @@ fn a_set_of_another_registry_is_refused_for_good() {
 fn a_run_without_room_is_named() {
     let mut s = session();
     let (owned, w) = registry(3);
-    let set = s.add_set("policy", &owned);
+    let set = s.add_set("policy", &owned).unwrap();
     let scale = Scale::new(&mut s, On::set(set), w, 3);
     scale.run(&mut s, On::set(set).with_gradients(1), &[1.0; 3], Gradients::Overwrite);
     let message = s.sync().unwrap_err().to_string();
@@ -99,7 +99,7 @@ fn a_run_without_room_is_named() {
 fn gradient_buffers_are_apart_and_add_up() {
     let mut s = session();
     let (owned, w) = registry(3);
-    let set = s.add_set("policy", &owned);
+    let set = s.add_set("policy", &owned).unwrap();
     let (first, second) = (On::set(set), On::set(set).with_gradients(1));
     let scale = Scale::new(&mut s, second, w, 3);
     scale.run(&mut s, first, &[1.0, 2.0, 3.0], Gradients::Overwrite);
@@ -126,7 +126,7 @@ fn keep(s: &mut Session, on: On, rows: usize) -> Result<(OwnedProgram, Tensor, T
 fn states_are_named_and_do_not_overlap() {
     let mut s = session();
     let (owned, _) = registry(1);
-    let set = s.add_set("policy", &owned);
+    let set = s.add_set("policy", &owned).unwrap();
     let [cache, queue] = ["cache", "queue"].map(|name| s.add_state(name));
     let on = On::set(set);
     let (program, x, _) = keep(&mut s, on.with_state(cache), 2).unwrap();
@@ -152,7 +152,7 @@ fn states_are_named_and_do_not_overlap() {
 fn a_row_of_states_goes_into_a_slot_of_a_batch() {
     let mut s = session();
     let (owned, _) = registry(1);
-    let set = s.add_set("policy", &owned);
+    let set = s.add_set("policy", &owned).unwrap();
     let [prefill, decode] = ["prefill", "decode"].map(|name| s.add_state(name));
     let on = On::set(set);
     let (one, x, _) = keep(&mut s, on.with_state(prefill), 1).unwrap();
@@ -172,7 +172,7 @@ fn a_row_of_states_goes_into_a_slot_of_a_batch() {
 fn values_are_carried_between_programs_of_one_workspace() {
     let mut s = session();
     let (owned, w) = registry(3);
-    let on = On::set(s.add_set("policy", &owned));
+    let on = On::set(s.add_set("policy", &owned).unwrap());
     s.set_mut(on.set).0.weights.get_mut()[..3].copy_from_slice(&[1.0, 2.0, 3.0]);
     let first = Scale::new(&mut s, on, w, 3);
     let (second, (a, b, c)) = s
@@ -196,7 +196,7 @@ fn values_are_carried_between_programs_of_one_workspace() {
 fn a_ticket_is_good_until_the_next_fetch() {
     let mut s = session();
     let (owned, w) = registry(3);
-    let on = On::set(s.add_set("policy", &owned));
+    let on = On::set(s.add_set("policy", &owned).unwrap());
     let scale = Scale::new(&mut s, on, w, 3);
     let ticket = s.fetch(&scale.program, scale.y);
     s.sync().unwrap();
@@ -209,7 +209,7 @@ fn a_ticket_is_good_until_the_next_fetch() {
 fn updates_of_two_sets_are_their_own_and_an_average_follows() {
     let mut s = session();
     let ((a, _), (b, _)) = (registry(3), registry(2));
-    let (policy, ema, value) = (s.add_set("policy", &a), s.add_set("ema", &a), s.add_set("value", &b));
+    let (policy, ema, value) = (s.add_set("policy", &a).unwrap(), s.add_set("ema", &a).unwrap(), s.add_set("value", &b).unwrap());
     let adamw = Rule::AdamW(Epsilon::AfterCorrection);
     let averages = [(policy, &[ema][..]), (value, &[])];
     let updates = averages.map(|(set, averages)| Update::new(&mut s, set, adamw, &[], averages).unwrap());
@@ -248,7 +248,7 @@ fn updates_of_two_sets_are_their_own_and_an_average_follows() {
 fn the_workspace_says_when_values_are_lost() {
     let mut s = session();
     let ((small, v), (large, w)) = (registry(3), registry(4000));
-    let (a, b) = (On::set(s.add_set("small", &small)), On::set(s.add_set("large", &large)));
+    let (a, b) = (On::set(s.add_set("small", &small).unwrap()), On::set(s.add_set("large", &large).unwrap()));
     Scale::new(&mut s, b, w, 4000);
     let before = s.workspace().generation();
     let scale = Scale::new(&mut s, a, v, 3);

@@ -29,7 +29,7 @@ const UNIFORM: [(usize, usize); 8] = [(10, 10), (30, 30), (100, 100), (1000, 100
 /// # Errors
 /// An answer has no proof.
 pub fn run(repeats: usize, pool: &Pool) -> Result<Vec<Measurement>, BenchError> {
-    let bytes_per_s = read_bytes_per_s(&Pool::new(1)?);
+    let bytes_per_s = read_bytes_per_s(&Pool::new(1)?)?;
     let squares = Family::ALL.iter().map(|&(name, family)| (name, family, 400, 400));
     let others = UNIFORM.iter().map(|&(rows, columns)| ("uniform", Family::Uniform, rows, columns));
     let mut measured = Vec::new();

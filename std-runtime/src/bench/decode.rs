@@ -52,7 +52,7 @@ pub fn decode(
     request: &DecodeRequest,
     pool: &Pool,
 ) -> Result<(Vec<Measurement>, Option<Profile>), BenchError> {
-    let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool));
+    let (peak, rate) = (peak_flops_per_s(pool), read_bytes_per_s(pool)?);
     let mut model = Model::new(Engine::new(pool.threads(), train.gemm)?, architecture)?;
     model.initialise(train.seed);
     let dims = model.dims;

@@ -6,6 +6,7 @@ use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::lm::RunError;
 use crate::lm::open::RowsError;
+use crate::memory::OutOfMemory;
 use crate::session::BuildError;
 use crate::threads::PoolError;
 use crate::train::recompute::BudgetError;
@@ -19,6 +20,9 @@ pub enum BenchError {
     /// A program that cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// Memory that cannot be had.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// A memory budget that is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
@@ -57,6 +61,7 @@ impl Failure for BenchError {
         match self {
             Self::Threads(error) => error.kind(),
             Self::Build(error) => error.kind(),
+            Self::Memory(error) => error.kind(),
             Self::Budget(error) => error.kind(),
             Self::Rows(error) => error.kind(),
             Self::Run(error) => error.kind(),

@@ -12,6 +12,7 @@ use super::measure::{Measurement, median, times};
 use super::rates::peak_flops_per_s;
 use crate::kernels::gemm::{GemmChoice, gemm, gemm_scratch_len};
 use crate::lm::register;
+use crate::memory::{OutOfMemory, ensure};
 use crate::model::architecture::Architecture;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
@@ -27,9 +28,10 @@ struct Product {
 }
 
 impl Product {
-    fn new(choice: GemmChoice, m: usize, n: usize, k: usize) -> Self {
+    fn new(choice: GemmChoice, m: usize, n: usize, k: usize) -> Result<Self, OutOfMemory> {
+        ensure((size_of::<f32>() * (m * k + n * k + m * n)) as u64)?;
         let scratch = vec![0.0; gemm_scratch_len(&choice, Major::Rows, m, n, k)];
-        Self { choice, shape: [m, n, k], a: vec![0.5; m * k], b: vec![0.25; n * k], c: vec![0.0; m * n], scratch }
+        Ok(Self { choice, shape: [m, n, k], a: vec![0.5; m * k], b: vec![0.25; n * k], c: vec![0.0; m * n], scratch })
     }
 
     fn run(&mut self, pool: &Pool) {
@@ -63,17 +65,17 @@ pub fn products(
     let is_measured = |(i, info): &(usize, &ParamInfo)| (info.part == Part::Block(0) && info.shape.rank() == 2) || *i == head;
     let mut shapes: Vec<_> = infos.filter(is_measured).map(|(i, info)| (i == head, info)).collect();
     shapes.sort_by_key(|(is_head, _)| *is_head);
-    let measure = |(is_head, info): (bool, &ParamInfo)| {
+    let measure = |(is_head, info): (bool, &ParamInfo)| -> Result<Measurement, BenchError> {
         let (n, k) = (info.shape.rows(), info.shape.cols());
         let name = if is_head { "head".to_owned() } else { info.name.to_string().trim_end_matches(".weight").to_owned() };
-        let mut product = Product::new(choice, rows, n, k);
+        let mut product = Product::new(choice, rows, n, k)?;
         let flop = product.flop();
         let call = || -> Result<(), Infallible> {
             product.run(pool);
             Ok(())
         };
         let Ok(seconds) = times(repeats, call).map(median);
-        Measurement {
+        Ok(Measurement {
             name: format!("{name} {rows}x{k}x{n}"),
             milliseconds: 1e3 * seconds,
             figure: flop / seconds / 1e9,
@@ -81,7 +83,7 @@ pub fn products(
             floor: flop,
             floor_unit: "FLOP",
             floor_milliseconds: 1e3 * flop / peak,
-        }
+        })
     };
-    Ok(shapes.into_iter().map(measure).collect())
+    shapes.into_iter().map(measure).collect()
 }

@@ -8,7 +8,7 @@ use samara_core::threads::Threads;
 use serde::Serialize;
 
 use crate::kernels::peak::{multiply_adds, read};
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 use crate::threads::Pool;
 use crate::tiles::for_each_chunk;
 
@@ -25,8 +25,11 @@ pub struct Rates {
 
 impl Rates {
     /// Measures both rates.
-    pub fn measure(pool: &Pool) -> Self {
-        Self { threads: pool.threads(), flops_per_s: peak_flops_per_s(pool), bytes_per_s: update_bytes_per_s(pool) }
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn measure(pool: &Pool) -> Result<Self, OutOfMemory> {
+        Ok(Self { threads: pool.threads(), flops_per_s: peak_flops_per_s(pool), bytes_per_s: update_bytes_per_s(pool)? })
     }
 
     /// The least seconds that some work could take.
@@ -65,28 +68,34 @@ const PIECE_LEN: usize = (6 * 768) << 8;
 const LARGE_RUNS: usize = 5;
 
 /// Large memory as models have it, already taken from the system.
-fn large() -> Buffer {
-    let mut memory = Buffer::new(LARGE_LEN);
+fn large() -> Result<Buffer, OutOfMemory> {
+    let mut memory = Buffer::new(LARGE_LEN)?;
     memory.get_mut().fill(1.0);
-    memory
+    Ok(memory)
 }
 
 /// Bytes per second of reading 288 MiB.
-pub fn read_bytes_per_s(pool: &Pool) -> f64 {
-    let memory = large();
+///
+/// # Errors
+/// The memory cannot be had.
+pub fn read_bytes_per_s(pool: &Pool) -> Result<f64, OutOfMemory> {
+    let memory = large()?;
     let pieces: Vec<&[f32]> = memory.get().chunks(PIECE_LEN).collect();
     let read = |i: usize| {
         black_box(read(pieces.get(i).copied().unwrap_or(&[])));
     };
-    size_of_val(memory.get()) as f64 / least_s(LARGE_RUNS, || pool.install(|| pool.run(pieces.len(), &read)))
+    Ok(size_of_val(memory.get()) as f64 / least_s(LARGE_RUNS, || pool.install(|| pool.run(pieces.len(), &read))))
 }
 
 /// Bytes per second of changing 288 MiB in place: every byte is read and written.
-pub fn update_bytes_per_s(pool: &Pool) -> f64 {
-    let mut memory = large();
+///
+/// # Errors
+/// The memory cannot be had.
+pub fn update_bytes_per_s(pool: &Pool) -> Result<f64, OutOfMemory> {
+    let mut memory = large()?;
     let bytes = 2.0 * size_of_val(memory.get()) as f64;
     let change = |_: usize, piece: &mut [f32]| piece.iter_mut().for_each(|x| *x = *x * 0.5 + 1.0);
-    bytes / least_s(LARGE_RUNS, || pool.install(|| for_each_chunk(pool, memory.get_mut(), PIECE_LEN, &change)))
+    Ok(bytes / least_s(LARGE_RUNS, || pool.install(|| for_each_chunk(pool, memory.get_mut(), PIECE_LEN, &change))))
 }
 
 #[cfg(test)]

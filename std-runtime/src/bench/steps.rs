@@ -56,10 +56,8 @@ pub fn steps(
         floor_milliseconds: 1e3 * flops / peak,
     };
     // Measuring the memory takes memory: only for those who want to see it.
-    let profile = updates.first().filter(|_| profiled).map(|update| {
-        let rates = Rates::measure(pool);
-        let profile = Profile::new(session, On::set(update.set()), &programs, rates, repeats, None);
-        Profile { whole_milliseconds: 1e3 * seconds, ..profile }
-    });
-    Ok((row, profile))
+    let Some(update) = updates.first().filter(|_| profiled) else { return Ok((row, None)) };
+    let rates = Rates::measure(pool)?;
+    let profile = Profile::new(session, On::set(update.set()), &programs, rates, repeats, None);
+    Ok((row, Some(Profile { whole_milliseconds: 1e3 * seconds, ..profile })))
 }

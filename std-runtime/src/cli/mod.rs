@@ -50,8 +50,9 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done                       4  cannot read or write a file; disk full
   1  failed                     5  training diverged
-  2  wrong usage or config      130  stopped by Ctrl-C
-  3  bad data, model or text    143  stopped by SIGTERM
+  2  wrong usage or config      129  stopped by SIGHUP
+  3  bad data, model or text    130  stopped by Ctrl-C
+                                143  stopped by SIGTERM
 
 First steps:
   samara train

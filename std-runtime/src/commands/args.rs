@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::Error;
 use super::tables::Config;
-use crate::config::{Layers, Place, Table};
+use crate::config::{ConfigError, Layers, Place, Table};
 use crate::data::config::TokenizerChoice;
 use crate::lm::Model;
 use crate::lm::formats::Quantize;
@@ -25,7 +25,7 @@ pub(super) struct ConfigArgs {
     /// Read a TOML file over it.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Text, JSONL, token shards, or a folder of them.
+    /// Text, rows of JSON (each also .gz or .zst), token shards, or a folder.
     #[arg(long, value_name = "PATH")]
     pub(super) data: Option<PathBuf>,
     /// Begin with the model of this folder.
@@ -49,11 +49,24 @@ fn preset_names() -> PossibleValuesParser {
 impl ConfigArgs {
     /// The effective configuration. `base` is a file that stands in for preset and file when neither is given.
     pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Config, Error> {
+        Ok(self.merge_and_note(base, out)?.0)
+    }
+
+    /// The same, and what a person should know of values that do not count.
+    pub(super) fn merge_and_note(&self, base: Option<&Path>, out: Option<&Path>) -> Result<(Config, Vec<String>), Error> {
         // Which keys [model] has follows from the folder: it is looked at first.
-        let init = self.layers(base, out, None)?.values_of("train")?.train.init;
-        let Some(folder) = init else { return Ok(self.layers(base, out, None)?.finish()?) };
-        let model = FolderConfig::read(&folder)?.model;
-        Ok(self.layers(base, out, Some((&folder, model)))?.finish()?)
+        let mut layers = self.layers(base, out, None)?;
+        let init = layers.values_of("train")?.train.init;
+        let mut notes = Vec::new();
+        if let Some(folder) = init {
+            let model = FolderConfig::read(&folder)?.model;
+            let preset = self.layers(base, out, None)?;
+            layers = self.layers(base, out, Some((&folder, model)))?;
+            notes.extend(self.preset.as_ref().and_then(|name| idle_in_preset(name, &folder, &preset, &layers)));
+        }
+        notes.extend(follow_lr(&mut layers)?);
+        notes.extend(choose_end(&mut layers)?);
+        Ok((layers.finish()?, notes))
     }
 
     fn layers(
@@ -88,6 +101,62 @@ impl ConfigArgs {
             }
         }
         Ok(layers)
+    }
+}
+
+/// Says which values of a preset give way to those of the folder that a run begins with.
+fn idle_in_preset(name: &str, folder: &Path, before: &Layers<Config>, after: &Layers<Config>) -> Option<String> {
+    let model = before.values().map(|config| config.model).ok()?;
+    let keys = model.keys().iter().map(|key| format!("model.{}", key.name));
+    let others = ["data.tokenizer", "train.block_size"].map(str::to_owned);
+    let gives_way =
+        |key: &String| matches!(before.place(key), Some(Place::Preset(_))) && !matches!(after.place(key), Some(Place::Preset(_)));
+    let idle: Vec<String> = keys.chain(others).filter(gives_way).collect();
+    (!idle.is_empty())
+        .then(|| format!("note: {} of preset {name} do not count: {} says what they are", idle.join(", "), folder.display()))
+}
+
+/// Whether a person gave a value on the command line.
+fn is_given(place: Option<&Place>) -> bool {
+    matches!(place, Some(Place::Set(_) | Place::Flag(_)))
+}
+
+/// A preset's smallest learning rate follows a learning rate below it.
+fn follow_lr(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
+    let train = layers.values_of("train")?.train;
+    let (lr, is_preset) = (train.lr, matches!(layers.place("train.min_lr"), Some(Place::Preset(_))));
+    let Some(min_lr) = train.min_lr.filter(|&min_lr| min_lr > lr && is_preset) else { return Ok(None) };
+    layers.put(&["train.min_lr"], &Place::Default, |config| config.train.min_lr = None);
+    Ok(Some(format!("note: train.min_lr is a tenth of train.lr = {lr:e}: the preset's {min_lr:e} is above that")))
+}
+
+/// Steps, tokens or operations end a run: the one that is given on the command line counts, and those of a file do not.
+fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
+    const ENDS: [&str; 3] = ["train.steps", "train.tokens", "train.flops"];
+    let given: Vec<&str> = ENDS.into_iter().filter(|key| is_given(layers.place(key))).collect();
+    let train = layers.values_of("train")?.train;
+    match given.as_slice() {
+        ["train.steps", other, ..] if train.tokens > 0 || train.flops > 0.0 => {
+            let place = layers.place("train.steps").cloned().unwrap_or(Place::Default);
+            let expected = format!("no value; {other} says when the run ends: set one of them");
+            Err(ConfigError::Value { place, key: "train.steps".to_owned(), expected, found: train.steps.to_string() }.into())
+        }
+        [one] => {
+            let idle: Vec<&str> = [("train.tokens", train.tokens > 0), ("train.flops", train.flops > 0.0)]
+                .into_iter()
+                .filter(|(key, counts)| *counts && key != one)
+                .map(|(key, _)| key)
+                .collect();
+            for key in &idle {
+                layers.put(&[*key], &Place::Default, |config| match *key {
+                    "train.tokens" => config.train.tokens = 0,
+                    _ => config.train.flops = 0.0,
+                });
+            }
+            let what = idle.join(" and ");
+            Ok((!idle.is_empty()).then(|| format!("note: {one} says when the run ends; {what} of the file no longer does")))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -114,6 +114,19 @@ impl Job {
             say::line(&note);
         }
     }
+
+    /// Says that the model does not see all of a prompt.
+    fn note_cut_prompts(&self, positions: usize, prompts: Option<&[Prompt]>) -> Result<(), Error> {
+        let texts = prompts.map_or_else(
+            || vec![self.settings.prompt.as_str()],
+            |prompts| prompts.iter().map(|prompt| prompt.prompt.as_str()).collect(),
+        );
+        for text in texts {
+            let tokens = self.prompt(text)?.len();
+            say::cut_prompt(tokens, positions).iter().for_each(|note| say::line(note));
+        }
+        Ok(())
+    }
 }
 
 /// What is said of a finished text.
@@ -164,6 +177,9 @@ impl Args {
             job.note(prompts.as_deref());
         }
         self.check_cache(model.dims.kv_width)?;
+        if !quiet {
+            job.note_cut_prompts(model.dims.n_positions, prompts.as_deref())?;
+        }
         let (bound, begun) = (&mut model.bound(), Instant::now());
         let texts = match &prompts {
             Some(prompts) => self.write_rows(&job, bound, prompts, out)?,
@@ -317,7 +333,8 @@ fn cost(own: &[f32], f32s: &[f32]) -> Option<Cost> {
     (tokens > 0).then(|| Cost { loss: mean_loss(own), f32_loss: mean_loss(f32s), tokens })
 }
 
-/// Writes bytes as text: a character waits until all its bytes are there, and bytes that are no text become U+FFFD.
+/// Writes bytes as text: a character waits until all its bytes are there, bytes that are no text become U+FFFD, and characters that a terminal obeys
+/// are escaped.
 struct TextWriter<'w> {
     out: &'w mut dyn Write,
     pending: Vec<u8>,
@@ -348,7 +365,7 @@ impl TextWriter<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         let text = String::from_utf8_lossy(bytes);
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let written = self.out.write_all(say::printable(&text).as_bytes()).and_then(|()| self.out.flush());
         written.map_err(IoError::at(Path::new(STDOUT), "write"))
     }
 }
@@ -364,8 +381,8 @@ mod tests {
         for byte in "aé😀".bytes() {
             text.push(&[byte]).unwrap();
         }
-        text.push(&[0xff, b'b', 0xc3]).unwrap();
+        text.push(&[0xff, b'b', 0x1b, 0xc3]).unwrap();
         text.finish().unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\u{fffd}\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\\x1b\u{fffd}\n");
     }
 }

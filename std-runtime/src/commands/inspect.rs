@@ -12,7 +12,7 @@ use samara_core::shape::UNIT;
 use serde_json::{Map, Value, json};
 
 use super::{Command, Console, Error, output};
-use crate::data::shards::{IdWidth, Shard, Tokens};
+use crate::data::shards::{Shard, Tokens};
 use crate::export::aligned::Aligned;
 use crate::export::names::{PROGRAM_NAMES, dtype_name};
 use crate::files::IoError;
@@ -226,7 +226,7 @@ fn shard(path: &Path) -> Result<Value, Error> {
         largest = part.iter().copied().max().unwrap_or(0).max(largest);
         start += count;
     }
-    let width = if shard.width() == IdWidth::U16 { "u16" } else { "u32" };
+    let width = shard.width().name();
     Ok(json!({ "tokens": shard.len(), "width": width, "largest_id": if shard.is_empty() { None } else { Some(largest) } }))
 }
 

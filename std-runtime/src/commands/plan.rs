@@ -203,7 +203,7 @@ fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
     if let Some(path) = &data.path {
         fs::metadata(path).map_err(IoError::at(path, "read"))?;
     }
-    Ok(shards_of(&DataRequest::new(data).source)?.map(|(train, _)| train.len()))
+    Ok(shards_of(&DataRequest::new(data))?.map(|(train, _)| train.len()))
 }
 
 /// The vocabulary, without reading the data where that can be avoided.

@@ -10,7 +10,8 @@ use clap::{Subcommand, ValueEnum};
 use super::args::token_ids;
 use super::{Command, Console, Error, output};
 use crate::data::DataError;
-use crate::data::text::{self, TextOptions};
+use crate::data::options::TextOptions;
+use crate::data::text;
 use crate::files::IoError;
 use crate::say;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
@@ -87,7 +88,12 @@ impl Train {
                 return Err(Error::usage(format!("{flag}: only --kind bpe takes it; leave it out")));
             }
         }
-        let options = TextOptions { text_key: self.text_field.clone(), ..TextOptions::default() };
+        let options = TextOptions {
+            text_key: self.text_field.clone(),
+            key_setting: "--text-field",
+            skip_setting: None,
+            ..TextOptions::default()
+        };
         let tokenizer = match self.kind {
             Kind::Bpe => self.bpe(&options)?,
             Kind::Char => {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output, plan};
-use crate::config::Layers;
 use crate::say;
 use crate::train;
 use crate::train::config::RunConfig;
@@ -14,6 +13,9 @@ use crate::train::request::{TrainOutcome, TrainRequest};
 const EXAMPLES: &str = "\
 Values come from the preset, then the file, then --set, then the flags.
 Without arguments: a small model learns to tell tales, in about two minutes.
+
+Signals: Ctrl-C, SIGTERM and SIGHUP stop after the batch in hand and write a
+checkpoint; SIGUSR1 writes a checkpoint and goes on.
 
 Examples:
   samara train
@@ -31,7 +33,7 @@ pub(crate) struct Args {
     /// The run folder, which becomes a model folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of --out; afresh when there is none.
+    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --preset, --config or --data says what to train.
     #[arg(long)]
     resume: bool,
     /// Say what it would take, and do nothing.
@@ -45,15 +47,16 @@ const RUN_CONFIG: &str = "run.toml";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let config = self.config.merge(former.as_deref(), self.out.as_deref())?.run();
+        let (config, notes) = self.config.merge_and_note(former.as_deref(), self.out.as_deref())?;
+        let config = config.run();
         if self.plan {
             return plan::print(&config);
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
-        if let Some(former) = former.filter(|_| !console.quiet) {
-            note_steps(&former, &config)?;
+        if !console.quiet {
+            notes.iter().for_each(|note| say::line(note));
         }
         let outcome = train::run(&self.request(config, console.quiet))?;
         output::line(&summary(&outcome))?;
@@ -69,21 +72,10 @@ impl Args {
         let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
         let (out, init) = (config.train.out.clone(), config.train.init.clone());
-        TrainRequest { out, name, init, config, resume: self.resume, quiet }
+        // A configuration without any of these would train on the built-in corpus, which nobody meant who wrote --resume.
+        let begins = self.config.preset.is_some() || self.config.config.is_some() || config.data.path.is_some() || init.is_some();
+        TrainRequest { out, name, init, config, resume: self.resume, begins, quiet }
     }
-}
-
-/// Says that another number of steps is another schedule.
-fn note_steps(former: &Path, config: &RunConfig) -> Result<(), Error> {
-    let mut layers = Layers::<RunConfig>::new();
-    layers.file(former)?;
-    let (before, now) = (layers.values()?.train.steps, config.train.steps);
-    if before != now {
-        say::line(&format!(
-            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
-        ));
-    }
-    Ok(())
 }
 
 fn summary(outcome: &TrainOutcome) -> String {

@@ -81,8 +81,8 @@ pub trait Table {
         None
     }
     /// The keys that nothing reads, as other values are: to give one in a file or on a command line is an error.
-    fn unread(&self) -> &'static [Unread] {
-        &[]
+    fn unread(&self) -> Vec<Unread> {
+        Vec::new()
     }
     /// What to say of a key that the table lacks, behind "unknown key"; none: the nearest key.
     fn hint(&self, _key: &str) -> Option<String> {
@@ -191,7 +191,7 @@ macro_rules! table {
                 }
             }
 
-            $( fn unread(&self) -> &'static [$crate::config::Unread] {
+            $( fn unread(&self) -> Vec<$crate::config::Unread> {
                 $unread(self)
             } )?
         }

@@ -100,8 +100,8 @@ table! {
 }
 
 impl Food {
-    fn unread(&self) -> &'static [Unread] {
-        if self.hunted { &[Unread { key: "brand", instead: "what is hunted has none" }] } else { &[] }
+    fn unread(&self) -> Vec<Unread> {
+        if self.hunted { vec![Unread { key: "brand", instead: "what is hunted has none" }] } else { Vec::new() }
     }
 }
 

@@ -3,25 +3,28 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::text::BadRow;
-use crate::config::{Choice, Given, Setting, table};
+use super::options::BadRow;
+use super::shards::IdWidth;
+use crate::config::{Choice, Given, Setting, Unread, table};
 
 table! {
     /// What a model is trained on.
     pub DataConfig {
-        /// A text file, a JSONL file, a folder of them, a token shard (.bin), or a folder with train.bin and val.bin;
-        /// absent: the built-in corpus of tales.
+        /// A text file, rows of JSON (.jsonl, or an array in .json), either also as .gz or .zst, a folder of them, a token shard (.bin, raw or of
+        /// llm.c), or a folder with train.bin and val.bin; absent: the built-in corpus of tales.
         path: Option<PathBuf> = None;
-        /// The key of the text in a row of JSONL.
+        /// The key of the text in a row of JSON.
         text_field: String = "text".to_owned();
-        /// A JSONL row that is not as it should be: "error" stops, "skip" leaves it out and counts it.
+        /// A row of JSON that is not as it should be: "error" stops, "skip" leaves it out and counts it.
         on_bad_row: BadRow = BadRow::Error;
-        /// The last part of the text, held out for validation.
+        /// The last part of the text, held out for validation: this share of its characters.
         val_fraction: f64 = 0.1, 0..=0.9;
         /// "byte", "char" (the characters of the data), "bpe" (trained on the data), or a path to a tokenizer.json or its folder.
         tokenizer: TokenizerChoice = TokenizerChoice::Byte;
         /// Ids of a tokenizer that is trained: bytes, merges and the end-of-text token.
         tokenizer_vocab_size: usize = 1024, 257..=1000000;
+        /// How a token shard stores its ids: "u16", "u32", "i64", or "auto": as its content and name (*.u32.bin) say.
+        id_type: IdType = IdType::default();
         /// Take the texts of special tokens, such as <|endoftext|>, for the tokens: the data says where they stand.
         specials: bool = false;
         /// Size of the built-in corpus in bytes.
@@ -30,6 +33,42 @@ table! {
         order: DataOrder = DataOrder::Random;
         /// A .npy file of integers (steps, batch_size): where each row of each batch starts in the training tokens.
         batches: Option<PathBuf> = None;
+    }
+    unread: DataConfig::unread;
+}
+
+impl DataConfig {
+    /// The keys that this kind of data has no use for.
+    fn unread(&self) -> Vec<Unread> {
+        let mut unread = Vec::new();
+        let mut add = |keys: &[&'static str], instead| unread.extend(keys.iter().map(|&key| Unread { key, instead }));
+        let ends = |ends: &[&str]| {
+            let extension = self.path.as_ref().and_then(|path| path.extension());
+            extension.is_some_and(|found| ends.iter().any(|end| found.eq_ignore_ascii_case(end)))
+        };
+        let is_shard = ends(&["bin"]);
+        match &self.path {
+            None => add(&["text_field", "on_bad_row", "id_type"], "the built-in corpus is plain text; give data with --data"),
+            Some(_) => add(&["corpus_bytes"], "this data has a size of its own"),
+        }
+        if is_shard {
+            add(&["text_field", "on_bad_row"], "a token shard has no text");
+            add(&["val_fraction"], "a token shard is read whole; give a folder with train.bin and val.bin to hold a part out");
+            add(&["tokenizer_vocab_size"], "a token shard has its ids already");
+            if !matches!(self.tokenizer, TokenizerChoice::Path(_)) {
+                add(&["tokenizer"], "a token shard has its ids already; give the tokenizer.json that made them, if there is one");
+            }
+        } else if !matches!(self.tokenizer, TokenizerChoice::Bpe) {
+            add(&["tokenizer_vocab_size"], "only data.tokenizer = \"bpe\" is trained");
+        }
+        if ends(&["txt", "text", "md"]) {
+            add(&["text_field", "on_bad_row"], "plain text has no rows");
+            add(&["id_type"], "it is for token shards (.bin)");
+        }
+        if self.batches.is_some() {
+            add(&["order"], "data.batches says where every row starts");
+        }
+        unread
     }
 }
 
@@ -42,6 +81,10 @@ pub enum DataOrder {
     /// Every block once per epoch.
     Shuffled,
 }
+
+/// How the ids of a shard are stored; none: as it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdType(pub Option<IdWidth>);
 
 /// Which tokenizer the text goes through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +134,15 @@ impl fmt::Display for TokenizerChoice {
 
 impl Choice for BadRow {
     const WORDS: &'static [(&'static str, Self)] = &[("error", Self::Error), ("skip", Self::Skip)];
+}
+
+impl Choice for IdType {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self(None)),
+        (IdWidth::U16.name(), Self(Some(IdWidth::U16))),
+        (IdWidth::U32.name(), Self(Some(IdWidth::U32))),
+        (IdWidth::I64.name(), Self(Some(IdWidth::I64))),
+    ];
 }
 
 impl Choice for DataOrder {

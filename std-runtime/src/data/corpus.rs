@@ -7,6 +7,8 @@
 
 mod plots;
 
+use std::convert::Infallible;
+
 use samara_core::math::rng::{Purpose, Rng};
 
 use plots::{ELDERS, FOODS, HOMES, KINDS, NAMES, NUMBERS, PLACES, PLOTS, RIDDLES, SEASONS, THINGS, TRAITS, WISHES};
@@ -14,15 +16,31 @@ use plots::{ELDERS, FOODS, HOMES, KINDS, NAMES, NUMBERS, PLACES, PLOTS, RIDDLES,
 /// The first `bytes` bytes of the tales of a seed. A longer text begins with the shorter one; the last tale may be cut off.
 pub fn tales(seed: u64, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes.saturating_add(4096));
+    let joined = for_each_tale(seed, bytes, |tale| {
+        text.push_str(tale);
+        Ok::<(), Infallible>(())
+    });
+    joined.map_or_else(|never| match never {}, |()| text)
+}
+
+/// Gives the tales of [`tales`] to `take`, each with the empty line that follows it.
+///
+/// # Errors
+/// What `take` returns.
+pub fn for_each_tale<E>(seed: u64, bytes: usize, mut take: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+    let (mut left, mut text) = (bytes, String::new());
     for number in 0.. {
-        if text.len() >= bytes {
+        if left == 0 {
             break;
         }
+        text.clear();
         write_tale(seed, number, &mut text);
         text.push('\n');
+        text.truncate(left);
+        left -= text.len();
+        take(&text)?;
     }
-    text.truncate(bytes);
-    text
+    Ok(())
 }
 
 /// Tale `number` of a seed: a title, then paragraphs, one a line.

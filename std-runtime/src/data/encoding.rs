@@ -6,7 +6,7 @@ use super::DataError;
 use crate::tokenizer::{EncodeError, Scratch, Specials, TextError, Tokenizer};
 
 /// Text is encoded in pieces of about this size: ids take several times the memory of their text.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// Encodes documents one after the other.
 pub struct Encoding<'t> {

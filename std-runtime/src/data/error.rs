@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::error::{Failure, Kind};
 use crate::files::{FileError, IoError};
+use crate::stop::Interrupted;
 
 /// An error in a file of data: the file, the place, what was found and what was expected.
 #[derive(Debug, Error)]
@@ -13,6 +14,9 @@ pub enum DataError {
     /// The file cannot be read or written, or does not have the form that its kind asks for.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A signal came before all of it was read.
+    #[error("{0} while data was read: nothing was begun; the same command begins again")]
+    Interrupted(#[from] Interrupted),
     /// A mapped file became shorter than it was when it was opened.
     #[error(
         "{path}: the file was truncated while in use: {expected_bytes} bytes when opened, {found_bytes} bytes now; restore it, then resume"
@@ -67,9 +71,21 @@ pub enum DataError {
         /// Index of the token in the file.
         position: u64,
         /// The id.
-        found: u32,
+        found: i64,
         /// Size of the vocabulary.
         limit: u32,
+    },
+    /// Too little is held out.
+    #[error(
+        "{what} has {found} tokens held out, expected at least {expected} (train.block_size + 1): give more data, a larger data.val_fraction, or a smaller train.block_size; data.val_fraction=0 trains without validation"
+    )]
+    HeldOut {
+        /// Which data.
+        what: String,
+        /// Tokens there.
+        found: u64,
+        /// Tokens needed.
+        expected: u64,
     },
     /// The data is too small for what it is used for.
     #[error("{what} has {found} tokens, expected at least {expected}: give more data or a smaller block size")]
@@ -100,6 +116,7 @@ impl Failure for DataError {
     fn kind(&self) -> Kind {
         match self {
             Self::File(error) => error.kind(),
+            Self::Interrupted(error) => error.kind(),
             _ => Kind::Data,
         }
     }

@@ -22,6 +22,8 @@ pub struct Prepared {
     pub train: Shard,
     /// Tokens held out; `None` when there are none.
     pub val: Option<Shard>,
+    /// What tells this data from other data; none when shards of a former run are used again.
+    pub content: Option<String>,
     /// What a person should know of it.
     pub notes: Vec<String>,
 }
@@ -38,19 +40,23 @@ pub fn prepare(
     reuse: bool,
 ) -> Result<Prepared, PrepareError> {
     tokenizer.as_ref().map_or(Ok(()), |tokenizer| check_vocabulary(request, tokenizer))?;
-    if let Some((train, val)) = shards_of(&request.source)? {
+    if let Some((train, val)) = shards_of(request)? {
         check_no_specials(request)?;
         let vocab_size = tokenizer.as_ref().map(Tokenizer::vocab_size);
-        return Ok(Prepared { tokenizer, vocab_size, train, val, notes: Vec::new() });
+        let notes =
+            [Some(&train), val.as_ref()].into_iter().flatten().filter_map(|shard| shard.note().map(str::to_owned)).collect();
+        let content = Some(content_of_shards(&train, val.as_ref())?);
+        return Ok(Prepared { tokenizer, vocab_size, train, val, content, notes });
     }
     if let Some(tokenizer) = tokenizer.as_ref().filter(|_| reuse) {
         let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
+        let open = |path: &Path| Shard::open_with(path, width);
         let path = |part: Part| Some(folder.join(width.file_name(part.name()))).filter(|path| path.is_file());
         if let Some(train) = path(Part::Train) {
-            let val = path(Part::Val).as_deref().map(Shard::open).transpose()?.filter(|val| val.len() > 0);
+            let val = path(Part::Val).as_deref().map(open).transpose()?.filter(|val| val.len() > 0);
             let vocab_size = Some(tokenizer.vocab_size());
-            let (tokenizer, train) = (Some(tokenizer.clone()), Shard::open(&train)?);
-            return Ok(Prepared { vocab_size, tokenizer, train, val, notes: Vec::new() });
+            let (tokenizer, train) = (Some(tokenizer.clone()), open(&train)?);
+            return Ok(Prepared { vocab_size, tokenizer, train, val, content: None, notes: Vec::new() });
         }
     }
     let splits = Splits::load(request)?;
@@ -63,17 +69,18 @@ pub fn prepare(
         let path = folder.join(width.file_name(part.name()));
         let mut writer = ShardWriter::create(&path, width)?;
         splits.encode(part, &mut encoding, |ids| writer.push(ids))?;
-        if writer.finish()? == 0 && part == Part::Val { Ok(None) } else { Ok(Some(Shard::open(&path)?)) }
+        if writer.finish()? == 0 && part == Part::Val { Ok(None) } else { Ok(Some(Shard::open_with(&path, width)?)) }
     };
     let val = write(Part::Val)?;
     let Some(train) = write(Part::Train)? else {
         return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into());
     };
-    let mut notes = encoding.notes(&splits.name());
+    let (content, mut notes) = (Some(splits.content()), splits.lines());
+    notes.extend(encoding.notes(&splits.name()));
     if encoding.end_of_text().is_none() && splits.has_several() && matches!(request.source, Source::Path(_)) {
         notes.push(NO_END.to_owned());
     }
-    Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val, notes })
+    Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val, content, notes })
 }
 
 /// Refuses a tokenizer whose text has ids that the model lacks. Tokens that were added to the tokenizer alone, such as one for padding, may be
@@ -118,12 +125,30 @@ fn shard_path(folder: &Path, part: Part) -> Option<PathBuf> {
 }
 
 /// The shards of a folder that has them, or a shard file itself.
-pub fn shards_of(source: &Source) -> Result<Option<(Shard, Option<Shard>)>, PrepareError> {
-    let Source::Path(path) = source else { return Ok(None) };
-    if path.extension().is_some_and(|e| e == "bin") {
-        return Ok(Some((Shard::open(path)?, None)));
+pub fn shards_of(request: &DataRequest) -> Result<Option<(Shard, Option<Shard>)>, PrepareError> {
+    let Source::Path(path) = &request.source else { return Ok(None) };
+    let open = |path: &Path| request.id_width.map_or_else(|| Shard::open(path), |width| Shard::open_with(path, width));
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("bin")) {
+        return Ok(Some((open(path)?, None)));
     }
     let Some(train) = shard_path(path, Part::Train) else { return Ok(None) };
-    let val = shard_path(path, Part::Val).as_deref().map(Shard::open).transpose()?;
-    Ok(Some((Shard::open(&train)?, val)))
+    let val = shard_path(path, Part::Val).as_deref().map(open).transpose()?;
+    Ok(Some((open(&train)?, val)))
+}
+
+/// What tells the data of a request from other data, wherever it lies.
+///
+/// # Errors
+/// The data cannot be read, or a signal came.
+pub fn content_of(request: &DataRequest) -> Result<String, PrepareError> {
+    match shards_of(request)? {
+        Some((train, val)) => content_of_shards(&train, val.as_ref()),
+        None => Ok(Splits::load(request)?.content()),
+    }
+}
+
+fn content_of_shards(train: &Shard, val: Option<&Shard>) -> Result<String, PrepareError> {
+    let of = |shard: &Shard| Ok::<_, DataError>(format!("crc32c {:08x}, {} tokens", shard.checksum()?, shard.len()));
+    let val = val.map(of).transpose()?.map_or_else(String::new, |val| format!("; held out: {val}"));
+    Ok(format!("shards: {}{val}", of(train)?))
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::DataError;
-use super::text::{is_jsonl, read_plain};
+use super::text::{has_lines, read_plain};
+use crate::stop::Stop;
 
 /// What a text begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -23,9 +24,9 @@ pub struct Prompt {
 /// # Errors
 /// The file cannot be read, a row is no prompt, or there is none.
 pub fn read(path: &Path) -> Result<Vec<Prompt>, DataError> {
-    let text = read_plain(path)?;
+    let text = read_plain(path, &Stop::new())?;
     let lines = || text.lines().enumerate();
-    let prompts: Vec<Prompt> = if is_jsonl(path) {
+    let prompts: Vec<Prompt> = if has_lines(path) {
         lines().filter(|(_, line)| !line.trim().is_empty()).map(|(i, line)| row(path, i, line)).collect::<Result<_, _>>()?
     } else {
         lines().map(|(_, line)| Prompt { prompt: line.to_owned(), max_new_tokens: None }).collect()

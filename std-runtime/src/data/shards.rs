@@ -1,34 +1,20 @@
-//! Token shards: files of raw little-endian token ids, two or four bytes each, without a header.
+//! Token shards: files of raw little-endian token ids without a header, and those of llm.c.
 //!
 //! nanoGPT's `train.bin` and `val.bin` (u16) open as they are. A shard of a vocabulary above 65536 has u32 ids and a name that ends in
-//! `.u32.bin`; [`Shard::open_with`] overrides what the name says.
+//! `.u32.bin`. [`Shard::open`] looks at the content as well; [`Shard::open_with`] overrides both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::DataError;
+use super::layout::Layout;
 use super::mapped::Mapped;
 use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
-/// How a token id is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdWidth {
-    /// Two bytes, little endian: ids below 65536.
-    U16,
-    /// Four bytes, little endian.
-    U32,
-}
+pub use super::layout::IdWidth;
 
 impl IdWidth {
-    /// Bytes of one id.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::U16 => 2,
-            Self::U32 => 4,
-        }
-    }
-
     /// The narrowest width that holds all ids of a vocabulary.
     pub fn for_vocabulary(vocab_size: usize) -> Self {
         if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
@@ -45,6 +31,7 @@ impl IdWidth {
         match self {
             Self::U16 => format!("{split}.bin"),
             Self::U32 => format!("{split}.u32.bin"),
+            Self::I64 => format!("{split}.i64.bin"),
         }
     }
 }
@@ -127,32 +114,65 @@ impl<T: Tokens + ?Sized> Tokens for Box<T> {
 #[derive(Debug)]
 pub struct Shard {
     file: Mapped,
-    width: IdWidth,
+    layout: Layout,
 }
 
 impl Shard {
-    /// Opens a shard whose width is in its name, see [`IdWidth::from_name`].
+    /// Opens a shard whose layout is in its content and its name, see [`IdWidth::from_name`].
+    ///
+    /// # Errors
+    /// The file cannot be read, is cut off, or may have ids of either of two widths.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        Self::open_with(path, IdWidth::from_name(path))
+        let file = Mapped::open(path)?;
+        let layout = Layout::of(&file, IdWidth::from_name(path))?;
+        Self::new(file, layout)
     }
 
-    /// Opens a shard of a given width.
+    /// Opens a shard of raw ids of a given width.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is cut off.
     pub fn open_with(path: &Path, width: IdWidth) -> Result<Self, DataError> {
         Self::from_mapped(Mapped::open(path)?, width)
     }
 
-    /// Reads an opened file as a shard.
+    /// Reads an opened file as a shard of raw ids.
+    ///
+    /// # Errors
+    /// The file is cut off.
     pub fn from_mapped(file: Mapped, width: IdWidth) -> Result<Self, DataError> {
+        Self::new(file, Layout { start: 0, width, note: None })
+    }
+
+    fn new(file: Mapped, layout: Layout) -> Result<Self, DataError> {
+        let width = layout.width;
         if !file.len().is_multiple_of(width.bytes()) {
             let expected = format!("a whole number of {}-byte token ids", width.bytes());
             return Err(DataError::format(file.path(), expected, format!("{} bytes (is the file truncated?)", file.len())));
         }
-        Ok(Self { file, width })
+        Ok(Self { file, layout })
     }
 
     /// How ids are stored.
     pub fn width(&self) -> IdWidth {
-        self.width
+        self.layout.width
+    }
+
+    /// What a person should know of how it is read, if its content decided that.
+    pub fn note(&self) -> Option<&str> {
+        self.layout.note.as_deref()
+    }
+
+    /// CRC-32C of all bytes.
+    ///
+    /// # Errors
+    /// The file is no longer the one that was opened.
+    pub fn checksum(&self) -> Result<u32, DataError> {
+        Ok(crc32c::crc32c(self.file.bytes()?))
+    }
+
+    fn ids(&self) -> Result<&[u8], DataError> {
+        Ok(self.file.bytes()?.get(self.layout.start..).unwrap_or(&[]))
     }
 
     /// Where the shard lies.
@@ -160,14 +180,14 @@ impl Shard {
         self.file.path()
     }
 
-    fn id_error(&self, position: u64, found: u32, limit: u32) -> DataError {
+    fn id_error(&self, position: u64, found: i64, limit: u32) -> DataError {
         DataError::TokenId { path: self.path().to_path_buf(), position, found, limit }
     }
 }
 
 impl Tokens for Shard {
     fn len(&self) -> u64 {
-        (self.file.len() / self.width.bytes()) as u64
+        (self.file.len().saturating_sub(self.layout.start) / self.layout.width.bytes()) as u64
     }
 
     fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError> {
@@ -177,9 +197,9 @@ impl Tokens for Shard {
             return Err(DataError::Range { path, unit: "tokens", start, end, len: self.len() });
         }
         // The range lies inside the file, so neither conversion nor product overflows.
-        let width = self.width.bytes();
-        let bytes = self.file.range(start as usize * width, out.len() * width)?;
-        match self.width {
+        let width = self.layout.width.bytes();
+        let bytes = self.file.range(self.layout.start + start as usize * width, out.len() * width)?;
+        match self.layout.width {
             IdWidth::U16 => {
                 for (id, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
                     *id = i32::from(u16::from_le_bytes(bytes));
@@ -188,7 +208,14 @@ impl Tokens for Shard {
             IdWidth::U32 => {
                 for (i, (id, &bytes)) in out.iter_mut().zip(bytes.as_chunks().0).enumerate() {
                     let found = u32::from_le_bytes(bytes);
-                    *id = i32::try_from(found).map_err(|_| self.id_error(start + i as u64, found, 1 << 31))?;
+                    *id = i32::try_from(found).map_err(|_| self.id_error(start + i as u64, found.into(), 1 << 31))?;
+                }
+            }
+            IdWidth::I64 => {
+                for (i, (id, &bytes)) in out.iter_mut().zip(bytes.as_chunks().0).enumerate() {
+                    let found = i64::from_le_bytes(bytes);
+                    let narrow = i32::try_from(found).ok().filter(|&id| id >= 0);
+                    *id = narrow.ok_or_else(|| self.id_error(start + i as u64, found, 1 << 31))?;
                 }
             }
         }
@@ -196,10 +223,11 @@ impl Tokens for Shard {
     }
 
     fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
-        let bytes = self.file.bytes()?;
-        let wrong = match self.width {
-            IdWidth::U16 => first_at_least(bytes.as_chunks().0.iter().map(|&b| u32::from(u16::from_le_bytes(b))), vocab_size),
-            IdWidth::U32 => first_at_least(bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b)), vocab_size),
+        let bytes = self.ids()?;
+        let wrong = match self.layout.width {
+            IdWidth::U16 => first_outside(bytes.as_chunks().0.iter().map(|&b| u16::from_le_bytes(b).into()), vocab_size),
+            IdWidth::U32 => first_outside(bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b).into()), vocab_size),
+            IdWidth::I64 => first_outside(bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)), vocab_size),
         };
         wrong.map_or(Ok(()), |(position, found)| Err(self.id_error(position, found, vocab_size)))
     }
@@ -239,7 +267,7 @@ impl Tokens for TokenList {
             *out = i32::try_from(found).map_err(|_| DataError::TokenId {
                 path: PathBuf::from(&self.name),
                 position,
-                found,
+                found: found.into(),
                 limit: 1 << 31,
             })?;
         }
@@ -247,7 +275,7 @@ impl Tokens for TokenList {
     }
 
     fn check_ids(&self, vocab_size: u32) -> Result<(), DataError> {
-        match first_at_least(self.ids.iter().copied(), vocab_size) {
+        match first_outside(self.ids.iter().map(|&id| id.into()), vocab_size) {
             None => Ok(()),
             Some((position, found)) => {
                 Err(DataError::TokenId { path: PathBuf::from(&self.name), position, found, limit: vocab_size })
@@ -260,8 +288,8 @@ impl Tokens for TokenList {
     }
 }
 
-fn first_at_least(ids: impl Iterator<Item = u32>, limit: u32) -> Option<(u64, u32)> {
-    (0..).zip(ids).find(|&(_, id)| id >= limit)
+fn first_outside(ids: impl Iterator<Item = i64>, limit: u32) -> Option<(u64, i64)> {
+    (0..).zip(ids).find(|&(_, id)| !(0..i64::from(limit)).contains(&id))
 }
 
 /// Writes a shard; the file appears under its name, complete and on disk, when [`ShardWriter::finish`] returns.
@@ -284,11 +312,12 @@ impl ShardWriter {
         use std::io::Write;
         for &id in ids {
             let written = match (self.width, u16::try_from(id)) {
+                (IdWidth::I64, _) => self.file.write_all(&i64::from(id).to_le_bytes()),
                 (IdWidth::U32, _) => self.file.write_all(&id.to_le_bytes()),
                 (IdWidth::U16, Ok(id)) => self.file.write_all(&id.to_le_bytes()),
                 (IdWidth::U16, Err(_)) => {
                     let path = self.file.path().to_path_buf();
-                    return Err(DataError::TokenId { path, position: self.tokens, found: id, limit: 1 << 16 });
+                    return Err(DataError::TokenId { path, position: self.tokens, found: id.into(), limit: 1 << 16 });
                 }
             };
             written.map_err(IoError::at(self.file.path(), "write"))?;
@@ -376,6 +405,28 @@ mod tests {
         assert!(writer.push(&[3, 65536]).unwrap_err().to_string().contains("token 1 has id 65536"));
         drop(writer);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn ids_of_eight_bytes_and_ids_behind_a_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        let wide: Vec<u8> = (0..99).chain([-1]).flat_map(i64::to_le_bytes).collect();
+        fs::write(&path, &wide).unwrap();
+        let shard = Shard::open_with(&path, IdWidth::I64).unwrap();
+        let mut out = [0; 3];
+        shard.read(96, &mut out).unwrap();
+        assert_eq!((shard.len(), out), (100, [96, 97, 98]));
+        assert!(shard.read(99, &mut [0]).unwrap_err().to_string().contains("token 99 has id -1"));
+        assert!(shard.check_ids(100).unwrap_err().to_string().contains("token 99 has id -1"));
+        let header = [20_240_520_u32, 1, 4].into_iter().flat_map(u32::to_le_bytes);
+        let ids = [9_u16, 8, 7, 6].into_iter().flat_map(u16::to_le_bytes);
+        fs::write(&path, header.chain([0; 1012]).chain(ids).collect::<Vec<_>>()).unwrap();
+        let shard = Shard::open(&path).unwrap();
+        shard.read(1, &mut out).unwrap();
+        assert_eq!((shard.len(), out), (4, [8, 7, 6]));
+        shard.check_ids(10).unwrap();
+        assert!(shard.note().unwrap().contains("a shard of llm.c"), "{:?}", shard.note());
     }
 
     #[test]

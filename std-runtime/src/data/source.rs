@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::config::{DataConfig, TokenizerChoice};
-use super::text::TextOptions;
+use super::options::TextOptions;
+use super::shards::IdWidth;
+use crate::stop::Stop;
 
 /// Where text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,10 @@ pub struct DataRequest {
     pub specials: bool,
     /// Ids of the model, when they are known: a tokenizer can have more.
     pub vocab_size: Option<usize>,
-    /// How JSONL is read.
+    /// How text is read.
     pub text: TextOptions,
+    /// How the ids of token shards are stored, where their content does not decide.
+    pub id_width: Option<IdWidth>,
     /// The share of the text that is held out, from its end.
     pub val_fraction: f64,
 }
@@ -54,8 +58,15 @@ impl DataRequest {
             tokenizer_vocab_size: config.tokenizer_vocab_size,
             specials: config.specials,
             vocab_size: None,
-            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row },
+            text: TextOptions { text_key: config.text_field.clone(), bad_row: config.on_bad_row, ..TextOptions::default() },
+            id_width: config.id_type.0,
             val_fraction: config.val_fraction,
         }
+    }
+
+    /// The same, ended by a signal.
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.text.stop = stop.clone();
+        self
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use samara_core::tokenizer::pretokenize::last_cut;
 use thiserror::Error;
 
 use super::config::TokenizerChoice;
-use super::encoding::Encoding;
+use super::encoding::{Encoding, PIECE_BYTES};
+use super::options::TextOptions;
 use super::source::{DataRequest, Source};
-use super::text::{Summary, TextOptions};
+use super::text::Summary;
 use super::{DataError, corpus, text};
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
@@ -76,48 +78,62 @@ impl Part {
 pub struct Splits {
     text: Text,
     name: PathBuf,
+    options: TextOptions,
     summary: Summary,
-    cut: Cut,
+    /// Characters of the part for training.
+    train: u64,
 }
 
 /// Where the documents are.
+#[derive(Clone, Copy)]
 enum Text {
-    /// The only document.
-    Memory(String),
+    /// The built-in corpus.
+    Tales { seed: u64, bytes: usize },
     /// A file or a folder.
-    Files(TextOptions),
+    Files,
 }
 
-/// Where the part for training ends.
-#[derive(Clone, Copy)]
-enum Cut {
-    /// At this byte of the only document.
-    Byte(usize),
-    /// Before the document with which the documents together have more bytes than this.
-    Document(u64),
+/// A document that the cut would go through is held out whole when it is at most this part of what is held out.
+const WHOLE: u64 = 10;
+
+/// A document, or the piece of it that is in a part.
+struct Piece<'t> {
+    text: &'t str,
+    /// Whether the document ends here.
+    ends: bool,
 }
 
 impl Splits {
-    /// Reads text and splits it: one document at a character, several between two documents.
+    /// Reads text and splits it: ⌊n · (1 − share)⌋ of its n characters are for training, which for one document and a share of 0.1 is where nanoGPT
+    /// cuts. A document that is small beside the part held out is not cut.
     ///
     /// # Errors
-    /// A file that cannot be read or is not as it should be; no text at all.
+    /// A file that cannot be read or is not as it should be; no text at all; a signal.
     pub fn load(request: &DataRequest) -> Result<Self, PrepareError> {
         let (text, name) = match &request.source {
-            Source::Tales { seed, bytes } => (Text::Memory(corpus::tales(*seed, *bytes)), PathBuf::from("built-in tales")),
-            Source::Path(path) => (Text::Files(request.text.clone()), path.clone()),
+            &Source::Tales { seed, bytes } => (Text::Tales { seed, bytes }, PathBuf::from("built-in tales")),
+            Source::Path(path) => (Text::Files, path.clone()),
         };
-        let (share, mut first) = (request.val_fraction.clamp(0.0, 1.0), None);
-        let summary = text.for_each(&name, |document| {
-            first.get_or_insert_with(|| text::split(document, share).0.len());
-            Ok::<(), DataError>(())
-        })?;
-        let held_out = (summary.bytes as f64 * share) as u64;
-        let cut = match first {
-            Some(at) if summary.documents == 1 => Cut::Byte(at),
-            _ => Cut::Document(summary.bytes - held_out),
-        };
-        Ok(Self { text, name, summary, cut })
+        let options = request.text.clone();
+        let summary = text.for_each(&name, &options, |_| Ok::<(), DataError>(()))?;
+        let train = (summary.characters as f64 * (1.0 - request.val_fraction.clamp(0.0, 1.0))) as u64;
+        Ok(Self { text, name, options, summary, train })
+    }
+
+    /// What was read.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// What a person should know of what was read.
+    pub fn lines(&self) -> Vec<String> {
+        self.summary.lines(&self.name)
+    }
+
+    /// What tells this text from another: a checksum and sizes.
+    pub fn content(&self) -> String {
+        let Summary { checksum, bytes, documents, .. } = self.summary;
+        format!("text: crc32c {checksum:08x}, {bytes} bytes, {documents} documents")
     }
 
     /// What the text is called in messages.
@@ -135,23 +151,36 @@ impl Splits {
     /// # Errors
     /// As [`Self::load`]; files that are not what they were; what `document` returns.
     pub fn for_each<E: From<DataError>>(&self, part: Part, mut document: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
-        let mut bytes = 0;
-        let now = self.text.for_each(&self.name, |text| {
-            bytes += text.len() as u64;
-            let [train, val] = match self.cut {
-                Cut::Byte(at) => text.split_at_checked(at).map_or([text, ""], |(train, val)| [train, val]),
-                Cut::Document(end) if bytes <= end => [text, ""],
-                Cut::Document(_) => ["", text],
-            };
-            match if part == Part::Train { train } else { val } {
-                "" => Ok(()),
-                text => document(text),
-            }
+        self.pieces(part, |piece| document(piece.text))
+    }
+
+    fn pieces<E: From<DataError>>(&self, part: Part, mut take: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut start = 0;
+        let now = self.text.for_each(&self.name, &self.options, |text| {
+            let len = text.chars().count() as u64;
+            let [train, val] = self.cut(text, start, len);
+            start += len;
+            let (text, ends) = if part == Part::Train { (train, val.is_empty()) } else { (val, true) };
+            if text.is_empty() { Ok(()) } else { take(Piece { text, ends }) }
         })?;
-        if (now.documents, now.bytes) != (self.summary.documents, self.summary.bytes) {
+        if (now.checksum, now.bytes) != (self.summary.checksum, self.summary.bytes) {
             return Err(DataError::Modified { path: self.name.clone() }.into());
         }
         Ok(())
+    }
+
+    /// Both parts of a document of `len` characters that `start` characters come before.
+    fn cut<'t>(&self, text: &'t str, start: u64, len: u64) -> [&'t str; 2] {
+        let before = self.train.saturating_sub(start);
+        let held_out = self.summary.characters - self.train;
+        if len <= before {
+            [text, ""]
+        } else if before == 0 || self.summary.documents > 1 && len <= held_out / WHOLE {
+            ["", text]
+        } else {
+            let at = text.char_indices().nth(before as usize).map_or(text.len(), |(at, _)| at);
+            text.split_at_checked(at).map_or([text, ""], |(train, val)| [train, val])
+        }
     }
 
     /// Makes or loads the tokenizer.
@@ -163,7 +192,7 @@ impl Splits {
             TokenizerChoice::Byte => Tokenizer::bytes(&[]).map_err(TrainError::from)?,
             TokenizerChoice::Char => {
                 let mut characters = BTreeSet::new();
-                self.text.for_each(&self.name, |document| {
+                self.text.for_each(&self.name, &self.options, |document| {
                     characters.extend(document.chars());
                     Ok::<(), DataError>(())
                 })?;
@@ -171,15 +200,29 @@ impl Splits {
             }
             TokenizerChoice::Bpe => {
                 let vocab_size = request.tokenizer_vocab_size;
-                let mut trainer = BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?;
-                self.for_each(Part::Train, |document| {
-                    trainer.add(document.as_bytes());
-                    Ok::<(), DataError>(())
-                })?;
+                let mut trainer =
+                    BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?.until(&self.options.stop);
+                self.for_each(Part::Train, |document| self.learn(document.as_bytes(), &mut trainer))?;
                 trainer.train()?
             }
             TokenizerChoice::Path(path) => Tokenizer::load(path)?,
         })
+    }
+
+    /// Counts the words of a document, a piece after the other.
+    fn learn(&self, document: &[u8], trainer: &mut BpeTrainer) -> Result<(), DataError> {
+        let mut rest = document;
+        while !rest.is_empty() {
+            self.options.stop.check()?;
+            let piece = match last_cut(rest.get(..PIECE_BYTES).unwrap_or(&[])) {
+                0 => rest.len(),
+                cut => cut,
+            };
+            let (now, later) = rest.split_at(piece);
+            trainer.add(now);
+            rest = later;
+        }
+        Ok(())
     }
 
     /// Encodes a part; documents end with the end-of-text token when there are several and the tokenizer has one.
@@ -194,22 +237,32 @@ impl Splits {
     ) -> Result<(), PrepareError> {
         let end = encoding.end_of_text().filter(|_| self.has_several());
         let name = self.name();
-        self.for_each(part, |document| {
-            encoding.document::<PrepareError>(document, &name, &mut take)?;
-            Ok(end.map_or(Ok(()), |end| take(&[end]))?)
+        let mut take = |ids: &[u32]| {
+            self.options.stop.check()?;
+            take(ids)
+        };
+        self.pieces(part, |Piece { text, ends }| {
+            encoding.document::<PrepareError>(text, &name, &mut take)?;
+            Ok(end.filter(|_| ends).map_or(Ok(()), |end| take(&[end]))?)
         })
     }
 }
 
 impl Text {
-    fn for_each<E: From<DataError>>(&self, name: &Path, mut document: impl FnMut(&str) -> Result<(), E>) -> Result<Summary, E> {
-        match self {
-            Self::Memory(text) => {
-                document(text)?;
-                Ok(Summary { documents: 1, bytes: text.len() as u64, ..Summary::default() })
-            }
-            Self::Files(options) => text::for_each_document(name, options, document),
-        }
+    fn for_each<E: From<DataError>>(
+        self,
+        name: &Path,
+        options: &TextOptions,
+        mut document: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<Summary, E> {
+        let Self::Tales { seed, bytes } = self else { return text::for_each_document(name, options, document) };
+        let mut summary = Summary::default();
+        corpus::for_each_tale(seed, bytes, |tale| {
+            options.stop.check().map_err(DataError::from)?;
+            summary.add(tale);
+            document(tale)
+        })?;
+        Ok(summary)
     }
 }
 
@@ -219,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::data::config::DataConfig;
+    use crate::tokenizer::END_OF_TEXT;
 
     fn parts(rows: &[&str], val_fraction: f64) -> [String; 2] {
         let folder = tempfile::tempdir().unwrap();
@@ -245,11 +299,47 @@ mod tests {
     }
 
     #[test]
-    fn several_documents_are_cut_between_two_and_one_at_a_character() {
+    fn a_share_of_all_characters_is_held_out() {
         assert_eq!(parts(&["aaaa", "bb", "cc", "dd"], 0.2), ["[aaaa][bb][cc]", "[dd]"]);
         assert_eq!(parts(&["aaaa", "bb", "cc", "dd"], 0.0), ["[aaaa][bb][cc][dd]", ""]);
-        // Nine bytes are for training: the second document would reach the tenth.
-        assert_eq!(parts(&["aaaaaaaa", "bb"], 0.1), ["[aaaaaaaa]", "[bb]"]);
+        // A long and a short document: the share holds whatever their lengths are.
+        assert_eq!(parts(&["aaaaaaaa", "bb"], 0.1), ["[aaaaaaaa][b]", "[b]"]);
+        assert_eq!(parts(&["abcdefghijklmnopqr", "zz"], 0.25), ["[abcdefghijklmno]", "[pqr][zz]"]);
+        // One that is small beside what is held out stays whole.
+        let rows: Vec<String> = (0..40).map(|i| format!("{i:02}{}", "x".repeat(i % 3))).collect();
+        let [train, val] = parts(&rows.iter().map(String::as_str).collect::<Vec<_>>(), 0.5);
+        assert_eq!(format!("{train}{val}"), rows.iter().map(|row| format!("[{row}]")).collect::<String>());
         assert_eq!(parts(&["h\u{e9}llo w\u{f6}rld"], 0.5), ["[h\u{e9}llo]", "[ w\u{f6}rld]"]);
+    }
+
+    #[test]
+    fn one_text_is_cut_where_nanogpt_cuts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.txt");
+        // Tiny Shakespeare has 1115394 characters, of which nanoGPT trains on int(n * 0.9).
+        fs::write(&path, "a".repeat(1_115_394)).unwrap();
+        let request = DataRequest::new(&DataConfig { path: Some(path), ..DataConfig::default() });
+        assert_eq!(Splits::load(&request).unwrap().train, 1_003_854);
+    }
+
+    #[test]
+    fn tales_end_with_the_end_of_text() {
+        let splits = Splits::load(&DataRequest::new(&DataConfig { corpus_bytes: 20_000, ..DataConfig::default() })).unwrap();
+        let tokenizer = Tokenizer::bytes(&[END_OF_TEXT]).unwrap();
+        let mut encoding = Encoding::new(&tokenizer, false, None);
+        let mut ids = Vec::new();
+        for part in [Part::Train, Part::Val] {
+            splits
+                .encode(part, &mut encoding, |more| {
+                    ids.extend_from_slice(more);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        // Without them it is the text of the corpus, byte for byte.
+        let ends = ids.iter().filter(|&&id| id == 256).count();
+        assert_eq!(ends as u64, splits.summary().documents);
+        ids.retain(|&id| id != 256);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), corpus::tales(0, 20_000).into_bytes());
     }
 }

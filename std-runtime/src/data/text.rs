@@ -1,43 +1,44 @@
-//! Text as documents: a plain file is one document, a folder one per file in order of path, JSONL one per row.
+//! Text as documents: a plain file is one document, a folder one per file in order of path, JSONL one per row, a JSON array one per element.
 //!
-//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. JSONL rows are objects with a string under the
-//! text key (default `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its place.
+//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are objects with a string under the text key (default
+//! `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its place. Files named `*.gz` and `*.zst` are
+//! decompressed while they are read.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::DataError;
+use super::options::{BadRow, TextOptions};
+use super::rows::{self, Wrong};
+use super::{DataError, foreign};
+use crate::compressed;
 use crate::files::{IoError, refuse_device};
+use crate::stop::Stop;
 
-/// What to do with a row that is not as it should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BadRow {
-    /// Stop with an error that names the place.
-    #[default]
-    Error,
-    /// Leave it out and count it.
-    Skip,
+/// Paths that are counted, and the first of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// The first ones.
+    pub first: Vec<PathBuf>,
+    /// How many there are.
+    pub count: u64,
 }
 
-/// How text is read.
-#[derive(Clone, Debug)]
-pub struct TextOptions {
-    /// The key of the text in a JSONL row.
-    pub text_key: String,
-    /// What to do with a JSONL row that is not as it should be.
-    pub bad_row: BadRow,
-}
+/// How many paths are shown.
+const SHOWN_PATHS: usize = 5;
 
-impl Default for TextOptions {
-    fn default() -> Self {
-        Self { text_key: "text".to_owned(), bad_row: BadRow::Error }
+impl Paths {
+    fn add(&mut self, path: &Path) {
+        if self.first.len() < SHOWN_PATHS {
+            self.first.push(path.to_owned());
+        }
+        self.count += 1;
+    }
+
+    fn list(&self, folder: &Path) -> String {
+        let name = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+        let more = if self.count > self.first.len() as u64 { ", …" } else { "" };
+        format!("{}{more}", self.first.iter().map(name).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -48,67 +49,141 @@ pub struct Summary {
     pub documents: u64,
     /// Bytes of text in them.
     pub bytes: u64,
+    /// Characters of text in them.
+    pub characters: u64,
+    /// CRC-32C of all documents, each with its length before it.
+    pub checksum: u32,
+    /// Files read.
+    pub read: Paths,
+    /// Files of a folder that are not read, by their names.
+    pub ignored: Paths,
     /// Rows left out under [`BadRow::Skip`].
     pub skipped_rows: u64,
     /// What was wrong with the first of them.
     pub first_skipped: Option<DataError>,
 }
 
-/// Extensions of the files that are read from a folder.
-pub const TEXT_EXTENSIONS: [&str; 5] = ["jsonl", "md", "ndjson", "text", "txt"];
+impl Summary {
+    /// Counts a document.
+    pub fn add(&mut self, text: &str) {
+        self.documents += 1;
+        self.bytes += text.len() as u64;
+        self.characters += text.chars().count() as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, &(text.len() as u64).to_le_bytes());
+        self.checksum = crc32c::crc32c_append(self.checksum, text.as_bytes());
+    }
 
-/// The share of a text that is held out for validation unless configured: the last tenth of its characters.
-pub const DEFAULT_VALIDATION_SHARE: f64 = 0.1;
+    /// What a person should know before training on it: the files of a folder, and what was left out.
+    pub fn lines(&self, path: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        let shown = path.display();
+        if self.read.first.first().is_some_and(|first| first != path) {
+            lines.push(format!("{shown}: {} read: {}", files(self.read.count), self.read.list(path)));
+        }
+        if self.ignored.count > 0 {
+            let (count, list) = (files(self.ignored.count), self.ignored.list(path));
+            lines.push(format!("{shown}: {count} not read, because of their names: {list}"));
+        }
+        if let Some(first) = &self.first_skipped {
+            lines.push(format!(
+                "{shown}: {} rows left out of {}, the first: {first}",
+                self.skipped_rows,
+                self.skipped_rows + self.documents
+            ));
+        }
+        lines
+    }
+}
 
-/// Gives the documents of a file or folder to `document`, one after the other: no more than one of them is in memory, a row of a JSONL file or a plain
+fn files(count: u64) -> String {
+    format!("{count} file{}", if count == 1 { "" } else { "s" })
+}
+
+/// How the documents of a file are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The file is one.
+    Plain,
+    /// Every line is a row.
+    Lines,
+    /// Every element of a JSON array is a row; a file without one has lines.
+    Array,
+}
+
+/// What names of text files end in.
+const EXTENSIONS: [(&str, Form); 6] = [
+    ("json", Form::Array),
+    ("jsonl", Form::Lines),
+    ("md", Form::Plain),
+    ("ndjson", Form::Lines),
+    ("text", Form::Plain),
+    ("txt", Form::Plain),
+];
+
+/// What names of compressed files end in.
+const COMPRESSED: [&str; 2] = ["gz", "zst"];
+
+/// The form that a file's name says, if it is the name of a text file.
+fn form_of(path: &Path) -> Option<Form> {
+    let inner = if has_extension(path, &COMPRESSED) { path.with_extension("") } else { path.to_owned() };
+    EXTENSIONS.iter().find(|(extension, _)| has_extension(&inner, &[extension])).map(|(_, form)| *form)
+}
+
+/// Gives the documents of a file or folder to `document`, one after the other: no more than one of them is in memory, a row of a JSONL file or a
 /// file.
 ///
 /// # Errors
-/// A file that cannot be read or is not as it should be, no text at all, or what `document` returns.
+/// A file that cannot be read or is not as it should be, no text at all, a signal, or what `document` returns.
 pub fn for_each_document<E: From<DataError>>(
     path: &Path,
     options: &TextOptions,
     mut document: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Summary, E> {
     let mut summary = Summary::default();
+    let files = files_of(path, &mut summary.ignored)?;
     let mut count = |summary: &mut Summary, text: &str| -> Result<(), E> {
+        options.stop.check().map_err(DataError::from)?;
         if text.is_empty() {
             return Ok(());
         }
-        summary.documents += 1;
-        summary.bytes += text.len() as u64;
+        summary.add(text);
         document(text)
     };
-    for file in files_of(path)? {
-        if is_jsonl(&file) {
-            read_jsonl(&file, options, &mut summary, &mut count)?;
-        } else {
-            count(&mut summary, &read_plain(&file)?)?;
+    for file in files {
+        match form_of(&file) {
+            Some(Form::Lines) => {
+                read_lines(&file, compressed::open(&file).map_err(DataError::from)?, options, &mut summary, &mut count)?
+            }
+            Some(Form::Array) => {
+                let text = read_plain(&file, &options.stop)?;
+                if text.trim_start().starts_with('[') {
+                    read_array(&file, &text, options, &mut summary, &mut count)?;
+                } else {
+                    read_lines(&file, text.as_bytes(), options, &mut summary, &mut count)?;
+                }
+            }
+            Some(Form::Plain) | None => count(&mut summary, &read_plain(&file, &options.stop)?)?,
         }
+        summary.read.add(&file);
     }
     if summary.documents == 0 {
-        return Err(DataError::format(path, "some text", "none").into());
+        let found = summary
+            .first_skipped
+            .map_or("none".to_owned(), |first| format!("none; {} rows are left out, the first: {first}", summary.skipped_rows));
+        return Err(DataError::format(path, "some text", found).into());
     }
     Ok(summary)
 }
 
-/// Cuts a text into its first part for training and its last part for validation. The first has ⌊n · (1 − share)⌋ of the n characters, which
-/// for 0.1 is where nanoGPT cuts; `share` is clamped to [0, 1].
-pub fn split(text: &str, validation_share: f64) -> (&str, &str) {
-    let characters = text.chars().count();
-    let train = (characters as f64 * (1.0 - validation_share.clamp(0.0, 1.0))) as usize;
-    let at = text.char_indices().nth(train).map_or(text.len(), |(at, _)| at);
-    text.split_at_checked(at).unwrap_or((text, ""))
-}
-
-/// The file itself, or the text files of a folder and its subfolders in order of path. Hidden entries and links to folders are passed over.
-pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// The file itself, or the text files of a folder and its subfolders in order of path. Hidden entries and links to folders are passed over; other files
+/// are ignored and counted.
+fn files_of(path: &Path, ignored: &mut Paths) -> Result<Vec<PathBuf>, DataError> {
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open"))?;
     refuse_device(path, &metadata)?;
     if !metadata.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
-    let mut files = Vec::new();
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     let mut folders = vec![path.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).map_err(IoError::at(&folder, "list"))? {
@@ -119,34 +194,88 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
                 continue;
             } else if kind.is_dir() {
                 folders.push(path);
-            } else if has_extension(&path, &TEXT_EXTENSIONS) && path.is_file() {
+            } else if is_text(&path)? {
                 files.push(path);
+            } else {
+                others.push(path);
             }
         }
     }
+    others.sort();
+    others.iter().for_each(|path| ignored.add(path));
     if files.is_empty() {
-        return Err(DataError::format(path, format!("files named *.{}", TEXT_EXTENSIONS.join(", *.")), "none"));
+        return Err(DataError::format(path, expected_names(), no_text_in(path, ignored)));
     }
     files.sort();
     Ok(files)
 }
 
-pub(super) fn is_jsonl(path: &Path) -> bool {
-    has_extension(path, &["jsonl", "ndjson"])
+/// Whether a file of a folder is read. One named `*.json` is, if it is an array: folders hold descriptions of themselves as well.
+fn is_text(path: &Path) -> Result<bool, DataError> {
+    Ok(match form_of(path).filter(|_| path.is_file()) {
+        None => false,
+        Some(Form::Array) => first_character(path)? == Some(b'['),
+        Some(_) => true,
+    })
+}
+
+fn expected_names() -> String {
+    let names: Vec<&str> = EXTENSIONS.iter().map(|(extension, _)| *extension).collect();
+    format!(
+        "text files (*.{}, each also .{}), or token shards named train.bin and val.bin",
+        names.join(", *."),
+        COMPRESSED.join(", .")
+    )
+}
+
+fn no_text_in(folder: &Path, ignored: &Paths) -> String {
+    if ignored.count == 0 { "none".to_owned() } else { format!("none of them: {}", ignored.list(folder)) }
+}
+
+/// The first byte of a file that is no white space.
+fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
+    for byte in compressed::open(path)?.bytes() {
+        let byte = byte.map_err(compressed::failed(path))?;
+        if !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(&byte) {
+            return Ok(Some(byte));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file has a row in every line, by its name.
+pub(super) fn has_lines(path: &Path) -> bool {
+    form_of(path) == Some(Form::Lines)
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
+/// Bytes that are read between two looks at the signal.
+const READ_BYTES: u64 = 1 << 24;
+
+fn read_all(path: &Path, stop: &Stop) -> Result<Vec<u8>, DataError> {
+    let (mut file, mut bytes) = (compressed::open(path)?, Vec::new());
+    loop {
+        stop.check()?;
+        let read = (&mut file).take(READ_BYTES).read_to_end(&mut bytes);
+        if read.map_err(compressed::failed(path))? == 0 {
+            return Ok(bytes);
+        }
+    }
+}
+
 /// A file of UTF-8 text without its byte order mark, CRLF as LF.
-pub(super) fn read_plain(path: &Path) -> Result<String, DataError> {
-    let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
-    let text = match String::from_utf8(bytes) {
+pub(super) fn read_plain(path: &Path, stop: &Stop) -> Result<String, DataError> {
+    let text = match String::from_utf8(read_all(path, stop)?) {
         Ok(text) => text,
         Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
             let bytes = error.as_bytes();
+            if let Some(foreign) = foreign::refuse(path, bytes.get(..bytes.len().min(4096)).unwrap_or_default()) {
+                return Err(foreign);
+            }
+            let valid = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default());
             let line = before.matches('\n').count() as u64 + 1;
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -162,129 +291,72 @@ pub(super) fn read_plain(path: &Path) -> Result<String, DataError> {
 }
 
 fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError {
-    let expected = "UTF-8 text (convert the file with iconv)".to_owned();
+    let expected = "UTF-8 text (convert text in another encoding with iconv)".to_owned();
     let found = byte.map_or("the end of the file".to_owned(), |byte| format!("byte 0x{byte:02x}"));
     DataError::Line { path: path.to_path_buf(), line, column, expected, found }
 }
 
-fn read_jsonl<E: From<DataError>>(
+fn read_lines<E: From<DataError>>(
     path: &Path,
+    mut file: impl BufRead,
     options: &TextOptions,
     summary: &mut Summary,
     document: &mut impl FnMut(&mut Summary, &str) -> Result<(), E>,
 ) -> Result<(), E> {
-    let file = File::open(path).map_err(IoError::at(path, "open")).map_err(DataError::from)?;
-    let mut file = BufReader::with_capacity(1 << 18, file);
     let mut row = Vec::new();
     for line in 1.. {
         row.clear();
-        if file.read_until(b'\n', &mut row).map_err(IoError::at(path, "read")).map_err(DataError::from)? == 0 {
+        if file.read_until(b'\n', &mut row).map_err(compressed::failed(path)).map_err(DataError::from)? == 0 {
             break;
         }
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
         let bytes = row.strip_prefix(bom).unwrap_or(&row).trim_ascii_end();
+        if line == 1
+            && let Some(foreign) = foreign::refuse(path, bytes)
+        {
+            return Err(foreign.into());
+        }
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        match text_of_row(bytes, &options.text_key) {
+        match rows::text_of(bytes, options) {
+            Ok(text) => document(summary, &text)?,
+            Err(wrong) => skip(wrong.at(path, line, "", bytes), options, summary)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_array<E: From<DataError>>(
+    path: &Path,
+    text: &str,
+    options: &TextOptions,
+    summary: &mut Summary,
+    document: &mut impl FnMut(&mut Summary, &str) -> Result<(), E>,
+) -> Result<(), E> {
+    let rows = rows::of_array(text).map_err(|wrong: Wrong| wrong.at(path, 1, "", text.as_bytes()))?;
+    for row in rows {
+        match rows::text_of(row.as_bytes(), options) {
             Ok(text) => document(summary, &text)?,
             Err(wrong) => {
-                let error = wrong.at(path, line, bytes);
-                if options.bad_row == BadRow::Error {
-                    return Err(error.into());
-                }
-                summary.skipped_rows += 1;
-                summary.first_skipped.get_or_insert(error);
+                // Both slices lie in the same text, so the difference of their addresses is where the row stands.
+                let start = (row.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+                let before = text.get(..start).unwrap_or_default();
+                skip(wrong.at(path, 1, before, row.as_bytes()), options, summary)?;
             }
         }
     }
     Ok(())
 }
 
-/// What is wrong with a row, and at which byte of it.
-struct Wrong {
-    byte: usize,
-    expected: String,
-    found: String,
-}
-
-impl Wrong {
-    fn at(self, path: &Path, line: u64, row: &[u8]) -> DataError {
-        let before = String::from_utf8_lossy(row.get(..self.byte).unwrap_or(row));
-        let column = before.chars().count() as u64 + 1;
-        DataError::Line { path: path.to_path_buf(), line, column, expected: self.expected, found: self.found }
+/// Counts a row that is left out; where none may be, its error ends reading.
+fn skip(error: DataError, options: &TextOptions, summary: &mut Summary) -> Result<(), DataError> {
+    if options.bad_row == BadRow::Error {
+        return Err(error);
     }
-}
-
-/// The string under `key` in a JSON object.
-fn text_of_row<'a>(row: &'a [u8], key: &str) -> Result<Cow<'a, str>, Wrong> {
-    let row = std::str::from_utf8(row).map_err(|error| {
-        let byte = error.valid_up_to();
-        let found = row.get(byte).map_or_else(String::new, |b| format!("byte 0x{b:02x}"));
-        Wrong { byte, expected: "UTF-8 text".to_owned(), found }
-    })?;
-    let leading = row.len() - row.trim_start().len();
-    if !row.trim_start().starts_with('{') {
-        let found = kind_of(row.trim_start()).to_owned();
-        return Err(Wrong { byte: leading, expected: format!("a JSON object with key {key:?}"), found });
-    }
-    let mut json = serde_json::Deserializer::from_str(row);
-    let value = json.deserialize_map(FindKey(key)).and_then(|value| json.end().map(|()| value)).map_err(|e| json_error(&e, 0))?;
-    let Some(value) = value else {
-        return Err(Wrong { byte: leading, expected: format!("key {key:?}"), found: "an object without it".to_owned() });
-    };
-    // Both slices lie in the same row, so the difference of their addresses is where the value stands.
-    let byte = (value.get().as_ptr() as usize).saturating_sub(row.as_ptr() as usize);
-    if !value.get().starts_with('"') {
-        return Err(Wrong { byte, expected: format!("string for {key:?}"), found: kind_of(value.get()).to_owned() });
-    }
-    serde_json::from_str(value.get()).map(|Text(text)| text).map_err(|e| json_error(&e, byte))
-}
-
-/// A string that borrows from the row where it can.
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn json_error(error: &serde_json::Error, offset: usize) -> Wrong {
-    // The message ends with "at line 1 column 7": the line is that of the row, the column counts bytes from 1.
-    let message = error.to_string();
-    let found = message.split(" at line ").next().unwrap_or_default().to_owned();
-    Wrong { byte: offset + error.column().saturating_sub(1), expected: "valid JSON".to_owned(), found }
-}
-
-fn kind_of(json: &str) -> &'static str {
-    match json.as_bytes().first() {
-        Some(b'{') => "object",
-        Some(b'[') => "array",
-        Some(b'"') => "string",
-        _ if json.starts_with("null") => "null",
-        _ if json.starts_with("true") || json.starts_with("false") => "boolean",
-        Some(b'-' | b'0'..=b'9') => "number",
-        _ => "text that is not JSON",
-    }
-}
-
-/// Finds one key of an object. A key that occurs twice is an error: which one was meant cannot be known.
-struct FindKey<'k>(&'k str);
-
-impl<'de> Visitor<'de> for FindKey<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object with key {:?}", self.0)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
-            if key != self.0 {
-                map.next_value::<IgnoredAny>()?;
-            } else if found.replace(map.next_value::<&RawValue>()?).is_some() {
-                return Err(serde::de::Error::custom(format_args!("key {key:?} twice")));
-            }
-        }
-        Ok(found)
-    }
+    summary.skipped_rows += 1;
+    summary.first_skipped.get_or_insert(error);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -328,22 +400,82 @@ mod tests {
 
     #[test]
     fn broken_rows_name_their_place() {
-        let cases: [(&[u8], &str); 12] = [
+        let cases: [(&[u8], &str); 16] = [
             (b"{\"text\": 7}", "1:10: expected string for \"text\", found number"),
             (b"\n\n{\"\xc3\xa9\": 1, \"text\": null}", "3:18: expected string for \"text\", found null"),
             (b"[1]", "1:1: expected a JSON object with key \"text\", found array"),
             (b"  nonsense", "1:3: expected a JSON object with key \"text\", found text that is not JSON"),
-            (b"hello", "1:1: expected a JSON object with key \"text\", found text that is not JSON"),
-            (b"{\"Text\": \"a\"}", "1:1: expected key \"text\", found an object without it"),
+            (b"{\"Text\": \"a\"}", "1:1: expected key \"text\", found key \"Text\"; set data.text_field=Text to train on it"),
+            (
+                b"{\"a\": 1, \"b\": 2}",
+                "1:1: expected key \"text\", found keys \"a\", \"b\"; set data.text_field to the one with the text",
+            ),
+            (b"{}", "1:1: expected key \"text\", found an object without keys"),
             (b"{\"text\": \"a\"", "1:12: expected valid JSON, found EOF while parsing an object"),
             (b"{\"text\": \"a\"} x", "1:15: expected valid JSON, found trailing characters"),
             (b"{\"text\": \"a\nb\"}", "1:11: expected valid JSON, found EOF while parsing a string"),
-            (b"{\"text\": \"\\ud800\"}", "1:17: expected valid JSON, found unexpected end of hex escape"),
+            (
+                b"{\"text\": \"\\ud800\"}",
+                "1:17: expected valid JSON, found half of a surrogate pair (\\ud800 to \\udfff), which is no character; write the text as UTF-8 with errors=\"replace\"",
+            ),
+            (
+                b"{\"text\": \"\\ud83dx\"}",
+                "1:17: expected valid JSON, found half of a surrogate pair (\\ud800 to \\udfff), which is no character; write the text as UTF-8 with errors=\"replace\"",
+            ),
+            (b"{\"text\": NaN}", "1:10: expected valid JSON, found NaN, which Python writes and JSON does not have; write null"),
+            (
+                b"{\"text\": \"a\", \"x\": -Infinity}",
+                "1:20: expected valid JSON, found -Infinity, which Python writes and JSON does not have; write null",
+            ),
             (b"{\"text\": \"\xff\"}", "1:11: expected UTF-8 text, found byte 0xff"),
             (b"{\"text\": \"a\", \"text\": \"b\"}", "1:26: expected valid JSON, found key \"text\" twice"),
         ];
         for (row, expected) in cases {
-            assert_eq!(load_as("a.jsonl", row).unwrap_err(), format!("a.jsonl:{expected}"));
+            let expected = format!("a.jsonl:{expected} (data.on_bad_row=skip leaves such rows out)");
+            assert_eq!(load_as("a.jsonl", row).unwrap_err(), expected);
+        }
+        for (row, expected) in [
+            (
+                "{\"messages\": []}",
+                "found keys \"messages\": a row of a chat; write every conversation as one text first, under \"text\" or another key that data.text_field names",
+            ),
+            (
+                "{\"instruction\": 1, \"input\": 2, \"output\": 3}",
+                "found keys \"instruction\", \"input\", \"output\": a question and its answer; write both as one text first",
+            ),
+        ] {
+            let error = load_as("a.jsonl", row.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_of_an_array() {
+        let rows = "\u{feff} [\n {\"text\": \"a\"},\n {\"text\": \"h\\u00e9\", \"x\": [1]} ]\n";
+        assert_eq!(load_as("a.json", rows.as_bytes()).unwrap(), ["a", "h\u{e9}"]);
+        // One that has rows in lines instead.
+        assert_eq!(load_as("a.json", b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap(), ["a", "b"]);
+        let error = load_as("a.json", b"[{\"text\": \"a\"},\n {\"text\": null}]").unwrap_err();
+        assert!(error.starts_with("a.json:2:11: expected string for \"text\", found null"), "{error}");
+        let error = load_as("a.json", b"[{\"text\": \"a\"},\n {").unwrap_err();
+        assert!(error.contains("expected a JSON array of rows") && error.contains("EOF while parsing"), "{error}");
+    }
+
+    #[test]
+    fn compressed_files_are_read_by_the_names_inside() {
+        let gzip = |text: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        };
+        let zstd = |text: &str| ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+        assert_eq!(load_as("a.txt.gz", &gzip("one\r\ntwo")).unwrap(), ["one\ntwo"]);
+        assert_eq!(load_as("a.jsonl.gz", &gzip("{\"text\":\"a\"}\n{\"text\":\"b\"}")).unwrap(), ["a", "b"]);
+        assert_eq!(load_as("a.json.zst", &zstd("[{\"text\":\"a\"},{\"text\":\"b\"}]")).unwrap(), ["a", "b"]);
+        assert_eq!(load_as("a.md.zst", &zstd("one")).unwrap(), ["one"]);
+        for (name, packed) in [("a.txt.gz", gzip("some words")), ("a.txt.zst", zstd("some words")), ("a.jsonl.gz", gzip("{}"))] {
+            let error = load_as(name, &packed[..packed.len() - 4]).unwrap_err();
+            assert!(error.starts_with(&format!("{name}: expected whole compressed data, found ")), "{error}");
         }
     }
 
@@ -360,11 +492,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         fs::write(&path, "{\"body\":\"a\"}\n{\"body\":1}\n{\"body\"\n{\"body\":\"b\"}").unwrap();
-        let options = TextOptions { text_key: "body".to_owned(), bad_row: BadRow::Skip };
+        let options = TextOptions { text_key: "body".to_owned(), bad_row: BadRow::Skip, ..TextOptions::default() };
         let (documents, summary) = load(&path, &options).unwrap();
         assert_eq!(documents, ["a", "b"]);
         assert_eq!((summary.documents, summary.bytes, summary.skipped_rows), (2, 2, 2));
-        assert!(summary.first_skipped.unwrap().to_string().contains(":2:9: "));
+        assert!(summary.first_skipped.as_ref().unwrap().to_string().contains(":2:9: "));
+        let said = summary.lines(&path).concat();
+        assert!(said.contains("a.jsonl: 2 rows left out of 4, the first: ") && said.contains(":2:9: "), "{said}");
+        let none = TextOptions { text_key: "absent".to_owned(), ..options };
+        let message = load(&path, &none).unwrap_err().to_string();
+        assert!(message.contains("expected some text, found none; 4 rows are left out, the first: "), "{message}");
     }
 
     #[test]
@@ -377,25 +514,21 @@ mod tests {
             ("b/z.md", "3"),
             ("b/a.jsonl", "{\"text\":\"2\"}"),
             ("x.png", "no"),
+            ("d.json", "[{\"text\":\"5\"}]"),
+            ("about.json", "{\"text\": \"no\"}"),
             (".h.txt", "no"),
         ] {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let (documents, _) = load(folder.path(), &TextOptions::default()).unwrap();
-        assert_eq!(documents, ["1", "2", "3", "4"]);
+        let (documents, summary) = load(folder.path(), &TextOptions::default()).unwrap();
+        assert_eq!(documents, ["1", "2", "3", "4", "5"]);
+        let lines = summary.lines(folder.path()).join("\n").replace(&folder.path().display().to_string(), "F");
+        assert_eq!(
+            lines,
+            "F: 5 files read: a.txt, b/a.jsonl, b/z.md, c.txt, d.json\nF: 2 files not read, because of their names: about.json, x.png"
+        );
         let empty = tempfile::tempdir().unwrap();
         assert!(load(empty.path(), &TextOptions::default()).unwrap_err().to_string().contains("*.txt"));
         assert!(load(&empty.path().join("absent"), &TextOptions::default()).is_err());
-    }
-
-    #[test]
-    fn the_last_tenth_is_held_out() {
-        assert_eq!(split("0123456789", 0.1), ("012345678", "9"));
-        assert_eq!(split("0123456789", 0.0), ("0123456789", ""));
-        assert_eq!(split("0123456789", 2.0), ("", "0123456789"));
-        assert_eq!(split("\u{e9}\u{e8}\u{20ac}a", 0.5), ("\u{e9}\u{e8}", "\u{20ac}a"));
-        assert_eq!(split("", 0.1), ("", ""));
-        // Tiny Shakespeare: 1115394 characters, of which nanoGPT trains on int(n * 0.9).
-        assert_eq!(split(&"a".repeat(1_115_394), DEFAULT_VALIDATION_SHARE).0.len(), 1_003_854);
     }
 }

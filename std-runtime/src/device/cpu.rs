@@ -10,7 +10,7 @@ use samara_core::graph::{Node, Program, Tensor};
 use super::program::{OwnedProgram, Planner};
 use super::{Bind, Device, DeviceError, Ticket};
 use crate::kernels::gemm::{Gemm, GemmChoice};
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 use crate::threads::{Pool, PoolError};
 
 /// Threads and kernels: everything that programs run on.
@@ -122,7 +122,7 @@ impl Device for CpuDevice {
         format!("{} kernels, {} threads", self.engine.gemm_name, self.engine.threads())
     }
 
-    fn alloc<T: Pod + Send + Sync>(&self, len: usize) -> Buffer<T> {
+    fn alloc<T: Pod + Send + Sync>(&self, len: usize) -> Result<Buffer<T>, OutOfMemory> {
         Buffer::new(len)
     }
 

@@ -14,6 +14,7 @@ use samara_core::graph::Tensor;
 use thiserror::Error;
 
 use crate::error::{Failure, Kind};
+use crate::memory::OutOfMemory;
 
 pub use cpu::{CpuDevice, Engine};
 pub use program::{BuildError, OwnedParams, OwnedProgram, Planner};
@@ -60,6 +61,9 @@ pub enum DeviceError {
     /// A set that would follow itself, or a number that no set has.
     #[error("the run names a set that is not there, or one set twice")]
     Sets,
+    /// Memory that cannot be had.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The device itself, in its own words.
     #[error("{0}")]
     Failed(String),
@@ -83,13 +87,16 @@ pub struct Ticket {
 /// Something that runs programs on memory of its own.
 pub trait Device: Planner + Send + Sized {
     /// Memory for elements of a type.
-    type Mem<T: Pod + Send + Sync>: Send;
+    type Mem<T: Pod + Send + Sync>: Send + Default;
 
     /// The kernels and threads, for people.
     fn describe(&self) -> String;
 
     /// `len` zeros.
-    fn alloc<T: Pod + Send + Sync>(&self, len: usize) -> Self::Mem<T>;
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    fn alloc<T: Pod + Send + Sync>(&self, len: usize) -> Result<Self::Mem<T>, OutOfMemory>;
 
     /// Elements of a memory.
     fn len<T: Pod + Send + Sync>(mem: &Self::Mem<T>) -> usize;

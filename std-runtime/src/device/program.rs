@@ -8,6 +8,7 @@ use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use thiserror::Error;
 
 use crate::error::{Failure, Kind};
+use crate::memory::OutOfMemory;
 
 /// What a planner asks the kernels that a program will run on.
 pub trait Planner {
@@ -36,6 +37,9 @@ pub enum BuildError {
     /// A kernel is missing.
     #[error("no kernel for {0}")]
     Unsupported(String),
+    /// Memory that cannot be had.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// Two programs declare different states in one state set.
     #[error(
         "state set {set:?}: state {index} is {found}, expected {expected} as in the programs before; declare the same states in the same \

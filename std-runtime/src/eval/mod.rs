@@ -97,7 +97,7 @@ pub struct Selected {
 /// # Errors
 /// The data cannot be looked at, or text has no tokenizer that can be used.
 pub fn tokenizer_of(data: &DataConfig, model: &Path, quiet: bool) -> Result<Option<Tokenizer>, EvalError> {
-    let is_text = shards_of(&DataRequest::new(data).source)?.is_none();
+    let is_text = shards_of(&DataRequest::new(data))?.is_none();
     let tokenizer = if is_text { Tokenizer::of_model(model) } else { Ok(Tokenizer::of_model_if_usable(model, quiet)) };
     Ok(tokenizer.map_err(PrepareError::from)?)
 }
@@ -114,14 +114,15 @@ pub fn tokens(
     vocab_size: usize,
 ) -> Result<Selected, EvalError> {
     let data = DataRequest::new(data);
-    if let Some((train, val)) = shards_of(&data.source)? {
+    if let Some((train, val)) = shards_of(&data)? {
         let shard = match (selection, val) {
             (Selection::Val, Some(val)) => val,
             (Selection::Val, None) => return Err(EvalError::NoVal { train: train.name() }),
             (Selection::Train | Selection::All, _) => train,
         };
         check_no_specials(&data).map_err(PrepareError::from)?;
-        return Ok(Selected { tokens: Box::new(shard), notes: Vec::new() });
+        let notes = shard.note().map(str::to_owned).into_iter().collect();
+        return Ok(Selected { tokens: Box::new(shard), notes });
     }
     let tokenizer = tokenizer
         .ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
@@ -139,7 +140,8 @@ pub fn tokens(
             Ok(())
         })?;
     }
-    let notes = encoding.notes(&splits.name());
+    let mut notes = splits.lines();
+    notes.extend(encoding.notes(&splits.name()));
     Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes })
 }
 

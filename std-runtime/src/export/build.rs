@@ -8,6 +8,7 @@ use super::programs::DeviceModel;
 use super::spec::FileSpec;
 use super::weights;
 use crate::lm::{Model, register};
+use crate::memory::ensure;
 use crate::session::{BuildError, Engine, ParamSet};
 use crate::tokenizer::Tokenizer;
 
@@ -34,8 +35,10 @@ pub fn program_file(
         programs.push(on_device.train(spec.shape, spec.optimizer)?);
         programs.push(on_device.evaluate(spec.shape)?);
     }
-    let mut set = ParamSet::new(model.session.device(), "device", &owned);
+    let mut set = ParamSet::new(model.session.device(), "device", &owned)?;
     weights::copy(model.weights(), &mut set, layers.embedding());
+    // Sections, and the file that they are joined in.
+    ensure(2 * model.weight_bytes() as u64)?;
     let mut writer = FileWriter::default();
     for program in &programs {
         writer.program(program.kind, &program.program, &program.ports);

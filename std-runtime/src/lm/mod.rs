@@ -27,6 +27,7 @@ use crate::model_folder::{FolderError, load_weights};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
+use crate::stop::Interrupted;
 
 /// The registry of a model, and its layers, which know where their parameters stand there. `adapt` may change what is registered.
 ///
@@ -122,7 +123,7 @@ impl Model {
             }
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let (set, caches) = (session.add_set("model", &registry), Caches::new(&mut session));
+        let (set, caches) = (session.add_set("model", &registry)?, Caches::new(&mut session));
         Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches })
     }
 
@@ -216,6 +217,9 @@ pub enum RunError {
     /// The data could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A signal came between two batches.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -267,6 +271,7 @@ impl Failure for RunError {
             Self::Build(error) => error.kind(),
             Self::Data(error) => error.kind(),
             Self::Device(error) => error.kind(),
+            Self::Interrupted(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
             Self::Input { .. } | Self::NoPrompt { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }

@@ -7,7 +7,8 @@ use samara_core::graph::{Graph, Tensor};
 use samara_core::model::lm::{self, LmInputs};
 
 use super::{Bound, RunError, positions, write_ints};
-use crate::session::{BuildError, Device, OwnedProgram};
+use crate::memory::ensure;
+use crate::session::{BuildError, Device, DeviceError, OwnedProgram};
 
 /// Tokens that are worth a run: shorter windows of a long text go in batches. A window's bits are the same in any batch.
 const RUN_TOKENS: usize = 2048;
@@ -107,7 +108,9 @@ pub fn logits<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec
     }
     let window = Window::new(model, 1, tokens.len(), true)?;
     window.run(model, tokens, &[0], &mut vec![0.0; tokens.len()])?;
-    let mut logits = vec![0.0; tokens.len() * model.dims.vocab_size];
+    let len = tokens.len() * model.dims.vocab_size;
+    ensure((size_of::<f32>() * len) as u64).map_err(DeviceError::from)?;
+    let mut logits = vec![0.0; len];
     if let Some(t) = window.logits {
         model.session.read_into(&window.program, t, &mut logits)?;
     }

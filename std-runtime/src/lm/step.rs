@@ -11,6 +11,7 @@ use super::{Bound, RunError, positions, write, write_ints};
 use crate::data::dataset::HostBatch;
 use crate::device::Planner;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, Ticket};
+use crate::stop::Stop;
 
 /// The shape of a training program.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,17 +113,19 @@ impl Step {
     /// Queues the gradient of the mean loss over all tokens of the micro-batches, and the losses.
     ///
     /// # Errors
-    /// A token that the model does not have.
+    /// A token that the model does not have, or a signal between two micro-batches.
     pub fn queue<D: Device>(
         &mut self,
         model: &mut Bound<'_, D>,
         batches: &[HostBatch],
         dropout: &DropoutNumbers,
+        stop: &Stop,
     ) -> Result<(), RunError> {
         self.scale = 1.0 / batches.iter().map(|batch| batch.tokens).sum::<u64>().max(1) as f64;
         self.losses.clear();
         model.session.clear_untouched(&self.program, model.on());
         for (micro, batch) in batches.iter().enumerate() {
+            stop.check()?;
             self.write_inputs(model, batch, micro, dropout)?;
             let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
             model.session.run_all(&self.program, model.on(), gradients);

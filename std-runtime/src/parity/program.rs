@@ -61,7 +61,7 @@ impl Model {
         let map = architecture.name_map();
         let layout = model_folder::layout(&map, &registry.view())?;
         let mut session = Session::new(CpuDevice::new(engine));
-        let set = session.add_set("model", &registry);
+        let set = session.add_set("model", &registry)?;
         let (weights, _) = session.set_mut(set);
         load_weights(folder, &registry.view(), &map, weights.weights.get_mut(), weights.frozen.get_mut())?;
         Ok(Self { model, session, set, layout })

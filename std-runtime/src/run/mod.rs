@@ -3,5 +3,6 @@
 pub mod checkpoint;
 pub mod durable;
 pub mod events;
+pub mod lock;
 pub mod metrics;
 pub mod plot;

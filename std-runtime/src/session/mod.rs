@@ -74,25 +74,27 @@ pub struct Session<D: Device = CpuDevice> {
 impl<D: Device> Session<D> {
     /// A session without sets.
     pub fn new(device: D) -> Self {
-        let workspace = Workspace::new(&device);
-        Self { device, sets: Vec::new(), states: Vec::new(), workspace, fault: None }
+        Self { device, sets: Vec::new(), states: Vec::new(), workspace: Workspace::new(), fault: None }
     }
 
     /// Adds a parameter set whose weights are all 0.
-    pub fn add_set(&mut self, name: &str, registry: &Arc<OwnedParams>) -> SetId {
-        self.sets.push(ParamSet::new(&self.device, name, registry));
-        SetId(self.sets.len() - 1)
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn add_set(&mut self, name: &str, registry: &Arc<OwnedParams>) -> Result<SetId, BuildError> {
+        self.sets.push(ParamSet::new(&self.device, name, registry)?);
+        Ok(SetId(self.sets.len() - 1))
     }
 
     /// Adds an empty state set that checkpoints leave out, such as a cache.
     pub fn add_state(&mut self, name: &str) -> StateId {
-        self.states.push(StateSet::new(&self.device, name, false));
+        self.states.push(StateSet::new(name, false));
         StateId(self.states.len() - 1)
     }
 
     /// Adds an empty state set that is part of checkpoints, such as a queue.
     pub fn add_lasting_state(&mut self, name: &str) -> StateId {
-        self.states.push(StateSet::new(&self.device, name, true));
+        self.states.push(StateSet::new(name, true));
         StateId(self.states.len() - 1)
     }
 
@@ -141,19 +143,19 @@ impl<D: Device> Session<D> {
     /// Makes room for a program: workspace, states, gradients and moments. Returns whether the workspace grew, and so lost its values.
     ///
     /// # Errors
-    /// The program's states differ from those of the state set.
+    /// The program's states differ from those of the state set, or the memory cannot be had.
     pub fn make_room(&mut self, program: &OwnedProgram, on: On) -> Result<bool, BuildError> {
         if let Some(StateId(state)) = on.state {
             self.states[state].admit(&mut self.device, program)?;
         }
         let set = &mut self.sets[on.set.0];
         if program.grads_len() > 0 {
-            set.make_gradients(&self.device, on.grads + 1);
+            set.make_gradients(&self.device, on.grads + 1)?;
         }
         if on.source.is_none() {
-            set.make_moments(&self.device, program.moments_len());
+            set.make_moments(&self.device, program.moments_len())?;
         }
-        Ok(self.workspace.reserve(&self.device, [program]))
+        Ok(self.workspace.reserve(&self.device, [program])?)
     }
 
     /// Builds a program for a set and makes room for it. Values in the workspace are lost when it grows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use samara_core::params::Params;
 
 use crate::device::{CpuDevice, Device, DeviceError, OwnedParams};
+use crate::memory::OutOfMemory;
 
 /// Weights over a registry. Policy, reference, value, teacher and moving averages are sets; several may share a registry, and every program
 /// of that registry runs on each of them.
@@ -23,16 +24,19 @@ pub struct ParamSet<D: Device = CpuDevice> {
 
 impl<D: Device> ParamSet<D> {
     /// A set whose weights are all 0, without gradients and moments.
-    pub fn new(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Self {
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn new(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Result<Self, OutOfMemory> {
         let view = registry.view();
-        Self {
+        Ok(Self {
             name: name.to_owned(),
             registry: Arc::clone(registry),
-            weights: device.alloc(view.trainable_len()),
-            frozen: device.alloc(view.frozen_bytes()),
+            weights: device.alloc(view.trainable_len())?,
+            frozen: device.alloc(view.frozen_bytes())?,
             grads: Vec::new(),
-            moments: device.alloc(0),
-        }
+            moments: D::Mem::default(),
+        })
     }
 
     /// Its name.
@@ -51,20 +55,28 @@ impl<D: Device> ParamSet<D> {
     }
 
     /// Room for at least this many gradient buffers, filled with 0.
-    pub fn make_gradients(&mut self, device: &D, buffers: usize) {
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn make_gradients(&mut self, device: &D, buffers: usize) -> Result<(), OutOfMemory> {
         let len = self.params().trainable_len();
         while self.grads.len() < buffers {
-            self.grads.push(device.alloc(len));
+            self.grads.push(device.alloc(len)?);
         }
+        Ok(())
     }
 
     /// Room for at least this many elements of moments. Values are lost when there were fewer.
-    pub fn make_moments(&mut self, device: &D, len: usize) {
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn make_moments(&mut self, device: &D, len: usize) -> Result<(), OutOfMemory> {
         if D::len(&self.moments) < len {
             // The old memory goes back before the new is taken.
-            self.moments = device.alloc(0);
-            self.moments = device.alloc(len);
+            self.moments = D::Mem::default();
+            self.moments = device.alloc(len)?;
         }
+        Ok(())
     }
 
     /// Fills the trainable parameters with initial values.

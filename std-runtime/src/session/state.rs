@@ -36,8 +36,8 @@ pub struct StateSet<D: Device = CpuDevice> {
 
 impl<D: Device> StateSet<D> {
     /// An empty set. A lasting one is in checkpoints, as a queue is; a cache is not.
-    pub fn new(device: &D, name: &str, lasting: bool) -> Self {
-        Self { name: name.to_owned(), entries: Vec::new(), lasting, mem: device.alloc(0) }
+    pub fn new(name: &str, lasting: bool) -> Self {
+        Self { name: name.to_owned(), entries: Vec::new(), lasting, mem: D::Mem::default() }
     }
 
     /// Its name.
@@ -53,7 +53,7 @@ impl<D: Device> StateSet<D> {
     /// Makes room for the states of a program. States that were there keep their values; new ones are 0 unless their memory was used before.
     ///
     /// # Errors
-    /// A state differs from that of an earlier program.
+    /// A state differs from that of an earlier program, or the memory cannot be had.
     pub fn admit(&mut self, device: &mut D, program: &OwnedProgram) -> Result<(), BuildError> {
         let view = program.view();
         let states = view.tensors().iter().enumerate().filter(|(i, t)| t.role == Role::State && t.root.index() == *i);
@@ -70,7 +70,7 @@ impl<D: Device> StateSet<D> {
         }
         let len = D::len(&self.mem);
         if len < program.state_len() {
-            let mut grown = device.alloc(program.state_len());
+            let mut grown = device.alloc(program.state_len())?;
             device.copy(&self.mem, 0..len, &mut grown, 0);
             self.mem = grown;
         }

@@ -1,6 +1,7 @@
 //! The workspace: the arena and the integers that all programs of a session share, one after the other.
 
 use crate::device::{CpuDevice, Device, OwnedProgram};
+use crate::memory::OutOfMemory;
 
 /// Memory as large as the largest program needs.
 pub struct Workspace<D: Device = CpuDevice> {
@@ -11,15 +12,24 @@ pub struct Workspace<D: Device = CpuDevice> {
     generation: u64,
 }
 
+impl<D: Device> Default for Workspace<D> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<D: Device> Workspace<D> {
     /// A workspace for no program.
-    pub fn new(device: &D) -> Self {
-        Self { arena: device.alloc(0), ints: device.alloc(0), generation: 0 }
+    pub fn new() -> Self {
+        Self { arena: Default::default(), ints: Default::default(), generation: 0 }
     }
 
     /// Makes room for programs: as much as the largest takes. Returns whether memory was taken anew, and then all values in it are lost and
     /// [`Workspace::generation`] has changed.
-    pub fn reserve<'p>(&mut self, device: &D, programs: impl IntoIterator<Item = &'p OwnedProgram>) -> bool {
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn reserve<'p>(&mut self, device: &D, programs: impl IntoIterator<Item = &'p OwnedProgram>) -> Result<bool, OutOfMemory> {
         let (mut arena, mut ints) = (D::len(&self.arena), D::len(&self.ints));
         let before = (arena, ints);
         for program in programs {
@@ -27,15 +37,15 @@ impl<D: Device> Workspace<D> {
         }
         if arena > before.0 {
             // The old memory goes back before the new is taken.
-            self.arena = device.alloc(0);
-            self.arena = device.alloc(arena);
+            self.arena = D::Mem::default();
+            self.arena = device.alloc(arena)?;
         }
         if ints > before.1 {
-            self.ints = device.alloc(ints);
+            self.ints = device.alloc(ints)?;
         }
         let grown = (arena, ints) != before;
         self.generation += u64::from(grown);
-        grown
+        Ok(grown)
     }
 
     /// Changes when memory moves: what was recorded against older memory, such as a captured graph, is void.

@@ -2,6 +2,7 @@
 
 use super::{AddedToken, Bpe, BpeError, BuildError, Model, Tokenizer, byte_chars};
 use crate::error::{Failure, Kind};
+use crate::stop::{Interrupted, Stop};
 use samara_core::tokenizer::Split;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -36,6 +37,7 @@ impl Default for BpeTrainOptions {
 pub struct BpeTrainer {
     options: BpeTrainOptions,
     words: HashMap<Box<[u8]>, u64>,
+    stop: Stop,
 }
 
 /// Why there is nothing to train.
@@ -52,6 +54,9 @@ pub enum TrainError {
     /// Special tokens that cannot be.
     #[error(transparent)]
     Special(#[from] BuildError),
+    /// A signal came before all merges were found.
+    #[error("{0} while the tokenizer was trained: nothing was begun; the same command begins again")]
+    Interrupted(#[from] Interrupted),
     /// Too much for the tables.
     #[error(transparent)]
     Bpe(#[from] BpeError),
@@ -61,6 +66,7 @@ impl Failure for TrainError {
     fn kind(&self) -> Kind {
         match self {
             Self::VocabSize { .. } => Kind::Usage,
+            Self::Interrupted(error) => error.kind(),
             Self::Special(_) | Self::Bpe(_) => Kind::Data,
         }
     }
@@ -73,7 +79,12 @@ impl BpeTrainer {
         if options.vocab_size < 256 + specials {
             return Err(TrainError::VocabSize { vocab_size: options.vocab_size, specials });
         }
-        Ok(Self { options, words: HashMap::new() })
+        Ok(Self { options, words: HashMap::new(), stop: Stop::new() })
+    }
+
+    /// The same, ended by a signal.
+    pub fn until(self, stop: &Stop) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// Counts the words of one document. A document can come in parts, cut at [`samara_core::tokenizer::pretokenize::last_cut`].
@@ -91,7 +102,7 @@ impl BpeTrainer {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();
         let merges_wanted = self.options.vocab_size - self.options.specials.len() - tokens.len();
-        let merges = Merger::new(self.words, &order).run(merges_wanted, self.options.min_count);
+        let merges = Merger::new(self.words, &order).run(merges_wanted, self.options.min_count, &self.stop)?;
         for &(left, right) in &merges {
             let merged = [&tokens[left as usize][..], &tokens[right as usize]].concat();
             tokens.push(merged);
@@ -140,11 +151,12 @@ impl Merger {
         merger
     }
 
-    fn run(mut self, merges_wanted: usize, min_count: u64) -> Vec<(u32, u32)> {
+    fn run(mut self, merges_wanted: usize, min_count: u64, stop: &Stop) -> Result<Vec<(u32, u32)>, Interrupted> {
         let mut merges = Vec::new();
         while merges.len() < merges_wanted
             && let Some((count, Reverse(pair))) = self.queue.pop()
         {
+            stop.check()?;
             let current = self.pairs.get(&pair).map_or(0, |uses| uses.count);
             if count != current {
                 self.queue.push((current, Reverse(pair)));
@@ -155,7 +167,7 @@ impl Merger {
                 merges.push(((pair >> 32) as u32, pair as u32));
             }
         }
-        merges
+        Ok(merges)
     }
 
     /// Replaces every occurrence of `pair` by `id` and brings the counts up to date.

@@ -58,8 +58,8 @@ table! {
         ema_decay: f64 = 0.0, 0..=0.9999999;
         /// Steps between evaluations on the validation split; 0: only at the end.
         eval_every: u64 = 200, 0..=1000000000;
-        /// Batches of an evaluation; 0: the whole split.
-        eval_batches: u64 = 0, 0..=1000000000;
+        /// Batches of an evaluation at most, spread evenly over the split and the same every time; 0: the whole split.
+        eval_batches: u64 = 200, 0..=1000000000;
         /// Evaluations without a better validation loss after which training stops; 0: never.
         patience: u64 = 0, 0..=1000000000;
         /// Steps between checkpoints; 0: only at the end.
@@ -156,24 +156,16 @@ impl TrainConfig {
 
 impl TrainConfig {
     /// The keys of the optimizers that are not used.
-    fn unread(&self) -> &'static [Unread] {
+    fn unread(&self) -> Vec<Unread> {
         const ADAMW: &str = "train.optimizer = \"adamw\" has train.beta1, or set train.optimizer = \"sgd\"";
         const SGD: &str = "train.optimizer = \"sgd\" has train.momentum, or set train.optimizer = \"adamw\"";
         const NESTEROV: &str = "Nesterov's momentum needs a train.momentum above 0";
-        match self.optimizer {
-            Optimizer::AdamW => &[Unread { key: "momentum", instead: ADAMW }, Unread { key: "nesterov", instead: ADAMW }],
-            Optimizer::Sgd if self.momentum > 0.0 => &[
-                Unread { key: "beta1", instead: SGD },
-                Unread { key: "beta2", instead: SGD },
-                Unread { key: "eps", instead: SGD },
-            ],
-            Optimizer::Sgd => &[
-                Unread { key: "nesterov", instead: NESTEROV },
-                Unread { key: "beta1", instead: SGD },
-                Unread { key: "beta2", instead: SGD },
-                Unread { key: "eps", instead: SGD },
-            ],
-        }
+        let unread: &[(&'static str, &'static str)] = match self.optimizer {
+            Optimizer::AdamW => &[("momentum", ADAMW), ("nesterov", ADAMW)],
+            Optimizer::Sgd if self.momentum > 0.0 => &[("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
+            Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
+        };
+        unread.iter().map(|&(key, instead)| Unread { key, instead }).collect()
     }
 
     /// The rule by which weights change.

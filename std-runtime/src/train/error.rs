@@ -12,11 +12,14 @@ use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
+use crate::memory::OutOfMemory;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
 use crate::run::checkpoint::CheckpointError;
+use crate::run::lock::LockError;
 use crate::run::metrics::MetricsError;
 use crate::session::BuildError;
+use crate::stop;
 use crate::threads::PoolError;
 use crate::tokenizer::{FileError, TextError};
 
@@ -55,6 +58,9 @@ pub enum TrainingError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A run folder that another process has.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -64,6 +70,14 @@ pub enum TrainingError {
     /// A memory budget that is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
+    /// A training that takes more memory than there is.
+    #[error("this training takes {} MiB of memory (samara train --plan), and {}; {way}", error.bytes >> 20, error.least())]
+    Memory {
+        /// What it takes, and what there is.
+        error: OutOfMemory,
+        /// What to change.
+        way: String,
+    },
     /// A step, an evaluation or a sample.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -74,9 +88,9 @@ pub enum TrainingError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// A signal ended the run after the step in progress was saved.
-    #[error("stopped by {}; go on with: {resume}", if *signal == 15 { "SIGTERM" } else { "Ctrl-C" })]
+    #[error("stopped by {}; go on with: {resume}", stop::name(*signal))]
     Interrupted {
-        /// Number of the signal: 2 or 15.
+        /// Number of the signal.
         signal: u8,
         /// The command that resumes.
         resume: String,
@@ -118,9 +132,11 @@ impl Failure for TrainingError {
             Self::Folder(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
+            Self::Lock(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
             Self::Build(error) => error.kind(),
             Self::Budget(error) => error.kind(),
+            Self::Memory { error, .. } => error.kind(),
             Self::Run(error) => error.kind(),
             Self::Threads(error) => error.kind(),
             Self::Io(error) => error.kind(),

@@ -1,13 +1,19 @@
 //! The folder of a run, and the checkpoint from which it goes on.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::TrainingError as Error;
 use super::request::TrainRequest;
 use crate::config::{Layers, Tables, conflicts};
+use crate::files::IoError;
 use crate::model_folder;
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
+use crate::run::lock::{FolderLock, LockError};
+use crate::run::metrics;
 use crate::say;
 
 /// The effective configuration in the run folder.
@@ -16,8 +22,10 @@ pub const CONFIG_FILE: &str = "run.toml";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// What the model did now and then.
 pub const SAMPLES_FILE: &str = "samples.txt";
+/// The model with the best evaluation.
+pub const BEST_FOLDER: &str = "best";
 
-/// An open run folder.
+/// An open run folder, which no other process can open. Unless it is [kept](RunFolder::keep), what was made in it goes when this is dropped.
 pub struct RunFolder {
     /// Where it is.
     pub out: PathBuf,
@@ -27,6 +35,9 @@ pub struct RunFolder {
     pub checkpoint: Option<Checkpoint>,
     /// What a person does to go on after a signal.
     pub resume: String,
+    // Fields are dropped in this order: the folder is cleared while it is locked.
+    made: Made,
+    _lock: FolderLock,
 }
 
 impl RunFolder {
@@ -34,57 +45,94 @@ impl RunFolder {
     /// go on from; what is wrong with newer ones is said aloud.
     ///
     /// # Errors
-    /// The operating system refuses, or every checkpoint is damaged: to begin again would throw them away.
+    /// The operating system refuses; another process has the folder; every checkpoint is damaged, or there is none beside what a run left: to begin
+    /// again would throw it away.
     pub fn open(out: &Path, keep: usize, resume: bool) -> Result<Self, Error> {
+        let mut made = Made::new(out)?;
         fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
+        let lock = FolderLock::take(out)?;
+        made.is_ours = true;
+        let held = Held::of(out)?;
+        if !resume && held.is_run() {
+            return Err(held.refuse_to_begin(out));
+        }
         let checkpoints = Checkpoints::open(&out.join("checkpoints"), keep)?;
         let checkpoint = if resume { newest(&checkpoints)? } else { None };
+        if checkpoint.is_none() && held.is_run() && !held.is_young {
+            return Err(held.refuse_to_resume(out));
+        }
         let resume = format!("the same command, which finds its checkpoint in {}", out.display());
-        Ok(Self { out: out.to_owned(), checkpoints, checkpoint, resume })
+        Ok(Self { out: out.to_owned(), checkpoints, checkpoint, resume, made, _lock: lock })
     }
 
     /// The folder that is asked for, or the next free `runs/NAME-NNN`.
     ///
     /// # Errors
-    /// As [`RunFolder::open`]; a folder that holds another run, or a model of no run.
+    /// As [`RunFolder::open`]; a folder that holds another run, or a model of no run; nothing to go on with, and nothing to begin.
     pub fn of_request(request: &TrainRequest) -> Result<Self, Error> {
-        let out = match &request.out {
-            Some(out) => out.clone(),
-            None => {
-                let free = (1..).map(|n| Path::new("runs").join(format!("{}-{n:03}", request.name))).find(|path| !path.exists());
-                free.unwrap_or_else(|| PathBuf::from("runs"))
-            }
-        };
-        if !request.resume && out.join(METRICS_FILE).exists() {
-            let out = out.display();
+        let keep = request.config.train.keep_checkpoints;
+        let Some(out) = &request.out else { return Self::next_free(&request.name, keep) };
+        let shown = out.display();
+        let has_config = out.join(CONFIG_FILE).exists();
+        if model_folder::is_model_folder(out) && !has_config {
             return Err(Error::Usage(format!(
-                "{out}: the folder already holds a run; add --resume to go on with it, or choose another --out"
+                "{shown}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {shown} begins with its weights)"
             )));
         }
-        if model_folder::is_model_folder(&out) && !out.join(CONFIG_FILE).exists() {
-            let out = out.display();
+        if request.resume && !has_config && !request.begins {
             return Err(Error::Usage(format!(
-                "{out}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {out} begins with its weights)"
+                "{shown}: no run is there to go on with; look at --out, or say what a new run trains with --preset, --config or --data"
             )));
         }
-        let resume = format!("samara train --resume --out {}", out.display());
-        Ok(Self { resume, ..Self::open(&out, request.config.train.keep_checkpoints, request.resume)? })
+        let folder = Self::open(out, keep, request.resume)?;
+        if request.resume && folder.checkpoint.is_none() && !request.quiet {
+            say::line(&format!("note: {shown} has no checkpoint to go on from: a new run begins"));
+        }
+        Ok(Self { resume: format!("samara train --resume --out {shown}"), ..folder })
     }
 
-    /// Refuses to go on with a configuration that would have given other results.
+    /// The first of the folders `runs/NAME-001`, `runs/NAME-002`, … that is not there yet.
+    fn next_free(name: &str, keep: usize) -> Result<Self, Error> {
+        let mut number = 1;
+        loop {
+            let out = Path::new("runs").join(format!("{name}-{number:03}"));
+            number += 1;
+            if out.exists() {
+                continue;
+            }
+            match Self::open(&out, keep, false) {
+                // Another process was faster.
+                Err(Error::Lock(LockError::Taken { .. })) => {}
+                opened => return Ok(Self { resume: format!("samara train --resume --out {}", out.display()), ..opened? }),
+            }
+        }
+    }
+
+    /// The run has begun: what it writes stays, whatever happens.
+    pub fn keep(&mut self) {
+        self.made.is_ours = false;
+    }
+
+    /// The configuration that the run was begun with; none when there is no checkpoint to go on from.
     ///
     /// # Errors
-    /// The run's configuration cannot be read, or differs.
-    pub fn refuse_changes<C: Tables>(&self, config: &C) -> Result<(), Error> {
+    /// It cannot be read.
+    pub fn former<C: Tables>(&self) -> Result<Option<C>, Error> {
         if self.checkpoint.is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        let path = self.out.join(CONFIG_FILE);
         let mut layers = Layers::<C>::new();
-        layers.file(&path)?;
-        let former = layers.finish()?;
-        let differences = conflicts(&former, config);
-        if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path, differences }) }
+        layers.file(&self.out.join(CONFIG_FILE))?;
+        Ok(Some(layers.finish()?))
+    }
+
+    /// Refuses to go on with a configuration that would have given other results than the former one.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn refuse_changes<C: Tables>(&self, former: &C, config: &C) -> Result<(), Error> {
+        let differences = conflicts(former, config);
+        if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path: self.out.join(CONFIG_FILE), differences }) }
     }
 }
 
@@ -98,4 +146,112 @@ fn newest(checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, Error> {
         say::line(&format!("warning: {rejected}; falling back to an older checkpoint"));
     }
     Ok(newest.checkpoint)
+}
+
+/// What a former run left in a folder.
+struct Held {
+    /// In words.
+    what: Vec<String>,
+    /// A model folder among it.
+    model: Option<PathBuf>,
+    /// Whether the run was ended before its first checkpoint, and has nothing but its metrics to lose.
+    is_young: bool,
+}
+
+impl Held {
+    fn of(out: &Path) -> Result<Self, Error> {
+        let mut what = Vec::new();
+        let path = out.join(METRICS_FILE);
+        // A run that was ended before its first step has lost nothing.
+        match path.is_file().then(|| metrics::read(&path)) {
+            Some(Ok(records)) => {
+                let steps = records.last().map_or(0, |last| last.step);
+                what.extend((steps > 0).then(|| format!("metrics of {steps} steps")));
+            }
+            Some(Err(_)) => what.push(METRICS_FILE.to_owned()),
+            None => {}
+        }
+        let models = [("a model", out.to_owned()), ("a model in best/", out.join(BEST_FOLDER))];
+        let is_model = |folder: &Path| model_folder::is_model_folder(folder) || folder.join("model.safetensors").exists();
+        let models = models.map(|(name, folder)| is_model(&folder).then_some((name, folder)));
+        what.extend(models.iter().flatten().map(|(name, _)| (*name).to_owned()));
+        let is_whole = |entry: &fs::DirEntry| entry.path().extension().is_none_or(|e| e != "tmp");
+        let checkpoints = fs::read_dir(out.join("checkpoints")).map(|steps| steps.flatten().filter(is_whole).count());
+        if checkpoints.as_ref().is_ok_and(|&count| count > 0) {
+            what.push("checkpoints".to_owned());
+        }
+        let model = models.into_iter().flatten().next().map(|(_, folder)| folder);
+        let is_young = model.is_none() && checkpoints.is_ok_and(|count| count == 0);
+        Ok(Self { what, model, is_young })
+    }
+
+    fn is_run(&self) -> bool {
+        !self.what.is_empty()
+    }
+
+    fn list(&self) -> String {
+        self.what.join(", ")
+    }
+
+    fn refuse_to_begin(&self, out: &Path) -> Error {
+        Error::Usage(format!(
+            "{}: the folder already holds a run ({}); add --resume to go on with it, or choose another --out",
+            out.display(),
+            self.list()
+        ))
+    }
+
+    fn refuse_to_resume(&self, out: &Path) -> Error {
+        let (list, shown) = (self.list(), out.display());
+        let config = if out.join(CONFIG_FILE).is_file() { format!(" --config {shown}/{CONFIG_FILE}") } else { String::new() };
+        let way = match &self.model {
+            Some(model) => {
+                let model = model.display();
+                format!("begin a new run with its weights: samara train{config} --init {model} --out {shown}-2")
+            }
+            None => format!("choose another --out, or remove {shown}"),
+        };
+        Error::Usage(format!("{shown}: no checkpoint is there to go on from, and a new run would overwrite {list}; {way}"))
+    }
+}
+
+/// What is in a folder that was not there when it was opened.
+struct Made {
+    out: PathBuf,
+    /// What was there before; nothing when the folder itself was not.
+    before: Option<BTreeSet<OsString>>,
+    /// The folders above it that were not there either, the lowest first.
+    above: Vec<PathBuf>,
+    /// Whether it goes when this is dropped.
+    is_ours: bool,
+}
+
+impl Made {
+    fn new(out: &Path) -> Result<Self, Error> {
+        let before = match fs::read_dir(out) {
+            Ok(entries) => Some(entries.flatten().map(|entry| entry.file_name()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(IoError::at(out, "list")(error).into()),
+        };
+        let parents = out.ancestors().skip(1).take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        Ok(Self { out: out.to_owned(), before, above: parents.map(Path::to_owned).collect(), is_ours: false })
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
+        // What cannot be removed stays: the error that matters is the one that is being returned.
+        let Some(before) = &self.before else {
+            let _ = fs::remove_dir_all(&self.out);
+            self.above.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+            return;
+        };
+        for entry in fs::read_dir(&self.out).into_iter().flatten().flatten().filter(|e| !before.contains(&e.file_name())) {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+    }
 }

@@ -7,11 +7,11 @@ use super::config::{ObjectiveConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objective::Objective;
-use super::signal::Stop;
 use super::trainer::{Finished, Trainer};
 use crate::config::{Tables, to_toml};
 use crate::run::durable;
 use crate::session::{CpuDevice, Engine, Session};
+use crate::stop::Stop;
 
 /// Trains an objective on this machine in the folder `out`, as `samara train` does: checkpoints, metrics, TensorBoard events, plots, progress, Ctrl-C.
 /// When the folder has a checkpoint the run goes on from there, to the same bits as one that was never interrupted.
@@ -21,10 +21,10 @@ use crate::session::{CpuDevice, Engine, Session};
 pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &TrainConfig) -> Result<Finished, Error> {
     let config = ObjectiveConfig { train: train.clone() };
     config.check()?;
-    let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let stop = Stop::install(false).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(train.threads, train.gemm)?;
     let folder = RunFolder::open(out, train.keep_checkpoints, true)?;
-    folder.refuse_changes(&config)?;
+    folder.former()?.map_or(Ok(()), |former| folder.refuse_changes(&former, &config))?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| {
         let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, false)?;

@@ -13,7 +13,6 @@ pub mod request;
 pub mod run;
 pub mod scalars;
 pub mod shape;
-pub mod signal;
 pub mod state;
 pub mod step;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::Tokens;
 use crate::lm::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+use crate::stop::Stop;
 
 /// What becomes of a parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ impl Source {
 pub struct StepBatch {
     /// The step, from 0.
     pub step: u64,
+    /// Whether a signal came: before the weights change, a step may be given up between two micro-batches.
+    pub stop: Stop,
     pub(super) sources: Vec<Vec<HostBatch>>,
 }
 
@@ -160,7 +163,7 @@ pub trait Objective<D: Device> {
     /// Fills the gradient of every trained set for one update: all micro-batches.
     ///
     /// # Errors
-    /// A run fails, or data is not as it should be.
+    /// A run fails, data is not as it should be, or a signal came in the first update of the step, which is then given up.
     fn gradients(&mut self, session: &mut Session<D>, update: u32, batch: &StepBatch) -> Result<(), RunError>;
 
     /// Adds up what `gradients` has fetched: values are readable now. A scalar that is not finite ends the training before the update.
@@ -219,8 +222,8 @@ pub trait Objective<D: Device> {
     /// A sample of what the model does now, for people.
     ///
     /// # Errors
-    /// A run fails.
-    fn sample(&mut self, _session: &mut Session<D>) -> Result<Option<String>, TrainingError> {
+    /// A run fails, or a signal came.
+    fn sample(&mut self, _session: &mut Session<D>, _stop: &Stop) -> Result<Option<String>, TrainingError> {
         Ok(None)
     }
 

@@ -56,6 +56,20 @@ impl Policies {
         Ok(Self { all, shape: StepShape { recompute, ..shape }, plan })
     }
 
+    /// What to change so that the training takes at most so many bytes.
+    pub fn in_less(&self, bytes: u64) -> String {
+        match self.all.iter().find(|(_, plan)| plan.total_bytes <= bytes) {
+            Some((recompute, plan)) => {
+                format!(
+                    "set train.recompute={}, which takes {} MiB with the same results",
+                    recompute.name(),
+                    mib(plan.total_bytes)
+                )
+            }
+            None => SMALLER.to_owned(),
+        }
+    }
+
     /// The choice and what the others would take, in a line.
     pub fn describe(&self) -> String {
         let of = |(recompute, plan): &(Recompute, TrainingPlan)| format!("{} {} MiB", recompute.name(), mib(plan.total_bytes));
@@ -63,6 +77,10 @@ impl Policies {
         format!("recomputation: {} ({})", of(&(self.shape.recompute, self.plan)), others.join(", "))
     }
 }
+
+/// What takes less memory and trains the same, or nearly.
+const SMALLER: &str =
+    "lower train.batch_size and raise train.grad_accumulation as much, or lower train.block_size, or choose a smaller model";
 
 /// Bytes in MiB, rounded up.
 fn mib(bytes: u64) -> u64 {
@@ -91,8 +109,7 @@ fn choose(all: &[(Recompute, TrainingPlan)], config: &TrainConfig) -> Result<(Re
                 "raise it, or set train.recompute=auto".to_owned()
             }
             RecomputeChoice::Auto | RecomputeChoice::Fixed(_) => {
-                "raise it, or lower train.batch_size and raise train.grad_accumulation as much, or lower train.block_size"
-                    .to_owned()
+                format!("raise it, or {SMALLER}")
             }
         };
         Invalid {

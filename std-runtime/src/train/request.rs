@@ -17,8 +17,10 @@ pub struct TrainRequest {
     pub name: String,
     /// A model folder with the initial weights.
     pub init: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of `out`, if there is one.
+    /// Go on from the newest valid checkpoint of `out`.
     pub resume: bool,
+    /// Begin a new run when there is nothing to go on with: the request says what is trained.
+    pub begins: bool,
     /// Print results only.
     pub quiet: bool,
 }

@@ -1,5 +1,6 @@
 //! Training of a language model as the command line asks for it: data, model, objective, trainer.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,30 +10,31 @@ use super::folder::{CONFIG_FILE, RunFolder};
 use super::objectives::lm::{Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
-use super::signal::Stop;
 use super::tokenizer::Named;
 use super::trainer::Trainer;
 use crate::config::{Invalid, to_toml};
+use crate::data::DataError;
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::config::DataOrder;
-use crate::data::prepare::{Prepared, prepare};
+use crate::data::prepare::{Prepared, content_of, prepare};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
-use crate::lm::RunError;
+use crate::memory;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::{self, Companions};
 use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
-use crate::tokenizer::Tokenizer;
+use crate::stop::Stop;
+use crate::tokenizer::{Tokenizer, prompt_ids};
 
 /// Trains until the last step, a signal, or an error.
 ///
 /// # Errors
 /// A configuration, data, weights or a folder that are not as they should be; a training that diverges; a signal.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
-    let stop = Stop::install().map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let stop = Stop::install(request.quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| run_on(engine, request, &stop))
@@ -40,12 +42,12 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
 
 fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let config = &request.config;
-    let mut data = DataRequest::new(&config.data);
+    let mut data = DataRequest::new(&config.data).until(stop);
     data.vocab_size = config.model.vocab_size();
     // A tokenizer that is not there leaves no folder behind.
     let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.quiet)?) };
     let folder = RunFolder::of_request(request)?;
-    folder.refuse_changes(config)?;
+    let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
@@ -54,23 +56,33 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         None if resumed => Named::of_run(&out, &data, request.quiet)?,
         None => Named::of_request(&data, request.init.as_deref(), request.quiet)?,
     };
-    let prepared = prepare(&data, named.tokenizer, &out.join("data"), resumed)?;
+    let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
+    refuse_other_shards(&prepared, &out, resumed)?;
+    stop.check().map_err(DataError::from)?;
     if !request.quiet {
-        prepared.notes.iter().for_each(|note| say::line(note));
+        say_prepared(&prepared, config)?;
     }
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
+    fits_into_memory(&policies, request.quiet)?;
     let config = effective(config, &policies);
+    if let Some(former) = former.filter(|_| !request.quiet) {
+        say_steps(former.train.steps, config.train.steps);
+    }
     // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
     let is_another = prepared.tokenizer.is_some() && !named.of_folder;
     let folder_config = folder_config(model, &config, &prepared, from, is_another)?;
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
     let companions = if is_another { companions.without_tokenizer() } else { companions };
+    let content = prepared.content.clone();
     let objective = objective(&config, &policies, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
     let objective = objective.with_init(request.init.clone());
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
+    if let Some(content) = content {
+        keep_content(&out, &content)?;
+    }
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
     let finished = trainer.run(stop)?;
     Ok(TrainOutcome {
@@ -80,6 +92,45 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         best_val_loss: finished.best,
         out,
     })
+}
+
+/// Says what a person should know of the data, and of a prompt that the model does not see whole.
+fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
+    prepared.notes.iter().for_each(|note| say::line(note));
+    if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| config.generate.max_new_tokens > 0) {
+        let (generate, vocab_size) = (&config.generate, config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size()));
+        let tokens = prompt_ids(tokenizer, &generate.prompt, generate.specials, vocab_size)?.len();
+        say::cut_prompt(tokens, config.model.positions()).iter().for_each(|note| say::line(note));
+    }
+    Ok(())
+}
+
+/// Says that another number of steps is another schedule.
+fn say_steps(before: u64, now: u64) {
+    if before != now {
+        say::line(&format!(
+            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
+        ));
+    }
+}
+
+/// Keeps what tells the run's data from other data.
+fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
+    fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
+    let path = out.join(CONTENT_FILE);
+    durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
+}
+
+/// Refuses a training that this process cannot have the memory for, and warns when it is not free now.
+fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
+    let bytes = policies.plan.total_bytes;
+    memory::ensure(bytes)
+        .map_err(|error| Error::Memory { error, way: policies.in_less(error.left.map_or(0, |left| left.bytes)) })?;
+    if let Some(free) = memory::scarce(bytes).filter(|_| !quiet) {
+        let [needed, free_mib] = [bytes, free.bytes].map(|bytes| bytes >> 20);
+        say::line(&format!("warning: this training takes {needed} MiB, and {free_mib} MiB of {} are free now", free.of));
+    }
+    Ok(())
 }
 
 /// The configuration with what follows from it: the way of recomputation, so that a resumed run uses it too, and the number of steps.
@@ -102,8 +153,9 @@ fn objective(
     prepared.train.check_ids(limit)?;
     if let Some(val) = &prepared.val {
         val.check_ids(limit)?;
-        if val.len() < 2 {
-            return Err(RunError::TooShort { found: val.len() as usize, expected: 2 }.into());
+        let needed = config.train.block_size as u64 + 1;
+        if val.len() < needed {
+            return Err(DataError::HeldOut { what: val.name(), found: val.len(), expected: needed }.into());
         }
     }
     let order = sampler_of(config, &prepared.train)?;
@@ -119,6 +171,37 @@ fn objective(
     let architecture = folder.model.architecture()?;
     let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone() };
     Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
+}
+
+/// The shards of a run.
+const DATA_FOLDER: &str = "data";
+/// What tells a run's data from other data.
+const CONTENT_FILE: &str = "data/content.txt";
+
+/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {
+    let Some(former) = folder.former::<RunConfig>()? else { return Ok(None) };
+    let mut expected = former.clone();
+    if former.data.path != config.data.path
+        && let Ok(content) = fs::read_to_string(folder.out.join(CONTENT_FILE))
+        && content_of(data)? == content
+    {
+        expected.data.path.clone_from(&config.data.path);
+    }
+    folder.refuse_changes(&expected, config)?;
+    Ok(Some(former))
+}
+
+/// Refuses to go on with token shards that are no longer those that the run was begun with. Text was encoded once and for all.
+fn refuse_other_shards(prepared: &Prepared, out: &Path, resumed: bool) -> Result<(), Error> {
+    let path = out.join(CONTENT_FILE);
+    match (&prepared.content, fs::read_to_string(&path)) {
+        (Some(found), Ok(expected)) if resumed && *found != expected => {
+            let expected = format!("the data that the run was begun with ({expected}); restore it, or choose another --out");
+            Err(DataError::format(Path::new(&prepared.train.name()), expected, found).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.

@@ -9,6 +9,7 @@ use super::scalars::Scalars;
 use crate::lm::RunError;
 use crate::session::update::{Update, UpdateNumbers};
 use crate::session::{Device, Session, SetId, Ticket};
+use crate::stop::Stop;
 
 /// A trained set with its update.
 struct Trained {
@@ -30,6 +31,9 @@ pub struct Stepper<D: Device> {
     trained: Vec<Trained>,
     sources: Vec<Source>,
     batch: StepBatch,
+    /// What may end a step before its first update, and what stands in its place afterwards.
+    stop: Stop,
+    never: Stop,
     rows: Vec<u64>,
     scalars: Scalars,
     rule: Rule,
@@ -45,7 +49,7 @@ impl<D: Device> Stepper<D> {
     /// An average does not follow a trained set of its registry.
     pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>, rule: Rule) -> Result<Self, RunError> {
         let specs = objective.sets();
-        let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect();
+        let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect::<Result<_, _>>()?;
         for spec in &specs {
             if let SetRole::Average { of } = spec.role {
                 let source = specs.get(of).filter(|source| source.role == SetRole::Trained);
@@ -70,9 +74,10 @@ impl<D: Device> Stepper<D> {
         objective.scalars(&mut scalars);
         let sources = objective.sources();
         let batches = |source: &Source| vec![source.train.batch(source.rows); source.micro_batches];
-        let batch = StepBatch { step: 0, sources: sources.iter().map(batches).collect() };
+        let batch = StepBatch { step: 0, stop: Stop::new(), sources: sources.iter().map(batches).collect() };
         let rows = Vec::with_capacity(sources.iter().map(|source| source.rows).max().unwrap_or(0));
-        Ok(Self { session, specs, sets, trained, sources, batch, rows, scalars, rule })
+        let (stop, never) = (Stop::new(), Stop::new());
+        Ok(Self { session, specs, sets, trained, sources, batch, stop, never, rows, scalars, rule })
     }
 
     /// The rule of all updates.
@@ -142,15 +147,21 @@ impl<D: Device> Stepper<D> {
         self.sources.get(i)
     }
 
-    /// Makes a step, numbered from 0. The weights are unchanged by an update whose scalars or gradients are not finite.
+    /// From now on a step is given up when a signal comes before its first update.
+    pub fn listen(&mut self, stop: &Stop) {
+        self.stop = stop.clone();
+    }
+
+    /// Makes a step, numbered from 0. The weights are unchanged by an update whose scalars or gradients are not finite, and by a step that is given up.
     ///
     /// # Errors
-    /// Data that cannot be read, a device that failed, or a value that is not finite.
+    /// Data that cannot be read, a device that failed, a value that is not finite, or a signal.
     pub fn step(&mut self, objective: &mut impl Objective<D>, step: u64, numbers: &UpdateNumbers) -> Result<(), RunError> {
         self.collate(step)?;
         self.scalars.reset();
         let updates = objective.begin(&mut self.session, &self.batch)?;
         for update in 0..updates {
+            self.batch.stop = if update == 0 { self.stop.clone() } else { self.never.clone() };
             objective.gradients(&mut self.session, update, &self.batch)?;
             for trained in &mut self.trained {
                 trained.ticket = trained.update.norm(&mut self.session);

@@ -29,7 +29,7 @@ impl Named {
     /// # Errors
     /// A tokenizer that cannot be used, where the data is text.
     pub fn of_run(out: &Path, data: &DataRequest, quiet: bool) -> Result<Self, Error> {
-        let is_text = shards_of(&data.source)?.is_none();
+        let is_text = shards_of(data)?.is_none();
         let tokenizer = if is_text { Tokenizer::of_model(out)? } else { Tokenizer::of_model_if_usable(out, quiet) };
         Ok(Self { of_folder: true, tokenizer })
     }
@@ -56,7 +56,7 @@ impl Named {
 
     fn of_init(init: &Path, data: &DataRequest, quiet: bool) -> Result<Self, Error> {
         let named = Self::of_run(init, data, quiet)?;
-        if named.tokenizer.is_none() && shards_of(&data.source)?.is_none() {
+        if named.tokenizer.is_none() && shards_of(data)?.is_none() {
             return Err(FileError::none_in(init, WAY_OUT).into());
         }
         Ok(named)

@@ -1,19 +1,19 @@
 //! The training loop, for any objective on any device.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use samara_core::schedule::Schedule;
 
 use super::config::TrainConfig;
 use super::error::TrainingError as Error;
-use super::folder::{METRICS_FILE, RunFolder, SAMPLES_FILE};
+use super::folder::{BEST_FOLDER, METRICS_FILE, RunFolder, SAMPLES_FILE};
 use super::objective::Objective;
 use super::progress::Progress;
 use super::scalars::Scalars;
 use super::shape::update_numbers;
-use super::signal::Stop;
 use super::state::{self, RunState};
 use super::step::Stepper;
 use crate::data::dataset::HostBatch;
@@ -21,7 +21,9 @@ use crate::lm::RunError;
 use crate::run::events::EventWriter;
 use crate::run::metrics::{self, MetricsWriter};
 use crate::run::plot;
+use crate::say;
 use crate::session::{Device, Session};
+use crate::stop::Stop;
 
 /// A finished training.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,6 +95,24 @@ impl Columns {
     }
 }
 
+/// Removes the samples of a run that was ended before its first checkpoint.
+fn forget_samples(folder: &RunFolder) -> Result<(), Error> {
+    let path = folder.out.join(SAMPLES_FILE);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&path, "remove")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The text of a file; none if it is not there.
+fn read_if_there(path: &Path) -> Result<String, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Error::io(path, "read")(error)),
+    }
+}
+
 /// A training of an objective in a folder.
 pub struct Trainer<D: Device, O> {
     objective: O,
@@ -120,7 +140,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         session: Session<D>,
         mut objective: O,
         config: &TrainConfig,
-        folder: RunFolder,
+        mut folder: RunFolder,
         quiet: bool,
     ) -> Result<Self, Error> {
         let mut stepper = Stepper::new(session, &mut objective, config.rule())?;
@@ -137,6 +157,10 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         })?;
         // A record that was written before all of it was known is written again.
         let recorded = state.step.saturating_sub(u64::from(state.pending.is_some()));
+        folder.keep();
+        if folder.checkpoint.is_none() {
+            forget_samples(&folder)?;
+        }
         let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), folder.checkpoint.is_some().then_some(recorded))?;
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
         let mut columns = Columns::new(&stepper);
@@ -167,18 +191,19 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
     /// # Errors
     /// Values that are not finite, files that cannot be read or written, or a signal, after a checkpoint.
     pub fn run(mut self, stop: &Stop) -> Result<Finished, Error> {
-        self.progress.say(&format!(
-            "{}{} -> {}",
-            self.objective.describe(&self.stepper.session),
-            self.stepper.session.device().describe(),
-            self.folder.out.display()
-        ));
-        if self.state.step == 0 {
-            self.sample()?;
+        self.say_beginning();
+        self.stepper.listen(stop);
+        // A sample that a signal came before.
+        if self.state.pending.is_none() && (self.state.step == 0 || self.is_due(self.config.sample_every)) {
+            self.sample(stop)?;
         }
         let signal = loop {
             if let Some(signal) = stop.signal() {
                 break Some(signal);
+            }
+            if stop.take_checkpoint() {
+                self.save()?;
+                self.progress.say(&format!("step {:>6} | checkpoint", self.state.step));
             }
             if self.state.pending.is_some() {
                 self.complete(stop)?;
@@ -189,7 +214,36 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             }
             self.advance(stop)?;
         };
-        self.finish(signal)
+        self.finish(signal, stop)
+    }
+
+    /// Says what is trained, and where the run stands.
+    fn say_beginning(&self) {
+        self.progress.say(&format!(
+            "{}{} -> {}",
+            self.objective.describe(&self.stepper.session),
+            self.stepper.session.device().describe(),
+            self.folder.out.display()
+        ));
+        if let Some((batches, all)) = self.held_out_batches().filter(|(batches, all)| batches < all) {
+            self.progress.say(&format!(
+                "validation: {batches} of {all} batches, the same every time (train.eval_batches; 0: all of them)"
+            ));
+        }
+        let (step, steps, out) = (self.state.step, self.config.steps, self.folder.out.display());
+        if self.folder.checkpoint.is_some() && step >= steps {
+            self.progress.say(&format!(
+                "{out} is finished: all its {step} steps are done; to go on: samara train --resume --out {out} --set train.steps={}",
+                2 * step
+            ));
+        } else if self.folder.checkpoint.is_some() {
+            self.progress.say(&format!("{out} goes on at step {step} of {steps}"));
+        }
+    }
+
+    /// Whether something that comes every so many steps is due after the last one.
+    fn is_due(&self, every: u64) -> bool {
+        every > 0 && self.state.step.is_multiple_of(every)
     }
 
     fn out_of_patience(&self) -> bool {
@@ -207,7 +261,11 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         let begun = Instant::now();
         let lr = self.schedule.at(self.state.step);
-        self.stepper.step(&mut self.objective, self.state.step, &update_numbers(&self.config, lr))?;
+        match self.stepper.step(&mut self.objective, self.state.step, &update_numbers(&self.config, lr)) {
+            // The step is given up: the run that goes on makes it.
+            Err(RunError::Interrupted(_)) => return Ok(()),
+            done => done?,
+        }
         let seconds = begun.elapsed().as_secs_f64();
         let tokens = self.stepper.batch().tokens();
         self.state.step += 1;
@@ -225,9 +283,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
     /// What is due after a step: an evaluation, the record, a sample, a checkpoint. When a signal comes in the middle of the evaluation, the
     /// record is left pending, and the run that goes on completes it.
     fn complete(&mut self, stop: &Stop) -> Result<(), Error> {
-        let due = |every: u64| every > 0 && self.state.step.is_multiple_of(every);
-        let (evaluate, sample, checkpoint) =
-            (due(self.config.eval_every), due(self.config.sample_every), due(self.config.checkpoint_every));
+        let TrainConfig { eval_every, sample_every, checkpoint_every, .. } = self.config;
+        let [evaluate, sample, checkpoint] = [eval_every, sample_every, checkpoint_every].map(|every| self.is_due(every));
         let last = self.state.step == self.config.steps;
         self.state.pending = None;
         if (evaluate || last) && !self.evaluate(stop)? {
@@ -236,7 +293,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         self.write_metrics()?;
         if sample && !last {
-            self.sample()?;
+            self.sample(stop)?;
         }
         if checkpoint && !last {
             self.save()?;
@@ -257,7 +314,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let better = |value: f64| self.state.best.is_none_or(|best| direction.is_better(value, best));
         let improved = value.is_some_and(better);
         if improved && self.state.step > 0 {
-            self.objective.export(&mut self.stepper.session, averaged, &self.folder.out.join("best"))?;
+            self.objective.export(&mut self.stepper.session, averaged, &self.folder.out.join(BEST_FOLDER))?;
         }
         self.state.last = value;
         if improved {
@@ -273,17 +330,24 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(true)
     }
 
+    /// How many batches an evaluation reads, and how many there are; nothing when no rows are held out.
+    fn held_out_batches(&self) -> Option<(u64, u64)> {
+        let (source, batch) = self.held_out.as_ref()?;
+        let data = self.stepper.source(*source)?.validation.as_deref()?;
+        let all = data.len().div_ceil(batch.rows().max(1) as u64);
+        Some((if self.config.eval_batches == 0 { all } else { self.config.eval_batches.min(all) }, all))
+    }
+
     /// Evaluates batch after batch, spread evenly over the rows held out when there is a limit.
     fn evaluate_batches(&mut self, averaged: bool, stop: &Stop) -> Result<bool, Error> {
         self.validation.reset();
+        let Some((count, all)) = self.held_out_batches() else { return Ok(true) };
         let Some((source, batch)) = &mut self.held_out else { return Ok(true) };
         let Some(data) = self.stepper.source(*source).and_then(|source| source.validation.as_deref()) else { return Ok(true) };
         let (rows, len) = (batch.rows() as u64, data.len());
-        let all = len.div_ceil(rows.max(1));
         if all == 0 {
             return Err(RunError::TooShort { found: 0, expected: 1 }.into());
         }
-        let count = if self.config.eval_batches == 0 { all } else { self.config.eval_batches.min(all) };
         let mut numbers = Vec::with_capacity(batch.rows());
         for i in 0..count {
             if stop.signal().is_some() {
@@ -312,12 +376,21 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(())
     }
 
-    /// Shows and keeps a sample of what the model does.
-    fn sample(&mut self) -> Result<(), Error> {
-        let Some(text) = self.objective.sample(&mut self.stepper.session)? else { return Ok(()) };
-        let shown = format!("--- sample at step {} ---\n{text}\n---", self.state.step);
-        self.progress.say(&shown);
+    /// Shows and keeps a sample of what the model does, once for every step. A signal ends it without one.
+    fn sample(&mut self, stop: &Stop) -> Result<(), Error> {
         let path = self.folder.out.join(SAMPLES_FILE);
+        let title = format!("--- sample at step {} ---", self.state.step);
+        let former = read_if_there(&path)?;
+        if former.lines().any(|line| line == title) {
+            return Ok(());
+        }
+        let text = match self.objective.sample(&mut self.stepper.session, stop) {
+            Ok(Some(text)) => text,
+            Ok(None) | Err(Error::Run(RunError::Interrupted(_))) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let shown = format!("{title}\n{}\n---", say::printable(&text));
+        self.progress.say(&shown);
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path, "open"))?;
         writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
     }
@@ -336,11 +409,13 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(())
     }
 
-    fn finish(mut self, signal: Option<i32>) -> Result<Finished, Error> {
+    fn finish(mut self, signal: Option<i32>, stop: &Stop) -> Result<Finished, Error> {
         self.save()?;
         if signal.is_none() {
-            self.sample()?;
+            self.sample(stop)?;
         }
+        // One that came before the sample was there.
+        let signal = signal.or(stop.signal());
         self.progress.finish();
         let out = &self.folder.out;
         let records = metrics::read(&out.join(METRICS_FILE))?;

@@ -123,7 +123,7 @@ fn divergence_is_exit_code_5() {
 #[cfg(unix)]
 #[test]
 fn signals_stop_a_run_that_can_be_resumed() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let folder = temporary();
         let args = tiny(&["train", "--out", "run", "--set", "train.steps=1000000", "--set", "train.eval_every=0"], &[]);
         let child = command(folder.path(), &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -136,7 +136,8 @@ fn signals_stop_a_run_that_can_be_resumed() {
         let output = child.wait_with_output().expect("an end");
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{error}");
-        assert!(error.contains("--resume"), "{error}");
+        assert!(error.contains("--resume") && error.contains("stopping after the batch in hand"), "{error}");
+        assert!(!folder.path().join("run/run.lock").exists());
         let checkpoints = fs::read_dir(folder.path().join("run/checkpoints")).expect("checkpoints").count();
         assert!(checkpoints >= 1);
     }
@@ -283,4 +284,242 @@ fn a_run_by_another_optimizer_reads_its_own_file_again() {
     // A file written for AdamW, with its defaults.
     done(at, &tiny(&["train", "--out", "adamw", "-q", "--set", "train.steps=1"], &[]));
     done(at, &["train", "--config", "adamw/run.toml", "--out", "sgd", "-q", "--set", "train.optimizer=sgd"]);
+}
+
+#[test]
+fn a_run_without_its_checkpoints_is_left_alone() {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &tiny(&["train", "--out", "run", "-q"], &["--set", "train.steps=3"]));
+    fs::remove_dir_all(at.join("run/checkpoints")).expect("checkpoints");
+    let files = |name: &str| fs::read(at.join("run").join(name)).expect("a file");
+    let before = ["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files);
+    let way = "samara train --config run/run.toml --init run --out run-2";
+    let held = "metrics of 3 steps, a model, a model in best/";
+    refused(at, &["train", "--resume", "--out", "run"], 2, &["run: no checkpoint is there to go on from", held, way]);
+    refused(at, &tiny(&["train", "--out", "run"], &[]), 2, &["already holds a run", held, "--resume"]);
+    assert!(["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files) == before);
+    assert!(!at.join("run/checkpoints").exists() && !at.join("run/run.lock").exists());
+    done(at, &[&way.split(' ').skip(1).collect::<Vec<_>>()[..], &["-q"]].concat());
+    // Metrics alone.
+    for name in ["model.safetensors", "config.json"] {
+        fs::remove_file(at.join("run").join(name)).expect("a file");
+    }
+    fs::remove_dir_all(at.join("run/best")).expect("best");
+    refused(at, &["train", "--resume", "--out", "run"], 2, &["metrics of 3 steps; choose another --out, or remove run"]);
+}
+
+#[test]
+fn resuming_nothing_needs_to_know_what_to_train() {
+    let folder = temporary();
+    let at = folder.path();
+    let nothing = ["new: no run is there to go on with", "--preset, --config or --data"];
+    refused(at, &["train", "--resume", "--out", "new", "--set", "train.steps=1"], 2, &nothing);
+    assert!(!at.join("new").exists());
+    let begun = samara(at, &tiny(&["train", "--resume", "--preset", "tales", "--out", "new"], &["--set", "train.steps=1"]));
+    assert_eq!(begun.status.code(), Some(0), "{}", text(&begun.stderr));
+    assert!(text(&begun.stderr).contains("note: new has no checkpoint to go on from: a new run begins"));
+    // A finished run says so, and is left as it is.
+    let samples = fs::read(at.join("new/samples.txt")).expect("samples");
+    let again = samara(at, &["train", "--resume", "--out", "new"]);
+    assert!(text(&again.stderr).contains("new is finished: all its 1 steps are done"), "{}", text(&again.stderr));
+    assert!(fs::read(at.join("new/samples.txt")).expect("samples") == samples);
+    let more = samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=2"]);
+    assert!(text(&more.stderr).contains("new goes on at step 1 of 2"), "{}", text(&more.stderr));
+}
+
+#[test]
+fn a_refused_training_leaves_no_folder() {
+    let folder = temporary();
+    let at = folder.path();
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "a/b/run"], &[]), 4, &["absent.txt"]);
+    refused(at, &["train", "--data", "absent.txt"], 4, &["absent.txt"]);
+    assert_eq!(fs::read_dir(at).expect("folder").count(), 0);
+    fs::create_dir(at.join("run")).expect("folder");
+    fs::write(at.join("run/notes.md"), "mine").expect("a file");
+    refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "run"], &[]), 4, &["absent.txt"]);
+    assert_eq!(fs::read_dir(at.join("run")).expect("folder").count(), 1);
+}
+
+/// Two processes at a run, at several moments: one of them is refused and names the other, and the run is whole.
+#[test]
+fn two_processes_do_not_share_a_run() {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &tiny(&["train", "--out", "run", "-q"], &["--set", "train.steps=2"]));
+    for (round, wait) in [0, 20, 60].into_iter().enumerate() {
+        let steps = format!("train.steps={}", 300 * (round + 1));
+        let args = ["train", "--resume", "--out", "run", "-q", "--set", &steps, "--set", "train.checkpoint_every=20"];
+        let start = || command(at, &args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let first = start();
+        std::thread::sleep(Duration::from_millis(wait));
+        let second = start();
+        let ids = [first.id(), second.id()];
+        let outputs = [first, second].map(|child| child.wait_with_output().expect("an end"));
+        let codes = outputs.each_ref().map(|output| output.status.code());
+        match codes {
+            [Some(0), Some(2)] => assert!(text(&outputs[1].stderr).contains(&format!("another process (pid {})", ids[0]))),
+            [Some(2), Some(0)] => assert!(text(&outputs[0].stderr).contains(&format!("another process (pid {})", ids[1]))),
+            _ => assert_eq!(codes, [Some(0), Some(0)], "one after the other"),
+        }
+        let metrics = fs::read_to_string(at.join("run/metrics.jsonl")).expect("metrics");
+        assert_eq!(metrics.lines().count(), 300 * (round + 1) + 1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_on_request_does_not_end_a_run() {
+    let folder = temporary();
+    let more = ["--set", "train.steps=1000000", "--set", "train.eval_every=0", "--set", "train.checkpoint_every=0"];
+    let child = command(folder.path(), &tiny(&["train", "--out", "run", "-q"], &more)).stderr(Stdio::null()).spawn();
+    let mut child = child.expect("the binary runs");
+    let until = |done: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !done() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(done());
+    };
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill").success());
+    };
+    let lines = || fs::read_to_string(folder.path().join("run/metrics.jsonl")).map_or(0, |text| text.lines().count());
+    until(&|| lines() > 3);
+    kill("-USR1");
+    let saved = || fs::read_dir(folder.path().join("run/checkpoints")).map_or(0, Iterator::count);
+    until(&|| saved() == 1);
+    let then = lines();
+    until(&|| lines() > then + 3);
+    kill("-TERM");
+    assert_eq!(child.wait().expect("an end").code(), Some(143));
+}
+
+/// A run with evaluations, samples and checkpoints at different steps.
+#[cfg(unix)]
+fn eventful(out: &str) -> Vec<&str> {
+    let keys =
+        ["train.steps=300", "train.eval_every=6", "train.sample_every=25", "train.checkpoint_every=40", "train.ema_decay=0.9"];
+    let sets = keys.into_iter().chain(["train.grad_accumulation=2", "train.eval_batches=20"]).flat_map(|key| ["--set", key]);
+    let begin = ["train", "--resume", "--preset", "tales", "--out", out, "-q"];
+    tiny(&begin, &sets.collect::<Vec<_>>())
+}
+
+/// What such a run leaves, without what clocks say.
+#[cfg(unix)]
+fn left(run: &Path) -> (Vec<Value>, Vec<Vec<u8>>) {
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let record = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).expect("a record");
+        let values = record.as_object_mut().expect("an object");
+        for clock in ["tokens_per_s", "wall_s"] {
+            values.remove(clock);
+        }
+        record
+    };
+    let files = ["checkpoints/step-0000300/training.safetensors", "model.safetensors", "best/model.safetensors", "samples.txt"];
+    (metrics.lines().map(record).collect(), files.map(|file| fs::read(run.join(file)).expect(file)).to_vec())
+}
+
+/// Sends so many signals to runs at moments that a generator of random numbers chooses; each run goes on until it is done.
+#[cfg(unix)]
+fn interrupted_runs_are_whole(signals: u64) {
+    let folder = temporary();
+    let at = folder.path();
+    done(at, &eventful("whole"));
+    let whole = left(&at.join("whole"));
+    let (mut sent, mut random) = (0, 12345_u64);
+    while sent < signals {
+        let _ = fs::remove_dir_all(at.join("run"));
+        loop {
+            let child =
+                command(at, &eventful("run")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            std::thread::sleep(Duration::from_micros((random >> 33) % 120_000));
+            let (signal, code) = [("-INT", 130), ("-TERM", 143), ("-HUP", 129)][(random >> 60) as usize % 3];
+            // It may be done already.
+            let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
+            sent += 1;
+            let output = child.wait_with_output().expect("an end");
+            match output.status.code() {
+                Some(0) => break,
+                // None: before the process listened.
+                other => assert!(other == Some(code) || other.is_none(), "{other:?}: {}", text(&output.stderr)),
+            }
+        }
+        let (records, files) = left(&at.join("run"));
+        assert_eq!(records, whole.0, "after {sent} signals");
+        let same: Vec<bool> = files.iter().zip(&whole.1).map(|(now, then)| now == then).collect();
+        assert_eq!(same, [true; 4], "after {sent} signals");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_at_any_moment_change_no_bit() {
+    interrupted_runs_are_whole(6);
+}
+
+#[cfg(unix)]
+#[test]
+#[ignore = "a minute of runs; cargo test -p samara --test cli -- --ignored a_hundred"]
+fn a_hundred_signals_change_no_bit() {
+    interrupted_runs_are_whole(100);
+}
+
+/// A limit of the address space, as batch systems set it.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    let folder = temporary();
+    let limited = |args: &str| {
+        let script = format!("ulimit -v 600000; exec {} {args}", env!("CARGO_BIN_EXE_samara"));
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path()).output().expect("sh");
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, error) = limited("train --preset gpt2-124m --out run --threads 1 --set data.tokenizer=byte");
+    assert!(code == Some(1) && error.contains("MiB are left of its address space (ulimit -v); "), "{error}");
+    assert!(error.contains("error: this training takes ") && error.contains("lower train.batch_size"), "{error}");
+    let (code, error) = limited("bench step --preset gpt2-124m --threads 1");
+    assert!(code == Some(1) && error.contains("error: cannot have 475 MiB of memory"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
+}
+
+#[test]
+fn what_does_not_count_is_said() {
+    let folder = temporary();
+    let at = folder.path();
+    let said = |args: &[&str]| {
+        let output = samara(at, args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    // A preset's smallest learning rate follows.
+    let small = ["train", "--preset", "nanogpt-char-cpu", "--out", "a", "--set", "train.steps=1", "--set", "train.lr=1e-5"];
+    let lr = said(
+        &tiny(&small, &[]).into_iter().map(|arg| if arg == "train.lr=1e-3" { "train.lr=1e-5" } else { arg }).collect::<Vec<_>>(),
+    );
+    assert!(lr.contains("note: train.min_lr is a tenth of train.lr = 1e-5: the preset's 1e-4 is above that"), "{lr}");
+    // Tokens end a run until steps do.
+    done(at, &tiny(&["train", "--out", "b", "-q"], &["--set", "train.tokens=96"]));
+    let more = said(&["train", "--resume", "--out", "b", "--set", "train.steps=5"]);
+    assert!(more.contains("note: train.steps says when the run ends; train.tokens of the file no longer does"), "{more}");
+    assert!(more.contains("train.steps was 3 and is 5") && more.contains("b goes on at step 3 of 5"), "{more}");
+    let more = said(&["train", "--resume", "--out", "b", "--set", "train.tokens=224"]);
+    assert!(more.contains("train.steps was 5 and is 7"), "{more}");
+    let both = ["train", "--out", "c", "--set", "train.tokens=96", "--set", "train.steps=5"];
+    refused(at, &both, 2, &["--set train.steps=5: train.steps: expected no value; train.tokens says when the run ends"]);
+    // What a folder says of a model, a preset does not.
+    let init =
+        ["train", "--init", "a", "--preset", "gpt2-124m", "--out", "d", "--set", "train.steps=1", "--set", "train.batch_size=1"];
+    let init =
+        said(&[&init[..], &["--set", "train.grad_accumulation=1", "--set", "generate.max_new_tokens=0"], &FEW_TALES].concat());
+    let idle = "note: model.vocab_size, model.n_positions, model.n_embd, model.n_layer, model.n_head, data.tokenizer, train.block_size of";
+    assert!(init.contains(idle) && init.contains("of preset gpt2-124m do not count: a says what they are"), "{init}");
+    // A prompt that is longer than the model sees.
+    let long = ["generate", "--model", "a", "--prompt", "a long and long and long text", "--max-new-tokens", "1"];
+    assert!(said(&long).contains("note: the prompt has 29 tokens; the model has 16 positions and sees the last 16"));
+    for key in ["data.text_field=body", "data.on_bad_row=skip", "data.id_type=u32", "data.tokenizer_vocab_size=300"] {
+        refused(at, &tiny(&["train", "--out", "e"], &["--set", key]), 2, &["expected no value"]);
+    }
 }

@@ -39,7 +39,7 @@ fn file(rows: &[usize]) -> File {
         ]
     })
     .expect("a program");
-    let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(&engine)), "device", &owned);
+    let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(&engine)), "device", &owned).unwrap();
     owned.view().initialise(5, set.weights.get_mut());
     let mut writer = FileWriter::default();
     writer.program(ProgramKind::Train, &program, &ports);

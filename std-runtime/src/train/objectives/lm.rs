@@ -18,6 +18,7 @@ use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
 use crate::model_folder::{Companions, load_weights};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
+use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -193,7 +194,7 @@ impl<D: Device> Objective<D> for Lm {
     fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
         let dropout = self.dropout(batch.step);
         let mut model = self.bound(session, false);
-        self.built.as_mut().map_or(Ok(()), |built| built.step.queue(&mut model, batch.micro_batches(0), &dropout))
+        self.built.as_mut().map_or(Ok(()), |built| built.step.queue(&mut model, batch.micro_batches(0), &dropout, &batch.stop))
     }
 
     fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
@@ -243,7 +244,7 @@ impl<D: Device> Objective<D> for Lm {
         Ok(saved?)
     }
 
-    fn sample(&mut self, session: &mut Session<D>) -> Result<Option<String>, TrainingError> {
+    fn sample(&mut self, session: &mut Session<D>, stop: &Stop) -> Result<Option<String>, TrainingError> {
         let Some(ModelFolder { tokenizer: Some(tokenizer), generate, .. }) = &self.folder else { return Ok(None) };
         if generate.max_new_tokens == 0 {
             return Ok(None);
@@ -253,6 +254,7 @@ impl<D: Device> Objective<D> for Lm {
         let mut generator = Generator::new(&mut model, &prompt, generate.sampling(), generate.seed)?;
         let mut bytes = Vec::new();
         for _ in 0..generate.max_new_tokens {
+            stop.check().map_err(RunError::from)?;
             let token = generator.next(&mut model)?;
             tokenizer.push_token(token as u32, &mut bytes);
         }

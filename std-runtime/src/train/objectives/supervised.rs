@@ -315,8 +315,9 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         let (scale, Some(Built { set, training, .. })) = (self.scale(), &self.built) else { return Ok(()) };
         self.tickets.clear();
         session.clear_untouched(&training.program, On::set(*set));
-        for (i, batch) in batches.iter().enumerate() {
-            training.write(session, batch, scale)?;
+        for (i, micro) in batches.iter().enumerate() {
+            batch.stop.check()?;
+            training.write(session, micro, scale)?;
             let gradients = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
             training.queue(session, *set, gradients, &mut self.tickets);
         }
@@ -394,6 +395,7 @@ mod tests {
     use crate::data::dataset::MadeRows;
     use crate::kernels::gemm::Gemm;
     use crate::session::{CpuDevice, Engine};
+    use crate::stop::Stop;
     use crate::train::launch::launch;
     use crate::train::step::Stepper;
 
@@ -422,6 +424,21 @@ mod tests {
 
     fn session() -> Session {
         Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap()))
+    }
+
+    #[test]
+    fn a_signal_gives_a_step_up_before_its_weights_change() {
+        let train = TrainConfig { batch_size: 2, grad_accumulation: 3, lr: 0.1, warmup_steps: 0, ..TrainConfig::default() };
+        let mut objective = line(&train).unwrap();
+        let mut stepper = Stepper::new(session(), &mut objective, train.rule()).unwrap();
+        objective.initialise(&mut stepper.session, false).unwrap();
+        let (stop, numbers) = (Stop::new(), crate::train::shape::update_numbers(&train, 0.1));
+        stepper.listen(&stop);
+        stop.raise(15);
+        let given_up = stepper.step(&mut objective, 0, &numbers);
+        assert!(matches!(given_up, Err(RunError::Interrupted(interrupted)) if interrupted.signal == 15), "{given_up:?}");
+        let set = objective.set(false);
+        assert_eq!((stepper.session.set(set).weights.get()[0], stepper.counts().next()), (1.0, Some(0)));
     }
 
     /// Σ x² (w − 2)² / 6 over six rows with w = 1 is 91 / 6, its slope −2 · 91 / 6; micro-batches are one batch.

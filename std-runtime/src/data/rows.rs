@@ -1,0 +1,199 @@
+//! A row of JSON with a text in it, and what can be wrong with one.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::DataError;
+use super::options::TextOptions;
+
+/// What is wrong with a row, and at which byte of it.
+pub(super) struct Wrong {
+    byte: usize,
+    expected: String,
+    found: String,
+}
+
+impl Wrong {
+    /// The error at a place in a file. `before` is the text of the file from the beginning of line `line` to that of the row, which it may hold line
+    /// breaks of.
+    pub(super) fn at(self, path: &Path, line: u64, before: &str, row: &[u8]) -> DataError {
+        let text = format!("{before}{}", String::from_utf8_lossy(row.get(..self.byte).unwrap_or(row)));
+        let (lines, last) = (text.matches('\n').count() as u64, text.rsplit('\n').next().unwrap_or_default());
+        let (line, column) = (line + lines, last.chars().count() as u64 + 1);
+        DataError::Line { path: path.to_path_buf(), line, column, expected: self.expected, found: self.found }
+    }
+}
+
+/// The rows of a JSON array, each as it stands in the text.
+pub(super) fn of_array(json: &str) -> Result<Vec<&str>, Wrong> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let rows = json.deserialize_seq(Rows).and_then(|rows| json.end().map(|()| rows));
+    rows.map_err(|error| Wrong {
+        byte: 0,
+        expected: "a JSON array of rows".to_owned(),
+        found: format!("{} at line {} column {}", words_of(&error), error.line(), error.column()),
+    })
+}
+
+struct Rows;
+
+impl<'de> Visitor<'de> for Rows {
+    type Value = Vec<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut rows = Vec::new();
+        while let Some(row) = seq.next_element::<&RawValue>()? {
+            rows.push(row.get());
+        }
+        Ok(rows)
+    }
+}
+
+/// The string under the text key of a JSON object.
+pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a, str>, Wrong> {
+    let key = options.text_key.as_str();
+    let row = std::str::from_utf8(row).map_err(|error| {
+        let byte = error.valid_up_to();
+        let found = row.get(byte).map_or_else(String::new, |b| format!("byte 0x{b:02x}"));
+        Wrong { byte, expected: "UTF-8 text".to_owned(), found: options.or_skip(found) }
+    })?;
+    let leading = row.len() - row.trim_start().len();
+    if !row.trim_start().starts_with('{') {
+        let found = options.or_skip(kind_of(row.trim_start()));
+        return Err(Wrong { byte: leading, expected: format!("a JSON object with key {key:?}"), found });
+    }
+    let mut json = serde_json::Deserializer::from_str(row);
+    let value = json.deserialize_map(FindKey(key)).and_then(|value| json.end().map(|()| value));
+    let (value, others) = value.map_err(|error| not_json(&error, row, 0, options))?;
+    let Some(value) = value else {
+        return Err(Wrong { byte: leading, expected: format!("key {key:?}"), found: without_key(&others, options) });
+    };
+    // Both slices lie in the same row, so the difference of their addresses is where the value stands.
+    let byte = (value.get().as_ptr() as usize).saturating_sub(row.as_ptr() as usize);
+    if !value.get().starts_with('"') {
+        let found = options.or_skip(kind_of(value.get()));
+        return Err(Wrong { byte, expected: format!("string for {key:?}"), found });
+    }
+    serde_json::from_str(value.get()).map(|Text(text)| text).map_err(|error| not_json(&error, row, byte, options))
+}
+
+/// Keys that are shown of a row that lacks the one that is wanted.
+const SHOWN_KEYS: usize = 6;
+
+/// Words for an object without the key, by the keys that it has.
+fn without_key(keys: &[String], options: &TextOptions) -> String {
+    let shown: Vec<String> = keys.iter().take(SHOWN_KEYS).map(|key| format!("{key:?}")).collect();
+    let more = if keys.len() > SHOWN_KEYS { ", …" } else { "" };
+    let has = |key: &str| keys.iter().any(|found| found == key);
+    let setting = options.key_setting;
+    match keys {
+        [] => options.or_skip("an object without keys"),
+        _ if ["messages", "conversations", "conversation"].iter().any(|key| has(key)) => format!(
+            "keys {}{more}: a row of a chat; write every conversation as one text first, under {:?} or another key that {setting} names",
+            shown.join(", "),
+            options.text_key
+        ),
+        _ if [["instruction", "output"], ["prompt", "completion"], ["prompt", "response"], ["question", "answer"]]
+            .iter()
+            .any(|pair| pair.iter().all(|key| has(key))) =>
+        {
+            format!(
+                "keys {}{more}: a question and its answer; write both as one text first, under {:?} or another key that {setting} names",
+                shown.join(", "),
+                options.text_key
+            )
+        }
+        [only] => options.or_skip(format!("key {only:?}; set {setting}={only} to train on it")),
+        _ => options.or_skip(format!("keys {}{more}; set {setting} to the one with the text", shown.join(", "))),
+    }
+}
+
+/// A string that borrows from the row where it can.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A message of the parser without its place.
+fn words_of(error: &serde_json::Error) -> String {
+    // The message ends with "at line 1 column 7".
+    error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// `offset` is where the text begins in the row that the parser saw.
+fn not_json(error: &serde_json::Error, row: &str, offset: usize, options: &TextOptions) -> Wrong {
+    // The line is that of the row, which may have several when it is in an array; the column counts bytes from 1.
+    let seen = row.get(offset..).unwrap_or_default();
+    let line_start = seen.match_indices('\n').nth(error.line().wrapping_sub(2)).map_or(0, |(at, _)| at + 1);
+    let mut byte = offset + line_start + error.column().saturating_sub(1);
+    // The parser stands behind a minus.
+    if row.get(..byte).is_some_and(|before| before.ends_with('-')) {
+        byte -= 1;
+    }
+    let words = words_of(error);
+    let rest = row.get(byte..).unwrap_or_default();
+    let python = ["NaN", "Infinity", "-Infinity"].into_iter().find(|name| rest.starts_with(name));
+    let found = match python {
+        Some(name) => format!("{name}, which Python writes and JSON does not have; write null"),
+        None if words.contains("surrogate") || words.contains("hex escape") && has_surrogate(row) => {
+            "half of a surrogate pair (\\ud800 to \\udfff), which is no character; write the text as UTF-8 with errors=\"replace\"".to_owned()
+        }
+        None => words,
+    };
+    Wrong { byte, expected: "valid JSON".to_owned(), found: options.or_skip(found) }
+}
+
+/// Whether an escape of the row is that of a surrogate.
+fn has_surrogate(row: &str) -> bool {
+    let second = |at: usize| row.as_bytes().get(at + 3).map(u8::to_ascii_lowercase);
+    row.match_indices("\\u").any(|(at, _)| {
+        row.as_bytes().get(at + 2).is_some_and(|b| b.eq_ignore_ascii_case(&b'd'))
+            && matches!(second(at), Some(b'8'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+fn kind_of(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "object",
+        Some(b'[') => "array",
+        Some(b'"') => "string",
+        _ if json.starts_with("null") => "null",
+        _ if json.starts_with("true") || json.starts_with("false") => "boolean",
+        Some(b'-' | b'0'..=b'9') => "number",
+        _ => "text that is not JSON",
+    }
+}
+
+/// Finds one key of an object, and lists the others. A key that occurs twice is an error: which one was meant cannot be known.
+struct FindKey<'k>(&'k str);
+
+impl<'de> Visitor<'de> for FindKey<'_> {
+    type Value = (Option<&'de RawValue>, Vec<String>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with key {:?}", self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut found, mut others) = (None, Vec::new());
+        while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
+            if key != self.0 {
+                // One more than is shown says that there are more.
+                if found.is_none() && others.len() <= SHOWN_KEYS {
+                    others.push(key.into_owned());
+                }
+                map.next_value::<IgnoredAny>()?;
+            } else if found.replace(map.next_value::<&RawValue>()?).is_some() {
+                return Err(serde::de::Error::custom(format_args!("key {key:?} twice")));
+            }
+        }
+        Ok((found, others))
+    }
+}

@@ -1,0 +1,154 @@
+//! How much memory a process can have: what the machine has, and what its limits allow. Linux says so in files; elsewhere nothing is known.
+
+use std::path::Path;
+
+/// How much memory there is of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Bytes.
+    pub bytes: u64,
+    /// Of what, in words.
+    pub of: &'static str,
+}
+
+/// What a process can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In all: the machine's memory, or the limit of its control group.
+    pub whole: Option<Bound>,
+    /// Beside what it has now: limits of the process itself, which count what is asked for and not what is used.
+    pub left: Option<Bound>,
+    /// What is free now.
+    pub free: Option<Bound>,
+}
+
+const MACHINE: &str = "this machine's memory";
+const GROUP: &str = "the memory of its control group (the limit of a container or a job)";
+const ADDRESSES: &str = "its address space (ulimit -v)";
+const DATA: &str = "its data segment (ulimit -d)";
+
+impl Limits {
+    /// Those of this process now.
+    pub fn now() -> Self {
+        Self::read(&|path| std::fs::read_to_string(path).ok())
+    }
+
+    /// The same from the texts of files by their paths.
+    fn read(file: &dyn Fn(&str) -> Option<String>) -> Self {
+        let machine = file("/proc/meminfo").unwrap_or_default();
+        let of_machine = |key: &str| Some(Bound { bytes: field(&machine, key)?.checked_mul(1024)?, of: MACHINE });
+        let (group, group_free) = group(file).unzip();
+        Self {
+            whole: least([of_machine("MemTotal:"), group]),
+            left: of_process(file),
+            free: least([of_machine("MemAvailable:"), group_free]),
+        }
+    }
+}
+
+fn least(bounds: impl IntoIterator<Item = Option<Bound>>) -> Option<Bound> {
+    bounds.into_iter().flatten().min_by_key(|bound| bound.bytes)
+}
+
+/// The number behind a key at the beginning of a line.
+fn field(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
+}
+
+/// What is left of the limits of the process.
+fn of_process(file: &dyn Fn(&str) -> Option<String>) -> Option<Bound> {
+    let (limits, status) = (file("/proc/self/limits")?, file("/proc/self/status")?);
+    let left = |limit: &str, used: &str, of| {
+        let used = field(&status, used)?.checked_mul(1024)?;
+        Some(Bound { bytes: field(&limits, limit)?.saturating_sub(used), of })
+    };
+    // An unlimited one is no number.
+    least([left("Max address space", "VmSize:", ADDRESSES), left("Max data size", "VmData:", DATA)])
+}
+
+/// A limit of this size is none: where there is none, the first version of control groups has the largest number of pages.
+const NO_LIMIT: u64 = 1 << 60;
+
+/// The least limit of the control groups that the process is in, of either version, and what is free of it.
+fn group(file: &dyn Fn(&str) -> Option<String>) -> Option<(Bound, Bound)> {
+    let groups = file("/proc/self/cgroup")?;
+    let mut found: Option<(u64, u64)> = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (root, [limit, used, stat]) = match controllers {
+            "" => ("/sys/fs/cgroup", ["memory.max", "memory.current", "inactive_file "]),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "])
+            }
+            _ => continue,
+        };
+        // A group is bound by those above it. In a container the path may be that of the host, and only the root is there.
+        for folder in Path::new(path).ancestors() {
+            let at = |name: &str| file(&format!("{root}{}/{name}", folder.to_str()?.trim_end_matches('/')));
+            let number = |name: &str| at(name)?.trim().parse::<u64>().ok();
+            let Some(limit) = number(limit).filter(|&limit| limit < NO_LIMIT) else { continue };
+            // Pages of files that nobody has used lately are given back when memory is asked for.
+            let idle = at("memory.stat").and_then(|text| field(&text, stat)).unwrap_or(0);
+            let free = limit.saturating_sub(number(used).unwrap_or(0).saturating_sub(idle));
+            if found.is_none_or(|(least, _)| limit < least) {
+                found = Some((limit, free));
+            }
+        }
+    }
+    found.map(|(limit, free)| (Bound { bytes: limit, of: GROUP }, Bound { bytes: free, of: GROUP }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(files: &[(&str, &str)]) -> Limits {
+        Limits::read(&|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
+    }
+
+    const MEMORY: (&str, &str) = ("/proc/meminfo", "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    600 kB\n");
+
+    #[test]
+    fn a_machine_without_limits() {
+        let unlimited = ("/proc/self/limits", "Max address space         unlimited            unlimited            bytes\n");
+        let found = limits(&[MEMORY, unlimited, ("/proc/self/status", "VmSize:\t 100 kB\n"), ("/proc/self/cgroup", "0::/\n")]);
+        let machine = |kib: u64| Some(Bound { bytes: kib << 10, of: MACHINE });
+        assert_eq!(found, Limits { whole: machine(1000), left: None, free: machine(600) });
+        assert_eq!(limits(&[]), Limits::default());
+    }
+
+    #[test]
+    fn limits_of_a_process_count_what_it_has() {
+        let limited = "Max data size             unlimited            unlimited            bytes\n\
+                       Max address space         614400000            unlimited            bytes\n";
+        let status = "VmSize:\t  100000 kB\nVmData:\t 50 kB\n";
+        let found = limits(&[("/proc/self/limits", limited), ("/proc/self/status", status)]);
+        assert_eq!(found.left, Some(Bound { bytes: 614_400_000 - 102_400_000, of: ADDRESSES }));
+    }
+
+    #[test]
+    fn control_groups_of_both_versions_and_those_above_them() {
+        let group = |bytes| Some(Bound { bytes, of: GROUP });
+        let found = limits(&[
+            MEMORY,
+            ("/proc/self/cgroup", "0::/a/b\n"),
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/memory.max", "500000\n"),
+            ("/sys/fs/cgroup/a/memory.current", "300000\n"),
+            ("/sys/fs/cgroup/a/memory.stat", "anon 7\ninactive_file 100000\n"),
+        ]);
+        assert_eq!((found.whole, found.free), (group(500_000), group(300_000)));
+        let found = limits(&[
+            ("/proc/self/cgroup", "5:cpu:/\n4:memory:/docker/x\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "400000\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes", "100000\n"),
+        ]);
+        assert_eq!((found.whole, found.free), (group(400_000), group(300_000)));
+        let none = limits(&[
+            ("/proc/self/cgroup", "4:memory:/\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ]);
+        assert_eq!(none.whole, None);
+    }
+}
