@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use samara::tokenizer::{
-    AddedToken, BpeTrainOptions, BpeTrainer, BuildError, EncodeError, Model, Specials, Tokenizer, TrainError,
+    AddedToken, BpeTrainOptions, BpeTrainer, BuildError, EncodeError, Model, Specials, Tokenizer, TrainError, prompt_ids,
 };
 use samara_core::tokenizer::Split;
 use serde_json::{Value, json};
@@ -382,6 +382,46 @@ fn variants_have_the_peers_ids() {
         tokenizer.save(folder.path(), None).unwrap();
         assert_eq!(read_json(&folder.path().join("tokenizer.json")), file["tokenizer"], "{name}");
     }
+}
+
+/// GPT-1's pair of files has no place for the steps that its `tokenizer.json` names.
+#[test]
+fn a_pair_of_files_with_marked_ends_of_words_is_that_of_gpt1() {
+    let (file, tokenizer) = variant("gpt1");
+    let (folder, model) = (tempfile::tempdir().unwrap(), &file["tokenizer"]["model"]);
+    let write = |name: &str, content: String| std::fs::write(folder.path().join(name), content).unwrap();
+    let side = |merge: &Value, at: usize| merge[at].as_str().unwrap().to_owned();
+    let lines = model["merges"].as_array().unwrap().iter().map(|merge| format!("{} {}\n", side(merge, 0), side(merge, 1)));
+    write("merges.txt", lines.collect());
+    write("vocab.json", model["vocab"].to_string());
+    let of_pair = Tokenizer::load(folder.path()).unwrap();
+    assert_eq!(of_pair.added(), tokenizer.added());
+    for case in file["cases"].as_array().unwrap() {
+        let ids = of_pair.encode(case[0].as_str().unwrap().as_bytes(), Specials::All).unwrap();
+        assert_eq!(json!(ids), case[1], "{}", case[0]);
+        assert_eq!(of_pair.decode(&ids), tokenizer.decode(&ids));
+    }
+    // White space is no token of GPT-1's, and no token ends its texts.
+    let stop = encode(&tokenizer, ".").into_iter().map(|id| id as i32).collect::<Vec<_>>();
+    assert_eq!((stop.len(), prompt_ids(&tokenizer, "", false, 300).unwrap()), (1, stop));
+    write("vocab.json", model["vocab"].to_string().replace("<unk>", "<|unknown|>"));
+    let error = Tokenizer::load(folder.path()).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("merges.txt: the merges: ends of words are marked with </w>, but <unk> is not in vocab.json"),
+        "{error}"
+    );
+}
+
+/// What is put before the first word of a text is not put before those after an added token, normalised or not.
+#[test]
+fn only_the_beginning_of_a_text_is_its_beginning() {
+    let (mut file, tokenizer) = variant("mistral");
+    let text = "the crow</s>the fox<s>";
+    let ids = tokenizer.encode(text.as_bytes(), Specials::All).unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_bytes());
+    file["tokenizer"]["normalizer"] = json!({"type": "NFC"});
+    let normalised = Tokenizer::from_json(file["tokenizer"].to_string().as_bytes(), Path::new("t.json")).unwrap();
+    assert_eq!(normalised.encode(text.as_bytes(), Specials::All).unwrap(), ids);
 }
 
 /// Bytes put in, taken out and exchanged, in the parts before the vocabulary too.

@@ -1,7 +1,9 @@
 //! Tokens that are not made from text by the model, and where they stand in a text.
 
+use fancy_regex::Regex;
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 /// A token that is not made from text by the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +102,7 @@ impl<'t> Finder<'t> {
                 continue;
             }
             if token.fit.lstrip {
-                start -= space_at_end(before);
+                start = done.max(start - space_at_end(before));
             }
             if token.fit.rstrip {
                 end += space_at_start(after);
@@ -109,8 +111,8 @@ impl<'t> Finder<'t> {
                 sections.push(Section::Text(done..start));
             }
             sections.push(Section::Token(token.id));
-            done = end.max(done);
-            from = from.max(done);
+            // The next one may begin in the white space that this one took: it is a token all the same.
+            done = end;
         }
         if done < text.len() {
             sections.push(Section::Text(done..text.len()));
@@ -131,9 +133,10 @@ impl<'t> Finder<'t> {
     }
 }
 
-/// `\w`, nearly: Unicode's letters, digits, marks and connectors.
+/// `\w`: Unicode's letters, decimal digits, marks and connectors, and no other numbers such as fractions.
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || unicode_normalization::char::is_combining_mark(c)
+    static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w").expect("a class of characters is a pattern"));
+    WORD.is_match(c.encode_utf8(&mut [0; 4])).unwrap_or(false)
 }
 
 fn first_char(text: &[u8]) -> Option<char> {

@@ -95,7 +95,7 @@ pub(super) enum Pattern {
 }
 
 /// `model`, all kinds in one.
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 pub(super) struct ModelJson {
     #[serde(rename = "type", default)]
     pub(super) kind: Option<String>,
@@ -119,6 +119,7 @@ pub(super) struct ModelJson {
 }
 
 /// Tokens and ids in the order of the file; keys that repeat are kept.
+#[derive(Default)]
 pub(super) struct Vocab(pub(super) Vec<(String, u32)>);
 
 impl<'de> Deserialize<'de> for Vocab {

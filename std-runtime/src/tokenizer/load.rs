@@ -3,7 +3,7 @@
 use super::beside::{Beside, FILES};
 use super::build::{build, finish};
 use super::error::{FileError, Problem, parse, problem, read};
-use super::json::{Merge, Vocab};
+use super::json::{Merge, ModelJson, Part, TokenizerJson, Vocab};
 use super::steps::Step;
 use super::vocabulary::Vocabulary;
 use super::{TextSteps, Tokenizer};
@@ -106,6 +106,9 @@ fn of_pair(vocab: (&Path, &[u8]), merges: (&Path, &[u8]), beside: &Beside) -> Re
     }
     let added = beside.added_to(Vec::new(), &entries).map_err(|problem| FileError::item(vocab.0, problem))?;
     let list = parse_merges_txt(merges.1).map_err(|problem| FileError::item(merges.0, problem))?;
+    if list.iter().any(|Merge(_, right)| right.ends_with(END_OF_WORD)) {
+        return of_words(entries, list, beside).map_err(|problem| FileError::item(merges.0, problem));
+    }
     let vocabulary = Vocabulary::new(entries, &added).map_err(|problem| FileError::item(vocab.0, problem))?;
     let (split, pieces) = match beside.add_prefix_space {
         false => (Split::Gpt2, Vec::new()),
@@ -114,6 +117,41 @@ fn of_pair(vocab: (&Path, &[u8]), merges: (&Path, &[u8]), beside: &Beside) -> Re
     let model = vocabulary.bpe(&list, split, false, &added);
     let text = TextSteps { normalizer: Vec::new(), pieces };
     model.and_then(|model| finish(model, added, text)).map_err(|problem| FileError::item(merges.0, problem))
+}
+
+/// What GPT-1's files write at the ends of words.
+const END_OF_WORD: &str = "</w>";
+/// GPT-1's token for what it has none for.
+const UNKNOWN: &str = "<unk>";
+
+/// GPT-1's pair of files: words in lower case, cut at white space and punctuation, whose ends are marked.
+fn of_words(vocab: Vocab, merges: Vec<Merge>, mut beside: Beside) -> Result<Tokenizer, Problem> {
+    if !vocab.0.iter().any(|(text, _)| text == UNKNOWN) {
+        let what = format!(
+            "ends of words are marked with {END_OF_WORD}, but {UNKNOWN} is not in vocab.json: these are not GPT-1's files"
+        );
+        return problem("the merges", format!("{what}; add the model's tokenizer.json, which says how text is cut into words"));
+    }
+    beside.specials.push(UNKNOWN.to_owned());
+    let part = |kind: &str| Part { kind: kind.to_owned(), ..Part::default() };
+    let normalizer = Part { clean_text: true, handle_chinese_chars: true, lowercase: true, ..part("BertNormalizer") };
+    let model = ModelJson {
+        kind: Some("BPE".to_owned()),
+        vocab,
+        merges: Some(merges),
+        unk_token: Some(UNKNOWN.to_owned()),
+        end_of_word_suffix: Some(END_OF_WORD.to_owned()),
+        ..ModelJson::default()
+    };
+    let json = TokenizerJson {
+        added_tokens: Vec::new(),
+        normalizer: Some(normalizer),
+        pre_tokenizer: Some(part("BertPreTokenizer")),
+        decoder: Some(Part { suffix: END_OF_WORD.to_owned(), ..part("BPEDecoder") }),
+        post_processor: serde_json::Value::Null,
+        model,
+    };
+    build(json, &beside)
 }
 
 /// One merge a line; `#version` lines and empty ones are passed over.

@@ -353,11 +353,13 @@ impl Tokenizer {
             match section {
                 Section::Token(id) => ids.push(id),
                 Section::Text(range) if self.text.normalizer.is_empty() => {
-                    self.encode_section(text, range, &normalized, scratch, ids)?;
+                    let first = range.start == 0;
+                    self.encode_section(text, range, first, &normalized, scratch, ids)?;
                 }
                 Section::Text(range) => {
+                    let first = range.start == 0;
                     let text = self.text.normalize(utf8(text, range)?)?;
-                    self.encode_section(text.as_bytes(), 0..text.len(), &normalized, scratch, ids)?;
+                    self.encode_section(text.as_bytes(), 0..text.len(), first, &normalized, scratch, ids)?;
                 }
             }
         }
@@ -455,11 +457,12 @@ impl Tokenizer {
         Ok([Finder::new(raw), Finder::new(normalized.into_iter())])
     }
 
-    /// Encodes `text[range]`, which is normalised.
+    /// Encodes `text[range]`, which is normalised. `first`: it begins the whole text.
     fn encode_section(
         &self,
         text: &[u8],
         range: Range<usize>,
+        first: bool,
         tokens: &Finder<'_>,
         scratch: &mut Scratch,
         ids: &mut Vec<u32>,
@@ -468,8 +471,9 @@ impl Tokenizer {
             match section {
                 Section::Token(id) => ids.push(id),
                 Section::Text(part) => {
+                    let first = first && part.start == 0;
                     let range = range.start + part.start..range.start + part.end;
-                    self.encode_plain(text, range, scratch, ids)?;
+                    self.encode_plain(text, range, first, scratch, ids)?;
                 }
             }
         }
@@ -481,6 +485,7 @@ impl Tokenizer {
         &self,
         text: &[u8],
         range: Range<usize>,
+        first: bool,
         scratch: &mut Scratch,
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
@@ -495,7 +500,7 @@ impl Tokenizer {
             };
             self.model.encode(piece, 0..piece.len(), scratch, ids).map_err(at)
         };
-        steps::run(&self.text.pieces, utf8(text, range)?, start == 0, &mut take)
+        steps::run(&self.text.pieces, utf8(text, range)?, first, &mut take)
     }
 }
 

@@ -27,18 +27,21 @@ impl Failure for TextError {
     }
 }
 
-/// The ids of `prompt` for a model of `vocab_size` ids; without one, the end-of-text token, or a line break where there is no such token.
+/// The ids of `prompt` for a model of `vocab_size` ids; without one, the end-of-text token. Where there is no such token, a line break, or a full
+/// stop if white space is no token either (GPT-1), or else the first id.
 ///
 /// # Errors
 /// The tokenizer cannot encode the prompt, or the model lacks one of its ids.
 pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str, specials: bool, vocab_size: usize) -> Result<Vec<i32>, TextError> {
     let end = tokenizer.end_of_text().filter(|&id| (id as usize) < vocab_size);
-    let text = match (prompt, end) {
-        ("", Some(id)) => return Ok(vec![id as i32]),
-        ("", None) => "\n",
-        (text, _) => text,
+    let ids = match (prompt, end) {
+        ("", Some(id)) => vec![id],
+        ("", None) => {
+            let ids = |text| text_ids(tokenizer, "prompt", text, specials, vocab_size).ok().filter(|ids| !ids.is_empty());
+            ["\n", "."].into_iter().find_map(ids).unwrap_or_else(|| vec![0])
+        }
+        (text, _) => text_ids(tokenizer, "prompt", text, specials, vocab_size)?,
     };
-    let ids = text_ids(tokenizer, "prompt", text, specials, vocab_size)?;
     Ok(ids.into_iter().map(|id| id as i32).collect())
 }
 

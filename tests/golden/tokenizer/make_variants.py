@@ -23,6 +23,7 @@ TEXTS = [
     "風が吹く。 漢字 한국어 \u3000x", "\U0001f469\u200d\U0001f33e\U0001f341 \U0001f1eb\U0001f1f7!", "a\u0301\u0302 \u0301 \u0903 नमस्ते",
     "x\t\ty\n\n\nz \n  w\r\n v \t\n", "def f(x):\n    return x+1  # !!\n\n\n", "!!\n\n!? ...\n word", "a<|endoftext|>b", " <|endoftext|> \n<|endoftext|>",
     "<|endoftext|><|endoftext|>x", "Hello, World! HELLO", "x\u00a0y\u2028z\u200b\ufeff\u0000\u0085w", "\u4e00\u4e8c3", "a <pad> b<pad>c <mask>,  <mask>d", "\u2581x \u2581",
+    "²<pad>½<pad>٣ <pad>é", "!\r\n\r\n\r\n\r\n!", "<mask>\t  <mask>  <pad>\r\n\r\n ",
 ]
 
 
@@ -92,7 +93,7 @@ def gpt1():
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    return train(tokenizer, 300, [], ["<unk>"], end_of_word_suffix="</w>")
+    return train(tokenizer, 420, [], ["<unk>"], end_of_word_suffix="</w>")
 
 
 def clip():
