@@ -72,7 +72,7 @@ def metaspace():
 def llama(spm):
     """Trained on words; `spm` says whether spaces are the normalizer's (Llama-2) or Metaspace's work (Mistral 0.3)."""
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-    trained = train(metaspace(), 480, [], ["<unk>", "<s>", "</s>"] + bytes_)
+    trained = train(metaspace(), 640, [], ["<unk>", "<s>", "</s>"] + bytes_)
     file = json.loads(trained.to_str())
     file["added_tokens"] = file["added_tokens"][:3]
     if spm:
