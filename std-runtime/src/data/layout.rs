@@ -92,8 +92,12 @@ impl Layout {
             Content::Unclear(width) => {
                 let expected =
                     format!("ids of a width that can be told: set data.id_type to {} or {}", named.name(), width.name());
-                let found =
-                    format!("ids that may be {} or {}: every second {} value is small", named.name(), width.name(), named.name());
+                let found = format!(
+                    "ids that may be {} or {}: every second {} value is like the upper part of a wider id",
+                    named.name(),
+                    width.name(),
+                    named.name()
+                );
                 Err(DataError::format(file.path(), expected, found))
             }
         }
@@ -130,10 +134,13 @@ enum Content {
 fn wider_than_16(bytes: &[u8]) -> Content {
     let pairs =
         bytes.as_chunks().0.iter().map(|&[a, b, c, d]: &[u8; 4]| [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]);
-    if !bytes.len().is_multiple_of(4) || bytes.len() / 4 < SUSPECT || pairs.clone().any(|[_, upper]| upper >= UPPER) {
+    // The upper half of a small negative number, such as padding of -1 or -100.
+    let is_upper = |half: u16| half < UPPER || half == u16::MAX;
+    if !bytes.len().is_multiple_of(4) || bytes.len() / 4 < SUSPECT || !pairs.clone().all(|[_, upper]| is_upper(upper)) {
         return Content::AsNamed;
     }
-    let is_i64 = bytes.len().is_multiple_of(8) && pairs.clone().skip(1).step_by(2).all(|pair| pair == [0, 0]);
+    let is_sign = |pair: [u16; 2]| pair == [0, 0] || pair == [u16::MAX; 2];
+    let is_i64 = bytes.len().is_multiple_of(8) && pairs.clone().skip(1).step_by(2).all(is_sign);
     let width = if is_i64 { IdWidth::I64 } else { IdWidth::U32 };
     let sure = bytes.len() / width.bytes() >= SURE && pairs.clone().any(|[lower, _]| lower != 0);
     if pairs.clone().all(|[_, upper]| upper == 0) {
@@ -203,6 +210,12 @@ mod tests {
                 "{message}"
             );
         }
+        // Padding of -1 among wide ids.
+        let ids = |i: i32| if i % 10 == 3 { -1 } else { i * 37 };
+        let i32s = bytes(&(0..100).map(ids).collect::<Vec<_>>(), i32::to_le_bytes);
+        let i64s = bytes(&(0..100).map(|i| i64::from(ids(i))).collect::<Vec<_>>(), i64::to_le_bytes);
+        assert!(layout(IdWidth::U16, &i32s).unwrap_err().contains("data.id_type to u16 or u32"));
+        assert!(layout(IdWidth::U16, &i64s).unwrap_err().contains("data.id_type to u16 or i64"));
         assert!(layout(IdWidth::U32, &[0; 400]).unwrap_err().contains("data.id_type to u32 or i64"));
         assert!(layout(IdWidth::U16, b"\x93NUMPY\x01\x00").unwrap_err().contains("found a NumPy array"));
     }

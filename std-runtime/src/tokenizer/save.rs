@@ -10,6 +10,7 @@ use super::json::CHAR_PATTERN;
 use super::load::TOKENIZER_FILE;
 use super::{FileError, Model, Tokenizer, byte_chars};
 use crate::files::IoError;
+use crate::run::durable;
 use samara_core::tokenizer::Split;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -143,5 +144,28 @@ fn to_text(value: &Value) -> String {
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), FileError> {
-    Ok(std::fs::write(path, text).map_err(IoError::at(path, "write"))?)
+    // A run writes these files again with every checkpoint: a process that is killed meanwhile must not leave half of one.
+    Ok(durable::write(path, text).map_err(IoError::at(path, "write"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A file that is written in place would change under its second name too, and be half a file for a moment.
+    #[test]
+    fn a_file_is_replaced_and_never_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in [TOKENIZER_FILE, CONFIG_FILE] {
+            fs::write(path(name), "former").unwrap();
+            fs::hard_link(path(name), path("second")).unwrap();
+            Tokenizer::bytes(&[]).unwrap().save(folder.path(), None).unwrap();
+            assert_eq!(fs::read(path("second")).unwrap(), b"former");
+            assert!(fs::read(path(name)).unwrap().starts_with(b"{"));
+            fs::remove_file(path("second")).unwrap();
+        }
+    }
 }
