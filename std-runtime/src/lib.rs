@@ -15,6 +15,7 @@ pub mod error;
 pub mod eval;
 pub mod export;
 pub mod files;
+pub mod host;
 pub mod kernels;
 pub mod lm;
 pub mod memory;

@@ -40,7 +40,7 @@ const STD_RUNTIME: House = House {
         &["kernels"],
         &["device"],
         &["session"],
-        &["assignment", "data", "tokenizer", "run", "npy", "npz"],
+        &["assignment", "data", "tokenizer", "run", "npy", "host", "npz"],
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],

@@ -14,7 +14,17 @@ use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
 /// Files that are written anew, by [`save_folder`](super::save_folder) or by a run.
-const REWRITTEN: [&str; 6] = [CONFIG_FILE, GENERATION_FILE, "run.toml", "metrics.jsonl", "loss.svg", "samples.txt"];
+const REWRITTEN: [&str; 9] = [
+    CONFIG_FILE,
+    GENERATION_FILE,
+    "run.toml",
+    "metrics.jsonl",
+    "loss.svg",
+    "samples.txt",
+    "MODEL_CARD.md",
+    "host.jsonl",
+    "report.html",
+];
 
 /// Endings of files that hold weights, or say where they are.
 const WEIGHTS: [&str; 16] = [

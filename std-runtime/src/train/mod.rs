@@ -1,5 +1,6 @@
 //! Training: the loop, what it is asked for, and what a run remembers.
 
+pub mod card;
 pub mod config;
 pub mod error;
 pub mod folder;

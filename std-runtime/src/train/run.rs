@@ -1,9 +1,10 @@
 //! Training of a language model as the command line asks for it: data, model, objective, trainer.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::card;
 use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
@@ -11,7 +12,7 @@ use super::objectives::lm::{Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::tokenizer::Named;
-use super::trainer::Trainer;
+use super::trainer::{Finished, Trainer};
 use crate::config::{Invalid, to_toml};
 use crate::data::DataError;
 use crate::data::batches::{Offsets, Order, Sampler};
@@ -72,26 +73,40 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
     let is_another = prepared.tokenizer.is_some() && !named.of_folder;
     let folder_config = folder_config(model, &config, &prepared, from, is_another)?;
-    let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
-    let companions = if is_another { companions.without_tokenizer() } else { companions };
+    let companions = companions(from, is_another)?;
     let content = prepared.content.clone();
     let objective = objective(&config, &policies, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
     let objective = objective.with_init(request.init.clone());
+    let threads = engine.threads();
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
     if let Some(content) = content {
         keep_content(&out, &content)?;
     }
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
-    Ok(TrainOutcome {
+    let outcome = outcome(&finished, out);
+    let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
+    card::write(&config, policies.plan.trainable_parameters as usize, &content, &outcome)?;
+    Ok(outcome)
+}
+
+/// The other files of the folder that the run begins with; not those of its tokenizer where the run has another one.
+fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
+    let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
+    Ok(if is_another { companions.without_tokenizer() } else { companions })
+}
+
+fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
+    TrainOutcome {
         steps: finished.steps,
         train_loss: finished.last.first().and_then(|(_, value)| *value),
         val_loss: finished.validation,
         best_val_loss: finished.best,
         out,
-    })
+    }
 }
 
 /// Says what a person should know of the data, and of a prompt that the model does not see whole.

@@ -186,6 +186,11 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         })
     }
 
+    /// Optimizer steps that are done.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
     /// Trains until the last step, a signal, or an error.
     ///
     /// # Errors

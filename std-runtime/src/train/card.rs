@@ -1,0 +1,159 @@
+//! What a run folder says of the run: the machine at every start (`host.jsonl`), and the model card (`MODEL_CARD.md`): where the model comes from,
+//! what it was trained on, how good it is, and what it is not known to do.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::config::RunConfig;
+use super::error::TrainingError as Error;
+use super::folder::{CONFIG_FILE, METRICS_FILE};
+use super::request::TrainOutcome;
+use crate::host::Host;
+use crate::run::durable;
+
+/// The model card.
+pub const CARD_FILE: &str = "MODEL_CARD.md";
+/// A line for every start of the run.
+pub const HOST_FILE: &str = "host.jsonl";
+
+/// Adds a line about this machine, which begins or goes on after `step` steps with so many threads.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
+    #[derive(Serialize)]
+    struct Start {
+        step: u64,
+        threads_of_run: usize,
+        #[serde(flatten)]
+        host: Host,
+    }
+    let path = out.join(HOST_FILE);
+    let mut line = serde_json::to_vec(&Start { step, threads_of_run: threads, host: Host::this() }).unwrap_or_default();
+    line.push(b'\n');
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.and_then(|mut file| file.write_all(&line)).map_err(Error::io(&path, "write"))
+}
+
+/// Writes the card of a finished training; `data` tells its data from other data.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn write(config: &RunConfig, parameters: usize, data: &str, results: &TrainOutcome) -> Result<(), Error> {
+    let base = config.train.init.as_deref().map(|init| weights(init).map_err(Error::io(init, "read"))).transpose()?;
+    let text = text(config, parameters, base.as_deref(), data, results);
+    durable::write(&results.out.join(CARD_FILE), text.as_bytes()).map_err(Error::io(&results.out, "write into"))
+}
+
+fn text(config: &RunConfig, parameters: usize, base: Option<&str>, data: &str, results: &TrainOutcome) -> String {
+    let shown = |path: Option<&Path>, none: &str| path.map_or_else(|| none.to_owned(), |path| format!("`{}`", path.display()));
+    let loss = |loss: Option<f64>| loss.map_or_else(|| "not measured".to_owned(), |loss| format!("{loss:.4} nats per token"));
+    let (train, model) = (&config.train, config.model.model_type());
+    let mut text = format!(
+        "# Model card\n\nA {model} model of {parameters} parameters, trained by samara {}.\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let from = shown(train.init.as_deref(), "random weights");
+    let base = base.unwrap_or_default();
+    let corpus = shown(config.data.path.as_deref(), "the built-in corpus of tales");
+    let rows = [
+        ("begins with", format!("{from}{base}")),
+        ("data", format!("{corpus}; {data}")),
+        ("steps", results.steps.to_string()),
+        ("seed", train.seed.to_string()),
+        ("training loss, last batch", loss(results.train_loss)),
+        ("validation loss, last", loss(results.val_loss)),
+        ("validation loss, best", loss(results.best_val_loss)),
+    ];
+    text += "| | |\n| --- | --- |\n";
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
+    }
+    let _ = write!(
+        text,
+        "\n`{CONFIG_FILE}` is the whole configuration, `{METRICS_FILE}` every step, `{HOST_FILE}` the machines.\n\n\
+         ## Limits\n\nOnly the losses above were measured, on text held out from the same data. What the model says is not known to be true or \
+         harmless. The licences of the data{} hold for what is made of them.\n",
+        if train.init.is_some() { " and of the model that it begins with" } else { "" }
+    );
+    text
+}
+
+/// Names, sizes and checksums of the files with weights in a folder.
+fn weights(folder: &Path) -> io::Result<String> {
+    let mut paths: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    paths.sort();
+    let mut text = String::new();
+    for path in paths {
+        let (checksum, bytes) = checksum(&path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let _ = write!(text, "; {name}: crc32c {checksum:08x}, {bytes} bytes");
+    }
+    Ok(text)
+}
+
+/// CRC-32C and length of a file.
+fn checksum(path: &Path) -> io::Result<(u32, u64)> {
+    let (mut file, mut chunk) = (File::open(path)?, vec![0; 1 << 20]);
+    let (mut checksum, mut len) = (0, 0);
+    loop {
+        let read = file.read(&mut chunk)?;
+        let bytes = chunk.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok((checksum, len));
+        }
+        checksum = crc32c::crc32c_append(checksum, bytes);
+        len += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_names_base_data_seed_and_losses() {
+        let (base, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(base.path().join("model.safetensors"), "123456789").unwrap();
+        let mut config = RunConfig::default();
+        config.train.init = Some(base.path().to_owned());
+        config.train.seed = 7;
+        let out_folder = out.path().to_owned();
+        let results = TrainOutcome {
+            steps: 3,
+            train_loss: Some(1.5),
+            best_val_loss: Some(1.25),
+            out: out_folder,
+            ..TrainOutcome::default()
+        };
+        write(&config, 42, "text: crc32c 00000001, 5 bytes, 1 documents", &results).unwrap();
+        let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
+        for part in [
+            "42 parameters",
+            "model.safetensors: crc32c e3069283, 9 bytes",
+            "crc32c 00000001",
+            "| seed | 7 |",
+            "1.5000 nats",
+            "last | not measured",
+            "and of the model that it begins with",
+        ] {
+            assert!(card.contains(part), "{part}: {card}");
+        }
+    }
+
+    #[test]
+    fn every_start_is_a_line() {
+        let out = tempfile::tempdir().unwrap();
+        note_start(out.path(), 0, 2).unwrap();
+        note_start(out.path(), 5, 1).unwrap();
+        let text = fs::read_to_string(out.path().join(HOST_FILE)).unwrap();
+        let steps: Vec<u64> =
+            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [0, 5]);
+    }
+}
