@@ -73,9 +73,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             moments: &mut moments,
             frozen: &[],
         };
+        memory.check(&program, &plan)?; // a run itself cannot say that a buffer is too short
         cpu.run(&program, &plan, &mut memory, 0..program.nodes().len(), Gradients::Overwrite);
         if step % 50 == 0 || step == 1 {
-            println!("step {step:3}: loss {:.4}", real(&plan, &arena, losses).iter().sum::<f32>() * scale);
+            let losses = real(&program, &plan, &arena, losses).unwrap_or_default();
+            println!("step {step:3}: loss {:.4}", losses.iter().sum::<f32>() * scale);
         }
     }
     Ok(())

@@ -6,7 +6,8 @@ mod placement;
 
 use core::ops::Range;
 
-pub use memory::{Memory, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
+pub use memory::{Buffer, Memory, MemoryError, WriteError, ints, ints_mut, real, real_mut, write_ints, write_real};
+pub(crate) use memory::{place, place_mut};
 pub use placement::{Placement, placement};
 
 use crate::graph::op::{MAX_INPUTS, MAX_OUTPUTS, Op};
@@ -141,7 +142,8 @@ pub trait Backend {
     /// Elements of scratch that it needs for a node, for the planner.
     fn scratch_len(&self, node: &Node<'_>) -> usize;
 
-    /// Runs a range of nodes. Inputs were checked when they were written, so that nothing can fail.
+    /// Runs a range of nodes. Inputs were checked when they were written, so that nothing can fail in memory that is large enough: ask
+    /// [`Memory::check`] first. Builds with debug assertions panic where it is not; others leave out what has no place.
     fn run(
         &self,
         program: &Program<'_>,
@@ -185,6 +187,7 @@ impl<R: Real> Backend for Cpu<'_, R> {
     }
 
     fn run(&self, program: &Program<'_>, plan: &Plan<'_>, memory: &mut Memory<'_, R>, nodes: Range<usize>, gradients: Gradients) {
+        debug_assert_eq!(memory.check(program, plan), Ok(()), "Memory::check");
         for i in nodes {
             let Some(node) = program.node(i).filter(|n| !n.record().dead) else { continue };
             if let Some(kernel) = self.kernels.get(node.record().opcode) {

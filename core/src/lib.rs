@@ -20,7 +20,8 @@
 //! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
 //! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
 //!
-//! `examples/train_step.rs` shows all of it in a page.
+//! With an operating system, begin with `std-runtime/examples/mlp_classifier.rs`, a model of one's own on the trainer in 60 lines.
+//! `examples/train_step.rs` shows all of this crate in a page: memory that its caller lends, [`exec::Memory::check`], runs.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines)]

@@ -109,6 +109,10 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Plans a program. `scratch_len` says how many elements of scratch a node needs; `slots` and `order` hold [`storage_len`] each.
+    ///
+    /// # Errors
+    ///
+    /// Storage shorter than [`storage_len`], or an arena larger than a plan can describe or this machine address.
     pub fn new(
         program: &Program<'_>,
         scratch_len: &dyn Fn(&Node<'_>) -> usize,
@@ -184,6 +188,10 @@ impl<'a> Plan<'a> {
     }
 
     /// Proves that no two slots that live at the same time overlap, and that all lie in the arena.
+    ///
+    /// # Errors
+    ///
+    /// Two slots that live at the same time in the same place, or one beyond the end of the arena.
     pub fn check(&self) -> Result<(), PlanError> {
         let owners = || self.slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i);
         for (a, x) in owners() {

@@ -21,7 +21,7 @@ use core::mem::take;
 use core::ops::Range;
 
 use crate::decode::{Sampling, sample};
-use crate::exec::{Backend, Cpu, Gradients, Memory, WriteError, real, real_mut, write_ints, write_real};
+use crate::exec::{Backend, Cpu, Gradients, Memory, WriteError, place, place_mut, write_ints, write_real};
 use crate::file::{FileProgram, Port, ProgramFile, ProgramKind};
 use crate::graph::HYPER_LEN;
 use crate::math::rng::{Purpose, Rng};
@@ -124,6 +124,10 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 
     /// A session on lent memory, which it clears; trainable parameters begin with the values of the file.
+    ///
+    /// # Errors
+    ///
+    /// `ram` has fewer elements than [`Session::ram_len`].
     #[inline(never)]
     pub fn new(file: ProgramFile<'a>, ram: &'m mut [f32]) -> Result<Self, SessionError> {
         let sizes = file.sizes();
@@ -162,6 +166,10 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 
     /// Runs the next token of the sequence through the model and gives the logits (V) of the one after it.
+    ///
+    /// # Errors
+    ///
+    /// The file has no program that decodes, the sequence has as many tokens as the model has positions, or the token is not in the vocabulary.
     pub fn feed(&mut self, token: u32) -> Result<&mut [f32], SessionError> {
         let program = self.decode.ok_or(SessionError::NoProgram(ProgramKind::Decode))?;
         let (at, context) = (self.position as i32, self.file.header().context as usize);
@@ -177,12 +185,15 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         self.run(&program);
         self.position = self.position.saturating_add(1);
         self.has_logits = true;
-        Ok(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)))
+        Ok(place_mut(&program.plan, self.memory.arena, program.port(Port::Logits)))
     }
 
     /// Draws a token from the logits that [`Session::feed`] left, which are overwritten; the same seed gives the same sequence as `samara generate`.
-    /// `order` is scratch for [`Sampling::top_p`], as many as there are tokens, and may be empty where that is 1. Errors: too little scratch, and a
-    /// second choice from the same logits.
+    /// `order` is scratch for [`Sampling::top_p`], as many as there are tokens, and may be empty where that is 1.
+    ///
+    /// # Errors
+    ///
+    /// The file has no program that decodes, `order` is too short for top-p, or nothing was fed since the last choice.
     pub fn choose(&mut self, sampling: &Sampling, seed: u64, order: &mut [u32]) -> Result<u32, SessionError> {
         let program = self.decode.ok_or(SessionError::NoProgram(ProgramKind::Decode))?;
         let (found, needed) = (order.len(), if sampling.top_p < 1.0 { self.file.header().vocab_size as usize } else { 0 });
@@ -194,21 +205,29 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         }
         let bits = Rng::new(seed, Purpose::Sampling, self.drawn).next_u64();
         self.drawn = self.drawn.wrapping_add(1);
-        Ok(sample(real_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32)
+        Ok(sample(place_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32)
     }
 
     /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the
     /// step. A sequence of [`Session::feed`] that was begun goes on with keys and values of the old parameters: restart it.
+    ///
+    /// # Errors
+    ///
+    /// The file has no program that trains, or tokens or targets are not as many as it takes or not in the vocabulary; nothing is changed then.
     pub fn train(&mut self, tokens: &[i32], targets: &[i32], hyper: &Hyper) -> Result<f32, SessionError> {
         let program = self.train.ok_or(SessionError::NoProgram(ProgramKind::Train))?;
         self.write_text(&program, tokens, targets)?;
         let counted = targets.iter().filter(|&&t| t >= 0).count().max(1);
-        real_mut(&program.plan, self.memory.arena, program.port(Port::Upstream)).fill(1.0 / counted as f32);
+        place_mut(&program.plan, self.memory.arena, program.port(Port::Upstream)).fill(1.0 / counted as f32);
         Ok(self.step(&program, hyper).iter().sum::<f32>() / counted as f32)
     }
 
     /// The same with the gradient of what is minimised with respect to the loss of each token, which the program must take for each: weights of tokens,
     /// advantages. Gives the losses before the step.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::train`], and when `upstream` has not one number for each token.
     pub fn train_weighted(
         &mut self,
         tokens: &[i32],
@@ -232,13 +251,17 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         for port in program.ports().iter().filter(|port| port.kind == Port::Hyper as u16) {
             let [first, ..] = &mut numbers;
             *first = self.file.groups().get(usize::from(port.index)).map_or(lr, |group| lr * group.lr_scale);
-            copy(real_mut(&program.plan, self.memory.arena, port.tensor), &numbers);
+            copy(place_mut(&program.plan, self.memory.arena, port.tensor), &numbers);
         }
         self.run(program);
         self.losses(program)
     }
 
     /// The loss of every token's successor, as many as the program takes; 0 where the target is negative.
+    ///
+    /// # Errors
+    ///
+    /// The file has no program that evaluates, or tokens or targets are not as many as it takes or not in the vocabulary.
     pub fn evaluate(&mut self, tokens: &[i32], targets: &[i32]) -> Result<&[f32], SessionError> {
         let program = self.evaluate.ok_or(SessionError::NoProgram(ProgramKind::Evaluate))?;
         self.write_text(&program, tokens, targets)?;
@@ -299,7 +322,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 
     fn losses(&self, program: &FileProgram<'a>) -> &[f32] {
-        real(&program.plan, self.memory.arena, program.port(Port::Losses))
+        place(&program.plan, self.memory.arena, program.port(Port::Losses))
     }
 }
 

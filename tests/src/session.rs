@@ -157,7 +157,7 @@ impl<'k, R: Real> Session<'k, R> {
 
     /// An input or output.
     pub fn get(&self, t: Tensor) -> Vec<f64> {
-        real(&self.plan, &self.arena, t).iter().map(|x| x.to_f64()).collect()
+        real(&self.program, &self.plan, &self.arena, t).expect("an input or output").iter().map(|x| x.to_f64()).collect()
     }
 
     /// The gradient of a parameter.

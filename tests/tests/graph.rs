@@ -17,7 +17,7 @@ fn refused(build: impl FnOnce(&Graph<'static>) -> u32) -> GraphError {
     let error = g.finish().map(|_| ()).expect_err("an error");
     assert!(error.location.file().ends_with("graph.rs"), "{error}");
     assert_eq!(error.location.line(), line, "{error}");
-    assert!(error.to_string().starts_with(&format!("{}:{line}: ", error.location.file())), "{error}");
+    assert!(error.to_string().ends_with(&format!(", at {}:{line}", error.location.file())), "{error}");
     error
 }
 
@@ -36,7 +36,7 @@ fn wrong_shapes() {
         (g.linear(x, w(g), None), line!()).1
     });
     assert_eq!(error.kind, E::Shape { input: 1, found: shape(&[4, 6]), expected: shape(&[4, 5]) });
-    assert!(error.to_string().ends_with("input 1 has shape [4, 6], expected [4, 5]"), "{error}");
+    assert!(error.to_string().starts_with("linear: input 1 has shape [4, 6], expected [4, 5], at "), "{error}");
     let cases: [fn(&Graph<'static>) -> u32; 10] = [
         |g| (g.linear(g.input(&[2, 6]), w(g), Some(g.input(&[3]))), line!()).1,
         |g| (g.layer_norm(g.input(&[2, 6]), Some(g.input(&[5])), None, 1e-5), line!()).1,
@@ -52,6 +52,30 @@ fn wrong_shapes() {
     for (n, case) in cases.into_iter().enumerate() {
         let error = refused(case);
         assert!(matches!(error.kind, E::Shape { .. }), "case {n}: {error}");
+    }
+}
+
+/// What is refused is named: an operation, one whose gradient was asked for, a helper of several operations; a leaf has no name.
+#[test]
+fn errors_name_the_operation() {
+    let cases: [(&str, fn(&Graph<'static>) -> u32); 6] = [
+        ("embedding: input 0 has the wrong element type, at ", |g| (g.embedding(g.input(&[2]), w(g), None), line!()).1),
+        ("layer norm: output 1 has no gradient: use the first, at ", |g| {
+            let [_, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5, centre: true }, &[w(g).into()]);
+            (g.backward(&[(g.sum(statistics), g.input(&[1]))], Wrt::Trainable, Recompute::None), line!()).1
+        }),
+        ("column slice: columns 4..7 of a tensor with 6 columns, at ", |g| (g.column_slice(w(g), 4, 3), line!()).1),
+        ("column slice: columns 4294967295..4294967295 of a tensor with 6 columns, at ", |g| {
+            (g.column_slice(w(g), usize::MAX, 1), line!()).1
+        }),
+        ("column concat: input 1 has shape [3, 2], expected [4, 2], at ", |g| {
+            (g.column_concat(w(g), g.input(&[3, 2])), line!()).1
+        }),
+        ("more than four extents or more than 2147483647 elements, at ", |g| (g.input(&[1; 5]), line!()).1),
+    ];
+    for (start, case) in cases {
+        let error = refused(case).to_string();
+        assert!(error.starts_with(start), "{error}");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The planner: no two live values share memory, sharing changes no bit, dead nodes never run, large models fit their numbers.
 
 use proptest::prelude::*;
-use samara_core::exec::{Gradients, Kernel, Kernels, Views};
+use samara_core::exec::{Backend, Buffer, Cpu, Gradients, Kernel, Kernels, Memory, MemoryError, Views, real, real_mut};
 use samara_core::graph::op::InPlace;
 use samara_core::graph::{
-    Activation, DType, Graph, GraphErrorKind, Node, NodeRecord, Op, Recompute, Role, Tensor, TensorRecord, Wrt,
+    Activation, DType, Epsilon, Graph, GraphErrorKind, HYPER_LEN, Node, NodeRecord, Op, Recompute, Role, Tensor, TensorRecord,
+    Wrt,
 };
 use samara_core::math::Real;
 use samara_core::model::gpt::{Gpt, GptConfig};
@@ -14,11 +15,11 @@ use samara_core::ops::reference;
 use samara_core::params::{Init, ParamInfo, Params, ParamsError, Registry};
 use samara_core::plan::{Plan, PlanError, Slot, storage_len};
 use samara_core::shape::UNIT;
-use samara_core::threads::Threads;
+use samara_core::threads::{Serial, Threads};
 use samara_tests::fd;
 use samara_tests::gpt::{Batch, Model};
 use samara_tests::random::Program;
-use samara_tests::session::{Session, Table, registry, without_sharing};
+use samara_tests::session::{Session, Table, graph, registry, without_sharing};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
@@ -273,7 +274,7 @@ fn ranges() {
         g.backward(&[(y, g.input(&[1]))], Wrt::Trainable, Recompute::None);
         let norm = g.global_norm();
         let backward = g.position();
-        g.adamw(g.input(&[8]), Some(norm), samara_core::graph::Epsilon::AfterCorrection);
+        g.adamw(g.input(&[8]), Some(norm), Epsilon::AfterCorrection);
         (forward, backward, g.position())
     });
     let (session, (forward, backward, end)) = built.unwrap();
@@ -307,7 +308,7 @@ fn the_largest_gpt2_is_planned() {
         let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
         let losses = g.output(lm::losses(&g, &gpt, &inputs, targets));
         g.backward(&[(losses, upstream)], Wrt::Trainable, recompute);
-        g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
+        g.adamw(hyper, Some(g.global_norm()), Epsilon::AfterCorrection);
         let program = g.finish().unwrap();
         let kernels = reference::<f32>();
         let scratch = |n: &Node<'_>| kernels.get(n.record().opcode).map_or(0, |k| (k.scratch_len)(n));
@@ -358,7 +359,7 @@ fn seven_billion_parameters_are_trained_in_plan() {
     let (upstream, hyper) = (g.input(&[1]), g.input(&[8]));
     let losses = g.output(lm::losses(&g, &llama, &inputs, targets));
     g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::Blocks);
-    g.adamw(hyper, Some(g.global_norm()), samara_core::graph::Epsilon::AfterCorrection);
+    g.adamw(hyper, Some(g.global_norm()), Epsilon::AfterCorrection);
     let program = g.finish().unwrap();
     let places = program.tensors().iter().filter(|r| matches!(r.role, Role::Trainable | Role::Grad));
     assert!(places.clone().any(|r| r.role == Role::Grad && r.start() > 1 << 32));
@@ -450,4 +451,96 @@ fn too_little_storage_is_an_error() {
     // More scratch than an arena can hold.
     let found = Plan::new(&program, &|_| usize::MAX, &mut vec![Slot::default(); n], &mut vec![0; n]).map(|_| ());
     assert_eq!(found, Err(PlanError::TooLarge));
+}
+
+/// One layer with every kind of memory: Σ of (x W + table[ids] + state), its gradient, AdamW; and the tensors x, the layer, Σ.
+fn every_buffer() -> (samara_core::graph::Program<'static>, Plan<'static>, [Tensor; 3]) {
+    let (params, [weight, table]) = registry::<f32, _>(2, |r| {
+        let ids = [("w", 16), ("table", 4)].map(|(name, rows)| r.scope().add(name, &[rows, 16], Init::Zeros));
+        r.infos_mut()[1].frozen = true;
+        ids
+    });
+    let g = graph(params, 64);
+    let x = g.input(&[2, 16]);
+    let rows = g.embedding(g.ints(&[2], 0, 3), g.param(table), Some(g.state(&[2, 16])));
+    let y = g.linear(x, g.param(weight), None);
+    let loss = g.output(g.sum(g.add(y, rows)));
+    g.backward(&[(loss, g.input(&[1]))], Wrt::Trainable, Recompute::None);
+    g.adamw(g.input(&[HYPER_LEN]), None, Epsilon::AfterCorrection);
+    let program = g.finish().unwrap();
+    let (slots, mut order) = (vec![Slot::EMPTY; storage_len(&program)].leak(), vec![0; storage_len(&program)]);
+    let kernels = reference::<f32>();
+    let cpu = Cpu::new(&kernels, &Serial);
+    (program, Plan::new(&program, &|node| cpu.scratch_len(node), slots, &mut order).unwrap(), [x, y, loss])
+}
+
+/// Lends buffers of these lengths, in the order of [`Memory`]'s fields; the last is in bytes.
+fn lend<T>(lengths: [usize; 7], f: impl FnOnce(&mut Memory<'_, f32>) -> T) -> T {
+    let [mut arena, mut state, mut trainable, mut grads, mut moments] = [0, 1, 3, 4, 5].map(|i: usize| vec![0.0f32; lengths[i]]);
+    let (mut ints, frozen) = (vec![0; lengths[2]], vec![0.0f32; lengths[6] / 4 + 1]);
+    f(&mut Memory {
+        arena: &mut arena,
+        state: &mut state,
+        ints: &mut ints,
+        trainable: &mut trainable,
+        grads: &mut grads,
+        moments: &mut moments,
+        frozen: &bytemuck::cast_slice(&frozen)[..lengths[6]],
+    })
+}
+
+#[test]
+fn memory_that_is_too_short_is_named() {
+    let (program, plan, _) = every_buffer();
+    let (arena, words) = (plan.arena_len(), "arena has 10 elements, the plan needs ");
+    let right = [arena, 32, 2, 256, 256, 512, 256];
+    assert_eq!(lend(right, |memory| memory.check(&program, &plan)), Ok(()));
+    let buffers = [Buffer::Arena, Buffer::State, Buffer::Ints, Buffer::Trainable, Buffer::Grads, Buffer::Moments, Buffer::Frozen];
+    for (i, buffer) in buffers.into_iter().enumerate() {
+        let mut lengths = right;
+        lengths[i] -= 1;
+        let expected = MemoryError::Short { buffer, found: right[i] - 1, needed: right[i] };
+        assert_eq!(lend(lengths, |memory| memory.check(&program, &plan)), Err(expected));
+    }
+    let error = lend([10, 32, 2, 256, 256, 512, 256], |memory| memory.check(&program, &plan)).unwrap_err();
+    assert_eq!(error.to_string(), format!("{words}{arena}: Plan::arena_len"));
+    let error = MemoryError::Short { buffer: Buffer::Moments, found: 0, needed: 512 };
+    assert_eq!(
+        error.to_string(),
+        "moments has 0 elements, the program needs 512: ProgramInfo::moments times Params::trainable_len"
+    );
+    let shifted = [0.0f32; 65];
+    let frozen = &bytemuck::cast_slice(&shifted)[1..257];
+    let unaligned = lend(right, |memory| Memory { frozen, ..memory_of(memory) }.check(&program, &plan));
+    assert_eq!(unaligned, Err(MemoryError::Unaligned { needed: 4 }));
+}
+
+/// The same buffers, lent on.
+fn memory_of<'a>(memory: &'a mut Memory<'_, f32>) -> Memory<'a, f32> {
+    let Memory { arena, state, ints, trainable, grads, moments, frozen } = memory;
+    Memory { arena, state, ints, trainable, grads, moments, frozen }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "Memory::check")]
+fn a_run_on_short_memory_panics_in_debug_builds() {
+    let (program, plan, _) = every_buffer();
+    let kernels = reference::<f32>();
+    let run = |memory: &mut Memory<'_, f32>| {
+        Cpu::new(&kernels, &Serial).run(&program, &plan, memory, program.forward(), Gradients::Overwrite);
+    };
+    lend([plan.arena_len(), 32, 2, 256, 256, 0, 256], run);
+}
+
+#[test]
+fn only_inputs_and_outputs_are_read_after_a_run() {
+    let (program, plan, [x, y, loss]) = every_buffer();
+    let mut arena = vec![1.0f32; plan.arena_len()];
+    assert_eq!(real(&program, &plan, &arena, x), Some(&[1.0; 32][..]));
+    assert_eq!(real(&program, &plan, &arena, loss), Some(&[1.0][..]));
+    assert_eq!(real(&program, &plan, &arena, y), None, "no output: other values take its place");
+    assert_eq!(real_mut(&program, &plan, &mut arena, y), None);
+    assert_eq!(real(&program, &plan, &arena, Tensor::NONE), None);
+    assert_eq!(real(&program, &plan, &arena[..1], x), None, "a short arena");
 }

@@ -96,6 +96,10 @@ impl<'a> ProgramFile<'a> {
     /// Opens a file for a table of kernels after checking all of it; a file with an operation that the table lacks is refused.
     ///
     /// The time is that of reading every byte once, and grows with the square of the number of nodes.
+    ///
+    /// # Errors
+    ///
+    /// What is damaged, of another version, out of its bounds, or an operation for which `kernels` has nothing.
     #[inline(never)]
     pub fn open(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
         let file = Self::read(bytes, kernels)?;

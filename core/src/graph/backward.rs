@@ -91,15 +91,18 @@ impl Tape<'_> {
             let has_gradient = |t: Tensor| self.tensor(t).is_ok_and(|r| r.successor.is_some());
             let reached = node.outputs.iter().any(|&t| has_gradient(t) && self.tensor(t).is_ok_and(|r| r.requires_grad));
             if reached {
-                if let Some(output) = (1..MAX_OUTPUTS).find(|&i| has_gradient(node.output(i))) {
+                let (op, beyond) = (node.op(), (1..MAX_OUTPUTS).find(|&i| has_gradient(node.output(i))));
+                self.operation = op.map(|op| op.name());
+                if let Some(output) = beyond {
                     return Err(E::NoGradientThroughOutput { output: output as u8 });
                 }
                 if recompute == Recompute::Blocks && index < segment {
                     segment = self.recompute_segment(index, end)?;
                 }
-                if let Some(op) = node.op() {
+                if let Some(op) = op {
                     differentiate(&op, self, &Step { index, node })?;
                 }
+                self.operation = None;
             }
             self.update_read_first_by(index, &node)?;
         }

@@ -152,10 +152,11 @@ impl<'a> Graph<'a> {
         if tape.error.is_some() {
             return None;
         }
+        tape.operation = None;
         match f(&mut tape) {
             Ok(value) => Some(value),
             Err(kind) => {
-                tape.error = Some(GraphError { kind, location });
+                tape.error = Some(GraphError { kind, operation: tape.operation, location });
                 None
             }
         }

@@ -31,6 +31,7 @@ impl<'a> Graph<'a> {
             recompute: Recompute::None,
             updates: None,
             sites: 0,
+            operation: None,
             error: None,
         };
         let location = Location::caller();
@@ -40,13 +41,17 @@ impl<'a> Graph<'a> {
             let offset = u32::try_from(p.offset / if p.frozen { UNIT_BYTES } else { UNIT }).unwrap_or(u32::MAX);
             let record = TensorRecord { shape: p.shape, dtype: p.dtype, role, index, offset, ..TensorRecord::EMPTY };
             if let Err(kind) = tape.add_tensor(record) {
-                tape.error = tape.error.or(Some(GraphError { kind, location }));
+                tape.error = tape.error.or(Some(GraphError { kind, operation: None, location }));
             }
         }
         Self { inner: RefCell::new(tape) }
     }
 
     /// Ends construction: drops what nobody needs, marks first and later contributions to gradients, and returns the program or the first error.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake that any method of the graph met, with the operation and the line of model code; everything after it was skipped.
     pub fn finish(self) -> Result<Program<'a>, GraphError> {
         let mut tape = self.inner.into_inner();
         if let Some(error) = tape.error {

@@ -5,11 +5,14 @@ use core::panic::Location;
 
 use crate::shape::Shape;
 
-/// The first error of a graph: what it is and the line of model code that made it.
+/// The first error of a graph: what it is, in which operation, and the line of model code that made it.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphError {
     /// What is wrong.
     pub kind: GraphErrorKind,
+    /// The operation that was refused, as [`super::Op::name`] says it, or whose gradient was asked for; `None` for a leaf, and for what concerns the
+    /// graph as a whole.
+    pub operation: Option<&'static str>,
     /// The caller of the builder method.
     pub location: &'static Location<'static>,
 }
@@ -93,7 +96,10 @@ pub enum GraphErrorKind {
 
 impl fmt::Display for GraphError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.location.file(), self.location.line(), self.kind)
+        if let Some(operation) = self.operation {
+            write!(f, "{operation}: ")?;
+        }
+        write!(f, "{}, at {}:{}", self.kind, self.location.file(), self.location.line())
     }
 }
 
@@ -126,7 +132,7 @@ impl fmt::Display for GraphErrorKind {
             ),
             Self::NoGradientThroughLiveLengths => f.write_str("attention over live key counts has no gradient: use segment ids"),
             Self::NoGradientThroughOutput { output } => {
-                write!(f, "output {output} of an operation has no gradient: use the first")
+                write!(f, "output {output} has no gradient: use the first")
             }
             Self::Sections => f.write_str("one backward pass per program, before the first update"),
             Self::NoGradientBuffer => f.write_str(

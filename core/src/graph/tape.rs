@@ -33,6 +33,8 @@ pub(super) struct Tape<'a> {
     /// The updates that the backward pass makes, once there is one that does.
     pub(super) updates: Option<Updates>,
     pub(super) sites: u32,
+    /// What errors name: the operation that is appended, or whose gradient is.
+    pub(super) operation: Option<&'static str>,
     pub(super) error: Option<GraphError>,
 }
 
@@ -79,6 +81,13 @@ impl Tape<'_> {
 
     /// Appends a node with the outputs that are `wanted`.
     pub(super) fn push(&mut self, op: Op, inputs: &[Columns], wanted: [bool; MAX_OUTPUTS]) -> Result<[Tensor; MAX_OUTPUTS], E> {
+        let around = self.operation.replace(op.name());
+        let outputs = self.append(op, inputs, wanted)?;
+        self.operation = around;
+        Ok(outputs)
+    }
+
+    fn append(&mut self, op: Op, inputs: &[Columns], wanted: [bool; MAX_OUTPUTS]) -> Result<[Tensor; MAX_OUTPUTS], E> {
         let mut record = NodeRecord { opcode: op.opcode(), attributes: op.attributes(), dead: false, ..NodeRecord::EMPTY };
         let args = self.arguments(&op, inputs, &mut record)?;
         let shapes = (self.infer)(&op, &Args::new(&args))?;

@@ -101,6 +101,11 @@ impl CpuDevice {
     }
 }
 
+/// The values of an input or output; empty for every other tensor, of which nothing is kept.
+fn kept<'a>(program: &OwnedProgram, arena: &'a Buffer<f32>, t: Tensor) -> &'a [f32] {
+    exec::real(&program.view(), &program.plan(), arena.get(), t).unwrap_or_default()
+}
+
 impl Planner for CpuDevice {
     fn unsupported(&self, program: &Program<'_>) -> Option<String> {
         self.engine.unsupported(program)
@@ -194,7 +199,7 @@ impl Device for CpuDevice {
             self.round += 1;
         }
         let start = self.mirror.len();
-        self.mirror.extend_from_slice(exec::real(&program.plan(), arena.get(), t));
+        self.mirror.extend_from_slice(kept(program, arena, t));
         Ticket { range: start..self.mirror.len(), round: self.round }
     }
 
@@ -210,7 +215,7 @@ impl Device for CpuDevice {
     }
 
     fn read(&mut self, program: &OwnedProgram, arena: &Buffer<f32>, t: Tensor, into: &mut [f32]) -> Result<(), DeviceError> {
-        let values = exec::real(&program.plan(), arena.get(), t);
+        let values = kept(program, arena, t);
         let len = values.len().min(into.len());
         into[..len].copy_from_slice(&values[..len]);
         Ok(())
@@ -219,12 +224,13 @@ impl Device for CpuDevice {
     fn carry(&mut self, from: &OwnedProgram, to: &OwnedProgram, arena: &mut Buffer<f32>, pairs: &[(Tensor, Tensor)]) {
         self.staging.clear();
         for &(source, _) in pairs {
-            self.staging.extend_from_slice(exec::real(&from.plan(), arena.get(), source));
+            self.staging.extend_from_slice(kept(from, arena, source));
         }
         let mut rest = self.staging.as_slice();
         for &(source, input) in pairs {
-            let (values, tail) = rest.split_at(exec::real(&from.plan(), arena.get(), source).len());
-            exec::real_mut(&to.plan(), arena.get_mut(), input).iter_mut().zip(values).for_each(|(to, &from)| *to = from);
+            let (values, tail) = rest.split_at(kept(from, arena, source).len());
+            let to = exec::real_mut(&to.view(), &to.plan(), arena.get_mut(), input).unwrap_or_default();
+            to.iter_mut().zip(values).for_each(|(to, &from)| *to = from);
             rest = tail;
         }
     }

@@ -133,7 +133,8 @@ fn run(kernels: &Kernels<f32>, threads: &dyn Threads, params: &[&[usize]], build
         };
         cpu.run(&program, &plan, &mut memory, 0..program.nodes().len(), gradients);
     }
-    let mut results: Results = outputs.into_iter().map(|t| real(&plan, &arena, t).to_vec()).collect();
+    let mut results: Results =
+        outputs.into_iter().map(|t| real(&program, &plan, &arena, t).expect("an output").to_vec()).collect();
     // Gaps between parameters hold nothing.
     results.extend(params.infos().iter().flat_map(|p| [grads[p.range()].to_vec(), trainable[p.range()].to_vec()]));
     results.push(moments);

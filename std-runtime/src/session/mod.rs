@@ -329,9 +329,9 @@ impl Session {
         self.device.engine()
     }
 
-    /// A pinned tensor where it lies.
+    /// An input or output where it lies; empty for every other tensor, of which nothing is kept.
     pub fn read(&self, program: &OwnedProgram, t: Tensor) -> &[f32] {
-        exec::real(&program.plan(), self.workspace.arena.get(), t)
+        exec::real(&program.view(), &program.plan(), self.workspace.arena.get(), t).unwrap_or_default()
     }
 
     /// Runs a whole program node by node inside the thread pool and tells the seconds that each one took.

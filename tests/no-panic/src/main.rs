@@ -179,7 +179,7 @@ fn train(config: &GptConfig, gpt: &Gpt, params: Params<'_>, buffers: &mut Buffer
         cpu.run(&program, &plan, &mut memory(buffers), program.forward(), Gradients::Overwrite);
         cpu.run(&program, &plan, &mut memory(buffers), program.backward(), Gradients::Add);
         cpu.run(&program, &plan, &mut memory(buffers), program.update(), Gradients::Overwrite);
-        *seen = real(&plan, &buffers.arena, losses).iter().sum::<f32>();
+        *seen = real(&program, &plan, &buffers.arena, losses)?.iter().sum::<f32>();
     }
     let [before, after] = losses_seen;
     (after < before).then_some(())
@@ -233,7 +233,7 @@ fn tune_part(n: usize, part: Tune, rule: Rule, buffers: &mut Buffers) -> Option<
         let memory = &mut Memory { grads: &mut [], frozen: &weights.0, ..memory(buffers) };
         cpu.run(&program, &plan, memory, program.forward(), Gradients::Overwrite);
         cpu.run(&program, &plan, memory, program.backward(), Gradients::Overwrite);
-        *seen = real(&plan, &buffers.arena, losses).iter().sum::<f32>();
+        *seen = real(&program, &plan, &buffers.arena, losses)?.iter().sum::<f32>();
     }
     let [before, _, after] = losses_seen;
     (after < before).then_some(())
@@ -284,7 +284,7 @@ fn decode(config: &GptConfig, gpt: &Gpt, params: Params<'_>, buffers: &mut Buffe
         ints_mut(&program, &mut buffers.ints, cache.starts)?.fill(position);
         ints_mut(&program, &mut buffers.ints, cache.live)?.fill(position.wrapping_add(1));
         cpu.run(&program, &plan, &mut memory(buffers), 0..program.nodes().len(), Gradients::Overwrite);
-        let logits = real_mut(&plan, &mut buffers.arena, logits);
+        let logits = real_mut(&program, &plan, &mut buffers.arena, logits)?;
         if logits.is_empty() || logits.iter().any(|x| !x.is_finite()) {
             return None;
         }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod cases;
+mod composed;
 pub mod frozen;
 mod state;
 mod tokens;
@@ -209,6 +210,7 @@ pub fn run<R: Real>(table: Table<'_, R>, oracle: Table<'_, f64>, size: Size, see
 fn all(draw: &mut Draw, size: Size) -> Vec<Case> {
     let mut list = cases::all(draw, size);
     list.extend(tokens::all(draw, size));
+    list.extend(composed::all(draw, size));
     list.extend(attention::all(draw, size));
     list.extend(cases::frozen(draw, size));
     list

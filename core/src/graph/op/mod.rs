@@ -3,6 +3,7 @@
 
 pub(super) mod attention;
 pub(super) mod cache;
+mod composed;
 pub(super) mod dropout;
 pub(super) mod embedding;
 pub(super) mod head;
