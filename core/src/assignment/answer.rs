@@ -4,7 +4,7 @@ use super::number::{Cost, Index, get};
 use super::view::Costs;
 use super::workspace::Workspace;
 
-/// Pairs of rows and columns, and the dual variables that prove them to be optimal. It lies in the workspace of the search.
+/// Pairs of rows and columns, and the dual variables that prove them to be optimal, most often in the workspace of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Assignment<'w, T, I = u32> {
     columns: &'w [I],
@@ -14,6 +14,11 @@ pub struct Assignment<'w, T, I = u32> {
 }
 
 impl<'w, T: Cost, I: Index> Assignment<'w, T, I> {
+    /// Pairs and duals that lie elsewhere: the column of every row, the row of every column, and a dual of each.
+    pub fn new(columns: &'w [I], rows: &'w [I], row_duals: &'w [T], column_duals: &'w [T]) -> Self {
+        Self { columns, rows, row_duals, column_duals }
+    }
+
     /// What lies in a workspace.
     pub(super) fn of(ws: &'w Workspace<'_, T, I>) -> Self {
         if ws.rows <= ws.columns {

@@ -58,6 +58,8 @@ pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
     fn add_to(self, total: Self::Total) -> Self::Total;
     /// As a number of 64 bits, rounded if it must be.
     fn to_f64(self) -> f64;
+    /// From a number of 64 bits, rounded if it must be.
+    fn from_f64(number: f64) -> Self;
 }
 
 macro_rules! float {
@@ -122,6 +124,9 @@ macro_rules! float {
             }
             fn to_f64(self) -> f64 {
                 f64::from(self)
+            }
+            fn from_f64(number: f64) -> Self {
+                number as Self
             }
         }
     };
@@ -199,6 +204,9 @@ macro_rules! integer {
             }
             fn to_f64(self) -> f64 {
                 self as f64
+            }
+            fn from_f64(number: f64) -> Self {
+                number as Self
             }
         }
     };

@@ -15,7 +15,8 @@ use super::workspace::Workspace;
 /// Assigns rows to columns so that the total cost is least (or largest): every row one column, every column at most one row, or the reverse if there are more rows
 /// than columns.
 ///
-/// Infinity (the largest integer) forbids a pair; when maximizing, minus infinity (the least integer) does.
+/// Infinity (the largest integer) forbids a pair; when maximizing, minus infinity (the least integer) does. A large floating-point number in its place is a
+/// cost like any other: beside duals of 1e18, differences below 128 are lost (the solver of the crate `samara` mends that).
 ///
 /// ```
 /// use samara_core::assignment::{Costs, Fixed, Options, linear_sum_assignment};

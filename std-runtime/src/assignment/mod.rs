@@ -6,6 +6,7 @@ pub mod files;
 mod machine;
 mod ranked;
 mod solver;
+mod stand_ins;
 mod text;
 
 pub use batch::Batch;

@@ -4,9 +4,13 @@ use samara_core::assignment::{
     Assignment, Cost, Costs, Error, Options, Ties, Workspace, linear_sum_assignment_on, workspace_len,
 };
 
-use super::ThisMachine;
+use super::{ThisMachine, stand_ins};
 
 /// Memory for problems of any shape; it grows when it must and is kept.
+///
+/// Large numbers that stand for forbidden pairs, such as 1e18, cost floating-point answers no digits: an assignment without them that is optimal is found as if they
+/// were infinite, and where they are all one value and some are unavoidable, as few of them as can be and the least sum of the others. That does not hold
+/// with [`Ties::Scipy`], whose rounding is part of its choice, nor for rows that stay free; a [`Options::cost_limit`] bounds what is lost.
 #[derive(Debug)]
 pub struct Solver<T> {
     machine: ThisMachine,
@@ -79,7 +83,17 @@ impl<T: Cost> Solver<T> {
             costs
         };
         let mut workspace = Workspace::new(&mut self.costs, &mut self.indices, rows, columns)?;
-        linear_sum_assignment_on(self.machine, costs, options, &mut workspace).map(read)
+        let answer = linear_sum_assignment_on(self.machine, costs, options, &mut workspace)?;
+        let repairs = !T::EXACT && options.ties == Ties::Any && options.cost_limit.is_none();
+        if repairs
+            && stand_ins::is_strained(&costs, &answer)
+            && let Some(better) = stand_ins::repaired(self.machine, &costs, options, &answer)
+        {
+            read(better.answer());
+        } else {
+            read(answer);
+        }
+        Ok(())
     }
 
     /// Solves.

@@ -11,7 +11,8 @@ use crate::assignment::files::{self, Matrix, Values};
 use crate::assignment::{Solution, Solver};
 
 const EXAMPLES: &str = "\
-A cost of inf forbids a pair (-inf with --maximize). Text has a line for each
+A cost of inf forbids a pair (-inf with --maximize); a large number in its place,
+such as 1e18, is avoided where it can be and costs the others no digits. Text has a line for each
 row, with commas, semicolons, tabs or spaces between numbers; # begins a comment.
 Of a .npz archive the only array is read, or NAME of FILE.npz:NAME. Files may be
 gzip or Zstandard. Integers (arrays of them, and text with integers beyond 2^53)
