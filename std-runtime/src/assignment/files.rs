@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::costs::Values;
 use super::text::{self, Text};
 use crate::compressed;
 use crate::error::{Failure, Kind};
@@ -35,15 +36,6 @@ impl Failure for MatrixError {
     }
 }
 
-/// Costs as they were written: integers stay exact.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// Floating-point numbers, and integers that they hold exactly.
-    Floats(Vec<f64>),
-    /// The integers of an array, or of a text in which some are beyond 2⁵³.
-    Integers(Vec<i64>),
-}
-
 /// A matrix with what it takes to view it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
@@ -55,11 +47,6 @@ pub struct Matrix {
     pub columns: usize,
     /// The line of the file, from 1, of every row; none for arrays.
     pub lines: Vec<u32>,
-}
-
-/// Whether `f64` holds an integer, and every one nearer to zero.
-pub fn is_exact(integer: i64) -> bool {
-    integer.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS
 }
 
 /// Reads a matrix: a `.npy` array, an array of a `.npz` archive (the only one, or NAME of `FILE.npz:NAME`), or text, of which `skip` lines at the top are

@@ -1,6 +1,7 @@
 //! Core's assignment with memory that owns itself, the passes of this machine, and threads over many problems.
 
 mod batch;
+pub mod costs;
 pub mod families;
 pub mod files;
 mod machine;

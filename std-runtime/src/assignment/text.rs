@@ -1,6 +1,6 @@
 //! Cost matrices in text: a line for each row; commas, semicolons, tabs or spaces between numbers, whichever the first row has.
 
-use super::files::{Values, is_exact};
+use super::costs::{Values, is_exact};
 
 /// Rows of numbers.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,8 @@ use samara_core::assignment::{self, Cost, Costs, Dirty, Objective, Options, Ties
 use serde::{Serialize, Serializer};
 
 use super::{Command, Console, Error, output};
-use crate::assignment::files::{self, Matrix, Values};
+use crate::assignment::costs::{self, Values};
+use crate::assignment::files::{self, Matrix};
 use crate::assignment::{Solution, Solver};
 
 const EXAMPLES: &str = "\
@@ -248,7 +249,7 @@ fn at<T: Copy>(matrix: &Matrix, values: &[T], row: u32, column: u32) -> Option<T
 
 /// The costs as f64, for a cost limit that is not an integer.
 fn exact_floats(values: &[i64], limit: f64) -> Result<Vec<f64>, Error> {
-    match values.iter().find(|&&cost| !files::is_exact(cost)) {
+    match values.iter().find(|&&cost| !costs::is_exact(cost)) {
         None => Ok(values.iter().map(|&cost| cost as f64).collect()),
         Some(cost) => Err(Error::usage(format!(
             "--cost-limit: expected an integer between -2^53 and 2^53 beside the cost {cost}, found {limit}; round it, or subtract a constant from all costs and the limit"
