@@ -58,7 +58,9 @@ fn wrong_shapes() {
 /// What is refused is named: an operation, one whose gradient was asked for, a helper of several operations; a leaf has no name.
 #[test]
 fn errors_name_the_operation() {
-    let cases: [(&str, fn(&Graph<'static>) -> u32); 6] = [
+    /// What a model author writes, and the line on which it stands.
+    type Faulty = fn(&Graph<'static>) -> u32;
+    let cases: [(&str, Faulty); 6] = [
         ("embedding: input 0 has the wrong element type, at ", |g| (g.embedding(g.input(&[2]), w(g), None), line!()).1),
         ("layer norm: output 1 has no gradient: use the first, at ", |g| {
             let [_, statistics, _] = g.push(Op::LayerNorm { eps: 1e-5, centre: true }, &[w(g).into()]);

@@ -8,6 +8,7 @@
 use samara_core::assignment::{
     Assignment, Cost, Costs, Index, Objective, Options, Workspace, linear_sum_assignment_on, workspace_len,
 };
+use std::cmp::Ordering;
 
 use super::ThisMachine;
 
@@ -191,7 +192,7 @@ impl Problem {
         // A power of two keeps the digits of what is added to it.
         let small = reach.log2().ceil().exp2();
         let unavoidable = self.chosen(costs, found).any(|cost| cost >= large);
-        if !unavoidable || low >= high || !(large > GAP / 16.0 * small) {
+        if !unavoidable || low >= high || large.partial_cmp(&(GAP / 16.0 * small)).is_none_or(Ordering::is_le) {
             return None;
         }
         let with = |stand_in: f64, rest: fn(f64) -> f64| -> Vec<f64> {
