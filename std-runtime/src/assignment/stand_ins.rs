@@ -5,10 +5,11 @@
 //! the answer exceeds the sum of all these. Where the answer itself has stand-ins, and they are all one value, a smaller value that no sum of other costs
 //! reaches takes their place: as few of them as can be, and the others' sum is least.
 
+use std::cmp::Ordering;
+
 use samara_core::assignment::{
     Assignment, Cost, Costs, Index, Objective, Options, Workspace, linear_sum_assignment_on, workspace_len,
 };
-use std::cmp::Ordering;
 
 use super::ThisMachine;
 
