@@ -15,6 +15,8 @@ use super::ThisMachine;
 
 /// Duals that are so many times larger than costs lose digits worth a second search.
 const GAP: f64 = 1024.0;
+/// Beside pairs that cost nothing, duals of this size are taken for those of stand-ins.
+const STAND_IN: f64 = 1e6;
 /// Searches for duals that hold for the costs left out as well.
 const ROUNDS: usize = 4;
 
@@ -37,31 +39,37 @@ impl<T: Cost> Repaired<T> {
 #[inline]
 pub(super) fn is_strained<T: Cost>(costs: &Costs<'_, T>, answer: &Assignment<'_, T>) -> bool {
     let (rows, columns) = (answer.row_duals(), answer.column_duals());
-    // Duals of the larger side are at most 0, and large only where the duals of their partners are.
-    let duals =
-        if rows.len() < columns.len() { [rows, &[]] } else { [columns, if rows.len() == columns.len() { rows } else { &[] }] };
-    let mut most = duals.iter().map(|duals| largest(duals)).fold(0.0, f64::max);
-    let mut least = f64::INFINITY;
-    for cost in answer.pairs().filter_map(|(row, column)| costs.at(row, column)) {
-        let size = cost.to_f64().abs();
-        most = if size > most { size } else { most };
-        least = if size < least { size } else { least };
+    let tall = rows.len() > columns.len();
+    let (wide, partners, u) = if tall { (costs.transposed(), answer.rows(), columns) } else { (*costs, answer.columns(), rows) };
+    // Duals of a larger side are at most 0, and large only where the duals of their partners are.
+    let v = if rows.len() == columns.len() { columns } else { &[] };
+    let mut range = range(v, range(u, (T::ZERO, T::ZERO)));
+    let mut least = T::FORBIDDEN;
+    for (row, column) in partners.iter().enumerate() {
+        if let Some(cost) = wide.at(row, column.at()) {
+            let negative = T::ZERO.minus(cost);
+            let size = if cost < T::ZERO { negative } else { cost };
+            least = least.least(size);
+            range = (range.0.least(negative).least(cost), range.1);
+        }
     }
-    most > GAP * least && has_gap(costs, answer, most)
+    let most = range.0.to_f64().abs().max(range.1.to_f64());
+    most > GAP * least.to_f64() && has_gap(costs, answer, most)
 }
 
-/// The largest magnitude.
+/// The least and the largest of values and of those in `range`.
 #[inline]
-fn largest<T: Cost>(values: &[T]) -> f64 {
-    let (mut low, mut high) = ([T::ZERO; 8], [T::ZERO; 8]);
-    let (parts, rest) = values.as_chunks::<8>();
+fn range<T: Cost>(values: &[T], range: (T, T)) -> (T, T) {
+    let (mut low, mut high) = ([range.0; 4], [range.1; 4]);
+    let (parts, rest) = values.as_chunks::<4>();
     for values in parts {
         for ((&value, low), high) in values.iter().zip(&mut low).zip(&mut high) {
             *low = low.least(value);
             *high = if value > *high { value } else { *high };
         }
     }
-    low.iter().chain(&high).chain(rest).fold(0.0, |most, value| value.to_f64().abs().max(most))
+    let low = low.iter().chain(rest).fold(range.0, |low, &value| low.least(value));
+    (low, high.iter().chain(rest).fold(range.1, |high, &value| if value > high { value } else { high }))
 }
 
 /// Whether there is a gap between the magnitudes of the pairs' costs, or between them and `most`.
@@ -70,7 +78,10 @@ fn has_gap<T: Cost>(costs: &Costs<'_, T>, answer: &Assignment<'_, T>, most: f64)
     let chosen = answer.pairs().filter_map(|(row, column)| costs.at(row, column)).map(|cost| cost.to_f64().abs());
     let mut sizes: Vec<f64> = chosen.filter(|&size| size > 0.0).collect();
     if sizes.len() < answer.pairs().count() {
-        // Costs of 0 say nothing about how small the others are: duals do.
+        if most >= STAND_IN {
+            return true;
+        }
+        // Costs of 0 say nothing about how small the others are: duals may.
         let duals = answer.row_duals().iter().chain(answer.column_duals()).map(|dual| dual.to_f64().abs());
         sizes.extend(duals.filter(|&size| size > 0.0));
     }
