@@ -240,27 +240,17 @@ fn shorten<T: Cost, I: Index>(
     let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0);
     for (((costs, duals), distances), path) in parts.zip(distances.as_chunks_mut().0).zip(path.as_chunks_mut().0) {
         let (nearer, rows) = shortened(costs, duals, row, *distances, *path, distance);
-        store(distances, nearer, path, rows);
+        // In this order: compilers turn the store that comes first into a masked one, out of which later loads are not forwarded.
+        *path = rows;
+        *distances = nearer;
         lower(&mut lanes, &nearer);
     }
     if let (Some((nearer, rows)), Some(distances), Some(path)) = (tail, distances.last_chunk_mut(), path.last_chunk_mut()) {
-        store(distances, nearer, path, rows);
+        *path = rows;
+        *distances = nearer;
         lower(&mut lanes, &nearer);
     }
     lanes
-}
-
-/// Stores least values and what belongs to them, as whole vectors.
-///
-/// Compilers would make the first of two stores of selected values a masked one, which takes a dozen cycles with AVX2 on some processors and out of which later
-/// loads are not forwarded. They do not if something stands between the loads and the stores.
-#[inline(always)]
-fn store<T, X, const N: usize>(least: &mut [T; N], lower: [T; N], beside: &mut [X; N], new: [X; N]) {
-    if VECTORS {
-        core::hint::black_box(());
-    }
-    *beside = new;
-    *least = lower;
 }
 
 /// Everything is read before anything is written, so that nothing has to be known about where the operands lie.
@@ -389,30 +379,12 @@ pub(super) fn least_above<T: Cost>(costs: &[T], duals: &[T], least: T) -> T {
 /// Lowers `least` to the costs that are less, and notes `row` there; whether all costs are plain.
 #[inline(always)]
 pub(super) fn lower_all<T: Cost, I: Index>(costs: &[T], row: I, least: &mut [T], rows: &mut [I]) -> bool {
-    // The last lines may be fewer than there is room for.
-    let (Some(least), Some(rows)) = (least.get_mut(..costs.len()), rows.get_mut(..costs.len())) else { return false };
-    let (a, b, c) = (costs.as_chunks(), least.as_chunks_mut(), rows.as_chunks_mut());
-    let mut all = [true; LANES];
-    for ((costs, least), rows) in a.0.iter().zip(b.0).zip(c.0) {
-        let (lower, new) = shortened(
-            costs,
-            costs,
-            row,
-            *least,
-            *rows,
-            #[inline(always)]
-            |cost, _| cost,
-        );
-        store(least, lower, rows, new);
-        for (plain, cost) in all.iter_mut().zip(costs) {
-            *plain &= cost.is_plain();
-        }
-    }
-    let mut plain = all.iter().fold(true, |all, lane| all & lane);
-    for ((&cost, least), from) in a.1.iter().zip(b.1).zip(c.1) {
-        if cost < *least {
-            (*least, *from) = (cost, row);
-        }
+    let mut plain = true;
+    for ((&cost, least), from) in costs.iter().zip(least).zip(rows) {
+        let less = cost < *least;
+        // In this order, as in [`shorten`].
+        *from = if less { row } else { *from };
+        *least = if less { cost } else { *least };
         plain &= cost.is_plain();
     }
     plain

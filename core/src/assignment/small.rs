@@ -60,10 +60,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             let row = T::count(row);
             for ((&cost, least), cheapest) in costs.iter().zip(&mut least).zip(&mut cheapest) {
                 let less = cost < *least;
-                let from = if less { row } else { *cheapest };
-                // The minimum first: see `kernel::store`.
-                *least = cost.least(*least);
-                *cheapest = from;
+                *cheapest = if less { row } else { *cheapest };
+                *least = if less { cost } else { *least };
             }
         }
         for (dual, least) in small.duals.iter_mut().zip(least) {
@@ -111,14 +109,11 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             let parts = distances.iter_mut().zip(&mut before).zip(&mut open).zip(numbers.iter().zip(costs));
             for (((to, before), dual), (&this, &cost)) in parts {
                 let closes = this == number;
-                let reach = if closes { T::CLOSED } else { *dual };
+                *dual = if closes { T::CLOSED } else { *dual };
                 let kept = if closes { T::FAR } else { *to };
-                let now = from.plus(cost.minus(reach));
-                let previous = if now < kept { row } else { *before };
-                // The minimum first: see `kernel::store`.
+                let now = from.plus(cost.minus(*dual));
+                *before = if now < kept { row } else { *before };
                 *to = now.least(kept);
-                *before = previous;
-                *dual = reach;
             }
         };
         small.free &= !(1 << (end % 32));

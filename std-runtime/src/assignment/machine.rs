@@ -4,7 +4,7 @@
 //! it is inlined there, so that a pass over a row of seven costs as much as the pass and not a call. A table of passes, which was here before, cost
 //! as much as the passes themselves on small problems. Where there are no vectors (`kernel::VECTORS`) the ways that only pay with them are left out
 //! of the program: a device links half the code. Three things in the passes look odd and are measured: a row that does not end with a whole vector
-//! ends with one that overlaps; the least values of a block are kept as lanes, not reduced to one; and a barrier stands between loads and stores.
+//! ends with one that overlaps; the least values of a block are kept as lanes, not reduced to one; and distances are stored after the path.
 
 use samara_core::assignment::Machine;
 

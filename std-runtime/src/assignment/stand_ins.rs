@@ -35,25 +35,23 @@ impl<T: Cost> Repaired<T> {
     }
 }
 
-/// Whether an answer's magnitudes lie so far apart that digits may be lost. A look at the duals and the costs of the pairs.
+/// Whether an answer's magnitudes lie so far apart that digits may be lost. A look at the duals, whose sums are the costs of the pairs: these lie
+/// anywhere in a large matrix.
 #[inline]
 pub(super) fn is_strained<T: Cost>(costs: &Costs<'_, T>, answer: &Assignment<'_, T>) -> bool {
     let (rows, columns) = (answer.row_duals(), answer.column_duals());
     let tall = rows.len() > columns.len();
-    let (wide, partners, u) = if tall { (costs.transposed(), answer.rows(), columns) } else { (*costs, answer.columns(), rows) };
+    let (partners, u, v) = if tall { (answer.rows(), columns, rows) } else { (answer.columns(), rows, columns) };
     // Duals of a larger side are at most 0, and large only where the duals of their partners are.
-    let v = if rows.len() == columns.len() { columns } else { &[] };
-    let mut range = range(v, range(u, (T::ZERO, T::ZERO)));
+    let range = range(if u.len() == v.len() { v } else { &[] }, range(u, (T::ZERO, T::ZERO)));
+    let most = range.0.to_f64().abs().max(range.1.to_f64());
     let mut least = T::FORBIDDEN;
-    for (row, column) in partners.iter().enumerate() {
-        if let Some(cost) = wide.at(row, column.at()) {
-            let negative = T::ZERO.minus(cost);
-            let size = if cost < T::ZERO { negative } else { cost };
-            least = least.least(size);
-            range = (range.0.least(negative).least(cost), range.1);
+    for (&u, partner) in u.iter().zip(partners) {
+        if let Some(&v) = v.get(partner.at()) {
+            let (cost, negative) = (u.minus(T::ZERO.minus(v)), T::ZERO.minus(v).minus(u));
+            least = least.least(if cost < T::ZERO { negative } else { cost });
         }
     }
-    let most = range.0.to_f64().abs().max(range.1.to_f64());
     most > GAP * least.to_f64() && has_gap(costs, answer, most)
 }
 
