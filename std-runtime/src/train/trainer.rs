@@ -128,7 +128,9 @@ pub struct Trainer<D: Device, O> {
     /// The source whose rows are held out for the validation, and a batch of them.
     held_out: Option<(usize, HostBatch)>,
     state: RunState,
+    /// The step of the last checkpoint, and of the model in the run folder: a run that was killed between the two left an older model.
     saved_step: Option<u64>,
+    exported_step: Option<u64>,
 }
 
 impl<D: Device, O: Objective<D>> Trainer<D, O> {
@@ -173,6 +175,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             validation: stepper.scalars().clone(),
             progress: Progress::new(quiet, config.steps, state.step),
             saved_step: (folder.checkpoint.is_some() && state.pending.is_none()).then_some(state.step),
+            exported_step: None,
             schedule: config.lr_schedule(),
             config: config.clone(),
             objective,
@@ -402,15 +405,18 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
 
     /// Writes a checkpoint, and the model into the run folder.
     fn save(&mut self) -> Result<(), Error> {
-        if self.saved_step == Some(self.state.step) {
-            return Ok(());
+        let step = Some(self.state.step);
+        if self.saved_step != step {
+            self.metrics.sync()?;
+            self.state.objective = self.objective.save();
+            self.state.updates = Some(self.stepper.counts().collect());
+            state::save(&self.folder.checkpoints, &self.state, &mut self.stepper)?;
+            self.saved_step = step.filter(|_| self.state.pending.is_none());
         }
-        self.metrics.sync()?;
-        self.state.objective = self.objective.save();
-        self.state.updates = Some(self.stepper.counts().collect());
-        state::save(&self.folder.checkpoints, &self.state, &mut self.stepper)?;
-        self.objective.export(&mut self.stepper.session, false, &self.folder.out)?;
-        self.saved_step = self.state.pending.is_none().then_some(self.state.step);
+        if self.exported_step != step {
+            self.objective.export(&mut self.stepper.session, false, &self.folder.out)?;
+            self.exported_step = step;
+        }
         Ok(())
     }
 

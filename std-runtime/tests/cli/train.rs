@@ -320,10 +320,13 @@ fn resuming_nothing_needs_to_know_what_to_train() {
     assert_eq!(begun.status.code(), Some(0), "{}", text(&begun.stderr));
     assert!(text(&begun.stderr).contains("note: new has no checkpoint to go on from: a new run begins"));
     // A finished run says so, and is left as it is.
-    let samples = fs::read(at.join("new/samples.txt")).expect("samples");
+    let [samples, model] = ["new/samples.txt", "new/model.safetensors"].map(|name| fs::read(at.join(name)).expect("a file"));
+    // A kill between the last checkpoint and its model leaves the model of an earlier one.
+    fs::write(at.join("new/model.safetensors"), "of an earlier step").expect("a file");
     let again = samara(at, &["train", "--resume", "--out", "new"]);
     assert!(text(&again.stderr).contains("new is finished: all its 1 steps are done"), "{}", text(&again.stderr));
     assert!(fs::read(at.join("new/samples.txt")).expect("samples") == samples);
+    assert!(fs::read(at.join("new/model.safetensors")).expect("a model") == model);
     let more = samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=2"]);
     assert!(text(&more.stderr).contains("new goes on at step 1 of 2"), "{}", text(&more.stderr));
 }
