@@ -1,4 +1,6 @@
 //! Choosing the next token from a row of logits.
+//!
+//! A token is drawn in whole numbers: sums are exact, the draw is the same everywhere, and devices link no double precision for it.
 
 use crate::math::fast;
 use crate::math::sort::heap_sort;

@@ -1,6 +1,6 @@
 //! What can go wrong with any file: the operating system refuses, or the file has another form than its kind asks for.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,15 @@ impl Failure for FileError {
             Self::Io(error) => error.kind(),
             Self::Format { .. } => Kind::Data,
         }
+    }
+}
+
+/// The text of a file; empty when it is not there. What is not UTF-8 becomes U+FFFD.
+pub(crate) fn text_if_there(path: &Path) -> Result<String, IoError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(IoError::at(path, "read")(error)),
     }
 }
 

@@ -1,4 +1,8 @@
 //! A program file on lent memory.
+//!
+//! A session knows its own address and begins with a mark made from it: a zeroed or copied session is refused, because two sessions must not share
+//! RAM. The file is checked once, when it is opened; then sizes can be asked, and RAM is lent. Two functions open files, with the kernels of inference
+//! and of training: what is not called is not linked.
 
 use core::ffi::c_void;
 

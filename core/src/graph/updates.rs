@@ -1,4 +1,8 @@
 //! Updates in the backward pass: each behind the last gradient that reads the parameter's old value.
+//!
+//! Several contributions to one parameter are summed by a node of their own, so that their last bits differ from those in a gradient buffer. A token
+//! embedding that is also the head keeps its gradient from the first node of the backward pass to the last, which is why `Tune::Head` gives the head a
+//! weight of its own.
 
 use super::error::GraphErrorKind as E;
 use super::op::MAX_OUTPUTS;

@@ -98,34 +98,29 @@ struct Job {
     stops: Vec<i32>,
     /// Ids of the model.
     vocab_size: usize,
+    /// Positions of the model.
+    positions: usize,
+    quiet: bool,
 }
 
 impl Job {
-    /// The ids of a prompt.
+    /// The ids of a prompt; says so when the model does not see all of them.
     fn prompt(&self, text: &str) -> Result<Vec<i32>, Error> {
-        Ok(prompt_ids(&self.tokenizer, text, self.settings.specials, self.vocab_size)?)
+        let ids = prompt_ids(&self.tokenizer, text, self.settings.specials, self.vocab_size)?;
+        if let Some(note) = say::cut_prompt(ids.len(), self.positions).filter(|_| !self.quiet) {
+            say::line(&note);
+        }
+        Ok(ids)
     }
 
     /// Says it once when prompts hold the text of a special token.
     fn note(&self, prompts: Option<&[Prompt]>) {
+        if self.settings.specials || self.quiet {
+            return;
+        }
         let texts = prompts.into_iter().flatten().map(|prompt| &prompt.prompt).chain([&self.settings.prompt]);
         let mut notes = texts.filter_map(|text| specials_note(&self.tokenizer, "the prompt", text.as_bytes()));
-        if let Some(note) = notes.next().filter(|_| !self.settings.specials) {
-            say::line(&note);
-        }
-    }
-
-    /// Says that the model does not see all of a prompt.
-    fn note_cut_prompts(&self, positions: usize, prompts: Option<&[Prompt]>) -> Result<(), Error> {
-        let texts = prompts.map_or_else(
-            || vec![self.settings.prompt.as_str()],
-            |prompts| prompts.iter().map(|prompt| prompt.prompt.as_str()).collect(),
-        );
-        for text in texts {
-            let tokens = self.prompt(text)?.len();
-            say::cut_prompt(tokens, positions).iter().for_each(|note| say::line(note));
-        }
-        Ok(())
+        notes.next().iter().for_each(|note| say::line(note));
     }
 }
 
@@ -172,14 +167,10 @@ impl Args {
         let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
         let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
         let stops = FolderConfig::read(&self.model)?.stops(&tokenizer);
-        let job = Job { settings, tokenizer, stops, vocab_size: model.dims.vocab_size };
-        if !quiet {
-            job.note(prompts.as_deref());
-        }
+        let (vocab_size, positions) = (model.dims.vocab_size, model.dims.n_positions);
+        let job = Job { settings, tokenizer, stops, vocab_size, positions, quiet };
+        job.note(prompts.as_deref());
         self.check_cache(model.dims.kv_width)?;
-        if !quiet {
-            job.note_cut_prompts(model.dims.n_positions, prompts.as_deref())?;
-        }
         let (bound, begun) = (&mut model.bound(), Instant::now());
         let texts = match &prompts {
             Some(prompts) => self.write_rows(&job, bound, prompts, out)?,

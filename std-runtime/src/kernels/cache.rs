@@ -1,4 +1,7 @@
 //! Reading key and value caches over tasks: see `samara_core::ops::cache`.
+//!
+//! A quantised or half-precision cache is read into the arena before attention, a layer at a time, which grows the arena by one layer's keys and values.
+//! Core's own attention reads such a cache row by row where it is stored: a device has no room for a layer.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{DType, Node, Op};

@@ -1,4 +1,7 @@
 //! Micro-kernels for x86-64 and aarch64: one source, compiled for AVX2 and FMA, for AVX-512, and for NEON.
+//!
+//! NEON sums in the order of AVX2 and AVX-512, with the same blocks of the summed dimension, so that aarch64 gives the bits of x86-64 for f32 products;
+//! products with quantised weights differ in the last places.
 
 use samara_core::gemm::MicroKernel;
 

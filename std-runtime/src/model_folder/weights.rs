@@ -1,4 +1,7 @@
 //! Parameters of a model to and from the tensors of a folder, through the family's name map.
+//!
+//! A folder is read a few rows at a time: matrices that are transposed in the file are transposed in squares that stay in the nearest cache, straight
+//! into their place, as f32 or quantised.
 
 use std::collections::BTreeSet;
 use std::io::Write;

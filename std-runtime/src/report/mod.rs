@@ -1,14 +1,13 @@
 //! One page of HTML about one or several runs: figures, what differs in their configurations, curves, samples. It needs no network and no other file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
-use crate::files::{FileError, IoError};
+use crate::error::{Failure, Kind};
+use crate::files::{FileError, IoError, text_if_there};
 use crate::run::metrics::{self, Metrics, MetricsError};
 use crate::run::plot;
 use crate::train::folder::{CONFIG_FILE, METRICS_FILE, SAMPLES_FILE};
@@ -35,9 +34,12 @@ pub struct Run {
 /// A page that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A file of a run that cannot be read, or is no such file.
+    /// A file that is not of a run.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A metrics file that cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -46,12 +48,13 @@ pub enum ReportError {
     Page(String),
 }
 
-impl crate::error::Failure for ReportError {
-    fn kind(&self) -> crate::error::Kind {
+impl Failure for ReportError {
+    fn kind(&self) -> Kind {
         match self {
             Self::File(error) => error.kind(),
+            Self::Io(error) => error.kind(),
             Self::Metrics(error) => error.kind(),
-            Self::Page(_) => crate::error::Kind::Failed,
+            Self::Page(_) => Kind::Failed,
         }
     }
 }
@@ -69,11 +72,11 @@ impl Run {
         }
         let records = metrics::read(&path)?;
         let path = folder.join(CONFIG_FILE);
-        let config = text(&path)?;
+        let config = text_if_there(&path)?;
         let table: toml::Table = config.parse().map_err(|e: toml::de::Error| FileError::format(&path, "TOML", e.message()))?;
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
-        let samples = last_bytes(text(&folder.join(SAMPLES_FILE))?, SAMPLES_BYTES);
+        let samples = last_bytes(text_if_there(&folder.join(SAMPLES_FILE))?, SAMPLES_BYTES);
         Ok(Self { name: folder.display().to_string(), config, keys, records, samples })
     }
 
@@ -154,15 +157,6 @@ fn curves(runs: &[Run]) -> std::io::Result<Vec<String>> {
     Ok(curves)
 }
 
-/// The text of a file; empty when there is none.
-fn text(path: &Path) -> Result<String, FileError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(IoError::at(path, "read")(error).into()),
-    }
-}
-
 /// The end of a text, from a line break on.
 fn last_bytes(text: String, count: usize) -> String {
     let Some(rest) = text.len().checked_sub(count).and_then(|from| text.as_bytes().get(from..)) else { return text };
@@ -185,6 +179,8 @@ fn flatten(prefix: &str, table: &toml::Table, to: &mut BTreeMap<String, String>)
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn run(name: &str, lr: &str, losses: &[f64]) -> Run {

@@ -2,8 +2,8 @@
 //! what it was trained on, how good it is, and what it is not known to do.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,6 +12,9 @@ use super::config::RunConfig;
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, METRICS_FILE};
 use super::request::TrainOutcome;
+use crate::data::DataError;
+use crate::data::mapped::Mapped;
+use crate::files::IoError;
 use crate::host::Host;
 use crate::run::durable;
 
@@ -44,7 +47,8 @@ pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
 /// # Errors
 /// The operating system refuses.
 pub fn write(config: &RunConfig, parameters: usize, data: &str, results: &TrainOutcome) -> Result<(), Error> {
-    let base = config.train.init.as_deref().map(|init| weights(init).map_err(Error::io(init, "read"))).transpose()?;
+    // A base that is gone meanwhile does not cost the run its card.
+    let base = config.train.init.as_deref().map(|init| weights(init).unwrap_or_else(|error| format!("; {error}")));
     let text = text(config, parameters, base.as_deref(), data, results);
     durable::write(&results.out.join(CARD_FILE), text.as_bytes()).map_err(Error::io(&results.out, "write into"))
 }
@@ -84,32 +88,17 @@ fn text(config: &RunConfig, parameters: usize, base: Option<&str>, data: &str, r
 }
 
 /// Names, sizes and checksums of the files with weights in a folder.
-fn weights(folder: &Path) -> io::Result<String> {
-    let mut paths: Vec<_> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+fn weights(folder: &Path) -> Result<String, DataError> {
+    let entries = fs::read_dir(folder).map_err(IoError::at(folder, "list"))?.flatten();
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
     paths.sort();
     let mut text = String::new();
     for path in paths {
-        let (checksum, bytes) = checksum(&path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let _ = write!(text, "; {name}: crc32c {checksum:08x}, {bytes} bytes");
+        let (file, name) = (Mapped::open(&path)?, path.file_name().unwrap_or_default().to_string_lossy());
+        let _ = write!(text, "; {name}: crc32c {:08x}, {} bytes", crc32c::crc32c(file.bytes()?), file.len());
     }
     Ok(text)
-}
-
-/// CRC-32C and length of a file.
-fn checksum(path: &Path) -> io::Result<(u32, u64)> {
-    let (mut file, mut chunk) = (File::open(path)?, vec![0; 1 << 20]);
-    let (mut checksum, mut len) = (0, 0);
-    loop {
-        let read = file.read(&mut chunk)?;
-        let bytes = chunk.get(..read).unwrap_or_default();
-        if bytes.is_empty() {
-            return Ok((checksum, len));
-        }
-        checksum = crc32c::crc32c_append(checksum, bytes);
-        len += read as u64;
-    }
 }
 
 #[cfg(test)]
@@ -144,6 +133,9 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}: {card}");
         }
+        base.close().unwrap();
+        write(&config, 42, "", &results).unwrap();
+        assert!(fs::read_to_string(out.path().join(CARD_FILE)).unwrap().contains("cannot list: No such file"));
     }
 
     #[test]

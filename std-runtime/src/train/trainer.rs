@@ -2,7 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Instant;
 
 use samara_core::schedule::Schedule;
@@ -17,6 +16,7 @@ use super::shape::update_numbers;
 use super::state::{self, RunState};
 use super::step::Stepper;
 use crate::data::dataset::HostBatch;
+use crate::files::text_if_there;
 use crate::lm::RunError;
 use crate::run::events::EventWriter;
 use crate::run::metrics::{self, MetricsWriter};
@@ -101,15 +101,6 @@ fn forget_samples(folder: &RunFolder) -> Result<(), Error> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&path, "remove")(error)),
         _ => Ok(()),
-    }
-}
-
-/// The text of a file; none if it is not there.
-fn read_if_there(path: &Path) -> Result<String, Error> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::io(path, "read")(error)),
     }
 }
 
@@ -388,7 +379,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
     fn sample(&mut self, stop: &Stop) -> Result<(), Error> {
         let path = self.folder.out.join(SAMPLES_FILE);
         let title = format!("--- sample at step {} ---", self.state.step);
-        let former = read_if_there(&path)?;
+        let former = text_if_there(&path)?;
         if former.lines().any(|line| line == title) {
             return Ok(());
         }

@@ -5,28 +5,10 @@ use super::*;
 /// What a run of one step says, and its exit code.
 fn trained(at: &Path, data: &str, more: &[&str]) -> (Option<i32>, String) {
     let _ = fs::remove_dir_all(at.join("run"));
-    let one = ["--data", data, "--out", "run", "--set", "train.steps=1", "--set", "generate.max_new_tokens=0"];
-    let output = samara(at, &[&SMALL[..], &one, more].concat());
+    let one = ["train", "--data", data, "--out", "run", "--set", "train.steps=1", "--set", "generate.max_new_tokens=0"];
+    let output = samara(at, &[&one[..], &SMALL, more].concat());
     (output.status.code(), text(&output.stderr))
 }
-
-const SMALL: [&str; 15] = [
-    "train",
-    "--set",
-    "model.n_embd=8",
-    "--set",
-    "model.n_layer=1",
-    "--set",
-    "model.n_head=2",
-    "--set",
-    "model.n_positions=16",
-    "--set",
-    "train.block_size=16",
-    "--set",
-    "train.batch_size=2",
-    "--set",
-    "train.eval_batches=2",
-];
 
 #[test]
 fn token_shards_are_read_as_their_content_says() {

@@ -465,7 +465,7 @@ fn signals_at_any_moment_change_no_bit() {
 
 #[cfg(unix)]
 #[test]
-#[ignore = "a minute of runs; cargo test -p samara --test cli -- --ignored a_hundred"]
+#[ignore = "the same as the test above, at length: cargo test -p samara --test cli -- --ignored a_hundred"]
 fn a_hundred_signals_change_no_bit() {
     interrupted_runs_are_whole(100);
 }

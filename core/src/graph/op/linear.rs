@@ -1,4 +1,10 @@
 //! Linear layers: y = act(x Wᵀ + b) + r.
+//!
+//! The residual is in the output before the product is added, taken over or copied: in place or not, the bits are the same, so that policies of
+//! recomputation give the same bits too. Where nothing is computed again, the forward node keeps the slope of its activation in place of its argument:
+//! f and f′ share their exponential, and the gradient is one product; both ways give the same bits. dX takes the place of x, for kernels compute dW
+//! before dX: at the fullest moment of a GPT's backward pass this is the widest tensor, the hidden layer after its activation. A layer whose weight is
+//! frozen does not keep x, which only dW reads.
 
 use super::super::adjoint::Step;
 use super::super::args::{Args, Outputs};

@@ -23,7 +23,7 @@ use super::attribute::{
 use super::table::operations;
 use super::tensor::Role;
 
-/// Inputs of a node.
+/// Inputs of a node. Attention's gradient with segments and dropout has nine; one is kept in reserve.
 pub const MAX_INPUTS: usize = 10;
 /// Outputs of a node.
 pub const MAX_OUTPUTS: usize = 3;

@@ -1,4 +1,6 @@
 //! Gradients in their buffer, their norm, and updates of parameters.
+//!
+//! `GlobalNorm` reads the gradient buffer as a whole, alignment gaps included: they must be 0, so gradient buffers start zeroed.
 
 use core::ops::Range;
 
