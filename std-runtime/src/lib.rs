@@ -14,6 +14,7 @@ pub mod config;
 pub mod data;
 pub mod decoding;
 pub mod device;
+pub mod dialogue;
 pub mod error;
 pub mod eval;
 pub mod export;

@@ -9,6 +9,9 @@ use super::recompute::BudgetError;
 use crate::config::{ConfigError, Difference, Invalid};
 use crate::data::DataError;
 use crate::data::splits::PrepareError;
+use crate::dialogue::encode::EncodeError;
+use crate::dialogue::examples::ExampleError;
+use crate::dialogue::template::TemplateError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
@@ -49,6 +52,12 @@ pub enum TrainingError {
     /// A prompt that has no ids.
     #[error(transparent)]
     Prompt(#[from] TextError),
+    /// Dialogues that have no ids, or a template.
+    #[error(transparent)]
+    Dialogue(#[from] EncodeError),
+    /// Rows that are no examples.
+    #[error(transparent)]
+    Example(#[from] ExampleError),
     /// A model folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -110,6 +119,12 @@ impl From<DataError> for TrainingError {
     }
 }
 
+impl From<TemplateError> for TrainingError {
+    fn from(error: TemplateError) -> Self {
+        Self::Dialogue(error.into())
+    }
+}
+
 impl From<FileError> for TrainingError {
     fn from(error: FileError) -> Self {
         Self::Prepare(error.into())
@@ -129,6 +144,8 @@ impl Failure for TrainingError {
             Self::Invalid(error) => error.kind(),
             Self::Prepare(error) => error.kind(),
             Self::Prompt(error) => error.kind(),
+            Self::Dialogue(error) => error.kind(),
+            Self::Example(error) => error.kind(),
             Self::Folder(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
