@@ -15,6 +15,7 @@ pub mod config;
 pub mod data;
 pub mod decoding;
 pub mod device;
+pub mod dialogue;
 pub mod error;
 pub mod eval;
 pub mod export;

@@ -41,6 +41,8 @@ const STD_RUNTIME: House = House {
         &["device"],
         &["session"],
         &["assignment", "data", "tokenizer", "run", "npy", "host", "npz"],
+        // Dialogues as rows and as token ids.
+        &["dialogue"],
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],

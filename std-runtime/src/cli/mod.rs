@@ -29,6 +29,7 @@ macro_rules! commands {
 
 commands! {
     Train: train,
+    Sft: sft,
     Generate: generate,
     Score: score,
     Eval: eval,
@@ -38,6 +39,7 @@ commands! {
     Config: config,
     Inspect: inspect,
     Report: report,
+    Data: data,
     Tokenizer: tokenizer,
     Assign: assign,
     Bench: bench,

@@ -7,14 +7,14 @@ use clap::builder::PossibleValuesParser;
 
 use super::Error;
 use super::tables::Config;
-use crate::config::{ConfigError, Layers, Place, Table};
+use crate::config::{ConfigError, Layers, Place, Table, Unread};
 use crate::data::config::TokenizerChoice;
 use crate::lm::Model;
 use crate::lm::formats::Quantize;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::session::Engine;
-use crate::train::presets::{DEFAULT_PRESET, PRESETS, find};
+use crate::train::presets::{DEFAULT_PRESET, PRESETS, SFT_PRESETS, find};
 
 /// Everything that makes a configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -43,7 +43,8 @@ pub(super) struct ConfigArgs {
 }
 
 fn preset_names() -> PossibleValuesParser {
-    PRESETS.iter().map(|preset| clap::builder::PossibleValue::new(preset.name).help(preset.about)).collect::<Vec<_>>().into()
+    let all = PRESETS.iter().chain(SFT_PRESETS);
+    all.map(|preset| clap::builder::PossibleValue::new(preset.name).help(preset.about)).collect::<Vec<_>>().into()
 }
 
 impl ConfigArgs {
@@ -54,29 +55,63 @@ impl ConfigArgs {
 
     /// The same, and what a person should know of values that do not count.
     pub(super) fn merge_and_note(&self, base: Option<&Path>, out: Option<&Path>) -> Result<(Config, Vec<String>), Error> {
+        const UNREAD: &[(&str, &str)] = &[
+            ("template", DIALOGUES),
+            ("today", DIALOGUES),
+            ("epochs", DIALOGUES),
+            ("max_length", DIALOGUES),
+            ("packing", DIALOGUES),
+            ("completion_only_loss", DIALOGUES),
+            ("val", DIALOGUES),
+            ("pad_token", DIALOGUES),
+        ];
+        const DIALOGUES: &str = "text is no dialogue: samara sft trains on dialogues";
+        self.merge_for(DEFAULT_PRESET, "dialogue", UNREAD, base, out)
+    }
+
+    /// The effective configuration of a command that begins with the preset `default` and does not read some keys of `table`: each with what to do
+    /// instead.
+    pub(super) fn merge_for(
+        &self,
+        default: &'static str,
+        table: &str,
+        unread: &[(&'static str, &'static str)],
+        base: Option<&Path>,
+        out: Option<&Path>,
+    ) -> Result<(Config, Vec<String>), Error> {
+        let (layers, notes) = self.merge_layers(default, base, out)?;
+        let config = layers.finish()?;
+        for &(key, instead) in unread {
+            layers.refuse_given(&config, table, Unread { key, instead })?;
+        }
+        Ok((config, notes))
+    }
+
+    fn merge_layers(&self, default: &'static str, base: Option<&Path>, out: Option<&Path>) -> Result<(Layers<Config>, Vec<String>), Error> {
         // Which keys [model] has follows from the folder: it is looked at first.
-        let mut layers = self.layers(base, out, None)?;
+        let mut layers = self.layers(default, base, out, None)?;
         let init = layers.values_of("train")?.train.init;
         let mut notes = Vec::new();
         if let Some(folder) = init {
             let model = FolderConfig::read(&folder)?.model;
-            let preset = self.layers(base, out, None)?;
-            layers = self.layers(base, out, Some((&folder, model)))?;
+            let preset = self.layers(default, base, out, None)?;
+            layers = self.layers(default, base, out, Some((&folder, model)))?;
             notes.extend(self.preset.as_ref().and_then(|name| idle_in_preset(name, &folder, &preset, &layers)));
         }
         notes.extend(follow_lr(&mut layers)?);
         notes.extend(choose_end(&mut layers)?);
-        Ok((layers.finish()?, notes))
+        Ok((layers, notes))
     }
 
     fn layers(
         &self,
+        default: &'static str,
         base: Option<&Path>,
         out: Option<&Path>,
         folder: Option<(&Path, ModelConfig)>,
     ) -> Result<Layers<Config>, Error> {
         let mut layers = Layers::<Config>::new();
-        layers.preset(find(self.preset.as_deref().unwrap_or(DEFAULT_PRESET))?)?;
+        layers.preset(find(self.preset.as_deref().unwrap_or(default))?)?;
         if let Some((folder, model)) = folder {
             lay_folder(&mut layers, folder, &model)?;
         }
@@ -130,31 +165,38 @@ fn follow_lr(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
     Ok(Some(format!("note: train.min_lr is a tenth of train.lr = {lr:e}: the preset's {min_lr:e} is above that")))
 }
 
-/// Steps, tokens or operations end a run: the one that is given on the command line counts, and those of a file do not.
+/// What can say when a run ends, besides steps: whether it does.
+type End = (&'static str, fn(&Config) -> bool, fn(&mut Config));
+
+const ENDS: [End; 3] = [
+    ("train.tokens", |config| config.train.tokens > 0, |config| config.train.tokens = 0),
+    ("train.flops", |config| config.train.flops > 0.0, |config| config.train.flops = 0.0),
+    ("dialogue.epochs", |config| config.dialogue.epochs > 0.0, |config| config.dialogue.epochs = 0.0),
+];
+
+/// Steps, tokens, operations or epochs end a run: the one that is given on the command line counts, and those of a file do not.
 fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
-    const ENDS: [&str; 3] = ["train.steps", "train.tokens", "train.flops"];
-    let given: Vec<&str> = ENDS.into_iter().filter(|key| is_given(layers.place(key))).collect();
-    let train = layers.values_of("train")?.train;
+    let names = ["train.steps"].into_iter().chain(ENDS.map(|(key, ..)| key));
+    let given: Vec<&str> = names.filter(|key| is_given(layers.place(key))).collect();
+    let config = Config { dialogue: layers.values_of("dialogue")?.dialogue, ..layers.values_of("train")? };
+    let is_set = |key: &&str| ENDS.iter().any(|(end, counts, _)| end == key && counts(&config));
+    let twice = |key: &str, other: &str, found: String| {
+        let place = layers.place(key).cloned().unwrap_or(Place::Default);
+        let expected = format!("no value; {other} says when the run ends: set one of them");
+        Err(ConfigError::Value { place, key: key.to_owned(), expected, found }.into())
+    };
     match given.as_slice() {
-        ["train.steps", other, ..] if train.tokens > 0 || train.flops > 0.0 => {
-            let place = layers.place("train.steps").cloned().unwrap_or(Place::Default);
-            let expected = format!("no value; {other} says when the run ends: set one of them");
-            Err(ConfigError::Value { place, key: "train.steps".to_owned(), expected, found: train.steps.to_string() }.into())
-        }
+        ["train.steps", others @ ..] if others.iter().any(is_set) => twice("train.steps", others[0], config.train.steps.to_string()),
+        [other, .., "dialogue.epochs"] if config.dialogue.epochs > 0.0 => twice("dialogue.epochs", other, config.dialogue.epochs.to_string()),
         [one] => {
-            let idle: Vec<&str> = [("train.tokens", train.tokens > 0), ("train.flops", train.flops > 0.0)]
-                .into_iter()
-                .filter(|(key, counts)| *counts && key != one)
-                .map(|(key, _)| key)
-                .collect();
-            for key in &idle {
-                layers.put(&[*key], &Place::Default, |config| match *key {
-                    "train.tokens" => config.train.tokens = 0,
-                    _ => config.train.flops = 0.0,
-                });
+            let idle: Vec<End> = ENDS.into_iter().filter(|(key, counts, _)| counts(&config) && key != one).collect();
+            for (key, _, clear) in &idle {
+                layers.put(&[*key], &Place::Default, |config| clear(config));
             }
-            let what = idle.join(" and ");
-            Ok((!idle.is_empty()).then(|| format!("note: {one} says when the run ends; {what} of the file no longer does")))
+            // What a preset sets is its own matter.
+            let what: Vec<&str> = idle.iter().map(|(key, ..)| *key).filter(|key| *key != "dialogue.epochs").collect();
+            let what = what.join(" and ");
+            Ok((!what.is_empty()).then(|| format!("note: {one} says when the run ends; {what} of the file no longer does")))
         }
         _ => Ok(None),
     }

@@ -4,6 +4,7 @@ pub(crate) mod assign;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod data;
 pub(crate) mod env;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -14,6 +15,7 @@ pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod score;
+pub(crate) mod sft;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 

@@ -24,7 +24,7 @@ use crate::train::config::{RunConfig, TrainConfig};
 use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
 use crate::train::recompute::Policies;
-use crate::train::shape::update_numbers;
+use crate::train::shape::{shape_of, update_numbers};
 use crate::train::step::Stepper;
 use crate::train::tokenizer::named;
 
@@ -103,23 +103,24 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        let outcome = Outcome::of(&self.config.merge(None, None)?.run(), self.time, self.peak)?;
+        let config = self.config.merge(None, None)?.run();
+        let outcome = Outcome::of(&config, shape_of(&config), self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
 
-/// Prints what a training takes; for `train --plan`.
-pub(super) fn print(config: &RunConfig) -> Result<(), Error> {
-    output::write(Outcome::of(config, false, false)?.text().as_bytes())
+/// Prints what a training takes whose steps have a shape; for `--plan`.
+pub(super) fn print(config: &RunConfig, shape: StepShape) -> Result<(), Error> {
+    output::write(Outcome::of(config, shape, false, false)?.text().as_bytes())
 }
 
 impl Outcome {
     /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
-    fn of(config: &RunConfig, time: bool, peak: bool) -> Result<Self, Error> {
+    fn of(config: &RunConfig, shape: StepShape, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
         let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
-        let Policies { all, shape, plan } = Policies::new(&engine, &*model, config)?;
+        let Policies { all, shape, plan } = Policies::of(&engine, &*model, shape, &config.train)?;
         let peak = if peak { Some(Peak::of_step(&*engine, &*model, &shape)?) } else { None };
         let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
         let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {

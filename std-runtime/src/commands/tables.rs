@@ -2,9 +2,10 @@
 
 use crate::config::{Invalid, Tables, tables};
 use crate::data::config::DataConfig;
+use crate::dialogue::config::DialogueConfig;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
-use crate::train::config::{RunConfig, TrainConfig};
+use crate::train::config::{RunConfig, SftConfig, TrainConfig};
 
 // A command that brings a table of its own adds it here: a line with its name and its type.
 tables! {
@@ -14,6 +15,8 @@ tables! {
         model: ModelConfig;
         /// `[data]`
         data: DataConfig;
+        /// `[dialogue]`
+        dialogue: DialogueConfig;
         /// `[train]`
         train: TrainConfig;
         /// `[generate]`
@@ -23,12 +26,17 @@ tables! {
 
 impl Config {
     fn check_together(&self) -> Result<(), Invalid> {
-        self.clone().run().check()
+        self.clone().sft().check()
     }
 
     /// What a training takes of it.
     pub(crate) fn run(self) -> RunConfig {
-        let Self { model, data, train, generate } = self;
-        RunConfig { model, data, train, generate }
+        self.sft().training()
+    }
+
+    /// What a training on dialogues takes of it.
+    pub(crate) fn sft(self) -> SftConfig {
+        let Self { model, data, dialogue, train, generate } = self;
+        SftConfig { model, data, dialogue, train, generate }
     }
 }

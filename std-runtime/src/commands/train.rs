@@ -9,6 +9,7 @@ use crate::train;
 use crate::train::config::RunConfig;
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::request::{TrainOutcome, TrainRequest};
+use crate::train::shape::shape_of;
 
 const EXAMPLES: &str = "\
 Values come from the preset, then the file, then --set, then the flags.
@@ -42,7 +43,7 @@ pub(crate) struct Args {
 }
 
 /// The configuration of a run that is gone on with.
-const RUN_CONFIG: &str = "run.toml";
+pub(super) const RUN_CONFIG: &str = "run.toml";
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
@@ -50,7 +51,7 @@ impl Command for Args {
         let (config, notes) = self.config.merge_and_note(former.as_deref(), self.out.as_deref())?;
         let config = config.run();
         if self.plan {
-            return plan::print(&config);
+            return plan::print(&config, shape_of(&config));
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
@@ -78,7 +79,8 @@ impl Args {
     }
 }
 
-fn summary(outcome: &TrainOutcome) -> String {
+/// What is printed of a finished training.
+pub(super) fn summary(outcome: &TrainOutcome) -> String {
     let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.4}"));
     format!(
         "{} steps{}{}{} -> {}",

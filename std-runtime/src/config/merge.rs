@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, hint};
-use super::table::{Given, Tables};
+use super::table::{Given, Tables, Unread};
 use super::value::Value;
 
 /// A named configuration.
@@ -168,23 +168,27 @@ impl<C: Tables> Layers<C> {
         Ok(config)
     }
 
-    /// Refuses values that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread; so may
-    /// defaults in a file, which one that was written out whole has.
+    /// Refuses values that a person gave and nothing reads.
     fn refuse_unread(&self, config: &C) -> Result<(), ConfigError> {
-        let defaults = C::default();
-        for ((name, table), (_, default)) in config.tables().into_iter().zip(defaults.tables()) {
-            for unread in table.unread() {
-                let key = format!("{name}.{}", unread.key);
-                let place = match self.place(&key) {
-                    Some(Place::File { .. }) if table.show(unread.key) == default.show(unread.key) => continue,
-                    Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) => place.clone(),
-                    _ => continue,
-                };
-                let (expected, found) = (format!("no value; {}", unread.instead), table.show(unread.key));
-                return Err(ConfigError::Value { place, key, expected, found: found.unwrap_or_else(|| "none".to_owned()) });
-            }
-        }
-        Ok(())
+        let unread = config.tables().into_iter().flat_map(|(name, table)| table.unread().into_iter().map(move |key| (name, key)));
+        unread.into_iter().try_for_each(|(name, unread)| self.refuse_given(config, name, unread))
+    }
+
+    /// Refuses the value of a key that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread; so
+    /// may defaults in a file, which one that was written out whole has.
+    ///
+    /// # Errors
+    /// It was given.
+    pub fn refuse_given(&self, config: &C, table: &str, unread: Unread) -> Result<(), ConfigError> {
+        let (key, defaults) = (format!("{table}.{}", unread.key), C::default());
+        let shown = |config: &C| config.tables().iter().find(|(name, _)| *name == table).and_then(|(_, table)| table.show(unread.key));
+        let place = match self.place(&key) {
+            Some(Place::File { .. }) if shown(config) == shown(&defaults) => return Ok(()),
+            Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) => place.clone(),
+            _ => return Ok(()),
+        };
+        let expected = format!("no value; {}", unread.instead);
+        Err(ConfigError::Value { place, key, expected, found: shown(config).unwrap_or_else(|| "none".to_owned()) })
     }
 
     fn assign(&mut self, dotted: &str, text: &str, place: Place) {

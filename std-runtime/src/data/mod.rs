@@ -3,12 +3,15 @@
 pub mod batches;
 pub mod config;
 pub mod corpus;
+mod csv;
 pub mod dataset;
 pub mod encoding;
 pub mod error;
 mod foreign;
 mod layout;
+mod lines;
 pub mod mapped;
+pub mod objects;
 pub mod options;
 pub mod prepare;
 pub mod prompts;

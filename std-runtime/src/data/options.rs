@@ -41,7 +41,7 @@ impl Default for TextOptions {
 
 impl TextOptions {
     /// What was found in a row, and what leaves such rows out.
-    pub(super) fn or_skip(&self, found: impl Into<String>) -> String {
+    pub(crate) fn or_skip(&self, found: impl Into<String>) -> String {
         let found = found.into();
         self.skip_setting.map_or(found.clone(), |setting| format!("{found} ({setting} leaves such rows out)"))
     }

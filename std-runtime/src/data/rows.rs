@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::DataError;
 use super::options::TextOptions;
@@ -19,6 +20,11 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
+    /// A row that begins as it should and holds something else.
+    pub(super) fn whole(expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { byte: 0, expected: expected.into(), found: found.into() }
+    }
+
     /// The error at a place in a file. `before` is the text of the file from the beginning of line `line` to that of the row, which it may hold line
     /// breaks of.
     pub(super) fn at(self, path: &Path, line: u64, before: &str, row: &[u8]) -> DataError {
@@ -58,19 +64,37 @@ impl<'de> Visitor<'de> for Rows {
     }
 }
 
-/// The string under the text key of a JSON object.
-pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a, str>, Wrong> {
-    let key = options.text_key.as_str();
-    let row = std::str::from_utf8(row).map_err(|error| {
+/// A JSON object whole. A key that occurs twice is an error, as in [`text_of`].
+pub(super) fn object_of(row: &[u8], options: &TextOptions) -> Result<Map<String, Value>, Wrong> {
+    let row = utf8(row, options)?;
+    begins_object(row, "a JSON object", options)?;
+    let mut json = serde_json::Deserializer::from_str(row);
+    let object = json.deserialize_map(Object).and_then(|object| json.end().map(|()| object));
+    object.map_err(|error| not_json(&error, row, 0, options))
+}
+
+fn utf8<'a>(row: &'a [u8], options: &TextOptions) -> Result<&'a str, Wrong> {
+    std::str::from_utf8(row).map_err(|error| {
         let byte = error.valid_up_to();
         let found = row.get(byte).map_or_else(String::new, |b| format!("byte 0x{b:02x}"));
         Wrong { byte, expected: "UTF-8 text".to_owned(), found: options.or_skip(found) }
-    })?;
+    })
+}
+
+/// Refuses a row that is no object; otherwise says where it begins.
+fn begins_object(row: &str, expected: &str, options: &TextOptions) -> Result<usize, Wrong> {
     let leading = row.len() - row.trim_start().len();
-    if !row.trim_start().starts_with('{') {
-        let found = options.or_skip(kind_of(row.trim_start()));
-        return Err(Wrong { byte: leading, expected: format!("a JSON object with key {key:?}"), found });
+    if row.trim_start().starts_with('{') {
+        return Ok(leading);
     }
+    Err(Wrong { byte: leading, expected: expected.to_owned(), found: options.or_skip(kind_of(row.trim_start())) })
+}
+
+/// The string under the text key of a JSON object.
+pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a, str>, Wrong> {
+    let key = options.text_key.as_str();
+    let row = utf8(row, options)?;
+    let leading = begins_object(row, &format!("a JSON object with key {key:?}"), options)?;
     let mut json = serde_json::Deserializer::from_str(row);
     let value = json.deserialize_map(FindKey(key)).and_then(|value| json.end().map(|()| value));
     let (value, others) = value.map_err(|error| not_json(&error, row, 0, options))?;
@@ -89,31 +113,34 @@ pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a
 /// Keys that are shown of a row that lacks the one that is wanted.
 const SHOWN_KEYS: usize = 6;
 
+/// The first keys of a row, in quotes.
+pub(crate) fn shown_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) -> String {
+    let more = if keys.len() > SHOWN_KEYS { ", …" } else { "" };
+    let shown: Vec<String> = keys.take(SHOWN_KEYS).map(|key| format!("{key:?}")).collect();
+    format!("{}{more}", shown.join(", "))
+}
+
 /// Words for an object without the key, by the keys that it has.
 fn without_key(keys: &[String], options: &TextOptions) -> String {
-    let shown: Vec<String> = keys.iter().take(SHOWN_KEYS).map(|key| format!("{key:?}")).collect();
-    let more = if keys.len() > SHOWN_KEYS { ", …" } else { "" };
+    let shown = shown_keys(keys.iter());
     let has = |key: &str| keys.iter().any(|found| found == key);
     let setting = options.key_setting;
     match keys {
         [] => options.or_skip("an object without keys"),
-        _ if ["messages", "conversations", "conversation"].iter().any(|key| has(key)) => format!(
-            "keys {}{more}: a row of a chat; write every conversation as one text first, under {:?} or another key that {setting} names",
-            shown.join(", "),
-            options.text_key
-        ),
+        _ if ["messages", "conversations", "conversation"].iter().any(|key| has(key)) => {
+            format!("keys {shown}: a row of a chat; train on chats with 'samara sft'")
+        }
+        _ if has("chosen") && has("rejected") => {
+            format!("keys {shown}: a preference; train on preferences with 'samara dpo' or 'samara reward'")
+        }
         _ if [["instruction", "output"], ["prompt", "completion"], ["prompt", "response"], ["question", "answer"]]
             .iter()
             .any(|pair| pair.iter().all(|key| has(key))) =>
         {
-            format!(
-                "keys {}{more}: a question and its answer; write both as one text first, under {:?} or another key that {setting} names",
-                shown.join(", "),
-                options.text_key
-            )
+            format!("keys {shown}: a question and its answer; train on pairs with 'samara sft'")
         }
         [only] => options.or_skip(format!("key {only:?}; set {setting}={only} to train on it")),
-        _ => options.or_skip(format!("keys {}{more}; set {setting} to the one with the text", shown.join(", "))),
+        _ => options.or_skip(format!("keys {shown}; set {setting} to the one with the text")),
     }
 }
 
@@ -195,5 +222,27 @@ impl<'de> Visitor<'de> for FindKey<'_> {
             }
         }
         Ok((found, others))
+    }
+}
+
+/// Takes an object whole.
+struct Object;
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((key, value)) = map.next_entry::<String, Value>()? {
+            if object.contains_key(&key) {
+                return Err(serde::de::Error::custom(format_args!("key {key:?} twice")));
+            }
+            object.insert(key, value);
+        }
+        Ok(object)
     }
 }

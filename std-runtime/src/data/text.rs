@@ -5,12 +5,12 @@
 //! decompressed while they are read.
 
 use std::fs;
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::options::{BadRow, TextOptions};
-use super::rows::{self, Wrong};
-use super::{DataError, foreign};
+use super::lines::{RawRow, each_element, each_line};
+use super::{DataError, foreign, rows};
 use crate::compressed;
 use crate::files::{IoError, refuse_device};
 use crate::stop::Stop;
@@ -125,7 +125,7 @@ const COMPRESSED: [&str; 2] = ["gz", "zst"];
 
 /// The form that a file's name says, if it is the name of a text file.
 fn form_of(path: &Path) -> Option<Form> {
-    let inner = if has_extension(path, &COMPRESSED) { path.with_extension("") } else { path.to_owned() };
+    let inner = inner_name(path);
     EXTENSIONS.iter().find(|(extension, _)| has_extension(&inner, &[extension])).map(|(_, form)| *form)
 }
 
@@ -152,14 +152,16 @@ pub fn for_each_document<E: From<DataError>>(
     for file in files {
         match form_of(&file) {
             Some(Form::Lines) => {
-                read_lines(&file, compressed::open(&file).map_err(DataError::from)?, options, &mut summary, &mut count)?
+                let lines = compressed::open(&file).map_err(DataError::from)?;
+                each_line(&file, lines, &options.stop, &mut |row| take_row(row, options, &mut summary, &mut count))?
             }
             Some(Form::Array) => {
                 let text = read_plain(&file, &options.stop)?;
+                let mut take = |row: &RawRow<'_>| take_row(row, options, &mut summary, &mut count);
                 if text.trim_start().starts_with('[') {
-                    read_array(&file, &text, options, &mut summary, &mut count)?;
+                    each_element(&file, &text, &options.stop, &mut take)?;
                 } else {
-                    read_lines(&file, text.as_bytes(), options, &mut summary, &mut count)?;
+                    each_line(&file, text.as_bytes(), &options.stop, &mut take)?;
                 }
             }
             Some(Form::Plain) | None => count(&mut summary, &read_plain(&file, &options.stop)?)?,
@@ -233,7 +235,7 @@ fn no_text_in(folder: &Path, ignored: &Paths) -> String {
 }
 
 /// The first byte of a file that is no white space.
-fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
+pub(super) fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
     for byte in compressed::open(path)?.bytes() {
         let byte = byte.map_err(compressed::failed(path))?;
         if !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(&byte) {
@@ -248,7 +250,12 @@ pub(super) fn has_lines(path: &Path) -> bool {
     form_of(path) == Some(Form::Lines)
 }
 
-fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+/// The path without the ending of a compressed file.
+pub(super) fn inner_name(path: &Path) -> PathBuf {
+    if has_extension(path, &COMPRESSED) { path.with_extension("") } else { path.to_owned() }
+}
+
+pub(super) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
@@ -296,57 +303,17 @@ fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError 
     DataError::Line { path: path.to_path_buf(), line, column, expected, found }
 }
 
-fn read_lines<E: From<DataError>>(
-    path: &Path,
-    mut file: impl BufRead,
+/// Gives the text of a row to `document`.
+fn take_row<E: From<DataError>>(
+    row: &RawRow<'_>,
     options: &TextOptions,
     summary: &mut Summary,
     document: &mut impl FnMut(&mut Summary, &str) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut row = Vec::new();
-    for line in 1.. {
-        row.clear();
-        if file.read_until(b'\n', &mut row).map_err(compressed::failed(path)).map_err(DataError::from)? == 0 {
-            break;
-        }
-        let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
-        let bytes = row.strip_prefix(bom).unwrap_or(&row).trim_ascii_end();
-        if line == 1
-            && let Some(foreign) = foreign::refuse(path, bytes)
-        {
-            return Err(foreign.into());
-        }
-        if bytes.trim_ascii().is_empty() {
-            continue;
-        }
-        match rows::text_of(bytes, options) {
-            Ok(text) => document(summary, &text)?,
-            Err(wrong) => skip(wrong.at(path, line, "", bytes), options, summary)?,
-        }
+    match rows::text_of(row.bytes, options) {
+        Ok(text) => document(summary, &text),
+        Err(wrong) => Ok(skip(row.error(wrong), options, summary)?),
     }
-    Ok(())
-}
-
-fn read_array<E: From<DataError>>(
-    path: &Path,
-    text: &str,
-    options: &TextOptions,
-    summary: &mut Summary,
-    document: &mut impl FnMut(&mut Summary, &str) -> Result<(), E>,
-) -> Result<(), E> {
-    let rows = rows::of_array(text).map_err(|wrong: Wrong| wrong.at(path, 1, "", text.as_bytes()))?;
-    for row in rows {
-        match rows::text_of(row.as_bytes(), options) {
-            Ok(text) => document(summary, &text)?,
-            Err(wrong) => {
-                // Both slices lie in the same text, so the difference of their addresses is where the row stands.
-                let start = (row.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-                let before = text.get(..start).unwrap_or_default();
-                skip(wrong.at(path, 1, before, row.as_bytes()), options, summary)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Counts a row that is left out; where none may be, its error ends reading.
@@ -437,11 +404,15 @@ mod tests {
         for (row, expected) in [
             (
                 "{\"messages\": []}",
-                "found keys \"messages\": a row of a chat; write every conversation as one text first, under \"text\" or another key that data.text_field names",
+                "found keys \"messages\": a row of a chat; train on chats with 'samara sft'",
             ),
             (
                 "{\"instruction\": 1, \"input\": 2, \"output\": 3}",
-                "found keys \"instruction\", \"input\", \"output\": a question and its answer; write both as one text first",
+                "found keys \"instruction\", \"input\", \"output\": a question and its answer; train on pairs with 'samara sft'",
+            ),
+            (
+                "{\"chosen\": 1, \"rejected\": 2}",
+                "found keys \"chosen\", \"rejected\": a preference; train on preferences with 'samara dpo' or 'samara reward'",
             ),
         ] {
             let error = load_as("a.jsonl", row.as_bytes()).unwrap_err();

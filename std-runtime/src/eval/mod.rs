@@ -171,7 +171,7 @@ pub fn mean_loss(
     // More blocks than there are would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);
-    let evaluation = Evaluation::new(&mut model.bound(), batch, block).map_err(|error| match error {
+    let evaluation = Evaluation::new(&mut model.bound(), batch, block, false).map_err(|error| match error {
         BuildError::Graph(error) => EvalError::TooLarge { batch, block, problem: error.kind.to_string() },
         error => RunError::Build(error).into(),
     })?;

@@ -6,7 +6,7 @@ use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 
-use super::{Bound, RunError, positions, write_ints};
+use super::{Bound, RunError, inputs_of, positions, write_ints, write_places};
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks};
 use crate::data::shards::Tokens;
 use crate::device::Planner;
@@ -24,8 +24,8 @@ pub struct Evaluation {
 }
 
 /// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
-fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize) -> (LmInputs, Tensor, Tensor) {
-    let inputs = LmInputs::new(g, model, batch, block);
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize, packed: bool) -> (LmInputs, Tensor, Tensor) {
+    let inputs = inputs_of(g, model, batch, block, packed);
     let targets = lm::targets(g, model, batch, block);
     (inputs, targets, g.output(lm::losses(g, model, &inputs, targets)))
 }
@@ -37,8 +37,9 @@ pub fn program(
     model: &dyn LanguageModel,
     batch: usize,
     block: usize,
+    packed: bool,
 ) -> Result<OwnedProgram, BuildError> {
-    Ok(OwnedProgram::new(planner, owned, |g| append(g, model, batch, block))?.0)
+    Ok(OwnedProgram::new(planner, owned, |g| append(g, model, batch, block, packed))?.0)
 }
 
 /// A mean loss and what it is the mean of.
@@ -51,13 +52,13 @@ pub struct MeanLoss {
 }
 
 impl Evaluation {
-    /// Builds the program and makes room for it.
+    /// Builds the program and makes room for it. `packed`: a row may hold several texts, and segments and positions come with every batch.
     ///
     /// # Errors
     /// The model cannot be planned.
-    pub fn new<D: Device>(model: &mut Bound<'_, D>, batch: usize, block: usize) -> Result<Self, BuildError> {
+    pub fn new<D: Device>(model: &mut Bound<'_, D>, batch: usize, block: usize, packed: bool) -> Result<Self, BuildError> {
         let layers = Arc::clone(&model.layers);
-        let (program, (inputs, targets, losses)) = model.prepare(model.on(), |g| append(g, &*layers, batch, block))?;
+        let (program, (inputs, targets, losses)) = model.prepare(model.on(), |g| append(g, &*layers, batch, block, packed))?;
         Ok(Self { program, inputs, targets, losses, batch, block, positions: positions(batch, block) })
     }
 
@@ -102,7 +103,7 @@ impl Evaluation {
         let on = model.on();
         write_ints(model.session, &self.program, "token", self.inputs.tokens, batch.ints("input_ids"))?;
         write_ints(model.session, &self.program, "target", self.targets, batch.ints("labels"))?;
-        write_ints(model.session, &self.program, "position", self.inputs.positions, &self.positions)?;
+        write_places(model.session, &self.program, &self.inputs, batch, &self.positions)?;
         model.session.run_all(&self.program, on, Gradients::Overwrite);
         let losses = model.session.fetch(&self.program, self.losses);
         model.session.sync()?;

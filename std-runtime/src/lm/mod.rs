@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use samara_core::exec::WriteError;
 use samara_core::graph::{DType, Graph, Tensor};
-use samara_core::model::lm::{LanguageModel, LmDims};
+use samara_core::model::lm::{LanguageModel, LmDims, LmInputs};
 use samara_core::params::{Params, Part, Registry};
 use samara_core::quant::quantise_row;
 use samara_core::tune::store_as;
 
 use crate::data::DataError;
+use crate::data::dataset::HostBatch;
 use crate::error::{Failure, Kind};
 use crate::model::architecture::Architecture;
 use crate::model_folder::{FolderError, load_weights};
@@ -304,6 +305,27 @@ fn write<D: Device>(
     values: &[f32],
 ) -> Result<(), RunError> {
     session.write(program, t, values).map_err(|error| RunError::Input { what, error })
+}
+
+/// What a program over `batch` sequences of `len` tokens reads; with segments where a sequence may hold several texts.
+fn inputs_of(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, len: usize, packed: bool) -> LmInputs {
+    let segments = packed.then(|| g.ints(&[batch, len], -1, i32::MAX)); // (B, T)
+    LmInputs { segments, ..LmInputs::new(g, model, batch, len) }
+}
+
+/// Writes where the tokens of a batch stand: packed ones say it themselves, others stand at `positions`.
+fn write_places<D: Device>(
+    session: &mut Session<D>,
+    program: &OwnedProgram,
+    inputs: &LmInputs,
+    batch: &HostBatch,
+    positions: &[i32],
+) -> Result<(), RunError> {
+    let Some(segments) = inputs.segments else {
+        return write_ints(session, program, "position", inputs.positions, positions);
+    };
+    write_ints(session, program, "segment", segments, batch.ints("segments"))?;
+    write_ints(session, program, "position", inputs.positions, batch.ints("position_ids"))
 }
 
 /// 0, 1, …, T − 1 for every one of B sequences.

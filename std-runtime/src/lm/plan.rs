@@ -61,7 +61,7 @@ impl TrainingPlan {
     ) -> Result<Self, BuildError> {
         let (owned, layers) = register(architecture, 0, |_, _| ())?;
         let training = step::program(planner, &owned, &*layers, shape)?;
-        let evaluation = evaluate::program(planner, &owned, &*layers, shape.batch, shape.block)?;
+        let evaluation = evaluate::program(planner, &owned, &*layers, shape.batch, shape.block, shape.packed)?;
         let view = owned.view();
         let real_bytes = planner.real_bytes() as u64;
         let flat = view.trainable_len() as u64 * real_bytes;

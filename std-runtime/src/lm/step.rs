@@ -7,7 +7,7 @@ use samara_core::graph::{DROPOUT_CONTROL_LEN, Graph, Recompute, Tensor, Wrt};
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_core::ops::dropout;
 
-use super::{Bound, RunError, positions, write, write_ints};
+use super::{Bound, RunError, inputs_of, positions, write, write_ints, write_places};
 use crate::data::dataset::HostBatch;
 use crate::device::Planner;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, Ticket};
@@ -22,6 +22,8 @@ pub struct StepShape {
     pub block: usize,
     /// Micro-batches of a step.
     pub accumulation: usize,
+    /// Whether a sequence may hold several texts: then segments and positions come with every batch.
+    pub packed: bool,
     /// Whether dropout nodes are there at all.
     pub dropout: bool,
     /// What is computed twice.
@@ -55,7 +57,7 @@ struct Io {
 
 /// Appends the losses of a micro-batch and their gradient to a graph.
 fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: &StepShape) -> Io {
-    let mut inputs = LmInputs::new(g, model, shape.batch, shape.block);
+    let mut inputs = inputs_of(g, model, shape.batch, shape.block, shape.packed);
     inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
     let targets = lm::targets(g, model, shape.batch, shape.block);
     let upstream = g.input(&[1]);
@@ -167,7 +169,7 @@ impl Step {
         let (session, program, io) = (&mut *model.session, &self.program, &self.io);
         write_ints(session, program, "training token", io.inputs.tokens, batch.ints("input_ids"))?;
         write_ints(session, program, "training target", io.targets, batch.ints("labels"))?;
-        write_ints(session, program, "position", io.inputs.positions, &self.positions)?;
+        write_places(session, program, &io.inputs, batch, &self.positions)?;
         if let Some(control) = io.inputs.dropout {
             let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.probability);
             write_ints(session, program, "dropout control", control, &values)?;

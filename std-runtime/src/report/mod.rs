@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
@@ -119,8 +120,8 @@ pub fn page<'r>(runs: &'r [Run]) -> Result<String, ReportError> {
     let context = minijinja::context! {
         title => format!("samara: {}", names.join(", ")),
         figures => FIGURES,
-        runs => runs.iter().map(shown).collect::<Vec<_>>(),
-        differences => differences,
+        runs => Serde(runs.iter().map(shown).collect::<Vec<_>>()),
+        differences => Serde(differences),
         curves => curves(runs).map_err(|error| ReportError::Page(error.to_string()))?,
     };
     let mut environment = Environment::empty();

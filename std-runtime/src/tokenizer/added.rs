@@ -93,9 +93,18 @@ impl<'t> Finder<'t> {
 
     /// Cuts `text` into tokens and what is between them.
     pub(super) fn sections(&self, text: &[u8]) -> Vec<Section> {
+        self.sections_between(text, &[])
+    }
+
+    /// The same; no token stands across one of the places `walls`, which rise.
+    pub(super) fn sections_between(&self, text: &[u8], walls: &[usize]) -> Vec<Section> {
         let (mut sections, mut done, mut from) = (Vec::new(), 0, 0);
         while let Some((at, length, token)) = self.first_from(text, from) {
             let (mut start, mut end) = (at, at + length);
+            if walls.get(walls.partition_point(|&wall| wall <= start)).is_some_and(|&wall| wall < end) {
+                from = start + 1;
+                continue;
+            }
             from = end;
             let (before, after) = (&text[..at], &text[end..]);
             if token.fit.single_word && (last_char(before).is_some_and(is_word) || first_char(after).is_some_and(is_word)) {

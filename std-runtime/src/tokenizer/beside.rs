@@ -12,7 +12,7 @@ pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 pub(super) const FILES: [&str; 4] = [CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 
 /// Keys that name a special token.
-const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+pub(super) const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
 /// What the files beside a tokenizer say of it.
 #[derive(Clone, Default)]

@@ -6,6 +6,7 @@ mod bpe;
 mod bpe_train;
 mod build;
 mod byte_chars;
+mod chat;
 mod error;
 mod json;
 mod load;
@@ -282,6 +283,11 @@ impl Tokenizer {
         self.template.as_ref().map(|template| [&template.before[..], ids, &template.after[..]].concat())
     }
 
+    /// The ids that the tokenizer's file puts before a text; none where it does so in a way that is not known.
+    pub fn ids_before(&self) -> &[u32] {
+        self.template.as_ref().map_or(&[], |template| &template.before)
+    }
+
     /// Refuses ids that a model of `vocab_size` ids lacks.
     ///
     /// # Errors
@@ -348,16 +354,52 @@ impl Tokenizer {
         scratch: &mut Scratch,
         ids: &mut Vec<u32>,
     ) -> Result<(), EncodeError> {
+        self.encode_from(text, specials, true, scratch, ids)
+    }
+
+    /// Encodes a part of a text, in which special tokens are those tokens but where one stands across one of the places `walls`, which rise:
+    /// there is its text. `begins`: the text begins with the part.
+    pub fn encode_part(
+        &self,
+        part: &[u8],
+        walls: &[usize],
+        begins: bool,
+        scratch: &mut Scratch,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EncodeError> {
+        let specials = self.added.iter().filter(|token| token.special);
+        let finder = Finder::new(specials.map(|token| (Cow::Borrowed(token.text.as_str()), token)));
+        for section in finder.sections_between(part, walls) {
+            match section {
+                Section::Token(id) => ids.push(id),
+                Section::Text(range) => {
+                    let begins = begins && range.start == 0;
+                    self.encode_from(&part[range], Specials::None, begins, scratch, ids)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes `text`; `begins`: it begins the whole text.
+    fn encode_from(
+        &self,
+        text: &[u8],
+        specials: Specials<'_>,
+        begins: bool,
+        scratch: &mut Scratch,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), EncodeError> {
         let [raw, normalized] = self.finders(specials)?;
         for section in raw.sections(text) {
             match section {
                 Section::Token(id) => ids.push(id),
                 Section::Text(range) if self.text.normalizer.is_empty() => {
-                    let first = range.start == 0;
+                    let first = begins && range.start == 0;
                     self.encode_section(text, range, first, &normalized, scratch, ids)?;
                 }
                 Section::Text(range) => {
-                    let first = range.start == 0;
+                    let first = begins && range.start == 0;
                     let text = self.text.normalize(utf8(text, range)?)?;
                     self.encode_section(text.as_bytes(), 0..text.len(), first, &normalized, scratch, ids)?;
                 }

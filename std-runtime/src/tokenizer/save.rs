@@ -97,7 +97,7 @@ impl Tokenizer {
     }
 
     /// The contents of `tokenizer_config.json`.
-    fn config(&self, max_tokens: Option<usize>) -> Value {
+    pub(super) fn config(&self, max_tokens: Option<usize>) -> Value {
         let decoder = self.added().iter().map(|token| {
             let entry = json!({
                 "content": token.text, "lstrip": token.fit.lstrip, "normalized": token.fit.normalized, "rstrip": token.fit.rstrip,

@@ -7,6 +7,7 @@ use samara_core::schedule::{Decay, Schedule};
 
 use crate::config::{Choice, Invalid, Unread, table, tables};
 use crate::data::config::DataConfig;
+use crate::dialogue::config::DialogueConfig;
 use crate::kernels::gemm::Gemm;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
@@ -99,6 +100,35 @@ tables! {
         train: TrainConfig;
         /// `[generate]`
         generate: GenerateConfig;
+    }
+}
+
+tables! {
+    /// The whole configuration of a training on dialogues.
+    pub SftConfig checked by SftConfig::check_together {
+        /// `[model]`
+        model: ModelConfig;
+        /// `[data]`
+        data: DataConfig;
+        /// `[dialogue]`
+        dialogue: DialogueConfig;
+        /// `[train]`
+        train: TrainConfig;
+        /// `[generate]`
+        generate: GenerateConfig;
+    }
+}
+
+impl SftConfig {
+    /// What it has in common with the training of a language model on text.
+    pub fn training(&self) -> RunConfig {
+        let Self { model, data, train, generate, .. } = self.clone();
+        RunConfig { model, data, train, generate }
+    }
+
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.training().check()?;
+        self.dialogue.check(self.train.block_size)
     }
 }
 

@@ -9,6 +9,9 @@ use super::recompute::BudgetError;
 use crate::config::{ConfigError, Difference, Invalid};
 use crate::data::DataError;
 use crate::data::splits::PrepareError;
+use crate::dialogue::encode::EncodeError;
+use crate::dialogue::examples::ExampleError;
+use crate::dialogue::template::TemplateError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
@@ -50,6 +53,12 @@ pub enum TrainingError {
     /// A prompt that has no ids.
     #[error(transparent)]
     Prompt(#[from] TextError),
+    /// Dialogues that have no ids, or a template.
+    #[error(transparent)]
+    Dialogue(#[from] EncodeError),
+    /// Rows that are no examples.
+    #[error(transparent)]
+    Example(#[from] ExampleError),
     /// A model folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -114,6 +123,12 @@ impl From<DataError> for TrainingError {
     }
 }
 
+impl From<TemplateError> for TrainingError {
+    fn from(error: TemplateError) -> Self {
+        Self::Dialogue(error.into())
+    }
+}
+
 impl From<FileError> for TrainingError {
     fn from(error: FileError) -> Self {
         Self::Prepare(error.into())
@@ -133,6 +148,8 @@ impl Failure for TrainingError {
             Self::Invalid(error) => error.kind(),
             Self::Prepare(error) => error.kind(),
             Self::Prompt(error) => error.kind(),
+            Self::Dialogue(error) => error.kind(),
+            Self::Example(error) => error.kind(),
             Self::Folder(error) => error.kind(),
             Self::Open(error) => error.kind(),
             Self::Weights(error) => error.kind(),

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::TrainingError as Error;
-use super::request::TrainRequest;
+use super::request::FolderRequest;
 use crate::config::{Layers, Tables, conflicts};
 use crate::files::IoError;
 use crate::model_folder;
@@ -69,9 +69,9 @@ impl RunFolder {
     ///
     /// # Errors
     /// As [`RunFolder::open`]; a folder that holds another run, or a model of no run; nothing to go on with, and nothing to begin.
-    pub fn of_request(request: &TrainRequest) -> Result<Self, Error> {
-        let keep = request.config.train.keep_checkpoints;
-        let Some(out) = &request.out else { return Self::next_free(&request.name, keep) };
+    pub fn of_request(request: &FolderRequest<'_>) -> Result<Self, Error> {
+        let keep = request.keep;
+        let Some(out) = request.out else { return Self::next_free(request) };
         let shown = out.display();
         let has_config = out.join(CONFIG_FILE).exists();
         if model_folder::is_model_folder(out) && !has_config {
@@ -88,11 +88,12 @@ impl RunFolder {
         if request.resume && folder.checkpoint.is_none() && !request.quiet {
             say::line(&format!("note: {shown} has no checkpoint to go on from: a new run begins"));
         }
-        Ok(Self { resume: format!("samara train --resume --out {shown}"), ..folder })
+        Ok(Self { resume: format!("{} --resume --out {shown}", request.command), ..folder })
     }
 
     /// The first of the folders `runs/NAME-001`, `runs/NAME-002`, … that is not there yet.
-    fn next_free(name: &str, keep: usize) -> Result<Self, Error> {
+    fn next_free(request: &FolderRequest<'_>) -> Result<Self, Error> {
+        let FolderRequest { command, name, keep, .. } = *request;
         let mut number = 1;
         loop {
             let out = Path::new("runs").join(format!("{name}-{number:03}"));
@@ -103,7 +104,7 @@ impl RunFolder {
             match Self::open(&out, keep, false) {
                 // Another process was faster.
                 Err(Error::Lock(LockError::Taken { .. })) => {}
-                opened => return Ok(Self { resume: format!("samara train --resume --out {}", out.display()), ..opened? }),
+                opened => return Ok(Self { resume: format!("{command} --resume --out {}", out.display()), ..opened? }),
             }
         }
     }

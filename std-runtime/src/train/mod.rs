@@ -13,6 +13,7 @@ pub mod recompute;
 pub mod request;
 pub mod run;
 pub mod scalars;
+pub mod sft;
 pub mod shape;
 pub mod state;
 pub mod step;

@@ -27,16 +27,26 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "smollm2-135m", about: "SmolLM2 135M, a small Llama", toml: SMOLLM2 },
 ];
 
+/// The preset of a training on dialogues that names none.
+pub const DEFAULT_SFT_PRESET: &str = "sft";
+
+/// Presets of trainings on dialogues. That of InstructGPT has the values of Ouyang et al. 2022, appendix C.1, for 1.3 billion parameters.
+pub const SFT_PRESETS: &[Preset] = &[
+    Preset { name: DEFAULT_SFT_PRESET, about: "three passes over dialogues at a small learning rate", toml: SFT },
+    Preset { name: "instructgpt-sft", about: "sixteen passes over dialogues, as InstructGPT", toml: INSTRUCTGPT_SFT },
+];
+
 /// The preset of that name.
 ///
 /// # Errors
 /// There is none; the nearest is told.
 pub fn find(name: &str) -> Result<&'static Preset, ConfigError> {
-    PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::Unknown {
+    let all = || PRESETS.iter().chain(SFT_PRESETS);
+    all().find(|preset| preset.name == name).ok_or_else(|| ConfigError::Unknown {
         place: Place::Flag("--preset"),
         what: "preset",
         key: name.to_owned(),
-        hint: hint(name, PRESETS.iter().map(|preset| preset.name)),
+        hint: hint(name, all().map(|preset| preset.name)),
     })
 }
 
@@ -184,4 +194,35 @@ weight_decay = 0.01
 eval_every = 1000
 eval_batches = 200
 checkpoint_every = 1000
+"#;
+
+const SFT: &str = r#"
+dialogue = { epochs = 3.0 }
+[train]
+batch_size = 8
+block_size = 1024
+lr = 2e-5
+min_lr = 0.0
+warmup_steps = 0
+schedule = "linear"
+beta2 = 0.999
+weight_decay = 0.0
+eval_every = 100
+checkpoint_every = 100
+"#;
+
+const INSTRUCTGPT_SFT: &str = r#"
+dialogue = { epochs = 16.0 }
+[train]
+batch_size = 8
+grad_accumulation = 4
+block_size = 2048
+lr = 9.65e-6
+min_lr = 9.65e-7
+warmup_steps = 0
+beta2 = 0.95
+weight_decay = 0.0
+dropout = 0.2
+eval_every = 100
+checkpoint_every = 100
 "#;

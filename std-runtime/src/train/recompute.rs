@@ -45,14 +45,18 @@ pub struct Policies {
 impl Policies {
     /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &dyn Architecture, config: &RunConfig) -> Result<Self, BudgetError> {
-        let shape = shape_of(config);
-        let averages = config.train.averages() as u8;
+        Self::of(engine, model, shape_of(config), &config.train)
+    }
+
+    /// The same for a step of another shape than the configuration alone says.
+    pub fn of(engine: &Engine, model: &dyn Architecture, shape: StepShape, train: &TrainConfig) -> Result<Self, BudgetError> {
+        let averages = train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {
-            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, config.train.rule(), averages)?))
+            Ok((recompute, TrainingPlan::new(engine, model, &StepShape { recompute, ..shape }, train.rule(), averages)?))
         };
         let [none, cheap, blocks] = Recompute::ALL.map(plan);
         let all = [none?, cheap?, blocks?];
-        let (recompute, plan) = choose(&all, &config.train)?;
+        let (recompute, plan) = choose(&all, train)?;
         Ok(Self { all, shape: StepShape { recompute, ..shape }, plan })
     }
 

@@ -1,10 +1,11 @@
 //! What a training is asked for, and what it answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::config::RunConfig;
+use crate::dialogue::config::DialogueConfig;
 
 /// Train a model.
 #[derive(Clone, Debug)]
@@ -23,6 +24,49 @@ pub struct TrainRequest {
     pub begins: bool,
     /// Print results only.
     pub quiet: bool,
+}
+
+/// Train a model on dialogues.
+#[derive(Clone, Debug)]
+pub struct SftRequest {
+    /// What every training is asked for. It begins with the model of `init`.
+    pub train: TrainRequest,
+    /// How dialogues become tokens.
+    pub dialogue: DialogueConfig,
+}
+
+/// Which run folder is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct FolderRequest<'r> {
+    /// What messages call the command.
+    pub command: &'static str,
+    /// The folder; none: the next free one.
+    pub out: Option<&'r Path>,
+    /// The name of a new folder.
+    pub name: &'r str,
+    /// Checkpoints that are kept.
+    pub keep: usize,
+    /// Go on from the newest valid checkpoint.
+    pub resume: bool,
+    /// Begin a new run when there is nothing to go on with.
+    pub begins: bool,
+    /// Print results only.
+    pub quiet: bool,
+}
+
+impl TrainRequest {
+    /// The run folder that it asks for, for a command.
+    pub fn folder(&self, command: &'static str) -> FolderRequest<'_> {
+        FolderRequest {
+            command,
+            out: self.out.as_deref(),
+            name: &self.name,
+            keep: self.config.train.keep_checkpoints,
+            resume: self.resume,
+            begins: self.begins,
+            quiet: self.quiet,
+        }
+    }
 }
 
 /// A finished training.

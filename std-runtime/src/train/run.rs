@@ -47,7 +47,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     data.vocab_size = config.model.vocab_size();
     // A tokenizer that is not there leaves no folder behind.
     let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.quiet)?) };
-    let folder = RunFolder::of_request(request)?;
+    let folder = RunFolder::of_request(&request.folder("samara train"))?;
     let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
@@ -94,12 +94,12 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
 }
 
 /// The other files of the folder that the run begins with; not those of its tokenizer where the run has another one.
-fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
+pub(super) fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
     Ok(if is_another { companions.without_tokenizer() } else { companions })
 }
 
-fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
+pub(super) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
     TrainOutcome {
         steps: finished.steps,
         train_loss: finished.last.first().and_then(|(_, value)| *value),
@@ -121,7 +121,7 @@ fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
 }
 
 /// Says that another number of steps is another schedule.
-fn say_steps(before: u64, now: u64) {
+pub(super) fn say_steps(before: u64, now: u64) {
     if before != now {
         say::line(&format!(
             "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
@@ -130,14 +130,14 @@ fn say_steps(before: u64, now: u64) {
 }
 
 /// Keeps what tells the run's data from other data.
-fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
+pub(super) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
     fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
     let path = out.join(CONTENT_FILE);
     durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
 }
 
 /// Refuses a training that this process cannot have the memory for, and warns when it is not free now.
-fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
+pub(super) fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
     let bytes = policies.plan.total_bytes;
     memory::ensure(bytes)
         .map_err(|error| Error::Memory { error, way: policies.in_less(error.left.map_or(0, |left| left.bytes)) })?;
@@ -149,7 +149,7 @@ fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
 }
 
 /// The configuration with what follows from it: the way of recomputation, so that a resumed run uses it too, and the number of steps.
-fn effective(config: &RunConfig, policies: &Policies) -> RunConfig {
+pub(super) fn effective(config: &RunConfig, policies: &Policies) -> RunConfig {
     let plan = &policies.plan;
     let steps = config.train.steps_of(plan.tokens_per_step, plan.flops_per_token);
     let train = TrainConfig { recompute: policies.shape.recompute.into(), steps, ..config.train.clone() };
@@ -184,14 +184,14 @@ fn objective(
     let Prepared { tokenizer, train, val, .. } = prepared;
     let held_out = val.map(|val| -> Box<dyn Tokens + Send> { Box::new(val) });
     let architecture = folder.model.architecture()?;
-    let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone() };
+    let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone(), chat: None };
     Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
 }
 
 /// The shards of a run.
 const DATA_FOLDER: &str = "data";
 /// What tells a run's data from other data.
-const CONTENT_FILE: &str = "data/content.txt";
+pub(super) const CONTENT_FILE: &str = "data/content.txt";
 
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
 fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {

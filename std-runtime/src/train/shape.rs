@@ -13,6 +13,7 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         batch: t.batch_size,
         block: t.block_size,
         accumulation: t.grad_accumulation,
+        packed: false,
         dropout: t.dropout > 0.0,
         recompute: match t.recompute {
             RecomputeChoice::Auto => Recompute::None,

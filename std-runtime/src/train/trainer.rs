@@ -232,7 +232,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let (step, steps, out) = (self.state.step, self.config.steps, self.folder.out.display());
         if self.folder.checkpoint.is_some() && step >= steps {
             self.progress.say(&format!(
-                "{out} is finished: all its {step} steps are done; to go on: samara train --resume --out {out} --set train.steps={}",
+                "{out} is finished: all its {step} steps are done; to go on: {} --set train.steps={}",
+                self.folder.resume,
                 2 * step
             ));
         } else if self.folder.checkpoint.is_some() {

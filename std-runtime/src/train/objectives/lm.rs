@@ -17,6 +17,7 @@ use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
 use crate::model_folder::{Companions, load_weights};
+use crate::run::durable;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
@@ -35,6 +36,18 @@ pub struct ModelFolder {
     pub tokenizer: Option<Tokenizer>,
     /// How samples are generated.
     pub generate: GenerateConfig,
+    /// What a model that answers has beside; none: samples go on from the prompt of `generate`.
+    pub chat: Option<Chat>,
+}
+
+/// What a model that answers has beside.
+pub struct Chat {
+    /// The tokens that a sample answers.
+    pub prompt: Vec<i32>,
+    /// The tokens that end an answer.
+    pub stops: Vec<i32>,
+    /// Files of the folder with what they hold, in place of those that the run began with.
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// What is there once the programs are built.
@@ -62,21 +75,14 @@ pub struct Lm {
 }
 
 impl Lm {
-    /// Training of a model from initial weights on tokens. Shape and configuration must agree on rows and tokens.
+    /// Training of a model on rows with `input_ids` and `labels`; packed ones have `segments` and `position_ids` as well. Shape and source must agree on
+    /// rows and tokens.
     ///
     /// # Errors
     /// The registry cannot hold the parameters.
-    pub fn new(
-        architecture: Arc<dyn Architecture>,
-        shape: StepShape,
-        train: &TrainConfig,
-        tokens: impl Tokens + Send + 'static,
-        order: Sampler,
-        held_out: Option<Box<dyn Tokens + Send>>,
-    ) -> Result<Self, BuildError> {
+    pub fn of_source(architecture: Arc<dyn Architecture>, shape: StepShape, train: &TrainConfig, source: Source) -> Result<Self, BuildError> {
         let (registry, layers) = register(&*architecture, 0, |_, _| ())?;
-        let source = Some(Source::windows(tokens, order, held_out, train));
-        let (train, about) = (train.clone(), String::new());
+        let (source, train, about) = (Some(source), train.clone(), String::new());
         Ok(Self {
             architecture,
             layers,
@@ -90,6 +96,21 @@ impl Lm {
             built: None,
             loss: None,
         })
+    }
+
+    /// Training of a model from initial weights on tokens. Shape and configuration must agree on rows and tokens.
+    ///
+    /// # Errors
+    /// The registry cannot hold the parameters.
+    pub fn new(
+        architecture: Arc<dyn Architecture>,
+        shape: StepShape,
+        train: &TrainConfig,
+        tokens: impl Tokens + Send + 'static,
+        order: Sampler,
+        held_out: Option<Box<dyn Tokens + Send>>,
+    ) -> Result<Self, BuildError> {
+        Self::of_source(architecture, shape, train, Source::windows(tokens, order, held_out, train))
     }
 
     /// Training on tokens without a meaning, to time it.
@@ -123,7 +144,12 @@ impl Lm {
         if let Some(tokenizer) = model.tokenizer.as_ref().filter(|_| !model.companions.have_tokenizer()) {
             tokenizer.save(folder, Some(self.layers.dims().n_positions))?;
         }
-        Ok(model.companions.copy_to(folder)?)
+        model.companions.copy_to(folder)?;
+        for (name, content) in model.chat.iter().flat_map(|chat| &chat.files) {
+            let path = folder.join(name);
+            durable::write(&path, content).map_err(TrainingError::io(&path, "write"))?;
+        }
+        Ok(())
     }
 
     /// The program of a micro-batch, once it is built.
@@ -160,7 +186,7 @@ impl<D: Device> Objective<D> for Lm {
         let mut model = Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches };
         let step = Step::new(&mut model, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
-        let evaluation = if evaluated { Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block)?) } else { None };
+        let evaluation = if evaluated { Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block, self.shape.packed)?) } else { None };
         self.built = Some(Built { step, evaluation, set, average, caches });
         Ok(())
     }
@@ -245,17 +271,23 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn sample(&mut self, session: &mut Session<D>, stop: &Stop) -> Result<Option<String>, TrainingError> {
-        let Some(ModelFolder { tokenizer: Some(tokenizer), generate, .. }) = &self.folder else { return Ok(None) };
+        let Some(ModelFolder { tokenizer: Some(tokenizer), generate, chat, .. }) = &self.folder else { return Ok(None) };
         if generate.max_new_tokens == 0 {
             return Ok(None);
         }
-        let prompt = prompt_ids(tokenizer, &generate.prompt, generate.specials, self.layers.dims().vocab_size)?;
+        let (prompt, stops) = match chat {
+            Some(Chat { prompt, stops, .. }) => (prompt.clone(), stops.as_slice()),
+            None => (prompt_ids(tokenizer, &generate.prompt, generate.specials, self.layers.dims().vocab_size)?, &[][..]),
+        };
         let mut model = self.bound(session, false);
         let mut generator = Generator::new(&mut model, &prompt, generate.sampling(), generate.seed)?;
         let mut bytes = Vec::new();
         for _ in 0..generate.max_new_tokens {
             stop.check().map_err(RunError::from)?;
             let token = generator.next(&mut model)?;
+            if stops.contains(&token) {
+                break;
+            }
             tokenizer.push_token(token as u32, &mut bytes);
         }
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))

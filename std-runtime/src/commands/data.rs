@@ -1,0 +1,88 @@
+//! `samara data check`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::{Command, Console, Error, output};
+use crate::data::options::BadRow;
+use crate::dialogue::config::TemplateChoice;
+use crate::dialogue::doctor::check;
+use crate::dialogue::encode::Encoder;
+use crate::dialogue::jinja::Day;
+use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
+use crate::dialogue::row::{Format, Kind};
+use crate::dialogue::template::Template;
+use crate::model::folder::FolderConfig;
+use crate::tokenizer::{FileError, Tokenizer};
+
+/// Look at data before a training.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Check(Check),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  samara data check pairs.jsonl
+  samara data check train.jsonl --against test.jsonl
+  samara data check rows.jsonl --model gpt2 --max-length 512 --json";
+
+/// Say what is wrong with rows of dialogues, preferences, judged answers or prompts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+struct Check {
+    /// Rows (.jsonl, .json, .csv, each also .gz or .zst).
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Count the rows whose prompts are in this file too, such as a test split.
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+    /// Count tokens too, of this folder's tokenizer and chat template.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Tokens that would be kept of a row [default: the positions of the model].
+    #[arg(long, value_name = "N", requires = "model")]
+    max_length: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command for Args {
+    fn run(&self, _: &Console) -> Result<(), Error> {
+        let Action::Check(args) = &self.action;
+        let rows = rows_of(&args.path)?;
+        let against = args.against.as_deref().map(rows_of).transpose()?;
+        let encoder = args.model.as_deref().map(|model| encoder(model, &rows)).transpose()?;
+        let encoder = encoder.as_ref().map(|(encoder, positions)| (encoder, args.max_length.unwrap_or(*positions)));
+        let report = check(&rows, encoder, against.as_ref())?;
+        output::show(args.json, &report, || report.lines().join("\n") + "\n")
+    }
+}
+
+/// The rows of a file, whatever their kind.
+fn rows_of(path: &Path) -> Result<Rows, Error> {
+    const ALL: &[Kind] = &[Kind::Dialogue, Kind::Preference, Kind::Unpaired, Kind::Prompt];
+    let options = ReadOptions::new(Wanted { command: "samara data check", kinds: ALL });
+    Ok(read(path, &ReadOptions { bad_row: BadRow::Skip, keep_other_prompts: true, ..options })?)
+}
+
+/// The encoder of a model folder, and the positions of its model.
+fn encoder(folder: &Path, rows: &Rows) -> Result<(Encoder, usize), Error> {
+    const WAY_OUT: &str = "; leave --model out";
+    let Some(tokenizer) = Tokenizer::of_model(folder)? else { return Err(FileError::none_in(folder, WAY_OUT).into()) };
+    let config = FolderConfig::read(folder)?;
+    // The day does not change how many tokens a row has.
+    let format = rows.format().unwrap_or(Format::Messages);
+    let template = Template::choose(&TemplateChoice::Auto, &tokenizer, format, Day::of_seconds(0))?;
+    let stops = config.stops(&tokenizer).into_iter().map(|id| id as u32).collect();
+    let vocab_size = config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    Ok((Encoder::new(tokenizer, template, stops, vocab_size)?, config.model.positions()))
+}

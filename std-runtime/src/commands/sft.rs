@@ -1,0 +1,90 @@
+//! `samara sft`.
+
+use std::path::PathBuf;
+
+use super::args::ConfigArgs;
+use super::train::{RUN_CONFIG, summary};
+use super::{Command, Console, Error, output, plan};
+use crate::config::Invalid;
+use crate::lm::step::StepShape;
+use crate::say;
+use crate::train::config::SftConfig;
+use crate::train::presets::DEFAULT_SFT_PRESET;
+use crate::train::request::{SftRequest, TrainRequest};
+use crate::train::sft;
+use crate::train::shape::shape_of;
+
+const EXAMPLES: &str = "\
+Rows are dialogues: \"messages\", \"conversations\" (ShareGPT), \"prompt\" and
+\"completion\", or \"instruction\", \"input\", \"output\" (Alpaca), in .jsonl, .json or
+.csv, each also .gz or .zst. Only what the assistant says is learnt.
+
+Examples:
+  samara sft --init gpt2 --data dialogues.jsonl --out runs/chat
+  samara sft --init gpt2 --data alpaca.json --set dialogue.packing=true
+  samara sft --init gpt2 --data rows.jsonl --set dialogue.template=chatml
+  samara sft --init gpt2 --data rows.jsonl --plan
+  samara sft --out runs/chat --resume";
+
+/// Train a model further on dialogues.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The run folder, which becomes a model folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --init and --data say what to train.
+    #[arg(long)]
+    resume: bool,
+    /// Say what it would take, and do nothing.
+    #[arg(long)]
+    plan: bool,
+}
+
+/// Keys of `[data]` that dialogues have no use for.
+const UNREAD: &[(&str, &str)] = &[
+    ("text_field", "the keys of a dialogue say what it is"),
+    ("tokenizer", TOKENIZER),
+    ("tokenizer_vocab_size", TOKENIZER),
+    ("id_type", "dialogues are text; it is for token shards (.bin)"),
+    ("corpus_bytes", "this data has a size of its own"),
+    ("order", "every dialogue comes once per epoch"),
+    ("batches", "every dialogue comes once per epoch"),
+];
+const TOKENIZER: &str = "the tokenizer is that of the model of --init";
+
+impl Command for Args {
+    fn run(&self, console: &Console) -> Result<(), Error> {
+        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let (config, notes) = self.config.merge_for(DEFAULT_SFT_PRESET, "data", UNREAD, former.as_deref(), self.out.as_deref())?;
+        let config = config.sft();
+        if self.plan {
+            let training = config.training();
+            return plan::print(&training, StepShape { packed: config.dialogue.packing, ..shape_of(&training) });
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        if let Some(pad) = &config.dialogue.pad_token {
+            let expected = "no value: adding tokens to a model is not built in; the loss does not need one".to_owned();
+            return Err(Invalid { key: "dialogue.pad_token", expected, found: pad.clone() }.into());
+        }
+        if !console.quiet {
+            notes.iter().for_each(|note| say::line(note));
+        }
+        let outcome = sft::run(&self.request(&config, console.quiet))?;
+        output::line(&summary(&outcome))
+    }
+}
+
+impl Args {
+    fn request(&self, config: &SftConfig, quiet: bool) -> SftRequest {
+        let (out, init) = (config.train.out.clone(), config.train.init.clone());
+        let begins = init.is_some() && config.data.path.is_some();
+        let (name, training) = (self.config.preset.clone().unwrap_or_else(|| DEFAULT_SFT_PRESET.to_owned()), config.training());
+        let train = TrainRequest { out, name, init, config: training, resume: self.resume, begins, quiet };
+        SftRequest { train, dialogue: config.dialogue.clone() }
+    }
+}

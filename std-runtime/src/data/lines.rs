@@ -1,0 +1,80 @@
+//! Rows of a file as they stand there: the lines of JSONL, the elements of a JSON array.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use super::rows::{self, Wrong};
+use super::{DataError, foreign};
+use crate::compressed;
+use crate::stop::Stop;
+
+/// A row and its place.
+pub(super) struct RawRow<'r> {
+    pub(super) bytes: &'r [u8],
+    path: &'r Path,
+    line: u64,
+    /// The text from the beginning of `line` to the row.
+    before: &'r str,
+}
+
+impl RawRow<'_> {
+    /// What is wrong with it, at its place.
+    pub(super) fn error(&self, wrong: Wrong) -> DataError {
+        wrong.at(self.path, self.line, self.before, self.bytes)
+    }
+
+    /// The line that it begins on, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line + self.before.matches('\n').count() as u64
+    }
+}
+
+/// Gives every line that is not empty to `row`.
+pub(super) fn each_line<E: From<DataError>>(
+    path: &Path,
+    mut file: impl BufRead,
+    stop: &Stop,
+    row: &mut impl FnMut(&RawRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        stop.check().map_err(DataError::from)?;
+        bytes.clear();
+        if file.read_until(b'\n', &mut bytes).map_err(compressed::failed(path)).map_err(DataError::from)? == 0 {
+            break;
+        }
+        let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
+        let bytes = bytes.strip_prefix(bom).unwrap_or(&bytes).trim_ascii_end();
+        if line == 1
+            && let Some(foreign) = foreign::refuse(path, bytes)
+        {
+            return Err(foreign.into());
+        }
+        if !bytes.trim_ascii().is_empty() {
+            row(&RawRow { bytes, path, line, before: "" })?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives every element of an array to `row`.
+pub(super) fn each_element<E: From<DataError>>(
+    path: &Path,
+    text: &str,
+    stop: &Stop,
+    row: &mut impl FnMut(&RawRow<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let elements = rows::of_array(text).map_err(|wrong: Wrong| wrong.at(path, 1, "", text.as_bytes()))?;
+    let (mut line, mut line_start) = (1, 0);
+    for element in elements {
+        stop.check().map_err(DataError::from)?;
+        // Both slices lie in the same text, so the difference of their addresses is where the row stands.
+        let start = (element.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        let passed = text.get(line_start..start).unwrap_or_default();
+        line += passed.matches('\n').count() as u64;
+        line_start += passed.rfind('\n').map_or(0, |at| at + 1);
+        let before = text.get(line_start..start).unwrap_or_default();
+        row(&RawRow { bytes: element.as_bytes(), path, line, before })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Supervised fine-tuning on dialogues (Ouyang et al. 2022, step 1): the mean of −ln p(token | all before it) over the tokens of the assistant's turns.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::card;
+use super::config::SftConfig;
+use super::error::TrainingError as Error;
+use super::folder::{CONFIG_FILE, RunFolder};
+use super::objective::Source;
+use super::objectives::lm::{Chat, Lm, ModelFolder};
+use super::recompute::Policies;
+use super::request::{SftRequest, TrainOutcome};
+use super::run::{CONTENT_FILE, companions, effective, fits_into_memory, keep_content, outcome, say_steps};
+use super::shape::shape_of;
+use super::trainer::Trainer;
+use crate::config::to_toml;
+use crate::data::DataError;
+use crate::data::batches::{Order, Sampler};
+use crate::data::dataset::Dataset;
+use crate::dialogue::config::DialogueConfig;
+use crate::dialogue::encode::Encoder;
+use crate::dialogue::examples::{ExampleRows, Examples};
+use crate::dialogue::jinja::Day;
+use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
+use crate::dialogue::row::{Format, Kind};
+use crate::dialogue::template::{Template, TemplateError};
+use crate::dialogue::turn::Turn;
+use crate::lm::step::StepShape;
+use crate::model::folder::FolderConfig;
+use crate::model_folder;
+use crate::run::durable;
+use crate::say;
+use crate::session::{CpuDevice, Engine, Session};
+use crate::stop::Stop;
+use crate::tokenizer::{FileError, Tokenizer};
+
+const COMMAND: &str = "samara sft";
+
+/// Trains until the last step, a signal, or an error.
+///
+/// # Errors
+/// A configuration, rows, a template, weights or a folder that are not as they should be; a training that diverges; a signal.
+pub fn run(request: &SftRequest) -> Result<TrainOutcome, Error> {
+    let (config, quiet) = (&request.train.config, request.train.quiet);
+    let stop = Stop::install(quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let engine = Engine::new(config.train.threads, config.train.gemm)?;
+    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+}
+
+/// Why a run without a model to begin with is refused.
+const NO_INIT: &str = "samara sft trains a model further: say which one with --init DIR";
+
+fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
+    let (asked, quiet) = (&request.train, request.train.quiet);
+    let before = asked.out.as_deref().filter(|out| asked.resume && Tokenizer::is_in(out));
+    let from = before.or(asked.init.as_deref()).ok_or_else(|| Error::Usage(NO_INIT.to_owned()))?;
+    let base = [Some(from), asked.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
+    let base = FolderConfig::read(base.unwrap_or(from))?;
+    let rows = RowsOfRun::read(request, stop)?;
+    let mut config = SftConfig {
+        model: base.model.clone(),
+        data: asked.config.data.clone(),
+        dialogue: request.dialogue.clone(),
+        train: asked.config.train.clone(),
+        generate: asked.config.generate.clone(),
+    };
+    let encoder = encoder(&mut config, from, &base, rows.train.format())?;
+    let data = Data::new(&rows, &encoder, &config)?;
+    stop.check().map_err(DataError::from)?;
+    if !quiet {
+        data.say(&rows, &encoder, &config);
+    }
+    let folder = RunFolder::of_request(&asked.folder(COMMAND))?;
+    let (out, content) = (folder.out.clone(), content(&rows, &encoder));
+    let former = former(&folder, &config, &content)?;
+    config.train.steps = data.steps(&config);
+    let shape = StepShape { packed: config.dialogue.packing, ..shape_of(&config.training()) };
+    let policies = Policies::of(&engine, &*config.model.architecture()?, shape, &config.train)?;
+    fits_into_memory(&policies, quiet)?;
+    config.train = effective(&config.training(), &policies).train;
+    if let Some(former) = former.filter(|_| !quiet) {
+        say_steps(former.train.steps, config.train.steps);
+    }
+    let objective = objective(&config, &policies, base, from, encoder, &rows, data)?;
+    objective.save_companions(&out)?;
+    let objective = objective.with_init(asked.init.clone());
+    let threads = engine.threads();
+    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, quiet)?;
+    keep_content(&out, &content)?;
+    durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    card::note_start(&out, trainer.step(), threads)?;
+    let finished = trainer.run(stop)?;
+    let outcome = outcome(&finished, out);
+    card::write(&config.training(), policies.plan.trainable_parameters as usize, &content, &outcome)?;
+    Ok(outcome)
+}
+
+/// The rows of a run.
+struct RowsOfRun {
+    train: Rows,
+    val: Rows,
+}
+
+impl RowsOfRun {
+    fn read(request: &SftRequest, stop: &Stop) -> Result<Self, Error> {
+        let data = &request.train.config.data;
+        let Some(path) = &data.path else {
+            return Err(Error::Usage("samara sft trains on dialogues: say which with --data FILE (.jsonl, .json, .csv)".to_owned()));
+        };
+        let wanted = Wanted { command: COMMAND, kinds: &[Kind::Dialogue] };
+        let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
+        let train = read(path, &options)?;
+        let (train, val) = match &request.dialogue.val {
+            Some(val) => (train, read(val, &options)?),
+            None => train.split(data.val_fraction),
+        };
+        Ok(Self { train, val })
+    }
+}
+
+/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
+fn encoder(config: &mut SftConfig, from: &Path, base: &FolderConfig, format: Option<Format>) -> Result<Encoder, Error> {
+    const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
+    let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
+    let today = match &config.dialogue.today {
+        Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
+        None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+    };
+    let template = Template::choose(&config.dialogue.template, &tokenizer, format.unwrap_or(Format::Messages), today)?;
+    if template.reads_today() {
+        config.dialogue.today.get_or_insert(today.to_string());
+    }
+    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
+    let encoder = Encoder::new(tokenizer, template, stops, vocab_size)?;
+    Ok(encoder.with_specials(config.data.specials).with_completion_only_loss(config.dialogue.completion_only_loss))
+}
+
+/// The examples of a run.
+struct Data {
+    train: Examples,
+    val: Option<Examples>,
+    /// Those of the training as rows of tokens.
+    rows: ExampleRows,
+}
+
+impl Data {
+    fn new(rows: &RowsOfRun, encoder: &Encoder, config: &SftConfig) -> Result<Self, Error> {
+        let (max_length, bad_row) = (config.dialogue.kept(config.train.block_size), config.data.on_bad_row);
+        let train = Examples::of(&rows.train, encoder, max_length, bad_row)?;
+        let val = if rows.val.rows.is_empty() { None } else { Some(Examples::of(&rows.val, encoder, max_length, bad_row)?) };
+        let rows = ExampleRows::new(Arc::clone(&train.encoded), config.train.block_size, config.dialogue.packing);
+        Ok(Self { train, val, rows })
+    }
+
+    /// The steps that the asked-for passes over the rows take, or those that are asked for.
+    fn steps(&self, config: &SftConfig) -> u64 {
+        let rows_per_step = (config.train.batch_size * config.train.grad_accumulation).max(1) as f64;
+        if config.dialogue.epochs == 0.0 {
+            return config.train.steps;
+        }
+        ((config.dialogue.epochs * self.rows.len() as f64 / rows_per_step).ceil() as u64).max(1)
+    }
+
+    /// Says what a person should know before the training: rows, examples, and the first of them with what is learnt of it.
+    fn say(&self, rows: &RowsOfRun, encoder: &Encoder, config: &SftConfig) {
+        let DialogueConfig { packing, .. } = config.dialogue;
+        let max_length = config.dialogue.kept(config.train.block_size);
+        let mut lines = rows.train.lines();
+        if config.dialogue.val.is_some() {
+            lines.extend(rows.val.lines());
+        }
+        lines.extend(self.train.lines("training", max_length));
+        lines.extend(self.val.iter().flat_map(|val| val.lines("validation", max_length)));
+        if packing {
+            let (count, filled) = (self.rows.len(), 100.0 * self.rows.filled());
+            lines.push(format!("packing: {count} rows of {} tokens, {filled:.1} % filled", config.train.block_size));
+        }
+        lines.push(format!("chat template: {}", encoder.template().name()));
+        if let Some(stop) = encoder.new_stop() {
+            let text = String::from_utf8_lossy(&encoder.tokenizer().token_bytes(stop)).into_owned();
+            lines.push(format!("note: {text:?} ends the answers of the template: it becomes a stop token of the model"));
+        }
+        if let Some(first) = self.train.encoded.first() {
+            let (learnt, shown) = (first.loss_tokens(), encoder.show(first));
+            lines.push(format!(
+                "--- first example: {} tokens, {learnt} to learn between ‹ and › ---\n{}\n---",
+                first.ids.len(),
+                say::printable(&shown)
+            ));
+        }
+        lines.iter().for_each(|line| say::line(line));
+    }
+}
+
+/// What tells the data of a run from other data: its rows, and the template that they go through.
+fn content(rows: &RowsOfRun, encoder: &Encoder) -> String {
+    let held_out = if rows.val.rows.is_empty() { String::new() } else { format!("; held out: {}", rows.val.content()) };
+    let template = crc32c::crc32c(encoder.template().source().as_bytes());
+    format!("{}{held_out}; chat template {}: crc32c {template:08x}", rows.train.content(), encoder.template().name())
+}
+
+/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+fn former(folder: &RunFolder, config: &SftConfig, content: &str) -> Result<Option<SftConfig>, Error> {
+    let Some(former) = folder.former::<SftConfig>()? else { return Ok(None) };
+    let path = folder.out.join(CONTENT_FILE);
+    let was = fs::read_to_string(&path).unwrap_or_default();
+    let mut expected = former.clone();
+    if was == content {
+        expected.data.path.clone_from(&config.data.path);
+        expected.dialogue.val.clone_from(&config.dialogue.val);
+    }
+    folder.refuse_changes(&expected, config)?;
+    if !was.is_empty() && was != content {
+        let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
+        return Err(DataError::format(config.data.path.as_deref().unwrap_or(&path), expected, content).into());
+    }
+    Ok(Some(former))
+}
+
+/// The objective of a run: the model and its examples.
+fn objective(
+    config: &SftConfig,
+    policies: &Policies,
+    base: FolderConfig,
+    from: &Path,
+    encoder: Encoder,
+    rows: &RowsOfRun,
+    data: Data,
+) -> Result<Lm, Error> {
+    let DialogueConfig { packing, .. } = config.dialogue;
+    let held_out = data.val.as_ref().map(|val| ExampleRows::new(Arc::clone(&val.encoded), config.train.block_size, packing));
+    let about = format!(
+        "{} parameters, {} training examples, {} validation examples; {}; ",
+        policies.plan.trainable_parameters,
+        data.train.encoded.len(),
+        data.val.as_ref().map_or(0, |val| val.encoded.len()),
+        policies.describe(),
+    );
+    let order = Sampler::over_rows(Order::Shuffled, config.train.seed, data.rows.len(), &rows.train.path.display().to_string())?;
+    let source = Source::rows(data.rows, order, held_out, &config.train);
+    let chat = Chat {
+        prompt: sample_prompt(config, &encoder, rows)?,
+        stops: encoder.stops().iter().map(|&id| id as i32).collect(),
+        files: vec![encoder.tokenizer().chat_template_file(encoder.template().source())],
+    };
+    let folder = ModelFolder {
+        config: answering(base, &encoder, config.train.dropout),
+        companions: companions(Some(from), false)?,
+        tokenizer: Some(encoder.tokenizer().clone()),
+        generate: config.generate.clone(),
+        chat: Some(chat),
+    };
+    let architecture = config.model.architecture()?;
+    Ok(Lm::of_source(architecture, policies.shape, &config.train, source)?.with_folder(folder, about))
+}
+
+/// What samples answer: the prompt that is asked for, or that of the first row.
+fn sample_prompt(config: &SftConfig, encoder: &Encoder, rows: &RowsOfRun) -> Result<Vec<i32>, Error> {
+    let prompt = match (config.generate.prompt.as_str(), rows.train.rows.first()) {
+        ("", Some(first)) => encoder.encode_prompt(first.row.prompt())?,
+        (text, _) => encoder.encode_prompt(&[Turn::user(text)])?,
+    };
+    Ok(prompt.into_iter().map(|id| id as i32).collect())
+}
+
+/// What the folder of the trained model says: that of the base, with the stop tokens of the answers.
+fn answering(base: FolderConfig, encoder: &Encoder, dropout: f64) -> FolderConfig {
+    let mut config = FolderConfig { dropout, ..base };
+    if config.eos_token_ids.is_empty() || encoder.new_stop().is_some() {
+        config.eos_token_ids = encoder.stops().to_vec();
+        config.generation.remove("eos_token_id");
+    }
+    config
+}
