@@ -8,7 +8,8 @@ use samara::align::completion::Completion;
 use samara::align::pairs::{PairTraining, PairsSpec};
 use samara::align::policy::episodes::RolloutOptions;
 use samara::align::policy::method::{Advantage, KlPlace, Method};
-use samara::align::policy::objective::{Critic, Policy, PolicySpec, RewardSource};
+use samara::align::policy::objective::{Critic, Policy, PolicySpec};
+use samara::align::policy::rewards::{RewardSource, Rewards};
 use samara::align::policy::scorer::FnScorer;
 use samara::kernels::gemm::Gemm;
 use samara::lm::scored::{ScoreInit, Scored};
@@ -113,7 +114,7 @@ fn spec(method: Method, train: TrainConfig) -> PolicySpec {
         episodes: 256,
         group_size: if method.has_critic() { 1 } else { 8 },
         critic: method.has_critic().then(critic),
-        rewards: vec![(reward, 1.0)],
+        rewards: Rewards::new(vec![(reward, 1.0)]),
         prompts: vec![vec![BEGIN]; 256],
         held_out: Vec::new(),
         train,

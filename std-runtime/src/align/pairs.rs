@@ -1,5 +1,6 @@
 //! Training on pairs of completions, one preferred to the other: DPO and its relatives, with a loss by name.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::Gradients;
@@ -10,6 +11,7 @@ use samara_core::rl::pairs::{PairLoss, PairOutputs, Pairs, pair_losses};
 use super::base::Base;
 use super::completion::{Completion, rows_of, shape_of, spread, sums};
 use super::guard::guard;
+use super::output::Output;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
 use crate::lm::tokenwise::{Number, TokenBatch, Tokenwise};
@@ -56,6 +58,7 @@ pub struct PairTraining {
     rows: TokenBatch,
     upstream: Vec<f32>, // (B, R)
     found: Vec<Found>,
+    output: Option<Output>,
 }
 
 /// What pairs of a micro-batch come to: each (n).
@@ -80,7 +83,13 @@ impl PairTraining {
         let all = spec.pairs.iter().chain(&spec.held_out).flatten();
         let rows = TokenBatch::new(shape_of(2 * spec.train.batch_size, all));
         let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, upstream, found: Vec::new() })
+        Ok(Self { spec, layers, registry, built: None, rows, upstream, found: Vec::new(), output: None })
+    }
+
+    /// The same with the folder that it leaves.
+    #[must_use]
+    pub fn with_output(self, output: Output) -> Self {
+        Self { output: Some(output), ..self }
     }
 
     /// Puts the pairs of a micro-batch into rows: chosen, rejected, chosen, …
@@ -223,6 +232,11 @@ impl<D: Device> Objective<D> for PairTraining {
 
     fn best(&self) -> (&'static str, Direction) {
         ("loss", Direction::Smaller)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
+        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
     }
 }
 

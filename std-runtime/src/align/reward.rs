@@ -1,6 +1,6 @@
 //! Training of reward models on completions in the order of people's preference.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use samara_core::exec::Gradients;
 use samara_core::graph::Recompute;
@@ -8,6 +8,7 @@ use samara_core::rl::rewards::{RewardLoss, best_of_n, kway, plackett_luce};
 
 use super::completion::{Completion, rows_of};
 use super::guard::guard;
+use super::output::{Output, Pad};
 use super::source::numbered;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
@@ -71,6 +72,7 @@ pub struct RewardTraining {
     built: Option<Built>,
     rows: TokenBatch,
     found: Vec<Found>,
+    output: Option<(Output, Pad, bool)>,
 }
 
 /// What the prompts of a micro-batch come to.
@@ -94,7 +96,30 @@ impl RewardTraining {
         let len = all().flat_map(|ranking| &ranking.completions).map(|c| c.tokens.len()).max().unwrap_or(1);
         // All completions of a prompt are in one micro-batch.
         let shape = TokensShape { rows: spec.train.batch_size * most, len, picks: 1 };
-        Self { spec, built: None, rows: TokenBatch::new(shape), found: Vec::new() }
+        Self { spec, built: None, rows: TokenBatch::new(shape), found: Vec::new(), output: None }
+    }
+
+    /// The same with the folder that it leaves, its token for padding, and whether the preferred completions of the training have a mean score of 0 there.
+    #[must_use]
+    pub fn with_output(self, output: Output, pad: Pad, zero_mean: bool) -> Self {
+        Self { output: Some((output, pad, zero_mean)), ..self }
+    }
+
+    /// The mean score of preferred completions of the training, of at most as many prompts as suffice for it.
+    fn mean_of_preferred<D: Device>(&mut self, session: &mut Session<D>, set: SetId) -> Result<f64, RunError> {
+        const PROMPTS: usize = 256;
+        let every = self.spec.rankings.len().div_ceil(PROMPTS).max(1);
+        let preferred: Vec<&Completion> =
+            self.spec.rankings.iter().step_by(every).filter_map(|ranking| ranking.completions.first()).collect();
+        let Some(Built { forward, .. }) = &mut self.built else { return Ok(0.0) };
+        let (mut sum, shape) = (0.0, forward.shape());
+        for chunk in preferred.chunks(shape.rows) {
+            self.rows.clear();
+            chunk.iter().for_each(|completion| self.rows.push(&completion.tokens, completion.tokens.len().checked_sub(1)));
+            let scores = forward.forward(session, set, &self.rows)?;
+            sum += scores[..chunk.len()].iter().map(|&x| f64::from(x)).sum::<f64>();
+        }
+        Ok(sum / preferred.len().max(1) as f64)
     }
 
     /// Puts the completions of a micro-batch into rows, the score at their last token.
@@ -248,5 +273,14 @@ impl<D: Device> Objective<D> for RewardTraining {
 
     fn best(&self) -> (&'static str, Direction) {
         ("loss", Direction::Smaller)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        let Some(built) = &self.built else { return Ok(()) };
+        let set = built.average.filter(|_| averaged).unwrap_or(built.set);
+        let is_moved = self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
+        let shift = if is_moved { -self.mean_of_preferred(session, set)? } else { 0.0 };
+        let Some((output, pad, _)) = &self.output else { return Ok(()) };
+        output.save_scored(session, (set, &self.spec.model), (Some(pad), shift), folder)
     }
 }

@@ -1,5 +1,6 @@
 //! Training on completions that are good or bad, without pairs: KTO (Ethayarajh et al. 2024).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::Gradients;
@@ -10,6 +11,7 @@ use samara_core::rl::{Kto, Unpaired, kto, kto_reference_point};
 use super::base::Base;
 use super::completion::{Completion, rows_of, shape_of, spread, sums};
 use super::guard::guard;
+use super::output::Output;
 use super::source::numbered;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
@@ -61,6 +63,7 @@ pub struct UnpairedTraining {
     mismatched: TokenBatch,
     upstream: Vec<f32>, // (B, R)
     found: Vec<Found>,
+    output: Option<Output>,
 }
 
 /// What completions of a micro-batch come to: each (n).
@@ -89,7 +92,13 @@ impl UnpairedTraining {
         shape.len = shape.len.max((prompt + completion).min(layers.dims().n_positions));
         let (rows, mismatched) = (TokenBatch::new(shape), TokenBatch::new(shape));
         let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, mismatched, upstream, found: Vec::new() })
+        Ok(Self { spec, layers, registry, built: None, rows, mismatched, upstream, found: Vec::new(), output: None })
+    }
+
+    /// The same with the folder that it leaves.
+    #[must_use]
+    pub fn with_output(self, output: Output) -> Self {
+        Self { output: Some(output), ..self }
     }
 
     /// Fills the rows, and those of prompts with completions of others: prompt i has completion i − 1.
@@ -225,6 +234,11 @@ impl<D: Device> Objective<D> for UnpairedTraining {
 
     fn best(&self) -> (&'static str, Direction) {
         ("loss", Direction::Smaller)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
+        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
     }
 }
 

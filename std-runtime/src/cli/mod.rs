@@ -30,6 +30,12 @@ macro_rules! commands {
 commands! {
     Train: train,
     Sft: sft,
+    Reward: reward,
+    Dpo: dpo,
+    Kto: kto,
+    Ppo: ppo,
+    Grpo: grpo,
+    Rollout: rollout,
     Generate: generate,
     Score: score,
     Eval: eval,

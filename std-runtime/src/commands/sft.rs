@@ -58,7 +58,8 @@ const TOKENIZER: &str = "the tokenizer is that of the model of --init";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let (config, notes) = self.config.merge_for(DEFAULT_SFT_PRESET, "data", UNREAD, former.as_deref(), self.out.as_deref())?;
+        let (config, notes) =
+            self.config.merge_for(DEFAULT_SFT_PRESET, "data", UNREAD, former.as_deref(), self.out.as_deref())?;
         let config = config.sft();
         if self.plan {
             let training = config.training();

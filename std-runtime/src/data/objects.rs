@@ -31,10 +31,17 @@ pub fn for_each_object<E: From<DataError>>(
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open")).map_err(DataError::from)?;
     refuse_device(path, &metadata).map_err(DataError::from)?;
     if metadata.is_dir() {
-        return Err(DataError::format(path, "a file of rows (.jsonl, .json, .csv, each also .gz, .zst)", "a folder; give one of its files").into());
+        return Err(DataError::format(
+            path,
+            "a file of rows (.jsonl, .json, .csv, each also .gz, .zst)",
+            "a folder; give one of its files",
+        )
+        .into());
     }
     let inner = inner_name(path);
-    if let Some(separator) = [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[e]).then_some(*separator)) {
+    if let Some(separator) =
+        [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[e]).then_some(*separator))
+    {
         return each_record(path, separator, options, take);
     }
     let mut row = |row: &RawRow<'_>| take((object_of(row.bytes, options).map_err(|wrong| row.error(wrong)), row.line()));
@@ -52,7 +59,13 @@ fn each_record<E: From<DataError>>(
     take: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
     let text = read_plain(path, &options.stop)?;
-    let error = |line: u64, expected: String, found: String| DataError::Line { path: path.to_path_buf(), line, column: 1, expected, found };
+    let error = |line: u64, expected: String, found: String| DataError::Line {
+        path: path.to_path_buf(),
+        line,
+        column: 1,
+        expected,
+        found,
+    };
     let records = csv::records(&text, separator)
         .map_err(|(line, found)| error(line, "a record of comma-separated values".to_owned(), found.to_owned()))?;
     let mut records = records.into_iter();

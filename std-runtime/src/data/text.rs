@@ -8,8 +8,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::options::{BadRow, TextOptions};
 use super::lines::{RawRow, each_element, each_line};
+use super::options::{BadRow, TextOptions};
 use super::{DataError, foreign, rows};
 use crate::compressed;
 use crate::files::{IoError, refuse_device};
@@ -402,10 +402,7 @@ mod tests {
             assert_eq!(load_as("a.jsonl", row).unwrap_err(), expected);
         }
         for (row, expected) in [
-            (
-                "{\"messages\": []}",
-                "found keys \"messages\": a row of a chat; train on chats with 'samara sft'",
-            ),
+            ("{\"messages\": []}", "found keys \"messages\": a row of a chat; train on chats with 'samara sft'"),
             (
                 "{\"instruction\": 1, \"input\": 2, \"output\": 3}",
                 "found keys \"instruction\", \"input\", \"output\": a question and its answer; train on pairs with 'samara sft'",

@@ -278,7 +278,9 @@ impl Report {
             let Shared { path, prompts, whole, first_lines, .. } = shared;
             let at: Vec<String> = first_lines.iter().map(ToString::to_string).collect();
             let at = if at.is_empty() { String::new() } else { format!(" (lines {})", at.join(", ")) };
-            lines.push(format!("against {path}: {prompts} rows have a prompt that is there too{at}, {whole} rows are there whole"));
+            lines.push(format!(
+                "against {path}: {prompts} rows have a prompt that is there too{at}, {whole} rows are there whole"
+            ));
         }
         lines
     }

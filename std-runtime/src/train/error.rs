@@ -112,7 +112,7 @@ pub enum TrainingError {
 
 impl TrainingError {
     /// A maker for `map_err`.
-    pub(in crate::train) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io(IoError::at(path, action)(source))
     }
 }

@@ -94,12 +94,12 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
 }
 
 /// The other files of the folder that the run begins with; not those of its tokenizer where the run has another one.
-pub(super) fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
+pub(crate) fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
     Ok(if is_another { companions.without_tokenizer() } else { companions })
 }
 
-pub(super) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
+pub(crate) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
     TrainOutcome {
         steps: finished.steps,
         train_loss: finished.last.first().and_then(|(_, value)| *value),
@@ -121,7 +121,7 @@ fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
 }
 
 /// Says that another number of steps is another schedule.
-pub(super) fn say_steps(before: u64, now: u64) {
+pub(crate) fn say_steps(before: u64, now: u64) {
     if before != now {
         say::line(&format!(
             "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
@@ -130,7 +130,7 @@ pub(super) fn say_steps(before: u64, now: u64) {
 }
 
 /// Keeps what tells the run's data from other data.
-pub(super) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
+pub(crate) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
     fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
     let path = out.join(CONTENT_FILE);
     durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
@@ -191,7 +191,7 @@ fn objective(
 /// The shards of a run.
 const DATA_FOLDER: &str = "data";
 /// What tells a run's data from other data.
-pub(super) const CONTENT_FILE: &str = "data/content.txt";
+pub(crate) const CONTENT_FILE: &str = "data/content.txt";
 
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
 fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {

@@ -109,7 +109,9 @@ impl RowsOfRun {
     fn read(request: &SftRequest, stop: &Stop) -> Result<Self, Error> {
         let data = &request.train.config.data;
         let Some(path) = &data.path else {
-            return Err(Error::Usage("samara sft trains on dialogues: say which with --data FILE (.jsonl, .json, .csv)".to_owned()));
+            return Err(Error::Usage(
+                "samara sft trains on dialogues: say which with --data FILE (.jsonl, .json, .csv)".to_owned(),
+            ));
         };
         let wanted = Wanted { command: COMMAND, kinds: &[Kind::Dialogue] };
         let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };

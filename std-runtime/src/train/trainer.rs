@@ -56,7 +56,10 @@ impl Columns {
             columns.values.push(None);
         };
         for part in ["train", "val"] {
-            stepper.scalars().iter().for_each(|(name, _)| add(format!("{part}_{name}"), Some(format!("{name}/{part}"))));
+            stepper.scalars().iter().for_each(|(name, _)| {
+                let (column, tag) = named(part, name);
+                add(column, Some(tag));
+            });
         }
         add("lr".to_owned(), Some("lr".to_owned()));
         for (i, (set, ..)) in stepper.trained().enumerate() {
@@ -92,6 +95,16 @@ impl Columns {
         if let Some(last) = self.values.last_mut() {
             *last = Some(seconds);
         }
+    }
+}
+
+/// The column and the tag of a scalar of the training or of the validation. A name that says what it belongs to, as policy/approxkl, stays as the field
+/// knows it.
+fn named(part: &str, name: &str) -> (String, String) {
+    match (part, name.contains('/')) {
+        (_, false) => (format!("{part}_{name}"), format!("{name}/{part}")),
+        ("train", true) => (name.to_owned(), name.to_owned()),
+        (_, true) => (format!("{part}_{name}"), format!("{part}/{name}")),
     }
 }
 

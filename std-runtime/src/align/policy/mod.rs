@@ -6,6 +6,7 @@ pub mod config;
 pub mod episodes;
 pub mod method;
 pub mod objective;
+pub mod rewards;
 mod rollout;
 pub mod scorer;
 mod update;

@@ -1,7 +1,7 @@
 //! The objective of a policy: completions of prompts, their scores, and several updates from them in every step.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samara_core::graph::Recompute;
@@ -10,11 +10,13 @@ use samara_core::params::GroupId;
 use serde_json::{Value, json};
 
 use super::advantages::{Batch, Targets};
+use super::builtin::Texts;
 use super::episodes::{Episode, RolloutOptions};
 use super::method::Method;
-use super::scorer::{RewardModel, Scorer};
+use super::rewards::Rewards;
 use super::update::{Losses, NAMES};
 use crate::align::base::Base;
+use crate::align::output::Output;
 use crate::align::source::numbered;
 use crate::data::dataset::{HostBatch, RowNumbers};
 use crate::lm::scored::Scored;
@@ -27,22 +29,6 @@ use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, Scalars};
-
-/// A reward model among the sources of scores.
-pub struct RewardFolder {
-    /// The model.
-    pub model: Scored,
-    /// Where its weights are.
-    pub folder: PathBuf,
-}
-
-/// A source of scores.
-pub enum RewardSource {
-    /// A reward model.
-    Model(RewardFolder),
-    /// Anything else.
-    Scorer(Box<dyn Scorer>),
-}
 
 /// A value function.
 pub struct Critic {
@@ -76,8 +62,8 @@ pub struct PolicySpec {
     pub group_size: usize,
     /// The value function, for methods that have one.
     pub critic: Option<Critic>,
-    /// Sources of scores with their weights.
-    pub rewards: Vec<(RewardSource, f32)>,
+    /// Where scores come from.
+    pub rewards: Rewards,
     /// Prompts.
     pub prompts: Vec<Vec<i32>>,
     /// Prompts of the validation.
@@ -96,9 +82,6 @@ pub(super) struct Built {
     pub(super) policy_program: Tokenwise,
     pub(super) reference_program: Tokenwise,
     pub(super) value_program: Option<Tokenwise>,
-    /// One for each source of scores; none for scorers.
-    pub(super) reward_programs: Vec<Option<RewardModel>>,
-    pub(super) reward_sets: Vec<Option<SetId>>,
 }
 
 /// The completions of a step and what is known of them.
@@ -108,6 +91,9 @@ pub(super) struct Rollouts {
     pub(super) batch: Batch,
     pub(super) targets: Targets,
 }
+
+/// Completions of a step that a sample shows.
+const SAMPLES: usize = 4;
 
 /// Training of a policy.
 pub struct Policy {
@@ -128,6 +114,7 @@ pub struct Policy {
     pub(super) equal_steps: u32,
     /// Values that `collect` hands over.
     pub(super) reported: Vec<(&'static str, f64)>,
+    pub(super) output: Option<(Output, Arc<Texts>)>,
 }
 
 impl Policy {
@@ -156,8 +143,15 @@ impl Policy {
             entropies: Vec::new(),
             equal_steps: 0,
             reported: Vec::new(),
+            output: None,
             spec,
         })
+    }
+
+    /// The same with the folder that it leaves, and what its samples are written with.
+    #[must_use]
+    pub fn with_output(self, output: Output, texts: Arc<Texts>) -> Self {
+        Self { output: Some((output, texts)), ..self }
     }
 
     /// Completions of a minibatch.
@@ -183,7 +177,7 @@ impl Policy {
 
     /// Fills the reference, and the policy unless a checkpoint does.
     fn fill_policy<D: Device>(&self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let &Built { policy, reference, .. } = self.built();
+        let Built { policy, reference, .. } = *self.built();
         self.spec.policy.fill(session, reference, self.spec.train.seed)?;
         if !resumed {
             session.copy_weights(reference, policy).map_err(RunError::from)?;
@@ -210,15 +204,7 @@ impl Policy {
             device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
             loaded?;
         }
-        for ((source, _), set) in self.spec.rewards.iter().zip(&built.reward_sets) {
-            let (RewardSource::Model(reward), Some(set)) = (source, set) else { continue };
-            let (set, device) = session.set_mut(*set);
-            let mut loaded = Ok(());
-            let load = &mut |values: &mut [f32]| loaded = reward.model.load(&reward.folder, values);
-            device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
-            loaded?;
-        }
-        Ok(())
+        self.spec.rewards.fill(session)
     }
 }
 
@@ -232,11 +218,9 @@ impl<D: Device> Objective<D> for Policy {
         if self.spec.train.ema_decay > 0.0 {
             sets.push(own("ema", SetRole::Average { of: 0 }));
         }
-        for (source, _) in &self.spec.rewards {
-            if let RewardSource::Model(reward) = source {
-                sets.push(SetSpec { name: "reward", registry: Arc::clone(&reward.model.registry), role: SetRole::Fixed });
-            }
-        }
+        let reward =
+            |registry: &Arc<OwnedParams>| SetSpec { name: "reward", registry: Arc::clone(registry), role: SetRole::Fixed };
+        sets.extend(self.spec.rewards.registries().map(reward));
         sets
     }
 
@@ -259,29 +243,8 @@ impl<D: Device> Objective<D> for Policy {
             }
             _ => None,
         };
-        let (mut reward_programs, mut reward_sets) = (Vec::new(), Vec::new());
-        for (source, _) in &self.spec.rewards {
-            let RewardSource::Model(RewardFolder { model, .. }) = source else {
-                reward_programs.push(None);
-                reward_sets.push(None);
-                continue;
-            };
-            let set = next()?;
-            reward_programs.push(Some(RewardModel::new(session, set, (&model.layers, model.score), (shape.rows, shape.len))?));
-            reward_sets.push(Some(set));
-        }
-        self.built = Some(Built {
-            policy,
-            reference,
-            value,
-            average,
-            caches,
-            policy_program,
-            reference_program,
-            value_program,
-            reward_programs,
-            reward_sets,
-        });
+        self.spec.rewards.build(session, (shape.rows, shape.len), &mut next)?;
+        self.built = Some(Built { policy, reference, value, average, caches, policy_program, reference_program, value_program });
         Ok(())
     }
 
@@ -350,6 +313,26 @@ impl<D: Device> Objective<D> for Policy {
 
     fn best(&self) -> (&'static str, Direction) {
         ("objective/scores", Direction::Larger)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        let Some((output, _)) = &self.output else { return Ok(()) };
+        let Built { policy, average, value, .. } = *self.built();
+        output.save(session, average.filter(|_| averaged).unwrap_or(policy), folder)?;
+        if let (Some(critic), Some(value)) = (&self.spec.critic, value) {
+            output.save_scored(session, (value, &critic.model), (None, 0.0), &folder.join("value"))?;
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, _: &mut Session<D>, _: &Stop) -> Result<Option<String>, TrainingError> {
+        let Some((_, texts)) = self.output.as_ref().filter(|_| !self.rollouts.episodes.is_empty()) else { return Ok(None) };
+        let rows = self.rollouts.episodes.iter().zip(&self.rollouts.batch.scores).take(SAMPLES);
+        let lines = rows.map(|(episode, score)| {
+            let [prompt, completion] = [&episode.tokens[..episode.prompt], episode.completion()].map(|tokens| texts.text(tokens));
+            format!("{score:>9.4} | {prompt} | {completion}")
+        });
+        Ok(Some(lines.collect::<Vec<_>>().join("\n")))
     }
 
     fn save(&self) -> Value {

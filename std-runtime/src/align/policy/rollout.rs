@@ -3,7 +3,7 @@
 use super::advantages::{Batch, is_of_minibatch};
 use super::episodes::{Episode, roll_out};
 use super::method::Advantage;
-use super::objective::{Policy, RewardSource, Rollouts};
+use super::objective::{Policy, Rollouts};
 use crate::align::guard::{guard, mean};
 use crate::data::dataset::RowNumbers;
 use crate::lm::RunError;
@@ -80,16 +80,7 @@ impl Policy {
 
     /// Weighted sums of all sources' scores.
     fn scores<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
-        let mut total = vec![0.0; episodes.len()];
-        let built = self.built.as_mut().expect("built before");
-        for ((source, weight), program) in self.spec.rewards.iter_mut().zip(&mut built.reward_programs) {
-            let scores = match (source, program) {
-                (RewardSource::Scorer(scorer), _) => scorer.score(episodes)?,
-                (RewardSource::Model(_), Some(model)) => model.score(session, episodes.iter().map(|e| e.tokens.as_slice()))?,
-                (RewardSource::Model(_), None) => continue,
-            };
-            total.iter_mut().zip(scores).for_each(|(total, score)| *total += *weight * score);
-        }
+        let mut total = self.spec.rewards.score(session, episodes)?;
         if let Some(overlong) = self.spec.method.overlong {
             for (total, episode) in total.iter_mut().zip(episodes) {
                 *total += overlong.of(episode.completion().len()).map_err(guard)?;

@@ -1,0 +1,137 @@
+//! Where the scores of completions come from: reward models on sets of the session, and scorers, each with a weight.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::episodes::Episode;
+use super::scorer::Scorer;
+use crate::lm::RunError;
+use crate::lm::scored::Scored;
+use crate::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
+use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+use crate::train::error::TrainingError;
+
+/// A reward model in a folder.
+pub struct RewardFolder {
+    /// The model.
+    pub model: Scored,
+    /// Where its weights are.
+    pub folder: PathBuf,
+}
+
+/// A source of scores.
+pub enum RewardSource {
+    /// A reward model: the score of the last token of a completion.
+    Model(RewardFolder),
+    /// Anything else.
+    Scorer(Box<dyn Scorer>),
+}
+
+/// All sources of scores with their weights.
+pub struct Rewards {
+    sources: Vec<(RewardSource, f32)>,
+    /// One for each source; none for scorers.
+    programs: Vec<Option<Program>>,
+}
+
+/// A reward model on a set.
+struct Program {
+    set: SetId,
+    tokens: Tokenwise,
+    batch: TokenBatch,
+}
+
+impl Rewards {
+    /// Sources with their weights.
+    pub fn new(sources: Vec<(RewardSource, f32)>) -> Self {
+        Self { sources, programs: Vec::new() }
+    }
+
+    /// What they are, for people.
+    pub fn describe(&self) -> String {
+        let name = |source: &RewardSource| match source {
+            RewardSource::Model(reward) => reward.folder.display().to_string(),
+            RewardSource::Scorer(scorer) => scorer.name(),
+        };
+        self.sources.iter().map(|(source, weight)| format!("{weight} · {}", name(source))).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// The registries of the reward models, in order.
+    pub fn registries(&self) -> impl Iterator<Item = &Arc<OwnedParams>> {
+        self.sources.iter().filter_map(|(source, _)| match source {
+            RewardSource::Model(reward) => Some(&reward.model.registry),
+            RewardSource::Scorer(_) => None,
+        })
+    }
+
+    /// Builds the programs for batches of `rows` rows of at most `len` tokens. `next` gives the set of each reward model.
+    ///
+    /// # Errors
+    /// A model cannot be planned.
+    pub fn build<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        (rows, len): (usize, usize),
+        next: &mut dyn FnMut() -> Result<SetId, BuildError>,
+    ) -> Result<(), BuildError> {
+        let shape = TokensShape { rows, len, picks: 1 };
+        self.programs.clear();
+        for (source, _) in &self.sources {
+            let RewardSource::Model(RewardFolder { model, .. }) = source else {
+                self.programs.push(None);
+                continue;
+            };
+            let set = next()?;
+            let tokens = Tokenwise::new(session, set, &model.layers, shape, (Number::Score(model.score), None))?;
+            self.programs.push(Some(Program { set, tokens, batch: TokenBatch::new(shape) }));
+        }
+        Ok(())
+    }
+
+    /// Fills the sets of the reward models.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn fill<D: Device>(&self, session: &mut Session<D>) -> Result<(), TrainingError> {
+        for ((source, _), program) in self.sources.iter().zip(&self.programs) {
+            let (RewardSource::Model(reward), Some(program)) = (source, program) else { continue };
+            let (set, device) = session.set_mut(program.set);
+            let mut loaded = Ok(());
+            let load = &mut |values: &mut [f32]| loaded = reward.model.load(&reward.folder, values);
+            device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
+            loaded?;
+        }
+        Ok(())
+    }
+
+    /// Weighted sums of all sources' scores; NaN for an episode that one of them cannot score.
+    ///
+    /// # Errors
+    /// A source failed.
+    pub fn score<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
+        let mut total = vec![0.0; episodes.len()];
+        for ((source, weight), program) in self.sources.iter_mut().zip(&mut self.programs) {
+            let scores = match (source, program) {
+                (RewardSource::Scorer(scorer), _) => scorer.score(episodes)?,
+                (RewardSource::Model(_), Some(program)) => program.score(session, episodes)?,
+                (RewardSource::Model(_), None) => continue,
+            };
+            total.iter_mut().zip(scores).for_each(|(total, score)| *total += *weight * score);
+        }
+        Ok(total)
+    }
+}
+
+impl Program {
+    /// The score of the last token of every episode.
+    fn score<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
+        let mut scores = Vec::with_capacity(episodes.len());
+        for chunk in episodes.chunks(self.batch.shape().rows) {
+            self.batch.clear();
+            chunk.iter().for_each(|episode| self.batch.push(&episode.tokens, episode.tokens.len().checked_sub(1)));
+            let found = self.tokens.forward(session, self.set, &self.batch)?;
+            scores.extend_from_slice(&found[..chunk.len()]);
+        }
+        Ok(scores)
+    }
+}

@@ -1,0 +1,147 @@
+//! Rows of dialogues as the completions that objectives keep.
+
+use super::completion::Completion;
+use super::pairs::Pair;
+use super::reward::Ranking;
+use super::unpaired::Labelled;
+use crate::data::options::BadRow;
+use crate::dialogue::encode::{Encoded, Encoder};
+use crate::dialogue::examples::ExampleError;
+use crate::dialogue::read::Rows;
+use crate::dialogue::row::Row;
+use crate::dialogue::turn::Turn;
+
+/// Rows with what became of them.
+pub struct Kept<T> {
+    /// The rows that are used.
+    pub rows: Vec<T>,
+    /// Rows of which something was cut.
+    pub truncated: usize,
+    /// Rows that are left out, and what is wrong with the first.
+    pub skipped: Option<(u64, String)>,
+}
+
+impl<T> Kept<T> {
+    /// What a person should know of them.
+    pub fn lines(&self, name: &str, max_length: usize) -> Vec<String> {
+        let mut lines = vec![format!("{name}: {} rows, {} cut to {max_length} tokens", self.rows.len(), self.truncated)];
+        if let Some((skipped, first)) = &self.skipped {
+            lines.push(format!("{name}: {skipped} rows left out, the first: {first}"));
+        }
+        lines
+    }
+}
+
+/// How rows become completions.
+pub struct RowEncoder<'e> {
+    /// From turns to tokens.
+    pub encoder: &'e Encoder,
+    /// Tokens that are kept of a row.
+    pub max_length: usize,
+    /// Rows that cannot be used.
+    pub bad_row: BadRow,
+}
+
+impl RowEncoder<'_> {
+    /// Every pair of completions of which one is preferred: (the better, the worse).
+    ///
+    /// # Errors
+    /// A row that cannot be used, unless such rows are left out; no row that can.
+    pub fn pairs(&self, rows: &Rows) -> Result<Kept<Pair>, ExampleError> {
+        self.each(rows, |at, row| {
+            let Row::Preference { prompt, ranked, .. } = row else { return Ok((Vec::new(), false)) };
+            let mut is_cut = false;
+            let mut all = Vec::new();
+            for ranked in ranked {
+                all.push(self.completion(at, prompt, &ranked.completion, &mut is_cut)?);
+            }
+            let pairs = row.pairs().into_iter().map(|(better, worse)| [all[better].clone(), all[worse].clone()]).collect();
+            Ok((pairs, is_cut))
+        })
+    }
+
+    /// Completions of every prompt in the order of preference.
+    ///
+    /// # Errors
+    /// As [`Self::pairs`].
+    pub fn rankings(&self, rows: &Rows) -> Result<Kept<Ranking>, ExampleError> {
+        self.each(rows, |at, row| {
+            let Row::Preference { prompt, ranked, margin } = row else { return Ok((Vec::new(), false)) };
+            let mut is_cut = false;
+            let mut completions = Vec::new();
+            for ranked in ranked {
+                completions.push(self.completion(at, prompt, &ranked.completion, &mut is_cut)?);
+            }
+            let ranks = ranked.iter().map(|ranked| ranked.rank as u32).collect();
+            Ok((vec![Ranking { completions, ranks, margin: margin.unwrap_or(0.0) as f32 }], is_cut))
+        })
+    }
+
+    /// Completions with their labels.
+    ///
+    /// # Errors
+    /// As [`Self::pairs`].
+    pub fn labelled(&self, rows: &Rows) -> Result<Kept<Labelled>, ExampleError> {
+        self.each(rows, |at, row| {
+            let Row::Unpaired { prompt, completion, label } = row else { return Ok((Vec::new(), false)) };
+            let mut is_cut = false;
+            let completion = self.completion(at, prompt, completion, &mut is_cut)?;
+            Ok((vec![Labelled { completion, desirable: *label }], is_cut))
+        })
+    }
+
+    /// Prompts, of which the last tokens are kept.
+    ///
+    /// # Errors
+    /// As [`Self::pairs`].
+    pub fn prompts(&self, rows: &Rows) -> Result<Kept<Vec<i32>>, ExampleError> {
+        self.each(rows, |at, row| {
+            let mut ids = self.encoder.encode_prompt(row.prompt()).map_err(|source| ExampleError::Encode { at: at(), source })?;
+            let cut = ids.len().saturating_sub(self.max_length);
+            ids.drain(..cut);
+            Ok((vec![ids.into_iter().map(|id| id as i32).collect()], cut > 0))
+        })
+    }
+
+    fn completion(
+        &self,
+        at: &dyn Fn() -> String,
+        prompt: &[Turn],
+        completion: &[Turn],
+        is_cut: &mut bool,
+    ) -> Result<Completion, ExampleError> {
+        let encoded = self.encoder.encode_completion(prompt, completion);
+        let mut encoded: Encoded = encoded.map_err(|source| ExampleError::Encode { at: at(), source })?;
+        let (tokens, first) = (encoded.ids.len(), encoded.completion_start() + 1);
+        *is_cut |= encoded.truncate(self.max_length);
+        if encoded.loss_tokens() == 0 {
+            return Err(ExampleError::NothingToLearn { at: at(), first, tokens, max_length: self.max_length });
+        }
+        Ok(Completion::new(&encoded.ids, &encoded.mask))
+    }
+
+    fn each<T>(
+        &self,
+        rows: &Rows,
+        of: impl Fn(&dyn Fn() -> String, &Row) -> Result<(Vec<T>, bool), ExampleError>,
+    ) -> Result<Kept<T>, ExampleError> {
+        let mut kept = Kept { rows: Vec::new(), truncated: 0, skipped: None };
+        for (i, placed) in rows.rows.iter().enumerate() {
+            match of(&|| rows.at(i), &placed.row) {
+                Ok((found, is_cut)) => {
+                    kept.rows.extend(found);
+                    kept.truncated += usize::from(is_cut);
+                }
+                Err(error) if self.bad_row == BadRow::Skip => {
+                    kept.skipped.get_or_insert_with(|| (0, error.to_string())).0 += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if kept.rows.is_empty() && !rows.rows.is_empty() {
+            let (skipped, first) = kept.skipped.unwrap_or_default();
+            return Err(ExampleError::None { path: rows.path.display().to_string(), skipped, first });
+        }
+        Ok(kept)
+    }
+}

@@ -1,0 +1,307 @@
+//! A training on preferences or prompts as the command line asks for it: rows, model, objective, trainer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use samara_core::graph::Recompute;
+
+use crate::config::{Tables, to_toml};
+use crate::data::DataError;
+use crate::data::config::DataConfig;
+use crate::dialogue::config::DialogueConfig;
+use crate::dialogue::encode::Encoder;
+use crate::dialogue::jinja::Day;
+use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
+use crate::dialogue::row::{Format, Kind};
+use crate::dialogue::template::{Template, TemplateError};
+use crate::lm::generation::GenerateConfig;
+use crate::model::folder::FolderConfig;
+use crate::model_folder;
+use crate::run::durable;
+use crate::say;
+use crate::session::{CpuDevice, Engine, Session};
+use crate::stop::Stop;
+use crate::tokenizer::{FileError, Tokenizer};
+use crate::train::card;
+use crate::train::config::{RecomputeChoice, RunConfig, TrainConfig};
+use crate::train::error::TrainingError as Error;
+use crate::train::folder::{CONFIG_FILE, RunFolder};
+use crate::train::objective::Objective;
+use crate::train::request::{FolderRequest, TrainOutcome};
+use crate::train::run::{CONTENT_FILE, keep_content, outcome, say_steps};
+use crate::train::trainer::Trainer;
+
+/// The configuration of a training on rows of dialogues: what all of them have.
+pub trait AlignConfig: Tables + Send + Sync {
+    /// What messages call the command.
+    const COMMAND: &'static str;
+    /// The rows that it takes.
+    const ROWS: &'static [Kind];
+
+    /// The tables that all have.
+    fn parts(&self) -> Parts<'_>;
+    /// The same, to change them.
+    fn parts_mut(&mut self) -> PartsMut<'_>;
+}
+
+/// The tables that all trainings on dialogues have.
+pub struct Parts<'c> {
+    /// `[data]`
+    pub data: &'c DataConfig,
+    /// `[dialogue]`
+    pub dialogue: &'c DialogueConfig,
+    /// `[train]`
+    pub train: &'c TrainConfig,
+}
+
+/// The same, to change them.
+pub struct PartsMut<'c> {
+    /// `[data]`
+    pub data: &'c mut DataConfig,
+    /// `[dialogue]`
+    pub dialogue: &'c mut DialogueConfig,
+    /// `[train]`
+    pub train: &'c mut TrainConfig,
+}
+
+/// What is asked for.
+pub struct AlignRequest<C> {
+    /// The effective configuration.
+    pub config: C,
+    /// Go on from the newest valid checkpoint.
+    pub resume: bool,
+    /// Say what it takes, and do nothing.
+    pub plan: bool,
+    /// Print results only.
+    pub quiet: bool,
+}
+
+/// What an objective is made of.
+pub struct Context<C> {
+    /// The configuration.
+    pub config: C,
+    /// The folder whose tokenizer and description the run begins with.
+    pub from: PathBuf,
+    /// What it says of its model.
+    pub base: FolderConfig,
+    /// From turns to tokens.
+    pub encoder: Encoder,
+    /// Rows to train on.
+    pub rows: Rows,
+    /// Rows that are held out.
+    pub held_out: Rows,
+}
+
+/// An objective with what a person should know before it begins.
+pub struct Prepared<O> {
+    /// The objective.
+    pub objective: O,
+    /// Lines for people.
+    pub lines: Vec<String>,
+    /// Rows that an epoch has.
+    pub rows: usize,
+    /// Rows that a step takes.
+    pub rows_per_step: usize,
+}
+
+/// Trains until the last step, a signal, or an error. `prepare` makes the objective.
+///
+/// # Errors
+/// A configuration, rows, a template, weights or a folder that are not as they should be; a training that diverges; a signal.
+pub fn run<C: AlignConfig, O: Objective<CpuDevice> + Send>(
+    request: AlignRequest<C>,
+    prepare: impl FnOnce(&Context<C>) -> Result<Prepared<O>, Error> + Send,
+) -> Result<Option<TrainOutcome>, Error> {
+    let stop = Stop::install(request.quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let train = request.config.parts().train;
+    let engine = Engine::new(train.threads, train.gemm)?;
+    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    Arc::clone(&engine).install(|| run_on(engine, request, prepare, &stop))
+}
+
+fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
+    engine: Arc<Engine>,
+    request: AlignRequest<C>,
+    prepare: impl FnOnce(&Context<C>) -> Result<Prepared<O>, Error>,
+    stop: &Stop,
+) -> Result<Option<TrainOutcome>, Error> {
+    let AlignRequest { config, resume, plan, quiet } = request;
+    refuse_unread(config.parts().train)?;
+    let mut context = Context::new(config, resume, stop)?;
+    let Prepared { objective, lines, rows, rows_per_step } = prepare(&context)?;
+    set_steps(&mut context.config, rows, rows_per_step);
+    if plan {
+        print_plan(engine, objective, context.config.parts().train)?;
+        return Ok(None);
+    }
+    if !quiet {
+        context.say(lines);
+    }
+    let config = &context.config;
+    let train = config.parts().train;
+    let folder = RunFolder::of_request(&FolderRequest {
+        command: C::COMMAND,
+        out: train.out.as_deref(),
+        name: C::COMMAND.rsplit(' ').next().unwrap_or("align"),
+        keep: train.keep_checkpoints,
+        resume,
+        begins: train.init.is_some() && config.parts().data.path.is_some(),
+        quiet,
+    })?;
+    let (out, content) = (folder.out.clone(), context.content());
+    if let Some(former) = former(&folder, config, &content)?.filter(|_| !quiet) {
+        say_steps(former.parts().train.steps, train.steps);
+    }
+    let threads = engine.threads();
+    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, quiet)?;
+    keep_content(&out, &content)?;
+    durable::write(&out.join(CONFIG_FILE), to_toml(config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    card::note_start(&out, trainer.step(), threads)?;
+    let finished = trainer.run(stop)?;
+    let outcome = outcome(&finished, out);
+    let run = RunConfig {
+        model: context.base.model.clone(),
+        data: config.parts().data.clone(),
+        train: train.clone(),
+        generate: GenerateConfig::default(),
+    };
+    let parameters = context.base.model.parameters().unwrap_or(0) as usize;
+    card::write(&run, parameters, &content, &outcome)?;
+    Ok(Some(outcome))
+}
+
+impl<C: AlignConfig> Context<C> {
+    /// Reads rows, the description of the model and its tokenizer.
+    ///
+    /// # Errors
+    /// One of them is not as it should be.
+    pub fn new(mut config: C, resume: bool, stop: &Stop) -> Result<Self, Error> {
+        let Parts { data, dialogue, train } = config.parts();
+        let before = train.out.as_deref().filter(|out| resume && Tokenizer::is_in(out) && model_folder::is_model_folder(out));
+        let no_model = || Error::Usage(format!("{} trains a model further: say which one with --init DIR", C::COMMAND));
+        let from = train.init.as_deref().or(before).ok_or_else(no_model)?.to_path_buf();
+        let base = FolderConfig::read(&from)?;
+        let no_rows = || Error::Usage(format!("{}: say which rows with --data FILE (.jsonl, .json, .csv)", C::COMMAND));
+        let path = data.path.as_ref().ok_or_else(no_rows)?;
+        let wanted = Wanted { command: C::COMMAND, kinds: C::ROWS };
+        let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
+        let rows = read(path, &options)?;
+        let (rows, held_out) = match &dialogue.val {
+            Some(val) => (rows, read(val, &options)?),
+            None => rows.split(data.val_fraction),
+        };
+        stop.check().map_err(DataError::from)?;
+        let encoder = encoder(&mut config, &from, &base, rows.format())?;
+        Ok(Self { config, from, base, encoder, rows, held_out })
+    }
+
+    /// Tells the data of a run from other data: its rows, and the template that they go through.
+    fn content(&self) -> String {
+        let held_out =
+            if self.held_out.rows.is_empty() { String::new() } else { format!("; held out: {}", self.held_out.content()) };
+        let template = crc32c::crc32c(self.encoder.template().source().as_bytes());
+        format!("{}{held_out}; chat template {}: crc32c {template:08x}", self.rows.content(), self.encoder.template().name())
+    }
+
+    fn say(&self, lines: Vec<String>) {
+        self.rows.lines().iter().for_each(|line| say::line(line));
+        if self.config.parts().dialogue.val.is_some() {
+            self.held_out.lines().iter().for_each(|line| say::line(line));
+        }
+        say::line(&format!("chat template: {}", self.encoder.template().name()));
+        lines.iter().for_each(|line| say::line(line));
+    }
+
+    /// The most tokens that are kept of a row.
+    pub fn max_length(&self) -> usize {
+        let Parts { dialogue, train, .. } = self.config.parts();
+        dialogue.kept(train.block_size).min(self.base.model.positions())
+    }
+}
+
+/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
+fn encoder<C: AlignConfig>(config: &mut C, from: &Path, base: &FolderConfig, format: Option<Format>) -> Result<Encoder, Error> {
+    const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
+    let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
+    let PartsMut { data, dialogue, .. } = config.parts_mut();
+    let today = match &dialogue.today {
+        Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
+        None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+    };
+    let template = Template::choose(&dialogue.template, &tokenizer, format.unwrap_or(Format::Messages), today)?;
+    if template.reads_today() {
+        dialogue.today.get_or_insert(today.to_string());
+    }
+    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
+    Ok(Encoder::new(tokenizer, template, stops, vocab_size)?.with_specials(data.specials))
+}
+
+/// Settings of `[train]` that no alignment reads.
+fn refuse_unread(train: &TrainConfig) -> Result<(), Error> {
+    let wrong =
+        |key, expected: &str, found: String| Err(crate::config::Invalid { key, expected: expected.to_owned(), found }.into());
+    if train.dropout > 0.0 {
+        return wrong("train.dropout", "0: log-probs that are compared must not be random", train.dropout.to_string());
+    }
+    if train.tokens > 0 {
+        return wrong("train.tokens", "0: train.steps or dialogue.epochs says when the run ends", train.tokens.to_string());
+    }
+    if train.flops > 0.0 {
+        return wrong("train.flops", "0: train.steps or dialogue.epochs says when the run ends", train.flops.to_string());
+    }
+    if !matches!(train.recompute, RecomputeChoice::Auto | RecomputeChoice::Fixed(Recompute::None)) || train.memory_budget_mib > 0
+    {
+        return wrong("train.recompute", "\"none\" or \"auto\", without train.memory_budget_mib", "another value".to_owned());
+    }
+    Ok(())
+}
+
+/// The steps that the asked-for passes over the rows take.
+fn set_steps<C: AlignConfig>(config: &mut C, rows: usize, rows_per_step: usize) {
+    let PartsMut { dialogue, train, .. } = config.parts_mut();
+    if dialogue.epochs > 0.0 {
+        train.steps = ((dialogue.epochs * rows as f64 / rows_per_step.max(1) as f64).ceil() as u64).max(1);
+    }
+}
+
+/// Says how much memory every parameter set and the workspace take: they are made, and nothing is written into them.
+fn print_plan<O: Objective<CpuDevice>>(engine: Arc<Engine>, mut objective: O, train: &TrainConfig) -> Result<(), Error> {
+    let stepper = crate::train::step::Stepper::new(Session::new(CpuDevice::new(engine)), &mut objective, train.rule())?;
+    let mib = |elements: usize| (elements * size_of::<f32>()) as f64 / f64::from(1 << 20);
+    let mut total = 0.0;
+    let mut line = |what: String, elements: usize| {
+        total += mib(elements);
+        say::line(&format!("{what:<40} {:>12.1} MiB", mib(elements)));
+    };
+    for (spec, set) in stepper.sets() {
+        let set = stepper.session.set(set);
+        let grads: usize = set.grads.iter().map(|grads| grads.get().len()).sum();
+        line(format!("{}: weights", spec.name), set.weights.get().len() + set.frozen.get().len().div_ceil(4));
+        line(format!("{}: gradients, moments", spec.name), grads + set.moments.get().len());
+    }
+    line("workspace of all programs".to_owned(), stepper.session.workspace().arena.get().len());
+    say::line(&format!("{:<40} {total:>12.1} MiB", "in all"));
+    Ok(())
+}
+
+/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+fn former<C: AlignConfig>(folder: &RunFolder, config: &C, content: &str) -> Result<Option<C>, Error> {
+    let Some(former) = folder.former::<C>()? else { return Ok(None) };
+    let path = folder.out.join(CONTENT_FILE);
+    let was = fs::read_to_string(&path).unwrap_or_default();
+    let mut expected = former.clone();
+    if was == content {
+        let (to, from) = (expected.parts_mut(), config.parts());
+        to.data.path.clone_from(&from.data.path);
+        to.dialogue.val.clone_from(&from.dialogue.val);
+    }
+    folder.refuse_changes(&expected, config)?;
+    if !was.is_empty() && was != content {
+        let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
+        return Err(DataError::format(config.parts().data.path.as_deref().unwrap_or(&path), expected, content).into());
+    }
+    Ok(Some(former))
+}

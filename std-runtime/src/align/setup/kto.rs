@@ -1,0 +1,62 @@
+//! `samara kto`: completions that are good or bad.
+
+use super::align_config;
+use crate::align::base::Base;
+use crate::align::config::KtoConfig;
+use crate::align::output::Output;
+use crate::align::rows::RowEncoder;
+use crate::align::run::{AlignRequest, Context, Prepared, run as train};
+use crate::align::unpaired::{UnpairedSpec, UnpairedTraining};
+use crate::config::Invalid;
+use crate::dialogue::row::Kind;
+use crate::train::error::TrainingError;
+use crate::train::request::TrainOutcome;
+
+align_config! {
+    /// The configuration of a training on labelled completions.
+    KtoRun, "samara kto", &[Kind::Unpaired], {
+        /// `[kto]`
+        kto: KtoConfig;
+    }
+}
+
+impl KtoRun {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.dialogue.check(self.train.block_size)?;
+        if self.train.batch_size < 2 {
+            let expected = "at least 2: the KL is estimated from prompts with completions of others";
+            return Err(Invalid::new("train.batch_size", expected, self.train.batch_size));
+        }
+        Ok(())
+    }
+}
+
+/// Trains on labelled completions.
+///
+/// # Errors
+/// As [`train`].
+pub fn run(request: AlignRequest<KtoRun>) -> Result<Option<TrainOutcome>, TrainingError> {
+    train(request, prepare)
+}
+
+fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, TrainingError> {
+    let Context { config, from, base, encoder, rows, held_out } = context;
+    let max_length = context.max_length();
+    let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
+    let (labelled, val) = (rows_of.labelled(rows)?, rows_of.labelled(held_out)?);
+    let mut lines = labelled.lines("completions", max_length);
+    lines.extend(val.lines("validation", max_length));
+    let good = labelled.rows.iter().filter(|row| row.desirable).count();
+    let count = labelled.rows.len();
+    lines.push(format!("{good} of {count} completions are desirable"));
+    let spec = UnpairedSpec {
+        policy: Base { architecture: base.model.architecture()?, init: config.train.init.clone() },
+        kto: config.kto.loss(),
+        rows: labelled.rows,
+        held_out: val.rows,
+        train: config.train.clone(),
+    };
+    let objective = UnpairedTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
+    let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
+    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+}

@@ -1,0 +1,41 @@
+//! From a command's configuration to its objective, a file for each command.
+
+pub mod dpo;
+pub mod grpo;
+pub mod kto;
+pub mod policy;
+pub mod ppo;
+pub mod reward;
+pub mod rollout;
+
+/// A configuration of tables that every alignment has and some of its own.
+macro_rules! align_config {
+    ($(#[doc = $about:literal])+ $name:ident, $command:literal, $rows:expr, { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )* }) => {
+        $crate::config::tables! {
+            $(#[doc = $about])+
+            pub $name checked by $name::check_together {
+                /// `[data]`
+                data: $crate::data::config::DataConfig;
+                /// `[dialogue]`
+                dialogue: $crate::dialogue::config::DialogueConfig;
+                /// `[train]`
+                train: $crate::train::config::TrainConfig;
+                $( $(#[doc = $doc])+ $field: $type; )*
+            }
+        }
+
+        impl $crate::align::run::AlignConfig for $name {
+            const COMMAND: &'static str = $command;
+            const ROWS: &'static [$crate::dialogue::row::Kind] = $rows;
+
+            fn parts(&self) -> $crate::align::run::Parts<'_> {
+                $crate::align::run::Parts { data: &self.data, dialogue: &self.dialogue, train: &self.train }
+            }
+
+            fn parts_mut(&mut self) -> $crate::align::run::PartsMut<'_> {
+                $crate::align::run::PartsMut { data: &mut self.data, dialogue: &mut self.dialogue, train: &mut self.train }
+            }
+        }
+    };
+}
+use align_config;

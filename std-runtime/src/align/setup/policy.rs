@@ -1,0 +1,188 @@
+//! What PPO and the methods without a value function have in common: prompts, rewards, rollouts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fancy_regex::Regex;
+use serde_json::Map;
+
+use crate::align::base::Base;
+use crate::align::output::Output;
+use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts};
+use crate::align::policy::config::RolloutConfig;
+use crate::align::policy::episodes::RolloutOptions;
+use crate::align::policy::method::Method;
+use crate::align::policy::objective::{Critic, Policy, PolicySpec};
+use crate::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
+use crate::align::rows::RowEncoder;
+use crate::align::run::{AlignConfig, Context, Prepared};
+use crate::config::{Invalid, table};
+use crate::dialogue::row::Row;
+use crate::lm::RunError;
+use crate::lm::scored::Scored;
+use crate::train::config::TrainConfig;
+use crate::train::error::TrainingError;
+
+table! {
+    /// Where the scores of completions come from: the sum of all sources whose weight is not 0.
+    pub RewardsConfig {
+        /// A folder of a reward model, as samara reward writes it; its tokenizer must be the policy's.
+        model: Option<PathBuf> = None;
+        /// The weight of its score.
+        model_weight: f64 = 1.0, -1000000..=1000000;
+        /// The weight of 1 where a completion is its row's "answer".
+        exact_match_weight: f64 = 0.0, -1000000..=1000000;
+        /// The weight of pleasant less unpleasant words, from -1 to 1.
+        sentiment_weight: f64 = 0.0, -1000000..=1000000;
+        /// The weight of a completion's tokens.
+        length_weight: f64 = 0.0, -1000000..=1000000;
+        /// A regular expression.
+        regex: Option<String> = None;
+        /// The weight of 1 where it matches.
+        regex_weight: f64 = 1.0, -1000000..=1000000;
+        /// A command of the shell that reads lines of JSON ("prompt", "completion", the row's keys) and answers each with a line: a number, or null for
+        /// what cannot be scored.
+        command: Option<String> = None;
+        /// The weight of its numbers.
+        command_weight: f64 = 1.0, -1000000..=1000000;
+    }
+}
+
+/// Checks what rollouts and `[train]` must agree on.
+///
+/// # Errors
+/// What does not fit.
+pub fn check(rollout: &RolloutConfig, train: &TrainConfig, group_size: usize, compares: bool) -> Result<(), Invalid> {
+    let minibatch = train.batch_size * train.grad_accumulation;
+    if compares && group_size < 2 {
+        let expected = "at least 2: the method compares completions of one prompt";
+        return Err(Invalid::new("rollout.group_size", expected, group_size));
+    }
+    for (name, size) in [("rollout.group_size", group_size), ("train.batch_size · train.grad_accumulation", minibatch)] {
+        if !rollout.episodes.is_multiple_of(size) {
+            return Err(Invalid::new("rollout.episodes", format!("a multiple of {name} = {size}"), rollout.episodes));
+        }
+    }
+    Ok(())
+}
+
+/// The tables of a method.
+pub struct PolicyParts<'c> {
+    /// How completions are sampled.
+    pub rollout: &'c RolloutConfig,
+    /// What they are worth.
+    pub rewards: &'c RewardsConfig,
+    /// What is done with them.
+    pub method: Method,
+    /// Completions of a prompt.
+    pub group_size: usize,
+    /// Logits are divided by it.
+    pub temperature: f64,
+    /// The value function.
+    pub critic: Option<Critic>,
+}
+
+/// The objective of a policy.
+///
+/// # Errors
+/// Prompts that are too long, no source of scores, a reward model that does not fit.
+pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> Result<Prepared<Policy>, TrainingError> {
+    let Context { config, from, base, encoder, rows, held_out } = context;
+    let PolicyParts { rollout, rewards, method, group_size, temperature, critic } = parts;
+    let (train, data) = (config.parts().train, config.parts().data);
+    let room = base.model.positions().saturating_sub(rollout.max_new_tokens);
+    if room == 0 {
+        let expected = format!("below {}, the positions of the model", base.model.positions());
+        return Err(Invalid::new("rollout.max_new_tokens", expected, rollout.max_new_tokens).into());
+    }
+    let max_length = context.max_length().min(room);
+    let rows_of = RowEncoder { encoder, max_length, bad_row: data.on_bad_row };
+    let (prompts, val) = (rows_of.prompts(rows)?, rows_of.prompts(held_out)?);
+    let mut lines = prompts.lines("prompts", max_length);
+    lines.extend(val.lines("validation", max_length));
+    let texts = texts(context);
+    let stops = texts.stops.clone();
+    let rewards = sources(rewards, &texts)?;
+    lines.push(format!("rewards: {}", rewards.describe()));
+    let spec = PolicySpec {
+        policy: Base { architecture: base.model.architecture()?, init: train.init.clone() },
+        method,
+        rollout: RolloutOptions {
+            rows: rollout.rows,
+            max_new_tokens: rollout.max_new_tokens,
+            temperature,
+            seed: train.seed,
+            stops,
+        },
+        episodes: rollout.episodes,
+        group_size,
+        critic,
+        rewards,
+        prompts: prompts.rows,
+        held_out: val.rows,
+        train: train.clone(),
+    };
+    let (count, rows_per_step) = (spec.prompts.len(), rollout.episodes / group_size);
+    let objective = Policy::new(spec)?.with_output(Output::new(base, from, encoder)?, texts);
+    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+}
+
+/// What text scorers read: the keys of every prompt's row, those that are held out behind the others.
+pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
+    let Context { encoder, rows, held_out, .. } = context;
+    let keys = rows.rows.iter().chain(&held_out.rows).map(|placed| match &placed.row {
+        Row::Prompt { others, .. } => others.clone(),
+        _ => Map::new(),
+    });
+    let stops = encoder.stops().iter().map(|&id| id as i32).collect();
+    Arc::new(Texts { tokenizer: Arc::new(encoder.tokenizer().clone()), rows: keys.collect(), stops })
+}
+
+/// The sources of scores that a configuration names.
+///
+/// # Errors
+/// None, or one that cannot be had.
+pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>) -> Result<Rewards, TrainingError> {
+    let mut all = Vec::new();
+    if let Some(folder) = &rewards.model {
+        let model = Scored::of_folder(folder)?;
+        same_tokens(folder, texts)?;
+        all.push((RewardSource::Model(RewardFolder { model, folder: folder.clone() }), rewards.model_weight as f32));
+    }
+    let mut text = |score: TextScore, weight: f64| {
+        if weight != 0.0 {
+            all.push((RewardSource::Scorer(Box::new(TextScorer::new(texts, score))), weight as f32));
+        }
+    };
+    text(TextScore::ExactMatch, rewards.exact_match_weight);
+    text(TextScore::Sentiment, rewards.sentiment_weight);
+    text(TextScore::Length, rewards.length_weight);
+    if let Some(pattern) = &rewards.regex {
+        let regex = Regex::new(pattern)
+            .map_err(|error| Invalid::new("rewards.regex", format!("a regular expression ({error})"), pattern))?;
+        text(TextScore::Matches(regex), rewards.regex_weight);
+    }
+    if let Some(command) = &rewards.command {
+        all.push((RewardSource::Scorer(Box::new(Process::start(texts, command)?)), rewards.command_weight as f32));
+    }
+    if all.is_empty() {
+        let expected =
+            "a reward model, or another source of [rewards]: exact_match_weight, sentiment_weight, length_weight, regex, command";
+        return Err(Invalid::new("rewards.model", expected, "none").into());
+    }
+    Ok(Rewards::new(all))
+}
+
+/// A reward model must read tokens as the policy writes them.
+fn same_tokens(folder: &std::path::Path, texts: &Texts) -> Result<(), TrainingError> {
+    let Some(other) = crate::tokenizer::Tokenizer::of_model(folder)? else { return Ok(()) };
+    let policy = &texts.tokenizer;
+    let differs = (0..policy.vocab_size() as u32).find(|&id| policy.token_bytes(id) != other.token_bytes(id));
+    differs.map_or(Ok(()), |id| {
+        Err(RunError::Guard(format!(
+            "rewards.model {}: its token {id} is not the policy's, expected the same tokenizer; train the reward model from the policy's base",
+            folder.display()
+        ))
+        .into())
+    })
+}

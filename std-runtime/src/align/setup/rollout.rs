@@ -1,0 +1,139 @@
+//! `samara rollout`: completions of prompts with their scores, all of them or the best of each prompt.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::align_config;
+use super::policy::{RewardsConfig, sources, texts};
+use crate::align::policy::builtin::Texts;
+use crate::align::policy::config::RolloutConfig;
+use crate::align::policy::episodes::{Episode, RolloutOptions, roll_out};
+use crate::align::policy::rewards::Rewards;
+use crate::align::rows::RowEncoder;
+use crate::align::run::Context;
+use crate::config::Invalid;
+use crate::data::DataError;
+use crate::dialogue::row::Kind;
+use crate::dialogue::turn::Turn;
+use crate::files::IoError;
+use crate::lm::Model;
+use crate::say;
+use crate::session::Engine;
+use crate::stop::Stop;
+use crate::train::error::TrainingError;
+
+align_config! {
+    /// The configuration of a rollout.
+    RolloutRun, "samara rollout", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], {
+        /// `[rollout]`
+        rollout: RolloutConfig;
+        /// `[rewards]`
+        rewards: RewardsConfig;
+    }
+}
+
+impl RolloutRun {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.dialogue.check(self.train.block_size)
+    }
+}
+
+/// What is asked for.
+pub struct RolloutRequest {
+    /// The effective configuration.
+    pub config: RolloutRun,
+    /// Whether there are scores.
+    pub scored: bool,
+    /// Keep the best completion of every prompt alone.
+    pub best: bool,
+    /// Print results only.
+    pub quiet: bool,
+    /// The file that is written to, for messages.
+    pub out: PathBuf,
+}
+
+/// Writes a row for every completion: `prompt`, `completion`, `score`, `logprob` (of the whole completion, as it was sampled), `ended`.
+///
+/// # Errors
+/// Rows, a model or a reward that are not as they should be; a file that cannot be written; a signal.
+pub fn run(request: RolloutRequest, to: &mut (dyn Write + Send)) -> Result<(), TrainingError> {
+    let stop = Stop::install(request.quiet).map_err(TrainingError::io(&request.out, "listen to signals for"))?;
+    let train = &request.config.train;
+    let engine = Engine::new(train.threads, train.gemm)?;
+    Arc::clone(&engine).install(|| run_on(engine, request, &stop, to))
+}
+
+fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dyn Write) -> Result<(), TrainingError> {
+    let RolloutRequest { config, scored, best, quiet, out } = request;
+    let context = Context::new(config, false, stop)?;
+    let config = &context.config;
+    let group_size = config.rollout.group_size.unwrap_or(1);
+    let room = context.base.model.positions().saturating_sub(config.rollout.max_new_tokens);
+    let max_length = context.max_length().min(room);
+    let encoder = RowEncoder { encoder: &context.encoder, max_length, bad_row: config.data.on_bad_row };
+    let prompts = encoder.prompts(&context.rows)?.rows;
+    let texts = texts(&context);
+    let mut rewards = if scored { sources(&config.rewards, &texts)? } else { Rewards::new(Vec::new()) };
+    let mut model = Model::open(engine, &context.from, samara_core::graph::DType::Real)?;
+    let sets: Result<Vec<_>, _> = rewards.registries().map(|registry| model.session.add_set("reward", registry)).collect();
+    let mut sets = sets?.into_iter();
+    let shape = (config.rollout.rows, max_length + config.rollout.max_new_tokens);
+    let mut next = || sets.next().ok_or_else(|| crate::session::BuildError::Unsupported("a reward without a set".to_owned()));
+    rewards.build(&mut model.session, shape, &mut next)?;
+    rewards.fill(&mut model.session)?;
+    let options = RolloutOptions {
+        rows: config.rollout.rows,
+        max_new_tokens: config.rollout.max_new_tokens,
+        temperature: config.rollout.temperature.unwrap_or(1.0),
+        seed: config.train.seed,
+        stops: texts.stops.clone(),
+    };
+    let numbered: Vec<(usize, &[i32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
+    let per_round = (config.rollout.episodes / group_size).max(1);
+    for (round, chunk) in numbered.chunks(per_round).enumerate() {
+        stop.check().map_err(DataError::from)?;
+        let all: Vec<(usize, &[i32])> = chunk.iter().flat_map(|&prompt| std::iter::repeat_n(prompt, group_size)).collect();
+        let first = (round * per_round * group_size) as u64;
+        let episodes = roll_out(&mut model.bound(), &all, first, &options, stop)?;
+        let scores = if scored { Some(rewards.score(&mut model.session, &episodes)?) } else { None };
+        for (i, group) in episodes.chunks(group_size).enumerate() {
+            let scores = scores.as_ref().map(|scores| &scores[i * group_size..(i + 1) * group_size]);
+            let kept = kept(group.len(), scores, best);
+            for j in kept {
+                let prompt = context.rows.rows[group[j].row].row.prompt();
+                let row = row(&texts, prompt, &group[j], scores.map(|scores| scores[j]));
+                writeln!(to, "{row}").map_err(IoError::at(&out, "write"))?;
+            }
+        }
+        if !quiet {
+            say::line(&format!("{} of {} prompts", (round * per_round + chunk.len()), numbered.len()));
+        }
+    }
+    Ok(())
+}
+
+/// The completions of a prompt that are kept: all, or the first with the best score.
+fn kept(count: usize, scores: Option<&[f32]>, best: bool) -> Vec<usize> {
+    match scores.filter(|_| best) {
+        None => (0..count).collect(),
+        Some(scores) => {
+            let better = |best: usize, i: usize| if scores[i] > scores[best] || scores[best].is_nan() { i } else { best };
+            (1..count).fold(Some(0), |best, i| best.map(|best| better(best, i))).into_iter().collect()
+        }
+    }
+}
+
+/// A completion as a row that samara sft takes.
+fn row(texts: &Texts, prompt: &[Turn], episode: &Episode, score: Option<f32>) -> Value {
+    let turns: Vec<Value> = prompt.iter().map(|turn| json!({ "role": turn.role.name(), "content": turn.content })).collect();
+    let completion = json!([{ "role": "assistant", "content": texts.text(episode.completion()) }]);
+    let logprob: f64 = episode.sampled.iter().map(|&x| f64::from(x)).sum();
+    let mut row = json!({ "prompt": turns, "completion": completion, "logprob": logprob, "ended": episode.ended });
+    if let Some(score) = score {
+        row["score"] = if score.is_finite() { json!(score) } else { Value::Null };
+    }
+    row
+}

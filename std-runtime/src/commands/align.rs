@@ -1,0 +1,102 @@
+//! Flags that the trainings on preferences and prompts have, and what they print.
+
+use std::path::PathBuf;
+
+use super::train::{RUN_CONFIG, summary};
+use super::{Console, Error, output};
+use crate::align::run::{AlignConfig, AlignRequest};
+use crate::config::{Layers, Preset, Tables};
+use crate::train::error::TrainingError;
+use crate::train::request::TrainOutcome;
+
+/// A path as a value of TOML.
+pub(super) fn quoted(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| toml::Value::String(path.to_string_lossy().into_owned()).to_string())
+}
+
+/// What makes the configuration of an alignment, and its run folder.
+#[derive(Debug, clap::Args)]
+pub(super) struct AlignArgs {
+    /// Begin with the model of this folder.
+    #[arg(long, value_name = "DIR")]
+    init: Option<PathBuf>,
+    /// Rows: .jsonl, .json or .csv, each also .gz or .zst.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Read a TOML file over the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Threads; 0: one for each core.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    threads: Option<String>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    seed: Option<String>,
+    /// Set a key of the configuration, as in train.steps=30.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    set: Vec<String>,
+    /// The run folder, which becomes a model folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --init and --data say what to train.
+    #[arg(long)]
+    resume: bool,
+    /// Say how much memory it would take, and do nothing.
+    #[arg(long)]
+    plan: bool,
+}
+
+impl AlignArgs {
+    /// Runs a training with the configuration that these flags make over `defaults`, a piece of TOML, and the flags of the command itself.
+    pub(super) fn train<C: AlignConfig>(
+        &self,
+        console: &Console,
+        defaults: &Preset,
+        own: &[Flag],
+        run: impl FnOnce(AlignRequest<C>) -> Result<Option<TrainOutcome>, TrainingError>,
+    ) -> Result<(), Error> {
+        if self.resume && self.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        let config = self.merge(defaults, own)?;
+        let request = AlignRequest { config, resume: self.resume, plan: self.plan, quiet: console.quiet };
+        match run(request)? {
+            Some(outcome) => output::line(&summary(&outcome)),
+            None => Ok(()),
+        }
+    }
+
+    fn merge<C: AlignConfig>(&self, defaults: &Preset, own: &[Flag]) -> Result<C, Error> {
+        let former = self.out.as_ref().filter(|_| self.resume && self.config.is_none()).map(|out| out.join(RUN_CONFIG));
+        let former = former.filter(|file| file.is_file());
+        let flags = [
+            ("--data", "data.path", quoted(self.data.as_ref())),
+            ("--init", "train.init", quoted(self.init.as_ref())),
+            ("--out", "train.out", quoted(self.out.as_ref())),
+            ("--threads", "train.threads", self.threads.clone()),
+            ("--seed", "train.seed", self.seed.clone()),
+        ];
+        merge(defaults, former.as_ref().or(self.config.as_ref()), &self.set, &[&flags[..], own].concat())
+    }
+}
+
+/// A flag, the key that it sets, and its value.
+pub(super) type Flag = (&'static str, &'static str, Option<String>);
+
+/// The configuration of a file over defaults, `--set` over the file, and flags over both.
+pub(super) fn merge<C: Tables>(defaults: &Preset, file: Option<&PathBuf>, set: &[String], flags: &[Flag]) -> Result<C, Error> {
+    let mut layers = Layers::<C>::new();
+    layers.preset(defaults)?;
+    if let Some(file) = file {
+        layers.file(file)?;
+    }
+    for set in set {
+        layers.set(set)?;
+    }
+    for (flag, key, value) in flags {
+        if let Some(value) = value {
+            layers.flag(flag, key, value);
+        }
+    }
+    Ok(layers.finish()?)
+}
