@@ -192,6 +192,12 @@ pub trait Objective<D: Device> {
     /// The scalar by which evaluations are compared, and which of its values are better.
     fn best(&self) -> (&'static str, Direction);
 
+    /// Whether an evaluation measures a scalar.
+    fn is_evaluated(&self, scalar: &str) -> bool {
+        let _ = scalar;
+        true
+    }
+
     /// The unit of a scalar, for the axis of its plot.
     fn unit(&self, scalar: &str) -> &'static str {
         let _ = scalar;

@@ -43,23 +43,28 @@ struct Columns {
     names: Vec<String>,
     tags: Vec<Option<String>>,
     values: Vec<Option<f64>>,
-    /// How many scalars an objective has: their training values come first, then those of the validation.
+    /// How many scalars an objective has: their training values come first, then those of the validation that it measures there.
     scalars: usize,
+    /// Which of them those are.
+    evaluated: Vec<bool>,
 }
 
 impl Columns {
-    fn new<D: Device>(stepper: &Stepper<D>) -> Self {
-        let mut columns = Self { names: Vec::new(), tags: Vec::new(), values: Vec::new(), scalars: 0 };
+    fn new<D: Device>(stepper: &Stepper<D>, evaluated: Vec<bool>) -> Self {
+        let mut columns = Self { names: Vec::new(), tags: Vec::new(), values: Vec::new(), scalars: 0, evaluated };
+        let evaluated = columns.evaluated.clone();
         let mut add = |name: String, tag: Option<String>| {
             columns.names.push(name);
             columns.tags.push(tag);
             columns.values.push(None);
         };
         for part in ["train", "val"] {
-            stepper.scalars().iter().for_each(|(name, _)| {
-                let (column, tag) = named(part, name);
-                add(column, Some(tag));
-            });
+            for ((name, _), evaluated) in stepper.scalars().iter().zip(&evaluated) {
+                if part == "train" || *evaluated {
+                    let (column, tag) = named(part, name);
+                    add(column, Some(tag));
+                }
+            }
         }
         add("lr".to_owned(), Some("lr".to_owned()));
         for (i, (set, ..)) in stepper.trained().enumerate() {
@@ -81,14 +86,16 @@ impl Columns {
     fn set_step<D: Device>(&mut self, stepper: &Stepper<D>, lr: f64, tokens_per_s: f64) {
         let training = stepper.scalars().iter().map(|(_, value)| value);
         let others = [Some(lr)].into_iter().chain(stepper.norms().map(Some)).chain([Some(tokens_per_s)]);
-        let values = training.chain((0..self.scalars).map(|_| None)).chain(others);
+        let of_validation = self.evaluated.iter().filter(|evaluated| **evaluated).map(|_| None);
+        let values = training.chain(of_validation).chain(others);
         self.values.iter_mut().zip(values).for_each(|(to, value)| *to = value);
     }
 
     /// Sets the values of an evaluation.
     fn set_validation(&mut self, scalars: &Scalars) {
         let to = self.values.iter_mut().skip(self.scalars);
-        to.zip(scalars.iter()).for_each(|(to, (_, value))| *to = value);
+        let evaluated = scalars.iter().zip(&self.evaluated).filter(|(_, evaluated)| **evaluated);
+        to.zip(evaluated).for_each(|(to, ((_, value), _))| *to = value);
     }
 
     fn set_wall(&mut self, seconds: f64) {
@@ -169,7 +176,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), folder.checkpoint.is_some().then_some(recorded))?;
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
-        let mut columns = Columns::new(&stepper);
+        let evaluated = stepper.scalars().iter().map(|(name, _)| objective.is_evaluated(name)).collect();
+        let mut columns = Columns::new(&stepper, evaluated);
         if let Some(pending) = &state.pending {
             columns.values.iter_mut().zip(pending).for_each(|(to, value)| *to = *value);
         }
@@ -436,7 +444,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let out = &self.folder.out;
         let records = metrics::read(&out.join(METRICS_FILE))?;
         for (name, _) in self.stepper.scalars().iter() {
-            let path = out.join(format!("{name}.svg"));
+            // A name with a stroke is no folder.
+            let path = out.join(format!("{}.svg", name.replace('/', "_")));
             plot::write_curve(&path, name, self.objective.unit(name), &records).map_err(Error::io(&path, "write"))?;
         }
         if let Some(signal) = signal {

@@ -92,6 +92,8 @@ pub(super) struct Rollouts {
     pub(super) targets: Targets,
 }
 
+/// What evaluations measure.
+const SCORES: &str = "objective/scores";
 /// Completions of a step that a sample shows.
 const SAMPLES: usize = 4;
 
@@ -306,13 +308,17 @@ impl<D: Device> Objective<D> for Policy {
     ) -> Result<(), RunError> {
         let numbers: Vec<usize> = RowNumbers::of(batch).collect();
         let scores = self.score_held_out(session, averaged, &numbers, &Stop::new())?;
-        let id = out.register("objective/scores", Combine::Mean);
+        let id = out.register(SCORES, Combine::Mean);
         out.add_sum(id, scores.iter().map(|&x| f64::from(x)).sum(), scores.len() as f64);
         Ok(())
     }
 
     fn best(&self) -> (&'static str, Direction) {
-        ("objective/scores", Direction::Larger)
+        (SCORES, Direction::Larger)
+    }
+
+    fn is_evaluated(&self, scalar: &str) -> bool {
+        scalar == SCORES
     }
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
