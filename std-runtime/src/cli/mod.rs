@@ -38,6 +38,7 @@ commands! {
     Config: config,
     Inspect: inspect,
     Report: report,
+    Objectives: objectives,
     Tokenizer: tokenizer,
     Assign: assign,
     Bench: bench,

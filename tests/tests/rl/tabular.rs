@@ -6,16 +6,16 @@ use samara_core::rl::categorical::{log_softmax, logprob_gradient};
 const EOS: usize = 0;
 
 /// Completions of at most `length` tokens over `vocabulary`, EOS among them. A state is a beginning without EOS.
-pub struct World {
-    pub vocabulary: usize,
-    pub length: usize,
+pub(crate) struct World {
+    pub(crate) vocabulary: usize,
+    pub(crate) length: usize,
     /// States before each token of each completion, and its tokens.
-    pub completions: Vec<Vec<(usize, usize)>>,
-    pub states: usize,
+    pub(crate) completions: Vec<Vec<(usize, usize)>>,
+    pub(crate) states: usize,
 }
 
 /// Numbers in [−1, 1] that look random.
-pub fn noise(seed: u64, len: usize) -> Vec<f64> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f64> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         x ^= x << 13;
@@ -30,7 +30,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<f64> {
 }
 
 impl World {
-    pub fn new(vocabulary: usize, length: usize) -> Self {
+    pub(crate) fn new(vocabulary: usize, length: usize) -> Self {
         let mut world = Self { vocabulary, length, completions: Vec::new(), states: 0 };
         world.grow(&mut Vec::new());
         world
@@ -51,24 +51,31 @@ impl World {
     }
 
     /// log π of a table of logits (states, vocabulary).
-    pub fn logprobs(&self, logits: &[f64]) -> Vec<f64> {
+    pub(crate) fn logprobs(&self, logits: &[f64]) -> Vec<f64> {
         let mut logprobs = logits.to_vec();
         logprobs.chunks_mut(self.vocabulary).for_each(|row| log_softmax(row).unwrap());
         logprobs
     }
 
     /// The place of a token in a table.
-    pub fn at(&self, (state, token): (usize, usize)) -> usize {
+    pub(crate) fn at(&self, (state, token): (usize, usize)) -> usize {
         state * self.vocabulary + token
     }
 
     /// Whether a completion ends with EOS.
-    pub fn ended(completion: &[(usize, usize)]) -> bool {
+    pub(crate) fn ended(completion: &[(usize, usize)]) -> bool {
         completion.last().is_some_and(|&(_, token)| token == EOS)
     }
 
     /// Adds weight · Σ_t upstream_t ∂ log π(token t)/∂ logits.
-    pub fn add_gradient(&self, logprobs: &[f64], completion: &[(usize, usize)], upstream: &[f64], weight: f64, to: &mut [f64]) {
+    pub(crate) fn add_gradient(
+        &self,
+        logprobs: &[f64],
+        completion: &[(usize, usize)],
+        upstream: &[f64],
+        weight: f64,
+        to: &mut [f64],
+    ) {
         let v = self.vocabulary;
         for (&(state, token), upstream) in completion.iter().zip(upstream) {
             let row = state * v..(state + 1) * v;
@@ -77,12 +84,12 @@ impl World {
     }
 
     /// The probability of a completion.
-    pub fn probability(&self, logprobs: &[f64], completion: &[(usize, usize)]) -> f64 {
+    pub(crate) fn probability(&self, logprobs: &[f64], completion: &[(usize, usize)]) -> f64 {
         completion.iter().map(|&step| logprobs[self.at(step)]).sum::<f64>().exp()
     }
 
     /// How probable it is to come by each state.
-    pub fn visits(&self, logprobs: &[f64]) -> Vec<f64> {
+    pub(crate) fn visits(&self, logprobs: &[f64]) -> Vec<f64> {
         let mut visits = vec![0.0; self.states];
         for completion in &self.completions {
             let p = self.probability(logprobs, completion);
@@ -92,7 +99,7 @@ impl World {
     }
 
     /// Σ_y π(y) (R(y) − β log π(y)/π_ref(y)).
-    pub fn objective(&self, logits: &[f64], reference: &[f64], rewards: &[f64], beta: f64) -> f64 {
+    pub(crate) fn objective(&self, logits: &[f64], reference: &[f64], rewards: &[f64], beta: f64) -> f64 {
         let logprobs = self.logprobs(logits);
         let value = |(completion, reward): (&Vec<(usize, usize)>, &f64)| {
             let kl: f64 = completion.iter().map(|&step| logprobs[self.at(step)] - reference[self.at(step)]).sum();
@@ -102,7 +109,7 @@ impl World {
     }
 
     /// Its gradient by the logits, from the derivative of every π(y) without any estimator: dπ(y)/dz = π(y) Σ_t (1{token} − π), and d(π log π) = (1 + log π) dπ.
-    pub fn exact_gradient(&self, logits: &[f64], reference: &[f64], rewards: &[f64], beta: f64) -> Vec<f64> {
+    pub(crate) fn exact_gradient(&self, logits: &[f64], reference: &[f64], rewards: &[f64], beta: f64) -> Vec<f64> {
         let logprobs = self.logprobs(logits);
         let mut gradient = vec![0.0; logits.len()];
         for (completion, reward) in self.completions.iter().zip(rewards) {
@@ -121,7 +128,7 @@ impl World {
 }
 
 /// The largest difference of two arrays.
-pub fn distance(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
