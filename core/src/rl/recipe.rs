@@ -130,6 +130,7 @@ impl Surrogate {
             Self::Token => ppo(clip, batch, losses, gradients),
             Self::Sequence(ratio) => gspo(clip, ratio, batch, losses, gradients),
             Self::Weight => {
+                clip.check()?;
                 let none = "none, for clipped weights have no such limit";
                 for (name, given) in [("dual_clip", clip.dual), ("log_ratio_limit", clip.log_ratio)] {
                     given.map_or(Ok(()), |x| Err(Error::Parameter { name, expected: none, found: x.to_f64() }))?;

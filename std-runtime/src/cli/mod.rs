@@ -36,6 +36,7 @@ commands! {
     Ppo: ppo,
     Grpo: grpo,
     Rollout: rollout,
+    Objectives: objectives,
     Generate: generate,
     Score: score,
     Eval: eval,

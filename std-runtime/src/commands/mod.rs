@@ -14,6 +14,7 @@ pub(crate) mod grpo;
 pub(crate) mod inspect;
 pub(crate) mod kto;
 pub(crate) mod man;
+pub(crate) mod objectives;
 pub(crate) mod parity;
 pub(crate) mod plan;
 pub(crate) mod ppo;

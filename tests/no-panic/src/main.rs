@@ -2,7 +2,7 @@
 //! nothing in it can panic. It builds a registry, a training graph and a decoding graph of a small GPT with their plans, in lent memory, and
 //! runs training steps with clipping, AdamW and a moving average, steps that train the last block, a head or all vectors above weights in
 //! blocks with updates in the backward pass, decoding steps with a key and value cache, a product by the GEMM driver,
-//! tokenizers, sampling, assignment and bipartite graphs; it opens a program file and does all that a session can do.
+//! tokenizers, sampling, assignment and bipartite graphs, objectives of rewards and preferences; it opens a program file and does all that a session can do.
 //!
 //! It returns 0 when the loss fell and everything is finite.
 #![no_std]
@@ -11,6 +11,7 @@
 mod assign;
 mod device;
 mod handler;
+mod learn;
 mod text;
 
 use core::hint::black_box;
@@ -120,6 +121,7 @@ fn run(argc: i32) -> Option<()> {
     }
     multiply(n, &mut buffers)?;
     assign::assign(n)?;
+    learn::learn(n)?;
     device::run(&mut buffers.arena)?;
     text::tokenize()?;
     text::characters()?;

@@ -1,0 +1,89 @@
+//! `--set KEY=VALUE` of an evaluation.
+
+use std::collections::BTreeMap;
+
+use super::Refused;
+use super::entry::{Entry, Key};
+use crate::commands::Error;
+use crate::config::hint;
+
+/// Keys that were set, and the defaults of the others.
+pub(super) struct Settings {
+    given: BTreeMap<String, String>,
+    keys: &'static [Key],
+}
+
+impl Settings {
+    /// Reads keys of an objective.
+    ///
+    /// # Errors
+    /// What is not KEY=VALUE, and keys that the objective does not have.
+    pub(super) fn read(entry: &Entry, set: &[String]) -> Result<Self, Error> {
+        let mut given = BTreeMap::new();
+        for argument in set {
+            let Some((key, value)) = argument.split_once('=') else {
+                return Err(Error::usage(format!("--set {argument}: expected KEY=VALUE, as in beta=0.1")));
+            };
+            let (key, value) = (key.trim(), value.trim());
+            if !entry.keys.iter().any(|known| known.name == key) {
+                let names = entry.keys.iter().map(|known| known.name);
+                let known = if entry.keys.is_empty() { "; it has no keys".to_owned() } else { hint(key, names) };
+                return Err(Error::usage(format!("--set {argument}: {} has no key `{key}`{known}", entry.name)));
+            }
+            given.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(Self { given, keys: entry.keys })
+    }
+
+    /// Whether a key was set.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// The text of a key.
+    pub(super) fn text(&self, name: &str) -> &str {
+        let default = self.keys.iter().find(|key| key.name == name).map_or("", |key| key.default);
+        self.given.get(name).map_or(default, String::as_str)
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// What is no finite number.
+    pub(super) fn number(&self, name: &str) -> Result<f64, Refused> {
+        let text = self.text(name);
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        number.ok_or_else(|| Refused::Setting(format!("{name}={text}: expected a finite number")))
+    }
+
+    /// A number that is off unless it is set.
+    ///
+    /// # Errors
+    /// What is no finite number.
+    pub(super) fn option(&self, name: &str) -> Result<Option<f64>, Refused> {
+        if self.has(name) { self.number(name).map(Some) } else { Ok(None) }
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// What is no whole number from 0.
+    pub(super) fn count(&self, name: &str) -> Result<usize, Refused> {
+        let text = self.text(name);
+        text.parse().map_err(|_| Refused::Setting(format!("{name}={text}: expected a whole number from 0")))
+    }
+
+    /// One of several words.
+    ///
+    /// # Errors
+    /// Any other word; the nearest is told.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&'static str, T)]) -> Result<T, Refused> {
+        let text = self.text(name);
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let nearest = hint(text, all.iter().copied());
+            Refused::Setting(format!("{name}={text}: expected one of {}{nearest}", all.join(", ")))
+        })
+    }
+}
