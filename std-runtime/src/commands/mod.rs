@@ -22,6 +22,7 @@ mod error;
 mod output;
 mod rows;
 mod tables;
+mod text_writer;
 
 pub(crate) use error::Error;
 
