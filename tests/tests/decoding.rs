@@ -75,7 +75,7 @@ fn architectures() -> [Arc<dyn Architecture>; 2] {
 
 fn options(rows: usize, cache: DType) -> TextOptions<'static> {
     let (sampling, stops) = (SAMPLING.into(), vec![7, 30]);
-    TextOptions { rows, cache, sampling, seed: 11, stops, stop_strings: None, logprobs: None }
+    TextOptions { rows, cache, sampling, seed: 11, first_row: 0, stops, stop_strings: None, logprobs: None }
 }
 
 fn request(len: usize, max_new_tokens: usize) -> Request {
@@ -198,7 +198,7 @@ fn texts_end_at_the_first_stop_token() {
     assert!(found.windows(2).all(|two| two[0] != two[1]));
     assert_eq!(
         all(&mut gpt, &[request(4, 0)], &options(3, DType::Real))[0],
-        Text { tokens: request(4, 0).prompt, prompt: 4, stop: Stop::Length, logprobs: Vec::new() }
+        Text { tokens: request(4, 0).prompt, prompt: 4, sampled_logprobs: Vec::new(), stop: Stop::Length, logprobs: Vec::new() }
     );
 }
 

@@ -8,7 +8,7 @@ use samara::kernels::gemm::Gemm;
 use samara::lm::register;
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{ExtraTensors, layout, load_weights, tensors};
+use samara::model_folder::{layout, load_weights, tensors};
 use samara::session::{CpuDevice, Engine, On, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
@@ -34,8 +34,7 @@ fn load(folder: &Path, config: &FolderConfig) -> Result<(Session, SetId), String
     let (mut session, set, _) = model(config);
     let mut values = vec![f32::NAN; session.set(set).params().trainable_len()];
     let map = config.model.architecture().expect("model").name_map();
-    let (params, extra) = (session.set(set).params(), ExtraTensors::Refuse);
-    load_weights(folder, &params, &map, extra, &mut values, &mut []).map_err(|error| error.to_string())?;
+    load_weights(folder, &session.set(set).params(), &map, &mut values, &mut []).map_err(|error| error.to_string())?;
     session.set_mut(set).0.weights.get_mut().copy_from_slice(&values);
     Ok((session, set))
 }

@@ -351,6 +351,7 @@ impl Args {
             cache: self.kv_cache.dtype(),
             sampling: job.settings.sampling(),
             seed: job.settings.seed,
+            first_row: 0,
             stops: job.stops.clone(),
             stop_strings: (!job.stop_strings.is_empty()).then(|| job.stop_strings()),
             logprobs: self.logprobs.map(|count| count as usize),

@@ -28,8 +28,10 @@ pub struct TextOptions<'t> {
     pub cache: DType,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
-    /// Seed of the draws. Request i draws as row i, whichever slot it has.
+    /// Seed of the draws. Request i draws as row `first_row` + i, whichever slot it has.
     pub seed: u64,
+    /// The row of the first request.
+    pub first_row: u32,
     /// Tokens after which a text ends.
     pub stops: Vec<i32>,
     /// Strings that end a text.
@@ -56,9 +58,12 @@ pub struct Text {
     pub tokens: Vec<i32>,
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// ln p of every token after the prompt under the distribution that it was drawn from, in nats: with repetition penalty, temperature
+    /// and filters.
+    pub sampled_logprobs: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
-    /// Of every token after the prompt, if they were asked for.
+    /// By the model's own logits, of every token after the prompt, if they were asked for.
     pub logprobs: Vec<TokenLogprobs>,
 }
 
@@ -104,6 +109,9 @@ struct Active<'r> {
     row: Row,
     /// Its text, where strings may end it.
     text: Option<StoppedText<'r>>,
+    /// ln p of its tokens as they were drawn.
+    sampled_logprobs: Vec<f32>,
+    /// ln p by the model's own logits, if they were asked for.
     logprobs: Vec<TokenLogprobs>,
 }
 
@@ -128,8 +136,9 @@ impl<'r> Rows<'r> {
         loop {
             let Some(mut active) = self.take(model, slot)? else { return Ok(false) };
             if let Some(stop) = self.draw(slot, &mut active) {
-                let (tokens, prompt) = active.row.into_parts();
-                finished(active.number, Text { tokens, prompt, stop, logprobs: active.logprobs })?;
+                let Active { number, row, sampled_logprobs, logprobs, .. } = active;
+                let (tokens, prompt) = row.into_parts();
+                finished(number, Text { tokens, prompt, sampled_logprobs, stop, logprobs })?;
                 continue;
             }
             let has_logits = active.row.append(model, &mut self.slots, slot)?;
@@ -148,14 +157,14 @@ impl<'r> Rows<'r> {
         let Some(request) = self.requests.get(self.next) else { return Ok(None) };
         let number = self.next;
         self.next += 1;
-        let draws = Draws::new(self.options.seed, number as u32);
+        let draws = Draws::new(self.options.seed, self.options.first_row.wrapping_add(number as u32));
         let row = Row::new(model, &mut self.slots, slot, &request.prompt, draws)?;
         let text = self.options.stop_strings.as_ref().map(StopStrings::begin);
-        Ok(Some(Active { number, row, text, logprobs: Vec::new() }))
+        Ok(Some(Active { number, row, text, sampled_logprobs: Vec::new(), logprobs: Vec::new() }))
     }
 
     /// Draws a token unless the row has all; why the row ends, if it does.
-    fn draw(&mut self, slot: usize, Active { number, row, text, logprobs }: &mut Active<'r>) -> Option<Stop> {
+    fn draw(&mut self, slot: usize, Active { number, row, text, sampled_logprobs, logprobs }: &mut Active<'r>) -> Option<Stop> {
         let most = self.requests[*number].max_new_tokens;
         if row.new_tokens().len() == most {
             return Some(Stop::Length);
@@ -164,6 +173,7 @@ impl<'r> Rows<'r> {
         let own = self.options.logprobs.map(|count| (self.slots.logits(slot).to_vec(), count)); // (V)
         let token = row.draw(self.slots.logits_mut(slot), &mut self.order, &self.options.sampling);
         logprobs.extend(own.map(|(logits, count)| TokenLogprobs::new(&logits, token, count)));
+        sampled_logprobs.push(self.logprob(slot, token));
         if self.options.stops.contains(&token) {
             return Some(Stop::Token);
         }
@@ -171,5 +181,15 @@ impl<'r> Rows<'r> {
             return Some(Stop::String);
         }
         (row.new_tokens().len() == most).then_some(Stop::Length)
+    }
+
+    /// ln p of a token that was drawn: what the draw left of the logits are probabilities relative to the best one.
+    fn logprob(&self, slot: usize, token: i32) -> f32 {
+        if self.options.sampling.sampling.temperature <= 0.0 {
+            return 0.0;
+        }
+        let relative = self.slots.logits(slot);
+        let total: f64 = relative.iter().map(|&p| f64::from(p)).sum();
+        relative.get(token as usize).map_or(f32::NEG_INFINITY, |&p| (f64::from(p) / total).ln() as f32)
     }
 }

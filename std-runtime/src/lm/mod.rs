@@ -10,7 +10,9 @@ pub mod peak;
 pub mod plan;
 pub mod sampling;
 pub mod score;
+pub mod scored;
 pub mod step;
+pub mod tokenwise;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use samara_core::tune::store_as;
 use crate::data::DataError;
 use crate::error::{Failure, Kind};
 use crate::model::architecture::Architecture;
-use crate::model_folder::{ExtraTensors, FolderError, load_weights};
+use crate::model_folder::{ExtraTensors, FolderError, load_weights_with};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
@@ -212,7 +214,7 @@ impl Model {
         let map = self.architecture.name_map();
         let set = self.weights_mut();
         let registry = Arc::clone(set.registry());
-        self.ignored = load_weights(folder, &registry.view(), &map, extra, set.weights.get_mut(), set.frozen.get_mut())?;
+        self.ignored = load_weights_with(folder, &registry.view(), &map, extra, set.weights.get_mut(), set.frozen.get_mut())?;
         Ok(())
     }
 }
@@ -250,6 +252,9 @@ pub enum RunError {
         /// The first tensor that is not finite.
         what: String,
     },
+    /// An objective found something that makes its steps worthless, in words.
+    #[error("{0}")]
+    Guard(String),
     /// A prompt without tokens.
     #[error("prompt {row}, counted from 0, has no tokens, expected at least 1: begin it with the end-of-text token")]
     NoPrompt {
@@ -282,6 +287,7 @@ impl Failure for RunError {
             Self::Device(error) => error.kind(),
             Self::Interrupted(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
+            Self::Guard(_) => Kind::Failed,
             Self::Input { .. } | Self::NoPrompt { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }
     }

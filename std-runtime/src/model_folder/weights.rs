@@ -79,11 +79,23 @@ impl ExtraTensors {
 /// Reads all parameters of a folder (or of a safetensors file) into `trainable` and `frozen`, which have the layout of the registry. Frozen
 /// parameters are converted to their element type a few rows at a time, so that a quantised model never stands in memory as f32.
 ///
-/// Returns the names of the tensors that were left out, sorted.
-///
 /// # Errors
 /// The file cannot be read, or its tensors are not those of the model; a weight that is not finite as f32, by its place.
 pub fn load_weights(
+    path: &Path,
+    params: &Params<'_>,
+    map: &NameMap,
+    trainable: &mut [f32],
+    frozen: &mut [u8],
+) -> Result<(), FolderError> {
+    load_weights_with(path, params, map, ExtraTensors::Refuse, trainable, frozen).map(|_| ())
+}
+
+/// The same, where it is said what is done with tensors that the model has no place for. Returns the names of those that were left out, sorted.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_weights_with(
     path: &Path,
     params: &Params<'_>,
     map: &NameMap,

@@ -13,7 +13,7 @@ use super::recording::Recording;
 use crate::lm::register;
 use crate::model::ModelConfig;
 use crate::model_folder::map::Layout;
-use crate::model_folder::{self, ExtraTensors, load_weights};
+use crate::model_folder::{self, ExtraTensors, load_weights_with};
 use crate::session::{BuildError, CpuDevice, Engine, On, OwnedProgram, Session, SetId};
 
 /// A model in memory that is run on recorded batches.
@@ -71,7 +71,7 @@ impl Model {
         let set = session.add_set("model", &registry)?;
         let (weights, _) = session.set_mut(set);
         let (values, frozen) = (weights.weights.get_mut(), weights.frozen.get_mut());
-        let ignored = load_weights(folder, &registry.view(), &map, extra, values, frozen)?;
+        let ignored = load_weights_with(folder, &registry.view(), &map, extra, values, frozen)?;
         Ok(Self { model, session, set, layout, ignored })
     }
 

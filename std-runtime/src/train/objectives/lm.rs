@@ -16,7 +16,7 @@ use crate::lm::step::{DropoutNumbers, Step, StepShape};
 use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
-use crate::model_folder::{Companions, ExtraTensors, load_weights};
+use crate::model_folder::{Companions, ExtraTensors, load_weights_with};
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
@@ -186,7 +186,7 @@ impl<D: Device> Objective<D> for Lm {
                 let (params, map) = (self.registry.view(), self.architecture.name_map());
                 device
                     .lend_mut(&mut set.weights, &mut |values| {
-                        loaded = load_weights(folder, &params, &map, extra, values, &mut []);
+                        loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
                     })
                     .map_err(RunError::from)?;
                 self.ignored = loaded?;

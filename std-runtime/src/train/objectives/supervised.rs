@@ -12,7 +12,7 @@ use crate::config::Invalid;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
 use crate::model_folder::map::NameMap;
-use crate::model_folder::{ExtraTensors, load_weights, save_weights};
+use crate::model_folder::{ExtraTensors, load_weights_with, save_weights};
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use crate::train::config::{RecomputeChoice, TrainConfig};
 use crate::train::error::TrainingError;
@@ -305,7 +305,7 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
             Some(folder) => {
                 let extra = ExtraTensors::ignore_if(self.train.ignore_extra);
                 let (params, map, mut loaded) = (self.registry.view(), NameMap::default(), Ok(Vec::new()));
-                let load = &mut |values: &mut [f32]| loaded = load_weights(folder, &params, &map, extra, values, &mut []);
+                let load = &mut |values: &mut [f32]| loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
                 device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
                 self.ignored = loaded?;
                 Ok(())
