@@ -7,7 +7,7 @@ use samara::align::base::Base;
 use samara::align::completion::Completion;
 use samara::align::pairs::{PairTraining, PairsSpec};
 use samara::align::policy::episodes::RolloutOptions;
-use samara::align::policy::method::{Advantage, KlPlace, Method, Surrogate};
+use samara::align::policy::method::{Advantage, KlPlace, Method};
 use samara::align::policy::objective::{Critic, Policy, PolicySpec, RewardSource};
 use samara::align::policy::scorer::FnScorer;
 use samara::kernels::gemm::Gemm;
@@ -21,8 +21,8 @@ use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale};
 use samara_core::rl::pairs::Dpo;
 use samara_core::rl::{
-    Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, TokenRewards,
-    WhitenScope, Whitening,
+    Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, Surrogate,
+    TokenRewards, WhitenScope, Whitening,
 };
 use samara_core::schedule::{Decay, Schedule};
 use samara_tests::world::{BEGIN, END, Exact, LEN, completions, exact, gold, log_probabilities, model};
@@ -31,7 +31,9 @@ use samara_tests::world::{BEGIN, END, Exact, LEN, completions, exact, gold, log_
 fn rloo(beta: f32) -> Method {
     Method {
         advantage: Advantage::LeaveOneOut(GroupOfOne::Refuse),
-        surrogate: Surrogate::Sequence(Clip::default(), SequenceRatio::Sum),
+        surrogate: Surrogate::Sequence(SequenceRatio::Sum),
+        clip: Clip::default(),
+        whole_step: true,
         aggregation: Aggregation::SeqMeanTokenSum,
         rewards: TokenRewards {
             beta,
@@ -45,7 +47,6 @@ fn rloo(beta: f32) -> Method {
         kl_place: KlPlace::Rewards,
         overlong: None,
         mask_truncated: false,
-        resample: 0,
         epochs: 1,
     }
 }
@@ -60,7 +61,7 @@ fn ppo(beta: f32) -> Method {
             whitening: None,
             scope: WhitenScope::Batch,
         },
-        surrogate: Surrogate::Token(Clip::default()),
+        surrogate: Surrogate::Token,
         ..rloo(beta)
     }
 }
@@ -69,7 +70,7 @@ fn ppo(beta: f32) -> Method {
 fn dr_grpo(beta: f32) -> Method {
     Method {
         advantage: Advantage::Group(GroupAdvantages { scale: Scale::None, ..GroupAdvantages::default() }),
-        surrogate: Surrogate::Token(Clip::default()),
+        surrogate: Surrogate::Token,
         ..rloo(beta)
     }
 }
@@ -78,7 +79,7 @@ fn dr_grpo(beta: f32) -> Method {
 fn reinforce_plus_plus(beta: f32) -> Method {
     Method {
         advantage: Advantage::Returns { baseline: false, whitening: Whitening::default() },
-        surrogate: Surrogate::Token(Clip::default()),
+        surrogate: Surrogate::Token,
         ..rloo(beta)
     }
 }

@@ -2,12 +2,12 @@
 
 use super::error::Error;
 use super::mask::{Mask, count};
-use super::number::{positive, sum};
+use super::number::{same_len, sum};
 use crate::math::Real;
 
 /// How losses of tokens become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
-pub enum Aggregation<R> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Aggregation {
     /// The mean over all tokens (PPO; BNPO over a micro-batch; DAPO over the whole batch).
     #[default]
     TokenMean,
@@ -15,11 +15,8 @@ pub enum Aggregation<R> {
     SeqMeanTokenMean,
     /// The mean over sequences of the sum over their tokens (REINFORCE, RLOO: the gradient of an expected reward).
     SeqMeanTokenSum,
-    /// The sum over all tokens divided by (sequences · length): the same divisor for every batch (Dr. GRPO, with the longest completion).
-    Constant {
-        /// Tokens that a sequence counts for, whatever it has.
-        length: R,
-    },
+    /// The sum over all tokens divided by (sequences · length): the same divisor whatever completions have (Dr. GRPO).
+    Constant,
 }
 
 /// What means are taken over: of a whole optimizer step, so that its micro-batches add up to the loss of the batch.
@@ -29,19 +26,24 @@ pub struct Totals {
     pub tokens: usize,
     /// Sequences, also those without a token that counts (TRL).
     pub sequences: usize,
+    /// Tokens that a completion can have at most, which only [`Aggregation::Constant`] reads.
+    pub length: usize,
 }
 
 impl Totals {
-    /// Those of one batch.
+    /// Those of one batch, whose rows are as long as a completion can be.
     pub fn of(mask: &Mask<'_>) -> Self {
-        Self { tokens: mask.tokens(), sequences: mask.rows() }
+        Self { tokens: mask.tokens(), sequences: mask.rows(), length: mask.row_len() }
     }
 
     /// Those of two batches together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        let tokens = self.tokens.saturating_add(other.tokens);
-        Self { tokens, sequences: self.sequences.saturating_add(other.sequences) }
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            sequences: self.sequences.saturating_add(other.sequences),
+            length: self.length.max(other.length),
+        }
     }
 }
 
@@ -49,21 +51,13 @@ impl Totals {
 /// by a log-prob is weight · gradient. With the totals of all micro-batches their sums are the loss and gradient of the whole.
 ///
 /// # Errors
-/// Weights of another shape than the mask, totals of 0, a length that is not above 0.
-pub fn token_weights<R: Real>(
-    aggregation: Aggregation<R>,
-    totals: Totals,
-    mask: &Mask<'_>,
-    weights: &mut [R],
-) -> Result<(), Error> {
+/// Weights of another shape than the mask, totals of 0.
+pub fn token_weights<R: Real>(aggregation: Aggregation, totals: Totals, mask: &Mask<'_>, weights: &mut [R]) -> Result<(), Error> {
     mask.check("weights", weights)?;
-    for (name, found) in [("tokens", totals.tokens), ("sequences", totals.sequences)] {
+    for (name, found) in [("tokens", totals.tokens), ("sequences", totals.sequences), ("length", totals.length)] {
         if found == 0 {
             return Err(Error::TooFew { name, expected: 1, found });
         }
-    }
-    if let Aggregation::Constant { length } = aggregation {
-        positive("length", length)?;
     }
     let (tokens, sequences) = (R::from_usize(totals.tokens), R::from_usize(totals.sequences));
     for (live, weights) in mask.each_row().zip(mask.rows_of_mut(weights)) {
@@ -72,7 +66,7 @@ pub fn token_weights<R: Real>(
             // A row without tokens has no weight to divide.
             Aggregation::SeqMeanTokenMean => sequences * R::from_usize(count(live).max(1)),
             Aggregation::SeqMeanTokenSum => sequences,
-            Aggregation::Constant { length } => sequences * length,
+            Aggregation::Constant => sequences * R::from_usize(totals.length),
         };
         for (&live, weight) in live.iter().zip(weights) {
             *weight = if live { R::ONE / divisor } else { R::ZERO };
@@ -87,8 +81,8 @@ pub fn token_weights<R: Real>(
 /// # Errors
 /// Arrays of different lengths.
 pub fn aggregate<R: Real>(weights: &[R], losses: &[R], gradients: &mut [R]) -> Result<R, Error> {
-    super::number::same_len("losses", losses, weights.len())?;
-    super::number::same_len("gradients", gradients, weights.len())?;
+    same_len("losses", losses, weights.len())?;
+    same_len("gradients", gradients, weights.len())?;
     for (&weight, gradient) in weights.iter().zip(gradients) {
         *gradient = times(weight, *gradient);
     }

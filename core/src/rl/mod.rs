@@ -12,6 +12,7 @@
 //! | policy losses | [`ppo`], [`gspo`], [`cispo`], [`reinforce`]; [`entropy_bonus`], [`ptx`] |
 //! | value loss | [`value_loss`] |
 //! | advantages without a critic | [`groups`] |
+//! | which of these a method by name is made of | [`Recipe`] |
 //! | pairs; good and bad completions | [`pairs`], [`kto`] |
 //! | losses of reward models | [`rewards`] |
 //! | a row of logits | [`categorical`] |
@@ -38,6 +39,7 @@ mod number;
 mod ppo;
 mod ptx;
 mod ratio;
+mod recipe;
 mod reinforce;
 mod token_rewards;
 mod value;
@@ -58,6 +60,7 @@ pub use mask::Mask;
 pub use ppo::{Clip, ppo};
 pub use ptx::{Ptx, ptx};
 pub use ratio::{PolicyBatch, RatioStatistics};
+pub use recipe::{Baseline, Recipe, Surrogate};
 pub use reinforce::reinforce;
 pub use token_rewards::{Completions, MissingEos, Penalised, ScoreAt, TokenRewards};
 pub use value::{ValueBatch, ValueStatistics, value_loss};

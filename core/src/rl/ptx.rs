@@ -12,7 +12,7 @@ pub struct Ptx<R> {
     /// γ; 27.8 in InstructGPT, 0: plain PPO.
     pub coefficient: R,
     /// What the expectation is over: tokens, or whole texts.
-    pub aggregation: Aggregation<R>,
+    pub aggregation: Aggregation,
 }
 
 /// γ Σ weight · (−log π) of pretraining tokens, and its derivative −γ · weight by each log-prob. All (B, T). It is added to the policy's gradient in the

@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod completion;
+pub mod config;
 pub mod guard;
 pub mod pairs;
 pub mod policy;

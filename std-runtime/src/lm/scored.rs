@@ -1,17 +1,22 @@
 //! Language models with a score in the place of logits: reward models and value functions. A score is the last hidden state times `score.weight` (1, C).
 
 use std::cell::Cell;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::model::lm::LanguageModel;
 use samara_core::params::{Init, ParamId};
+use serde_json::json;
 
 use super::open::OpenError;
 use super::register;
+use crate::files::IoError;
 use crate::model::ModelConfig;
+use crate::model::folder::FolderConfig;
 use crate::model_folder::map::{NameMap, Rule};
-use crate::model_folder::{FolderError, load_weights};
+use crate::model_folder::{CONFIG_FILE, FolderError, load_weights, save_weights};
+use crate::run::durable;
 use crate::session::{BuildError, OwnedParams};
 
 /// The weight of the score, in memory and in folders.
@@ -62,6 +67,50 @@ impl Scored {
         map.rules.insert(0, Rule::rename(SCORE, SCORE));
         let score = score.get().ok_or_else(|| BuildError::Unsupported("a score without a model".to_owned()))?;
         Ok(Self { config, registry, layers, score, map })
+    }
+
+    /// The model of a folder that has a score.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; a folder that cannot be read.
+    pub fn of_folder(folder: &Path) -> Result<Self, OpenError> {
+        Self::new(&FolderConfig::read(folder)?.model, ScoreInit::Zero)
+    }
+
+    /// Writes a folder that `transformers` opens as a sequence classification with one label. The token of `pad`, which must be no other token of a
+    /// text, is how `transformers` finds the last token of a row. `values` has the layout of the registry.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn save(&self, folder: &Path, description: &FolderConfig, pad: Option<u32>, values: &[f32]) -> Result<(), FolderError> {
+        fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
+        let description = FolderConfig { model: self.config.clone(), ..description.clone() };
+        description.write(folder)?;
+        let mut json = description.to_json();
+        let class = json["architectures"][0].as_str().unwrap_or_default();
+        let class = class.replace("LMHeadModel", "ForSequenceClassification").replace("ForCausalLM", "ForSequenceClassification");
+        json["architectures"] = json!([class]);
+        json["num_labels"] = 1.into();
+        json["id2label"] = json!({ "0": "reward" });
+        json["label2id"] = json!({ "reward": 0 });
+        json["pad_token_id"] = pad.into();
+        let path = folder.join(CONFIG_FILE);
+        durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(&path, "write"))?;
+        save_weights(folder, &self.registry.view(), &self.map, values)
+    }
+
+    /// Adds a number to all scores, exactly: the last norm's bias moves along the weight of the score. `false` for a model whose last norm has no bias.
+    pub fn shift(&self, values: &mut [f32], by: f64) -> bool {
+        let view = self.registry.view();
+        let range = |name: &str| view.infos().iter().find(|info| info.name.to_string() == name).map(|info| info.range());
+        let (Some(bias), Some(score)) = (range("ln_f.bias"), range(SCORE)) else { return false };
+        let score: Vec<f32> = values[score].to_vec();
+        let square: f64 = score.iter().map(|&w| f64::from(w).powi(2)).sum();
+        if square == 0.0 {
+            return false;
+        }
+        values[bias].iter_mut().zip(&score).for_each(|(to, &w)| *to += (by * f64::from(w) / square) as f32);
+        true
     }
 
     /// Reads the weights of a folder that has a score.

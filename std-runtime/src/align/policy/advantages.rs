@@ -134,7 +134,6 @@ impl Batch {
                 targets.groups = rloo(group_of_one, &rewards, &self.groups, &mut of_rows)?;
                 broadcast(&mask, &of_rows, &mut targets.advantages)?;
             }
-            Advantage::Reward => broadcast(&mask, &self.sequence_rewards(method, beta)?, &mut targets.advantages)?,
             Advantage::Greedy => {
                 let rewards = self.token_rewards(method, beta, &self.scores)?;
                 discounted_returns(1.0, &mask, &rewards, &mut targets.returns)?;

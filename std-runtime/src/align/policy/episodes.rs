@@ -30,6 +30,8 @@ pub struct Episode {
     pub tokens: Vec<i32>,
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// The number of the prompt among all.
+    pub row: usize,
     /// Whether the completion ends with a stop token.
     pub ended: bool,
     /// The sampler's log-probs of the completion's tokens, in nats.
@@ -43,19 +45,19 @@ impl Episode {
     }
 }
 
-/// Samples a completion of every prompt. Prompt i is the episode `first` + i, from whose number its draws come.
+/// Samples a completion of every prompt: its number among all, and its tokens. Prompt i is the episode `first` + i, from which its draws come.
 ///
 /// # Errors
 /// A prompt without tokens, a program that cannot be built, a device that failed, or a signal between two completions.
 pub fn roll_out<D: Device>(
     model: &mut Bound<'_, D>,
-    prompts: &[&[i32]],
+    prompts: &[(usize, &[i32])],
     first: u64,
     options: &RolloutOptions,
     stop: &Stop,
 ) -> Result<Vec<Episode>, RunError> {
     let sampling = Sampling { temperature: options.temperature as f32, ..Sampling { temperature: 1.0, ..Sampling::GREEDY } };
-    let request = |prompt: &&[i32]| Request { prompt: prompt.to_vec(), max_new_tokens: options.max_new_tokens };
+    let request = |(_, prompt): &(usize, &[i32])| Request { prompt: prompt.to_vec(), max_new_tokens: options.max_new_tokens };
     let requests: Vec<Request> = prompts.iter().map(request).collect();
     let text = TextOptions {
         rows: options.rows,
@@ -71,8 +73,13 @@ pub fn roll_out<D: Device>(
     let mut episodes = vec![Episode::default(); prompts.len()];
     texts(model, &requests, &text, &mut |number, text| {
         stop.check()?;
-        episodes[number] =
-            Episode { tokens: text.tokens, prompt: text.prompt, ended: text.stop == End::Token, sampled: text.sampled_logprobs };
+        episodes[number] = Episode {
+            tokens: text.tokens,
+            prompt: text.prompt,
+            row: prompts[number].0,
+            ended: text.stop == End::Token,
+            sampled: text.sampled_logprobs,
+        };
         Ok::<(), RunError>(())
     })?;
     Ok(episodes)

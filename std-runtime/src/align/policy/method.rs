@@ -1,9 +1,7 @@
 //! What is done with completions and their rewards, every convention by name.
 
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty};
-use samara_core::rl::{
-    Aggregation, Clip, Estimator, Gae, KlController, Limits, SequenceRatio, TokenRewards, WeightLimits, WhitenScope, Whitening,
-};
+use samara_core::rl::{Aggregation, Clip, Estimator, Gae, KlController, Limits, Surrogate, TokenRewards, WhitenScope, Whitening};
 
 /// Where advantages come from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,21 +32,6 @@ pub enum Advantage {
     },
     /// Returns less the reward of the greedy completion (ReMax).
     Greedy,
-    /// Nothing but the reward itself (REINFORCE).
-    Reward,
-}
-
-/// The loss of a token or sequence, from its ratio π/π_old and its advantage.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Surrogate {
-    /// PPO's clipped ratio of every token.
-    Token(Clip<f32>),
-    /// One clipped ratio of a sequence (GSPO with the mean, RLOO with the sum of log-ratios).
-    Sequence(Clip<f32>, SequenceRatio),
-    /// Clipped weights of log π (CISPO).
-    Weights(WeightLimits<f32>),
-    /// −A log π.
-    Reinforce,
 }
 
 /// Where the distance from the reference counts.
@@ -67,10 +50,14 @@ pub enum KlPlace {
 pub struct Method {
     /// Advantages.
     pub advantage: Advantage,
-    /// The policy's loss.
+    /// The policy's loss, from ratios π/π_old and advantages.
     pub surrogate: Surrogate,
+    /// Where ratios are clipped.
+    pub clip: Clip<f32>,
     /// From losses of tokens to that of a minibatch.
-    pub aggregation: Aggregation<f32>,
+    pub aggregation: Aggregation,
+    /// Whether that is over a whole minibatch; else over each of its micro-batches, whose mean counts (BNPO).
+    pub whole_step: bool,
     /// The rewards of tokens; β is the first coefficient of the KL.
     pub rewards: TokenRewards<f32>,
     /// How the coefficient of the KL changes.
@@ -83,8 +70,6 @@ pub struct Method {
     pub overlong: Option<OverlongPenalty<f32>>,
     /// Whether completions that were cut do not count in the loss.
     pub mask_truncated: bool,
-    /// Prompts whose completions all have the same reward are sampled again, with other prompts, at most this many times (DAPO); 0: they stay.
-    pub resample: u32,
     /// Passes over the completions of a step.
     pub epochs: u32,
 }

@@ -22,8 +22,8 @@ impl Policy {
         let numbers: Vec<usize> = step.micro_batches(0).iter().flat_map(RowNumbers::of).collect();
         let group_size = self.spec.group_size;
         let first = step.step * self.spec.episodes as u64;
-        let prompts: Vec<&[i32]> =
-            numbers.iter().flat_map(|&n| std::iter::repeat_n(self.spec.prompts[n].as_slice(), group_size)).collect();
+        let prompts: Vec<(usize, &[i32])> =
+            numbers.iter().flat_map(|&n| std::iter::repeat_n((n, self.spec.prompts[n].as_slice()), group_size)).collect();
         let episodes = roll_out(&mut self.bound(session, false), &prompts, first, &self.spec.rollout, &step.stop)?;
         let mut batch = Batch {
             row: self.spec.rollout.max_new_tokens,
@@ -105,7 +105,7 @@ impl Policy {
         episodes: &[Episode],
         stop: &Stop,
     ) -> Result<Vec<f32>, RunError> {
-        let prompts: Vec<&[i32]> = episodes.iter().map(|episode| &episode.tokens[..episode.prompt]).collect();
+        let prompts: Vec<(usize, &[i32])> = episodes.iter().map(|e| (e.row, &e.tokens[..e.prompt])).collect();
         let options = super::episodes::RolloutOptions { temperature: 0.0, ..self.spec.rollout.clone() };
         let episodes = roll_out(&mut self.bound(session, false), &prompts, 0, &options, stop)?;
         self.scores(session, &episodes)
@@ -119,7 +119,8 @@ impl Policy {
         numbers: &[usize],
         stop: &Stop,
     ) -> Result<Vec<f32>, RunError> {
-        let prompts: Vec<&[i32]> = numbers.iter().map(|&n| self.spec.held_out[n].as_slice()).collect();
+        let prompts: Vec<(usize, &[i32])> =
+            numbers.iter().map(|&n| (self.spec.prompts.len() + n, self.spec.held_out[n].as_slice())).collect();
         let first = HELD_OUT + numbers.first().map_or(0, |&n| n as u64);
         let episodes = roll_out(&mut self.bound(session, averaged), &prompts, first, &self.spec.rollout, stop)?;
         self.scores(session, &episodes)

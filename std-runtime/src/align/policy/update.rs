@@ -2,13 +2,14 @@
 
 use samara_core::exec::Gradients;
 use samara_core::math::rng::{Purpose, Rng};
+use samara_core::rl::groups::mask_truncated;
 use samara_core::rl::{
-    Aggregation, Mask, PolicyBatch, RatioStatistics, Totals, ValueBatch, aggregate, cispo, gspo, kl, ppo, reinforce, sequence_k2,
-    token_weights, value_loss,
+    Aggregation, Error, Mask, PolicyBatch, RatioStatistics, Totals, ValueBatch, aggregate, kl, sequence_k2, token_weights,
+    value_loss,
 };
 
 use super::advantages::{Batch, Targets, is_of_minibatch};
-use super::method::{Advantage, KlPlace, Method, Surrogate};
+use super::method::{Advantage, KlPlace, Method};
 use super::objective::Policy;
 use crate::align::guard::{guard, mean};
 use crate::lm::RunError;
@@ -82,11 +83,10 @@ impl Policy {
         };
         let loss_mask = loss_mask(&method, &batch)?;
         let mask = Mask::new(&loss_mask, batch.row).map_err(guard)?;
-        let mut weights = vec![0.0; loss_mask.len()];
-        token_weights(method.aggregation, Totals::of(&mask), &mask, &mut weights).map_err(guard)?;
-        let value_totals = Totals { tokens: batch.value_mask.iter().filter(|live| **live).count(), sequences: rows.len() };
-        let mut report = Report::default();
         let micro_rows = self.spec.train.batch_size;
+        let weights = weights(&method, &mask, micro_rows).map_err(guard)?;
+        let value_totals = Totals::of(&Mask::new(&batch.value_mask, batch.row).map_err(guard)?);
+        let mut report = Report::default();
         for (micro, chunk) in rows.chunks(micro_rows).enumerate() {
             step.stop.check()?;
             let range = micro * micro_rows * batch.row..(micro * micro_rows + chunk.len()) * batch.row;
@@ -136,7 +136,7 @@ impl Policy {
         // A micro-batch of nothing but completions that do not count has no gradient.
         if let Ok(mask) = Mask::new(loss_mask, batch.row) {
             let read = PolicyBatch { mask, logprobs, old_logprobs: &batch.logprobs, advantages: &targets.advantages };
-            let ratios = surrogate(&method.surrogate, &read, losses, live).map_err(guard)?;
+            let ratios = method.surrogate.losses(&method.clip, &read, losses, live).map_err(guard)?;
             report.ratios = report.ratios.and(&ratios);
             report.policy += f64::from(aggregate(weights, losses, live).map_err(guard)?);
             match method.kl_place {
@@ -233,24 +233,25 @@ impl Policy {
 fn loss_mask(method: &Method, batch: &Batch) -> Result<Vec<bool>, RunError> {
     let mut mask = batch.mask.clone();
     if method.mask_truncated {
-        samara_core::rl::groups::mask_truncated(batch.row, &batch.ended, &mut mask).map_err(guard)?;
+        mask_truncated(batch.row, &batch.ended, &mut mask).map_err(guard)?;
     }
     Ok(mask)
 }
 
-fn surrogate(
-    surrogate: &Surrogate,
-    batch: &PolicyBatch<'_, f32>,
-    losses: &mut [f32],
-    gradients: &mut [f32],
-) -> Result<RatioStatistics<f32>, samara_core::rl::Error> {
-    match surrogate {
-        Surrogate::Token(clip) => ppo(clip, batch, losses, gradients),
-        Surrogate::Sequence(clip, ratio) => gspo(clip, *ratio, batch, losses, gradients),
-        Surrogate::Weights(limits) => cispo(limits, batch, losses, gradients),
-        Surrogate::Reinforce => {
-            reinforce(&batch.mask, batch.logprobs, batch.advantages, losses, gradients)?;
-            Ok(RatioStatistics::default())
-        }
+/// What the loss of every token is multiplied by (M, R): over the whole minibatch, or over each of its micro-batches of `micro_rows` rows, which then
+/// count alike.
+fn weights(method: &Method, mask: &Mask<'_>, micro_rows: usize) -> Result<Vec<f32>, Error> {
+    let mut weights = vec![0.0; mask.live().len()];
+    if method.whole_step {
+        token_weights(method.aggregation, Totals::of(mask), mask, &mut weights)?;
+        return Ok(weights);
     }
+    let part = micro_rows * mask.row_len();
+    let parts = mask.live().len().div_ceil(part) as f32;
+    for (live, weights) in mask.live().chunks(part).zip(weights.chunks_mut(part)) {
+        let Ok(mask) = Mask::new(live, mask.row_len()) else { continue };
+        token_weights(method.aggregation, Totals::of(&mask), &mask, weights)?;
+        weights.iter_mut().for_each(|weight| *weight /= parts);
+    }
+    Ok(weights)
 }

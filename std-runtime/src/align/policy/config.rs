@@ -1,0 +1,352 @@
+//! `[rollout]`, `[ppo]`, `[grpo]`: how completions are sampled, and what is learnt from them.
+
+use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty};
+use samara_core::rl::{
+    Aggregation, Baseline, Clip, Conventions, Estimator, KlController, Limits, MissingEos, Recipe, ScoreAt, Surrogate,
+    TokenRewards, Variance, WhitenScope, Whitening,
+};
+
+use super::method::{Advantage, KlPlace, Method};
+use crate::config::{Choice, table};
+
+table! {
+    /// How completions are sampled.
+    pub RolloutConfig {
+        /// Completions of a step, a multiple of rollout.group_size and of the completions of an update (train.batch_size times
+        /// train.grad_accumulation).
+        episodes: usize = 64, 1..=1048576;
+        /// Completions of a prompt; methods that compare completions need at least 2; absent: 1 for ppo, 8 for grpo.
+        group_size: Option<usize> = None, 1..=65536;
+        /// Tokens of a completion at most.
+        max_new_tokens: usize = 48, 1..=1048576;
+        /// Logits are divided by it, while sampling and while learning; absent: 1, or that of ppo.preset.
+        temperature: Option<f64> = None, 0.01..=100;
+        /// Completions that are sampled side by side. The result does not depend on it.
+        rows: usize = 64, 1..=65536;
+    }
+    may change: rows;
+}
+
+table! {
+    /// Proximal policy optimisation with a value function. What is absent is as in the preset.
+    pub PpoConfig {
+        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl".
+        preset: PpoPreset = PpoPreset::Trl;
+        /// Passes over the completions of a step.
+        epochs: Option<u64> = None, 1..=1000;
+        /// The coefficient of the KL from the reference, at first.
+        kl_coef: Option<f64> = None, 0..=1000;
+        /// The KL of a completion in nats that the coefficient is led to; 0: the coefficient stays.
+        kl_target: Option<f64> = None, 0..=100000;
+        /// Completions over which an error of 1 would double the coefficient.
+        kl_horizon: f64 = 10000.0, 1..=1e15;
+        /// The estimator of the KL in rewards: "k1", "abs", "k2" or "k3".
+        kl_estimator: Option<EstimatorChoice> = None;
+        /// Discount of a token.
+        gamma: Option<f64> = None, 0..=1;
+        /// λ of generalised advantage estimation.
+        lambda: Option<f64> = None, 0..=1;
+        /// Ratios below 1 less this are clipped.
+        clip: Option<f64> = None, 0..=1;
+        /// Ratios above 1 and this are clipped; absent: as clip.
+        clip_high: Option<f64> = None, 0..=1000;
+        /// The loss of a bad token is at most this times its advantage (dual clip); 0: no limit.
+        dual_clip: Option<f64> = None, 0..=1000;
+        /// Values are clipped to ±this around old ones; 0: not.
+        value_clip: Option<f64> = None, 0..=1000;
+        /// Whiten rewards, with their mean kept.
+        whiten_rewards: Option<bool> = None;
+        /// Whiten advantages.
+        whiten_advantages: bool = true;
+        /// What is whitened together: "batch" or "minibatch".
+        whiten_scope: Option<ScopeChoice> = None;
+        /// The variance of whitening: "biased" or "unbiased".
+        variance: Option<VarianceChoice> = None;
+        /// The token that gets the score: "last" (of the row), "eos" or "eos_plus_one".
+        score_at: Option<ScoreAtChoice> = None;
+        /// The score of a completion without a stop token: "keep", "replace" (by missing_eos_value) or "subtract" (it).
+        missing_eos: Option<MissingEosChoice> = None;
+        /// See missing_eos.
+        missing_eos_value: f64 = 1.0, -1000..=1000;
+        /// A factor of the value function's learning rate.
+        value_lr_scale: f64 = 1.0, 0..=1000;
+    }
+}
+
+table! {
+    /// Policy optimisation without a value function: completions of a prompt are each other's baseline.
+    pub GrpoConfig {
+        /// The method: "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline" or "remax".
+        loss: Loss = Loss(0);
+        /// Passes over the completions of a step.
+        epochs: u64 = 1, 1..=1000;
+        /// The coefficient of the KL from the reference.
+        kl_coef: f64 = 0.04, 0..=1000;
+        /// Where the KL counts: "loss" (token by token: not the gradient of the KL), "sequence_loss" (½ of a completion's squared log-ratio: that
+        /// gradient) or "rewards"; absent: rewards for rloo, reinforce++ and remax, else loss.
+        kl_place: Option<KlPlace> = None;
+        /// The estimator of the KL: "k1", "abs", "k2" or "k3"; absent: k3 in the loss, k1 in rewards.
+        kl_estimator: Option<EstimatorChoice> = None;
+        /// Ratios below 1 less this are clipped; absent: as the method has it.
+        clip: Option<f64> = None, 0..=1;
+        /// Ratios above 1 and this are clipped; absent: as the method has it.
+        clip_high: Option<f64> = None, 0..=1000;
+        /// Added to the standard deviation of a group.
+        std_epsilon: f64 = 1e-4, 0..=1;
+        /// How losses of tokens become one number: "token_mean", "seq_mean_token_mean", "seq_mean_token_sum" or "constant"; absent: as the method has it.
+        aggregation: Option<Aggregation> = None;
+        /// Completions without a stop token do not count in the loss.
+        mask_truncated: bool = false;
+        /// Tokens before the limit of length over which a completion loses up to 1; 0: none (DAPO's overlong penalty).
+        overlong_buffer: usize = 0, 0..=1048576;
+        /// The score of a completion without a stop token: "keep", "replace" (by missing_eos_value) or "subtract" (it).
+        missing_eos: MissingEosChoice = MissingEosChoice::Keep;
+        /// See missing_eos.
+        missing_eos_value: f64 = 1.0, -1000..=1000;
+    }
+}
+
+/// A preset by its number among [`Conventions::PRESETS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PpoPreset {
+    /// Ouyang et al. 2022.
+    InstructGpt,
+    /// Ziegler et al. 2019.
+    LmHumanPreferences,
+    /// Stiennon et al. 2020.
+    Tldr,
+    /// TRL.
+    Trl,
+    /// OpenRLHF.
+    OpenRlhf,
+    /// verl.
+    Verl,
+}
+
+impl Choice for PpoPreset {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("instructgpt", Self::InstructGpt),
+        ("lm-human-preferences", Self::LmHumanPreferences),
+        ("tldr", Self::Tldr),
+        ("trl", Self::Trl),
+        ("openrlhf", Self::OpenRlhf),
+        ("verl", Self::Verl),
+    ];
+}
+
+/// An estimator of the KL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EstimatorChoice(pub Estimator);
+
+impl Choice for EstimatorChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("k1", Self(Estimator::K1)),
+        ("abs", Self(Estimator::Abs)),
+        ("k2", Self(Estimator::K2)),
+        ("k3", Self(Estimator::K3)),
+        ("k3+", Self(Estimator::K3Plus)),
+    ];
+}
+
+impl Choice for KlPlace {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("loss", Self::TokenLoss), ("sequence_loss", Self::SequenceLoss), ("rewards", Self::Rewards)];
+}
+
+/// What is whitened together.
+pub type ScopeChoice = WhitenScope;
+
+impl Choice for WhitenScope {
+    const WORDS: &'static [(&'static str, Self)] = &[("batch", Self::Batch), ("minibatch", Self::Minibatch)];
+}
+
+/// The divisor of a variance.
+pub type VarianceChoice = Variance;
+
+impl Choice for Variance {
+    const WORDS: &'static [(&'static str, Self)] = &[("biased", Self::Biased), ("unbiased", Self::Unbiased)];
+}
+
+/// The token that gets the score.
+pub type ScoreAtChoice = ScoreAt;
+
+impl Choice for ScoreAt {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("last", Self::Last), ("eos", Self::Eos), ("eos_plus_one", Self::EosPlusOne)];
+}
+
+impl Choice for Aggregation {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("token_mean", Self::TokenMean),
+        ("seq_mean_token_mean", Self::SeqMeanTokenMean),
+        ("seq_mean_token_sum", Self::SeqMeanTokenSum),
+        ("constant", Self::Constant),
+    ];
+}
+
+/// What becomes of the score of a completion without a stop token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingEosChoice {
+    /// It stays.
+    Keep,
+    /// It is replaced.
+    Replace,
+    /// It is lowered.
+    Subtract,
+}
+
+impl Choice for MissingEosChoice {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("keep", Self::Keep), ("replace", Self::Replace), ("subtract", Self::Subtract)];
+}
+
+impl MissingEosChoice {
+    fn rule(self, value: f64) -> MissingEos<f32> {
+        match self {
+            Self::Keep => MissingEos::Keep,
+            Self::Replace => MissingEos::Replace(value as f32),
+            Self::Subtract => MissingEos::Subtract(value as f32),
+        }
+    }
+}
+
+/// A method without a value function, by its number among [`Recipe::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss(usize);
+
+impl Choice for Loss {
+    const WORDS: &'static [(&'static str, Self)] = &{
+        let mut words = [("", Self(0)); Recipe::ALL.len()];
+        let mut i = 0;
+        while i < words.len() {
+            words[i] = (Recipe::ALL[i].name, Self(i));
+            i += 1;
+        }
+        words
+    };
+}
+
+impl PpoConfig {
+    /// The conventions that the preset names.
+    pub fn conventions(&self) -> Conventions {
+        let word = PpoPreset::WORDS.iter().find(|(_, preset)| *preset == self.preset).map_or("trl", |(word, _)| *word);
+        Conventions::named(word).unwrap_or(Conventions::PRESETS[0])
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        let c = self.conventions();
+        let or = |given: Option<f64>, preset: f64| given.unwrap_or(preset) as f32;
+        let low = or(self.clip, c.clip.low);
+        let high = self.clip_high.or(self.clip).unwrap_or(c.clip.high) as f32;
+        let off_at_zero = |x: Option<f64>| x.filter(|&x| x > 0.0).map(|x| x as f32);
+        let whitening = Whitening {
+            variance: self.variance.unwrap_or(c.whitening.variance),
+            shift_mean: c.whitening.shift_mean,
+            epsilon: c.whitening.epsilon as f32,
+            floor: c.whitening.floor,
+        };
+        let missing_eos = match (self.missing_eos, c.rewards.missing_eos) {
+            (Some(choice), _) => choice.rule(self.missing_eos_value),
+            (None, MissingEos::Keep) => MissingEos::Keep,
+            (None, MissingEos::Replace(x)) => MissingEos::Replace(x as f32),
+            (None, MissingEos::Subtract(x)) => MissingEos::Subtract(x as f32),
+        };
+        Method {
+            advantage: Advantage::Critic {
+                gae: samara_core::rl::Gae {
+                    gamma: or(self.gamma, c.gae.gamma),
+                    lambda: or(self.lambda, c.gae.lambda),
+                    gaps: c.gae.gaps,
+                },
+                value_clip: off_at_zero(Some(self.value_clip.unwrap_or(c.value_clip))),
+                whiten_rewards: self.whiten_rewards.unwrap_or(c.whiten_rewards),
+                whitening: self.whiten_advantages.then_some(whitening),
+                scope: self.whiten_scope.unwrap_or(c.whiten_scope),
+            },
+            surrogate: Surrogate::Token,
+            clip: Clip {
+                low,
+                high,
+                dual: off_at_zero(self.dual_clip.or(c.clip.dual)),
+                log_ratio: c.clip.log_ratio.map(|x| x as f32),
+            },
+            aggregation: Aggregation::TokenMean,
+            whole_step: true,
+            rewards: TokenRewards {
+                beta: or(self.kl_coef, c.rewards.beta),
+                score_at: self.score_at.unwrap_or(c.rewards.score_at),
+                missing_eos,
+                penalised: c.rewards.penalised,
+                score_limit: c.rewards.score_limit.map(|x| x as f32),
+            },
+            controller: match (self.kl_target, c.controller) {
+                (None, controller) => controller,
+                (Some(target), _) if target > 0.0 => KlController::Adaptive { target, horizon: self.kl_horizon },
+                (Some(_), _) => KlController::Fixed,
+            },
+            kl: (
+                self.kl_estimator.map_or(c.kl.0, |choice| choice.0),
+                Limits { difference: c.kl.1.difference.map(|x| x as f32), value: c.kl.1.value.map(|x| x as f32) },
+            ),
+            kl_place: KlPlace::Rewards,
+            overlong: None,
+            mask_truncated: false,
+            epochs: self.epochs.map_or(c.epochs, |epochs| epochs as u32),
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// The recipe that the loss names.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::ALL[self.loss.0]
+    }
+
+    /// The method, for completions of at most `max_new_tokens` tokens.
+    pub fn method(&self, max_new_tokens: usize) -> Method {
+        let recipe = self.recipe();
+        let advantage = match recipe.baseline {
+            Baseline::Group(scale) => Advantage::Group(GroupAdvantages {
+                scale,
+                std_epsilon: self.std_epsilon as f32,
+                variance: Variance::Unbiased,
+                group_of_one: GroupOfOne::Refuse,
+            }),
+            Baseline::LeaveOneOut => Advantage::LeaveOneOut(GroupOfOne::Refuse),
+            Baseline::Batch { less_group_mean } => {
+                Advantage::Returns { baseline: less_group_mean, whitening: Whitening::default() }
+            }
+            Baseline::Greedy => Advantage::Greedy,
+        };
+        let is_group = matches!(recipe.baseline, Baseline::Group(_));
+        let kl_place = self.kl_place.unwrap_or(if is_group { KlPlace::TokenLoss } else { KlPlace::Rewards });
+        let usual = if kl_place == KlPlace::TokenLoss { Estimator::K3 } else { Estimator::K1 };
+        let limit = max_new_tokens;
+        Method {
+            advantage,
+            surrogate: recipe.surrogate,
+            clip: Clip {
+                low: self.clip.unwrap_or(recipe.clip.low) as f32,
+                high: self.clip_high.unwrap_or(recipe.clip.high) as f32,
+                dual: recipe.clip.dual.map(|x| x as f32),
+                log_ratio: recipe.clip.log_ratio.map(|x| x as f32),
+            },
+            aggregation: self.aggregation.unwrap_or(recipe.aggregation),
+            whole_step: recipe.whole_step,
+            rewards: TokenRewards {
+                beta: self.kl_coef as f32,
+                score_at: ScoreAt::Eos,
+                missing_eos: self.missing_eos.rule(self.missing_eos_value),
+                penalised: samara_core::rl::Penalised::Completion,
+                score_limit: None,
+            },
+            controller: KlController::Fixed,
+            kl: (self.kl_estimator.map_or(usual, |choice| choice.0), Limits { difference: None, value: None }),
+            kl_place,
+            overlong: (self.overlong_buffer > 0).then_some(OverlongPenalty { limit, buffer: self.overlong_buffer, factor: 1.0 }),
+            mask_truncated: self.mask_truncated,
+            epochs: self.epochs as u32,
+        }
+    }
+}
