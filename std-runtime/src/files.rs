@@ -1,13 +1,15 @@
 //! What can go wrong with any file: the operating system refuses, or the file has another form than its kind asks for.
 
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::error::{Failure, Kind};
 
+/// What errors call standard input.
+pub const STDIN: &str = "standard input";
 /// What errors call standard output.
 pub const STDOUT: &str = "standard output";
 
@@ -73,6 +75,13 @@ impl Failure for FileError {
             Self::Format { .. } => Kind::Data,
         }
     }
+}
+
+/// Everything that comes from standard input.
+pub(crate) fn read_stdin() -> Result<Vec<u8>, IoError> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(IoError::at(Path::new(STDIN), "read"))?;
+    Ok(bytes)
 }
 
 /// The text of a file; empty when it is not there. What is not UTF-8 becomes U+FFFD.

@@ -60,7 +60,7 @@ fn initial_weights_that_are_not_finite_are_named() {
     writer.finish().unwrap();
     let mut config = tiny(&text(), 3);
     config.train.init = Some(init.path().to_owned());
-    refused(train(&config, out.path()), Kind::Diverged, &["step 1", "parameter h.1.mlp.c_fc.weight"]);
+    refused(train(&config, out.path()), Kind::Data, &["tensor \"transformer.h.1.mlp.c_fc.weight\" is NaN at [0, 5]"]);
 }
 
 /// Shards of 300 tokens below 40, and a configuration that reads them.

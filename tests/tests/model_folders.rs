@@ -12,6 +12,7 @@ use samara::model_folder::{layout, load_weights, tensors};
 use samara::session::{CpuDevice, Engine, On, Session, SetId};
 use samara_core::exec::Gradients;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_tests::binary::samara;
 
 /// Largest difference of a logit, in f32, over 2 to 12 layers.
 const LOGIT_TOLERANCE: f32 = 1e-4;
@@ -276,4 +277,82 @@ fn what_does_not_fit_is_named() {
     }
     let error = open(&golden("no such folder")).expect_err("absent");
     assert!(error.contains("config.json: cannot read"), "{error}");
+}
+
+/// Commands that open the weights of `FOLDER`, run beside `ids.bin` and a golden recording.
+const OPENING: [&str; 7] = [
+    "score --model FOLDER --tokens 1,2,3",
+    "score --model FOLDER --tokens 1,2,3 --quantize q8",
+    "eval --model FOLDER --data ids.bin --block-size 4",
+    "generate --model FOLDER --prompt Hello --max-new-tokens 2",
+    "export --model FOLDER --out m.samara",
+    "parity --model FOLDER --io IO --tolerance 100",
+    "train --init FOLDER --data shards --out run --set train.steps=1 --set train.block_size=8 --set train.eval_every=0",
+];
+
+/// Exit code, and standard output and error together.
+fn run(at: &Path, folder: &Path, line: &str) -> (Option<i32>, String) {
+    let io = samara_tests::golden::path("models/parity-gpt2/io.safetensors");
+    let words = line.split(' ').map(|word| match word {
+        "FOLDER" => folder.display().to_string(),
+        "IO" => io.display().to_string(),
+        _ => word.to_owned(),
+    });
+    let output = samara().args(words).current_dir(at).output().expect("the binary");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.code(), text)
+}
+
+/// A folder for commands to run in, with tokens.
+fn place() -> tempfile::TempDir {
+    let at = tempfile::tempdir().expect("folder");
+    let ids: Vec<u8> = (0..400u16).flat_map(|i| (i * 7 % 41).to_le_bytes()).collect();
+    fs::create_dir(at.path().join("shards")).expect("folder");
+    for file in ["ids.bin", "shards/train.bin", "shards/val.bin"] {
+        fs::write(at.path().join(file), &ids).expect("file");
+    }
+    at
+}
+
+/// The golden model that has a recording, with letters for tokens.
+fn with_letters(change: impl Fn(&mut Tensors)) -> tempfile::TempDir {
+    let folder = changed("parity-gpt2", |_| (), change);
+    let tokenizer = samara_tests::golden::path("sampling/tokenizer.json");
+    fs::copy(tokenizer, folder.path().join("tokenizer.json")).expect("tokenizer");
+    folder
+}
+
+#[test]
+fn every_command_leaves_out_what_has_no_place_when_it_is_told_to() {
+    let folder = with_letters(|tensors| tensors.push(("v_head.weight".to_owned(), vec![2], vec![1.0, f32::NAN])));
+    let at = place();
+    for line in OPENING {
+        let (code, said) = run(at.path(), folder.path(), line);
+        let names = said.contains("\"v_head.weight\" has no place") && said.contains("--ignore-extra");
+        assert!(code == Some(3) && names, "{line}: {code:?} {said}");
+        let (code, said) = run(at.path(), folder.path(), &format!("{line} --ignore-extra"));
+        assert!(code == Some(0) && said.contains("ignored") && said.contains("v_head.weight"), "{line}: {code:?} {said}");
+    }
+    let written = Weights::open(&at.path().join("run")).expect("weights");
+    assert!(!written.contains("v_head.weight") && written.names().count() > 10);
+}
+
+#[test]
+fn every_command_refuses_weights_that_are_not_finite() {
+    for (bad, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let folder = with_letters(|tensors| {
+            let (_, shape, values) = tensors.iter_mut().find(|t| t.0.ends_with("h.1.mlp.c_fc.weight")).expect("a matrix");
+            values[3 * shape[1] + 5] = bad;
+        });
+        let at = place();
+        for line in OPENING {
+            let (code, said) = run(at.path(), folder.path(), line);
+            let place = format!("h.1.mlp.c_fc.weight\" is {shown} at [3, 5], expected weights that are finite as f32");
+            assert!(code == Some(3) && said.contains(&place), "{line}: {code:?} {said}");
+        }
+        assert!(!at.path().join("m.samara").exists() && !at.path().join("run/model.safetensors").exists());
+        let (code, said) = run(at.path(), folder.path(), "inspect FOLDER");
+        let line = format!("not finite: transformer.h.1.mlp.c_fc.weight is {shown} at [3,5]");
+        assert!(code == Some(0) && said.contains(&line), "{said}");
+    }
 }

@@ -13,6 +13,8 @@ use crate::lm::Model;
 use crate::lm::formats::Quantize;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
+use crate::model_folder::ExtraTensors;
+use crate::say;
 use crate::session::Engine;
 use crate::train::presets::{DEFAULT_PRESET, PRESETS, SFT_PRESETS, find};
 
@@ -260,9 +262,46 @@ pub(super) struct WeightFormat {
     /// Skip the comparison with the f32 model, so that its weights are never loaded.
     #[arg(long, requires = "quantize")]
     skip_f32: bool,
+    #[command(flatten)]
+    extra: ExtraArgs,
+}
+
+/// Tensors of a folder that its model has no place for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct ExtraArgs {
+    /// Leave out tensors that the model has no place for, and list them.
+    #[arg(long)]
+    ignore_extra: bool,
+}
+
+impl ExtraArgs {
+    /// What is done with them.
+    pub(super) fn tensors(self) -> ExtraTensors {
+        ExtraTensors::ignore_if(self.ignore_extra)
+    }
+
+    /// Opens a model and lists the tensors that were left out.
+    pub(super) fn open(
+        self,
+        engine: &Arc<Engine>,
+        folder: &Path,
+        quantize: Option<Quantize>,
+        quiet: bool,
+    ) -> Result<Model, Error> {
+        let model = Model::open_quantised(engine, folder, quantize, self.tensors())?;
+        if !quiet && !model.ignored().is_empty() {
+            say::line(&format!("note: {}: ignored tensors: {}", folder.display(), model.ignored().join(", ")));
+        }
+        Ok(model)
+    }
 }
 
 impl WeightFormat {
+    /// Opens a model in this format.
+    pub(super) fn open(&self, engine: &Arc<Engine>, folder: &Path, quiet: bool) -> Result<Model, Error> {
+        self.extra.open(engine, folder, self.quantize, quiet)
+    }
+
     /// Whether the f32 model is measured as well.
     pub(super) fn compares(&self) -> bool {
         self.quantize.is_some() && !self.skip_f32
@@ -282,7 +321,7 @@ impl WeightFormat {
         if !self.compares() {
             return Ok((own, None));
         }
-        let mut model = Model::open_quantised(engine, folder, None)?;
+        let mut model = Model::open_quantised(engine, folder, None, self.extra.tensors())?;
         Ok((own, Some(measure(&mut model)?)))
     }
 }

@@ -11,7 +11,6 @@ use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
 use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokenizer_of, tokens};
-use crate::lm::Model;
 use crate::say;
 
 const EXAMPLES: &str = "\
@@ -85,7 +84,7 @@ impl Args {
     fn outcome(&self, console: &Console) -> Result<Outcome, Error> {
         let data = self.data()?;
         let engine = self.engine.engine()?;
-        let model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let model = self.weights.open(&engine, &self.model, console.quiet)?;
         let tokenizer = tokenizer_of(&data, &self.model, console.quiet)?;
         let Selected { tokens: source, notes } =
             tokens(&data, self.split, tokenizer.as_ref(), &self.model, model.dims.vocab_size)?;

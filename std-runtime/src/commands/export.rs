@@ -12,6 +12,7 @@ use samara_core::quant::BLOCK;
 use samara_core::tune::Tune;
 use serde::Serialize;
 
+use super::args::ExtraArgs;
 use super::{Command, Console, Error, output};
 use crate::data::config::DataConfig;
 use crate::data::shards::Tokens;
@@ -24,7 +25,6 @@ use crate::export::spec::{FileSpec, Optimizer, TrainShape};
 use crate::export::target::{TARGETS, Target, find};
 use crate::files::IoError;
 use crate::kernels::gemm::Gemm;
-use crate::lm::Model;
 use crate::lm::formats::{KvCache, Quantize};
 use crate::lm::open::RowsError;
 use crate::run::durable;
@@ -86,14 +86,28 @@ pub(crate) struct Args {
     /// Leave out the names of parameters.
     #[arg(long)]
     strip_names: bool,
+    #[command(flatten)]
+    extra: ExtraArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 /// Flags that say what to make of a model.
-const OF_A_MODEL: [&str; 11] =
-    ["model", "quantize", "kv", "train", "optimizer", "batch", "block", "context", "target", "data", "strip_names"];
+const OF_A_MODEL: [&str; 12] = [
+    "model",
+    "quantize",
+    "kv",
+    "train",
+    "optimizer",
+    "batch",
+    "block",
+    "context",
+    "target",
+    "data",
+    "strip_names",
+    "ignore_extra",
+];
 
 fn target_names() -> PossibleValuesParser {
     TARGETS.iter().map(|target| clap::builder::PossibleValue::new(target.name).help(limits(target))).collect::<Vec<_>>().into()
@@ -185,7 +199,7 @@ impl Args {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
         let device = Engine::reference()?;
-        let model = Model::open_quantised(&engine, folder, None)?;
+        let model = self.extra.open(&engine, folder, None, quiet)?;
         let data = self.data.as_ref().map(|data| DataConfig { path: Some(data.clone()), ..DataConfig::default() });
         let tokenizer = match &data {
             Some(data) => tokenizer_of(data, folder, quiet)?,

@@ -1,31 +1,39 @@
 //! `samara generate`: texts that go on.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use samara_core::quant::BLOCK;
 
 use super::args::{EngineArgs, WeightFormat, set_keys};
-use super::rows::RowWriter;
+use super::rows::{RowWriter, TextForm, write_line};
 use super::tables::Config;
+use super::text_writer::TextWriter;
 use super::{Command, Console, Error, output};
-use crate::config::Layers;
+use crate::config::{Layers, Place, Table};
 use crate::data::prompts::{self, Prompt};
 use crate::decoding::generator::Generator;
-use crate::decoding::texts::{Request, TextOptions, texts};
-use crate::files::{IoError, STDOUT};
+use crate::decoding::stop_strings::StopStrings;
+use crate::decoding::texts::{Request, Text, TextOptions, texts};
+use crate::lm::folder_generation::FolderGeneration;
 use crate::lm::formats::KvCache;
 use crate::lm::generation::GenerateConfig;
 use crate::lm::score::{log_probabilities, mean_loss};
-use crate::lm::{Bound, Model};
+use crate::lm::{Bound, Model, RunError};
 use crate::model::folder::FolderConfig;
 use crate::say;
 use crate::session::Engine;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids, specials_note};
 
 const EXAMPLES: &str = "\
+Keys of the folder's generation_config.json (max_new_tokens, temperature,
+do_sample, top_k, top_p, min_p, repetition_penalty, stop_strings) stand in for
+the defaults; its other keys are named if they would change the text. A text
+ends at the eos_token_id of config.json and generation_config.json, all of a
+list, and at the tokenizer's end of text.
+
 With --quantize the losses (nats per token) on the prompt and on the generated
 text are printed beside those of f32. The text was drawn with quantised weights,
 which favours them there: use score or eval on a text of your own.
@@ -35,7 +43,10 @@ Examples:
   samara generate --model gpt2 --prompt 'The' --temperature 0
   samara generate --model gpt2 --prompt 'The' --top-p 0.9 --seed 7
   samara generate --model gpt2 --prompt 'The' --quantize q8
-  samara generate --model gpt2 --prompts prompts.txt --rows 16 > texts.jsonl";
+  samara generate --model gpt2 --prompt 'Q: 2+2? A:' --stop Q: --stop $'\\n'
+  samara generate --model gpt2 --prompt 'The' --samples 5 --logprobs 3 --json
+  samara generate --model gpt2 --prompts prompts.txt --rows 16 > texts.jsonl
+  cat story.txt | samara generate --model gpt2 --prompt -";
 
 /// Continue a text, or many. The same seed gives the same text for any number of threads.
 #[derive(Debug, clap::Args)]
@@ -44,23 +55,31 @@ pub(crate) struct Args {
     /// The model folder.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// What the text begins with.
+    /// What the text begins with; -: standard input, without the line break at its end.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Take <|endoftext|> and the like in prompts for special tokens.
     #[arg(long)]
     specials: bool,
     /// Prompts: the lines of a file, or rows {"prompt":"...","max_new_tokens":N}
-    /// of a JSONL file. Prints {"prompt","text","tokens","stop"} for each.
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    /// of a JSONL file; -: standard input, rows if its first line is one.
+    /// Prints {"prompt","text","tokens","stop"} for each.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt", groups = ["many", "rows_of_json"])]
     prompts: Option<PathBuf>,
-    /// Prompts generated at once; the texts do not depend on it [default: 16].
-    #[arg(long, value_name = "N", requires = "prompts", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Texts that go on from the prompt, each with draws of its own.
+    #[arg(long, value_name = "N", group = "many", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    samples: Option<u32>,
+    /// Texts generated at once; they do not depend on it [default: 16].
+    #[arg(long, value_name = "N", requires = "many", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
     rows: Option<u32>,
-    /// Tokens to generate [default: 200].
+    /// End a text before this string; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Tokens to generate [default: generation_config.json, or 200].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     max_new_tokens: Option<String>,
-    /// Logits are divided by it; 0: the most probable token [default: 0.8].
+    /// Logits are divided by it; 0: the most probable token [default:
+    /// generation_config.json, or 0.8].
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     temperature: Option<String>,
     /// Only the N most probable tokens; 0: all.
@@ -72,6 +91,18 @@ pub(crate) struct Args {
     /// Only tokens at least F as probable as the best; 0: all.
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     min_p: Option<String>,
+    /// Logits of tokens of the prompt and the text are divided by it where
+    /// positive, multiplied where negative; 1: none.
+    #[arg(long, value_name = "F", allow_hyphen_values = true)]
+    repetition_penalty: Option<String>,
+    /// Give the log-probability (nats) of every token drawn and of the N most
+    /// probable ones, by the model's own logits: before repetition penalty,
+    /// temperature and filters.
+    #[arg(long, value_name = "N", requires = "rows_of_json", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..=16777216))]
+    logprobs: Option<u32>,
+    /// Print {"schema","prompt","samples":[{"text","tokens","finish_reason"}]}.
+    #[arg(long, group = "rows_of_json")]
+    json: bool,
     /// Seed of the draws.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
@@ -96,6 +127,8 @@ struct Job {
     tokenizer: Tokenizer,
     /// Tokens after which a text ends.
     stops: Vec<i32>,
+    /// Strings before which it ends.
+    stop_strings: Vec<String>,
     /// Ids of the model.
     vocab_size: usize,
     /// Positions of the model.
@@ -111,6 +144,10 @@ impl Job {
             say::line(&note);
         }
         Ok(ids)
+    }
+
+    fn stop_strings(&self) -> StopStrings<'_> {
+        StopStrings::new(&self.tokenizer, &self.stop_strings)
     }
 
     /// Says it once when prompts hold the text of a special token.
@@ -161,20 +198,24 @@ impl Command for Args {
 
 impl Args {
     fn outcome(&self, quiet: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
-        let settings = self.settings()?;
+        // Wrong use is said before anything is read.
+        self.layers(None)?.values()?;
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::usage(
+                "--stop '': expected a string that is not empty; without --stop a text ends at its stop tokens",
+            ));
+        }
         let prompts = self.prompts.as_deref().map(prompts::read).transpose()?;
         let engine = self.engine.engine()?;
-        let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
-        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
-        let stops = FolderConfig::read(&self.model)?.stops(&tokenizer);
-        let (vocab_size, positions) = (model.dims.vocab_size, model.dims.n_positions);
-        let job = Job { settings, tokenizer, stops, vocab_size, positions, quiet };
+        let mut model = self.weights.open(&engine, &self.model, quiet)?;
+        let job = self.job(&model, quiet)?;
         job.note(prompts.as_deref());
         self.check_cache(model.dims.kv_width)?;
         let (bound, begun) = (&mut model.bound(), Instant::now());
         let texts = match &prompts {
             Some(prompts) => self.write_rows(&job, bound, prompts, out)?,
-            None => vec![self.write_text(&job, bound, TextWriter { out, pending: Vec::new() })?],
+            None if self.json || self.samples.is_some() => self.write_samples(&job, bound, out)?,
+            None => vec![self.write_text(&job, bound, TextWriter::new(out))?],
         };
         let new_tokens: usize = texts.iter().map(|(tokens, prompt)| tokens.len() - prompt).sum();
         let tokens_per_s = new_tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
@@ -202,9 +243,32 @@ impl Args {
         Ok([0, 1].map(|part| cost(&own[part], &f32s[part])))
     }
 
-    /// `[generate]`, with what the flags set.
-    fn settings(&self) -> Result<GenerateConfig, Error> {
+    /// What every text is made with: the folder's settings, and those that were given.
+    fn job(&self, model: &Model, quiet: bool) -> Result<Job, Error> {
+        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
+        let config = FolderConfig::read(&self.model)?;
+        let folder = FolderGeneration::of(&self.model, &config)?;
+        let layers = self.layers(Some(&folder))?;
+        if !quiet {
+            folder_notes(&folder, &layers).iter().for_each(|note| say::line(note));
+        }
+        let mut settings = layers.values()?.generate;
+        if self.prompt.as_deref() == Some(prompts::DASH) {
+            settings.prompt = prompts::from_stdin()?;
+        }
+        let stop_strings = if self.stop.is_empty() { folder.stop_strings } else { self.stop.clone() };
+        let (stops, vocab_size, positions) = (config.stops(&tokenizer), model.dims.vocab_size, model.dims.n_positions);
+        Ok(Job { settings, tokenizer, stops, stop_strings, vocab_size, positions, quiet })
+    }
+
+    /// `[generate]`: what the folder says, and over it the file and the flags.
+    fn layers(&self, folder: Option<&FolderGeneration>) -> Result<Layers<Config>, Error> {
         let mut layers = Layers::<Config>::new();
+        if let Some(FolderGeneration { path, keys, values, .. }) = folder {
+            let names: Vec<String> = keys.iter().map(|key| format!("generate.{key}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            layers.put(&names, &Place::Folder(path.clone()), |config| config.generate = values.clone());
+        }
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
@@ -219,6 +283,7 @@ impl Args {
             ("--top-k", "generate.top_k", &self.top_k),
             ("--top-p", "generate.top_p", &self.top_p),
             ("--min-p", "generate.min_p", &self.min_p),
+            ("--repetition-penalty", "generate.repetition_penalty", &self.repetition_penalty),
             ("--seed", "generate.seed", &self.seed),
         ];
         for (flag, key, value) in flags {
@@ -226,7 +291,7 @@ impl Args {
                 layers.flag(flag, key, value);
             }
         }
-        Ok(layers.values()?.generate)
+        Ok(layers)
     }
 
     /// Quantised keys and values need a width of whole blocks.
@@ -242,7 +307,7 @@ impl Args {
     /// Writes the prompt and what comes after it; returns the tokens of both.
     fn write_text(
         &self,
-        job @ Job { settings, tokenizer, stops, .. }: &Job,
+        job @ Job { settings, tokenizer, .. }: &Job,
         model: &mut Bound<'_>,
         mut text: TextWriter<'_>,
     ) -> Result<TokensOfText, Error> {
@@ -253,27 +318,82 @@ impl Args {
             text.finish()?;
             return Ok((prompt, count));
         }
-        if !settings.prompt.ends_with(char::is_whitespace) {
-            let ids: Vec<u32> = prompt.iter().map(|&id| id as u32).collect();
-            text.push(tokenizer.gap_after(&ids).as_bytes())?;
-        }
+        let ids: Vec<u32> = prompt.iter().map(|&id| id as u32).collect();
+        text.push(gap(tokenizer, &settings.prompt, &ids).as_bytes())?;
         let cache = (self.kv_cache.dtype(), settings.max_new_tokens);
         let mut generator = Generator::with_cache(model, &prompt, settings.sampling(), settings.seed, cache)?;
+        let (stop_strings, mut ready, mut is_cut) = (job.stop_strings(), Vec::new(), false);
+        let mut new = stop_strings.begin();
         for _ in 0..settings.max_new_tokens {
             let token = generator.next(model)?;
-            if stops.contains(&token) {
+            if job.stops.contains(&token) {
                 break;
             }
-            text.push(&tokenizer.token_bytes(token as u32))?;
+            is_cut = new.push(token, &mut ready);
+            text.push(&ready)?;
+            ready.clear();
+            if is_cut {
+                break;
+            }
         }
+        if !is_cut {
+            new.finish(&mut ready);
+        }
+        text.push(&ready)?;
         text.finish()?;
         Ok((generator.tokens().to_vec(), count))
+    }
+
+    /// How texts are generated side by side.
+    fn options<'j>(&self, job: &'j Job) -> TextOptions<'j> {
+        TextOptions {
+            rows: self.rows.unwrap_or(ROWS) as usize,
+            cache: self.kv_cache.dtype(),
+            sampling: job.settings.sampling(),
+            seed: job.settings.seed,
+            first_row: 0,
+            stops: job.stops.clone(),
+            stop_strings: (!job.stop_strings.is_empty()).then(|| job.stop_strings()),
+            logprobs: self.logprobs.map(|count| count as usize),
+        }
+    }
+
+    /// Writes several texts after one prompt, or one as JSON; returns the tokens of all. Sample i draws as row i.
+    fn write_samples(&self, job: &Job, model: &mut Bound<'_>, out: &mut dyn Write) -> Result<Vec<TokensOfText>, Error> {
+        let Job { settings, tokenizer, .. } = job;
+        let prompt = job.prompt(&settings.prompt)?;
+        let ids: Vec<u32> = prompt.iter().map(|&id| id as u32).collect();
+        let count = self.samples.unwrap_or(1) as usize;
+        let requests = vec![Request { prompt, max_new_tokens: settings.max_new_tokens }; count];
+        let mut found: Vec<Option<Text>> = vec![None; count];
+        texts(model, &requests, &self.options(job), &mut |number, text| {
+            found[number] = Some(text);
+            Ok::<(), RunError>(())
+        })?;
+        let (found, form) = (found.into_iter().flatten().collect::<Vec<Text>>(), self.form(job));
+        if self.json {
+            write_line(out, &form.samples(&settings.prompt, &found)?)?;
+        } else {
+            for (number, text) in found.iter().enumerate() {
+                write_line(out, &format!("--- sample {number} ---"))?;
+                let mut writer = TextWriter::new(out);
+                writer.push(settings.prompt.as_bytes())?;
+                writer.push(gap(tokenizer, &settings.prompt, &ids).as_bytes())?;
+                writer.push(&form.bytes(text))?;
+                writer.finish()?;
+            }
+        }
+        Ok(found.into_iter().map(|text| (text.tokens, text.prompt)).collect())
+    }
+
+    fn form<'j>(&self, job: &'j Job) -> TextForm<'j> {
+        TextForm { tokenizer: &job.tokenizer, stop_strings: job.stop_strings(), logprobs: self.logprobs.is_some() }
     }
 
     /// Writes a row of JSON for every prompt, in their order; returns the tokens of all.
     fn write_rows(
         &self,
-        job @ Job { settings, tokenizer, stops, .. }: &Job,
+        job @ Job { settings, .. }: &Job,
         model: &mut Bound<'_>,
         prompts: &[Prompt],
         out: &mut dyn Write,
@@ -286,17 +406,9 @@ impl Args {
             Ok(Request { prompt: job.prompt(&p.prompt)?, max_new_tokens })
         };
         let requests = prompts.iter().map(request).collect::<Result<Vec<Request>, Error>>()?;
-        let options = TextOptions {
-            rows: self.rows.unwrap_or(ROWS) as usize,
-            cache: self.kv_cache.dtype(),
-            sampling: settings.sampling(),
-            seed: settings.seed,
-            first_row: 0,
-            stops: stops.clone(),
-        };
-        let mut writer = RowWriter::new(prompts, tokenizer, out);
+        let mut writer = RowWriter::new(prompts, self.form(job), out);
         let mut all = vec![TokensOfText::default(); prompts.len()];
-        texts(model, &requests, &options, &mut |number, text| {
+        texts(model, &requests, &self.options(job), &mut |number, text| {
             writer.push(number, &text)?;
             all[number] = (text.tokens, text.prompt);
             Ok::<(), Error>(())
@@ -325,56 +437,19 @@ fn cost(own: &[f32], f32s: &[f32]) -> Option<Cost> {
     (tokens > 0).then(|| Cost { loss: mean_loss(own), f32_loss: mean_loss(f32s), tokens })
 }
 
-/// Writes bytes as text: a character waits until all its bytes are there, bytes that are no text become U+FFFD, and characters that a terminal obeys
-/// are escaped.
-struct TextWriter<'w> {
-    out: &'w mut dyn Write,
-    pending: Vec<u8>,
+/// What stands between a prompt and what comes after it, where the tokenizer puts something there and the prompt does not.
+fn gap(tokenizer: &Tokenizer, prompt: &str, ids: &[u32]) -> &'static str {
+    if prompt.ends_with(char::is_whitespace) { "" } else { tokenizer.gap_after(ids) }
 }
 
-/// The most bytes of a character.
-const CHARACTER_BYTES: usize = 4;
-
-impl TextWriter<'_> {
-    fn push(&mut self, bytes: &[u8]) -> Result<(), IoError> {
-        self.pending.extend_from_slice(bytes);
-        let complete = match std::str::from_utf8(&self.pending) {
-            Ok(_) => self.pending.len(),
-            // What may still become a character stays.
-            Err(e) if e.error_len().is_none() && self.pending.len() - e.valid_up_to() < CHARACTER_BYTES => e.valid_up_to(),
-            Err(_) => self.pending.len(),
-        };
-        let rest = self.pending.split_off(complete);
-        let ready = std::mem::replace(&mut self.pending, rest);
-        self.write(&ready)
-    }
-
-    fn finish(mut self) -> Result<(), IoError> {
-        let rest = std::mem::take(&mut self.pending);
-        self.write(&rest)?;
-        self.write(b"\n")
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), IoError> {
-        let text = String::from_utf8_lossy(bytes);
-        let written = self.out.write_all(say::printable(&text).as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(IoError::at(Path::new(STDOUT), "write"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn characters_come_whole() {
-        let mut out = Vec::new();
-        let mut text = TextWriter { out: &mut out, pending: Vec::new() };
-        for byte in "aé😀".bytes() {
-            text.push(&[byte]).unwrap();
-        }
-        text.push(&[0xff, b'b', 0x1b, 0xc3]).unwrap();
-        text.finish().unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "aé😀\u{fffd}b\\x1b\u{fffd}\n");
-    }
+/// What a person should know of the folder's `generation_config.json`: which settings are its own, and what is not honoured.
+fn folder_notes(folder: &FolderGeneration, layers: &Layers<Config>) -> Vec<String> {
+    let path = folder.path.display();
+    let is_own = |key: &&&str| matches!(layers.place(&format!("generate.{key}")), Some(Place::Folder(_)));
+    let shown = |key: &&str| Some(format!("{key} = {}", folder.values.show(key)?));
+    let own: Vec<String> = folder.keys.iter().filter(is_own).filter_map(shown).collect();
+    let own = (!own.is_empty()).then(|| format!("note: {path} sets {}", own.join(", ")));
+    let others = &folder.not_honoured;
+    let others = (!others.is_empty()).then(|| format!("note: {path}: not honoured: {}", others.join(", ")));
+    own.into_iter().chain(others).collect()
 }

@@ -262,6 +262,11 @@ fn weights(path: &Path) -> Result<Value, Error> {
             tensor["infinite"] = values.iter().filter(|x| x.is_infinite()).count().into();
             tensor["largest"] = f64::from(largest).into();
             tensor["rms"] = (square / count.max(1) as f64).sqrt().into();
+            if finite().count() < count
+                && let Some(first) = weights.values(name, shape)?.first_not_finite(count)
+            {
+                tensor["first_not_finite"] = json!({ "index": first.index_in(shape), "value": first.value.to_string() });
+            }
         }
         tensors.push(tensor);
     }
@@ -277,13 +282,22 @@ fn text(found: &Value, indent: usize) -> String {
         match value {
             Value::Object(inner) if inner.is_empty() => {}
             Value::Object(_) => text += &format!("{space}{key}:\n{}", self::text(value, indent + 2)),
-            Value::Array(tensors) if key == "tensors" => text += &tensor_table(tensors),
+            Value::Array(tensors) if key == "tensors" => {
+                text += &tensor_table(tensors);
+                tensors.iter().filter_map(not_finite).for_each(|line| text += &line);
+            }
             Value::String(word) => text += &format!("{space}{key}: {word}\n"),
             Value::Null => {}
             _ => text += &format!("{space}{key}: {value}\n"),
         }
     }
     text
+}
+
+/// Says where a tensor first has a value that is not finite as f32.
+fn not_finite(tensor: &Value) -> Option<String> {
+    let (name, first) = (tensor["name"].as_str()?, tensor.get("first_not_finite")?);
+    Some(format!("not finite: {name} is {} at {}\n", first["value"].as_str()?, first["index"]))
 }
 
 fn tensor_table(tensors: &[Value]) -> String {

@@ -32,6 +32,7 @@ mod error;
 mod output;
 mod rows;
 mod tables;
+mod text_writer;
 
 pub(crate) use error::Error;
 

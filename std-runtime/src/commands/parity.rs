@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::EngineArgs;
+use super::args::{EngineArgs, ExtraArgs};
 use super::{Command, Console, Error, output};
 use crate::parity::{self, Report};
 
@@ -38,6 +38,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    extra: ExtraArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -54,7 +56,7 @@ impl Command for Args {
         if self.tolerance.is_nan() || self.tolerance < 0.0 {
             return Err(Error::usage(format!("--tolerance {}: expected a number from 0 on", self.tolerance)));
         }
-        let report = parity::run(self.engine.engine()?, &self.model, &self.io, self.grads.as_deref())?;
+        let report = parity::run(self.engine.engine()?, &self.model, self.extra.tensors(), &self.io, self.grads.as_deref())?;
         let outcome = Outcome { schema: 1, report };
         output::show(self.json, &outcome, || outcome.text())?;
         let report = &outcome.report;
@@ -85,6 +87,7 @@ impl Outcome {
         rows.extend(gradients.map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), format!("{:.3e}", d.relative)]));
         let loss = report.loss.map_or_else(String::new, |loss| format!("loss {loss:.6}\n"));
         let left = report.not_compared.iter().map(|name| format!("not compared: {name}\n"));
+        let left = left.chain(report.ignored.iter().map(|name| format!("ignored: {name}\n")));
         format!("{}{loss}{}", output::table(&rows), left.collect::<String>())
     }
 }

@@ -81,7 +81,7 @@ impl Args {
         let given = self.input.tokens.as_deref().map(token_ids).transpose();
         let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
         let engine = self.engine.engine()?;
-        let mut model = Model::open_quantised(&engine, &self.model, self.weights.quantize)?;
+        let mut model = self.weights.open(&engine, &self.model, quiet)?;
         let limit = model.dims.vocab_size;
         let (tokens, tokenizer) = match given {
             Some(ids) => (ids, Tokenizer::of_model_if_usable(&self.model, quiet)),

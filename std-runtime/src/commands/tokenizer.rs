@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
@@ -12,7 +11,7 @@ use super::{Command, Console, Error, output};
 use crate::data::DataError;
 use crate::data::options::TextOptions;
 use crate::data::text;
-use crate::files::IoError;
+use crate::files::{IoError, read_stdin};
 use crate::say;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
 
@@ -154,7 +153,7 @@ impl Encode {
         let tokenizer = Tokenizer::load(&self.tokenizer)?;
         let (what, text) = match &self.text {
             Some(text) => ("--text", text.clone().into_bytes()),
-            None => ("standard input", read_input()?),
+            None => ("standard input", read_stdin()?),
         };
         if let Some(note) = specials_note(&tokenizer, what, &text).filter(|_| !self.specials && !quiet) {
             say::line(&note);
@@ -191,7 +190,7 @@ impl Decode {
         let ids = match &self.tokens {
             Some(ids) => token_ids(ids).map_err(|error| Error::usage(format!("--tokens: {error}")))?,
             None => {
-                let text = String::from_utf8_lossy(&read_input()?).into_owned();
+                let text = String::from_utf8_lossy(&read_stdin()?).into_owned();
                 let text = text.trim();
                 if text.is_empty() {
                     Vec::new()
@@ -202,10 +201,4 @@ impl Decode {
         };
         output::write(&tokenizer.decode(&ids)?)
     }
-}
-
-fn read_input() -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes).map_err(IoError::at(Path::new("standard input"), "read"))?;
-    Ok(bytes)
 }

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --preset, --config or --data says what to train.
     #[arg(long)]
     resume: bool,
+    /// With --init: leave out tensors that the model has no place for, list them, and do not save them (train.ignore_extra).
+    #[arg(long)]
+    ignore_extra: bool,
     /// Say what it would take, and do nothing.
     #[arg(long)]
     plan: bool,
@@ -48,7 +51,9 @@ pub(super) const RUN_CONFIG: &str = "run.toml";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let (config, notes) = self.config.merge_and_note(former.as_deref(), self.out.as_deref())?;
+        let mut config = self.config.clone();
+        config.set.extend(self.ignore_extra.then(|| "train.ignore_extra=true".to_owned()));
+        let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;
         let config = config.run();
         if self.plan {
             return plan::print(&config, shape_of(&config));

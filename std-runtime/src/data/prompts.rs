@@ -1,11 +1,12 @@
-//! Files of prompts: a line each, or JSONL.
+//! Prompts in files and from standard input: a line each, or JSONL.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::DataError;
-use super::text::{has_lines, read_plain};
+use super::text::{has_lines, plain, read_plain};
+use crate::files::{STDIN, read_stdin};
 use crate::stop::Stop;
 
 /// What a text begins with.
@@ -19,14 +20,40 @@ pub struct Prompt {
     pub max_new_tokens: Option<usize>,
 }
 
-/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, whose empty lines are passed over; otherwise its lines.
+/// The path that stands for standard input.
+pub const DASH: &str = "-";
+
+/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, whose empty lines are passed over; otherwise its lines. From
+/// standard input (`-`) they are rows if the first line that is not empty is a JSON object.
 ///
 /// # Errors
 /// The file cannot be read, a row is no prompt, or there is none.
 pub fn read(path: &Path) -> Result<Vec<Prompt>, DataError> {
-    let text = read_plain(path, &Stop::new())?;
+    if path.as_os_str() == DASH {
+        let path = Path::new(STDIN);
+        let text = plain(path, read_stdin()?)?;
+        return parse(path, &text, begins_with_object(&text));
+    }
+    parse(path, &read_plain(path, &Stop::new())?, has_lines(path))
+}
+
+/// A prompt that is all of standard input, without the line break at its end.
+///
+/// # Errors
+/// Standard input cannot be read, or is no UTF-8 text.
+pub fn from_stdin() -> Result<String, DataError> {
+    let text = plain(Path::new(STDIN), read_stdin()?)?;
+    Ok(text.strip_suffix('\n').map_or_else(|| text.clone(), str::to_owned))
+}
+
+fn begins_with_object(text: &str) -> bool {
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    first.is_some_and(|line| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok())
+}
+
+fn parse(path: &Path, text: &str, has_rows: bool) -> Result<Vec<Prompt>, DataError> {
     let lines = || text.lines().enumerate();
-    let prompts: Vec<Prompt> = if has_lines(path) {
+    let prompts: Vec<Prompt> = if has_rows {
         lines().filter(|(_, line)| !line.trim().is_empty()).map(|(i, line)| row(path, i, line)).collect::<Result<_, _>>()?
     } else {
         lines().map(|(_, line)| Prompt { prompt: line.to_owned(), max_new_tokens: None }).collect()

@@ -275,7 +275,12 @@ fn read_all(path: &Path, stop: &Stop) -> Result<Vec<u8>, DataError> {
 
 /// A file of UTF-8 text without its byte order mark, CRLF as LF.
 pub(super) fn read_plain(path: &Path, stop: &Stop) -> Result<String, DataError> {
-    let text = match String::from_utf8(read_all(path, stop)?) {
+    plain(path, read_all(path, stop)?)
+}
+
+/// Bytes as UTF-8 text without its byte order mark, CRLF as LF; errors name `path`.
+pub(super) fn plain(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
+    let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
             let bytes = error.as_bytes();

@@ -1,10 +1,10 @@
 //! One text that goes on for as long as it is asked to.
 
-use samara_core::decode::Sampling;
 use samara_core::graph::DType;
 
 use super::row::{Draws, Row};
 use super::slots::{Slots, SlotsShape};
+use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
@@ -14,7 +14,7 @@ use crate::session::Device;
 pub struct Generator {
     slots: Slots,
     row: Row,
-    sampling: Sampling,
+    sampling: SamplingParams,
     order: Vec<u32>,
 }
 
@@ -23,7 +23,12 @@ impl Generator {
     ///
     /// # Errors
     /// An empty prompt, a token that is not in the vocabulary, a program that cannot be built, or a device that failed.
-    pub fn new<D: Device>(model: &mut Bound<'_, D>, prompt: &[i32], sampling: Sampling, seed: u64) -> Result<Self, RunError> {
+    pub fn new<D: Device>(
+        model: &mut Bound<'_, D>,
+        prompt: &[i32],
+        sampling: impl Into<SamplingParams>,
+        seed: u64,
+    ) -> Result<Self, RunError> {
         Self::with_cache(model, prompt, sampling, seed, (DType::Real, usize::MAX))
     }
 
@@ -35,7 +40,7 @@ impl Generator {
     pub fn with_cache<D: Device>(
         model: &mut Bound<'_, D>,
         prompt: &[i32],
-        sampling: Sampling,
+        sampling: impl Into<SamplingParams>,
         seed: u64,
         (dtype, new_tokens): (DType, usize),
     ) -> Result<Self, RunError> {
@@ -45,7 +50,7 @@ impl Generator {
         let shape = SlotsShape { slots: 1, tokens: prompt.len().saturating_add(new_tokens), prompt: prompt.len(), dtype };
         let mut slots = Slots::new(model, &shape)?;
         let row = Row::new(model, &mut slots, 0, prompt, Draws::new(seed, 0))?;
-        Ok(Self { slots, row, sampling, order: vec![0; model.dims.vocab_size] })
+        Ok(Self { slots, row, sampling: sampling.into(), order: vec![0; model.dims.vocab_size] })
     }
 
     /// The prompt and what came after it.

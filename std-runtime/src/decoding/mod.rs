@@ -5,7 +5,9 @@
 //! alone, in any batch, and in a slot that another row has left.
 
 pub mod generator;
+pub mod logprobs;
 pub mod prefill;
 pub mod row;
 pub mod slots;
+pub mod stop_strings;
 pub mod texts;

@@ -1,9 +1,9 @@
 //! A row while it is generated: its tokens, and the random numbers that they are drawn with.
 
-use samara_core::decode::{Sampling, sample};
 use samara_core::math::rng::{Purpose, Rng};
 
 use super::slots::Slots;
+use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
@@ -69,8 +69,8 @@ impl Row {
     }
 
     /// Draws the next token from logits (V), which are overwritten; `order` (V) is scratch.
-    pub fn draw(&mut self, logits: &mut [f32], order: &mut [u32], sampling: &Sampling) -> i32 {
-        let token = sample(logits, order, sampling, self.draws.next_bits()) as i32;
+    pub fn draw(&mut self, logits: &mut [f32], order: &mut [u32], sampling: &SamplingParams) -> i32 {
+        let token = sampling.draw(logits, order, &self.tokens, self.draws.next_bits());
         self.tokens.push(token);
         token
     }

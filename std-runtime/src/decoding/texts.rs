@@ -1,10 +1,12 @@
 //! Many prompts in a few slots: a slot whose row is finished takes the next prompt at once.
 
-use samara_core::decode::Sampling;
 use samara_core::graph::DType;
 
+use super::logprobs::TokenLogprobs;
 use super::row::{Draws, Row};
 use super::slots::{Slots, SlotsShape};
+use super::stop_strings::{StopStrings, StoppedText};
+use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
@@ -18,20 +20,24 @@ pub struct Request {
 }
 
 /// How texts are generated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TextOptions {
+#[derive(Clone, Debug)]
+pub struct TextOptions<'t> {
     /// The most rows at a time.
     pub rows: usize,
     /// How keys and values are stored.
     pub cache: DType,
     /// How tokens are drawn.
-    pub sampling: Sampling,
+    pub sampling: SamplingParams,
     /// Seed of the draws. Request i draws as row `first_row` + i, whichever slot it has.
     pub seed: u64,
     /// The row of the first request.
     pub first_row: u32,
     /// Tokens after which a text ends.
     pub stops: Vec<i32>,
+    /// Strings that end a text.
+    pub stop_strings: Option<StopStrings<'t>>,
+    /// How many of the most probable tokens are given for each token; none: no log-probabilities.
+    pub logprobs: Option<usize>,
 }
 
 /// Why a text ended.
@@ -41,6 +47,8 @@ pub enum Stop {
     Token,
     /// It has as many tokens as were asked for.
     Length,
+    /// One of the stop strings is complete within its last token.
+    String,
 }
 
 /// A finished text.
@@ -50,10 +58,13 @@ pub struct Text {
     pub tokens: Vec<i32>,
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// ln p of every token after the prompt under the distribution that it was drawn from, temperature and filters included, in nats.
+    /// ln p of every token after the prompt under the distribution that it was drawn from, in nats: with repetition penalty, temperature
+    /// and filters.
     pub sampled_logprobs: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
+    /// By the model's own logits, of every token after the prompt, if they were asked for.
+    pub logprobs: Vec<TokenLogprobs>,
 }
 
 /// Generates all texts and hands over each, with the number of its request, when it is finished.
@@ -63,7 +74,7 @@ pub struct Text {
 pub fn texts<D: Device, E: From<RunError>>(
     model: &mut Bound<'_, D>,
     requests: &[Request],
-    options: &TextOptions,
+    options: &TextOptions<'_>,
     finished: &mut dyn FnMut(usize, Text) -> Result<(), E>,
 ) -> Result<(), E> {
     if let Some(row) = requests.iter().position(|request| request.prompt.is_empty()) {
@@ -78,8 +89,7 @@ pub fn texts<D: Device, E: From<RunError>>(
     };
     let slots = Slots::new(model, &shape)?;
     let order = vec![0; model.dims.vocab_size];
-    let sampled = vec![Vec::new(); slots.count()];
-    let mut rows = Rows { slots, rows: Vec::new(), sampled, order, requests, next: 0, options };
+    let mut rows = Rows { slots, rows: Vec::new(), order, requests, next: 0, options };
     rows.rows.resize_with(rows.slots.count(), || None);
     loop {
         let mut left = false;
@@ -93,19 +103,29 @@ pub fn texts<D: Device, E: From<RunError>>(
     }
 }
 
+/// A row in a slot, with the number of its request.
+struct Active<'r> {
+    number: usize,
+    row: Row,
+    /// Its text, where strings may end it.
+    text: Option<StoppedText<'r>>,
+    /// ln p of its tokens as they were drawn.
+    sampled_logprobs: Vec<f32>,
+    /// ln p by the model's own logits, if they were asked for.
+    logprobs: Vec<TokenLogprobs>,
+}
+
 /// The rows of all slots, and the requests that wait for one.
 struct Rows<'r> {
     slots: Slots,
-    rows: Vec<Option<(usize, Row)>>,
-    /// ln p of the tokens of each slot's row.
-    sampled: Vec<Vec<f32>>,
+    rows: Vec<Option<Active<'r>>>,
     order: Vec<u32>,
     requests: &'r [Request],
     next: usize,
-    options: &'r TextOptions,
+    options: &'r TextOptions<'r>,
 }
 
-impl Rows<'_> {
+impl<'r> Rows<'r> {
     /// Draws the next token of a slot's row and gives it to the slot; a finished row makes place for the next. Returns whether a row is left.
     fn advance<D: Device, E: From<RunError>>(
         &mut self,
@@ -114,15 +134,15 @@ impl Rows<'_> {
         finished: &mut dyn FnMut(usize, Text) -> Result<(), E>,
     ) -> Result<bool, E> {
         loop {
-            let Some((number, mut row)) = self.take(model, slot)? else { return Ok(false) };
-            if let Some(stop) = self.draw(slot, number, &mut row) {
-                let sampled_logprobs = std::mem::take(&mut self.sampled[slot]);
+            let Some(mut active) = self.take(model, slot)? else { return Ok(false) };
+            if let Some(stop) = self.draw(slot, &mut active) {
+                let Active { number, row, sampled_logprobs, logprobs, .. } = active;
                 let (tokens, prompt) = row.into_parts();
-                finished(number, Text { tokens, prompt, sampled_logprobs, stop })?;
+                finished(number, Text { tokens, prompt, sampled_logprobs, stop, logprobs })?;
                 continue;
             }
-            let has_logits = row.append(model, &mut self.slots, slot)?;
-            self.rows[slot] = Some((number, row));
+            let has_logits = active.row.append(model, &mut self.slots, slot)?;
+            self.rows[slot] = Some(active);
             if !has_logits {
                 return Ok(true);
             }
@@ -130,35 +150,42 @@ impl Rows<'_> {
     }
 
     /// The row of a slot, or the next request as a row in it.
-    fn take<D: Device>(&mut self, model: &mut Bound<'_, D>, slot: usize) -> Result<Option<(usize, Row)>, RunError> {
-        if let Some(row) = self.rows[slot].take() {
-            return Ok(Some(row));
+    fn take<D: Device>(&mut self, model: &mut Bound<'_, D>, slot: usize) -> Result<Option<Active<'r>>, RunError> {
+        if let Some(active) = self.rows[slot].take() {
+            return Ok(Some(active));
         }
         let Some(request) = self.requests.get(self.next) else { return Ok(None) };
         let number = self.next;
         self.next += 1;
         let draws = Draws::new(self.options.seed, self.options.first_row.wrapping_add(number as u32));
-        Ok(Some((number, Row::new(model, &mut self.slots, slot, &request.prompt, draws)?)))
+        let row = Row::new(model, &mut self.slots, slot, &request.prompt, draws)?;
+        let text = self.options.stop_strings.as_ref().map(StopStrings::begin);
+        Ok(Some(Active { number, row, text, sampled_logprobs: Vec::new(), logprobs: Vec::new() }))
     }
 
     /// Draws a token unless the row has all; why the row ends, if it does.
-    fn draw(&mut self, slot: usize, number: usize, row: &mut Row) -> Option<Stop> {
-        let most = self.requests[number].max_new_tokens;
+    fn draw(&mut self, slot: usize, Active { number, row, text, sampled_logprobs, logprobs }: &mut Active<'r>) -> Option<Stop> {
+        let most = self.requests[*number].max_new_tokens;
         if row.new_tokens().len() == most {
             return Some(Stop::Length);
         }
+        // A draw overwrites them.
+        let own = self.options.logprobs.map(|count| (self.slots.logits(slot).to_vec(), count)); // (V)
         let token = row.draw(self.slots.logits_mut(slot), &mut self.order, &self.options.sampling);
-        let logprob = self.logprob(slot, token);
-        self.sampled[slot].push(logprob);
+        logprobs.extend(own.map(|(logits, count)| TokenLogprobs::new(&logits, token, count)));
+        sampled_logprobs.push(self.logprob(slot, token));
         if self.options.stops.contains(&token) {
             return Some(Stop::Token);
+        }
+        if text.as_mut().is_some_and(|text| text.push(token, &mut Vec::new())) {
+            return Some(Stop::String);
         }
         (row.new_tokens().len() == most).then_some(Stop::Length)
     }
 
     /// ln p of a token that was drawn: what the draw left of the logits are probabilities relative to the best one.
     fn logprob(&self, slot: usize, token: i32) -> f32 {
-        if self.options.sampling.temperature <= 0.0 {
+        if self.options.sampling.sampling.temperature <= 0.0 {
             return 0.0;
         }
         let relative = self.slots.logits(slot);

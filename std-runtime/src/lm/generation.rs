@@ -2,6 +2,7 @@
 
 use samara_core::decode::Sampling;
 
+use super::sampling::SamplingParams;
 use crate::config::table;
 
 table! {
@@ -21,15 +22,19 @@ table! {
         top_p: f64 = 1.0, 0..=1;
         /// Draw only from tokens at least this share as probable as the best; 0: from all.
         min_p: f64 = 0.0, 0..=1;
+        /// Logits of tokens of the prompt and the text are divided by it where positive, multiplied where negative; 1: none.
+        repetition_penalty: f64 = 1.0, 0.01..=100;
         /// Seed of the draws.
         seed: u64 = 0, 0..=9007199254740992_u64;
     }
-    may change: prompt specials max_new_tokens temperature top_k top_p min_p seed;
+    may change: prompt specials max_new_tokens temperature top_k top_p min_p repetition_penalty seed;
 }
 
 impl GenerateConfig {
     /// How tokens are drawn.
-    pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature as f32, top_k: self.top_k, top_p: self.top_p as f32, min_p: self.min_p as f32 }
+    pub fn sampling(&self) -> SamplingParams {
+        let (temperature, top_p, min_p) = (self.temperature as f32, self.top_p as f32, self.min_p as f32);
+        let sampling = Sampling { temperature, top_k: self.top_k, top_p, min_p };
+        SamplingParams { sampling, repetition_penalty: self.repetition_penalty as f32 }
     }
 }

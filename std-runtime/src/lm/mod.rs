@@ -2,11 +2,13 @@
 //! registry.
 
 pub mod evaluate;
+pub mod folder_generation;
 pub mod formats;
 pub mod generation;
 pub mod open;
 pub mod peak;
 pub mod plan;
+pub mod sampling;
 pub mod score;
 pub mod scored;
 pub mod step;
@@ -26,7 +28,7 @@ use crate::data::DataError;
 use crate::data::dataset::HostBatch;
 use crate::error::{Failure, Kind};
 use crate::model::architecture::Architecture;
-use crate::model_folder::{FolderError, load_weights};
+use crate::model_folder::{ExtraTensors, FolderError, load_weights_with};
 use crate::session::{
     BuildError, CpuDevice, Device, DeviceError, Engine, On, OwnedParams, OwnedProgram, ParamSet, Session, SetId, StateId,
 };
@@ -65,6 +67,7 @@ pub struct Model {
     layers: Arc<dyn LanguageModel>,
     set: SetId,
     caches: Caches,
+    ignored: Vec<String>,
 }
 
 /// A model bound to a parameter set of a session: what programs are built from and run on.
@@ -127,7 +130,7 @@ impl Model {
         })?;
         let mut session = Session::new(CpuDevice::new(engine));
         let (set, caches) = (session.add_set("model", &registry)?, Caches::new(&mut session));
-        Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches })
+        Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches, ignored: Vec::new() })
     }
 
     /// What it is made by.
@@ -199,15 +202,21 @@ impl Model {
         params.trainable_count() * size_of::<f32>() + params.frozen_bytes()
     }
 
+    /// The tensors that the model has no place for and that were left out when its weights were read.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
     /// Reads the weights of a model folder; the model must be the same.
     ///
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of the model.
-    pub fn load(&mut self, folder: &Path) -> Result<(), FolderError> {
+    pub fn load(&mut self, folder: &Path, extra: ExtraTensors) -> Result<(), FolderError> {
         let map = self.architecture.name_map();
         let set = self.weights_mut();
         let registry = Arc::clone(set.registry());
-        load_weights(folder, &registry.view(), &map, set.weights.get_mut(), set.frozen.get_mut())
+        self.ignored = load_weights_with(folder, &registry.view(), &map, extra, set.weights.get_mut(), set.frozen.get_mut())?;
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use super::formats::Quantize;
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::model::folder::FolderConfig;
-use crate::model_folder::FolderError;
+use crate::model_folder::{ExtraTensors, FolderError};
 use crate::session::{BuildError, Engine};
 
 /// A model folder that cannot be opened.
@@ -83,19 +83,32 @@ impl Model {
     /// # Errors
     /// The folder, or a model that cannot be built.
     pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, OpenError> {
+        Self::open_with(engine, folder, dtype, ExtraTensors::Refuse)
+    }
+
+    /// The same, where it is said what is done with tensors that the model has no place for.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(engine: Arc<Engine>, folder: &Path, dtype: DType, extra: ExtraTensors) -> Result<Self, OpenError> {
         let architecture = FolderConfig::read(folder)?.model.architecture()?;
         let mut model = Self::stored_as(engine, architecture, dtype)?;
-        model.load(folder)?;
+        model.load(folder, extra)?;
         Ok(model)
     }
 
     /// The model of a folder with its weights quantised, or in f32.
     ///
     /// # Errors
-    /// As [`Model::open`]; rows of a weight that are not whole blocks.
-    pub fn open_quantised(engine: &Arc<Engine>, folder: &Path, quantize: Option<Quantize>) -> Result<Self, OpenError> {
+    /// As [`Model::open_with`]; rows of a weight that are not whole blocks.
+    pub fn open_quantised(
+        engine: &Arc<Engine>,
+        folder: &Path,
+        quantize: Option<Quantize>,
+        extra: ExtraTensors,
+    ) -> Result<Self, OpenError> {
         let dtype = quantize.map_or(DType::Real, Quantize::dtype);
-        Self::open(Arc::clone(engine), folder, dtype).map_err(|error| match (error, quantize) {
+        Self::open_with(Arc::clone(engine), folder, dtype, extra).map_err(|error| match (error, quantize) {
             (OpenError::Build(error), Some(quantize)) => {
                 RowsError::of(quantize, error).map_or_else(OpenError::Build, OpenError::Rows)
             }

@@ -55,7 +55,7 @@ pub enum FolderError {
     /// A tensor that the model has no place for.
     #[error(
         "{}: tensor {name:?} has no place in this model ({more} more like it); expected the tensors of a language model as config.json \
-         describes it",
+         describes it; --ignore-extra leaves out what has no place",
         path.display()
     )]
     Unexpected {
@@ -65,6 +65,22 @@ pub enum FolderError {
         name: String,
         /// How many others there are.
         more: usize,
+    },
+    /// A weight that is not finite as f32.
+    #[error(
+        "{}: tensor {name:?} is {value} at {index:?}, expected weights that are finite as f32: take a sound copy, or an earlier checkpoint of \
+         its training; `samara inspect` counts such values",
+        path.display()
+    )]
+    NotFinite {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its place in the tensor, counted from 0.
+        index: Vec<usize>,
+        /// What is there.
+        value: f64,
     },
     /// A bias that the model does not have and that is not zero.
     #[error(

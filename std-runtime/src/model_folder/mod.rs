@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub use companions::Companions;
 pub use error::FolderError;
-pub use weights::{layout, load_weights, save_weights, tensors, write_weights};
+pub use weights::{ExtraTensors, layout, load_weights, load_weights_with, save_weights, tensors, write_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";

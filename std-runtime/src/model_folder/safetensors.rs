@@ -155,6 +155,33 @@ pub enum Values<'w> {
     F64(&'w [[u8; 8]]),
 }
 
+/// A value of a tensor, by its position in the order of the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ValueAt {
+    /// Position, counted from 0.
+    pub position: usize,
+    /// The value as it is in the file.
+    pub value: f64,
+}
+
+impl ValueAt {
+    /// The place in a tensor of this shape, an index for each extent.
+    pub fn index_in(&self, shape: &[usize]) -> Vec<usize> {
+        let mut rest = self.position;
+        let mut index: Vec<usize> = shape
+            .iter()
+            .rev()
+            .map(|&extent| {
+                let own = rest % extent.max(1);
+                rest /= extent.max(1);
+                own
+            })
+            .collect();
+        index.reverse();
+        index
+    }
+}
+
 /// Names that two sides do not share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
@@ -349,6 +376,25 @@ impl Values<'_> {
             Self::Bf16(values) => convert(values, start, out, |b| bf16::from_le_bytes(b).to_f32()),
             Self::F64(values) => convert(values, start, out, |b| f64::from_le_bytes(b) as f32),
         }
+    }
+
+    /// The first of `len` values that is not finite as f32.
+    pub fn first_not_finite(&self, len: usize) -> Option<ValueAt> {
+        let mut part = [0.0; 1024];
+        let position = (0..len).step_by(part.len()).find_map(|start| {
+            let part = part.get_mut(..(len - start).min(1024))?;
+            self.read(start, part);
+            part.iter().position(|x| !x.is_finite()).map(|at| start + at)
+        })?;
+        let value = match self {
+            Self::F64(values) => f64::from_le_bytes(*values.get(position)?),
+            _ => {
+                let mut value = [0.0];
+                self.read(position, &mut value);
+                f64::from(value[0])
+            }
+        };
+        Some(ValueAt { position, value })
     }
 }
 

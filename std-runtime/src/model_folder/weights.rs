@@ -59,8 +59,28 @@ pub fn save_weights(folder: &Path, params: &Params<'_>, map: &NameMap, values: &
     Ok(writer.finish()?)
 }
 
+/// What is done with tensors of a file that the model has no place for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExtraTensors {
+    /// The file is refused: it is likely that of another model.
+    #[default]
+    Refuse,
+    /// They are left out.
+    Ignore,
+}
+
+impl ExtraTensors {
+    /// They are left out if somebody asked for it.
+    pub fn ignore_if(asked: bool) -> Self {
+        if asked { Self::Ignore } else { Self::Refuse }
+    }
+}
+
 /// Reads all parameters of a folder (or of a safetensors file) into `trainable` and `frozen`, which have the layout of the registry. Frozen
 /// parameters are converted to their element type a few rows at a time, so that a quantised model never stands in memory as f32.
+///
+/// # Errors
+/// The file cannot be read, or its tensors are not those of the model; a weight that is not finite as f32, by its place.
 pub fn load_weights(
     path: &Path,
     params: &Params<'_>,
@@ -68,18 +88,41 @@ pub fn load_weights(
     trainable: &mut [f32],
     frozen: &mut [u8],
 ) -> Result<(), FolderError> {
+    load_weights_with(path, params, map, ExtraTensors::Refuse, trainable, frozen).map(|_| ())
+}
+
+/// The same, where it is said what is done with tensors that the model has no place for. Returns the names of those that were left out, sorted.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_weights_with(
+    path: &Path,
+    params: &Params<'_>,
+    map: &NameMap,
+    extra: ExtraTensors,
+    trainable: &mut [f32],
+    frozen: &mut [u8],
+) -> Result<Vec<String>, FolderError> {
     let weights = Weights::open(path)?;
     let layout = layout(map, params)?;
     let file = OpenedFile::new(&weights, &layout)?;
     for (number, info) in params.infos().iter().enumerate() {
         if info.frozen {
-            file.store(number, info, frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []));
+            file.store(number, info, frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []))?;
         } else {
-            file.copy(number, trainable.get_mut(info.range()).unwrap_or(&mut []));
+            file.copy(number, trainable.get_mut(info.range()).unwrap_or(&mut []))?;
         }
     }
     file.check_ties()?;
-    file.check_all_used()
+    match (file.extra(), extra) {
+        (names, ExtraTensors::Ignore) => Ok(names),
+        (names, ExtraTensors::Refuse) => match names.split_first() {
+            None => Ok(names),
+            Some((name, more)) => {
+                Err(FolderError::Unexpected { path: weights.path().to_path_buf(), name: name.clone(), more: more.len() })
+            }
+        },
+    }
 }
 
 fn dims(info: &ParamInfo) -> Vec<usize> {
@@ -119,8 +162,19 @@ impl<'w> OpenedFile<'w> {
         self.absent.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
     }
 
-    fn read_rows(&self, parameter: usize, first: usize, out: &mut [f32]) {
+    /// Reads rows of a parameter, which must be finite: they are looked at while they are in a near cache.
+    fn read_rows(&self, parameter: usize, first: usize, out: &mut [f32]) -> Result<(), FolderError> {
         self.layout.read_rows(parameter, first, out, |tensor| self.values.get(tensor).copied().flatten());
+        if all_finite(out) { Ok(()) } else { self.first_not_finite().map_or(Ok(()), Err) }
+    }
+
+    /// The first value in the tensors of the model that is not finite as f32.
+    fn first_not_finite(&self) -> Option<FolderError> {
+        let mut tensors = self.layout.tensors().iter().zip(&self.values);
+        tensors.find_map(|(tensor, values)| {
+            let at = values.as_ref()?.first_not_finite(tensor.len())?;
+            Some(not_finite(self.weights, self.name(&tensor.name), &at.index_in(&tensor.shape), at.value))
+        })
     }
 
     /// Rows, and values of each.
@@ -129,24 +183,23 @@ impl<'w> OpenedFile<'w> {
     }
 
     /// Reads a parameter as f32.
-    fn copy(&self, parameter: usize, own: &mut [f32]) {
+    fn copy(&self, parameter: usize, own: &mut [f32]) -> Result<(), FolderError> {
         let (_, row_len) = self.shape(parameter);
-        for (i, strip) in own.chunks_mut(STRIP * row_len).enumerate() {
-            self.read_rows(parameter, i * STRIP, strip);
-        }
+        own.chunks_mut(STRIP * row_len).enumerate().try_for_each(|(i, strip)| self.read_rows(parameter, i * STRIP, strip))
     }
 
     /// Reads a parameter into its element type.
-    fn store(&self, parameter: usize, info: &ParamInfo, own: &mut [u8]) {
+    fn store(&self, parameter: usize, info: &ParamInfo, own: &mut [u8]) -> Result<(), FolderError> {
         let (rows, row_len) = self.shape(parameter);
         let row_bytes = (own.len() / rows).max(1);
         let mut values = vec![0.0; STRIP.min(rows) * row_len];
         for (i, strip) in own.chunks_mut(STRIP * row_bytes).enumerate() {
-            self.read_rows(parameter, i * STRIP, &mut values);
+            self.read_rows(parameter, i * STRIP, &mut values)?;
             for (row, bytes) in values.chunks_exact(row_len).zip(strip.chunks_exact_mut(row_bytes)) {
                 quantise_row(info.dtype, row, bytes);
             }
         }
+        Ok(())
     }
 
     /// A tensor that repeats another one must equal it.
@@ -165,25 +218,31 @@ impl<'w> OpenedFile<'w> {
         Ok(())
     }
 
-    /// Every tensor of the file has a place in the model, repeats one that has, or is passed over.
-    fn check_all_used(&self) -> Result<(), FolderError> {
+    /// The tensors of the file that neither have a place in the model, nor repeat one that has, nor are passed over.
+    fn extra(&self) -> Vec<String> {
         let own = self.layout.tensors().iter().map(|tensor| tensor.name.as_str());
         let used: BTreeSet<&str> = own.chain(self.layout.ties().map(|(name, _)| name)).map(|name| self.name(name)).collect();
-        let mut left = self.weights.names().filter(|name| !used.contains(name) && !self.layout.ignores(name));
-        match left.next() {
-            None => Ok(()),
-            Some(first) => {
-                let more = left.count();
-                Err(FolderError::Unexpected { path: self.weights.path().to_path_buf(), name: first.to_owned(), more })
-            }
-        }
+        let left = self.weights.names().filter(|name| !used.contains(name) && !self.layout.ignores(name));
+        left.map(str::to_owned).collect()
     }
+}
+
+/// Whether all values are finite: the exponent of none is the largest one.
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits())) < f32::INFINITY.to_bits()
+}
+
+fn not_finite(weights: &Weights, name: &str, index: &[usize], value: f64) -> FolderError {
+    FolderError::NotFinite { path: weights.path().to_path_buf(), name: name.to_owned(), index: index.to_vec(), value }
 }
 
 /// A vector that the model does not have must be 0.
 fn check_zeros(weights: &Weights, name: &str, len: usize) -> Result<(), FolderError> {
     let mut values = vec![0.0; len];
     weights.read(name, &[len], &mut values)?;
+    if let Some((at, &value)) = values.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+        return Err(not_finite(weights, name, &[at], value.into()));
+    }
     if values.iter().any(|&x| x != 0.0) {
         return Err(FolderError::Bias { path: weights.path().to_path_buf(), name: name.to_owned() });
     }

@@ -15,6 +15,7 @@ use program::{Computed, Model};
 use recording::Recording;
 
 use crate::model::folder::FolderConfig;
+use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
 use crate::session::Engine;
 
@@ -47,6 +48,9 @@ pub struct Report {
     pub gradients: BTreeMap<String, GradientDifference>,
     /// What was recorded and has nothing to be compared with.
     pub not_compared: Vec<String>,
+    /// Tensors of the folder that were left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 impl Report {
@@ -64,15 +68,22 @@ impl Report {
 ///
 /// # Errors
 /// Files that cannot be read, a batch that the model does not take, and recordings of other shapes than the model's.
-pub fn run(engine: Arc<Engine>, folder: &Path, io: &Path, gradients: Option<&Path>) -> Result<Report, ParityError> {
+pub fn run(
+    engine: Arc<Engine>,
+    folder: &Path,
+    extra: ExtraTensors,
+    io: &Path,
+    gradients: Option<&Path>,
+) -> Result<Report, ParityError> {
     let recording = Recording::open(io)?;
     let config = FolderConfig::read(folder)?.model;
-    let mut model = Model::open(engine, folder, &config)?;
+    let mut model = Model::open(engine, folder, &config, extra)?;
     let computed = model.run(&recording)?;
     let mut report = Report {
         loss: computed.loss,
         recorded_loss: recording.loss,
         not_compared: recording.strangers().map(str::to_owned).collect(),
+        ignored: model.ignored().to_vec(),
         ..Report::default()
     };
     compare_outputs(&recording, &computed, &mut report)?;

@@ -13,7 +13,7 @@ use super::recording::Recording;
 use crate::lm::register;
 use crate::model::ModelConfig;
 use crate::model_folder::map::Layout;
-use crate::model_folder::{self, load_weights};
+use crate::model_folder::{self, ExtraTensors, load_weights_with};
 use crate::session::{BuildError, CpuDevice, Engine, On, OwnedProgram, Session, SetId};
 
 /// A model in memory that is run on recorded batches.
@@ -23,6 +23,8 @@ pub(super) struct Model {
     /// The set with its weights.
     set: SetId,
     layout: Layout,
+    /// Tensors that were left out.
+    ignored: Vec<String>,
 }
 
 /// Where the program of a batch has its values.
@@ -55,7 +57,12 @@ impl Model {
     ///
     /// # Errors
     /// The folder; a model that cannot be built.
-    pub(super) fn open(engine: Arc<Engine>, folder: &Path, config: &ModelConfig) -> Result<Self, ParityError> {
+    pub(super) fn open(
+        engine: Arc<Engine>,
+        folder: &Path,
+        config: &ModelConfig,
+        extra: ExtraTensors,
+    ) -> Result<Self, ParityError> {
         let architecture = config.architecture()?;
         let (registry, model) = register(&*architecture, 0, |_, _| ())?;
         let map = architecture.name_map();
@@ -63,8 +70,14 @@ impl Model {
         let mut session = Session::new(CpuDevice::new(engine));
         let set = session.add_set("model", &registry)?;
         let (weights, _) = session.set_mut(set);
-        load_weights(folder, &registry.view(), &map, weights.weights.get_mut(), weights.frozen.get_mut())?;
-        Ok(Self { model, session, set, layout })
+        let (values, frozen) = (weights.weights.get_mut(), weights.frozen.get_mut());
+        let ignored = load_weights_with(folder, &registry.view(), &map, extra, values, frozen)?;
+        Ok(Self { model, session, set, layout, ignored })
+    }
+
+    /// The tensors of the folder that were left out.
+    pub(super) fn ignored(&self) -> &[String] {
+        &self.ignored
     }
 
     /// How the parameters are called on disk.

@@ -82,10 +82,12 @@ table! {
         memory_budget_mib: u64 = 0, 0..=1000000000;
         /// A model folder with the initial weights; absent: random ones.
         init: Option<PathBuf> = None;
+        /// Leave out tensors of that folder which the model has no place for. They are listed, and not saved.
+        ignore_extra: bool = false;
         /// The run folder; absent: runs/NAME-NNN.
         out: Option<PathBuf> = None;
     }
-    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init out;
+    may change: steps tokens flops threads eval_every eval_batches patience checkpoint_every keep_checkpoints sample_every recompute memory_budget_mib init ignore_extra out;
     unread: TrainConfig::unread;
 }
 
@@ -185,7 +187,7 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
-    /// The keys of the optimizers that are not used.
+    /// The keys of the optimizers that are not used, and what is for a folder that is not there.
     fn unread(&self) -> Vec<Unread> {
         const ADAMW: &str = "train.optimizer = \"adamw\" has train.beta1, or set train.optimizer = \"sgd\"";
         const SGD: &str = "train.optimizer = \"sgd\" has train.momentum, or set train.optimizer = \"adamw\"";
@@ -195,7 +197,8 @@ impl TrainConfig {
             Optimizer::Sgd if self.momentum > 0.0 => &[("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
             Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
         };
-        unread.iter().map(|&(key, instead)| Unread { key, instead }).collect()
+        let without_init = self.init.is_none().then_some(("ignore_extra", "it is for the tensors of train.init"));
+        unread.iter().copied().chain(without_init).map(|(key, instead)| Unread { key, instead }).collect()
     }
 
     /// The rule by which weights change.

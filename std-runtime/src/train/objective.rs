@@ -251,3 +251,8 @@ pub trait Objective<D: Device> {
         Ok(())
     }
 }
+
+/// What is said, before what is trained, of tensors of the initial folder that were left out.
+pub(crate) fn ignored_tensors(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("ignored tensors, which are not saved: {}; ", names.join(", ")) }
+}

@@ -62,11 +62,13 @@ pub fn roll_out<D: Device>(
     let text = TextOptions {
         rows: options.rows,
         cache: DType::Real,
-        sampling,
+        sampling: sampling.into(),
         // The upper half of a long run's number goes to the seed: rows of draws have 32 bits.
         seed: options.seed ^ (first >> 32) << 32,
         first_row: first as u32,
         stops: options.stops.clone(),
+        stop_strings: None,
+        logprobs: None,
     };
     let mut episodes = vec![Episode::default(); prompts.len()];
     texts(model, &requests, &text, &mut |number, text| {

@@ -97,14 +97,10 @@ impl FolderConfig {
         }
     }
 
-    /// The tokens after which a generated text ends: those that the folder names, or else the tokenizer's end of text.
+    /// The tokens after which a generated text ends: those that `config.json` and `generation_config.json` name, and the tokenizer's end of text.
     pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<i32> {
-        let end: Vec<u32> = if self.eos_token_ids.is_empty() {
-            tokenizer.end_of_text().into_iter().collect()
-        } else {
-            self.eos_token_ids.clone()
-        };
-        end.into_iter().map(|id| id as i32).collect()
+        let all = self.eos_token_ids.iter().copied().chain(tokenizer.end_of_text()).collect();
+        once_each(all).into_iter().map(|id| id as i32).collect()
     }
 
     /// The contents of `config.json`.
@@ -242,6 +238,11 @@ mod tests {
         write(GENERATION_FILE, json!({"eos_token_id": [7, 5, 2], "temperature": 0.6}));
         let config = FolderConfig::read(folder.path()).unwrap();
         assert_eq!(config.eos_token_ids, [5, 7, 2]);
+        let tokenizer = Tokenizer::bytes(&["<|endoftext|>"]).unwrap();
+        let end = tokenizer.end_of_text().unwrap() as i32;
+        assert_eq!(config.stops(&tokenizer), [5, 7, 2, end]);
+        let named = FolderConfig { eos_token_ids: vec![end as u32, 7], ..config.clone() };
+        assert_eq!(named.stops(&tokenizer), [end, 7]);
         assert_eq!(config.to_json()["eos_token_id"], json!([5, 7, 2]));
         assert_eq!(config.generation_json(), json!({"eos_token_id": [7, 5, 2], "temperature": 0.6}));
         config.write(folder.path()).unwrap();

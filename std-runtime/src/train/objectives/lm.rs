@@ -16,14 +16,14 @@ use crate::lm::step::{DropoutNumbers, Step, StepShape};
 use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
 use crate::model::folder::{FolderConfig, save_folder};
-use crate::model_folder::{Companions, load_weights};
+use crate::model_folder::{Companions, ExtraTensors, load_weights_with};
 use crate::run::durable;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch, ignored_tensors};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
 /// The model folder that a training leaves, and the samples that it shows.
@@ -72,6 +72,8 @@ pub struct Lm {
     about: String,
     built: Option<Built>,
     loss: Option<ScalarId>,
+    /// Tensors of the folder that training began with which were left out.
+    ignored: Vec<String>,
 }
 
 impl Lm {
@@ -100,6 +102,7 @@ impl Lm {
             about,
             built: None,
             loss: None,
+            ignored: Vec::new(),
         })
     }
 
@@ -214,14 +217,15 @@ impl<D: Device> Objective<D> for Lm {
             _ if resumed => Ok(()),
             None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
             Some(folder) => {
-                let mut loaded = Ok(());
+                let (mut loaded, extra) = (Ok(Vec::new()), ExtraTensors::ignore_if(self.train.ignore_extra));
                 let (params, map) = (self.registry.view(), self.architecture.name_map());
                 device
                     .lend_mut(&mut set.weights, &mut |values| {
-                        loaded = load_weights(folder, &params, &map, values, &mut []);
+                        loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
                     })
                     .map_err(RunError::from)?;
-                Ok(loaded?)
+                self.ignored = loaded?;
+                Ok(())
             }
         }
     }
@@ -303,6 +307,6 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn describe(&self, _: &Session<D>) -> String {
-        self.about.clone()
+        format!("{}{}", ignored_tensors(&self.ignored), self.about)
     }
 }

@@ -12,11 +12,11 @@ use crate::config::Invalid;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
 use crate::model_folder::map::NameMap;
-use crate::model_folder::{load_weights, save_weights};
+use crate::model_folder::{ExtraTensors, load_weights_with, save_weights};
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use crate::train::config::{RecomputeChoice, TrainConfig};
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch, ignored_tensors};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
 /// A model and its loss.
@@ -217,6 +217,8 @@ pub struct Supervised<T> {
     built: Option<Built>,
     /// What the programs show to be wrong with the task.
     fault: Option<String>,
+    /// Tensors of the folder that training began with which were left out.
+    ignored: Vec<String>,
 }
 
 impl<T: Task> Supervised<T> {
@@ -241,7 +243,7 @@ impl<T: Task> Supervised<T> {
             }
         }
         let (source, train, tickets) = (Some(source), train.clone(), Vec::new());
-        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None, fault: None })
+        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None, fault: None, ignored: Vec::new() })
     }
 
     fn built(&self) -> &Built {
@@ -301,10 +303,12 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
             _ if resumed => Ok(()),
             None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
             Some(folder) => {
-                let (params, mut loaded) = (self.registry.view(), Ok(()));
-                let load = &mut |values: &mut [f32]| loaded = load_weights(folder, &params, &NameMap::default(), values, &mut []);
+                let extra = ExtraTensors::ignore_if(self.train.ignore_extra);
+                let (params, map, mut loaded) = (self.registry.view(), NameMap::default(), Ok(Vec::new()));
+                let load = &mut |values: &mut [f32]| loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
                 device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
-                Ok(loaded?)
+                self.ignored = loaded?;
+                Ok(())
             }
         }
     }
@@ -378,7 +382,7 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     }
 
     fn describe(&self, _: &Session<D>) -> String {
-        format!("{} parameters; ", self.registry.view().trainable_count())
+        format!("{}{} parameters; ", ignored_tensors(&self.ignored), self.registry.view().trainable_count())
     }
 }
 
