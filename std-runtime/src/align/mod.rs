@@ -1,6 +1,7 @@
 //! Alignment of language models: reward models, preferences, and reinforcement learning with completions of their own.
 
 pub mod base;
+pub mod chat;
 pub mod completion;
 pub mod config;
 pub mod guard;

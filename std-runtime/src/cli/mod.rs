@@ -38,6 +38,7 @@ commands! {
     Rollout: rollout,
     Objectives: objectives,
     Generate: generate,
+    Chat: chat,
     Score: score,
     Eval: eval,
     Export: export,
