@@ -5,12 +5,16 @@ use std::env;
 
 use samara::align::base::Base;
 use samara::align::completion::Completion;
+use samara::align::config::{DpoConfig, KtoConfig, PairObjective, RewardConfig};
 use samara::align::pairs::{PairTraining, PairsSpec};
 use samara::align::policy::episodes::RolloutOptions;
 use samara::align::policy::method::{Advantage, KlPlace, Method};
 use samara::align::policy::objective::{Critic, Policy, PolicySpec};
 use samara::align::policy::rewards::{RewardSource, Rewards};
 use samara::align::policy::scorer::FnScorer;
+use samara::align::reward::{Ranking, RankingLoss, RewardSpec, RewardTraining};
+use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining};
+use samara::config::Choice;
 use samara::kernels::gemm::Gemm;
 use samara::lm::scored::{ScoreInit, Scored};
 use samara::session::{CpuDevice, Engine, Session};
@@ -20,7 +24,7 @@ use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale};
-use samara_core::rl::pairs::Dpo;
+use samara_core::rl::pairs::{Dpo, Pair, PairLoss};
 use samara_core::rl::{
     Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, Surrogate,
     TokenRewards, WhitenScope, Whitening,
@@ -161,6 +165,134 @@ fn a_policy_reaches_the_closed_form() {
     assert!(last["rollout/sampler_gap"] < 1e-5 && last["val/ratio_min"] == 1.0 && last["val/ratio_max"] == 1.0, "{last:?}");
     let found = judged(&mut stepper, 0.5);
     assert!(found.share > 0.98 && found.from_optimum < 0.02 && found.from_reference > 0.5, "{found:?}");
+}
+
+/// All weights after some steps of PPO with four updates each.
+fn weights_after(rows: usize, accumulation: usize, threads: usize, slots: usize) -> Vec<f32> {
+    let train = TrainConfig { batch_size: rows, grad_accumulation: accumulation, threads, ..train(3, 3, 1e-3) };
+    let method = Method { epochs: 2, ..ppo(0.1) };
+    let mut spec = spec(method, train.clone());
+    (spec.episodes, spec.rollout.rows) = (64, slots);
+    let mut policy = Policy::new(spec).unwrap();
+    let (stepper, _) = run(&mut policy, &train);
+    let sets: Vec<_> = stepper.sets().map(|(_, id)| id).collect();
+    [sets[0], sets[2]].into_iter().flat_map(|set| stepper.session.set(set).weights.get().to_vec()).collect()
+}
+
+/// Tokens, and so weights, do not depend on how many rows are sampled side by side nor on threads; micro-batches change roundings alone.
+#[test]
+fn rollouts_and_updates_do_not_depend_on_how_they_are_cut() {
+    let whole = weights_after(32, 1, 1, 64);
+    assert_eq!(whole, weights_after(32, 1, 2, 7), "threads, slots");
+    let cut = weights_after(8, 4, 1, 1);
+    let apart = whole.iter().zip(&cut).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-4, "{apart}");
+}
+
+fn pair_of(better: &[i32], worse: &[i32]) -> [Completion; 2] {
+    [better, worse].map(|text| Completion { tokens: [&[BEGIN], text].concat(), picks: (0..text.len()).collect() })
+}
+
+/// Where policy and reference are one, the loss of DPO is ln 2 to the bit, and every reward is 0.
+#[test]
+fn dpo_begins_at_ln_2() {
+    let train = TrainConfig { batch_size: 4, grad_accumulation: 1, ..train(1, 1, 0.0) };
+    let pairs = vec![
+        pair_of(&[0, 1, END], &[2, 2, 2, 2]),
+        pair_of(&[END], &[1, END]),
+        pair_of(&[0, 0, 0, 0], &[1, 1, END]),
+        pair_of(&[2, END], &[END]),
+    ];
+    let spec = PairsSpec {
+        policy: Base { architecture: model().architecture().unwrap(), init: None },
+        loss: Box::new(Dpo { beta: 0.1 }),
+        beta: 0.1,
+        pairs,
+        held_out: Vec::new(),
+        train: train.clone(),
+    };
+    let (_, first) = run(&mut PairTraining::new(spec).unwrap(), &train);
+    assert_eq!(first["loss"], f64::from(std::f32::consts::LN_2));
+    assert_eq!((first["rewards/chosen"], first["rewards/margins"], first["rewards/accuracies"]), (0.0, 0.0, 0.0));
+}
+
+/// What every objective on pairs gives through its trainer, from the log-probs of the same models, is what the function gives.
+#[test]
+fn losses_of_pairs_are_those_of_the_functions() {
+    let train = TrainConfig { batch_size: 2, grad_accumulation: 1, ..train(1, 2, 1e-2) };
+    let pair = pair_of(&[0, 1, END], &[2, 2, 2, 2]);
+    for (name, choice) in PairObjective::WORDS {
+        let config = DpoConfig { loss: *choice, ..DpoConfig::default() };
+        let spec = PairsSpec {
+            policy: Base { architecture: model().architecture().unwrap(), init: None },
+            loss: config.loss(),
+            beta: config.beta(),
+            pairs: vec![pair.clone(), pair.clone()],
+            held_out: Vec::new(),
+            train: train.clone(),
+        };
+        // The second step sees weights that the first has changed.
+        let (mut stepper, last) = run(&mut PairTraining::new(spec).unwrap(), &train);
+        let ids: Vec<_> = stepper.sets().map(|(_, id)| id).collect();
+        let texts = [vec![0, 1, END], vec![2, 2, 2, 2]];
+        let before = log_probabilities(&mut stepper.session, *ids.get(1).unwrap_or(&ids[0]), &texts);
+        let reference = if config.loss().reads_reference() { before } else { vec![0.0; 2] };
+        let [chosen, rejected] = ["logps/chosen", "logps/rejected"].map(|name| last[name]);
+        let loss = config.loss().of(&Pair {
+            policy_chosen: chosen as f32,
+            policy_rejected: rejected as f32,
+            reference_chosen: reference[0] as f32,
+            reference_rejected: reference[1] as f32,
+            chosen_length: 3.0,
+            rejected_length: 4.0,
+        });
+        assert!((f64::from(loss.loss) - last["loss"]).abs() < 1e-5, "{name}: {} {last:?}", loss.loss);
+    }
+}
+
+/// KTO begins at ½ for every completion, whatever its label: there is no distance from the reference.
+#[test]
+fn kto_begins_at_one_half() {
+    let train = TrainConfig { batch_size: 4, grad_accumulation: 1, ..train(1, 1, 0.0) };
+    let labelled = |text: &[i32], desirable| Labelled { completion: pair_of(text, text)[0].clone(), desirable };
+    let rows =
+        vec![labelled(&[0, END], true), labelled(&[1, 1, END], false), labelled(&[2, 2, 2, 2], true), labelled(&[END], false)];
+    let spec = UnpairedSpec {
+        policy: Base { architecture: model().architecture().unwrap(), init: None },
+        kto: KtoConfig::default().loss(),
+        rows,
+        held_out: Vec::new(),
+        train: train.clone(),
+    };
+    let (_, first) = run(&mut UnpairedTraining::new(spec).unwrap(), &train);
+    assert_eq!((first["loss"], first["kl"]), (0.5, 0.0));
+}
+
+/// A reward model learns an order that a hidden rule makes, and two completions in a ranking are a pair.
+#[test]
+fn a_reward_model_learns_the_gold_order() {
+    let train = TrainConfig { batch_size: 32, grad_accumulation: 1, ..train(0, 120, 3e-3) };
+    let all = completions();
+    let mut rng = Rng::new(5, Purpose::User, 0);
+    let mut ranking = |k: usize| {
+        let mut texts: Vec<&Vec<i32>> = (0..k).map(|_| &all[(rng.next_u64() % all.len() as u64) as usize]).collect();
+        texts.sort_by(|a, b| gold(b).total_cmp(&gold(a)));
+        let completions: Vec<Completion> = texts.iter().map(|text| pair_of(text, text)[0].clone()).collect();
+        Ranking { ranks: (1..=k as u32).collect(), completions, margin: 0.0 }
+    };
+    for (k, loss) in [(2, RewardConfig::default().loss()), (4, RankingLoss::PlackettLuce)] {
+        let spec = RewardSpec {
+            model: Scored::new(&model(), ScoreInit::Normal).unwrap(),
+            init: None,
+            loss,
+            rankings: (0..2000).map(|_| ranking(k)).collect(),
+            held_out: Vec::new(),
+            train: train.clone(),
+        };
+        let (_, last) = run(&mut RewardTraining::new(spec), &train);
+        // Chance is one half.
+        assert!(last["accuracy"] > 0.85, "{k} {last:?}");
+    }
 }
 
 /// Every method, five seeds, two coefficients. By hand, for it takes minutes:
