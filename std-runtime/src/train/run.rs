@@ -240,15 +240,22 @@ fn folder_config(
 ) -> Result<FolderConfig, Error> {
     // A run that was ended before it saved its first model has a folder without a description.
     let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
-    let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
+    let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), config.train.dropout)), FolderConfig::read)?;
     if is_another {
         base.forget_tokens();
     }
+    if model.clone().with_vocab_size(0) != base.model.clone().with_vocab_size(0) {
+        // The folder's word for an activation is that of its own.
+        base.others.remove("activation_function");
+    }
     let vocab_size = model.vocab_size().unwrap_or(usize::MAX);
-    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text).filter(|&id| (id as usize) < vocab_size);
+    // A folder that names no token goes on naming none: its tokenizer does.
+    let names_it = init.is_none() || is_another;
+    let end = prepared.tokenizer.as_ref().filter(|_| names_it).and_then(Tokenizer::end_of_text);
+    let end = end.filter(|&id| (id as usize) < vocab_size);
     let eos_token_ids = if base.eos_token_ids.is_empty() { end.into_iter().collect() } else { base.eos_token_ids };
-    let (dropout, bos_token_id) = (config.train.dropout, base.bos_token_id.or(end));
-    Ok(FolderConfig { model, dropout, bos_token_id, eos_token_ids, ..base })
+    let bos_token_id = base.bos_token_id.or(end);
+    Ok(FolderConfig { model, bos_token_id, eos_token_ids, ..base })
 }
 
 fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {
