@@ -141,7 +141,7 @@ pub fn tokens(
         })?;
     }
     let mut notes = splits.lines();
-    notes.extend(encoding.notes(&splits.name()));
+    notes.extend(encoding.warnings(&splits.name()));
     Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes })
 }
 

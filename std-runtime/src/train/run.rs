@@ -60,15 +60,13 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
-    if !request.quiet {
-        say_prepared(&prepared, config)?;
-    }
+    say_prepared(&prepared, config, request.quiet)?;
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     fits_into_memory(&policies, request.quiet)?;
     let config = effective(config, &policies);
     if let Some(former) = former.filter(|_| !request.quiet) {
-        say_steps(former.train.steps, config.train.steps);
+        say_steps(former.train.steps, config.train.steps, folder.step());
     }
     // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
     let is_another = prepared.tokenizer.is_some() && !named.of_folder;
@@ -110,7 +108,11 @@ fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
 }
 
 /// Says what a person should know of the data, and of a prompt that the model does not see whole.
-fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
+fn say_prepared(prepared: &Prepared, config: &RunConfig, quiet: bool) -> Result<(), Error> {
+    prepared.warnings.iter().for_each(|warning| say::line(warning));
+    if quiet {
+        return Ok(());
+    }
     prepared.notes.iter().for_each(|note| say::line(note));
     if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| config.generate.max_new_tokens > 0) {
         let (generate, vocab_size) = (&config.generate, config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size()));
@@ -120,9 +122,9 @@ fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says that another number of steps is another schedule.
-fn say_steps(before: u64, now: u64) {
-    if before != now {
+/// Says that another number of steps is another schedule, where there are steps to come.
+fn say_steps(before: u64, now: u64, done: u64) {
+    if before != now && now > done {
         say::line(&format!(
             "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
         ));

@@ -231,8 +231,13 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         let (step, steps, out) = (self.state.step, self.config.steps, self.folder.out.display());
         if self.folder.checkpoint.is_some() && step >= steps {
+            let done = if step == steps {
+                format!("all its {step} steps are done")
+            } else {
+                format!("{step} steps are done, and train.steps is {steps}")
+            };
             self.progress.say(&format!(
-                "{out} is finished: all its {step} steps are done; to go on: samara train --resume --out {out} --set train.steps={}",
+                "{out} is finished: {done}; to go on: samara train --resume --out {out} --set train.steps={}",
                 2 * step
             ));
         } else if self.folder.checkpoint.is_some() {

@@ -329,6 +329,9 @@ fn resuming_nothing_needs_to_know_what_to_train() {
     assert!(fs::read(at.join("new/model.safetensors")).expect("a model") == model);
     let more = samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=2"]);
     assert!(text(&more.stderr).contains("new goes on at step 1 of 2"), "{}", text(&more.stderr));
+    let fewer = text(&samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=1"]).stderr);
+    assert!(fewer.contains("new is finished: 2 steps are done, and train.steps is 1; to go on: "), "{fewer}");
+    assert!(!fewer.contains("schedule"), "{fewer}");
 }
 
 #[test]
@@ -337,6 +340,11 @@ fn a_refused_training_leaves_no_folder() {
     let at = folder.path();
     refused(at, &tiny(&["train", "--data", "absent.txt", "--out", "a/b/run"], &[]), 4, &["absent.txt"]);
     refused(at, &["train", "--data", "absent.txt"], 4, &["absent.txt"]);
+    let bpe = ["data.tokenizer=bpe", "data.tokenizer_vocab_size=400", "model.vocab_size=300"];
+    let bpe: Vec<&str> = bpe.iter().flat_map(|set| ["--set", set]).collect();
+    let small = ["model.vocab_size: expected at least 399, the ids of text in the tokenizer"];
+    refused(at, &tiny(&["train", "--out", "a/b/run"], &bpe), 2, &small);
+    refused(at, &tiny(&["train"], &bpe), 2, &small);
     assert_eq!(fs::read_dir(at).expect("folder").count(), 0);
     fs::create_dir(at.join("run")).expect("folder");
     fs::write(at.join("run/notes.md"), "mine").expect("a file");
