@@ -496,6 +496,100 @@ fn memory_that_cannot_be_had_is_an_error() {
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
 
+/// A folder of GPT-2 with 153 million parameters, all of them holes in its file.
+#[cfg(target_os = "linux")]
+fn large_folder(folder: &Path) {
+    let (ids, positions, width) = (50257, 1024, 1024);
+    let config = serde_json::json!({
+        "model_type": "gpt2", "vocab_size": ids, "n_positions": positions, "n_embd": width, "n_layer": 8, "n_head": 16,
+    });
+    let vectors = |names: &[&str], len: usize| names.iter().map(|name| ((*name).to_owned(), vec![len])).collect::<Vec<_>>();
+    let mut shapes = vectors(&["ln_f.weight", "ln_f.bias"], width);
+    shapes.extend([("wte.weight".to_owned(), vec![ids, width]), ("wpe.weight".to_owned(), vec![positions, width])]);
+    for i in 0..8 {
+        let mut block = vectors(&["ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"], width);
+        for (name, rows, columns) in [("attn.c_attn", 1, 3), ("attn.c_proj", 1, 1), ("mlp.c_fc", 1, 4), ("mlp.c_proj", 4, 1)] {
+            block.push((format!("{name}.weight"), vec![rows * width, columns * width]));
+            block.push((format!("{name}.bias"), vec![columns * width]));
+        }
+        shapes.extend(block.into_iter().map(|(name, shape)| (format!("h.{i}.{name}"), shape)));
+    }
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in shapes {
+        let begin = end;
+        end += 4 * shape.iter().product::<usize>();
+        let tensor = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]});
+        header.insert(format!("transformer.{name}"), tensor);
+    }
+    let header = Value::from(header).to_string();
+    fs::create_dir(folder).expect("folder");
+    fs::write(folder.join("config.json"), config.to_string()).expect("config");
+    let mut file = fs::File::create(folder.join("model.safetensors")).expect("file");
+    file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(header.as_bytes())).expect("header");
+    file.set_len((8 + header.len() + end) as u64).expect("holes");
+}
+
+/// A `.npy` file of zeros, which are holes.
+#[cfg(target_os = "linux")]
+fn zeros(path: &Path, dtype: &str, fortran: &str, (rows, columns, bytes): (usize, usize, usize)) {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': ({rows}, {columns}), }}");
+    header.push_str(&" ".repeat(117 - header.len()));
+    header.push('\n');
+    let mut file = fs::File::create(path).expect("file");
+    file.write_all(b"\x93NUMPY\x01\x00\x76\x00").and_then(|()| file.write_all(header.as_bytes())).expect("header");
+    file.set_len((10 + header.len() + rows * columns * bytes) as u64).expect("holes");
+}
+
+/// Every command that takes memory says what it takes before it begins, and what to change.
+#[cfg(target_os = "linux")]
+#[test]
+fn every_command_says_what_memory_it_lacks() {
+    let folder = temporary();
+    let at = folder.path();
+    large_folder(&at.join("big"));
+    fs::write(at.join("ids.bin"), (0..4000u32).flat_map(|i| ((i * 37 % 500) as u16).to_le_bytes()).collect::<Vec<_>>())
+        .expect("ids");
+    zeros(&at.join("wide.npy"), "<f8", "False", (6000, 12000, 8));
+    zeros(&at.join("turned.npy"), "<f8", "True", (4000, 4000, 8));
+    zeros(&at.join("bytes.npy"), "|u1", "False", (8000, 8000, 1));
+    zeros(&at.join("tall.npy"), "|u1", "False", (4500, 4100, 1));
+    fs::write(at.join("costs.txt"), ("1 ".repeat(1000) + "\n").repeat(16000)).expect("costs");
+    fs::File::create(at.join("long.txt")).and_then(|file| file.set_len(900 << 20)).expect("text");
+    let before = fs::read_dir(at).expect("folder").count();
+    let parity = format!("parity --model big --io {}/io.safetensors --threads 1", golden("parity-gpt2"));
+    let (weights, way) = ("cannot have 585 MiB of memory: ", "a smaller model");
+    let mapped = "big/model.safetensors: what is in it takes 585 MiB of memory, and ";
+    for (args, parts) in [
+        ("generate --model big --threads 1", [weights, way]),
+        ("score --model big --tokens 1,2 --threads 1", [weights, way]),
+        ("score --model big --tokens 1,2 --threads 1 --quantize q8", [mapped, "raise the limit (ulimit -v)"]),
+        ("eval --model big --data ids.bin --threads 1", [weights, way]),
+        ("export --model big --out big.samara", [weights, way]),
+        (parity.as_str(), [weights, way]),
+        ("train --init big --data ids.bin --out run --threads 1", ["this training takes ", "lower train.batch_size"]),
+        ("plan --preset gpt2-124m --time --threads 1", ["cannot have 475 MiB of memory: ", way]),
+        ("bench decode --preset gpt2-124m --threads 1", ["cannot have 475 MiB of memory: ", way]),
+        ("assign wide.npy", ["wide.npy: what is in it takes 550 MiB of memory", "solve a part of it"]),
+        ("assign turned.npy", ["turned.npy: what is in it takes 123 MiB of memory", "divide the array"]),
+        ("assign bytes.npy", ["bytes.npy: what is in it takes ", "with more"]),
+        ("assign tall.npy", ["tall.npy: what is in it takes 141 MiB of memory", "solve a part of it"]),
+        ("assign costs.txt", ["costs.txt: what is in it takes 245 MiB of memory", "solve a part of it"]),
+        ("train --data long.txt --out run --threads 1", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
+        ("tokenizer train --data long.txt --out t", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
+    ] {
+        let kib = if args.starts_with("assign") && !args.contains("wide") { 330_000 } else { 600_000 };
+        let script = format!("ulimit -v {kib}; exec {} {args}", env!("CARGO_BIN_EXE_samara"));
+        let output = Command::new("sh").args(["-c", &script]).current_dir(at).output().expect("sh");
+        let error = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && error.contains("are left of its address space (ulimit -v)"),
+            "{args}: {error}"
+        );
+        assert!(parts.iter().all(|part| error.contains(part)), "{args}: {error}");
+    }
+    assert_eq!(fs::read_dir(at).expect("folder").count(), before);
+}
+
 #[test]
 fn what_does_not_count_is_said() {
     let folder = temporary();
