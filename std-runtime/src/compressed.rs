@@ -1,6 +1,6 @@
 //! Files that may be compressed: gzip and Zstandard are recognised by their first bytes, whatever the file's name is.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::files::{FileError, IoError, refuse_device};
+use crate::files::{FileError, IoError, ensure_memory, refuse_device};
+use crate::memory::OutOfMemory;
 
 /// First bytes of compressed files that are refused, the format's name, and what decompresses it.
 const OTHERS: [(&[u8], &str, &str); 2] = [(b"\xfd7zXZ\0", "xz", "xz -d"), (b"BZh91AY&SY", "bzip2", "bzip2 -d")];
@@ -43,14 +44,39 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
     })
 }
 
-/// Reads a whole file, decompressed.
+/// Bytes that are read between two calls of what [`read`] is given.
+const PIECE_BYTES: usize = 1 << 24;
+/// Room behind the end of a file, in which its end is found.
+const SPARE_BYTES: usize = 64;
+
+/// Reads a whole file, decompressed; `between` two pieces it may be given up. `way` says what to do about one that does not fit into memory.
 ///
 /// # Errors
-/// Those of [`open`], and compressed data that is cut or damaged.
-pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes).map_err(failed(path))?;
-    Ok(bytes)
+/// Those of [`open`] and of `between`, compressed data that is cut or damaged, and memory that cannot be had.
+pub fn read<E: From<FileError>>(
+    path: &Path,
+    way: &'static str,
+    mut between: impl FnMut() -> Result<(), E>,
+) -> Result<Vec<u8>, E> {
+    let (mut file, mut bytes) = (open(path)?, Vec::new());
+    // Of a compressed file this is the least that it can take.
+    let len = fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len());
+    ensure_memory(path, len, way)?;
+    let mut more = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(2 * SPARE_BYTES);
+    loop {
+        between()?;
+        if bytes.capacity() - bytes.len() <= SPARE_BYTES {
+            let whole = (bytes.len() + more) as u64;
+            let refused = |_| FileError::memory(path, way)(OutOfMemory::refused(whole));
+            bytes.try_reserve_exact(more).map_err(refused)?;
+            more = bytes.capacity().max(PIECE_BYTES);
+        }
+        // There is always room left: a full vector would grow by itself, and end the process where it cannot.
+        let room = (bytes.capacity() - bytes.len() - SPARE_BYTES).min(PIECE_BYTES);
+        if (&mut file).take(room as u64).read_to_end(&mut bytes).map_err(failed(path))? == 0 {
+            return Ok(bytes);
+        }
+    }
 }
 
 /// A maker for `map_err` of what the reader of [`open`] reports.
@@ -150,8 +176,8 @@ mod tests {
     fn read_back(bytes: &[u8]) -> Result<Vec<u8>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text.csv");
-        std::fs::write(&path, bytes).unwrap();
-        read(&path).map_err(|error| error.to_string().replace(&path.display().to_string(), "F"))
+        fs::write(&path, bytes).unwrap();
+        read(&path, "", || Ok::<(), FileError>(())).map_err(|error| error.to_string().replace(&path.display().to_string(), "F"))
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::error::{Failure, Kind};
+use crate::memory::{self, OutOfMemory, mib};
 
 /// What errors call standard input.
 pub const STDIN: &str = "standard input";
@@ -59,9 +60,24 @@ pub enum FileError {
         /// What is there.
         found: String,
     },
+    /// What is in the file takes more memory than can be had.
+    #[error("{}: what is in it takes {} MiB of memory, and {}; {way}", path.display(), mib(error.bytes), error.least())]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// How much.
+        error: OutOfMemory,
+        /// What to do instead.
+        way: &'static str,
+    },
 }
 
 impl FileError {
+    /// A maker for `map_err` of memory for the content of `path` that cannot be had.
+    pub(crate) fn memory(path: &Path, way: &'static str) -> impl FnOnce(OutOfMemory) -> Self {
+        move |error| Self::Memory { path: path.to_path_buf(), error, way }
+    }
+
     /// An error about the form of `path`.
     pub(crate) fn format(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self::Format { path: path.to_path_buf(), expected: expected.into(), found: found.into() }
@@ -73,6 +89,7 @@ impl Failure for FileError {
         match self {
             Self::Io(error) => error.kind(),
             Self::Format { .. } => Kind::Data,
+            Self::Memory { error, .. } => error.kind(),
         }
     }
 }
@@ -82,6 +99,14 @@ pub(crate) fn read_stdin() -> Result<Vec<u8>, IoError> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes).map_err(IoError::at(Path::new(STDIN), "read"))?;
     Ok(bytes)
+}
+
+/// Refuses a file whose content takes so many bytes of memory when they cannot be had; `way` says what to do instead.
+///
+/// # Errors
+/// They cannot.
+pub(crate) fn ensure_memory(path: &Path, bytes: u64, way: &'static str) -> Result<(), FileError> {
+    memory::ensure(bytes).map_err(FileError::memory(path, way))
 }
 
 /// The text of a file; empty when it is not there. What is not UTF-8 becomes U+FFFD.

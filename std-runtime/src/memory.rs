@@ -17,7 +17,7 @@ use limits::{Bound, Limits};
 
 /// Memory that cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot have {} MiB of memory{}; take a smaller batch, a shorter context or a smaller model", mib(*bytes), why(left))]
+#[error("cannot have {} MiB of memory{}; take a smaller batch, a shorter context or a smaller model, or raise the limit", mib(*bytes), why(left))]
 pub struct OutOfMemory {
     /// Bytes that were asked for.
     pub bytes: u64,
@@ -32,7 +32,7 @@ impl Failure for OutOfMemory {
 }
 
 /// Bytes in MiB, rounded up.
-fn mib(bytes: u64) -> u64 {
+pub(crate) fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
@@ -45,6 +45,11 @@ fn words(left: Bound) -> String {
 }
 
 impl OutOfMemory {
+    /// So many bytes that the system refused, and what is left now.
+    pub(crate) fn refused(bytes: u64) -> Self {
+        Self { bytes, left: left(&Limits::now()) }
+    }
+
     /// What is left, in words.
     pub fn least(&self) -> String {
         self.left.map_or_else(|| "the system refuses".to_owned(), words)
@@ -60,7 +65,9 @@ static TAKEN: AtomicU64 = AtomicU64::new(0);
 /// What this process can still have, beside the buffers that it has.
 fn left(limits: &Limits) -> Option<Bound> {
     let beside = |bound: Bound, less: u64| Bound { bytes: bound.bytes.saturating_sub(less), ..bound };
-    let whole = limits.whole.map(|whole| beside(whole, TAKEN.load(Ordering::Relaxed)));
+    // Pages of a buffer are resident once they are written; what is read from files is no buffer.
+    let taken = TAKEN.load(Ordering::Relaxed).max(limits.resident_bytes);
+    let whole = limits.whole.map(|whole| beside(whole, taken));
     let left = limits.left.map(|left| beside(left, HEADROOM));
     whole.into_iter().chain(left).min_by_key(|bound| bound.bytes)
 }
@@ -74,6 +81,20 @@ pub fn ensure(bytes: u64) -> Result<(), OutOfMemory> {
         Some(left) if left.bytes < bytes => Err(OutOfMemory { bytes, left: Some(left) }),
         _ => Ok(()),
     }
+}
+
+/// An empty vector with room for so many elements.
+///
+/// # Errors
+/// More bytes than are left.
+pub fn room_for<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
+    let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+    if bytes >= LARGE_PAGE as u64 {
+        ensure(bytes)?;
+    }
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| OutOfMemory { bytes, left: None })?;
+    Ok(values)
 }
 
 /// What is free now, when that is less than this.
@@ -198,8 +219,10 @@ mod tests {
         let error = Buffer::<f32>::new(usize::MAX / 8).err().expect("a refusal").to_string();
         assert!(error.starts_with("cannot have 8796093022208 MiB of memory"), "{error}");
         let bound = |mib: u64, of| Some(Bound { bytes: mib << 20, of });
-        let limits = Limits { whole: bound(1 << 40, "w"), left: bound(100, "l"), free: None };
+        let limits = Limits { whole: bound(1 << 40, "w"), left: bound(100, "l"), ..Limits::default() };
         assert_eq!(left(&limits), bound(100 - 48, "l"));
+        let limits = Limits { whole: bound(1 << 20, "w"), resident_bytes: 1 << 39, ..Limits::default() };
+        assert_eq!(left(&limits), bound(1 << 19, "w"));
         let error = OutOfMemory { bytes: (475 << 20) - 5, left: bound(52, "its address space") }.to_string();
         assert!(
             error.starts_with("cannot have 475 MiB of memory: 52 MiB are left of its address space; take a smaller"),

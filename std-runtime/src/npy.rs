@@ -8,6 +8,7 @@ use std::path::Path;
 use half::f16;
 
 use crate::files::{FileError, IoError};
+use crate::memory::{self, OutOfMemory};
 use crate::run::durable::DurableFile;
 
 /// The first bytes of every `.npy` file.
@@ -75,7 +76,10 @@ pub fn read(path: &Path) -> Result<Array, FileError> {
 
 /// Reads an array from the bytes of a file, which `path` names in errors.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Array, FileError> {
-    parse(bytes).map_err(|(expected, found)| FileError::format(path, expected, found))
+    parse(bytes).map_err(|problem| match problem {
+        Problem::Form { expected, found } => FileError::format(path, expected, found),
+        Problem::Memory(error) => FileError::memory(path, "divide the array, or take a machine with more")(error),
+    })
 }
 
 /// Writes an f32 array; the product of `shape` must be the number of values.
@@ -118,13 +122,26 @@ fn write(
     Ok(write_all().map_err(IoError::at(path, "write"))?)
 }
 
-type Mismatch = (String, String);
-
-fn mismatch(expected: impl Into<String>, found: impl Into<String>) -> Mismatch {
-    (expected.into(), found.into())
+/// Why bytes are no array.
+#[derive(Debug)]
+enum Problem {
+    /// They have another form.
+    Form { expected: String, found: String },
+    /// Its values do not fit into memory.
+    Memory(OutOfMemory),
 }
 
-fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
+impl From<OutOfMemory> for Problem {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Memory(error)
+    }
+}
+
+fn mismatch(expected: impl Into<String>, found: impl Into<String>) -> Problem {
+    Problem::Form { expected: expected.into(), found: found.into() }
+}
+
+fn parse(bytes: &[u8]) -> Result<Array, Problem> {
     let cut = || mismatch("a whole .npy header", format!("{} bytes (is the file truncated?)", bytes.len()));
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| mismatch("a .npy file", "other first bytes"))?;
     let (&[major, _minor], rest) = rest.split_first_chunk().ok_or_else(cut)?;
@@ -144,11 +161,11 @@ fn parse(bytes: &[u8]) -> Result<Array, Mismatch> {
     let shape = parse_shape(field(header, "shape")?)?;
     let count = product(&shape).ok_or_else(|| mismatch("a shape that fits into memory", format!("{shape:?}")))?;
     let (dtype, values) = values(descr, data, count)?;
-    Ok(Array { dtype, values: in_c_order(values, &shape, fortran), shape })
+    Ok(Array { dtype, values: in_c_order(values, &shape, fortran)?, shape })
 }
 
 /// The values of `count` numbers of the type that a header names, and the type's name here.
-fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Values), Mismatch> {
+fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Values), Problem> {
     let big = descr.starts_with('>');
     Ok(match descr.trim_start_matches(['<', '>', '|', '=']) {
         "b1" => ("bool", Values::I32(decode(data, count, big, |[b]: [u8; 1]| i32::from(b != 0))?)),
@@ -184,7 +201,7 @@ fn refused(descr: &str) -> String {
 }
 
 /// The text of one value of the header's dictionary.
-fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Mismatch> {
+fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Problem> {
     let missing = || mismatch(format!("a header with '{key}'"), header.trim().chars().take(80).collect::<String>());
     let at = header.find(&format!("'{key}'")).ok_or_else(missing)?;
     let (_, value) = header.get(at..).and_then(|rest| rest.split_once(':')).ok_or_else(missing)?;
@@ -193,7 +210,7 @@ fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Mismatch> {
     end.and_then(|end| value.get(..end)).map(str::trim).ok_or_else(missing)
 }
 
-fn parse_shape(text: &str) -> Result<Vec<usize>, Mismatch> {
+fn parse_shape(text: &str) -> Result<Vec<usize>, Problem> {
     let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')'));
     // Python 2 wrote long integers as 3L.
     let length = |axis: &str| axis.strip_suffix('L').unwrap_or(axis).parse();
@@ -209,7 +226,7 @@ fn product(shape: &[usize]) -> Option<usize> {
 }
 
 /// Values from bytes of either order; `value` takes those of the little-endian one.
-fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Mismatch> {
+fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Problem> {
     if Some(data.len()) != count.checked_mul(N) {
         return Err(mismatch(format!("{count} values of {N} bytes"), format!("{} bytes", data.len())));
     }
@@ -219,25 +236,27 @@ fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl F
         }
         value(bytes)
     };
-    Ok(data.as_chunks().0.iter().map(|&bytes| little(bytes)).collect())
+    let mut values = memory::room_for(count)?;
+    values.extend(data.as_chunks().0.iter().map(|&bytes| little(bytes)));
+    Ok(values)
 }
 
 /// The values with the last axis varying fastest; in Fortran order the first one does.
-fn in_c_order(values: Values, shape: &[usize], fortran: bool) -> Values {
+fn in_c_order(values: Values, shape: &[usize], fortran: bool) -> Result<Values, OutOfMemory> {
     if !fortran || shape.len() < 2 {
-        return values;
+        return Ok(values);
     }
-    match values {
-        Values::I32(values) => Values::I32(turned(&values, shape)),
-        Values::I64(values) => Values::I64(turned(&values, shape)),
-        Values::U64(values) => Values::U64(turned(&values, shape)),
-        Values::F32(values) => Values::F32(turned(&values, shape)),
-        Values::F64(values) => Values::F64(turned(&values, shape)),
-    }
+    Ok(match values {
+        Values::I32(values) => Values::I32(turned(&values, shape)?),
+        Values::I64(values) => Values::I64(turned(&values, shape)?),
+        Values::U64(values) => Values::U64(turned(&values, shape)?),
+        Values::F32(values) => Values::F32(turned(&values, shape)?),
+        Values::F64(values) => Values::F64(turned(&values, shape)?),
+    })
 }
 
 /// From Fortran order to C order.
-fn turned<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
+fn turned<T: Copy>(values: &[T], shape: &[usize]) -> Result<Vec<T>, OutOfMemory> {
     let place = |index: usize| {
         let (mut rest, mut stride, mut place) = (index, values.len(), 0);
         for &axis in shape.iter().rev() {
@@ -247,7 +266,9 @@ fn turned<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
         }
         place
     };
-    (0..values.len()).filter_map(|index| values.get(place(index)).copied()).collect()
+    let mut turned = memory::room_for(values.len())?;
+    turned.extend((0..values.len()).filter_map(|index| values.get(place(index)).copied()));
+    Ok(turned)
 }
 
 #[cfg(test)]
@@ -341,7 +362,7 @@ mod tests {
         for (descr, name) in
             [("<f16", "longdouble"), ("<c16", "complex128"), (">c8", "complex64"), ("|O", "objects"), ("<U3", "text")]
         {
-            let (_, found) = values(descr, &[], 0).unwrap_err();
+            let Problem::Form { found, .. } = values(descr, &[], 0).unwrap_err() else { panic!("{descr}") };
             assert!(found.starts_with(name) && found.contains("; save "), "{found}");
         }
     }

@@ -50,6 +50,7 @@ const STD_RUNTIME: House = House {
         &["decoding"],
         &["train", "eval", "export", "parity"],
         &["bench", "report"],
+        &["align"],
         &["commands"],
         &["cli"],
     ],

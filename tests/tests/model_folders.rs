@@ -4,13 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use samara::decoding::generator::Generator;
 use samara::kernels::gemm::Gemm;
-use samara::lm::register;
+use samara::lm::{Model, register};
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
 use samara::model_folder::{layout, load_weights, tensors};
 use samara::session::{CpuDevice, Engine, On, Session, SetId};
+use samara::tokenizer::{Specials, Tokenizer};
+use samara_core::decode::Sampling;
 use samara_core::exec::Gradients;
+use samara_core::graph::DType;
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
 use samara_tests::binary::samara;
 
@@ -354,5 +358,72 @@ fn every_command_refuses_weights_that_are_not_finite() {
         let (code, said) = run(at.path(), folder.path(), "inspect FOLDER");
         let line = format!("not finite: transformer.h.1.mlp.c_fc.weight is {shown} at [3,5]");
         assert!(code == Some(0) && said.contains(&line), "{said}");
+    }
+}
+
+/// Folders as people publish them, each with the files of its kind; make_folders.py wrote them, and what `transformers` makes of each.
+const SHAPES: [&str; 10] = [
+    "gpt1-vocab-merges",
+    "gpt2-added-tokens",
+    "gpt2-bare-no-tokenizer",
+    "gpt2-tokenizer-json",
+    "gpt2-vocab-merges",
+    "llama-json-only",
+    "llama2-tied-f16",
+    "llama3-eos-list",
+    "mistral-sharded-bf16",
+    "qwen2-all-files",
+];
+
+/// A folder, and what `transformers` makes of it.
+fn shape(name: &str) -> (PathBuf, serde_json::Value) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/folders").join(name);
+    let expected = serde_json::from_slice(&fs::read(folder.join("expected.json")).expect("expected")).expect("JSON");
+    (folder, expected)
+}
+
+fn ids(json: &serde_json::Value) -> Vec<u32> {
+    serde_json::from_value(json.clone()).expect("ids")
+}
+
+#[test]
+fn folders_of_ten_shapes_have_the_ids_of_transformers() {
+    for name in SHAPES {
+        let (folder, expected) = shape(name);
+        let tokenizer = Tokenizer::of_model(&folder).expect(name);
+        let cases = expected["cases"].as_array().expect("cases");
+        assert_eq!(tokenizer.is_none(), cases.is_empty(), "{name}");
+        for case in cases {
+            let (tokenizer, text) = (tokenizer.as_ref().expect(name), case[0].as_str().expect("text"));
+            let found = tokenizer.encode(text.as_bytes(), Specials::All).expect(text);
+            assert_eq!(found, ids(&case[1]), "{name}: {text:?}");
+            assert_eq!(tokenizer.with_template(&found), Some(ids(&case[2])), "{name}: {text:?}");
+            let decoded = tokenizer.decode(&found).expect(text);
+            assert_eq!(String::from_utf8_lossy(&decoded), case[3].as_str().expect("text"), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn folders_of_ten_shapes_go_on_as_in_transformers() {
+    for name in SHAPES {
+        let (folder, expected) = shape(name);
+        let prompt: Vec<i32> = ids(&expected["prompt"]).into_iter().map(|id| id as i32).collect();
+        let all = logits(&folder, 1, &prompt);
+        let wanted: Vec<f32> = serde_json::from_value(expected["logits"].clone()).expect("logits");
+        let last = all.rchunks(all.len() / prompt.len()).next().expect("a row");
+        for (i, x) in wanted.iter().enumerate() {
+            let found = last[i * (last.len() / wanted.len())];
+            assert!((found - x).abs() <= LOGIT_TOLERANCE, "{name}: logit {i} is {found}, expected {x}");
+        }
+        let stops = FolderConfig::read(&folder).expect(name).eos_token_ids;
+        let mut model = Model::open(Engine::new(1, Gemm::Samara).expect("engine"), &folder, DType::Real).expect(name);
+        let greedy = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+        let mut generator = Generator::new(&mut model.bound(), &prompt, greedy, 0).expect(name);
+        let mut found = Vec::new();
+        while found.len() < 12 && !found.last().is_some_and(|id| stops.contains(id)) {
+            found.push(generator.next(&mut model.bound()).expect(name) as u32);
+        }
+        assert_eq!(found, ids(&expected["greedy"]), "{name}");
     }
 }

@@ -152,7 +152,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     })?;
     let (out, content) = (folder.out.clone(), context.content());
     if let Some(former) = former(&folder, config, &content)?.filter(|_| !quiet) {
-        say_steps(former.parts().train.steps, train.steps);
+        say_steps(former.parts().train.steps, train.steps, folder.step());
     }
     let threads = engine.threads();
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, quiet)?;

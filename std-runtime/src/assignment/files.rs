@@ -8,7 +8,7 @@ use super::costs::Values;
 use super::text::{self, Text};
 use crate::compressed;
 use crate::error::{Failure, Kind};
-use crate::files::FileError;
+use crate::files::{FileError, ensure_memory};
 use crate::{npy, npz};
 
 /// A cost matrix that cannot be read.
@@ -56,7 +56,7 @@ pub struct Matrix {
 /// What is wrong with the file, with line and column.
 pub fn read(path: &Path, skip: usize) -> Result<Matrix, MatrixError> {
     let (file, name) = array_in(path);
-    let bytes = compressed::read(file)?;
+    let bytes = compressed::read(file, SMALLER, || Ok::<(), FileError>(()))?;
     let array = if bytes.starts_with(npy::MAGIC) {
         npy::from_bytes(file, &bytes)?
     } else if npz::is_zip(&bytes) {
@@ -69,6 +69,9 @@ pub fn read(path: &Path, skip: usize) -> Result<Matrix, MatrixError> {
     }
     of_array(path, array)
 }
+
+/// What to do about a matrix that does not fit into memory.
+pub const SMALLER: &str = "solve a part of it, or take a machine with more";
 
 /// The file of a path, and the array that is named behind it.
 fn array_in(path: &Path) -> (&Path, Option<&str>) {
@@ -85,6 +88,7 @@ fn of_text(path: &Path, bytes: Vec<u8>, skip: usize) -> Result<Matrix, MatrixErr
     let text = String::from_utf8(bytes).map_err(|_| {
         FileError::format(path, "text, .npy or .npz", "bytes that are not UTF-8; save the matrix with numpy.save")
     })?;
+    ensure_memory(path, text::bytes(&text, skip), SMALLER)?;
     let Text { values, lines, columns } =
         text::parse(&text, skip).map_err(|problem| MatrixError::Text { path: path.to_path_buf(), problem })?;
     Ok(Matrix { values, rows: lines.len(), columns, lines })
@@ -96,6 +100,10 @@ fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
         let problem = format!(" expected a matrix (2-D array), got a {axes} array; save array.reshape(rows, columns)");
         return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
+    if matches!(array.values, npy::Values::I32(_) | npy::Values::U64(_) | npy::Values::F32(_)) {
+        // They become numbers of 64 bits.
+        ensure_memory(path, 8 * (rows as u64).saturating_mul(columns as u64), SMALLER)?;
+    }
     let values = match array.values {
         npy::Values::I32(values) => Values::Integers(values.into_iter().map(i64::from).collect()),
         npy::Values::I64(values) => Values::Integers(values),

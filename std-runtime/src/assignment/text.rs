@@ -19,13 +19,9 @@ pub(super) struct Text {
 /// # Errors
 /// What is wrong with which line and column, from 1.
 pub(super) fn parse(text: &str, skip: usize) -> Result<Text, String> {
-    // Old spreadsheets end lines with a carriage return alone.
-    let lone = text.contains('\r') && !text.contains('\n');
-    let lines = text.trim_start_matches('\u{feff}').split(if lone { '\r' } else { '\n' });
-    let rows = (1..).zip(lines).skip(skip).map(|(line, row)| (line, row.split('#').next().unwrap_or_default()));
-    let (mut numbers, mut separator, mut columns) = (Numbers::default(), None, 0);
+    let (mut numbers, mut separator, mut columns) = (Numbers::with_room(most(text, skip)), None, 0);
     let mut lines = Vec::new();
-    for (line, row) in rows.filter(|(_, row)| !row.trim().is_empty()) {
+    for (line, row) in rows_of(text, skip) {
         let between = *separator.get_or_insert_with(|| Separator::of(row));
         let cells = between.cells(row);
         if lines.is_empty() {
@@ -48,6 +44,27 @@ pub(super) fn parse(text: &str, skip: usize) -> Result<Text, String> {
         return Err(" expected rows of numbers, found none; write a line for each row".to_owned());
     }
     Ok(Text { values: numbers.finish()?, lines, columns })
+}
+
+/// Rows with their lines, from 1, without comments.
+fn rows_of(text: &str, skip: usize) -> impl Iterator<Item = (u32, &str)> {
+    // Old spreadsheets end lines with a carriage return alone.
+    let lone = text.contains('\r') && !text.contains('\n');
+    let lines = text.trim_start_matches('\u{feff}').split(if lone { '\r' } else { '\n' });
+    let rows = (1..).zip(lines).skip(skip).map(|(line, row)| (line, row.split('#').next().unwrap_or_default()));
+    rows.filter(|(_, row)| !row.trim().is_empty())
+}
+
+/// How many numbers there are at most: as many in every line as in the first row, each with a character behind it.
+fn most(text: &str, skip: usize) -> usize {
+    let lines = 1 + text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+    let columns = rows_of(text, skip).next().map_or(0, |(_, row)| Separator::of(row).cells(row).len());
+    lines.saturating_mul(columns).min(text.len() / 2 + 1)
+}
+
+/// Bytes that a text's numbers take while they are read, at most.
+pub(super) fn bytes(text: &str, skip: usize) -> u64 {
+    most(text, skip) as u64 * (size_of::<f64>() + size_of::<i64>()) as u64
 }
 
 /// What stands between numbers.
@@ -146,6 +163,15 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// None, with room for so many: a vector that grows takes up to three times its length.
+    fn with_room(cells: usize) -> Self {
+        let mut numbers = Self::default();
+        // Whoever reads a file has refused what has no room.
+        let _ = numbers.floats.try_reserve_exact(cells);
+        let _ = numbers.integers.try_reserve_exact(cells);
+        numbers
+    }
+
     fn push(&mut self, word: &str, place: (u32, usize)) -> Option<()> {
         let float: f64 = word.parse().ok()?;
         let all = self.integers.len() == self.floats.len();

@@ -10,6 +10,7 @@ use super::{Command, Console, Error, output};
 use crate::assignment::costs::{self, Values};
 use crate::assignment::files::{self, Matrix};
 use crate::assignment::{Solution, Solver};
+use crate::files::ensure_memory;
 
 const EXAMPLES: &str = "\
 A cost of inf forbids a pair (-inf with --maximize); a large number in its place,
@@ -145,6 +146,11 @@ impl Command for Args {
             ));
         }
         let matrix = files::read(&self.costs, self.skip_rows)?;
+        if matrix.rows > matrix.columns {
+            // A copy of the transpose is solved.
+            let bytes = 8 * (matrix.rows as u64).saturating_mul(matrix.columns as u64);
+            ensure_memory(&self.costs, bytes, files::SMALLER)?;
+        }
         match &matrix.values {
             Values::Floats(values) => self.floats(&matrix, values),
             Values::Integers(values) => match self.cost_limit {

@@ -70,15 +70,15 @@ impl<'t> Encoding<'t> {
         tokenizer.check_ids(&self.ids, vocab_size)
     }
 
-    /// What a person should know of the text `name`.
-    pub fn notes(&self, name: &str) -> Vec<String> {
-        let note = |(&id, count): (&u32, &u64)| {
+    /// What may be a mistake in the text `name`.
+    pub fn warnings(&self, name: &str) -> Vec<String> {
+        let warning = |(&id, count): (&u32, &u64)| {
             let token = String::from_utf8_lossy(&self.tokenizer.token_bytes(id)).into_owned();
             let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
             format!(
-                "note: {name} has the text of special token {token:?} {times}, taken as characters; data.specials=true makes tokens of them"
+                "warning: {name} has the text of special token {token:?} {times}, taken as characters; data.specials=true makes tokens of them"
             )
         };
-        self.as_characters.iter().map(note).collect()
+        self.as_characters.iter().map(warning).collect()
     }
 }

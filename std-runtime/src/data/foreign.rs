@@ -10,12 +10,13 @@ const KINDS: [(&[u8], &str, &str); 12] = [
     (b"\x28\xb5\x2f\xfd", "a file that was compressed twice", "decompress it with 'unzstd PATH'"),
     (b"\x93NUMPY", "a NumPy array", "write token ids as a shard: numpy.load(\"PATH\").astype(\"uint16\").tofile(\"ids.bin\")"),
     (
-        b"PAR1",
+        // With what follows it: four letters are a beginning of text as well.
+        b"PAR1\x15",
         "a Parquet file",
         "write its rows as JSONL: pandas.read_parquet(\"PATH\").to_json(\"rows.jsonl\", orient=\"records\", lines=True)",
     ),
     (b"PK\x03\x04", "a zip archive (as .npz, .pt and .docx are)", "unpack it, and give the text that is in it"),
-    (b"ARROW1", "an Arrow file", "write its rows as JSONL"),
+    (b"ARROW1\0\0", "an Arrow file", "write its rows as JSONL"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it, and give the text that is in it"),
     (b"%PDF", "a PDF document", "write its text with 'pdftotext PATH'"),
     (b"SQLite format 3", "an SQLite database", "write its rows as JSONL"),
@@ -67,6 +68,8 @@ mod tests {
             let found = name(first).unwrap();
             assert!(found.contains(expected), "{found}");
         }
-        assert_eq!(name(b"caf\xe9 au lait, un peu de texte"), None);
+        for text in [&b"caf\xe9 au lait, un peu de texte"[..], b"PAR1 est le caf\xe9", b"ARROW1 de caf\xe9"] {
+            assert_eq!(name(text), None);
+        }
     }
 }

@@ -73,6 +73,11 @@ impl Layout {
         if let Some(of_llm_c) = llm_c(file, bytes)? {
             return Ok(of_llm_c);
         }
+        if is_text(bytes) {
+            let (shown, width) = (file.path().display(), named.name());
+            let expected = format!("token ids (rename a text, as in mv {shown} text.txt; data.id_type={width} takes it for ids)");
+            return Err(DataError::format(file.path(), expected, "text"));
+        }
         let raw = |width| Self { start: 0, width, note: None };
         let wider = match named {
             IdWidth::U16 => wider_than_16(bytes),
@@ -102,6 +107,19 @@ impl Layout {
             }
         }
     }
+}
+
+/// How much of a file is looked at for text.
+const LOOKED_AT: usize = 1 << 12;
+
+/// Whether a file begins as text: UTF-8 without control characters, of which ids have many. The last character may be cut.
+fn is_text(bytes: &[u8]) -> bool {
+    let begin = bytes.get(..LOOKED_AT).unwrap_or(bytes);
+    let text = std::str::from_utf8(begin).or_else(|error| match error.error_len() {
+        None => std::str::from_utf8(begin.get(..error.valid_up_to()).unwrap_or_default()),
+        Some(_) => Err(error),
+    });
+    begin.len() >= 2 * SURE && text.is_ok_and(|text| !text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace()))
 }
 
 /// The layout that a header of llm.c gives.
@@ -218,6 +236,19 @@ mod tests {
         assert!(layout(IdWidth::U16, &i64s).unwrap_err().contains("data.id_type to u16 or i64"));
         assert!(layout(IdWidth::U32, &[0; 400]).unwrap_err().contains("data.id_type to u32 or i64"));
         assert!(layout(IdWidth::U16, b"\x93NUMPY\x01\x00").unwrap_err().contains("found a NumPy array"));
+    }
+
+    #[test]
+    fn text_is_no_shard() {
+        for text in ["The crow and the fox.\r\n\tA tale. ".repeat(9), "\u{98a8}\u{304c}".repeat(900)] {
+            let message = layout(IdWidth::U16, text.as_bytes()).unwrap_err();
+            assert!(message.contains("ids.bin: expected token ids (rename a text, as in mv "), "{message}");
+            assert!(message.ends_with("data.id_type=u16 takes it for ids), found text"), "{message}");
+        }
+        // Ids of a small vocabulary and of a large one.
+        for ids in [(0..200).map(|i| 32 + i % 90).collect::<Vec<u32>>(), (0..200).map(|i| 8224 + i * 211 % 30_000).collect()] {
+            assert_eq!(layout(IdWidth::U16, &bytes(&ids, |id| (id as u16).to_le_bytes())), Ok((0, IdWidth::U16)));
+        }
     }
 
     #[test]

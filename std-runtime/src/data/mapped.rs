@@ -8,20 +8,30 @@
 //!    truncated and leaves with exit code [`TRUNCATED_EXIT_CODE`]. A SIGBUS at any other address goes to whoever handled it before.
 
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use memmap2::{Mmap, MmapOptions};
 
 use super::DataError;
-use crate::files::{IoError, refuse_device};
+use crate::files::{FileError, IoError, refuse_device};
+use crate::memory::OutOfMemory;
 
 /// Files below this size are copied into memory: 4 MiB.
 pub const COPY_BELOW_BYTES: u64 = 4 << 20;
 
 /// Exit code of a process that read a page of a file after another process had cut it off: "bad input data".
 pub const TRUNCATED_EXIT_CODE: i32 = 3;
+
+/// A maker for `map_err` of a file of so many bytes that cannot be mapped. A map takes addresses and no memory, but limits count it.
+fn not_mapped(path: &Path, bytes: u64) -> impl FnOnce(io::Error) -> DataError {
+    const WAY: &str = "a mapped file takes addresses and no memory: raise the limit (ulimit -v)";
+    move |error| match error.kind() {
+        io::ErrorKind::OutOfMemory => FileError::memory(path, WAY)(OutOfMemory::refused(bytes)).into(),
+        _ => IoError::at(path, "map")(error).into(),
+    }
+}
 
 /// A file whose bytes can be read as a slice.
 #[derive(Debug)]
@@ -58,7 +68,7 @@ impl Mapped {
         // SAFETY: the map is private and read-only. A slice of it is unsound only if the file changes while it is read: `range` refuses
         // a file that has changed, values are copied out of the slice and checked after copying, and a truncation ends the process in
         // the handler below.
-        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(IoError::at(path, "map"))?;
+        let map = unsafe { MmapOptions::new().map_copy_read_only(&file) }.map_err(not_mapped(path, metadata.len()))?;
         let _guard = sigbus::Guard::new(&map, path);
         let content = Content::Mapped { file, map, modified: metadata.modified().ok(), _guard };
         Ok(Self { path: path.to_path_buf(), content })

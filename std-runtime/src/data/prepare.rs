@@ -26,6 +26,8 @@ pub struct Prepared {
     pub content: Option<String>,
     /// What a person should know of it.
     pub notes: Vec<String>,
+    /// What may be a mistake: it is said to those as well who asked for results only.
+    pub warnings: Vec<String>,
 }
 
 /// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote with this tokenizer are used
@@ -46,7 +48,7 @@ pub fn prepare(
         let notes =
             [Some(&train), val.as_ref()].into_iter().flatten().filter_map(|shard| shard.note().map(str::to_owned)).collect();
         let content = Some(content_of_shards(&train, val.as_ref())?);
-        return Ok(Prepared { tokenizer, vocab_size, train, val, content, notes });
+        return Ok(Prepared { tokenizer, vocab_size, train, val, content, notes, warnings: Vec::new() });
     }
     if let Some(tokenizer) = tokenizer.as_ref().filter(|_| reuse) {
         let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
@@ -56,7 +58,7 @@ pub fn prepare(
             let val = path(Part::Val).as_deref().map(open).transpose()?.filter(|val| val.len() > 0);
             let vocab_size = Some(tokenizer.vocab_size());
             let (tokenizer, train) = (Some(tokenizer.clone()), open(&train)?);
-            return Ok(Prepared { vocab_size, tokenizer, train, val, content: None, notes: Vec::new() });
+            return Ok(Prepared { vocab_size, tokenizer, train, val, content: None, notes: Vec::new(), warnings: Vec::new() });
         }
     }
     let splits = Splits::load(request)?;
@@ -76,11 +78,12 @@ pub fn prepare(
         return Err(DataError::TooSmall { what: "training data".to_owned(), found: 0, expected: 2 }.into());
     };
     let (content, mut notes) = (Some(splits.content()), splits.lines());
-    notes.extend(encoding.notes(&splits.name()));
+    let warnings = encoding.warnings(&splits.name());
     if encoding.end_of_text().is_none() && splits.has_several() && matches!(request.source, Source::Path(_)) {
         notes.push(NO_END.to_owned());
     }
-    Ok(Prepared { vocab_size: Some(tokenizer.vocab_size()), tokenizer: Some(tokenizer), train, val, content, notes })
+    let vocab_size = Some(tokenizer.vocab_size());
+    Ok(Prepared { vocab_size, tokenizer: Some(tokenizer), train, val, content, notes, warnings })
 }
 
 /// Refuses a tokenizer whose text has ids that the model lacks. Tokens that were added to the tokenizer alone, such as one for padding, may be

@@ -229,11 +229,35 @@ impl Tokens for Shard {
             IdWidth::U32 => first_outside(bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b).into()), vocab_size),
             IdWidth::I64 => first_outside(bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)), vocab_size),
         };
-        wrong.map_or(Ok(()), |(position, found)| Err(self.id_error(position, found, vocab_size)))
+        let Some((position, found)) = wrong else { return Ok(()) };
+        Err(self.turned(bytes, (position, found), vocab_size).unwrap_or_else(|| self.id_error(position, found, vocab_size)))
     }
 
     fn name(&self) -> String {
         self.path().display().to_string()
+    }
+}
+
+impl Shard {
+    /// What is wrong with ids beyond the vocabulary, if all of them are below it with their bytes in the other order.
+    fn turned(&self, bytes: &[u8], (position, found): (u64, i64), vocab_size: u32) -> Option<DataError> {
+        let dtype = match self.layout.width {
+            IdWidth::U16 => first_outside(bytes.as_chunks().0.iter().map(|&b| u16::from_be_bytes(b).into()), vocab_size)
+                .is_none()
+                .then_some("u2"),
+            IdWidth::U32 => first_outside(bytes.as_chunks().0.iter().map(|&b| u32::from_be_bytes(b).into()), vocab_size)
+                .is_none()
+                .then_some("u4"),
+            IdWidth::I64 => {
+                first_outside(bytes.as_chunks().0.iter().map(|&b| i64::from_be_bytes(b)), vocab_size).is_none().then_some("i8")
+            }
+        }?;
+        let shown = self.name();
+        let way = format!("numpy.fromfile(\"{shown}\", \">{dtype}\").astype(\"<{dtype}\").tofile(\"{shown}\")");
+        let found = format!(
+            "big-endian ones: token {position} has id {found}, and with bytes in the other order all are below {vocab_size}"
+        );
+        Some(DataError::format(self.path(), format!("little-endian token ids (in Python: {way})"), found))
     }
 }
 
@@ -361,6 +385,20 @@ mod tests {
             list.read(1, &mut from_list).unwrap();
             assert_eq!(out, from_list);
         }
+    }
+
+    #[test]
+    fn ids_in_the_other_byte_order_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        let ids = || (0..300_u16).map(|i| i * 37 % 500);
+        fs::write(&path, ids().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let message = Shard::open(&path).unwrap().check_ids(500).unwrap_err().to_string();
+        assert!(message.contains("a.bin: expected little-endian token ids (in Python: numpy.fromfile("), "{message}");
+        assert!(message.contains("\">u2\").astype(\"<u2\")") && message.contains("token 1 has id 9472"), "{message}");
+        fs::write(&path, ids().chain([501]).flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let message = Shard::open(&path).unwrap().check_ids(500).unwrap_err().to_string();
+        assert!(message.contains("token 300 has id 501, expected an id below 500"), "{message}");
     }
 
     #[test]

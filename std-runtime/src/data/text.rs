@@ -12,7 +12,7 @@ use super::lines::{RawRow, each_element, each_line};
 use super::options::{BadRow, TextOptions};
 use super::{DataError, foreign, rows};
 use crate::compressed;
-use crate::files::{IoError, refuse_device};
+use crate::files::{IoError, ensure_memory, refuse_device};
 use crate::stop::Stop;
 
 /// Paths that are counted, and the first of them.
@@ -259,23 +259,13 @@ pub(super) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
-/// Bytes that are read between two looks at the signal.
-const READ_BYTES: u64 = 1 << 24;
-
-fn read_all(path: &Path, stop: &Stop) -> Result<Vec<u8>, DataError> {
-    let (mut file, mut bytes) = (compressed::open(path)?, Vec::new());
-    loop {
-        stop.check()?;
-        let read = (&mut file).take(READ_BYTES).read_to_end(&mut bytes);
-        if read.map_err(compressed::failed(path))? == 0 {
-            return Ok(bytes);
-        }
-    }
-}
+/// What to do about a text that does not fit into memory.
+const SMALLER: &str =
+    "split it into several files in a folder, or write its documents as rows of JSONL, of which one at a time is in memory";
 
 /// A file of UTF-8 text without its byte order mark, CRLF as LF.
 pub(super) fn read_plain(path: &Path, stop: &Stop) -> Result<String, DataError> {
-    plain(path, read_all(path, stop)?)
+    plain(path, compressed::read(path, SMALLER, || stop.check().map_err(DataError::from))?)
 }
 
 /// Bytes as UTF-8 text without its byte order mark, CRLF as LF; errors name `path`.
@@ -299,7 +289,13 @@ pub(super) fn plain(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
     if !has_mark && !text.contains("\r\n") {
         return Ok(text);
     }
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
+    ensure_memory(path, text.len() as u64, SMALLER)?;
+    let mut lines = String::with_capacity(text.len());
+    for (i, line) in text.strip_prefix('\u{feff}').unwrap_or(&text).split("\r\n").enumerate() {
+        lines.push_str(if i == 0 { "" } else { "\n" });
+        lines.push_str(line);
+    }
+    Ok(lines)
 }
 
 fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError {

@@ -13,8 +13,10 @@ use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
 use crate::data::splits::{Part, PrepareError, Splits};
 use crate::error::{Failure, Kind};
+use crate::files;
 use crate::lm::evaluate::{Evaluation, MeanLoss};
 use crate::lm::{Model, RunError};
+use crate::memory::OutOfMemory;
 use crate::session::BuildError;
 use crate::tokenizer::{FileError, Tokenizer};
 
@@ -136,14 +138,20 @@ pub fn tokens(
     };
     for &part in parts {
         splits.encode(part, &mut encoding, |more| {
+            let bytes = (ids.len() + more.len()) as u64 * size_of::<u32>() as u64;
+            let refused = |_| files::FileError::memory(Path::new(&splits.name()), SMALLER)(OutOfMemory::refused(bytes));
+            ids.try_reserve(more.len()).map_err(refused)?;
             ids.extend_from_slice(more);
             Ok(())
         })?;
     }
     let mut notes = splits.lines();
-    notes.extend(encoding.notes(&splits.name()));
+    notes.extend(encoding.warnings(&splits.name()));
     Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes })
 }
+
+/// What to do about a text whose tokens do not fit into memory.
+const SMALLER: &str = "give a part of the text";
 
 /// Tokens that are worth a run: more blocks at a time are not faster.
 const RUN_TOKENS: usize = 8192;

@@ -20,6 +20,8 @@ pub struct Limits {
     pub left: Option<Bound>,
     /// What is free now.
     pub free: Option<Bound>,
+    /// Bytes of memory that the process has now, beside files that it maps.
+    pub resident_bytes: u64,
 }
 
 const MACHINE: &str = "this machine's memory";
@@ -42,6 +44,10 @@ impl Limits {
             whole: least([of_machine("MemTotal:"), group]),
             left: of_process(file),
             free: least([of_machine("MemAvailable:"), group_free]),
+            resident_bytes: file("/proc/self/status")
+                .and_then(|status| field(&status, "RssAnon:"))
+                .unwrap_or(0)
+                .saturating_mul(1024),
         }
     }
 }
@@ -114,7 +120,7 @@ mod tests {
         let unlimited = ("/proc/self/limits", "Max address space         unlimited            unlimited            bytes\n");
         let found = limits(&[MEMORY, unlimited, ("/proc/self/status", "VmSize:\t 100 kB\n"), ("/proc/self/cgroup", "0::/\n")]);
         let machine = |kib: u64| Some(Bound { bytes: kib << 10, of: MACHINE });
-        assert_eq!(found, Limits { whole: machine(1000), left: None, free: machine(600) });
+        assert_eq!(found, Limits { whole: machine(1000), left: None, free: machine(600), resident_bytes: 0 });
         assert_eq!(limits(&[]), Limits::default());
     }
 
@@ -122,9 +128,10 @@ mod tests {
     fn limits_of_a_process_count_what_it_has() {
         let limited = "Max data size             unlimited            unlimited            bytes\n\
                        Max address space         614400000            unlimited            bytes\n";
-        let status = "VmSize:\t  100000 kB\nVmData:\t 50 kB\n";
+        let status = "VmSize:\t  100000 kB\nVmData:\t 50 kB\nRssAnon:\t 40 kB\n";
         let found = limits(&[("/proc/self/limits", limited), ("/proc/self/status", status)]);
         assert_eq!(found.left, Some(Bound { bytes: 614_400_000 - 102_400_000, of: ADDRESSES }));
+        assert_eq!(found.resident_bytes, 40 << 10);
     }
 
     #[test]

@@ -90,13 +90,13 @@ impl<'k> Keys<'k> {
         set_json(table, key, value).map_err(|expected| self.wrong(name, expected, value))
     }
 
-    /// Refuses a key that would change the model, unless it is absent, null, or has the value that does not.
+    /// Refuses a key that would change the model, unless it is absent, null, or has the value that does not; then it is kept.
     ///
     /// # Errors
     /// Another value.
     pub fn only(&self, key: &str, allowed: &Value) -> Result<(), FolderError> {
-        match self.not_null(key) {
-            Some(value) if value != allowed => Err(self.wrong(key, allowed.to_string(), value)),
+        match self.peek(key) {
+            Some(value) if !value.is_null() && value != allowed => Err(self.wrong(key, allowed.to_string(), value)),
             _ => Ok(()),
         }
     }

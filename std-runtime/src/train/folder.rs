@@ -109,6 +109,11 @@ impl RunFolder {
         }
     }
 
+    /// Optimizer steps that are done.
+    pub fn step(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step)
+    }
+
     /// The run has begun: what it writes stays, whatever happens.
     pub fn keep(&mut self) {
         self.made.is_ours = false;

@@ -60,15 +60,13 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
-    if !request.quiet {
-        say_prepared(&prepared, config)?;
-    }
+    say_prepared(&prepared, config, request.quiet)?;
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
     fits_into_memory(&policies, request.quiet)?;
     let config = effective(config, &policies);
     if let Some(former) = former.filter(|_| !request.quiet) {
-        say_steps(former.train.steps, config.train.steps);
+        say_steps(former.train.steps, config.train.steps, folder.step());
     }
     // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
     let is_another = prepared.tokenizer.is_some() && !named.of_folder;
@@ -110,7 +108,11 @@ pub(crate) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
 }
 
 /// Says what a person should know of the data, and of a prompt that the model does not see whole.
-fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
+fn say_prepared(prepared: &Prepared, config: &RunConfig, quiet: bool) -> Result<(), Error> {
+    prepared.warnings.iter().for_each(|warning| say::line(warning));
+    if quiet {
+        return Ok(());
+    }
     prepared.notes.iter().for_each(|note| say::line(note));
     if let Some(tokenizer) = prepared.tokenizer.as_ref().filter(|_| config.generate.max_new_tokens > 0) {
         let (generate, vocab_size) = (&config.generate, config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size()));
@@ -120,9 +122,9 @@ fn say_prepared(prepared: &Prepared, config: &RunConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says that another number of steps is another schedule.
-pub(crate) fn say_steps(before: u64, now: u64) {
-    if before != now {
+/// Says that another number of steps is another schedule, where there are steps to come.
+pub(crate) fn say_steps(before: u64, now: u64, done: u64) {
+    if before != now && now > done {
         say::line(&format!(
             "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
         ));
@@ -240,15 +242,22 @@ fn folder_config(
 ) -> Result<FolderConfig, Error> {
     // A run that was ended before it saved its first model has a folder without a description.
     let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
-    let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), 0.0)), FolderConfig::read)?;
+    let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), config.train.dropout)), FolderConfig::read)?;
     if is_another {
         base.forget_tokens();
     }
+    if model.clone().with_vocab_size(0) != base.model.clone().with_vocab_size(0) {
+        // The folder's word for an activation is that of its own.
+        base.others.remove("activation_function");
+    }
     let vocab_size = model.vocab_size().unwrap_or(usize::MAX);
-    let end = prepared.tokenizer.as_ref().and_then(Tokenizer::end_of_text).filter(|&id| (id as usize) < vocab_size);
+    // A folder that names no token goes on naming none: its tokenizer does.
+    let names_it = init.is_none() || is_another;
+    let end = prepared.tokenizer.as_ref().filter(|_| names_it).and_then(Tokenizer::end_of_text);
+    let end = end.filter(|&id| (id as usize) < vocab_size);
     let eos_token_ids = if base.eos_token_ids.is_empty() { end.into_iter().collect() } else { base.eos_token_ids };
-    let (dropout, bos_token_id) = (config.train.dropout, base.bos_token_id.or(end));
-    Ok(FolderConfig { model, dropout, bos_token_id, eos_token_ids, ..base })
+    let bos_token_id = base.bos_token_id.or(end);
+    Ok(FolderConfig { model, bos_token_id, eos_token_ids, ..base })
 }
 
 fn sampler_of(config: &RunConfig, train: &Shard) -> Result<Sampler, Error> {

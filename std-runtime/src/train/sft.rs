@@ -83,7 +83,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     fits_into_memory(&policies, quiet)?;
     config.train = effective(&config.training(), &policies).train;
     if let Some(former) = former.filter(|_| !quiet) {
-        say_steps(former.train.steps, config.train.steps);
+        say_steps(former.train.steps, config.train.steps, folder.step());
     }
     let objective = objective(&config, &policies, base, from, encoder, &rows, data)?;
     objective.save_companions(&out)?;

@@ -174,7 +174,10 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         if folder.checkpoint.is_none() {
             forget_samples(&folder)?;
         }
-        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), folder.checkpoint.is_some().then_some(recorded))?;
+        // Without the evaluation before the first step there is no record to keep: it is made again.
+        let is_begun = state.step > 0 || state.last.is_some();
+        let kept = (folder.checkpoint.is_some() && is_begun).then_some(recorded);
+        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), kept)?;
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
         let evaluated = stepper.scalars().iter().map(|(name, _)| objective.is_evaluated(name)).collect();
         let mut columns = Columns::new(&stepper, evaluated);
@@ -252,8 +255,13 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         let (step, steps, out) = (self.state.step, self.config.steps, self.folder.out.display());
         if self.folder.checkpoint.is_some() && step >= steps {
+            let done = if step == steps {
+                format!("all its {step} steps are done")
+            } else {
+                format!("{step} steps are done, and train.steps is {steps}")
+            };
             self.progress.say(&format!(
-                "{out} is finished: all its {step} steps are done; to go on: {} --set train.steps={}",
+                "{out} is finished: {done}; to go on: {} --set train.steps={}",
                 self.folder.resume,
                 2 * step
             ));
@@ -273,7 +281,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
 
     /// One step and what is due after it.
     fn advance(&mut self, stop: &Stop) -> Result<(), Error> {
-        if self.state.step == 0 && self.config.eval_every > 0 {
+        // A run that a signal ended in its first step has that evaluation already.
+        if self.state.step == 0 && self.config.eval_every > 0 && self.state.last.is_none() {
             self.columns.clear();
             if !self.evaluate(stop)? {
                 return Ok(());

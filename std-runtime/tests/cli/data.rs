@@ -38,6 +38,15 @@ fn token_shards_are_read_as_their_content_says() {
     assert!(
         code == Some(3) && said.contains("few.bin: expected ids of a width that can be told: set data.id_type to u16 or u32")
     );
+    fs::write(at.join("text.bin"), "The crow and the fox. ".repeat(50)).expect("text");
+    let (code, said) = trained(at, "text.bin", &vocabulary);
+    assert!(
+        code == Some(3) && said.contains("text.bin: expected token ids (rename a text, as in mv text.bin text.txt"),
+        "{said}"
+    );
+    fs::write(at.join("big.bin"), ids().flat_map(|id| (id as u16).to_be_bytes()).collect::<Vec<_>>()).expect("ids");
+    let (code, said) = trained(at, "big.bin", &vocabulary);
+    assert!(code == Some(3) && said.contains("big.bin: expected little-endian token ids (in Python: numpy.fromfile("), "{said}");
     // What a shard has no use for.
     for key in ["data.val_fraction=0.2", "data.text_field=body", "data.tokenizer=bpe"] {
         let (code, said) = trained(at, "u16.bin", &[&vocabulary[..], &["--set", key]].concat());

@@ -203,3 +203,90 @@ fn gradients_that_compare_with_nothing_are_an_error() {
         &["expected gradients under the names"],
     );
 }
+
+/// A folder of those under golden/folders, copied, with files and keys that only other tools know.
+fn borrowed(name: &str, to: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/folders").join(name);
+    fs::create_dir(to).expect("folder");
+    for entry in fs::read_dir(from).expect("golden folder").map(|entry| entry.expect("a file")) {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copy");
+    }
+    fs::write(to.join("README.md"), "Of crows").expect("file");
+    fs::write(to.join("preprocessor.json"), "{\"size\": 3}").expect("file");
+    for file in ["config.json", "generation_config.json", "tokenizer_config.json"] {
+        let Ok(bytes) = fs::read(to.join(file)) else { continue };
+        let mut json: Value = serde_json::from_slice(&bytes).expect("JSON");
+        json["made_by"] = serde_json::json!({"tool": "another", "steps": [1, null, 2.5]});
+        fs::write(to.join(file), json.to_string()).expect("file");
+    }
+}
+
+/// Every key of a JSON file that is not what it was.
+fn changed_keys(before: &Path, after: &Path) -> Vec<String> {
+    let [before, after] = [before, after].map(|path| -> Value {
+        serde_json::from_slice(&fs::read(path).unwrap_or_else(|_| panic!("{}", path.display()))).expect("JSON")
+    });
+    let keys = before.as_object().expect("an object").iter();
+    keys.filter(|(key, value)| after.get(key.as_str()) != Some(value)).map(|(key, _)| key.clone()).collect()
+}
+
+/// The tensors of a model folder, by names without the prefix that bare models lack.
+fn tensors_of(folder: &Path) -> std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let weights = samara::model_folder::safetensors::Weights::open(folder).expect("weights");
+    let tensor = |name: &str| {
+        let shape = weights.shape(name).expect("shape").to_vec();
+        let mut values = vec![0.0; shape.iter().product()];
+        weights.read(name, &shape, &mut values).expect("values");
+        (name.trim_start_matches("transformer.").to_owned(), (shape, values))
+    };
+    weights.names().map(tensor).collect()
+}
+
+#[test]
+fn one_step_of_training_changes_the_weights_of_a_folder_and_nothing_else() {
+    let folder = temporary();
+    let at = folder.path();
+    fs::write(at.join("text.txt"), "the crow and the fox ".repeat(60)).expect("text");
+    fs::write(at.join("ids.bin"), (0..400u16).flat_map(|i| (i * 7 % 61).to_le_bytes()).collect::<Vec<_>>()).expect("ids");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/folders");
+    let entries = fs::read_dir(golden).expect("golden folders").map(|entry| entry.expect("an entry"));
+    let names: Vec<String> =
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().into_string().expect("a name")).collect();
+    assert_eq!(names.len(), 10);
+    for name in &names {
+        let (from, to) = (at.join(name), at.join(format!("{name}-tuned")));
+        borrowed(name, &from);
+        let has_text = from.join("tokenizer.json").exists() || from.join("vocab.json").exists();
+        let tuned = to.display().to_string();
+        let begin = ["train", "--init", name, "--data", if has_text { "text.txt" } else { "ids.bin" }, "--out", &tuned, "-q"];
+        let keys = ["train.steps=1", "train.lr=1e-3", "train.warmup_steps=0", "train.eval_every=0", "train.batch_size=2"];
+        let sets: Vec<&str> =
+            keys.into_iter().chain(["train.block_size=16", "generate.max_new_tokens=0"]).flat_map(|key| ["--set", key]).collect();
+        let more: &[&str] = if has_text { &["--set", "data.val_fraction=0"] } else { &[] };
+        done(at, &[&begin[..], &sets, more].concat());
+        // Weights are f32, and have the names of a model with its head.
+        let known = ["dtype", "torch_dtype"].into_iter().chain((name == "gpt2-bare-no-tokenizer").then_some("architectures"));
+        let known: Vec<&str> = known.collect();
+        for entry in fs::read_dir(&from).expect("folder").map(|entry| entry.expect("a file")) {
+            let file = entry.file_name().into_string().expect("a name");
+            match file.as_str() {
+                "config.json" | "generation_config.json" => {
+                    let changed = changed_keys(&entry.path(), &to.join(&file));
+                    assert!(changed.iter().all(|key| known.contains(&key.as_str())), "{name}/{file}: {changed:?}");
+                }
+                _ if file.contains(".safetensors") => {}
+                _ => assert_eq!(fs::read(to.join(&file)).expect(&file), fs::read(entry.path()).expect(&file), "{name}/{file}"),
+            }
+        }
+        let (before, after) = (tensors_of(&from), tensors_of(&to));
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{name}");
+        let mut most = 0.0_f32;
+        for (tensor, (shape, values)) in &before {
+            let (found, now) = &after[tensor];
+            assert_eq!(shape, found, "{name}: {tensor}");
+            most = values.iter().zip(now).fold(most, |most, (a, b)| most.max((a - b).abs()));
+        }
+        // A step of AdamW is at most the learning rate, and a decay of a small part of it.
+        assert!(most > 1e-4 && most < 1.5e-3, "{name}: a weight moved by {most}");
+    }
+}

@@ -124,9 +124,11 @@ fn special_tokens_in_text_are_characters_unless_asked_for() {
     let args = ["--data", "stories.txt", "--set", "data.tokenizer=tok", "--set", "data.val_fraction=0", "--out"];
     let note = train(at, &[&args[..], &["plain"]].concat());
     let expected =
-        "note: stories.txt has the text of special token \"<|endoftext|>\" 40 times, taken as characters; data.specials=true";
+        "warning: stories.txt has the text of special token \"<|endoftext|>\" 40 times, taken as characters; data.specials=true";
     assert!(note.contains(expected), "{note}");
     assert_eq!(count(&at.join("plain/data/train.bin"), 265), 0);
+    let quiet = train(at, &[&args[..], &["quiet", "-q"]].concat());
+    assert!(quiet.contains(expected) && quiet.lines().count() == 1, "{quiet}");
     let note = train(at, &[&args[..], &["tokens", "--set", "data.specials=true"]].concat());
     assert!(!note.contains("special token"), "{note}");
     assert_eq!(count(&at.join("tokens/data/train.bin"), 265), 40);

@@ -2,7 +2,7 @@
 
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty};
 use samara_core::rl::{
-    Aggregation, Baseline, Clip, Conventions, Estimator, KlController, Limits, MissingEos, Recipe, ScoreAt, Surrogate,
+    Aggregation, Baseline, Clip, Conventions, Estimator, Gae, KlController, Limits, MissingEos, Recipe, ScoreAt, Surrogate,
     TokenRewards, Variance, WhitenScope, Whitening,
 };
 
@@ -239,13 +239,6 @@ impl PpoConfig {
         let or = |given: Option<f64>, preset: f64| given.unwrap_or(preset) as f32;
         let low = or(self.clip, c.clip.low);
         let high = self.clip_high.or(self.clip).unwrap_or(c.clip.high) as f32;
-        let off_at_zero = |x: Option<f64>| x.filter(|&x| x > 0.0).map(|x| x as f32);
-        let whitening = Whitening {
-            variance: self.variance.unwrap_or(c.whitening.variance),
-            shift_mean: c.whitening.shift_mean,
-            epsilon: c.whitening.epsilon as f32,
-            floor: c.whitening.floor,
-        };
         let missing_eos = match (self.missing_eos, c.rewards.missing_eos) {
             (Some(choice), _) => choice.rule(self.missing_eos_value),
             (None, MissingEos::Keep) => MissingEos::Keep,
@@ -253,22 +246,12 @@ impl PpoConfig {
             (None, MissingEos::Subtract(x)) => MissingEos::Subtract(x as f32),
         };
         Method {
-            advantage: Advantage::Critic {
-                gae: samara_core::rl::Gae {
-                    gamma: or(self.gamma, c.gae.gamma),
-                    lambda: or(self.lambda, c.gae.lambda),
-                    gaps: c.gae.gaps,
-                },
-                value_clip: off_at_zero(Some(self.value_clip.unwrap_or(c.value_clip))),
-                whiten_rewards: self.whiten_rewards.unwrap_or(c.whiten_rewards),
-                whitening: self.whiten_advantages.then_some(whitening),
-                scope: self.whiten_scope.unwrap_or(c.whiten_scope),
-            },
+            advantage: self.advantage(&c),
             surrogate: Surrogate::Token,
             clip: Clip {
                 low,
                 high,
-                dual: off_at_zero(self.dual_clip.or(c.clip.dual)),
+                dual: above_zero(self.dual_clip.or(c.clip.dual)),
                 log_ratio: c.clip.log_ratio.map(|x| x as f32),
             },
             aggregation: Aggregation::TokenMean,
@@ -295,6 +278,31 @@ impl PpoConfig {
             epochs: self.epochs.map_or(c.epochs, |epochs| epochs as u32),
         }
     }
+}
+
+impl PpoConfig {
+    /// How advantages come about.
+    fn advantage(&self, c: &Conventions) -> Advantage {
+        let or = |given: Option<f64>, preset: f64| given.unwrap_or(preset) as f32;
+        let whitening = Whitening {
+            variance: self.variance.unwrap_or(c.whitening.variance),
+            shift_mean: c.whitening.shift_mean,
+            epsilon: c.whitening.epsilon as f32,
+            floor: c.whitening.floor,
+        };
+        Advantage::Critic {
+            gae: Gae { gamma: or(self.gamma, c.gae.gamma), lambda: or(self.lambda, c.gae.lambda), gaps: c.gae.gaps },
+            value_clip: above_zero(Some(self.value_clip.unwrap_or(c.value_clip))),
+            whiten_rewards: self.whiten_rewards.unwrap_or(c.whiten_rewards),
+            whitening: self.whiten_advantages.then_some(whitening),
+            scope: self.whiten_scope.unwrap_or(c.whiten_scope),
+        }
+    }
+}
+
+/// A number where 0 means none.
+fn above_zero(x: Option<f64>) -> Option<f32> {
+    x.filter(|&x| x > 0.0).map(|x| x as f32)
 }
 
 impl GrpoConfig {

@@ -9,4 +9,5 @@ pub mod objective;
 pub mod rewards;
 mod rollout;
 pub mod scorer;
+pub mod state;
 mod update;

@@ -3,7 +3,7 @@
 use super::advantages::{Batch, is_of_minibatch};
 use super::episodes::{Episode, roll_out};
 use super::method::Advantage;
-use super::objective::{Policy, Rollouts};
+use super::state::{Policy, Rollouts};
 use crate::align::guard::{guard, mean};
 use crate::data::dataset::RowNumbers;
 use crate::lm::RunError;

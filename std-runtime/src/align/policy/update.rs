@@ -10,10 +10,9 @@ use samara_core::rl::{
 
 use super::advantages::{Batch, Targets, is_of_minibatch};
 use super::method::{Advantage, KlPlace, Method};
-use super::objective::Policy;
+use super::state::{Losses, Policy};
 use crate::align::guard::{guard, mean};
 use crate::lm::RunError;
-use crate::lm::tokenwise::TokensShape;
 use crate::session::{Device, Session};
 use crate::train::objective::StepBatch;
 use crate::train::scalars::Combine::{self, Max, Mean, Min};
@@ -42,21 +41,6 @@ pub(super) const NAMES: [(&str, Combine); 21] = [
     ("rollout/ended", Mean),
     ("rollout/sampler_gap", Mean),
 ];
-
-/// Host buffers of the losses of a micro-batch, each (B, R).
-pub(super) struct Losses {
-    losses: Vec<f32>,
-    upstream: Vec<f32>,
-    penalty: Vec<f32>,
-    slopes: Vec<f32>,
-}
-
-impl Losses {
-    pub(super) fn new(shape: TokensShape) -> Self {
-        let zeros = || vec![0.0; shape.rows * shape.picks];
-        Self { losses: zeros(), upstream: zeros(), penalty: zeros(), slopes: zeros() }
-    }
-}
 
 /// Sums of what the micro-batches of an update report.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::align_config;
 use super::policy::{PolicyParts, RewardsConfig, check, prepare};
 use crate::align::policy::config::{PpoConfig, RolloutConfig};
-use crate::align::policy::objective::{Critic, CriticInit};
+use crate::align::policy::state::{Critic, CriticInit};
 use crate::align::run::{AlignRequest, Context, run as train};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;

@@ -29,9 +29,6 @@ const OPTIONAL: [&str; 3] = ["bias", "window_size", "scale_attn_weights"];
 const REFUSED: [(&str, bool); 3] =
     [("tie_word_embeddings", true), ("scale_attn_by_inverse_layer_idx", false), ("add_cross_attention", false)];
 
-/// Keys that are written anew.
-const REPLACED: [&str; 7] = ["activation_function", "afn", "n_inner", "n_ctx", "attention_types", "embd_pdrop", "attn_pdrop"];
-
 impl ConfigJson for GptModel {
     fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError> {
         let mut model = defaults(keys);
@@ -50,7 +47,10 @@ impl ConfigJson for GptModel {
         for (key, allowed) in REFUSED {
             keys.only(key, &allowed.into())?;
         }
-        keys.pass_over(&REPLACED);
+        keys.pass_over(&["tie_word_embeddings"]);
+        // Shares of dropout that are all the same are written from one.
+        let share = keys.peek("resid_pdrop");
+        keys.pass_over(&["embd_pdrop", "attn_pdrop"].into_iter().filter(|key| keys.peek(key) == share).collect::<Vec<_>>());
         model.check().map_err(|invalid| keys.invalid(invalid))?;
         check_layers(keys, &model)?;
         Ok(model)
@@ -72,13 +72,7 @@ impl ConfigJson for GptModel {
             also(key, dropout.into());
         }
         also("tie_word_embeddings", true.into());
-        let (word, key) = match self.activation_function {
-            ActivationFunction::GeluNew if gpt1 => ("gelu", "afn"),
-            ActivationFunction::Relu if gpt1 => ("relu", "afn"),
-            ActivationFunction::GeluNew => ("gelu_new", "activation_function"),
-            ActivationFunction::Gelu => ("gelu", "activation_function"),
-            ActivationFunction::Relu => ("relu", "activation_function"),
-        };
+        let (key, word) = activation_key(self);
         also(key, word.into());
         if !gpt1 {
             also("n_inner", self.n_inner.into());
@@ -107,9 +101,28 @@ fn defaults(keys: &Keys<'_>) -> GptModel {
     }
 }
 
+/// The key of the activation, and the first word for it.
+fn activation_key(model: &GptModel) -> (&'static str, &'static str) {
+    let gpt1 = model.model_type == ModelType::OpenAiGpt;
+    match model.activation_function {
+        ActivationFunction::GeluNew if gpt1 => ("afn", "gelu"),
+        ActivationFunction::Relu if gpt1 => ("afn", "relu"),
+        ActivationFunction::GeluNew => ("activation_function", "gelu_new"),
+        ActivationFunction::Gelu => ("activation_function", "gelu"),
+        ActivationFunction::Relu => ("activation_function", "relu"),
+    }
+}
+
 fn activation(keys: &Keys<'_>, model: &mut GptModel) -> Result<(), FolderError> {
     if model.model_type == ModelType::Gpt2 {
-        return keys.set(model, "activation_function", "activation_function");
+        let Some(word) = keys.peek("activation_function") else { return Ok(()) };
+        keys.put(model, "activation_function", "activation_function", word)?;
+        let (key, first) = activation_key(model);
+        // Another word for the same is kept as a key of other tools is.
+        if word == first {
+            keys.pass_over(&[key]);
+        }
+        return Ok(());
     }
     // GPT-1's "gelu" is the tanh form.
     model.activation_function = match keys.get("afn").map_or(Some("gelu"), Value::as_str) {
@@ -168,6 +181,18 @@ mod tests {
         ] {
             read_again(model.into(), 0.25);
         }
+    }
+
+    #[test]
+    fn other_words_for_the_same_are_kept() {
+        let json = json!({
+            "model_type": "gpt2", "activation_function": "gelu_pytorch_tanh", "n_ctx": 1024, "resid_pdrop": 0.2, "attn_pdrop": 0.3, "afn": null,
+        });
+        let written = read(json.clone()).unwrap().to_json();
+        for (key, value) in json.as_object().unwrap() {
+            assert_eq!(&written[key], value, "{key}");
+        }
+        assert_eq!(read(written.clone()).unwrap().to_json(), written);
     }
 
     #[test]

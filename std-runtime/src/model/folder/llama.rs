@@ -38,6 +38,7 @@ impl ConfigJson for LlamaModel {
             keys.set(&mut model, "mlp_bias", "mlp_bias")?;
         }
         keys.only("hidden_act", &"silu".into())?;
+        keys.pass_over(&["hidden_act"]);
         keys.only("partial_rotary_factor", &json!(1.0))?;
         positions(keys, &mut model)?;
         window(keys, &mut model)?;
@@ -121,7 +122,8 @@ fn defaults(keys: &Keys<'_>) -> LlamaModel {
 fn positions(keys: &Keys<'_>, model: &mut LlamaModel) -> Result<(), FolderError> {
     keys.set_unless_null(model, "rope_theta", "rope_theta")?;
     for name in ["rope_scaling", "rope_parameters"] {
-        let Some(value) = keys.not_null(name) else { continue };
+        let Some(value) = keys.peek(name).filter(|value| !value.is_null()) else { continue };
+        keys.pass_over(&[name]);
         let Some(rope) = value.as_object() else { return Err(keys.wrong(name, "an object or null", value)) };
         for (key, value) in rope {
             let path = format!("{name}.{key}");
@@ -146,7 +148,10 @@ fn window(keys: &Keys<'_>, model: &mut LlamaModel) -> Result<(), FolderError> {
             Some(Value::Null) => model.sliding_window = 0,
             _ => keys.set(model, "sliding_window", "sliding_window")?,
         },
-        LlamaType::Qwen2 => keys.only("use_sliding_window", &false.into())?,
+        LlamaType::Qwen2 => {
+            keys.only("use_sliding_window", &false.into())?;
+            keys.pass_over(&["use_sliding_window"]);
+        }
         LlamaType::Llama => keys.only("sliding_window", &Value::Null)?,
     }
     let expected = if model.sliding_window > 0 { "sliding_attention" } else { "full_attention" };

@@ -33,7 +33,7 @@ pub struct FolderConfig {
     pub bos_token_id: Option<u32>,
     /// The tokens that end a text.
     pub eos_token_ids: Vec<u32>,
-    /// Keys of `config.json` without a meaning here.
+    /// Keys of `config.json` without a meaning here, and other words for what is written.
     pub others: Map<String, Value>,
     /// The keys of `generation_config.json`; none: it is made of the token ids.
     pub generation: Map<String, Value>,
@@ -66,9 +66,15 @@ impl FolderConfig {
             config.generation = object(&fs::read(&path).map_err(IoError::at(&path, "read"))?, &path)?;
             let keys = Keys::new(&path, &config.generation);
             let (bos, eos) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
+            let own = [("bos_token_id", config.bos_token_id.into()), ("eos_token_id", config.eos())];
             config.bos_token_id = config.bos_token_id.or(bos);
             config.eos_token_ids.extend(eos);
             config.eos_token_ids = once_each(config.eos_token_ids);
+            // Each file goes on saying what it said.
+            let with = [config.bos_token_id.into(), config.eos()];
+            for ((key, own), _) in own.into_iter().zip(with).filter(|((_, own), with)| own != with) {
+                config.others.entry(key).or_insert(own);
+            }
         }
         Ok(config)
     }
@@ -86,7 +92,12 @@ impl FolderConfig {
         keys.pass_over(&REPLACED);
         let (bos_token_id, eos_token_ids) = (keys.token("bos_token_id")?, once_each(keys.tokens("eos_token_id")?));
         let (dropout, others) = (model.dropout(&keys), keys.others());
-        Ok(Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() })
+        let mut config = Self { model, dropout, bos_token_id, eos_token_ids, others, generation: Map::new() };
+        // A list of one token stays a list.
+        if let Some(eos) = json.get("eos_token_id").filter(|eos| **eos != config.eos()) {
+            config.others.insert("eos_token_id".to_owned(), eos.clone());
+        }
+        Ok(config)
     }
 
     /// Forgets ids of tokens: the model gets another tokenizer.
@@ -111,9 +122,8 @@ impl FolderConfig {
         json.insert("bos_token_id".to_owned(), self.bos_token_id.into());
         json.insert("eos_token_id".to_owned(), self.eos());
         json.insert("dtype".to_owned(), "float32".into());
-        for (key, value) in &self.others {
-            json.entry(key.clone()).or_insert_with(|| value.clone());
-        }
+        // Among them are other words for what is written.
+        json.extend(self.others.clone());
         json.into()
     }
 
@@ -243,12 +253,17 @@ mod tests {
         assert_eq!(config.stops(&tokenizer), [5, 7, 2, end]);
         let named = FolderConfig { eos_token_ids: vec![end as u32, 7], ..config.clone() };
         assert_eq!(named.stops(&tokenizer), [end, 7]);
-        assert_eq!(config.to_json()["eos_token_id"], json!([5, 7, 2]));
+        assert_eq!(config.to_json()["eos_token_id"], 5);
         assert_eq!(config.generation_json(), json!({"eos_token_id": [7, 5, 2], "temperature": 0.6}));
         config.write(folder.path()).unwrap();
         assert_eq!(FolderConfig::read(folder.path()).unwrap(), config);
         let new = FolderConfig { eos_token_ids: vec![3], generation: Map::new(), ..config };
         assert_eq!(new.generation_json(), json!({"_from_model_config": true, "eos_token_id": 3}));
+        write(CONFIG_FILE, json!({"model_type": "gpt2", "eos_token_id": [5]}));
+        write(GENERATION_FILE, json!({"eos_token_id": 5, "bos_token_id": 1}));
+        let config = FolderConfig::read(folder.path()).unwrap();
+        assert_eq!((config.bos_token_id, config.eos_token_ids.as_slice()), (Some(1), &[5][..]));
+        assert_eq!((&config.to_json()["eos_token_id"], &config.to_json()["bos_token_id"]), (&json!([5]), &Value::Null));
         write(GENERATION_FILE, json!({"eos_token_id": "x"}));
         let error = FolderConfig::read(folder.path()).unwrap_err().to_string();
         assert!(error.contains("generation_config.json: eos_token_id: expected a token id"), "{error}");

@@ -1,0 +1,212 @@
+//! A policy that is trained: what it is made of, its programs, and what is known of the completions of a step.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use samara_core::model::lm::LanguageModel;
+
+use super::advantages::{Batch, Targets};
+use super::builtin::Texts;
+use super::episodes::{Episode, RolloutOptions};
+use super::method::Method;
+use super::rewards::Rewards;
+use crate::align::base::Base;
+use crate::align::output::Output;
+use crate::lm::scored::Scored;
+use crate::lm::tokenwise::{TokenBatch, TokensShape, Tokenwise};
+use crate::lm::{Bound, Caches, RunError};
+use crate::model::ModelConfig;
+use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+use crate::train::config::TrainConfig;
+use crate::train::error::TrainingError;
+use crate::train::scalars::{Combine, Scalars};
+
+/// A value function.
+pub struct Critic {
+    /// The model.
+    pub model: Scored,
+    /// Where its weights come from: a reward folder, or a language model below a score of 0; none: random ones.
+    pub init: Option<CriticInit>,
+    /// A factor of the learning rate.
+    pub lr_scale: f64,
+}
+
+/// Initial weights of a value function.
+pub enum CriticInit {
+    /// Those of a folder with a score.
+    Scored(PathBuf),
+    /// Those of a language model, with a score of 0.
+    Below(PathBuf, ModelConfig),
+}
+
+/// What a policy is trained with.
+pub struct PolicySpec {
+    /// The policy; its first weights are the reference's.
+    pub policy: Base,
+    /// What is done with completions.
+    pub method: Method,
+    /// How they are sampled.
+    pub rollout: RolloutOptions,
+    /// Completions of a step.
+    pub episodes: usize,
+    /// Completions of a prompt.
+    pub group_size: usize,
+    /// The value function, for methods that have one.
+    pub critic: Option<Critic>,
+    /// Where scores come from.
+    pub rewards: Rewards,
+    /// Prompts.
+    pub prompts: Vec<Vec<i32>>,
+    /// Prompts of the validation.
+    pub held_out: Vec<Vec<i32>>,
+    /// The optimizer, rows of a micro-batch (`batch_size`), micro-batches of a minibatch (`grad_accumulation`).
+    pub train: TrainConfig,
+}
+
+/// What is there once the programs are built.
+pub(super) struct Built {
+    pub(super) policy: SetId,
+    pub(super) reference: SetId,
+    pub(super) value: Option<SetId>,
+    pub(super) average: Option<SetId>,
+    pub(super) caches: Caches,
+    pub(super) policy_program: Tokenwise,
+    pub(super) reference_program: Tokenwise,
+    pub(super) value_program: Option<Tokenwise>,
+}
+
+/// The completions of a step and what is known of them.
+#[derive(Default)]
+pub(super) struct Rollouts {
+    pub(super) episodes: Vec<Episode>,
+    pub(super) batch: Batch,
+    pub(super) targets: Targets,
+}
+
+/// Host buffers of the losses of a micro-batch, each (B, R).
+pub(super) struct Losses {
+    pub(super) losses: Vec<f32>,
+    pub(super) upstream: Vec<f32>,
+    pub(super) penalty: Vec<f32>,
+    pub(super) slopes: Vec<f32>,
+}
+
+impl Losses {
+    fn new(shape: TokensShape) -> Self {
+        let zeros = || vec![0.0; shape.rows * shape.picks];
+        Self { losses: zeros(), upstream: zeros(), penalty: zeros(), slopes: zeros() }
+    }
+}
+
+/// Training of a policy.
+pub struct Policy {
+    pub(super) spec: PolicySpec,
+    pub(super) layers: Arc<dyn LanguageModel>,
+    pub(super) registry: Arc<OwnedParams>,
+    pub(super) built: Option<Built>,
+    pub(super) rollouts: Rollouts,
+    pub(super) rows: TokenBatch,
+    pub(super) losses: Losses,
+    /// The coefficient of the KL.
+    pub(super) beta: f64,
+    /// The coefficient after this step.
+    pub(super) next_beta: f64,
+    /// Entropies of the completions' tokens (N, R).
+    pub(super) entropies: Vec<f32>,
+    /// Steps in a row in which nothing could be learnt, because all completions of a prompt had the same score.
+    pub(super) equal_steps: u32,
+    /// Values that `collect` hands over.
+    pub(super) reported: Vec<(&'static str, f64)>,
+    pub(super) output: Option<(Output, Arc<Texts>)>,
+}
+
+impl Policy {
+    /// A policy to be trained.
+    ///
+    /// # Errors
+    /// The registry cannot hold the parameters.
+    pub fn new(spec: PolicySpec) -> Result<Self, BuildError> {
+        let (registry, layers) = spec.policy.register()?;
+        let longest = spec.prompts.iter().chain(&spec.held_out).map(Vec::len).max().unwrap_or(0);
+        let shape = TokensShape {
+            rows: spec.train.batch_size,
+            len: longest + spec.rollout.max_new_tokens,
+            picks: spec.rollout.max_new_tokens,
+        };
+        let beta = f64::from(spec.method.rewards.beta);
+        Ok(Self {
+            layers,
+            registry,
+            built: None,
+            rollouts: Rollouts::default(),
+            rows: TokenBatch::new(shape),
+            losses: Losses::new(shape),
+            beta,
+            next_beta: beta,
+            entropies: Vec::new(),
+            equal_steps: 0,
+            reported: Vec::new(),
+            output: None,
+            spec,
+        })
+    }
+
+    /// The same with the folder that it leaves, and what its samples are written with.
+    #[must_use]
+    pub fn with_output(self, output: Output, texts: Arc<Texts>) -> Self {
+        Self { output: Some((output, texts)), ..self }
+    }
+
+    /// Completions of a minibatch.
+    pub(super) fn minibatch(&self) -> usize {
+        self.spec.train.batch_size * self.spec.train.grad_accumulation
+    }
+
+    /// Updates of a step.
+    pub(super) fn updates(&self) -> u32 {
+        self.spec.method.epochs * (self.spec.episodes / self.minibatch()) as u32
+    }
+
+    /// The policy on its weights, or on their average.
+    pub(super) fn bound<'s, D: Device>(&self, session: &'s mut Session<D>, averaged: bool) -> Bound<'s, D> {
+        let built = self.built();
+        let set = built.average.filter(|_| averaged).unwrap_or(built.policy);
+        Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches: built.caches }
+    }
+
+    pub(super) fn built(&self) -> &Built {
+        self.built.as_ref().expect("the trainer builds an objective before it uses it")
+    }
+
+    /// Fills the reference, and the policy unless a checkpoint does.
+    pub(super) fn fill_policy<D: Device>(&self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let Built { policy, reference, .. } = *self.built();
+        self.spec.policy.fill(session, reference, self.spec.train.seed)?;
+        if !resumed {
+            session.copy_weights(reference, policy).map_err(RunError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the value function and the reward models.
+    pub(super) fn fill_scored<D: Device>(&self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let built = self.built();
+        if let (Some(critic), Some(value), false) = (&self.spec.critic, built.value, resumed) {
+            let (set, device) = session.set_mut(value);
+            set.initialise(device, self.spec.train.seed).map_err(RunError::from)?;
+            let mut loaded = Ok(());
+            let load = &mut |values: &mut [f32]| {
+                loaded = match &critic.init {
+                    None => Ok(()),
+                    Some(CriticInit::Scored(folder)) => critic.model.load(folder, values).map_err(TrainingError::from),
+                    Some(CriticInit::Below(folder, base)) => {
+                        critic.model.load_below(folder, base, values).map_err(TrainingError::from)
+                    }
+                };
+            };
+            device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
+            loaded?;
+        }
+        self.spec.rewards.fill(session)
+    }
+}
