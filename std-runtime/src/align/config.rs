@@ -1,5 +1,6 @@
 //! `[dpo]`, `[kto]`, `[reward]`: objectives on preferences.
 
+use samara_core::math::Real;
 use samara_core::rl::Kto;
 use samara_core::rl::pairs::{CDpo, Cpo, Dpo, Hinge, IpoMean, IpoSum, Orpo, PairLoss, RobustDpo, SigmoidNorm, SimPo};
 use samara_core::rl::rewards::RewardLoss;
@@ -117,10 +118,10 @@ impl DpoConfig {
     }
 
     /// The loss.
-    pub fn loss(&self) -> Box<dyn PairLoss<f32> + Send> {
-        let beta = self.beta() as f32;
-        let smoothing = |default: f64| self.label_smoothing.unwrap_or(default) as f32;
-        let nll_weight = self.nll_weight as f32;
+    pub fn loss<R: Real>(&self) -> Box<dyn PairLoss<R> + Send> {
+        let beta = R::from_f64(self.beta());
+        let smoothing = |default: f64| R::from_f64(self.label_smoothing.unwrap_or(default));
+        let nll_weight = R::from_f64(self.nll_weight);
         match self.loss {
             PairObjective::Dpo => Box::new(Dpo { beta }),
             PairObjective::CDpo => Box::new(CDpo { beta, label_smoothing: smoothing(0.1) }),
@@ -130,7 +131,7 @@ impl DpoConfig {
             PairObjective::IpoSum => Box::new(IpoSum { beta }),
             PairObjective::IpoMean => Box::new(IpoMean { beta }),
             PairObjective::Orpo => Box::new(Orpo { beta, nll_weight }),
-            PairObjective::SimPo => Box::new(SimPo { beta, margin: self.gamma as f32, label_smoothing: smoothing(0.0) }),
+            PairObjective::SimPo => Box::new(SimPo { beta, margin: R::from_f64(self.gamma), label_smoothing: smoothing(0.0) }),
             PairObjective::Cpo => Box::new(Cpo { beta, label_smoothing: smoothing(0.0), nll_weight }),
         }
     }

@@ -76,6 +76,7 @@ fn unpaired<R: Precision>() {
     let (mut losses, mut gradients) = ([R::ZERO; 4], [R::ZERO; 4]);
     let z0 = kto_reference_point(&all::<R>(&[1.0, -0.4])).unwrap();
     close("z0", z0, 0.3);
+    close("z0 of a mean below 0", kto_reference_point(&all::<R>(&[-1.0, 0.4])).unwrap(), 0.0);
     kto(&how, &batch, z0, &mut losses, &mut gradients).unwrap();
     let total = losses.into_iter().fold(R::ZERO, |total, loss| total + loss);
     close("kto", total / R::from_f64(4.0), 0.495_314_286_2);

@@ -1,10 +1,6 @@
-//! A row of the list: what an objective takes and how it is evaluated.
+//! A row of the list: what an objective is and what it takes.
 
 use serde_json::{Value, json};
-
-use super::Refused;
-use super::arrays::Arrays;
-use super::settings::Settings;
 
 /// An array that an objective takes.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +35,6 @@ pub(super) const fn key(name: &'static str, default: &'static str) -> Key {
     Key { name, default }
 }
 
-/// Evaluates an objective.
-pub(super) type Evaluate = fn(&Entry, &Arrays, &Settings) -> Result<Value, Refused>;
-
 /// An objective.
 pub(super) struct Entry {
     /// Its name.
@@ -54,35 +47,27 @@ pub(super) struct Entry {
     pub(super) inputs: &'static [Input],
     /// What can be set.
     pub(super) keys: &'static [Key],
-    /// How it is evaluated.
-    pub(super) evaluate: Evaluate,
 }
 
 impl Entry {
     /// The row as JSON.
     pub(super) fn json(&self) -> Value {
-        let names = |required: bool| -> Vec<&str> {
-            self.inputs.iter().filter(|input| input.required == required).map(|input| input.name).collect()
-        };
         let keys: serde_json::Map<String, Value> =
             self.keys.iter().map(|key| (key.name.to_owned(), Value::from(key.default))).collect();
         json!({
             "name": self.name, "about": self.about, "command": self.command,
-            "arrays": names(true), "optional_arrays": names(false), "keys": keys,
+            "arrays": self.names(true), "optional_arrays": self.names(false), "keys": keys,
         })
-    }
-
-    /// The name, as wide as the longest.
-    pub(super) fn padded(&self) -> String {
-        format!("{:<20}", self.name)
     }
 
     /// What it takes, as a sentence.
     pub(super) fn takes(&self) -> String {
-        let names = |required: bool| -> Vec<&str> {
-            self.inputs.iter().filter(|input| input.required == required).map(|input| input.name).collect()
-        };
-        let (must, may) = (names(true).join(", "), names(false).join(", "));
+        let (must, may) = (self.names(true).join(", "), self.names(false).join(", "));
         if may.is_empty() { format!("it takes {must}") } else { format!("it takes {must}, and may take {may}") }
+    }
+
+    /// Arrays that must, or that may be there.
+    fn names(&self, required: bool) -> Vec<&'static str> {
+        self.inputs.iter().filter(|input| input.required == required).map(|input| input.name).collect()
     }
 }

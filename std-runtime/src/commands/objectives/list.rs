@@ -1,7 +1,11 @@
 //! The objectives, in the order in which they are listed.
 
+use serde_json::Value;
+
+use super::arrays::Arrays;
 use super::entry::{Entry, Input, Key, key, may_take, takes};
-use super::{groups, pairs, policy, scores, tokens};
+use super::settings::Settings;
+use super::{Refused, groups, pairs, policy, scores, tokens};
 use crate::commands::Error;
 use crate::config::hint;
 
@@ -56,14 +60,28 @@ macro_rules! clipped {
     };
 }
 
-macro_rules! entries {
+/// Evaluates an objective on arrays.
+type Evaluate = fn(&Entry, &Arrays, &Settings) -> Result<Value, Refused>;
+
+/// An objective and how it is evaluated.
+pub(super) struct Objective {
+    /// What it is and takes.
+    pub(super) entry: Entry,
+    /// Its results, as JSON.
+    pub(super) evaluate: Evaluate,
+}
+
+macro_rules! objectives {
     ($( $name:literal: $about:literal, $command:literal, $inputs:expr, $keys:expr, $evaluate:path; )+) => {
-        &[ $( Entry { name: $name, about: $about, command: $command, inputs: $inputs, keys: $keys, evaluate: $evaluate }, )+ ]
+        &[ $( Objective {
+            entry: Entry { name: $name, about: $about, command: $command, inputs: $inputs, keys: $keys },
+            evaluate: $evaluate,
+        }, )+ ]
     };
 }
 
 /// All objectives.
-pub(super) const OBJECTIVES: &[Entry] = entries! {
+pub(super) const OBJECTIVES: &[Objective] = objectives! {
     "dpo": "−log σ(βΔ) of log-ratios to a reference", "samara dpo --loss dpo", WITH_REFERENCE, BETA, pairs::pairs;
     "cdpo": "DPO for labels that are wrong with probability label_smoothing", "samara dpo --loss cdpo", WITH_REFERENCE, SMOOTHED, pairs::pairs;
     "robust_dpo": "DPO whose expectation over wrong labels is that of right ones", "samara dpo --loss robust_dpo", WITH_REFERENCE, SMOOTHED, pairs::pairs;
@@ -98,16 +116,16 @@ pub(super) const OBJECTIVES: &[Entry] = entries! {
 
 /// Whether some objective has this key, so that `--set` is at fault.
 pub(super) fn is_key(name: &str) -> bool {
-    OBJECTIVES.iter().any(|entry| entry.keys.iter().any(|key| key.name == name))
+    OBJECTIVES.iter().any(|objective| objective.entry.keys.iter().any(|key| key.name == name))
 }
 
 /// The objective of that name.
 ///
 /// # Errors
 /// There is none; the nearest is told.
-pub(super) fn find(name: &str) -> Result<&'static Entry, Error> {
-    OBJECTIVES.iter().find(|entry| entry.name == name).ok_or_else(|| {
-        let nearest = hint(name, OBJECTIVES.iter().map(|entry| entry.name));
+pub(super) fn find(name: &str) -> Result<&'static Objective, Error> {
+    OBJECTIVES.iter().find(|objective| objective.entry.name == name).ok_or_else(|| {
+        let nearest = hint(name, OBJECTIVES.iter().map(|objective| objective.entry.name));
         Error::usage(format!("unknown objective `{name}`{nearest}; samara objectives lists them all"))
     })
 }

@@ -73,7 +73,7 @@ impl Command for Args {
                 output::show(eval.json || self.json, &found, || lines(&found))
             }
             None => {
-                let all: Vec<Value> = OBJECTIVES.iter().map(Entry::json).collect();
+                let all: Vec<Value> = OBJECTIVES.iter().map(|objective| objective.entry.json()).collect();
                 output::show(self.json, &json!({ "schema": 1, "objectives": all }), table)
             }
         }
@@ -82,11 +82,12 @@ impl Command for Args {
 
 impl Eval {
     fn evaluate(&self) -> Result<Value, Error> {
-        let entry = find(&self.name)?;
+        let objective = find(&self.name)?;
+        let entry = &objective.entry;
         let settings = Settings::read(entry, &self.set)?;
         let arrays = Arrays::read(entry, read(&self.input)?).map_err(|error| self.refused(&error))?;
         let mut found = json!({ "schema": 1, "objective": entry.name });
-        let results = (entry.evaluate)(entry, &arrays, &settings).map_err(|error| match error {
+        let results = (objective.evaluate)(entry, &arrays, &settings).map_err(|error| match error {
             Refused::Input(text) => self.refused(&text),
             Refused::Setting(text) => Error::usage(format!("--set {text}")),
         })?;
@@ -131,13 +132,11 @@ fn read(path: &Path) -> Result<Value, Error> {
 
 /// The list for people.
 fn table() -> String {
-    let rows: Vec<Vec<String>> = OBJECTIVES.iter().map(|entry| vec![format!("{}  {}", entry.padded(), entry.about)]).collect();
-    let commands = OBJECTIVES.iter().map(|entry| vec![format!("{}  {}", entry.padded(), entry.command)]).collect::<Vec<_>>();
-    format!(
-        "{}\nTrained by:\n{}\nTry one: samara objectives eval NAME --input FILE.json --json\n",
-        output::table(&rows),
-        output::table(&commands)
-    )
+    let columns = |of: fn(&Entry) -> &str| -> Vec<Vec<String>> {
+        OBJECTIVES.iter().map(|objective| vec![format!("{:<20}  {}", objective.entry.name, of(&objective.entry))]).collect()
+    };
+    let (about, commands) = (output::table(&columns(|entry| entry.about)), output::table(&columns(|entry| entry.command)));
+    format!("{about}\nTrained by:\n{commands}\nTry one: samara objectives eval NAME --input FILE.json --json\n")
 }
 
 /// An evaluation for people: a line for each result.

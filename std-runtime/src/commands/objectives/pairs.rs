@@ -1,8 +1,6 @@
 //! Objectives on pairs, and on completions that are good or bad.
 
-use samara_core::rl::pairs::{
-    CDpo, Cpo, Dpo, Hinge, IpoMean, IpoSum, Orpo, PairLoss, PairOutputs, Pairs, RobustDpo, SigmoidNorm, SimPo, pair_losses,
-};
+use samara_core::rl::pairs::{PairLoss, PairOutputs, Pairs, pair_losses};
 use samara_core::rl::{Kto, Unpaired, kto, kto_reference_point};
 use serde_json::{Value, json};
 
@@ -10,23 +8,23 @@ use super::Refused;
 use super::arrays::Arrays;
 use super::entry::Entry;
 use super::settings::Settings;
+use crate::align::config::{DpoConfig, PairObjective};
+use crate::config::Choice;
 
-/// The objective of a name, with its parameters.
-fn objective(name: &str, settings: &Settings) -> Result<Box<dyn PairLoss<f64>>, Refused> {
-    let number = |key: &str| settings.number(key);
-    let beta = number("beta")?;
-    Ok(match name {
-        "cdpo" => Box::new(CDpo { beta, label_smoothing: number("label_smoothing")? }),
-        "robust_dpo" => Box::new(RobustDpo { beta, label_smoothing: number("label_smoothing")? }),
-        "sigmoid_norm" => Box::new(SigmoidNorm { beta }),
-        "hinge" => Box::new(Hinge { beta }),
-        "ipo_sum" => Box::new(IpoSum { beta }),
-        "ipo_mean" => Box::new(IpoMean { beta }),
-        "orpo" => Box::new(Orpo { beta, nll_weight: number("nll_weight")? }),
-        "cpo" => Box::new(Cpo { beta, label_smoothing: number("label_smoothing")?, nll_weight: number("nll_weight")? }),
-        "simpo" => Box::new(SimPo { beta, margin: number("gamma")?, label_smoothing: number("label_smoothing")? }),
-        _ => Box::new(Dpo { beta }),
-    })
+/// The objective of a name, made as `samara dpo` makes it.
+fn objective(name: &str, settings: &Settings) -> Result<Box<dyn PairLoss<f64> + Send>, Refused> {
+    let Some(&(_, loss)) = PairObjective::WORDS.iter().find(|(word, _)| *word == name) else {
+        return Err(Refused::Input(format!("{name} is no objective of pairs")));
+    };
+    let given = |key: &str| if settings.knows(key) { settings.number(key).map(Some) } else { Ok(None) };
+    let config = DpoConfig {
+        loss,
+        beta: given("beta")?,
+        label_smoothing: given("label_smoothing")?,
+        gamma: given("gamma")?.unwrap_or(0.0),
+        nll_weight: given("nll_weight")?.unwrap_or(0.0),
+    };
+    Ok(config.loss())
 }
 
 /// The mean of losses, and gradients of it from those of each.

@@ -35,6 +35,11 @@ impl Settings {
         Ok(Self { given, keys: entry.keys })
     }
 
+    /// Whether the objective has a key.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name)
+    }
+
     /// Whether a key was set.
     pub(super) fn has(&self, name: &str) -> bool {
         self.given.contains_key(name)
