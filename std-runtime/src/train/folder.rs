@@ -85,7 +85,7 @@ impl RunFolder {
             )));
         }
         let folder = Self::open(out, keep, request.resume)?;
-        if request.resume && folder.checkpoint.is_none() && !request.quiet {
+        if request.resume && folder.checkpoint.is_none() && !request.is_quiet() {
             say::line(&format!("note: {shown} has no checkpoint to go on from: a new run begins"));
         }
         Ok(Self { resume: format!("samara train --resume --out {shown}"), ..folder })

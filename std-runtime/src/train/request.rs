@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::config::RunConfig;
+use super::progress::View;
 
 /// Train a model.
 #[derive(Clone, Debug)]
@@ -21,8 +22,15 @@ pub struct TrainRequest {
     pub resume: bool,
     /// Begin a new run when there is nothing to go on with: the request says what is trained.
     pub begins: bool,
-    /// Print results only.
-    pub quiet: bool,
+    /// How a person follows the run.
+    pub view: View,
+}
+
+impl TrainRequest {
+    /// Whether only results are printed.
+    pub fn is_quiet(&self) -> bool {
+        self.view == View::Quiet
+    }
 }
 
 /// A finished training.
