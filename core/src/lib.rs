@@ -18,7 +18,7 @@
 //! | [`tune`] | what of a model is trained, frozen, quantised |
 //! | [`file`](mod@file), [`session`] | programs in a file; running them on a device |
 //! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
-//! | [`tokenizer`], [`decode`], [`schedule`] | plain functions on slices, usable without the engine |
+//! | [`tokenizer`], [`decode`], [`schedule`], [`rl`] | plain functions on slices, usable without the engine |
 //!
 //! With an operating system, begin with `std-runtime/examples/mlp_classifier.rs`, a model of one's own on the trainer in 60 lines.
 //! `examples/train_step.rs` shows all of this crate in a page: memory that its caller lends, [`exec::Memory::check`], runs.
@@ -45,6 +45,7 @@ pub mod ops;
 pub mod params;
 pub mod plan;
 pub mod quant;
+pub mod rl;
 mod rows;
 pub mod schedule;
 pub mod session;

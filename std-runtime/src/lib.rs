@@ -5,6 +5,7 @@
 
 #![warn(clippy::too_many_lines)]
 
+pub mod align;
 pub mod assignment;
 pub mod bench;
 pub mod cli;

@@ -13,3 +13,4 @@ pub mod reference;
 pub mod session;
 pub mod suite;
 pub mod training;
+pub mod world;

@@ -66,7 +66,7 @@ fn architectures() -> [Arc<dyn Architecture>; 2] {
 }
 
 fn options(rows: usize, cache: DType) -> TextOptions {
-    TextOptions { rows, cache, sampling: SAMPLING, seed: 11, stops: vec![7, 30] }
+    TextOptions { rows, cache, sampling: SAMPLING, seed: 11, first_row: 0, stops: vec![7, 30] }
 }
 
 fn request(len: usize, max_new_tokens: usize) -> Request {

@@ -91,7 +91,7 @@ macro_rules! operations {
             // The head of a language model.
 
             /// Cross-entropy of softmax(x Wᵀ + b) per row, in nats; a negative target gives 0. In: x (…, C), W (V, C), b (V)?, targets (…) i32.
-            /// Out: losses (…), log-sum-exp (…)?.
+            /// Out: losses (…), log-sum-exp (…)?, entropy (…)?.
             9 HeadLoss {
                 /// Label smoothing α: target distribution (1−α)·one-hot + α/V.
                 smoothing: f64,

@@ -1,5 +1,5 @@
 //! The language-model head with its cross-entropy: logits z = x Wᵀ + b, row loss ℓ = lse(z) − Σ q z with the target distribution
-//! q = (1 − α)·one-hot + α/V. A negative target gives ℓ = 0 and no gradient.
+//! q = (1 − α)·one-hot + α/V. A negative target gives ℓ = 0 and no gradient. The entropy of softmax(z) is a further output where it is asked for.
 //!
 //! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits stand in memory for one row
 //! at a time here and for a chunk of rows in faster kernels, never whole. W may be of any element type where it is frozen: then there is no dW.
@@ -46,6 +46,11 @@ fn log_sum_exp<R: Real>(z: &[R]) -> R {
     max + z.iter().fold(R::ZERO, |sum, &z| sum + (z - max).exp()).ln()
 }
 
+/// −Σ p ln p = lse − Σ p z for a row of logits whose log-sum-exp is known.
+fn entropy<R: Real>(z: &[R], lse: R) -> R {
+    lse - z.iter().fold(R::ZERO, |sum, &z| sum + (z - lse).exp() * z)
+}
+
 /// The loss of a row of logits whose log-sum-exp is known.
 pub fn row_loss<R: Real>(z: &[R], lse: R, target: i32, smoothing: R) -> R {
     let Some(&hit) = usize::try_from(target).ok().and_then(|t| z.get(t)) else { return R::ZERO };
@@ -81,7 +86,7 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let w = Weight::new(node, &views, 1);
     let [x, _, b, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
-    let [losses, lses, _] = views.outputs;
+    let [losses, lses, entropies] = views.outputs;
     let c = node.input_shape(0).cols();
     let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
     for (i, (x, &target)) in x.chunks_exact(c.max(1)).zip(targets).enumerate() {
@@ -92,6 +97,9 @@ fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
         }
         if let Some(to) = lses.get_mut(i) {
             *to = lse;
+        }
+        if let Some(to) = entropies.get_mut(i) {
+            *to = entropy(z, lse);
         }
     }
 }

@@ -291,6 +291,7 @@ impl Args {
             cache: self.kv_cache.dtype(),
             sampling: settings.sampling(),
             seed: settings.seed,
+            first_row: 0,
             stops: stops.clone(),
         };
         let mut writer = RowWriter::new(prompts, tokenizer, out);

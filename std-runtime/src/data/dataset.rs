@@ -161,6 +161,42 @@ impl<T: Tokens> Dataset for TokenBlocks<T> {
     }
 }
 
+/// The numbers of rows, for an objective that keeps the rows themselves.
+pub struct RowNumbers {
+    len: u64,
+    tokens: u64,
+}
+
+impl RowNumbers {
+    /// Numbers below `len`; a row counts as `tokens` tokens.
+    pub fn new(len: u64, tokens: u64) -> Self {
+        Self { len, tokens }
+    }
+
+    /// The numbers of a batch, without padding.
+    pub fn of(batch: &HostBatch) -> impl Iterator<Item = usize> + '_ {
+        batch.ints("row").iter().filter_map(|&row| usize::try_from(row).ok())
+    }
+}
+
+impl Dataset for RowNumbers {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn batch(&self, rows: usize) -> HostBatch {
+        HostBatch::new(rows).with_ints("row", 1)
+    }
+
+    fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
+        into.tokens = rows.len() as u64 * self.tokens;
+        let [numbers] = into.ints_mut(["row"]);
+        numbers.fill(-1);
+        numbers.iter_mut().zip(rows).for_each(|(to, &row)| *to = row as i32);
+        Ok(())
+    }
+}
+
 /// Rows of f32 values that a function of their number makes.
 pub struct MadeRows<const N: usize, F> {
     len: u64,

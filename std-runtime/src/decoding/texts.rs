@@ -26,8 +26,10 @@ pub struct TextOptions {
     pub cache: DType,
     /// How tokens are drawn.
     pub sampling: Sampling,
-    /// Seed of the draws. Request i draws as row i, whichever slot it has.
+    /// Seed of the draws. Request i draws as row `first_row` + i, whichever slot it has.
     pub seed: u64,
+    /// The row of the first request.
+    pub first_row: u32,
     /// Tokens after which a text ends.
     pub stops: Vec<i32>,
 }
@@ -42,12 +44,14 @@ pub enum Stop {
 }
 
 /// A finished text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Text {
     /// The prompt and what came after it.
     pub tokens: Vec<i32>,
     /// Tokens of the prompt.
     pub prompt: usize,
+    /// ln p of every token after the prompt under the distribution that it was drawn from, temperature and filters included, in nats.
+    pub sampled_logprobs: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
 }
@@ -74,7 +78,8 @@ pub fn texts<D: Device, E: From<RunError>>(
     };
     let slots = Slots::new(model, &shape)?;
     let order = vec![0; model.dims.vocab_size];
-    let mut rows = Rows { slots, rows: Vec::new(), order, requests, next: 0, options };
+    let sampled = vec![Vec::new(); slots.count()];
+    let mut rows = Rows { slots, rows: Vec::new(), sampled, order, requests, next: 0, options };
     rows.rows.resize_with(rows.slots.count(), || None);
     loop {
         let mut left = false;
@@ -92,6 +97,8 @@ pub fn texts<D: Device, E: From<RunError>>(
 struct Rows<'r> {
     slots: Slots,
     rows: Vec<Option<(usize, Row)>>,
+    /// ln p of the tokens of each slot's row.
+    sampled: Vec<Vec<f32>>,
     order: Vec<u32>,
     requests: &'r [Request],
     next: usize,
@@ -109,8 +116,9 @@ impl Rows<'_> {
         loop {
             let Some((number, mut row)) = self.take(model, slot)? else { return Ok(false) };
             if let Some(stop) = self.draw(slot, number, &mut row) {
+                let sampled_logprobs = std::mem::take(&mut self.sampled[slot]);
                 let (tokens, prompt) = row.into_parts();
-                finished(number, Text { tokens, prompt, stop })?;
+                finished(number, Text { tokens, prompt, sampled_logprobs, stop })?;
                 continue;
             }
             let has_logits = row.append(model, &mut self.slots, slot)?;
@@ -129,7 +137,7 @@ impl Rows<'_> {
         let Some(request) = self.requests.get(self.next) else { return Ok(None) };
         let number = self.next;
         self.next += 1;
-        let draws = Draws::new(self.options.seed, number as u32);
+        let draws = Draws::new(self.options.seed, self.options.first_row.wrapping_add(number as u32));
         Ok(Some((number, Row::new(model, &mut self.slots, slot, &request.prompt, draws)?)))
     }
 
@@ -140,9 +148,21 @@ impl Rows<'_> {
             return Some(Stop::Length);
         }
         let token = row.draw(self.slots.logits_mut(slot), &mut self.order, &self.options.sampling);
+        let logprob = self.logprob(slot, token);
+        self.sampled[slot].push(logprob);
         if self.options.stops.contains(&token) {
             return Some(Stop::Token);
         }
         (row.new_tokens().len() == most).then_some(Stop::Length)
+    }
+
+    /// ln p of a token that was drawn: what the draw left of the logits are probabilities relative to the best one.
+    fn logprob(&self, slot: usize, token: i32) -> f32 {
+        if self.options.sampling.temperature <= 0.0 {
+            return 0.0;
+        }
+        let relative = self.slots.logits(slot);
+        let total: f64 = relative.iter().map(|&p| f64::from(p)).sum();
+        relative.get(token as usize).map_or(f32::NEG_INFINITY, |&p| (f64::from(p) / total).ln() as f32)
     }
 }

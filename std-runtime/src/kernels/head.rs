@@ -69,7 +69,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let w = Weight::new(node, &views, 1);
     let [x, _, b, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
-    let [losses, lses, _] = views.outputs;
+    let [losses, lses, entropies] = views.outputs;
     let (m, c, v, rows) = extents(node);
     let (logits, scratch) = views.scratch.split_at_mut(rows * v);
     for first in (0..m).step_by(rows) {
@@ -78,7 +78,8 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         let x = MatRef::new(&x[first * c..], count, c);
         multiply_logits::<G>(threads, x, (&w, b), logits, scratch);
         let what = Rows { targets: &targets[first..], upstream: &[], smoothing: smoothing as f32, gradient: false };
-        softmax_rows(threads, what, logits, v, part(losses, first, count), part(lses, first, count));
+        let outputs = [&mut *losses, &mut *lses, &mut *entropies].map(|x| part(x, first, count));
+        softmax_rows(threads, what, logits, v, outputs);
     }
 }
 
@@ -125,7 +126,7 @@ fn gradients<G: Product>(
         multiply_logits::<G>(threads, x, (w, b), logits, scratch);
         let upstream = if what.upstream.len() == 1 { what.upstream } else { &what.upstream[first..] };
         let what = Rows { targets: &what.targets[first..], upstream, ..what };
-        softmax_rows(threads, what, logits, v, part(losses, first, count), &mut []);
+        softmax_rows(threads, what, logits, v, [part(losses, first, count), &mut [], &mut []]);
         let dz = MatRef::new(logits, count, v);
         let dx = part(dx, first * c, count * c);
         if !dx.is_empty() {
@@ -156,22 +157,33 @@ fn part(x: &mut [f32], start: usize, len: usize) -> &mut [f32] {
     x.get_mut(start..start + len).unwrap_or_default()
 }
 
-/// Losses and log-sum-exps of rows of logits (rows, V), and their gradients in place.
-fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: usize, losses: &mut [f32], lses: &mut [f32]) {
+/// Losses, log-sum-exps and entropies of rows of logits (rows, V), each where it is wanted, and the gradients of the losses in place.
+fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: usize, outputs: [&mut [f32]; 3]) {
     let count = logits.len() / v;
     let rows = per_task(count, v * 16);
     let column = |x| Grid { matrix: Tile::new(x, count, 1, 1), tile_rows: rows, tile_cols: 1 };
     let logits = Grid { matrix: Tile::new(logits, count, v, v), tile_rows: rows, tile_cols: v };
-    let grids = [logits, column(losses), column(lses)];
-    for_each_item(threads, (count.div_ceil(rows), 1), grids, (&mut [], 0), &|item, [mut z, mut losses, mut lses], _| {
-        for i in 0..z.rows() {
-            let row = item * rows + i;
-            let (loss, lse) =
-                softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
-            losses.row(i).fill(loss);
-            lses.row(i).fill(lse);
-        }
-    });
+    let [losses, lses, entropies] = outputs;
+    let with_entropy = !entropies.is_empty();
+    let grids = [logits, column(losses), column(lses), column(entropies)];
+    for_each_item(
+        threads,
+        (count.div_ceil(rows), 1),
+        grids,
+        (&mut [], 0),
+        &|item, [mut z, mut losses, mut lses, mut entropies], _| {
+            for i in 0..z.rows() {
+                let row = item * rows + i;
+                let (loss, lse) =
+                    softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
+                losses.row(i).fill(loss);
+                lses.row(i).fill(lse);
+                if with_entropy {
+                    entropies.row(i).fill(entropy(z.row(i), lse));
+                }
+            }
+        },
+    );
 }
 
 simd! {
@@ -202,5 +214,13 @@ simd! {
             }
         }
         (lse - (1.0 - smoothing) * hit - smoothing * mean, lse)
+    }
+}
+
+simd! {
+    /// −Σ p ln p of a row of logits whose log-sum-exp is known.
+    fn entropy<M>(z: &[f32], lse: f32) -> f32 {
+        // z − lse is ln p, which is never far above 0: no sum overflows.
+        -sum_by(z, |z| fast::exp(z - lse) * (z - lse))
     }
 }

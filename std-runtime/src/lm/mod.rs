@@ -8,7 +8,9 @@ pub mod open;
 pub mod peak;
 pub mod plan;
 pub mod score;
+pub mod scored;
 pub mod step;
+pub mod tokenwise;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -241,6 +243,9 @@ pub enum RunError {
         /// The first tensor that is not finite.
         what: String,
     },
+    /// An objective found something that makes its steps worthless, in words.
+    #[error("{0}")]
+    Guard(String),
     /// A prompt without tokens.
     #[error("prompt {row}, counted from 0, has no tokens, expected at least 1: begin it with the end-of-text token")]
     NoPrompt {
@@ -273,6 +278,7 @@ impl Failure for RunError {
             Self::Device(error) => error.kind(),
             Self::Interrupted(error) => error.kind(),
             Self::Diverged { .. } => Kind::Diverged,
+            Self::Guard(_) => Kind::Failed,
             Self::Input { .. } | Self::NoPrompt { .. } | Self::TooLong { .. } | Self::TooShort { .. } => Kind::Data,
         }
     }

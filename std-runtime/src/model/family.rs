@@ -29,6 +29,8 @@ pub trait Family: Table + Default + ConfigJson {
     fn vocab_size(&self) -> Option<usize>;
     /// Sets the number of token ids.
     fn set_vocab_size(&mut self, ids: usize);
+    /// Leaves out a head that is not the token embedding, for a model whose logits nobody reads.
+    fn drop_head(&mut self) {}
     /// The longest sequence in tokens.
     fn positions(&self) -> usize;
     /// Values of the widest activation of a token, logits left out.

@@ -177,6 +177,10 @@ impl Family for LlamaModel {
         self.vocab_size = Some(ids);
     }
 
+    fn drop_head(&mut self) {
+        self.tie_word_embeddings = true;
+    }
+
     fn positions(&self) -> usize {
         self.max_position_embeddings
     }

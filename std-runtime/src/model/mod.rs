@@ -131,6 +131,13 @@ impl ModelConfig {
         self
     }
 
+    /// The same model without a head of its own: one whose logits nobody reads.
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        of_family!(&mut self, model => model.drop_head());
+        self
+    }
+
     /// The longest sequence in tokens.
     pub fn positions(&self) -> usize {
         of_family!(self, model => model.positions())

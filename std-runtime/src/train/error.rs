@@ -12,6 +12,7 @@ use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
+use crate::lm::open::OpenError;
 use crate::memory::OutOfMemory;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
@@ -52,6 +53,9 @@ pub enum TrainingError {
     /// A model folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// A model folder that a run begins with or scores by.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// Weights of a checkpoint.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -130,6 +134,7 @@ impl Failure for TrainingError {
             Self::Prepare(error) => error.kind(),
             Self::Prompt(error) => error.kind(),
             Self::Folder(error) => error.kind(),
+            Self::Open(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
             Self::Lock(error) => error.kind(),

@@ -1,5 +1,7 @@
 //! The head of a language model and its loss: cross-entropy of softmax(x Wᵀ + b), without the logits of all rows in memory together.
 
+use core::panic::Location;
+
 use super::super::adjoint::Step;
 use super::super::args::{Args, Outputs};
 use super::super::builder::Graph;
@@ -16,14 +18,28 @@ impl Graph<'_> {
     /// never stand in memory together. x (…, C), W (V, C), b (V), targets (…); result (…).
     #[track_caller]
     pub fn head_loss(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor, smoothing: f64) -> Tensor {
-        let [y, ..] = self.push(Op::HeadLoss { smoothing }, &[x.into(), w.into(), b.into(), targets.into()]);
-        y
+        self.head(x, w, b, targets, smoothing, false)[0]
+    }
+
+    /// The same, and the entropy −Σ p ln p of softmax(x Wᵀ + b) per row in nats, whatever the target; no gradient flows through it.
+    #[track_caller]
+    pub fn head_loss_and_entropy(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> [Tensor; 2] {
+        let [losses, _, entropy] = self.head(x, w, b, targets, 0.0, true);
+        [losses, entropy]
     }
 
     /// `ln softmax(x Wᵀ + b)[target]` per row; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…); result (…).
     #[track_caller]
     pub fn token_logprob(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> Tensor {
         self.scale(self.head_loss(x, w, b, targets, 0.0), -1.0)
+    }
+
+    #[track_caller]
+    fn head(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor, smoothing: f64, entropy: bool) -> [Tensor; 3] {
+        let inputs = [x.into(), w.into(), b.into(), targets.into()];
+        let location = Location::caller();
+        let node = self.with(location, |tape| tape.push(Op::HeadLoss { smoothing }, &inputs, [true, true, entropy]));
+        node.unwrap_or([Tensor::NONE; 3])
     }
 }
 
@@ -52,7 +68,7 @@ fn upstream<F: From<E>>(args: &Args<'_, F>, rows: Shape) -> Result<(), F> {
 impl Operation for of::HeadLoss {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let rows = rows(args, self.smoothing)?;
-        Ok([Some(rows), Some(rows), None])
+        Ok([Some(rows), Some(rows), Some(rows)])
     }
 
     fn flops(self, work: &Work<'_>) -> u64 {
@@ -66,7 +82,8 @@ impl Differentiable for of::HeadLoss {
         let losses = *tape.tensor(step.output(0))?;
         let lse = *tape.tensor(step.output(1))?;
         let upstream = losses.successor;
-        if tape.is_known_before(upstream, step.index)? && !b.is_some() && !lse.pinned {
+        let is_fusible = !b.is_some() && !lse.pinned && !step.output(2).is_some();
+        if is_fusible && tape.is_known_before(upstream, step.index)? {
             let [dx, dw] = self.fuse(tape, step, upstream)?;
             tape.contribute_if(x, dx)?;
             return tape.settle(w, dw);

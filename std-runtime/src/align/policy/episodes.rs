@@ -1,0 +1,77 @@
+//! Completions of prompts by the policy. Tokens are functions of (seed, episode, position) and the weights: not of the batch that they are sampled in.
+
+use samara_core::decode::Sampling;
+use samara_core::graph::DType;
+
+use crate::decoding::texts::{Request, Stop as End, TextOptions, texts};
+use crate::lm::{Bound, RunError};
+use crate::session::Device;
+use crate::stop::Stop;
+
+/// How completions are sampled. There is no top-k and no top-p: log-probs of a filtered sampler are not those of the policy, and ratios of them are wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutOptions {
+    /// Rows that are sampled side by side.
+    pub rows: usize,
+    /// The most tokens of a completion, R.
+    pub max_new_tokens: usize,
+    /// Logits are divided by it; 0: always the most probable token.
+    pub temperature: f64,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// Tokens after which a completion ends.
+    pub stops: Vec<i32>,
+}
+
+/// A prompt and the policy's completion of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Episode {
+    /// Both.
+    pub tokens: Vec<i32>,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Whether the completion ends with a stop token.
+    pub ended: bool,
+    /// The sampler's log-probs of the completion's tokens, in nats.
+    pub sampled: Vec<f32>,
+}
+
+impl Episode {
+    /// The completion, its stop token included.
+    pub fn completion(&self) -> &[i32] {
+        &self.tokens[self.prompt..]
+    }
+}
+
+/// Samples a completion of every prompt. Prompt i is the episode `first` + i, from whose number its draws come.
+///
+/// # Errors
+/// A prompt without tokens, a program that cannot be built, a device that failed, or a signal between two completions.
+pub fn roll_out<D: Device>(
+    model: &mut Bound<'_, D>,
+    prompts: &[&[i32]],
+    first: u64,
+    options: &RolloutOptions,
+    stop: &Stop,
+) -> Result<Vec<Episode>, RunError> {
+    let sampling = Sampling { temperature: options.temperature as f32, ..Sampling { temperature: 1.0, ..Sampling::GREEDY } };
+    let request = |prompt: &&[i32]| Request { prompt: prompt.to_vec(), max_new_tokens: options.max_new_tokens };
+    let requests: Vec<Request> = prompts.iter().map(request).collect();
+    let text = TextOptions {
+        rows: options.rows,
+        cache: DType::Real,
+        sampling,
+        // The upper half of a long run's number goes to the seed: rows of draws have 32 bits.
+        seed: options.seed ^ (first >> 32) << 32,
+        first_row: first as u32,
+        stops: options.stops.clone(),
+    };
+    let mut episodes = vec![Episode::default(); prompts.len()];
+    texts(model, &requests, &text, &mut |number, text| {
+        stop.check()?;
+        episodes[number] =
+            Episode { tokens: text.tokens, prompt: text.prompt, ended: text.stop == End::Token, sampled: text.sampled_logprobs };
+        Ok::<(), RunError>(())
+    })?;
+    Ok(episodes)
+}

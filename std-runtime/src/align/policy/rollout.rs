@@ -1,0 +1,167 @@
+//! The beginning of a step: completions, their log-probs under policy and reference, values, scores, and what follows from them.
+
+use super::advantages::{Batch, is_of_minibatch};
+use super::episodes::{Episode, roll_out};
+use super::method::Advantage;
+use super::objective::{Policy, RewardSource, Rollouts};
+use crate::align::guard::{guard, mean};
+use crate::data::dataset::RowNumbers;
+use crate::lm::RunError;
+use crate::session::{Device, Session};
+use crate::stop::Stop;
+use crate::train::objective::StepBatch;
+
+/// Episodes of the validation have numbers that no step has.
+const HELD_OUT: u64 = 1 << 31;
+/// Steps in a row without anything to learn after which a run ends.
+const EQUAL_STEPS: u32 = 20;
+
+impl Policy {
+    /// Fills `rollouts` for a step.
+    pub(super) fn roll_out<D: Device>(&mut self, session: &mut Session<D>, step: &StepBatch) -> Result<(), RunError> {
+        let numbers: Vec<usize> = step.micro_batches(0).iter().flat_map(RowNumbers::of).collect();
+        let group_size = self.spec.group_size;
+        let first = step.step * self.spec.episodes as u64;
+        let prompts: Vec<&[i32]> =
+            numbers.iter().flat_map(|&n| std::iter::repeat_n(self.spec.prompts[n].as_slice(), group_size)).collect();
+        let episodes = roll_out(&mut self.bound(session, false), &prompts, first, &self.spec.rollout, &step.stop)?;
+        let mut batch = Batch {
+            row: self.spec.rollout.max_new_tokens,
+            lengths: episodes.iter().map(|episode| episode.completion().len()).collect(),
+            ended: episodes.iter().map(|episode| episode.ended).collect(),
+            groups: (0..episodes.len()).map(|i| (i / group_size) as u32).collect(),
+            ..Batch::default()
+        };
+        batch.set_masks(&self.spec.method);
+        batch.scores = self.scores(session, &episodes)?;
+        if self.spec.method.advantage == Advantage::Greedy {
+            batch.greedy = self.greedy_scores(session, &episodes, &step.stop)?;
+        }
+        self.rollouts = Rollouts { episodes, batch, ..Rollouts::default() };
+        self.read_numbers(session)?;
+        let (method, beta) = (self.spec.method, self.beta as f32);
+        if !is_of_minibatch(&method) {
+            self.rollouts.targets = self.rollouts.batch.targets(&method, beta).map_err(guard)?;
+        }
+        self.report_rollouts()?;
+        let kl = mean(&self.rollouts.batch.sequence_kl());
+        self.next_beta = method.controller.next(self.beta, kl, self.spec.episodes).map_err(guard)?;
+        Ok(())
+    }
+
+    /// Log-probs of policy and reference, and values, for all completions of the step, by the programs that train.
+    fn read_numbers<D: Device>(&mut self, session: &mut Session<D>) -> Result<(), RunError> {
+        let rows: Vec<usize> = (0..self.rollouts.episodes.len()).collect();
+        let picks = self.rows.shape().picks;
+        for chunk in rows.chunks(self.rows.shape().rows) {
+            self.fill_rows(chunk);
+            let batch = &mut self.rollouts.batch;
+            let built = self.built.as_mut().expect("built before");
+            let live = chunk.len() * picks;
+            batch.logprobs.extend_from_slice(&built.policy_program.forward(session, built.policy, &self.rows)?[..live]);
+            self.entropies.extend_from_slice(&built.policy_program.entropies()[..live]);
+            batch.reference.extend_from_slice(&built.reference_program.forward(session, built.reference, &self.rows)?[..live]);
+            if let (Some(program), Some(set)) = (&mut built.value_program, built.value) {
+                batch.values.extend_from_slice(&program.forward(session, set, &self.rows)?[..live]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts completions into the rows of a micro-batch. Pick i of a row is the token before the completion's token i.
+    pub(super) fn fill_rows(&mut self, rows: &[usize]) {
+        self.rows.clear();
+        let picks = self.rows.shape().picks;
+        for &row in rows {
+            let episode = &self.rollouts.episodes[row];
+            self.rows.push(&episode.tokens, (0..picks).map(|i| episode.prompt - 1 + i));
+        }
+    }
+
+    /// Weighted sums of all sources' scores.
+    fn scores<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
+        let mut total = vec![0.0; episodes.len()];
+        let built = self.built.as_mut().expect("built before");
+        for ((source, weight), program) in self.spec.rewards.iter_mut().zip(&mut built.reward_programs) {
+            let scores = match (source, program) {
+                (RewardSource::Scorer(scorer), _) => scorer.score(episodes)?,
+                (RewardSource::Model(_), Some(model)) => model.score(session, episodes.iter().map(|e| e.tokens.as_slice()))?,
+                (RewardSource::Model(_), None) => continue,
+            };
+            total.iter_mut().zip(scores).for_each(|(total, score)| *total += *weight * score);
+        }
+        if let Some(overlong) = self.spec.method.overlong {
+            for (total, episode) in total.iter_mut().zip(episodes) {
+                *total += overlong.of(episode.completion().len()).map_err(guard)?;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Scores of the greedy completion of every prompt.
+    fn greedy_scores<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        episodes: &[Episode],
+        stop: &Stop,
+    ) -> Result<Vec<f32>, RunError> {
+        let prompts: Vec<&[i32]> = episodes.iter().map(|episode| &episode.tokens[..episode.prompt]).collect();
+        let options = super::episodes::RolloutOptions { temperature: 0.0, ..self.spec.rollout.clone() };
+        let episodes = roll_out(&mut self.bound(session, false), &prompts, 0, &options, stop)?;
+        self.scores(session, &episodes)
+    }
+
+    /// Scores of completions of held-out prompts.
+    pub(super) fn score_held_out<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        averaged: bool,
+        numbers: &[usize],
+        stop: &Stop,
+    ) -> Result<Vec<f32>, RunError> {
+        let prompts: Vec<&[i32]> = numbers.iter().map(|&n| self.spec.held_out[n].as_slice()).collect();
+        let first = HELD_OUT + numbers.first().map_or(0, |&n| n as u64);
+        let episodes = roll_out(&mut self.bound(session, averaged), &prompts, first, &self.spec.rollout, stop)?;
+        self.scores(session, &episodes)
+    }
+
+    /// What the completions of a step come to.
+    fn report_rollouts(&mut self) -> Result<(), RunError> {
+        let Rollouts { episodes, batch, targets } = &self.rollouts;
+        if let Some(row) = batch.scores.iter().position(|score| !score.is_finite()).filter(|_| !self.spec.method.compares()) {
+            return Err(RunError::Guard(format!(
+                "episode {row} of the step has the score {}, expected a number: this method cannot leave a completion unscored; mend the \
+                 reward, or take a method that compares the completions of a prompt (samara grpo)",
+                batch.scores[row]
+            )));
+        }
+        let all_equal = targets.groups.groups > 0 && targets.groups.equal == targets.groups.groups;
+        self.equal_steps = if all_equal { self.equal_steps + 1 } else { 0 };
+        if self.equal_steps == EQUAL_STEPS {
+            return Err(RunError::Guard(format!(
+                "in {EQUAL_STEPS} steps in a row all completions of every prompt had the same score, so that there was nothing to learn: look at the \
+                 reward (samara rollout prints scores), raise rollout.temperature or rollout.group_size"
+            )));
+        }
+        let live = |x: &[f32]| -> Vec<f32> { x.iter().zip(&batch.mask).filter(|(_, live)| **live).map(|(&x, _)| x).collect() };
+        let sampled = episodes.iter().zip(batch.logprobs.chunks(batch.row));
+        let gap = sampled.flat_map(|(episode, logprobs)| episode.sampled.iter().zip(logprobs).map(|(a, b)| (a - b).abs()));
+        let kl = mean(&batch.sequence_kl());
+        let scores: Vec<f32> = batch.scores.iter().copied().filter(|x| x.is_finite()).collect();
+        let penalty = -self.beta * kl;
+        self.reported = vec![
+            ("objective/kl", kl),
+            ("objective/kl_coef", self.beta),
+            ("objective/entropy", mean(&live(&self.entropies))),
+            ("objective/non_score_reward", penalty),
+            ("objective/rlhf_reward", penalty + mean(&scores)),
+            ("objective/scores", mean(&scores)),
+            ("objective/frac_reward_zero_std", targets.groups.equal as f64 / targets.groups.groups.max(1) as f64),
+            ("rollout/length", batch.lengths.iter().sum::<usize>() as f64 / batch.lengths.len() as f64),
+            ("rollout/ended", batch.ended.iter().filter(|ended| **ended).count() as f64 / batch.ended.len() as f64),
+            ("rollout/sampler_gap", f64::from(gap.fold(0.0, f32::max))),
+        ];
+        self.entropies.clear();
+        Ok(())
+    }
+}

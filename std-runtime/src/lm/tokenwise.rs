@@ -1,0 +1,265 @@
+//! A number for each of some tokens of every row, and the gradient for what the host makes of these numbers: log-probs of a policy, scores of a value
+//! function or a reward model. The host stands between the two ranges of the program.
+
+use std::sync::Arc;
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Graph, Recompute, Tensor, Upstream, Wrt};
+use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::params::ParamId;
+
+use super::{RunError, positions, write, write_ints};
+use crate::data::dataset::IGNORE;
+use crate::device::Planner;
+use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId};
+
+/// The shape of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokensShape {
+    /// Rows, B.
+    pub rows: usize,
+    /// Tokens of a row, T.
+    pub len: usize,
+    /// Tokens of a row whose numbers are wanted, R.
+    pub picks: usize,
+}
+
+/// What is computed of a picked token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// ln p(the next token | all up to this one), of logits divided by the temperature, and the entropy of that distribution.
+    Logprob {
+        /// The temperature.
+        temperature: f64,
+    },
+    /// The last hidden state times a parameter (1, C).
+    Score(ParamId),
+}
+
+/// Rows of tokens with what is wanted of them, right-padded.
+#[derive(Clone, Debug)]
+pub struct TokenBatch {
+    shape: TokensShape,
+    rows: usize,
+    tokens: Vec<i32>,  // (B, T)
+    picked: Vec<i32>,  // (B, R), rows of (B·T)
+    targets: Vec<i32>, // (B, R)
+    mask: Vec<bool>,   // (B, R)
+}
+
+impl TokenBatch {
+    /// An empty batch.
+    pub fn new(shape: TokensShape) -> Self {
+        let (tokens, picks) = (shape.rows * shape.len, shape.rows * shape.picks);
+        Self {
+            shape,
+            rows: 0,
+            tokens: vec![0; tokens],
+            picked: vec![0; picks],
+            targets: vec![IGNORE; picks],
+            mask: vec![false; picks],
+        }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> TokensShape {
+        self.shape
+    }
+
+    /// Rows that are there.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Which picks are there (B, R).
+    pub fn mask(&self) -> &[bool] {
+        &self.mask
+    }
+
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.tokens.fill(0);
+        self.picked.fill(0);
+        self.targets.fill(IGNORE);
+        self.mask.fill(false);
+    }
+
+    /// Adds a row: its tokens, and the positions whose numbers are wanted. Tokens beyond T and positions beyond R are left out; a full batch stays as it
+    /// is.
+    pub fn push(&mut self, tokens: &[i32], picks: impl IntoIterator<Item = usize>) {
+        let TokensShape { rows, len, picks: most } = self.shape;
+        if self.rows == rows {
+            return;
+        }
+        let (first, first_pick) = (self.rows * len, self.rows * most);
+        self.rows += 1;
+        self.tokens[first..].iter_mut().zip(tokens).take(len).for_each(|(to, &token)| *to = token);
+        for (i, at) in picks.into_iter().filter(|&at| at < tokens.len().min(len)).take(most).enumerate() {
+            self.picked[first_pick + i] = (first + at) as i32;
+            self.targets[first_pick + i] = tokens.get(at + 1).copied().unwrap_or(IGNORE);
+            self.mask[first_pick + i] = true;
+        }
+    }
+}
+
+/// The tensors of a program.
+struct Io {
+    inputs: LmInputs,
+    picked: Tensor,            // (B, R)
+    targets: Option<Tensor>,   // (B, R)
+    upstream: Option<Tensor>,  // (B, R)
+    numbers: Tensor,           // (B, R)
+    entropies: Option<Tensor>, // (B, R)
+}
+
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: Number, trained: Option<Recompute>) -> Io {
+    let TokensShape { rows, len, picks } = shape;
+    let inputs = LmInputs::new(g, model, rows, len);
+    let columns = model.dims().n_embd;
+    let picked = g.ints(&[rows, picks], 0, (rows * len).saturating_sub(1) as i32); // (B, R)
+    let hidden = model.hidden(g, &inputs, None); // (B, T, C)
+    let table = g.reshape(hidden, &[rows * len, columns]); // (B·T, C)
+    let x = g.embedding(picked, table, None); // (B, R, C)
+    let (targets, numbers, entropies) = match number {
+        Number::Logprob { temperature } => {
+            let targets = lm::targets(g, model, rows, picks); // (B, R)
+            let x = if temperature == 1.0 { x } else { g.scale(x, 1.0 / temperature) }; // (B, R, C)
+            let [losses, entropies] = g.head_loss_and_entropy(x, g.param(model.head()), None, targets); // (B, R)
+            (Some(targets), losses, Some(g.output(entropies)))
+        }
+        Number::Score(weight) => (None, g.linear(x, g.param(weight), None), None), // (B, R, 1)
+    };
+    let numbers = g.output(numbers);
+    let upstream = trained.map(|recompute| {
+        let upstream = match number {
+            Number::Logprob { .. } => g.input(&[rows, picks]), // (B, R)
+            Number::Score(_) => g.input(&[rows, picks, 1]),    // (B, R, 1)
+        };
+        g.backward(&[(numbers, Upstream::After(upstream))], Wrt::Trainable, recompute);
+        upstream
+    });
+    Io { inputs, picked, targets, upstream, numbers, entropies }
+}
+
+/// A program with its host buffers.
+pub struct Tokenwise {
+    program: OwnedProgram,
+    io: Io,
+    shape: TokensShape,
+    /// −1 where the program computes −ln p.
+    sign: f32,
+    positions: Vec<i32>, // (B, T)
+    numbers: Vec<f32>,   // (B, R)
+    entropies: Vec<f32>, // (B, R)
+    upstream: Vec<f32>,  // (B, R)
+}
+
+impl Tokenwise {
+    /// Builds the program for a set and makes room for it; without `trained` there is no gradient, and no memory for one.
+    ///
+    /// # Errors
+    /// The model cannot be planned.
+    pub fn new<D: Device>(
+        session: &mut Session<D>,
+        set: SetId,
+        layers: &Arc<dyn LanguageModel>,
+        shape: TokensShape,
+        (number, trained): (Number, Option<Recompute>),
+    ) -> Result<Self, BuildError> {
+        let (program, io) = session.prepare(On::set(set), |g| append(g, &**layers, shape, number, trained))?;
+        Ok(Self::of(program, io, shape, number))
+    }
+
+    /// The program alone, without memory for it: for plans.
+    ///
+    /// # Errors
+    /// The model cannot be planned.
+    pub fn program_of(
+        planner: &impl Planner,
+        registry: &Arc<OwnedParams>,
+        layers: &dyn LanguageModel,
+        shape: TokensShape,
+        (number, trained): (Number, Option<Recompute>),
+    ) -> Result<OwnedProgram, BuildError> {
+        Ok(OwnedProgram::new(planner, registry, |g| append(g, layers, shape, number, trained))?.0)
+    }
+
+    fn of(program: OwnedProgram, io: Io, shape: TokensShape, number: Number) -> Self {
+        let numbers = shape.rows * shape.picks;
+        let entropies = if io.entropies.is_some() { numbers } else { 0 };
+        let trained = if io.upstream.is_some() { numbers } else { 0 };
+        Self {
+            program,
+            io,
+            shape,
+            sign: if matches!(number, Number::Logprob { .. }) { -1.0 } else { 1.0 },
+            positions: positions(shape.rows, shape.len),
+            numbers: vec![0.0; numbers],
+            entropies: vec![0.0; entropies],
+            upstream: vec![0.0; trained],
+        }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> TokensShape {
+        self.shape
+    }
+
+    /// The program.
+    pub fn program(&self) -> &OwnedProgram {
+        &self.program
+    }
+
+    /// Computes the numbers of a batch with the weights of a set, and waits for them.
+    ///
+    /// # Errors
+    /// A token that the model does not have, or a device that failed.
+    pub fn forward<D: Device>(&mut self, session: &mut Session<D>, set: SetId, batch: &TokenBatch) -> Result<&[f32], RunError> {
+        let (program, io) = (&self.program, &self.io);
+        write_ints(session, program, "token", io.inputs.tokens, &batch.tokens)?;
+        write_ints(session, program, "position", io.inputs.positions, &self.positions)?;
+        write_ints(session, program, "picked token", io.picked, &batch.picked)?;
+        if let Some(targets) = io.targets {
+            write_ints(session, program, "target", targets, &batch.targets)?;
+        }
+        session.run(program, On::set(set), program.view().forward(), Gradients::Overwrite);
+        session.read_into(program, io.numbers, &mut self.numbers)?;
+        if let Some(entropies) = io.entropies {
+            session.read_into(program, entropies, &mut self.entropies)?;
+        }
+        self.numbers.iter_mut().for_each(|x| *x *= self.sign);
+        Ok(&self.numbers)
+    }
+
+    /// The numbers (B, R) of the last batch.
+    pub fn numbers(&self) -> &[f32] {
+        &self.numbers
+    }
+
+    /// The entropies (B, R) of the last batch, in nats; empty for scores.
+    pub fn entropies(&self) -> &[f32] {
+        &self.entropies
+    }
+
+    /// Queues the gradient of the last batch for the derivatives of a loss by its numbers (B, R). The program must have been built to train.
+    ///
+    /// # Errors
+    /// Another number of values.
+    pub fn backward<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        set: SetId,
+        upstream: &[f32],
+        gradients: Gradients,
+    ) -> Result<(), RunError> {
+        let Some(t) = self.io.upstream else { return Ok(()) };
+        self.upstream.iter_mut().zip(upstream).for_each(|(to, &x)| *to = self.sign * x);
+        write(session, &self.program, "upstream gradient", t, &self.upstream)?;
+        if gradients == Gradients::Overwrite {
+            session.clear_untouched(&self.program, On::set(set));
+        }
+        session.run(&self.program, On::set(set), self.program.view().backward(), gradients);
+        Ok(())
+    }
+}

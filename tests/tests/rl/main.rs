@@ -1,0 +1,3 @@
+//! Learning from rewards and preferences (`samara_core::rl`): golden values, derivatives against differences, expectations by enumeration.
+
+mod golden;
