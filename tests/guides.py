@@ -163,8 +163,9 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         path = os.pathsep.join([str(scratch / "installed/bin"), str(args.binary.resolve().parent), os.environ["PATH"]])
-        # What cargo installs and builds stays in the scratch folder.
-        environment = os.environ | {"PATH": path, "CARGO_INSTALL_ROOT": str(scratch / "installed"), "CARGO_TARGET_DIR": str(scratch / "target")}
+        # What cargo installs and builds stays in the scratch folder, unless CARGO_TARGET_DIR says where earlier builds are.
+        kept = {"CARGO_TARGET_DIR": str(scratch / "target")}
+        environment = kept | os.environ | {"PATH": path, "CARGO_INSTALL_ROOT": str(scratch / "installed")}
         try:
             for page in args.pages or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
                 before = children_s()
