@@ -1,6 +1,6 @@
 //! samara's runtime on a machine with an operating system.
 //!
-//! Begin with `examples/mlp_classifier.rs`: layers, a loss and data of one's own on the trainer of `samara train`, in 60 lines. `examples/README.md` goes on
+//! Begin with `examples/mlp_classifier.rs`: layers, a loss and data of one's own on the trainer of `samara train`, in 60 lines. `docs/new-model.md` goes on
 //! from there, to language models and their families.
 
 #![warn(clippy::too_many_lines)]

@@ -2,10 +2,45 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Writes a line.
+/// Lines that wait while a view has the whole terminal, and how the terminal is given back.
+struct Held {
+    lines: Vec<String>,
+    restore: fn(),
+}
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+fn held() -> MutexGuard<'static, Option<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a line, or keeps it as long as lines are held.
 pub(crate) fn line(text: &str) {
-    write(&format!("{text}\n"));
+    match held().as_mut() {
+        Some(held) => held.lines.push(text.to_owned()),
+        None => write(&format!("{text}\n")),
+    }
+}
+
+/// Keeps lines from now on, because a view has the whole terminal; `restore` gives it back.
+pub(crate) fn hold(restore: fn()) {
+    *held() = Some(Held { lines: Vec::new(), restore });
+}
+
+/// Does something with the lines that are held, if they are: nothing gives the terminal back meanwhile.
+pub(crate) fn while_held<T>(f: impl FnOnce(&[String]) -> T) -> Option<T> {
+    held().as_ref().map(|held| f(&held.lines))
+}
+
+/// Gives the terminal back and writes what was held.
+pub(crate) fn release() {
+    let mut held = held();
+    if let Some(Held { lines, restore }) = held.take() {
+        restore();
+        lines.iter().for_each(|line| write(&format!("{line}\n")));
+    }
 }
 
 /// Writes text as it is.

@@ -30,6 +30,12 @@ impl Failure for Interrupted {
 const HANGUP: u8 = 1;
 const TERMINATE: u8 = 15;
 
+/// Sends this process what Ctrl-C does, where a terminal hands keys on instead.
+pub(crate) fn interrupt() {
+    // A signal of this process to itself is not refused.
+    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
+}
+
 /// What people call a signal that ends a run.
 pub(crate) fn name(signal: u8) -> &'static str {
     match signal {
@@ -61,6 +67,16 @@ impl Stop {
         Ok(stop)
     }
 
+    /// As [`Stop::install`], for a run that draws on the whole terminal: it is given back before a second signal ends the process.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn install_under_view() -> io::Result<Self> {
+        let stop = Self::default();
+        install::install_under_view(&stop)?;
+        Ok(stop)
+    }
+
     /// The signal that came, if one did.
     pub fn signal(&self) -> Option<i32> {
         Some(self.signal.load(Ordering::Relaxed) as i32).filter(|&s| s != 0)
@@ -88,32 +104,60 @@ mod install {
     use std::thread;
 
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-    use signal_hook::flag;
     use signal_hook::iterator::Signals;
+    use signal_hook::{flag, low_level};
 
     use super::{Stop, name};
     use crate::say;
 
     pub(super) fn install(stop: &Stop, quiet: bool) -> io::Result<()> {
         let again = Arc::new(AtomicBool::new(false));
-        let ends: Vec<i32> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| s != SIGHUP || !ignores_hangup()).collect();
-        for &number in &ends {
+        for number in ends() {
             // In this order the first signal finds `again` unset.
             flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
             flag::register(number, Arc::clone(&again))?;
+        }
+        register(stop)?;
+        if quiet { Ok(()) } else { listen(say_heard) }
+    }
+
+    pub(super) fn install_under_view(stop: &Stop) -> io::Result<()> {
+        register(stop)?;
+        let mut again = false;
+        // Giving a terminal back is more than a handler may do, so a thread ends the process.
+        listen(move |signal| {
+            if again && signal != SIGUSR1 {
+                say::release();
+                low_level::exit(128 + signal);
+            }
+            again |= signal != SIGUSR1;
+            say_heard(signal);
+        })
+    }
+
+    /// The signals that end a run.
+    fn ends() -> impl Iterator<Item = i32> {
+        [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| s != SIGHUP || !ignores_hangup())
+    }
+
+    fn register(stop: &Stop) -> io::Result<()> {
+        for number in ends() {
             flag::register_usize(number, Arc::clone(&stop.signal), number as usize)?;
         }
-        flag::register(SIGUSR1, Arc::clone(&stop.checkpoint))?;
-        if !quiet {
-            let mut heard = Signals::new(ends.iter().copied().chain([SIGUSR1]))?;
-            thread::Builder::new().name("signals".to_owned()).spawn(move || heard.forever().for_each(say_heard))?;
-        }
+        flag::register(SIGUSR1, Arc::clone(&stop.checkpoint)).map(|_| ())
+    }
+
+    /// Calls a function for every signal that comes, on a thread of its own.
+    fn listen(mut heard: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
+        let mut signals = Signals::new(ends().chain([SIGUSR1]))?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || signals.forever().for_each(&mut heard))?;
         Ok(())
     }
 
     fn say_heard(signal: i32) {
         // A bar of progress has no line of its own.
-        let before = if io::stderr().is_terminal() { "\n" } else { "" };
+        let has_bar = io::stderr().is_terminal() && say::while_held(|_| ()).is_none();
+        let before = if has_bar { "\n" } else { "" };
         if signal == SIGUSR1 {
             say::line(&format!("{before}SIGUSR1: a checkpoint is written after the step in hand"));
         } else {
@@ -149,5 +193,9 @@ mod install {
             flag::register_usize(number, Arc::clone(&stop.signal), number as usize)?;
         }
         Ok(())
+    }
+
+    pub(super) fn install_under_view(stop: &Stop) -> io::Result<()> {
+        install(stop, true)
     }
 }

@@ -1,4 +1,4 @@
-//! The examples do what they say: they learn, go on where they were stopped, and are as short as the guide beside them promises.
+//! The examples do what they say: they learn, go on where they were stopped, and are as short as their guide promises.
 
 use std::collections::BTreeMap;
 use std::fs;

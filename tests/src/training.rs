@@ -12,6 +12,7 @@ use samara::run::metrics::{self, Metrics};
 use samara::train;
 use samara::train::config::RunConfig;
 use samara::train::error::TrainingError;
+use samara::train::progress::View;
 use samara::train::request::{TrainOutcome, TrainRequest};
 
 /// A file or folder under `golden/`.
@@ -59,7 +60,7 @@ pub fn request(config: &RunConfig, out: &Path) -> TrainRequest {
         init: config.train.init.clone(),
         resume: false,
         begins: true,
-        quiet: true,
+        view: View::Quiet,
     }
 }
 

@@ -19,6 +19,7 @@ use samara::train::config::TrainConfig;
 use samara::train::error::TrainingError;
 use samara::train::folder::RunFolder;
 use samara::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use samara::train::progress::View;
 use samara::train::scalars::{Combine, ScalarId, Scalars};
 use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
@@ -372,7 +373,7 @@ fn config(steps: u64) -> TrainConfig {
 
 fn train(objective: impl Objective<CpuDevice>, out: &Path, stop: &Stop) -> Result<u64, TrainingError> {
     let folder = RunFolder::open(out, 2, true)?;
-    Trainer::open(session(), objective, &config(10), folder, true)?.run(stop).map(|finished| finished.steps)
+    Trainer::open(session(), objective, &config(10), folder, View::Quiet)?.run(stop).map(|finished| finished.steps)
 }
 
 /// What a run leaves that does not depend on how it ran.

@@ -29,6 +29,7 @@ use crate::train::config::{RecomputeChoice, RunConfig, TrainConfig};
 use crate::train::error::TrainingError as Error;
 use crate::train::folder::{CONFIG_FILE, RunFolder};
 use crate::train::objective::Objective;
+use crate::train::progress::View;
 use crate::train::request::{FolderRequest, TrainOutcome};
 use crate::train::run::{CONTENT_FILE, keep_content, outcome, say_steps};
 use crate::train::trainer::Trainer;
@@ -155,7 +156,13 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         say_steps(former.parts().train.steps, train.steps, folder.step());
     }
     let threads = engine.threads();
-    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, quiet)?;
+    let trainer = Trainer::open(
+        Session::new(CpuDevice::new(engine)),
+        objective,
+        train,
+        folder,
+        if quiet { View::Quiet } else { View::Line },
+    )?;
     keep_content(&out, &content)?;
     durable::write(&out.join(CONFIG_FILE), to_toml(config).as_bytes()).map_err(Error::io(&out, "write"))?;
     card::note_start(&out, trainer.step(), threads)?;

@@ -10,6 +10,7 @@ use crate::lm::step::StepShape;
 use crate::say;
 use crate::train::config::SftConfig;
 use crate::train::presets::DEFAULT_SFT_PRESET;
+use crate::train::progress::View;
 use crate::train::request::{SftRequest, TrainRequest};
 use crate::train::sft;
 use crate::train::shape::shape_of;
@@ -85,7 +86,8 @@ impl Args {
         let (out, init) = (config.train.out.clone(), config.train.init.clone());
         let begins = init.is_some() && config.data.path.is_some();
         let (name, training) = (self.config.preset.clone().unwrap_or_else(|| DEFAULT_SFT_PRESET.to_owned()), config.training());
-        let train = TrainRequest { out, name, init, config: training, resume: self.resume, begins, quiet };
+        let view = if quiet { View::Quiet } else { View::Line };
+        let train = TrainRequest { out, name, init, config: training, resume: self.resume, begins, view };
         SftRequest { train, dialogue: config.dialogue.clone() }
     }
 }

@@ -8,6 +8,7 @@ use crate::say;
 use crate::train;
 use crate::train::config::RunConfig;
 use crate::train::presets::DEFAULT_PRESET;
+use crate::train::progress::View;
 use crate::train::request::{TrainOutcome, TrainRequest};
 use crate::train::shape::shape_of;
 
@@ -22,7 +23,7 @@ Examples:
   samara train
   samara train --preset nanogpt-char-cpu --data input.txt --out runs/chars
   samara train --init gpt2 --data mine.jsonl --set train.lr=1e-5
-  samara train --out runs/chars --resume
+  samara train --out runs/chars --resume --live
   samara train --preset gpt2-124m --plan";
 
 /// Train a model.
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Say what it would take, and do nothing.
     #[arg(long)]
     plan: bool,
+    /// Draw curves on the whole terminal: loss, learning rate, gradient norm, speed. `q` stops and saves. Elsewhere: the usual lines.
+    #[arg(long, conflicts_with = "plan")]
+    live: bool,
 }
 
 /// The configuration of a run that is gone on with.
@@ -61,10 +65,11 @@ impl Command for Args {
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
+        let view = self.view(console.quiet)?;
         if !console.quiet {
             notes.iter().for_each(|note| say::line(note));
         }
-        let outcome = train::run(&self.request(config, console.quiet))?;
+        let outcome = train::run(&self.request(config, view))?;
         output::line(&summary(&outcome))?;
         if !console.quiet {
             say::line(&format!("hint: samara generate --model {} --prompt TEXT", outcome.out.display()));
@@ -74,13 +79,25 @@ impl Command for Args {
 }
 
 impl Args {
-    fn request(&self, config: RunConfig, quiet: bool) -> TrainRequest {
+    fn request(&self, config: RunConfig, view: View) -> TrainRequest {
         let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
         let (out, init) = (config.train.out.clone(), config.train.init.clone());
         // A configuration without any of these would train on the built-in corpus, which nobody meant who wrote --resume.
         let begins = self.config.preset.is_some() || self.config.config.is_some() || config.data.path.is_some() || init.is_some();
-        TrainRequest { out, name, init, config, resume: self.resume, begins, quiet }
+        TrainRequest { out, name, init, config, resume: self.resume, begins, view }
+    }
+
+    fn view(&self, quiet: bool) -> Result<View, Error> {
+        match (quiet, self.live) {
+            (true, true) => Err(Error::usage("--live draws curves and --quiet prints results only: leave one of them out")),
+            (true, false) => Ok(View::Quiet),
+            (false, false) => Ok(View::Line),
+            (false, true) => Ok(View::curves().unwrap_or_else(|| {
+                say::line("note: --live draws on a terminal, and standard error is none that can: lines of progress instead");
+                View::Line
+            })),
+        }
     }
 }
 

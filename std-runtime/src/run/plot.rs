@@ -258,7 +258,7 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A value with as many digits as its size asks for.
-fn label(value: f64) -> String {
+pub(crate) fn label(value: f64) -> String {
     let text = match value {
         0.0 => return "0".to_owned(),
         x if (0.01..1e4).contains(&x.abs()) => format!("{x:.3}"),

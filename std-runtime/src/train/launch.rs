@@ -7,6 +7,7 @@ use super::config::{ObjectiveConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objective::Objective;
+use super::progress::View;
 use super::trainer::{Finished, Trainer};
 use crate::config::{Tables, to_toml};
 use crate::run::durable;
@@ -27,7 +28,7 @@ pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &T
     folder.former()?.map_or(Ok(()), |former| folder.refuse_changes(&former, &config))?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| {
-        let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, false)?;
+        let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, View::Line)?;
         durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(out, "write"))?;
         trainer.run(&stop)
     })

@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod folder;
 pub mod launch;
+mod live;
 pub mod objective;
 pub mod objectives;
 pub mod presets;

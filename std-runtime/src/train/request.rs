@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::config::RunConfig;
+use super::progress::View;
 use crate::dialogue::config::DialogueConfig;
 
 /// Train a model.
@@ -22,8 +23,15 @@ pub struct TrainRequest {
     pub resume: bool,
     /// Begin a new run when there is nothing to go on with: the request says what is trained.
     pub begins: bool,
-    /// Print results only.
-    pub quiet: bool,
+    /// How a person follows the run.
+    pub view: View,
+}
+
+impl TrainRequest {
+    /// Whether only results are printed.
+    pub fn is_quiet(&self) -> bool {
+        self.view == View::Quiet
+    }
 }
 
 /// Train a model on dialogues.
@@ -64,7 +72,7 @@ impl TrainRequest {
             keep: self.config.train.keep_checkpoints,
             resume: self.resume,
             begins: self.begins,
-            quiet: self.quiet,
+            quiet: self.is_quiet(),
         }
     }
 }

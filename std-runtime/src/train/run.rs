@@ -9,6 +9,7 @@ use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objectives::lm::{Lm, ModelFolder};
+use super::progress::View;
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::tokenizer::Named;
@@ -35,7 +36,11 @@ use crate::tokenizer::{Tokenizer, prompt_ids};
 /// # Errors
 /// A configuration, data, weights or a folder that are not as they should be; a training that diverges; a signal.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
-    let stop = Stop::install(request.quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let stop = match request.view {
+        View::Curves => Stop::install_under_view(),
+        view => Stop::install(view == View::Quiet),
+    };
+    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
     Arc::clone(&engine).install(|| run_on(engine, request, &stop))
@@ -46,7 +51,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let mut data = DataRequest::new(&config.data).until(stop);
     data.vocab_size = config.model.vocab_size();
     // A tokenizer that is not there leaves no folder behind.
-    let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.quiet)?) };
+    let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.is_quiet())?) };
     let folder = RunFolder::of_request(&request.folder("samara train"))?;
     let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
@@ -54,18 +59,18 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let from = if resumed { Some(out.as_path()) } else { request.init.as_deref() };
     let named = match named {
         Some(named) => named,
-        None if resumed => Named::of_run(&out, &data, request.quiet)?,
-        None => Named::of_request(&data, request.init.as_deref(), request.quiet)?,
+        None if resumed => Named::of_run(&out, &data, request.is_quiet())?,
+        None => Named::of_request(&data, request.init.as_deref(), request.is_quiet())?,
     };
     let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
-    say_prepared(&prepared, config, request.quiet)?;
+    say_prepared(&prepared, config, request.is_quiet())?;
     let model = model_config(config, &prepared)?;
     let policies = Policies::new(&engine, &*model.architecture()?, config)?;
-    fits_into_memory(&policies, request.quiet)?;
+    fits_into_memory(&policies, request.is_quiet())?;
     let config = effective(config, &policies);
-    if let Some(former) = former.filter(|_| !request.quiet) {
+    if let Some(former) = former.filter(|_| !request.is_quiet()) {
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
     // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
@@ -78,7 +83,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let objective = objective.with_init(request.init.clone());
     let threads = engine.threads();
     let session = Session::new(CpuDevice::new(engine));
-    let trainer = Trainer::open(session, objective, &config.train, folder, request.quiet)?;
+    let trainer = Trainer::open(session, objective, &config.train, folder, request.view)?;
     if let Some(content) = content {
         keep_content(&out, &content)?;
     }

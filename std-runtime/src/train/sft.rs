@@ -44,7 +44,7 @@ const COMMAND: &str = "samara sft";
 /// # Errors
 /// A configuration, rows, a template, weights or a folder that are not as they should be; a training that diverges; a signal.
 pub fn run(request: &SftRequest) -> Result<TrainOutcome, Error> {
-    let (config, quiet) = (&request.train.config, request.train.quiet);
+    let (config, quiet) = (&request.train.config, request.train.is_quiet());
     let stop = Stop::install(quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(config.train.threads, config.train.gemm)?;
     // The whole loop stands on a thread of the pool: a step from outside it would allocate.
@@ -55,7 +55,7 @@ pub fn run(request: &SftRequest) -> Result<TrainOutcome, Error> {
 const NO_INIT: &str = "samara sft trains a model further: say which one with --init DIR";
 
 fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
-    let (asked, quiet) = (&request.train, request.train.quiet);
+    let (asked, quiet) = (&request.train, request.train.is_quiet());
     let before = asked.out.as_deref().filter(|out| asked.resume && Tokenizer::is_in(out));
     let from = before.or(asked.init.as_deref()).ok_or_else(|| Error::Usage(NO_INIT.to_owned()))?;
     let base = [Some(from), asked.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
@@ -89,7 +89,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     objective.save_companions(&out)?;
     let objective = objective.with_init(asked.init.clone());
     let threads = engine.threads();
-    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, quiet)?;
+    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.train.view)?;
     keep_content(&out, &content)?;
     durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
     card::note_start(&out, trainer.step(), threads)?;

@@ -10,7 +10,7 @@ use super::config::TrainConfig;
 use super::error::TrainingError as Error;
 use super::folder::{BEST_FOLDER, METRICS_FILE, RunFolder, SAMPLES_FILE};
 use super::objective::Objective;
-use super::progress::Progress;
+use super::progress::{Progress, View};
 use super::scalars::Scalars;
 use super::shape::update_numbers;
 use super::state::{self, RunState};
@@ -154,7 +154,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         mut objective: O,
         config: &TrainConfig,
         mut folder: RunFolder,
-        quiet: bool,
+        view: View,
     ) -> Result<Self, Error> {
         let mut stepper = Stepper::new(session, &mut objective, config.rule())?;
         objective.initialise(&mut stepper.session, folder.checkpoint.is_some())?;
@@ -178,6 +178,11 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let is_begun = state.step > 0 || state.last.is_some();
         let kept = (folder.checkpoint.is_some() && is_begun).then_some(recorded);
         let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), kept)?;
+        let progress = Progress::new(view, objective.best().0, config.steps, state.step);
+        if view == View::Curves && folder.checkpoint.is_some() {
+            let former = metrics::read(&folder.out.join(METRICS_FILE))?;
+            former.iter().for_each(|record| progress.record(record.step, |key| record.get(key)));
+        }
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
         let evaluated = stepper.scalars().iter().map(|(name, _)| objective.is_evaluated(name)).collect();
         let mut columns = Columns::new(&stepper, evaluated);
@@ -188,7 +193,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let held_out = sources.find_map(|(i, source)| Some((i, source.validation.as_ref()?.batch(source.rows))));
         Ok(Self {
             validation: stepper.scalars().clone(),
-            progress: Progress::new(quiet, config.steps, state.step),
+            progress,
             saved_step: (folder.checkpoint.is_some() && state.pending.is_none()).then_some(state.step),
             exported_step: None,
             schedule: config.lr_schedule(),
@@ -304,7 +309,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.state.last = None;
         let tokens_per_s = tokens as f64 / seconds.max(1e-9);
         let (name, _) = self.objective.best();
-        self.progress.step(self.state.step, name, self.stepper.scalars().get(name), lr, tokens_per_s);
+        self.progress.step(self.state.step, self.stepper.scalars().get(name), lr, tokens_per_s);
         self.columns.clear();
         self.columns.set_step(&self.stepper, lr, tokens_per_s);
         self.complete(stop)
@@ -398,6 +403,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.columns.set_wall(self.state.wall_s);
         let Columns { names, tags, values, .. } = &self.columns;
         self.metrics.write(self.state.step, self.state.tokens, names, values)?;
+        let of_key = |key: &str| names.iter().zip(values).find(|(name, _)| *name == key).and_then(|(_, value)| *value);
+        self.progress.record(self.state.step, of_key);
         for (tag, value) in tags.iter().zip(values) {
             if let (Some(tag), Some(value)) = (tag, value) {
                 self.events.scalar(self.state.step, tag, *value as f32).map_err(Error::io(self.events.path(), "write"))?;

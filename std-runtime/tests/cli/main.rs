@@ -3,6 +3,8 @@
 mod assign;
 mod data;
 mod device;
+#[cfg(unix)]
+mod live;
 mod llama;
 mod models;
 mod tokenizers;

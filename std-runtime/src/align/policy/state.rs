@@ -19,7 +19,6 @@ use crate::model::ModelConfig;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::scalars::{Combine, Scalars};
 
 /// A value function.
 pub struct Critic {
