@@ -24,7 +24,7 @@ use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale};
-use samara_core::rl::pairs::{Dpo, Pair, PairLoss};
+use samara_core::rl::pairs::{Dpo, Pair};
 use samara_core::rl::{
     Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, Surrogate,
     TokenRewards, WhitenScope, Whitening,
