@@ -87,7 +87,12 @@ impl ConfigArgs {
         Ok((config, notes))
     }
 
-    fn merge_layers(&self, default: &'static str, base: Option<&Path>, out: Option<&Path>) -> Result<(Layers<Config>, Vec<String>), Error> {
+    fn merge_layers(
+        &self,
+        default: &'static str,
+        base: Option<&Path>,
+        out: Option<&Path>,
+    ) -> Result<(Layers<Config>, Vec<String>), Error> {
         // Which keys [model] has follows from the folder: it is looked at first.
         let mut layers = self.layers(default, base, out, None)?;
         let init = layers.values_of("train")?.train.init;
@@ -186,8 +191,12 @@ fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
         Err(ConfigError::Value { place, key: key.to_owned(), expected, found }.into())
     };
     match given.as_slice() {
-        ["train.steps", others @ ..] if others.iter().any(is_set) => twice("train.steps", others[0], config.train.steps.to_string()),
-        [other, .., "dialogue.epochs"] if config.dialogue.epochs > 0.0 => twice("dialogue.epochs", other, config.dialogue.epochs.to_string()),
+        ["train.steps", others @ ..] if others.iter().any(is_set) => {
+            twice("train.steps", others[0], config.train.steps.to_string())
+        }
+        [other, .., "dialogue.epochs"] if config.dialogue.epochs > 0.0 => {
+            twice("dialogue.epochs", other, config.dialogue.epochs.to_string())
+        }
         [one] => {
             let idle: Vec<End> = ENDS.into_iter().filter(|(key, counts, _)| counts(&config) && key != one).collect();
             for (key, _, clear) in &idle {

@@ -181,7 +181,8 @@ impl<C: Tables> Layers<C> {
     /// It was given.
     pub fn refuse_given(&self, config: &C, table: &str, unread: Unread) -> Result<(), ConfigError> {
         let (key, defaults) = (format!("{table}.{}", unread.key), C::default());
-        let shown = |config: &C| config.tables().iter().find(|(name, _)| *name == table).and_then(|(_, table)| table.show(unread.key));
+        let shown =
+            |config: &C| config.tables().iter().find(|(name, _)| *name == table).and_then(|(_, table)| table.show(unread.key));
         let place = match self.place(&key) {
             Some(Place::File { .. }) if shown(config) == shown(&defaults) => return Ok(()),
             Some(place @ (Place::File { .. } | Place::Set(_) | Place::Flag(_))) => place.clone(),

@@ -17,7 +17,11 @@ pub(super) fn records(text: &str, separator: char) -> Result<Vec<Record>, (u64, 
         let mut record = Record { cells: Vec::new(), line };
         loop {
             let (cell, after) = cell(rest, separator).map_err(|problem| (line, problem))?;
-            line += rest.len().checked_sub(after.len()).and_then(|end| rest.get(..end)).map_or(0, |cell| cell.matches('\n').count() as u64);
+            line += rest
+                .len()
+                .checked_sub(after.len())
+                .and_then(|end| rest.get(..end))
+                .map_or(0, |cell| cell.matches('\n').count() as u64);
             record.cells.push(cell);
             let Some(next) = after.strip_prefix(separator) else {
                 rest = after.strip_prefix('\n').unwrap_or(after);

@@ -31,10 +31,17 @@ pub fn for_each_object<E: From<DataError>>(
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open")).map_err(DataError::from)?;
     refuse_device(path, &metadata).map_err(DataError::from)?;
     if metadata.is_dir() {
-        return Err(DataError::format(path, "a file of rows (.jsonl, .json, .csv, each also .gz, .zst)", "a folder; give one of its files").into());
+        return Err(DataError::format(
+            path,
+            "a file of rows (.jsonl, .json, .csv, each also .gz, .zst)",
+            "a folder; give one of its files",
+        )
+        .into());
     }
     let inner = inner_name(path);
-    if let Some(separator) = [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[e]).then_some(*separator)) {
+    if let Some(separator) =
+        [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[*e]).then_some(*separator))
+    {
         return each_record(path, separator, options, take);
     }
     let mut row = |row: &RawRow<'_>| take((object_of(row.bytes, options).map_err(|wrong| row.error(wrong)), row.line()));
@@ -45,6 +52,29 @@ pub fn for_each_object<E: From<DataError>>(
     }
 }
 
+/// The first row of a file.
+///
+/// # Errors
+/// As [`for_each_object`]; a first row that is no object.
+pub fn first_object(path: &Path, options: &TextOptions) -> Result<Map<String, Value>, DataError> {
+    /// What ends reading.
+    enum End {
+        Row(Map<String, Value>),
+        Error(DataError),
+    }
+    impl From<DataError> for End {
+        fn from(error: DataError) -> Self {
+            Self::Error(error)
+        }
+    }
+    let read = for_each_object(path, options, &mut |(row, _)| Err(row.map_or_else(End::Error, End::Row)));
+    match read {
+        Err(End::Row(row)) => Ok(row),
+        Err(End::Error(error)) => Err(error),
+        Ok(()) => Err(DataError::format(path, "at least one row", "none")),
+    }
+}
+
 fn each_record<E: From<DataError>>(
     path: &Path,
     separator: char,
@@ -52,7 +82,13 @@ fn each_record<E: From<DataError>>(
     take: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
     let text = read_plain(path, &options.stop)?;
-    let error = |line: u64, expected: String, found: String| DataError::Line { path: path.to_path_buf(), line, column: 1, expected, found };
+    let error = |line: u64, expected: String, found: String| DataError::Line {
+        path: path.to_path_buf(),
+        line,
+        column: 1,
+        expected,
+        found,
+    };
     let records = csv::records(&text, separator)
         .map_err(|(line, found)| error(line, "a record of comma-separated values".to_owned(), found.to_owned()))?;
     let mut records = records.into_iter();

@@ -189,7 +189,8 @@ impl Encoder {
     fn encode(&self, turns: &[Turn], first: usize) -> Result<Encoded, EncodeError> {
         let rendered = self.template.render_marked(turns, false, self.specials)?;
         let (mut encoded, at) = self.answers(&rendered, first)?;
-        let is_ended = encoded.mask.iter().zip(&encoded.ids).rfind(|(learnt, _)| **learnt).is_some_and(|(_, id)| self.stops.contains(id));
+        let is_ended =
+            encoded.mask.iter().zip(&encoded.ids).rfind(|(learnt, _)| **learnt).is_some_and(|(_, id)| self.stops.contains(id));
         if !is_ended {
             // What follows an answer without a stop token is no end of it.
             encoded.push(&self.stops[..1], true);
@@ -229,7 +230,8 @@ impl Encoder {
 
     /// The ids of a part of a text.
     fn part(&self, rendered: &Rendered, range: std::ops::Range<usize>, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
-        let walls: Vec<usize> = rendered.walls.iter().filter(|wall| range.contains(wall)).map(|wall| wall - range.start).collect();
+        let walls: Vec<usize> =
+            rendered.walls.iter().filter(|wall| range.contains(wall)).map(|wall| wall - range.start).collect();
         let (text, begins) = (&rendered.text.as_bytes()[range.clone()], range.start == 0);
         let encoded = self.tokenizer.encode_part(text, &walls, begins, &mut Scratch::default(), ids);
         Ok(encoded.map_err(TextError::of("a turn"))?)
@@ -256,7 +258,8 @@ mod tests {
     }
 
     fn encoder(template: &'static str, stops: &[u32]) -> Encoder {
-        let template = Template::choose(&TemplateChoice::BuiltIn(template), &tokenizer(), Format::Messages, Day::of_seconds(0)).unwrap();
+        let template =
+            Template::choose(&TemplateChoice::BuiltIn(template), &tokenizer(), Format::Messages, Day::of_seconds(0)).unwrap();
         Encoder::new(tokenizer(), template, stops.to_vec(), 259).unwrap()
     }
 
@@ -282,7 +285,10 @@ mod tests {
         assert_eq!(encoded.mask, [false, true, true, false, true, true]);
         assert_eq!(encoder.show(&encoded), "a‹b<|endoftext|>›c‹d<|endoftext|>›");
         let completion = encoder.encode_completion(&turns[..3], &turns[3..]).unwrap();
-        assert_eq!((completion.ids.clone(), completion.completion_start(), completion.loss_tokens()), (encoded.ids.clone(), 4, 2));
+        assert_eq!(
+            (completion.ids.clone(), completion.completion_start(), completion.loss_tokens()),
+            (encoded.ids.clone(), 4, 2)
+        );
         assert_eq!(encoder.encode_prompt(&turns[..3]).unwrap(), completion.ids[..4]);
         let mut cut = encoded;
         assert!(cut.truncate(5) && !cut.truncate(5));
@@ -325,7 +331,8 @@ mod tests {
 
     #[test]
     fn ids_beyond_the_model_are_refused() {
-        let template = Template::choose(&TemplateChoice::BuiltIn("plain"), &tokenizer(), Format::Messages, Day::of_seconds(0)).unwrap();
+        let template =
+            Template::choose(&TemplateChoice::BuiltIn("plain"), &tokenizer(), Format::Messages, Day::of_seconds(0)).unwrap();
         let encoder = Encoder::new(tokenizer(), template, vec![END], 256).unwrap();
         let error = encoder.encode_dialogue(&[Turn::user("a"), Turn::assistant("b")]).unwrap_err().to_string();
         assert!(error.contains("\"<|endoftext|>\" has id 256"), "{error}");

@@ -118,7 +118,13 @@ impl Examples {
         Ok(examples)
     }
 
-    fn push(&mut self, mut encoded: Encoded, encoder: &Encoder, max_length: usize, at: impl Fn() -> String) -> Result<(), ExampleError> {
+    fn push(
+        &mut self,
+        mut encoded: Encoded,
+        encoder: &Encoder,
+        max_length: usize,
+        at: impl Fn() -> String,
+    ) -> Result<(), ExampleError> {
         let (tokens, first) = (encoded.ids.len(), encoded.completion_start() + 1);
         let is_cut = encoded.truncate(max_length);
         if encoded.loss_tokens() == 0 {
@@ -138,10 +144,14 @@ impl Examples {
     /// What a person should know of them.
     pub fn lines(&self, name: &str, max_length: usize) -> Vec<String> {
         let tokens: usize = self.encoded.iter().map(|encoded| encoded.ids.len()).sum();
-        let mut lines = vec![format!("{name}: {} examples, {tokens} tokens, {} to learn", self.encoded.len(), self.loss_tokens())];
+        let mut lines =
+            vec![format!("{name}: {} examples, {tokens} tokens, {} to learn", self.encoded.len(), self.loss_tokens())];
         if self.truncated > 0 {
             let endless = format!("{} of them lose the token that ends the answer", self.endless);
-            lines.push(format!("warning: {} examples are cut to dialogue.max_length = {max_length} tokens; {endless}", self.truncated));
+            lines.push(format!(
+                "warning: {} examples are cut to dialogue.max_length = {max_length} tokens; {endless}",
+                self.truncated
+            ));
         }
         if let Some(first) = &self.first_skipped {
             lines.push(format!("{name}: {} rows left out, the first: {first}", self.skipped));
@@ -190,7 +200,14 @@ impl ExampleRows {
     }
 
     /// Fills one row of a batch; how many labels count.
-    fn fill_row(&self, row: &[usize], inputs: &mut [i32], labels: &mut [i32], segments: &mut [i32], positions: &mut [i32]) -> u64 {
+    fn fill_row(
+        &self,
+        row: &[usize],
+        inputs: &mut [i32],
+        labels: &mut [i32],
+        segments: &mut [i32],
+        positions: &mut [i32],
+    ) -> u64 {
         inputs.fill(0);
         labels.fill(IGNORE);
         segments.fill(-1);
@@ -224,8 +241,7 @@ impl Dataset for ExampleRows {
 
     fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
         let [inputs, labels, segments, positions] = into.ints_mut(["input_ids", "labels", "segments", "position_ids"]);
-        let wide = |values: &mut [i32]| if values.is_empty() { 0 } else { self.block };
-        let (segment_len, position_len) = (wide(segments), wide(positions));
+        let [segment_len, position_len] = [segments.len(), positions.len()].map(|len| if len == 0 { 0 } else { self.block });
         let mut tokens = 0;
         let places = inputs.chunks_exact_mut(self.block).zip(labels.chunks_exact_mut(self.block));
         for (i, (inputs, labels)) in places.enumerate() {

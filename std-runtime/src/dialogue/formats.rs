@@ -218,7 +218,8 @@ fn pair(prompt: Vec<Turn>, chosen: Vec<Turn>, rejected: Vec<Turn>, margin: Optio
 
 fn preference(object: &Object, talk: Option<&str>) -> Read {
     let margin = object.get("margin").and_then(Value::as_f64);
-    let explicit = ["prompt", "instruction", "question"].into_iter().find(|key| object.get(*key).is_some_and(|value| !value.is_null()));
+    let explicit =
+        ["prompt", "instruction", "question"].into_iter().find(|key| object.get(*key).is_some_and(|value| !value.is_null()));
     let prompt = match (talk, explicit) {
         (Some(key), _) => Some(turns_of(object, key, Role::User)?),
         (None, Some("instruction")) => Some(instruction(object)?),
@@ -230,7 +231,8 @@ fn preference(object: &Object, talk: Option<&str>) -> Read {
     let (chosen, rejected) = (chosen?, rejected?);
     if let Some(prompt) = prompt {
         // A list of messages may repeat the prompt.
-        let [chosen, rejected] = [chosen, rejected].map(|side| if side.starts_with(&prompt) { side[prompt.len()..].to_vec() } else { side });
+        let [chosen, rejected] =
+            [chosen, rejected].map(|side| if side.starts_with(&prompt) { side[prompt.len()..].to_vec() } else { side });
         let before = if talk.is_some() || explicit != Some("instruction") { system(object)? } else { Vec::new() };
         return Ok((pair([before, prompt].concat(), chosen, rejected, margin), Format::Preference));
     }
@@ -303,7 +305,10 @@ fn ranked(object: &Object) -> Read {
     }
     ranked.sort_by_key(|completion| completion.rank);
     if ranked.first().map(|first| first.rank) == ranked.last().map(|last| last.rank) {
-        return wrong("at least two completions of different ranks", format!("{} completions, {} ranked", list.len(), ranked.len()));
+        return wrong(
+            "at least two completions of different ranks",
+            format!("{} completions, {} ranked", list.len(), ranked.len()),
+        );
     }
     Ok((Row::Preference { prompt, ranked, margin: None }, Format::Ranked))
 }

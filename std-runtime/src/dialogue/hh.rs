@@ -16,7 +16,8 @@ pub(super) fn split(text: &str) -> Option<(Vec<Turn>, Vec<Turn>)> {
 }
 
 fn turns(mut text: &str) -> Vec<Turn> {
-    let first = |text: &str| MARKS.iter().filter_map(|&(mark, role)| Some((text.find(mark)?, mark, role))).min_by_key(|found| found.0);
+    let first =
+        |text: &str| MARKS.iter().filter_map(|&(mark, role)| Some((text.find(mark)?, mark, role))).min_by_key(|found| found.0);
     let mut turns = Vec::new();
     while let Some((at, mark, role)) = first(text) {
         let rest = text.get(at + mark.len()..).unwrap_or_default();

@@ -34,7 +34,9 @@ pub(super) fn compile(source: &str, day: Day) -> Result<Environment<'static>, Er
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", to_json);
     environment.add_filter("generation_marks", mark);
-    environment.add_function("raise_exception", |text: String| -> Result<Value, Error> { Err(Error::new(ErrorKind::InvalidOperation, text)) });
+    environment.add_function("raise_exception", |text: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, text))
+    });
     environment.add_function("strftime_now", move |format: String| day.format(&format));
     let rewritten = GENERATION.replace_all(source, |found: &fancy_regex::Captures<'_>| {
         let part = |i: usize| found.get(i).map_or("", |part| part.as_str());
@@ -96,7 +98,9 @@ impl Json {
             ValueKind::Number => {
                 let _ = write!(self.text, "{value}");
             }
-            ValueKind::Seq | ValueKind::Iterable => self.items(value.try_iter()?, ['[', ']'], depth, |json, item| json.push(&item, depth + 1))?,
+            ValueKind::Seq | ValueKind::Iterable => {
+                self.items(value.try_iter()?, ['[', ']'], depth, |json, item| json.push(&item, depth + 1))?
+            }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sorted {
@@ -220,13 +224,12 @@ impl Day {
                 continue;
             }
             let code = chars.next();
-            let padded = |text: &mut String, number: u64| drop(write!(text, "{number:02}"));
             match code {
-                Some('Y') => drop(write!(text, "{}", self.year)),
-                Some('y') => padded(&mut text, self.year.rem_euclid(100) as u64),
-                Some('m') => padded(&mut text, self.month as u64),
-                Some('d') => padded(&mut text, self.day),
-                Some('e') => drop(write!(text, "{:2}", self.day)),
+                Some('Y') => text += &self.year.to_string(),
+                Some('y') => text += &format!("{:02}", self.year.rem_euclid(100)),
+                Some('m') => text += &format!("{:02}", self.month),
+                Some('d') => text += &format!("{:02}", self.day),
+                Some('e') => text += &format!("{:2}", self.day),
                 Some('B') => text += month,
                 Some('b' | 'h') => text += &month[..3],
                 Some('A') => text += weekday,

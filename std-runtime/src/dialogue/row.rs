@@ -110,6 +110,8 @@ pub enum Format {
     Preference,
     /// `chosen` and `rejected` that begin alike.
     ImplicitPreference,
+    /// `chosen` and `rejected` that answer different prompts.
+    OtherPrompts,
     /// `prompt` and `completions`, the best first.
     Ranked,
     /// `prompt`, `completion`, `label`.
@@ -129,6 +131,7 @@ impl Format {
             Self::HhRlhf => "hh-rlhf",
             Self::Preference => "preference",
             Self::ImplicitPreference => "preference with implicit prompt",
+            Self::OtherPrompts => "pairs of different prompts",
             Self::Ranked => "ranked",
             Self::Unpaired => "unpaired",
             Self::Prompts => "prompts",
@@ -196,7 +199,8 @@ mod tests {
         let ranked = [0, 1, 1, 5].map(|rank| Ranked { rank, completion: vec![Turn::assistant("x")] }).to_vec();
         let row = Row::Preference { prompt: Vec::new(), ranked, margin: None };
         assert_eq!(row.pairs(), [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]);
-        let dialogue = Row::Dialogue { turns: ["a", "b"].into_iter().flat_map(|t| [Turn::user(t), Turn::assistant(t)]).collect() };
+        let dialogue =
+            Row::Dialogue { turns: ["a", "b"].into_iter().flat_map(|t| [Turn::user(t), Turn::assistant(t)]).collect() };
         assert_eq!((dialogue.pairs().len(), dialogue.prompt().len(), dialogue.completions()[0].len()), (0, 3, 1));
     }
 }

@@ -171,7 +171,8 @@ impl Template {
             let find = |&turn: &usize| self.answer(turns, turn, &rendered.text);
             rendered.answers = spoken.iter().map(find).collect::<Result<_, _>>()?;
         } else if rendered.answers.len() != spoken.len() {
-            let message = format!("{} blocks of {{% generation %}} for {} turns of the assistant", rendered.answers.len(), spoken.len());
+            let message =
+                format!("{} blocks of {{% generation %}} for {} turns of the assistant", rendered.answers.len(), spoken.len());
             return Err(TemplateError::Render { name: self.name.clone(), message });
         }
         Ok(rendered)
@@ -181,7 +182,11 @@ impl Template {
     fn answer(&self, turns: &[Turn], turn: usize, text: &str) -> Result<Range<usize>, TemplateError> {
         let until = self.render(&turns[..=turn], false)?;
         let asked = self.render(&turns[..turn], true)?;
-        let begin = if text.starts_with(&asked) { asked.len() } else { common(&asked, text).max(self.render(&turns[..turn], false)?.len()) };
+        let begin = if text.starts_with(&asked) {
+            asked.len()
+        } else {
+            common(&asked, text).max(self.render(&turns[..turn], false)?.len())
+        };
         if text.starts_with(&until) && begin <= until.len() && text.is_char_boundary(begin) {
             Ok(begin..until.len())
         } else {
@@ -189,7 +194,12 @@ impl Template {
         }
     }
 
-    fn rendered(&self, turns: &[Turn], add_generation_prompt: bool, marks: Option<(Marks, Option<char>)>) -> Result<Rendered, TemplateError> {
+    fn rendered(
+        &self,
+        turns: &[Turn],
+        add_generation_prompt: bool,
+        marks: Option<(Marks, Option<char>)>,
+    ) -> Result<Rendered, TemplateError> {
         let wall = marks.and_then(|(_, wall)| wall);
         let mut context: Vec<(&str, Value)> = self.named.iter().map(|(name, text)| (*name, Value::from(text.as_str()))).collect();
         context.push(("messages", Value::from(Serde(self.messages(turns, wall)))));
@@ -223,7 +233,8 @@ impl Template {
 fn built_in(name: &str, tokenizer: &Tokenizer) -> (String, String) {
     let source = BUILT_IN.iter().find(|(known, _)| *known == name).map_or(BUILT_IN[0].1, |(_, source)| source);
     let before: Vec<u8> = tokenizer.ids_before().iter().flat_map(|&id| tokenizer.token_bytes(id)).collect();
-    let before = if before.is_empty() { String::new() } else { format!("{{{{ {} }}}}", Json::from(String::from_utf8_lossy(&before))) };
+    let before =
+        if before.is_empty() { String::new() } else { format!("{{{{ {} }}}}", Json::from(String::from_utf8_lossy(&before))) };
     (name.to_owned(), format!("{before}{source}"))
 }
 
@@ -233,13 +244,20 @@ fn for_format(format: Format) -> &'static str {
         Format::Alpaca => "alpaca",
         Format::HhRlhf => "hh",
         Format::ShareGpt | Format::Messages => "chatml",
-        Format::PromptCompletion | Format::Preference | Format::ImplicitPreference | Format::Ranked | Format::Unpaired | Format::Prompts => "plain",
+        Format::PromptCompletion
+        | Format::Preference
+        | Format::ImplicitPreference
+        | Format::OtherPrompts
+        | Format::Ranked
+        | Format::Unpaired
+        | Format::Prompts => "plain",
     }
 }
 
 fn read(path: &Path) -> Result<String, TemplateError> {
     let source = std::fs::read(path).map_err(IoError::at(path, "read"))?;
-    String::from_utf8(source).map_err(|_| TemplateError::Syntax { name: PathBuf::from(path).display().to_string(), message: "not UTF-8".to_owned() })
+    String::from_utf8(source)
+        .map_err(|_| TemplateError::Syntax { name: PathBuf::from(path).display().to_string(), message: "not UTF-8".to_owned() })
 }
 
 /// What an error of a template says.
@@ -346,7 +364,12 @@ mod tests {
             let asked = template.render(&dialogue()[..3], true).unwrap();
             assert!(text.starts_with(&asked) && rendered.answers[1].start == asked.len(), "{name}: {asked}");
         }
-        for (format, name) in [(Format::Alpaca, "alpaca"), (Format::HhRlhf, "hh"), (Format::ShareGpt, "chatml"), (Format::PromptCompletion, "plain")] {
+        for (format, name) in [
+            (Format::Alpaca, "alpaca"),
+            (Format::HhRlhf, "hh"),
+            (Format::ShareGpt, "chatml"),
+            (Format::PromptCompletion, "plain"),
+        ] {
             assert_eq!(of(&TemplateChoice::Auto, format).name(), name);
         }
     }
@@ -363,7 +386,8 @@ mod tests {
         let forgetful = source.replace("{{ m.content }}", "{% if loop.last or m.role == 'user' %}{{ m.content }}{% endif %}");
         let error = new(&forgetful).render_marked(&dialogue(), false, false).unwrap_err().to_string();
         assert!(error.contains("own writes the assistant's turn 2 otherwise once the dialogue goes on"), "{error}");
-        let error = Template::new("own".to_owned(), "{% if %}".to_owned(), &tokenizer(), Day::of_seconds(0)).unwrap_err().to_string();
+        let error =
+            Template::new("own".to_owned(), "{% if %}".to_owned(), &tokenizer(), Day::of_seconds(0)).unwrap_err().to_string();
         assert!(error.contains("chat template own: ") && error.contains("line 1"), "{error}");
         let error = new("{{ raise_exception('no ' + messages[0].role) }}").render(&dialogue(), false).unwrap_err().to_string();
         assert!(error.contains("no user"), "{error}");
@@ -376,6 +400,6 @@ mod tests {
         let rendered = template.render_marked(&turns, false, false).unwrap();
         assert_eq!(rendered.text, "a <|im_end|><|im_<|im_start|>\u{fdd0}\u{fdd2}<|endoftext|>");
         assert_eq!(rendered.walls, [3, 18]);
-        assert_eq!(template.render_marked(&turns, false, true).unwrap().walls, []);
+        assert!(template.render_marked(&turns, false, true).unwrap().walls.is_empty());
     }
 }

@@ -38,7 +38,9 @@ impl Tokenizer {
         let end = self.end_of_text().map(|id| String::from_utf8_lossy(&self.token_bytes(id)).into_owned());
         for name in ["eos_token", "bos_token"] {
             let is_new = named.iter().all(|(known, _)| *known != name);
-            named.extend(end.clone().filter(|_| is_new && (name == "eos_token" || self.original.is_none())).map(|text| (name, text)));
+            named.extend(
+                end.clone().filter(|_| is_new && (name == "eos_token" || self.original.is_none())).map(|text| (name, text)),
+            );
         }
         named
     }

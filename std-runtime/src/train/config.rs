@@ -127,7 +127,7 @@ impl SftConfig {
     }
 
     fn check_together(&self) -> Result<(), Invalid> {
-        self.training().check()?;
+        self.training().check_together()?;
         self.dialogue.check(self.train.block_size)
     }
 }

@@ -80,7 +80,12 @@ impl Lm {
     ///
     /// # Errors
     /// The registry cannot hold the parameters.
-    pub fn of_source(architecture: Arc<dyn Architecture>, shape: StepShape, train: &TrainConfig, source: Source) -> Result<Self, BuildError> {
+    pub fn of_source(
+        architecture: Arc<dyn Architecture>,
+        shape: StepShape,
+        train: &TrainConfig,
+        source: Source,
+    ) -> Result<Self, BuildError> {
         let (registry, layers) = register(&*architecture, 0, |_, _| ())?;
         let (source, train, about) = (Some(source), train.clone(), String::new());
         Ok(Self {
@@ -186,7 +191,11 @@ impl<D: Device> Objective<D> for Lm {
         let mut model = Bound { dims: self.layers.dims(), layers: Arc::clone(&self.layers), session, set, caches };
         let step = Step::new(&mut model, self.shape)?;
         let evaluated = self.source.as_ref().is_some_and(|source| source.validation.is_some());
-        let evaluation = if evaluated { Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block, self.shape.packed)?) } else { None };
+        let evaluation = if evaluated {
+            Some(Evaluation::new(&mut model, self.shape.batch, self.shape.block, self.shape.packed)?)
+        } else {
+            None
+        };
         self.built = Some(Built { step, evaluation, set, average, caches });
         Ok(())
     }
