@@ -202,7 +202,7 @@ fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
         [one] => {
             let idle: Vec<End> = ENDS.into_iter().filter(|(key, counts, _)| counts(&config) && key != one).collect();
             for (key, _, clear) in &idle {
-                layers.put(&[*key], &Place::Default, |config| clear(config));
+                layers.put(&[*key], &Place::Default, clear);
             }
             // What a preset sets is its own matter.
             let what: Vec<&str> = idle.iter().map(|(key, ..)| *key).filter(|key| *key != "dialogue.epochs").collect();
