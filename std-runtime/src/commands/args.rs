@@ -13,6 +13,7 @@ use crate::lm::Model;
 use crate::lm::formats::Quantize;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Source;
 use crate::session::Engine;
 use crate::train::presets::{DEFAULT_PRESET, PRESETS, find};
 
@@ -178,6 +179,24 @@ fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -
     Ok(())
 }
 
+/// A model folder, or an adapter folder and its base.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ModelArgs {
+    /// The model folder, or a folder with an adapter.
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// The base of an adapter, where it is not where the adapter says.
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Where the model is.
+    pub(super) fn source(&self) -> Result<Source, Error> {
+        Ok(Source::of(&self.model, self.base.as_deref())?)
+    }
+}
+
 /// Threads and kernels.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct EngineArgs {
@@ -222,7 +241,7 @@ impl WeightFormat {
     pub(super) fn compared<T>(
         &self,
         engine: &Arc<Engine>,
-        folder: &Path,
+        source: &Source,
         mut model: Model,
         mut measure: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<(T, Option<T>), Error> {
@@ -231,7 +250,7 @@ impl WeightFormat {
         if !self.compares() {
             return Ok((own, None));
         }
-        let mut model = Model::open_quantised(engine, folder, None)?;
+        let mut model = Model::open_quantised(engine, source, None)?;
         Ok((own, Some(measure(&mut model)?)))
     }
 }

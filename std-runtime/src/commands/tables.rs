@@ -4,6 +4,7 @@ use crate::config::{Invalid, Tables, tables};
 use crate::data::config::DataConfig;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
+use crate::model::tune::config::TuneConfig;
 use crate::train::config::{RunConfig, TrainConfig};
 
 // A command that brings a table of its own adds it here: a line with its name and its type.
@@ -16,6 +17,8 @@ tables! {
         data: DataConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[generate]`
         generate: GenerateConfig;
     }
@@ -28,7 +31,7 @@ impl Config {
 
     /// What a training takes of it.
     pub(crate) fn run(self) -> RunConfig {
-        let Self { model, data, train, generate } = self;
-        RunConfig { model, data, train, generate }
+        let Self { model, data, train, tune, generate } = self;
+        RunConfig { model, data, train, tune, generate }
     }
 }

@@ -11,6 +11,7 @@ use crate::kernels::gemm::Gemm;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
 use crate::model::family::TENSOR_LIMIT;
+use crate::model::tune::config::TuneConfig;
 
 table! {
     /// How a model is trained.
@@ -97,6 +98,8 @@ tables! {
         data: DataConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[generate]`
         generate: GenerateConfig;
     }

@@ -12,6 +12,7 @@ use crate::data::splits::PrepareError;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
+use crate::lm::set_weights::SetError;
 use crate::memory::OutOfMemory;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
@@ -52,6 +53,9 @@ pub enum TrainingError {
     /// A model folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Weights from a folder or into one.
+    #[error(transparent)]
+    Set(#[from] SetError),
     /// Weights of a checkpoint.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -130,6 +134,7 @@ impl Failure for TrainingError {
             Self::Prepare(error) => error.kind(),
             Self::Prompt(error) => error.kind(),
             Self::Folder(error) => error.kind(),
+            Self::Set(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
             Self::Lock(error) => error.kind(),

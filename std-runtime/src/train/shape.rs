@@ -14,6 +14,7 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         block: t.block_size,
         accumulation: t.grad_accumulation,
         dropout: t.dropout > 0.0,
+        adapter_dropout: config.tune.adapter_dropout() > 0.0,
         recompute: match t.recompute {
             RecomputeChoice::Auto => Recompute::None,
             RecomputeChoice::Fixed(recompute) => recompute,

@@ -18,7 +18,7 @@ use super::ModelConfig;
 use crate::files::IoError;
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::Keys;
-use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, save_weights};
+use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, ParamValues, is_adapter_folder, save_weights};
 use crate::run::durable;
 use crate::tokenizer::Tokenizer;
 
@@ -57,6 +57,7 @@ impl FolderConfig {
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join(CONFIG_FILE);
         let text = fs::read(&path).map_err(|source| match source.kind() {
+            _ if is_adapter_folder(folder) => FolderError::Adapter { path: folder.to_path_buf() },
             ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
             _ => FolderError::Io(IoError::at(&path, "read")(source)),
         })?;
@@ -164,7 +165,7 @@ fn once_each(ids: Vec<u32>) -> Vec<u32> {
 }
 
 /// The keys of a JSON file.
-fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
+pub(super) fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
     let json: Value = serde_json::from_slice(text).map_err(|error| FolderError::Json {
         path: path.to_path_buf(),
         line: error.line(),
@@ -181,8 +182,13 @@ fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
 /// of the registry.
 ///
 /// # Errors
-/// Files that cannot be written; a model with frozen parameters.
-pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
+/// Files that cannot be written; parameters that are frozen in another element type than f32.
+pub fn save_folder<'v>(
+    folder: &Path,
+    config: &FolderConfig,
+    params: &Params<'_>,
+    values: impl Into<ParamValues<'v>>,
+) -> Result<(), FolderError> {
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
     save_weights(folder, params, &config.model.architecture()?.name_map(), values)
