@@ -24,7 +24,7 @@ use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale};
-use samara_core::rl::pairs::{Dpo, Pair, PairLoss};
+use samara_core::rl::pairs::{Dpo, Pair};
 use samara_core::rl::{
     Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, Surrogate,
     TokenRewards, WhitenScope, Whitening,
@@ -236,7 +236,7 @@ fn losses_of_pairs_are_those_of_the_functions() {
         let ids: Vec<_> = stepper.sets().map(|(_, id)| id).collect();
         let texts = [vec![0, 1, END], vec![2, 2, 2, 2]];
         let before = log_probabilities(&mut stepper.session, *ids.get(1).unwrap_or(&ids[0]), &texts);
-        let reference = if config.loss().reads_reference() { before } else { vec![0.0; 2] };
+        let reference = if config.loss::<f32>().reads_reference() { before } else { vec![0.0; 2] };
         let [chosen, rejected] = ["logps/chosen", "logps/rejected"].map(|name| last[name]);
         let loss = config.loss().of(&Pair {
             policy_chosen: chosen as f32,

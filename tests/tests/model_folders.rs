@@ -9,7 +9,7 @@ use samara::kernels::gemm::Gemm;
 use samara::lm::{Model, register};
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{layout, load_weights, tensors};
+use samara::model_folder::{layout, load_weights};
 use samara::session::{CpuDevice, Engine, On, Session, SetId};
 use samara::tokenizer::{Specials, Tokenizer};
 use samara_core::decode::Sampling;
@@ -239,7 +239,7 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
         let layout = layout(&config.model.architecture().expect("model").name_map(), &session.set(set).params()).expect("layout");
-        assert_eq!(tensors(&layout).len(), names(out.path()).len());
+        assert_eq!(layout.tensors().len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }
 }

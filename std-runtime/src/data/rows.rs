@@ -20,11 +20,6 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    /// A row that begins as it should and holds something else.
-    pub(super) fn whole(expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { byte: 0, expected: expected.into(), found: found.into() }
-    }
-
     /// The error at a place in a file. `before` is the text of the file from the beginning of line `line` to that of the row, which it may hold line
     /// breaks of.
     pub(super) fn at(self, path: &Path, line: u64, before: &str, row: &[u8]) -> DataError {

@@ -399,6 +399,6 @@ mod tests {
         let rendered = template.render_marked(&turns, false, false).unwrap();
         assert_eq!(rendered.text, "a <|im_end|><|im_<|im_start|>\u{fdd0}\u{fdd2}<|endoftext|>");
         assert_eq!(rendered.walls, [3, 18]);
-        assert_eq!(template.render_marked(&turns, false, true).unwrap().walls, []);
+        assert!(template.render_marked(&turns, false, true).unwrap().walls.is_empty());
     }
 }
