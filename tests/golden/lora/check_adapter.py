@@ -36,7 +36,7 @@ def main():
         print(f"{name}: largest difference of logits {difference:.2e}")
         worst = max(worst, difference)
     print(f"peft {peft.__version__}, transformers {transformers.__version__}, torch {torch.__version__}")
-    raise SystemExit(worst > args.tolerance)
+    raise SystemExit(int(worst > args.tolerance))
 
 
 main()
