@@ -82,16 +82,18 @@ impl Speaker {
         stop: &Stop,
         heard: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Answer, E> {
-        let room = self.model.dims.n_positions.saturating_sub(how.max_new_tokens).max(1);
-        let (prompt, forgotten) = self.fitting(history, room)?;
+        let positions = self.model.dims.n_positions;
+        // An answer has at least half of the positions, if it is that long.
+        let (prompt, forgotten) = self.fitting(history, positions - how.max_new_tokens.min(positions / 2))?;
+        let most = how.max_new_tokens.min(positions - prompt.len());
         let mut model = self.model.bound();
-        let tokens = prompt.len() + how.max_new_tokens;
+        let tokens = prompt.len() + most;
         let shape = SlotsShape { slots: 1, tokens, prompt: prompt.len(), dtype: DType::Real };
         let run = |error: RunError| E::from(TrainingError::from(error));
         let mut slots = Slots::new(&mut model, &shape).map_err(run)?;
         let mut row = Row::new(&mut model, &mut slots, 0, &prompt, Draws::new(how.seed, number)).map_err(run)?;
         let (mut order, mut bytes, mut text) = (vec![0; model.dims.vocab_size], Vec::new(), Vec::new());
-        for i in 0..how.max_new_tokens {
+        for i in 0..most {
             stop.check().map_err(|error| run(error.into()))?;
             if i > 0 && !row.append(&mut model, &mut slots, 0).map_err(run)? {
                 slots.step(&mut model).map_err(run)?;

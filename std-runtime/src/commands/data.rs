@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::{Command, Console, Error, output};
-use crate::data::options::BadRow;
+use crate::data::check::check_text;
+use crate::data::objects::first_object;
+use crate::data::options::{BadRow, TextOptions};
+use crate::data::text;
 use crate::dialogue::config::TemplateChoice;
 use crate::dialogue::doctor::check;
 use crate::dialogue::encode::Encoder;
@@ -34,14 +37,14 @@ Examples:
   samara data check train.jsonl --against test.jsonl
   samara data check rows.jsonl --model gpt2 --max-length 512 --json";
 
-/// Say what is wrong with rows of dialogues, preferences, judged answers or prompts.
+/// Say what is wrong with rows of dialogues, preferences, judged answers or prompts, or with texts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// Rows (.jsonl, .json, .csv, each also .gz or .zst).
+    /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, or a folder of text.
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Count the rows whose prompts are in this file too, such as a test split.
+    /// Count the rows whose prompts (of text: the documents that) are in this file too, such as a test split.
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
     /// Count tokens too, of this folder's tokenizer and chat template.
@@ -58,12 +61,35 @@ struct Check {
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
         let Action::Check(args) = &self.action;
+        if is_text(&args.path)? {
+            return args.text();
+        }
         let rows = rows_of(&args.path)?;
         let against = args.against.as_deref().map(rows_of).transpose()?;
         let encoder = args.model.as_deref().map(|model| encoder(model, &rows)).transpose()?;
         let encoder = encoder.as_ref().map(|(encoder, positions)| (encoder, args.max_length.unwrap_or(*positions)));
         let report = check(&rows, encoder, against.as_ref())?;
         output::show(args.json, &report, || report.lines().join("\n") + "\n")
+    }
+}
+
+/// Whether data is text: a folder, a file of plain text, or rows with the key of texts.
+fn is_text(path: &Path) -> Result<bool, Error> {
+    let options = TextOptions { skip_setting: None, ..TextOptions::default() };
+    Ok(path.is_dir() || text::is_plain(path) || first_object(path, &options)?.contains_key(&options.text_key))
+}
+
+impl Check {
+    fn text(&self) -> Result<(), Error> {
+        const WAY_OUT: &str = "; leave --model out";
+        let open = |model: &Path| -> Result<(Tokenizer, usize), Error> {
+            let Some(tokenizer) = Tokenizer::of_model(model)? else { return Err(FileError::none_in(model, WAY_OUT).into()) };
+            Ok((tokenizer, FolderConfig::read(model)?.model.positions()))
+        };
+        let model = self.model.as_deref().map(open).transpose()?;
+        let tokenizer = model.as_ref().map(|(tokenizer, positions)| (tokenizer, self.max_length.unwrap_or(*positions)));
+        let report = check_text(&self.path, tokenizer, self.against.as_deref())?;
+        output::show(self.json, &report, || report.lines().join("\n") + "\n")
     }
 }
 

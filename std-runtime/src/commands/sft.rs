@@ -6,6 +6,7 @@ use super::args::ConfigArgs;
 use super::train::{RUN_CONFIG, summary};
 use super::{Command, Console, Error, output, plan};
 use crate::config::Invalid;
+use crate::data::config::TokenizerChoice;
 use crate::lm::step::StepShape;
 use crate::say;
 use crate::train::config::SftConfig;
@@ -59,8 +60,14 @@ const TOKENIZER: &str = "the tokenizer is that of the model of --init";
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
-        let (config, notes) =
+        let has_init = self.config.init.is_some() || self.config.set.iter().any(|set| set.starts_with("train.init"));
+        if !has_init && former.is_none() && self.config.config.is_none() {
+            return Err(Error::usage(sft::NO_INIT));
+        }
+        let (mut config, notes) =
             self.config.merge_for(DEFAULT_SFT_PRESET, "data", UNREAD, former.as_deref(), self.out.as_deref())?;
+        // The folder of --init has the tokenizer: a run that goes on need not find it there again.
+        config.data.tokenizer = TokenizerChoice::default();
         let config = config.sft();
         if self.plan {
             let training = config.training();

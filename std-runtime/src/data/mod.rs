@@ -1,6 +1,7 @@
 //! Training data: files and folders of text, token shards, the built-in corpus, preparation, and the order in which batches are drawn.
 
 pub mod batches;
+pub mod check;
 pub mod config;
 pub mod corpus;
 mod csv;

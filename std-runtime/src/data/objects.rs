@@ -40,7 +40,7 @@ pub fn for_each_object<E: From<DataError>>(
     }
     let inner = inner_name(path);
     if let Some(separator) =
-        [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[e]).then_some(*separator))
+        [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[*e]).then_some(*separator))
     {
         return each_record(path, separator, options, take);
     }
@@ -49,6 +49,29 @@ pub fn for_each_object<E: From<DataError>>(
         each_element(path, &read_plain(path, &options.stop)?, &options.stop, &mut row)
     } else {
         each_line(path, compressed::open(path).map_err(DataError::from)?, &options.stop, &mut row)
+    }
+}
+
+/// The first row of a file.
+///
+/// # Errors
+/// As [`for_each_object`]; a first row that is no object.
+pub fn first_object(path: &Path, options: &TextOptions) -> Result<Map<String, Value>, DataError> {
+    /// What ends reading.
+    enum End {
+        Row(Map<String, Value>),
+        Error(DataError),
+    }
+    impl From<DataError> for End {
+        fn from(error: DataError) -> Self {
+            Self::Error(error)
+        }
+    }
+    let read = for_each_object(path, options, &mut |(row, _)| Err(row.map_or_else(End::Error, End::Row)));
+    match read {
+        Err(End::Row(row)) => Ok(row),
+        Err(End::Error(error)) => Err(error),
+        Ok(()) => Err(DataError::format(path, "at least one row", "none")),
     }
 }
 

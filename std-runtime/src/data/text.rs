@@ -153,7 +153,7 @@ pub fn for_each_document<E: From<DataError>>(
         match form_of(&file) {
             Some(Form::Lines) => {
                 let lines = compressed::open(&file).map_err(DataError::from)?;
-                each_line(&file, lines, &options.stop, &mut |row| take_row(row, options, &mut summary, &mut count))?
+                each_line(&file, lines, &options.stop, &mut |row: &RawRow<'_>| take_row(row, options, &mut summary, &mut count))?
             }
             Some(Form::Array) => {
                 let text = read_plain(&file, &options.stop)?;
@@ -248,6 +248,11 @@ pub(super) fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
 /// Whether a file has a row in every line, by its name.
 pub(super) fn has_lines(path: &Path) -> bool {
     form_of(path) == Some(Form::Lines)
+}
+
+/// Whether a file is one text whole, by its name.
+pub fn is_plain(path: &Path) -> bool {
+    form_of(path) == Some(Form::Plain)
 }
 
 /// The path without the ending of a compressed file.

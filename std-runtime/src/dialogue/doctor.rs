@@ -1,4 +1,4 @@
-//! What is wrong with a data set of dialogues, judgements or texts, in numbers.
+//! What is wrong with a data set of dialogues, judgements or prompts, in numbers.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,6 +9,7 @@ use super::encode::{EncodeError, Encoder};
 use super::read::Rows;
 use super::row::Row;
 use super::turn::Turn;
+use crate::data::check::Lengths;
 
 /// How often the longer of two compared answers is the better one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -36,30 +37,6 @@ impl LengthBias {
     /// The accuracy of the rule "the longer one wins"; equal lengths are wrong, as equal rewards are.
     pub fn accuracy(&self) -> f64 {
         self.longer_chosen as f64 / self.pairs.max(1) as f64
-    }
-}
-
-/// Lengths, the shortest to the longest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Lengths {
-    /// The shortest.
-    pub min: usize,
-    /// Half of all are at most as long.
-    pub median: usize,
-    /// Nine tenths of all are at most as long.
-    pub p90: usize,
-    /// The longest.
-    pub max: usize,
-}
-
-impl Lengths {
-    fn of(mut lengths: Vec<usize>) -> Self {
-        lengths.sort_unstable();
-        let at = |share: f64| {
-            let place = (share * lengths.len() as f64).ceil() as usize;
-            lengths.get(place.saturating_sub(1)).copied().unwrap_or(0)
-        };
-        Self { min: at(0.0), median: at(0.5), p90: at(0.9), max: at(1.0) }
     }
 }
 

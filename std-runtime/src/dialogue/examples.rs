@@ -241,8 +241,7 @@ impl Dataset for ExampleRows {
 
     fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
         let [inputs, labels, segments, positions] = into.ints_mut(["input_ids", "labels", "segments", "position_ids"]);
-        let wide = |values: &mut [i32]| if values.is_empty() { 0 } else { self.block };
-        let (segment_len, position_len) = (wide(segments), wide(positions));
+        let [segment_len, position_len] = [segments.len(), positions.len()].map(|len| if len == 0 { 0 } else { self.block });
         let mut tokens = 0;
         let places = inputs.chunks_exact_mut(self.block).zip(labels.chunks_exact_mut(self.block));
         for (i, (inputs, labels)) in places.enumerate() {

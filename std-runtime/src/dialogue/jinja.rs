@@ -224,12 +224,11 @@ impl Day {
                 continue;
             }
             let code = chars.next();
-            let padded = |text: &mut String, number: u64| *text += &format!("{number:02}");
             match code {
                 Some('Y') => text += &self.year.to_string(),
-                Some('y') => padded(&mut text, self.year.rem_euclid(100) as u64),
-                Some('m') => padded(&mut text, self.month as u64),
-                Some('d') => padded(&mut text, self.day),
+                Some('y') => text += &format!("{:02}", self.year.rem_euclid(100)),
+                Some('m') => text += &format!("{:02}", self.month),
+                Some('d') => text += &format!("{:02}", self.day),
                 Some('e') => text += &format!("{:2}", self.day),
                 Some('B') => text += month,
                 Some('b' | 'h') => text += &month[..3],

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::formats::{self, Refusal};
 use super::row::{Format, Kind, Placed};
 use crate::data::DataError;
@@ -64,36 +66,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Rows, DataError> {
     let text = TextOptions { bad_row: options.bad_row, stop: options.stop.clone(), ..TextOptions::default() };
     let mut rows = Rows { path: path.to_owned(), ..Rows::default() };
     for_each_object(path, &text, &mut |(object, line)| {
-        let read = object.and_then(|object| {
-            rows.checksum = crc32c::crc32c_append(rows.checksum, serde_json::to_string(&object).unwrap_or_default().as_bytes());
-            let (row, format) = match formats::row(&object) {
-                Ok(read) => read,
-                Err(Refusal::OtherPrompt(row)) => {
-                    rows.other_prompts += 1;
-                    if !options.keep_other_prompts {
-                        return Ok(None);
-                    }
-                    (row, Format::HhRlhf)
-                }
-                Err(Refusal::Unknown) => {
-                    let found = if object.is_empty() {
-                        "an object without keys".to_owned()
-                    } else {
-                        format!("keys {}", shown_keys(object.keys()))
-                    };
-                    let way = if object.contains_key("text") { "; samara train takes plain text" } else { "" };
-                    return Err(error(path, line, expected(options.wanted), text.or_skip(found + way)));
-                }
-                Err(Refusal::Wrong(expected, found)) => return Err(error(path, line, expected, text.or_skip(found))),
-            };
-            let kind = row.kind();
-            if options.wanted.kinds.contains(&kind) {
-                return Ok(Some(Placed { row, format, line }));
-            }
-            let found = format!("keys {}: {}, which {} takes", shown_keys(object.keys()), kind.name(), kind.commands());
-            Err(error(path, line, expected(options.wanted), text.or_skip(found)))
-        });
-        match read {
+        match object.and_then(|object| rows.take(&object, line, options, &text)) {
             Ok(row) => rows.rows.extend(row),
             Err(error) if options.bad_row == BadRow::Skip && matches!(error, DataError::Line { .. }) => {
                 rows.skipped += 1;
@@ -104,10 +77,9 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Rows, DataError> {
         Ok::<_, DataError>(())
     })?;
     if rows.rows.is_empty() {
-        let found = rows
-            .first_skipped
-            .map_or("none".to_owned(), |first| format!("none; {} are left out, the first: {first}", rows.skipped));
-        return Err(DataError::format(path, "at least one row", found));
+        let skipped = rows.skipped;
+        let found = rows.first_skipped.map(|first| format!("none; {skipped} are left out, the first: {first}"));
+        return Err(DataError::format(path, "at least one row", found.unwrap_or_else(|| "none".to_owned())));
     }
     Ok(rows)
 }
@@ -123,6 +95,40 @@ fn expected(wanted: Wanted) -> String {
 }
 
 impl Rows {
+    /// The row of an object; none for a pair whose dialogues answer different prompts.
+    fn take(
+        &mut self,
+        object: &Map<String, Value>,
+        line: u64,
+        options: &ReadOptions,
+        text: &TextOptions,
+    ) -> Result<Option<Placed>, DataError> {
+        let refuse = |expected: String, found: String| Err(error(&self.path, line, expected, text.or_skip(found)));
+        let keys = || shown_keys(object.keys());
+        let (row, format) = match formats::row(object) {
+            Ok(read) => read,
+            Err(Refusal::OtherPrompt(row)) => (row, Format::OtherPrompts),
+            Err(Refusal::Unknown) if object.is_empty() => {
+                return refuse(expected(options.wanted), "an object without keys".to_owned());
+            }
+            Err(Refusal::Unknown) => {
+                let way = if object.contains_key("text") { "; samara train takes plain text" } else { "" };
+                return refuse(expected(options.wanted), format!("keys {}{way}", keys()));
+            }
+            Err(Refusal::Wrong(expected, found)) => return refuse(expected, found),
+        };
+        let kind = row.kind();
+        if !options.wanted.kinds.contains(&kind) {
+            let found = format!("keys {}: {}, which {} takes", keys(), kind.name(), kind.commands());
+            return refuse(expected(options.wanted), found);
+        }
+        let bytes = serde_json::to_string(object).unwrap_or_default();
+        self.checksum = crc32c::crc32c_append(self.checksum, bytes.as_bytes());
+        let is_other = format == Format::OtherPrompts;
+        self.other_prompts += u64::from(is_other);
+        Ok((!is_other || options.keep_other_prompts).then_some(Placed { row, format, line }))
+    }
+
     /// What a person should know of them.
     pub fn lines(&self) -> Vec<String> {
         let shown = self.path.display();
@@ -324,7 +330,7 @@ mod tests {
         assert_eq!((rows.rows.len(), rows.skipped), (1, 2));
         let said = rows.lines().join("\n");
         assert!(
-            said.contains("1 rows: 1 prompt-completion") && said.contains("a.json:2:2: expected a row for samara sft"),
+            said.contains("1 rows: 1 prompt-completion") && said.contains("a.json:2:1: expected a row for samara sft"),
             "{said}"
         );
     }

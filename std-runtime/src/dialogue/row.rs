@@ -110,6 +110,8 @@ pub enum Format {
     Preference,
     /// `chosen` and `rejected` that begin alike.
     ImplicitPreference,
+    /// `chosen` and `rejected` that answer different prompts.
+    OtherPrompts,
     /// `prompt` and `completions`, the best first.
     Ranked,
     /// `prompt`, `completion`, `label`.
@@ -129,6 +131,7 @@ impl Format {
             Self::HhRlhf => "hh-rlhf",
             Self::Preference => "preference",
             Self::ImplicitPreference => "preference with implicit prompt",
+            Self::OtherPrompts => "pairs of different prompts",
             Self::Ranked => "ranked",
             Self::Unpaired => "unpaired",
             Self::Prompts => "prompts",

@@ -247,6 +247,7 @@ fn for_format(format: Format) -> &'static str {
         Format::PromptCompletion
         | Format::Preference
         | Format::ImplicitPreference
+        | Format::OtherPrompts
         | Format::Ranked
         | Format::Unpaired
         | Format::Prompts => "plain",

@@ -76,10 +76,12 @@ impl TrainingPlan {
         let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
-        // Tokens and targets of all micro-batches and of a validation batch are in host buffers, and positions for both programs.
+        // The inputs of all micro-batches and of a validation batch are in host buffers, and positions for both programs: tokens and targets, where rows
+        // are packed segments and positions too.
+        let inputs = if shape.packed { 4 } else { 2 };
         let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
             + ints(&training).max(ints(&evaluation))
-            + (2 * shape.accumulation as u64 + 4) * 4 * rows;
+            + (inputs * (shape.accumulation as u64 + 1) + 2) * 4 * rows;
         let activations = arena_len * real_bytes;
         Ok(Self {
             parameters,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use samara_core::graph::{Epsilon, Momentum, Recompute, Rule};
 use samara_core::schedule::{Decay, Schedule};
 
-use crate::config::{Choice, Invalid, Tables, Unread, table, tables};
+use crate::config::{Choice, Invalid, Unread, table, tables};
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
 use crate::kernels::gemm::Gemm;
@@ -134,7 +134,7 @@ impl SftConfig {
     }
 
     fn check_together(&self) -> Result<(), Invalid> {
-        self.training().check()?;
+        self.training().check_together()?;
         self.dialogue.check(self.train.block_size)
     }
 }

@@ -53,7 +53,7 @@ pub fn run(request: &SftRequest) -> Result<TrainOutcome, Error> {
 }
 
 /// Why a run without a model to begin with is refused.
-const NO_INIT: &str = "samara sft trains a model further: say which one with --init DIR";
+pub const NO_INIT: &str = "samara sft trains a model further: say which one with --init DIR";
 
 fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let (asked, quiet) = (&request.train, request.train.is_quiet());
@@ -207,7 +207,7 @@ impl Data {
 fn content(rows: &RowsOfRun, encoder: &Encoder) -> String {
     let held_out = if rows.val.rows.is_empty() { String::new() } else { format!("; held out: {}", rows.val.content()) };
     let template = crc32c::crc32c(encoder.template().source().as_bytes());
-    format!("{}{held_out}; chat template {}: crc32c {template:08x}", rows.train.content(), encoder.template().name())
+    format!("{}{held_out}; chat template: crc32c {template:08x}", rows.train.content())
 }
 
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
