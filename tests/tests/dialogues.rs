@@ -194,7 +194,11 @@ fn a_run_goes_on_to_the_same_bits_and_its_folder_has_the_template() {
 fn adapters_are_trained_on_dialogues() {
     let desk = Desk::new();
     let data = desk.rows("rows.jsonl", &["a", "b"].map(|x| json!({"prompt": format!("Say {x}"), "completion": x})));
-    let sets = ["train.batch_size=2", "dialogue.template=chatml", "train.lr=1e-2", "train.warmup_steps=0", "train.steps=3"];
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}";
+    let end = "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}";
+    fs::write(desk.at("own.jinja"), format!("{template}{end}")).unwrap();
+    let sets = ["train.batch_size=2", "dialogue.template=own.jinja", "train.lr=1e-2", "train.warmup_steps=0"];
+    let sets = [&sets[..], &["train.schedule=constant", "train.steps=3"]].concat();
     desk.sft(&data, "full", &sets).unwrap();
     let said = desk.sft(&data, "adapter", &[&sets[..], &["tune.method=lora", "tune.rank=2"]].concat()).unwrap();
     assert!(said.contains("\"<|im_end|>\" ends the answers"), "{said}");
@@ -209,7 +213,7 @@ fn adapters_are_trained_on_dialogues() {
     let [adapter, merged] = ["adapter", "merged"].map(|folder| {
         let file = fs::read(desk.at(folder).join("generation_config.json")).unwrap();
         let generation: Value = serde_json::from_slice(&file).unwrap();
-        assert_eq!(generation["eos_token_id"], json!([0, 2]), "{folder}");
+        assert_eq!(generation["eos_token_id"], json!([2, 0]), "{folder}");
         let score = desk.run(&["score", "--model", folder, "--text", "Say a", "--json"]).unwrap().0;
         serde_json::from_str::<Value>(&score).unwrap()["loss"].as_f64().unwrap()
     });
