@@ -16,7 +16,7 @@ use samara::train::objective::{Direction, Source};
 use samara::train::objectives::supervised::{Inputs, Supervised, Task, Terms};
 use samara::train::{config::TrainConfig, error::TrainingError, launch::launch};
 use samara_core::graph::{Activation, Graph, Tensor, UnaryKind};
-use samara_core::nn::{Affine, At, Attention, AttentionConfig, Embedding, RmsNorm, Stack};
+use samara_core::nn::{Affine, At, Attention, AttentionConfig, Dropout, Embedding, RmsNorm, Stack};
 use samara_core::params::{Init, Part, Scope};
 
 const LAYERS: usize = 4;
@@ -49,7 +49,7 @@ impl Block {
         let normed = self.norm.forward(g, x); // (B, T, C)
         let h = self.up.activated(g, normed, Activation::Relu); // (B, T, 4*C)
         let h = g.unary(UnaryKind::Square, 0.0, 0.0, h); // (B, T, 4*C)
-        self.down.onto(g, h, self.attention.forward(g, normed, x, at), None) // (B, T, C)
+        self.down.onto(g, h, self.attention.forward(g, normed, x, at), Dropout::NONE) // (B, T, C)
     }
 }
 
@@ -75,7 +75,7 @@ impl Task for OwnModel {
         let last = self.vocab as i32 - 1;
         let ids = inputs.ints(g, "input_ids", &[self.len], 0..=last); // (B, T)
         let labels = inputs.ints(g, "labels", &[self.len], i32::MIN..=last); // (B, T), negative where nothing is predicted
-        let at = At { positions: inputs.positions(g, self.len), segments: None, dropout: None, window: 0, cache: None };
+        let at = At { positions: inputs.positions(g, self.len), segments: None, dropout: Dropout::NONE, window: 0, cache: None };
         let mut x = self.embedding.forward(g, ids, None); // (B, T, C)
         for block in self.blocks.iter() {
             x = block.forward(g, g.checkpoint(x), &at); // (B, T, C)

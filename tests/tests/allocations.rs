@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::TokenList;
 use samara::kernels::gemm::Gemm;
+use samara::model::tune::config::{Method, TuneConfig};
 use samara::session::{CpuDevice, Engine, Session};
 use samara::train::config::RunConfig;
 use samara::train::objectives::lm::Lm;
@@ -91,8 +92,12 @@ fn count_allocations(case: usize) {
         config.train.dropout = dropout;
         config.train.ema_decay = ema_decay;
         config.train.grad_accumulation = accumulation;
-        let taken = engine.install(|| taken_by_steps(Arc::clone(&engine), &config));
-        assert_eq!(taken, 0, "{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
+        for method in [Method::Full, Method::Lora] {
+            config.tune = TuneConfig { method, dropout, ..TuneConfig::default() };
+            let taken = engine.install(|| taken_by_steps(Arc::clone(&engine), &config));
+            let what = format!("{threads} threads, {recompute:?}, {gemm:?}, dropout {dropout}, {accumulation} micro-batches");
+            assert_eq!(taken, 0, "{what}, {method:?}");
+        }
     }
 }
 
@@ -100,7 +105,8 @@ fn count_allocations(case: usize) {
 fn taken_by_steps(engine: Arc<Engine>, config: &RunConfig) -> u64 {
     let source = TokenList::new("numbers", (0..1000).map(|i| i % 40).collect());
     let order = Sampler::new(Order::Random, 1, 16, 1000, "numbers").unwrap();
-    let mut lm = Lm::new(config.model.architecture().unwrap(), shape_of(config), &config.train, source, order, None).unwrap();
+    let model = config.tune.applied_to(config.model.architecture().unwrap()).unwrap();
+    let mut lm = Lm::new(model, shape_of(config), &config.train, source, order, None).unwrap();
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, config.train.rule()).unwrap();
     stepper.initialise(1).unwrap();
     let numbers = update_numbers(&config.train, 1e-3);

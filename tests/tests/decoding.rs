@@ -225,7 +225,7 @@ fn the_command_continues_the_prompts_of_a_file() {
     };
     let (code, rows, _) = run("1");
     assert_eq!((code, &rows), (Some(0), &run("2").1));
-    let rows: Vec<serde_json::Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     let summary: Vec<_> = rows.iter().map(|row| (row["prompt"].as_str(), row["tokens"].as_array().map(Vec::len))).collect();
     assert_eq!(summary, [(Some("a"), Some(9)), (Some("the"), Some(5)), (Some("a"), Some(5))]);
     fs::write(&prompts, "{\"prompt\": \"a\"}\n{\"prompt\": 4}\n").unwrap();

@@ -189,6 +189,37 @@ fn a_run_goes_on_to_the_same_bits_and_its_folder_has_the_template() {
     assert!(said.contains("goes on at step 4 of 5"), "{said}");
 }
 
+/// Adapters learn dialogues beside frozen weights: the first loss is that of the model itself, and the stop tokens of the template come along.
+#[test]
+fn adapters_are_trained_on_dialogues() {
+    let desk = Desk::new();
+    let data = desk.rows("rows.jsonl", &["a", "b"].map(|x| json!({"prompt": format!("Say {x}"), "completion": x})));
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}";
+    let end = "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}";
+    fs::write(desk.at("own.jinja"), format!("{template}{end}")).unwrap();
+    let sets = ["train.batch_size=2", "dialogue.template=own.jinja", "train.lr=1e-2", "train.warmup_steps=0"];
+    let sets = [&sets[..], &["train.schedule=constant", "train.steps=3"]].concat();
+    desk.sft(&data, "full", &sets).unwrap();
+    let said = desk.sft(&data, "adapter", &[&sets[..], &["tune.method=lora", "tune.rank=2"]].concat()).unwrap();
+    assert!(said.contains("\"<|im_end|>\" ends the answers"), "{said}");
+    let [(full, _), (loss, _)] = ["full", "adapter"].map(|out| desk.first_step(out));
+    close(loss, full, 1e-6);
+    let said = desk.run(&["sft", "--out", "adapter", "--resume", "--set", "train.steps=5"]).unwrap().1;
+    assert!(said.contains("goes on at step 3 of 5"), "{said}");
+    let losses: Vec<f64> = records(&desk.at("adapter")).iter().filter_map(|record| record.get("train_loss")).collect();
+    assert!(losses.len() == 5 && losses[4] < losses[0] - 0.01, "{losses:?}");
+    assert!(!desk.at("adapter").join("config.json").exists());
+    desk.run(&["merge", "--model", "adapter", "--out", "merged"]).unwrap();
+    let [adapter, merged] = ["adapter", "merged"].map(|folder| {
+        let file = fs::read(desk.at(folder).join("generation_config.json")).unwrap();
+        let generation: Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(generation["eos_token_id"], json!([2, 0]), "{folder}");
+        let score = desk.run(&["score", "--model", folder, "--text", "Say a", "--json"]).unwrap().0;
+        serde_json::from_str::<Value>(&score).unwrap()["loss"].as_f64().unwrap()
+    });
+    close(adapter, merged, 1e-5);
+}
+
 #[test]
 fn rows_that_cannot_be_learnt_are_named() {
     let desk = Desk::new();

@@ -9,7 +9,7 @@ use samara::kernels::gemm::Gemm;
 use samara::lm::{Model, register};
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
-use samara::model_folder::{layout, load_weights, tensors};
+use samara::model_folder::{layout, load_weights};
 use samara::session::{CpuDevice, Engine, On, Session, SetId};
 use samara::tokenizer::{Specials, Tokenizer};
 use samara_core::decode::Sampling;
@@ -239,7 +239,7 @@ fn a_model_without_biases_has_zeros_in_its_file() {
         let names = |path: &Path| Weights::open(path).expect("weights").names().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(names(out.path()), names(&golden("gpt2-2layer")));
         let layout = layout(&config.model.architecture().expect("model").name_map(), &session.set(set).params()).expect("layout");
-        assert_eq!(tensors(&layout).len(), names(out.path()).len());
+        assert_eq!(layout.tensors().len(), names(out.path()).len());
         assert_eq!(logits(out.path(), batch, &ids), expected);
     }
 }
@@ -295,8 +295,9 @@ const OPENING: [&str; 7] = [
 ];
 
 /// Exit code, and standard output and error together.
-fn run(at: &Path, folder: &Path, line: &str) -> (Option<i32>, String) {
+fn run(at: &Path, [recorded, in_blocks]: &[tempfile::TempDir; 2], line: &str) -> (Option<i32>, String) {
     let io = samara_tests::golden::path("models/parity-gpt2/io.safetensors");
+    let folder = if line.contains("--quantize") { in_blocks.path() } else { recorded.path() };
     let words = line.split(' ').map(|word| match word {
         "FOLDER" => folder.display().to_string(),
         "IO" => io.display().to_string(),
@@ -318,23 +319,25 @@ fn place() -> tempfile::TempDir {
     at
 }
 
-/// The golden model that has a recording, with letters for tokens.
-fn with_letters(change: impl Fn(&mut Tensors)) -> tempfile::TempDir {
-    let folder = changed("parity-gpt2", |_| (), change);
-    let tokenizer = samara_tests::golden::path("sampling/tokenizer.json");
-    fs::copy(tokenizer, folder.path().join("tokenizer.json")).expect("tokenizer");
-    folder
+/// The golden model that has a recording, and one whose rows are whole blocks, with letters for tokens.
+fn with_letters(change: impl Fn(&mut Tensors)) -> [tempfile::TempDir; 2] {
+    ["parity-gpt2", "gpt2-2layer"].map(|name| {
+        let folder = changed(name, |_| (), &change);
+        let tokenizer = samara_tests::golden::path("sampling/tokenizer.json");
+        fs::copy(tokenizer, folder.path().join("tokenizer.json")).expect("tokenizer");
+        folder
+    })
 }
 
 #[test]
 fn every_command_leaves_out_what_has_no_place_when_it_is_told_to() {
-    let folder = with_letters(|tensors| tensors.push(("v_head.weight".to_owned(), vec![2], vec![1.0, f32::NAN])));
+    let folders = with_letters(|tensors| tensors.push(("v_head.weight".to_owned(), vec![2], vec![1.0, f32::NAN])));
     let at = place();
     for line in OPENING {
-        let (code, said) = run(at.path(), folder.path(), line);
+        let (code, said) = run(at.path(), &folders, line);
         let names = said.contains("\"v_head.weight\" has no place") && said.contains("--ignore-extra");
         assert!(code == Some(3) && names, "{line}: {code:?} {said}");
-        let (code, said) = run(at.path(), folder.path(), &format!("{line} --ignore-extra"));
+        let (code, said) = run(at.path(), &folders, &format!("{line} --ignore-extra"));
         assert!(code == Some(0) && said.contains("ignored") && said.contains("v_head.weight"), "{line}: {code:?} {said}");
     }
     let written = Weights::open(&at.path().join("run")).expect("weights");
@@ -344,18 +347,18 @@ fn every_command_leaves_out_what_has_no_place_when_it_is_told_to() {
 #[test]
 fn every_command_refuses_weights_that_are_not_finite() {
     for (bad, shown) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
-        let folder = with_letters(|tensors| {
+        let folders = with_letters(|tensors| {
             let (_, shape, values) = tensors.iter_mut().find(|t| t.0.ends_with("h.1.mlp.c_fc.weight")).expect("a matrix");
             values[3 * shape[1] + 5] = bad;
         });
         let at = place();
         for line in OPENING {
-            let (code, said) = run(at.path(), folder.path(), line);
+            let (code, said) = run(at.path(), &folders, line);
             let place = format!("h.1.mlp.c_fc.weight\" is {shown} at [3, 5], expected weights that are finite as f32");
             assert!(code == Some(3) && said.contains(&place), "{line}: {code:?} {said}");
         }
         assert!(!at.path().join("m.samara").exists() && !at.path().join("run/model.safetensors").exists());
-        let (code, said) = run(at.path(), folder.path(), "inspect FOLDER");
+        let (code, said) = run(at.path(), &folders, "inspect FOLDER");
         let line = format!("not finite: transformer.h.1.mlp.c_fc.weight is {shown} at [3,5]");
         assert!(code == Some(0) && said.contains(&line), "{said}");
     }

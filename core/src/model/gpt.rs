@@ -81,6 +81,7 @@ impl GptConfig {
             rotary: None,
             init: self.init(),
             names: ["c_attn", "c_proj"],
+            split_names: None,
         }
     }
 

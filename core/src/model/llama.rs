@@ -1,6 +1,7 @@
 //! The Llama family: Llama 1 to 3 (Touvron et al. 2023), Mistral, Qwen2, SmolLM2: RMS norms, rotary positions, SwiGLU, grouped queries.
 //!
-//! Parameter names are those of Hugging Face's `LlamaForCausalLM`, but for queries, keys and values, which are one matrix, `self_attn.qkv`.
+//! Parameter names are those of Hugging Face's `LlamaForCausalLM`, but for queries, keys and values, which are one matrix, `self_attn.qkv`,
+//! unless one of them gets a low-rank adapter.
 
 use super::lm::{LanguageModel, LmDims, LmInputs};
 use crate::graph::{Activation, Graph, Pairing, Tensor};
@@ -86,6 +87,7 @@ impl LlamaConfig {
             rotary: Some(Rotary { pairs: self.rope_pairs, rotated: self.head_dim, base: self.rope_theta }),
             init: [Init::normal(self.initializer_range); 2],
             names: ["qkv", "o_proj"],
+            split_names: Some(["q_proj", "k_proj", "v_proj"]),
         }
     }
 

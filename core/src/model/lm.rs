@@ -1,7 +1,7 @@
 //! Causal language models: what training, scoring and generation need of any family, and the graphs that all of them share.
 
 use crate::graph::{DType, Graph, Tensor};
-use crate::nn::{At, KvCache};
+use crate::nn::{At, Dropout, KvCache};
 use crate::params::{ParamId, Scope};
 
 /// The sizes of a language model.
@@ -66,6 +66,8 @@ pub struct LmInputs {
     pub segments: Option<Tensor>,
     /// Dropout control.
     pub dropout: Option<Tensor>,
+    /// Dropout control of what low-rank adapters read.
+    pub adapter_dropout: Option<Tensor>,
 }
 
 impl LmInputs {
@@ -78,12 +80,14 @@ impl LmInputs {
             positions: g.ints(&[batch, len], 0, n_positions as i32 - 1), // (B, T)
             segments: None,
             dropout: None,
+            adapter_dropout: None,
         }
     }
 
     /// What every block's attention reads of them.
     pub fn at<'c>(&self, cache: Option<&'c KvCache>) -> At<'c> {
-        At { positions: self.positions, segments: self.segments, dropout: self.dropout, window: 0, cache }
+        let dropout = Dropout { activations: self.dropout, adapters: self.adapter_dropout };
+        At { positions: self.positions, segments: self.segments, dropout, window: 0, cache }
     }
 }
 

@@ -1,22 +1,29 @@
 //! Linear layers.
 
+use super::dropout::Dropout;
+use super::low_rank::LowRank;
 use super::stack::repeat;
 use crate::graph::{Activation, Graph, Tensor};
 use crate::params::{Init, ParamId, Scope};
 
-/// y = x Wᵀ + b, with W (out, in).
+/// y = x Wᵀ + b, with W (out, in), and a low-rank adapter where the scope asks for one ([`Scope::adapted`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
     weight: ParamId,
     bias: Option<ParamId>,
+    low_rank: Option<LowRank>,
 }
 
-repeat!(Affine { weight, bias });
+repeat!(Affine { weight, bias, low_rank });
 
 impl Affine {
     /// Adds `weight` (outputs, inputs) and, if there is one, `bias` (outputs), which begins at 0.
     pub fn register(inputs: usize, outputs: usize, bias: bool, init: Init, s: &mut Scope<'_>) -> Self {
-        Self { weight: s.add("weight", &[outputs, inputs], init), bias: bias.then(|| s.add("bias", &[outputs], Init::Zeros)) }
+        Self {
+            weight: s.add("weight", &[outputs, inputs], init),
+            bias: bias.then(|| s.add("bias", &[outputs], Init::Zeros)),
+            low_rank: LowRank::register(inputs, outputs, s),
+        }
     }
 
     /// x Wᵀ + b. x (…, in), result (…, out).
@@ -28,16 +35,25 @@ impl Affine {
     /// act(x Wᵀ + b). x (…, in), result (…, out).
     #[track_caller]
     pub fn activated(&self, g: &Graph<'_>, x: Tensor, activation: Activation) -> Tensor {
-        g.linear_with(x, g.param(self.weight), self.bias(g), activation, None) // (…, out)
+        self.adapted(g, x, activation, Dropout::NONE)
+    }
+
+    /// The same with dropout of what an adapter reads. The activation is part of the product unless an adapter comes between them.
+    #[track_caller]
+    pub fn adapted(&self, g: &Graph<'_>, x: Tensor, activation: Activation, dropout: Dropout) -> Tensor {
+        let Some(low_rank) = self.low_rank else { return self.base(g, x, activation, None) };
+        let y = low_rank.onto(g, x, self.base(g, x, Activation::None, None), dropout.adapters); // (…, out)
+        activation.unary().map_or(y, |kind| g.unary(kind, 0.0, 0.0, y))
     }
 
     /// residual + dropout(x Wᵀ + b). x (…, in), residual and result (…, out). Without dropout the sum is made in the epilogue of the product.
     #[track_caller]
-    pub fn onto(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Option<Tensor>) -> Tensor {
-        match dropout {
-            Some(control) => g.add(residual, g.dropout(self.forward(g, x), control)), // (…, out)
-            None => g.linear_with(x, g.param(self.weight), self.bias(g), Activation::None, Some(residual)), // (…, out)
+    pub fn onto(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Dropout) -> Tensor {
+        if let Some(control) = dropout.activations {
+            return g.add(residual, g.dropout(self.adapted(g, x, Activation::None, dropout), control)); // (…, out)
         }
+        let y = self.base(g, x, Activation::None, Some(residual)); // (…, out)
+        self.low_rank.map_or(y, |low_rank| low_rank.onto(g, x, y, dropout.adapters))
     }
 
     /// The weight.
@@ -45,7 +61,9 @@ impl Affine {
         self.weight
     }
 
-    fn bias(&self, g: &Graph<'_>) -> Option<Tensor> {
-        self.bias.map(|b| g.param(b))
+    /// act(x Wᵀ + b) + residual without the adapter. x (…, in), residual and result (…, out).
+    #[track_caller]
+    fn base(&self, g: &Graph<'_>, x: Tensor, activation: Activation, residual: Option<Tensor>) -> Tensor {
+        g.linear_with(x, g.param(self.weight), self.bias.map(|b| g.param(b)), activation, residual)
     }
 }

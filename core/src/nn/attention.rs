@@ -1,8 +1,9 @@
 //! Self-attention: queries, keys and values from one product, an optional cache, the output projection.
 
 use super::affine::Affine;
-use super::stack::repeat;
-use crate::graph::{AttentionMask, AttentionSpec, Columns, DType, Graph, Pairing, RotarySpec, Tensor};
+use super::dropout::Dropout;
+use super::stack::{Repeat, repeat};
+use crate::graph::{Activation, AttentionMask, AttentionSpec, Columns, DType, Graph, Pairing, RotarySpec, Tensor};
 use crate::params::{Init, Scope};
 
 /// Multi-head attention with fewer key and value heads than query heads if wanted (Vaswani et al. 2017, 3.2; Ainslie et al. 2023).
@@ -10,7 +11,7 @@ use crate::params::{Init, Scope};
 /// Queries, keys and values are one linear layer whose outputs stand in this order: (heads + 2 kv_heads) · head_dim rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    qkv: Affine,
+    qkv: Projections,
     output: Affine,
     heads: usize,
     kv_heads: usize,
@@ -21,6 +22,24 @@ pub struct Attention {
 }
 
 repeat!(Attention { qkv, output });
+
+/// How queries, keys and values come about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Projections {
+    /// One linear layer, whose outputs stand in this order: (heads + 2 kv_heads) · head_dim rows.
+    Fused(Affine),
+    /// A linear layer each, which adapters of their own ask for.
+    Split([Affine; 3]),
+}
+
+impl Repeat for Projections {
+    fn moved(self, by: usize) -> Self {
+        match self {
+            Self::Fused(qkv) => Self::Fused(qkv.moved(by)),
+            Self::Split(layers) => Self::Split(layers.map(|layer| layer.moved(by))),
+        }
+    }
+}
 
 /// What an [`Attention`] is built from.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +64,8 @@ pub struct AttentionConfig {
     pub init: [Init; 2],
     /// The scopes of both layers.
     pub names: [&'static str; 2],
+    /// The scopes of queries, keys and values when one of them gets a low-rank adapter; `None`: they are always one layer.
+    pub split_names: Option<[&'static str; 3]>,
 }
 
 /// Rotary position embedding of queries and keys. Su et al. 2021.
@@ -65,8 +86,8 @@ pub struct At<'c> {
     pub positions: Tensor,
     /// Segments (B, T) for padding and packing, −1 for padding.
     pub segments: Option<Tensor>,
-    /// Dropout control, see [`Graph::dropout`].
-    pub dropout: Option<Tensor>,
+    /// Dropout.
+    pub dropout: Dropout,
     /// How many keys up to its own position a query sees; 0 means all.
     pub window: usize,
     /// What came before the tokens of this program.
@@ -106,6 +127,7 @@ impl AttentionConfig {
             rotary: None,
             init: [Init::normal(0.02); 2],
             names: ["qkv", "proj"],
+            split_names: None,
         }
     }
 
@@ -119,10 +141,9 @@ impl AttentionConfig {
 impl Attention {
     /// Adds the parameters of both linear layers.
     pub fn register(c: &AttentionConfig, s: &mut Scope<'_>) -> Self {
-        let ([qkv, output], [qkv_init, output_init], [qkv_bias, output_bias]) = (c.names, c.init, c.bias);
-        let (q_cols, kv_cols) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let ([_, output], [_, output_init], [_, output_bias], q_cols) = (c.names, c.init, c.bias, c.heads * c.head_dim);
         Self {
-            qkv: Affine::register(c.width, q_cols + 2 * kv_cols, qkv_bias, qkv_init, &mut s.at(qkv)),
+            qkv: Projections::register(c, s),
             output: Affine::register(q_cols, c.width, output_bias, output_init, &mut s.at(output)),
             heads: c.heads,
             kv_heads: c.kv_heads,
@@ -139,13 +160,12 @@ impl Attention {
     #[track_caller]
     pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, at: &At<'_>) -> Tensor {
         let spec = self.spec(g.site(), at.window);
-        let (q_cols, kv_cols) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let qkv = self.rotated(g, self.qkv.forward(g, x), at.positions); // (B, T, q_cols + 2*kv_cols)
-        let (q, k, v) = (Columns::from(qkv), qkv.from_column(q_cols), qkv.from_column(q_cols + kv_cols));
+        let [q, k, v] = self.projected(g, x, at); // (B, T, q_cols), twice (B, T, kv_cols)
+        let kv_cols = self.kv_heads * self.head_dim;
         let h = match at.cache {
             None => {
                 let segments = at.segments.map(|s| (s, s));
-                g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: at.dropout }) // (B, T, q_cols)
+                g.attention(spec, q, k, v, AttentionMask { segments, live: None, dropout: at.dropout.activations }) // (B, T, q_cols)
             }
             Some(cache) => {
                 let (keys, values) = (cache.append(g, k, kv_cols), cache.append(g, v, kv_cols)); // (B, capacity, kv_cols)
@@ -157,12 +177,29 @@ impl Attention {
         self.output.onto(g, h, residual, at.dropout) // (B, T, C)
     }
 
-    /// Queries and keys rotated, values as they are. qkv and result (B, T, q_cols + 2·kv_cols).
+    /// Queries (B, T, q_cols), keys and values (B, T, kv_cols), the first two rotated.
     #[track_caller]
-    fn rotated(&self, g: &Graph<'_>, qkv: Tensor, positions: Tensor) -> Tensor {
-        let Some(Rotary { pairs, rotated, base }) = self.rotary else { return qkv };
-        let (heads, head_dim) = ((self.heads + self.kv_heads) as u32, self.head_dim as u32);
-        g.rotary(qkv, positions, RotarySpec { heads, head_dim, rotated: rotated as u32, pairs, base, inverse: false })
+    fn projected(&self, g: &Graph<'_>, x: Tensor, at: &At<'_>) -> [Columns; 3] {
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
+        match self.qkv {
+            Projections::Fused(qkv) => {
+                let qkv = qkv.adapted(g, x, Activation::None, at.dropout); // (B, T, q_cols + 2*kv_cols)
+                let qkv = self.rotated(g, qkv, heads + kv_heads, at.positions);
+                [Columns::from(qkv), qkv.from_column(heads * head_dim), qkv.from_column((heads + kv_heads) * head_dim)]
+            }
+            Projections::Split(layers) => {
+                let [q, k, v] = layers.map(|layer| layer.adapted(g, x, Activation::None, at.dropout));
+                [self.rotated(g, q, heads, at.positions), self.rotated(g, k, kv_heads, at.positions), v].map(Columns::from)
+            }
+        }
+    }
+
+    /// The first heads of x rotated, the rest as it is. x and result (B, T, columns).
+    #[track_caller]
+    fn rotated(&self, g: &Graph<'_>, x: Tensor, heads: usize, positions: Tensor) -> Tensor {
+        let Some(Rotary { pairs, rotated, base }) = self.rotary else { return x };
+        let (heads, head_dim) = (heads as u32, self.head_dim as u32);
+        g.rotary(x, positions, RotarySpec { heads, head_dim, rotated: rotated as u32, pairs, base, inverse: false })
     }
 
     fn spec(&self, site: u32, window: usize) -> AttentionSpec {
@@ -175,6 +212,21 @@ impl Attention {
             scale: self.scale,
             site,
         }
+    }
+}
+
+impl Projections {
+    /// One layer, or three when one of them is a target of adapters.
+    fn register(c: &AttentionConfig, s: &mut Scope<'_>) -> Self {
+        let ([fused, _], [bias, _], [init, _]) = (c.names, c.bias, c.init);
+        let (q_cols, kv_cols) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        if let Some([q, k, v]) = c.split_names.filter(|names| names.iter().any(|name| s.at(name).lora().is_some())) {
+            return Self::Split(
+                [(q, q_cols), (k, kv_cols), (v, kv_cols)]
+                    .map(|(name, cols)| Affine::register(c.width, cols, bias, init, &mut s.at(name))),
+            );
+        }
+        Self::Fused(Affine::register(c.width, q_cols + 2 * kv_cols, bias, init, &mut s.at(fused)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The feed-forward part of a transformer block.
 
 use super::affine::Affine;
+use super::dropout::Dropout;
 use super::stack::repeat;
 use crate::graph::{Activation, Graph, Tensor};
 use crate::params::{Init, Scope};
@@ -45,8 +46,8 @@ impl Mlp {
 
     /// residual + dropout(down(act(up(x)))). x, residual and result (B, T, C).
     #[track_caller]
-    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Option<Tensor>) -> Tensor {
-        let h = self.up.activated(g, x, self.activation); // (B, T, inner)
+    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Dropout) -> Tensor {
+        let h = self.up.adapted(g, x, self.activation, dropout); // (B, T, inner)
         self.down.onto(g, h, residual, dropout) // (B, T, C)
     }
 }
@@ -93,9 +94,9 @@ impl GatedMlp {
 
     /// residual + dropout(down(act(gate(x)) · up(x))). x, residual and result (B, T, C).
     #[track_caller]
-    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Option<Tensor>) -> Tensor {
-        let gate = self.gate.activated(g, x, self.activation); // (B, T, inner)
-        let h = g.mul(gate, self.up.forward(g, x)); // (B, T, inner)
+    pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Dropout) -> Tensor {
+        let gate = self.gate.adapted(g, x, self.activation, dropout); // (B, T, inner)
+        let h = g.mul(gate, self.up.adapted(g, x, Activation::None, dropout)); // (B, T, inner)
         self.down.onto(g, h, residual, dropout) // (B, T, C)
     }
 }

@@ -8,13 +8,16 @@
 
 mod affine;
 mod attention;
+mod dropout;
 mod embedding;
+mod low_rank;
 mod mlp;
 mod norm;
 mod stack;
 
 pub use affine::Affine;
 pub use attention::{At, Attention, AttentionConfig, KvCache, Rotary};
+pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use mlp::{GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, RmsNorm};

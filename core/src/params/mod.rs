@@ -6,10 +6,12 @@
 //! A parameter's name is the path of scopes that it was added in, and it stands whole in its record: no second storage is lent for names.
 
 mod group;
+mod lora;
 mod name;
 mod registry;
 
 pub use group::{Group, GroupId, MAX_GROUPS};
+pub use lora::Lora;
 pub use name::{MAX_DEPTH, Name};
 pub use registry::{ParamsError, Registry, Scope, Streams};
 
@@ -69,6 +71,11 @@ pub enum Init {
         /// Standard deviation.
         std: f64,
     },
+    /// Uniform in [−bound, bound).
+    Uniform {
+        /// The bound.
+        bound: f64,
+    },
 }
 
 impl Init {
@@ -95,6 +102,8 @@ pub struct ParamInfo {
     pub stream: u64,
     /// Whether it is frozen.
     pub frozen: bool,
+    /// Whether it belongs to a low-rank adapter: it stands beside a weight, and is neither in the model's own files nor quantised.
+    pub adapter: bool,
     /// The type of its elements; trainable parameters are [`DType::Real`].
     pub dtype: DType,
     /// Where it begins: in elements of the flat trainable buffer, a multiple of [`UNIT`], or in bytes of the frozen ones, a multiple of
@@ -198,6 +207,7 @@ impl<'a> Params<'a> {
                         *value = (rng.normal_f64() * std) as f32;
                     }
                 }
+                Init::Uniform { bound } => Rng::new(seed, Purpose::Init, info.stream).fill_uniform(values, -bound, bound),
             }
         }
     }

@@ -56,6 +56,13 @@ impl Name {
         self.parts().last().map_or("", |(word, _)| word)
     }
 
+    /// Whether these are its last parts: `attn.c_proj` of `h.3.attn.c_proj`.
+    pub fn ends_with(&self, parts: &str) -> bool {
+        let Some(start) = self.bytes().count().checked_sub(parts.len()) else { return false };
+        let begins_a_part = start.checked_sub(1).is_none_or(|before| self.bytes().nth(before) == Some(b'.'));
+        begins_a_part && self.bytes().skip(start).eq(parts.bytes())
+    }
+
     /// FNV-1a of 64 bits over the name as it reads (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
     pub const fn hash(&self) -> u64 {
         self.hash
@@ -132,6 +139,23 @@ mod tests {
         let deep = name(&[("layer1", Some(0)), ("conv2", Some(65_534)), ("weight", None)]);
         assert_eq!(format!("{deep}"), "layer1.0.conv2.65534.weight");
         assert_eq!(deep.parts().next(), Some(("layer1", Some(0))));
+    }
+
+    #[test]
+    fn a_name_ends_with_whole_parts() {
+        let name = name(&[("h", Some(3)), ("attn", None), ("c_proj", None)]);
+        for (parts, expected) in [
+            ("c_proj", true),
+            ("attn.c_proj", true),
+            ("3.attn.c_proj", true),
+            ("h.3.attn.c_proj", true),
+            ("proj", false),
+            ("n.c_proj", false),
+            ("mlp.c_proj", false),
+            ("x.h.3.attn.c_proj", false),
+        ] {
+            assert_eq!(name.ends_with(parts), expected, "{parts}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::group::{Group, GroupId, MAX_GROUPS};
 use super::name::{MAX_DEPTH, Name};
-use super::{Init, Layout, ParamId, ParamInfo, Params, Part};
+use super::{Init, Layout, Lora, ParamId, ParamInfo, Params, Part};
 use crate::dtype::DType;
 use crate::quant::BLOCK;
 use crate::shape::{Shape, UNIT, UNIT_BYTES};
@@ -94,7 +94,7 @@ pub enum Streams {
     /// The hash of its name ([`Name::hash`]): initial values do not depend on what else is registered, or in which order.
     #[default]
     Name,
-    /// Its number in the registry, as GPT models have it: their trajectories are pinned to the bit.
+    /// Its number in the registry, as GPT models have it: their trajectories are pinned to the bit. Adapters are not counted.
     Number,
 }
 
@@ -108,6 +108,8 @@ pub struct Registry<'a> {
 struct State {
     /// Parameters added, with those that found no room.
     len: usize,
+    /// How many of them belong to low-rank adapters.
+    adapters: usize,
     groups: usize,
     error: Option<ParamsError>,
 }
@@ -121,7 +123,7 @@ impl State {
 impl<'a> Registry<'a> {
     /// An empty registry in lent storage, whose size [`Registry::count`] tells.
     pub fn new(storage: &'a mut [ParamInfo]) -> Self {
-        Self { infos: storage, state: State { len: 0, groups: 2, error: None } }
+        Self { infos: storage, state: State { len: 0, adapters: 0, groups: 2, error: None } }
     }
 
     /// The root scope.
@@ -132,6 +134,7 @@ impl<'a> Registry<'a> {
             matrices: GroupId::DECAY,
             vectors: GroupId::NO_DECAY,
             streams: Streams::Name,
+            lora: None,
         };
         Scope { infos: self.infos, state: &mut self.state, settings }
     }
@@ -229,16 +232,17 @@ fn end_of(start: usize, len: usize, unit: usize) -> Option<usize> {
 pub struct Scope<'r> {
     infos: &'r mut [ParamInfo],
     state: &'r mut State,
-    settings: Settings,
+    settings: Settings<'r>,
 }
 
 #[derive(Clone, Copy)]
-struct Settings {
+struct Settings<'t> {
     path: Name,
     part: Part,
     matrices: GroupId,
     vectors: GroupId,
     streams: Streams,
+    lora: Option<Lora<'t>>,
 }
 
 impl Scope<'_> {
@@ -269,8 +273,31 @@ impl Scope<'_> {
         self.with(Settings { streams, ..self.settings })
     }
 
+    /// This scope, whose linear layers get low-rank adapters where they are targets.
+    pub fn adapted<'s>(&'s mut self, lora: Lora<'s>) -> Scope<'s> {
+        Scope { infos: self.infos, state: self.state, settings: Settings { lora: Some(lora), ..self.settings } }
+    }
+
+    /// The adapter of a linear layer in this scope, if it gets one.
+    pub fn lora(&self) -> Option<Lora<'_>> {
+        self.settings.lora.filter(|lora| lora.adapts(&self.settings.path))
+    }
+
     /// Adds a trainable parameter.
     pub fn add(&mut self, word: &'static str, extents: &[usize], init: Init) -> ParamId {
+        let number = self.state.len.saturating_sub(self.state.adapters);
+        self.push(word, extents, init, Some(number))
+    }
+
+    /// Adds a trainable parameter of a low-rank adapter. Its initial values come from the stream of its name.
+    pub fn add_adapter(&mut self, word: &'static str, extents: &[usize], init: Init) -> ParamId {
+        let id = self.push(word, extents, init, None);
+        self.state.adapters = self.state.adapters.saturating_add(1);
+        id
+    }
+
+    /// Adds a parameter: the base's with this number, or an adapter's.
+    fn push(&mut self, word: &'static str, extents: &[usize], init: Init, of_base: Option<usize>) -> ParamId {
         let name = self.join(word, None);
         let Settings { part, matrices, vectors, streams, .. } = self.settings;
         let shape = Shape::new(extents).unwrap_or_else(|| {
@@ -278,13 +305,14 @@ impl Scope<'_> {
             Shape::SCALAR
         });
         let number = self.state.len;
-        let stream = match streams {
-            Streams::Name => name.hash(),
-            Streams::Number => number as u64,
+        let stream = match (streams, of_base) {
+            (Streams::Number, Some(number)) => number as u64,
+            (Streams::Name, _) | (Streams::Number, None) => name.hash(),
         };
+        let adapter = of_base.is_none();
         let group = if extents.len() >= 2 { matrices } else { vectors };
         if let Some(info) = self.infos.get_mut(number) {
-            *info = ParamInfo { name, shape, part, group, init, stream, frozen: false, dtype: DType::Real, offset: 0 };
+            *info = ParamInfo { name, shape, part, group, init, stream, frozen: false, adapter, dtype: DType::Real, offset: 0 };
         }
         self.state.len = number.saturating_add(1);
         if number >= usize::from(u16::MAX) {
@@ -311,7 +339,7 @@ impl Scope<'_> {
         })
     }
 
-    fn with(&mut self, settings: Settings) -> Scope<'_> {
+    fn with<'s>(&'s mut self, settings: Settings<'s>) -> Scope<'s> {
         Scope { infos: self.infos, state: self.state, settings }
     }
 }

@@ -19,6 +19,9 @@ pub enum Tune {
     /// The last block and the final norm, where the model has one. 12 C² values of a GPT, of which the gradient of one matrix, 4 C², stands at a
     /// time with updates in the backward pass; the blocks below keep no activations.
     LastBlock,
+    /// Low-rank adapters (Hu et al. 2021), of which the registry must have some: r (in + out) values of a layer. Gradients go through all blocks, but
+    /// no gradient of a matrix is taken, and what is frozen may be quantised.
+    Adapters,
     /// Everything.
     #[default]
     All,
@@ -29,17 +32,22 @@ impl Tune {
     pub const fn added_params(self) -> usize {
         match self {
             Self::Head => 1,
-            Self::None | Self::Bias | Self::LastBlock | Self::All => 0,
+            Self::None | Self::Bias | Self::LastBlock | Self::Adapters | Self::All => 0,
         }
     }
 }
 
-/// Freezes what every token reads whole — all matrices but the position embedding — and keeps it in another element type. To be called before
+/// Freezes what every token reads whole — all matrices but the position embedding and those of adapters — and keeps it in another element type. To be called before
 /// [`tune`].
 pub fn store_as(dtype: DType, registry: &mut Registry<'_>) {
-    for info in registry.infos_mut().iter_mut().filter(|info| info.shape.rank() == 2 && info.part != Part::Positions) {
+    for info in registry.infos_mut().iter_mut().filter(|info| is_read_whole(info)) {
         (info.frozen, info.dtype) = (true, dtype);
     }
+}
+
+/// Whether every token reads a parameter whole, so that [`store_as`] concerns it.
+pub fn is_read_whole(info: &ParamInfo) -> bool {
+    info.shape.rank() == 2 && info.part != Part::Positions && !info.adapter
 }
 
 /// Makes what `tune` says trainable, as f32, and freezes all the rest in the element types that [`store_as`] chose, or as f32.
@@ -57,6 +65,7 @@ pub fn tune(tune: Tune, model: &mut dyn LanguageModel, registry: &mut Registry<'
             Tune::Head => number == head,
             Tune::Bias => info.shape.rank() == 1,
             Tune::LastBlock => info.part == Part::Final || block(info).is_some_and(|i| Some(i) == last),
+            Tune::Adapters => info.adapter,
             Tune::All => true,
         };
         info.frozen = !trained;

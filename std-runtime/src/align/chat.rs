@@ -14,9 +14,11 @@ use crate::dialogue::jinja::Day;
 use crate::dialogue::row::Format;
 use crate::dialogue::template::Template;
 use crate::dialogue::turn::Turn;
+use crate::lm::open::OpenError;
 use crate::lm::sampling::SamplingParams;
 use crate::lm::{Model, RunError};
-use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Source;
+use crate::model_folder::ExtraTensors;
 use crate::session::Engine;
 use crate::stop::Stop;
 use crate::tokenizer::{FileError, Tokenizer};
@@ -50,13 +52,14 @@ pub struct Answer {
 }
 
 impl Speaker {
-    /// Opens a folder of a model with its tokenizer and chat template.
+    /// Opens a folder of a model, or of an adapter, with its tokenizer and chat template.
     ///
     /// # Errors
     /// One of them is not as it should be.
     pub fn open(engine: &Arc<Engine>, folder: &Path, template: &TemplateChoice) -> Result<Self, TrainingError> {
         const WAY_OUT: &str = "; give a folder that has the tokenizer of its model";
-        let base = FolderConfig::read(folder)?;
+        let source = Source::of(folder, None).map_err(OpenError::from)?;
+        let (base, folder) = (source.config()?, source.tokenizer(Tokenizer::is_in));
         let Some(tokenizer) = Tokenizer::of_model(folder)? else { return Err(FileError::none_in(folder, WAY_OUT).into()) };
         let today = Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
         let template = Template::choose(template, &tokenizer, Format::Messages, today)?;
@@ -64,7 +67,7 @@ impl Speaker {
         let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
         let encoder = Encoder::new(tokenizer, template, stops, vocab_size)?;
         let stops = encoder.stops().iter().map(|&id| id as i32).collect();
-        Ok(Self { model: Model::open(Arc::clone(engine), folder, DType::Real)?, encoder, stops })
+        Ok(Self { model: Model::open_source(Arc::clone(engine), &source, DType::Real, ExtraTensors::Refuse)?, encoder, stops })
     }
 
     /// Answers a history as its answer number `number`, from which its draws come. `heard` gets the bytes of every token.

@@ -18,6 +18,7 @@ use crate::dialogue::row::{Format, Kind};
 use crate::dialogue::template::{Template, TemplateError};
 use crate::lm::generation::GenerateConfig;
 use crate::model::folder::FolderConfig;
+use crate::model::tune::config::TuneConfig;
 use crate::model_folder;
 use crate::run::durable;
 use crate::say;
@@ -172,10 +173,11 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         model: context.base.model.clone(),
         data: config.parts().data.clone(),
         train: train.clone(),
+        tune: TuneConfig::default(),
         generate: GenerateConfig::default(),
     };
-    let parameters = context.base.model.parameters().unwrap_or(0) as usize;
-    card::write(&run, parameters, &content, &outcome)?;
+    let parameters = format!("{} parameters", context.base.model.parameters().unwrap_or(0));
+    card::write(&run, [&parameters, "all parameters"], &content, &outcome)?;
     Ok(Some(outcome))
 }
 

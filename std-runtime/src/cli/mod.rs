@@ -42,6 +42,7 @@ commands! {
     Score: score,
     Eval: eval,
     Export: export,
+    Merge: merge,
     Plan: plan,
     Parity: parity,
     Config: config,

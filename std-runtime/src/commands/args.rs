@@ -13,6 +13,7 @@ use crate::lm::Model;
 use crate::lm::formats::Quantize;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Source;
 use crate::model_folder::ExtraTensors;
 use crate::say;
 use crate::session::Engine;
@@ -231,6 +232,24 @@ fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -
     Ok(())
 }
 
+/// A model folder, or an adapter folder and its base.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ModelArgs {
+    /// The model folder, or a folder with an adapter.
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// The base of an adapter, where it is not where the adapter says.
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Where the model is.
+    pub(super) fn source(&self) -> Result<Source, Error> {
+        Ok(Source::of(&self.model, self.base.as_deref())?)
+    }
+}
+
 /// Threads and kernels.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct EngineArgs {
@@ -284,13 +303,13 @@ impl ExtraArgs {
     pub(super) fn open(
         self,
         engine: &Arc<Engine>,
-        folder: &Path,
+        source: &Source,
         quantize: Option<Quantize>,
         quiet: bool,
     ) -> Result<Model, Error> {
-        let model = Model::open_quantised(engine, folder, quantize, self.tensors())?;
+        let model = Model::open_quantised(engine, source, quantize, self.tensors())?;
         if !quiet && !model.ignored().is_empty() {
-            say::line(&format!("note: {}: ignored tensors: {}", folder.display(), model.ignored().join(", ")));
+            say::line(&format!("note: {}: ignored tensors: {}", source.base.display(), model.ignored().join(", ")));
         }
         Ok(model)
     }
@@ -298,8 +317,8 @@ impl ExtraArgs {
 
 impl WeightFormat {
     /// Opens a model in this format.
-    pub(super) fn open(&self, engine: &Arc<Engine>, folder: &Path, quiet: bool) -> Result<Model, Error> {
-        self.extra.open(engine, folder, self.quantize, quiet)
+    pub(super) fn open(&self, engine: &Arc<Engine>, source: &Source, quiet: bool) -> Result<Model, Error> {
+        self.extra.open(engine, source, self.quantize, quiet)
     }
 
     /// Whether the f32 model is measured as well.
@@ -312,7 +331,7 @@ impl WeightFormat {
     pub(super) fn compared<T>(
         &self,
         engine: &Arc<Engine>,
-        folder: &Path,
+        source: &Source,
         mut model: Model,
         mut measure: impl FnMut(&mut Model) -> Result<T, Error>,
     ) -> Result<(T, Option<T>), Error> {
@@ -321,7 +340,7 @@ impl WeightFormat {
         if !self.compares() {
             return Ok((own, None));
         }
-        let mut model = Model::open_quantised(engine, folder, None, self.extra.tensors())?;
+        let mut model = Model::open_quantised(engine, source, None, self.extra.tensors())?;
         Ok((own, Some(measure(&mut model)?)))
     }
 }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::args::{EngineArgs, ModelArgs, WeightFormat, set_keys};
 use super::tables::Config;
 use super::{Command, Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
 use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokenizer_of, tokens};
 use crate::say;
+use crate::tokenizer::Tokenizer;
 
 const EXAMPLES: &str = "\
 Blocks do not overlap; each has as many tokens as the model takes at once.
@@ -24,9 +25,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The model folder.
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Text, JSONL, token shards, or a folder of them.
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
@@ -84,10 +84,12 @@ impl Args {
     fn outcome(&self, console: &Console) -> Result<Outcome, Error> {
         let data = self.data()?;
         let engine = self.engine.engine()?;
-        let model = self.weights.open(&engine, &self.model, console.quiet)?;
-        let tokenizer = tokenizer_of(&data, &self.model, console.quiet)?;
-        let Selected { tokens: source, notes } =
-            tokens(&data, self.split, tokenizer.as_ref(), &self.model, model.dims.vocab_size)?;
+        let source = self.model.source()?;
+        let model = self.weights.open(&engine, &source, console.quiet)?;
+        let tokenizer_folder = source.tokenizer(Tokenizer::is_in);
+        let tokenizer = tokenizer_of(&data, tokenizer_folder, console.quiet)?;
+        let Selected { tokens: split, notes } =
+            tokens(&data, self.split, tokenizer.as_ref(), tokenizer_folder, model.dims.vocab_size)?;
         if !console.quiet {
             notes.iter().for_each(|note| say::line(note));
         }
@@ -98,10 +100,10 @@ impl Args {
                 say::write(&format!("\r{done}/{all}{}", if done == all { "\n" } else { "" }));
             }
         };
-        let (mean, f32_mean) = self.weights.compared(&engine, &self.model, model, |model| {
-            Ok(mean_loss(model, source.as_ref(), self.batch_size.map(|n| n as usize), block, &mut progress)?)
+        let (mean, f32_mean) = self.weights.compared(&engine, &source, model, |model| {
+            Ok(mean_loss(model, split.as_ref(), self.batch_size.map(|n| n as usize), block, &mut progress)?)
         })?;
-        let bytes = tokenizer.as_ref().map(|t| text_bytes(t, source.as_ref())).transpose()?;
+        let bytes = tokenizer.as_ref().map(|t| text_bytes(t, split.as_ref())).transpose()?;
         Ok(Outcome {
             loss: mean.loss,
             f32_loss: f32_mean.map(|mean| mean.loss),

@@ -27,6 +27,7 @@ use crate::files::IoError;
 use crate::kernels::gemm::Gemm;
 use crate::lm::formats::{KvCache, Quantize};
 use crate::lm::open::RowsError;
+use crate::model::tune::peft::Source;
 use crate::run::durable;
 use crate::say;
 use crate::session::{BuildError, Engine};
@@ -199,7 +200,7 @@ impl Args {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
         let device = Engine::reference()?;
-        let model = self.extra.open(&engine, folder, None, quiet)?;
+        let model = self.extra.open(&engine, &Source { base: folder.to_owned(), adapter: None }, None, quiet)?;
         let data = self.data.as_ref().map(|data| DataConfig { path: Some(data.clone()), ..DataConfig::default() });
         let tokenizer = match &data {
             Some(data) => tokenizer_of(data, folder, quiet)?,

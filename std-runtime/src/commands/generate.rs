@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use samara_core::quant::BLOCK;
 
-use super::args::{EngineArgs, WeightFormat, set_keys};
+use super::args::{EngineArgs, ModelArgs, WeightFormat, set_keys};
 use super::rows::{RowWriter, TextForm, write_line};
 use super::tables::Config;
 use super::text_writer::TextWriter;
@@ -22,7 +22,7 @@ use crate::lm::formats::KvCache;
 use crate::lm::generation::GenerateConfig;
 use crate::lm::score::{log_probabilities, mean_loss};
 use crate::lm::{Bound, Model, RunError};
-use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Source;
 use crate::say;
 use crate::session::Engine;
 use crate::tokenizer::{FileError, Tokenizer, prompt_ids, specials_note};
@@ -52,9 +52,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The model folder.
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What the text begins with; -: standard input, without the line break at its end.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
@@ -207,8 +206,9 @@ impl Args {
         }
         let prompts = self.prompts.as_deref().map(prompts::read).transpose()?;
         let engine = self.engine.engine()?;
-        let mut model = self.weights.open(&engine, &self.model, quiet)?;
-        let job = self.job(&model, quiet)?;
+        let source = self.model.source()?;
+        let mut model = self.weights.open(&engine, &source, quiet)?;
+        let job = self.job(&source, &model, quiet)?;
         job.note(prompts.as_deref());
         self.check_cache(model.dims.kv_width)?;
         let (bound, begun) = (&mut model.bound(), Instant::now());
@@ -221,12 +221,18 @@ impl Args {
         let tokens_per_s = new_tokens as f64 / begun.elapsed().as_secs_f64().max(1e-9);
         let (weight_bytes, f32_bytes) = (model.weight_bytes() as u64, model.f32_bytes() as u64);
         // Without a reader the comparison is not worth its time.
-        let costs = if self.weights.compares() && !quiet { self.costs(&engine, model, &texts)? } else { [None, None] };
+        let costs = if self.weights.compares() && !quiet { self.costs(&engine, &source, model, &texts)? } else { [None, None] };
         Ok(Outcome { new_tokens, tokens_per_s, weight_bytes, f32_bytes, costs })
     }
 
     /// The loss due to quantisation on the prompts, and on what was generated.
-    fn costs(&self, engine: &Arc<Engine>, model: Model, texts: &[TokensOfText]) -> Result<[Option<Cost>; 2], Error> {
+    fn costs(
+        &self,
+        engine: &Arc<Engine>,
+        source: &Source,
+        model: Model,
+        texts: &[TokensOfText],
+    ) -> Result<[Option<Cost>; 2], Error> {
         let scored: Vec<&TokensOfText> = texts.iter().filter(|(tokens, _)| tokens.len() > 1).collect();
         let measure = |model: &mut Model| {
             let (mut prompts, mut rest) = (Vec::new(), Vec::new());
@@ -238,16 +244,17 @@ impl Args {
             }
             Ok([prompts, rest])
         };
-        let (own, f32s) = self.weights.compared(engine, &self.model, model, measure)?;
+        let (own, f32s) = self.weights.compared(engine, source, model, measure)?;
         let f32s = f32s.unwrap_or_default();
         Ok([0, 1].map(|part| cost(&own[part], &f32s[part])))
     }
 
     /// What every text is made with: the folder's settings, and those that were given.
-    fn job(&self, model: &Model, quiet: bool) -> Result<Job, Error> {
-        let tokenizer = Tokenizer::of_model(&self.model)?.ok_or_else(|| FileError::none_in(&self.model, ""))?;
-        let config = FolderConfig::read(&self.model)?;
-        let folder = FolderGeneration::of(&self.model, &config)?;
+    fn job(&self, source: &Source, model: &Model, quiet: bool) -> Result<Job, Error> {
+        let folder = source.tokenizer(Tokenizer::is_in);
+        let tokenizer = Tokenizer::of_model(folder)?.ok_or_else(|| FileError::none_in(folder, ""))?;
+        let config = source.config()?;
+        let folder = FolderGeneration::of(source.generation(), &config)?;
         let layers = self.layers(Some(&folder))?;
         if !quiet {
             folder_notes(&folder, &layers).iter().for_each(|note| say::line(note));

@@ -17,8 +17,9 @@ use crate::export::aligned::Aligned;
 use crate::export::names::{PROGRAM_NAMES, dtype_name};
 use crate::files::IoError;
 use crate::model::folder::FolderConfig;
-use crate::model_folder::is_model_folder;
+use crate::model::tune::peft::{ADAPTER_WEIGHTS, read_object};
 use crate::model_folder::safetensors::{INDEX_FILE, SINGLE_FILE, Weights};
+use crate::model_folder::{ADAPTER_FILE, is_adapter_folder, is_model_folder};
 use crate::npy;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::metrics;
@@ -73,6 +74,10 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
     if is_model_folder(path) {
         found["model"] = model(path)?;
     }
+    if is_adapter_folder(path) {
+        found["adapter"] = adapter(path)?;
+        found["weights"] = weights(&path.join(ADAPTER_WEIGHTS))?;
+    }
     if Tokenizer::is_in(path) {
         // A tokenizer that cannot be used does not hide the rest of the folder.
         found["tokenizer"] = tokenizer(path).unwrap_or_else(|error| json!({ "problem": error.to_string() }));
@@ -86,10 +91,17 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
         }
     }
     if found.as_object().is_some_and(|found| found.len() == 1) {
-        let what = "expected a model folder, a run, a checkpoint, a tokenizer or token shards";
+        let what = "expected a model folder, an adapter, a run, a checkpoint, a tokenizer or token shards";
         return Err(Error::data(format!("{}: {what}, found none of their files", path.display())));
     }
     Ok(())
+}
+
+/// What an adapter's description says, without the keys that are off.
+fn adapter(path: &Path) -> Result<Value, Error> {
+    let is_off = |value: &Value| value.is_null() || *value == json!(false) || *value == json!({});
+    let keys = read_object(&path.join(ADAPTER_FILE))?;
+    Ok(keys.into_iter().filter(|(_, value)| !is_off(value)).collect::<Map<_, _>>().into())
 }
 
 /// Whether a file begins with these bytes.

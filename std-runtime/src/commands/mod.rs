@@ -15,6 +15,7 @@ pub(crate) mod grpo;
 pub(crate) mod inspect;
 pub(crate) mod kto;
 pub(crate) mod man;
+pub(crate) mod merge;
 pub(crate) mod objectives;
 pub(crate) mod parity;
 pub(crate) mod plan;

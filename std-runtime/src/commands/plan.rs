@@ -54,7 +54,7 @@ pub(crate) struct Args {
 /// Bytes of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Bytes {
-    /// The kind: weights, gradients, optimizer, activations, scratch, mapped.
+    /// The kind: weights, frozen (weights), gradients, optimizer, activations, scratch, mapped.
     class: &'static str,
     /// How many.
     bytes: u64,
@@ -119,6 +119,7 @@ impl Outcome {
     fn of(config: &RunConfig, shape: StepShape, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
         let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
+        let model = config.tune.applied_to(model)?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let Policies { all, shape, plan } = Policies::of(&engine, &*model, shape, &config.train)?;
         let peak = if peak { Some(Peak::of_step(&*engine, &*model, &shape)?) } else { None };
@@ -150,8 +151,12 @@ impl Outcome {
             vec!["parameters".to_owned(), plan.parameters.to_string(), output::count(plan.parameters as f64)],
             vec!["trainable".to_owned(), plan.trainable_parameters.to_string(), output::count(plan.trainable_parameters as f64)],
         ];
-        for class in &plan.memory {
-            rows.push(vec![class.class.to_owned(), class.bytes.to_string(), output::bytes(class.bytes)]);
+        if plan.trainable_parameters < plan.parameters {
+            let frozen = plan.parameters - plan.trainable_parameters;
+            rows.push(vec!["frozen".to_owned(), frozen.to_string(), output::count(frozen as f64)]);
+        }
+        for class in plan.memory.iter().filter(|class| class.class != FROZEN || class.bytes > 0) {
+            rows.push(vec![class_name(class.class), class.bytes.to_string(), output::bytes(class.bytes)]);
         }
         rows.push(vec!["memory in all".to_owned(), plan.resident_bytes.to_string(), output::bytes(plan.resident_bytes)]);
         for policy in &plan.policies {
@@ -185,11 +190,20 @@ impl Outcome {
     }
 }
 
+/// The class of weights that are not trained.
+const FROZEN: &str = "frozen";
+
+/// What a class is called in a table of which one row counts frozen parameters.
+fn class_name(class: &str) -> String {
+    if class == FROZEN { "frozen weights".to_owned() } else { class.to_owned() }
+}
+
 /// Memory by class.
 fn classes(plan: &TrainingPlan) -> Vec<Bytes> {
     let class = |class, bytes| Bytes { class, bytes };
     vec![
         class("weights", plan.weights_bytes),
+        class(FROZEN, plan.frozen_bytes),
         class("gradients", plan.gradients_bytes),
         class("optimizer", plan.optimizer_bytes),
         class("activations", plan.activations_bytes - plan.scratch_bytes),

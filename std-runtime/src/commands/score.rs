@@ -1,10 +1,10 @@
 //! `samara score`: the log-probability of every token of a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::args::{EngineArgs, WeightFormat, token_ids};
+use super::args::{EngineArgs, ModelArgs, WeightFormat, token_ids};
 use super::{Command, Console, Error, output};
 use crate::lm::Model;
 use crate::lm::score::{log_probabilities, logits, mean_loss};
@@ -21,9 +21,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The model folder.
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     input: Input,
     /// Take <|endoftext|> and the like in --text for special tokens.
@@ -81,11 +80,12 @@ impl Args {
         let given = self.input.tokens.as_deref().map(token_ids).transpose();
         let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
         let engine = self.engine.engine()?;
-        let mut model = self.weights.open(&engine, &self.model, quiet)?;
+        let source = self.model.source()?;
+        let mut model = self.weights.open(&engine, &source, quiet)?;
         let limit = model.dims.vocab_size;
         let (tokens, tokenizer) = match given {
-            Some(ids) => (ids, Tokenizer::of_model_if_usable(&self.model, quiet)),
-            None => self.encode(limit, quiet)?,
+            Some(ids) => (ids, Tokenizer::of_model_if_usable(source.tokenizer(Tokenizer::is_in), quiet)),
+            None => self.encode(source.tokenizer(Tokenizer::is_in), limit, quiet)?,
         };
         if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
             return Err(Error::data(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
@@ -95,7 +95,7 @@ impl Args {
             npy::write_f32(path, &[ids.len(), limit], &logits(&mut model.bound(), &ids)?)?;
         }
         let measure = |model: &mut Model| Ok(log_probabilities(&mut model.bound(), &ids)?);
-        let (logprobs, f32_logprobs) = self.weights.compared(&engine, &self.model, model, measure)?;
+        let (logprobs, f32_logprobs) = self.weights.compared(&engine, &source, model, measure)?;
         let text_of = |id: &u32| tokenizer.as_ref().map(|t| String::from_utf8_lossy(&t.token_bytes(*id)).into_owned());
         let texts = tokens.iter().filter_map(text_of).collect();
         let (loss, f32_loss) = (mean_loss(&logprobs), f32_logprobs.as_deref().map(mean_loss));
@@ -103,9 +103,9 @@ impl Args {
     }
 
     /// The ids of `--text`, and the tokenizer that gave them.
-    fn encode(&self, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
-        let tokenizer = Tokenizer::of_model(&self.model)?
-            .ok_or_else(|| FileError::none_in(&self.model, ", or give token ids with --tokens"))?;
+    fn encode(&self, folder: &Path, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
+        let tokenizer =
+            Tokenizer::of_model(folder)?.ok_or_else(|| FileError::none_in(folder, ", or give token ids with --tokens"))?;
         let text = self.input.text.as_deref().unwrap_or_default();
         if let Some(note) = specials_note(&tokenizer, "--text", text.as_bytes()).filter(|_| !self.specials && !quiet) {
             say::line(&note);

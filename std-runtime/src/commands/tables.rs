@@ -5,6 +5,7 @@ use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
+use crate::model::tune::config::TuneConfig;
 use crate::train::config::{RunConfig, SftConfig, TrainConfig};
 
 // A command that brings a table of its own adds it here: a line with its name and its type.
@@ -19,6 +20,8 @@ tables! {
         dialogue: DialogueConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[generate]`
         generate: GenerateConfig;
     }
@@ -36,7 +39,7 @@ impl Config {
 
     /// What a training on dialogues takes of it.
     pub(crate) fn sft(self) -> SftConfig {
-        let Self { model, data, dialogue, train, generate } = self;
-        SftConfig { model, data, dialogue, train, generate }
+        let Self { model, data, dialogue, train, tune, generate } = self;
+        SftConfig { model, data, dialogue, train, tune, generate }
     }
 }

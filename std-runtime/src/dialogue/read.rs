@@ -176,6 +176,8 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -239,21 +241,21 @@ mod tests {
     fn judgements_of_every_format() {
         let (q, a) = (Turn::user("q"), Turn::assistant("a"));
         for (row, format, expected) in [
-            (r#"{"prompt": "q", "chosen": "x", "rejected": "y"}"#, Format::Preference, pair(&[q.clone()], "x", "y")),
+            (r#"{"prompt": "q", "chosen": "x", "rejected": "y"}"#, Format::Preference, pair(from_ref(&q), "x", "y")),
             (
                 r#"{"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}], "rejected": [{"role": "assistant", "content": "y"}]}"#,
                 Format::Preference,
-                pair(&[q.clone()], "x", "y"),
+                pair(from_ref(&q), "x", "y"),
             ),
             (
                 r#"{"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "x"}, "rejected": {"from": "gpt", "value": "y"}}"#,
                 Format::Preference,
-                pair(&[q.clone()], "x", "y"),
+                pair(from_ref(&q), "x", "y"),
             ),
             (
                 r#"{"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "y"}]}"#,
                 Format::ImplicitPreference,
-                pair(&[q.clone()], "x", "y"),
+                pair(from_ref(&q), "x", "y"),
             ),
             (
                 r#"{"chosen": "the sky is blue", "rejected": "the sky is green"}"#,
@@ -269,7 +271,7 @@ mod tests {
             (
                 r#"{"prompt": "q", "completions": ["y", "x", "z"], "ranks": [2, 1, null]}"#,
                 Format::Ranked,
-                pair(&[q.clone()], "x", "y"),
+                pair(from_ref(&q), "x", "y"),
             ),
         ] {
             let (found, found_format) = one(row);

@@ -117,7 +117,7 @@ impl Template {
         let (name, source) = match (choice, tokenizer.chat_template()) {
             (TemplateChoice::Path(path), _) => (path.display().to_string(), read(path)?),
             (TemplateChoice::Auto, Some(source)) => ("of the model folder".to_owned(), source),
-            (TemplateChoice::Auto, None) => built_in(for_format(format), tokenizer),
+            (TemplateChoice::Auto, None) => built_in(usual(format, tokenizer), tokenizer),
             (TemplateChoice::BuiltIn(name), _) => built_in(name, tokenizer),
         };
         Self::new(name, source, tokenizer, today)
@@ -236,6 +236,14 @@ fn built_in(name: &str, tokenizer: &Tokenizer) -> (String, String) {
     let before =
         if before.is_empty() { String::new() } else { format!("{{{{ {} }}}}", Json::from(String::from_utf8_lossy(&before))) };
     (name.to_owned(), format!("{before}{source}"))
+}
+
+/// The template for rows of a format where a folder has none. Marks of turns that are no tokens of the tokenizer would be spelled out.
+fn usual(format: Format, tokenizer: &Tokenizer) -> &'static str {
+    match for_format(format) {
+        "chatml" if tokenizer.added_id("<|im_start|>").is_none() => "plain",
+        name => name,
+    }
 }
 
 /// The built-in template for rows of a format.

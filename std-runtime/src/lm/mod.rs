@@ -5,12 +5,14 @@ pub mod evaluate;
 pub mod folder_generation;
 pub mod formats;
 pub mod generation;
+pub mod merged;
 pub mod open;
 pub mod peak;
 pub mod plan;
 pub mod sampling;
 pub mod score;
 pub mod scored;
+pub mod set_weights;
 pub mod step;
 pub mod tokenwise;
 
@@ -34,7 +36,7 @@ use crate::session::{
 };
 use crate::stop::Interrupted;
 
-/// The registry of a model, and its layers, which know where their parameters stand there. `adapt` may change what is registered.
+/// The registry of a model as it is tuned, and its layers, which know where their parameters stand there. `adapt` may change what is registered.
 ///
 /// # Errors
 /// A registry cannot hold the parameters.
@@ -46,6 +48,7 @@ pub fn register(
     let count = added + Registry::count(|s| architecture.register(s));
     let (registry, layers) = OwnedParams::new(count, |registry| {
         let mut layers = architecture.register(&mut registry.scope());
+        architecture.tune(registry, &mut *layers);
         adapt(registry, &mut *layers);
         layers
     })?;

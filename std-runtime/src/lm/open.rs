@@ -13,7 +13,10 @@ use super::formats::Quantize;
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::{AdapterError, AdapterFolder, Source};
+use crate::model::tune::tuned::Adapted;
 use crate::model_folder::{ExtraTensors, FolderError};
+use crate::say;
 use crate::session::{BuildError, Engine};
 
 /// A model folder that cannot be opened.
@@ -22,6 +25,9 @@ pub enum OpenError {
     /// The folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The adapter, or its base.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A model that does not exist.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -37,6 +43,7 @@ impl Failure for OpenError {
     fn kind(&self) -> Kind {
         match self {
             Self::Folder(error) => error.kind(),
+            Self::Adapter(error) => error.kind(),
             Self::Invalid(error) => error.kind(),
             Self::Build(error) => error.kind(),
             Self::Rows(error) => error.kind(),
@@ -77,38 +84,50 @@ impl Failure for RowsError {
 }
 
 impl Model {
-    /// The model of a folder, with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen.
-    /// Weights are converted while they are read, so that no more than the model itself is in memory.
+    /// The model of a folder, or of an adapter folder and the base that it names; see [`Model::open_source`].
     ///
     /// # Errors
-    /// The folder, or a model that cannot be built.
+    /// As [`Model::open_source`].
     pub fn open(engine: Arc<Engine>, folder: &Path, dtype: DType) -> Result<Self, OpenError> {
-        Self::open_with(engine, folder, dtype, ExtraTensors::Refuse)
+        Self::open_source(engine, &Source::of(folder, None)?, dtype, ExtraTensors::Refuse)
     }
 
-    /// The same, where it is said what is done with tensors that the model has no place for.
+    /// A model with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen. Weights are converted while
+    /// they are read, so that no more than the model itself is in memory. Adapters stay beside them, in f32. Tensors
+    /// of the base that the model has no place for are refused or left out.
     ///
     /// # Errors
-    /// As [`Model::open`].
-    pub fn open_with(engine: Arc<Engine>, folder: &Path, dtype: DType, extra: ExtraTensors) -> Result<Self, OpenError> {
-        let architecture = FolderConfig::read(folder)?.model.architecture()?;
-        let mut model = Self::stored_as(engine, architecture, dtype)?;
-        model.load(folder, extra)?;
+    /// The folders, or a model that cannot be built.
+    pub fn open_source(engine: Arc<Engine>, source: &Source, dtype: DType, extra: ExtraTensors) -> Result<Self, OpenError> {
+        let base = FolderConfig::read(&source.base)?.model.architecture()?;
+        let Some(folder) = &source.adapter else {
+            let mut model = Self::stored_as(engine, base, dtype)?;
+            model.load(&source.base, extra)?;
+            return Ok(model);
+        };
+        let folder = AdapterFolder::open(folder, &source.base, &base)?;
+        folder.doubt().map_err(AdapterError::from)?.iter().for_each(|doubt| say::line(doubt));
+        let map = base.name_map();
+        let mut model = Self::stored_as(engine, Arc::new(Adapted { base, adapters: folder.adapters.clone() }), dtype)?;
+        model.load(&source.base, extra)?;
+        let set = model.weights_mut();
+        let registry = Arc::clone(set.registry());
+        folder.load(&map, &registry.view(), set.weights.get_mut(), set.frozen.get_mut())?;
         Ok(model)
     }
 
-    /// The model of a folder with its weights quantised, or in f32.
+    /// A model with its weights quantised, or in f32.
     ///
     /// # Errors
-    /// As [`Model::open_with`]; rows of a weight that are not whole blocks.
+    /// As [`Model::open_source`]; rows of a weight that are not whole blocks.
     pub fn open_quantised(
         engine: &Arc<Engine>,
-        folder: &Path,
+        source: &Source,
         quantize: Option<Quantize>,
         extra: ExtraTensors,
     ) -> Result<Self, OpenError> {
         let dtype = quantize.map_or(DType::Real, Quantize::dtype);
-        Self::open_with(Arc::clone(engine), folder, dtype, extra).map_err(|error| match (error, quantize) {
+        Self::open_source(Arc::clone(engine), source, dtype, extra).map_err(|error| match (error, quantize) {
             (OpenError::Build(error), Some(quantize)) => {
                 RowsError::of(quantize, error).map_or_else(OpenError::Build, OpenError::Rows)
             }

@@ -26,6 +26,8 @@ pub struct StepShape {
     pub packed: bool,
     /// Whether dropout nodes are there at all.
     pub dropout: bool,
+    /// The same of what low-rank adapters read.
+    pub adapter_dropout: bool,
     /// What is computed twice.
     pub recompute: Recompute,
 }
@@ -42,6 +44,8 @@ impl StepShape {
 pub struct DropoutNumbers {
     /// Dropout probability.
     pub probability: f64,
+    /// That of what low-rank adapters read.
+    pub of_adapters: f64,
     /// Seed.
     pub seed: u64,
     /// The step, from 0.
@@ -58,7 +62,9 @@ struct Io {
 /// Appends the losses of a micro-batch and their gradient to a graph.
 fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: &StepShape) -> Io {
     let mut inputs = inputs_of(g, model, shape.batch, shape.block, shape.packed);
-    inputs.dropout = shape.dropout.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
+    let control = || g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX);
+    inputs.dropout = shape.dropout.then(control);
+    inputs.adapter_dropout = shape.adapter_dropout.then(control);
     let targets = lm::targets(g, model, shape.batch, shape.block);
     let upstream = g.input(&[1]);
     let losses = g.output(lm::losses(g, model, &inputs, targets));
@@ -170,8 +176,10 @@ impl Step {
         write_ints(session, program, "training token", io.inputs.tokens, batch.ints("input_ids"))?;
         write_ints(session, program, "training target", io.targets, batch.ints("labels"))?;
         write_places(session, program, &io.inputs, batch, &self.positions)?;
-        if let Some(control) = io.inputs.dropout {
-            let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.probability);
+        for (control, probability) in [(io.inputs.dropout, numbers.probability), (io.inputs.adapter_dropout, numbers.of_adapters)]
+        {
+            let Some(control) = control else { continue };
+            let values = dropout::control(numbers.seed, numbers.step as u32, micro as u32, probability);
             write_ints(session, program, "dropout control", control, &values)?;
         }
         write(session, program, "upstream gradient", io.upstream, &[self.scale as f32])

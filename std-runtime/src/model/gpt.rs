@@ -214,4 +214,8 @@ impl Architecture for GptConfig {
     fn with_positions(&self, positions: usize) -> Arc<dyn Architecture> {
         Arc::new(Self { n_positions: positions, ..*self })
     }
+
+    fn lora_targets(&self) -> &'static [&'static str] {
+        &["c_attn"]
+    }
 }

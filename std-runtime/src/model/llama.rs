@@ -234,4 +234,8 @@ impl Architecture for LlamaConfig {
     fn with_positions(&self, positions: usize) -> Arc<dyn Architecture> {
         Arc::new(Self { max_position_embeddings: positions, ..*self })
     }
+
+    fn lora_targets(&self) -> &'static [&'static str] {
+        &["q_proj", "v_proj"]
+    }
 }

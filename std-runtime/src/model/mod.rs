@@ -1,10 +1,12 @@
 //! `[model]`: the families of models that the binary knows.
 
+pub mod adapters;
 pub mod architecture;
 pub mod family;
 pub mod folder;
 pub mod gpt;
 pub mod llama;
+pub mod tune;
 
 use std::sync::Arc;
 

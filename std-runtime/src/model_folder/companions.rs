@@ -9,13 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::FolderError;
-use super::{CONFIG_FILE, GENERATION_FILE};
+use super::{ADAPTER_FILE, CONFIG_FILE, GENERATION_FILE};
 use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
 /// Files that are written anew, by [`save_folder`](super::save_folder) or by a run.
-const REWRITTEN: [&str; 9] = [
+const REWRITTEN: [&str; 10] = [
     CONFIG_FILE,
+    ADAPTER_FILE,
     GENERATION_FILE,
     "run.toml",
     "metrics.jsonl",
@@ -90,6 +91,13 @@ impl Companions {
     #[must_use]
     pub fn without_tokenizer(mut self) -> Self {
         self.files.retain(|path| TOKENIZER.iter().all(|name| path.file_name() != Some(OsStr::new(name))));
+        self
+    }
+
+    /// The files of a tokenizer alone.
+    #[must_use]
+    pub fn only_tokenizer(mut self) -> Self {
+        self.files.retain(|path| TOKENIZER.iter().any(|name| path.file_name() == Some(OsStr::new(name))));
         self
     }
 
@@ -173,5 +181,7 @@ mod tests {
         assert!(!kept.have_tokenizer() && kept.contains("chat_template.jinja"));
         let without = kept.without_tokenizer();
         assert!(without.contains("README.md") && !without.contains("chat_template.jinja"));
+        let only = Companions::of(from.path()).unwrap().only_tokenizer();
+        assert!(only.contains("chat_template.jinja") && !only.contains("README.md"));
     }
 }

@@ -25,6 +25,14 @@ pub enum FolderError {
         /// The system's answer.
         source: io::Error,
     },
+    /// An adapter where a whole model is expected.
+    #[error(
+        "{}: an adapter, expected a whole model; merge it into its base first: samara merge --model {} --out DIR", path.display(), path.display()
+    )]
+    Adapter {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Broken JSON.
     #[error("{}:{line}:{column}: not JSON: {message}", path.display())]
     Json {
@@ -106,8 +114,8 @@ pub enum FolderError {
     /// A name map that does not fit its model.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// A frozen parameter, whose values are not among those that are written.
-    #[error("parameter {name} is frozen: expected a model whose parameters are all f32 and trainable")]
+    /// A frozen parameter whose values are not f32.
+    #[error("parameter {name} is frozen in another element type: expected a model whose parameters are all f32")]
     Frozen {
         /// The parameter.
         name: String,

@@ -1,5 +1,6 @@
 //! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
+mod checksum;
 mod companions;
 pub mod error;
 pub mod keys;
@@ -10,14 +11,23 @@ mod weights;
 
 use std::path::Path;
 
+pub use checksum::{WeightsFile, weights_files};
 pub use companions::Companions;
 pub use error::FolderError;
-pub use weights::{ExtraTensors, layout, load_weights, load_weights_with, save_weights, tensors, write_weights};
+pub use weights::{ExtraTensors, ParamValues, Stored, layout, load_weights, load_weights_with, save_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of a model folder that holds defaults of text generation.
 pub const GENERATION_FILE: &str = "generation_config.json";
+
+/// The file of an adapter folder that describes the adapter, as PEFT calls it.
+pub const ADAPTER_FILE: &str = "adapter_config.json";
+
+/// Whether a path is a folder with an adapter and without the model that it is for.
+pub fn is_adapter_folder(path: &Path) -> bool {
+    path.join(ADAPTER_FILE).is_file() && !is_model_folder(path)
+}
 
 /// Whether a path is a folder with a `config.json`.
 pub fn is_model_folder(path: &Path) -> bool {

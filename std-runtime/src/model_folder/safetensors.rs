@@ -434,8 +434,17 @@ pub struct WeightsWriter<W> {
 impl WeightsWriter<DurableFile> {
     /// Starts a durable file at `path` for tensors of these names and shapes, written in this order.
     pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
+        Self::create_with(path, tensors, &[])
+    }
+
+    /// The same with more metadata than `{"format": "pt"}`.
+    pub fn create_with(
+        path: &Path,
+        tensors: Vec<(String, Vec<usize>)>,
+        metadata: &[(&str, String)],
+    ) -> Result<Self, WeightsError> {
         let file = DurableFile::create(path).map_err(|source| WeightsError::Write { path: path.to_path_buf(), source })?;
-        Self::new(file, path, tensors)
+        Self::begin(file, path, tensors, metadata)
     }
 
     /// Makes the file durable; an error when a tensor is not complete.
@@ -448,8 +457,17 @@ impl WeightsWriter<DurableFile> {
 impl<W: Write> WeightsWriter<W> {
     /// Writes the header to `out` (a file of a checkpoint, a buffer); `path` is what errors call it. The metadata is `{"format": "pt"}`,
     /// which `transformers` asks for.
-    pub fn new(mut out: W, path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
-        let header = header(&tensors)?;
+    pub fn new(out: W, path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
+        Self::begin(out, path, tensors, &[])
+    }
+
+    fn begin(
+        mut out: W,
+        path: &Path,
+        tensors: Vec<(String, Vec<usize>)>,
+        metadata: &[(&str, String)],
+    ) -> Result<Self, WeightsError> {
+        let header = header(&tensors, metadata)?;
         let length = (header.len() as u64).to_le_bytes();
         let written = out.write_all(&length).and_then(|()| out.write_all(header.as_bytes()));
         written.map_err(|source| WeightsError::Write { path: path.to_path_buf(), source })?;
@@ -508,9 +526,11 @@ impl<W: Write> WeightsWriter<W> {
 }
 
 /// The JSON header, padded with spaces to a multiple of eight bytes.
-fn header(tensors: &[(String, Vec<usize>)]) -> Result<String, WeightsError> {
+fn header(tensors: &[(String, Vec<usize>)], metadata: &[(&str, String)]) -> Result<String, WeightsError> {
     let mut map = serde_json::Map::new();
-    map.insert("__metadata__".to_owned(), serde_json::json!({ "format": "pt" }));
+    let mut own = serde_json::json!({ "format": "pt" });
+    metadata.iter().for_each(|(key, value)| own[*key] = value.as_str().into());
+    map.insert("__metadata__".to_owned(), own);
     let mut start = 0_usize;
     for (name, shape) in tensors {
         let bytes = shape.iter().try_fold(4_usize, |n, &axis| n.checked_mul(axis));

@@ -4,9 +4,9 @@
 //! into their place, as f32 or quantised.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
 
+use samara_core::graph::DType;
 use samara_core::params::{ParamInfo, Params};
 use samara_core::quant::quantise_row;
 
@@ -14,49 +14,9 @@ use super::error::FolderError;
 use super::map::{Layout, NameMap, STRIP};
 use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
 
-/// The name map applied to a registry.
+/// The name map applied to a registry; adapters are not among the model's own tensors.
 pub fn layout(map: &NameMap, params: &Params<'_>) -> Result<Layout, FolderError> {
-    let parameters: Vec<_> = params.infos().iter().map(|info| (info.name.to_string(), dims(info))).collect();
-    Ok(map.bind(&parameters)?)
-}
-
-/// Names and shapes of the tensors that [`write_weights`] writes, in its order.
-pub fn tensors(layout: &Layout) -> Vec<(String, Vec<usize>)> {
-    layout.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect()
-}
-
-/// Writes all parameters into a file that was begun with [`tensors`]. `values` has the layout of the registry, in which everything is trainable.
-pub fn write_weights<W: Write>(
-    writer: &mut WeightsWriter<W>,
-    params: &Params<'_>,
-    layout: &Layout,
-    values: &[f32],
-) -> Result<(), FolderError> {
-    if let Some(frozen) = params.infos().iter().find(|info| info.frozen) {
-        return Err(FolderError::Frozen { name: frozen.name.to_string() });
-    }
-    let mut strip = Vec::new();
-    for (number, tensor) in layout.tensors().iter().enumerate() {
-        for first in (0..tensor.rows()).step_by(STRIP) {
-            strip.resize(STRIP.min(tensor.rows() - first) * tensor.row_len(), 0.0);
-            layout.write_rows(number, first, &mut strip, |parameter| {
-                params.infos().get(parameter).and_then(|info| values.get(info.range())).unwrap_or(&[])
-            });
-            writer.values(&tensor.name, &strip)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes `model.safetensors` into a folder, durably, with the names of a map: all that a model of one's own needs beside its `config.json`.
-///
-/// # Errors
-/// Files that cannot be written; a model with frozen parameters.
-pub fn save_weights(folder: &Path, params: &Params<'_>, map: &NameMap, values: &[f32]) -> Result<(), FolderError> {
-    let layout = layout(map, params)?;
-    let mut writer = WeightsWriter::create(&folder.join(SINGLE_FILE), tensors(&layout))?;
-    write_weights(&mut writer, params, &layout, values)?;
-    Ok(writer.finish()?)
+    Ok(Stored::of(map, params, |info| !info.adapter)?.layout)
 }
 
 /// What is done with tensors of a file that the model has no place for.
@@ -76,11 +36,128 @@ impl ExtraTensors {
     }
 }
 
-/// Reads all parameters of a folder (or of a safetensors file) into `trainable` and `frozen`, which have the layout of the registry. Frozen
-/// parameters are converted to their element type a few rows at a time, so that a quantised model never stands in memory as f32.
+/// Values of parameters, with the layout of their registry.
+#[derive(Clone, Copy, Debug)]
+pub struct ParamValues<'v> {
+    /// Of the trainable parameters.
+    pub trainable: &'v [f32],
+    /// Bytes of the frozen ones.
+    pub frozen: &'v [u8],
+}
+
+impl<'v> From<&'v [f32]> for ParamValues<'v> {
+    fn from(trainable: &'v [f32]) -> Self {
+        Self { trainable, frozen: &[] }
+    }
+}
+
+impl<'v> ParamValues<'v> {
+    /// A parameter's values as they are written.
+    fn of(&self, info: &ParamInfo) -> Result<&'v [f32], FolderError> {
+        let values = match (info.frozen, info.dtype) {
+            (false, _) => self.trainable.get(info.range()),
+            (true, DType::Real) => {
+                self.frozen.get(info.frozen_bytes(size_of::<f32>())).and_then(|bytes| bytemuck::try_cast_slice(bytes).ok())
+            }
+            (true, _) => None,
+        };
+        values.ok_or_else(|| FolderError::Frozen { name: info.name.to_string() })
+    }
+}
+
+/// Parameters of a registry, and the tensors that they are in a file.
+pub struct Stored<'p> {
+    infos: Vec<&'p ParamInfo>,
+    layout: Layout,
+}
+
+impl<'p> Stored<'p> {
+    /// The parameters that `keep` names, under the names of a map.
+    ///
+    /// # Errors
+    /// The map does not fit them.
+    pub fn of(map: &NameMap, params: &Params<'p>, keep: impl Fn(&ParamInfo) -> bool) -> Result<Self, FolderError> {
+        let infos: Vec<&ParamInfo> = params.infos().iter().filter(|info| keep(info)).collect();
+        let parameters: Vec<_> = infos.iter().map(|info| (info.name.to_string(), dims(info))).collect();
+        Ok(Self { layout: map.bind(&parameters)?, infos })
+    }
+
+    /// The tensors.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Writes a safetensors file, durably, with more metadata than its format.
+    ///
+    /// # Errors
+    /// A file that cannot be written; frozen parameters in another element type than f32.
+    pub fn save(&self, path: &Path, metadata: &[(&str, String)], values: ParamValues<'_>) -> Result<(), FolderError> {
+        let values: Vec<&[f32]> = self.infos.iter().map(|info| values.of(info)).collect::<Result<_, _>>()?;
+        let tensors = self.layout.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
+        let mut writer = WeightsWriter::create_with(path, tensors, metadata)?;
+        let mut strip = Vec::new();
+        for (number, tensor) in self.layout.tensors().iter().enumerate() {
+            for first in (0..tensor.rows()).step_by(STRIP) {
+                strip.resize(STRIP.min(tensor.rows() - first) * tensor.row_len(), 0.0);
+                self.layout.write_rows(number, first, &mut strip, |parameter| values.get(parameter).copied().unwrap_or(&[]));
+                writer.values(&tensor.name, &strip)?;
+            }
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// Reads a folder or a safetensors file into `trainable` and `frozen`, which have the layout of the registry. Frozen parameters are converted to
+    /// their element type a few rows at a time, so that a quantised model never stands in memory as f32. Returns the names of the tensors that were
+    /// left out, sorted.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or whose tensors are not these; a weight that is not finite as f32, by its place.
+    pub fn load(
+        &self,
+        path: &Path,
+        extra: ExtraTensors,
+        trainable: &mut [f32],
+        frozen: &mut [u8],
+    ) -> Result<Vec<String>, FolderError> {
+        let weights = Weights::open(path)?;
+        let file = OpenedFile::new(&weights, &self.layout)?;
+        for (number, info) in self.infos.iter().enumerate() {
+            if info.frozen {
+                file.store(number, info, frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []))?;
+            } else {
+                file.copy(number, trainable.get_mut(info.range()).unwrap_or(&mut []))?;
+            }
+        }
+        file.check_ties()?;
+        match (file.extra(), extra) {
+            (names, ExtraTensors::Ignore) => Ok(names),
+            (names, ExtraTensors::Refuse) => match names.split_first() {
+                None => Ok(names),
+                Some((name, more)) => {
+                    Err(FolderError::Unexpected { path: weights.path().to_path_buf(), name: name.clone(), more: more.len() })
+                }
+            },
+        }
+    }
+}
+
+/// Writes `model.safetensors` into a folder, durably, with the names of a map: all that a model of one's own needs beside its `config.json`.
 ///
 /// # Errors
-/// The file cannot be read, or its tensors are not those of the model; a weight that is not finite as f32, by its place.
+/// Files that cannot be written; frozen parameters in another element type than f32.
+pub fn save_weights<'v>(
+    folder: &Path,
+    params: &Params<'_>,
+    map: &NameMap,
+    values: impl Into<ParamValues<'v>>,
+) -> Result<(), FolderError> {
+    Stored::of(map, params, |info| !info.adapter)?.save(&folder.join(SINGLE_FILE), &[], values.into())
+}
+
+/// Reads all parameters of a folder (or of a safetensors file) but those of adapters; see [`Stored::load`].
+///
+/// # Errors
+/// As [`Stored::load`].
 pub fn load_weights(
     path: &Path,
     params: &Params<'_>,
@@ -94,7 +171,7 @@ pub fn load_weights(
 /// The same, where it is said what is done with tensors that the model has no place for. Returns the names of those that were left out, sorted.
 ///
 /// # Errors
-/// As [`load_weights`].
+/// As [`Stored::load`].
 pub fn load_weights_with(
     path: &Path,
     params: &Params<'_>,
@@ -103,26 +180,7 @@ pub fn load_weights_with(
     trainable: &mut [f32],
     frozen: &mut [u8],
 ) -> Result<Vec<String>, FolderError> {
-    let weights = Weights::open(path)?;
-    let layout = layout(map, params)?;
-    let file = OpenedFile::new(&weights, &layout)?;
-    for (number, info) in params.infos().iter().enumerate() {
-        if info.frozen {
-            file.store(number, info, frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []))?;
-        } else {
-            file.copy(number, trainable.get_mut(info.range()).unwrap_or(&mut []))?;
-        }
-    }
-    file.check_ties()?;
-    match (file.extra(), extra) {
-        (names, ExtraTensors::Ignore) => Ok(names),
-        (names, ExtraTensors::Refuse) => match names.split_first() {
-            None => Ok(names),
-            Some((name, more)) => {
-                Err(FolderError::Unexpected { path: weights.path().to_path_buf(), name: name.clone(), more: more.len() })
-            }
-        },
-    }
+    Stored::of(map, params, |info| !info.adapter)?.load(path, extra, trainable, frozen)
 }
 
 fn dims(info: &ParamInfo) -> Vec<usize> {
@@ -196,7 +254,10 @@ impl<'w> OpenedFile<'w> {
         for (i, strip) in own.chunks_mut(STRIP * row_bytes).enumerate() {
             self.read_rows(parameter, i * STRIP, &mut values)?;
             for (row, bytes) in values.chunks_exact(row_len).zip(strip.chunks_exact_mut(row_bytes)) {
-                quantise_row(info.dtype, row, bytes);
+                match info.dtype {
+                    DType::Real => bytes.as_chunks_mut().0.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_ne_bytes()),
+                    dtype => quantise_row(dtype, row, bytes),
+                }
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! what it was trained on, how good it is, and what it is not known to do.
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
@@ -13,9 +13,8 @@ use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, METRICS_FILE};
 use super::request::TrainOutcome;
 use crate::data::DataError;
-use crate::data::mapped::Mapped;
-use crate::files::IoError;
 use crate::host::Host;
+use crate::model_folder::{WeightsFile, weights_files};
 use crate::run::durable;
 
 /// The model card.
@@ -42,31 +41,31 @@ pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
     file.and_then(|mut file| file.write_all(&line)).map_err(Error::io(&path, "write"))
 }
 
-/// Writes the card of a finished training; `data` tells its data from other data.
+/// Writes the card of a finished training; the two texts say how many parameters the model has, and what of it was trained; `data` tells its data
+/// from other data.
 ///
 /// # Errors
 /// The operating system refuses.
-pub fn write(config: &RunConfig, parameters: usize, data: &str, results: &TrainOutcome) -> Result<(), Error> {
+pub fn write(config: &RunConfig, [parameters, trained]: [&str; 2], data: &str, results: &TrainOutcome) -> Result<(), Error> {
     // A base that is gone meanwhile does not cost the run its card.
     let base = config.train.init.as_deref().map(|init| weights(init).unwrap_or_else(|error| format!("; {error}")));
-    let text = text(config, parameters, base.as_deref(), data, results);
+    let text = text(config, [parameters, trained], base.as_deref(), data, results);
     durable::write(&results.out.join(CARD_FILE), text.as_bytes()).map_err(Error::io(&results.out, "write into"))
 }
 
-fn text(config: &RunConfig, parameters: usize, base: Option<&str>, data: &str, results: &TrainOutcome) -> String {
+fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>, data: &str, results: &TrainOutcome) -> String {
     let shown = |path: Option<&Path>, none: &str| path.map_or_else(|| none.to_owned(), |path| format!("`{}`", path.display()));
     let loss = |loss: Option<f64>| loss.map_or_else(|| "not measured".to_owned(), |loss| format!("{loss:.4} nats per token"));
     let (train, model) = (&config.train, config.model.model_type());
-    let mut text = format!(
-        "# Model card\n\nA {model} model of {parameters} parameters, trained by samara {}.\n\n",
-        env!("CARGO_PKG_VERSION")
-    );
+    let mut text =
+        format!("# Model card\n\nA {model} model of {parameters}, trained by samara {}.\n\n", env!("CARGO_PKG_VERSION"));
     let from = shown(train.init.as_deref(), "random weights");
     let base = base.unwrap_or_default();
     let corpus = shown(config.data.path.as_deref(), "the built-in corpus of tales");
     let rows = [
         ("begins with", format!("{from}{base}")),
         ("data", format!("{corpus}; {data}")),
+        ("trained", trained.to_owned()),
         ("steps", results.steps.to_string()),
         ("seed", train.seed.to_string()),
         ("training loss, last batch", loss(results.train_loss)),
@@ -89,20 +88,14 @@ fn text(config: &RunConfig, parameters: usize, base: Option<&str>, data: &str, r
 
 /// Names, sizes and checksums of the files with weights in a folder.
 fn weights(folder: &Path) -> Result<String, DataError> {
-    let entries = fs::read_dir(folder).map_err(IoError::at(folder, "list"))?.flatten();
-    let mut paths: Vec<_> =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
-    paths.sort();
-    let mut text = String::new();
-    for path in paths {
-        let (file, name) = (Mapped::open(&path)?, path.file_name().unwrap_or_default().to_string_lossy());
-        let _ = write!(text, "; {name}: crc32c {:08x}, {} bytes", crc32c::crc32c(file.bytes()?), file.len());
-    }
-    Ok(text)
+    let text = |file: WeightsFile| format!("; {}: crc32c {:08x}, {} bytes", file.name, file.crc32c, file.bytes);
+    Ok(weights_files(folder)?.into_iter().map(text).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -120,7 +113,7 @@ mod tests {
             out: out_folder,
             ..TrainOutcome::default()
         };
-        write(&config, 42, "text: crc32c 00000001, 5 bytes, 1 documents", &results).unwrap();
+        write(&config, ["42 parameters", "all"], "text: crc32c 00000001, 5 bytes, 1 documents", &results).unwrap();
         let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
         for part in [
             "42 parameters",
@@ -134,7 +127,7 @@ mod tests {
             assert!(card.contains(part), "{part}: {card}");
         }
         base.close().unwrap();
-        write(&config, 42, "", &results).unwrap();
+        write(&config, ["42 parameters", "all"], "", &results).unwrap();
         assert!(fs::read_to_string(out.path().join(CARD_FILE)).unwrap().contains("cannot list: No such file"));
     }
 

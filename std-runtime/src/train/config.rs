@@ -12,6 +12,7 @@ use crate::kernels::gemm::Gemm;
 use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
 use crate::model::family::TENSOR_LIMIT;
+use crate::model::tune::config::TuneConfig;
 
 table! {
     /// How a model is trained.
@@ -100,6 +101,8 @@ tables! {
         data: DataConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[generate]`
         generate: GenerateConfig;
     }
@@ -116,6 +119,8 @@ tables! {
         dialogue: DialogueConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[generate]`
         generate: GenerateConfig;
     }
@@ -124,8 +129,8 @@ tables! {
 impl SftConfig {
     /// What it has in common with the training of a language model on text.
     pub fn training(&self) -> RunConfig {
-        let Self { model, data, train, generate, .. } = self.clone();
-        RunConfig { model, data, train, generate }
+        let Self { model, data, train, tune, generate, .. } = self.clone();
+        RunConfig { model, data, train, tune, generate }
     }
 
     fn check_together(&self) -> Result<(), Invalid> {

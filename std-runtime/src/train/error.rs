@@ -16,6 +16,7 @@ use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::lm::RunError;
 use crate::lm::open::OpenError;
+use crate::lm::set_weights::SetError;
 use crate::memory::OutOfMemory;
 use crate::model_folder::FolderError;
 use crate::model_folder::safetensors::WeightsError;
@@ -65,6 +66,9 @@ pub enum TrainingError {
     /// A model folder that a run begins with or scores by.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Weights from a folder or into one.
+    #[error(transparent)]
+    Set(#[from] SetError),
     /// Weights of a checkpoint.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -152,6 +156,7 @@ impl Failure for TrainingError {
             Self::Example(error) => error.kind(),
             Self::Folder(error) => error.kind(),
             Self::Open(error) => error.kind(),
+            Self::Set(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
             Self::Lock(error) => error.kind(),

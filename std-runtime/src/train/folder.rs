@@ -74,7 +74,7 @@ impl RunFolder {
         let Some(out) = request.out else { return Self::next_free(request) };
         let shown = out.display();
         let has_config = out.join(CONFIG_FILE).exists();
-        if model_folder::is_model_folder(out) && !has_config {
+        if (model_folder::is_model_folder(out) || model_folder::is_adapter_folder(out)) && !has_config {
             return Err(Error::Usage(format!(
                 "{shown}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {shown} begins with its weights)"
             )));
@@ -178,7 +178,10 @@ impl Held {
             None => {}
         }
         let models = [("a model", out.to_owned()), ("a model in best/", out.join(BEST_FOLDER))];
-        let is_model = |folder: &Path| model_folder::is_model_folder(folder) || folder.join("model.safetensors").exists();
+        let is_model = |folder: &Path| {
+            let holds = |name: &str| folder.join(name).exists();
+            model_folder::is_model_folder(folder) || holds("model.safetensors") || holds(model_folder::ADAPTER_FILE)
+        };
         let models = models.map(|(name, folder)| is_model(&folder).then_some((name, folder)));
         what.extend(models.iter().flatten().map(|(name, _)| (*name).to_owned()));
         let is_whole = |entry: &fs::DirEntry| entry.path().extension().is_none_or(|e| e != "tmp");

@@ -104,7 +104,9 @@ fn choose(all: &[(Recompute, TrainingPlan)], config: &TrainConfig) -> Result<(Re
         let least = candidates().map(|(_, plan)| plan.total_bytes).min().unwrap_or(0);
         let takes: Vec<String> =
             all.iter().map(|(r, plan)| format!("\"{}\" takes {}", r.name(), mib(plan.total_bytes))).collect();
-        let lasting = all.first().map_or(0, |(_, plan)| plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes);
+        let lasting = all
+            .first()
+            .map_or(0, |(_, plan)| plan.weights_bytes + plan.frozen_bytes + plan.gradients_bytes + plan.optimizer_bytes);
         let advice = match config.recompute {
             _ if mib(lasting) > budget => {
                 format!("weights, gradients and moments alone take {}: raise it, or choose a smaller model", mib(lasting))

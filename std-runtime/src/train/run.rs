@@ -14,7 +14,7 @@ use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::tokenizer::Named;
 use super::trainer::{Finished, Trainer};
-use crate::config::{Invalid, to_toml};
+use crate::config::{Invalid, Table, to_toml};
 use crate::data::DataError;
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::config::DataOrder;
@@ -23,7 +23,9 @@ use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
 use crate::memory;
 use crate::model::ModelConfig;
+use crate::model::architecture::Architecture;
 use crate::model::folder::FolderConfig;
+use crate::model::tune::config::Method;
 use crate::model_folder::{self, Companions};
 use crate::run::durable;
 use crate::say;
@@ -67,7 +69,9 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     stop.check().map_err(DataError::from)?;
     say_prepared(&prepared, config, request.is_quiet())?;
     let model = model_config(config, &prepared)?;
-    let policies = Policies::new(&engine, &*model.architecture()?, config)?;
+    let architecture = tuned(config, &model)?;
+    let policies = Policies::new(&engine, &*architecture, config)?;
+    let trained = trained(config, &*architecture, &policies);
     fits_into_memory(&policies, request.is_quiet())?;
     let config = effective(config, &policies);
     if let Some(former) = former.filter(|_| !request.is_quiet()) {
@@ -78,9 +82,9 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let folder_config = folder_config(model, &config, &prepared, from, is_another)?;
     let companions = companions(from, is_another)?;
     let content = prepared.content.clone();
-    let objective = objective(&config, &policies, folder_config, companions, prepared)?;
+    let objective = objective(&config, &policies, architecture, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
-    let objective = objective.with_init(request.init.clone());
+    let objective = objective.with_init(request.init.clone().or_else(|| config.train.init.clone()));
     let threads = engine.threads();
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.view)?;
@@ -92,7 +96,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);
     let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
-    card::write(&config, policies.plan.trainable_parameters as usize, &content, &outcome)?;
+    card::write(&config, [&format!("{} parameters", policies.plan.parameters), &trained], &content, &outcome)?;
     Ok(outcome)
 }
 
@@ -167,6 +171,7 @@ pub(super) fn effective(config: &RunConfig, policies: &Policies) -> RunConfig {
 fn objective(
     config: &RunConfig,
     policies: &Policies,
+    architecture: Arc<dyn Architecture>,
     folder: FolderConfig,
     companions: Companions,
     prepared: Prepared,
@@ -190,9 +195,27 @@ fn objective(
     );
     let Prepared { tokenizer, train, val, .. } = prepared;
     let held_out = val.map(|val| -> Box<dyn Tokens + Send> { Box::new(val) });
-    let architecture = folder.model.architecture()?;
     let folder = ModelFolder { config: folder, companions, tokenizer, generate: config.generate.clone(), chat: None };
     Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
+}
+
+/// What is trained: everything, adapters, or a part, with its share of the parameters.
+pub(super) fn trained(config: &RunConfig, architecture: &dyn Architecture, policies: &Policies) -> String {
+    let what = match (config.tune.method, architecture.adapters()) {
+        (Method::Full, _) => return "all parameters".to_owned(),
+        (_, Some(adapters)) => adapters.describe(),
+        (_, None) => format!("tune.method = {}", config.tune.show("method").unwrap_or_default()),
+    };
+    format!("{what}: {} of {} parameters", policies.plan.trainable_parameters, policies.plan.parameters)
+}
+
+/// The model with what is trained of it. What is frozen comes from a model that exists.
+pub(super) fn tuned(config: &RunConfig, model: &ModelConfig) -> Result<Arc<dyn Architecture>, Invalid> {
+    if config.tune.method != Method::Full && config.train.init.is_none() {
+        let expected = "\"full\" for a model with random weights, or a model to begin with: --init DIR";
+        return Err(Invalid::new("tune.method", expected, config.tune.show("method").unwrap_or_default()));
+    }
+    config.tune.applied_to(model.architecture()?)
 }
 
 /// The shards of a run.

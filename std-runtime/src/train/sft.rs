@@ -13,7 +13,7 @@ use super::objective::Source;
 use super::objectives::lm::{Chat, Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{SftRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, companions, effective, fits_into_memory, keep_content, outcome, say_steps};
+use super::run::{CONTENT_FILE, companions, effective, fits_into_memory, keep_content, outcome, say_steps, trained, tuned};
 use super::shape::shape_of;
 use super::trainer::Trainer;
 use crate::config::to_toml;
@@ -29,6 +29,7 @@ use crate::dialogue::row::{Format, Kind};
 use crate::dialogue::template::{Template, TemplateError};
 use crate::dialogue::turn::Turn;
 use crate::lm::step::StepShape;
+use crate::model::architecture::Architecture;
 use crate::model::folder::FolderConfig;
 use crate::model_folder;
 use crate::run::durable;
@@ -66,6 +67,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
         data: asked.config.data.clone(),
         dialogue: request.dialogue.clone(),
         train: asked.config.train.clone(),
+        tune: asked.config.tune.clone(),
         generate: asked.config.generate.clone(),
     };
     let encoder = encoder(&mut config, from, &base, rows.train.format())?;
@@ -79,13 +81,15 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     let former = former(&folder, &config, &content)?;
     config.train.steps = data.steps(&config);
     let shape = StepShape { packed: config.dialogue.packing, ..shape_of(&config.training()) };
-    let policies = Policies::of(&engine, &*config.model.architecture()?, shape, &config.train)?;
+    let architecture = tuned(&config.training(), &config.model)?;
+    let policies = Policies::of(&engine, &*architecture, shape, &config.train)?;
+    let trained = trained(&config.training(), &*architecture, &policies);
     fits_into_memory(&policies, quiet)?;
     config.train = effective(&config.training(), &policies).train;
     if let Some(former) = former.filter(|_| !quiet) {
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
-    let objective = objective(&config, &policies, base, from, encoder, &rows, data)?;
+    let objective = objective(&config, &policies, architecture, (base, from), encoder, &rows, data)?;
     objective.save_companions(&out)?;
     let objective = objective.with_init(asked.init.clone());
     let threads = engine.threads();
@@ -95,7 +99,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);
-    card::write(&config.training(), policies.plan.trainable_parameters as usize, &content, &outcome)?;
+    card::write(&config.training(), [&format!("{} parameters", policies.plan.parameters), &trained], &content, &outcome)?;
     Ok(outcome)
 }
 
@@ -228,8 +232,8 @@ fn former(folder: &RunFolder, config: &SftConfig, content: &str) -> Result<Optio
 fn objective(
     config: &SftConfig,
     policies: &Policies,
-    base: FolderConfig,
-    from: &Path,
+    architecture: Arc<dyn Architecture>,
+    (base, from): (FolderConfig, &Path),
     encoder: Encoder,
     rows: &RowsOfRun,
     data: Data,
@@ -257,7 +261,6 @@ fn objective(
         generate: config.generate.clone(),
         chat: Some(chat),
     };
-    let architecture = config.model.architecture()?;
     Ok(Lm::of_source(architecture, policies.shape, &config.train, source)?.with_folder(folder, about))
 }
 

@@ -15,6 +15,7 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         accumulation: t.grad_accumulation,
         packed: false,
         dropout: t.dropout > 0.0,
+        adapter_dropout: config.tune.adapter_dropout() > 0.0,
         recompute: match t.recompute {
             RecomputeChoice::Auto => Recompute::None,
             RecomputeChoice::Fixed(recompute) => recompute,

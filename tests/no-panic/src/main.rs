@@ -22,13 +22,13 @@ use samara_core::graph::{DType, Epsilon, Graph, Momentum, NodeRecord, Recompute,
 use samara_core::model::gpt::{Gpt, GptConfig};
 use samara_core::model::lm::{DecodeShape, DecodeStep, LanguageModel, LmInputs, decode_step, losses};
 use samara_core::ops;
-use samara_core::params::{ParamInfo, Params, Registry};
+use samara_core::params::{Lora, ParamInfo, Params, Registry};
 use samara_core::plan::{Plan, Slot, storage_len};
 use samara_core::quant::{BLOCK, dequantise_row, quantise_row};
 use samara_core::threads::Serial;
 use samara_core::tune::{Tune, store_as, tune};
 
-const PARAMS: usize = 32;
+const PARAMS: usize = 40;
 const TENSORS: usize = 512;
 const NODES: usize = 256;
 const ARENA: usize = 65_536;
@@ -115,8 +115,9 @@ fn run(argc: i32) -> Option<()> {
         train(&config, &gpt, params, &mut buffers, recompute)?;
     }
     decode(&config, &gpt, params, &mut buffers)?;
-    let moments = [Rule::Sgd(Momentum::None), Rule::Sgd(Momentum::Nesterov), Rule::AdamW(Epsilon::AfterCorrection)];
-    for (tune, rule) in [Tune::LastBlock, Tune::Head, Tune::Bias].into_iter().zip(moments) {
+    let adamw = Rule::AdamW(Epsilon::AfterCorrection);
+    let moments = [Rule::Sgd(Momentum::None), Rule::Sgd(Momentum::Nesterov), adamw, adamw];
+    for (tune, rule) in [Tune::LastBlock, Tune::Head, Tune::Bias, Tune::Adapters].into_iter().zip(moments) {
         tune_part(n, tune, rule, &mut buffers)?;
     }
     multiply(n, &mut buffers)?;
@@ -201,7 +202,8 @@ fn tune_part(n: usize, part: Tune, rule: Rule, buffers: &mut Buffers) -> Option<
     };
     let mut infos = [ParamInfo::default(); PARAMS];
     let mut registry = Registry::new(&mut infos);
-    let mut gpt = Gpt::register(&config, &mut registry.scope());
+    let lora = Lora { rank: n, scale: 1.0, targets: if part == Tune::Adapters { &["attn.c_attn", "c_fc"] } else { &["none"] } };
+    let mut gpt = Gpt::register(&config, &mut registry.scope().adapted(lora));
     store_as(DType::Q8, &mut registry);
     tune(part, &mut gpt, &mut registry);
     let params = registry.finish(4).ok()?;

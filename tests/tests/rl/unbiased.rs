@@ -13,6 +13,9 @@ use crate::tabular::{World, distance, noise};
 const BETA: f64 = 0.3;
 const CLOSE: f64 = 1e-10;
 
+/// A gradient by log p, from ln p of policy and reference and the KL of the state.
+type Form = dyn Fn(f64, f64, f64) -> f64;
+
 /// A world with a policy, a reference, and rewards that look random.
 struct Setting {
     world: World,
@@ -248,13 +251,13 @@ fn token_estimators_in_the_loss() {
     let world = &s.world;
     let exact = s.descent(&vec![0.0; s.rewards.len()], 1.0);
     let visits = world.visits(&s.logprobs);
-    let of_state = |state: usize, form: &dyn Fn(f64, f64, f64) -> f64| -> Vec<f64> {
+    let of_state = |state: usize, form: &Form| -> Vec<f64> {
         let row = state * world.vocabulary..(state + 1) * world.vocabulary;
         let (p, q) = (&s.logprobs[row.clone()], &s.reference[row]);
         let kl: f64 = p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum();
         p.iter().zip(q).map(|(&p, &q)| visits[state] * form(p, q, kl)).collect()
     };
-    let forms: [(&str, Estimator, &dyn Fn(f64, f64, f64) -> f64); 3] = [
+    let forms: [(&str, Estimator, &Form); 3] = [
         ("k1 of tokens in the loss", Estimator::K1, &|_, _, _| 0.0),
         ("k2 of tokens in the loss", Estimator::K2, &|p, q, kl| p.exp() * (p - q - kl)),
         ("k3 of tokens in the loss", Estimator::K3, &|p, q, _| p.exp() - q.exp()),
@@ -285,10 +288,10 @@ fn gae_with_lambda_0() {
         }
     }
     let mut closed = vec![0.0; q.len()];
-    for state in 0..world.states {
+    for (state, visits) in visits.iter().enumerate() {
         let row = || (0..world.vocabulary).map(|token| world.at((state, token)));
         let mean: f64 = row().map(|at| s.logprobs[at].exp() * q[at]).sum();
-        row().for_each(|at| closed[at] = -visits[state] * s.logprobs[at].exp() * (q[at] - mean));
+        row().for_each(|at| closed[at] = -visits * s.logprobs[at].exp() * (q[at] - mean));
     }
     let found = s.expected(|_, row| row.ppo_step(0.0));
     biased("λ = 0", &found, &s.descent(&s.rewards, BETA), &closed);

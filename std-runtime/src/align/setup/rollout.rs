@@ -121,7 +121,7 @@ fn kept(count: usize, scores: Option<&[f32]>, best: bool) -> Vec<usize> {
         None => (0..count).collect(),
         Some(scores) => {
             let better = |best: usize, i: usize| if scores[i] > scores[best] || scores[best].is_nan() { i } else { best };
-            vec![(1..count).fold(0, better)]
+            (0..count).reduce(better).into_iter().collect()
         }
     }
 }

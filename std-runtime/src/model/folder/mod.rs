@@ -9,6 +9,7 @@ mod llama;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::mem;
 use std::path::Path;
 
 use samara_core::params::Params;
@@ -18,7 +19,7 @@ use super::ModelConfig;
 use crate::files::IoError;
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::Keys;
-use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, save_weights};
+use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, ParamValues, is_adapter_folder, save_weights};
 use crate::run::durable;
 use crate::tokenizer::Tokenizer;
 
@@ -57,26 +58,38 @@ impl FolderConfig {
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join(CONFIG_FILE);
         let text = fs::read(&path).map_err(|source| match source.kind() {
+            _ if is_adapter_folder(folder) => FolderError::Adapter { path: folder.to_path_buf() },
             ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
             _ => FolderError::Io(IoError::at(&path, "read")(source)),
         })?;
         let mut config = Self::from_json(&text, &path)?;
-        let path = folder.join(GENERATION_FILE);
-        if path.exists() {
-            config.generation = object(&fs::read(&path).map_err(IoError::at(&path, "read"))?, &path)?;
-            let keys = Keys::new(&path, &config.generation);
-            let (bos, eos) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
-            let own = [("bos_token_id", config.bos_token_id.into()), ("eos_token_id", config.eos())];
-            config.bos_token_id = config.bos_token_id.or(bos);
-            config.eos_token_ids.extend(eos);
-            config.eos_token_ids = once_each(config.eos_token_ids);
-            // Each file goes on saying what it said.
-            let with = [config.bos_token_id.into(), config.eos()];
-            for ((key, own), _) in own.into_iter().zip(with).filter(|((_, own), with)| own != with) {
-                config.others.entry(key).or_insert(own);
-            }
-        }
+        config.read_generation(folder)?;
         Ok(config)
+    }
+
+    /// Reads the `generation_config.json` of a folder, if there is one, in place of the one that was read before: an adapter has one beside its
+    /// base's. Tokens that end a text are added to those that are known.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_generation(&mut self, folder: &Path) -> Result<(), FolderError> {
+        let path = folder.join(GENERATION_FILE);
+        if !path.exists() {
+            return Ok(());
+        }
+        self.generation = object(&fs::read(&path).map_err(IoError::at(&path, "read"))?, &path)?;
+        let keys = Keys::new(&path, &self.generation);
+        let (bos, eos) = (keys.token("bos_token_id")?, keys.tokens("eos_token_id")?);
+        let own = [("bos_token_id", self.bos_token_id.into()), ("eos_token_id", self.eos())];
+        self.bos_token_id = self.bos_token_id.or(bos);
+        self.eos_token_ids.extend(eos);
+        self.eos_token_ids = once_each(mem::take(&mut self.eos_token_ids));
+        // Each file goes on saying what it said.
+        let with = [self.bos_token_id.into(), self.eos()];
+        for ((key, own), _) in own.into_iter().zip(with).filter(|((_, own), with)| own != with) {
+            self.others.entry(key).or_insert(own);
+        }
+        Ok(())
     }
 
     /// Reads the contents of a `config.json`; errors name `path`.
@@ -155,12 +168,21 @@ impl FolderConfig {
     /// # Errors
     /// Files that cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
-        for (name, json) in [(CONFIG_FILE, self.to_json()), (GENERATION_FILE, self.generation_json())] {
-            let path = folder.join(name);
-            durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(&path, "write"))?;
-        }
-        Ok(())
+        write_json(&folder.join(CONFIG_FILE), &self.to_json())?;
+        self.write_generation(folder)
     }
+
+    /// Writes `generation_config.json` alone, durably.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_generation(&self, folder: &Path) -> Result<(), FolderError> {
+        write_json(&folder.join(GENERATION_FILE), &self.generation_json())
+    }
+}
+
+fn write_json(path: &Path, json: &Value) -> Result<(), FolderError> {
+    Ok(durable::write(path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(path, "write"))?)
 }
 
 /// Ids without repetitions. The first may have a meaning for other tools, such as padding: the order stays.
@@ -170,7 +192,7 @@ fn once_each(ids: Vec<u32>) -> Vec<u32> {
 }
 
 /// The keys of a JSON file.
-fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
+pub(super) fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
     let json: Value = serde_json::from_slice(text).map_err(|error| FolderError::Json {
         path: path.to_path_buf(),
         line: error.line(),
@@ -187,8 +209,13 @@ fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, FolderError> {
 /// of the registry.
 ///
 /// # Errors
-/// Files that cannot be written; a model with frozen parameters.
-pub fn save_folder(folder: &Path, config: &FolderConfig, params: &Params<'_>, values: &[f32]) -> Result<(), FolderError> {
+/// Files that cannot be written; parameters that are frozen in another element type than f32.
+pub fn save_folder<'v>(
+    folder: &Path,
+    config: &FolderConfig,
+    params: &Params<'_>,
+    values: impl Into<ParamValues<'v>>,
+) -> Result<(), FolderError> {
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create the folder"))?;
     config.write(folder)?;
     save_weights(folder, params, &config.model.architecture()?.name_map(), values)

@@ -119,6 +119,9 @@ impl Rule {
     }
 }
 
+/// What names in an adapter's file begin with.
+pub const ADAPTER_PREFIX: &str = "base_model.model.";
+
 /// The table of a family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameMap {
@@ -127,6 +130,29 @@ pub struct NameMap {
 }
 
 impl NameMap {
+    /// The map of an adapter's file as PEFT writes it: names begin with `base_model.model.`, adapters' matrices go by the paths of their layers.
+    /// What concerns the whole model — ties, prefixes, absent tensors — is left out.
+    pub fn of_adapter(&self) -> Self {
+        let on_disk = |pattern: &Pattern| Pattern::from(format!("{ADAPTER_PREFIX}{pattern}"));
+        let adapted = self.rules.iter().filter_map(|rule| match rule {
+            Rule::Rename { memory, disk } => Some(Rule::Rename { memory: memory.clone(), disk: on_disk(disk) }),
+            Rule::Fuse { memory, parts } => {
+                let parts = parts.iter().map(|(name, rows)| (on_disk(name), *rows)).collect();
+                Some(Rule::Fuse { memory: memory.clone(), parts })
+            }
+            Rule::Split { disk, parts } => Some(Rule::Split { disk: on_disk(disk), parts: parts.clone() }),
+            Rule::Transpose { disk } => Some(Rule::Transpose { disk: on_disk(disk) }),
+            // Rows of A are not those of a head: folders hold heads in halves, as memory does, so that nothing is permuted.
+            Rule::Permute { .. } | Rule::Tie { .. } | Rule::Prefix(_) | Rule::Ignore(_) | Rule::AbsentIfZero { .. } => None,
+        });
+        Self { rules: adapted.chain([Rule::rename("*", format!("{ADAPTER_PREFIX}*"))]).collect() }
+    }
+
+    /// Whether matrices are stored transposed: `Conv1D`, PEFT's `fan_in_fan_out`.
+    pub fn transposes(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule, Rule::Transpose { .. }))
+    }
+
     /// Applies the rules to the parameters of a model: names and shapes, in the order of the registry.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samara_core::model::lm::LanguageModel;
+use serde_json::{Value, json};
 
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::HostBatch;
@@ -12,11 +13,13 @@ use crate::data::shards::{TokenList, Tokens};
 use crate::decoding::generator::Generator;
 use crate::lm::evaluate::Evaluation;
 use crate::lm::generation::GenerateConfig;
+use crate::lm::set_weights::{begin, leave};
 use crate::lm::step::{DropoutNumbers, Step, StepShape};
 use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
-use crate::model::folder::{FolderConfig, save_folder};
-use crate::model_folder::{Companions, ExtraTensors, load_weights_with};
+use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Base;
+use crate::model_folder::{Companions, ExtraTensors};
 use crate::run::durable;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::stop::Stop;
@@ -68,6 +71,8 @@ pub struct Lm {
     train: TrainConfig,
     source: Option<Source>,
     init: Option<PathBuf>,
+    /// What frozen weights were read from.
+    base: Option<Base>,
     folder: Option<ModelFolder>,
     about: String,
     built: Option<Built>,
@@ -98,6 +103,7 @@ impl Lm {
             train,
             source,
             init: None,
+            base: None,
             folder: None,
             about,
             built: None,
@@ -177,7 +183,13 @@ impl Lm {
     }
 
     fn dropout(&self, step: u64) -> DropoutNumbers {
-        DropoutNumbers { probability: self.train.dropout, seed: self.train.seed, step }
+        let of_adapters = self.architecture.adapters().map_or(0.0, |adapters| adapters.dropout);
+        DropoutNumbers { probability: self.train.dropout, of_adapters, seed: self.train.seed, step }
+    }
+
+    /// Whether some weights are frozen: they are read from the folder that the run begins with whenever it goes on.
+    fn has_frozen(&self) -> bool {
+        self.registry.view().frozen_bytes() > 0
     }
 }
 
@@ -212,22 +224,22 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let (set, device) = session.set_mut(self.built().set);
-        match &self.init {
-            _ if resumed => Ok(()),
-            None => Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?),
-            Some(folder) => {
-                let (mut loaded, extra) = (Ok(Vec::new()), ExtraTensors::ignore_if(self.train.ignore_extra));
-                let (params, map) = (self.registry.view(), self.architecture.name_map());
-                device
-                    .lend_mut(&mut set.weights, &mut |values| {
-                        loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
-                    })
-                    .map_err(RunError::from)?;
-                self.ignored = loaded?;
-                Ok(())
-            }
+        if resumed && !self.has_frozen() {
+            return Ok(());
         }
+        let &Built { set: id, average, .. } = self.built();
+        let Some(folder) = &self.init else {
+            let (set, device) = session.set_mut(id);
+            return Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?);
+        };
+        let extra = ExtraTensors::ignore_if(self.train.ignore_extra);
+        let begun = begin(session, id, &*self.architecture, (folder, extra), self.train.seed)?;
+        (self.base, self.ignored) = (begun.base, begun.ignored);
+        if self.has_frozen() {
+            // An average has frozen weights of its own.
+            average.map_or(Ok(()), |average| session.copy_weights(id, average)).map_err(RunError::from)?;
+        }
+        Ok(())
     }
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
@@ -275,12 +287,7 @@ impl<D: Device> Objective<D> for Lm {
         let Some(model) = &self.folder else { return Ok(()) };
         fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
         self.save_companions(folder)?;
-        let (set, device) = session.set_mut(set);
-        let (params, mut saved) = (self.registry.view(), Ok(()));
-        device
-            .lend(&set.weights, &mut |values| saved = save_folder(folder, &model.config, &params, values))
-            .map_err(RunError::from)?;
-        Ok(saved?)
+        Ok(leave(session, set, &*self.architecture, self.base.as_ref(), (folder, &model.config))?)
     }
 
     fn sample(&mut self, session: &mut Session<D>, stop: &Stop) -> Result<Option<String>, TrainingError> {
@@ -308,5 +315,21 @@ impl<D: Device> Objective<D> for Lm {
 
     fn describe(&self, _: &Session<D>) -> String {
         format!("{}{}", ignored_tensors(&self.ignored), self.about)
+    }
+
+    fn save(&self) -> Value {
+        self.base.as_ref().map_or(Value::Null, |base| json!({ "base_crc32c": base.crc32c }))
+    }
+
+    /// Frozen weights are not in checkpoints: those that the run began with must still be there.
+    fn load(&mut self, state: &Value) -> Result<(), String> {
+        match (state.get("base_crc32c").and_then(Value::as_str), &self.base) {
+            (Some(expected), Some(base)) if *expected != base.crc32c => Err(format!(
+                "weights of {} with crc32c {}, and the run was begun with weights of crc32c {expected}: give those with --init",
+                base.folder.display(),
+                base.crc32c
+            )),
+            _ => Ok(()),
+        }
     }
 }

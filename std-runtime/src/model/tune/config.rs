@@ -1,0 +1,208 @@
+//! `[tune]`: what of a model that exists is trained.
+
+use std::sync::Arc;
+
+use samara_core::model::lm::LanguageModel;
+use samara_core::params::{ParamInfo, Part, Registry};
+use samara_core::quant::BLOCK;
+use samara_core::tune::Tune;
+
+use super::tuned::{Adapted, LinearLayer, Tuned, infos, linear_layers};
+use crate::config::{Choice, Invalid, Unread, hint, table};
+use crate::model::adapters::{Adapters, BaseFormat, saves};
+use crate::model::architecture::Architecture;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Everything.
+    #[default]
+    Full,
+    /// Low-rank adapters beside frozen weights (Hu et al. 2021).
+    Lora,
+    /// The last block and the final norm.
+    LastBlock,
+    /// All vectors: biases and gains (Ben Zaken et al. 2022).
+    Bias,
+    /// The head.
+    Linear,
+}
+
+impl Choice for Method {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("full", Self::Full),
+        ("lora", Self::Lora),
+        ("last-block", Self::LastBlock),
+        ("bias", Self::Bias),
+        ("linear", Self::Linear),
+    ];
+}
+
+table! {
+    /// What of a model that exists is trained.
+    pub TuneConfig {
+        /// What is trained: "full", "lora" (low-rank adapters beside frozen weights), "last-block", "bias" (all vectors) or "linear" (a head of its
+        /// own). All but "full" need a model to begin with (--init).
+        method: Method = Method::Full;
+        /// Rank of adapters, at most the narrower side of every layer that gets one.
+        rank: usize = 8, 1..=65536;
+        /// What adapters add is multiplied by alpha / rank.
+        alpha: f64 = 16.0, 0..=1000000;
+        /// Linear layers that get adapters: ends of their names between commas, as in "q_proj,mlp.down_proj"; "all-linear" for all of them; empty:
+        /// "c_attn" of a GPT-2, "q_proj,v_proj" of a Llama, as PEFT does.
+        targets: String = String::new();
+        /// Share of what adapters read that training drops.
+        dropout: f64 = 0.0, 0..=0.999;
+        /// How frozen matrices are stored while adapters are trained: "none" (f32), "q8" or "q4".
+        quantize: BaseFormat = BaseFormat::F32;
+        /// Parts of the model that are trained whole beside adapters, and stored with them: names between commas, as in "ln_f,lm_head".
+        modules_to_save: String = String::new();
+    }
+    unread: TuneConfig::unread;
+}
+
+impl TuneConfig {
+    /// The keys of adapters, where there are none.
+    fn unread(&self) -> Vec<Unread> {
+        const KEYS: [&str; 6] = ["rank", "alpha", "targets", "dropout", "quantize", "modules_to_save"];
+        let instead = "only low-rank adapters have it: set tune.method = \"lora\", or leave it out";
+        let unread: &[&str] = if self.method == Method::Lora { &[] } else { &KEYS };
+        unread.iter().map(|&key| Unread { key, instead }).collect()
+    }
+
+    /// The share of what adapters read that training drops.
+    pub fn adapter_dropout(&self) -> f64 {
+        if self.method == Method::Lora { self.dropout } else { 0.0 }
+    }
+
+    /// The model of which only a part is trained; the model itself with "full".
+    ///
+    /// # Errors
+    /// Targets that are no layers of the model, a rank above a layer's sides, rows that are not whole blocks, a head that is the token embedding.
+    pub fn applied_to(&self, model: Arc<dyn Architecture>) -> Result<Arc<dyn Architecture>, Invalid> {
+        let tune = match self.method {
+            Method::Full => return Ok(model),
+            Method::Lora => return self.adapted(model),
+            Method::LastBlock => Tune::LastBlock,
+            Method::Bias => Tune::Bias,
+            Method::Linear => {
+                let expected =
+                    "another method: \"linear\" trains a head of its own, and this model's head is its token embedding";
+                check_own_head(&*model, "tune.method", expected, "\"linear\"")?;
+                Tune::Head
+            }
+        };
+        Ok(Arc::new(Tuned { model, tune, frozen_as: BaseFormat::F32.dtype() }))
+    }
+
+    fn adapted(&self, base: Arc<dyn Architecture>) -> Result<Arc<dyn Architecture>, Invalid> {
+        let layers = linear_layers(&base);
+        let targets = targets(&self.targets, base.lora_targets(), &layers)?;
+        for layer in layers.iter().filter(|layer| targets.iter().any(|target| ends_with(&layer.path, target))) {
+            let least = layer.inputs.min(layer.outputs);
+            if self.rank > least {
+                let expected = format!("at most {least}, the narrower side of {}", layer.path);
+                return Err(Invalid::new("tune.rank", expected, self.rank));
+            }
+        }
+        let modules_to_save = words(&self.modules_to_save);
+        check_modules(&*base, &modules_to_save)?;
+        let adapters = Adapters {
+            rank: self.rank,
+            alpha: self.alpha,
+            by_root: false,
+            dropout: self.dropout,
+            targets,
+            modules_to_save,
+            base: self.quantize,
+        };
+        let model = Arc::new(Adapted { base, adapters });
+        let tuned = Tuned { model, tune: Tune::Adapters, frozen_as: self.quantize.dtype() };
+        check_blocks(&infos(&tuned), self.quantize)?;
+        Ok(Arc::new(tuned))
+    }
+}
+
+/// Words between commas.
+fn words(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether the last parts of a path are these.
+fn ends_with(path: &str, parts: &str) -> bool {
+    path.strip_suffix(parts).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// The layers that a text names; the usual ones of the family where it is empty.
+fn targets(text: &str, usual: &[&str], layers: &[LinearLayer]) -> Result<Vec<String>, Invalid> {
+    let given = words(text);
+    let given: Vec<String> = if given.is_empty() { usual.iter().map(|&target| target.to_owned()).collect() } else { given };
+    if given.is_empty() || given == ["all-linear"] {
+        let mut all: Vec<String> = layers.iter().map(|layer| layer.path_in_block().to_owned()).collect();
+        all.sort();
+        all.dedup();
+        return Ok(all);
+    }
+    match given.iter().find(|target| !layers.iter().any(|layer| ends_with(&layer.path, target))) {
+        Some(unknown) => {
+            let expected = format!("names of linear layers between commas, or \"all-linear\"{}", layer_hint(unknown, layers));
+            Err(Invalid::new("tune.targets", expected, format!("{unknown:?}")))
+        }
+        None => Ok(given),
+    }
+}
+
+/// The names nearest to one that no layer has.
+pub(super) fn layer_hint(unknown: &str, layers: &[LinearLayer]) -> String {
+    let whole = unknown.contains('.');
+    let of = |layer: &LinearLayer| -> String {
+        let path = layer.path_in_block();
+        if whole { path.to_owned() } else { path.rsplit('.').next().unwrap_or(path).to_owned() }
+    };
+    let mut names: Vec<String> = layers.iter().map(of).collect();
+    names.sort();
+    names.dedup();
+    hint(unknown, names.iter().map(String::as_str))
+}
+
+/// Refuses a model whose head is the token embedding.
+fn check_own_head(model: &dyn Architecture, key: &'static str, expected: &str, found: &str) -> Result<(), Invalid> {
+    let mut none: [ParamInfo; 0] = [];
+    let layers: Box<dyn LanguageModel> = model.register(&mut Registry::new(&mut none).scope());
+    if layers.head() == layers.embedding() { Err(Invalid::new(key, expected, found)) } else { Ok(()) }
+}
+
+/// Parts that are stored whole must be there; an embedding that is the head as well would be stored as one of both.
+fn check_modules(model: &dyn Architecture, modules: &[String]) -> Result<(), Invalid> {
+    const KEY: &str = "tune.modules_to_save";
+    let infos = infos(model);
+    let paths: Vec<String> = infos.iter().map(|info| info.name.to_string()).collect();
+    for module in modules {
+        let one = std::slice::from_ref(module);
+        if !paths.iter().any(|path| saves(one, path)) {
+            let mut names: Vec<&str> = paths.iter().filter_map(|path| path.rsplit('.').nth(1)).collect();
+            names.sort_unstable();
+            names.dedup();
+            let expected = format!("parts of the model between commas{}", hint(module, names.into_iter()));
+            return Err(Invalid::new(KEY, expected, format!("{module:?}")));
+        }
+        let is_embedding = |info: &ParamInfo| info.part == Part::Tokens;
+        if infos.iter().zip(&paths).any(|(info, path)| is_embedding(info) && saves(one, path)) {
+            check_own_head(model, KEY, "another part: the token embedding is the head as well", &format!("{module:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows that are quantised are whole blocks.
+fn check_blocks(infos: &[ParamInfo], quantize: BaseFormat) -> Result<(), Invalid> {
+    let is_cut =
+        |info: &&ParamInfo| info.frozen && info.dtype != BaseFormat::F32.dtype() && !info.shape.cols().is_multiple_of(BLOCK);
+    match infos.iter().find(is_cut) {
+        Some(info) => {
+            let expected = format!("\"none\": {} has rows of {} values, and blocks have {BLOCK}", info.name, info.shape.cols());
+            Err(Invalid::new("tune.quantize", expected, format!("{:?}", quantize.word())))
+        }
+        None => Ok(()),
+    }
+}
