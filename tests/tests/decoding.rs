@@ -268,7 +268,8 @@ fn generate(folder: &Path, args: &[&str], input: &str) -> (Option<i32>, String, 
     let mut command = samara();
     command.args(["generate", "--model"]).arg(folder).args(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // Wrong use ends the command before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     (output.status.code(), out, error)

@@ -59,7 +59,7 @@ pub(super) fn log_sum_exp<R: Real>(x: &[R]) -> R {
     max + sum(x.iter().map(|&x| (x - max).exp())).ln()
 }
 
-/// A sum with its rounding errors carried along (Neumaier 1974): as exact in f32 as a plain sum in f64, for the lengths of a batch.
+/// A sum with its rounding errors carried along (Neumaier 1974).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sum<R> {
     total: R,
@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn sums_lose_nothing() {
         assert_eq!(sum([1e8_f32, 1.0, -1e8].into_iter()), 1.0);
-        assert_eq!(sum(core::iter::repeat_n(0.1_f32, 100_000)), 10_000.0);
+        // A plain sum in f32 is 1.4 below.
+        assert!((sum(core::iter::repeat_n(0.1_f32, 100_000)) - 10_000.0).abs() < 0.01);
         assert_eq!(sum([f32::INFINITY, 1.0].into_iter()), f32::INFINITY);
     }
 }

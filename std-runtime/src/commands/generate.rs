@@ -99,7 +99,7 @@ pub(crate) struct Args {
     /// temperature and filters.
     #[arg(long, value_name = "N", requires = "rows_of_json", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..=16777216))]
     logprobs: Option<u32>,
-    /// Print {"schema","prompt","samples":[{"text","tokens","finish_reason"}]}.
+    /// Print {"schema", "prompt", "samples": [{"text", "tokens", "finish_reason"}]}.
     #[arg(long, group = "rows_of_json")]
     json: bool,
     /// Seed of the draws.

@@ -111,7 +111,9 @@ impl FolderGeneration {
             IDLE.contains(&key) || neutral || value.is_null() || value == &Value::Bool(false)
         };
         let others = keys.others();
-        let not_honoured = others.iter().filter(|(key, value)| !is_honoured(key, value)).map(|(key, _)| key.clone()).collect();
+        let named = others.iter().filter(|(key, value)| !is_honoured(key, value)).map(|(key, _)| key.clone());
+        let mut not_honoured: Vec<String> = named.collect();
+        not_honoured.sort();
         Ok(Self { path, keys: set, values, stop_strings, not_honoured })
     }
 }

@@ -2,10 +2,20 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["train"],
     &["generate"],
+    &["sft"],
+    &["reward"],
+    &["dpo"],
+    &["kto"],
+    &["ppo"],
+    &["grpo"],
+    &["rollout"],
+    &["chat"],
+    &["merge"],
+    &["objectives"],
     &["score"],
     &["eval"],
     &["export"],

@@ -64,7 +64,8 @@ def texts(model, tokenizer):
 def text(model, tokenizer, prompt, settings):
     inputs = torch.tensor([tokenizer.encode(prompt)])
     config = GenerationConfig(**settings, pad_token_id=0, output_logits=True, output_scores=True, return_dict_in_generate=True)
-    out = model.generate(inputs, generation_config=config, tokenizer=tokenizer)
+    # Without a mask the letter whose id is that of padding would be left out.
+    out = model.generate(inputs, attention_mask=torch.ones_like(inputs), generation_config=config, tokenizer=tokenizer)
     ids = out.sequences[0, inputs.shape[1] :].tolist()
     for scores in out.scores:
         best = scores[0].topk(2).values
