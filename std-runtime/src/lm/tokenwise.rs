@@ -10,8 +10,7 @@ use samara_core::params::ParamId;
 
 use super::{RunError, positions, write, write_ints};
 use crate::data::dataset::IGNORE;
-use crate::device::Planner;
-use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId};
+use crate::session::{BuildError, Device, On, OwnedProgram, Session, SetId};
 
 /// The shape of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,20 +168,6 @@ impl Tokenwise {
     ) -> Result<Self, BuildError> {
         let (program, io) = session.prepare(On::set(set), |g| append(g, &**layers, shape, number, trained))?;
         Ok(Self::of(program, io, shape, number))
-    }
-
-    /// The program alone, without memory for it: for plans.
-    ///
-    /// # Errors
-    /// The model cannot be planned.
-    pub fn program_of(
-        planner: &impl Planner,
-        registry: &Arc<OwnedParams>,
-        layers: &dyn LanguageModel,
-        shape: TokensShape,
-        (number, trained): (Number, Option<Recompute>),
-    ) -> Result<OwnedProgram, BuildError> {
-        Ok(OwnedProgram::new(planner, registry, |g| append(g, layers, shape, number, trained))?.0)
     }
 
     fn of(program: OwnedProgram, io: Io, shape: TokensShape, number: Number) -> Self {

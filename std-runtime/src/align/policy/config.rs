@@ -30,7 +30,8 @@ table! {
 table! {
     /// Proximal policy optimisation with a value function. What is absent is as in the preset.
     pub PpoConfig {
-        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl".
+        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl"; without its optimizer, which [train] says,
+        /// and without pretraining text (PPO-ptx).
         preset: PpoPreset = PpoPreset::Trl;
         /// Passes over the completions of a step.
         epochs: Option<u64> = None, 1..=1000;
@@ -76,7 +77,8 @@ table! {
 table! {
     /// Policy optimisation without a value function: completions of a prompt are each other's baseline.
     pub GrpoConfig {
-        /// The method: "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline" or "remax".
+        /// The method: "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline" or "remax"; dapo without
+        /// its dynamic sampling.
         loss: Loss = Loss(0);
         /// Passes over the completions of a step.
         epochs: u64 = 1, 1..=1000;
