@@ -114,7 +114,14 @@ fn spec(method: Method, train: TrainConfig) -> PolicySpec {
     PolicySpec {
         policy: Base { architecture: model().architecture().unwrap(), init: None },
         method,
-        rollout: RolloutOptions { rows: 128, max_new_tokens: LEN, temperature: 1.0, seed: train.seed, stops: vec![END] },
+        rollout: RolloutOptions {
+            rows: 128,
+            max_new_tokens: LEN,
+            temperature: 1.0,
+            seed: train.seed,
+            stops: vec![END],
+            fixed_length: method.rewards.score_at == ScoreAt::Last,
+        },
         episodes: 256,
         group_size: if method.has_critic() { 1 } else { 8 },
         critic: method.has_critic().then(critic),
@@ -187,6 +194,20 @@ fn rollouts_and_updates_do_not_depend_on_how_they_are_cut() {
     let cut = weights_after(8, 4, 1, 1);
     let apart = whole.iter().zip(&cut).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 1e-4, "{apart}");
+}
+
+/// Where the score goes to the last token of a row, completions go on behind a stop token, and the score is not lost.
+#[test]
+fn a_score_at_the_last_token_is_not_lost() {
+    let train = train(4, 1, 1e-3);
+    let mut method = ppo(0.0);
+    method.rewards.score_at = ScoreAt::Last;
+    let mut policy = Policy::new(spec(method, train.clone())).unwrap();
+    let (_, last) = run(&mut policy, &train);
+    assert_eq!(last["rollout/length"], LEN as f64);
+    assert!(last["rollout/ended"] > 0.0 && last["rollout/ended"] < 1.0, "{last:?}");
+    // Returns are the scores: a value function of 0 misses half of their mean square.
+    assert!(last["loss/value"] > 0.1, "{last:?}");
 }
 
 fn pair_of(better: &[i32], worse: &[i32]) -> [Completion; 2] {

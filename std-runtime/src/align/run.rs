@@ -133,6 +133,11 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     refuse_unread(config.parts().train)?;
     let mut context = Context::new(config, resume, stop)?;
     let Prepared { objective, lines, rows, rows_per_step } = prepare(&context)?;
+    if rows == 0 {
+        let path = context.rows.path.as_path();
+        let expected = "a row to train on; lower data.val_fraction, or give rows that are not all ties";
+        return Err(DataError::format(path, expected, "none").into());
+    }
     set_steps(&mut context.config, rows, rows_per_step);
     if plan {
         print_plan(engine, objective, context.config.parts().train)?;

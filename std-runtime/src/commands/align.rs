@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::args::is_given;
+use super::sft;
 use super::train::{RUN_CONFIG, summary};
 use super::{Console, Error, output};
 use crate::align::run::{AlignConfig, AlignRequest};
-use crate::config::{Layers, Preset, Tables};
+use crate::config::{Layers, Place, Preset, Unread};
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
@@ -84,7 +86,12 @@ impl AlignArgs {
 pub(super) type Flag = (&'static str, &'static str, Option<String>);
 
 /// The configuration of a file over defaults, `--set` over the file, and flags over both.
-pub(super) fn merge<C: Tables>(defaults: &Preset, file: Option<&PathBuf>, set: &[String], flags: &[Flag]) -> Result<C, Error> {
+pub(super) fn merge<C: AlignConfig>(
+    defaults: &Preset,
+    file: Option<&PathBuf>,
+    set: &[String],
+    flags: &[Flag],
+) -> Result<C, Error> {
     let mut layers = Layers::<C>::new();
     layers.preset(defaults)?;
     if let Some(file) = file {
@@ -98,5 +105,24 @@ pub(super) fn merge<C: Tables>(defaults: &Preset, file: Option<&PathBuf>, set: &
             layers.flag(flag, key, value);
         }
     }
-    Ok(layers.finish()?)
+    choose_end(&mut layers);
+    let config = layers.finish()?;
+    let idle = sft::UNREAD.iter().map(|&(key, instead)| ("data", key, instead));
+    for (table, key, instead) in idle.chain(IDLE) {
+        layers.refuse_given(&config, table, Unread { key, instead })?;
+    }
+    Ok(config)
+}
+
+/// Keys of `[dialogue]` that are read by instruction tuning alone.
+const IDLE: [(&str, &str, &str); 3] =
+    [("dialogue", "packing", SFT), ("dialogue", "completion_only_loss", SFT), ("dialogue", "pad_token", SFT)];
+const SFT: &str = "samara sft reads it";
+
+/// Steps that a person asks for stand in for the passes over the rows that are usual.
+fn choose_end<C: AlignConfig>(layers: &mut Layers<C>) {
+    let [steps, epochs] = ["train.steps", "dialogue.epochs"].map(|key| is_given(layers.place(key)));
+    if steps && !epochs {
+        layers.put(&["dialogue.epochs"], &Place::Default, |config| config.parts_mut().dialogue.epochs = 0.0);
+    }
 }

@@ -160,7 +160,7 @@ fn idle_in_preset(name: &str, folder: &Path, before: &Layers<Config>, after: &La
 }
 
 /// Whether a person gave a value on the command line.
-fn is_given(place: Option<&Place>) -> bool {
+pub(super) fn is_given(place: Option<&Place>) -> bool {
     matches!(place, Some(Place::Set(_) | Place::Flag(_)))
 }
 

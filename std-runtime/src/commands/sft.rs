@@ -46,7 +46,7 @@ pub(crate) struct Args {
 }
 
 /// Keys of `[data]` that dialogues have no use for.
-const UNREAD: &[(&str, &str)] = &[
+pub(super) const UNREAD: &[(&str, &str)] = &[
     ("text_field", "the keys of a dialogue say what it is"),
     ("tokenizer", TOKENIZER),
     ("tokenizer_vocab_size", TOKENIZER),

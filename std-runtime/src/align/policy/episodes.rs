@@ -3,7 +3,7 @@
 use samara_core::decode::Sampling;
 use samara_core::graph::DType;
 
-use crate::decoding::texts::{Request, Stop as End, TextOptions, texts};
+use crate::decoding::texts::{Request, TextOptions, texts};
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 use crate::stop::Stop;
@@ -21,6 +21,8 @@ pub struct RolloutOptions {
     pub seed: u64,
     /// Tokens after which a completion ends.
     pub stops: Vec<i32>,
+    /// Go on behind a stop token, to the most tokens (lm-human-preferences).
+    pub fixed_length: bool,
 }
 
 /// A prompt and the policy's completion of it.
@@ -32,7 +34,7 @@ pub struct Episode {
     pub prompt: usize,
     /// The number of the prompt among all.
     pub row: usize,
-    /// Whether the completion ends with a stop token.
+    /// Whether the completion has a stop token, with which it ends unless its length is fixed.
     pub ended: bool,
     /// The sampler's log-probs of the completion's tokens, in nats.
     pub sampled: Vec<f32>,
@@ -66,20 +68,16 @@ pub fn roll_out<D: Device>(
         // The upper half of a long run's number goes to the seed: rows of draws have 32 bits.
         seed: options.seed ^ (first >> 32) << 32,
         first_row: first as u32,
-        stops: options.stops.clone(),
+        stops: if options.fixed_length { Vec::new() } else { options.stops.clone() },
         stop_strings: None,
         logprobs: None,
     };
     let mut episodes = vec![Episode::default(); prompts.len()];
     texts(model, &requests, &text, &mut |number, text| {
         stop.check()?;
-        episodes[number] = Episode {
-            tokens: text.tokens,
-            prompt: text.prompt,
-            row: prompts[number].0,
-            ended: text.stop == End::Token,
-            sampled: text.sampled_logprobs,
-        };
+        let ended = text.tokens[text.prompt..].iter().any(|token| options.stops.contains(token));
+        let (row, sampled) = (prompts[number].0, text.sampled_logprobs);
+        episodes[number] = Episode { tokens: text.tokens, prompt: text.prompt, row, ended, sampled };
         Ok::<(), RunError>(())
     })?;
     Ok(episodes)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fancy_regex::Regex;
+use samara_core::rl::ScoreAt;
 use serde_json::Map;
 
 use crate::align::base::Base;
@@ -113,6 +114,8 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
             temperature,
             seed: train.seed,
             stops,
+            // The score goes to the last token of a row, which must be there.
+            fixed_length: method.rewards.score_at == ScoreAt::Last,
         },
         episodes: rollout.episodes,
         group_size,

@@ -90,6 +90,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
         temperature: config.rollout.temperature.unwrap_or(1.0),
         seed: config.train.seed,
         stops: texts.stops.clone(),
+        fixed_length: false,
     };
     let numbered: Vec<(usize, &[i32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
     let per_round = (config.rollout.episodes / group_size).max(1);
