@@ -75,7 +75,17 @@ fn architectures() -> [Arc<dyn Architecture>; 2] {
 
 fn options(rows: usize, cache: DType) -> TextOptions<'static> {
     let (sampling, stops) = (SAMPLING.into(), vec![7, 30]);
-    TextOptions { rows, cache, sampling, seed: 11, first_row: 0, stops, stop_strings: None, logprobs: None }
+    TextOptions {
+        rows,
+        cache,
+        sampling,
+        seed: 11,
+        first_row: 0,
+        sampled_logprobs: false,
+        stops,
+        stop_strings: None,
+        logprobs: None,
+    }
 }
 
 fn request(len: usize, max_new_tokens: usize) -> Request {

@@ -359,6 +359,7 @@ impl Args {
             sampling: job.settings.sampling(),
             seed: job.settings.seed,
             first_row: 0,
+            sampled_logprobs: false,
             stops: job.stops.clone(),
             stop_strings: (!job.stop_strings.is_empty()).then(|| job.stop_strings()),
             logprobs: self.logprobs.map(|count| count as usize),

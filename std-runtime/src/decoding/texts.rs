@@ -32,6 +32,8 @@ pub struct TextOptions<'t> {
     pub seed: u64,
     /// The row of the first request.
     pub first_row: u32,
+    /// Whether log-probabilities of the tokens as they were drawn are wanted.
+    pub sampled_logprobs: bool,
     /// Tokens after which a text ends.
     pub stops: Vec<i32>,
     /// Strings that end a text.
@@ -59,7 +61,7 @@ pub struct Text {
     /// Tokens of the prompt.
     pub prompt: usize,
     /// ln p of every token after the prompt under the distribution that it was drawn from, in nats: with repetition penalty, temperature
-    /// and filters.
+    /// and filters; empty unless they were asked for.
     pub sampled_logprobs: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
@@ -173,7 +175,9 @@ impl<'r> Rows<'r> {
         let own = self.options.logprobs.map(|count| (self.slots.logits(slot).to_vec(), count)); // (V)
         let token = row.draw(self.slots.logits_mut(slot), &mut self.order, &self.options.sampling);
         logprobs.extend(own.map(|(logits, count)| TokenLogprobs::new(&logits, token, count)));
-        sampled_logprobs.push(self.logprob(slot, token));
+        if self.options.sampled_logprobs {
+            sampled_logprobs.push(self.logprob(slot, token));
+        }
         if self.options.stops.contains(&token) {
             return Some(Stop::Token);
         }

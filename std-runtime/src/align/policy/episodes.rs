@@ -68,6 +68,7 @@ pub fn roll_out<D: Device>(
         // The upper half of a long run's number goes to the seed: rows of draws have 32 bits.
         seed: options.seed ^ (first >> 32) << 32,
         first_row: first as u32,
+        sampled_logprobs: true,
         stops: if options.fixed_length { Vec::new() } else { options.stops.clone() },
         stop_strings: None,
         logprobs: None,
