@@ -1,9 +1,7 @@
 //! A training on preferences or prompts as the command line asks for it: rows, model, objective, trainer.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use samara_core::graph::Recompute;
 
@@ -12,10 +10,8 @@ use crate::data::DataError;
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
 use crate::dialogue::encode::Encoder;
-use crate::dialogue::jinja::Day;
-use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
-use crate::dialogue::row::{Format, Kind};
-use crate::dialogue::template::{Template, TemplateError};
+use crate::dialogue::read::Wanted;
+use crate::dialogue::row::Kind;
 use crate::lm::generation::GenerateConfig;
 use crate::model::folder::FolderConfig;
 use crate::model::tune::config::TuneConfig;
@@ -24,15 +20,16 @@ use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
-use crate::tokenizer::{FileError, Tokenizer};
+use crate::tokenizer::Tokenizer;
 use crate::train::card;
 use crate::train::config::{RecomputeChoice, RunConfig, TrainConfig};
+use crate::train::dialogues::{RowsOfRun, content_before, encoder, refuse_other_rows};
 use crate::train::error::TrainingError as Error;
 use crate::train::folder::{CONFIG_FILE, RunFolder};
 use crate::train::objective::Objective;
 use crate::train::progress::View;
 use crate::train::request::{FolderRequest, TrainOutcome};
-use crate::train::run::{CONTENT_FILE, keep_content, outcome, say_steps};
+use crate::train::run::{keep_content, outcome, say_steps};
 use crate::train::trainer::Trainer;
 
 /// The configuration of a training on rows of dialogues: what all of them have.
@@ -90,10 +87,8 @@ pub struct Context<C> {
     pub base: FolderConfig,
     /// From turns to tokens.
     pub encoder: Encoder,
-    /// Rows to train on.
-    pub rows: Rows,
-    /// Rows that are held out.
-    pub held_out: Rows,
+    /// Rows to train on, and rows that are held out.
+    pub rows: RowsOfRun,
 }
 
 /// An objective with what a person should know before it begins.
@@ -134,7 +129,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     let mut context = Context::new(config, resume, stop)?;
     let Prepared { objective, lines, rows, rows_per_step } = prepare(&context)?;
     if rows == 0 {
-        let path = context.rows.path.as_path();
+        let path = context.rows.train.path.as_path();
         let expected = "a row to train on; lower data.val_fraction, or give rows that are not all ties";
         return Err(DataError::format(path, expected, "none").into());
     }
@@ -157,7 +152,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         begins: train.init.is_some() && config.parts().data.path.is_some(),
         quiet,
     })?;
-    let (out, content) = (folder.out.clone(), context.content());
+    let (out, content) = (folder.out.clone(), context.rows.content(&context.encoder));
     if let Some(former) = former(&folder, config, &content)?.filter(|_| !quiet) {
         say_steps(former.parts().train.steps, train.steps, folder.step());
     }
@@ -197,32 +192,17 @@ impl<C: AlignConfig> Context<C> {
         let no_model = || Error::Usage(format!("{} trains a model further: say which one with --init DIR", C::COMMAND));
         let from = train.init.as_deref().or(before).ok_or_else(no_model)?.to_path_buf();
         let base = FolderConfig::read(&from)?;
-        let no_rows = || Error::Usage(format!("{}: say which rows with --data FILE (.jsonl, .json, .csv)", C::COMMAND));
-        let path = data.path.as_ref().ok_or_else(no_rows)?;
-        let wanted = Wanted { command: C::COMMAND, kinds: C::ROWS };
-        let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
-        let rows = read(path, &options)?;
-        let (rows, held_out) = match &dialogue.val {
-            Some(val) => (rows, read(val, &options)?),
-            None => rows.split(data.val_fraction),
-        };
+        let rows = RowsOfRun::read(Wanted { command: C::COMMAND, kinds: C::ROWS }, data, dialogue, stop)?;
         stop.check().map_err(DataError::from)?;
-        let encoder = encoder(&mut config, &from, &base, rows.format())?;
-        Ok(Self { config, from, base, encoder, rows, held_out })
-    }
-
-    /// Tells the data of a run from other data: its rows, and the template that they go through.
-    fn content(&self) -> String {
-        let held_out =
-            if self.held_out.rows.is_empty() { String::new() } else { format!("; held out: {}", self.held_out.content()) };
-        let template = crc32c::crc32c(self.encoder.template().source().as_bytes());
-        format!("{}{held_out}; chat template {}: crc32c {template:08x}", self.rows.content(), self.encoder.template().name())
+        let PartsMut { data, dialogue, .. } = config.parts_mut();
+        let encoder = encoder(data, dialogue, (&from, &base), rows.train.format())?;
+        Ok(Self { config, from, base, encoder, rows })
     }
 
     fn say(&self, lines: Vec<String>) {
-        self.rows.lines().iter().for_each(|line| say::line(line));
+        self.rows.train.lines().iter().for_each(|line| say::line(line));
         if self.config.parts().dialogue.val.is_some() {
-            self.held_out.lines().iter().for_each(|line| say::line(line));
+            self.rows.val.lines().iter().for_each(|line| say::line(line));
         }
         say::line(&format!("chat template: {}", self.encoder.template().name()));
         lines.iter().for_each(|line| say::line(line));
@@ -233,24 +213,6 @@ impl<C: AlignConfig> Context<C> {
         let Parts { dialogue, train, .. } = self.config.parts();
         dialogue.kept(train.block_size).min(self.base.model.positions())
     }
-}
-
-/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
-fn encoder<C: AlignConfig>(config: &mut C, from: &Path, base: &FolderConfig, format: Option<Format>) -> Result<Encoder, Error> {
-    const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
-    let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
-    let PartsMut { data, dialogue, .. } = config.parts_mut();
-    let today = match &dialogue.today {
-        Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
-        None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
-    };
-    let template = Template::choose(&dialogue.template, &tokenizer, format.unwrap_or(Format::Messages), today)?;
-    if template.reads_today() {
-        dialogue.today.get_or_insert(today.to_string());
-    }
-    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
-    let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
-    Ok(Encoder::new(tokenizer, template, stops, vocab_size)?.with_specials(data.specials))
 }
 
 /// Settings of `[train]` that no alignment reads.
@@ -304,8 +266,7 @@ fn print_plan<O: Objective<CpuDevice>>(engine: Arc<Engine>, mut objective: O, tr
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
 fn former<C: AlignConfig>(folder: &RunFolder, config: &C, content: &str) -> Result<Option<C>, Error> {
     let Some(former) = folder.former::<C>()? else { return Ok(None) };
-    let path = folder.out.join(CONTENT_FILE);
-    let was = fs::read_to_string(&path).unwrap_or_default();
+    let was = content_before(&folder.out);
     let mut expected = former.clone();
     if was == content {
         let (to, from) = (expected.parts_mut(), config.parts());
@@ -313,9 +274,6 @@ fn former<C: AlignConfig>(folder: &RunFolder, config: &C, content: &str) -> Resu
         to.dialogue.val.clone_from(&from.dialogue.val);
     }
     folder.refuse_changes(&expected, config)?;
-    if !was.is_empty() && was != content {
-        let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
-        return Err(DataError::format(config.parts().data.path.as_deref().unwrap_or(&path), expected, content).into());
-    }
+    refuse_other_rows(&folder.out, config.parts().data.path.as_ref(), &was, content)?;
     Ok(Some(former))
 }

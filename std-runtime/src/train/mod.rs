@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod config;
+pub mod dialogues;
 pub mod error;
 pub mod folder;
 pub mod launch;

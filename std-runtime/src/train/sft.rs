@@ -1,19 +1,18 @@
 //! Supervised fine-tuning on dialogues (Ouyang et al. 2022, step 1): the mean of −ln p(token | all before it) over the tokens of the assistant's turns.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::card;
 use super::config::SftConfig;
+use super::dialogues::{RowsOfRun, content_before, encoder, refuse_other_rows};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objective::Source;
 use super::objectives::lm::{Chat, Lm, ModelFolder};
 use super::recompute::Policies;
 use super::request::{SftRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, companions, effective, fits_into_memory, keep_content, outcome, say_steps, trained, tuned};
+use super::run::{companions, effective, fits_into_memory, keep_content, outcome, say_steps, trained, tuned};
 use super::shape::shape_of;
 use super::trainer::Trainer;
 use crate::config::to_toml;
@@ -23,10 +22,8 @@ use crate::data::dataset::Dataset;
 use crate::dialogue::config::DialogueConfig;
 use crate::dialogue::encode::Encoder;
 use crate::dialogue::examples::{ExampleRows, Examples};
-use crate::dialogue::jinja::Day;
-use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
-use crate::dialogue::row::{Format, Kind};
-use crate::dialogue::template::{Template, TemplateError};
+use crate::dialogue::read::Wanted;
+use crate::dialogue::row::Kind;
 use crate::dialogue::turn::Turn;
 use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
@@ -36,7 +33,7 @@ use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
-use crate::tokenizer::{FileError, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 const COMMAND: &str = "samara sft";
 
@@ -61,7 +58,8 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     let from = before.or(asked.init.as_deref()).ok_or_else(|| Error::Usage(NO_INIT.to_owned()))?;
     let base = [Some(from), asked.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
     let base = FolderConfig::read(base.unwrap_or(from))?;
-    let rows = RowsOfRun::read(request, stop)?;
+    let wanted = Wanted { command: COMMAND, kinds: &[Kind::Dialogue] };
+    let rows = RowsOfRun::read(wanted, &asked.config.data, &request.dialogue, stop)?;
     let mut config = SftConfig {
         model: base.model.clone(),
         data: asked.config.data.clone(),
@@ -70,14 +68,14 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
         tune: asked.config.tune.clone(),
         generate: asked.config.generate.clone(),
     };
-    let encoder = encoder(&mut config, from, &base, rows.train.format())?;
+    let encoder = encoder(&config.data, &mut config.dialogue, (from, &base), rows.train.format())?;
     let data = Data::new(&rows, &encoder, &config)?;
     stop.check().map_err(DataError::from)?;
     if !quiet {
         data.say(&rows, &encoder, &config);
     }
     let folder = RunFolder::of_request(&asked.folder(COMMAND))?;
-    let (out, content) = (folder.out.clone(), content(&rows, &encoder));
+    let (out, content) = (folder.out.clone(), rows.content(&encoder));
     let former = former(&folder, &config, &content)?;
     config.train.steps = data.steps(&config);
     let shape = StepShape { packed: config.dialogue.packing, ..shape_of(&config.training()) };
@@ -101,49 +99,6 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     let outcome = outcome(&finished, out);
     card::write(&config.training(), [&format!("{} parameters", policies.plan.parameters), &trained], &content, &outcome)?;
     Ok(outcome)
-}
-
-/// The rows of a run.
-struct RowsOfRun {
-    train: Rows,
-    val: Rows,
-}
-
-impl RowsOfRun {
-    fn read(request: &SftRequest, stop: &Stop) -> Result<Self, Error> {
-        let data = &request.train.config.data;
-        let Some(path) = &data.path else {
-            return Err(Error::Usage(
-                "samara sft trains on dialogues: say which with --data FILE (.jsonl, .json, .csv)".to_owned(),
-            ));
-        };
-        let wanted = Wanted { command: COMMAND, kinds: &[Kind::Dialogue] };
-        let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
-        let train = read(path, &options)?;
-        let (train, val) = match &request.dialogue.val {
-            Some(val) => (train, read(val, &options)?),
-            None => train.split(data.val_fraction),
-        };
-        Ok(Self { train, val })
-    }
-}
-
-/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
-fn encoder(config: &mut SftConfig, from: &Path, base: &FolderConfig, format: Option<Format>) -> Result<Encoder, Error> {
-    const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
-    let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
-    let today = match &config.dialogue.today {
-        Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
-        None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
-    };
-    let template = Template::choose(&config.dialogue.template, &tokenizer, format.unwrap_or(Format::Messages), today)?;
-    if template.reads_today() {
-        config.dialogue.today.get_or_insert(today.to_string());
-    }
-    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
-    let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
-    let encoder = Encoder::new(tokenizer, template, stops, vocab_size)?;
-    Ok(encoder.with_specials(config.data.specials).with_completion_only_loss(config.dialogue.completion_only_loss))
 }
 
 /// The examples of a run.
@@ -203,28 +158,17 @@ impl Data {
     }
 }
 
-/// What tells the data of a run from other data: its rows, and the template that they go through.
-fn content(rows: &RowsOfRun, encoder: &Encoder) -> String {
-    let held_out = if rows.val.rows.is_empty() { String::new() } else { format!("; held out: {}", rows.val.content()) };
-    let template = crc32c::crc32c(encoder.template().source().as_bytes());
-    format!("{}{held_out}; chat template: crc32c {template:08x}", rows.train.content())
-}
-
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
 fn former(folder: &RunFolder, config: &SftConfig, content: &str) -> Result<Option<SftConfig>, Error> {
     let Some(former) = folder.former::<SftConfig>()? else { return Ok(None) };
-    let path = folder.out.join(CONTENT_FILE);
-    let was = fs::read_to_string(&path).unwrap_or_default();
+    let was = content_before(&folder.out);
     let mut expected = former.clone();
     if was == content {
         expected.data.path.clone_from(&config.data.path);
         expected.dialogue.val.clone_from(&config.dialogue.val);
     }
     folder.refuse_changes(&expected, config)?;
-    if !was.is_empty() && was != content {
-        let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
-        return Err(DataError::format(config.data.path.as_deref().unwrap_or(&path), expected, content).into());
-    }
+    refuse_other_rows(&folder.out, config.data.path.as_ref(), &was, content)?;
     Ok(Some(former))
 }
 

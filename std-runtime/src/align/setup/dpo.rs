@@ -35,10 +35,10 @@ pub fn run(request: AlignRequest<DpoRun>) -> Result<Option<TrainOutcome>, Traini
 }
 
 fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows, held_out } = context;
+    let Context { config, from, base, encoder, rows } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
-    let (pairs, val) = (rows_of.pairs(rows)?, rows_of.pairs(held_out)?);
+    let (pairs, val) = (rows_of.pairs(&rows.train)?, rows_of.pairs(&rows.val)?);
     let mut lines = pairs.lines("pairs", max_length);
     lines.extend(val.lines("validation", max_length));
     let count = pairs.rows.len();

@@ -40,10 +40,10 @@ pub fn run(request: AlignRequest<KtoRun>) -> Result<Option<TrainOutcome>, Traini
 }
 
 fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows, held_out } = context;
+    let Context { config, from, base, encoder, rows } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
-    let (labelled, val) = (rows_of.labelled(rows)?, rows_of.labelled(held_out)?);
+    let (labelled, val) = (rows_of.labelled(&rows.train)?, rows_of.labelled(&rows.val)?);
     let mut lines = labelled.lines("completions", max_length);
     lines.extend(val.lines("validation", max_length));
     let good = labelled.rows.iter().filter(|row| row.desirable).count();

@@ -88,7 +88,7 @@ pub struct PolicyParts<'c> {
 /// # Errors
 /// Prompts that are too long, no source of scores, a reward model that does not fit.
 pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> Result<Prepared<Policy>, TrainingError> {
-    let Context { config, from, base, encoder, rows, held_out } = context;
+    let Context { config, from, base, encoder, rows } = context;
     let PolicyParts { rollout, rewards, method, group_size, temperature, critic } = parts;
     let (train, data) = (config.parts().train, config.parts().data);
     let room = base.model.positions().saturating_sub(rollout.max_new_tokens);
@@ -98,7 +98,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     }
     let max_length = context.max_length().min(room);
     let rows_of = RowEncoder { encoder, max_length, bad_row: data.on_bad_row };
-    let (prompts, val) = (rows_of.prompts(rows)?, rows_of.prompts(held_out)?);
+    let (prompts, val) = (rows_of.prompts(&rows.train)?, rows_of.prompts(&rows.val)?);
     let mut lines = prompts.lines("prompts", max_length);
     lines.extend(val.lines("validation", max_length));
     let texts = texts(context);
@@ -132,8 +132,8 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
 
 /// What text scorers read: the keys of every prompt's row, those that are held out behind the others.
 pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
-    let Context { encoder, rows, held_out, .. } = context;
-    let keys = rows.rows.iter().chain(&held_out.rows).map(|placed| match &placed.row {
+    let Context { encoder, rows, .. } = context;
+    let keys = rows.train.rows.iter().chain(&rows.val.rows).map(|placed| match &placed.row {
         Row::Prompt { others, .. } => others.clone(),
         _ => Map::new(),
     });

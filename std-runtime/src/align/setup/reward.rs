@@ -35,10 +35,10 @@ pub fn run(request: AlignRequest<RewardRun>) -> Result<Option<TrainOutcome>, Tra
 }
 
 fn prepare(context: &Context<RewardRun>) -> Result<Prepared<RewardTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows, held_out } = context;
+    let Context { config, from, base, encoder, rows } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
-    let (rankings, val) = (rows_of.rankings(rows)?, rows_of.rankings(held_out)?);
+    let (rankings, val) = (rows_of.rankings(&rows.train)?, rows_of.rankings(&rows.val)?);
     let mut lines = rankings.lines("prompts", max_length);
     lines.extend(val.lines("validation", max_length));
     let pad = Pad::of(encoder, base.model.vocab_size().unwrap_or(0));

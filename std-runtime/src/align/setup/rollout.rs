@@ -74,7 +74,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
     let room = context.base.model.positions().saturating_sub(config.rollout.max_new_tokens);
     let max_length = context.max_length().min(room);
     let encoder = RowEncoder { encoder: &context.encoder, max_length, bad_row: config.data.on_bad_row };
-    let prompts = encoder.prompts(&context.rows)?.rows;
+    let prompts = encoder.prompts(&context.rows.train)?.rows;
     let texts = texts(&context);
     let mut rewards = if scored { sources(&config.rewards, &texts)? } else { Rewards::new(Vec::new()) };
     let mut model = Model::open(engine, &context.from, samara_core::graph::DType::Real)?;
@@ -104,7 +104,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
             let scores = scores.as_ref().map(|scores| &scores[i * group_size..(i + 1) * group_size]);
             let kept = kept(group.len(), scores, best);
             for j in kept {
-                let prompt = context.rows.rows[group[j].row].row.prompt();
+                let prompt = context.rows.train.rows[group[j].row].row.prompt();
                 let row = row(&texts, prompt, &group[j], scores.map(|scores| scores[j]));
                 writeln!(to, "{row}").map_err(IoError::at(&out, "write"))?;
             }

@@ -1,0 +1,95 @@
+//! Rows of dialogues as trainings read them, instruction tuning and alignment alike: the rows, the encoder, and what tells them from others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::error::TrainingError as Error;
+use super::run::CONTENT_FILE;
+use crate::data::DataError;
+use crate::data::config::DataConfig;
+use crate::dialogue::config::DialogueConfig;
+use crate::dialogue::encode::Encoder;
+use crate::dialogue::jinja::Day;
+use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
+use crate::dialogue::row::Format;
+use crate::dialogue::template::{Template, TemplateError};
+use crate::model::folder::FolderConfig;
+use crate::stop::Stop;
+use crate::tokenizer::{FileError, Tokenizer};
+
+/// The rows of a run.
+pub struct RowsOfRun {
+    /// Rows to train on.
+    pub train: Rows,
+    /// Rows that are held out.
+    pub val: Rows,
+}
+
+impl RowsOfRun {
+    /// Reads the rows of `[data]`, those that are held out apart.
+    ///
+    /// # Errors
+    /// No file of rows is named; a file that cannot be read, or rows of another kind.
+    pub fn read(wanted: Wanted, data: &DataConfig, dialogue: &DialogueConfig, stop: &Stop) -> Result<Self, Error> {
+        let none = || Error::Usage(format!("{}: say which rows with --data FILE (.jsonl, .json, .csv)", wanted.command));
+        let path = data.path.as_ref().ok_or_else(none)?;
+        let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
+        let train = read(path, &options)?;
+        let (train, val) = match &dialogue.val {
+            Some(val) => (train, read(val, &options)?),
+            None => train.split(data.val_fraction),
+        };
+        Ok(Self { train, val })
+    }
+
+    /// What tells the data of a run from other data: its rows, and the template that they go through.
+    pub fn content(&self, encoder: &Encoder) -> String {
+        let held_out = if self.val.rows.is_empty() { String::new() } else { format!("; held out: {}", self.val.content()) };
+        let template = crc32c::crc32c(encoder.template().source().as_bytes());
+        format!("{}{held_out}; chat template: crc32c {template:08x}", self.train.content())
+    }
+}
+
+/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
+///
+/// # Errors
+/// No tokenizer, a template that is not as it should be, or nothing that ends an answer.
+pub fn encoder(
+    data: &DataConfig,
+    dialogue: &mut DialogueConfig,
+    (from, base): (&Path, &FolderConfig),
+    format: Option<Format>,
+) -> Result<Encoder, Error> {
+    const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
+    let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
+    let today = match &dialogue.today {
+        Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
+        None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+    };
+    let template = Template::choose(&dialogue.template, &tokenizer, format.unwrap_or(Format::Messages), today)?;
+    if template.reads_today() {
+        dialogue.today.get_or_insert(today.to_string());
+    }
+    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
+    let encoder = Encoder::new(tokenizer, template, stops, vocab_size)?;
+    Ok(encoder.with_specials(data.specials).with_completion_only_loss(dialogue.completion_only_loss))
+}
+
+/// What the rows of a run were when it was begun; empty where nothing is known.
+pub fn content_before(out: &Path) -> String {
+    fs::read_to_string(out.join(CONTENT_FILE)).unwrap_or_default()
+}
+
+/// Refuses to go on with other rows than those that the run was begun with.
+///
+/// # Errors
+/// They are others.
+pub fn refuse_other_rows(out: &Path, path: Option<&PathBuf>, was: &str, content: &str) -> Result<(), Error> {
+    if was.is_empty() || was == content {
+        return Ok(());
+    }
+    let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
+    Err(DataError::format(path.unwrap_or(&out.join(CONTENT_FILE)), expected, content).into())
+}
