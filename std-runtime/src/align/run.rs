@@ -169,16 +169,22 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);
+    write_card(&context, &content, &outcome)?;
+    Ok(Some(outcome))
+}
+
+/// The model card of a finished run.
+fn write_card<C: AlignConfig>(context: &Context<C>, content: &str, outcome: &TrainOutcome) -> Result<(), Error> {
+    let Parts { data, train, .. } = context.config.parts();
     let run = RunConfig {
         model: context.base.model.clone(),
-        data: config.parts().data.clone(),
+        data: data.clone(),
         train: train.clone(),
         tune: TuneConfig::default(),
         generate: GenerateConfig::default(),
     };
     let parameters = format!("{} parameters", context.base.model.parameters().unwrap_or(0));
-    card::write(&run, [&parameters, "all parameters"], &content, &outcome)?;
-    Ok(Some(outcome))
+    card::write(&run, [&parameters, "all parameters"], content, outcome)
 }
 
 impl<C: AlignConfig> Context<C> {
