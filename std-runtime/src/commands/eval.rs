@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Take <|endoftext|> and the like in text for special tokens.
     #[arg(long)]
     specials: bool,
-    /// Read [data] of a TOML file.
+    /// Read `[data]` of a TOML file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set a key, as in data.val_fraction=0.2.

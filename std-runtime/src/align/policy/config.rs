@@ -30,7 +30,7 @@ table! {
 table! {
     /// Proximal policy optimisation with a value function. What is absent is as in the preset.
     pub PpoConfig {
-        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl"; without its optimizer, which [train] says,
+        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl"; without its optimizer, which `[train]` says,
         /// and without pretraining text (PPO-ptx).
         preset: PpoPreset = PpoPreset::Trl;
         /// Passes over the completions of a step.
