@@ -4,6 +4,7 @@ use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
+use super::shared::{Shared, linear_sum_assignment};
 use super::*;
 
 const INF: f64 = f64::INFINITY;
@@ -29,7 +30,7 @@ fn pairs<T: Cost>(costs: &[T], rows: usize, columns: usize, options: &Options<T>
     let (mut reals, mut indices) = memory(rows, columns);
     let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns)?;
     let dense = linear_sum_assignment(view, options, &mut workspace).map(|answer| answer.pairs().collect::<Vec<_>>());
-    let warm = reassign(Portable, view, Changed::Any, options, &mut workspace).map(|answer| answer.pairs().collect());
+    let warm = reassign(Shared, view, Changed::Any, options, &mut workspace).map(|answer| answer.pairs().collect());
     assert_eq!(dense, warm);
     assert!(rows > columns || dense == lazy(costs, rows, columns, options), "{:?}", lazy(costs, rows, columns, options));
     dense
@@ -39,7 +40,7 @@ fn lazy<T: Cost>(costs: &[T], rows: usize, columns: usize, options: &Options<T>)
     let (mut reals, mut indices) = memory(rows, columns);
     let mut workspace = Workspace::new(&mut reals, &mut indices, rows, columns)?;
     let computed = |row: usize, to: &mut [T]| to.copy_from_slice(&costs[row * columns..][..columns]);
-    linear_sum_assignment_lazy(Portable, &computed, options, &mut workspace).map(|answer| answer.pairs().collect())
+    linear_sum_assignment_lazy(Shared, &computed, options, &mut workspace).map(|answer| answer.pairs().collect())
 }
 
 fn proof(costs: &[f64], options: &Options<f64>) -> Result<Certificate, Violation> {
@@ -144,7 +145,7 @@ fn rows_that_change_are_blamed_themselves() {
     let mut workspace = Workspace::new(&mut reals, &mut indices, 1, 2).expect("room");
     let asked = core::cell::Cell::new(false);
     let computed = |_: usize, to: &mut [f64]| to.fill(if asked.replace(true) { 1.0 } else { f64::NAN });
-    let error = linear_sum_assignment_lazy(Portable, &computed, &Options::default(), &mut workspace).expect_err("NaN");
+    let error = linear_sum_assignment_lazy(Shared, &computed, &Options::default(), &mut workspace).expect_err("NaN");
     assert!(error.to_string().contains("row 0") && !error.to_string().contains("invalid"), "{error}");
 }
 
@@ -196,10 +197,10 @@ fn answers_that_cannot_be_refined_say_why() {
     let forgiving = Options { dirty: Dirty::Forbid, ..Options::default() };
     for options in [limited(f32::INFINITY), forgiving] {
         linear_sum_assignment(view, &options, &mut single).expect("rows may stay free");
-        let refined = refine(Portable, view, &single, &options, &mut double).expect("rows may stay free");
+        let refined = refine(Shared, view, &single, &options, &mut double).expect("rows may stay free");
         assert!(refined.pairs().eq([(1, 0)]));
     }
-    let error = refine(Portable, view, &single, &Options::default(), &mut double).err();
+    let error = refine(Shared, view, &single, &Options::default(), &mut double).err();
     assert!(matches!(error, Some(Error::Infeasible { of_columns: false, .. })), "{error:?}");
     let scipy = Options { ties: Ties::Scipy, ..limited(1.0) };
     assert_eq!(Error::<f64>::Options.to_string(), "scipy's order does not go with a cost limit");

@@ -17,6 +17,8 @@ mod number;
 mod options;
 mod scipy;
 mod search;
+#[cfg(test)]
+pub(crate) mod shared;
 mod small;
 mod solve;
 mod start;

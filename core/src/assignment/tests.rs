@@ -5,6 +5,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::shared::{Shared, linear_sum_assignment};
 use super::*;
 
 /// The pairs, the total and a proof of an answer.
@@ -394,7 +395,7 @@ proptest! {
             let view = Costs::new(&costs, rows, columns).expect("costs");
             let changed = Changed::Only { rows: &[row], columns: &[column] };
             let changed = if frame % 3 == 2 { Changed::Any } else { changed };
-            let answer = reassign(Portable, view, changed, &options, &mut workspace).expect("feasible");
+            let answer = reassign(Shared, view, changed, &options, &mut workspace).expect("feasible");
             prop_assert!(verify(view, &answer, &options, 1e-9).is_ok());
             let cold = solve(&costs, rows, columns, &options).expect("feasible");
             let value = |total: f64, pairs: usize| total - options.cost_limit.unwrap_or(0.0) * pairs as f64;
@@ -437,7 +438,7 @@ proptest! {
         let mut single = Workspace::new(&mut a, &mut b, rows, columns).expect("room");
         let mut double = Workspace::new(&mut c, &mut d, rows, columns).expect("room");
         linear_sum_assignment(view, &options, &mut single).expect("feasible");
-        let refined = refine(Portable, view, &single, &options, &mut double).expect("feasible");
+        let refined = refine(Shared, view, &single, &options, &mut double).expect("feasible");
         let wide: Vec<f64> = costs.iter().map(|&c| f64::from(c)).collect();
         let wide = Costs::new(&wide, rows, columns).expect("costs");
         let options = Options { objective, cost_limit: limited.then_some(1000.0), ..Options::default() };

@@ -56,22 +56,21 @@ pub fn reassign<'w, T: Cost, I: Index>(
     };
     let stay = admit_limit(options, T::ONE);
     // Duals of answers that had to leave rows free are of another kind: nothing can begin with them.
-    if meets_none(options) || stay.is_none() && workspace.column_of.contains(&I::NONE) {
-        return linear_sum_assignment_on(machine, costs, options, workspace);
+    if !(meets_none(options) || stay.is_none() && workspace.column_of.contains(&I::NONE)) {
+        signed(workspace, options);
+        let mut search = Search { ws: workspace, rows: &dense, stay };
+        search.price_changed(columns, &dense);
+        let warm = machine.run(
+            #[inline(always)]
+            || search.resume(rows, columns),
+        );
+        signed(workspace, options);
+        if warm.is_some() {
+            return Ok(Assignment::of(workspace));
+        }
     }
-    signed(workspace, options);
-    let mut search = Search { ws: workspace, rows: &dense, stay };
-    search.price_changed(columns, &dense);
-    let warm = machine.run(
-        #[inline(always)]
-        || search.resume(rows, columns),
-    );
-    signed(workspace, options);
-    match warm {
-        Some(()) => Ok(Assignment::of(workspace)),
-        // Whatever is wrong, a cold start says it.
-        None => linear_sum_assignment_on(machine, costs, options, workspace),
-    }
+    // Whatever is wrong, a cold start says it.
+    linear_sum_assignment_on(machine, costs, options, workspace)
 }
 
 /// Makes an answer in 32 bits exact to 64: begins with the pairs and duals that lie in `from` (whose costs were solved with the same options), and gives another

@@ -149,7 +149,8 @@ proptest! {
     fn full_matchings_weigh_as_little_as_dense_assignments(
         rows in 0..12_usize, more in 0..6_usize, edges in prop::collection::vec((0..12_u32, 0..18_u32, -6..9_i64), 0..110),
     ) {
-        use crate::assignment::{Costs, Error, Options, Workspace, linear_sum_assignment, workspace_len};
+        use crate::assignment::shared::linear_sum_assignment;
+        use crate::assignment::{Costs, Error, Options, Workspace, workspace_len};
         let columns = rows + more;
         let mut edges: Vec<_> = edges.into_iter().filter(|e| (e.0 as usize) < rows && (e.1 as usize) < columns).collect();
         edges.sort_unstable();

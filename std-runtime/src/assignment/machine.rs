@@ -66,9 +66,15 @@ impl Machine for ThisMachine {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Features::Avx2 => unsafe { with_avx2(task) },
-            Features::Portable => task(),
+            Features::Portable => portable(task),
         }
     }
+}
+
+/// Never inlined: callers of one search share its code, which takes seconds to compile.
+#[inline(never)]
+fn portable<A>(task: impl FnOnce() -> A) -> A {
+    task()
 }
 
 #[cfg(target_arch = "x86_64")]
