@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::answer::Assignment;
+use super::machine::Stores;
 use super::number::{Cost, Index, get, set};
 use super::options::{Dirty, Objective, Options, check, first_invalid};
 use super::search::Search;
@@ -34,7 +35,7 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     // Valid costs of a minimum are their own ranks.
     let ranked = Ranked { costs: wide, maximize, direct: !maximize && options.dirty == Dirty::Reject };
     workspace.clear();
-    let mut search = Search { ws: workspace, rows: &ranked, stay: None };
+    let mut search = Search { ws: workspace, rows: &ranked, stay: None, stores: Stores::Chosen };
     for row in 0..search.small() {
         if !search.widen(row) {
             return Err(Error::Infeasible { index: row, of_columns });

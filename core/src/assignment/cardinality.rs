@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::answer::Assignment;
+use super::machine::Stores;
 use super::number::{Cost, Index, get, set};
 use super::options::{Options, Trouble, admission, check, check_room, refusal, restore};
 use super::search::Search;
@@ -45,7 +46,7 @@ pub(super) fn largest<T: Cost, I: Index>(
     workspace: &mut Workspace<'_, T, I>,
 ) -> Result<(), Trouble> {
     workspace.clear();
-    let mut search = Search { ws: workspace, rows, stay: None };
+    let mut search = Search { ws: workspace, rows, stay: None, stores: Stores::Chosen };
     search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;
     search.price_columns();
     let mut level = search.ws.v.iter().fold(T::FAR, |least, &dual| least.least(dual));

@@ -3,6 +3,7 @@
 //! Everything here is inlined into the search, which a [`super::Machine`] has compiled for its instructions; hence loops rather than closures, which
 //! compilers may leave outside.
 
+use super::machine::Stores;
 use super::number::{Cost, Index, get};
 
 /// Columns are looked at in blocks of so many: a pass notes the least values of every block, so that nobody searches a whole row for it.
@@ -31,6 +32,8 @@ pub(super) struct Scan<'a, T, I> {
     pub(super) path: &'a mut [I],
     /// The least distances of every block, as many as [`minima_len`] says.
     pub(super) minima: &'a mut [T],
+    /// How distances and path are stored.
+    pub(super) stores: Stores,
 }
 
 /// Whether every cost is plain ([`Cost::is_plain`]).
@@ -193,18 +196,18 @@ pub(super) fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dua
 
 #[inline(always)]
 fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) -> T + Copy) -> T {
-    let Scan { costs, duals, row, distances, path, minima, .. } = operands;
+    let Scan { costs, duals, row, distances, path, minima, stores, .. } = operands;
     let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
     let (c, d) = (distances.as_chunks_mut::<BLOCK>(), path.as_chunks_mut::<BLOCK>());
     let e = minima.as_chunks_mut::<LANES>();
     let mut all = [T::FAR; LANES];
     let mut lanes = e.0.iter_mut();
     for ((((costs, duals), distances), path), lanes) in a.0.iter().zip(b.0).zip(c.0).zip(d.0).zip(lanes.by_ref()) {
-        *lanes = shorten(costs, duals, row, distances, path, distance);
+        *lanes = shorten((costs, duals), row, distances, path, (stores, distance));
         lower(&mut all, lanes);
     }
     if let Some(lanes) = lanes.next() {
-        *lanes = shorten(a.1, b.1, row, c.1, d.1, distance);
+        *lanes = shorten((a.1, b.1), row, c.1, d.1, (stores, distance));
         lower(&mut all, lanes);
         return least_of(&all);
     }
@@ -223,12 +226,11 @@ fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) 
 /// Shortens the distances of at most a block and at least a vector; returns the least ones.
 #[inline(always)]
 fn shorten<T: Cost, I: Index>(
-    costs: &[T],
-    duals: &[T],
+    (costs, duals): (&[T], &[T]),
     row: I,
     distances: &mut [T],
     path: &mut [I],
-    distance: impl Fn(T, T) -> T + Copy,
+    (stores, distance): (Stores, impl Fn(T, T) -> T + Copy),
 ) -> [T; LANES] {
     let mut lanes = [T::FAR; LANES];
     let tail = match (last(costs), last(duals), last(distances), last(path)) {
@@ -240,17 +242,26 @@ fn shorten<T: Cost, I: Index>(
     let parts = costs.as_chunks().0.iter().zip(duals.as_chunks().0);
     for (((costs, duals), distances), path) in parts.zip(distances.as_chunks_mut().0).zip(path.as_chunks_mut().0) {
         let (nearer, rows) = shortened(costs, duals, row, *distances, *path, distance);
-        // In this order: compilers turn the store that comes first into a masked one, out of which later loads are not forwarded.
-        *path = rows;
-        *distances = nearer;
+        store(stores, (distances, nearer), (path, rows));
         lower(&mut lanes, &nearer);
     }
     if let (Some((nearer, rows)), Some(distances), Some(path)) = (tail, distances.last_chunk_mut(), path.last_chunk_mut()) {
-        *path = rows;
-        *distances = nearer;
+        store(stores, (distances, nearer), (path, rows));
         lower(&mut lanes, &nearer);
     }
     lanes
+}
+
+/// Stores selected distances and the rows that belong to them.
+#[inline(always)]
+fn store<T, I>(stores: Stores, distances: (&mut [T; LANES], [T; LANES]), path: (&mut [I; LANES], [I; LANES])) {
+    if stores == Stores::Whole {
+        // Compilers merge no selection into a store that they cannot move up to its load.
+        core::hint::black_box(());
+    }
+    // In this order: compilers turn the store that comes first into a masked one, out of which later loads are not forwarded.
+    *path.0 = path.1;
+    *distances.0 = distances.1;
 }
 
 /// Everything is read before anything is written, so that nothing has to be known about where the operands lie.

@@ -35,7 +35,7 @@ pub use bottleneck::{Bottleneck, bottleneck_assignment};
 pub use cardinality::assign_pairs;
 pub use error::Error;
 pub use len::WorkspaceLen;
-pub use machine::{Machine, Portable};
+pub use machine::{Machine, Portable, Stores};
 pub use number::{Cost, Index};
 pub use options::{Dirty, Objective, Options, Ties};
 pub use solve::{linear_sum_assignment, linear_sum_assignment_lazy, linear_sum_assignment_on};

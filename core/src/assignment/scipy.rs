@@ -42,6 +42,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
                 distances: ws.distances,
                 path: ws.path,
                 minima: ws.minima,
+                stores: self.stores,
             };
             let least = kernel::scan_in_order(operands, dual);
             if least >= T::UNREACHABLE {

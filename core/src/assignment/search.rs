@@ -4,6 +4,7 @@
 //! it has no branches and no list; and equal distances are drained before the next pass.
 
 use super::kernel::{self, BLOCK, Scan, nth_block, nth_minima};
+use super::machine::Stores;
 use super::number::{Cost, Index, get, set};
 use super::view::Rows;
 use super::workspace::Workspace;
@@ -14,6 +15,8 @@ pub(super) struct Search<'s, 'w, T, I, R> {
     pub(super) rows: &'s R,
     /// What a row without a column costs, if rows may stay free.
     pub(super) stay: Option<T>,
+    /// How passes store.
+    pub(super) stores: Stores,
 }
 
 /// Where a path ends.
@@ -95,7 +98,16 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
                 (*least, *at) = (cost, row.at());
             }
         }
-        kernel::scan(Scan { costs, duals: ws.v, from, row, distances: ws.distances, path: ws.path, minima: ws.minima })
+        kernel::scan(Scan {
+            costs,
+            duals: ws.v,
+            from,
+            row,
+            distances: ws.distances,
+            path: ws.path,
+            minima: ws.minima,
+            stores: self.stores,
+        })
     }
 
     /// Closes the columns that are as near as `distance`, until one of them is free: that one is returned.

@@ -1,6 +1,6 @@
 //! The search for tests, compiled once for each type of costs.
 
-use super::{Assignment, Cost, Costs, Error, Index, Machine, Options, Workspace, linear_sum_assignment_on};
+use super::{Assignment, Cost, Costs, Error, Index, Machine, Options, Stores, Workspace, linear_sum_assignment_on};
 
 /// [`super::Portable`] that is not inlined: a search in every test would take minutes to compile.
 #[derive(Clone, Copy)]
@@ -8,8 +8,8 @@ pub(crate) struct Shared;
 
 impl Machine for Shared {
     #[inline(never)]
-    fn run<A>(self, task: impl FnOnce() -> A) -> A {
-        task()
+    fn run<A>(self, task: impl FnOnce(Stores) -> A) -> A {
+        task(Stores::Whole)
     }
 }
 

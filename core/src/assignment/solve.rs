@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::answer::Assignment;
-use super::machine::{Machine, Portable};
+use super::machine::{Machine, Portable, Stores};
 use super::number::{Cost, Index, get};
 use super::options::{
     Objective, Options, Ties, Trouble, admission, admit_limit, check, check_room, extend_room, has_room, is_valid,
@@ -63,7 +63,7 @@ pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
         let dense = Dense::new(wide, admission(options, scale));
         let solved = machine.run(
             #[inline(always)]
-            || solve(&dense, options, scale, workspace),
+            |stores| solve(&dense, options, (scale, stores), workspace),
         );
         match solved {
             Ok(()) => return Ok(Assignment::of(workspace)),
@@ -99,7 +99,7 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
         let computed = Computed { rows, admission: admission(options, scale) };
         let solved = machine.run(
             #[inline(always)]
-            || solve(&computed, options, scale, workspace),
+            |stores| solve(&computed, options, (scale, stores), workspace),
         );
         match solved {
             Ok(()) => return Ok(Assignment::of(workspace)),
@@ -133,12 +133,12 @@ fn invalid_in<T: Cost, I: Index>(
 fn solve<T: Cost, I: Index>(
     rows: &impl Rows<T>,
     options: &Options<T>,
-    scale: T,
+    (scale, stores): (T, Stores),
     workspace: &mut Workspace<'_, T, I>,
 ) -> Result<(), Trouble> {
     workspace.clear();
     let stay = admit_limit(options, scale);
-    let mut search = Search { ws: workspace, rows, stay };
+    let mut search = Search { ws: workspace, rows, stay, stores };
     let none = meets_none(options);
     if none || options.ties == Ties::Scipy {
         search.admit_all().map_err(|(row, why)| Trouble::Refused(row, why))?;

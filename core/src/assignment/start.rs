@@ -153,6 +153,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
                 distances: ws.v,
                 path: ws.path,
                 minima: ws.minima,
+                stores: self.stores,
             });
         }
         self.ws.closed.fill(I::new(0));

@@ -58,11 +58,13 @@ pub fn reassign<'w, T: Cost, I: Index>(
     // Duals of answers that had to leave rows free are of another kind: nothing can begin with them.
     if !(meets_none(options) || stay.is_none() && workspace.column_of.contains(&I::NONE)) {
         signed(workspace, options);
-        let mut search = Search { ws: workspace, rows: &dense, stay };
-        search.price_changed(columns, &dense);
         let warm = machine.run(
             #[inline(always)]
-            || search.resume(rows, columns),
+            |stores| {
+                let mut search = Search { ws: workspace, rows: &dense, stay, stores };
+                search.price_changed(columns, &dense);
+                search.resume(rows, columns)
+            },
         );
         signed(workspace, options);
         if warm.is_some() {
@@ -126,10 +128,9 @@ pub fn refine<'w, I: Index>(
     }
     signed(to, &wide);
     let stay = admit_limit(&wide, 1.0);
-    let mut search = Search { ws: to, rows: &rows, stay };
     let warm = machine.run(
         #[inline(always)]
-        || search.resume(None, &[]),
+        |stores| Search { ws: to, rows: &rows, stay, stores }.resume(None, &[]),
     );
     signed(to, &wide);
     if warm.is_none() {

@@ -6,7 +6,7 @@
 //! of the program: a device links half the code. Three things in the passes look odd and are measured: a row that does not end with a whole vector
 //! ends with one that overlaps; the least values of a block are kept as lanes, not reduced to one; and distances are stored after the path.
 
-use samara_core::assignment::Machine;
+use samara_core::assignment::{Machine, Stores};
 
 /// The machine that this program runs on. Answers are the same on every machine: least values and sums of two do not depend on vectors.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Default for ThisMachine {
 
 impl Machine for ThisMachine {
     #[inline(always)]
-    fn run<A>(self, task: impl FnOnce() -> A) -> A {
+    fn run<A>(self, task: impl FnOnce(Stores) -> A) -> A {
         match self.0 {
             // SAFETY: `new` alone makes these, on machines with their features.
             #[cfg(target_arch = "x86_64")]
@@ -73,18 +73,18 @@ impl Machine for ThisMachine {
 
 /// Never inlined: callers of one search share its code, which takes seconds to compile.
 #[inline(never)]
-fn portable<A>(task: impl FnOnce() -> A) -> A {
-    task()
+fn portable<A>(task: impl FnOnce(Stores) -> A) -> A {
+    task(Stores::Chosen)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512vl,avx512dq,avx512bw")]
-fn with_avx512<A>(task: impl FnOnce() -> A) -> A {
-    task()
+fn with_avx512<A>(task: impl FnOnce(Stores) -> A) -> A {
+    task(Stores::Chosen)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
-fn with_avx2<A>(task: impl FnOnce() -> A) -> A {
-    task()
+fn with_avx2<A>(task: impl FnOnce(Stores) -> A) -> A {
+    task(Stores::Whole)
 }
