@@ -13,15 +13,20 @@ const GRAIN: usize = 1 << 12;
 
 /// One solver for each thread of a pool, kept from batch to batch.
 #[derive(Debug)]
-pub struct Batch<'p, T> {
+pub struct Batch<'p, T: Cost> {
     pool: &'p Pool,
-    solvers: Vec<Mutex<Solver<T>>>,
+    solvers: Vec<Own<T>>,
 }
+
+/// A thread's solver, on cache lines of its own: every problem locks it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Own<T: Cost>(Mutex<Solver<T>>);
 
 impl<'p, T: Cost> Batch<'p, T> {
     /// Solvers for the threads of `pool`.
     pub fn new(pool: &'p Pool) -> Self {
-        Self { pool, solvers: (0..pool.threads()).map(|_| Mutex::default()).collect() }
+        Self { pool, solvers: (0..pool.threads()).map(|_| Own::default()).collect() }
     }
 
     /// Solves problems that have nothing to do with each other, and hands each answer to `read` with the number of its problem. The results do not depend on the
@@ -39,7 +44,7 @@ impl<'p, T: Cost> Batch<'p, T> {
         let least = (GRAIN * problems.len()).div_ceil(costs.max(1)).max(1);
         let solve = |(k, &costs): (usize, &Costs<'_, T>)| {
             let own =
-                rayon::current_thread_index().and_then(|thread| self.solvers.get(thread)).and_then(|own| own.try_lock().ok());
+                rayon::current_thread_index().and_then(|thread| self.solvers.get(thread)).and_then(|own| own.0.try_lock().ok());
             match own {
                 Some(mut solver) => solver.solve_with(costs, options, |answer| read(k, answer)),
                 // `read` has started a batch of its own.
