@@ -1,12 +1,19 @@
 //! Rows of a file as they stand there: the lines of JSONL, the elements of a JSON array.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use super::rows::{self, Wrong};
 use super::{DataError, foreign};
 use crate::compressed;
+use crate::files::FileError;
+use crate::memory;
 use crate::stop::Stop;
+
+/// A row is read in pieces of this many bytes, and before each piece after the first there must be memory for the row.
+const PIECE_BYTES: u64 = 64 << 20;
+/// How often a row lies in memory: as it is read (in a buffer that doubles), and as the text in it.
+const COPIES: u64 = 3;
 
 /// A row and its place.
 pub(super) struct RawRow<'r> {
@@ -40,7 +47,8 @@ pub(super) fn each_line<E: From<DataError>>(
     for line in 1.. {
         stop.check().map_err(DataError::from)?;
         bytes.clear();
-        if file.read_until(b'\n', &mut bytes).map_err(compressed::failed(path)).map_err(DataError::from)? == 0 {
+        read_line(path, &mut file, stop, &mut bytes)?;
+        if bytes.is_empty() {
             break;
         }
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
@@ -55,6 +63,20 @@ pub(super) fn each_line<E: From<DataError>>(
         }
     }
     Ok(())
+}
+
+/// Appends a line with its end; nothing at the end of the file.
+fn read_line(path: &Path, file: &mut impl BufRead, stop: &Stop, bytes: &mut Vec<u8>) -> Result<(), DataError> {
+    const WAY: &str = "a row is held in memory whole: split it into shorter ones";
+    loop {
+        let read = file.take(PIECE_BYTES).read_until(b'\n', bytes).map_err(compressed::failed(path))?;
+        if read == 0 || bytes.ends_with(b"\n") {
+            return Ok(());
+        }
+        stop.check()?;
+        let needed = COPIES * (bytes.len() as u64 + PIECE_BYTES);
+        memory::ensure(needed.saturating_sub(bytes.len() as u64)).map_err(FileError::memory(path, WAY))?;
+    }
 }
 
 /// Gives every element of an array to `row`.

@@ -570,6 +570,7 @@ fn every_command_says_what_memory_it_lacks() {
     zeros(&at.join("tall.npy"), "|u1", "False", (4500, 4100, 1));
     fs::write(at.join("costs.txt"), ("1 ".repeat(1000) + "\n").repeat(16000)).expect("costs");
     fs::File::create(at.join("long.txt")).and_then(|file| file.set_len(900 << 20)).expect("text");
+    fs::File::create(at.join("row.jsonl")).and_then(|file| file.set_len(900 << 20)).expect("a row");
     let before = fs::read_dir(at).expect("folder").count();
     let parity = format!("parity --model big --io {}/io.safetensors --threads 1", golden("parity-gpt2"));
     let (weights, way) = ("cannot have 585 MiB of memory: ", "a smaller model");
@@ -590,6 +591,8 @@ fn every_command_says_what_memory_it_lacks() {
         ("assign tall.npy", ["tall.npy: what is in it takes 141 MiB of memory", "solve a part of it"]),
         ("assign costs.txt", ["costs.txt: what is in it takes 245 MiB of memory", "solve a part of it"]),
         ("train --data long.txt --out run --threads 1", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
+        ("train --data row.jsonl --out run --threads 1", ["row.jsonl: what is in it takes ", "split it into shorter ones"]),
+        ("data check row.jsonl", ["row.jsonl: what is in it takes ", "split it into shorter ones"]),
         ("tokenizer train --data long.txt --out t", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
     ] {
         let kib = if args.starts_with("assign") && !args.contains("wide") { 330_000 } else { 600_000 };
