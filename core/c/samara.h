@@ -1,7 +1,8 @@
 /*
- * samara: models that run and learn in lent memory, and linear assignment. Nothing here allocates, panics or keeps state of its own.
+ * samara: inference and training of models in memory lent by the caller, and linear assignment. Nothing here allocates, panics or has global
+ * state.
  *
- * Ask how much memory something takes, lend it, run:
+ * Query the memory that a program needs, lend it, run:
  *
  *     static _Alignas(SAMARA_SESSION_ALIGN) unsigned char memory[SAMARA_SESSION_WORDS * sizeof(void *)];
  *     SamaraSession *session;
@@ -11,19 +12,19 @@
  *     samara_feed(session, token, NULL, NULL);
  *     samara_choose(session, NULL, 0, NULL, 0, &token);
  *
- * Every function but those that only give a number or a text returns a SamaraStatus: SAMARA_STATUS_OK, or what was wrong; then results are not
- * written, and buffers hold anything. samara_status_text tells what to do about it.
+ * Every function that can fail returns a SamaraStatus: SAMARA_STATUS_OK or an error. After an error results are not written, and the content of
+ * buffers is undefined. samara_status_text explains a status and what to do about it.
  *
- * What holds for all functions:
- * - A pointer is checked for NULL and alignment, and a buffer for lying apart from the session's memory and RAM and from the call's other
- *   buffers. It must lead to as many elements as the call says: that cannot be checked. A buffer without elements may be NULL.
- * - Program, memory and RAM belong to the session until its memory is used for something else; there is nothing to close. The program may lie
- *   in flash and must not change; nothing but functions of this header and pointers from them may touch memory and RAM.
- * - A session is not moved or copied: functions refuse a copy.
- * - Memory for a session that was never opened holds zeros, as a static does.
- * - A pointer that a function gives is valid until the next call with the same session.
+ * Rules for all functions:
+ * - Functions check pointers for NULL and alignment, and buffers for overlap with the session's memory and RAM and with the call's other buffers.
+ *   A pointer must point to as many elements as the call says, which cannot be checked. An empty buffer may be NULL.
+ * - Program, memory and RAM belong to the session until its memory is used for something else; there is no close function. The program may be
+ *   in flash and must not change; only functions of this header and pointers that they return may access memory and RAM.
+ * - A session must not be moved or copied: functions refuse a copy.
+ * - Memory for a session that was never opened must be zeroed, as static memory is.
+ * - A pointer returned by a function is valid until the next call with the same session.
  * - Different sessions may be used at the same time, one session by one thread or interrupt at a time.
- * - Floating-point registers must be on before the first call (Cortex-M: CPACR), and the rounding mode is to nearest.
+ * - The floating-point unit must be enabled before the first call (Cortex-M: CPACR), with rounding to nearest.
  *
  * Written by cbindgen from src/: `bash check.sh --renew`.
  */
@@ -35,12 +36,12 @@
 #include <stdint.h>
 
 /**
- * The column of a row that has none.
+ * The column of an unmatched row.
  */
 #define SAMARA_FREE UINT32_MAX
 
 /**
- * A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
+ * The most bytes of a session, in units of pointers, so that its memory can be static; samara_session_bytes gives the exact size.
  */
 #define SAMARA_SESSION_WORDS 128
 
@@ -50,7 +51,7 @@
 #define SAMARA_SESSION_ALIGN 8
 
 /**
- * What a function returns: 0, or what was wrong.
+ * The result of a function: 0, or the kind of error.
  */
 enum SamaraStatus
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -74,11 +75,11 @@ enum SamaraStatus
      */
     SAMARA_STATUS_OVERLAP = 3,
     /**
-     * A buffer is too short: ask the function that tells its size.
+     * A buffer is too short: query its size with the function for it.
      */
     SAMARA_STATUS_ROOM = 4,
     /**
-     * A number is outside the range that its description gives.
+     * A value is outside of the range in its description.
      */
     SAMARA_STATUS_ARGUMENT = 5,
     /**
@@ -94,7 +95,7 @@ enum SamaraStatus
      */
     SAMARA_STATUS_FILE_FORMAT = 8,
     /**
-     * The file is of another version of the format: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
+     * The file has another format version: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
      */
     SAMARA_STATUS_FILE_VERSION = 9,
     /**
@@ -114,15 +115,15 @@ enum SamaraStatus
      */
     SAMARA_STATUS_NO_PROGRAM = 13,
     /**
-     * Token ids or targets that the model does not have, or another number of them than SamaraInfo tells.
+     * Token ids or targets that are not in the vocabulary, or whose count differs from SamaraInfo's.
      */
     SAMARA_STATUS_TOKENS = 14,
     /**
-     * The sequence has as many tokens as the model has positions: samara_restart.
+     * The sequence has reached the model's context length: samara_restart.
      */
     SAMARA_STATUS_CONTEXT_FULL = 15,
     /**
-     * There are no logits to choose from: samara_feed first, once for every choice.
+     * No logits to sample from: call samara_feed before every samara_choose.
      */
     SAMARA_STATUS_NO_LOGITS = 16,
     /**
@@ -151,16 +152,16 @@ typedef int32_t SamaraStatus;
 #endif // __cplusplus
 
 /**
- * A program file and what it runs on, in memory that the caller lends.
+ * A program file and its run-time state, in memory that the caller lends.
  */
 typedef struct SamaraSession SamaraSession;
 
 /**
- * What a program file tells.
+ * Properties of a program file.
  */
 typedef struct SamaraInfo {
     /**
-     * Token ids are below it; logits are as many.
+     * Token ids are smaller than this; it is also the number of logits.
      */
     size_t vocab_size;
     /**
@@ -176,7 +177,7 @@ typedef struct SamaraInfo {
      */
     size_t evaluate_tokens;
     /**
-     * The token that ends a text, UINT32_MAX when there is none.
+     * The end-of-text token, UINT32_MAX when there is none.
      */
     uint32_t end_of_text;
 } SamaraInfo;
@@ -194,17 +195,17 @@ typedef struct SamaraSampling {
      */
     uint32_t top_k;
     /**
-     * Keeps the most probable tokens whose probabilities reach this sum; 1 keeps all. 0 to 1.
+     * Keeps the most probable tokens up to this cumulative probability; 1 keeps all. 0 to 1.
      */
     float top_p;
     /**
-     * Keeps tokens at least this share as probable as the most probable one; 0 keeps all. 0 to 1.
+     * Keeps tokens whose probability is at least this fraction of the largest; 0 keeps all. 0 to 1.
      */
     float min_p;
 } SamaraSampling;
 
 /**
- * The numbers of a step of training, named as in PyTorch. Plain SGD needs lr alone, and 0 for the others.
+ * The hyper-parameters of a training step, named as in PyTorch. Plain SGD reads only lr; set the others to 0.
  */
 typedef struct SamaraHyper {
     /**
@@ -239,8 +240,8 @@ extern "C" {
 size_t samara_assign_workspace_bytes(size_t rows, size_t columns);
 
 /**
- * Pairs of rows and columns of least total cost: every row one column, every column at most one row, or the reverse when there are more rows than
- * columns. `costs` lie row after row; infinity forbids a pair. `columns_of_rows` takes the column of every row, SAMARA_FREE for none.
+ * The pairs of rows and columns with the least total cost: every row gets one column, every column at most one row, or the reverse when there are
+ * more rows than columns. `costs` is row-major; infinity forbids a pair. Writes the column of every row to `columns_of_rows`, SAMARA_FREE for none.
  * For the largest total, negate the costs.
  */
 SamaraStatus samara_assign_f32(size_t rows,
@@ -261,8 +262,8 @@ size_t samara_session_bytes(void);
 size_t samara_session_align(void);
 
 /**
- * Opens a file that generates text, after checking all of it, and gives the session, which lies in `memory`. What was there is forgotten.
- * `program` begins at a multiple of 8 bytes. A file that also trains is refused: nothing that only training needs is linked.
+ * Opens and checks a file that generates text, and creates the session in `memory`, whose old content is discarded. `program` must be aligned to 8
+ * bytes. A file that also trains is refused: this function does not link the kernels of training.
  */
 SamaraStatus samara_open(void *memory,
                          size_t memory_bytes,
@@ -285,21 +286,20 @@ SamaraStatus samara_open_training(void *memory,
 SamaraStatus samara_ram_bytes(struct SamaraSession *session, size_t *bytes);
 
 /**
- * What the session's file tells.
+ * The properties of the session's file.
  */
 SamaraStatus samara_info(struct SamaraSession *session, struct SamaraInfo *info);
 
 /**
- * Lends the session its RAM, aligned to 4 bytes, which is cleared. What is trained begins with the values in the file. Called again, everything
- * begins anew.
+ * Lends RAM to the session, aligned to 4 bytes, and clears it. Trainable parameters start with the values in the file. A second call starts over.
  */
 SamaraStatus samara_start(struct SamaraSession *session,
                           void *ram,
                           size_t ram_bytes);
 
 /**
- * Runs the next token of the sequence through the model. Gives the logits of the token after it, as many as SamaraInfo's vocab_size; `logits`
- * and `count` may be NULL.
+ * Runs the next token of the sequence through the model. Returns the logits of its successor, SamaraInfo's vocab_size of them; `logits` and `count`
+ * may be NULL.
  */
 SamaraStatus samara_feed(struct SamaraSession *session,
                          uint32_t token,
@@ -307,8 +307,8 @@ SamaraStatus samara_feed(struct SamaraSession *session,
                          size_t *count);
 
 /**
- * Draws a token from the logits of the last samara_feed, which are used up. `sampling` may be NULL: the most probable token. The same seed gives
- * the same sequence as `samara generate`. `order` is scratch, vocab_size elements when top_p is below 1, else it may be NULL.
+ * Samples a token from the logits of the last samara_feed, which are consumed. With NULL for `sampling`: the most probable token. The same seed
+ * gives the same sequence as `samara generate`. `order` is scratch of vocab_size elements when top_p is below 1; otherwise it may be NULL.
  */
 SamaraStatus samara_choose(struct SamaraSession *session,
                            const struct SamaraSampling *sampling,
@@ -318,7 +318,7 @@ SamaraStatus samara_choose(struct SamaraSession *session,
                            uint32_t *token);
 
 /**
- * Begins a new sequence.
+ * Starts a new sequence.
  */
 SamaraStatus samara_restart(struct SamaraSession *session);
 
@@ -328,8 +328,8 @@ SamaraStatus samara_restart(struct SamaraSession *session);
 SamaraStatus samara_position(struct SamaraSession *session, size_t *position);
 
 /**
- * A step of training on `count` tokens, as many as SamaraInfo's train_tokens, and the token that follows each (negative: none). Gives the mean
- * loss before the step. A sequence that was begun goes on with what the old parameters computed: samara_restart.
+ * A training step on `count` tokens, SamaraInfo's train_tokens, with the successor of each (negative: none). Returns the mean loss before the step,
+ * in nats. A sequence in progress would continue with keys and values of the old parameters: call samara_restart.
  */
 SamaraStatus samara_train(struct SamaraSession *session,
                           const int32_t *tokens,
@@ -339,7 +339,7 @@ SamaraStatus samara_train(struct SamaraSession *session,
                           float *loss);
 
 /**
- * The loss of each of `count` tokens' successors, as many as SamaraInfo's evaluate_tokens; 0 where the target is negative. Gives `count` losses.
+ * The loss of the successor of each of `count` tokens, SamaraInfo's evaluate_tokens, in nats; 0 where the target is negative. Writes `count` losses.
  */
 SamaraStatus samara_evaluate(struct SamaraSession *session,
                              const int32_t *tokens,
@@ -348,12 +348,12 @@ SamaraStatus samara_evaluate(struct SamaraSession *session,
                              const float **losses);
 
 /**
- * What was trained: save these numbers to keep what was learnt, write them back after samara_start.
+ * The trainable parameters: save them to keep what was learnt, and write them back after samara_start.
  */
 SamaraStatus samara_trainable(struct SamaraSession *session, float **values, size_t *count);
 
 /**
- * The optimizer's moments and its number of steps: saved and written back as well, training goes on as if it had not been interrupted.
+ * The optimizer's moments and its number of steps: if they are saved and written back as well, training resumes as if it had not been interrupted.
  */
 SamaraStatus samara_optimizer(struct SamaraSession *session,
                               float **moments,
@@ -361,7 +361,7 @@ SamaraStatus samara_optimizer(struct SamaraSession *session,
                               uint32_t **steps);
 
 /**
- * What a status means and what to do about it, in English; for any number.
+ * The meaning of a status and what to do about it, in English; for any value.
  */
 const char *samara_status_text(int32_t status);
 
@@ -371,8 +371,8 @@ const char *samara_status_text(int32_t status);
 const char *samara_version(void);
 
 /**
- * Bytes of scratch that samara_encode needs for this text: 0 for tokenizers of bytes and characters, about 16 for every byte of the longest word
- * (32 for words of more than 32 bytes) for byte-level BPE.
+ * Bytes of scratch that samara_encode needs for this text: 0 for byte and character tokenizers; for byte-level BPE about 16 per byte of the longest
+ * word (32 for words of more than 32 bytes).
  */
 SamaraStatus samara_encode_scratch_bytes(struct SamaraSession *session,
                                          const char *text,
@@ -380,9 +380,9 @@ SamaraStatus samara_encode_scratch_bytes(struct SamaraSession *session,
                                          size_t *bytes);
 
 /**
- * The tokens of a text, which need not end with a zero. `count` is how many there are, at most one for each byte: when `tokens` has not room for
- * all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are written nevertheless.
- * `scratch` is aligned to 8 bytes and as long as samara_encode_scratch_bytes tells.
+ * Encodes a text, which need not be zero-terminated. Writes the number of tokens, at most one per byte, to `count`. When `tokens` is too short for
+ * all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are still written. `scratch` must be
+ * aligned to 8 bytes and have samara_encode_scratch_bytes bytes.
  */
 SamaraStatus samara_encode(struct SamaraSession *session,
                            const char *text,
@@ -394,8 +394,7 @@ SamaraStatus samara_encode(struct SamaraSession *session,
                            size_t *count);
 
 /**
- * The bytes of a token, without a zero behind them: none for an id that stands for no text. They lie in the program or in `room`, 4 bytes that
- * the caller lends.
+ * The bytes of a token, not zero-terminated; none for an id without text. They are in the program or in `room`, 4 bytes that the caller lends.
  */
 SamaraStatus samara_token_bytes(struct SamaraSession *session,
                                 uint32_t token,

@@ -1,9 +1,9 @@
-//! What a node costs at least: floating-point operations and bytes moved, from its shapes alone.
+//! A lower bound of a node's work: floating-point operations and bytes moved, from its shapes alone.
 //!
-//! An operation with matrix products counts these, 2 for each multiplication with its addition; its bias, softmax or activation vanish beside
-//! them. Every other operation counts the arithmetic of its formula, a function such as e^x as one. Bytes are those of every tensor read once
-//! and written once, as if no two nodes met in a cache: divided by the bandwidth of the memory they are a floor for large tensors, and small
-//! ones that are still in a cache can be faster.
+//! An operation with matrix products counts only these, 2 FLOPs per multiply-add; bias, softmax and activation are negligible beside them. Every
+//! other operation counts the arithmetic of its formula, a function such as e^x as one FLOP. Bytes count every tensor read once and written once,
+//! without reuse in caches between nodes: divided by the memory bandwidth this is a lower bound for large tensors; small tensors that stay in a cache
+//! can be faster.
 
 use crate::graph::op::MAX_OUTPUTS;
 use crate::graph::rules::flops_and_bytes;
@@ -21,10 +21,10 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The cost of node `i`; none for a node that nobody needs.
+    /// The cost of node `i`; `None` for a dead node.
     ///
-    /// `live_keys` is how many keys of a cache attention reads where a program learns it at run time, and all of them without it. Gradients are
-    /// those of a first micro-batch, which overwrites.
+    /// `live_keys` is the number of cache keys that attention reads where a program learns it at run time; `None` counts all of them. Gradients count
+    /// as those of the first micro-batch, which overwrites.
     pub fn of(program: &Program<'_>, plan: &Plan<'_>, i: usize, real_bytes: usize, live_keys: Option<usize>) -> Option<Self> {
         let node = program.node(i).filter(|n| !n.record().dead)?;
         let is_read = |t: Tensor| program.tensor(t).is_some_and(|r| r.role != Role::Activation || !plan.value(t).is_empty());

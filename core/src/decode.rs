@@ -1,35 +1,37 @@
-//! Choosing the next token from a row of logits.
+//! Sampling the next token from a row of logits.
 //!
-//! A token is drawn in whole numbers: sums are exact, the draw is the same everywhere, and devices link no double precision for it.
+//! Probabilities are summed and drawn as integers: sums are exact, the same random bits give the same token on every machine, and devices link no
+//! double-precision code for it.
 
 use crate::math::fast;
 use crate::math::sort::heap_sort;
 
-/// How a token is drawn. The filters apply in the order of the fields, as in Hugging Face's `generate`.
+/// How a token is sampled. The filters apply in the order of the fields, as in Hugging Face's `generate`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it; 0 takes the largest logit (the first of equals).
+    /// Divides the logits; 0 takes the largest logit (the first of equals).
     pub temperature: f32,
-    /// Keeps the k largest logits and what equals the k-th; 0 keeps all.
+    /// Keeps the k largest logits and ties with the k-th; 0 keeps all.
     pub top_k: usize,
-    /// Keeps the most probable tokens up to and including the one with which their sum reaches p; 1 keeps all.
+    /// Keeps the most probable tokens up to and including the one with which their cumulative probability reaches p; 1 keeps all.
     pub top_p: f32,
-    /// Keeps tokens at least this share as probable as the most probable one; 0 keeps all.
+    /// Keeps tokens whose probability is at least this fraction of the largest; 0 keeps all.
     pub min_p: f32,
 }
 
 impl Sampling {
-    /// The largest logit, always.
+    /// Always the largest logit.
     pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
 }
 
-/// The position of the largest value, the first of equals; 0 for an empty row.
+/// The index of the largest value, the first of equals; 0 for an empty row.
 pub fn argmax(row: &[f32]) -> usize {
     let largest = |best: (usize, f32), (i, &x): (usize, &f32)| if x > best.1 { (i, x) } else { best };
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
 }
 
-/// Draws a token. `logits` (V) is overwritten by probabilities relative to the best, `order` (V) is scratch, `bits` are 64 random bits.
+/// Samples a token id. `logits` (V) is overwritten by probabilities relative to the largest, `order` (V) is scratch, `bits` are 64 uniform random
+/// bits.
 pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, bits: u64) -> usize {
     if sampling.temperature <= 0.0 {
         return argmax(logits);
@@ -57,26 +59,28 @@ pub fn sample(logits: &mut [f32], order: &mut [u32], sampling: &Sampling, bits: 
     best
 }
 
-/// A relative probability as a whole number, so that sums are exact and the same draw gives the same token on every machine: 2³⁰ for the best.
+/// A relative probability in fixed point, 2³⁰ for the most probable token, so that sums are exact and the same draw gives the same token on every
+/// machine.
 fn weight(p: f32) -> u64 {
     const ONE: f32 = (1 << 30) as f32;
     u64::from((p * ONE) as u32)
 }
 
-/// bits / 2⁶⁴ of `total`.
+/// ⌊`total` · `bits` / 2⁶⁴⌋.
 fn share(total: u64, bits: u64) -> u64 {
     ((u128::from(total) * u128::from(bits)) >> 64) as u64
 }
 
-/// The k-th largest of numbers that are not negative, 0 with fewer.
+/// The k-th largest of non-negative values, 0 with fewer than k.
 fn kth_largest(p: &[f32], k: usize) -> f32 {
     const DIGIT: u32 = 4;
-    // Such numbers are in the order of their bits: digit by digit from the first, the one that the k-th largest has, among the numbers that
-    // agree in the digits before. That takes one pass for each digit, whatever the numbers, where sorting takes many more.
+    // Non-negative floats are ordered like their bit patterns: a radix selection finds the k-th largest digit by digit, among the values that agree
+    // in the digits before. It takes one pass per digit for any input, where sorting takes many more.
     let (mut bits, mut left) = (0u32, k);
     for shift in (0..u32::BITS).step_by(DIGIT as usize).rev() {
         let mut counts = [0usize; 1 << DIGIT];
-        // Where the digits before do not agree, this one comes out too large to be counted. What is 0 need not be: it is also what is found last.
+        // A value that differs in an earlier digit yields a digit too large to be counted. Zeros need not be counted: 0 is also the result when
+        // nothing is left.
         for p in p.iter().filter(|p| **p > 0.0) {
             if let Some(count) = counts.get_mut(((p.to_bits() ^ bits) >> shift) as usize) {
                 *count += 1;
@@ -96,7 +100,7 @@ fn kth_largest(p: &[f32], k: usize) -> f32 {
     f32::from_bits(bits)
 }
 
-/// Zeroes what top-k and top-p do not keep.
+/// Zeroes the tokens that top-k and top-p drop.
 fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
     if sampling.top_k > 0 {
         let least = kth_largest(p, sampling.top_k);
@@ -106,9 +110,9 @@ fn filter(p: &mut [f32], order: &mut [u32], sampling: &Sampling) {
         return;
     }
     let total: u64 = p.iter().map(|&p| weight(p)).sum();
-    // What top-p keeps at least, in 2⁻²⁴ of the total.
+    // The probability mass that top-p keeps, in 2⁻²⁴ of the total.
     let kept = share(total, ((sampling.top_p.max(0.0) * 16_777_216.0) as u64) << 40);
-    // All that is below `least` together does not reach what top-p leaves out: it goes, and need not be sorted.
+    // All values below `least` together do not reach the mass that top-p drops: they are dropped without sorting.
     let least = (1.0 - sampling.top_p) * p.iter().sum::<f32>() / (2 * p.len().max(1)) as f32;
     p.iter_mut().filter(|p| **p < least).for_each(|p| *p = 0.0);
     let mut count = 0;

@@ -2,25 +2,25 @@
 
 use bytemuck::{CheckedBitPattern, NoUninit};
 
-/// How the elements of a tensor are stored.
+/// The storage type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, CheckedBitPattern, NoUninit)]
 #[repr(u8)]
 pub enum DType {
-    /// The number type of the backend: `f32` in use, `f64` when gradients are checked.
+    /// The backend's floating-point type: `f32` in use, `f64` when gradients are checked.
     #[default]
     Real = 0,
     /// 32-bit integers: token ids, positions, segments, counters.
     I32 = 1,
     /// IEEE half precision, frozen parameters only.
     F16 = 2,
-    /// Blocks of 32 signed bytes with one half-precision scale (ggml's `Q8_0`), frozen parameters only.
+    /// Quantisation blocks of 32 signed bytes with one half-precision scale (ggml's `Q8_0`), frozen parameters only.
     Q8 = 3,
-    /// Blocks of 32 nibbles with one half-precision scale (ggml's `Q4_0`), frozen parameters only.
+    /// Quantisation blocks of 32 nibbles with one half-precision scale (ggml's `Q4_0`), frozen parameters only.
     Q4 = 4,
 }
 
 impl DType {
-    /// The bytes that `len` elements take; `None` when a block format does not divide `len`. A `Real` takes `real_bytes`.
+    /// The bytes of `len` elements; `None` when `len` is not a multiple of the quantisation block. A `Real` takes `real_bytes`.
     pub fn bytes(self, len: usize, real_bytes: usize) -> Option<usize> {
         let blocks = || if len.is_multiple_of(32) { Some(len / 32) } else { None };
         match self {

@@ -17,29 +17,29 @@ use crate::math::Real;
 use crate::plan::Plan;
 use crate::threads::Threads;
 
-/// What a kernel may touch: every input, every output, and its scratch.
+/// The memory of one node as its kernel sees it: every input, every output, and scratch.
 ///
-/// An absent input is empty, and so is an input whose place output 0 took over: then output 0 holds the input's value when the kernel starts.
-/// An absent output is empty, and so is one that nobody reads.
+/// An absent input is an empty slice. So is an input whose memory output 0 reuses (in place): output 0 then holds the input's value when the kernel
+/// starts. An absent output is an empty slice, and so is one without a reader.
 pub struct Views<'a, R> {
-    /// Inputs that are numbers.
+    /// Floating-point inputs.
     pub inputs: [&'a [R]; MAX_INPUTS],
-    /// Inputs that are integers.
+    /// Integer inputs.
     pub ints: [&'a [i32]; MAX_INPUTS],
-    /// Inputs that are frozen parameters of another element type than numbers, as bytes.
+    /// Frozen parameters of an element type other than `R`, as bytes.
     pub bytes: [&'a [u8]; MAX_INPUTS],
     /// Outputs.
     pub outputs: [&'a mut [R]; MAX_OUTPUTS],
-    /// Whether output i is added to what is there instead of overwriting it.
+    /// Whether output i is accumulated instead of overwritten.
     pub accumulate: [bool; MAX_OUTPUTS],
-    /// As many elements as the kernel asked for, with any content.
+    /// Scratch of the length that the kernel declared, with undefined content.
     pub scratch: &'a mut [R],
     /// Parameters, gradients and moments, for updates.
     pub update: Update<'a, R>,
 }
 
 impl<R> Views<'_, R> {
-    /// Nothing.
+    /// Empty views.
     fn empty() -> Self {
         Self {
             inputs: [&[]; MAX_INPUTS],
@@ -55,15 +55,15 @@ impl<R> Views<'_, R> {
 
 /// The part of the flat buffers that an update works on.
 pub struct Update<'a, R> {
-    /// Parameters.
+    /// The parameters.
     pub weights: &'a mut [R],
-    /// Their gradients in the gradient buffer; empty where updates read them from the arena.
+    /// Their gradients in the gradient buffer; empty where updates read gradients from the arena.
     pub grads: &'a [R],
-    /// Their moments, as many as the update needs.
+    /// Their moments, as many as the optimizer has.
     pub moments: [&'a mut [R]; 2],
 }
 
-/// How the kernel of one operation is called.
+/// The kernel of one operation.
 pub struct Kernel<R> {
     /// Computes the node.
     pub run: fn(&Node<'_>, Views<'_, R>, &dyn Threads),
@@ -79,7 +79,7 @@ impl<R> Clone for Kernel<R> {
 
 impl<R> Copy for Kernel<R> {}
 
-/// A table of kernels, one per operation. Operations that the table does not name are not linked.
+/// A table of kernels, one per operation. Kernels of operations outside of the table are not linked.
 pub struct Kernels<R> {
     table: [Option<Kernel<R>>; Op::COUNT],
     rules: [Option<Rule>; Op::COUNT],
@@ -89,14 +89,14 @@ impl<R: Real> Kernels<R> {
     /// A table without kernels.
     pub const EMPTY: Self = Self { table: [None; Op::COUNT], rules: [None; Op::COUNT] };
 
-    /// The table with an operation: its reference kernel, and the shape rule by which stored programs are checked.
+    /// Adds an operation: its reference kernel, and the shape rule by which stored programs are checked.
     pub(crate) const fn define<const OPCODE: u8>(self, kernel: Kernel<R>) -> Self {
         self.define_by::<OPCODE>(only::<OPCODE>, kernel)
     }
 
-    /// The same with a narrower rule, for a kernel that does not take everything.
+    /// As [`Self::define`] with a narrower rule, for a kernel that supports only part of the operation.
     pub(crate) const fn define_by<const OPCODE: u8>(mut self, rule: Rule, kernel: Kernel<R>) -> Self {
-        // The compiler knows that the code is one of the table.
+        // The code is an index of the table at compile time.
         self.rules[OPCODE as usize] = Some(rule);
         self.table[OPCODE as usize] = Some(kernel);
         self
@@ -107,7 +107,7 @@ impl<R: Real> Kernels<R> {
         self.rules.get(usize::from(opcode)).copied().flatten()
     }
 
-    /// The table with another kernel for the operation with this code.
+    /// Replaces the kernel of the operation with this code.
     pub fn with(mut self, opcode: u8, kernel: Kernel<R>) -> Self {
         if let Some(slot) = self.table.get_mut(usize::from(opcode)) {
             *slot = Some(kernel);
@@ -121,13 +121,13 @@ impl<R: Real> Kernels<R> {
     }
 }
 
-/// Whether a run starts gradients afresh.
+/// Whether a run overwrites gradients or accumulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Gradients {
     /// The first contribution to a gradient overwrites it.
     #[default]
     Overwrite,
-    /// The first contribution adds as well: later micro-batches, and programs that train on the same gradients.
+    /// The first contribution accumulates as well: for later micro-batches, and for programs that share gradients.
     Add,
 }
 
@@ -142,8 +142,8 @@ pub trait Backend {
     /// Elements of scratch that it needs for a node, for the planner.
     fn scratch_len(&self, node: &Node<'_>) -> usize;
 
-    /// Runs a range of nodes. Inputs were checked when they were written, so that nothing can fail in memory that is large enough: ask
-    /// [`Memory::check`] first. Builds with debug assertions panic where it is not; others leave out what has no place.
+    /// Runs a range of nodes. Inputs are checked when they are written, so a run cannot fail in sufficient memory: call [`Memory::check`] first. With
+    /// too little memory, builds with debug assertions panic and others skip the missing parts.
     fn run(
         &self,
         program: &Program<'_>,
@@ -154,7 +154,7 @@ pub trait Backend {
     );
 }
 
-/// The backend for processors: a table of kernels and threads.
+/// The CPU backend: a table of kernels and threads.
 pub struct Cpu<'k, R> {
     kernels: &'k Kernels<R>,
     threads: &'k dyn Threads,

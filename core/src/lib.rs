@@ -1,27 +1,27 @@
-//! samara's engine: static graphs with gradients as ordinary nodes, a memory planner, kernels, the GPT family, tokenizers, sampling.
+//! samara's engine: static graphs with gradients as ordinary nodes, a memory planner, kernels, model families, tokenizers, sampling.
 //!
-//! `no_std`, no allocation, no panic path in what a device runs, no `unsafe`: every byte is lent by the caller, and every size can be asked for
-//! before it is needed. The layers, each of which knows only those above it:
+//! `no_std`, no allocation, no panic path in code for devices, no `unsafe`: the caller lends all memory and can query every size before. The layers,
+//! each of which imports only those above it:
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`math`], [`threads`] | number types, random numbers, the contract with threads |
+//! | [`math`], [`threads`] | number types, random numbers, the interface to threads |
 //! | [`shape`], [`dtype`] | extents and element types of tensors |
-//! | [`quant`] | half precision and quantised blocks |
+//! | [`quant`] | half precision and quantisation blocks |
 //! | [`params`] | the registry of parameters |
 //! | [`graph`] | graphs, their gradients, finished programs |
-//! | [`plan`] | where everything lies in one arena |
-//! | [`cost`] | what a node costs at least: operations and bytes |
+//! | [`plan`] | the placement of all buffers in one arena |
+//! | [`cost`] | lower bounds of a node's operations and bytes |
 //! | [`exec`] | memory, views of it, backends |
 //! | [`gemm`], [`ops`] | matrix products; reference kernels |
 //! | [`nn`], [`model`] | layers; builders of model families |
-//! | [`tune`] | what of a model is trained, frozen, quantised |
+//! | [`tune`] | which parameters are trained, frozen, quantised |
 //! | [`file`](mod@file), [`session`] | programs in a file; running them on a device |
-//! | [`assignment`], [`bipartite`] | linear assignment, graphs with two sides |
+//! | [`assignment`], [`bipartite`] | linear assignment, bipartite graphs |
 //! | [`tokenizer`], [`decode`], [`schedule`], [`rl`] | plain functions on slices, usable without the engine |
 //!
-//! With an operating system, begin with `std-runtime/examples/mlp_classifier.rs`, a model of one's own on the trainer in 60 lines.
-//! `examples/train_step.rs` shows all of this crate in a page: memory that its caller lends, [`exec::Memory::check`], runs.
+//! With an operating system, begin with `std-runtime/examples/mlp_classifier.rs`, a custom model on the trainer in 60 lines. `examples/train_step.rs`
+//! shows this crate on one page: memory lent by the caller, [`exec::Memory::check`], runs.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(clippy::too_many_lines)]

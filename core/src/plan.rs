@@ -1,12 +1,12 @@
 //! The memory planner: places every activation, gradient and scratch buffer of a program into one arena, by lifetime.
 //!
-//! A slot lives from the node that writes it to the last node that reads it. Slots that live longer are placed first, each into the first gap
-//! among the slots whose lifetimes overlap its own. An output takes over its input's slot where the operation allows it and nobody reads the
-//! input later.
+//! A slot lives from the node that writes it to the last node that reads it. Slots with longer lifetimes are placed first, each into the first gap
+//! among the slots whose lifetimes overlap with its own. An output reuses the slot of an input where the operation allows it and the input has no
+//! later reader.
 //!
-//! The planner is greedy by lifetime with first fit: what lives longest lies at the bottom without gaps, and what comes and goes shares the rest.
-//! For the presets the arena is within 1 % of what stands in it when it is fullest; by size it was up to 5 %. It is quadratic in the number of
-//! slots; GPT-2 1558M plans in a few milliseconds.
+//! The planner is greedy by lifetime with first fit: long-lived slots are packed at the bottom without gaps, short-lived ones share the rest. For the
+//! presets the arena is within 1 % of the peak of live memory; ordering by size gave up to 5 %. It is quadratic in the number of slots; GPT-2 1558M
+//! plans in a few milliseconds.
 
 use core::fmt;
 use core::ops::Range;
@@ -20,15 +20,15 @@ use crate::shape::UNIT;
 
 const NEVER: u16 = u16::MAX;
 
-/// A place in the arena and the time during which it is taken.
+/// A range of the arena with its lifetime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Slot {
-    /// Where it begins, in units of [`UNIT`] elements.
+    /// Its start, in units of [`UNIT`] elements.
     pub offset: u32,
-    /// Its elements; 0 when nobody reads the value.
+    /// Its elements; 0 if the value has no reader.
     pub len: u32,
-    /// The tensor whose slot this is; its own number unless it shares another's.
+    /// The tensor whose slot this is; its own index unless it shares another's.
     pub owner: u16,
     /// The node that first writes it.
     pub first: u16,
@@ -61,12 +61,12 @@ impl Slot {
     }
 }
 
-/// What can go wrong in planning.
+/// Why planning failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
     /// The lent storage is too small; see [`storage_len`].
     Storage {
-        /// What it must hold.
+        /// The number of slots needed.
         needed: usize,
     },
     /// The arena would exceed 2³² units, or what the machine can address.
@@ -87,14 +87,14 @@ impl fmt::Display for PlanError {
             Self::TooLarge => {
                 f.write_str("the arena would exceed 2^32 units of 16 elements: use smaller batches, or recomputation")
             }
-            Self::Overlap { a, b } => write!(f, "slots {a} and {b} live at the same time in the same place"),
+            Self::Overlap { a, b } => write!(f, "slots {a} and {b} overlap in memory and in lifetime"),
         }
     }
 }
 
 impl core::error::Error for PlanError {}
 
-/// Slots that the storage of a plan must hold, and as many numbers for the order of placement.
+/// The length that the storage of a plan needs, for the slots and for the order of placement.
 pub fn storage_len(program: &Program<'_>) -> usize {
     program.tensors().len().saturating_add(program.nodes().len())
 }
@@ -108,11 +108,11 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Plans a program. `scratch_len` says how many elements of scratch a node needs; `slots` and `order` hold [`storage_len`] each.
+    /// Plans a program. `scratch_len` gives a node's elements of scratch; `slots` and `order` hold [`storage_len`] each.
     ///
     /// # Errors
     ///
-    /// Storage shorter than [`storage_len`], or an arena larger than a plan can describe or this machine address.
+    /// Storage shorter than [`storage_len`], or an arena larger than a plan can describe or this machine can address.
     pub fn new(
         program: &Program<'_>,
         scratch_len: &dyn Fn(&Node<'_>) -> usize,
@@ -138,7 +138,7 @@ impl<'a> Plan<'a> {
         Ok(Self { slots, tensors, arena_len })
     }
 
-    /// A plan from its parts, which must come from one plan.
+    /// Assembles a plan from the parts of one plan.
     pub const fn from_parts(slots: &'a [Slot], tensors: usize, arena_len: usize) -> Self {
         Self { slots, tensors, arena_len }
     }
@@ -153,7 +153,7 @@ impl<'a> Plan<'a> {
         self.arena_len
     }
 
-    /// Where an activation or input lies in the arena; empty when nobody reads it.
+    /// The arena range of an activation or input; empty if it has no reader.
     pub fn value(&self, t: Tensor) -> Range<usize> {
         let slot = self.slots.get(..self.tensors).and_then(|s| s.get(t.index()));
         match slot {
@@ -166,12 +166,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Where the scratch of node `i` lies in the arena.
+    /// The arena range of the scratch of node `i`.
     pub fn scratch(&self, i: usize) -> Range<usize> {
         self.slots.get(self.tensors.saturating_add(i)).map_or(0..0, Slot::range)
     }
 
-    /// The node at which most of the arena is taken; the first of several.
+    /// The node at the memory peak; the first of several.
     pub fn peak(&self) -> usize {
         let nodes = self.slots.len().saturating_sub(self.tensors);
         let taken = |node: usize| -> u64 { self.taken_at(node).map(|slot| u64::from(slot.len)).sum() };
@@ -179,19 +179,19 @@ impl<'a> Plan<'a> {
         (0..nodes).rev().max_by_key(|&node| taken(node)).unwrap_or(0)
     }
 
-    /// The slots that are taken while a node runs. [`Slot::owner`] is the tensor that first lies there, or, from the number of tensors on, the
-    /// node whose scratch it is.
+    /// The slots that are live while a node runs. [`Slot::owner`] is the first tensor of the slot, or, from the number of tensors on, that number
+    /// plus the index of the node whose scratch it is.
     pub fn taken_at(&self, node: usize) -> impl Iterator<Item = &'a Slot> {
         let owns = |(i, slot): &(usize, &Slot)| slot.len > 0 && usize::from(slot.owner) == *i;
         let taken = move |slot: &&Slot| usize::from(slot.first) <= node && node <= usize::from(slot.last);
         self.slots.iter().enumerate().filter(owns).map(|(_, slot)| slot).filter(taken)
     }
 
-    /// Proves that no two slots that live at the same time overlap, and that all lie in the arena.
+    /// Checks that no two slots overlap both in memory and in lifetime, and that all are inside the arena.
     ///
     /// # Errors
     ///
-    /// Two slots that live at the same time in the same place, or one beyond the end of the arena.
+    /// Two overlapping slots, or one beyond the end of the arena.
     pub fn check(&self) -> Result<(), PlanError> {
         let owners = || self.slots.iter().enumerate().filter(|(i, s)| s.len > 0 && usize::from(s.owner) == *i);
         for (a, x) in owners() {
@@ -213,7 +213,7 @@ fn in_arena(role: Role) -> bool {
     matches!(role, Role::Activation | Role::Input)
 }
 
-/// First and last use of every tensor with its own memory; tensors that share it extend its life.
+/// First and last use of every tensor with its own memory; tensors that share it extend its lifetime.
 fn lifetimes(program: &Program<'_>, slots: &mut [Slot]) {
     let root_of = |t: Tensor| program.tensor(t).map_or(usize::MAX, |r| r.root.index());
     let end = program.nodes().len() as u16;
@@ -257,7 +257,7 @@ fn lifetimes(program: &Program<'_>, slots: &mut [Slot]) {
     }
 }
 
-/// Lets outputs take over the slots of inputs that end there.
+/// Lets outputs reuse the slots of inputs whose lifetime ends there.
 fn share(program: &Program<'_>, slots: &mut [Slot]) {
     let owner_of = |slots: &[Slot], t: Tensor| -> Option<usize> {
         let record = program.tensor(t).filter(|r| in_arena(r.role))?;
@@ -300,13 +300,13 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
     }
     let order = order.get_mut(..count).unwrap_or(&mut []);
     let slot_of = |slots: &[Slot], i: u16| slots.get(usize::from(i)).copied().unwrap_or_default();
-    // What lives longest first: it lies without gaps at the bottom, and all the rest is free for what comes and goes. Large ones before small ones.
+    // Longest lifetime first: these are packed at the bottom without gaps, and the rest is free for short-lived slots. Ties by size, large first.
     heap_sort(order, &|i| {
         let slot = slot_of(slots, i);
         (u32::from(NEVER.wrapping_sub(slot.last.saturating_sub(slot.first))), u32::MAX.wrapping_sub(slot.len), i)
     });
     let mut arena_units = 0u32;
-    // The first `k` entries of `order` are placed and stand by offset.
+    // The first `k` entries of `order` are placed, and sorted by offset.
     for k in 0..count {
         let Some(&current) = order.get(k) else { break };
         let slot = slot_of(slots, current);
@@ -332,7 +332,7 @@ fn place(slots: &mut [Slot], order: &mut [u16]) -> Result<usize, PlanError> {
             part.rotate_right(1);
         }
     }
-    // Ends saturate, so this value stands for anything beyond it.
+    // Ends saturate, so this value represents anything beyond it.
     if arena_units == u32::MAX {
         return Err(PlanError::TooLarge);
     }

@@ -1,22 +1,23 @@
-//! Weights in half precision and in blocks: what ggml calls `F16`, `Q8_0` and `Q4_0`, byte for byte.
+//! Weights in half precision and in quantisation blocks: ggml's `F16`, `Q8_0` and `Q4_0`, byte for byte.
 //!
-//! A block is 32 elements of a row. `Q8_0` (34 bytes): the scale d in half precision, then 32 signed bytes q; element = q d.
-//! `Q4_0` (18 bytes): d, then 16 bytes whose low halves are elements 0 to 15 and whose high halves are 16 to 31; element = (q − 8) d.
-//! A row against a row of activations is an integer product: the activations are rounded to blocks of signed bytes first.
+//! A quantisation block is 32 elements of a row. `Q8_0` (34 bytes): the scale d in half precision, then 32 signed bytes q; element = q d. `Q4_0` (18
+//! bytes): d, then 16 bytes whose low nibbles are elements 0 to 15 and whose high nibbles are 16 to 31; element = (q − 8) d. The dot product with a
+//! row of activations is computed in integers: the activations are rounded to blocks of signed bytes first.
 
 use crate::dtype::DType;
 use crate::math::Real;
 use crate::math::half::{from_f16, to_f16};
 use crate::rows::{ROWS, four_rows, store};
 
-/// Elements of a block.
+/// Elements of a quantisation block.
 pub const BLOCK: usize = 32;
-/// Bytes of a block of [`DType::Q8`].
+/// Bytes of a quantisation block of [`DType::Q8`].
 pub const Q8_BYTES: usize = 34;
-/// Bytes of a block of [`DType::Q4`].
+/// Bytes of a quantisation block of [`DType::Q4`].
 pub const Q4_BYTES: usize = 18;
 
-/// Writes a row of numbers in another element type: `out` takes [`DType::bytes`] of its length. Numbers and integers are left alone.
+/// Converts a row of f32 values to another element type: `out` takes [`DType::bytes`] of its length. No effect for [`DType::Real`] and
+/// [`DType::I32`].
 pub fn quantise_row(dtype: DType, row: &[f32], out: &mut [u8]) {
     match dtype {
         DType::F16 => f16_row(row, out),
@@ -37,7 +38,7 @@ pub(crate) fn f16_row(row: &[f32], out: &mut [u8]) {
     }
 }
 
-/// A row in blocks of signed bytes.
+/// A row as quantisation blocks of signed bytes.
 pub(crate) fn q8_row(row: &[f32], out: &mut [u8]) {
     for (block, x) in out.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
         q8_block(x, block);
@@ -60,7 +61,7 @@ fn q8_block(x: &[f32; BLOCK], block: &mut [u8; Q8_BYTES]) {
 }
 
 fn q4_block(x: &[f32; BLOCK]) -> [u8; Q4_BYTES] {
-    // The number farthest from 0 becomes −8, which has no positive counterpart.
+    // The value farthest from 0 becomes −8, which has no positive counterpart.
     let extreme = x.iter().fold(0.0f32, |extreme, &x| if x.abs() > extreme.abs() { x } else { extreme });
     let d = extreme / -8.0;
     let factor = f64::from(inverse(d));
@@ -97,7 +98,7 @@ pub fn decode_q4(block: &[u8; Q4_BYTES]) -> (f32, [i8; BLOCK]) {
     (from_f16(u16::from_le_bytes([*low, *high])), q)
 }
 
-/// Reads a row back as numbers. Numbers and integers are left alone.
+/// Converts a row to f32. No effect for [`DType::Real`] and [`DType::I32`].
 #[inline(always)]
 pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
     let scaled = |to: &mut [R; BLOCK], (d, q): (f32, [i8; BLOCK])| {
@@ -121,14 +122,14 @@ pub fn dequantise_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
     }
 }
 
-/// [`dequantise_row`] as one function, for code that had better be small than fast.
+/// [`dequantise_row`] not inlined, for callers that prefer small code to fast code.
 #[inline(never)]
 pub(crate) fn read_row<R: Real>(dtype: DType, bytes: &[u8], out: &mut [R]) {
     dequantise_row(dtype, bytes, out);
 }
 
-/// Rounds a block of activations to signed bytes and gives its scale: the largest of them becomes ±127. A number that is not finite makes the scale
-/// so too. Halves go to the even neighbour, which is what vector instructions do.
+/// Rounds a block of activations to signed bytes and returns its scale: the largest magnitude becomes ±127. A value that is not finite makes the
+/// scale non-finite. Ties round to even, as vector instructions do.
 #[inline(always)]
 pub fn quantise_activations<R: Real>(x: &[R; BLOCK], q: &mut [i8; BLOCK]) -> f32 {
     let x = x.map(|x| x.to_f64() as f32);
@@ -147,7 +148,7 @@ pub fn quantise_activations<R: Real>(x: &[R; BLOCK], q: &mut [i8; BLOCK]) -> f32
     d
 }
 
-/// The larger of two numbers. A NaN stays the largest, since nothing compares greater.
+/// The larger of two values. A NaN stays, since nothing compares greater.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
@@ -156,12 +157,12 @@ fn larger(a: f32, b: f32) -> f32 {
 /// The nearest signed byte, but -128.
 #[inline(always)]
 fn round(x: f32) -> i8 {
-    // The last place of numbers near 1.5·2²³ is 1: the sum rounds, and its low byte is the integer.
+    // The unit in the last place of f32 values near 1.5·2²³ is 1: the sum rounds, and its low byte is the integer.
     const ROUNDING: f32 = 12_582_912.0;
     (x.clamp(-127.0, 127.0) + ROUNDING).to_bits() as i8
 }
 
-/// A row of blocks against a row of activations: Σ over blocks of both scales times the integer product.
+/// The dot product of a quantised row and a quantised row of activations: Σ over blocks of both scales times the integer product.
 pub fn dot_blocks<R: Real>(dtype: DType, bytes: &[u8], q: &[i8], d: &[R]) -> R {
     match dtype {
         DType::Q8 => sum_blocks(bytes.as_chunks().0.iter().map(decode_q8), q, d),
@@ -170,13 +171,13 @@ pub fn dot_blocks<R: Real>(dtype: DType, bytes: &[u8], q: &[i8], d: &[R]) -> R {
     }
 }
 
-/// A block of activations for [`dots_of_blocks`]: the low half of word i is number 2i, the high half number 2i + 1, both signed; the last word is
+/// A block of activations for [`dots_of_blocks`]: the low half of word i is element 2i, the high half element 2i + 1, both signed; the last word is
 /// the sum of all.
 pub type Pairs = [i32; PAIRS];
 /// Words of [`Pairs`].
 pub const PAIRS: usize = BLOCK / 2 + 1;
 
-/// What [`quantise_activations`] does, one number after the other.
+/// What [`quantise_activations`] does, one value at a time.
 pub fn quantise_to_pairs<R: Real>(x: &[R; BLOCK], pairs: &mut Pairs) -> f32 {
     let number = |x: R| x.to_f64() as f32;
     let d = x.iter().fold(0.0, |largest, &x| larger(largest, number(x).abs())) / 127.0;
@@ -191,7 +192,7 @@ pub fn quantise_to_pairs<R: Real>(x: &[R; BLOCK], pairs: &mut Pairs) -> f32 {
     d
 }
 
-/// [`dot_blocks`] of as many rows of `row_len` bytes as there are numbers in `out`, with the same bits.
+/// [`dot_blocks`] of `out.len()` rows of `row_len` bytes, with the same bits.
 pub fn dots_of_blocks<R: Real>(dtype: DType, rows: &[u8], row_len: usize, q: &[Pairs], d: &[R], out: &mut [R]) {
     match dtype {
         DType::Q8 => sums_of_blocks(rows, row_len, q, d, out, q8_products),
@@ -203,9 +204,9 @@ pub fn dots_of_blocks<R: Real>(dtype: DType, rows: &[u8], row_len: usize, q: &[P
 /// The integer products of four blocks with a block of activations.
 type Products<const N: usize> = fn(&[u8; N], &[u8; N], &[u8; N], &[u8; N], &Pairs) -> [i32; ROWS];
 
-/// What [`sum_blocks`] does, four rows of blocks of `N` bytes at a time.
+/// What [`sum_blocks`] does, for four rows of blocks of `N` bytes at a time.
 ///
-/// This and the products are written out, because compilers that save space keep small loops and arrays as they are.
+/// This and the products are hand-unrolled, because at `opt-level = "s"` compilers keep small loops and arrays.
 fn sums_of_blocks<R: Real, const N: usize>(
     rows: &[u8],
     row_len: usize,
@@ -232,7 +233,7 @@ fn sums_of_blocks<R: Real, const N: usize>(
     }
 }
 
-/// The first and the second number of a pair.
+/// The two elements of a pair.
 #[inline(always)]
 fn unpack(pair: i32) -> (i32, i32) {
     (i32::from(pair as i16), pair >> 16)
@@ -303,7 +304,7 @@ mod tests {
         #[test]
         fn a_row_comes_back_within_half_a_step(row in prop::collection::vec(-100.0f32..100.0, 96), scale in -5i32..8) {
             let row: Vec<f32> = row.iter().map(|x| x * 2f32.powi(scale)).collect();
-            // Steps of the largest of a block, and of the scale's rounding to half precision.
+            // Steps of the block's largest magnitude, and of the scale's rounding to half precision.
             for (dtype, step) in [(DType::Q8, 0.5 / 127.0 + 1e-3), (DType::Q4, 1.0 / 8.0 + 1e-3), (DType::F16, 5e-4)] {
                 let back = there_and_back(dtype, &row);
                 for (block, back) in row.chunks(BLOCK).zip(back.chunks(BLOCK)) {

@@ -1,10 +1,9 @@
-//! Four rows of a matrix at a time: what they are multiplied by is loaded once for all of them.
+//! Four rows of a matrix at a time, so that the other operand is loaded once for all of them.
 
 /// Rows that are multiplied together.
 pub(crate) const ROWS: usize = 4;
 
-/// The first four rows of `len` elements, the first of them again for those that are not there, and what follows. Compilers see that all rows have
-/// one length.
+/// The first four rows of `len` elements (missing ones repeat the first), and the remainder. The compiler sees that all rows have equal length.
 #[inline(always)]
 pub(crate) fn four_rows<E>(elements: &[E], len: usize) -> Option<([&[E]; ROWS], &[E])> {
     let (a, rest) = elements.split_at_checked(len)?;
@@ -14,7 +13,7 @@ pub(crate) fn four_rows<E>(elements: &[E], len: usize) -> Option<([&[E]; ROWS], 
     Some(([a, b, c, d], rest))
 }
 
-/// As many of four numbers as there is room for.
+/// Writes up to `out.len()` of four values.
 #[inline(always)]
 pub(crate) fn store<R: Copy>(out: &mut [R], sums: [R; ROWS]) {
     match (out, sums) {

@@ -28,7 +28,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate of step `step`, counted from 0: lr·(step + 1)/(warmup + 1) in the warm-up, then the decay over what is left.
+    /// The learning rate of step `step`, counted from 0: lr·(step + 1)/(warmup + 1) during warm-up, then the decay over the remaining steps.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.lr * (step + 1) as f64 / (self.warmup_steps + 1) as f64;

@@ -27,7 +27,7 @@ use crate::graph::HYPER_LEN;
 use crate::math::rng::{Purpose, Rng};
 use crate::threads::Serial;
 
-/// Programs of a file on lent memory: decoding, training, evaluation, over the same parameters.
+/// Programs of a file on lent memory: decoding, training, evaluation, with shared parameters.
 pub struct Session<'a: 'm, 'm> {
     file: ProgramFile<'a>,
     decode: Option<FileProgram<'a>>,
@@ -40,7 +40,7 @@ pub struct Session<'a: 'm, 'm> {
     steps: u32,
 }
 
-/// The numbers of a step of training, named as in PyTorch.
+/// The hyper-parameters of a training step, named as in PyTorch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hyper {
     /// Learning rate.
@@ -67,7 +67,7 @@ impl Hyper {
     }
 }
 
-/// Why a session cannot do what it is asked.
+/// Why a session refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SessionError {
@@ -80,9 +80,9 @@ pub enum SessionError {
     },
     /// The file has no such program.
     NoProgram(ProgramKind),
-    /// Tokens or targets that the program does not take.
+    /// Tokens or targets that do not fit the program.
     Tokens(WriteError),
-    /// The sequence has as many tokens as the model has positions: [`Session::restart`] it.
+    /// The sequence has reached the model's context length: [`Session::restart`] it.
     ContextFull {
         /// The positions.
         context: usize,
@@ -94,7 +94,7 @@ pub enum SessionError {
         /// Elements needed: one for each token.
         needed: usize,
     },
-    /// There are no logits to choose from: [`Session::feed`] first, once for every choice.
+    /// There are no logits to sample from: call [`Session::feed`] before every [`Session::choose`].
     NoLogits,
 }
 
@@ -102,12 +102,12 @@ impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ram { found, needed } => {
-                write!(f, "{found} elements of four bytes were lent, {needed} are needed: ask Session::ram_len")
+                write!(f, "{found} elements of four bytes were lent, {needed} are needed: see Session::ram_len")
             }
             Self::NoProgram(kind) => write!(f, "the file has no program {kind:?}: export it with one"),
             Self::Tokens(error) => write!(f, "tokens: {error}"),
             Self::Order { found, needed } => write!(f, "top-p needs scratch for {needed} tokens, {found} were lent"),
-            Self::NoLogits => f.write_str("there are no logits to choose from: feed a token first, once for every choice"),
+            Self::NoLogits => f.write_str("no logits to sample from: feed a token before every choice"),
             Self::ContextFull { context } => {
                 write!(f, "the sequence has {context} tokens, as many as the model has positions: restart it")
             }
@@ -123,7 +123,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         file.sizes().total_len()
     }
 
-    /// A session on lent memory, which it clears; trainable parameters begin with the values of the file.
+    /// A session on lent memory, which it clears; trainable parameters start with the values in the file.
     ///
     /// # Errors
     ///
@@ -158,18 +158,18 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         self.position
     }
 
-    /// Begins a new sequence.
+    /// Starts a new sequence.
     pub const fn restart(&mut self) {
         self.position = 0;
         self.has_logits = false;
         self.drawn = 0;
     }
 
-    /// Runs the next token of the sequence through the model and gives the logits (V) of the one after it.
+    /// Runs the next token of the sequence through the model and returns the logits (V) of its successor.
     ///
     /// # Errors
     ///
-    /// The file has no program that decodes, the sequence has as many tokens as the model has positions, or the token is not in the vocabulary.
+    /// The file has no program that decodes, the sequence has reached the context length, or the token is not in the vocabulary.
     pub fn feed(&mut self, token: u32) -> Result<&mut [f32], SessionError> {
         let program = self.decode.ok_or(SessionError::NoProgram(ProgramKind::Decode))?;
         let (at, context) = (self.position as i32, self.file.header().context as usize);
@@ -188,8 +188,8 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         Ok(place_mut(&program.plan, self.memory.arena, program.port(Port::Logits)))
     }
 
-    /// Draws a token from the logits that [`Session::feed`] left, which are overwritten; the same seed gives the same sequence as `samara generate`.
-    /// `order` is scratch for [`Sampling::top_p`], as many as there are tokens, and may be empty where that is 1.
+    /// Samples a token from the logits of the last [`Session::feed`], which are overwritten; the same seed gives the same sequence as `samara
+    /// generate`. `order` is scratch for [`Sampling::top_p`], one element per token of the vocabulary; it may be empty if top-p is 1.
     ///
     /// # Errors
     ///
@@ -208,8 +208,8 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         Ok(sample(place_mut(&program.plan, self.memory.arena, program.port(Port::Logits)), order, sampling, bits) as u32)
     }
 
-    /// A step of training on as many tokens as the program takes, with the token that follows each (negative: none). Gives the mean loss before the
-    /// step. A sequence of [`Session::feed`] that was begun goes on with keys and values of the old parameters: restart it.
+    /// A training step on as many tokens as the program takes, with the successor of each (negative: none). Returns the mean loss before the step, in
+    /// nats. A sequence begun with [`Session::feed`] would continue with keys and values of the old parameters: restart it.
     ///
     /// # Errors
     ///
@@ -222,12 +222,12 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         Ok(self.step(&program, hyper).iter().sum::<f32>() / counted as f32)
     }
 
-    /// The same with the gradient of what is minimised with respect to the loss of each token, which the program must take for each: weights of tokens,
-    /// advantages. Gives the losses before the step.
+    /// [`Session::train`] with the gradient of the objective with respect to each token's loss, for which the program must have been exported: token
+    /// weights, advantages. Returns the losses before the step, in nats.
     ///
     /// # Errors
     ///
-    /// As for [`Session::train`], and when `upstream` has not one number for each token.
+    /// As for [`Session::train`], and when `upstream` does not have one value per token.
     pub fn train_weighted(
         &mut self,
         tokens: &[i32],
@@ -242,7 +242,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         Ok(self.step(&program, hyper))
     }
 
-    /// Writes the hyper-parameters of every group, runs, and gives the losses.
+    /// Writes the hyper-parameters of every group, runs, and returns the losses.
     fn step(&mut self, program: &FileProgram<'a>, hyper: &Hyper) -> &[f32] {
         self.steps = self.steps.saturating_add(1);
         let correction = |beta: f32| 1.0 - power(beta, self.steps);
@@ -257,7 +257,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         self.losses(program)
     }
 
-    /// The loss of every token's successor, as many as the program takes; 0 where the target is negative.
+    /// The cross-entropy of every token's successor in nats, for as many tokens as the program takes; 0 where the target is negative.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         Ok(self.losses(&program))
     }
 
-    /// Tokens that a program takes at once, 0 without the program.
+    /// The number of tokens that a program takes at once, 0 without the program.
     pub fn tokens_of(&self, kind: ProgramKind) -> usize {
         let program = match kind {
             ProgramKind::Decode => self.decode,
@@ -279,7 +279,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         program.map_or(0, |p| p.program.shape(p.port(Port::Tokens)).len())
     }
 
-    /// The trainable parameters: what a device keeps when it is switched off.
+    /// The trainable parameters: what a device saves before it is switched off.
     pub fn trainable(&self) -> &[f32] {
         self.memory.trainable
     }
@@ -289,7 +289,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
         self.memory.trainable
     }
 
-    /// The optimizer's moments and the number of steps, to go on with training later.
+    /// The optimizer's moments and the number of steps, to resume training later.
     pub fn optimizer_mut(&mut self) -> (&mut [f32], &mut u32) {
         (self.memory.moments, &mut self.steps)
     }
@@ -326,7 +326,7 @@ impl<'a: 'm, 'm> Session<'a, 'm> {
     }
 }
 
-/// The first numbers of what is left, which becomes what is behind them.
+/// Takes the first `len` elements off the rest.
 #[inline(never)]
 fn split<'m>(rest: &mut &'m mut [f32], len: usize) -> &'m mut [f32] {
     let (part, tail) = take(rest).split_at_mut_checked(len).unwrap_or_default();
@@ -334,7 +334,7 @@ fn split<'m>(rest: &mut &'m mut [f32], len: usize) -> &'m mut [f32] {
     part
 }
 
-/// Copies numbers between places that the compiler knows to be apart.
+/// Copies values between slices that do not alias.
 #[inline(never)]
 fn copy(to: &mut [f32], from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 /// The largest rank of a tensor.
 pub const MAX_RANK: usize = 4;
 
-/// Elements of a unit. Positions in buffers are counted in units, so that 32 bits reach 2³⁶ elements; everything that has a place begins at one.
+/// Elements of a unit. Buffer positions are counted in units, so that 32 bits address 2³⁶ elements; everything is placed at a multiple of it.
 pub const UNIT: usize = 16;
 /// Bytes of a unit of `f32`: frozen parameters, which are bytes, begin at multiples of it.
 pub const UNIT_BYTES: usize = 64;
@@ -22,10 +22,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// One number.
+    /// A scalar: one element.
     pub const SCALAR: Self = Self { dims: [1; MAX_RANK], rank: 0 };
 
-    /// A shape from at most four extents; `None` when there are more or when the number of elements exceeds 2³¹ − 1.
+    /// A shape from at most four extents; `None` with more, or when the number of elements exceeds 2³¹ − 1.
     #[inline(never)]
     pub fn new(extents: &[usize]) -> Option<Self> {
         let mut dims = [1; MAX_RANK];
@@ -41,7 +41,7 @@ impl Shape {
         Some(Self { dims, rank: extents.len() as u32 })
     }
 
-    /// Whether this is what [`Self::new`] makes of its extents: shapes from a file may be anything.
+    /// Whether [`Self::new`] would make this shape from its extents: shapes from a file may be invalid.
     pub(crate) fn is_valid(&self) -> bool {
         let mut extents = [1; MAX_RANK];
         for (to, &from) in extents.iter_mut().zip(&self.dims) {
@@ -55,12 +55,12 @@ impl Shape {
         self.dims.get(..self.rank()).unwrap_or(&[])
     }
 
-    /// The extents with 1 beyond the rank, and the rank: a shape as attributes.
+    /// The extents padded with 1, and the rank: a shape as attributes.
     pub const fn padded(&self) -> ([u32; MAX_RANK], u32) {
         (self.dims, self.rank)
     }
 
-    /// The number of extents.
+    /// The rank.
     pub const fn rank(&self) -> usize {
         self.rank as usize
     }
@@ -81,7 +81,7 @@ impl Shape {
         self.len() == 0
     }
 
-    /// The last extent: the width of the matrix (rows, cols) that the tensor is to most operations.
+    /// The last extent: the number of columns when the tensor is seen as a matrix (rows, cols), as most operations do.
     #[inline(never)]
     pub fn cols(&self) -> usize {
         self.dims().last().map_or(1, |&d| d as usize)

@@ -1,8 +1,8 @@
-//! The only thing that core asks of an operating system: run some tasks, perhaps at the same time.
+//! The only service that core needs of an operating system: running tasks, possibly in parallel.
 
 /// Runs numbered tasks.
 ///
-/// Work is cut into tasks by the shapes of tensors, never by the number of threads, so that results have the same bits on any machine.
+/// Work is partitioned by the shapes of tensors, never by the number of threads, so that results have the same bits on any machine.
 pub trait Threads: Sync {
     /// Calls `task(i)` once for every `i` in `0..tasks`, in any order, on any thread, and returns when all calls have returned.
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The binary, built by Cargo beside the running test and with its profile.
+/// The binary, built by Cargo with the profile of the running test.
 pub fn samara() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     Command::new(BINARY.get_or_init(build))
@@ -16,8 +16,8 @@ fn build() -> PathBuf {
     let profile = test.ancestors().nth(2).expect("folder of the profile");
     let release = profile.file_name().is_some_and(|name| name == "release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // As `cargo test --workspace` builds it: with other features the runtime and much below it would be compiled a second time. The binary comes with
-    // any test of its package.
+    // Built as `cargo test --workspace` does: other features would compile the runtime and its dependencies a second time. Cargo builds the binary
+    // with any test of its package.
     cargo.args(["test", "--no-run", "--quiet", "--workspace", "--test", "parity", "--manifest-path"]);
     cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).arg("--target-dir").arg(profile.parent().expect("target"));
     if release {

@@ -29,7 +29,7 @@ pub const TINY: GptConfig = GptConfig {
     ..GptConfig::GPT2
 };
 
-/// A model whose rows fall into blocks, with banded attention in its second layer.
+/// A model whose rows are whole quantisation blocks, with banded attention in its second layer.
 pub const SMALL: GptConfig = GptConfig {
     vocab_size: 11,
     n_positions: 12,
@@ -42,7 +42,7 @@ pub const SMALL: GptConfig = GptConfig {
     ..GptConfig::GPT2
 };
 
-/// The same with grouped queries, biases of queries, keys and values, and a head of its own.
+/// The same with grouped queries, biases of queries, keys and values, and an untied head.
 pub const LLAMA: LlamaConfig = LlamaConfig {
     vocab_size: 11,
     hidden_size: 64,
@@ -58,7 +58,7 @@ pub const LLAMA: LlamaConfig = LlamaConfig {
     ..LlamaConfig::SMOLLM2_135M
 };
 
-/// Numbers throughout, nothing trained.
+/// All f32, nothing trained.
 pub const PLAIN: FileSpec = FileSpec {
     weights: DType::Real,
     kv: DType::Real,
@@ -76,7 +76,7 @@ pub fn model(architecture: impl Architecture + 'static) -> Model {
     model
 }
 
-/// The program file of a model with initial weights; the context is all of its positions.
+/// The program file of a model with initial weights, with the model's full context.
 pub fn export(architecture: impl Architecture + 'static, spec: FileSpec, tokenizer: Option<&Tokenizer>) -> File {
     let model = model(architecture);
     let spec = FileSpec { context: model.dims.n_positions, ..spec };
@@ -103,7 +103,7 @@ impl File {
         &bytemuck::cast_slice(&self.words)[..self.len]
     }
 
-    /// Its bytes, to change them: the checksum goes wrong.
+    /// The bytes of the file, for changing them: this invalidates the checksum.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
     }
@@ -152,7 +152,7 @@ impl File {
         file.repaired()
     }
 
-    /// The bytes of a section, to change them: the checksum goes wrong.
+    /// The bytes of a section, for changing them: this invalidates the checksum.
     pub fn section_mut(&mut self, kind: SectionKind, program: Option<ProgramKind>) -> &mut [u8] {
         let table: &[Section] =
             bytemuck::cast_slice(&self.bytes()[size_of::<Header>()..][..self.header().sections as usize * size_of::<Section>()]);
@@ -161,7 +161,7 @@ impl File {
         &mut self.bytes_mut()[range]
     }
 
-    /// The first bytes of it, its length and its checksum repaired.
+    /// The file's first bytes, with length and checksum corrected.
     pub fn prefix(&self, len: usize) -> Self {
         let file = Self::new(&self.bytes()[..len]);
         if len < size_of::<Header>() { file } else { file.with_header(|header| header.len = len as u64) }

@@ -6,12 +6,12 @@ use samara_core::math::rng::{Purpose, Rng};
 pub struct Draw(Rng);
 
 impl Draw {
-    /// The source number `seed`.
+    /// The random source of `seed`.
     pub fn new(seed: u64) -> Self {
         Self(Rng::new(seed, Purpose::User, 0))
     }
 
-    /// A whole number in `low..=high`.
+    /// An integer in `low..=high`.
     pub fn int(&mut self, low: i32, high: i32) -> i32 {
         (i64::from(low) + self.0.below((i64::from(high) - i64::from(low) + 1) as u64) as i64) as i32
     }
@@ -31,7 +31,7 @@ impl Draw {
         from[self.0.below(from.len() as u64) as usize]
     }
 
-    /// `n` numbers in `low..high` that `f32` can represent.
+    /// `n` values in `low..high` that `f32` can represent.
     pub fn values(&mut self, n: usize, low: f64, high: f64) -> Vec<f64> {
         (0..n).map(|_| f64::from((low + (high - low) * self.0.uniform_f64()) as f32)).collect()
     }

@@ -1,6 +1,6 @@
 //! Finite differences.
 
-/// The step of [`gradient`]: the error of the formula is about 10⁻¹³ of the fifth derivative, that of rounding about 10⁻¹³ of the value.
+/// The step of [`gradient`]: the truncation error is about 10⁻¹³ of the fifth derivative, the rounding error about 10⁻¹³ of the value.
 pub const STEP: f64 = 1e-3;
 
 /// f′(0) from four points: (8 (f(h) − f(−h)) − (f(2h) − f(−2h))) / 12h.
@@ -8,7 +8,7 @@ pub fn derivative(f: impl FnMut(f64) -> f64) -> f64 {
     derivative_within(STEP, f)
 }
 
-/// [`derivative`], or the same from a tenth of the step if that comes nearer to `found`: a kink or a steep place within the longer step spoils one of
+/// [`derivative`], or the same with a tenth of the step if that is nearer to `found`: a kink or a steep section within the longer step spoils one of
 /// them, a wrong derivative is far from both.
 pub fn derivative_near(found: f64, mut f: impl FnMut(f64) -> f64) -> f64 {
     let [long, short] = [STEP, STEP / 10.0].map(|step| derivative_within(step, &mut f));
@@ -34,7 +34,7 @@ pub fn gradient(inputs: &[Vec<f64>], which: usize, mut f: impl FnMut(&[Vec<f64>]
         .collect()
 }
 
-/// The largest |found − expected| over the largest |expected|, or over 10⁻³ when all are smaller. Infinite when something is not a number.
+/// The largest |found − expected| over the largest |expected|, or over 10⁻³ when all are smaller. Infinite when a value is NaN.
 pub fn error(found: &[f64], expected: &[f64]) -> f64 {
     error_over(found, expected, 1e-3)
 }

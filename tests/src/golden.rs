@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// A tensor of a file: shape, and numbers or integers as `f64`.
+/// A tensor of a file: shape, and values as `f64`.
 #[derive(Clone, Debug)]
 pub struct Array {
     /// Extents.
@@ -43,7 +43,7 @@ pub fn json(name: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// The numbers of a JSON list.
+/// The values of a JSON list.
 pub fn numbers(list: &Value) -> Vec<f64> {
     list.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number")).collect()
 }

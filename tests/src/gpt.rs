@@ -15,11 +15,11 @@ use crate::session::{Session, Table, registry};
 
 /// A model: its registry and the values of its parameters.
 pub struct Model {
-    /// Its registry, for `f32` and `f64` alike: there is nothing frozen.
+    /// Its registry, for `f32` and `f64` alike: no parameter is frozen.
     pub params: Params<'static>,
     /// Its layers.
     pub lm: Box<dyn LanguageModel>,
-    /// Values by number.
+    /// Parameter values by index.
     pub values: Vec<Vec<f64>>,
 }
 
@@ -41,7 +41,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Sequences at positions 0.. that predict their own next token; nothing is predicted at the end.
+    /// Sequences at positions 0.. whose targets are their next tokens; the last token has no target.
     pub fn new(batch: usize, tokens: Vec<i32>) -> Self {
         let len = tokens.len() / batch;
         let target = |i: usize| if i % len + 1 < len { tokens[i + 1] } else { -100 };
@@ -67,7 +67,7 @@ impl Batch {
         }
     }
 
-    /// Sequences one after the other in a single row, each a segment of its own.
+    /// Sequences packed into a single row, each a segment of its own.
     pub fn packed(rows: &[&[i32]]) -> Self {
         let concat = |of: &dyn Fn(usize, &[i32]) -> Vec<i32>| -> Vec<i32> {
             rows.iter().enumerate().flat_map(|(i, r)| of(i, r)).collect()
@@ -89,7 +89,7 @@ impl Batch {
     }
 }
 
-/// What a forward and backward pass gives.
+/// The results of a forward and backward pass.
 pub struct Pass {
     /// (B T, V); empty for training programs.
     pub logits: Vec<f64>,
@@ -102,7 +102,7 @@ pub struct Pass {
 }
 
 impl Model {
-    /// A model with the parameters of a configuration, all random and all different from their initial values.
+    /// A model of a configuration with random parameters, none equal to its initial value.
     pub fn random(config: GptConfig, seed: u64) -> Self {
         Self::random_of(|s| Gpt::register(&config, s), seed)
     }
@@ -127,7 +127,7 @@ impl Model {
         Self { params, lm: Box::new(lm), values }
     }
 
-    /// A folder under `tests/golden/models`; gradients of `expected` come out in the layout of the model too, as `grad.NAME`.
+    /// A folder under `tests/golden/models`; the gradients in `expected` are converted to the model's layout too, as `grad.NAME`.
     pub fn golden(folder: &str) -> (Self, Arrays) {
         let config = golden_config(&golden::json(&format!("models/{folder}/config.json")));
         let file = golden::arrays(&format!("models/{folder}/model.safetensors"));
@@ -144,13 +144,13 @@ impl Model {
         (model, expected)
     }
 
-    /// The numbers of all parameters.
+    /// The values of all parameters.
     pub fn ids(&self) -> impl Iterator<Item = ParamId> {
         (0..self.params.infos().len()).map(|i| ParamId::FIRST.plus(i))
     }
 
-    /// How far the gradient of the mean loss is from finite differences, relative to the largest entry: every entry of small parameters, and some
-    /// of large ones.
+    /// The distance of the gradient of the mean loss from finite differences, relative to the largest entry: every entry of small parameters, and a
+    /// sample of large ones.
     pub fn gradient_error(&self, table: Table<'_, f64>, batch: &Batch) -> f64 {
         let grads = self.train(table, batch, Recompute::None).grads;
         let mut trainer = self.trainer(table, batch, Recompute::None);
@@ -323,8 +323,8 @@ fn golden_config(json: &serde_json::Value) -> GptConfig {
     }
 }
 
-/// Our tensor `name` out of a Hugging Face file: matrices of linear layers as (outputs, inputs), queries, keys and values in one.
-/// `None` for the bias of queries, keys and values that GPT-Neo does not have a gradient of.
+/// Parameter `name` of this project, from a Hugging Face file: matrices of linear layers as (outputs, inputs), queries, keys and values in one.
+/// `None` for the bias of queries, keys and values for which GPT-Neo has no gradient.
 pub fn ours(name: &str, prefix: &str, file: &Arrays) -> Option<Array> {
     let get = |name: &str| file.get(&format!("{prefix}{name}"));
     let (block, part) = name.split_at(name.find("attn.").unwrap_or(name.len()));

@@ -14,7 +14,7 @@ const VOCAB: usize = 5;
 
 /// Tensors that the host writes and reads.
 pub struct Random {
-    /// Inputs of numbers and their lengths.
+    /// Floating-point inputs and their lengths.
     pub inputs: Vec<(Tensor, usize)>,
     /// Ids.
     pub ids: Tensor,
@@ -34,7 +34,7 @@ pub fn parameters(r: &mut Registry<'_>) -> [ParamId; 8] {
     shapes.map(|s| r.scope().item("p", number.next().unwrap()).add("weight", s, Init::Zeros))
 }
 
-/// A graph of `count` operations in the parts and order that `draw` chooses.
+/// A graph of `count` operations, chosen and ordered by `draw`.
 pub fn build(g: &Graph<'static>, p: &[ParamId; 8], d: &mut Draw, count: usize, recompute: Recompute) -> Random {
     let [b, t, c] = SHAPE;
     let x = g.input(&SHAPE);
@@ -109,7 +109,7 @@ fn append(g: &Graph<'static>, p: &[ParamId; 8], d: &mut Draw, pool: &[Tensor], i
     }
 }
 
-/// What a run gives: every pinned tensor, every gradient.
+/// The results of a run: every pinned tensor, every gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Differentiated tensors.
@@ -132,7 +132,7 @@ pub struct Program<'k, R> {
 }
 
 impl<'k, R: Real> Program<'k, R> {
-    /// Program number `seed`: the same operations and values for the same seed, whatever is recomputed.
+    /// Program `seed`: the same operations and values for the same seed, under every recomputation policy.
     pub fn new(table: Table<'k, R>, seed: u64, recompute: Recompute) -> Self {
         let mut d = Draw::new(seed);
         let (params, ids): (Params<'static>, _) = registry::<R, _>(8, parameters);

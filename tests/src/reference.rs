@@ -1,4 +1,4 @@
-//! The operations once more, naively: plain loops in `f64` over the formulas in the documentation, without any kernel of the engine.
+//! Naive versions of the operations: plain loops in `f64` over the documented formulas, without any kernel of the engine.
 
 use samara_core::graph::{Activation, AttentionSpec, BinaryKind, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
 
@@ -65,7 +65,7 @@ pub fn binary(kind: BinaryKind, a: f64, b: f64) -> f64 {
     }
 }
 
-/// For every element of a tensor of shape `full`: the element of the smaller tensor that belongs to it.
+/// For every element of a tensor of shape `full`: the index of its element in the smaller tensor.
 pub fn spread(over: Over, full: &[usize]) -> Vec<usize> {
     let len: usize = full.iter().product();
     let cols = full.last().copied().unwrap_or(1);
@@ -175,13 +175,13 @@ pub fn cross_entropy(logits: &[f64], vocab: usize, targets: &[i32], smoothing: f
     logits.chunks(vocab).zip(targets).map(row).collect()
 }
 
-/// What attention reads beside its attributes.
+/// The inputs of attention besides its attributes.
 pub struct Attention<'a> {
     /// Attributes.
     pub spec: AttentionSpec,
     /// B, Tq, Tk.
     pub extents: [usize; 3],
-    /// q (B, Tq, ·), k and v (B, Tk, ·): numbers, columns of a row, first column.
+    /// q (B, Tq, ·), k and v (B, Tk, ·): values, row length, first column.
     pub qkv: [(&'a [f64], usize, usize); 3],
     /// Segments (B, Tq) and (B, Tk).
     pub segments: Option<(&'a [i32], &'a [i32])>,

@@ -1,4 +1,4 @@
-//! A program with all the memory that it needs, for tests. Tables of records are leaked: tests are short.
+//! A program with all the memory that it needs, for tests. Tables of records are leaked, since tests are short.
 
 use std::ops::Range;
 
@@ -30,14 +30,14 @@ impl<'k, R: Real> Table<'k, R> {
     }
 }
 
-/// A registry with room for `capacity` parameters, filled by `fill`.
+/// A registry with capacity `capacity`, filled by `fill`.
 pub fn registry<R: Real, T>(capacity: usize, fill: impl FnOnce(&mut Registry<'_>) -> T) -> (Params<'static>, T) {
     let mut registry = Registry::new(vec![ParamInfo::default(); capacity].leak());
     let result = fill(&mut registry);
     (registry.finish(size_of::<R>()).expect("registry"), result)
 }
 
-/// An empty graph with room for `capacity` nodes.
+/// An empty graph with capacity for `capacity` nodes.
 pub fn graph(params: Params<'static>, capacity: usize) -> Graph<'static> {
     let tensors = vec![TensorRecord::EMPTY; params.infos().len() + 3 * capacity].leak();
     Graph::new(params, tensors, vec![NodeRecord::EMPTY; capacity].leak())
@@ -50,9 +50,9 @@ pub struct Session<'k, R> {
     pub program: Program<'static>,
     /// Its plan.
     pub plan: Plan<'static>,
-    /// Activations, inputs and scratch: not numbers before every run.
+    /// Activations, inputs and scratch: NaN before every run.
     pub arena: Vec<R>,
-    /// What lasts from run to run.
+    /// Values that persist between runs.
     pub state: Vec<R>,
     /// Integers.
     pub ints: Vec<i32>,
@@ -109,7 +109,7 @@ impl<'k, R: Real> Session<'k, R> {
         }
     }
 
-    /// Sets an input for all runs to come.
+    /// Sets an input for all later runs.
     pub fn set(&mut self, t: Tensor, values: &[f64]) {
         self.inputs.retain(|(other, _)| *other != t);
         self.inputs.push((t, values.iter().map(|&x| R::from_f64(x)).collect()));
@@ -127,7 +127,7 @@ impl<'k, R: Real> Session<'k, R> {
         self.trainable[range].iter_mut().zip(values).for_each(|(to, &x)| *to = R::from_f64(x));
     }
 
-    /// Runs the whole program on an arena that holds nothing but the inputs.
+    /// Runs the whole program on an arena that contains only the inputs.
     pub fn run(&mut self, gradients: Gradients) {
         self.poison();
         self.run_range(0..self.program.nodes().len(), gradients);
@@ -141,7 +141,7 @@ impl<'k, R: Real> Session<'k, R> {
         }
     }
 
-    /// Runs some nodes on what the arena holds.
+    /// Runs some nodes on the current content of the arena.
     pub fn run_range(&mut self, nodes: Range<usize>, gradients: Gradients) {
         let mut memory = Memory {
             arena: &mut self.arena,
@@ -171,7 +171,7 @@ impl<'k, R: Real> Session<'k, R> {
     }
 }
 
-/// The same plan with a place of its own for every tensor that is not a view of another, at any time.
+/// The same plan without reuse of memory: a separate place for every tensor that is not a view of another.
 pub fn without_sharing(program: &Program<'static>, plan: &Plan<'_>) -> Plan<'static> {
     let tensors = program.tensors().len();
     let mut offset = 0;

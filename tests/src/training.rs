@@ -1,4 +1,4 @@
-//! Short training runs, and what they leave behind.
+//! Short training runs, and the files that they leave.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub fn text() -> PathBuf {
     golden("trajectory/text.txt")
 }
 
-/// A model of two layers, 16 wide, that learns `text` character by character for `steps` steps and generates nothing.
+/// A model of two layers, width 16, that learns `text` character by character for `steps` steps and generates nothing.
 pub fn tiny(text: &Path, steps: u64) -> RunConfig {
     let model = GptModel { n_positions: 16, n_embd: 16, n_layer: 2, n_head: 2, ..GptModel::default() };
     let mut config = RunConfig { model: model.into(), ..RunConfig::default() };
@@ -69,7 +69,7 @@ pub fn train(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingErr
     train::run(&request(config, out))
 }
 
-/// Goes on with the run in the folder `out`.
+/// Resumes the run in the folder `out`.
 pub fn resume(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingError> {
     train::run(&TrainRequest { resume: true, ..request(config, out) })
 }

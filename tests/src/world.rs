@@ -1,4 +1,4 @@
-//! A world small enough to know the answer: completions of at most four of five tokens, enumerated, with a reward for each.
+//! A world small enough to enumerate: completions of at most four of five tokens, with a reward for each.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub fn model() -> ModelConfig {
     GptModel { vocab_size: Some(VOCAB), n_positions: 8, n_embd: 64, n_layer: 2, n_head: 2, ..GptModel::default() }.into()
 }
 
-/// The reward of a completion: numbers of its tokens and of its neighbours.
+/// The reward of a completion: features of its tokens and of their neighbours.
 pub fn gold(completion: &[i32]) -> f32 {
     let one = |token: i32| [0.3, -0.2, 0.5, 0.1, 0.0][token as usize];
     let two = |a: i32, b: i32| ((a * 7 + b * 3 + 1) % 5) as f32 * 0.25 - 0.5;
@@ -45,7 +45,7 @@ pub fn completions() -> Vec<Vec<i32>> {
 /// ln π of every completion under the weights of a set.
 pub fn log_probabilities(session: &mut Session<CpuDevice>, set: SetId, all: &[Vec<i32>]) -> Vec<f64> {
     let (registry, layers) = register(&*model().architecture().unwrap(), 0, |_, _| ()).unwrap();
-    // Parameters stand in the order of the model: layers of one registration read sets of another with the same model.
+    // Parameters are in the order of the model: layers of one registration can read sets of another with the same model.
     assert_eq!(registry.view().trainable_len(), session.set(set).params().trainable_len());
     let shape = TokensShape { rows: 64, len: LEN + 1, picks: LEN };
     let mut program =
@@ -63,10 +63,10 @@ pub fn log_probabilities(session: &mut Session<CpuDevice>, set: SetId, all: &[Ve
     found
 }
 
-/// What a policy comes to, by summing over all completions.
+/// The value of a policy, summed over all completions.
 #[derive(Clone, Copy, Debug)]
 pub struct Exact {
-    /// J = Σ π (r − β ln π/π_ref), less that of the reference, as a share of what the optimum has more.
+    /// (J − J_ref) / (J* − J_ref) with J = Σ π (r − β ln π/π_ref): the policy's share of the gain of the optimum over the reference.
     pub share: f64,
     /// KL(π‖π*), π* ∝ π_ref exp(r/β).
     pub from_optimum: f64,

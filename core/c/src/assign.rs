@@ -8,7 +8,7 @@ use crate::SamaraStatus;
 use crate::lend::{Span, slice, slice_mut};
 use crate::status::status;
 
-/// The column of a row that has none.
+/// The column of an unmatched row.
 pub const SAMARA_FREE: u32 = u32::MAX;
 
 /// Bytes of workspace for an assignment of `rows` x `columns` costs, aligned to 4 bytes.
@@ -17,8 +17,8 @@ pub extern "C" fn samara_assign_workspace_bytes(rows: usize, columns: usize) -> 
     workspace_bytes::<f32, u32>(rows, columns)
 }
 
-/// Pairs of rows and columns of least total cost: every row one column, every column at most one row, or the reverse when there are more rows than
-/// columns. `costs` lie row after row; infinity forbids a pair. `columns_of_rows` takes the column of every row, SAMARA_FREE for none.
+/// The pairs of rows and columns with the least total cost: every row gets one column, every column at most one row, or the reverse when there are
+/// more rows than columns. `costs` is row-major; infinity forbids a pair. Writes the column of every row to `columns_of_rows`, SAMARA_FREE for none.
 /// For the largest total, negate the costs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_assign_f32(

@@ -1,8 +1,8 @@
-//! samara for C. `samara.h` is made from these files by cbindgen, so that the comments of public items are written for readers of C.
+//! samara for C. cbindgen generates `samara.h` from these files, so the comments of public items are written for readers of C.
 //!
-//! This is the only place in the engine where memory is named by addresses, hence the only one with `unsafe` besides the runtime's vectors:
-//! [`lend`](lend.rs) turns pointers into slices after checking what can be checked, the rest works on slices.
-//! On a desk the library links when it is built with `--release`: others need the standard library to unwind stacks.
+//! This is the only part of the engine that handles raw pointers, hence the only one with `unsafe` besides the runtime's SIMD code: [`lend`](lend.rs)
+//! turns pointers into slices after checking what can be checked, the rest works on slices. On a desktop system the library links only when built
+//! with `--release`: other profiles need the standard library for unwinding.
 #![no_std]
 #![expect(clippy::missing_safety_doc, reason = "the header says it once for all functions: see cbindgen.toml")]
 
@@ -21,7 +21,7 @@ pub use session::{
 pub use status::{SamaraStatus, samara_status_text, samara_version};
 pub use text::{samara_encode, samara_encode_scratch_bytes, samara_token_bytes};
 
-/// Links only when the compiler proved that nothing panics: the function is defined nowhere.
+/// An undefined symbol: the library links only when the compiler has proved that nothing panics.
 #[cfg(not(debug_assertions))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,8 +1,8 @@
 //! A program file on lent memory.
 //!
-//! A session knows its own address and begins with a mark made from it: a zeroed or copied session is refused, because two sessions must not share
-//! RAM. The file is checked once, when it is opened; then sizes can be asked, and RAM is lent. Two functions open files, with the kernels of inference
-//! and of training: what is not called is not linked.
+//! A session stores its own address and a mark derived from it: a zeroed or copied session is refused, because two sessions must not share RAM. The
+//! file is checked once, when it is opened; then its sizes can be queried, and RAM is lent. Two functions open files, with the kernels of inference
+//! and of training: a program that calls only one of them does not link the other's kernels.
 
 use core::ffi::c_void;
 
@@ -16,7 +16,7 @@ use crate::SamaraStatus;
 use crate::lend::{Place, Span, record, slice, slice_mut};
 use crate::status::status;
 
-/// A session takes at most as many bytes as this many pointers, so that its memory can be a static; samara_session_bytes tells exactly.
+/// The most bytes of a session, in units of pointers, so that its memory can be static; samara_session_bytes gives the exact size.
 pub const SAMARA_SESSION_WORDS: usize = 128;
 
 /// Alignment of a session's memory in bytes.
@@ -25,9 +25,9 @@ pub const SAMARA_SESSION_ALIGN: usize = 8;
 const _: () = assert!(size_of::<SamaraSession>() <= SAMARA_SESSION_WORDS * size_of::<usize>());
 const _: () = assert!(align_of::<SamaraSession>() <= SAMARA_SESSION_ALIGN);
 
-/// A program file and what it runs on, in memory that the caller lends.
+/// A program file and its run-time state, in memory that the caller lends.
 pub struct SamaraSession {
-    /// [`MARK`] and the address: neither zeros nor a copy elsewhere are a session, for two of them would share RAM.
+    /// [`MARK`] combined with the address: it detects zeroed memory and copies, which would share RAM with the original.
     mark: usize,
     state: State,
 }
@@ -37,7 +37,7 @@ const MARK: usize = 0x6b1d_93c5;
 static INFERENCE: Kernels<f32> = ops::inference();
 static TRAINING: Kernels<f32> = ops::training();
 
-/// The references are as long-lived as the session, which the caller promises; the compiler is told that they are static.
+/// The references live as long as the session, as the caller guarantees; the compiler sees them as static.
 pub(crate) struct State {
     pub(crate) file: ProgramFile<'static>,
     session: Option<Session<'static, 'static>>,
@@ -61,13 +61,13 @@ pub struct SamaraSampling {
     pub temperature: f32,
     /// Keeps the k largest logits; 0 keeps all.
     pub top_k: u32,
-    /// Keeps the most probable tokens whose probabilities reach this sum; 1 keeps all. 0 to 1.
+    /// Keeps the most probable tokens up to this cumulative probability; 1 keeps all. 0 to 1.
     pub top_p: f32,
-    /// Keeps tokens at least this share as probable as the most probable one; 0 keeps all. 0 to 1.
+    /// Keeps tokens whose probability is at least this fraction of the largest; 0 keeps all. 0 to 1.
     pub min_p: f32,
 }
 
-/// The numbers of a step of training, named as in PyTorch. Plain SGD needs lr alone, and 0 for the others.
+/// The hyper-parameters of a training step, named as in PyTorch. Plain SGD reads only lr; set the others to 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SamaraHyper {
@@ -83,11 +83,11 @@ pub struct SamaraHyper {
     pub weight_decay: f32,
 }
 
-/// What a program file tells.
+/// Properties of a program file.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SamaraInfo {
-    /// Token ids are below it; logits are as many.
+    /// Token ids are smaller than this; it is also the number of logits.
     pub vocab_size: usize,
     /// Tokens that a sequence can have.
     pub context: usize,
@@ -95,7 +95,7 @@ pub struct SamaraInfo {
     pub train_tokens: usize,
     /// Tokens of an evaluation, 0 when the file has no such program.
     pub evaluate_tokens: usize,
-    /// The token that ends a text, UINT32_MAX when there is none.
+    /// The end-of-text token, UINT32_MAX when there is none.
     pub end_of_text: u32,
 }
 
@@ -111,8 +111,8 @@ pub extern "C" fn samara_session_align() -> usize {
     align_of::<SamaraSession>()
 }
 
-/// Opens a file that generates text, after checking all of it, and gives the session, which lies in `memory`. What was there is forgotten.
-/// `program` begins at a multiple of 8 bytes. A file that also trains is refused: nothing that only training needs is linked.
+/// Opens and checks a file that generates text, and creates the session in `memory`, whose old content is discarded. `program` must be aligned to 8
+/// bytes. A file that also trains is refused: this function does not link the kernels of training.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_open(
     memory: *mut c_void,
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn samara_open_training(
 }
 
 /// # Safety
-/// Pointers lead to what they say; memory and program stay as they are while the session is used.
+/// Pointers must be valid as described; memory and program must not change while the session is used.
 unsafe fn open(
     memory: *mut c_void,
     memory_bytes: usize,
@@ -161,7 +161,7 @@ unsafe fn open(
     let bytes = unsafe { slice(program.cast::<u8>(), program_bytes, &[own]) }?;
     // SAFETY: the caller's word.
     let place = unsafe { Place::new(session, &[own, flash]) }?;
-    // SAFETY: `handle` is not NULL and aligned, and there is room for a session; nothing refers to it, for what was there is forgotten.
+    // SAFETY: `handle` is not NULL, aligned, and has room for a session; nothing refers to its old content, which is discarded.
     unsafe { (&raw mut (*handle).mark).write(0) };
     let file = ProgramFile::open(bytes, kernels)?;
     let state = State { file, session: None, logits: false, lent: [own, flash, Span::default()] };
@@ -176,15 +176,15 @@ unsafe fn open(
 /// The state of a session.
 ///
 /// # Safety
-/// A pointer that is neither NULL nor unaligned leads to memory for a session, and no other borrow of its state is in use.
+/// A pointer that is neither NULL nor unaligned must point to memory for a session, and no other borrow of its state may be in use.
 pub(crate) unsafe fn state<'s>(session: *mut SamaraSession) -> Result<&'s mut State, SamaraStatus> {
     Span::of(session, 1)?;
-    // SAFETY: not NULL and aligned; any bits are a number.
+    // SAFETY: not NULL and aligned; any bits are a valid integer.
     let mark = unsafe { (&raw const (*session).mark).read() };
     if mark != session.addr() ^ MARK {
         return Err(SamaraStatus::Session);
     }
-    // SAFETY: the mark says that `open` wrote the state here.
+    // SAFETY: the mark shows that `open` wrote the state here.
     Ok(unsafe { &mut (*session).state })
 }
 
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn samara_ram_bytes(session: *mut SamaraSession, bytes: *m
     })
 }
 
-/// What the session's file tells.
+/// The properties of the session's file.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_info(session: *mut SamaraSession, info: *mut SamaraInfo) -> SamaraStatus {
     status(|| {
@@ -222,8 +222,7 @@ pub unsafe extern "C" fn samara_info(session: *mut SamaraSession, info: *mut Sam
     })
 }
 
-/// Lends the session its RAM, aligned to 4 bytes, which is cleared. What is trained begins with the values in the file. Called again, everything
-/// begins anew.
+/// Lends RAM to the session, aligned to 4 bytes, and clears it. Trainable parameters start with the values in the file. A second call starts over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_start(session: *mut SamaraSession, ram: *mut c_void, ram_bytes: usize) -> SamaraStatus {
     status(|| {
@@ -238,7 +237,7 @@ pub unsafe extern "C" fn samara_start(session: *mut SamaraSession, ram: *mut c_v
         let span = Span::of(ram, len)?;
         span.apart(&[own, flash])?;
         state.session = None;
-        // SAFETY: the caller's word, for as long as the session is used; the session that had RAM before is gone.
+        // SAFETY: guaranteed by the caller while the session is used; the session that used the RAM before is gone.
         let ram = unsafe { slice_mut(ram, len, &[own, flash]) }?;
         state.session = Some(Session::new(state.file, ram)?);
         state.logits = false;
@@ -247,8 +246,8 @@ pub unsafe extern "C" fn samara_start(session: *mut SamaraSession, ram: *mut c_v
     })
 }
 
-/// Runs the next token of the sequence through the model. Gives the logits of the token after it, as many as SamaraInfo's vocab_size; `logits`
-/// and `count` may be NULL.
+/// Runs the next token of the sequence through the model. Returns the logits of its successor, SamaraInfo's vocab_size of them; `logits` and `count`
+/// may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_feed(
     session: *mut SamaraSession,
@@ -271,8 +270,8 @@ pub unsafe extern "C" fn samara_feed(
     })
 }
 
-/// Draws a token from the logits of the last samara_feed, which are used up. `sampling` may be NULL: the most probable token. The same seed gives
-/// the same sequence as `samara generate`. `order` is scratch, vocab_size elements when top_p is below 1, else it may be NULL.
+/// Samples a token from the logits of the last samara_feed, which are consumed. With NULL for `sampling`: the most probable token. The same seed
+/// gives the same sequence as `samara generate`. `order` is scratch of vocab_size elements when top_p is below 1; otherwise it may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_choose(
     session: *mut SamaraSession,
@@ -314,7 +313,7 @@ pub unsafe extern "C" fn samara_choose(
     })
 }
 
-/// Begins a new sequence.
+/// Starts a new sequence.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_restart(session: *mut SamaraSession) -> SamaraStatus {
     status(|| {
@@ -339,8 +338,8 @@ pub unsafe extern "C" fn samara_position(session: *mut SamaraSession, position: 
     })
 }
 
-/// A step of training on `count` tokens, as many as SamaraInfo's train_tokens, and the token that follows each (negative: none). Gives the mean
-/// loss before the step. A sequence that was begun goes on with what the old parameters computed: samara_restart.
+/// A training step on `count` tokens, SamaraInfo's train_tokens, with the successor of each (negative: none). Returns the mean loss before the step,
+/// in nats. A sequence in progress would continue with keys and values of the old parameters: call samara_restart.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_train(
     session: *mut SamaraSession,
@@ -367,7 +366,7 @@ pub unsafe extern "C" fn samara_train(
     })
 }
 
-/// The loss of each of `count` tokens' successors, as many as SamaraInfo's evaluate_tokens; 0 where the target is negative. Gives `count` losses.
+/// The loss of the successor of each of `count` tokens, SamaraInfo's evaluate_tokens, in nats; 0 where the target is negative. Writes `count` losses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_evaluate(
     session: *mut SamaraSession,
@@ -391,7 +390,7 @@ pub unsafe extern "C" fn samara_evaluate(
     })
 }
 
-/// What was trained: save these numbers to keep what was learnt, write them back after samara_start.
+/// The trainable parameters: save them to keep what was learnt, and write them back after samara_start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_trainable(session: *mut SamaraSession, values: *mut *mut f32, count: *mut usize) -> SamaraStatus {
     status(|| {
@@ -408,7 +407,7 @@ pub unsafe extern "C" fn samara_trainable(session: *mut SamaraSession, values: *
     })
 }
 
-/// The optimizer's moments and its number of steps: saved and written back as well, training goes on as if it had not been interrupted.
+/// The optimizer's moments and its number of steps: if they are saved and written back as well, training resumes as if it had not been interrupted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_optimizer(
     session: *mut SamaraSession,

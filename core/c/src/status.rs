@@ -1,4 +1,4 @@
-//! What functions return.
+//! Return values.
 
 use core::ffi::{CStr, c_char};
 
@@ -7,7 +7,7 @@ use samara_core::file::{FileError, TextError};
 use samara_core::session::SessionError;
 use samara_core::tokenizer::EncodeError;
 
-/// What a function returns: 0, or what was wrong.
+/// The result of a function: 0, or the kind of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum SamaraStatus {
@@ -19,9 +19,9 @@ pub enum SamaraStatus {
     Alignment = 2,
     /// Two buffers overlap, or a buffer overlaps the session's memory, RAM or program: lend memory of its own.
     Overlap = 3,
-    /// A buffer is too short: ask the function that tells its size.
+    /// A buffer is too short: query its size with the function for it.
     Room = 4,
-    /// A number is outside the range that its description gives.
+    /// A value is outside of the range in its description.
     Argument = 5,
     /// This is no session: open one, and do not move or copy its memory.
     Session = 6,
@@ -29,7 +29,7 @@ pub enum SamaraStatus {
     NotStarted = 7,
     /// The program is not a file that `samara export` wrote.
     FileFormat = 8,
-    /// The file is of another version of the format: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
+    /// The file has another format version: convert an older one with `samara export --convert FILE --out FILE`, or update this library.
     FileVersion = 9,
     /// The file is cut off or damaged: copy or export it again.
     FileDamaged = 10,
@@ -39,11 +39,11 @@ pub enum SamaraStatus {
     FileInvalid = 12,
     /// The file has no program for this: export it with one (`--train` for training and evaluation).
     NoProgram = 13,
-    /// Token ids or targets that the model does not have, or another number of them than SamaraInfo tells.
+    /// Token ids or targets that are not in the vocabulary, or whose count differs from SamaraInfo's.
     Tokens = 14,
-    /// The sequence has as many tokens as the model has positions: samara_restart.
+    /// The sequence has reached the model's context length: samara_restart.
     ContextFull = 15,
-    /// There are no logits to choose from: samara_feed first, once for every choice.
+    /// No logits to sample from: call samara_feed before every samara_choose.
     NoLogits = 16,
     /// The file has no tokenizer: export a folder that has one.
     NoTokenizer = 17,
@@ -62,19 +62,19 @@ impl SamaraStatus {
             1 => c"a pointer is NULL: give an address, or a length of 0",
             2 => c"a pointer is not aligned: sessions, programs and scratch to 8 bytes, others to their elements",
             3 => c"buffers overlap each other or the session's memory: lend memory of its own",
-            4 => c"a buffer is too short: ask the function that tells its size",
-            5 => c"a number is outside its range: see samara.h",
-            6 => c"this is no session: open one, and do not move or copy its memory",
+            4 => c"a buffer is too short: query its size",
+            5 => c"a value is outside its range: see samara.h",
+            6 => c"not a session: open one, and do not move or copy its memory",
             7 => c"the session has no RAM yet: samara_start",
             8 => c"the program is not a file that samara export wrote",
-            9 => c"the file is of another version of the format: samara export --convert an older one, or update this library",
+            9 => c"the file has another format version: samara export --convert an older one, or update this library",
             10 => c"the file is cut off or damaged: copy or export it again",
             11 => c"the file holds an operation that was not linked: samara_open_training, or export it with --train none",
             12 => c"the file contradicts itself, or is of another version of samara: export it again with this one",
             13 => c"the file has no program for this: export it with one (--train)",
-            14 => c"tokens or targets that the model does not have, or another number of them than SamaraInfo tells",
-            15 => c"the sequence has as many tokens as the model has positions: samara_restart",
-            16 => c"there are no logits to choose from: samara_feed first, once for every choice",
+            14 => c"tokens or targets are not in the vocabulary, or their count differs from SamaraInfo",
+            15 => c"the sequence has reached the context length: samara_restart",
+            16 => c"no logits to sample from: samara_feed before every choice",
             17 => c"the file has no tokenizer: export a folder that has one",
             18 => c"a byte or character of the text is not in the vocabulary, or the text is not UTF-8",
             19 => c"a cost is NaN or minus infinity: correct it",
@@ -84,7 +84,7 @@ impl SamaraStatus {
     }
 }
 
-/// Runs what a function does.
+/// Runs the body of a function.
 pub(crate) fn status(work: impl FnOnce() -> Result<(), SamaraStatus>) -> SamaraStatus {
     match work() {
         Ok(()) => SamaraStatus::Ok,
@@ -137,7 +137,7 @@ impl From<assignment::Error<f32>> for SamaraStatus {
     }
 }
 
-/// What a status means and what to do about it, in English; for any number.
+/// The meaning of a status and what to do about it, in English; for any value.
 #[unsafe(no_mangle)]
 pub extern "C" fn samara_status_text(status: i32) -> *const c_char {
     SamaraStatus::text(status).as_ptr()

@@ -23,8 +23,8 @@ fn scratch_bytes(word: usize) -> usize {
     heap.saturating_add(word.saturating_mul(size_of::<Symbol>()))
 }
 
-/// Bytes of scratch that samara_encode needs for this text: 0 for tokenizers of bytes and characters, about 16 for every byte of the longest word
-/// (32 for words of more than 32 bytes) for byte-level BPE.
+/// Bytes of scratch that samara_encode needs for this text: 0 for byte and character tokenizers; for byte-level BPE about 16 per byte of the longest
+/// word (32 for words of more than 32 bytes).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_encode_scratch_bytes(
     session: *mut SamaraSession,
@@ -44,9 +44,9 @@ pub unsafe extern "C" fn samara_encode_scratch_bytes(
     })
 }
 
-/// The tokens of a text, which need not end with a zero. `count` is how many there are, at most one for each byte: when `tokens` has not room for
-/// all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are written nevertheless.
-/// `scratch` is aligned to 8 bytes and as long as samara_encode_scratch_bytes tells.
+/// Encodes a text, which need not be zero-terminated. Writes the number of tokens, at most one per byte, to `count`. When `tokens` is too short for
+/// all (it may be NULL with `tokens_len` 0), the status is SAMARA_STATUS_ROOM, and `count` and the first tokens are still written. `scratch` must be
+/// aligned to 8 bytes and have samara_encode_scratch_bytes bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_encode(
     session: *mut SamaraSession,
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn samara_encode(
         let symbols: &mut [MaybeUninit<Symbol>] = if word == 0 {
             &mut []
         } else {
-            // SAFETY: the second part of the scratch, whose length and alignment were checked, and which is not NULL for it is not empty.
+            // SAFETY: the second part of the scratch, whose length and alignment were checked, and which is not NULL because it is not empty.
             unsafe { core::slice::from_raw_parts_mut(rest, word) }
         };
         symbols.fill(MaybeUninit::new(Symbol::default()));
@@ -104,8 +104,7 @@ pub unsafe extern "C" fn samara_encode(
     })
 }
 
-/// The bytes of a token, without a zero behind them: none for an id that stands for no text. They lie in the program or in `room`, 4 bytes that
-/// the caller lends.
+/// The bytes of a token, not zero-terminated; none for an id without text. They are in the program or in `room`, 4 bytes that the caller lends.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn samara_token_bytes(
     session: *mut SamaraSession,

@@ -1,20 +1,20 @@
-//! The start of problems whose matrix lies the other way: rows of the search are its columns, and one pass in the order of memory finds the cheapest
-//! pair of each.
+//! Row reduction for column-major matrices: the rows of the search are the columns of memory order, and one pass over the memory finds the cheapest
+//! entry of each.
 //!
-//! Tall matrices are not transposed to be begun: one pass in the order of memory finds the cheapest entry of every column, and only columns in
-//! conflict are gathered. The runtime transposes what is large or nearly square.
+//! Tall matrices are not transposed before the start: only columns in conflict are gathered. The runtime transposes matrices that are large or nearly
+//! square.
 
 use super::kernel::{self, VECTORS};
 use super::number::{Cost, Index, get};
 use super::search::Search;
 use super::view::{Costs, Rows};
 
-/// Lines of the matrix that are looked at together at most, so that vectors are filled however short a line is.
+/// The most matrix lines processed together, so that vectors are full even when lines are short.
 const TOGETHER: usize = 8;
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Gives rows of the search their cheapest columns where these are free, if the matrix lies across and all of its costs are plain; false, and nothing
-    /// is done, if not. Duals are 0.
+    /// Matches rows of the search with their cheapest columns where these are free. Returns false, and changes nothing, unless the matrix is
+    /// column-major and all of its costs are plain ([`Cost::is_plain`]). Duals are 0.
     #[inline(always)]
     pub(super) fn take_cheapest_across(&mut self) -> bool {
         if !VECTORS {
@@ -35,7 +35,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         true
     }
 
-    /// Leaves at the front of `distances` and `path` the least of all lines of a group, and its line in the matrix.
+    /// Reduces the lines of a group: the front of `distances` and `path` then holds the minimum over them and the line in the matrix that has it.
     #[inline(always)]
     fn fold_lines(&mut self, together: usize) {
         let ws = &mut *self.ws;
@@ -61,8 +61,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Leaves in `distances` the least cost of every place in a group of lines, and in `path` the group that has it; returns the number of lines in a
-    /// group, or none if a cost is not plain.
+    /// Writes the minimum over groups of lines at every offset within a group to `distances`, and the group that has it to `path`. Returns the lines
+    /// per group, `None` if a cost is not plain.
     #[inline(always)]
     fn least_across(&mut self, lines: &Costs<'_, T>) -> Option<usize> {
         let ws = &mut *self.ws;

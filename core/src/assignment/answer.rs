@@ -4,7 +4,7 @@ use super::number::{Cost, Index, get};
 use super::view::Costs;
 use super::workspace::Workspace;
 
-/// Pairs of rows and columns, and the dual variables that prove them to be optimal, most often in the workspace of a search.
+/// The matched pairs and the dual variables that prove them optimal, usually borrowed from the workspace of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Assignment<'w, T, I = u32> {
     columns: &'w [I],
@@ -14,12 +14,12 @@ pub struct Assignment<'w, T, I = u32> {
 }
 
 impl<'w, T: Cost, I: Index> Assignment<'w, T, I> {
-    /// Pairs and duals that lie elsewhere: the column of every row, the row of every column, and a dual of each.
+    /// An answer from given slices: the column of every row, the row of every column, and a dual for each.
     pub fn new(columns: &'w [I], rows: &'w [I], row_duals: &'w [T], column_duals: &'w [T]) -> Self {
         Self { columns, rows, row_duals, column_duals }
     }
 
-    /// What lies in a workspace.
+    /// The answer in a workspace.
     pub(super) fn of(ws: &'w Workspace<'_, T, I>) -> Self {
         if ws.rows <= ws.columns {
             Self { columns: ws.column_of, rows: ws.row_of, row_duals: ws.u, column_duals: ws.v }

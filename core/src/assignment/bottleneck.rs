@@ -1,4 +1,4 @@
-//! Bottleneck assignment: the largest cost of a pair is as small as can be.
+//! Bottleneck assignment: minimises the largest cost of a pair.
 
 use super::Error;
 use super::answer::Assignment;
@@ -9,15 +9,16 @@ use super::search::Search;
 use super::view::{Costs, Refused, Rows};
 use super::workspace::Workspace;
 
-/// Pairs, and the worst of their costs.
+/// The pairs, and the largest of their costs.
 pub type Bottleneck<'w, T, I> = (Assignment<'w, T, I>, Option<T>);
 
-/// Pairs whose worst cost is least (for a maximum: whose least gain is largest), and that cost; none if there are no rows or no columns. Duals are 0.
+/// The assignment with the smallest maximum cost (when maximizing: the largest minimum gain), and that cost; `None` without rows or columns. Duals
+/// are 0.
 ///
 /// Paths are grown as in Derigs and Zimmermann (1978): the length of a path is the worst cost on it.
 ///
 /// # Errors
-/// As [`super::linear_sum_assignment`]. [`Options::cost_limit`] and [`Options::ties`] do not count here.
+/// As [`super::linear_sum_assignment`]. [`Options::cost_limit`] and [`Options::ties`] are ignored here.
 pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     costs: Costs<'_, T>,
     options: &Options<T>,
@@ -47,12 +48,12 @@ pub fn bottleneck_assignment<'w, T: Cost, I: Index>(
     Ok((answer, worst))
 }
 
-/// Rows of ranks in place of costs. These are compared, never added, so that they need no head-room; but the numbers that stand for forbidden pairs in
-/// other searches are costs like any other here.
+/// Rows of ranks instead of costs. Ranks are compared and never added, so they need no head-room, and the sentinel values that mark forbidden pairs
+/// in other searches are ordinary costs here.
 struct Ranked<'a, T> {
     costs: Costs<'a, T>,
     maximize: bool,
-    /// Whether rows can be read where they lie.
+    /// Whether rows can be read in place.
     direct: bool,
 }
 
@@ -77,7 +78,7 @@ impl<T: Cost> Rows<T> for Ranked<'_, T> {
 }
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Gives `source` a column by the path whose worst cost is least. Rows are of ranks.
+    /// Matches `source` by the augmenting path with the smallest maximum cost. Rows are of ranks.
     fn widen(&mut self, source: usize) -> bool {
         let (open, closed) = (I::new(0), I::new(1));
         self.ws.distances.fill(T::FORBIDDEN);

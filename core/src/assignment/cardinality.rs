@@ -1,4 +1,4 @@
-//! Assignments of a limited number of pairs: shortest paths from all free rows at once, so that every path adds the pair that costs least.
+//! Assignments with a limited number of pairs: each shortest path starts from all free rows at once, so that it adds the cheapest pair.
 
 use super::Error;
 use super::answer::Assignment;
@@ -9,13 +9,13 @@ use super::search::Search;
 use super::view::{Costs, Dense, Refused, Rows};
 use super::workspace::Workspace;
 
-/// The cheapest assignment of `pairs` pairs, or of as many as allowed pairs permit: a matching of largest cardinality for [`usize::MAX`].
+/// The cheapest assignment of `pairs` pairs, or of as many as the allowed pairs permit ([`usize::MAX`]: a maximum-cardinality matching).
 ///
-/// Duals prove it so: `cost(i, j) ≥ u_i + v_j`, with equality for pairs; free rows have the dual 0 and others at most 0; and free columns have the largest
-/// column dual, which is what the last pair has added.
+/// Duals prove optimality: `cost(i, j) ≥ u_i + v_j`, with equality for pairs; free rows have the dual 0 and matched rows at most 0; free columns have
+/// the largest column dual, which is the cost that the last pair added.
 ///
 /// # Errors
-/// As [`super::linear_sum_assignment`], but never that it is infeasible. [`Options::cost_limit`] and [`Options::ties`] do not count here.
+/// As [`super::linear_sum_assignment`], without [`super::Error::Infeasible`]. [`Options::cost_limit`] and [`Options::ties`] are ignored here.
 pub fn assign_pairs<'w, T: Cost, I: Index>(
     costs: Costs<'_, T>,
     pairs: usize,
@@ -64,7 +64,7 @@ pub(super) fn largest<T: Cost, I: Index>(
 }
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Duals of columns become the least costs in them.
+    /// Sets the dual of every column to its least cost.
     fn price_columns(&mut self) {
         self.ws.v.fill(T::FAR);
         for row in 0..self.small() {

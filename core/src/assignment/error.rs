@@ -8,9 +8,9 @@ use super::len::WorkspaceLen;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error<T> {
-    /// A matrix does not lie inside its slice.
+    /// The slice is shorter than the matrix.
     Short {
-        /// Elements that it takes.
+        /// Elements of the matrix.
         needed: usize,
         /// Elements of the slice.
         found: usize,
@@ -26,9 +26,9 @@ pub enum Error<T> {
     },
     /// Too many pairs are forbidden: not every row (or column, if there are fewer) can be matched.
     Infeasible {
-        /// A row that cannot be matched together with those before it; a column if `of_columns`.
+        /// The first row that cannot be matched together with those before it; a column if `of_columns`.
         index: usize,
-        /// Whether the index is of a column, which is so for more rows than columns.
+        /// The index is of a column: true when there are more rows than columns.
         of_columns: bool,
     },
     /// Sums of integers could overflow.
@@ -38,32 +38,32 @@ pub enum Error<T> {
         /// The largest cost.
         largest: T,
     },
-    /// More rows or columns than there is memory for, or than the index type counts.
+    /// More rows or columns than fit the memory, or than the index type can number.
     TooMany {
-        /// The most that fit.
+        /// The largest count that fits.
         limit: usize,
-        /// How many there are.
+        /// The count found.
         found: usize,
     },
     /// Too little memory.
     Workspace {
-        /// What it takes.
+        /// Elements needed.
         needed: WorkspaceLen,
         /// What was lent.
         found: WorkspaceLen,
     },
     /// The workspace is for a matrix of another shape.
     Shape {
-        /// Rows and columns that it is for.
+        /// Rows and columns of the workspace.
         expected: (usize, usize),
         /// Rows and columns of the costs.
         found: (usize, usize),
     },
-    /// Options that do not go together: scipy's order and a cost limit.
+    /// Two options exclude each other: scipy's tie order and a cost limit.
     Options,
     /// The cost limit is NaN.
     Limit,
-    /// A row that is computed when it is asked for gave other costs the next time.
+    /// A lazily computed row differed between two evaluations.
     Unsteady {
         /// The row.
         row: usize,
@@ -101,7 +101,9 @@ impl<T: fmt::Debug> fmt::Display for Error<T> {
             }
             Self::Options => f.write_str("scipy's order does not go with a cost limit"),
             Self::Limit => f.write_str("the cost limit is not a number; without a limit leave it out"),
-            Self::Unsteady { row } => write!(f, "row {row} has other costs each time it is asked for; compute the same ones"),
+            Self::Unsteady { row } => {
+                write!(f, "row {row} has other costs when it is computed again; LazyRows::fill must be deterministic")
+            }
         }
     }
 }

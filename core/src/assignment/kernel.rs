@@ -1,18 +1,18 @@
-//! The inner loops: passes over one row of costs, in plain Rust that compilers turn into vectors.
+//! The inner loops: passes over one row of costs, in plain Rust that compilers vectorise.
 //!
-//! Everything here is inlined into the search, which a [`super::Machine`] has compiled for its instructions; hence loops rather than closures, which
-//! compilers may leave outside.
+//! Everything here is inlined into the search, which a [`super::Machine`] compiles for its instruction set. Hence loops rather than closures, which
+//! compilers may leave outside of the function that has the target features.
 
 use super::machine::Stores;
 use super::number::{Cost, Index, get};
 
-/// Columns are looked at in blocks of so many: a pass notes the least values of every block, so that nobody searches a whole row for it.
-pub(super) const BLOCK: usize = 32;
+/// Columns per tile: a pass records the minima of every tile, so that no later step scans a whole row for a minimum.
+pub(super) const TILE: usize = 32;
 
-/// Whether it pays to take several columns at once: where there are vectors. Elsewhere that would be more code and no faster.
+/// Whether the machine has vector registers. Without them, processing several columns at once is more code and not faster.
 pub(super) const VECTORS: bool =
     cfg!(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_feature = "simd128"));
-/// Columns that are taken at once: a vector or two.
+/// Columns processed at once: one or two vectors.
 pub(super) const LANES: usize = if VECTORS { 8 } else { 1 };
 
 /// The operands of [`scan`], all as long as the row.
@@ -30,7 +30,7 @@ pub(super) struct Scan<'a, T, I> {
     pub(super) distances: &'a mut [T],
     /// The row before each column on its path.
     pub(super) path: &'a mut [I],
-    /// The least distances of every block, as many as [`minima_len`] says.
+    /// The minima of every tile, [`minima_len`] values.
     pub(super) minima: &'a mut [T],
     /// How distances and path are stored.
     pub(super) stores: Stores,
@@ -46,7 +46,7 @@ pub(super) fn plain<T: Cost>(costs: &[T]) -> bool {
     plain
 }
 
-/// The least of some lanes.
+/// The minimum over lanes.
 #[inline(always)]
 pub(super) fn least_of<T: Cost>(lanes: &[T]) -> T {
     let (parts, rest) = lanes.as_chunks::<LANES>();
@@ -82,22 +82,23 @@ fn reduced<T: Cost, const N: usize>(costs: &[T; N], duals: &[T; N]) -> [T; N] {
     values
 }
 
-/// How many least values a pass notes for a row of `columns`.
+/// The number of minima that a pass records for a row of `columns`.
 pub(super) const fn minima_len(columns: usize) -> usize {
-    let rest = columns % BLOCK;
-    columns / BLOCK * LANES + if rest < LANES { rest } else { LANES }
+    let rest = columns % TILE;
+    columns / TILE * LANES + if rest < LANES { rest } else { LANES }
 }
 
-/// The last columns of a row that does not end with a whole vector: again some of those before them, which does no harm to a minimum.
+/// The last `LANES` elements of a row whose length is not a multiple of `LANES`. They overlap elements processed before, which does not change a
+/// minimum.
 #[inline(always)]
 fn last<E>(items: &[E]) -> Option<&[E; LANES]> {
     if items.len().is_multiple_of(LANES) { None } else { items.last_chunk() }
 }
 
-/// `cost − dual`: notes the least values of every block, and returns the least of all.
+/// Computes `cost − dual`: writes the minima of every tile, and returns the overall minimum.
 #[inline(always)]
 pub(super) fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
-    let (a, b, c) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>(), minima.as_chunks_mut::<LANES>());
+    let (a, b, c) = (costs.as_chunks::<TILE>(), duals.as_chunks::<TILE>(), minima.as_chunks_mut::<LANES>());
     let mut all = [T::FAR; LANES];
     let mut lanes = c.0.iter_mut();
     for ((costs, duals), lanes) in a.0.iter().zip(b.0).zip(lanes.by_ref()) {
@@ -116,7 +117,7 @@ pub(super) fn reduce<T: Cost>(costs: &[T], duals: &[T], minima: &mut [T]) -> T {
     least
 }
 
-/// The least values of `cost − dual` of at most a block and at least a vector.
+/// The lane minima of `cost − dual` of at most one tile and at least one vector.
 #[inline(always)]
 fn least_reduced<T: Cost>(costs: &[T], duals: &[T]) -> [T; LANES] {
     let mut lanes = [T::FAR; LANES];
@@ -129,10 +130,10 @@ fn least_reduced<T: Cost>(costs: &[T], duals: &[T]) -> [T; LANES] {
     lanes
 }
 
-/// The same as [`reduce`], and the differences are kept as distances.
+/// The same as [`reduce`], and stores the differences as distances.
 #[inline(always)]
 pub(super) fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], minima: &mut [T]) -> T {
-    let (a, b, c) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>(), distances.as_chunks_mut::<BLOCK>());
+    let (a, b, c) = (costs.as_chunks::<TILE>(), duals.as_chunks::<TILE>(), distances.as_chunks_mut::<TILE>());
     let d = minima.as_chunks_mut::<LANES>();
     let mut all = [T::FAR; LANES];
     let mut lanes = d.0.iter_mut();
@@ -154,7 +155,7 @@ pub(super) fn first<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T], mini
     least
 }
 
-/// As [`least_reduced`]; all differences are kept.
+/// As [`least_reduced`], and stores all differences.
 #[inline(always)]
 fn keep_reduced<T: Cost>(costs: &[T], duals: &[T], distances: &mut [T]) -> [T; LANES] {
     let mut lanes = [T::FAR; LANES];
@@ -183,7 +184,7 @@ pub(super) fn scan<T: Cost, I: Index>(operands: Scan<'_, T, I>) -> T {
     )
 }
 
-/// The same in the order of additions of scipy: `((distance + cost) − row dual) − column dual`.
+/// [`scan`] with the additions in scipy's order: `((distance + cost) − row dual) − column dual`.
 #[inline(always)]
 pub(super) fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dual: T) -> T {
     let from = operands.from;
@@ -197,8 +198,8 @@ pub(super) fn scan_in_order<T: Cost, I: Index>(operands: Scan<'_, T, I>, row_dua
 #[inline(always)]
 fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) -> T + Copy) -> T {
     let Scan { costs, duals, row, distances, path, minima, stores, .. } = operands;
-    let (a, b) = (costs.as_chunks::<BLOCK>(), duals.as_chunks::<BLOCK>());
-    let (c, d) = (distances.as_chunks_mut::<BLOCK>(), path.as_chunks_mut::<BLOCK>());
+    let (a, b) = (costs.as_chunks::<TILE>(), duals.as_chunks::<TILE>());
+    let (c, d) = (distances.as_chunks_mut::<TILE>(), path.as_chunks_mut::<TILE>());
     let e = minima.as_chunks_mut::<LANES>();
     let mut all = [T::FAR; LANES];
     let mut lanes = e.0.iter_mut();
@@ -223,7 +224,7 @@ fn scan_by<T: Cost, I: Index>(operands: Scan<'_, T, I>, distance: impl Fn(T, T) 
     least
 }
 
-/// Shortens the distances of at most a block and at least a vector; returns the least ones.
+/// Shortens the distances of at most one tile and at least one vector; returns the lane minima.
 #[inline(always)]
 fn shorten<T: Cost, I: Index>(
     (costs, duals): (&[T], &[T]),
@@ -256,15 +257,15 @@ fn shorten<T: Cost, I: Index>(
 #[inline(always)]
 fn store<T, I>(stores: Stores, distances: (&mut [T; LANES], [T; LANES]), path: (&mut [I; LANES], [I; LANES])) {
     if stores == Stores::Whole {
-        // Compilers merge no selection into a store that they cannot move up to its load.
+        // Compilers do not merge a selection into a store that they cannot move up to its load.
         core::hint::black_box(());
     }
-    // In this order: compilers turn the store that comes first into a masked one, out of which later loads are not forwarded.
+    // The order matters: compilers turn the first store into a masked one, which prevents store-to-load forwarding for later loads.
     *path.0 = path.1;
     *distances.0 = distances.1;
 }
 
-/// Everything is read before anything is written, so that nothing has to be known about where the operands lie.
+/// All loads precede all stores, so that the compiler need not prove that the operands do not alias.
 #[inline(always)]
 fn shortened<T: Cost, I: Index>(
     costs: &[T; LANES],
@@ -283,22 +284,22 @@ fn shortened<T: Cost, I: Index>(
     (distances, path)
 }
 
-/// The columns of a block.
+/// The columns of a tile.
 #[inline(always)]
-pub(super) fn nth_block<E>(items: &[E], block: usize) -> &[E] {
-    let start = block.saturating_mul(BLOCK);
-    let end = start.saturating_add(BLOCK).min(items.len());
+pub(super) fn nth_tile<E>(items: &[E], tile: usize) -> &[E] {
+    let start = tile.saturating_mul(TILE);
+    let end = start.saturating_add(TILE).min(items.len());
     items.get(start..end).unwrap_or(&[])
 }
 
-/// What a pass has noted for a block.
+/// The minima that a pass has recorded for a tile.
 #[inline(always)]
-pub(super) fn nth_minima<T>(minima: &[T], block: usize) -> &[T] {
-    let start = block.saturating_mul(LANES);
+pub(super) fn nth_minima<T>(minima: &[T], tile: usize) -> &[T] {
+    let start = tile.saturating_mul(LANES);
     minima.get(start..start.saturating_add(LANES).min(minima.len())).unwrap_or(&[])
 }
 
-/// Whether one of the values that a pass has noted for a block is at most the bound.
+/// Whether a recorded minimum of a tile is at most the bound.
 #[inline(always)]
 pub(super) fn any_at_most<T: Cost>(minima: &[T], bound: T) -> bool {
     match minima.as_array::<LANES>() {
@@ -307,7 +308,7 @@ pub(super) fn any_at_most<T: Cost>(minima: &[T], bound: T) -> bool {
     }
 }
 
-/// One bit for every value that is at most the bound.
+/// A bit mask of the values that are at most the bound.
 #[inline(always)]
 pub(super) fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
     let mut all = 0;
@@ -317,10 +318,10 @@ pub(super) fn bits<T: Cost, const N: usize>(values: &[T; N], bound: T) -> u32 {
     all
 }
 
-/// Bit k says whether value k of at most [`BLOCK`] is at most the bound.
+/// A bit mask of the values (at most [`TILE`] of them) that are at most the bound.
 #[inline(always)]
 pub(super) fn at_most<T: Cost>(values: &[T], bound: T) -> u32 {
-    if let Some(values) = values.as_array::<BLOCK>() {
+    if let Some(values) = values.as_array::<TILE>() {
         return bits(values, bound);
     }
     let (parts, rest) = values.as_chunks::<LANES>();
@@ -338,10 +339,10 @@ pub(super) fn at_most<T: Cost>(values: &[T], bound: T) -> u32 {
     all
 }
 
-/// The same of `cost − dual`.
+/// The same for `cost − dual`.
 #[inline(always)]
 pub(super) fn reduced_at_most<T: Cost>(costs: &[T], duals: &[T], bound: T) -> u32 {
-    if let (Some(costs), Some(duals)) = (costs.as_array::<BLOCK>(), duals.as_array::<BLOCK>()) {
+    if let (Some(costs), Some(duals)) = (costs.as_array::<TILE>(), duals.as_array::<TILE>()) {
         return bits(&reduced(costs, duals), bound);
     }
     let (a, b) = (costs.as_chunks::<LANES>(), duals.as_chunks::<LANES>());
@@ -367,7 +368,7 @@ fn above<T: Cost>(mut values: [T; LANES], least: T) -> [T; LANES] {
     values
 }
 
-/// The least `cost − dual` above `least` of at most [`BLOCK`] columns.
+/// The smallest `cost − dual` above `least`, over at most [`TILE`] columns.
 #[inline(always)]
 pub(super) fn least_above<T: Cost>(costs: &[T], duals: &[T], least: T) -> T {
     let mut lanes = [T::FAR; LANES];
@@ -387,13 +388,13 @@ pub(super) fn least_above<T: Cost>(costs: &[T], duals: &[T], least: T) -> T {
     least_of(&lanes)
 }
 
-/// Lowers `least` to the costs that are less, and notes `row` there; whether all costs are plain.
+/// Lowers `least` where the row's costs are smaller, and writes `row` there; returns whether all costs are plain.
 #[inline(always)]
 pub(super) fn lower_all<T: Cost, I: Index>(costs: &[T], row: I, least: &mut [T], rows: &mut [I]) -> bool {
     let mut plain = true;
     for ((&cost, least), from) in costs.iter().zip(least).zip(rows) {
         let less = cost < *least;
-        // In this order, as in [`shorten`].
+        // In this order for the reason in [`shorten`].
         *from = if less { row } else { *from };
         *least = if less { cost } else { *least };
         plain &= cost.is_plain();
@@ -401,7 +402,7 @@ pub(super) fn lower_all<T: Cost, I: Index>(costs: &[T], row: I, least: &mut [T],
     plain
 }
 
-/// The least cost of a row and a column that has it, if all costs are plain.
+/// The least cost of a row and a column with that cost, if all costs are plain.
 #[inline(always)]
 pub(super) fn cheapest<T: Cost>(costs: &[T]) -> Option<(T, usize)> {
     let (parts, rest) = costs.as_chunks::<LANES>();
@@ -422,7 +423,7 @@ pub(super) fn cheapest<T: Cost>(costs: &[T]) -> Option<(T, usize)> {
         let cheapest = least_of(&least);
         let lane = bits(&least, cheapest).trailing_zeros() as usize;
         let group = get(&groups, lane, T::ZERO).to_count();
-        // The last group begins where the row has a whole vector left.
+        // The last group is the row's last whole vector and may overlap the one before.
         let start = group.saturating_mul(LANES).min(costs.len().saturating_sub(LANES));
         found = (cheapest, start.saturating_add(lane));
     }

@@ -1,6 +1,6 @@
-//! How much memory a search takes.
+//! The memory that a search needs.
 
-/// How many costs and how many indices a `Workspace` is made of.
+/// The size of a `Workspace`, in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkspaceLen {
     /// Elements of the cost's type.

@@ -1,9 +1,9 @@
-//! The machine that a search is compiled for.
+//! The instruction set that a search is compiled for.
 
-/// Runs tasks compiled for the instructions of a machine: core's own is [`Portable`], and a runtime that knows its machine lends another.
+/// Runs tasks compiled for an instruction set. Core has [`Portable`]; a runtime that detects the CPU's features passes its own.
 ///
-/// Everything of a search is inlined into its task, so that [`Machine::run`] needs only to call the task from a function that has the machine's
-/// features. The same additions and comparisons are made on every machine, so answers do not depend on it.
+/// A search is inlined into its task whole, so [`Machine::run`] only has to call the task from a function with the target features enabled. Every
+/// target performs the same additions and comparisons, so the answer does not depend on it.
 pub trait Machine: Copy {
     /// Runs a task, which is told how passes store on this machine.
     fn run<A>(self, task: impl FnOnce(Stores) -> A) -> A;
@@ -18,7 +18,7 @@ pub enum Stores {
     Whole,
 }
 
-/// Any machine: the instructions that the program is compiled for.
+/// The instruction set that the program is compiled for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Portable;
 

@@ -1,7 +1,7 @@
-//! Linear assignment: pairs of rows and columns of least total cost, with a proof, in lent memory.
+//! Linear assignment: the row-column pairs of least total cost, with a proof of optimality, in memory lent by the caller.
 //!
-//! [`linear_sum_assignment`] answers as scipy's function of that name does, for rectangular matrices of `f32`, `f64`, `i32` or `i64`, and returns the dual
-//! variables beside the pairs; [`verify()`] checks in one pass over the costs that they prove the answer.
+//! [`linear_sum_assignment`] gives the answers of scipy's function of that name, for rectangular matrices of `f32`, `f64`, `i32` or `i64`, and
+//! returns the dual variables with the pairs. [`verify()`] checks in one pass over the costs that the duals prove the answer optimal.
 
 mod across;
 mod answer;

@@ -1,24 +1,24 @@
-//! The numbers that costs and indices are made of.
+//! The element types of costs and indices.
 
 use core::fmt::Debug;
 
-/// A type of costs. Integers are exact; sums of floating-point costs round, and [`super::verify()`] says by how much.
+/// An element type of costs. Integers are exact; sums of floating-point costs round, and [`super::verify()`] reports the rounding error.
 ///
-/// Inside a search a forbidden pair costs [`Cost::FAR`], and whatever is at least [`Cost::UNREACHABLE`] cannot be reached. Sums of integers wrap, which
-/// the check of the head-room rules out beforehand.
+/// Inside a search a forbidden pair costs [`Cost::FAR`], and a distance of at least [`Cost::UNREACHABLE`] means unreachable. Integer sums wrap;
+/// [`Cost::has_room`] rules out overflow beforehand.
 pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
-    /// What costs add up to.
+    /// The type of a sum of costs.
     type Total: Copy + PartialOrd + Debug + Default + Send + Sync + 'static;
 
     /// Zero.
     const ZERO: Self;
-    /// The cost of a pair that must not be chosen, as callers write it when they minimise: infinity, or the largest integer.
+    /// The cost by which a caller forbids a pair when minimising: infinity, or the largest integer.
     const FORBIDDEN: Self;
-    /// The same inside a search.
+    /// The cost of a forbidden pair inside a search.
     const FAR: Self;
-    /// The least distance that no sequence of allowed pairs has.
+    /// A lower bound of unreachable distances: no path of allowed pairs is as long.
     const UNREACHABLE: Self;
-    /// The dual of a column that a search has closed: every distance to it is then at least [`Cost::FAR`].
+    /// The dual of a closed column: it makes every distance to the column at least [`Cost::FAR`].
     const CLOSED: Self;
 
     /// Sum.
@@ -30,35 +30,35 @@ pub trait Cost: Copy + PartialOrd + Debug + Default + Send + Sync + 'static {
     fn least(self, other: Self) -> Self {
         if other < self { other } else { self }
     }
-    /// Whether a cost can enter a search as it is: it is neither forbidden, nor invalid, nor so large that sums could overflow.
+    /// Whether a cost can enter a search unchanged: it is not forbidden, not invalid, and so small that sums cannot overflow.
     fn is_plain(self) -> bool;
-    /// The cost as a search takes it, times `scale`; none if it is invalid (NaN, or infinitely good).
+    /// The cost as a search uses it, times `scale`; `None` if it is invalid (NaN, or infinitely good).
     fn admit(self, maximize: bool, scale: Self) -> Option<Self>;
-    /// Whether this is the cost of a pair that must not be chosen, as callers write it.
+    /// Whether a caller's cost forbids the pair.
     fn forbids(self, maximize: bool) -> bool;
-    /// The cost for comparisons alone, smaller ones being better: exact however large, and [`Cost::FORBIDDEN`] for what is forbidden or invalid.
+    /// The cost as a key for comparisons, smaller is better: exact for every magnitude, and [`Cost::FORBIDDEN`] for forbidden or invalid costs.
     fn rank(self, maximize: bool) -> Self;
-    /// A scale with which sums of admitted costs do not overflow, if any.
+    /// A scale with which sums of admitted costs do not overflow, if the type needs and has one.
     fn rescue() -> Option<Self>;
-    /// The scale that changes nothing.
+    /// The neutral scale.
     const ONE: Self;
-    /// A dual back from the search.
+    /// Converts a dual from the search's units to the caller's.
     fn restore(self, maximize: bool, scale: Self) -> Self;
     /// Whether sums along paths through `rows` rows stay exact for admitted costs from `low` to `high`.
     fn has_room(low: Self, high: Self, rows: usize) -> bool;
-    /// Whether [`Cost::has_room`] has to be asked.
+    /// Whether arithmetic is exact, so that [`Cost::has_room`] must be checked.
     const EXACT: bool;
-    /// Whether this difference of a cost and a dual exceeds another by no more than rounding does.
+    /// Whether this difference of a cost and a dual exceeds `other` by no more than rounding error.
     fn is_near(self, other: Self, cost: Self, dual: Self) -> bool;
-    /// A small count, to be kept among numbers.
+    /// Stores a small count as a value of this type.
     fn count(count: usize) -> Self;
-    /// The count again.
+    /// Reads a count stored by [`Cost::count`].
     fn to_count(self) -> usize;
     /// Adds to a total.
     fn add_to(self, total: Self::Total) -> Self::Total;
-    /// As a number of 64 bits, rounded if it must be.
+    /// As `f64`, rounded if necessary.
     fn to_f64(self) -> f64;
-    /// From a number of 64 bits, rounded if it must be.
+    /// From `f64`, rounded if necessary.
     fn from_f64(number: f64) -> Self;
 }
 
@@ -132,7 +132,7 @@ macro_rules! float {
     };
 }
 
-// Sums of fewer than 10^8 terms below these do not overflow, nor do the largest numbers times the rescuing scale reach them.
+// Sums of fewer than 10^8 terms below this bound do not overflow, and the largest finite values times the rescue scale stay below it.
 float!(f32, 1e30, 1.0 / 1_267_650_600_228_229_401_496_703_205_376.0);
 float!(f64, 1e100, f64::from_bits((1023 - 800) << 52));
 
@@ -174,7 +174,7 @@ macro_rules! integer {
             }
             #[inline]
             fn rank(self, maximize: bool) -> Self {
-                // The complement reverses the order as the negative does, but leaves no number out.
+                // The bitwise complement reverses the order as negation does, but is defined for every integer.
                 if maximize { !self } else { self }
             }
             fn rescue() -> Option<Self> {
@@ -215,17 +215,17 @@ macro_rules! integer {
 integer!(i32);
 integer!(i64);
 
-/// A type of row and column numbers in a workspace: `u16` up to 65535 rows or columns, `u32` beyond.
+/// The integer type of row and column indices in a workspace: `u16` up to 65535 rows or columns, `u32` beyond.
 pub trait Index: Copy + PartialEq + Debug + Default + Send + Sync + 'static {
     /// No row or column.
     const NONE: Self;
     /// The largest count of rows or columns.
     const LIMIT: usize;
-    /// A row or column.
+    /// From a `usize`.
     fn new(index: usize) -> Self;
-    /// Its number; [`usize::MAX`] for none.
+    /// As `usize`; [`usize::MAX`] for [`Index::NONE`].
     fn at(self) -> usize;
-    /// Its number, if there is one.
+    /// As `usize`, `None` for [`Index::NONE`].
     fn get(self) -> Option<usize> {
         (self != Self::NONE).then(|| self.at())
     }
@@ -251,13 +251,13 @@ macro_rules! index {
 index!(u16);
 index!(u32);
 
-/// Element `i`, or what stands for none.
+/// Element `i`, or `none` if it is out of bounds.
 #[inline(always)]
 pub(super) fn get<T: Copy>(items: &[T], i: usize, none: T) -> T {
     items.get(i).copied().unwrap_or(none)
 }
 
-/// Sets element `i`, if there is one.
+/// Sets element `i` if it is in bounds.
 #[inline(always)]
 pub(super) fn set<T>(items: &mut [T], i: usize, value: T) {
     if let Some(to) = items.get_mut(i) {

@@ -5,7 +5,7 @@ use super::number::{Cost, Index};
 use super::view::{Admission, Costs, Refused};
 use super::workspace::Workspace;
 
-/// What is sought.
+/// Whether the total is minimised or maximised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Objective {
     /// The least total.
@@ -18,37 +18,38 @@ pub enum Objective {
 /// Which of several optima is returned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ties {
-    /// Any: the fastest way.
+    /// Any optimum: the fastest choice.
     #[default]
     Any,
-    /// The one that scipy 1.17 returns. For `f32`, scipy computes in 64 bits: where sums round, its choice can differ.
+    /// The optimum that scipy 1.17 returns. scipy computes `f32` costs in `f64`: where sums round, its choice can differ.
     Scipy,
 }
 
-/// What is done about costs that are NaN or infinite.
+/// The treatment of costs that are NaN or infinite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dirty {
     /// As scipy: NaN and infinitely good costs are errors, infinitely bad ones forbidden pairs, and an incomplete assignment is an error.
     #[default]
     Reject,
-    /// All of them are forbidden pairs, and as many rows as can be are matched, at the least cost for that number.
+    /// Treats NaN and infinities as forbidden pairs, and matches as many rows as possible at the least cost for that number.
     Forbid,
 }
 
-/// How to solve.
+/// Options of a solve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options<T> {
     /// What is sought.
     pub objective: Objective,
     /// Which of several optima is returned.
     pub ties: Ties,
-    /// What is done about costs that are NaN or infinite.
+    /// The treatment of costs that are NaN or infinite.
     pub dirty: Dirty,
-    /// What a row and a column cost together when they stay free: pairs that cost more are not made, and rows may stay free. Trackers call it a
-    /// threshold. For a maximum: the least gain of a pair.
+    /// The cost of leaving one row and one column unmatched: pairs that cost more are not made, so rows may stay free. Trackers call this the gating
+    /// threshold. When maximizing: the least gain of a pair.
     ///
-    /// Infinity (the largest integer) is a limit that every pair meets: as many rows as can be are matched, at the least cost for that number. No pair
-    /// meets minus infinity: there are none, and duals are 0. For a maximum the signs are the reverse (the least integer). NaN is an error.
+    /// Infinity (the largest integer) admits every allowed pair: as many rows as possible are matched, at the least cost for that number. Minus
+    /// infinity admits no pair: the assignment is empty, and duals are 0. When maximizing the signs are reversed (the least integer). NaN is an
+    /// error.
     pub cost_limit: Option<T>,
 }
 
@@ -58,7 +59,7 @@ impl<T> Default for Options<T> {
     }
 }
 
-/// What can come up inside a search.
+/// The outcomes of a search that need another attempt.
 pub(super) enum Trouble {
     Refused(usize, Refused),
     Infeasible(usize),
@@ -91,13 +92,13 @@ fn is_nan<T: Cost>(cost: T) -> bool {
     cost.partial_cmp(&cost).is_none()
 }
 
-/// Whether there is a limit that every allowed pair meets. A search would lose all costs beside it: it goes on as if there were none, until it finds that
+/// Whether the limit admits every allowed pair. Adding such a limit to costs would round them away, so the search runs without it until it finds that
 /// rows have to stay free.
 pub(super) fn is_unlimited<T: Cost>(options: &Options<T>) -> bool {
     options.cost_limit.is_some_and(|limit| limit.forbids(options.objective == Objective::Maximize))
 }
 
-/// Whether there is a limit that no pair meets.
+/// Whether the limit admits no pair.
 pub(super) fn meets_none<T: Cost>(options: &Options<T>) -> bool {
     options.cost_limit.is_some_and(|limit| !is_nan(limit) && !is_valid(limit, options))
 }
@@ -107,13 +108,13 @@ pub(super) fn may_leave_rows<T: Cost>(options: &Options<T>) -> bool {
     options.dirty == Dirty::Forbid || is_unlimited(options)
 }
 
-/// A cost limit as a search takes it.
+/// The cost limit in the search's units.
 pub(super) fn admit_limit<T: Cost>(options: &Options<T>, scale: T) -> Option<T> {
     let limit = options.cost_limit.filter(|_| !is_unlimited(options))?;
     limit.admit(options.objective == Objective::Maximize, scale)
 }
 
-/// Duals in the units of the costs.
+/// Converts duals to the caller's units.
 pub(super) fn restore<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Options<T>, scale: T) {
     let maximize = options.objective == Objective::Maximize;
     if maximize || scale != T::ONE {
@@ -127,7 +128,7 @@ pub(super) fn is_valid<T: Cost>(cost: T, options: &Options<T>) -> bool {
     cost.admit(options.objective == Objective::Maximize, T::ONE).is_some()
 }
 
-/// The first invalid cost in the order of rows.
+/// The first invalid cost in row-major order.
 pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Option<Error<T>> {
     (0..costs.rows()).find_map(|row| {
         let (column, value) = costs.row_iter(row).enumerate().find(|(_, cost)| !is_valid(*cost, options))?;
@@ -135,7 +136,7 @@ pub(super) fn first_invalid<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) 
     })
 }
 
-/// Why costs were refused: one of them is invalid, or else they are too large.
+/// The error for refused costs: the first invalid one, or else costs too large to add.
 pub(super) fn refusal<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Error<T> {
     first_invalid(costs, options).unwrap_or_else(|| {
         let mut range = None;
@@ -145,7 +146,7 @@ pub(super) fn refusal<T: Cost>(costs: Costs<'_, T>, options: &Options<T>) -> Err
     })
 }
 
-/// The least and the largest cost so far.
+/// Extends the range (least, largest) by a cost.
 fn extend_range<T: Cost>(range: &mut Option<(T, T)>, cost: T) {
     *range = Some(match *range {
         None => (cost, cost),
@@ -153,7 +154,7 @@ fn extend_range<T: Cost>(range: &mut Option<(T, T)>, cost: T) {
     });
 }
 
-/// Extends a range by an integer, unless that forbids a pair.
+/// Extends a range by an integer cost, unless it forbids the pair.
 pub(super) fn extend_room<T: Cost>(range: &mut Option<(T, T)>, cost: T, maximize: bool) {
     if let Some(admitted) = cost.admit(maximize, T::ONE).filter(|_| !cost.forbids(maximize)) {
         extend_range(range, admitted);

@@ -1,10 +1,10 @@
 //! The permutation that scipy's `linear_sum_assignment` chooses among equal optima.
 //!
-//! scipy follows Crouse ("On implementing 2D rectangular assignment algorithms", 2016): rows in order, no initialisation, open columns in a list that
-//! begins reversed and loses a scanned column by moving its last entry there. Among the nearest columns of that list it takes the last free one, and the first
-//! one if none is free. Sums are formed in the same order, so that the same bits are compared.
+//! scipy follows Crouse ("On implementing 2D rectangular assignment algorithms", 2016): rows in order, no initialisation, and a list of open columns
+//! that starts reversed and fills the place of a scanned column with its last entry. Among the nearest columns of that list it takes the last free
+//! one, or the first one if none is free. Sums are formed in the same order here, so that comparisons see the same bits.
 
-use super::kernel::{self, BLOCK, Scan, nth_minima};
+use super::kernel::{self, Scan, TILE, nth_minima};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::view::Rows;
@@ -63,19 +63,19 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         true
     }
 
-    /// Among the columns at the least distance, the last free one of the list, or else the first.
+    /// Among the columns at the least distance: the last free one of the list, or else the first of the list.
     #[inline(always)]
     fn nearest_in_order(&self, least: T) -> Option<usize> {
         let ws = &*self.ws;
         // (free, place in the list, column)
         let mut best: Option<(bool, usize, usize)> = None;
-        for (block, distances) in ws.distances.chunks(BLOCK).enumerate() {
-            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
+        for (tile, distances) in ws.distances.chunks(TILE).enumerate() {
+            if !kernel::any_at_most(nth_minima(ws.minima, tile), least) {
                 continue;
             }
             let mut near = kernel::at_most(distances, least);
             while near != 0 {
-                let column = block * BLOCK + near.trailing_zeros() as usize;
+                let column = tile * TILE + near.trailing_zeros() as usize;
                 near &= near.wrapping_sub(1);
                 let free = get(ws.row_of, column, I::new(0)) == I::NONE;
                 let place = get(ws.place, column, I::NONE).at();
@@ -97,7 +97,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         let moved = get(ws.open, last, I::NONE);
         set(ws.open, place.at(), moved);
         set(ws.place, moved.at(), place);
-        // The path ends at a free column, which has no room among the closed ones when all rows have columns.
+        // The path ends at a free column. When all rows have columns, the list of closed columns has no room for it.
         if get(ws.row_of, column, I::NONE) != I::NONE {
             set(ws.closed, closed, I::new(column));
             set(ws.closed_distances, closed, distance);
@@ -115,7 +115,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// The last closed column is the free one at which the path ends: its distance is the least, so its dual stays.
+    /// The last closed column is the free column at the end of the path: its distance is the least, so its dual does not change.
     #[inline(always)]
     fn reprice_in_order(&mut self, source: usize, distance: T, closed: usize) {
         let ws = &mut *self.ws;

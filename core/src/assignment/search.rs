@@ -1,9 +1,9 @@
 //! Shortest augmenting paths: Dijkstra's algorithm over columns with dual variables, one row after the other.
 //!
-//! As in Jonker and Volgenant (1987) and Crouse (2016), but a pass over a row takes every column, with closed ones out of reach by their duals, so that
-//! it has no branches and no list; and equal distances are drained before the next pass.
+//! As in Jonker and Volgenant (1987) and Crouse (2016), with two changes: a pass over a row visits every column, closed ones being unreachable by
+//! their duals, so that it needs no branches and no list; and columns at equal distance are closed before the next pass.
 
-use super::kernel::{self, BLOCK, Scan, nth_block, nth_minima};
+use super::kernel::{self, Scan, TILE, nth_minima, nth_tile};
 use super::machine::Stores;
 use super::number::{Cost, Index, get, set};
 use super::view::Rows;
@@ -13,7 +13,7 @@ use super::workspace::Workspace;
 pub(super) struct Search<'s, 'w, T, I, R> {
     pub(super) ws: &'s mut Workspace<'w, T, I>,
     pub(super) rows: &'s R,
-    /// What a row without a column costs, if rows may stay free.
+    /// The cost of a row without a column, if rows may stay free.
     pub(super) stay: Option<T>,
     /// How passes store.
     pub(super) stores: Stores,
@@ -23,9 +23,9 @@ pub(super) struct Search<'s, 'w, T, I, R> {
 enum End {
     /// At a free column.
     Column(usize),
-    /// At a row that gives its column up.
+    /// At a row that gives up its column and stays free.
     Row(usize),
-    /// Nowhere.
+    /// No column can be reached.
     Nowhere,
 }
 
@@ -36,7 +36,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         self.ws.column_of.len()
     }
 
-    /// Gives `source` a column by a shortest augmenting path. False if no column can be reached.
+    /// Matches `source` by a shortest augmenting path. False if no column can be reached.
     #[inline(always)]
     pub(super) fn augment(&mut self, source: usize) -> bool {
         let ws = &mut *self.ws;
@@ -49,7 +49,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         let mut distance = least;
         let end = loop {
             if head == closed {
-                // Rounding can make a path shorter than its beginning.
+                // Rounding can make a path shorter than its prefix.
                 distance = if least > distance { least } else { distance };
                 if let Some((cost, row)) = stay
                     && cost < distance
@@ -67,7 +67,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             {
                 break End::Column(column);
             }
-            // The rows of equally near columns come first; a column that they bring as near may be free.
+            // The rows of equally near columns come first: they may bring a free column to the same distance.
             while let Some(&column) = self.ws.closed.get(head).filter(|_| head < closed) {
                 least = self.pass(column.at(), head, distance, &mut stay);
                 head += 1;
@@ -110,17 +110,17 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         })
     }
 
-    /// Closes the columns that are as near as `distance`, until one of them is free: that one is returned.
+    /// Closes the columns at `distance` until one of them is free; returns that one.
     #[inline(always)]
     fn close(&mut self, distance: T, closed: &mut usize) -> Option<usize> {
         let ws = &mut *self.ws;
-        for block in 0..ws.distances.len().div_ceil(BLOCK) {
-            if !kernel::any_at_most(nth_minima(ws.minima, block), distance) {
+        for tile in 0..ws.distances.len().div_ceil(TILE) {
+            if !kernel::any_at_most(nth_minima(ws.minima, tile), distance) {
                 continue;
             }
-            let mut near = kernel::at_most(nth_block(ws.distances, block), distance);
+            let mut near = kernel::at_most(nth_tile(ws.distances, tile), distance);
             while near != 0 {
-                let column = block.saturating_mul(BLOCK).saturating_add(near.trailing_zeros() as usize);
+                let column = tile.saturating_mul(TILE).saturating_add(near.trailing_zeros() as usize);
                 near &= near.wrapping_sub(1);
                 if get(ws.row_of, column, I::NONE) == I::NONE {
                     return Some(column);
@@ -136,7 +136,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         None
     }
 
-    /// Opens the closed columns again, with duals that make the edges of the path tight.
+    /// Reopens the closed columns, with duals that make the edges of the path tight.
     #[inline(always)]
     fn reprice(&mut self, distance: T, closed: usize) {
         let ws = &mut *self.ws;
@@ -146,11 +146,11 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Exchanges the edges along the path that ends at `column`.
+    /// Augments along the path that ends at `column`.
     #[inline(always)]
     pub(super) fn flip(&mut self, mut column: usize, source: usize) {
         let ws = &mut *self.ws;
-        // A path has at most as many rows as there are.
+        // A path is at most as long as the number of rows.
         for _ in 0..=ws.column_of.len() {
             let row = get(ws.path, column, I::NONE);
             set(ws.row_of, column, row);
@@ -163,7 +163,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Frees `row` and exchanges the edges along the path to it.
+    /// Frees `row` and augments along the path to it.
     #[inline(always)]
     fn release(&mut self, row: usize, source: usize) {
         if let Some(column) = get(self.ws.column_of, row, I::NONE).get() {
@@ -179,7 +179,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         set(self.ws.row_of, column, I::new(row));
     }
 
-    /// Sets the duals of rows by the edges that are matched; a free row has the dual that staying free costs.
+    /// Sets the duals of rows from their matched edges; the dual of a free row is the cost of staying free.
     #[inline(always)]
     pub(super) fn price_rows(&mut self) {
         for row in 0..self.small() {

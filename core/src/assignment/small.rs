@@ -1,19 +1,18 @@
-//! Problems whose rows fit into registers: the same search, with no memory between its passes but a copy of the costs.
+//! Problems whose rows fit into registers: the same search, whose only memory is a copy of the costs.
 //!
-//! Everything that a pass changes is changed as whole vectors, and sets of columns are the bits of a number: a pass does not wait for the stores of the
-//! one before it.
+//! State is updated as whole vectors, and sets of columns are bit masks, so that a pass does not wait for the stores of the one before.
 
 use super::kernel::{self, VECTORS};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::view::{Costs, Rows};
 
-/// The widest rows.
+/// The largest number of columns.
 const WIDEST: usize = 32;
 
-/// The costs of a problem and what its search knows of the columns, of which there are at most `W`.
+/// The costs of a problem and the search's state of the columns, at most `W` of them.
 struct Small<T, const W: usize> {
-    /// Columns that there are not can never be reached.
+    /// Padding columns cost [`Cost::FAR`].
     costs: [[T; W]; W],
     duals: [T; W],
     /// Bits of the columns that have no row.
@@ -21,7 +20,7 @@ struct Small<T, const W: usize> {
 }
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Solves a small problem if nothing about it is unusual; false if something is, and then only pairs and duals are spoilt.
+    /// Solves a small problem in the common case. Returns false in any other, with pairs and duals overwritten.
     #[inline(always)]
     pub(super) fn solve_small(&mut self) -> bool {
         let rows = self.rows;
@@ -35,7 +34,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Column reduction holds for square problems only: callers rule out others.
+    /// Column reduction is valid for square problems only; callers rule out others.
     #[inline(always)]
     fn solve_in_registers<const W: usize>(&mut self, costs: &Costs<'_, T>) -> bool {
         let Some(mut small) = Small::<T, W>::new(costs) else { return false };
@@ -51,7 +50,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         true
     }
 
-    /// Duals of columns become the least costs in them, and rows take the columns in which they are the cheapest.
+    /// Sets the dual of every column to its least cost, and matches rows with the columns in which they are cheapest.
     #[inline(always)]
     fn reduce_small<const W: usize>(&mut self, small: &mut Small<T, W>) {
         let count = self.small();
@@ -76,21 +75,21 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Gives `source` a column by a shortest augmenting path. False if no column can be reached.
+    /// Matches `source` by a shortest augmenting path. False if no column can be reached.
     #[inline(always)]
     fn augment_small<const W: usize>(&mut self, small: &mut Small<T, W>, source: usize) -> bool {
         let Some(costs) = small.costs.get(source) else { return false };
         let numbers: [T; W] = core::array::from_fn(T::count);
         let mut distances = minus(costs, &small.duals);
         let mut before = [T::count(source); W];
-        // Closed columns are out of reach here.
+        // Closed columns are unreachable here.
         let mut open = small.duals;
         let mut closed = [(0_usize, T::ZERO); W];
         let mut count = 0;
         let mut distance = T::CLOSED;
         let end = loop {
             let least = kernel::least_of(&distances);
-            // Rounding can make a path shorter than its beginning.
+            // Rounding can make a path shorter than its prefix.
             distance = if least > distance { least } else { distance };
             if distance >= T::UNREACHABLE {
                 return false;
@@ -130,7 +129,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         true
     }
 
-    /// Exchanges the edges along a path.
+    /// Augments along a path.
     #[inline(always)]
     fn flip_back<const W: usize>(&mut self, before: &[T; W], mut column: usize, source: usize) {
         for _ in 0..W {
@@ -161,7 +160,7 @@ impl<T: Cost, const W: usize> Small<T, W> {
     }
 }
 
-/// Copies as whole vectors, the last of which may copy again what has been copied before.
+/// Copies in whole vectors; the last one may overlap the one before.
 #[inline(always)]
 fn copy<T: Cost>(from: &[T], to: &mut [T]) {
     let Some(to) = to.get_mut(..from.len()) else { return };

@@ -1,4 +1,4 @@
-//! The entry points: the choice of the search, and what is done about trouble.
+//! The entry points: they choose the search and handle its special outcomes.
 
 use super::Error;
 use super::answer::Assignment;
@@ -12,11 +12,11 @@ use super::search::Search;
 use super::view::{Computed, Costs, Dense, LazyRows, Refused, Rows};
 use super::workspace::Workspace;
 
-/// Assigns rows to columns so that the total cost is least (or largest): every row one column, every column at most one row, or the reverse if there are more rows
-/// than columns.
+/// Assigns rows to columns with the least (or largest) total cost: every row gets one column, every column at most one row; with more rows than
+/// columns the reverse.
 ///
-/// Infinity (the largest integer) forbids a pair; when maximizing, minus infinity (the least integer) does. A large floating-point number in its place is a
-/// cost like any other: beside duals of 1e18, differences below 128 are lost (the solver of the crate `samara` mends that).
+/// Infinity (the largest integer) forbids a pair; when maximizing, minus infinity (the least integer) does. A large floating-point value in its place
+/// is an ordinary cost: with duals near 1e18, cost differences below 128 are rounded away. The solver of the crate `samara` detects such sentinels.
 ///
 /// ```
 /// use samara_core::assignment::{Costs, Fixed, Options, linear_sum_assignment};
@@ -32,7 +32,8 @@ use super::workspace::Workspace;
 /// ```
 ///
 /// # Errors
-/// As scipy, in scipy's order: invalid costs, then an infeasible matrix; before them what does not fit, and integers whose sums could overflow.
+/// As scipy, in scipy's order: invalid costs, then an infeasible matrix. Before them: a matrix that does not fit the workspace, and integers whose
+/// sums could overflow.
 // Inlined where options are known, so that what they rule out is not linked.
 #[inline(always)]
 pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
@@ -43,10 +44,10 @@ pub fn linear_sum_assignment<'w, T: Cost, I: Index>(
     linear_sum_assignment_on(Portable, costs, options, workspace)
 }
 
-/// [`linear_sum_assignment`] on a machine.
+/// [`linear_sum_assignment`] compiled for a machine.
 ///
 /// # Errors
-/// As there.
+/// As [`linear_sum_assignment`].
 #[inline(always)]
 pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
     machine: impl Machine,
@@ -77,11 +78,11 @@ pub fn linear_sum_assignment_on<'w, T: Cost, I: Index>(
     }
 }
 
-/// [`linear_sum_assignment`] of costs that are computed row by row when they are needed, some of them several times: nothing but one row is kept. There
-/// are at least as many columns as rows.
+/// [`linear_sum_assignment`] of costs that are computed row by row on demand, some rows several times; only one row is kept in memory. There must be
+/// at least as many columns as rows.
 ///
 /// # Errors
-/// As there, and [`Error::Shape`] for more rows than columns; an invalid cost is found in the first row that has one.
+/// As [`linear_sum_assignment`], and [`Error::Shape`] for more rows than columns. An invalid cost is reported for the first row that has one.
 pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
     machine: impl Machine,
     rows: &dyn LazyRows<T>,
@@ -104,7 +105,7 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
         match solved {
             Ok(()) => return Ok(Assignment::of(workspace)),
             Err(Trouble::Infeasible(_)) if may_leave_rows(options) => {
-                // All rows were admitted before.
+                // Every row was admitted before.
                 let _ = super::cardinality::largest(&computed, usize::MAX, workspace);
                 restore(workspace, options, scale);
                 return Ok(Assignment::of(workspace));
@@ -116,7 +117,7 @@ pub fn linear_sum_assignment_lazy<'w, T: Cost, I: Index>(
     }
 }
 
-/// The first invalid cost of a row that is computed once more.
+/// The first invalid cost of a row, which is computed once more.
 fn invalid_in<T: Cost, I: Index>(
     rows: &dyn LazyRows<T>,
     row: usize,

@@ -1,20 +1,20 @@
-//! How a search begins: pairs that need no path.
+//! Initial pairs, found without augmenting paths.
 //!
-//! Rows take their cheapest columns (row reduction). In square problems whose rows have single cheapest columns, column reduction, reduction
-//! transfer and augmenting row reduction of Jonker and Volgenant (1987) come first: they leave few rows for paths. Where equal costs abound they
-//! cost more than they save.
+//! Rows take their cheapest columns (row reduction). In square problems whose rows have unique cheapest columns, column reduction, reduction transfer
+//! and augmenting row reduction of Jonker and Volgenant (1987) run before it, and leave few rows for augmenting paths. With many ties they cost more
+//! time than they save.
 
-use super::kernel::{self, BLOCK, LANES, VECTORS, nth_block, nth_minima};
+use super::kernel::{self, LANES, TILE, VECTORS, nth_minima, nth_tile};
 use super::number::{Cost, Index, get, set};
 use super::search::Search;
 use super::view::{Refused, Rows};
 
-/// Of so many rows the probe looks at one, but at two at least and at as many as this at most.
+/// The probe looks at the first ⌈rows / `PROBED`⌉ rows, at least 2 and at most `PROBED`.
 const PROBED: usize = 16;
-/// Square problems with so many rows gain by a pass of augmenting row reduction; smaller ones lose.
+/// Square problems of at least this many rows gain by a pass of augmenting row reduction; smaller ones lose.
 const LARGE: usize = 128;
 
-/// The cheapest column of a row after column duals are taken off, and the next.
+/// The two cheapest reduced costs (cost − column dual) of a row.
 struct Cheapest<T> {
     least: T,
     column: usize,
@@ -22,7 +22,7 @@ struct Cheapest<T> {
 }
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Checks all rows and gives most of them columns; returns how many rows at the front of `free` still have none.
+    /// Checks all rows and matches most of them; returns the number of rows at the front of `free` that are still free.
     #[inline(always)]
     pub(super) fn start(&mut self) -> Result<usize, (usize, Refused)> {
         let square = self.ws.rows == self.ws.columns;
@@ -42,7 +42,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Ok(free)
     }
 
-    /// Gives rows, one after the other, a free one of their cheapest columns; returns how many found none.
+    /// Matches each row in turn with a free column among its cheapest; returns the number of rows left free.
     #[inline(always)]
     fn take_cheapest_rows(&mut self) -> Result<usize, (usize, Refused)> {
         let (mut free, mut hint) = (0, 0);
@@ -55,7 +55,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Ok(free)
     }
 
-    /// Whether the first rows have few equally cheap columns.
+    /// Whether the probed rows have few ties for the cheapest column.
     #[inline(always)]
     fn single_minima(&mut self) -> Result<bool, (usize, Refused)> {
         let probed = self.small().div_ceil(PROBED).clamp(2, PROBED).min(self.small());
@@ -64,8 +64,8 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             let ws = &mut *self.ws;
             let costs = self.rows.admit(row, ws.buffer).map_err(|why| (row, why))?;
             let least = kernel::reduce(costs, ws.v, ws.minima);
-            for (block, costs) in costs.chunks(BLOCK).enumerate() {
-                if kernel::any_at_most(nth_minima(ws.minima, block), least) {
+            for (tile, costs) in costs.chunks(TILE).enumerate() {
+                if kernel::any_at_most(nth_minima(ws.minima, tile), least) {
                     equal += kernel::at_most(costs, least).count_ones();
                 }
             }
@@ -73,11 +73,11 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Ok((equal as usize) < 3 * probed)
     }
 
-    /// Gives a row its cheapest column if that is free, in one pass over costs that are plain: enough where there are more columns than rows, which seldom
-    /// want the same. None if that cannot be done.
+    /// Matches a row with its cheapest column if that is free, in one pass over plain costs. Enough for matrices with more columns than rows, where
+    /// rows seldom compete. `None` if the fast path does not apply.
     #[inline(always)]
     fn take_at_a_glance(&mut self, row: usize) -> Option<bool> {
-        // For 32 bits, compilers make no vectors of that pass.
+        // For 32-bit costs compilers do not vectorise this pass.
         if !VECTORS || size_of::<T>() < 8 || self.ws.rows == self.ws.columns {
             return None;
         }
@@ -93,7 +93,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Some(free)
     }
 
-    /// Gives a row a free one of its cheapest columns, if there is one; the search for it begins behind `hint`.
+    /// Matches a row with a free column among its cheapest, if there is one; the search for it starts after `hint`.
     #[inline(always)]
     fn take_cheapest(&mut self, row: usize, hint: &mut usize) -> Result<bool, (usize, Refused)> {
         if let Some(taken) = self.take_at_a_glance(row) {
@@ -108,14 +108,14 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         if self.stay.is_some_and(|cost| cost < least) {
             return Ok(true);
         }
-        let first = *hint / BLOCK;
-        let blocks = costs.len().div_ceil(BLOCK);
-        for block in (first..blocks).chain(0..first) {
-            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
+        let first = *hint / TILE;
+        let tiles = costs.len().div_ceil(TILE);
+        for tile in (first..tiles).chain(0..first) {
+            if !kernel::any_at_most(nth_minima(ws.minima, tile), least) {
                 continue;
             }
-            let start = block.saturating_mul(BLOCK);
-            let end = start.saturating_add(BLOCK).min(costs.len());
+            let start = tile.saturating_mul(TILE);
+            let end = start.saturating_add(TILE).min(costs.len());
             let (Some(costs), Some(duals), Some(row_of)) =
                 (costs.get(start..end), ws.v.get(start..end), ws.row_of.get(start..end))
             else {
@@ -136,7 +136,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Ok(false)
     }
 
-    /// Duals of columns become the least costs in them, and rows take the columns in which they are the cheapest.
+    /// Sets the dual of every column to its least cost, and matches rows with the columns in which they are cheapest.
     #[inline(always)]
     fn reduce_columns(&mut self) -> Result<(), (usize, Refused)> {
         self.ws.distances.fill(T::ZERO);
@@ -166,14 +166,14 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             if get(self.ws.column_of, row, I::NONE) == I::NONE {
                 self.pair(row, column);
             } else {
-                // A row that is the cheapest twice has no slack to transfer.
+                // A row that is the cheapest in two columns has no slack to transfer.
                 set(self.ws.closed, row, I::new(1));
             }
         }
         Ok(())
     }
 
-    /// Lowers the dual of a column whose row is bound to it, as far as the row's other columns allow.
+    /// Lowers the dual of the column of a row as far as the row's other columns allow (reduction transfer).
     #[inline(always)]
     fn transfer(&mut self) {
         for row in 0..self.small() {
@@ -184,10 +184,10 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
             let ws = &mut *self.ws;
             let costs = self.rows.row(row, ws.buffer);
             let least = kernel::reduce(costs, ws.v, ws.minima);
-            // The row's own column is the cheapest: the others' duals are at most their costs.
-            let block = column.at() / BLOCK;
-            let near = kernel::reduced_at_most(nth_block(costs, block), nth_block(ws.v, block), least);
-            let second = second(costs, ws.v, ws.minima, least, block, near);
+            // The row's own column is its cheapest: the duals of the other columns are at most their costs.
+            let tile = column.at() / TILE;
+            let near = kernel::reduced_at_most(nth_tile(costs, tile), nth_tile(ws.v, tile), least);
+            let second = second(costs, ws.v, ws.minima, least, tile, near);
             if second < T::UNREACHABLE && second > least {
                 let dual = get(ws.v, column.at(), T::ZERO);
                 set(ws.v, column.at(), dual.minus(second.minus(least)));
@@ -207,11 +207,11 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         free
     }
 
-    /// One pass of augmenting row reduction over the free rows; returns how many are free afterwards.
+    /// One pass of augmenting row reduction over the free rows; returns the number of rows still free.
     #[inline(always)]
     pub(super) fn reduce_rows(&mut self, free: usize) -> usize {
         let (mut next, mut left) = (0, 0);
-        // Rounding can make two rows push each other out for ever, a tiny step at a time.
+        // Rounding can make two rows displace each other forever in tiny steps.
         let mut steps = 4 * self.small() + 16;
         while next < free {
             let row = get(self.ws.free, next, I::NONE);
@@ -258,26 +258,26 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         if least >= T::UNREACHABLE {
             return None;
         }
-        let block = ws.minima.chunks(LANES).position(|minima| kernel::any_at_most(minima, least))?;
-        let near = kernel::reduced_at_most(nth_block(costs, block), nth_block(ws.v, block), least);
-        let column = block * BLOCK + near.trailing_zeros() as usize;
-        Some(Cheapest { least, column, second: second(costs, ws.v, ws.minima, least, block, near) })
+        let tile = ws.minima.chunks(LANES).position(|minima| kernel::any_at_most(minima, least))?;
+        let near = kernel::reduced_at_most(nth_tile(costs, tile), nth_tile(ws.v, tile), least);
+        let column = tile * TILE + near.trailing_zeros() as usize;
+        Some(Cheapest { least, column, second: second(costs, ws.v, ws.minima, least, tile, near) })
     }
 
-    /// Another column of the row that is as cheap as `column`, a free one if there is one in the same block.
+    /// Another column of the row that is as cheap as `column`, preferring a free one in the same tile.
     #[inline(always)]
     fn next_equal(&mut self, row: usize, column: usize, least: T) -> Option<usize> {
         let ws = &mut *self.ws;
         let costs = self.rows.row(row, ws.buffer);
         let mut found = None;
-        for block in 0..costs.len().div_ceil(BLOCK) {
-            let (costs, duals) = (nth_block(costs, block), nth_block(ws.v, block));
-            if !kernel::any_at_most(nth_minima(ws.minima, block), least) {
+        for tile in 0..costs.len().div_ceil(TILE) {
+            let (costs, duals) = (nth_tile(costs, tile), nth_tile(ws.v, tile));
+            if !kernel::any_at_most(nth_minima(ws.minima, tile), least) {
                 continue;
             }
             let mut near = kernel::reduced_at_most(costs, duals, least);
             while near != 0 {
-                let candidate = block * BLOCK + near.trailing_zeros() as usize;
+                let candidate = tile * TILE + near.trailing_zeros() as usize;
                 near &= near.wrapping_sub(1);
                 if candidate == column {
                     continue;
@@ -292,15 +292,15 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
     }
 }
 
-/// The least reduced cost of a row above `least`, or `least` itself if two columns have it, from the minima of its blocks; `near` are the columns of
-/// `block` that have it.
+/// The second-smallest reduced cost of a row, or `least` if two columns share it, from the minima of its tiles; `near` is the mask of columns of tile
+/// `tile` at `least`.
 #[inline(always)]
-fn second<T: Cost>(costs: &[T], duals: &[T], minima: &[T], least: T, block: usize, near: u32) -> T {
+fn second<T: Cost>(costs: &[T], duals: &[T], minima: &[T], least: T, tile: usize, near: u32) -> T {
     if near & near.wrapping_sub(1) != 0 {
         return least;
     }
-    let (costs, duals) = (nth_block(costs, block), nth_block(duals, block));
-    let before = minima.get(..block.saturating_mul(LANES)).unwrap_or(&[]);
-    let after = minima.get(block.saturating_add(1).saturating_mul(LANES)..).unwrap_or(&[]);
+    let (costs, duals) = (nth_tile(costs, tile), nth_tile(duals, tile));
+    let before = minima.get(..tile.saturating_mul(LANES)).unwrap_or(&[]);
+    let after = minima.get(tile.saturating_add(1).saturating_mul(LANES)..).unwrap_or(&[]);
     kernel::least_above(costs, duals, least).least(kernel::least_of(before)).least(kernel::least_of(after))
 }

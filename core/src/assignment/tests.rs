@@ -164,7 +164,7 @@ fn workspaces_are_as_large_as_said() {
     let len = workspace_len(3, 5);
     let (mut costs, mut indices) = (vec![0.0_f64; len.costs], vec![0_u32; len.indices - 1]);
     assert!(matches!(Workspace::new(&mut costs, &mut indices, 3, 5), Err(Error::Workspace { .. })));
-    // Both orientations of a fixed workspace, and rows that do not fill a block.
+    // Both orientations of a fixed workspace, and rows that do not fill a tile.
     for (rows, columns) in [(5, 33), (33, 5), (33, 33), (1, 1)] {
         let mut memory = Fixed::<33, 33, f64, u16>::default();
         let costs: Vec<f64> = (0..rows * columns).map(|i| f64::from((i * 7919 % 101) as u16)).collect();

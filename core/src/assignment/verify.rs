@@ -5,26 +5,26 @@ use super::number::{Cost, Index, get};
 use super::options::{Objective, Options, is_unlimited, meets_none};
 use super::view::Costs;
 
-/// How far an answer is from proven optimality, in numbers of 64 bits.
+/// The distance of an answer from proven optimality, in `f64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Certificate {
-    /// No allowed pair has a reduced cost `cost − row dual − column dual` below minus this.
+    /// Every allowed pair has a reduced cost `cost − row dual − column dual` of at least `-violation`.
     pub violation: f64,
-    /// The total is at most this much above a lower bound of every assignment's.
+    /// The total exceeds the dual bound, below which no assignment's total lies, by at most this.
     pub gap: f64,
 }
 
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Violation {
-    /// Rows and columns do not agree with each other, too few are matched, or a pair is forbidden.
+    /// The rows' columns contradict the columns' rows, too few pairs are made, or one is forbidden.
     Pairs {
-        /// A row for which that is so.
+        /// A row where that happens.
         row: usize,
     },
-    /// The duals do not prove the answer: its certificate.
+    /// The duals do not prove the answer optimal: its certificate.
     Duals(Certificate),
-    /// The answer is to costs of another shape.
+    /// The answer is for costs of another shape.
     Shape {
         /// Rows and columns of the answer.
         answer: (usize, usize),
@@ -49,13 +49,14 @@ impl core::error::Error for Violation {}
 
 /// Proves in one pass over the costs that an answer is optimal to within `tolerance`, which is relative to the largest allowed cost; sums are formed in 64 bits.
 ///
-/// The proof: with `u` and `v` below, `cost(i, j) ≥ u_i + v_j` for all allowed pairs, so every complete assignment costs at least `Σ u + Σ v` (the duals of
-/// those that may stay free being at most 0, or what staying free costs); and the answer costs no more.
+/// Proof: with `cost(i, j) ≥ u_i + v_j` for all allowed pairs, every complete assignment costs at least `Σ u + Σ v` (the dual of a row or column that
+/// may stay free being at most 0, or the cost of staying free), and the answer's total is not above that bound.
 ///
-/// With a limit that every pair meets, only answers that match all of the smaller side have a proof; with one that no pair meets, only the empty one.
+/// With a limit that admits every pair, only answers that match the whole smaller side have a proof; with a limit that admits none, only the empty
+/// answer.
 ///
 /// # Errors
-/// What is wrong.
+/// The first [`Violation`] found.
 pub fn verify<T: Cost, I: Index>(
     costs: Costs<'_, T>,
     answer: &Assignment<'_, T, I>,
@@ -69,7 +70,7 @@ pub fn verify<T: Cost, I: Index>(
     let maximize = options.objective == Objective::Maximize;
     let (u, v) = (answer.row_duals(), answer.column_duals());
     let sign = if maximize { -1.0 } else { 1.0 };
-    // Tolerances are relative: an infinite limit among the costs would make everything pass.
+    // The tolerance is relative: an infinite limit among the costs would accept everything.
     let limit = options.cost_limit.filter(|_| !is_unlimited(options)).map(|limit| sign * limit.to_f64());
     let mut certificate = Certificate::default();
     let mut largest = limit.map_or(0.0, f64::abs);
@@ -108,7 +109,7 @@ fn check_shape<T: Cost, I: Index>(costs: &Costs<'_, T>, answer: &Assignment<'_, 
     if answer == costs { Ok(()) } else { Err(Violation::Shape { answer, costs }) }
 }
 
-/// No pair is the only answer where none may be made.
+/// Checks that the answer is empty, which is the only answer when no pair may be made.
 fn check_empty<T: Cost, I: Index>(answer: &Assignment<'_, T, I>) -> Result<Certificate, Violation> {
     match answer.pairs().next() {
         Some((row, _)) => Err(Violation::Pairs { row }),
@@ -116,7 +117,7 @@ fn check_empty<T: Cost, I: Index>(answer: &Assignment<'_, T, I>) -> Result<Certi
     }
 }
 
-/// What rows and columns without partners owe: their duals have to be 0, or what staying free costs, and nobody's more.
+/// Adds the contribution of unmatched rows and columns: their duals must be 0, or the cost of staying free, and no other dual may exceed that.
 fn add_free<T: Cost, I: Index>(
     certificate: &mut Certificate,
     answer: &Assignment<'_, T, I>,
@@ -127,7 +128,7 @@ fn add_free<T: Cost, I: Index>(
     let rows_are_small = rows <= columns;
     let sides = [(answer.columns(), answer.row_duals(), rows_are_small), (answer.rows(), answer.column_duals(), !rows_are_small)];
     for (partners, duals, small) in sides {
-        // The dual of one that stays free: all of the limit on the small side, nothing on the other.
+        // The dual of an unmatched vertex: the whole limit on the small side, 0 on the other.
         let free = if small { limit } else { Some(0.0) };
         let bounded = limit.is_some() || !small && rows != columns;
         for (i, (partner, dual)) in partners.iter().zip(duals).enumerate() {

@@ -1,4 +1,4 @@
-//! Where costs come from: matrices anywhere in a slice, or rows computed when they are asked for.
+//! Sources of costs: strided matrices in a slice, or rows computed on demand.
 
 use core::cell::Cell;
 
@@ -6,7 +6,7 @@ use super::Error;
 use super::kernel::{self, VECTORS};
 use super::number::{Cost, get};
 
-/// A cost matrix anywhere in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
+/// A strided cost matrix in a slice: the cost of (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs<'a, T> {
     data: &'a [T],
@@ -17,7 +17,7 @@ pub struct Costs<'a, T> {
 }
 
 impl<'a, T: Cost> Costs<'a, T> {
-    /// A matrix stored row after row.
+    /// A row-major matrix.
     ///
     /// # Errors
     /// The slice is shorter.
@@ -25,10 +25,10 @@ impl<'a, T: Cost> Costs<'a, T> {
         Self::strided(data, rows, columns, columns, 1)
     }
 
-    /// A matrix with `row_stride` elements from a row to the next, and `column_stride` from a column to the next.
+    /// A matrix with a row stride and a column stride, in elements.
     ///
     /// # Errors
-    /// An element lies outside the slice.
+    /// An element is outside of the slice.
     pub fn strided(
         data: &'a [T],
         rows: usize,
@@ -58,13 +58,13 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.columns
     }
 
-    /// The transpose of the same numbers.
+    /// The transposed view of the same data.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
 
-    /// The cost of (`row`, `column`), if there is one.
+    /// The cost of (`row`, `column`); `None` out of bounds.
     #[inline(always)]
     pub fn at(&self, row: usize, column: usize) -> Option<T> {
         if row >= self.rows || column >= self.columns {
@@ -74,7 +74,7 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.data.get(at).copied()
     }
 
-    /// A row, if its elements lie one after the other.
+    /// A row, if it is contiguous.
     #[inline(always)]
     pub fn row(&self, row: usize) -> Option<&'a [T]> {
         if self.column_stride != 1 {
@@ -84,17 +84,17 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.data.get(start..start.saturating_add(self.columns))
     }
 
-    /// Whether the elements of a column lie one after the other, and those of a row do not.
+    /// Whether columns are contiguous and rows are not (column-major).
     pub(super) fn is_across(&self) -> bool {
         self.row_stride == 1 && self.column_stride != 1
     }
 
-    /// Whether every row begins where the one before it ends.
+    /// Whether the rows are contiguous and follow each other without padding.
     pub(super) fn is_gapless(&self) -> bool {
         self.column_stride == 1 && self.row_stride == self.columns
     }
 
-    /// The elements from row `first` on, of up to `count` rows that lie without gaps, or of one.
+    /// The elements of up to `count` contiguous rows from row `first` on; of one row if rows have padding.
     #[inline(always)]
     pub(super) fn lines(&self, first: usize, count: usize) -> &'a [T] {
         let start = first.saturating_mul(self.row_stride);
@@ -102,7 +102,7 @@ impl<'a, T: Cost> Costs<'a, T> {
         self.data.get(start..start.saturating_add(len)).unwrap_or(&[])
     }
 
-    /// The costs of a row, one after the other.
+    /// The costs of a row, in order.
     #[inline(always)]
     pub(super) fn row_iter(&self, row: usize) -> impl Iterator<Item = T> + use<'a, T> {
         // A stride may be 0: one element is then the whole row.
@@ -116,7 +116,7 @@ impl<'a, T: Cost> Costs<'a, T> {
     }
 }
 
-/// Costs that are computed when a search asks for them. A search may ask for a row several times and expects the same numbers.
+/// Costs computed on demand. A search may request a row several times and must get the same values each time.
 pub trait LazyRows<T> {
     /// Writes the costs of a row.
     fn fill(&self, row: usize, costs: &mut [T]);
@@ -128,54 +128,54 @@ impl<T, F: Fn(usize, &mut [T])> LazyRows<T> for F {
     }
 }
 
-/// What a search reads: rows of admitted costs.
+/// Rows of admitted costs, as a search reads them.
 pub(super) trait Rows<T: Cost> {
     /// Writes the admitted costs of a row.
     fn fill(&self, row: usize, buffer: &mut [T]);
 
-    /// The admitted costs of a row, in `buffer` if they do not lie somewhere already.
+    /// The admitted costs of a row; written to `buffer` unless they can be borrowed.
     #[inline(always)]
     fn row<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> &'s [T] {
         self.fill(row, buffer);
         buffer
     }
 
-    /// The row as [`Rows::row`] gives it, when it is seen for the first time: checked.
+    /// As [`Rows::row`] at the first visit of the row, with validation.
     fn admit<'s>(&'s self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused>;
 
-    /// One admitted cost; `buffer` is for whatever it takes.
+    /// One admitted cost; `buffer` is scratch.
     #[inline(always)]
     fn cost(&self, row: usize, column: usize, buffer: &mut [T]) -> T {
         get(self.row(row, buffer), column, T::FAR)
     }
 
-    /// The matrix, if its costs enter the search as they are.
+    /// The matrix, if its costs can be read unchanged.
     #[inline(always)]
     fn as_they_are(&self) -> Option<Costs<'_, T>> {
         None
     }
 }
 
-/// Why a row is not admitted.
+/// Why a row was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// A cost is NaN or infinitely good.
     Invalid,
-    /// Costs are so large that sums could overflow: they have to be scaled.
+    /// Costs so large that sums could overflow: they must be scaled.
     Large,
 }
 
-/// What is done to costs on the way into a search.
+/// How costs are converted when they enter a search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admission<T> {
     pub(super) maximize: bool,
-    /// Invalid costs are forbidden pairs.
+    /// Whether invalid costs are forbidden pairs.
     pub(super) forgive: bool,
     pub(super) scale: T,
 }
 
 impl<T: Cost> Admission<T> {
-    /// A cost that has been checked before.
+    /// Converts a cost that was validated before.
     #[inline(always)]
     fn value(&self, cost: T) -> T {
         cost.admit(self.maximize, self.scale).unwrap_or(T::FAR)
@@ -197,7 +197,7 @@ impl<T: Cost> Admission<T> {
 pub(super) struct Dense<'a, T> {
     costs: Costs<'a, T>,
     admission: Admission<T>,
-    /// Whether every row seen so far can be read where it lies.
+    /// Whether every row so far can be borrowed unchanged.
     direct: Cell<bool>,
 }
 
@@ -207,7 +207,7 @@ impl<'a, T: Cost> Dense<'a, T> {
         Self { costs, admission, direct: Cell::new(direct) }
     }
 
-    /// Copies of this would be a tenth of the code of a small device.
+    /// Not inlined: copies of it would be a tenth of the code on a small device.
     #[inline(never)]
     fn fill_called(&self, row: usize, buffer: &mut [T]) {
         self.fill_inlined(row, buffer);
@@ -230,7 +230,7 @@ impl<'a, T: Cost> Dense<'a, T> {
         }
     }
 
-    /// Checks a row that cannot be read where it lies, or has costs that are not plain.
+    /// Validates a row that cannot be borrowed, or whose costs are not plain.
     #[cold]
     #[inline(never)]
     fn admit_copy<'s>(&self, row: usize, buffer: &'s mut [T]) -> Result<&'s [T], Refused> {
@@ -314,7 +314,7 @@ impl<T: Cost> Rows<T> for Computed<'_, T> {
     }
 }
 
-/// Rows of a matrix of 32 bits in 64. Its costs have been through a search before: what is invalid now counts as forbidden.
+/// Rows of an `f32` matrix as `f64`. Its costs were validated by an earlier search: invalid ones count as forbidden now.
 pub(super) struct Widened<'a> {
     pub(super) costs: Costs<'a, f32>,
     pub(super) admission: Admission<f32>,

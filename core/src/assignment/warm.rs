@@ -1,4 +1,4 @@
-//! Solving again after some costs have changed, from the duals of the last answer: one path for each row that lost its column.
+//! Warm starts: solves again after some costs have changed, from the duals of the last answer, with one path for each row that lost its column.
 
 use super::Error;
 use super::answer::Assignment;
@@ -14,12 +14,12 @@ use super::solve::linear_sum_assignment_on;
 use super::view::{Costs, Dense, Rows, Widened};
 use super::workspace::Workspace;
 
-/// Which costs differ from those of the last answer.
+/// The costs that may differ from those of the last answer.
 #[derive(Clone, Copy, Debug)]
 pub enum Changed<'a> {
-    /// Any: every row is looked at.
+    /// Any cost: every row is reviewed.
     Any,
-    /// Those of these rows and of these columns.
+    /// Costs in these rows and in these columns.
     Only {
         /// Rows.
         rows: &'a [usize],
@@ -28,13 +28,14 @@ pub enum Changed<'a> {
     },
 }
 
-/// [`super::linear_sum_assignment`] that begins with the answer which lies in the workspace, of costs of the same shape solved with the same options. The total is
-/// that of a cold start; among equal optima the choice can differ, whatever [`Options::ties`] says.
+/// [`super::linear_sum_assignment`] warm-started from the answer in the workspace, which must be of costs of the same shape with the same options.
+/// The total equals that of a cold start; among equal optima the choice can differ, whatever [`Options::ties`] is.
 ///
-/// A new row or column is one that changes: lend a workspace with room for it, and forbid what is not there yet or no more.
+/// To add or remove rows and columns, lend a workspace with spare ones, forbid all pairs of the unused ones, and list those that appear or disappear
+/// as changed.
 ///
 /// # Errors
-/// As there. Invalid costs are found only in rows that are looked at.
+/// As [`super::linear_sum_assignment`]. Invalid costs are found only in reviewed rows.
 pub fn reassign<'w, T: Cost, I: Index>(
     machine: impl Machine,
     costs: Costs<'_, T>,
@@ -55,7 +56,7 @@ pub fn reassign<'w, T: Cost, I: Index>(
         Changed::Only { rows, columns } => (Some(rows), columns),
     };
     let stay = admit_limit(options, T::ONE);
-    // Duals of answers that had to leave rows free are of another kind: nothing can begin with them.
+    // Duals of answers with rows left free satisfy other conditions: no warm start is possible from them.
     if !(meets_none(options) || stay.is_none() && workspace.column_of.contains(&I::NONE)) {
         signed(workspace, options);
         let warm = machine.run(
@@ -71,12 +72,12 @@ pub fn reassign<'w, T: Cost, I: Index>(
             return Ok(Assignment::of(workspace));
         }
     }
-    // Whatever is wrong, a cold start says it.
+    // A cold start reports the error, whatever it is.
     linear_sum_assignment_on(machine, costs, options, workspace)
 }
 
-/// Makes an answer in 32 bits exact to 64: begins with the pairs and duals that lie in `from` (whose costs were solved with the same options), and gives another
-/// column to every row whose own is not the cheapest when differences are formed in 64 bits. Where rows had to stay free, it begins anew.
+/// Refines an `f32` answer to `f64` accuracy: starts from the pairs and duals in `from` (whose costs were solved with the same options), and
+/// rematches every row whose column is not its cheapest when differences are computed in `f64`. Where rows had to stay free it starts from scratch.
 ///
 /// ```
 /// use samara_core::assignment::{Costs, Fixed, Options, Portable, linear_sum_assignment, refine, verify};
@@ -140,7 +141,7 @@ pub fn refine<'w, I: Index>(
     Ok(Assignment::of(to))
 }
 
-/// As many pairs as can be where a row has no column, if that is allowed.
+/// Solves for the largest number of pairs when a row has no column and the options allow that.
 fn leave_rows<I: Index>(
     rows: &Widened<'_>,
     costs: Costs<'_, f32>,
@@ -156,7 +157,7 @@ fn leave_rows<I: Index>(
     if may_leave_rows(options) { largest(rows, usize::MAX, to).map_err(|_| infeasible) } else { Err(infeasible) }
 }
 
-/// Duals between the units of the caller and those of the search.
+/// Converts the signs of duals between the caller's convention and the search's.
 fn signed<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Options<T>) {
     if options.objective == Objective::Maximize {
         for dual in workspace.u.iter_mut().chain(workspace.v.iter_mut()) {
@@ -166,12 +167,12 @@ fn signed<T: Cost, I: Index>(workspace: &mut Workspace<'_, T, I>, options: &Opti
 }
 
 impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
-    /// Free columns on the larger side, and all of them where rows may stay free, have the dual 0, and others have no more.
+    /// Whether the dual of every free column (and of every column, if rows may stay free) is at most 0, free ones being exactly 0.
     fn bounded(&self) -> bool {
         self.stay.is_some() || self.ws.rows != self.ws.columns
     }
 
-    /// None if costs are refused or a row cannot be matched.
+    /// `None` if costs are refused or a row cannot be matched.
     #[inline(always)]
     fn resume(&mut self, rows: Option<&[usize]>, columns: &[usize]) -> Option<()> {
         // Loops, not closures: they are compiled for the machine of the search.
@@ -197,7 +198,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Some(())
     }
 
-    /// Frees a row whose column is no longer its cheapest, but for rounding.
+    /// Frees a row whose column is no longer its cheapest, up to rounding.
     #[inline(always)]
     fn review(&mut self, row: usize, first: bool) -> Option<()> {
         let ws = &mut *self.ws;
@@ -215,7 +216,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         Some(())
     }
 
-    /// The duals of columns whose costs have changed: the largest that the duals of rows allow.
+    /// Sets the duals of changed columns to the largest values that the row duals allow.
     #[inline(always)]
     fn price_changed(&mut self, columns: &[usize], dense: &Dense<'_, T>) {
         let largest = if self.bounded() { T::ZERO } else { T::FAR };
@@ -228,7 +229,7 @@ impl<T: Cost, I: Index, R: Rows<T>> Search<'_, '_, T, I, R> {
         }
     }
 
-    /// Gives free columns the dual 0; whether any had another.
+    /// Sets the dual of free columns to 0; returns whether any was different.
     #[inline(always)]
     fn level(&mut self) -> bool {
         let mut any = false;

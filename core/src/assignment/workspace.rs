@@ -5,7 +5,7 @@ use super::kernel::minima_len;
 use super::len::WorkspaceLen;
 use super::number::{Cost, Index};
 
-/// What a workspace for `rows` × `columns` costs takes.
+/// The workspace that `rows` × `columns` costs need.
 pub const fn workspace_len(rows: usize, columns: usize) -> WorkspaceLen {
     let (small, large) = if rows < columns { (rows, columns) } else { (columns, rows) };
     WorkspaceLen {
@@ -20,8 +20,8 @@ pub const fn workspace_bytes<T, I>(rows: usize, columns: usize) -> usize {
     len.costs.saturating_mul(size_of::<T>()).saturating_add(len.indices.saturating_mul(size_of::<I>()))
 }
 
-/// The memory of searches, and the answer of the last one. "Small" is the side with fewer rows or columns, "large" the other; inside a search rows
-/// are the small side.
+/// The memory of a search, which also holds its answer. "Small" is the side with fewer elements, "large" the other; inside a search the rows are the
+/// small side.
 #[derive(Debug)]
 pub struct Workspace<'a, T, I = u32> {
     /// Duals of rows (small).
@@ -32,7 +32,7 @@ pub struct Workspace<'a, T, I = u32> {
     pub(super) distances: &'a mut [T],
     /// A row of costs (large).
     pub(super) buffer: &'a mut [T],
-    /// The least distances of every block of columns.
+    /// The minima of every tile of columns.
     pub(super) minima: &'a mut [T],
     /// Distances and duals of the columns that a search has closed, in the order of `closed` (small).
     pub(super) closed_distances: &'a mut [T],
@@ -105,7 +105,7 @@ impl<'a, T: Cost, I: Index> Workspace<'a, T, I> {
         }
     }
 
-    /// Forgets the answer of the last search.
+    /// Clears the answer of the last search.
     pub(super) fn clear(&mut self) {
         self.u.fill(T::ZERO);
         self.v.fill(T::ZERO);
@@ -114,7 +114,7 @@ impl<'a, T: Cost, I: Index> Workspace<'a, T, I> {
     }
 }
 
-/// A slice from whose front pieces are taken.
+/// A slice whose front is handed out piece by piece.
 pub(super) struct Taken<'a, E>(pub(super) &'a mut [E]);
 
 impl<'a, E> Taken<'a, E> {
@@ -135,7 +135,7 @@ pub struct Fixed<const ROWS: usize, const COLUMNS: usize, T, I = u32> {
 }
 
 impl<const ROWS: usize, const COLUMNS: usize, T: Cost, I: Index> Fixed<ROWS, COLUMNS, T, I> {
-    /// Memory that no search has used.
+    /// Unused memory.
     pub const fn new(cost: T, index: I) -> Self {
         Self {
             row_costs: [[cost; 4]; ROWS],

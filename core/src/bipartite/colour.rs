@@ -11,9 +11,8 @@ pub enum Coloured<'a> {
     OddCycle(&'a [u32]),
 }
 
-/// Colours the vertices of an undirected graph (every edge at both of its ends) with 0 and 1. `colours` has an element for every vertex, `scratch` two.
-///
-/// With less memory the vertices beyond it stay uncoloured.
+/// Two-colours the vertices of an undirected graph (each edge listed at both ends) with 0 and 1. Needs one element of `colours` and two of `scratch`
+/// per vertex; vertices beyond the memory stay uncoloured.
 pub fn two_colour<'a>(graph: Graph<'_>, colours: &mut [u32], scratch: &'a mut [u32]) -> Coloured<'a> {
     let n = graph.len().min(colours.len()).min(scratch.len() / 2);
     colours.fill(NONE);
@@ -46,9 +45,9 @@ pub fn two_colour<'a>(graph: Graph<'_>, colours: &mut [u32], scratch: &'a mut [u
     Coloured::Yes
 }
 
-/// Writes the cycle that an edge between two vertices of equal colour closes; returns its length.
+/// Writes the cycle closed by an edge between two vertices of equal colour; returns its length.
 ///
-/// Both lie equally deep in the tree of a search by breadth, so that steps towards the root bring them together.
+/// Both have the same depth in the breadth-first tree, so walking up from both in step finds their common ancestor.
 fn odd_cycle(parents: &[u32], a: u32, b: u32, cycle: &mut [u32]) -> usize {
     let (mut x, mut y, mut depth) = (a, b, 0_u32);
     while x != y && depth as usize <= parents.len() {

@@ -1,4 +1,4 @@
-//! Matchings of all rows at the least total weight, on graphs whose edges are few: shortest augmenting paths with a heap.
+//! Full matchings of least total weight on sparse graphs: shortest augmenting paths with a heap.
 
 use core::fmt;
 
@@ -12,14 +12,14 @@ const CLOSED: u32 = NONE - 1;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FullMatchingError<T> {
-    /// A row that cannot be matched together with those before it.
+    /// The first row that cannot be matched together with those before it.
     Infeasible {
         /// The row.
         row: usize,
     },
-    /// A weight that cannot be compared, or is infinitely small; an infinitely large one (the largest integer) forbids its edge.
+    /// A weight that is NaN or infinitely small; an infinitely large one (the largest integer) forbids its edge.
     Invalid {
-        /// Its place among the weights.
+        /// Its index among the weights.
         edge: usize,
         /// The weight.
         value: T,
@@ -28,9 +28,9 @@ pub enum FullMatchingError<T> {
     HeadRoom,
     /// A slice is too short.
     Memory {
-        /// Elements that it takes.
+        /// Elements needed.
         needed: usize,
-        /// Elements that it has.
+        /// Elements found.
         found: usize,
     },
 }
@@ -50,12 +50,12 @@ impl<T: fmt::Debug> fmt::Display for FullMatchingError<T> {
 
 impl<T: fmt::Debug> core::error::Error for FullMatchingError<T> {}
 
-/// Elements of weights' type and of `u32` that [`minimum_weight_full_matching`] takes besides its results.
+/// Elements of the weights' type and of `u32` that [`minimum_weight_full_matching`] needs besides its results.
 pub const fn full_scratch_len(columns: usize) -> (usize, usize) {
     (columns, columns.saturating_mul(4))
 }
 
-/// Where the results of [`minimum_weight_full_matching`] go.
+/// The results of [`minimum_weight_full_matching`].
 #[derive(Debug)]
 pub struct FullMatching<'a, T> {
     /// The column of every row.
@@ -64,14 +64,14 @@ pub struct FullMatching<'a, T> {
     pub row_of: &'a mut [u32],
     /// A dual variable for every row.
     pub row_duals: &'a mut [T],
-    /// A dual variable for every column: `weight ≥ row dual + column dual` for every edge, with equality for pairs; 0 for free columns and at most 0 for
-    /// others. That proves the total, which is the sum of all duals.
+    /// A dual variable for every column: `weight ≥ row dual + column dual` for every edge, with equality for pairs; 0 for free columns and at most 0
+    /// for matched ones. They prove the total, which equals the sum of all duals.
     pub column_duals: &'a mut [T],
 }
 
-/// Matches every row of `graph` with a column of its own at the least total weight; `weights` lie as the neighbours do. Edges may repeat.
+/// Matches every row of `graph` with its own column at the least total weight; `weights` are in the order of the neighbours. Edges may repeat.
 ///
-/// For more rows than columns, give the transpose. `distances` and `scratch` have at least [`full_scratch_len`] elements.
+/// With more rows than columns, pass the transposed graph. `distances` and `scratch` need [`full_scratch_len`] elements.
 ///
 /// # Errors
 /// No full matching, invalid weights, or too little memory.
@@ -132,11 +132,11 @@ fn check<T: Cost>(weights: &[T], rows: usize) -> Result<(), FullMatchingError<T>
     }
 }
 
-/// Columns by their distance: a binary heap that knows where each of them stands.
+/// Columns keyed by distance: a binary heap with an index of each column's position.
 struct Heap<'s, T> {
     /// By column.
     distances: &'s mut [T],
-    /// The place of a column in the queue; [`NONE`] before it is seen, [`CLOSED`] when its distance is final.
+    /// The heap position of a column; [`NONE`] before it is seen, [`CLOSED`] when its distance is final.
     place: &'s mut [u32],
     queue: &'s mut [u32],
     len: u32,
@@ -147,7 +147,7 @@ impl<T: Cost> Heap<'_, T> {
         self.distances.get(column as usize).copied().unwrap_or(T::FAR)
     }
 
-    /// Sets a column's distance, which must not be larger than before.
+    /// Sets a column's distance, which must not increase.
     fn lower(&mut self, column: u32, distance: T) {
         if let Some(to) = self.distances.get_mut(column as usize) {
             *to = distance;
@@ -168,7 +168,7 @@ impl<T: Cost> Heap<'_, T> {
         self.put(column, at);
     }
 
-    /// Takes the nearest column out and closes it.
+    /// Removes the nearest column and closes it.
     fn pop(&mut self) -> Option<u32> {
         let first = (self.len > 0).then(|| get(self.queue, 0, NONE))?;
         self.len -= 1;
@@ -233,7 +233,7 @@ impl<'g, T: Cost> Search<'_, '_, 'g, T> {
         self.to.row_duals.get(row as usize).copied().unwrap_or(T::ZERO)
     }
 
-    /// The duals of rows become their least weights, and rows take free columns that cost so much.
+    /// Sets the dual of every row to its least weight, and matches rows with free columns at that weight.
     fn take_cheapest(&mut self) {
         for row in 0..self.graph.len() as u32 {
             let least =
@@ -250,7 +250,7 @@ impl<'g, T: Cost> Search<'_, '_, 'g, T> {
         }
     }
 
-    /// Gives a row a column by a shortest augmenting path. False if no free column can be reached.
+    /// Matches a row by a shortest augmenting path. False if no free column can be reached.
     fn augment(&mut self, source: u32) -> bool {
         let (mut row, mut distance) = (source, T::ZERO);
         let end = loop {
@@ -270,7 +270,7 @@ impl<'g, T: Cost> Search<'_, '_, 'g, T> {
         }
         (self.seen_len, self.heap.len) = (0, 0);
         let Some(mut column) = end else { return false };
-        // A path has at most as many rows as there are.
+        // A path is at most as long as the number of rows.
         for _ in 0..=self.graph.len() {
             let row = get(self.path, column, NONE);
             let own = get(self.to.column_of, row, NONE);
@@ -308,7 +308,7 @@ impl<'g, T: Cost> Search<'_, '_, 'g, T> {
         }
     }
 
-    /// Duals that make the edges of the path tight.
+    /// Updates duals so that the edges of the path are tight.
     fn reprice(&mut self, source: u32, distance: T) {
         let mut raise = |row: u32, by: T| {
             if let Some(dual) = self.to.row_duals.get_mut(row as usize) {

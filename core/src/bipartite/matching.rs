@@ -5,22 +5,21 @@ use super::{Graph, get, set};
 /// No partner.
 pub const NONE: u32 = u32::MAX;
 
-/// In `row_of` while a search runs: the column has been seen, and the rest is its row. While first pairs are made it tells free columns.
+/// In `row_of` during a search: the bit marks a visited column, the other bits are its row. While initial pairs are made it marks free columns.
 const MARK: u32 = 1 << 31;
 
-/// Elements of scratch that [`maximum_matching`] and [`cover`] take.
+/// Elements of scratch that [`maximum_matching`] and [`cover`] need.
 pub const fn scratch_len(rows: usize) -> usize {
     rows.saturating_mul(3)
 }
 
-/// A matching of largest size between the rows of `graph` and the columns that are their neighbours; returns its size.
+/// A maximum matching between the rows of `graph` and the columns that are their neighbours; returns its size.
 ///
-/// `column_of` has an element for every row and `row_of` one for every column: partners, or [`NONE`]. `scratch` has at least [`scratch_len`] elements; rows beyond it
-/// (and beyond 2³¹) stay free, as do edges to columns beyond `row_of`.
+/// `column_of` has an element per row and `row_of` one per column: the partner, or [`NONE`]. `scratch` needs [`scratch_len`] elements; rows beyond it
+/// (and beyond 2³¹) stay free, and edges to columns beyond `row_of` are ignored.
 ///
-/// Each phase makes shortest augmenting paths with no vertex in common until no more fit, so that there are at most about √rows phases. A row from
-/// which no path leads on is marked dead and not entered again in the phase, so that a phase takes time linear in the edges; and the way back is kept
-/// in memory, not in a recursion.
+/// Each phase finds a maximal set of vertex-disjoint shortest augmenting paths, so there are O(√rows) phases. A row without an onward path is marked
+/// dead for the phase, so a phase is linear in the edges. The path is kept in an array instead of a recursion.
 pub fn maximum_matching(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u32], scratch: &mut [u32]) -> usize {
     column_of.fill(NONE);
     row_of.fill(NONE);
@@ -31,7 +30,7 @@ pub fn maximum_matching(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u
     let roots = rest.get_mut(..rows).unwrap_or_default();
     let (mut size, columns) = first_pairs(graph, column_of, row_of);
     let mut search = Search { graph, column_of, row_of, queue, parents, roots };
-    // The last search, which would prove the size, is the longest: it is spared where one side is used up.
+    // The last search only proves that the matching is maximum and is the longest: it is skipped when one side is fully matched.
     while size < rows.min(columns) {
         let found = search.trees();
         if found.paths == 0 {
@@ -45,10 +44,10 @@ pub fn maximum_matching(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u
     size
 }
 
-/// Pairs every row with the free neighbour that the fewest later edges lead to: a column that no other row can have is taken in time, which leaves
-/// a fraction of the rows that taking any neighbour would. Returns the pairs, and the number of columns that have edges.
+/// Pairs every row with its free neighbour that has the fewest remaining edges, so that a column only one row can have is taken in time. This leaves
+/// a fraction of the unmatched rows of a first-neighbour greedy. Returns the pairs, and the number of columns with edges.
 pub(super) fn first_pairs(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut [u32]) -> (usize, usize) {
-    // A free column counts its edges from NONE down.
+    // The entry of a free column counts its remaining edges, downwards from NONE.
     for row in 0..column_of.len() {
         for &column in graph.of(row) {
             if let Some(left) = row_of.get_mut(column as usize) {
@@ -77,31 +76,31 @@ pub(super) fn first_pairs(graph: Graph<'_>, column_of: &mut [u32], row_of: &mut 
     (pairs, columns)
 }
 
-/// The matching so far, and the trees that grow from free rows.
+/// The current matching, and the trees that grow from free rows.
 struct Search<'a> {
     graph: Graph<'a>,
     column_of: &'a mut [u32],
     row_of: &'a mut [u32],
     /// Rows in the order in which they are reached; with [`MARK`], those on a new path.
     queue: &'a mut [u32],
-    /// For every place in the queue that of the row before, or [`NONE`] for a free row. While paths are walked: the next edge of every row.
+    /// For every queue position the position of the parent, or [`NONE`] for a free row. While paths are walked: the next edge of every row.
     parents: &'a mut [u32],
-    /// For every place in the queue its free row. While paths are walked: the level of every row.
+    /// For every queue position its tree's root. While paths are walked: the level of every row.
     roots: &'a mut [u32],
 }
 
-/// What trees have found.
+/// The outcome of growing the trees.
 struct Found {
     paths: usize,
-    /// Rows in the queue of the levels up to the last.
+    /// Queue positions of the levels before the last.
     end: u32,
-    /// Whether more shortest paths may fit between those of the trees.
+    /// Whether more shortest paths may exist between those found.
     crowded: bool,
 }
 
 impl Search<'_> {
-    /// Grows trees from all free rows at once, a level at a time, to the first level from which free columns are reached; every tree that reaches one
-    /// is a path.
+    /// Grows trees from all free rows at once, level by level, to the first level that reaches free columns; every tree that reaches one yields a
+    /// path.
     fn trees(&mut self) -> Found {
         let (mut head, mut tail, mut paths, mut crowded) = (0, self.plant(), 0, false);
         let mut end = tail;
@@ -118,7 +117,7 @@ impl Search<'_> {
             if get(self.column_of, root, NONE) == NONE {
                 paths += usize::from(self.branch(row, head, &mut tail));
             } else {
-                // The tree has its path; one to a free column seen from here could start in another.
+                // This tree has its path; a path to a free column seen from here could start in another tree.
                 crowded = crowded || self.graph.of(row as usize).iter().any(|&column| get(self.row_of, column, 0) == NONE);
             }
             head += 1;
@@ -130,7 +129,7 @@ impl Search<'_> {
         Found { paths, end, crowded }
     }
 
-    /// Puts the free rows into the queue; returns their number.
+    /// Queues the free rows; returns their number.
     fn plant(&mut self) -> u32 {
         let mut tail = 0;
         for (row, _) in (0..).zip(&*self.column_of).filter(|(_, column)| **column == NONE) {
@@ -141,7 +140,7 @@ impl Search<'_> {
         tail
     }
 
-    /// Adds the rows behind a row's unseen columns to its tree, or augments along the tree if a column is free, and says so.
+    /// Adds the rows behind a row's unvisited columns to its tree, or augments along the tree if a column is free; returns whether it augmented.
     fn branch(&mut self, row: u32, at: u32, tail: &mut u32) -> bool {
         for &column in self.graph.of(row as usize) {
             let Some(next) = self.row_of.get_mut(column as usize) else { continue };
@@ -149,7 +148,7 @@ impl Search<'_> {
                 self.augment(column, at);
                 return true;
             }
-            // Without a branch, which would be foretold badly: a row that is not new is written over by the next.
+            // Branchless, because the branch is unpredictable: a row that is not new is overwritten by the next.
             set(self.queue, *tail, *next);
             set(self.parents, *tail, at);
             *tail += u32::from(*next < MARK);
@@ -158,7 +157,7 @@ impl Search<'_> {
         false
     }
 
-    /// From the end back: every row takes the column after it and leaves its own to the row before.
+    /// Augments from the path's end: every row takes the column after it and leaves its old column to the row before.
     fn augment(&mut self, mut column: u32, mut at: u32) {
         while at != NONE {
             let row = get(self.queue, at, NONE);
@@ -171,7 +170,7 @@ impl Search<'_> {
         }
     }
 
-    /// Adds shortest paths that have no row in common with those made, walking through the levels, until no more fit; returns their number.
+    /// Finds further shortest paths that share no row with those found, walking through the levels; returns their number.
     fn paths_between(&mut self, end: u32) -> usize {
         self.number(end);
         self.parents.fill(0);
@@ -179,12 +178,12 @@ impl Search<'_> {
         (0..self.column_of.len() as u32).map(|row| usize::from(get(self.column_of, row, 0) == NONE && self.walk(row))).sum()
     }
 
-    /// Numbers the rows before `end` by level, but for those on new paths.
+    /// Assigns levels to the rows before `end`, except to rows on new paths.
     fn number(&mut self, end: u32) {
         self.roots.fill(NONE);
         let (mut level, mut start) = (0, 0);
         for ((at, &row), &parent) in (0..end).zip(&*self.queue).zip(&*self.parents) {
-            // The first row whose parent is of the level.
+            // The first row whose parent is in this level.
             if parent != NONE && parent >= start {
                 (level, start) = (level + 1, at);
             }
@@ -192,7 +191,7 @@ impl Search<'_> {
         }
     }
 
-    /// Augments along one path from a free row through the levels, if there is one left.
+    /// Augments along one path from a free row through the levels; false if there is none.
     fn walk(&mut self, source: u32) -> bool {
         set(self.queue, 0, source);
         let mut depth = 0;
@@ -245,8 +244,8 @@ pub struct Cover {
     pub columns: usize,
 }
 
-/// König's vertex cover for a maximum matching: as many vertices as pairs, at least one at every edge, which proves that no matching is larger. The
-/// others are an independent set of largest size.
+/// König's vertex cover of a maximum matching: it has as many vertices as there are pairs and touches every edge, which proves that no matching is
+/// larger. The complement is a maximum independent set.
 ///
 /// Sets `rows[i]` and `columns[j]` to whether they are in the cover. `scratch` has at least [`scratch_len`] elements.
 pub fn cover(
@@ -266,7 +265,7 @@ pub fn cover(
             tail += 1;
         }
     }
-    // What free rows reach by a free edge and pairs in turn: the columns of it are in the cover, the rows are not.
+    // Alternating search from the free rows: visited columns are in the cover, visited rows are not.
     while head < tail {
         let row = get(scratch, head, NONE);
         head += 1;

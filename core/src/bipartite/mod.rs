@@ -1,4 +1,4 @@
-//! Bipartite graphs on lent slices: colouring with a witness, maximum matching and the cover that proves it, full matchings of least weight.
+//! Bipartite graphs on borrowed slices: two-colouring with a witness, maximum matching with the cover that proves it, full matchings of least weight.
 
 mod colour;
 mod full;
@@ -11,8 +11,8 @@ pub use colour::{Coloured, two_colour};
 pub use full::{FullMatching, FullMatchingError, full_scratch_len, minimum_weight_full_matching};
 pub use matching::{Cover, NONE, cover, maximum_matching, scratch_len};
 
-/// A graph as compressed rows: the neighbours of vertex i are `neighbours[starts[i]..starts[i + 1]]`. What lies outside the slices counts as no edges, and
-/// edges may repeat.
+/// A graph in compressed sparse rows: the neighbours of vertex i are `neighbours[starts[i]..starts[i + 1]]`. Ranges outside of the slices count as
+/// empty, and edges may repeat.
 #[derive(Clone, Copy, Debug)]
 pub struct Graph<'a> {
     starts: &'a [u32],
@@ -44,13 +44,13 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Element `i`, or what stands for none.
+/// Element `i`, or `none` if it is out of bounds.
 #[inline(always)]
 fn get(items: &[u32], i: u32, none: u32) -> u32 {
     items.get(i as usize).copied().unwrap_or(none)
 }
 
-/// Sets element `i`, if there is one.
+/// Sets element `i` if it is in bounds.
 #[inline(always)]
 fn set(items: &mut [u32], i: u32, value: u32) {
     if let Some(to) = items.get_mut(i as usize) {

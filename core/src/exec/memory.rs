@@ -1,4 +1,4 @@
-//! The memory of a program: separate borrows by element type and role, all lent by the caller.
+//! The memory of a program: separate slices by element type and role, all lent by the caller.
 
 use core::fmt;
 use core::ops::Range;
@@ -7,35 +7,36 @@ use crate::graph::{DType, Program, Role, Tensor};
 use crate::math::Real;
 use crate::plan::Plan;
 
-/// Everything that a run touches.
+/// The buffers of a run.
 pub struct Memory<'m, R> {
     /// Activations, inputs and scratch, [`Plan::arena_len`] elements.
     pub arena: &'m mut [R],
-    /// What lasts from run to run, `info().state_len()` elements.
+    /// Values that persist between runs, `info().state_len()` elements.
     pub state: &'m mut [R],
     /// Integers, `info().ints_len` elements.
     pub ints: &'m mut [i32],
     /// Trainable parameters.
     pub trainable: &'m mut [R],
-    /// Their gradients, [`Program::grads_len`] elements: none for programs without a backward pass, or with updates in it. Zero before the first
+    /// Their gradients, [`Program::grads_len`] elements: 0 for programs without a backward pass, or with updates in it. Zero them before the first
     /// run.
     pub grads: &'m mut [R],
-    /// `info().moments` buffers as long as the trainable parameters; empty for programs without updates, or with updates that need none.
+    /// `info().moments` buffers, each as long as the trainable parameters; empty for programs without updates, or whose optimizer has no moments.
     pub moments: &'m mut [R],
-    /// Frozen parameters; numbers must be aligned.
+    /// Frozen parameters; must be aligned for `R` if they hold values of type `R`.
     pub frozen: &'m [u8],
 }
 
 impl<R> Memory<'_, R> {
-    /// Whether every buffer is as long as a run of the whole program needs. A run does not say so itself: kernels see nothing of what is not there.
+    /// Checks that every buffer is long enough for a run of the whole program. A run itself does not report this: its kernels get empty slices for
+    /// what is missing.
     ///
     /// # Errors
     ///
-    /// The first buffer that is too short, with its elements and those that it needs, or frozen numbers that are not aligned.
+    /// The first buffer that is too short, with its length and the length needed, or misaligned frozen parameters of type `R`.
     pub fn check(&self, program: &Program<'_>, plan: &Plan<'_>) -> Result<(), MemoryError> {
         let (info, params) = (program.info(), program.params());
         let moments = params.trainable_len().saturating_mul(info.moments as usize);
-        // Up to the end of the last one: the rest of its unit may be missing.
+        // Up to the end of the last parameter: the padding of its unit may be missing.
         let frozen = program.tensors().iter().filter(|r| r.role == Role::Frozen);
         let ends = frozen.map(|r| r.start().saturating_add(r.dtype.bytes(r.shape.len(), size_of::<R>()).unwrap_or(0)));
         let lengths = [
@@ -80,7 +81,7 @@ pub enum Buffer {
 }
 
 impl Buffer {
-    /// Its name as a field, the unit of its length, who needs it, and where the length that it needs comes from.
+    /// Field name, unit of length, owner of the requirement (program or plan), and the source of the required length.
     const fn words(self) -> [&'static str; 4] {
         match self {
             Self::Arena => ["arena", "elements", "plan", "Plan::arena_len"],
@@ -94,7 +95,7 @@ impl Buffer {
     }
 }
 
-/// What is wrong with the memory that was lent for a run.
+/// What is wrong with the memory lent for a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum MemoryError {
@@ -102,14 +103,14 @@ pub enum MemoryError {
     Short {
         /// Which.
         buffer: Buffer,
-        /// Its elements; bytes of [`Buffer::Frozen`].
+        /// Its length in elements; in bytes for [`Buffer::Frozen`].
         found: usize,
-        /// The least that a run needs.
+        /// The length that a run needs.
         needed: usize,
     },
-    /// The frozen parameters hold numbers and do not begin where a number can.
+    /// The frozen parameters hold values of the backend's type and are not aligned for it.
     Unaligned {
-        /// The alignment of a number, in bytes.
+        /// The alignment of that type, in bytes.
         needed: usize,
     },
 }
@@ -122,7 +123,10 @@ impl fmt::Display for MemoryError {
                 write!(f, "{name} has {found} {unit}, the {who} needs {needed}: {source}")
             }
             Self::Unaligned { needed } => {
-                write!(f, "frozen holds numbers and is not aligned to {needed} bytes: lend bytes of a slice of numbers")
+                write!(
+                    f,
+                    "frozen holds floating-point values and is not aligned to {needed} bytes: lend the bytes of a slice of that type"
+                )
             }
         }
     }
@@ -134,7 +138,7 @@ impl core::error::Error for MemoryError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum WriteError {
-    /// The tensor is not one that the host writes.
+    /// The tensor is not written by the host: it is neither an input nor integers.
     NotAnInput,
     /// The number of values is wrong.
     Length {
@@ -159,7 +163,9 @@ pub enum WriteError {
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAnInput => f.write_str("not a tensor that the host writes"),
+            Self::NotAnInput => {
+                f.write_str("not an input of the program: only tensors of Graph::input and Graph::ints can be written")
+            }
             Self::Length { found, expected } => write!(f, "{found} values for a tensor of {expected}"),
             Self::Range { position, value, low, high } => {
                 write!(f, "value {value} at position {position} is not in {low}..={high}")
@@ -174,8 +180,8 @@ impl core::error::Error for WriteError {}
 ///
 /// # Errors
 ///
-/// `t` is no tensor of integers or `buffer` is shorter than [`Program::info`]'s `ints_len`, there are more or fewer values than elements, or a value
-/// is out of the range that [`crate::graph::Graph::ints`] was given. Nothing is written then.
+/// `t` is not an integer tensor or `buffer` is shorter than [`Program::info`]'s `ints_len`, the number of values differs from the number of elements,
+/// or a value is out of the range given to [`crate::graph::Graph::ints`]. Nothing is written then.
 pub fn write_ints(program: &Program<'_>, buffer: &mut [i32], t: Tensor, values: &[i32]) -> Result<(), WriteError> {
     let to = ints_mut(program, buffer, t).ok_or(WriteError::NotAnInput)?;
     if to.len() != values.len() {
@@ -191,11 +197,11 @@ pub fn write_ints(program: &Program<'_>, buffer: &mut [i32], t: Tensor, values: 
     Ok(())
 }
 
-/// Writes an input of numbers.
+/// Writes a floating-point input.
 ///
 /// # Errors
 ///
-/// `t` is not from [`crate::graph::Graph::input`], or there are more or fewer values than elements. Nothing is written then.
+/// `t` is not from [`crate::graph::Graph::input`], or the number of values differs from the number of elements. Nothing is written then.
 pub fn write_real<R: Real>(
     program: &Program<'_>,
     plan: &Plan<'_>,
@@ -213,38 +219,39 @@ pub fn write_real<R: Real>(
     Ok(())
 }
 
-/// A tensor of integers; `None` for another tensor. Unchecked values never make a kernel fail: they only make its results meaningless.
+/// The values of an integer tensor, writable and unchecked; `None` for another tensor. Values out of range never make a kernel fail, but make its
+/// results meaningless.
 pub fn ints_mut<'m>(program: &Program<'_>, buffer: &'m mut [i32], t: Tensor) -> Option<&'m mut [i32]> {
     buffer.get_mut(ints_range(program, t)?)
 }
 
-/// A tensor of integers; `None` for another tensor.
+/// The values of an integer tensor; `None` for another tensor.
 pub fn ints<'m>(program: &Program<'_>, buffer: &'m [i32], t: Tensor) -> Option<&'m [i32]> {
     buffer.get(ints_range(program, t)?)
 }
 
-/// The values of an input, or of an activation that [`crate::graph::Graph::output`] keeps; `None` for every other tensor, whose place in the arena
-/// other values take over during the run, and where the arena is shorter than the plan.
+/// The values of an input, or of an activation kept by [`crate::graph::Graph::output`]. `None` for every other tensor, whose memory is reused during
+/// the run, and where the arena is shorter than the plan.
 pub fn real<'m, R>(program: &Program<'_>, plan: &Plan<'_>, arena: &'m [R], t: Tensor) -> Option<&'m [R]> {
     arena.get(plan.value(kept(program, t)?))
 }
 
-/// The same to change; see [`real`].
+/// As [`real`], writable.
 pub fn real_mut<'m, R>(program: &Program<'_>, plan: &Plan<'_>, arena: &'m mut [R], t: Tensor) -> Option<&'m mut [R]> {
     arena.get_mut(plan.value(kept(program, t)?))
 }
 
-/// The place of a tensor that is known to be an input or a kept activation; otherwise what lies there means nothing.
+/// The memory of an input or a kept activation; for any other tensor the content is meaningless.
 pub(crate) fn place<'m, R>(plan: &Plan<'_>, arena: &'m [R], t: Tensor) -> &'m [R] {
     arena.get(plan.value(t)).unwrap_or(&[])
 }
 
-/// The same to change.
+/// As [`place`], writable.
 pub(crate) fn place_mut<'m, R>(plan: &Plan<'_>, arena: &'m mut [R], t: Tensor) -> &'m mut [R] {
     arena.get_mut(plan.value(t)).unwrap_or(&mut [])
 }
 
-/// `t` if it stands in the arena from the run to the next.
+/// `t` if its arena memory persists between runs.
 fn kept(program: &Program<'_>, t: Tensor) -> Option<Tensor> {
     program.tensor(t).filter(|r| r.pinned && matches!(r.role, Role::Activation | Role::Input)).map(|_| t)
 }

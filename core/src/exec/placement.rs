@@ -1,20 +1,20 @@
-//! Where a tensor lies: what a backend needs to know of program and plan.
+//! The memory location of a tensor, for backends.
 
 use core::ops::Range;
 
 use crate::graph::{Program, Role, Tensor};
 use crate::plan::Plan;
 
-/// Where a tensor lies.
+/// The memory location of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Its role, which names the buffer: the arena for [`Role::Activation`] and [`Role::Input`], and one buffer for each other role.
     pub role: Role,
-    /// Its place there: bytes of the frozen parameters, elements of every other buffer. Empty for an activation that nobody reads.
+    /// Its range there: in bytes for frozen parameters, in elements for every other buffer. Empty for an activation without a reader.
     pub range: Range<usize>,
 }
 
-/// Where a tensor lies; `None` for a tensor that the program does not have. An element of the backend takes `real_bytes`.
+/// The location of a tensor; `None` for a tensor that is not in the program. An element of the backend's type takes `real_bytes`.
 pub fn placement(program: &Program<'_>, plan: &Plan<'_>, t: Tensor, real_bytes: usize) -> Option<Placement> {
     let record = program.tensor(t)?;
     let (start, len) = (record.start(), record.shape.len());

@@ -1,4 +1,4 @@
-//! What [`super::ProgramFile::open`] checks, in the order in which one thing relies on another.
+//! The checks of [`super::ProgramFile::open`], ordered so that each relies only on earlier ones.
 
 use super::layout::{DECAY, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
 use super::{FileError, FileProgram, ProgramFile};
@@ -10,7 +10,7 @@ use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, Tenso
 use crate::shape::{UNIT, UNIT_BYTES};
 use crate::threads::Serial;
 
-/// Sections, parameters, programs, tokenizer. Not inlined: a run does not stand on what checking takes.
+/// Sections, parameters, programs, tokenizer. Not inlined, so that its stack frame is gone during a run.
 #[inline(never)]
 pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
@@ -22,7 +22,7 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
             return Err(FileError::Section { entry });
         }
     }
-    // A unit is UNIT_BYTES long in both buffers. The section really is that long, so no size that is computed from the units overflows.
+    // A unit is UNIT_BYTES long in both buffers. The section has that length, so sizes computed from units cannot overflow.
     for (kind, units) in [(SectionKind::Trainable, file.header.trainable_units), (SectionKind::Frozen, file.header.frozen_units)]
     {
         let (found, expected) = (file.section(kind, None).len(), (units as usize).saturating_mul(UNIT_BYTES));
@@ -33,7 +33,7 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     if !has_groups(file) {
         return Err(FileError::Groups);
     }
-    // All programs have the parameters of the first, byte for byte.
+    // All programs share the parameter records of the first, byte for byte.
     let mut first = None;
     for kind in ProgramKind::ALL {
         if file.section(SectionKind::Program, Some(kind)).is_empty() {
@@ -53,10 +53,10 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
     file.open_tokenizer().map(|_| ())
 }
 
-/// Whether the groups cover what is trained, and hold numbers that mean something.
+/// Whether the groups cover the trainable parameters, with valid factors and flags.
 fn has_groups(file: &ProgramFile<'_>) -> bool {
     let add = |sum: u32, group: &GroupRecord| {
-        // Finite, and not negative: without a comparison of numbers, which some devices have none of.
+        // Finite and not negative, checked on the bits: some devices have no float comparison.
         let sound = group.flags <= DECAY && group.lr_scale.to_bits() < f32::INFINITY.to_bits();
         sum.checked_add(group.units).filter(|_| sound)
     };
@@ -78,7 +78,7 @@ impl<'a> Check<'_, 'a> {
                 return Err(FileError::Tensor { program: self.kind, tensor: i });
             }
         }
-        // Kernels of inference refuse parts of a training program for other reasons, too; that it lacks an operation is what to say.
+        // Inference kernels refuse parts of a training program for other reasons too; the missing operation is the reason to report.
         if let Some((i, node)) = self.live().find(|(_, node)| self.file.kernels.rule(node.record().opcode).is_none()) {
             return Err(FileError::NoKernel { program: self.kind, node: i, opcode: node.record().opcode });
         }
@@ -106,7 +106,7 @@ impl<'a> Check<'_, 'a> {
         (0..program.nodes().len()).filter_map(move |i| Some((i, program.node(i)?))).filter(|(_, n)| !n.record().dead)
     }
 
-    /// The tables have the lengths that the header tells of.
+    /// Checks that the tables have the lengths in the header.
     fn header(&self) -> Result<(), FileError> {
         let (info, slots) = (self.parts.program.info(), self.parts.plan.slots().len());
         let (tensors, nodes) = (self.tensors().len(), self.nodes());
@@ -114,7 +114,7 @@ impl<'a> Check<'_, 'a> {
             return Err(FileError::TooLarge { program: self.kind });
         }
         let whole = |kind, len: usize, size| self.file.section(kind, Some(self.kind)).len() == len.saturating_mul(size);
-        // Nobody needs two ports for a tensor, and every node's inputs are looked for among them.
+        // No tensor needs two ports, and every node's inputs are looked up among the ports.
         let lengths = self.parts.ports.len() <= tensors
             && whole(SectionKind::Tensors, info.tensors.into(), size_of::<TensorRecord>())
             && whole(SectionKind::Nodes, info.nodes.into(), size_of::<crate::graph::NodeRecord>())
@@ -126,7 +126,7 @@ impl<'a> Check<'_, 'a> {
         Err(FileError::Program { program: self.kind })
     }
 
-    /// A tensor agrees with itself, lies in its buffer, and shares memory only with what it is a view of.
+    /// Whether a tensor's record is consistent, inside its buffer, and shares memory only with the tensor it is a view of.
     fn is_sound(&self, i: usize, t: &TensorRecord) -> bool {
         let Some(root) = self.tensors().get(t.root.index()) else { return false };
         let own = t.root.index() == i;
@@ -148,15 +148,15 @@ impl<'a> Check<'_, 'a> {
                 .is_some_and(|p| p.role == Role::Trainable && p.offset == t.offset && p.shape == t.shape),
             Role::Activation | Role::Input | Role::Ints | Role::State => true,
         };
-        // A tensor whose record names a producer that does not write it is refused where it is read: see `is_written_before`.
+        // A tensor whose record names a producer that does not write it is refused at its reader: see `is_written_before`.
         let leaf = t.producer == u16::MAX;
         let produced = if matches!(t.role, Role::Activation | Role::Grad) || !own { !leaf } else { leaf };
-        // An empty tensor takes no memory, so that its other extents would not be limited: a kernel could loop over 2³² empty rows.
+        // An empty tensor takes no memory, which would leave its other extents unlimited: a kernel could loop over 2³² empty rows.
         let has_elements = t.shape.is_valid() && !t.shape.is_empty();
         has_elements && alike && dtype && numbered && produced && param == (i < params) && self.is_inside(t)
     }
 
-    /// The elements of a tensor that is not in the arena lie in its buffer, aligned.
+    /// Whether a tensor outside of the arena is inside its buffer and aligned.
     fn is_inside(&self, t: &TensorRecord) -> bool {
         let (info, header, len) = (self.parts.program.info(), self.file.header, t.shape.len());
         let Some(row_bytes) = t.dtype.bytes(t.shape.cols(), size_of::<f32>()) else { return false };
@@ -171,7 +171,7 @@ impl<'a> Check<'_, 'a> {
         (t.offset as usize).checked_add(units).is_some_and(|end| end <= room as usize)
     }
 
-    /// A node's operation is known and has a kernel, its inputs are there before it, and its outputs are what its rule says.
+    /// Checks a node: its operation is known and has a kernel, its inputs are available, and its outputs follow its shape rule.
     fn node(&self, i: usize, node: &Node<'a>, cpu: &Cpu<'_, f32>) -> Result<(), FileError> {
         let (program, record) = (self.kind, node.record());
         let wrong = FileError::Node { program, node: i };
@@ -185,7 +185,7 @@ impl<'a> Check<'_, 'a> {
         let Ok(shapes) = rule(&op, &Args::new(&args)) else { return Err(FileError::Rule { program, node: i }) };
         for (o, (&t, shape)) in record.outputs.iter().zip(shapes).enumerate() {
             let once = record.outputs.iter().filter(|&&other| other == t).count() == 1;
-            // What the kernel does not compute has no place, so that nobody reads it.
+            // An output that the kernel does not compute must have no memory, so that it has no reader.
             let computed = |r: &TensorRecord| match shape {
                 Some(shape) => r.shape == shape,
                 None => r.role == Role::Activation && self.parts.plan.value(t).is_empty(),
@@ -202,7 +202,7 @@ impl<'a> Check<'_, 'a> {
         if self.updates_inside(&op) { Ok(()) } else { Err(wrong) }
     }
 
-    /// What the rule of node `i` sees of input `k`; `None` for an input that is not there yet, or cannot be read as the node does.
+    /// Input `k` of node `i` as its shape rule sees it; `None` for an input that is not yet available, or that the node cannot read this way.
     #[inline(never)]
     fn argument(&self, i: usize, node: &Node<'a>, op: &Op, k: usize, arg: &mut Option<Arg>) -> Option<()> {
         let tensor = node.record().input(k);
@@ -223,7 +223,7 @@ impl<'a> Check<'_, 'a> {
         record.producer == u16::MAX || (producer < i && self.parts.program.node(producer).is_some_and(writes))
     }
 
-    /// Whether an output lies where its operation writes: in memory of its own, or in that of the input that it stands for.
+    /// Whether an output is where its operation writes: in memory of its own, or in the memory of the input that it replaces.
     fn may_write(&self, op: &Op, node: &Node<'a>, t: Tensor, r: &TensorRecord) -> bool {
         match op.in_place() {
             InPlace::Alias(k) => node.input(k.into()).is_some_and(|source| source.root == r.root),
@@ -231,14 +231,14 @@ impl<'a> Check<'_, 'a> {
         }
     }
 
-    /// An update stays within the parameters and the moments that there are.
+    /// Whether an update stays within the existing parameters and moments.
     fn updates_inside(&self, op: &Op) -> bool {
         let (info, all) = (self.parts.program.info(), self.file.layout().trainable_len);
         reach(op, all)
             .is_none_or(|Reach { range, moments }| range.end <= all && moments.iter().flatten().all(|&slot| slot < info.moments))
     }
 
-    /// Owners of memory own themselves and lie in the arena apart from each other; what shares memory agrees with its owner.
+    /// Checks the owners of memory: they own themselves and do not overlap in the arena, and tensors that share memory agree with their owner.
     fn slots(&self) -> Result<(), FileError> {
         let (plan, count) = (&self.parts.plan, self.tensors().len());
         let wrong = |slot| FileError::Plan { program: self.kind, slot };
@@ -265,7 +265,7 @@ impl<'a> Check<'_, 'a> {
         }
     }
 
-    /// Everything that a node touches has its place while it runs, and what it reads is still there.
+    /// Checks that everything a node touches has memory while it runs, and that its inputs have not been overwritten.
     fn places(&self, i: usize, node: &Node<'a>, cpu: &Cpu<'_, f32>) -> Result<(), FileError> {
         let (plan, record) = (&self.parts.plan, node.record());
         let wrong = |t: Tensor| FileError::Plan { program: self.kind, slot: t.index() };
@@ -274,12 +274,12 @@ impl<'a> Check<'_, 'a> {
             |t: &Tensor| self.parts.program.tensor(*t).is_some_and(|r| matches!(r.role, Role::Activation | Role::Input));
         let is_view = matches!(op.in_place(), InPlace::Alias(_));
         for (k, &t) in record.inputs.iter().enumerate().filter(|(_, t)| in_arena(t)) {
-            // A view of a value that nobody reads needs none.
+            // A view of a value without readers needs no memory.
             let is_viewed = matches!(op.in_place(), InPlace::Alias(of) if usize::from(of) == k);
             if !(self.stands(t, i) || is_viewed && plan.value(t).is_empty()) {
                 return Err(wrong(t));
             }
-            // The place of the output may be an input's only where the operation allows it, and only that input's.
+            // The output may reuse an input's memory only where the operation allows it, and only that input's.
             for (o, &out) in record.outputs.iter().enumerate() {
                 let shares = in_arena(&out) && !is_view && !plan.value(out).is_empty() && self.owner(out) == self.owner(t);
                 let allowed =
@@ -296,7 +296,7 @@ impl<'a> Check<'_, 'a> {
             if !apart || !self.is_taken(t, i) {
                 return Err(wrong(t));
             }
-            // What the host reads afterwards stands until the end.
+            // Values that the host reads afterwards must last to the end.
             if self.parts.program.tensor(t).is_some_and(|r| r.pinned) && !self.stands(t, self.nodes()) {
                 return Err(wrong(t));
             }
@@ -322,7 +322,7 @@ impl<'a> Check<'_, 'a> {
         owner.is_some_and(|slot| usize::from(slot.first) <= i && i <= usize::from(slot.last))
     }
 
-    /// Whether a tensor's memory is taken from its producer until node `i`, and no other value was written there in between.
+    /// Whether a tensor's memory is held from its producer to node `i` without another write in between.
     fn stands(&self, t: Tensor, i: usize) -> bool {
         let root = self.parts.program.tensor(t).map_or(Tensor::NONE, |r| r.root);
         let Some(record) = self.parts.program.tensor(root) else { return false };
@@ -333,7 +333,7 @@ impl<'a> Check<'_, 'a> {
         self.is_taken(t, i) && self.is_taken(t, begin.min(i)) && !between.any(|n| n.record().outputs.iter().any(overwrites))
     }
 
-    /// Every port that the kind of program needs leads to a tensor that serves it, and so do all others that sessions know.
+    /// Checks that every port required by the kind of program leads to a suitable tensor, and so do all other ports that sessions know.
     fn ports(&self) -> Result<(), FileError> {
         let tokens = self.parts.program.shape(self.parts.port(Port::Tokens));
         let wrong = |port: u16, tensor: Tensor| FileError::Port { program: self.kind, port: port.into(), tensor };
@@ -360,8 +360,8 @@ impl<'a> Check<'_, 'a> {
         1 << self.kind as u8
     }
 
-    /// Whether a port leads to a tensor that serves what the kind of program needs. One that it does not need may be an output, which nobody has to
-    /// read, but no input, which nobody would write.
+    /// Whether a port leads to a tensor that suits the kind of program. A port that the kind does not require may be an output, which can stay
+    /// unread, but not an input, which would stay unwritten.
     fn serves(&self, entry: &PortRecord, tokens: usize) -> bool {
         let Some(r) = self.parts.program.tensor(entry.tensor) else { return false };
         let Some(served) = SERVED.get(usize::from(entry.kind)).filter(|served| served.programs & self.bit() != 0) else {
@@ -374,13 +374,13 @@ impl<'a> Check<'_, 'a> {
             Len::Vocabulary => (self.file.header.vocab_size as usize, 1),
             Len::Hyper => (HYPER_LEN, self.file.groups().len()),
         };
-        // Of two entries for one place the second would not be written.
+        // With two entries for one port the second would stay unwritten.
         let first = self.parts.port_of(entry.kind, entry.index) == entry.tensor;
         let right = r.role == served.role && r.shape.len() == len && usize::from(entry.index) < indices;
         right && first && self.has_place(entry.tensor, r)
     }
 
-    /// Positions are counted from 0 in every sequence, and not held against the bounds: they lie within them.
+    /// Positions are counted from 0 in every sequence without a bounds check: they are within the bounds.
     fn has_positions(&self, tokens: Shape) -> bool {
         self.parts.program.tensor(self.parts.port(Port::Positions)).is_some_and(|r| {
             let [low, high] = r.bounds;
@@ -388,7 +388,7 @@ impl<'a> Check<'_, 'a> {
         })
     }
 
-    /// Integers that are written through one port, within its bounds, are not read through another.
+    /// Whether integers written through one port with its bounds are read through no other port.
     fn integers_apart(&self) -> Option<()> {
         let of_port = |port: &PortRecord| self.parts.program.tensor(port.tensor).filter(|r| r.role == Role::Ints);
         let range = |r: &TensorRecord| r.start()..r.start().saturating_add(r.shape.len());
@@ -404,7 +404,7 @@ impl<'a> Check<'_, 'a> {
         Some(())
     }
 
-    /// Whether the outside finds a tensor: in the integers, or in the arena until the end.
+    /// Whether the host can access a tensor: it is an integer tensor, or in the arena until the end.
     fn has_place(&self, t: Tensor, r: &TensorRecord) -> bool {
         r.role == Role::Ints
             || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))

@@ -2,20 +2,20 @@
 
 use super::layout::CHECKSUM;
 
-/// The checksum of a file: of all its bytes but those of the checksum itself.
+/// The checksum of a file: over all bytes except those of the checksum field.
 pub fn checksum(file: &[u8]) -> u32 {
     let before = file.get(..CHECKSUM.start).unwrap_or(file);
     let after = file.get(CHECKSUM.end..).unwrap_or(&[]);
     !update(update(u32::MAX, before), after)
 }
 
-/// Half a byte at a time: a table of 64 bytes and 10 instructions or so for each byte.
+/// Processes 4 bits at a time: a table of 64 bytes, and about 10 instructions per byte.
 fn update(crc: u32, bytes: &[u8]) -> u32 {
     let half = |crc: u32| TABLE.get((crc & 15) as usize).map_or(0, |entry| entry ^ crc >> 4);
     bytes.iter().fold(crc, |crc, &byte| half(half(crc ^ u32::from(byte))))
 }
 
-/// What the low half of a byte does to the rest, for the reflected polynomial 0x82F63B78.
+/// The contribution of each low nibble, for the reflected polynomial 0x82F63B78.
 const TABLE: [u32; 16] = [
     0x0000_0000,
     0x105e_c76f,

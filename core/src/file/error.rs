@@ -11,7 +11,7 @@ use crate::tokenizer::TableError;
 #[non_exhaustive]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum FileError {
-    /// The bytes begin in memory where numbers cannot be read.
+    /// The bytes are not aligned in memory for the values of the file.
     Alignment,
     /// The first bytes are not those of a program file.
     Magic,
@@ -22,24 +22,24 @@ pub enum FileError {
     },
     /// The number of bytes is not the one in the header.
     Length {
-        /// Bytes there are.
+        /// Bytes found.
         found: usize,
-        /// Bytes the header tells of.
+        /// Bytes according to the header.
         expected: usize,
     },
-    /// The bytes are not those that were written.
+    /// The checksum of the bytes is not the one in the header.
     Checksum {
         /// Of the bytes.
         found: u32,
         /// In the header.
         expected: u32,
     },
-    /// An entry of the table of sections: a kind that this version does not know, a place outside the file, or the same section twice.
+    /// An entry of the section table is invalid: an unknown kind, a range outside of the file, or a duplicate section.
     Section {
-        /// Its place in the table.
+        /// Its index in the table.
         entry: usize,
     },
-    /// A section is missing, or its length does not fit what it must hold.
+    /// A section is missing, or its length is wrong.
     Content {
         /// The section.
         kind: SectionKind,
@@ -48,12 +48,12 @@ pub enum FileError {
         /// Bytes there must be.
         expected: usize,
     },
-    /// Records with impossible values, which are no tensors, nodes or characters.
+    /// Records with invalid values, which are not tensors, nodes or characters.
     Records {
         /// The section.
         kind: SectionKind,
     },
-    /// Groups of parameters that do not cover what is trained, or have an impossible factor or flag.
+    /// Parameter groups that do not cover the trainable parameters, or have an invalid factor or flag.
     Groups,
     /// A program has more tensors and nodes than can be checked in reasonable time.
     TooLarge {
@@ -65,14 +65,14 @@ pub enum FileError {
         /// The program.
         program: ProgramKind,
     },
-    /// A tensor contradicts itself, its buffer, or its producer.
+    /// A tensor's record contradicts itself, its buffer, or its producer.
     Tensor {
         /// The program.
         program: ProgramKind,
         /// The tensor.
         tensor: usize,
     },
-    /// The table of kernels lacks an operation, or its kernel does not read what the node reads.
+    /// The table of kernels lacks an operation, or its kernel does not support the types of the node's inputs.
     NoKernel {
         /// The program.
         program: ProgramKind,
@@ -81,7 +81,7 @@ pub enum FileError {
         /// Its operation's code.
         opcode: u8,
     },
-    /// A node reads what is not there yet, writes what it may not write, or needs more memory than the plan gives it.
+    /// A node reads a tensor that is not yet available, writes where it must not, or needs more memory than the plan has.
     Node {
         /// The program.
         program: ProgramKind,
@@ -95,25 +95,25 @@ pub enum FileError {
         /// The node.
         node: usize,
     },
-    /// The plan gives a node less scratch than its kernel needs: the file was exported for other kernels than these.
+    /// The plan has less scratch for a node than its kernel needs: the file was exported for other kernels.
     Scratch {
         /// The program.
         program: ProgramKind,
         /// The node.
         node: usize,
-        /// Elements that the plan gives.
+        /// Elements of scratch in the plan.
         found: usize,
         /// Elements that the kernel needs.
         needed: usize,
     },
-    /// The plan lets two values that are needed at the same time share memory, or gives one no place.
+    /// The plan lets two values with overlapping lifetimes share memory, or has no memory for one.
     Plan {
         /// The program.
         program: ProgramKind,
-        /// A tensor, or, from the number of tensors on, a node's scratch.
+        /// A tensor index, or, from the number of tensors on, that number plus a node index (the node's scratch).
         slot: usize,
     },
-    /// A port is missing, leads to a tensor that does not serve it, or is an input that sessions of this version do not write.
+    /// A port is missing, leads to an unsuitable tensor, or is an input that sessions of this version do not write.
     Port {
         /// The program.
         program: ProgramKind,
@@ -124,7 +124,7 @@ pub enum FileError {
     },
     /// The tables of a BPE tokenizer.
     Tokenizer(TableError),
-    /// A character out of order.
+    /// A character that is out of order.
     Char {
         /// Its id.
         id: usize,
@@ -140,20 +140,20 @@ impl fmt::Display for FileError {
             Self::Magic => f.write_str("not a program file: expected one that `samara export` wrote"),
             Self::Version { found } => version(f, *found),
             Self::Length { found, expected } => {
-                write!(f, "{found} bytes, the header tells of {expected}: the file is cut off or joined with another")
+                write!(f, "{found} bytes, the header says {expected}: the file is cut off or joined with another")
             }
             Self::Checksum { found, expected } => {
                 write!(
                     f,
-                    "the checksum is {found:08x}, the header tells of {expected:08x}: the file is damaged, copy or export it again"
+                    "the checksum is {found:08x}, the header says {expected:08x}: the file is damaged, copy or export it again"
                 )
             }
             Self::Section { entry } => {
-                write!(f, "entry {entry} of the table of sections is impossible, or of a kind that needs a newer samara")
+                write!(f, "entry {entry} of the table of sections is invalid, or of a kind that needs a newer samara")
             }
             Self::Content { kind, found, expected } => write!(f, "section {kind:?} has {found} bytes, expected {expected}"),
-            Self::Records { kind } => write!(f, "section {kind:?} has entries with impossible values"),
-            Self::Groups => f.write_str("the groups of parameters do not cover what is trained, or have impossible values"),
+            Self::Records { kind } => write!(f, "section {kind:?} has entries with invalid values"),
+            Self::Groups => f.write_str("the groups of parameters do not cover the trainable parameters, or have invalid values"),
             Self::TooLarge { program } => write!(f, "program {program:?} has more than {MAX_RECORDS} tensors and nodes"),
             Self::Program { program } => write!(f, "the header of program {program:?} contradicts its tables"),
             Self::Tensor { program, tensor } => {
@@ -162,10 +162,12 @@ impl fmt::Display for FileError {
             Self::NoKernel { program, node, opcode } => {
                 write!(
                     f,
-                    "node {node} of program {program:?} is operation {opcode}, for which the table of kernels has none: link one that has"
+                    "node {node} of program {program:?} is operation {opcode}, for which the linked table has no kernel: link one that has it"
                 )
             }
-            Self::Node { program, node } => write!(f, "node {node} of program {program:?} reads or writes what it may not"),
+            Self::Node { program, node } => {
+                write!(f, "node {node} of program {program:?} reads a tensor before it is written, or writes where it must not")
+            }
             Self::Rule { program, node } => {
                 write!(
                     f,
@@ -177,7 +179,7 @@ impl fmt::Display for FileError {
                 "node {node} of program {program:?} has {found} elements of scratch and needs {needed}: export the model again with this version"
             ),
             Self::Plan { program, slot } => {
-                write!(f, "slot {slot} of the plan of program {program:?} has no place, or one that is taken")
+                write!(f, "slot {slot} of the plan of program {program:?} has no memory, or memory that another value still uses")
             }
             Self::Port { program, port: kind, tensor } => port(f, *program, *kind, *tensor),
             Self::Tokenizer(error) => write!(f, "tokenizer: {error}"),
@@ -189,7 +191,7 @@ impl fmt::Display for FileError {
 impl core::error::Error for FileError {}
 
 fn version(f: &mut fmt::Formatter<'_>, found: u32) -> fmt::Result {
-    write!(f, "the file is of version {found} of the format, this build reads version {VERSION}: ")?;
+    write!(f, "the file has format version {found}, this build reads version {VERSION}: ")?;
     f.write_str(if found < VERSION { "convert it with `samara export --convert FILE --out FILE`" } else { "update samara" })
 }
 
@@ -202,5 +204,8 @@ fn port(f: &mut fmt::Formatter<'_>, program: ProgramKind, kind: usize, tensor: T
         return f.write_str("is missing: export the model again");
     }
     let tensor = tensor.index();
-    write!(f, "leads to tensor {tensor}, which does not serve it, or is an input that this version does not write: update samara")
+    write!(
+        f,
+        "leads to tensor {tensor}, which has the wrong role or shape, or is an input that this version does not write: update samara"
+    )
 }

@@ -1,12 +1,12 @@
-//! How a program file is laid out: a header, a table of sections, sections. All numbers are little-endian; every section begins at a whole number of
-//! units ([`UNIT_BYTES`]) from the start of the file, and positions and lengths are counted in them where they would not fit 32 bits otherwise.
+//! The layout of a program file: a header, a table of sections, sections. All values are little-endian. Every section begins at a multiple of
+//! [`UNIT_BYTES`] from the start of the file; positions and lengths that might not fit 32 bits are counted in these units.
 //!
-//! **Versions.** Codes of operations, sections, programs and ports are only ever appended. A file says the version of its layout, and a reader takes
-//! one: `samara export --convert` rewrites older files, so that no device carries code for two.
+//! **Versions.** Codes of operations, sections, programs and ports are append-only. A file records the version of its layout, and a reader accepts
+//! one version: `samara export --convert` rewrites older files, so that no device carries code for two.
 //!
-//! **What a reader does not know.** It refuses a section, a program or an operation with a code that it does not know, and a port of a kind that it does
-//! not serve if that is an input, for the program would run on values that nobody wrote. A port that it does not know and that is an output is left
-//! alone: nobody has to read a result. So new kinds of models need new codes and no new version.
+//! **Unknown codes.** A reader refuses an unknown section, program or operation, and an input port of a kind that it does not serve, because the
+//! program would run on unwritten values. An unknown output port is ignored: a result may stay unread. So new kinds of models need new codes and no
+//! new version.
 
 use core::ops::Range;
 
@@ -16,15 +16,15 @@ use crate::graph::{ProgramInfo, Tensor};
 use crate::params::Layout;
 use crate::shape::{UNIT, UNIT_BYTES};
 
-/// The first bytes of a file. The first is no text, and the line break is damaged by transfers that mean to convert text.
+/// The first bytes of a file. The first byte is not ASCII, and the line break is damaged by transfers that convert text.
 pub const MAGIC: [u8; 8] = *b"\x89samara\n";
 /// The version of the layout that this build reads.
 pub const VERSION: u32 = 2;
-/// Where the checksum stands.
+/// The bytes of the checksum field.
 pub(super) const CHECKSUM: Range<usize> = 12..16;
 /// No token: a model without an end of text.
 pub const NO_TOKEN: u32 = u32::MAX;
-/// Tensors and nodes of a program together are at most this many: checking compares them with each other.
+/// The most tensors and nodes of a program together: checking compares them pairwise.
 pub const MAX_RECORDS: usize = 8192;
 
 /// The first [`size_of::<Header>()`](Header) bytes.
@@ -51,14 +51,14 @@ pub struct Header {
     pub vocab_size: u32,
     /// Tokens that a sequence can have.
     pub context: u32,
-    /// The token that ends a text, [`NO_TOKEN`] for none.
+    /// The end-of-text token, [`NO_TOKEN`] for none.
     pub end_of_text: u32,
     /// 0.
     pub reserved: [u32; 3],
 }
 
 impl Header {
-    /// The sizes of the buffers of the parameters. The file has as many bytes of both, so that this machine can address them.
+    /// The sizes of the parameter buffers. The file has at least as many bytes of each, so that this machine can address them.
     pub const fn layout(&self) -> Layout {
         Layout {
             trainable_len: (self.trainable_units as usize).wrapping_mul(UNIT),
@@ -199,8 +199,8 @@ impl ProgramKind {
 }
 
 codes! {
-    /// What a port carries. Sessions of this version serve the first nine kinds; the others are for models that take images, or answer with something
-    /// else than logits.
+    /// The meaning of a port. Sessions of this version serve the first nine kinds; the others are for models that take images, or whose output is not
+    /// logits.
     Port {
         /// Token ids (B, T).
         Tokens = 0,
@@ -212,40 +212,40 @@ codes! {
         Live = 3,
         /// Logits (V).
         Logits = 4,
-        /// The token that follows each token (B, T), negative for none.
+        /// The next token of each token (B, T), negative for none.
         Targets = 5,
-        /// The gradient of what is minimised with respect to each loss: one number for all of them (1), or one for each.
+        /// The gradient of the objective with respect to each loss: one value for all of them (1), or one per loss.
         Upstream = 6,
-        /// Hyper-parameters of the update, [`crate::graph::HYPER_LEN`]. Without one of its own, a group reads those of group 0.
+        /// Hyper-parameters of the update, [`crate::graph::HYPER_LEN`]. A group without a port of its own reads those of group 0.
         Hyper = 7,
         /// Losses of the tokens (B, T).
         Losses = 8,
-        /// Images, numbers (B, H, W, C).
+        /// Images, floating point (B, H, W, C).
         Pixels = 9,
         /// Classes of images or texts, integers (B), negative for none.
         Labels = 10,
-        /// Segments of tokens (B, T), integers: attention within one alone, negative for padding. The mask of every model that has one.
+        /// Segment ids of tokens (B, T), integers: attention stays within a segment; negative for padding. The mask of every model that has one.
         Segments = 11,
-        /// Segments of keys (B, capacity), where they are not those of the tokens.
+        /// Segment ids of keys (B, capacity), where they differ from those of the tokens.
         KeySegments = 12,
         /// Types of tokens (B, T), integers.
         TokenTypes = 13,
-        /// Boxes of objects to be found, numbers (B, N, 4).
+        /// Ground-truth boxes, floating point (B, N, 4).
         TargetBoxes = 14,
-        /// Boxes of objects that were found, numbers (B, N, 4).
+        /// Predicted boxes, floating point (B, N, 4).
         Boxes = 15,
-        /// Hidden states or embeddings, numbers (B, T, C) or (B, C).
+        /// Hidden states or embeddings, floating point (B, T, C) or (B, C).
         Hidden = 16,
-        /// Scores of a head with one output, numbers (B) or (B, T).
+        /// Scores of a head with one output, floating point (B) or (B, T).
         Scores = 17,
     }
 }
 
-/// What stands beside the tables of a program.
+/// Fields of a program that are not in its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ProgramHeader {
-    /// Numbers of the program.
+    /// Sizes and counts of the program.
     pub info: ProgramInfo,
     /// Units ([`UNIT`]) of the arena.
     pub arena_units: u32,

@@ -1,7 +1,7 @@
-//! The program file (`.samara`): programs with their plans, parameters and tokenizer in one piece, read where it lies, in flash or in a mapped file.
+//! The program file (`.samara`): programs with their plans, parameters and tokenizer in one file, read in place from flash or a mapped file.
 //!
-//! [`ProgramFile::open`] checks everything once. Afterwards a run stays within the memory lent to it and every node finds what it reads: opening
-//! fails, running does not. Nothing is copied but initial values of what is trained.
+//! [`ProgramFile::open`] checks everything once. Afterwards a run stays within the memory lent to it, and every node finds its inputs: opening can
+//! fail, running cannot. Only the initial values of trainable parameters are copied.
 
 mod check;
 mod checksum;
@@ -24,7 +24,7 @@ use crate::plan::{Plan, Slot};
 use crate::shape::UNIT;
 use crate::tokenizer::{BpeTables, CharTable, Classes, Split};
 
-/// Includes a program file so that it can be read where it lies: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
+/// Includes a program file with the alignment for reading it in place: `static MODEL: &[u8] = samara_core::include_program!("model.samara");`
 #[macro_export]
 macro_rules! include_program {
     ($path:expr) => {{
@@ -72,7 +72,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// All of it together.
+    /// The sum of all buffers.
     #[inline(never)]
     pub fn total_len(&self) -> usize {
         let Self { arena_len, state_len, ints_len, trainable_len, grads_len, moments_len } = *self;
@@ -93,13 +93,13 @@ pub enum FileTokenizer<'a> {
 }
 
 impl<'a> ProgramFile<'a> {
-    /// Opens a file for a table of kernels after checking all of it; a file with an operation that the table lacks is refused.
+    /// Opens and fully checks a file for a table of kernels.
     ///
-    /// The time is that of reading every byte once, and grows with the square of the number of nodes.
+    /// The time is linear in the bytes of the file and quadratic in the number of nodes.
     ///
     /// # Errors
     ///
-    /// What is damaged, of another version, out of its bounds, or an operation for which `kernels` has nothing.
+    /// The file is damaged, of another version, has values out of bounds, or an operation without a kernel in `kernels`.
     #[inline(never)]
     pub fn open(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
         let file = Self::read(bytes, kernels)?;
@@ -134,7 +134,7 @@ impl<'a> ProgramFile<'a> {
         Ok(Self { kernels, bytes, header, sections })
     }
 
-    /// The kernels for which it was opened.
+    /// The table of kernels that the file was opened with.
     pub const fn kernels(&self) -> &'a Kernels<f32> {
         self.kernels
     }
@@ -154,7 +154,7 @@ impl<'a> ProgramFile<'a> {
         self.sections
     }
 
-    /// The bytes of a section; empty when there is none. `program` says whose it is, `None` for what all programs share.
+    /// The bytes of a section; empty when it is absent. `program` is the section's program, `None` for a shared section.
     pub fn section(&self, kind: SectionKind, program: Option<ProgramKind>) -> &'a [u8] {
         let program = program.map_or(0, |program| program as u16);
         let found = self.sections.iter().find(|s| s.kind == kind as u16 && s.program == program);
@@ -162,7 +162,7 @@ impl<'a> ProgramFile<'a> {
         self.bytes.get(found.and_then(Section::range).unwrap_or(0..0)).unwrap_or(&[])
     }
 
-    /// The records of a section, or the section whose bytes are none.
+    /// The records of a section, or the kind of the section whose bytes are not records.
     fn records<T: CheckedBitPattern>(&self, kind: SectionKind, program: Option<ProgramKind>) -> Result<&'a [T], SectionKind> {
         checked::try_cast_slice(self.section(kind, program)).map_err(|_| kind)
     }
@@ -187,7 +187,7 @@ impl<'a> ProgramFile<'a> {
         self.parts(kind).ok()
     }
 
-    /// A program, or the section that is not what it must be.
+    /// A program, or the kind of the section that is invalid.
     fn parts(&self, kind: ProgramKind) -> Result<FileProgram<'a>, SectionKind> {
         let header: &ProgramHeader = self.record(SectionKind::Program, Some(kind))?;
         let tensors: &[TensorRecord] = self.records(SectionKind::Tensors, Some(kind))?;
@@ -256,7 +256,7 @@ impl<'a> ProgramFile<'a> {
         Ok(Some(tokenizer))
     }
 
-    /// The tables of a BPE tokenizer as they lie there.
+    /// The tables of a BPE tokenizer, borrowed from the file.
     fn bpe(&self, split: Split) -> Result<BpeTables<'a>, SectionKind> {
         Ok(BpeTables {
             split,
@@ -300,7 +300,7 @@ impl<'a> FileProgram<'a> {
 }
 
 impl<'a> FileTokenizer<'a> {
-    /// The bytes of a token, through `room` where it has to be made up. Empty for an id that stands for no text.
+    /// The bytes of a token; `room` holds bytes that must be constructed. Empty for an id without text.
     pub fn token<'r>(&self, id: u32, room: &'r mut [u8; 4]) -> &'r [u8]
     where
         'a: 'r,

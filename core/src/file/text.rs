@@ -1,4 +1,4 @@
-//! Text to tokens with the tokenizer of a file, whichever it is.
+//! Text to tokens with the file's tokenizer, of any kind.
 
 use core::fmt;
 
@@ -8,9 +8,9 @@ use crate::tokenizer::{BpeScratch, CharError, EncodeError};
 /// Why a text has no tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// What characters say.
+    /// An error of the character tokenizer.
     Char(CharError),
-    /// What byte-level BPE says.
+    /// An error of byte-level BPE.
     Bpe(EncodeError),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for TextError {
 impl core::error::Error for TextError {}
 
 impl FileTokenizer<'_> {
-    /// Bytes of the longest word of a text that [`FileTokenizer::encode`] needs scratch for: as many symbols, and [`BpeScratch::heap_len`].
+    /// The longest word of a text in bytes, which sizes the scratch of [`FileTokenizer::encode`]: as many symbols, and [`BpeScratch::heap_len`].
     pub fn scratch_word(&self, text: &[u8]) -> usize {
         match self {
             Self::Bytes | Self::Chars(_) => 0,

@@ -6,15 +6,15 @@ use super::pack::{pack_a, pack_b, packed_len};
 use super::panels::blocks;
 use crate::math::Real;
 
-/// Called as `epilogue(row, first_col, segment)` with finished pieces of rows of C, each element once: bias, activation, residual.
+/// Called as `epilogue(row, first_col, segment)` for finished segments of rows of C, once per element: bias, activation, residual.
 pub type Epilogue<'a, R> = Option<&'a mut dyn FnMut(usize, usize, &mut [R])>;
 
-/// Columns of C that are finished together: their pieces of rows are long enough for an epilogue, and still in the second-level cache.
+/// Columns of C that are finished together: the segments are long enough for an epilogue, and still in the L2 cache.
 const FINISHED_COLS: usize = 128;
 
-/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
+/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A in this storage order.
 ///
-/// A panel of B, and where A is packed a block of A.
+/// A panel of B, and a block of A if A is packed.
 pub fn scratch_len<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize, k: usize) -> usize {
     let packed_a = if kernel.packs(major, m) { packed_len(kernel.row_block(m, k), kernel.mr, kernel.k_block(k)) } else { 0 };
     panel_len(kernel, n, k).saturating_add(packed_a)
@@ -47,7 +47,7 @@ pub fn gemm<R: Real>(
         return multiply(kernel, Left::Lying(a), b, c, store, epilogue, panel);
     }
     for (first_row, rows) in blocks(m, kernel.row_block(m, k)) {
-        // Without k there is still one block, empty: it clears C and runs the epilogue.
+        // With k = 0 there is still one block, which is empty: it clears C and runs the epilogue.
         for (first_k, k_len) in blocks(k.max(1), kernel.k_block(k).max(1)) {
             let part = a.part(first_row, first_k, rows, k_len.min(k));
             pack_a(kernel, part, packed_a);
@@ -65,10 +65,10 @@ pub fn gemm<R: Real>(
     }
 }
 
-/// [`gemm`] with A ready for the micro-kernel.
+/// [`gemm`] with A in the form that the micro-kernel reads.
 ///
-/// A block of A stays in the second-level cache while panels of B pass. The first tile of a panel multiplies B where it lies and packs it into
-/// `panel` ([`panel_len`]) on the way, if its rows are contiguous; else it is packed before.
+/// A block of A stays in the L2 cache while panels of B stream through. The first tile of a panel reads B in place and packs it into `panel`
+/// ([`panel_len`]) if its rows are contiguous; otherwise B is packed before.
 pub fn multiply<R: Real>(
     kernel: &MicroKernel<R>,
     a: Left<'_, R>,
@@ -101,7 +101,7 @@ pub fn multiply<R: Real>(
     }
 }
 
-/// A block of rows of A and all columns of B, over a block of the summed dimension.
+/// A block of rows of A and all columns of B, over one block of the summed dimension.
 struct Block<'a, R> {
     a: Left<'a, R>,
     b: MatRef<'a, R>,
@@ -111,7 +111,7 @@ struct Block<'a, R> {
     rows: usize,
 }
 
-/// The columns `first_col..first_col + cols` of the product of a block, a panel of B after the other.
+/// Columns `first_col..first_col + cols` of the product of a block, one panel of B at a time.
 fn multiply_panels<R: Real>(
     kernel: &MicroKernel<R>,
     block: &Block<'_, R>,
@@ -158,11 +158,11 @@ fn multiply_panels<R: Real>(
     }
 }
 
-/// What is fetched for later while the tile from (`row`, `col`) on is multiplied.
+/// What to prefetch while the tile that starts at (`row`, `col`) is multiplied.
 ///
-/// Tiles of n cache lines to a row take turns in groups of n: each fetches one line of every row of the next group, so that no tile fetches many lines
-/// at once. After the last group comes the first one of the next panel. Lines that a short group or a short sum has no time for are not fetched, nor is
-/// the very first group.
+/// Tiles whose rows are n cache lines wide take turns in groups of n: each prefetches one line of every row of the next group, so that no tile
+/// prefetches many lines at once. The group after the last is the first of the next panel. Lines for which a short group or a short sum has no time
+/// are not prefetched, nor is the very first group.
 fn written_soon<R: Real>(kernel: &MicroKernel<R>, block: &Block<'_, R>, row: usize, col: usize, c: &impl RowsMut<R>) -> Soon<R> {
     if kernel.line == 0 {
         return Soon::default();

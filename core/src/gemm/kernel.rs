@@ -10,9 +10,9 @@ pub const MAX_ROWS: usize = 16;
 /// A as a product takes it.
 #[derive(Clone, Copy, Debug)]
 pub enum Left<'a, R> {
-    /// Where it lies, every element inside its slice.
+    /// In place, every element inside its slice.
     Lying(MatRef<'a, R>),
-    /// What [`pack_a`](super::pack_a) made of `rows` rows: panels (k, mr).
+    /// The output of [`pack_a`](super::pack_a) for `rows` rows: panels (k, mr).
     Packed {
         /// (⌈rows / mr⌉, k, mr).
         panels: &'a [R],
@@ -20,7 +20,7 @@ pub enum Left<'a, R> {
         rows: usize,
         /// Length of a panel.
         k: usize,
-        /// Length of the blocks that k is summed in: [`MicroKernel::k_block`] of all that is summed.
+        /// Length of the blocks of the summed dimension: [`MicroKernel::k_block`] of the full k.
         k_block: usize,
     },
 }
@@ -62,41 +62,40 @@ impl<'a, R: Real> Left<'a, R> {
 /// The function of [`MicroKernel::run`].
 pub type RunKernel<R> = fn(MatRef<'_, R>, MatRef<'_, R>, &mut [R], Soon<R>, Store, &mut [&mut [R]]);
 
-/// A kernel that multiplies some rows of A by a panel of B, and the blocking that suits it.
+/// A kernel that multiplies some rows of A by a panel of B, and its blocking parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct MicroKernel<R> {
     /// Rows of the tile, 1 to [`MAX_ROWS`].
     pub mr: usize,
     /// Columns of the tile, at least 1.
     pub nr: usize,
-    /// Columns of B can be multiplied where they lie if their number is a multiple of this.
+    /// Columns of B can be read in place if their number is a multiple of this.
     pub lanes: usize,
-    /// Columns of a cache line; 0 where nothing is fetched ahead.
+    /// Columns per cache line; 0 without prefetching.
     pub line: usize,
-    /// Rows of A over `kc` elements that stay in the second-level cache; of a shorter summed dimension more rows do.
+    /// Rows of A over `kc` elements that stay in the L2 cache; with a shorter summed dimension more rows do.
     pub mc: usize,
     /// Longest block of the summed dimension, at least 1; fixes the order of sums.
     pub kc: usize,
-    /// `run(a, b, panel, soon, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k, from the first p to the last, and stores it in
-    /// `rows[i][j]` (or adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows of at most nr columns, fewer at
-    /// the edges of C; every element inside its slice, and those up to the next multiple of `lanes` columns, too. What a row of C lacks is not stored.
-    /// If `panel` (k, nr) is not empty, b is copied there on the way. What is written `soon` may be fetched meanwhile.
+    /// `run(a, b, panel, soon, store, rows)` computes `Σ_p a(i, p) · b(p, j)` over p in 0..k in ascending order, and stores it in `rows[i][j]` (or
+    /// adds it). Shapes: a (rows, k) with any strides, b (k, cols) with contiguous rows; at most mr rows and nr columns, fewer at the edges of C.
+    /// Every element is inside its slice, also those up to the next multiple of `lanes` columns. Elements beyond the end of a row of C are not
+    /// stored. If `panel` (k, nr) is not empty, b is copied there. `soon` names elements to prefetch for writing.
     pub run: RunKernel<R>,
-    /// `pack(source, width, packed)` cuts a matrix whose rows or columns are contiguous into panels of `width` of its columns, the last one filled
-    /// up with zeros: source (k, n) with every element inside its slice, packed (⌈n / width⌉, k, width), width mr or nr.
+    /// `pack(source, width, packed)` packs a matrix whose rows or columns are contiguous into panels of `width` columns, the last one padded with
+    /// zeros: source (k, n) with every element inside its slice, packed (⌈n / width⌉, k, width), width mr or nr.
     pub pack: fn(MatRef<'_, R>, usize, &mut [R]),
 }
 
 impl<R> MicroKernel<R> {
-    /// Length of the blocks that `k` summed elements are cut into: the fewest that are not longer than `kc`, about equally long.
+    /// Length of the blocks of `k` summed elements: the smallest number of about equal blocks that are not longer than `kc`.
     pub fn k_block(&self, k: usize) -> usize {
         let kc = self.kc.max(1);
         let block = k.div_ceil(k.div_ceil(kc).max(1));
         block.checked_next_multiple_of(8).unwrap_or(block).min(kc).min(k)
     }
 
-    /// Rows of the blocks that `m` rows over `k` elements are cut into: the fewest that stay in the second-level cache, about equally long, in
-    /// whole tiles.
+    /// Rows of the blocks of `m` rows over `k` elements: the smallest number of about equal blocks, in whole tiles, that stay in the L2 cache.
     pub fn row_block(&self, m: usize, k: usize) -> usize {
         let mr = self.mr.max(1);
         let most = self.mc.saturating_mul(self.kc.max(1)) / self.k_block(k).max(1);
@@ -104,8 +103,8 @@ impl<R> MicroKernel<R> {
         m.div_ceil(blocks).div_ceil(mr).saturating_mul(mr).max(1)
     }
 
-    /// Whether an A with so many rows is packed: where its columns are contiguous, and one or two lie on a page or each whole pages after the one
-    /// before, so that steps meet in a few sets of the first-level cache. Columns that are further apart spread over all sets.
+    /// Whether an A with this layout is packed: if it is column-major and the column stride is between half a page and a page, or a multiple of a
+    /// page, so that successive columns map to few sets of the L1 cache. Other strides spread over all sets.
     pub fn packs(&self, major: Major, m: usize) -> bool {
         const PAGE_BYTES: usize = 4096;
         let apart = m.saturating_mul(size_of::<R>());
@@ -117,7 +116,7 @@ impl<R> MicroKernel<R> {
 const MR: usize = 4;
 const NR: usize = 8;
 
-/// The kernel in plain Rust, for any number type and any machine.
+/// The kernel in plain Rust, for `f32` and `f64` on any machine.
 pub fn portable<R: Real>() -> MicroKernel<R> {
     MicroKernel { mr: MR, nr: NR, lanes: NR, line: 0, mc: 128, kc: 256, run: run_portable::<R>, pack: panels::<R> }
 }
@@ -156,7 +155,7 @@ fn tile<'a, R: Real>(a: impl Iterator<Item = [R; MR]>, b: impl Iterator<Item = &
     sums
 }
 
-/// Stores or adds as many of `sums` as there are elements in a row: the last step of a micro-kernel.
+/// Stores or adds `sums` up to the length of the row: the last step of a micro-kernel.
 #[inline(always)]
 pub fn store_row<R: Real>(store: Store, sums: &[R], row: &mut [R]) {
     match store {

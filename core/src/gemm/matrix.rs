@@ -2,10 +2,10 @@
 
 use crate::math::Real;
 
-/// A matrix to read, anywhere in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`. Elements outside the slice count as 0.
+/// A strided read-only matrix in a slice: element (i, j) is `data[i * row_stride + j * col_stride]`. Elements outside of the slice count as 0.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, R> {
-    /// The numbers.
+    /// The slice.
     pub data: &'a [R],
     /// Rows.
     pub rows: usize,
@@ -23,18 +23,18 @@ impl<'a, R: Real> MatRef<'a, R> {
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
-    /// A matrix stored row after row with `ld` elements from a row to the next, (rows, cols).
+    /// A row-major matrix with leading dimension `ld` in elements, (rows, cols).
     pub fn with_ld(data: &'a [R], rows: usize, cols: usize, ld: usize) -> Self {
         Self { data, rows, cols, row_stride: ld, col_stride: 1 }
     }
 
-    /// The transpose of the same numbers, (cols, rows).
+    /// The transposed view of the same data, (cols, rows).
     #[must_use]
     pub fn t(self) -> Self {
         Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
     }
 
-    /// The part of at most `rows` × `cols` from (`row`, `col`) on; cut at the matrix's end.
+    /// The submatrix of at most `rows` × `cols` at (`row`, `col`), cut at the matrix's end.
     #[must_use]
     pub fn part(self, row: usize, col: usize, rows: usize, cols: usize) -> Self {
         let rows = rows.min(self.rows.saturating_sub(row));
@@ -77,16 +77,16 @@ impl<'a, R: Real> MatRef<'a, R> {
     }
 }
 
-/// How a matrix lies in memory.
+/// Storage order of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Major {
     /// Rows are contiguous.
     Rows,
-    /// Columns are contiguous, or nothing is.
+    /// Column-major, or no dimension is contiguous.
     Columns,
 }
 
-/// What to do with the old values of the result.
+/// Whether a product overwrites the result or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// `C = A·B`.
@@ -95,7 +95,8 @@ pub enum Store {
     Add,
 }
 
-/// Elements of a result that are written soon: `count` of them, `stride` elements apart, from `at` on. A hint: nothing is read or written there.
+/// Elements of a result that are written next: `count` of them, `stride` elements apart, from `at` on. A prefetch hint: nothing is read or written
+/// there.
 #[derive(Clone, Copy, Debug)]
 pub struct Soon<R> {
     /// The first one.
@@ -112,12 +113,12 @@ impl<R> Default for Soon<R> {
     }
 }
 
-/// A matrix to write: a whole slice here, a tile of a matrix shared by tasks elsewhere.
+/// A writable matrix: a whole slice here, a tile of a matrix shared by tasks elsewhere.
 pub trait RowsMut<R> {
-    /// Sets `into[i]` to the elements `col..col + cols` of row `row + i`. Where there are no such elements it is left empty.
+    /// Sets `into[i]` to elements `col..col + cols` of row `row + i`, or to an empty slice if they do not exist.
     fn block<'a>(&'a mut self, row: usize, col: usize, cols: usize, into: &mut [&'a mut [R]]);
 
-    /// Column `col` of `rows` rows from `row` on, which will be written soon; nothing where it is not known where that is.
+    /// The prefetch hint for column `col` of `rows` rows from `row` on; none where the address is unknown.
     fn soon(&self, row: usize, rows: usize, col: usize) -> Soon<R> {
         let _ = (row, rows, col);
         Soon::default()
@@ -127,7 +128,7 @@ pub trait RowsMut<R> {
 /// Rows in a slice, `ld` elements from a row to the next.
 #[derive(Debug)]
 pub struct RowSlices<'a, R> {
-    /// The numbers.
+    /// The slice.
     pub data: &'a mut [R],
     /// Elements from a row to the next.
     pub ld: usize,

@@ -1,4 +1,4 @@
-//! Packing: an operand cut into panels in which the micro-kernel reads every number in order.
+//! Packing: an operand rearranged into panels that the micro-kernel reads sequentially.
 
 use super::kernel::MicroKernel;
 use super::matrix::MatRef;

@@ -32,7 +32,7 @@ pub(super) fn panels<R: Real>(source: MatRef<'_, R>, width: usize, packed: &mut 
     }
 }
 
-/// Columns lie side by side: each row of the panel is a piece of a row of the source.
+/// For contiguous rows: each row of the panel is a piece of a row of the source.
 fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     let mut rest = source.data;
     for to in panel.as_chunks_mut::<W>().0 {
@@ -41,7 +41,7 @@ fn copy_rows<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     }
 }
 
-/// Every one of `W` columns is contiguous: a transpose, in blocks of eight rows so that pieces of cache lines are read once.
+/// For `W` contiguous columns: a transpose, in tiles of eight rows, so that every piece of a cache line is read once.
 fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     const BLOCK: usize = 8;
     let mut first = 0;
@@ -65,7 +65,7 @@ fn transpose<R: Real, const W: usize>(source: MatRef<'_, R>, panel: &mut [R]) {
     }
 }
 
-/// Any strides, any number of columns up to `width`; the missing ones are zeros.
+/// For any strides and up to `width` columns; missing columns become zeros.
 fn pack_any<R: Real>(source: MatRef<'_, R>, width: usize, panel: &mut [R]) {
     let width = width.max(1);
     panel.fill(R::ZERO);

@@ -1,4 +1,4 @@
-//! What gradients of operations are built with: upstream gradients, contributions to gradients, and small nodes.
+//! Building blocks of gradients: upstream gradients, contributions to gradients, and small nodes.
 
 use super::attribute::{BinaryKind, Over, ReduceKind};
 use super::error::GraphErrorKind as E;
@@ -38,7 +38,7 @@ impl Tape<'_> {
         self.spread(record.successor, record.shape)
     }
 
-    /// `g` in shape `to` when it is one element for many.
+    /// `g` broadcast to shape `to` if it has one element.
     pub(super) fn spread(&mut self, g: Tensor, to: Shape) -> Result<Tensor, E> {
         if self.tensor(g)?.shape.len() == to.len() {
             return Ok(g);
@@ -47,7 +47,7 @@ impl Tape<'_> {
         self.one(Op::Broadcast { over: Over::Scalar, dims, rank }, &[g])
     }
 
-    /// `t` in shape `to`, which has as many elements.
+    /// `t` reshaped to `to`, which has as many elements.
     pub(super) fn reshaped(&mut self, t: Tensor, to: Shape) -> Result<Tensor, E> {
         if self.tensor(t)?.shape == to {
             return Ok(t);
@@ -70,7 +70,7 @@ impl Tape<'_> {
         Ok(y)
     }
 
-    /// Adds `g` to the gradient of `t`, if one flows there.
+    /// Adds `g` to the gradient of `t`, if `t` requires one.
     pub(super) fn contribute(&mut self, t: Tensor, g: Tensor) -> Result<(), E> {
         let record = *self.tensor(t)?;
         if !record.requires_grad {
@@ -92,12 +92,12 @@ impl Tape<'_> {
         Ok(())
     }
 
-    /// Adds `g` to the gradient of `t` if there is such a `g`.
+    /// Adds `g`, if it is present, to the gradient of `t`.
     pub(super) fn contribute_if(&mut self, t: Tensor, g: Tensor) -> Result<(), E> {
         if g.is_some() { self.contribute(t, g) } else { Ok(()) }
     }
 
-    /// Contributes the sum of `g` over what `over` spread, in the shape of `t`.
+    /// Adds the sum of `g` over the broadcast dimensions of `over` to the gradient of `t`, in the shape of `t`.
     pub(super) fn contribute_reduced(&mut self, t: Tensor, g: Tensor, over: Over) -> Result<(), E> {
         let record = *self.tensor(t)?;
         if !record.requires_grad {
@@ -108,7 +108,7 @@ impl Tape<'_> {
         self.contribute(t, shaped)
     }
 
-    /// Turns output `out` of a node that can add to gradients into a contribution to parameter `t`, or adds it to the gradient of an activation.
+    /// Makes output `out` of a node that can accumulate a contribution to parameter `t`, or adds it to the gradient of an activation.
     pub(super) fn settle(&mut self, t: Tensor, out: Tensor) -> Result<(), E> {
         if !out.is_some() {
             return Ok(());
@@ -116,7 +116,7 @@ impl Tape<'_> {
         if self.in_grads(t) { self.make_grad(t, out) } else { self.contribute(t, out) }
     }
 
-    /// The gradient that `t` has so far, for an operation that adds to it; afterwards [`Tape::replace`] sets the sum.
+    /// The gradient of `t` so far, for an operation that adds to it; afterwards [`Tape::replace`] sets the sum.
     pub(super) fn addend(&mut self, t: Tensor) -> Result<Tensor, E> {
         let record = *self.tensor(t)?;
         if !record.requires_grad || record.role == Role::Trainable || !record.successor.is_some() {

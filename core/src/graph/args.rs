@@ -1,4 +1,4 @@
-//! What shape rules see of a node: its inputs, each asked for in the form that the rule expects.
+//! A node's inputs as its shape rule reads them, with checks of type and shape.
 
 use core::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use super::tensor::Tensor;
 use crate::dtype::DType;
 use crate::shape::Shape;
 
-/// What a rule sees of an input.
+/// An input as seen by a shape rule.
 #[derive(Clone, Copy)]
 pub(crate) struct Arg {
     pub(crate) tensor: Tensor,
@@ -23,16 +23,16 @@ pub(crate) struct Arg {
 /// Shapes of the outputs; `None` where the operation has no such output.
 pub(crate) type Outputs = [Option<Shape>; MAX_OUTPUTS];
 
-/// Integers that dropout reads: seed (low, high), step, micro-batch, p·2²⁴.
+/// Integers of a dropout control: seed (low, high), step, micro-batch, p·2²⁴.
 pub const DROPOUT_CONTROL_LEN: usize = 5;
 
-/// The inputs of a node under construction, and what is said when they do not fit.
+/// The inputs of a node under construction, and the error type for inputs that do not fit.
 pub(crate) struct Args<'a, F> {
     args: &'a [Option<Arg>],
     fault: PhantomData<F>,
 }
 
-/// What is said on a device: that a node is refused, and not why, which would take as much flash as the rules themselves.
+/// The error on a device: it only tells that a node is refused. The reason would take as much flash as the rules themselves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refused;
 
@@ -72,7 +72,7 @@ impl<'a, F: From<E>> Args<'a, F> {
         if arg.dtype == DType::I32 { Ok(arg) } else { Err(F::from(E::DType { input: i as u8 })) }
     }
 
-    /// Integers that select one of `count` rows, or none by being negative where that is allowed.
+    /// An integer input whose values select one of `count` rows, or none by being negative where that is allowed.
     pub(super) fn selectors(&self, i: usize, count: usize, negative: bool) -> Result<&'a Arg, F> {
         let arg = self.ints(i)?;
         let [low, high] = arg.bounds;
@@ -123,7 +123,7 @@ impl<'a, F: From<E>> Args<'a, F> {
         Err(F::from(E::Shape { input: i as u8, found: arg.shape, expected }))
     }
 
-    /// Checks that input `i` spreads over `full`; only the number of elements and the order matter, so (T, C) spreads over (B, T, C).
+    /// Checks that input `i` broadcasts to `full`. Only the number of elements and their order matter, so (T, C) broadcasts to (B, T, C).
     pub(super) fn spread(&self, i: usize, over: Over, full: Shape) -> Result<(), F> {
         let arg = self.real(i)?;
         let expected = reduced(full, over)?;
@@ -139,7 +139,7 @@ impl<'a, F: From<E>> Args<'a, F> {
     }
 }
 
-/// The shape from extents as they stand in attributes.
+/// The shape from extents stored as attributes.
 pub(super) fn shape_of<F: From<E>>(dims: [u32; 4], rank: u32) -> Result<Shape, F> {
     let mut extents = [0usize; 4];
     for (to, &from) in extents.iter_mut().zip(&dims) {
@@ -148,7 +148,7 @@ pub(super) fn shape_of<F: From<E>>(dims: [u32; 4], rank: u32) -> Result<Shape, F
     extents.get(..rank as usize).and_then(Shape::new).ok_or(F::from(E::ShapeTooLarge))
 }
 
-/// The shape of `x` reduced over everything that `over` lets fall together.
+/// The shape of `x` reduced over the dimensions of `over`.
 pub(super) fn reduced<F: From<E>>(x: Shape, over: Over) -> Result<Shape, F> {
     match over {
         Over::Same => Ok(x),

@@ -1,19 +1,19 @@
-//! Attributes of operations: the enumerations and specifications that occur, and how each stands in a node record.
+//! Attributes of operations: enumerations and specifications, and their encoding in a node record.
 
 /// Attributes of a node record.
 pub const MAX_ATTRIBUTES: usize = 8;
 
-/// How an attribute is written to the places of a node record, and read back.
+/// How an attribute is encoded in a node record and decoded.
 pub(super) trait Stored {
     /// What is stored.
     type Value: Copy;
     /// Takes the next places.
     fn write(value: Self::Value, to: &mut Writer);
-    /// Reads what [`Stored::write`] wrote; `None` for what it never writes.
+    /// Decodes what [`Stored::write`] wrote; `None` for any other content.
     fn read(from: &mut Reader<'_>) -> Option<Self::Value>;
 }
 
-/// The attributes of a record while they are written; unused places are 0.
+/// The attribute fields of a record during encoding; unused fields are 0.
 #[derive(Default)]
 pub(super) struct Writer {
     pub(super) places: [f64; MAX_ATTRIBUTES],
@@ -32,7 +32,7 @@ impl Writer {
 /// The attributes of a record while they are read.
 pub(super) struct Reader<'a> {
     numbers: &'a [f64; MAX_ATTRIBUTES],
-    /// Most attributes are integers: all that are one are converted in one place.
+    /// The integer types share one conversion.
     integers: [Option<u32>; MAX_ATTRIBUTES],
     at: usize,
 }
@@ -99,7 +99,7 @@ fn boolean(n: u32) -> Option<bool> {
     }
 }
 
-/// A boolean that is stored as its opposite, so that records from before it was an attribute read as true.
+/// A boolean stored inverted, so that records older than the attribute (0) decode as true.
 pub(super) struct Inverted;
 
 impl Stored for Inverted {
@@ -137,7 +137,7 @@ impl Stored for RotarySpec {
     }
     #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        // It is the only attribute of its operation: it begins in the first place.
+        // It is the only attribute of its operation, so it starts at the first field.
         let ([Some(heads), Some(head_dim), Some(rotated), Some(pairs), _, Some(inverse), ..], [_, _, _, _, base, ..]) =
             (from.integers, *from.numbers)
         else {
@@ -161,7 +161,7 @@ impl Stored for AttentionSpec {
     }
     #[inline(never)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        // It is the only attribute of its operation: it begins in the first place.
+        // It is the only attribute of its operation, so it starts at the first field.
         let (
             [Some(heads), Some(kv_heads), Some(head_dim), Some(causal), Some(window), _, Some(site), _],
             [_, _, _, _, _, scale, ..],
@@ -173,7 +173,7 @@ impl Stored for AttentionSpec {
     }
 }
 
-/// The integer that a number is, if it is one that 32 bits hold. From its bits, since many devices have no numbers of this size.
+/// The `u32` that an f64 equals, if any. Decoded from its bits, since many devices have no f64 arithmetic.
 #[inline(never)]
 fn integer(x: f64) -> Option<u32> {
     const FRACTION_BITS: u32 = 52;
@@ -181,7 +181,7 @@ fn integer(x: f64) -> Option<u32> {
     if bits == 0 {
         return Some(0);
     }
-    // A negative number has an exponent beyond all that fit.
+    // The sign bit of a negative value makes the exponent too large.
     let exponent = ((bits >> FRACTION_BITS) as u32).checked_sub(1023).filter(|&e| e < u32::BITS)?;
     let below = FRACTION_BITS.saturating_sub(exponent);
     let significand = bits & ((1 << FRACTION_BITS) - 1) | 1 << FRACTION_BITS;
@@ -232,7 +232,7 @@ code_enum! {
 }
 
 impl Activation {
-    /// The elementwise function that it is, if it is one.
+    /// The equivalent elementwise function, if there is one.
     pub const fn unary(self) -> Option<UnaryKind> {
         match self {
             Self::None => None,
@@ -246,7 +246,7 @@ impl Activation {
 }
 
 code_enum! {
-    /// Which elements of the smaller operand belong to an element of the larger one, seen as a matrix (rows, cols) or as (batch, rest).
+    /// Which element of the smaller operand pairs with an element of the larger one, seen as a matrix (rows, cols) or as (batch, rest).
     Over {
         /// The same element.
         Same = 0,
@@ -262,7 +262,7 @@ code_enum! {
 }
 
 code_enum! {
-    /// Functions of one number; `a` and `b` are attributes.
+    /// Functions of one value; `a` and `b` are attributes.
     UnaryKind {
         /// a x.
         Scale = 0,
@@ -302,7 +302,7 @@ code_enum! {
 }
 
 code_enum! {
-    /// Functions of two numbers.
+    /// Functions of two values.
     BinaryKind {
         /// a + b.
         Add = 0,
@@ -330,7 +330,7 @@ code_enum! {
 }
 
 code_enum! {
-    /// Where Adam's ε stands.
+    /// The position of ε in Adam's denominator.
     Epsilon {
         /// m̂ / (√v̂ + ε), after the bias corrections: PyTorch, the paper's Algorithm 1.
         AfterCorrection = 0,
@@ -352,7 +352,7 @@ code_enum! {
 }
 
 code_enum! {
-    /// Which columns of a head a rotary position embedding rotates together, out of R that are rotated.
+    /// Which columns of a head a rotary position embedding rotates as pairs, out of R rotated columns.
     Pairing {
         /// Columns i and i + R/2: Llama as Hugging Face stores it.
         Halves = 0,
@@ -361,11 +361,11 @@ code_enum! {
     }
 }
 
-/// Rotary position embedding: pair i of the R rotated columns of a head, (a, b), becomes (a cos θ − b sin θ, a sin θ + b cos θ) with
-/// θ = position · base^(−2i/R). Further columns of a head, and columns of a row behind the heads, pass unchanged. Su et al. 2021.
+/// Rotary position embedding: pair i of the R rotated columns of a head, (a, b), becomes (a cos θ − b sin θ, a sin θ + b cos θ) with θ = position ·
+/// base^(−2i/R), in radians. Other columns of a head, and columns after the heads, are copied unchanged. Su et al. 2021.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RotarySpec {
-    /// Heads of a row that are rotated; of packed queries, keys and values those of queries and keys.
+    /// Heads of a row that are rotated; of packed queries, keys and values, the query and key heads.
     pub heads: u32,
     /// Columns of one head.
     pub head_dim: u32,
@@ -379,10 +379,11 @@ pub struct RotarySpec {
     pub inverse: bool,
 }
 
-/// The one mask mechanism of attention, and how queries and keys are cut into heads.
+/// The only mask mechanism of attention, and the split of queries and keys into heads.
 ///
-/// Query i of sequence b (its absolute position is p = live − Tq + i, where live is the number of live keys, Tk without counts) attends to key j iff
-/// j < live, and j ≤ p when `causal`, and j > p − `window` when `window` > 0, and the segment ids are equal and not negative where they are given.
+/// Query i of sequence b has the absolute position p = live − Tq + i, where live is the number of live keys (Tk without counts). It attends to key j
+/// iff j < live, and j ≤ p when `causal`, and j > p − `window` when `window` > 0, and, where segment ids are given, both ids are equal and not
+/// negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionSpec {
     /// Query heads.
@@ -397,12 +398,12 @@ pub struct AttentionSpec {
     pub window: u32,
     /// The factor of the scores, usually 1/√head_dim.
     pub scale: f64,
-    /// The dropout site of the attention probabilities; used when a dropout control is given.
+    /// The dropout site of the attention probabilities; used with a dropout control.
     pub site: u32,
 }
 
 impl AttentionSpec {
-    /// The keys that position alone allows query `t` of `queries` to see when `live` keys are there: `from..to`.
+    /// The keys that the position of query `t` of `queries` permits when `live` keys are in the cache: `from..to`.
     pub fn span(&self, live: usize, queries: usize, t: usize) -> (usize, usize) {
         // The position of the query is live − Tq + t; one past it ends the causal span.
         let end = (live + t + 1).saturating_sub(queries);

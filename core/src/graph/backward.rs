@@ -12,27 +12,26 @@ use super::tape::{Tape, Updates};
 use super::tensor::{Role, Tensor};
 
 impl Graph<'_> {
-    /// Appends the gradient of Σ ⟨tensor, upstream⟩ over all pairs, pruned to what leads to `wrt`. Once per program.
+    /// Appends the gradient of Σ ⟨tensor, upstream⟩ over all pairs, pruned to the paths to `wrt`. Once per program.
     ///
-    /// Gradients of trainable parameters go to the gradient buffer; others are found with [`Graph::gradient`].
-    /// An upstream gradient has its tensor's shape or is one element for all. When the upstream gradient of a head loss is known before the head
-    /// runs, losses and gradients are computed in one pass, in the forward range; never so for [`Upstream::After`].
+    /// Gradients of trainable parameters go to the gradient buffer; [`Graph::gradient`] finds others. An upstream gradient has the shape of its
+    /// tensor, or is one element that applies to all. When the upstream gradient of a head loss is known before the head runs, losses and gradients
+    /// are computed in one pass, in the forward range; never with [`Upstream::After`].
     #[track_caller]
     pub fn backward<U: Into<Upstream> + Copy>(&self, pairs: &[(Tensor, U)], wrt: Wrt<'_>, recompute: Recompute) {
         let mut pairs = pairs.iter().map(|&(t, upstream)| (t, upstream.into()));
         self.with(Location::caller(), |tape| tape.backward(&mut pairs, wrt, recompute));
     }
 
-    /// The same for every trainable parameter, which is changed by `rule` as soon as its gradient is complete and nobody reads its old value any
-    /// more. Once per program, instead of [`Graph::backward`] and an update.
+    /// [`Self::backward`] for every trainable parameter, each updated by `rule` as soon as its gradient is complete and its old value has no more
+    /// readers. Once per program, instead of [`Graph::backward`] and an update.
     ///
-    /// Gradients are values in the arena like all others, so that one takes the place of another and the gradient buffer is empty
-    /// ([`super::Program::grads_len`]). That leaves nothing to take a norm of and nothing to add micro-batches in: every run of the backward range
-    /// is a step, gradients are not clipped, and the largest norm in `hyper` (as for [`Graph::adamw`]) is ignored.
+    /// Gradients are ordinary values in the arena whose memory is reused, and the gradient buffer is empty ([`super::Program::grads_len`]). So there
+    /// is no global norm and no accumulation over micro-batches: every run of the backward range is a step, gradients are not clipped, and the
+    /// largest norm in `hyper` (as for [`Graph::adamw`]) is ignored.
     ///
-    /// Contributions to one parameter, as those of a token embedding that is also the head, are summed in the arena, where they stand until the
-    /// first node of the forward pass that reads the parameter has its gradient. A parameter that no gradient reaches is not changed at all, by
-    /// weight decay neither.
+    /// Several contributions to one parameter, such as a token embedding tied to the head, are summed in the arena, where the sum stays until the
+    /// first forward node that reads the parameter has its gradient. A parameter without a gradient is not changed, not even by weight decay.
     #[track_caller]
     pub fn backward_updating<U: Into<Upstream> + Copy>(
         &self,
@@ -109,7 +108,7 @@ impl Tape<'_> {
         self.update_unread(end)
     }
 
-    /// Contributes an upstream gradient that the caller gave; the forward range is the first `end` nodes.
+    /// Contributes an upstream gradient from the caller; the forward range is the first `end` nodes.
     fn begin(&mut self, t: Tensor, upstream: Upstream, end: usize) -> Result<(), E> {
         if let Upstream::After(late) = upstream {
             let is_read = (0..end).filter_map(|i| self.node(i)).any(|node| node.inputs.contains(&late));

@@ -1,7 +1,7 @@
 //! The graph under construction: leaves, marks, nodes.
 //!
-//! Methods take `&self`, so that calls nest, and errors are sticky, so that model code has no `?`: the first one is returned by
-//! [`Graph::finish`] with the line of model code that made it. The methods that append an operation stand in its family's file.
+//! Methods take `&self`, so that calls nest. Errors are sticky, so that model code needs no `?`: [`Graph::finish`] returns the first one with its
+//! line of model code. The methods that append an operation are in the file of its family.
 
 use core::cell::RefCell;
 use core::panic::Location;
@@ -30,7 +30,7 @@ impl<'a> Graph<'a> {
         Tensor(id.index() as u16)
     }
 
-    /// A tensor of numbers that the host writes before a run.
+    /// A floating-point tensor of this shape that the host writes before a run.
     #[track_caller]
     pub fn input(&self, extents: &[usize]) -> Tensor {
         self.leaf(|tape| {
@@ -39,7 +39,7 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// A tensor of integers in `low..=high` that the host writes before a run.
+    /// An integer tensor of this shape with values in `low..=high` that the host writes before a run.
     #[track_caller]
     pub fn ints(&self, extents: &[usize], low: i32, high: i32) -> Tensor {
         self.leaf(|tape| {
@@ -51,13 +51,14 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// A tensor that keeps its value from run to run, in the state buffer. Programs that declare the same states in the same order share them.
+    /// A tensor that persists between runs, in the state buffer. Programs that declare the same states in the same order share them.
     #[track_caller]
     pub fn state(&self, extents: &[usize]) -> Tensor {
         self.state_of(DType::Real, extents)
     }
 
-    /// The same with elements of another type, which [`Graph::cache_write`] writes and [`Graph::cache_read`] reads. Rows must fall into blocks.
+    /// As [`Self::state`] with another element type, written by [`Graph::cache_write`] and read by [`Graph::cache_read`]. For quantised types the
+    /// last extent must be a multiple of the quantisation block.
     #[track_caller]
     pub fn state_of(&self, dtype: DType, extents: &[usize]) -> Tensor {
         self.leaf(|tape| {
@@ -65,7 +66,7 @@ impl<'a> Graph<'a> {
             let offset = tape.info.state_units;
             let record = TensorRecord { shape, role: Role::State, dtype, offset, ..TensorRecord::EMPTY };
             if dtype.bytes(shape.cols(), size_of::<f32>()).is_none() {
-                return Err(GraphErrorKind::Attribute { name: "columns of a state in blocks", value: shape.cols() as f64 });
+                return Err(GraphErrorKind::Attribute { name: "columns of a quantised state", value: shape.cols() as f64 });
             }
             let units = record.state_len().div_ceil(UNIT) as u32;
             tape.info.state_units = offset.checked_add(units).ok_or(GraphErrorKind::BufferTooLarge)?;
@@ -73,7 +74,7 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// A number for one place in the model where random numbers are drawn.
+    /// A new dropout site: it separates the random streams of different places in the model.
     pub fn site(&self) -> u32 {
         self.inner.try_borrow_mut().map_or(0, |mut tape| {
             tape.sites = tape.sites.saturating_add(1);
@@ -81,21 +82,21 @@ impl<'a> Graph<'a> {
         })
     }
 
-    /// Keeps the value of `t` until the end of the program, for the host to read.
+    /// Keeps the value of `t` until the end of the program, so that the host can read it.
     pub fn output(&self, t: Tensor) -> Tensor {
         self.mark(t, |r| r.pinned = true);
         t
     }
 
-    /// Says that a block of the model begins with `t`: with [`super::Recompute::Blocks`] it is kept, and what follows is computed again in the
-    /// backward pass.
+    /// Marks `t` as the input of a block of the model: with [`super::Recompute::Blocks`] it is kept, and what follows is recomputed in the backward
+    /// pass.
     pub fn checkpoint(&self, t: Tensor) -> Tensor {
         self.mark(t, |r| r.checkpoint = true);
         t
     }
 
-    /// The first tensor after `t`, in the order of the graph, that is marked with [`Self::checkpoint`]; of all tensors without `t`. Models mark what
-    /// each of their blocks reads.
+    /// The first tensor after `t` in graph order that is marked with [`Self::checkpoint`]; without `t`, the first of all. Models mark the input of
+    /// each of their blocks.
     pub fn next_checkpoint(&self, t: Option<Tensor>) -> Option<Tensor> {
         let tape = self.inner.try_borrow().ok()?;
         let first = t.map_or(0, |t| t.index().saturating_add(1));
@@ -108,12 +109,12 @@ impl<'a> Graph<'a> {
         self.inner.try_borrow().ok().and_then(|tape| tape.tensors.get(t.index()).map(|r| r.shape)).unwrap_or(Shape::SCALAR)
     }
 
-    /// The number of nodes so far: a place where the host can step in between two runs.
+    /// The number of nodes so far: a boundary between two ranges, at which the host can act.
     pub fn position(&self) -> usize {
         self.inner.try_borrow().map_or(0, |tape| tape.info.nodes.into())
     }
 
-    /// Appends a node and returns its outputs. Shapes are checked; the caller of the model-level method is named in errors.
+    /// Appends a node and returns its outputs. Checks shapes; errors name the caller of the model-level method.
     #[track_caller]
     pub fn push(&self, op: Op, inputs: &[Columns]) -> [Tensor; MAX_OUTPUTS] {
         let location = Location::caller();
@@ -128,7 +129,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Asks for at least `count` moment buffers.
+    /// Requests at least `count` moment buffers.
     #[track_caller]
     pub(super) fn needs_moments(&self, count: usize) {
         self.with(Location::caller(), |tape| {

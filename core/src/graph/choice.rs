@@ -1,18 +1,18 @@
-//! What the caller of a backward pass chooses.
+//! Options of a backward pass.
 
 use super::attribute::{Epsilon, Momentum};
 use super::tensor::Tensor;
 use crate::params::{GroupId, MAX_GROUPS};
 
-/// What is computed a second time in the backward pass instead of being kept.
+/// What is recomputed in the backward pass instead of being kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Recompute {
     /// Nothing.
     #[default]
     None,
-    /// Norms and functions of one element, activations among them: cheap to compute, large to keep.
+    /// Norms and elementwise functions, activations among them: cheap to compute, large to keep.
     Cheap,
-    /// Everything between two checkpoints but for the last part, and within each part what is cheap. See [`super::Graph::checkpoint`].
+    /// Everything between two checkpoints except after the last one, and within each segment whatever is cheap. See [`super::Graph::checkpoint`].
     Blocks,
 }
 
@@ -30,7 +30,7 @@ impl Recompute {
     }
 }
 
-/// With respect to what gradients are taken.
+/// The tensors with respect to which gradients are taken.
 #[derive(Clone, Copy, Debug)]
 pub enum Wrt<'a> {
     /// Every trainable parameter.
@@ -39,13 +39,13 @@ pub enum Wrt<'a> {
     Tensors(&'a [Tensor]),
 }
 
-/// Who knows an upstream gradient, and when. A tensor alone is [`Upstream::Before`].
+/// Where an upstream gradient comes from, and when. A bare tensor is [`Upstream::Before`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upstream {
-    /// It has its value before the forward range runs, or the graph computes it: the head of a language model may use it in the forward range.
+    /// Known before the forward range runs, or computed by the graph: the head of a language model may use it in the forward range.
     Before(Tensor),
-    /// An input that the host writes between the forward range and the backward range, as a loss computed outside of the graph asks for. No node of
-    /// the forward range reads it.
+    /// An input that the host writes between the forward and the backward range, such as the gradient of a loss computed outside of the graph. No
+    /// node of the forward range reads it.
     After(Tensor),
 }
 
@@ -73,8 +73,8 @@ pub enum Rule {
     Sgd(Momentum),
 }
 
-/// Which tensor of hyper-parameters ([`super::HYPER_LEN`]) the update of each optimizer group reads: one for all groups, as it is made from a tensor,
-/// or another for some of them. The host writes them before a run, so that a group's learning rate is a matter of the run and not of the program.
+/// The hyper-parameter tensor ([`super::HYPER_LEN`]) that the update of each optimizer group reads: one for all groups (converted from a tensor), or
+/// separate ones for some. The host writes them before a run, so that a group's learning rate is a property of the run, not of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct HyperInput {
     by_group: [Tensor; MAX_GROUPS],

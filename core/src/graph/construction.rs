@@ -47,11 +47,11 @@ impl<'a> Graph<'a> {
         Self { inner: RefCell::new(tape) }
     }
 
-    /// Ends construction: drops what nobody needs, marks first and later contributions to gradients, and returns the program or the first error.
+    /// Finishes construction: removes dead nodes, marks the first and later contributions to gradients, and returns the program or the first error.
     ///
     /// # Errors
     ///
-    /// The first mistake that any method of the graph met, with the operation and the line of model code; everything after it was skipped.
+    /// The first error of any method of the graph, with the operation and the line of model code; calls after it had no effect.
     pub fn finish(self) -> Result<Program<'a>, GraphError> {
         let mut tape = self.inner.into_inner();
         if let Some(error) = tape.error {
@@ -71,7 +71,7 @@ impl<'a> Graph<'a> {
 }
 
 impl Tape<'_> {
-    /// Marks nodes whose outputs nobody needs: neither the host, nor a live node, nor a gradient, state or parameter.
+    /// Marks dead nodes: their outputs are read neither by the host nor by a live node, and they write no gradient, state or parameter.
     fn mark_dead(&mut self) {
         let (tensors, info) = (&mut *self.tensors, self.info);
         let tensors = tensors.get_mut(..info.tensors.into()).unwrap_or(&mut []);

@@ -1,17 +1,17 @@
-//! What can be wrong with a graph.
+//! Errors of building a graph.
 
 use core::fmt;
 use core::panic::Location;
 
 use crate::shape::Shape;
 
-/// The first error of a graph: what it is, in which operation, and the line of model code that made it.
+/// The first error of a graph: its kind, the operation, and the line of model code.
 #[derive(Clone, Copy, Debug)]
 pub struct GraphError {
     /// What is wrong.
     pub kind: GraphErrorKind,
-    /// The operation that was refused, as [`super::Op::name`] says it, or whose gradient was asked for; `None` for a leaf, and for what concerns the
-    /// graph as a whole.
+    /// The refused operation, by [`super::Op::name`], or the one whose gradient was being appended; `None` for a leaf, and for errors of the whole
+    /// graph.
     pub operation: Option<&'static str>,
     /// The caller of the builder method.
     pub location: &'static Location<'static>,
@@ -26,7 +26,7 @@ pub enum GraphErrorKind {
     TooManyNodes,
     /// The storage for tensors is full.
     TooManyTensors,
-    /// An operation got a tensor that an earlier error left undefined, or a tensor of another graph.
+    /// An operation got an undefined tensor (after an earlier error), or a tensor of another graph.
     UnknownTensor,
     /// An input that the operation needs is missing.
     MissingInput {
@@ -39,10 +39,10 @@ pub enum GraphErrorKind {
         input: u8,
         /// Its shape.
         found: Shape,
-        /// What the other inputs ask for.
+        /// The shape that the other inputs require.
         expected: Shape,
     },
-    /// An input holds integers where numbers are needed, or the other way round.
+    /// An input holds integers where floating-point values are required, or the reverse.
     DType {
         /// Which input.
         input: u8,
@@ -56,22 +56,22 @@ pub enum GraphErrorKind {
     },
     /// A shape has more than four extents or more than 2³¹ − 1 elements.
     ShapeTooLarge,
-    /// All integers of the program, or all its states, are more than positions reach.
+    /// The integers or the states of the program exceed the range of buffer positions.
     BufferTooLarge,
-    /// A number of columns was asked for that a tensor does not have.
+    /// A range of columns exceeds the tensor's columns.
     Columns {
-        /// The first column asked for.
+        /// The first column of the range.
         first: u32,
-        /// How many were asked for.
+        /// The length of the range.
         count: u32,
-        /// How many there are.
+        /// The tensor's columns.
         cols: u32,
     },
-    /// Attention reads a column of a packed tensor not at all or twice: its gradient is written once, by the part that reads it.
+    /// Attention reads a column of a packed tensor twice or not at all, but its gradient is written exactly once, by the part that reads it.
     ColumnsNotCovered,
     /// A state tensor was read after a later write replaced it.
     StaleState,
-    /// An upstream gradient has another shape than its tensor, or depends on nothing that is there yet.
+    /// An upstream gradient has another shape than its tensor, or its tensor does not exist yet.
     Upstream {
         /// The shape of the gradient.
         found: Shape,
@@ -80,17 +80,17 @@ pub enum GraphErrorKind {
     },
     /// An [`super::Upstream::After`] is not an input, or a node of the forward range reads it before the host writes it.
     LateUpstream,
-    /// Attention over live key counts has no gradient: say the same with segment ids.
+    /// Attention over live key counts has no gradient: express the mask by segment ids.
     NoGradientThroughLiveLengths,
-    /// An output other than the first (statistics, log-sum-exp, the value before an activation) has an upstream gradient, which no rule takes.
+    /// An output other than the first (statistics, log-sum-exp, pre-activation) has an upstream gradient, which no gradient rule supports.
     NoGradientThroughOutput {
         /// Which output.
         output: u8,
     },
     /// `backward` ran a second time, or after the first update.
     Sections,
-    /// The gradient buffer is read after [`super::Graph::backward_updating`], which uses every gradient where it is computed: nothing is left for a
-    /// norm or for an update of all parameters.
+    /// The gradient buffer is read after [`super::Graph::backward_updating`], which consumes every gradient where it is computed: neither a norm nor
+    /// an update of all parameters is possible.
     NoGradientBuffer,
 }
 

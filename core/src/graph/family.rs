@@ -1,4 +1,4 @@
-//! What a family of operations says of each of them. An operation for which something is missing does not compile.
+//! Traits by which a family of operations defines each of them. An operation with a missing definition does not compile.
 
 use core::ops::Range;
 
@@ -11,36 +11,36 @@ use super::tensor::Tensor;
 use super::work::Work;
 use crate::shape::UNIT;
 
-/// Said of every operation.
+/// Required of every operation.
 pub(super) trait Operation: Sized {
-    /// The shapes of its outputs, or what is wrong with its inputs.
+    /// The shapes of its outputs, or the error in its inputs.
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F>;
 
-    /// Floating-point operations, of which a function such as eˣ is one. An operation with matrix products counts these, 2 for each multiplication
-    /// with its addition; bias, softmax and activation vanish beside them.
+    /// Floating-point operations; a function such as eˣ counts as one. An operation with matrix products counts only these, 2 per multiply-add: bias,
+    /// softmax and activation are negligible beside them.
     fn flops(self, work: &Work<'_>) -> u64;
 
-    /// Bytes read and written, if not every input once and every wanted output once.
+    /// Bytes read and written, if that is not every input and every live output once.
     fn bytes(self, work: &Work<'_>) -> u64 {
         work.all()
     }
 }
 
-/// Said of every operation whose row names inputs into which a gradient flows.
+/// Required of every operation whose row in the table lists differentiable inputs.
 pub(super) trait Differentiable {
     /// Appends the gradient of a node and contributes it to its inputs.
     fn gradient(self, tape: &mut Tape<'_>, step: &Step) -> Result<(), E>;
 }
 
-/// Said of every operation that is cheap beside a product.
+/// Required of every operation that is cheap beside a matrix product.
 pub(super) trait Cheap {
-    /// Computes output 0 of a node again from what the node's gradient reads anyway; `None` where that is not cheap after all.
+    /// Recomputes output 0 of a node from tensors that the node's gradient reads anyway; `None` where that is not cheap.
     fn again(self, tape: &mut Tape<'_>, node: &NodeRecord) -> Result<Option<Tensor>, E>;
 }
 
-/// Said of every operation that changes parameters or moments.
+/// Required of every operation that changes parameters or moments.
 pub(super) trait Update {
-    /// What it changes, all trainable parameters being `trainable_len` elements.
+    /// The parameters that it changes, out of `trainable_len` trainable elements.
     fn reach(self, trainable_len: usize) -> Reach;
 }
 

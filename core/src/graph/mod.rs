@@ -1,8 +1,8 @@
 //! Static graphs: a model is a function that appends nodes, and [`Graph::backward`] appends its gradient as ordinary nodes.
 //!
-//! Each file imports only from those above it: attributes, tensors, the rows of the operations' table; the enum [`Op`] made of the rows; records and
-//! finished programs; the tape on which a graph is recorded, and the builder; the families of operations (`op/`); the calls of their rules; the
-//! backward pass.
+//! Each file imports only from those before it in this list: attributes; tensors; the rows of the table of operations; the enum [`Op`] generated from
+//! the rows; records and finished programs; the tape on which a graph is recorded, and the builder; the families of operations (`op/`); the dispatch
+//! to their rules; the backward pass.
 
 pub mod attribute;
 mod tensor;

@@ -11,7 +11,7 @@ use super::tensor::{Role, Tensor, TensorRecord};
 use crate::params::{ParamId, ParamInfo, Params};
 use crate::shape::{Shape, UNIT};
 
-/// The numbers of a program that are not in its tables.
+/// Sizes and counts of a program that are not in its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct ProgramInfo {
@@ -48,7 +48,7 @@ pub struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// A program from its parts, which must come from [`Program::tensors`], [`Program::nodes`] and [`Program::info`] of one program.
+    /// Assembles a program from [`Program::tensors`], [`Program::nodes`] and [`Program::info`] of one program.
     pub fn from_parts(params: Params<'a>, tensors: &'a [TensorRecord], nodes: &'a [NodeRecord], info: ProgramInfo) -> Self {
         Self {
             params,
@@ -73,7 +73,7 @@ impl<'a> Program<'a> {
         self.nodes
     }
 
-    /// The numbers beside the tables.
+    /// The sizes and counts beside the tables.
     pub const fn info(&self) -> ProgramInfo {
         self.info
     }
@@ -98,8 +98,8 @@ impl<'a> Program<'a> {
         0..self.info.backward.into()
     }
 
-    /// The nodes of the backward pass, up to the first update after it. The updates that [`super::Graph::backward_updating`] makes are among
-    /// them: to run this range is to change the parameters, and the update range is empty or holds a moving average.
+    /// The nodes of the backward pass, up to the first update after it. They include the updates of [`super::Graph::backward_updating`]: running this
+    /// range then changes the parameters, and the update range is empty or holds a moving average.
     pub fn backward(&self) -> Range<usize> {
         self.info.backward.into()..self.info.update.into()
     }
@@ -109,14 +109,14 @@ impl<'a> Program<'a> {
         self.info.update.into()..self.info.nodes.into()
     }
 
-    /// Elements of the gradient buffer: none when no live node writes a gradient there or reads one.
+    /// Elements of the gradient buffer: 0 when no live node writes or reads a gradient there.
     pub fn grads_len(&self) -> usize {
         let writes = |n: &NodeRecord| n.outputs.iter().any(|&t| self.tensor(t).is_some_and(|r| r.role == Role::Grad));
         let used = self.nodes.iter().any(|n| !n.dead && (n.reads_grads() || writes(n)));
         if used { self.params.trainable_len() } else { 0 }
     }
 
-    /// Trainable parameters whose gradient no live node overwrites first: the caller clears them before a step that accumulates.
+    /// Trainable parameters whose gradient no live node overwrites: the caller zeroes them before a step that accumulates.
     pub fn untouched(&self) -> impl Iterator<Item = ParamId> + '_ {
         let touched = |id: usize| {
             self.nodes
@@ -160,18 +160,18 @@ impl<'a> Node<'a> {
         self.tensors.get(self.record.output(i).index())
     }
 
-    /// Whether input `i` is there.
+    /// Whether input `i` is present.
     pub fn has_input(&self, i: usize) -> bool {
         self.record.input(i).is_some()
     }
 
-    /// The shape of input `i`; one number when it is absent.
+    /// The shape of input `i`; a scalar when it is absent.
     #[inline(never)]
     pub fn input_shape(&self, i: usize) -> Shape {
         self.input(i).map_or(Shape::SCALAR, |t| t.shape)
     }
 
-    /// The shape of output `i`; one number when it is absent.
+    /// The shape of output `i`; a scalar when it is absent.
     pub fn output_shape(&self, i: usize) -> Shape {
         self.output(i).map_or(Shape::SCALAR, |t| t.shape)
     }

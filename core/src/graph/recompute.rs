@@ -1,4 +1,4 @@
-//! What the backward pass reads of the forward pass: kept values, or values that are computed again.
+//! Values of the forward pass that the backward pass reads: kept, or recomputed.
 
 use super::choice::Recompute;
 use super::error::GraphErrorKind as E;
@@ -7,11 +7,11 @@ use super::tape::Tape;
 use super::tensor::{Columns, Tensor};
 
 impl Tape<'_> {
-    /// The value of `t` for the backward pass: kept, or computed again.
+    /// The value of `t` for the backward pass: kept, or recomputed.
     pub(super) fn saved(&mut self, t: Tensor) -> Result<Tensor, E> {
         let blocks = self.recompute == Recompute::Blocks;
         let copy = self.tensor(t)?.recomputed;
-        // In the copy of a block, too, what is cheap need not stand from the copy's forward part to its use.
+        // Within the copy of a block, too, cheap values are not kept between the copy's forward nodes and their use.
         let t = if blocks && copy.is_some() { copy } else { t };
         let record = *self.tensor(t)?;
         if record.recomputed.is_some() {
@@ -26,7 +26,7 @@ impl Tape<'_> {
         let Some(rule) = self.again else { return Ok(t) };
         let Some(again) = rule(&op, self, &node)? else { return Ok(t) };
         self.tensor_mut(t)?.recomputed = again;
-        // Its own copy: nothing is computed a third time.
+        // The node is itself a copy: no value is computed a third time.
         self.tensor_mut(again)?.recomputed = again;
         Ok(again)
     }

@@ -1,4 +1,4 @@
-//! Nodes of a graph: plain records, the same in RAM, in a mapped file, or in flash.
+//! Nodes of a graph: plain records with the same layout in RAM, in a mapped file, and in flash.
 
 use bytemuck::{CheckedBitPattern, NoUninit};
 
@@ -20,7 +20,7 @@ pub struct NodeRecord {
     pub outputs: [Tensor; MAX_OUTPUTS],
     /// The operation, see [`Op::opcode`].
     pub opcode: u8,
-    /// Whether nobody needs the node.
+    /// Whether the node is dead: its outputs have no readers.
     pub dead: bool,
     pub(crate) later: u8,
     pub(crate) reserved: [u8; 3],
@@ -54,12 +54,12 @@ impl NodeRecord {
         self.outputs.get(i).copied().unwrap_or(Tensor::NONE)
     }
 
-    /// Whether output `i` is a later contribution to a gradient: it always adds.
+    /// Whether output `i` is a later contribution to a gradient, which always accumulates.
     pub fn is_later(&self, i: usize) -> bool {
         i < MAX_OUTPUTS && self.later & 1 << i != 0
     }
 
-    /// Whether the node reads the gradient buffer: a norm, or an update without a gradient from the arena.
+    /// Whether the node reads the gradient buffer: a norm, or an update without a gradient input.
     pub fn reads_grads(&self) -> bool {
         match self.op().map_or(ReadsGradients::Never, |op| op.reads_gradients()) {
             ReadsGradients::Never => false,
@@ -68,7 +68,7 @@ impl NodeRecord {
         }
     }
 
-    /// For attention's gradient (dO in input 0, q, k, v in inputs 1 to 3): which output takes the gradient of q, of k, of v.
+    /// For attention's gradient (dO in input 0; q, k, v in inputs 1 to 3): the outputs that receive the gradients of q, of k, of v.
     ///
     /// Parts of one packed tensor share its gradient.
     pub fn attention_grad_outputs(&self) -> [usize; 3] {

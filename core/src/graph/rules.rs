@@ -55,7 +55,7 @@ macro_rules! dispatch {
             $(, again: $again:ident)?
             ;
     )*) => {
-        /// The shapes of the outputs of `op`, or what is wrong with its inputs.
+        /// The shapes of the outputs of `op`, or the error in its inputs.
         #[inline(always)]
         pub(crate) fn infer<F: From<E>>(op: &Op, args: &Args<'_, F>) -> Result<Outputs, F> {
             match *op {
@@ -90,7 +90,7 @@ macro_rules! dispatch {
             }
         }
 
-        /// What an update changes; `None` for an operation that is none.
+        /// The parameters that an update changes; `None` for an operation that is not an update.
         pub(crate) fn reach(op: &Op, trainable_len: usize) -> Option<Reach> {
             match *op {
                 $(Op::$variant $({ $($field),* })? $(($spec))? =>
@@ -102,21 +102,21 @@ macro_rules! dispatch {
 
 operations!(dispatch);
 
-/// The shape rule of an operation as a device holds it: it says that a node is refused, and not why.
+/// The shape rule of an operation on a device: it tells only that a node is refused, without the reason.
 pub(crate) type Rule = fn(&Op, &Args<'_, Refused>) -> Result<Outputs, Refused>;
 
-/// The shape rule of one operation, without those of others: a device links the rules that its table of kernels names.
+/// The shape rule of one operation alone: a device links only the rules of its table of kernels.
 pub(crate) fn only<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
     if op.opcode() == OPCODE { infer(op, args) } else { Err(Refused) }
 }
 
-/// The rule of an operation for a kernel that computes output 0 alone: a node with another one that is read is refused.
+/// The rule of an operation for a kernel that computes output 0 alone: it refuses a node whose other outputs are read.
 pub(crate) fn only_first<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
     let [first, ..] = only::<OPCODE>(op, args)?;
     Ok([first, None, None])
 }
 
-/// The rule of attention for a kernel that computes output 0 alone, and without dropout.
+/// The rule of attention for a kernel that computes output 0 alone, without dropout.
 pub(crate) fn without_dropout<const OPCODE: u8>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
     if args.get(6).is_none() { only_first::<OPCODE>(op, args) } else { Err(Refused) }
 }

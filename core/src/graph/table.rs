@@ -1,38 +1,39 @@
-//! The operations, one row each: everything that is decided for an operation without looking at its shapes.
+//! The operations, one row each: every property of an operation that does not depend on shapes.
 //!
 //! A row is
 //!
 //! ```text
 //! code Variant { attribute: Type, … } = "name",
-//!     gradient: none | [inputs into which a gradient flows], in_place: …, effect: …, options;
+//!     gradient: none | [differentiable inputs], in_place: …, effect: …, options;
 //! ```
 //!
-//! and `operations!(m)` hands all rows to the macro `m`: `op/mod.rs` makes the enum [`super::op::Op`] of them, `rules.rs` the calls of the families'
-//! rules. The rows stand below both, so that the families lie between the enum that they use and the calls that use them.
+//! and `operations!(m)` passes all rows to the macro `m`: `op/mod.rs` generates the enum [`super::op::Op`] from them, `rules.rs` the dispatch to the
+//! families' rules. The families import the enum, and the dispatch imports the families; both read these rows, so that no two files import each
+//! other.
 //!
-//! **Codes are append-only**: they are what a stored program holds. So are attributes: a record that was stored before an attribute was added holds 0 in
-//! its place (`Type => Codec` stores it in another way, as [`super::attribute::Inverted`] does).
+//! **Codes are append-only**: stored programs contain them. So are attributes: a record stored before an attribute was added holds 0 in its field
+//! (`Type => Codec` selects another encoding, such as [`super::attribute::Inverted`]).
 //!
-//! Options, in this order: `columns`: inputs that may be read from a first column on. `quantised`: inputs of a role (frozen parameters, states) that may
-//! have any element type. `gradients`: how the gradient buffer is read. `product`: the inputs x (M, K) and W (N, K) of a matrix product.
-//! `again: cheap`: computed again in the backward pass with `Recompute::Cheap`, where the family says how.
+//! Options, in this order: `columns`: inputs that may be read from a first column on. `quantised`: inputs of a role (frozen parameters, states) that
+//! may have any element type. `gradients`: how the gradient buffer is read. `product`: the inputs x (M, K) and W (N, K) of a matrix product. `again:
+//! cheap`: recomputed in the backward pass with `Recompute::Cheap`, where the family implements it.
 
 macro_rules! operations {
     ($generate:ident) => {
         $generate! {
             // Linear layers.
 
-            /// y = act(x Wᵀ + b) + r. In: x (…, K), W (N, K), b (N)?, r (…, N)?. Out: y (…, N), value before the activation, or slope (…, N)?.
+            /// y = act(x Wᵀ + b) + r. In: x (…, K), W (N, K), b (N)?, r (…, N)?. Out: y (…, N), pre-activation or its slope (…, N)?.
             0 Linear {
                 /// The activation.
                 activation: Activation,
-                /// Whether output 1 is the derivative of the activation instead of its argument: all that the gradient needs if nothing is computed again.
+                /// Whether output 1 is the derivative of the activation instead of its argument: it suffices for the gradient without recomputation.
                 slope: bool,
             } = "linear",
                 gradient: [0, 1, 2, 3], in_place: InPlace::Inputs(&[3]), effect: None,
                 quantised: Frozen [1], product: [0, 1], again: cheap;
-            /// In: dy (…, N), x (…, K)?, W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?. Only dW reads x: without x
-            /// there is no dW, and x need not be kept. dx is as large as x, which is read before it is written.
+            /// In: dy (…, N), x (…, K)?, W (N, K), addend (…, K)?. Out: dx = dy W + addend?, dW = dyᵀ x?, db = Σ dy?. Only dW reads x: without dW, x
+            /// need not be kept. dx has the shape of x, which is read before dx is written.
             1 LinearBackward = "linear backward",
                 gradient: none, in_place: InPlace::Inputs(&[3, 1]), effect: None,
                 quantised: Frozen [2], product: [0, 2];
@@ -83,8 +84,8 @@ macro_rules! operations {
             /// `state[b, start[b] + t] = x[b, t]`. In: x (B, T, ·) from a first column, starts (B) i32, state (B, Tmax, C). Out: the state, written.
             8 CacheWrite = "cache write",
                 gradient: none, in_place: InPlace::Alias(2), effect: State, columns: [0], quantised: State [2];
-            /// The live tokens of a state of any element type, as `Real`s; the others are left as they are. In: state (B, Tmax, C), live tokens (B) i32.
-            /// Out: (B, Tmax, C).
+            /// Converts the live tokens of a state of any element type to `Real`; other tokens are left unchanged. In: state (B, Tmax, C), live
+            /// tokens (B) i32. Out: (B, Tmax, C).
             31 CacheRead = "cache read",
                 gradient: none, in_place: InPlace::Never, effect: None, quantised: State [0];
 
@@ -114,7 +115,7 @@ macro_rules! operations {
 
             /// Zeroes elements with probability p and divides the others by 1 − p. In: x, dropout control (5). Out: y.
             12 Dropout {
-                /// The number of this place in the model, part of the random counter.
+                /// The dropout site, part of the random counter.
                 site: u32,
             } = "dropout",
                 gradient: [0], in_place: InPlace::Inputs(&[0]), effect: None;
@@ -138,7 +139,7 @@ macro_rules! operations {
                 b: f64,
             } = "unary backward",
                 gradient: none, in_place: InPlace::Inputs(&[0]), effect: None;
-            /// In: a, b (smaller or equal, spread over a). Out: f(a, b) in the shape of a.
+            /// In: a, b (smaller or equal, broadcast to a). Out: f(a, b) in the shape of a.
             15 Binary {
                 /// f.
                 kind: BinaryKind,
@@ -146,9 +147,9 @@ macro_rules! operations {
                 over: Over,
             } = "binary",
                 gradient: [0, 1], in_place: InPlace::Inputs(&[0]), effect: None;
-            /// The part of dy that goes to a in min(a, b) or max(a, b); ties share equally. In: dy, a, b. Out: da.
+            /// The share of dy that goes to a in min(a, b) or max(a, b); ties split equally. In: dy, a, b. Out: da.
             16 SelectBackward {
-                /// Whether the maximum was taken.
+                /// Maximum if true, minimum if false.
                 max: bool,
                 /// How b spreads over a.
                 over: Over,
@@ -157,7 +158,7 @@ macro_rules! operations {
 
             // Broadcasts and reductions.
 
-            /// Spreads a small tensor. In: x. Out: a tensor of the given shape.
+            /// Broadcasts a small tensor. In: x. Out: a tensor of the given shape.
             17 Broadcast {
                 /// How x spreads.
                 over: Over,
@@ -192,9 +193,9 @@ macro_rules! operations {
                 count: u32,
             } = "token slice",
                 gradient: [0], in_place: InPlace::Never, effect: None;
-            /// The reverse: zeros but for the given tokens. In: x (B, count, C). Out: (B, T, C).
+            /// The inverse: pads with zero tokens. In: x (B, count, C). Out: (B, T, C).
             21 TokenPad {
-                /// Where the first token goes.
+                /// Position of the first token.
                 first: u32,
                 /// T.
                 tokens: u32,
@@ -203,7 +204,7 @@ macro_rules! operations {
             /// In: a (B, Ta, C), b (B, Tb, C). Out: (B, Ta + Tb, C).
             22 TokenConcat = "token concat",
                 gradient: [0, 1], in_place: InPlace::Never, effect: None;
-            /// x with tokens first.. replaced. In: x (B, T, C), p (B, P, C). Out: (B, T, C).
+            /// x with tokens from `first` on replaced. In: x (B, T, C), p (B, P, C). Out: (B, T, C).
             23 TokenReplace {
                 /// The first token replaced.
                 first: u32,
@@ -230,29 +231,30 @@ macro_rules! operations {
 
             // Optimizers.
 
-            /// Adds a gradient that lies in the arena to the parameter's gradient. In: g. Out: the parameter's gradient.
+            /// Adds a gradient in the arena to the parameter's gradient. In: g. Out: the parameter's gradient.
             25 AccumulateGrad = "accumulate gradient",
                 gradient: none, in_place: InPlace::Never, effect: None;
             /// ‖all gradients‖₂. Out: (1).
             27 GlobalNorm = "global norm",
                 gradient: none, in_place: InPlace::Never, effect: None, gradients: ReadsGradients::Always;
-            /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?.
-            /// The gradient is that of the range, from the arena; without it the range of the gradient buffer is read. Loshchilov and Hutter 2019.
+            /// Adam with decoupled weight decay on a range of the trainable parameters. In: hyper-parameters (8), gradient norm (1)?, gradient
+            /// (len)?. The gradient, in the arena, is that of the range; without it the range of the gradient buffer is read. Loshchilov and Hutter
+            /// 2019.
             28 AdamW {
-                /// Where the range begins, in units ([`crate::shape::UNIT`]).
+                /// Start of the range, in units ([`crate::shape::UNIT`]).
                 start: u32,
                 /// Elements of the range.
                 len: u32,
                 /// Whether weight decay applies.
                 decay: bool,
-                /// Where ε stands.
+                /// The position of ε.
                 epsilon: Epsilon,
             } = "AdamW",
                 gradient: none, in_place: InPlace::Never, effect: Update, gradients: ReadsGradients::UnlessInput(2);
-            /// Stochastic gradient descent, weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?, as for
-            /// AdamW.
+            /// Stochastic gradient descent, with weight decay added to the gradient. In: hyper-parameters (8), gradient norm (1)?, gradient (len)?,
+            /// as for AdamW.
             29 Sgd {
-                /// Where the range begins, in units ([`crate::shape::UNIT`]).
+                /// Start of the range, in units ([`crate::shape::UNIT`]).
                 start: u32,
                 /// Elements of the range.
                 len: u32,
@@ -264,7 +266,7 @@ macro_rules! operations {
                 gradient: none, in_place: InPlace::Never, effect: Update, gradients: ReadsGradients::UnlessInput(2);
             /// Moving average of all trainable parameters, in the moment buffer `slot`: e = d e + (1 − d) w. In: d (1).
             30 Ema {
-                /// Which moment buffer holds the average.
+                /// The moment buffer of the average.
                 slot: u32,
             } = "moving average",
                 gradient: none, in_place: InPlace::Never, effect: Update;

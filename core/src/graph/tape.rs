@@ -1,6 +1,6 @@
-//! The tables of a graph while they are filled.
+//! The tables of a graph under construction.
 //!
-//! A tape lies below the families of operations, whose rules it needs: they are lent to it as functions.
+//! The tape is below the families of operations in the import order but needs their rules, which it receives as function pointers.
 
 use super::args::{Arg, Args, Outputs};
 use super::choice::{HyperInput, Recompute, Rule};
@@ -11,7 +11,7 @@ use super::record::NodeRecord;
 use super::tensor::{Columns, Role, Tensor, TensorRecord};
 use crate::params::Params;
 
-/// The shapes of the outputs of an operation, or what is wrong with its inputs.
+/// The shapes of the outputs of an operation, or the error in its inputs.
 pub(super) type Infer = fn(&Op, &Args<'_, E>) -> Result<Outputs, E>;
 
 /// Computes output 0 of a node again if that is cheap.
@@ -20,7 +20,7 @@ pub(super) type Again = fn(&Op, &mut Tape<'_>, &NodeRecord) -> Result<Option<Ten
 /// The tables while they are filled.
 pub(super) struct Tape<'a> {
     pub(super) infer: Infer,
-    /// Lent by the backward pass, so that a graph without one does not link it.
+    /// Provided by the backward pass, so that a graph without one does not link it.
     pub(super) again: Option<Again>,
     pub(super) params: Params<'a>,
     pub(super) tensors: &'a mut [TensorRecord],
@@ -28,12 +28,12 @@ pub(super) struct Tape<'a> {
     pub(super) info: ProgramInfo,
     pub(super) backward_done: bool,
     pub(super) update_begun: bool,
-    /// What the backward pass computes again.
+    /// The recomputation policy of the backward pass.
     pub(super) recompute: Recompute,
-    /// The updates that the backward pass makes, once there is one that does.
+    /// The updates in the backward pass, with [`super::Graph::backward_updating`].
     pub(super) updates: Option<Updates>,
     pub(super) sites: u32,
-    /// What errors name: the operation that is appended, or whose gradient is.
+    /// The operation that errors name: the one being appended, or the one whose gradient is.
     pub(super) operation: Option<&'static str>,
     pub(super) error: Option<GraphError>,
 }
@@ -71,7 +71,7 @@ impl Tape<'_> {
         self.nodes.get(..self.info.nodes.into())?.get(i).copied()
     }
 
-    /// Turns node `i` into another operation, where a backward pass has the forward pass compute more.
+    /// Replaces the operation of node `i`, where a backward pass makes the forward pass compute more.
     pub(super) fn rewrite(&mut self, i: usize, op: Op) -> Option<&mut NodeRecord> {
         let node = self.nodes.get_mut(..self.info.nodes.into())?.get_mut(i)?;
         node.opcode = op.opcode();
@@ -120,7 +120,7 @@ impl Tape<'_> {
         Ok(record.outputs)
     }
 
-    /// Writes the inputs into the record of their node; returns what the shape rule sees of them.
+    /// Writes the inputs into the record of their node; returns them as the shape rule sees them.
     fn arguments(&self, op: &Op, inputs: &[Columns], record: &mut NodeRecord) -> Result<[Option<Arg>; MAX_INPUTS], E> {
         let mut args = [None; MAX_INPUTS];
         if inputs.len() > MAX_INPUTS {

@@ -1,4 +1,4 @@
-//! Tensors of a graph: handles, and plain records that are the same in RAM, in a mapped file, or in flash.
+//! Tensors of a graph: handles, and plain records with the same layout in RAM, in a mapped file, and in flash.
 
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
@@ -12,7 +12,7 @@ use crate::shape::{Shape, UNIT, UNIT_BYTES};
 pub struct Tensor(pub(crate) u16);
 
 impl Tensor {
-    /// No tensor: an optional input that is absent, an output that nobody wants.
+    /// No tensor: an absent optional input, or an unused output.
     pub const NONE: Self = Self(u16::MAX);
 
     /// The position in the table of tensors.
@@ -25,7 +25,7 @@ impl Tensor {
         self.0 != u16::MAX
     }
 
-    /// This tensor read from a column on: a part of packed queries, keys and values.
+    /// This tensor read from a first column on: one part of packed queries, keys and values.
     pub const fn from_column(self, column: usize) -> Columns {
         Columns { tensor: self, first: if column > u32::MAX as usize { u32::MAX } else { column as u32 } }
     }
@@ -63,7 +63,7 @@ pub enum Role {
     Input = 1,
     /// In the buffer of integers, written by the host.
     Ints = 2,
-    /// In the state, kept from run to run.
+    /// In the state buffer, which persists between runs.
     State = 3,
     /// A trainable parameter.
     Trainable = 4,
@@ -79,9 +79,9 @@ pub enum Role {
 pub struct TensorRecord {
     /// Its shape.
     pub shape: Shape,
-    /// The parameter's number, for parameters and gradients.
+    /// The parameter's index, for parameters and gradients.
     pub index: u32,
-    /// Where it begins in its buffer, if that is not the arena: in units ([`UNIT`]), and integers in elements; see [`TensorRecord::start`].
+    /// Start in its buffer if that is not the arena: in units ([`UNIT`]), for integers in elements; see [`TensorRecord::start`].
     pub offset: u32,
     /// Smallest and largest integer that the host may write.
     pub bounds: [i32; 2],
@@ -89,7 +89,7 @@ pub struct TensorRecord {
     pub root: Tensor,
     /// The node that writes it, `u16::MAX` for none.
     pub producer: u16,
-    /// Its gradient while the graph is built; for a state that was overwritten, the tensor that replaced it.
+    /// During construction: its gradient; for an overwritten state, the tensor that replaced it.
     pub(crate) successor: Tensor,
     /// Its recomputed copy while the graph is built.
     pub(crate) recomputed: Tensor,
@@ -97,7 +97,7 @@ pub struct TensorRecord {
     pub role: Role,
     /// The type of its elements.
     pub dtype: DType,
-    /// Whether its value must stand until the end of the program.
+    /// Whether its value must last until the end of the program.
     pub pinned: bool,
     /// Whether a gradient flows through it, while the graph is built.
     pub(crate) requires_grad: bool,
@@ -105,21 +105,21 @@ pub struct TensorRecord {
     pub(crate) checkpoint: bool,
     /// Whether something needs the value, while the graph is finished.
     pub(crate) needed: bool,
-    /// Whether a node contributed to this parameter's gradient, while the graph is finished.
+    /// During construction: whether a node contributed to this parameter's gradient.
     pub(crate) contributed: bool,
-    /// Whether the host writes this upstream gradient after the forward range, while the graph is built.
+    /// During construction: whether the host writes this upstream gradient after the forward range.
     pub(crate) late: bool,
 }
 
 impl TensorRecord {
-    /// Where it begins in its buffer: bytes for frozen parameters, elements for all else that is not in the arena.
+    /// Start in its buffer: in bytes for frozen parameters, in elements for all others outside of the arena.
     pub fn start(&self) -> usize {
         let unit = match self.role {
             Role::Ints => 1,
             Role::Frozen => UNIT_BYTES,
             Role::Activation | Role::Input | Role::State | Role::Trainable | Role::Grad => UNIT,
         };
-        // It lies in a buffer that this machine addresses: registries, graphs and files are checked for that.
+        // It is in a buffer that this machine can address: registries, graphs and files are checked for that.
         (self.offset as usize).wrapping_mul(unit)
     }
 
@@ -131,7 +131,7 @@ impl TensorRecord {
         }
     }
 
-    /// This record as a file holds it: without what only building a graph needs, so that a parameter's is the same in every program.
+    /// This record as stored in a file: without construction data, so that a parameter's record is the same in every program.
     pub fn stored(self) -> Self {
         let pinned = self.pinned && matches!(self.role, Role::Activation | Role::Input);
         Self {

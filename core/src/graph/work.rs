@@ -1,4 +1,4 @@
-//! What rules of cost see of a node: its shapes, and which of its tensors are there.
+//! A node as the cost rules see it: its shapes, and which of its tensors are present.
 
 use super::op::{MAX_INPUTS, MAX_OUTPUTS};
 use super::program::Node;
@@ -14,7 +14,7 @@ pub(crate) struct Work<'a> {
     pub(crate) trainable: usize,
     /// Bytes of a `Real`.
     pub(crate) real_bytes: usize,
-    /// How many keys of a cache are read where a program learns it at run time; all of them without it.
+    /// The number of cache keys read where a program learns it at run time; `None` counts all of them.
     pub(crate) live_keys: Option<usize>,
 }
 
@@ -54,7 +54,7 @@ impl Work<'_> {
         self.input_bytes(i, self.input_len(i))
     }
 
-    /// Bytes of output `i`, 0 when nobody reads it; what it adds to is read first.
+    /// Bytes of output `i`, 0 when it has no reader; an accumulated output is also read.
     pub(super) fn written(&self, i: usize) -> u64 {
         let adds = self.node.record().is_later(i);
         if self.wants(i) { self.reals(self.output_len(i)).saturating_mul(if adds { 2 } else { 1 }) } else { 0 }
@@ -71,7 +71,7 @@ impl Work<'_> {
         (0..MAX_OUTPUTS).fold(read, |sum, i| sum.saturating_add(self.written(i)))
     }
 
-    /// Everything but the given inputs.
+    /// Bytes of everything except the given inputs.
     pub(super) fn all_but(&self, inputs: &[usize]) -> u64 {
         inputs.iter().fold(self.all(), |sum, &i| sum.saturating_sub(self.read(i)))
     }

@@ -23,7 +23,7 @@
 
 use core::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
-/// a·b + c, rounded once or twice.
+/// a·b + c, with one rounding or two.
 pub trait MulAdd: Copy {
     /// a·b + c.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
@@ -43,7 +43,7 @@ impl MulAdd for Separate {
 /// eˣ.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Beyond these the result is 0 or +∞ anyway, and the power of two stays one that two factors can make.
+    // Beyond these bounds the result is 0 or +∞ anyway, and the power of two stays a product of two representable factors.
     let (n, r) = reduce(clamp(x, -105.0, 89.0));
     let p = 1.0 + exp_m1(r);
     let half = n >> 1;
@@ -88,7 +88,7 @@ pub fn gelu_tanh_derivative<M: MulAdd>(x: f32) -> f32 {
     gelu_tanh_and_derivative::<M>(x).1
 }
 
-/// [`gelu_tanh`] and [`gelu_tanh_derivative`], for little more than one of them.
+/// [`gelu_tanh`] and [`gelu_tanh_derivative`], at little more than the cost of one.
 #[inline(always)]
 pub fn gelu_tanh_and_derivative<M: MulAdd>(x: f32) -> (f32, f32) {
     const INNER: f32 = 2.0 * SQRT_2_PI;
@@ -116,7 +116,7 @@ pub fn gelu_erf_derivative<M: MulAdd>(x: f32) -> f32 {
     gelu_erf_and_derivative::<M>(x).1
 }
 
-/// [`gelu_erf`] and [`gelu_erf_derivative`], for little more than one of them.
+/// [`gelu_erf`] and [`gelu_erf_derivative`], at little more than the cost of one.
 #[inline(always)]
 pub fn gelu_erf_and_derivative<M: MulAdd>(x: f32) -> (f32, f32) {
     const INVERSE_SQRT_2_PI: f32 = 0.398_942_3;
@@ -154,9 +154,9 @@ pub fn swish_and_derivative<M: MulAdd>(beta: f32, x: f32) -> (f32, f32) {
 /// Sine and cosine, with the same bits on every machine.
 #[inline(always)]
 pub fn sin_cos(x: f32) -> (f32, f32) {
-    // π/2 as a sum of a number of 25 bits, whose products with n are exact, and the rest.
+    // π/2 as a sum of a 25-bit value, whose products with n are exact, and a remainder.
     const PI_2: (f64, f64) = (1.570_796_310_901_641_8, 1.589_325_477_352_819_6e-8);
-    // As `ROUND` for numbers of 64 bits.
+    // As `ROUND`, for f64.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let x = f64::from(x);
     let rounded = x * core::f64::consts::FRAC_2_PI + ROUND;
@@ -170,7 +170,7 @@ pub fn sin_cos(x: f32) -> (f32, f32) {
     (sign(sin, quadrant), sign(cos, quadrant.wrapping_add(1)))
 }
 
-/// x not below −[`GELU_ZERO`], and x within ±[`GELU_ZERO`]; NaN stays NaN.
+/// Clamps x for GELU: x not below −[`GELU_ZERO`], and x within ±[`GELU_ZERO`]; NaN stays NaN.
 #[inline(always)]
 fn gelu_range(x: f32) -> (f32, f32) {
     let above = if x < -GELU_ZERO { -GELU_ZERO } else { x };
@@ -181,12 +181,12 @@ fn gelu_range(x: f32) -> (f32, f32) {
 const SQRT_2_PI: f32 = 0.797_884_6;
 /// The factor of x³ in the tanh approximation.
 const GELU_CUBIC: f32 = 0.044_715;
-/// Below minus this, and at minus infinity, both forms of GELU are 0, and their derivatives are 0 and 1 beyond it.
+/// Below −`GELU_ZERO`, and at minus infinity, both forms of GELU are 0; their derivatives are 0 below it, and 1 above +`GELU_ZERO`.
 const GELU_ZERO: f32 = 20.0;
 
 /// β in the quick form of GELU.
 pub const QUICK_GELU: f32 = 1.702;
-/// Where β x is below minus this, swish and its derivative are 0, for e^(β x) is.
+/// Where β x is below −`SWISH_ZERO`, swish and its derivative are 0, because e^(β x) is.
 const SWISH_ZERO: f32 = 90.0;
 
 /// sin(x) = x + x³ p(x²) for |x| ≤ π/4.
@@ -194,7 +194,7 @@ const SIN: [f32; 3] = [-1.666_665_5e-1, 8.332_161e-3, -1.951_529_6e-4];
 /// cos(x) = 1 − x²/2 + x⁴ p(x²) for |x| ≤ π/4.
 const COS: [f32; 3] = [4.166_664_6e-2, -1.388_731_6e-3, 2.443_315_7e-5];
 
-/// 2^r = 1 + r p(r) for |r| ≤ 1/2; for vectors that a runtime writes by hand, too.
+/// 2^r = 1 + r p(r) for |r| ≤ 1/2; also used by hand-written vector code of a runtime.
 pub const EXP2: [f32; 6] = [core::f32::consts::LN_2, 2.402_264_8e-1, 5.550_332e-2, 9.618_439e-3, 1.339_900_3e-3, 1.535_325_9e-4];
 /// e^r = 1 + r + r² q(r) for |r| ≤ ln(2)/2.
 const EXP: [f32; 5] = [4.999_999_4e-1, 1.666_652e-1, 4.166_839_3e-2, 8.368_781e-3, 1.381_446_7e-3];
@@ -221,13 +221,13 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x < low { low } else { x }
 }
 
-/// Added to a small number this leaves its nearest integer in the lowest bits.
+/// Adding this to a small value leaves the nearest integer in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
 /// x = n ln 2 + r with |r| ≤ ln(2)/2, for |x| up to some thousands.
 #[inline(always)]
 fn reduce(x: f32) -> (i32, f32) {
-    // ln 2 as a sum of a number of nine bits, whose products with n are exact, and the rest.
+    // ln 2 as a sum of a 9-bit value, whose products with n are exact, and a remainder.
     const LN_2: (f32, f32) = (0.693_359_4, -2.121_944_4e-4);
     let rounded = x * LOG2_E + ROUND;
     let n = rounded - ROUND;
@@ -253,7 +253,7 @@ fn exp2_falling<M: MulAdd>(x: f32) -> f32 {
     let rounded = x + ROUND;
     let r = x - (rounded - ROUND);
     let p = M::mul_add(polynomial::<M, _>(r, EXP2), r, 1.0);
-    // Shifted so far, nothing is left of `ROUND`; −127 gives 0.
+    // The shift removes `ROUND` entirely; −127 gives 0.
     p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
@@ -278,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    /// Rounded once.
+    /// One rounding.
     #[derive(Clone, Copy, Debug)]
     struct Fused;
 
@@ -309,14 +309,14 @@ mod tests {
         gelu_erf_derivative::<Fused>,
     ];
 
-    /// Numbers of every exponent and both signs, subnormals and infinities included.
+    /// Values of every exponent and both signs, subnormals and infinities included.
     fn everywhere() -> impl Iterator<Item = f32> {
         const STEP: usize = 4001;
         let special = [0.0, -0.0, f32::MIN_POSITIVE, 1e-45, -1e-45, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY];
         (0..=u32::MAX).step_by(STEP).map(f32::from_bits).filter(|x| !x.is_nan()).chain(special)
     }
 
-    /// Distance of a number and an exact one in units in the last place of the exact one.
+    /// Distance of a value from the exact one, in units in the last place of the exact one.
     fn ulps(got: f32, exact: f64) -> f64 {
         let nearest = exact as f32;
         if got == nearest || (got.is_nan() && exact.is_nan()) {

@@ -13,7 +13,7 @@ pub fn from_f16(bits: u16) -> f32 {
     f32::from_bits(widened) * SCALE
 }
 
-/// The bits of the nearest half-precision number, of two equally near ones the even one; beyond 65 504 that is infinity.
+/// The bits of the nearest half-precision value, ties to even; infinity beyond 65 504.
 #[inline]
 pub fn to_f16(x: f32) -> u16 {
     let sign = (x.to_bits() >> 16) as u16 & 0x8000;
@@ -25,7 +25,7 @@ pub fn to_f16(x: f32) -> u16 {
         return sign | 0x7c00;
     }
     if magnitude < 113 << 23 {
-        // The last place of numbers near ½ is that of half-precision numbers without a leading one: the sum rounds there.
+        // The unit in the last place of f32 values near ½ is the subnormal spacing of half precision: the sum rounds there.
         let sum = f32::from_bits(magnitude) + 0.5;
         return sign | sum.to_bits().wrapping_sub(0.5f32.to_bits()) as u16;
     }

@@ -1,4 +1,4 @@
-//! Scalar mathematics: the number trait of the kernels, fast branch-free functions, half precision, counter-based random numbers.
+//! Scalar mathematics: the float trait of the kernels, branch-free fast functions, half precision, counter-based random numbers.
 
 pub mod fast;
 pub mod half;

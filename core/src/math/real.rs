@@ -1,11 +1,11 @@
-//! The numbers that kernels compute with: `f32` in use, `f64` to check gradients.
+//! The floating-point types of the kernels: `f32` in use, `f64` to check gradients.
 
 use core::fmt::{Debug, Display};
 use core::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::fast;
 
-/// A floating-point number with the functions that kernels need.
+/// A floating-point type with the functions that kernels need.
 ///
 /// All transcendental functions come from `libm` or from [`fast`], never from the platform, so that their bits are the same everywhere.
 pub trait Real:
@@ -35,11 +35,11 @@ pub trait Real:
     const INFINITY: Self;
     /// −∞.
     const NEG_INFINITY: Self;
-    /// The nearest number to `x`.
+    /// The value nearest to `x`.
     fn from_f64(x: f64) -> Self;
-    /// The nearest number to `n`.
+    /// The value nearest to `n`.
     fn from_usize(n: usize) -> Self;
-    /// The same number as `f64`.
+    /// The same value as `f64`.
     fn to_f64(self) -> f64;
     /// eˣ.
     fn exp(self) -> Self;
@@ -73,7 +73,7 @@ fn sin_cos_f64(angle: f32) -> (f64, f64) {
     libm::sincos(f64::from(angle))
 }
 
-/// libm computes the root with integers and a table where it does not have the processor's instruction.
+/// Without a hardware instruction, libm computes the root with integers and a table.
 #[inline]
 fn sqrt_f32(x: f32) -> f32 {
     if cfg!(any(target_arch = "arm", target_arch = "riscv32")) { super::sqrt::sqrt(x) } else { libm::sqrtf(x) }

@@ -1,10 +1,10 @@
-//! Random numbers from a counter: any number of any stream is reached in constant time, with the same bits on every machine.
+//! Counter-based random numbers: any element of any stream is computed in constant time, with the same bits on every machine.
 //!
-//! The generator is Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). It has no
-//! state to save: a run that resumes at step n draws what it would have drawn. Streams are split by [`Purpose`], so that a change in one
-//! use of the seed (a new dropout site) does not shift another (the order of the data).
+//! The generator is Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). It has no state to save:
+//! a run resumed at step n draws the same values as one that was not interrupted. Streams are separated by [`Purpose`], so that a change in one use
+//! of the seed (a new dropout site) does not shift another (the order of the data).
 
-/// What random numbers are for. Each purpose has its own streams under one seed.
+/// The uses of random numbers. Each purpose has its own streams under one seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Purpose {
@@ -22,7 +22,7 @@ pub enum Purpose {
     User = 6,
 }
 
-/// One block of Philox4x32-10: four random words that depend on nothing but `counter` and `key`.
+/// One block of Philox4x32-10: four random words that are a function of `counter` and `key` only.
 #[inline]
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let [mut x0, mut x1, mut x2, mut x3] = counter;
@@ -37,8 +37,8 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [x0, x1, x2, x3]
 }
 
-/// [`philox4x32`] of N counters that differ in their first word: word w of counter i is `[w][i]`. A loop over vectors of 64-bit lanes, whose upper
-/// halves hold nothing of meaning.
+/// [`philox4x32`] of N counters that differ in their first word: word w of counter i is `[w][i]`. Vectorises over 64-bit lanes whose upper halves are
+/// ignored.
 #[inline(always)]
 pub fn philox4x32_lanes<const N: usize>(first: [u32; N], [c1, c2, c3]: [u32; 3], [mut k0, mut k1]: [u32; 2]) -> [[u32; N]; 4] {
     const LOW: u64 = 0xFFFF_FFFF;
@@ -71,20 +71,20 @@ pub fn block(seed: u64, purpose: Purpose, stream: u64, index: u32) -> [u32; 4] {
     philox4x32([index, purpose as u32, stream as u32, (stream >> 32) as u32], [seed as u32, (seed >> 32) as u32])
 }
 
-/// A number in [0, 1) from 32 random bits: the upper 24 bits times 2⁻²⁴, exact in f32.
+/// A uniform value in [0, 1) from 32 random bits: the upper 24 bits times 2⁻²⁴, exact in f32.
 #[inline(always)]
 pub fn unit_f32(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// A number in [0, 1) from 64 random bits: the upper 53 bits times 2⁻⁵³, exact in f64.
+/// A uniform value in [0, 1) from 64 random bits: the upper 53 bits times 2⁻⁵³, exact in f64.
 #[inline(always)]
 pub fn unit_f64(bits: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
 }
 
-/// Two independent standard normal numbers from two numbers in [0, 1): r·(cos φ, sin φ) with r = √(−2 ln(1 − u)), φ = 2π v
-/// (Box and Muller 1958). Never infinite: |x| < 8.7.
+/// Two independent standard normal values from two uniform ones in [0, 1): r·(cos φ, sin φ) with r = √(−2 ln(1 − u)), φ = 2π v (Box and Muller 1958).
+/// Always finite: |x| < 8.7.
 #[inline]
 pub fn normal_pair(u: f64, v: f64) -> (f64, f64) {
     let radius = libm::sqrt(-2.0 * libm::log(1.0 - u));
@@ -107,9 +107,9 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The stream number `stream` of `purpose` under `seed`, from its first number.
+    /// Stream `stream` of `purpose` under `seed`, from its start.
     ///
-    /// A stream number is whatever makes a draw unique: a step, the index of a parameter, a position in a text.
+    /// A stream index is anything that identifies a draw: a step, the index of a parameter, a position in a text.
     pub fn new(seed: u64, purpose: Purpose, stream: u64) -> Self {
         Self { seed, purpose, stream, next_block: 0, words: [0; 4], words_left: 0, spare_normal: None }
     }
@@ -136,19 +136,19 @@ impl Rng {
         high << 32 | low
     }
 
-    /// A uniform number in [0, 1) with 24 random bits.
+    /// A uniform value in [0, 1) with 24 random bits.
     #[inline]
     pub fn uniform_f32(&mut self) -> f32 {
         unit_f32(self.next_u32())
     }
 
-    /// A uniform number in [0, 1) with 53 random bits.
+    /// A uniform value in [0, 1) with 53 random bits.
     #[inline]
     pub fn uniform_f64(&mut self) -> f64 {
         unit_f64(self.next_u64())
     }
 
-    /// A standard normal number (mean 0, variance 1), see [`normal_pair`].
+    /// A standard normal value (mean 0, variance 1), see [`normal_pair`].
     #[inline]
     pub fn normal_f64(&mut self) -> f64 {
         if let Some(spare) = self.spare_normal.take() {
@@ -160,10 +160,10 @@ impl Rng {
         first
     }
 
-    /// Every integer in `0..bound` with exactly the same probability; 0 when `bound` is 0.
+    /// A uniform integer in `0..bound`, exactly unbiased; 0 when `bound` is 0.
     ///
-    /// Lemire, "Fast random integer generation in an interval" (2019): the upper half of a product, with the few words that would make some
-    /// results more likely thrown away.
+    /// Lemire, "Fast random integer generation in an interval" (2019): the upper half of a product, with rejection of the few words that would bias
+    /// the result.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
         let mut product = u128::from(self.next_u64()) * u128::from(bound);
@@ -176,14 +176,14 @@ impl Rng {
         (product >> 64) as u64
     }
 
-    /// Fills `out` with normal numbers of the given mean and standard deviation.
+    /// Fills `out` with normal values of this mean and standard deviation.
     pub fn fill_normal(&mut self, out: &mut [f32], mean: f64, std: f64) {
         for x in out {
             *x = (mean + std * self.normal_f64()) as f32;
         }
     }
 
-    /// Fills `out` with uniform numbers in [low, high).
+    /// Fills `out` with uniform values in [low, high).
     pub fn fill_uniform(&mut self, out: &mut [f32], low: f64, high: f64) {
         for x in out {
             *x = (low + (high - low) * self.uniform_f64()) as f32;

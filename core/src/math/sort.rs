@@ -1,6 +1,6 @@
 //! Sorting in place without allocation, recursion or a panic path (core's sorts have one for inconsistent orders).
 
-/// Sorts by key, smallest first; equal keys end in no particular order. Keys that cannot be compared (NaN) count as equal.
+/// Sorts by key in ascending order; not stable. Keys that cannot be compared (NaN) count as equal.
 pub fn heap_sort<T: Copy, K: PartialOrd>(items: &mut [T], key: &dyn Fn(T) -> K) {
     let n = items.len();
     for start in (0..n / 2).rev() {

@@ -1,4 +1,4 @@
-//! The square root where libm has no instruction for it: correctly rounded as well, and a sixth of the size.
+//! The square root for targets without an instruction for it: correctly rounded like libm's, and a sixth of its size.
 
 /// √x, digit by digit: NaN below 0, and −0 at −0.
 pub(super) fn sqrt(x: f32) -> f32 {
@@ -16,13 +16,13 @@ pub(super) fn sqrt(x: f32) -> f32 {
     }
 }
 
-/// The root of a positive number that is finite and not subnormal.
+/// The root of a positive, finite, normal value.
 fn normal(x: f32) -> f32 {
-    // An exponent that is even beside a significand in 1..4, as an integer of 23 bits behind the point.
+    // Splits into an even exponent and a significand in 1..4, as an integer with 23 fractional bits.
     let exponent = (x.to_bits() >> 23).wrapping_sub(127).cast_signed();
     let significand = x.to_bits() & 0x007f_ffff | 0x0080_0000;
     let mut rest = significand << (exponent & 1) << 1;
-    // `root` grows by `digit` where the square of the sum is not beyond the significand: the root's 24 bits, and one by which it is rounded.
+    // `root` grows by `digit` if the square of the sum does not exceed the significand: the root's 24 bits, and one more for rounding.
     let (mut root, mut twice) = (0u32, 0u32);
     let mut digit = 1u32 << 24;
     while digit != 0 {
@@ -35,7 +35,7 @@ fn normal(x: f32) -> f32 {
         rest <<= 1;
         digit >>= 1;
     }
-    // A root is never halfway between two numbers.
+    // A root is never halfway between two floats.
     let rounded = (root >> 1).wrapping_add(root & 1);
     f32::from_bits(rounded.wrapping_add((exponent >> 1).wrapping_add(126).cast_unsigned() << 23))
 }

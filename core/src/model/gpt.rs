@@ -27,15 +27,15 @@ pub struct GptConfig {
     pub activation_function: Activation,
     /// ε of layer norms.
     pub layer_norm_epsilon: f64,
-    /// Standard deviation of initial weights; residual projections have it divided by √(2 n_layer).
+    /// Standard deviation of initial weights; for residual projections it is divided by √(2 n_layer).
     pub initializer_range: f64,
     /// Whether linear layers and layer norms have biases.
     pub bias: bool,
-    /// GPT-1: norms after the residual additions, none at the end.
+    /// GPT-1: norms after the residual additions, and no final norm.
     pub post_norm: bool,
     /// Whether scores are divided by √(C / n_head).
     pub scale_attn_weights: bool,
-    /// GPT-3: every second block, beginning with the second, sees only this many keys; 0 for dense attention everywhere.
+    /// GPT-3: every second block, from the second on, attends to only this many keys; 0 for dense attention everywhere.
     pub window_size: usize,
 }
 
@@ -57,12 +57,12 @@ impl GptConfig {
         window_size: 0,
     };
 
-    /// Parameters that a registry must hold; one more when the head is [untied](LanguageModel::untie).
+    /// Capacity of a registry for the model; one more when the head is [untied](LanguageModel::untie).
     pub fn param_count(&self) -> usize {
         Registry::count(|s| Gpt::register(self, s))
     }
 
-    /// Initial values of weights, and of those whose outputs are added to the residual stream.
+    /// Initial values of weights, and of weights of residual projections.
     fn init(&self) -> [Init; 2] {
         let std = self.initializer_range;
         [Init::normal(std), Init::normal(std / libm::sqrt(2.0 * self.n_layer as f64))]
@@ -152,7 +152,7 @@ pub struct Gpt {
 }
 
 impl Gpt {
-    /// Adds the model's parameters; the head is tied to the token embedding. Initial values are those of numbered streams ([`Streams::Number`]).
+    /// Registers the model's parameters; the head is tied to the token embedding. Initial values come from numbered streams ([`Streams::Number`]).
     pub fn register(c: &GptConfig, s: &mut Scope<'_>) -> Self {
         let mut s = s.streams(Streams::Number);
         let [wte, wpe] = if c.post_norm { ["tokens_embed", "positions_embed"] } else { ["wte", "wpe"] };

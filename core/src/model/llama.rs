@@ -1,7 +1,7 @@
-//! The Llama family: Llama 1 to 3 (Touvron et al. 2023), Mistral, Qwen2, SmolLM2: RMS norms, rotary positions, SwiGLU, grouped queries.
+//! The Llama family: Llama 1 to 3 (Touvron et al. 2023), Mistral, Qwen2, SmolLM2: RMS norms, rotary positions, SwiGLU, grouped-query attention.
 //!
-//! Parameter names are those of Hugging Face's `LlamaForCausalLM`, but for queries, keys and values, which are one matrix, `self_attn.qkv`,
-//! unless one of them gets a low-rank adapter.
+//! Parameter names are those of Hugging Face's `LlamaForCausalLM`, except that queries, keys and values are one matrix, `self_attn.qkv`, unless one
+//! of them gets a low-rank adapter.
 
 use super::lm::{LanguageModel, LmDims, LmInputs};
 use crate::graph::{Activation, Graph, Pairing, Tensor};
@@ -32,9 +32,9 @@ pub struct LlamaConfig {
     pub rms_norm_eps: f64,
     /// The base of rotary wavelengths.
     pub rope_theta: f64,
-    /// Which columns of a head are rotated together: halves in Hugging Face's files, adjacent ones in those of the paper's authors.
+    /// Which columns of a head are rotated as pairs: half-split in Hugging Face's files, adjacent in those of the paper's authors.
     pub rope_pairs: Pairing,
-    /// How many keys up to its own position a query sees (Mistral); 0 for all.
+    /// Attention window in keys, the query's own position included (Mistral); 0 for all keys.
     pub sliding_window: usize,
     /// Whether queries, keys and values have biases: `attention_bias`, and always in Qwen2.
     pub qkv_bias: bool,
@@ -70,7 +70,7 @@ impl LlamaConfig {
         initializer_range: 1.0 / 24.0,
     };
 
-    /// Parameters that a registry must hold; one more when a tied head is [untied](LanguageModel::untie).
+    /// Capacity of a registry for the model; one more when a tied head is [untied](LanguageModel::untie).
     pub fn param_count(&self) -> usize {
         Registry::count(|s| Llama::register(self, s))
     }

@@ -1,4 +1,4 @@
-//! Causal language models: what training, scoring and generation need of any family, and the graphs that all of them share.
+//! Causal language models: the interface that training, scoring and generation need, and the graphs that all families share.
 
 use crate::graph::{DType, Graph, Tensor};
 use crate::nn::{At, Dropout, KvCache};
@@ -15,32 +15,32 @@ pub struct LmDims {
     pub n_embd: usize,
     /// Blocks.
     pub n_layer: usize,
-    /// Columns of the queries of a block, which is what its scores cost.
+    /// Width of the queries of a block, which determines the cost of its scores.
     pub attention_width: usize,
-    /// Columns of the keys that a block caches; its values have as many.
+    /// Width of the cached keys of a block; the values have the same.
     pub kv_width: usize,
 }
 
 impl LmDims {
-    /// Node records that a training program of this model needs, without recomputation; twice as many always suffice.
+    /// Node records of a training program of this model without recomputation; twice as many always suffice.
     pub const fn node_count(&self) -> usize {
         40 + self.n_layer * 48
     }
 
-    /// Tensor records that a training program of this model with `params` parameters needs, without recomputation; twice as many always suffice.
+    /// Tensor records of a training program of this model with `params` parameters, without recomputation; twice as many always suffice.
     pub const fn tensor_count(&self, params: usize) -> usize {
         80 + params + self.n_layer * 96
     }
 }
 
-/// A causal language model whose parameters are registered. Programs of several threads may be built from it.
+/// A causal language model with registered parameters. Programs may be built from it on several threads.
 pub trait LanguageModel: Send + Sync {
     /// Its sizes.
     fn dims(&self) -> LmDims;
 
-    /// The last hidden states (B, T, C), ready for the head: see [`logits`].
+    /// The last hidden states (B, T, C), after the final norm: the input of the head, see [`logits`].
     ///
-    /// With a cache the states of every block's keys and values are declared in the order of the blocks.
+    /// With a cache, the states of keys and values are declared in the order of the blocks.
     #[track_caller]
     fn hidden(&self, g: &Graph<'_>, inputs: &LmInputs, cache: Option<&KvCache>) -> Tensor;
 
@@ -50,12 +50,12 @@ pub trait LanguageModel: Send + Sync {
     /// The weight of the head (V, C): the token embedding, or a parameter of its own.
     fn head(&self) -> ParamId;
 
-    /// Gives a head that is tied to the token embedding a parameter of its own, `lm_head.weight` in this scope, whose first values the caller
-    /// copies from the embedding. Without effect on a model that has one.
+    /// Replaces a head that is tied to the token embedding by a parameter of its own, `lm_head.weight` in this scope; the caller copies its initial
+    /// values from the embedding. No effect on a model with an untied head.
     fn untie(&mut self, s: &mut Scope<'_>);
 }
 
-/// What a program of a language model reads.
+/// The inputs of a language model's program.
 #[derive(Clone, Copy, Debug)]
 pub struct LmInputs {
     /// Token ids (B, T).
@@ -66,7 +66,7 @@ pub struct LmInputs {
     pub segments: Option<Tensor>,
     /// Dropout control.
     pub dropout: Option<Tensor>,
-    /// Dropout control of what low-rank adapters read.
+    /// Dropout control for the inputs of low-rank adapters.
     pub adapter_dropout: Option<Tensor>,
 }
 
@@ -84,20 +84,20 @@ impl LmInputs {
         }
     }
 
-    /// What every block's attention reads of them.
+    /// The inputs of every block's attention.
     pub fn at<'c>(&self, cache: Option<&'c KvCache>) -> At<'c> {
         let dropout = Dropout { activations: self.dropout, adapters: self.adapter_dropout };
         At { positions: self.positions, segments: self.segments, dropout, window: 0, cache }
     }
 }
 
-/// Declares the targets (B, T) of `batch` sequences of `len` tokens: token ids, or a negative number where nothing is predicted.
+/// Declares the targets (B, T) of `batch` sequences of `len` tokens: token ids, negative for positions without a prediction.
 #[track_caller]
 pub fn targets(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, len: usize) -> Tensor {
     g.ints(&[batch, len], i32::MIN, model.dims().vocab_size as i32 - 1)
 }
 
-/// The loss of every target, −ln softmax(logits)\[target\], in nats; 0 for a negative target. targets and result (B, T).
+/// The cross-entropy of every target, −ln softmax(logits)\[target\], in nats; 0 for a negative target. targets and result (B, T).
 #[track_caller]
 pub fn losses(g: &Graph<'_>, model: &dyn LanguageModel, inputs: &LmInputs, targets: Tensor) -> Tensor {
     losses_of(g, model, model.hidden(g, inputs, None), targets) // (B, T)
@@ -122,7 +122,7 @@ pub struct DecodeShape {
     pub batch: usize,
     /// Tokens of each that a run appends, T.
     pub len: usize,
-    /// Tokens that a sequence has room for.
+    /// Capacity of the cache in tokens per sequence.
     pub capacity: usize,
     /// How keys and values are stored.
     pub dtype: DType,
@@ -141,7 +141,7 @@ pub struct DecodeStep {
     pub logits: Tensor,
 }
 
-/// Appends `len` tokens of every sequence to its cache and gives the logits after the last one.
+/// Appends `len` tokens of every sequence to its cache and returns the logits after the last one.
 #[track_caller]
 pub fn decode_step(g: &Graph<'_>, model: &dyn LanguageModel, shape: &DecodeShape) -> DecodeStep {
     let &DecodeShape { batch, len, capacity, dtype, read_in_place } = shape;

@@ -1,4 +1,4 @@
-//! Models: one builder per family. They name parameters, append nodes, and know nothing of kernels.
+//! Models: one builder per family. They register parameters and append nodes, and do not depend on kernels.
 
 pub mod gpt;
 pub mod llama;

@@ -6,7 +6,7 @@ use super::stack::repeat;
 use crate::graph::{Activation, Graph, Tensor};
 use crate::params::{Init, ParamId, Scope};
 
-/// y = x Wᵀ + b, with W (out, in), and a low-rank adapter where the scope asks for one ([`Scope::adapted`]).
+/// y = x Wᵀ + b, with W (out, in), and a low-rank adapter where the scope configures one ([`Scope::adapted`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
     weight: ParamId,
@@ -17,7 +17,7 @@ pub struct Affine {
 repeat!(Affine { weight, bias, low_rank });
 
 impl Affine {
-    /// Adds `weight` (outputs, inputs) and, if there is one, `bias` (outputs), which begins at 0.
+    /// Registers `weight` (outputs, inputs) and optionally `bias` (outputs), which is initialised to 0.
     pub fn register(inputs: usize, outputs: usize, bias: bool, init: Init, s: &mut Scope<'_>) -> Self {
         Self {
             weight: s.add("weight", &[outputs, inputs], init),
@@ -38,7 +38,7 @@ impl Affine {
         self.adapted(g, x, activation, Dropout::NONE)
     }
 
-    /// The same with dropout of what an adapter reads. The activation is part of the product unless an adapter comes between them.
+    /// [`Self::forward`] with dropout of the adapter's input. The activation is fused into the product unless an adapter is added before it.
     #[track_caller]
     pub fn adapted(&self, g: &Graph<'_>, x: Tensor, activation: Activation, dropout: Dropout) -> Tensor {
         let Some(low_rank) = self.low_rank else { return self.base(g, x, activation, None) };
@@ -46,7 +46,7 @@ impl Affine {
         activation.unary().map_or(y, |kind| g.unary(kind, 0.0, 0.0, y))
     }
 
-    /// residual + dropout(x Wᵀ + b). x (…, in), residual and result (…, out). Without dropout the sum is made in the epilogue of the product.
+    /// residual + dropout(x Wᵀ + b). x (…, in), residual and result (…, out). Without dropout the sum is fused into the epilogue of the product.
     #[track_caller]
     pub fn onto(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, dropout: Dropout) -> Tensor {
         if let Some(control) = dropout.activations {

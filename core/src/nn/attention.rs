@@ -6,9 +6,9 @@ use super::stack::{Repeat, repeat};
 use crate::graph::{Activation, AttentionMask, AttentionSpec, Columns, DType, Graph, Pairing, RotarySpec, Tensor};
 use crate::params::{Init, Scope};
 
-/// Multi-head attention with fewer key and value heads than query heads if wanted (Vaswani et al. 2017, 3.2; Ainslie et al. 2023).
+/// Multi-head attention, optionally with fewer key-value heads than query heads (Vaswani et al. 2017, 3.2; Ainslie et al. 2023).
 ///
-/// Queries, keys and values are one linear layer whose outputs stand in this order: (heads + 2 kv_heads) · head_dim rows.
+/// Queries, keys and values are one linear layer whose outputs are in this order: (heads + 2 kv_heads) · head_dim rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     qkv: Projections,
@@ -23,10 +23,10 @@ pub struct Attention {
 
 repeat!(Attention { qkv, output });
 
-/// How queries, keys and values come about.
+/// The projections of queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Projections {
-    /// One linear layer, whose outputs stand in this order: (heads + 2 kv_heads) · head_dim rows.
+    /// One linear layer with outputs in this order: (heads + 2 kv_heads) · head_dim rows.
     Fused(Affine),
     /// A linear layer each, which adapters of their own ask for.
     Split([Affine; 3]),
@@ -41,7 +41,7 @@ impl Repeat for Projections {
     }
 }
 
-/// What an [`Attention`] is built from.
+/// The configuration of an [`Attention`].
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionConfig {
     /// Columns of input and output, C.
@@ -64,7 +64,7 @@ pub struct AttentionConfig {
     pub init: [Init; 2],
     /// The scopes of both layers.
     pub names: [&'static str; 2],
-    /// The scopes of queries, keys and values when one of them gets a low-rank adapter; `None`: they are always one layer.
+    /// The scopes of queries, keys and values if one of them gets a low-rank adapter; `None`: they are always one layer.
     pub split_names: Option<[&'static str; 3]>,
 }
 
@@ -79,7 +79,7 @@ pub struct Rotary {
     pub base: f64,
 }
 
-/// What attention reads beside its input, the same for every layer but for the window.
+/// The inputs of attention other than x, the same for every layer except for the window.
 #[derive(Clone, Copy, Debug)]
 pub struct At<'c> {
     /// Positions (B, T), for rotary embeddings.
@@ -90,30 +90,31 @@ pub struct At<'c> {
     pub dropout: Dropout,
     /// How many keys up to its own position a query sees; 0 means all.
     pub window: usize,
-    /// What came before the tokens of this program.
+    /// The keys and values of earlier tokens.
     pub cache: Option<&'c KvCache>,
 }
 
-/// A key and value cache: what came before the tokens of a program.
+/// A key-value cache: the keys and values of tokens before those of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct KvCache {
     /// Tokens of every sequence already in the cache (B).
     pub starts: Tensor,
     /// The same after this program's tokens (B).
     pub live: Tensor,
-    /// Tokens that a sequence has room for.
+    /// Capacity in tokens per sequence.
     pub capacity: usize,
     /// How keys and values are stored.
     pub dtype: DType,
-    /// Whether attention reads them as they are stored, row by row; otherwise they are read into the arena first, for kernels that take f32 only.
+    /// Whether attention reads the stored element type directly, row by row; otherwise the cache is first converted into the arena, for kernels that
+    /// only take f32.
     pub read_in_place: bool,
-    /// Segments (B, capacity) of what is in the cache.
+    /// Segment ids (B, capacity) of the cached tokens.
     pub segments: Option<Tensor>,
 }
 
 impl AttentionConfig {
-    /// Causal self-attention as most models begin with: a key head for every query head, scores times 1/√head_dim, no biases, no rotation, weights
-    /// from N(0, 0.02²), in the scopes `qkv` and `proj`.
+    /// Causal self-attention with common defaults: as many key heads as query heads, scale 1/√head_dim, no biases, no rotation, weights from N(0,
+    /// 0.02²), in the scopes `qkv` and `proj`.
     pub fn causal(width: usize, heads: usize) -> Self {
         let head_dim = width.checked_div(heads).unwrap_or(0);
         Self {
@@ -131,7 +132,7 @@ impl AttentionConfig {
         }
     }
 
-    /// The same with queries and keys rotated by their positions: all columns of a head, in halves, with the base 10,000 (Su et al. 2021).
+    /// [`Self::causal`] with rotary positions: all columns of a head, half-split, base 10,000 (Su et al. 2021).
     pub fn rotated(self) -> Self {
         let rotary = Some(Rotary { pairs: Pairing::Halves, rotated: self.head_dim, base: 10_000.0 });
         Self { rotary, ..self }
@@ -156,7 +157,7 @@ impl Attention {
 
     /// residual + dropout(output(attention(x))). x, residual and result (B, T, C).
     ///
-    /// With a cache it declares two states of (B, capacity, kv_heads · head_dim): keys, then values.
+    /// With a cache it declares two states (B, capacity, kv_heads · head_dim): keys, then values.
     #[track_caller]
     pub fn forward(&self, g: &Graph<'_>, x: Tensor, residual: Tensor, at: &At<'_>) -> Tensor {
         let spec = self.spec(g.site(), at.window);
@@ -194,7 +195,7 @@ impl Attention {
         }
     }
 
-    /// The first heads of x rotated, the rest as it is. x and result (B, T, columns).
+    /// Rotates the first heads of x and leaves the rest unchanged. x and result (B, T, columns).
     #[track_caller]
     fn rotated(&self, g: &Graph<'_>, x: Tensor, heads: usize, positions: Tensor) -> Tensor {
         let Some(Rotary { pairs, rotated, base }) = self.rotary else { return x };
@@ -231,7 +232,7 @@ impl Projections {
 }
 
 impl KvCache {
-    /// Writes x (B, T, `width` columns) behind what is there; what attention reads, (B, capacity, width).
+    /// Appends x (B, T, `width` columns) to the cache; returns what attention reads, (B, capacity, width).
     #[track_caller]
     fn append(&self, g: &Graph<'_>, x: Columns, width: usize) -> Tensor {
         let batch = g.shape(x.tensor).dim(0);

@@ -2,16 +2,16 @@
 
 use crate::graph::Tensor;
 
-/// The controls of dropout ([`Graph::dropout`](crate::graph::Graph::dropout)) of a forward pass: one for each probability.
+/// The dropout controls ([`Graph::dropout`](crate::graph::Graph::dropout)) of a forward pass, one per probability.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Dropout {
-    /// Of attention's probabilities and of what is added to the residual stream.
+    /// For attention probabilities and residual branches.
     pub activations: Option<Tensor>,
-    /// Of what low-rank adapters read.
+    /// For the inputs of low-rank adapters.
     pub adapters: Option<Tensor>,
 }
 
 impl Dropout {
-    /// None at all.
+    /// No dropout.
     pub const NONE: Self = Self { activations: None, adapters: None };
 }

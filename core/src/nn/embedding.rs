@@ -18,7 +18,7 @@ impl Embedding {
         Self { table: s.add("weight", &[count, width], init) }
     }
 
-    /// Rows of the table, added to `addend` when given. ids (…) in 0..V, addend and result (…, C).
+    /// Rows of the table, plus `addend` if given. ids (…) in 0..V, addend and result (…, C).
     #[track_caller]
     pub fn forward(&self, g: &Graph<'_>, ids: Tensor, addend: Option<Tensor>) -> Tensor {
         g.embedding(ids, g.param(self.table), addend) // (…, C)

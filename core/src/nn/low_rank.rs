@@ -4,7 +4,7 @@ use super::stack::repeat;
 use crate::graph::{Activation, Graph, Tensor};
 use crate::params::{Init, ParamId, Scope};
 
-/// What a low-rank adapter adds to a linear layer: scale · dropout(x) Aᵀ Bᵀ, with A (r, in) and B (out, r). Hu et al. 2021, 4.1.
+/// The low-rank term of a linear layer: scale · dropout(x) Aᵀ Bᵀ, with A (r, in) and B (out, r). Hu et al. 2021, 4.1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LowRank {
     a: ParamId,
@@ -15,8 +15,8 @@ pub(super) struct LowRank {
 repeat!(LowRank { a, b });
 
 impl LowRank {
-    /// Adds `lora_A.weight` (r, inputs), uniform within 1/√inputs (He et al. 2015 with a = √5, as PEFT), and `lora_B.weight` (outputs, r), 0, so
-    /// that the layer begins as it was; nothing when this scope is no target.
+    /// Registers `lora_A.weight` (r, inputs), uniform within ±1/√inputs (He et al. 2015 with a = √5, as PEFT), and `lora_B.weight` (outputs, r), 0,
+    /// so that the layer's output is unchanged at first; `None` when this scope is not a target.
     pub(super) fn register(inputs: usize, outputs: usize, s: &mut Scope<'_>) -> Option<Self> {
         let lora = s.lora()?;
         let (rank, scale) = (lora.rank, lora.scale);

@@ -16,7 +16,7 @@ pub struct Mlp {
 
 repeat!(Mlp { up, down });
 
-/// What an [`Mlp`] is built from.
+/// The configuration of an [`Mlp`].
 #[derive(Clone, Copy, Debug)]
 pub struct MlpConfig {
     /// Columns of input and output, C.
@@ -52,7 +52,7 @@ impl Mlp {
     }
 }
 
-/// down(act(gate(x)) · up(x)), with SiLU as activation SwiGLU. Shazeer 2020.
+/// Gated MLP, down(act(gate(x)) · up(x)); SwiGLU with SiLU as activation. Shazeer 2020.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GatedMlp {
     gate: Affine,
@@ -63,7 +63,7 @@ pub struct GatedMlp {
 
 repeat!(GatedMlp { gate, up, down });
 
-/// What a [`GatedMlp`] is built from.
+/// The configuration of a [`GatedMlp`].
 #[derive(Clone, Copy, Debug)]
 pub struct GatedMlpConfig {
     /// Columns of input and output, C.

@@ -1,8 +1,8 @@
 //! Layers: each registers its parameters in a scope and appends its nodes to a graph.
 //!
-//! A layer is a small `Copy` struct that knows where its parameters stand. `register` and `forward` stand beside each other and name the same
-//! fields, so that no two functions must agree on an index. Parameters of a layer are registered in a row, which lets a [`Stack`] hold only the
-//! first of many equal layers. What a block is, every family says itself, in the lines of its paper.
+//! A layer is a small `Copy` struct that holds the ids of its parameters. `register` and `forward` are next to each other and name the same fields,
+//! so that no two functions must agree on an index. Parameters of a layer are registered consecutively, which lets a [`Stack`] hold only the first of
+//! many equal layers. Blocks are defined by the model families, as in their papers.
 //!
 //! Shapes: B sequences, T tokens, C columns.
 

@@ -15,7 +15,7 @@ pub struct LayerNorm {
 repeat!(LayerNorm { weight, bias });
 
 impl LayerNorm {
-    /// Adds `weight` (C), which begins at 1, and, if there is one, `bias` (C), which begins at 0.
+    /// Registers `weight` (C), initialised to 1, and optionally `bias` (C), initialised to 0.
     pub fn register(width: usize, bias: bool, eps: f64, s: &mut Scope<'_>) -> Self {
         let weight = s.add("weight", &[width], Init::Ones);
         Self { weight, bias: bias.then(|| s.add("bias", &[width], Init::Zeros)), eps }
@@ -38,7 +38,7 @@ pub struct RmsNorm {
 repeat!(RmsNorm { weight });
 
 impl RmsNorm {
-    /// Adds `weight` (C), which begins at 1.
+    /// Registers `weight` (C), initialised to 1.
     pub fn register(width: usize, eps: f64, s: &mut Scope<'_>) -> Self {
         Self { weight: s.add("weight", &[width], Init::Ones), eps }
     }

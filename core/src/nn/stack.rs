@@ -2,9 +2,9 @@
 
 use crate::params::{ParamId, Part, Scope};
 
-/// A layer whose parameters stand in a row, so that its copy further on in the registry is the same layer with other parameters.
+/// A layer whose parameters are consecutive in the registry, so that an offset of its ids gives another copy of the same layer.
 pub trait Repeat: Copy {
-    /// The layer whose parameters stand `by` places later.
+    /// The layer whose parameter ids are larger by `by`.
     fn moved(self, by: usize) -> Self;
 }
 
@@ -20,7 +20,7 @@ impl<T: Repeat> Repeat for Option<T> {
     }
 }
 
-/// Implements [`Repeat`] for a struct: the fields named are parameters and layers, the others are the same in every copy.
+/// Implements [`Repeat`] for a struct: the listed fields are parameters and layers, the others are equal in every copy.
 #[macro_export]
 macro_rules! repeat {
     ($layer:ty { $($field:ident),+ $(,)? }) => {
@@ -34,7 +34,7 @@ macro_rules! repeat {
 }
 pub(crate) use repeat;
 
-/// n equal layers. It holds the first one and how far the parameters of one layer are from those of the next.
+/// n equal layers: the first one, and the distance between the parameters of successive layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stack<B> {
     first: Option<B>,
@@ -45,7 +45,7 @@ pub struct Stack<B> {
 impl<B: Repeat> Stack<B> {
     /// Registers layers `word.0` to `word.(count − 1)`, each as a block of the model ([`Part::Block`]).
     ///
-    /// `register` must add as many parameters for every layer as for the first, in the same order and with the same shapes.
+    /// `register` must add the same parameters for every layer: the same number, order and shapes as for the first.
     pub fn register(count: usize, word: &'static str, s: &mut Scope<'_>, mut register: impl FnMut(&mut Scope<'_>) -> B) -> Self {
         let mut stack = Self { first: None, stride: 0, count };
         for i in 0..count {
@@ -62,7 +62,7 @@ impl<B: Repeat> Stack<B> {
         stack
     }
 
-    /// Layer `i`, if there are so many.
+    /// Layer `i`; `None` beyond the last.
     pub fn get(&self, i: usize) -> Option<B> {
         self.first.filter(|_| i < self.count).map(|first| first.moved(i.saturating_mul(self.stride)))
     }

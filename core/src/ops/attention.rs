@@ -1,8 +1,9 @@
 //! Multi-head attention with one mask mechanism, see [`AttentionSpec`].
 //!
-//! Forward: s = scale q kᵀ over the keys that the mask allows, p = softmax(s), o = p v; only ln Σ eˢ is saved. A query without keys gives 0.
+//! Forward: s = scale q kᵀ over the unmasked keys, p = softmax(s), o = p v; only ln Σ eˢ is saved. A query without keys gives 0.
 //! Backward (Dao 2022, the flash form): p = e^(s − lse), D = do·o, dv += pᵀ do, ds = p (do vᵀ − D), dq = scale ds k, dk = scale dsᵀ q.
-//! Dropout multiplies p by a mask drawn from (seed, step, micro-batch, site, element) after the softmax, so that the backward pass draws it again.
+//! Dropout multiplies p by a mask drawn from (seed, step, micro-batch, site, element) after the softmax, so that the backward pass draws the same
+//! mask.
 
 use core::ops::Range;
 
@@ -20,7 +21,7 @@ const SPEC: AttentionSpec = AttentionSpec { heads: 1, kv_heads: 1, head_dim: 1, 
 
 const ATTENTION: u8 = Op::Attention(SPEC).opcode();
 
-/// Adds the forward kernel to a table, without what only training takes: dropout, and ln Σ eˢ.
+/// Adds the forward kernel to a table, without what only training needs: dropout, and ln Σ eˢ.
 pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table.define_by::<ATTENTION>(without_dropout::<ATTENTION>, Kernel { run: attend::<R, false>, scratch_len })
 }
@@ -33,12 +34,12 @@ pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
         .define::<BACKWARD>(Kernel { run: backward, scratch_len: super::no_scratch })
 }
 
-/// Whether keys or values are not numbers: then this file's forward kernel is the only one.
+/// Whether keys or values are of an element type other than `R`: only this file's forward kernel supports that.
 pub fn reads_stored(node: &Node<'_>) -> bool {
     dtype(node, 1) != DType::Real || dtype(node, 2) != DType::Real
 }
 
-/// A score for each key and head, a sum for each head, and a row of keys or values where those are not numbers.
+/// Scratch: a score per key and head, a sum per head, and a converted row of keys or values if they are not of type `R`.
 pub fn scratch_len(node: &Node<'_>) -> usize {
     let heads = match node.op() {
         Some(Op::Attention(spec)) => spec.heads as usize,
@@ -48,7 +49,7 @@ pub fn scratch_len(node: &Node<'_>) -> usize {
     heads.saturating_mul(node.input_shape(1).dim(1).saturating_add(1)).saturating_add(row(1).max(row(2)))
 }
 
-/// Where rows of q, k, v lie, and what the mask allows.
+/// The positions of rows of q, k, v, and the mask.
 #[derive(Clone, Copy)]
 pub struct Layout<'a> {
     /// The node's attributes.
@@ -59,7 +60,7 @@ pub struct Layout<'a> {
     pub queries: usize,
     /// Keys of a sequence.
     pub keys: usize,
-    /// Row lengths of the tensors that hold q, k, v.
+    /// Row lengths of the tensors that contain q, k, v.
     pub row_len: [usize; 3],
     /// First columns of q, k, v in them.
     pub column: [usize; 3],
@@ -70,7 +71,7 @@ pub struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// The layout of a node whose q is input `first`, with the segments from `segments` on.
+    /// The layout of a node whose q is input `first` and whose segments begin at input `segments`.
     pub fn new(node: &Node<'_>, spec: AttentionSpec, first: usize, segments: [&'a [i32]; 2], live: &'a [i32]) -> Self {
         let inputs = [first, first + 1, first + 2];
         let (q, k) = (node.input_shape(first), node.input_shape(first + 1));
@@ -92,7 +93,7 @@ impl<'a> Layout<'a> {
         h / group
     }
 
-    /// Where head `h` of row `t` of sequence `b` begins in q (0), k (1) or v (2).
+    /// The start of head `h` of row `t` of sequence `b` in q (0), k (1) or v (2).
     pub fn start(&self, which: usize, b: usize, t: usize, h: usize) -> usize {
         let rows = if which == 0 { self.queries } else { self.keys };
         let row_len = self.row_len.get(which).copied().unwrap_or(0);
@@ -104,7 +105,7 @@ impl<'a> Layout<'a> {
         self.column.get(which).copied().unwrap_or(0) + h * self.spec.head_dim as usize
     }
 
-    /// The keys that position alone allows query `t` of sequence `b` to see: `from..to`.
+    /// The keys that the position of query `t` of sequence `b` permits: `from..to`.
     pub fn span(&self, b: usize, t: usize) -> (usize, usize) {
         let live = self.live.get(b).map_or(self.keys, |&n| (n.max(0) as usize).min(self.keys));
         self.spec.span(live, self.queries, t)
@@ -119,13 +120,13 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Whether there are segments at all.
+    /// Whether there are segment ids.
     pub fn has_segments(&self) -> bool {
         let [queries, _] = self.segments;
         !queries.is_empty()
     }
 
-    /// The number of the probability of (b, h, t, j), for dropout.
+    /// The index of the probability of (b, h, t, j), for dropout.
     pub fn element(&self, b: usize, h: usize, t: usize, j: usize) -> u64 {
         (((b * self.spec.heads as usize + h) * self.queries + t) * self.keys + j) as u64
     }
@@ -136,7 +137,7 @@ pub fn forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, threads: &dyn Thre
     attend::<R, true>(node, views, threads);
 }
 
-/// Keys are read one after the other, and then values: each row once for all heads, for it may have to be turned into numbers first.
+/// Reads keys row by row, and then values: each row once for all heads, because it may need conversion.
 fn attend<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::Attention(spec)) = node.op() else { return };
     let [q, ..] = views.inputs;
@@ -185,7 +186,7 @@ fn attend<R: Real, const TRAINING: bool>(node: &Node<'_>, views: Views<'_, R>, _
     }
 }
 
-/// Turns the scores of one head (stride `heads`) into e^(s − max); their maximum and the sum of the exponentials.
+/// Replaces the scores of one head (stride `heads`) by e^(s − max); returns the maximum and the sum of the exponentials.
 fn exponentials<R: Real>(scores: &mut [R], heads: usize, h: usize, keys: Range<usize>) -> (R, R) {
     let own = part_mut(scores, keys.start * heads, keys.len() * heads);
     let max = own.iter().skip(h).step_by(heads.max(1)).fold(R::NEG_INFINITY, |max, &s| max.max(s));
@@ -214,7 +215,7 @@ impl<'a, R: Real> Rows<'a, R> {
         Self { dtype, data: inputs.get(i).copied().unwrap_or(&[]), cols, row_bytes }
     }
 
-    /// Row `i` (C), turned into numbers in `scratch` if it is not made of them.
+    /// Row `i` (C), converted into `scratch` if it is not of type `R`.
     fn read<'s>(&self, i: usize, scratch: &'s mut [R]) -> &'s [R]
     where
         'a: 's,

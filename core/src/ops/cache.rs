@@ -1,5 +1,5 @@
-//! Key and value caches: `state[b, starts[b] + t] = x[b, t]`, and back: `y[b, t] = state[b, t]` for the live t. Tokens that would fall behind the
-//! end of the state are dropped. A state may have any element type: rows are rounded when they are written, and read as numbers.
+//! Key-value caches: `state[b, starts[b] + t] = x[b, t]`, and back: `y[b, t] = state[b, t]` for live t. Tokens beyond the end of the state are
+//! dropped. A state may have any element type: rows are quantised when written and dequantised when read.
 
 use super::weight::dtype;
 use super::{copy, no_scratch, part, part_mut};
@@ -51,7 +51,7 @@ fn row_bytes(node: &Node<'_>, i: usize) -> usize {
     dtype(node, i).bytes(node.input_shape(i).cols(), size_of::<f32>()).unwrap_or(0)
 }
 
-/// Writes a row of numbers in half precision or in blocks, a block at a time.
+/// Quantises a row into half precision or quantisation blocks, one block at a time.
 fn round_row<R: Real>(dtype: DType, row: &[R], bytes: &mut [u8]) {
     let mut block = [0.0f32; BLOCK];
     let block_bytes = dtype.bytes(BLOCK, size_of::<f32>()).unwrap_or(1).max(1);

@@ -1,7 +1,7 @@
-//! Dropout: y = x · m/(1 − p) with m = 0 in a share p of the elements. Srivastava et al. 2014.
+//! Dropout: y = x · m/(1 − p) with m = 0 with probability p, else 1. Srivastava et al. 2014.
 //!
-//! The mask is a function of (seed, step, micro-batch, site, element), so that the backward pass and recomputation draw the same one, whatever the
-//! order of work. Its gradient is the same operation on dy.
+//! The mask is a function of (seed, step, micro-batch, site, element), so that the backward pass and recomputation draw the same one in any order of
+//! work. The gradient is the same operation on dy.
 
 use super::{copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
@@ -33,7 +33,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The mask that a control asks for; everything passes when the control is absent or p is 0.
+    /// The mask of a control; it keeps everything when the control is absent or p is 0.
     pub fn new(control: &[i32], site: u32) -> Self {
         let &[low, high, step, micro, threshold] = control else {
             return Self { key: [0; 2], counter: [0; 3], threshold: 0, scale: 1.0 };
@@ -53,7 +53,7 @@ impl Mask {
         self.scale
     }
 
-    /// Whether the four elements from 4·`block` on are dropped.
+    /// Whether each of the four elements from 4·`block` on is dropped.
     pub fn dropped(&self, block: u32) -> [bool; 4] {
         let [site, step, micro] = self.counter;
         philox4x32([block, site, step, micro], self.key).map(|bits| bits >> 8 < self.threshold)
@@ -68,7 +68,7 @@ impl Mask {
         if dropped { R::ZERO } else { R::from_f64(self.scale) }
     }
 
-    /// 0 or 1/(1 − p) for the four elements from 4·`blocks[i]` on, for N blocks at once: element w of block i is `[w][i]`.
+    /// 0 or 1/(1 − p) for the four elements from 4·`blocks[i]` on, for N Philox blocks at once: element w of block i is `[w][i]`.
     #[inline(always)]
     pub fn factors<const N: usize>(&self, blocks: [u32; N]) -> [[f32; N]; 4] {
         let scale = self.scale as f32;
@@ -81,7 +81,7 @@ impl Mask {
         factors
     }
 
-    /// Applies the mask to elements first.. of a tensor; `first` is a multiple of 4.
+    /// Applies the mask to elements of a tensor from `first` on, a multiple of 4.
     pub fn apply<R: Real>(&self, x: &mut [R], first: usize) {
         if self.is_off() {
             return;

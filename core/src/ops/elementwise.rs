@@ -1,4 +1,4 @@
-//! Functions of one or two numbers, applied to every element, with their derivatives.
+//! Elementwise functions of one or two tensors, with their derivatives.
 
 use super::{UNARY, copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
@@ -6,7 +6,7 @@ use crate::graph::{Activation, BinaryKind, Node, Op, Over, Shape, UnaryKind};
 use crate::math::Real;
 use crate::threads::Threads;
 
-/// Adds the functions of two numbers to a table.
+/// Adds the functions of two tensors to a table.
 pub const fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BINARY: u8 = Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode();
     table.define::<BINARY>(Kernel { run: binary_forward, scratch_len: no_scratch })
@@ -30,7 +30,7 @@ const GELU_CUBIC: f64 = 0.044_715;
 /// The factor in the quick form of GELU.
 const QUICK_GELU: f64 = 1.702;
 
-/// Which activations the linear layers of a device have; a ReLU costs nothing and is always there.
+/// The activations that the linear layers of a device support; ReLU costs no extra code and is always included.
 pub trait Activations {
     /// GELU in its tanh form.
     const GELU_TANH: bool;
@@ -49,7 +49,7 @@ impl Activations for Every {
     const SWISH: bool = true;
 }
 
-/// ReLU and both forms of GELU: what a GPT has.
+/// ReLU and both forms of GELU: the activations of GPT models.
 pub struct Gelu;
 
 impl Activations for Gelu {
@@ -58,7 +58,7 @@ impl Activations for Gelu {
     const SWISH: bool = false;
 }
 
-/// ReLU and the tanh form of GELU (`gelu_new`): what GPT-2 has. The error function, which takes 650 bytes of flash, is left out.
+/// ReLU and the tanh form of GELU (`gelu_new`): the activations of GPT-2. Leaves out the error function, which takes 650 bytes of flash.
 pub struct GeluTanh;
 
 impl Activations for GeluTanh {
@@ -67,7 +67,7 @@ impl Activations for GeluTanh {
     const SWISH: bool = false;
 }
 
-/// ReLU, SiLU and the quick form of GELU: what a Llama has.
+/// ReLU, SiLU and the quick form of GELU: the activations of Llama models.
 pub struct Swish;
 
 impl Activations for Swish {
@@ -86,7 +86,8 @@ pub const fn has<A: Activations>(kind: Activation) -> bool {
     }
 }
 
-/// The activation of a linear layer; x for one that is not in `A`, which the rule of its kernel refuses. A device links these and no other functions.
+/// The activation of a linear layer; the identity for one that is not in `A`, which the rule of its kernel refuses. A device links only these
+/// functions.
 pub fn activation<R: Real, A: Activations>(kind: Activation, x: R) -> R {
     let half = R::from_f64(0.5);
     match kind {
@@ -216,7 +217,7 @@ pub fn binary<R: Real>(kind: BinaryKind, a: R, b: R) -> R {
     }
 }
 
-/// Which element of the smaller operand belongs to element i of a tensor of shape `full`: (i / divisor) mod period.
+/// The element of the smaller operand for element i of a tensor of shape `full`: (i / divisor) mod period.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     divisor: usize,

@@ -19,7 +19,7 @@ pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     inference(table).define::<BACKWARD>(Kernel { run: backward, scratch_len: no_scratch })
 }
 
-/// A row of a table that is no numbers, to be added.
+/// Scratch for a row of a table that is not of type `R`, to be added.
 fn scratch_len(node: &Node<'_>) -> usize {
     if weight::dtype(node, 1) != DType::Real && node.has_input(2) { node.input_shape(1).cols() } else { 0 }
 }

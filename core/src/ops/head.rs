@@ -1,8 +1,8 @@
-//! The language-model head with its cross-entropy: logits z = x Wᵀ + b, row loss ℓ = lse(z) − Σ q z with the target distribution
-//! q = (1 − α)·one-hot + α/V. A negative target gives ℓ = 0 and no gradient. The entropy of softmax(z) is a further output where it is asked for.
+//! The language-model head with its cross-entropy: logits z = x Wᵀ + b, row loss ℓ = lse(z) − Σ q z with the target distribution q = (1 − α)·one-hot
+//! + α/V, in nats. A negative target gives ℓ = 0 and no gradient. The entropy of softmax(z) is an optional output.
 //!
-//! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits stand in memory for one row
-//! at a time here and for a chunk of rows in faster kernels, never whole. W may be of any element type where it is frozen: then there is no dW.
+//! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits of one row at a time are in
+//! memory here, of a chunk of rows in faster kernels, never of all rows. A frozen W may be of any element type: then there is no dW.
 
 use super::weight::{self, Row, Weight};
 use super::{axpy, begin, part_mut};
@@ -24,12 +24,12 @@ fn logits_len(node: &Node<'_>) -> usize {
     node.input_shape(1).rows()
 }
 
-/// A row of logits, and a row of activations in blocks.
+/// Scratch: a row of logits, and a quantised row of activations.
 fn forward_scratch(node: &Node<'_>) -> usize {
     logits_len(node).saturating_add(weight::scratch_len(node, 1))
 }
 
-/// The same; a row of the weight as numbers takes the place of the activations.
+/// Scratch: a row of logits, and a dequantised row of the weight instead of the activations.
 fn gradient_scratch(node: &Node<'_>) -> usize {
     logits_len(node).saturating_add(weight::scratch_len(node, 1).max(weight::row_scratch_len(node, 1)))
 }
@@ -46,7 +46,7 @@ fn log_sum_exp<R: Real>(z: &[R]) -> R {
     max + z.iter().fold(R::ZERO, |sum, &z| sum + (z - max).exp()).ln()
 }
 
-/// −Σ p ln p = lse − Σ p z for a row of logits whose log-sum-exp is known.
+/// Entropy −Σ p ln p = lse − Σ p z of a row of logits with this log-sum-exp, in nats.
 fn entropy<R: Real>(z: &[R], lse: R) -> R {
     lse - z.iter().fold(R::ZERO, |sum, &z| sum + (z - lse).exp() * z)
 }
@@ -76,7 +76,7 @@ pub fn row_gradient<R: Real>(z: &mut [R], lse: R, target: i32, smoothing: R, g: 
     }
 }
 
-/// The upstream gradient of row `i`: one number for all rows, or one for each.
+/// The upstream gradient of row `i`: one value for all rows, or one per row.
 pub fn upstream_of<R: Real>(upstream: &[R], i: usize) -> R {
     upstream.get(if upstream.len() == 1 { 0 } else { i }).copied().unwrap_or(R::ZERO)
 }

@@ -17,12 +17,12 @@ use crate::threads::Threads;
 const FORWARD: u8 = Op::LayerNorm { eps: 1.0, centre: true }.opcode();
 const BACKWARD: u8 = Op::LayerNormBackward { centre: true }.opcode();
 
-/// Adds the forward kernel of one of the norms to a table: of layer norm with `CENTRE`, of RMS norm without. The other one is refused.
+/// Adds the forward kernel of one norm to a table: layer norm with `CENTRE`, RMS norm without. The other norm is refused.
 pub const fn inference<R: Real, const CENTRE: bool>(table: Kernels<R>) -> Kernels<R> {
     table.define_by::<FORWARD>(only_norm::<FORWARD, CENTRE>, Kernel { run: forward::<R, CENTRE>, scratch_len: no_scratch })
 }
 
-/// Adds both kernels of one of the norms to a table, as [`inference`] does.
+/// Adds both kernels of one norm to a table, as [`inference`] does.
 pub const fn training<R: Real, const CENTRE: bool>(table: Kernels<R>) -> Kernels<R> {
     inference::<R, CENTRE>(table)
         .define_by::<BACKWARD>(only_norm::<BACKWARD, CENTRE>, Kernel { run: backward::<R, CENTRE>, scratch_len: no_scratch })
@@ -40,7 +40,7 @@ fn only_norm<const OPCODE: u8, const CENTRE: bool>(op: &Op, args: &Args<'_, Refu
     if is_centred(op) == CENTRE { only::<OPCODE>(op, args) } else { Err(Refused) }
 }
 
-/// Whether the mean is taken off.
+/// Whether the mean is subtracted.
 fn is_centred(op: &Op) -> bool {
     matches!(op, Op::LayerNorm { centre: true, .. } | Op::LayerNormBackward { centre: true })
 }
@@ -96,7 +96,7 @@ fn backward<R: Real, const CENTRE: bool>(node: &Node<'_>, views: Views<'_, R>, _
     }
     begin(dw, add_w);
     begin(db, add_b);
-    // Rows of x are cut by hand: chunks of two slices side by side divide by their size, out of line, where nobody sees that it is not 0.
+    // Rows of x are split by hand: zipped chunks divide by their size out of line, where the optimiser cannot see that it is not 0.
     for (i, dy) in dy.chunks_exact(c.max(1)).enumerate() {
         let x = part(x, i.wrapping_mul(c), c);
         let &[mean, scale] = part(statistics, i.wrapping_mul(2), 2) else { continue };

@@ -1,11 +1,11 @@
-//! Linear layers: y = act(x Wᵀ + b) + r with x (M, K), W (N, K), b (N), r (M, N), and their gradients
-//! dx = dy W, dW = dyᵀ x, db = Σ over rows of dy. W may be of any element type where it is frozen: then there is no dW, and activations that the
-//! forward pass rounds count as if it did not.
+//! Linear layers: y = act(x Wᵀ + b) + r with x (M, K), W (N, K), b (N), r (M, N), and their gradients dx = dy W, dW = dyᵀ x, db = Σ over rows of dy.
+//! A frozen W may be of any element type: it gets no dW, and the rounding of activations in the forward pass is treated as the identity
+//! (straight-through estimator).
 //!
-//! The linear layer's kernel multiplies four rows of W at a time, with its inner loops written out. It is the oracle and what devices run. With `s`,
-//! the profile for devices, compilers keep small loops and arrays, so that generic code would cost three times as much; written out, it is as fast
-//! as with `3`. Every sum is still from left to right, so that the bits are those of a plain loop. Activations for blocks lie in pairs of 16 bits,
-//! which a Cortex-M multiplies without taking them apart; with scales and sums that is 72 bytes of scratch for 32 of them.
+//! The kernel multiplies four rows of W at a time, with hand-unrolled inner loops. It is the oracle, and what devices run. With `opt-level = "s"`,
+//! the profile for devices, compilers keep small loops and arrays, and generic code would be three times slower; unrolled, it is as fast as with `3`.
+//! Every sum runs from left to right, so that the bits are those of a plain loop. Activations for quantised weights are stored as pairs of 16 bits,
+//! which a Cortex-M multiplies without unpacking; with scales and sums that is 72 bytes of scratch per 32 activations.
 
 use super::elementwise::{Activations, activation, activation_derivative, has};
 use super::weight::{self, Weight};
@@ -21,7 +21,7 @@ const LINEAR: u8 = Op::Linear { activation: Activation::None, slope: false }.opc
 
 const BACKWARD: u8 = Op::LinearBackward.opcode();
 
-/// Adds the forward kernel to a table, without the output that only training takes and with these activations.
+/// Adds the forward kernel with these activations to a table, without the output that only training needs.
 pub const fn inference<R: Real, A: Activations>(table: Kernels<R>) -> Kernels<R> {
     table.define_by::<LINEAR>(only_first_with::<A>, Kernel { run: forward::<R, A, false>, scratch_len })
 }
@@ -51,7 +51,7 @@ fn scratch_len(node: &Node<'_>) -> usize {
     weight::scratch_len(node, 1)
 }
 
-/// Outputs that are finished together: so many stand beside y, which may hold the residual.
+/// Outputs that are finished together: they are in scratch beside y, which may hold the residual.
 const PIECE: usize = 32;
 
 /// One row of x against every row of W.
@@ -61,7 +61,7 @@ fn forward<R: Real, A: Activations, const TRAINING: bool>(node: &Node<'_>, views
     let [x, _, b, residual, ..] = views.inputs;
     let [y, pre, _] = views.outputs;
     let (k, n) = (node.input_shape(1).cols(), node.input_shape(1).rows());
-    // When the residual was taken over, y holds it.
+    // If the residual's memory is reused, y holds the residual.
     let has_residual = node.has_input(3);
     if has_residual && !residual.is_empty() {
         copy(y, residual);
@@ -105,7 +105,7 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let (k, n) = (node.input_shape(2).cols(), node.input_shape(2).rows());
     begin(dw, add_w);
     begin(db, add_b);
-    // When the place of x was taken over, dx holds it until it is written.
+    // If the memory of x is reused, dx holds x until it is written.
     let x = if x.is_empty() { &*dx } else { x };
     for (i, dy) in dy.chunks_exact(n.max(1)).enumerate() {
         let x = part(x, i.wrapping_mul(k), k); // (K)
@@ -119,7 +119,7 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     } else if !addend.is_empty() {
         copy(dx, addend);
     }
-    // Row by row of W, which may have to be read out of blocks: not where nobody wants dx.
+    // Row by row of W, which may need dequantising; skipped if dx has no reader.
     let rows = if dx.is_empty() { 0 } else { n };
     for j in 0..rows {
         let w = w.row(j, views.scratch); // (K)

@@ -1,7 +1,7 @@
 //! Reference kernels, one file per family: formula, shapes, forward and backward side by side.
 //!
-//! They are generic over the number type, run on one thread, and stay for ever as the oracle of every faster kernel.
-//! No kernel has a panic path: what does not fit is skipped, and the checks at build time say that nothing is.
+//! They are generic over `f32` and `f64`, run on one thread, and stay as the oracle of every faster kernel. No kernel has a panic path: it skips
+//! out-of-bounds parts, which the checks at build time rule out.
 
 pub mod attention;
 pub mod cache;
@@ -22,8 +22,7 @@ use crate::exec::Kernels;
 use crate::graph::{Op, UnaryKind};
 use crate::math::Real;
 
-/// The kernels that a GPT needs to read and to write text, and no more: what a device links that does not train. As the value of
-/// a `static` it lies in flash.
+/// The kernels for inference of a GPT and no others: what a device without training links. As the value of a `static` it is in flash.
 pub const fn inference<R: Real>() -> Kernels<R> {
     inference_with::<R, Gelu>()
 }
@@ -33,7 +32,7 @@ pub const fn inference_with<R: Real, A: Activations>() -> Kernels<R> {
     layer_norm::inference::<R, true>(every_inference::<R, A>())
 }
 
-/// What [`inference`] has, and what training on a device needs besides: losses, gradients, updates.
+/// [`inference`] and the kernels for training on a device: losses, gradients, updates.
 pub const fn training<R: Real>() -> Kernels<R> {
     training_with::<R, Gelu>()
 }
@@ -43,19 +42,19 @@ pub const fn training_with<R: Real, A: Activations>() -> Kernels<R> {
     layer_norm::training::<R, true>(every_training::<R, A>())
 }
 
-/// The kernels that a Llama needs to read and to write text, as [`inference`] for a GPT: RMS norm, rotary embeddings, gated layers.
+/// The kernels for inference of a Llama, as [`inference`] for a GPT: RMS norm, rotary embeddings, gated layers.
 pub const fn llama_inference<R: Real>() -> Kernels<R> {
     let table = layer_norm::inference::<R, false>(every_inference::<R, Swish>());
     elementwise::binary_kernels(rotary::kernels(table))
 }
 
-/// What [`llama_inference`] has, and what training on a device needs besides, as [`training`] for a GPT.
+/// [`llama_inference`] and the kernels for training on a device, as [`training`] for a GPT.
 pub const fn llama_training<R: Real>() -> Kernels<R> {
     let table = layer_norm::training::<R, false>(every_training::<R, Swish>());
     rotary::kernels(table)
 }
 
-/// What every transformer needs to read and to write text: its linear layers with these activations, embeddings, attention, caches.
+/// The kernels for inference of every transformer: linear layers with these activations, embeddings, attention, caches.
 const fn every_inference<R: Real, A: Activations>() -> Kernels<R> {
     let table = linear::inference::<R, A>(Kernels::EMPTY);
     let table = embedding::inference(table);
@@ -63,7 +62,7 @@ const fn every_inference<R: Real, A: Activations>() -> Kernels<R> {
     cache::inference(table)
 }
 
-/// What every transformer needs to train: [`every_inference`], losses, gradients, updates.
+/// The kernels for training every transformer: [`every_inference`], losses, gradients, updates.
 const fn every_training<R: Real, A: Activations>() -> Kernels<R> {
     let table = linear::kernels::<R, A>(every_inference::<R, A>());
     let table = embedding::kernels(table);
@@ -92,19 +91,19 @@ pub const fn reference<R: Real>() -> Kernels<R> {
 /// The code of the unary operations, whatever their function.
 pub(crate) const UNARY: Op = Op::Unary { kind: UnaryKind::Scale, a: 0.0, b: 0.0 };
 
-/// Elements start..start+len; empty when they are not all there.
+/// Elements start..start+len; empty if they are out of bounds.
 #[cfg_attr(target_os = "none", inline(never))]
 pub fn part<R>(x: &[R], start: usize, len: usize) -> &[R] {
     x.get(start..start.saturating_add(len)).unwrap_or(&[])
 }
 
-/// Elements start..start+len; empty when they are not all there.
+/// Elements start..start+len, writable; empty if they are out of bounds.
 #[cfg_attr(target_os = "none", inline(never))]
 pub fn part_mut<R>(x: &mut [R], start: usize, len: usize) -> &mut [R] {
     x.get_mut(start..start.saturating_add(len)).unwrap_or(&mut [])
 }
 
-/// Copies as many elements as both have.
+/// Copies up to the length of the shorter slice.
 pub fn copy<R: Copy>(to: &mut [R], from: &[R]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = from;
@@ -123,7 +122,7 @@ pub fn axpy<R: Real>(y: &mut [R], a: R, x: &[R]) {
     }
 }
 
-/// Zeroes what is overwritten and keeps what is added to.
+/// Zeroes an output that is overwritten and keeps one that is accumulated.
 pub fn begin<R: Real>(out: &mut [R], accumulate: bool) {
     if !accumulate {
         out.fill(R::ZERO);

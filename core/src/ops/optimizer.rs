@@ -1,4 +1,4 @@
-//! Gradient norm, optimizers, moving average, and gradients that come from the arena.
+//! Global gradient norm, optimizers, moving average, and accumulation of gradients from the arena.
 
 use super::{begin, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
@@ -32,7 +32,7 @@ pub fn accumulate<R: Real>(_: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     out.iter_mut().zip(g).for_each(|(out, &g)| *out += g);
 }
 
-/// Elements whose squares are summed before the sums are added in double precision.
+/// Squares are summed in this many elements before the sums are added in double precision.
 pub const NORM_CHUNK: usize = 4096;
 
 fn global_norm<R: Real>(_: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
@@ -41,7 +41,7 @@ fn global_norm<R: Real>(_: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     out.fill(R::from_f64(libm::sqrt(sum)));
 }
 
-/// The numbers of an update, see [`crate::graph::HYPER_LEN`].
+/// The hyper-parameters of an update, see [`crate::graph::HYPER_LEN`].
 #[derive(Clone, Copy, Debug)]
 pub struct Hyper<R> {
     /// Learning rate.
@@ -89,7 +89,7 @@ impl<R: Real> Hyper<R> {
     }
 }
 
-/// The gradient that an update reads: from the arena where it lies there, else from the gradient buffer.
+/// The gradient that an update reads: its input in the arena if present, else the gradient buffer.
 pub fn gradient<'a, R>(node: &Node<'_>, views: &Views<'a, R>) -> &'a [R] {
     let [_, _, gradient, ..] = views.inputs;
     if node.has_input(2) { gradient } else { views.update.grads }

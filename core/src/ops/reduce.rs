@@ -1,4 +1,4 @@
-//! Broadcasts and reductions over the closed set of [`Over`], and the gradient of a maximum.
+//! Broadcasts and reductions over the variants of [`Over`], and the gradient of a maximum.
 
 use super::elementwise::Spread;
 use super::no_scratch;

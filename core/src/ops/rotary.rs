@@ -1,10 +1,10 @@
-//! Rotary position embeddings (Su et al. 2021), x (…, C) in heads of D columns: pair i of a head at position p becomes
-//! (a cos φ − b sin φ, b cos φ + a sin φ) with φ = p · base^(−2i/R), R the columns that are turned. Columns beyond them, and beyond the heads, pass.
+//! Rotary position embeddings (Su et al. 2021), x (…, C) in heads of D columns: pair i of a head at position p becomes (a cos φ − b sin φ, b cos φ +
+//! a sin φ) with φ = p · base^(−2i/R), where R is the number of rotated columns. Columns beyond R, and beyond the heads, are copied.
 //!
-//! The inverse turns by −φ. It is the gradient as well: dx is dy turned back.
+//! The inverse rotates by −φ. It is also the gradient: dx is dy rotated back.
 //!
-//! The frequency and the angle are rounded to `f32`, as in Hugging Face's models: at positions in the thousands an angle rounded otherwise is another
-//! angle. With numbers of 32 bits sines, cosines and products have the same bits on every machine, so that a faster kernel can have the same results.
+//! The frequency and the angle are rounded to `f32`, as in Hugging Face's models: at positions in the thousands the rounding changes the angle
+//! noticeably. In `f32`, sines, cosines and products have the same bits on every machine, so that a faster kernel can match them.
 
 use super::{copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
@@ -25,7 +25,7 @@ pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
 pub struct Frequencies {
     /// ln base.
     log_base: f64,
-    /// Columns of a head that are turned.
+    /// Rotated columns of a head.
     rotated: f32,
 }
 
@@ -47,7 +47,7 @@ fn run<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let [x, ..] = views.inputs;
     let [_, positions, ..] = views.ints;
     let [y, ..] = views.outputs;
-    copy(y, x); // x is empty where y took its place
+    copy(y, x); // x is empty if y reuses its memory
     let c = node.input_shape(0).cols();
     let frequencies = Frequencies::new(&spec);
     for pair in 0..spec.rotated as usize / 2 {

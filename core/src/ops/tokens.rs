@@ -1,4 +1,4 @@
-//! Operations along the tokens of (B, T, C): slice, pad with zeros, concatenate, replace; and reshape, which does nothing at run time.
+//! Operations along the tokens of (B, T, C): slice, pad with zeros, concatenate, replace; and reshape, which does no work at run time.
 
 use super::{copy, no_scratch, part};
 use crate::exec::{Kernel, Kernels, Views};
@@ -16,8 +16,8 @@ pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
         .define::<{ Op::Reshape { dims: [1; 4], rank: 0 }.opcode() }>(Kernel { run: reshape, scratch_len: no_scratch })
 }
 
-/// Elements of one sequence of input `i`. Sequences are found by [`part`] and not by zipped chunks: that divides, and compilers that save space lose
-/// sight of the divisor, which is never 0, and keep a panic.
+/// Elements of one sequence of input `i`. Sequences are found by [`part`], not by zipped chunks: those divide, and at `opt-level = "s"` compilers do
+/// not see that the divisor is never 0 and keep a panic.
 fn sequence_len(node: &Node<'_>, i: usize) -> usize {
     node.input_shape(i).without_batch().len().max(1)
 }

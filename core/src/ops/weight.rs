@@ -13,7 +13,7 @@ use crate::rows::{ROWS, four_rows, store};
 pub struct Weight<'a, R> {
     /// How elements are stored.
     pub dtype: DType,
-    /// Rows N, when the elements are numbers.
+    /// Rows N, for a weight of type `R`.
     pub real: &'a [R],
     /// Rows N otherwise.
     pub bytes: &'a [u8],
@@ -51,7 +51,7 @@ impl<'a, R: Real> Weight<'a, R> {
         }
     }
 
-    /// Row `j` as numbers (K): where it lies, or read into `scratch`, of which [`row_scratch_len`] elements are used.
+    /// Row `j` as `R` values (K): borrowed, or dequantised into `scratch`, of which [`row_scratch_len`] elements are used.
     pub fn row<'s>(&self, j: usize, scratch: &'s mut [R]) -> &'s [R]
     where
         'a: 's,
@@ -66,7 +66,7 @@ impl<'a, R: Real> Weight<'a, R> {
         }
     }
 
-    /// A row of activations (K) ready for [`Self::dot`]; `scratch` has [`scratch_len`] elements.
+    /// Prepares a row of activations (K) for [`Self::dot`]; `scratch` has [`scratch_len`] elements.
     pub fn prepare<'s>(&self, x: &'s [R], scratch: &'s mut [R]) -> Row<'s, R> {
         let Some((d, q)) = scratch.split_at_mut_checked(x.len() / BLOCK).filter(|_| is_blocks(self.dtype)) else {
             return Row { x, q: &[], d: &[] };
@@ -79,7 +79,7 @@ impl<'a, R: Real> Weight<'a, R> {
         Row { x, q, d }
     }
 
-    /// Rows `j`, `j + 1`, ... times a row of activations, one for each of `out`.
+    /// The products of rows `j`, `j + 1`, … with a row of activations, one per element of `out`.
     pub fn dots(&self, j: usize, row: &Row<'_, R>, out: &mut [R]) {
         match self.dtype {
             DType::Real | DType::I32 => dots(row.x, self.real.get(j.wrapping_mul(self.cols)..).unwrap_or(&[]), out),
@@ -100,7 +100,7 @@ impl<'a, R: Real> Weight<'a, R> {
     }
 }
 
-/// A row of activations: as it is, and in blocks where the weight is.
+/// A row of activations: unchanged, or quantised for a quantised weight.
 #[derive(Clone, Copy)]
 pub struct Row<'s, R> {
     x: &'s [R],
@@ -114,9 +114,10 @@ fn dot_f16<R: Real>(x: &[R], w: &[u8]) -> R {
     x.iter().zip(w).fold(R::ZERO, |sum, (&x, w)| sum + x * R::from_f64(f64::from(w)))
 }
 
-/// Σ xᵢ wᵢ, each from left to right, for as many rows w as there are numbers in `out`.
+/// Σ xᵢ wᵢ, each from left to right, for `out.len()` rows w.
 ///
-/// The inner loop is written out, because compilers that save space keep small loops as they are, and on its own, so that its numbers stay in registers.
+/// The inner loop is hand-unrolled, because at `opt-level = "s"` compilers keep small loops, and a separate function, so that its sums stay in
+/// registers.
 #[inline(never)]
 fn dots<R: Real>(x: &[R], w: &[R], out: &mut [R]) {
     const STEP: usize = 16;
@@ -149,17 +150,17 @@ pub fn dtype(node: &Node<'_>, i: usize) -> DType {
     node.input(i).map_or(DType::Real, |t| t.dtype)
 }
 
-/// Elements of scratch for a row of input `i` as numbers: none where it is numbers.
+/// Elements of scratch for a dequantised row of input `i`: 0 if it is of type `R`.
 pub fn row_scratch_len(node: &Node<'_>, i: usize) -> usize {
     if dtype(node, i) == DType::Real { 0 } else { node.input_shape(i).cols() }
 }
 
-/// Whether rows are read in blocks.
+/// Whether rows are quantised.
 pub fn is_blocks(dtype: DType) -> bool {
     matches!(dtype, DType::Q8 | DType::Q4)
 }
 
-/// Elements of scratch for a row of activations against input `i`: a scale for each block, and its numbers in [`Pairs`].
+/// Elements of scratch for a row of activations against input `i`: a scale per quantisation block, and its values as [`Pairs`].
 pub fn scratch_len(node: &Node<'_>, i: usize) -> usize {
     let k = node.input_shape(i).cols();
     if is_blocks(dtype(node, i)) { k / BLOCK * (1 + PAIRS) } else { 0 }

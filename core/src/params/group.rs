@@ -3,8 +3,8 @@
 /// Groups that a registry can have.
 pub const MAX_GROUPS: usize = 8;
 
-/// What the parameters of a group have in common. The learning rate is not among it: hyper-parameters are inputs of a run, and a program may
-/// read another tensor of them for each group.
+/// The properties that the parameters of a group share. The learning rate is not among them: hyper-parameters are inputs of a run, and a program may
+/// read a separate tensor of them for each group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Whether weight decay applies.
@@ -21,14 +21,14 @@ pub struct GroupId {
 impl GroupId {
     /// The default group of matrices and embeddings: weight decay applies.
     pub const DECAY: Self = Self { number: 0, group: Group { decay: true } };
-    /// The default group of vectors, which are biases and gains: no weight decay.
+    /// The default group of vectors (biases and gains): no weight decay.
     pub const NO_DECAY: Self = Self { number: 1, group: Group { decay: false } };
 
     pub(super) const fn new(number: u8, group: Group) -> Self {
         Self { number, group }
     }
 
-    /// Its number: ranges lie in the order of numbers.
+    /// Its index; ranges are in the order of indices.
     pub const fn index(self) -> usize {
         self.number as usize
     }

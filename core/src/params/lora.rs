@@ -9,7 +9,7 @@ pub struct Lora<'t> {
     pub rank: usize,
     /// The factor of the product, α / r.
     pub scale: f64,
-    /// Ends of the paths of the layers that get one: `c_proj` is that of attention and of the MLP, `attn.c_proj` the first alone. None: every
+    /// Suffixes of the paths of the target layers: `c_proj` matches those of attention and of the MLP, `attn.c_proj` only the first. Empty: every
     /// linear layer.
     pub targets: &'t [&'t str],
 }

@@ -1,9 +1,9 @@
-//! The registry of parameters: it exists before any graph, and many programs share it.
+//! The registry of parameters: it is complete before any graph, and many programs share it.
 //!
 //! *Trainable* parameters are f32 values in one flat buffer; gradients and moments have its layout, so that an optimizer is one operation on the
 //! range of a group. *Frozen* parameters are bytes of any element type, read in place from flash or a mapped file.
 //!
-//! A parameter's name is the path of scopes that it was added in, and it stands whole in its record: no second storage is lent for names.
+//! A parameter's name is the path of the scopes that it was registered in, stored in its record: names need no second buffer.
 
 mod group;
 mod lora;
@@ -21,7 +21,7 @@ use crate::dtype::DType;
 use crate::math::rng::{Purpose, Rng};
 use crate::shape::{Shape, UNIT};
 
-/// The number of a parameter in its registry.
+/// The index of a parameter in its registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParamId(u16);
 
@@ -34,16 +34,16 @@ impl ParamId {
         self.0 as usize
     }
 
-    /// The parameter `n` places later: layers register the same parameters in the same order.
+    /// The parameter `n` places later: layers of a stack register the same parameters in the same order.
     pub const fn plus(self, n: usize) -> Self {
         Self(self.0.saturating_add(n as u16))
     }
 }
 
-/// The part of a model that a parameter belongs to: by parts it is chosen what is trained, frozen, or quantised.
+/// The part of a model that a parameter belongs to, which selects what is trained, frozen, or quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Part {
-    /// None of these.
+    /// Any other part.
     #[default]
     Other,
     /// The token embedding, which may be the head as well.
@@ -52,7 +52,7 @@ pub enum Part {
     Positions,
     /// A layer of a stack, counted from 0.
     Block(u16),
-    /// What comes after the last layer and before the head: the final norm.
+    /// Between the last layer and the head: the final norm.
     Final,
     /// A head of its own.
     Head,
@@ -98,15 +98,15 @@ pub struct ParamInfo {
     pub group: GroupId,
     /// How it starts.
     pub init: Init,
-    /// The stream of random numbers for its initial values.
+    /// The random stream of its initial values.
     pub stream: u64,
     /// Whether it is frozen.
     pub frozen: bool,
-    /// Whether it belongs to a low-rank adapter: it stands beside a weight, and is neither in the model's own files nor quantised.
+    /// Whether it belongs to a low-rank adapter: it is neither in the model's own files nor quantised.
     pub adapter: bool,
     /// The type of its elements; trainable parameters are [`DType::Real`].
     pub dtype: DType,
-    /// Where it begins: in elements of the flat trainable buffer, a multiple of [`UNIT`], or in bytes of the frozen ones, a multiple of
+    /// Its start: in elements of the flat trainable buffer, a multiple of [`UNIT`], or in bytes of the frozen buffer, a multiple of
     /// [`crate::shape::UNIT_BYTES`].
     pub offset: usize,
 }
@@ -117,7 +117,7 @@ impl ParamInfo {
         self.offset..self.offset.saturating_add(self.shape.len())
     }
 
-    /// Its bytes in the frozen buffer, where a number takes `real_bytes`.
+    /// Its bytes in the frozen buffer, where an element of type `Real` takes `real_bytes`.
     pub fn frozen_bytes(&self, real_bytes: usize) -> Range<usize> {
         self.offset..self.offset.saturating_add(self.dtype.bytes(self.shape.len(), real_bytes).unwrap_or(0))
     }
@@ -140,7 +140,7 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// A registry from its parts, which must come from one finished registry.
+    /// Assembles a registry from the parts of one finished registry.
     pub const fn from_parts(infos: &'a [ParamInfo], layout: Layout) -> Self {
         Self { infos, layout }
     }
@@ -155,7 +155,7 @@ impl<'a> Params<'a> {
         self.infos
     }
 
-    /// Elements of the flat trainable buffer, and of the gradients and each moment.
+    /// Elements of the flat trainable buffer, of the gradients, and of each moment.
     pub const fn trainable_len(&self) -> usize {
         self.layout.trainable_len
     }
@@ -165,9 +165,9 @@ impl<'a> Params<'a> {
         self.layout.frozen_bytes
     }
 
-    /// The two default groups and every other group that has parameters, each with its elements in the flat trainable buffer.
+    /// The two default groups and every other group with parameters, each with its elements in the flat trainable buffer.
     ///
-    /// Ranges lie one behind the other in the order of the groups and cover the buffer; a group without trainable parameters has an empty one.
+    /// Ranges are consecutive in the order of the groups and cover the buffer; a group without trainable parameters has an empty range.
     pub fn groups(&self) -> impl Iterator<Item = (GroupId, Range<usize>)> + 'a {
         let params = *self;
         (0..MAX_GROUPS).filter_map(move |number| {
@@ -183,13 +183,13 @@ impl<'a> Params<'a> {
         start..self.groups_end(group.index())
     }
 
-    /// Where the groups up to number `last` end.
+    /// The ends of the groups up to index `last`.
     fn groups_end(&self, last: usize) -> usize {
         let own = self.infos.iter().filter(|p| !p.frozen && p.group.index() <= last);
         own.map(|p| p.range().end.checked_next_multiple_of(UNIT).unwrap_or(usize::MAX)).max().unwrap_or(0)
     }
 
-    /// The number of trainable values, without alignment gaps.
+    /// The number of trainable values, without alignment padding.
     pub fn trainable_count(&self) -> usize {
         self.infos.iter().filter(|p| !p.frozen).map(|p| p.shape.len()).sum()
     }

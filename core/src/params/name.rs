@@ -6,7 +6,7 @@ use core::iter;
 /// Parts of the longest path.
 pub const MAX_DEPTH: usize = 8;
 
-/// Stands for a part without a number.
+/// Marks a part without a number.
 const NO_NUMBER: u16 = u16::MAX;
 /// The largest number that a part can have.
 const MAX_NUMBER: u16 = NO_NUMBER - 1;
@@ -14,9 +14,9 @@ const MAX_NUMBER: u16 = NO_NUMBER - 1;
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
-/// A path of up to [`MAX_DEPTH`] parts, each a word and perhaps a number: `h.3.ln_1.weight` has the parts `h.3`, `ln_1` and `weight`.
+/// A path of up to [`MAX_DEPTH`] parts, each a word with an optional number: `h.3.ln_1.weight` has the parts `h.3`, `ln_1` and `weight`.
 ///
-/// Two names are equal when they read the same.
+/// Names are equal when their text is.
 #[derive(Clone, Copy)]
 pub struct Name {
     words: [&'static str; MAX_DEPTH],
@@ -29,7 +29,7 @@ impl Name {
     /// The empty path: the root of a registry.
     pub const ROOT: Self = Self { words: [""; MAX_DEPTH], numbers: [NO_NUMBER; MAX_DEPTH], depth: 0, hash: FNV_BASIS };
 
-    /// The path with another part at its end; `None` when it has [`MAX_DEPTH`] parts, or when the number does not fit into 16 bits.
+    /// The path with one more part; `None` if it has [`MAX_DEPTH`] parts already, or if the number does not fit 16 bits.
     pub fn join(mut self, word: &'static str, number: Option<usize>) -> Option<Self> {
         let number = match number {
             Some(n) => u16::try_from(n).ok().filter(|&n| n <= MAX_NUMBER)?,
@@ -45,7 +45,7 @@ impl Name {
         Some(self)
     }
 
-    /// The parts, from the root on: a word and perhaps a number.
+    /// The parts from the root on: a word and an optional number.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, Option<usize>)> {
         let number = |n: u16| (n != NO_NUMBER).then_some(usize::from(n));
         self.words.into_iter().zip(self.numbers).take(self.depth.into()).map(move |(word, n)| (word, number(n)))
@@ -63,7 +63,7 @@ impl Name {
         begins_a_part && self.bytes().skip(start).eq(parts.bytes())
     }
 
-    /// FNV-1a of 64 bits over the name as it reads (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
+    /// 64-bit FNV-1a of the name's text (Fowler, Noll, Vo; RFC 9923): the same on every machine and in every version.
     pub const fn hash(&self) -> u64 {
         self.hash
     }

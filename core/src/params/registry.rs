@@ -1,4 +1,4 @@
-//! A registry while it is filled: scopes name parameters, `finish` lays them out.
+//! A registry under construction: scopes name parameters, `finish` lays them out.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ use crate::shape::{Shape, UNIT, UNIT_BYTES};
 pub enum ParamsError {
     /// The storage is full.
     TooMany {
-        /// How many parameters it holds.
+        /// The capacity of its storage.
         capacity: usize,
         /// How many were added.
         needed: usize,
@@ -38,7 +38,7 @@ pub enum ParamsError {
     },
     /// More groups than a registry can have.
     TooManyGroups,
-    /// Rows are not a whole number of quantised blocks.
+    /// The row length is not a multiple of the quantisation block.
     Blocks {
         /// The parameter.
         name: Name,
@@ -50,7 +50,7 @@ pub enum ParamsError {
         /// The parameter.
         name: Name,
     },
-    /// All trainable parameters together, or all frozen ones, are larger than positions reach, or than this machine can address.
+    /// The trainable or the frozen parameters exceed the range of buffer positions, or what this machine can address.
     NoPlace {
         /// The parameter that has no place any more.
         name: Name,
@@ -61,7 +61,7 @@ impl fmt::Display for ParamsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooMany { capacity, needed } => {
-                write!(f, "{needed} parameters, but storage for {capacity}: lend storage for {needed}")
+                write!(f, "{needed} parameters, but storage for only {capacity}: lend storage for {needed}")
             }
             Self::Duplicate { name } => write!(f, "two parameters are named {name}: give one of them a scope of its own"),
             Self::Path { scope, word } => write!(
@@ -72,7 +72,10 @@ impl fmt::Display for ParamsError {
             Self::Uneven { name } => write!(f, "layer {name} has another number of parameters than the first layer of its stack"),
             Self::TooManyGroups => write!(f, "more than {MAX_GROUPS} optimizer groups"),
             Self::Blocks { name, cols } => {
-                write!(f, "parameter {name} has rows of {cols} numbers, which do not fall into blocks of {BLOCK}: keep it in f32")
+                write!(
+                    f,
+                    "parameter {name} has rows of {cols} values, not a multiple of the quantisation block of {BLOCK}: keep it in f32"
+                )
             }
             Self::TooLarge { name } => {
                 write!(f, "parameter {name} has more than 2147483647 elements or more than four extents: split it")
@@ -88,13 +91,13 @@ impl fmt::Display for ParamsError {
 
 impl core::error::Error for ParamsError {}
 
-/// Which stream of random numbers a parameter takes its initial values from.
+/// The random stream of a parameter's initial values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Streams {
-    /// The hash of its name ([`Name::hash`]): initial values do not depend on what else is registered, or in which order.
+    /// The hash of its name ([`Name::hash`]): initial values do not depend on other parameters or on the order of registration.
     #[default]
     Name,
-    /// Its number in the registry, as GPT models have it: their trajectories are pinned to the bit. Adapters are not counted.
+    /// Its index in the registry, as in GPT models: their trajectories are pinned to the bit. Adapters are not counted.
     Number,
 }
 
@@ -104,9 +107,9 @@ pub struct Registry<'a> {
     state: State,
 }
 
-/// What a registry knows besides its parameters.
+/// The state of a registry besides its parameters.
 struct State {
-    /// Parameters added, with those that found no room.
+    /// Parameters registered, including those beyond the capacity.
     len: usize,
     /// How many of them belong to low-rank adapters.
     adapters: usize,
@@ -121,7 +124,7 @@ impl State {
 }
 
 impl<'a> Registry<'a> {
-    /// An empty registry in lent storage, whose size [`Registry::count`] tells.
+    /// An empty registry in lent storage; [`Registry::count`] gives the required size.
     pub fn new(storage: &'a mut [ParamInfo]) -> Self {
         Self { infos: storage, state: State { len: 0, adapters: 0, groups: 2, error: None } }
     }
@@ -157,13 +160,13 @@ impl<'a> Registry<'a> {
         id
     }
 
-    /// The parameters added so far, for changing groups, initial values, or what is frozen.
+    /// The parameters registered so far, to change groups, initial values, or what is frozen.
     pub fn infos_mut(&mut self) -> &mut [ParamInfo] {
         let len = self.state.len.min(self.infos.len());
         self.infos.get_mut(..len).unwrap_or(&mut [])
     }
 
-    /// Lays the parameters out: trainable ones group by group, then frozen ones. `real_bytes` is the size of a number (4 in use).
+    /// Lays the parameters out: trainable ones group by group, then frozen ones. `real_bytes` is the size of an element of type `Real` (4 in use).
     ///
     /// # Errors
     /// The first error of this registry or of its scopes.
@@ -192,7 +195,7 @@ fn check_unique(infos: &[ParamInfo]) -> Result<(), ParamsError> {
     Ok(())
 }
 
-/// Gives every trainable parameter its place, the groups one after the other; returns the length of the flat buffer.
+/// Places the trainable parameters, one group after the other; returns the length of the flat buffer.
 fn lay_out_trainable(infos: &mut [ParamInfo]) -> Result<usize, ParamsError> {
     let mut end = 0usize;
     for group in 0..MAX_GROUPS {
@@ -204,7 +207,7 @@ fn lay_out_trainable(infos: &mut [ParamInfo]) -> Result<usize, ParamsError> {
     Ok(end)
 }
 
-/// Gives every frozen parameter its place; returns the bytes of their buffer.
+/// Places the frozen parameters; returns the length of their buffer in bytes.
 fn lay_out_frozen(infos: &mut [ParamInfo], real_bytes: usize) -> Result<usize, ParamsError> {
     let mut end = 0usize;
     for info in infos.iter_mut().filter(|p| p.frozen) {
@@ -220,15 +223,15 @@ fn lay_out_frozen(infos: &mut [ParamInfo], real_bytes: usize) -> Result<usize, P
     Ok(end)
 }
 
-/// Where the next parameter begins after one of `len` at `start`; `None` beyond what 32 bits of units, or this machine, can address.
+/// The start of the next parameter after one of `len` at `start`; `None` beyond 32 bits of units, or beyond what this machine can address.
 fn end_of(start: usize, len: usize, unit: usize) -> Option<usize> {
     let end = start.checked_add(len)?.checked_next_multiple_of(unit)?;
     u32::try_from(end.checked_div(unit)?).is_ok().then_some(end)
 }
 
-/// Where parameters are added: a path, and what is the same for all parameters below it.
+/// A path under which parameters are registered, with the settings that all parameters below it share.
 ///
-/// Errors are sticky, so that layers have no `?`: [`Registry::finish`] returns the first one.
+/// Errors are sticky, so that layers need no `?`: [`Registry::finish`] returns the first one.
 pub struct Scope<'r> {
     infos: &'r mut [ParamInfo],
     state: &'r mut State,
@@ -263,7 +266,7 @@ impl Scope<'_> {
         self.with(Settings { part, ..self.settings })
     }
 
-    /// This scope with other optimizer groups: one for what has two extents or more, one for vectors.
+    /// This scope with other optimizer groups: one for parameters with two or more extents, one for vectors.
     pub fn groups(&mut self, matrices: GroupId, vectors: GroupId) -> Scope<'_> {
         self.with(Settings { matrices, vectors, ..self.settings })
     }
@@ -273,7 +276,7 @@ impl Scope<'_> {
         self.with(Settings { streams, ..self.settings })
     }
 
-    /// This scope, whose linear layers get low-rank adapters where they are targets.
+    /// This scope with low-rank adapters in those of its linear layers that are targets.
     pub fn adapted<'s>(&'s mut self, lora: Lora<'s>) -> Scope<'s> {
         Scope { infos: self.infos, state: self.state, settings: Settings { lora: Some(lora), ..self.settings } }
     }
@@ -296,7 +299,7 @@ impl Scope<'_> {
         id
     }
 
-    /// Adds a parameter: the base's with this number, or an adapter's.
+    /// Adds a parameter: with this index in the base model, or an adapter's.
     fn push(&mut self, word: &'static str, extents: &[usize], init: Init, of_base: Option<usize>) -> ParamId {
         let name = self.join(word, None);
         let Settings { part, matrices, vectors, streams, .. } = self.settings;
@@ -321,12 +324,12 @@ impl Scope<'_> {
         ParamId(number as u16)
     }
 
-    /// The number that the next parameter gets.
+    /// The index of the next parameter.
     pub(crate) fn next_number(&self) -> usize {
         self.state.len
     }
 
-    /// Says that the layer in this scope differs from the first of its stack.
+    /// Records that the layer in this scope differs from the first of its stack.
     pub(crate) fn fail_uneven(&mut self) {
         self.state.fail(ParamsError::Uneven { name: self.settings.path });
     }

@@ -10,10 +10,10 @@ use core::fmt;
 /// No token, no rank, no neighbour.
 pub const NONE: u32 = u32::MAX;
 
-/// Words of up to this many bytes are merged by scanning; longer ones through a heap.
+/// Words of up to this many bytes are merged by scanning, longer ones with a heap.
 const SCAN_BYTES: usize = 32;
 
-/// The tables of a byte-level BPE vocabulary of V tokens and R merges. [`super::tables`] says how to fill them.
+/// The tables of a byte-level BPE vocabulary with V tokens and R merges. [`super::tables`] fills them.
 ///
 /// `default()` is a vocabulary without tokens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,9 +22,9 @@ pub struct BpeTables<'a> {
     pub split: Split,
     /// Classes of characters, for the split.
     pub classes: Classes<'a>,
-    /// Token of each single byte, [`NONE`] if there is none. (256)
+    /// The token of each single byte, [`NONE`] if there is none. (256)
     pub byte_tokens: &'a [u32],
-    /// Where the bytes of each token begin in `token_bytes`, and the end of the last. (V + 1)
+    /// The start of each token's bytes in `token_bytes`, and the end of the last. (V + 1)
     pub token_offsets: &'a [u32],
     /// The bytes of all tokens, in order of ids.
     pub token_bytes: &'a [u8],
@@ -32,11 +32,11 @@ pub struct BpeTables<'a> {
     pub merged: &'a [u32],
     /// Hash table of pairs: left id, right id, rank in 21 + 21 + 22 bits. (a power of two > R)
     pub pairs: &'a [u64],
-    /// Hash table of words that are one token: hash, id in 32 + 32 bits. (a power of two > V, or empty)
+    /// Hash table of words that are a single token: hash, id in 32 + 32 bits. (a power of two > V, or empty)
     pub words: &'a [u64],
 }
 
-/// Room for merging one word; nothing in it needs to be kept.
+/// Scratch for merging one word; its content need not be preserved.
 #[derive(Debug)]
 pub struct BpeScratch<'s> {
     /// One for each byte of the word.
@@ -52,11 +52,11 @@ impl BpeScratch<'_> {
     }
 }
 
-/// A piece of a word while it is merged.
+/// A symbol of a word during merging.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Symbol {
     id: u32,
-    /// Rank of the pair of this symbol and the next; [`NONE`] also for symbols that were merged away.
+    /// Rank of the pair of this symbol and the next; [`NONE`] also for symbols that were merged.
     rank: u32,
     previous: u32,
     next: u32,
@@ -109,7 +109,7 @@ impl<'a> BpeTables<'a> {
 
     /// Calls `emit` with every id of `text`.
     ///
-    /// Scratch for the whole length of `text` is always enough; [`Split::words`] tells what its words need.
+    /// Scratch for the length of `text` always suffices; [`Split::words`] tells the size that its words need.
     pub fn encode(&self, text: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         let mut at = 0_usize;
         for word in self.split.words_by(self.classes, text) {
@@ -222,8 +222,8 @@ impl<'a> BpeTables<'a> {
         }
     }
 
-    /// As [`merge_by_scan`](Self::merge_by_scan) in n log n steps. An entry of the heap is rank, place in 32 + 32 bits; it is stale
-    /// unless its symbol still has that rank. A merge takes one entry and adds at most two: 2n entries are enough.
+    /// As [`merge_by_scan`](Self::merge_by_scan) in O(n log n) steps. A heap entry is rank, position in 32 + 32 bits; it is stale unless its symbol
+    /// still has that rank. A merge removes one entry and adds at most two: 2n entries suffice.
     fn merge_by_heap(&self, symbols: &mut [Symbol], storage: &mut [u64]) {
         let mut heap = Heap { entries: storage, len: 0 };
         for (at, symbol) in symbols.iter().enumerate() {
@@ -242,7 +242,7 @@ impl<'a> BpeTables<'a> {
         }
     }
 
-    /// Merges the symbol at `at` with its next; returns its new rank, and the new rank and place of the symbol before.
+    /// Merges the symbol at `at` with its successor; returns its new rank, and the new rank and position of the predecessor.
     #[inline]
     fn merge_at(&self, symbols: &mut [Symbol], at: u32) -> Option<(u32, Option<(u32, u32)>)> {
         let left = *symbols.get(at as usize)?;

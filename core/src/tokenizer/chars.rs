@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// The vocabulary of a character tokenizer: the id of a character is its place in the sorted list.
+/// The vocabulary of a character tokenizer: the id of a character is its index in the sorted list.
 #[derive(Clone, Copy, Debug)]
 pub struct CharTable<'a> {
     chars: &'a [char],
@@ -39,7 +39,7 @@ impl fmt::Display for CharError {
 impl core::error::Error for CharError {}
 
 impl<'a> CharTable<'a> {
-    /// A table over `chars`; the first place that breaks the order of code points (or repeats one) is the error.
+    /// A table over `chars`; the error is the first index that breaks the order of code points (or repeats one).
     pub fn open(chars: &'a [char]) -> Result<Self, usize> {
         match chars.iter().zip(chars.iter().skip(1)).position(|(a, b)| a >= b) {
             Some(place) => Err(place.saturating_add(1)),

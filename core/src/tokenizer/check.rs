@@ -5,8 +5,7 @@ use super::hash::{EMPTY, RANK_BITS};
 use super::tables::{MAX_MERGES, MAX_TOKENS, TableError};
 
 impl BpeTables<'_> {
-    /// Checks tables that come from elsewhere, once and completely: afterwards every id that encoding emits is below
-    /// [`vocab_size`](Self::vocab_size) and every search ends.
+    /// Checks untrusted tables completely, once: afterwards every emitted id is below [`vocab_size`](Self::vocab_size) and every search terminates.
     pub fn open(self) -> Result<Self, TableError> {
         check(&self)?;
         Ok(self)

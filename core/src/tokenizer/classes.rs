@@ -1,8 +1,8 @@
-//! Classes of characters, from tables that the caller may lend: a device that reads them from its program file links none.
+//! Character classes from tables that the caller lends: a device that reads them from its program file links none.
 
 use super::unicode::{BLOCKS, INDEX};
 
-/// What split patterns ask of a character.
+/// The character classes of split patterns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// `\p{L}`
@@ -15,12 +15,12 @@ pub enum Class {
     Other,
 }
 
-/// The class of every code point from 128 on. `default()` has none: all of them are neither letters nor numbers nor white space.
+/// The class of every code point from 128 on. `default()` is empty: every such code point is [`Class::Other`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Classes<'a> {
-    /// Number of the block of every 128 code points.
+    /// The block index of every 128 code points.
     pub index: &'a [u8],
-    /// Two bits for each of 128 code points, the lowest first: 0 for letters, 1 for numbers, 2 for white space.
+    /// Two bits per code point in blocks of 128, the lowest first: 0 letter, 1 number, 2 white space.
     pub blocks: &'a [[u64; 4]],
 }
 
@@ -30,7 +30,7 @@ impl Classes<'static> {
 }
 
 impl Classes<'_> {
-    /// The class of a code point; what lies beyond the tables is [`Class::Other`].
+    /// The class of a code point; [`Class::Other`] beyond the tables.
     pub fn of(&self, code: u32) -> Class {
         let block = self.index.get((code >> 7) as usize).and_then(|&block| self.blocks.get(usize::from(block)));
         let word = block.and_then(|words| words.get((code >> 5 & 3) as usize));

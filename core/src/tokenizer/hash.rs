@@ -21,7 +21,7 @@ pub(super) fn hash_pair(key: u64) -> u64 {
     product ^ product >> 32
 }
 
-/// Hash of a word, eight bytes (little endian) at a time; its low bits choose the slot, its high half stands in the entry.
+/// Hash of a word, eight bytes (little endian) at a time; its low bits select the slot, its high half is stored in the entry.
 #[inline]
 pub(super) fn hash_bytes(word: &[u8]) -> u64 {
     let mut hash = word.len() as u64;

@@ -4,7 +4,7 @@
 //! - Characters: [`CharTable`].
 //! - Bytes need no table: the id of a byte is its value.
 //!
-//! Text is any sequence of bytes. Nothing here allocates; sizes of scratch can be asked before use.
+//! Text is any sequence of bytes. Nothing here allocates; the caller can query scratch sizes before use.
 
 pub mod bpe;
 pub mod chars;

@@ -55,10 +55,10 @@ impl<'t> Iterator for Words<'t> {
     }
 }
 
-/// The last place where `text` can be cut so that the words of both parts together are the words of the whole, whatever follows;
-/// 0 if there is none. Only for [`Split::Gpt2`].
+/// The last position where `text` can be cut so that the words of both parts are the words of the whole, whatever follows; 0 if there is none. Only
+/// for [`Split::Gpt2`].
 ///
-/// Such a place lies between an ASCII character that is not white space and an ASCII one that is.
+/// Such a position is between an ASCII character that is not white space and an ASCII one that is.
 pub fn last_cut(text: &[u8]) -> usize {
     let after = text.iter().skip(1);
     let places = text.iter().zip(after).rposition(|(&a, &b)| a < 0x80 && !is_ascii_space(a) && is_ascii_space(b));
@@ -104,8 +104,7 @@ fn run(classes: &Classes<'_>, text: &[u8], start: usize, wanted: Class) -> usize
     end
 }
 
-/// `\s+(?!\S)|\s+`: a run of white space leaves its last character to the word that follows, unless it is one character or ends
-/// the text.
+/// `\s+(?!\S)|\s+`: a run of white space leaves its last character to the following word, unless it is a single character or ends the text.
 fn white_space(classes: &Classes<'_>, text: &[u8]) -> usize {
     let (mut end, mut last) = (0_usize, 0_usize);
     while let Some(rest) = text.get(end..) {

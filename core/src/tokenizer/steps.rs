@@ -1,6 +1,6 @@
-//! Steps of encoding, counted in tests only: text made to be slow must not be slow.
+//! Counts the steps of encoding, in tests only: adversarial texts must not take superlinear time.
 
-/// A step: a character classified, a symbol looked at, a slot of a hash table, a level of the heap.
+/// A step: a character classified, a symbol visited, a slot of a hash table probed, a level of the heap.
 #[cfg(not(test))]
 #[inline(always)]
 pub(super) fn step() {}
@@ -26,7 +26,7 @@ mod tests {
         STEPS.set(STEPS.get() + 1);
     }
 
-    /// A vocabulary of 256 bytes, and of merges that make a longer token of every two of the last: of `a`, of white space, of `ab`.
+    /// A vocabulary of 256 bytes, with merges that double a token repeatedly: of `a`, of white space, of `ab`.
     struct Vocabulary {
         tokens: Vec<Vec<u8>>,
         merges: Vec<(u32, u32)>,
@@ -79,8 +79,8 @@ mod tests {
         }
     }
 
-    /// Texts of n bytes that make a careless encoder slow: long words and long white space, with and without merges, contractions that are none,
-    /// broken bytes.
+    /// Texts of n bytes that are slow for a naive encoder: long words and long white space, with and without merges, false contractions, broken
+    /// bytes.
     fn hostile(n: usize) -> Vec<Vec<u8>> {
         let repeated = |pattern: &[u8]| pattern.iter().copied().cycle().take(n).collect::<Vec<u8>>();
         let mut state = NONE;

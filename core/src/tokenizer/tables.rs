@@ -1,7 +1,6 @@
-//! Filling the tables of [`BpeTables`].
+//! Construction of [`BpeTables`].
 //!
-//! To build: lay out `token_offsets`, `token_bytes`, `byte_tokens` and `merged`; [`fill_pairs`]; then, with `words` still empty,
-//! [`fill_words`].
+//! Steps: lay out `token_offsets`, `token_bytes`, `byte_tokens` and `merged`; [`fill_pairs`]; then, with `words` still empty, [`fill_words`].
 
 use super::bpe::{BpeScratch, BpeTables, NONE};
 use super::hash::{EMPTY, ID_BITS, RANK_BITS, hash_bytes, hash_pair, pair_key};
@@ -12,10 +11,10 @@ pub const MAX_TOKENS: usize = (1 << ID_BITS) - 1;
 /// Ranks are below this.
 pub const MAX_MERGES: usize = (1 << RANK_BITS) - 1;
 
-/// Entries that may lie between the slot of a hash and its entry when a table is filled.
+/// The longest probe sequence when a table is filled.
 const MAX_PROBES: usize = 4096;
 
-/// What is wrong with tables or with what they should be filled from.
+/// What is wrong with tables or with their sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TableError {
@@ -26,7 +25,7 @@ pub enum TableError {
         /// Its length.
         found: usize,
     },
-    /// An entry that refers to nothing: an id or rank out of range, offsets that decrease, no free slot.
+    /// An invalid entry: an id or rank out of range, decreasing offsets, no free slot.
     Entry {
         /// Which table.
         table: &'static str,
@@ -42,7 +41,7 @@ pub enum TableError {
     Crowded {
         /// Which table.
         table: &'static str,
-        /// Rank or id of the entry without room.
+        /// Rank or id of the entry that found no slot.
         index: usize,
     },
     /// The scratch is shorter than the longest token.
@@ -55,10 +54,14 @@ pub enum TableError {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length { table, found } => write!(f, "table `{table}` has an unfit length of {found}"),
-            Self::Entry { table, index } => write!(f, "entry {index} of table `{table}` refers to nothing"),
+            Self::Length { table, found } => write!(f, "table `{table}` has an invalid length of {found}"),
+            Self::Entry { table, index } => {
+                write!(f, "entry {index} of table `{table}` is invalid: an id or rank out of range, or offsets that decrease")
+            }
             Self::DuplicateMerge { rank } => write!(f, "merge {rank} merges a pair that an earlier one merges"),
-            Self::Crowded { table, index } => write!(f, "entry {index} finds no room in the hash table `{table}`"),
+            Self::Crowded { table, index } => {
+                write!(f, "entry {index} finds no free slot within the probe limit of the hash table `{table}`")
+            }
             Self::Scratch { token_bytes } => write!(f, "the scratch is too small for a token of {token_bytes} bytes"),
         }
     }
@@ -66,7 +69,7 @@ impl fmt::Display for TableError {
 
 impl core::error::Error for TableError {}
 
-/// Length of a hash table for `entries`: at most half of it is used.
+/// Length of a hash table for `entries`: it is at most half full.
 pub const fn hash_len(entries: usize) -> usize {
     let entries = if entries > MAX_MERGES { MAX_MERGES } else { entries };
     (2 * entries + 1).next_power_of_two()
@@ -93,9 +96,8 @@ pub fn fill_pairs(merges: impl ExactSizeIterator<Item = (u32, u32)>, slots: &mut
     Ok(())
 }
 
-/// Fills `slots`, of [`hash_len`] of the number of tokens, with the tokens that a word of exactly their bytes is encoded as: those
-/// that the merges make from their bytes, and those that `unmerged` names (all of them where Hugging Face's rule `ignore_merges`
-/// holds).
+/// Fills `slots`, of [`hash_len`] of the number of tokens, with the words that are encoded as a single token: those that the merges produce from
+/// their bytes, and those listed in `unmerged` (all of them with Hugging Face's `ignore_merges`).
 pub fn fill_words(
     tables: &BpeTables<'_>,
     unmerged: impl Fn(u32) -> bool,
@@ -122,7 +124,7 @@ pub fn fill_words(
     Ok(())
 }
 
-/// Whether merging `word` gives the one token `id`.
+/// Whether merging `word` yields the single token `id`.
 fn is_made(tables: &BpeTables<'_>, id: u32, word: &[u8], scratch: &mut BpeScratch<'_>) -> Result<bool, TableError> {
     let plain = BpeTables { words: &[], ..*tables };
     let (mut found, mut count) = (NONE, 0_usize);
@@ -137,7 +139,7 @@ fn is_made(tables: &BpeTables<'_>, id: u32, word: &[u8], scratch: &mut BpeScratc
     }
 }
 
-/// The slot of the entry that is `wanted`, or the free one where it belongs; and whether it was there.
+/// The slot of the entry `wanted`, or the free one where it belongs; and whether it was found.
 fn find(slots: &mut [u64], hash: u64, wanted: impl Fn(u64) -> bool) -> (Option<&mut u64>, bool) {
     let mask = slots.len().wrapping_sub(1);
     let mut slot = hash as usize & mask;

@@ -2,7 +2,7 @@
 //!
 //! Unicode 16.0.0, as in Hugging Face `tokenizers` 0.23.3.
 
-/// Number of the block of every 128 code points; what lies beyond belongs to no class.
+/// The block index of every 128 code points; code points beyond are [`super::Class::Other`].
 #[rustfmt::skip]
 pub(super) static INDEX: [u8; 1608] = [
     0, 1, 2, 2, 2, 3, 4, 5, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
@@ -74,7 +74,7 @@ pub(super) static INDEX: [u8; 1608] = [
     2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 207,
 ];
 
-/// Two bits for each of 128 code points, the lowest first; see [`super::Classes`].
+/// Two bits per code point in blocks of 128, the lowest first; see [`super::Classes`].
 #[rustfmt::skip]
 pub(super) static BLOCKS: [[u64; 4]; 208] = [
     [0xfffffffffaabffff, 0xfff55555fffffffe, 0xffc0000000000003, 0xffc0000000000003],

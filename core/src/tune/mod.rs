@@ -1,26 +1,26 @@
-//! What is trained of a model that exists, and how the rest is stored: decisions on its registry, between registering and
-//! [`Registry::finish`]. `backward` stops below the lowest trainable parameter by itself.
+//! Which parameters of an existing model are trained, and how the rest is stored: decisions on its registry, between registration and
+//! [`Registry::finish`]. `backward` then stops below the lowest trainable parameter.
 
 use crate::graph::DType;
 use crate::model::lm::LanguageModel;
 use crate::params::{ParamInfo, Part, Registry};
 
-/// What is trained of a model that exists; see [`tune`]. V tokens, width C, hidden layer 4 C.
+/// Which parameters of an existing model are trained; see [`tune`]. V tokens, width C, hidden layer 4 C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Tune {
-    /// Nothing: the model only runs.
+    /// None: inference only.
     None,
-    /// The head, `lm_head.weight` (V, C). A tied head becomes a parameter of its own, which starts as the token embedding. V C values and as many
-    /// for their gradient and each moment; nothing is kept for a backward pass through the blocks, for there is none.
+    /// The head, `lm_head.weight` (V, C). A tied head becomes a parameter of its own, initialised from the token embedding. V C values, and as many
+    /// for the gradient and each moment; no activations are kept, since no gradient flows through the blocks.
     Head,
-    /// Every bias, and weights and biases of norms: all vectors. (BitFit, Ben Zaken et al. 2022, with the gains.) About 11 C values a block of a
-    /// GPT, but gradients go through all blocks, so that every block keeps activations; what linear layers read is not among them.
+    /// Every bias, and weights and biases of norms: all vectors. (BitFit, Ben Zaken et al. 2022, with the gains.) About 11 C values per block of a
+    /// GPT. Gradients flow through all blocks, so every block keeps activations, except the inputs of linear layers.
     Bias,
-    /// The last block and the final norm, where the model has one. 12 C² values of a GPT, of which the gradient of one matrix, 4 C², stands at a
-    /// time with updates in the backward pass; the blocks below keep no activations.
+    /// The last block and the final norm, where the model has one. 12 C² values of a GPT; with updates in the backward pass only the gradient of one
+    /// matrix, 4 C², is in memory at a time. The blocks below keep no activations.
     LastBlock,
-    /// Low-rank adapters (Hu et al. 2021), of which the registry must have some: r (in + out) values of a layer. Gradients go through all blocks, but
-    /// no gradient of a matrix is taken, and what is frozen may be quantised.
+    /// Low-rank adapters (Hu et al. 2021), which the registry must contain: r (in + out) values per layer. Gradients flow through all blocks, but no
+    /// frozen matrix gets one, and frozen parameters may be quantised.
     Adapters,
     /// Everything.
     #[default]
@@ -37,22 +37,22 @@ impl Tune {
     }
 }
 
-/// Freezes what every token reads whole — all matrices but the position embedding and those of adapters — and keeps it in another element type. To be called before
-/// [`tune`].
+/// Freezes the matrices that every token reads whole — all except position embeddings and adapters — and stores them in another element type. Call it
+/// before [`tune`].
 pub fn store_as(dtype: DType, registry: &mut Registry<'_>) {
     for info in registry.infos_mut().iter_mut().filter(|info| is_read_whole(info)) {
         (info.frozen, info.dtype) = (true, dtype);
     }
 }
 
-/// Whether every token reads a parameter whole, so that [`store_as`] concerns it.
+/// Whether every token reads the parameter whole, so that [`store_as`] applies to it.
 pub fn is_read_whole(info: &ParamInfo) -> bool {
     info.shape.rank() == 2 && info.part != Part::Positions && !info.adapter
 }
 
-/// Makes what `tune` says trainable, as f32, and freezes all the rest in the element types that [`store_as`] chose, or as f32.
+/// Makes the parameters selected by `tune` trainable, as f32, and freezes the rest in the element types chosen by [`store_as`], or as f32.
 ///
-/// With [`Tune::Head`] a tied head becomes a parameter, whose first values the caller copies from the token embedding.
+/// With [`Tune::Head`] a tied head becomes a parameter of its own; the caller copies its initial values from the token embedding.
 pub fn tune(tune: Tune, model: &mut dyn LanguageModel, registry: &mut Registry<'_>) {
     if tune == Tune::Head {
         model.untie(&mut registry.scope());

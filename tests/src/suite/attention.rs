@@ -6,7 +6,7 @@ use super::{Case, Size};
 use crate::draw::Draw;
 use crate::reference::Attention;
 
-/// Where queries, keys and values lie.
+/// The layout of queries, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     Separate,
@@ -43,7 +43,7 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
             list.push(attention(d, size, (mask, layout, dropout), [kv_heads, group], None));
         }
     }
-    // Many query heads to a key head, as in Llama: a whole sequence, and a few tokens after a cache.
+    // Many query heads per key head, as in Llama: a whole sequence, and a few tokens after a cache.
     for (mask, layout, queries) in [
         (Causal, Layout::Separate, None),
         (Causal, Layout::Packed, None),
@@ -91,7 +91,7 @@ fn attention(
     };
     let batch = d.extent(3);
     let tk = d.extent(size.of(5, 70));
-    // Padding and packing are of one sequence; otherwise there may be more or fewer queries than keys.
+    // Padding and packing need queries and keys of one sequence; otherwise their numbers may differ.
     let square = layout == Layout::Packed || matches!(mask, Mask::LeftPadding | Mask::RightPadding | Mask::Packing);
     let tq = if square { tk } else { queries.unwrap_or_else(|| d.extent(size.of(5, 50))) };
     let (q_cols, kv_cols) = ((spec.heads * spec.head_dim) as usize, (spec.kv_heads * spec.head_dim) as usize);
@@ -144,6 +144,6 @@ fn attention(
         };
         attention.output()
     })
-    // With a single key, the sum over dO · O that the fast kernel takes off dO · v must cancel it: the gradient of k is only rounding.
+    // With a single key, the sum over dO · O that the fast kernel subtracts from dO · v must cancel it: the gradient of k is only rounding error.
     .tolerance(5e-6, 6e-5)
 }

@@ -54,7 +54,7 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     list
 }
 
-/// Linear layers and heads without a gradient of the weight, and without one of the input.
+/// Linear layers and heads without a weight gradient, and without an input gradient.
 pub(super) fn frozen(d: &mut Draw, size: Size) -> Vec<Case> {
     let mut list = Vec::new();
     for input in [0, 1] {
@@ -80,7 +80,7 @@ fn any_shape(d: &mut Draw, size: Size) -> Vec<usize> {
 
 fn linear(d: &mut Draw, size: Size, x_shape: &[usize], n: usize, activation: Activation, bias: bool, residual: bool) -> Case {
     let k = x_shape[x_shape.len() - 1];
-    // ReLU's kink: no sum may come close to it.
+    // No pre-activation may be close to ReLU's kink.
     let margin = size.of(20, 0) as f64 * 1e-3 + 1e-5;
     let (x, w, b) = loop {
         let scale = 1.5 / (k as f64).sqrt();
@@ -115,7 +115,7 @@ fn linear(d: &mut Draw, size: Size, x_shape: &[usize], n: usize, activation: Act
         .tolerance(5e-6, 2e-5)
 }
 
-/// x Wᵀ + x: the gradient of x comes from two inputs of one node.
+/// x Wᵀ + x: the gradient of x has contributions from two inputs of one node.
 fn linear_of_itself(d: &mut Draw, size: Size) -> Case {
     let (m, k) = (d.extent(5), d.extent(size.of(5, 70)));
     Case::new(format!("linear with itself as residual ({m}, {k})"))
@@ -126,7 +126,7 @@ fn linear_of_itself(d: &mut Draw, size: Size) -> Case {
         .tolerance(5e-6, 2e-5)
 }
 
-/// The same weight twice: the second contribution to its gradient adds to the first.
+/// The same weight twice: the second contribution to its gradient accumulates.
 fn linear_twice(d: &mut Draw, size: Size) -> Case {
     let (m, k) = (d.extent(5), d.extent(size.of(5, 70)));
     let scale = 1.0 / k as f64;
@@ -213,7 +213,7 @@ fn rms_norms(d: &mut Draw, size: Size) -> Vec<Case> {
     list
 }
 
-/// Both pairings, there and back, with columns behind the turned ones and behind the heads.
+/// Both pairings, forward and inverse, with columns after the rotated ones and after the heads.
 fn rotaries(d: &mut Draw, size: Size) -> Vec<Case> {
     let mut list = Vec::new();
     for (pairs, inverse, whole) in [

@@ -1,4 +1,4 @@
-//! What is composed of several operations.
+//! Compositions of several operations.
 
 use super::cases::len;
 use super::{Case, Size};

@@ -1,4 +1,4 @@
-//! Gradients through weights that are frozen in half precision or blocks: those through the same weights read back as numbers.
+//! Gradients through weights frozen in half precision or quantised must equal those through the same weights dequantised.
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Activation, DType, Graph, Recompute, Tensor, Wrt};
@@ -13,18 +13,18 @@ use crate::session::{Session, Table, registry};
 
 /// A weight (N, K) in another element type, and read back.
 pub struct Stored {
-    /// How it is stored.
+    /// The storage type.
     pub dtype: DType,
     /// N, K.
     pub shape: [usize; 2],
-    /// As it is stored.
+    /// The stored bytes.
     pub bytes: Vec<u8>,
-    /// What these bytes stand for.
+    /// The dequantised values.
     pub values: Vec<f64>,
 }
 
 impl Stored {
-    /// The nearest to rows of `cols` numbers.
+    /// Rows of `cols` values, rounded to the storage type.
     pub fn new(dtype: DType, values: &[f64], cols: usize) -> Self {
         let (mut bytes, mut back) = (Vec::new(), Vec::new());
         for row in values.chunks(cols) {
@@ -40,10 +40,10 @@ impl Stored {
     }
 }
 
-/// What follows the input: its gradient goes through the weight.
+/// The layer of the weight, through which the input's gradient flows.
 #[derive(Clone, Copy, Debug)]
 enum Layer {
-    /// x Wᵀ, with x beside it where the shapes agree, so that something is added to.
+    /// x Wᵀ, plus x where the shapes agree, so that the gradient accumulates.
     Linear { beside: bool },
     /// A head whose upstream gradient is known before, or after.
     Head { before: bool, bias: bool },
@@ -66,7 +66,7 @@ pub(super) fn all<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, covera
 
 fn check<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, layer: Layer, w: &Stored, coverage: &mut Coverage) {
     let ([n, k], m) = (w.shape, d.extent(size.of(4, 150)));
-    // Rounding to blocks changes none of these numbers, so that the logits are the same, too.
+    // Quantisation changes none of these values, so that the logits are equal, too.
     let mut x: Vec<f64> = d.ints(m * k, -127, 127).iter().map(|&x| f64::from(x) / 64.0).collect();
     x.iter_mut().step_by(BLOCK).for_each(|x| *x = 127.0 / 64.0);
     let (targets, bias) = (d.ints(m, -1, n as i32 - 1), d.values(n, -1.0, 1.0));

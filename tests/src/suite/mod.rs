@@ -1,7 +1,7 @@
-//! One suite for every table of kernels: each operation over random shapes against naive formulas in `f64`, its gradients against finite
-//! differences of these formulas, in place and not, overwriting and adding, as inputs and as parameters.
+//! One suite for every table of kernels: each operation over random shapes against naive formulas in `f64`, its gradients against finite differences
+//! of these formulas, in place and not, overwriting and accumulating, as inputs and as parameters.
 //!
-//! Kinks, where no derivative exists, are kept away from: ReLU, |x|, clamp, minimum, maximum and the maximum of a reduction.
+//! Inputs avoid kinks, where no derivative exists: ReLU, |x|, clamp, minimum, maximum and the maximum of a reduction.
 
 mod attention;
 mod cases;
@@ -24,24 +24,24 @@ use crate::session::{Session, Table, registry};
 pub enum Size {
     /// A few elements: gradients are compared with finite differences.
     Small,
-    /// Past the blocks and panels of fast kernels: gradients are compared with those of another table.
+    /// Larger than the blocks and panels of fast kernels: gradients are compared with those of another table.
     Large,
 }
 
 impl Size {
-    /// One of two numbers.
+    /// One of two values.
     pub fn of(self, small: usize, large: usize) -> usize {
         if self == Self::Small { small } else { large }
     }
 }
 
-/// An input of numbers.
+/// A floating-point input.
 pub struct Reals {
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its values.
     pub values: Vec<f64>,
-    /// Whether gradients are taken with respect to it.
+    /// Whether its gradient is checked.
     pub differentiable: bool,
 }
 
@@ -60,7 +60,7 @@ type Naive = Box<dyn Fn(&[Vec<f64>], &[Vec<i32>]) -> Vec<f64>>;
 pub struct Case {
     /// What it is.
     pub name: String,
-    /// Inputs of numbers.
+    /// Floating-point inputs.
     pub reals: Vec<Reals>,
     /// Inputs of integers.
     pub ints: Vec<Ints>,
@@ -68,7 +68,7 @@ pub struct Case {
     pub build: Build,
     /// The same by plain loops.
     pub naive: Naive,
-    /// How far `f32` may be from `f64`, relative to the largest entry: values, gradients.
+    /// The tolerance of `f32` against `f64`, relative to the largest entry: values, gradients.
     pub tolerance: [f64; 2],
 }
 
@@ -138,7 +138,7 @@ impl Case {
         (self.naive)(&self.values(), &self.ints_values())
     }
 
-    /// Gradients of ⟨result, upstream⟩ by finite differences of the loops, one per differentiable input.
+    /// Gradients of ⟨result, upstream⟩ by finite differences of the naive formula, one per differentiable input.
     fn gradients_by_differences(&self, upstream: &[f64]) -> Vec<Vec<f64>> {
         let (values, ints) = (self.values(), self.ints_values());
         let objective = |x: &[Vec<f64>]| (self.naive)(x, &ints).iter().zip(upstream).map(|(y, u)| y * u).sum();
@@ -146,12 +146,12 @@ impl Case {
     }
 }
 
-/// How the inputs of a case come into its graph.
+/// How the inputs of a case enter its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// As they are: the host writes them, so that no result takes their place.
+    /// As inputs written by the host, whose memory no result reuses.
     Inputs,
-    /// As values that end with the operation, so that a result may take their place.
+    /// As values whose lifetime ends at the operation, so that a result may reuse their memory.
     Dying,
     /// As trainable parameters.
     Params,
@@ -163,14 +163,14 @@ struct Outcome {
     gradients: Vec<Vec<f64>>,
 }
 
-/// How an upstream gradient comes into a graph.
+/// How an upstream gradient enters a graph.
 #[derive(Clone, Copy, Debug)]
 enum Upstream<'a> {
     /// Known before the operation, with its shape: a head fuses its gradient.
     Before(&'a [f64], &'a [usize]),
     /// Computed after the operation.
     After(&'a [f64]),
-    /// One number for all elements.
+    /// One value for all elements.
     Scalar(f64),
 }
 
@@ -178,7 +178,7 @@ enum Upstream<'a> {
 pub struct Coverage([bool; Op::COUNT]);
 
 impl Coverage {
-    /// Nothing yet.
+    /// Empty.
     pub const NONE: Self = Self([false; Op::COUNT]);
 
     /// Notes the nodes of a program that run.

@@ -40,7 +40,7 @@ pub(super) fn cache<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, cove
     }
 }
 
-/// Writes tokens into states of every element type and reads back those that are live.
+/// Writes tokens into states of every element type and reads the live ones back.
 pub(super) fn cache_in_blocks<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
     for (dtype, step) in [(DType::Real, 0.0), (DType::F16, 5e-4), (DType::Q8, 0.5 / 127.0 + 1e-3)] {
         let (batch, t, c) = (d.extent(3), d.extent(size.of(3, 20)), 32 * d.extent(size.of(2, 4)));
@@ -196,7 +196,7 @@ fn optimizer<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, change: Cha
     }
 }
 
-/// What the host writes and reads.
+/// The tensors that the host writes and reads.
 struct Inputs {
     hyper: Tensor,
     norm: Option<Tensor>,
@@ -211,7 +211,7 @@ fn program(g: &Graph<'static>, change: Change, from: Source, ids: &[ParamId], sh
     match change {
         Change::Ema => g.ema(hyper, 0),
         Change::Update(rule) if from == Source::Arena => {
-            // The gradient of a parameter that nothing reads is the one given.
+            // The gradient of a parameter without readers is its upstream gradient.
             let pair = |(&id, shape): (&ParamId, &Vec<usize>)| (g.param(id), g.input(shape));
             let pairs: Vec<_> = ids.iter().zip(shapes).map(pair).collect();
             g.backward_updating(&pairs, rule, hyper, Recompute::None);

@@ -24,7 +24,7 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
     list
 }
 
-/// Copies token by token: `of(b, t)` says where the numbers of a token come from.
+/// Copies token by token: `of(b, t)` gives the source of a token's values.
 fn gather<'a>(b: usize, t: usize, c: usize, of: impl Fn(usize, usize) -> Option<(&'a [f64], usize)>) -> Vec<f64> {
     let token = |n: usize| match of(n / t, n % t) {
         Some((x, row)) => x[row * c..(row + 1) * c].to_vec(),
@@ -81,7 +81,7 @@ fn concat(d: &mut Draw, shape: [usize; 3], more: usize) -> Case {
         })
 }
 
-/// (B, T, C) as (T C, B) and doubled: a view in front of an operation that works in place.
+/// (B, T, C) as (T C, B) and doubled: a view in front of an in-place operation.
 fn reshape(d: &mut Draw, shape: [usize; 3]) -> Case {
     let [b, t, c] = shape;
     Case::new(format!("reshape of {shape:?}"))

@@ -25,13 +25,13 @@ pub struct AttentionMask {
 }
 
 impl AttentionMask {
-    /// Nothing but what the [`AttentionSpec`] says.
+    /// Only the mask of the [`AttentionSpec`].
     pub const NONE: Self = Self { segments: None, live: None, dropout: None };
 }
 
 impl Graph<'_> {
-    /// Multi-head attention, softmax(scale q kᵀ + mask) v. q (B, Tq, ·), k and v (B, Tk, ·), each read from its first column on; result
-    /// (B, Tq, heads·head_dim).
+    /// Multi-head attention, softmax(scale q kᵀ + mask) v. q (B, Tq, ·), k and v (B, Tk, ·), each read from its first column on; result (B, Tq,
+    /// heads·head_dim).
     #[track_caller]
     pub fn attention(&self, spec: AttentionSpec, q: Columns, k: Columns, v: Columns, mask: AttentionMask) -> Tensor {
         let (q_segments, k_segments) = mask.segments.map_or((Tensor::NONE, Tensor::NONE), |s| s);
@@ -63,7 +63,7 @@ fn extents<F: From<E>>(args: &Args<'_, F>, first: usize, spec: &AttentionSpec) -
     Ok([b, tq, tk])
 }
 
-/// Query and key segments stand together or not at all.
+/// Checks that query and key segments are both present or both absent.
 fn segments<F: From<E>>(args: &Args<'_, F>, first: usize, b: usize, tq: usize, tk: usize) -> Result<(), F> {
     let there = |i: usize| args.get(i).is_some();
     if there(first) != there(first + 1) {
@@ -151,7 +151,8 @@ impl Operation for of::AttentionBackward {
     }
 }
 
-/// The gradient of every distinct tensor among q, k, v, each with its heads: every column is read exactly once, for its gradient is written once.
+/// The gradients of the distinct tensors among q, k, v, each with its heads. Every column must be read exactly once, because its gradient is written
+/// once.
 fn packed_gradients<F: From<E>>(parts: [(&Arg, u32); 3], head_dim: usize) -> Result<Outputs, F> {
     let [q, k, v] = parts;
     let slots = attention_grad_outputs(q.0.tensor, k.0.tensor, v.0.tensor);
@@ -177,18 +178,18 @@ fn packed_gradients<F: From<E>>(parts: [(&Arg, u32); 3], head_dim: usize) -> Res
     if all { Ok(outputs) } else { Err(F::from(E::ColumnsNotCovered)) }
 }
 
-/// What attention works on.
+/// The inputs of attention.
 struct Attended {
     /// Pairs of a query and a key over all heads.
     pairs: u64,
     /// Elements of q.
     query_len: usize,
-    /// Elements of k that are read, as many as of v.
+    /// Elements of k that are read; the same for v.
     key_len: usize,
 }
 
 impl Attended {
-    /// q is input `first`, and `count_input` counts live keys where it is there.
+    /// q is input `first`; live keys are counted by input `count_input` if it is present.
     fn new(work: &Work<'_>, spec: &AttentionSpec, first: usize, count_input: Option<usize>) -> Self {
         let (q, k) = (work.node.input_shape(first), work.node.input_shape(first.saturating_add(1)));
         let (batch, queries, keys) = (q.dim(0), q.dim(1), k.dim(1));
@@ -204,7 +205,7 @@ impl Attended {
         }
     }
 
-    /// Whole tensors but q, k and v, of which only the columns and the keys that count are read.
+    /// Bytes of whole tensors, except for q, k and v: of these only the columns and live keys that are read.
     fn bytes(&self, work: &Work<'_>, first: usize) -> u64 {
         let columns = work.reals(self.query_len + 2 * self.key_len);
         work.all_but(&[first, first + 1, first + 2]).saturating_add(columns)

@@ -11,14 +11,15 @@ use crate::dtype::DType;
 use crate::shape::Shape;
 
 impl Graph<'_> {
-    /// Writes x (B, T, ·) into a state (B, Tmax, C), sequence b from token `starts[b]` on; returns the state as it is afterwards (B, Tmax, C).
+    /// Writes x (B, T, ·) into a state (B, Tmax, C), sequence b from token `starts[b]` on; returns the updated state (B, Tmax, C). starts (B) i32.
     #[track_caller]
     pub fn cache_write(&self, x: Columns, starts: Tensor, state: Tensor) -> Tensor {
         let [y, ..] = self.push(Op::CacheWrite, &[x, starts.into(), state.into()]);
         y
     }
 
-    /// A state (B, Tmax, C) of any element type as `Real`s (B, Tmax, C), sequence b up to token `live[b]`; what comes after them is undefined.
+    /// Converts a state (B, Tmax, C) of any element type to `Real` (B, Tmax, C), sequence b up to token `live[b]`; later tokens are undefined. live
+    /// (B) i32.
     #[track_caller]
     pub fn cache_read(&self, state: Tensor, live: Tensor) -> Tensor {
         let [y, ..] = self.push(Op::CacheRead, &[state.into(), live.into()]);

@@ -1,4 +1,4 @@
-//! What is composed of several operations, with their gradients.
+//! Compositions of several operations, with their gradients.
 
 use core::panic::Location;
 
@@ -11,8 +11,8 @@ use super::Op;
 use crate::shape::Shape;
 
 impl Graph<'_> {
-    /// exp(x − max x) / Σ exp(x − max x) over the last extent. x (…, C), result in its shape. Five nodes; attention and the loss of a language model
-    /// have a softmax of their own.
+    /// Softmax, exp(x − max x) / Σ exp(x − max x), over the last extent. x (…, C), result in its shape. Five nodes; attention and the loss of a
+    /// language model have fused softmaxes.
     #[track_caller]
     pub fn softmax(&self, x: Tensor) -> Tensor {
         let largest = self.reduce(ReduceKind::Max, Over::Column, x); // (…)
@@ -22,8 +22,8 @@ impl Graph<'_> {
         self.binary(BinaryKind::Div, Over::Column, powers, sum) // (…, C)
     }
 
-    /// Columns first..first+count of every row. x (…, C); result (…, count). [`Graph::attention`] and [`Graph::cache_write`] read columns where they
-    /// lie, without this copy.
+    /// Columns first..first+count of every row. x (…, C); result (…, count). [`Graph::attention`] and [`Graph::cache_write`] read columns in place,
+    /// without this copy.
     #[track_caller]
     pub fn column_slice(&self, x: Tensor, first: usize, count: usize) -> Tensor {
         self.composed(Location::caller(), |tape| {
@@ -39,7 +39,7 @@ impl Graph<'_> {
         })
     }
 
-    /// The columns of a and then those of b. a (…, Ca), b (…, Cb), equal in all extents but the last; result (…, Ca + Cb).
+    /// Concatenates along the last extent: a (…, Ca), b (…, Cb), equal in all other extents; result (…, Ca + Cb).
     #[track_caller]
     pub fn column_concat(&self, a: Tensor, b: Tensor) -> Tensor {
         self.composed(Location::caller(), |tape| {
@@ -61,7 +61,7 @@ impl Graph<'_> {
 }
 
 impl Tape<'_> {
-    /// A matrix (…, C) as sequences (rows, C, 1), whose tokens are its columns.
+    /// A matrix (…, C) as sequences (rows, C, 1): its columns become tokens.
     fn as_tokens(&mut self, x: Tensor) -> Result<Tensor, E> {
         let shape = self.tensor(x)?.shape;
         self.reshaped(x, Shape::new(&[shape.rows(), shape.cols(), 1]).ok_or(E::ShapeTooLarge)?)
@@ -72,7 +72,7 @@ fn with_cols(shape: Shape, cols: usize) -> Result<Shape, E> {
     shape.with_cols(cols).ok_or(E::ShapeTooLarge)
 }
 
-/// An extent as an attribute; what does not fit is larger than any shape.
+/// An extent as an attribute; one that does not fit saturates to a value larger than any shape.
 fn extent(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

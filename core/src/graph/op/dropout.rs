@@ -11,8 +11,8 @@ use super::super::work::Work;
 use super::{Op, of};
 
 impl Graph<'_> {
-    /// Zeroes elements with probability p and divides the others by 1 − p. `control` is (5) i32: seed (low, high), step, micro-batch, p·2²⁴.
-    /// x of any shape; result in its shape.
+    /// Inverted dropout: zeroes elements with probability p and divides the others by 1 − p. x of any shape; result in its shape. `control` (5) i32:
+    /// seed (low, high), step, micro-batch, p·2²⁴. Srivastava et al. 2014.
     #[track_caller]
     pub fn dropout(&self, x: Tensor, control: Tensor) -> Tensor {
         let site = self.site();

@@ -12,7 +12,7 @@ use super::{Op, of};
 use crate::shape::Shape;
 
 impl Graph<'_> {
-    /// Rows of a table, added to `addend` when given. ids (…) i32, table (V, C), addend (…, C); result (…, C). Also gathers rows of an activation.
+    /// Gathers rows of a table, plus `addend` if given. ids (…) i32, table (V, C), addend (…, C); result (…, C). The table may be an activation.
     #[track_caller]
     pub fn embedding(&self, ids: Tensor, table: Tensor, addend: Option<Tensor>) -> Tensor {
         let [y, ..] = self.push(Op::Embedding, &[ids.into(), table.into(), addend.into()]);

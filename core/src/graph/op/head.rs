@@ -1,4 +1,4 @@
-//! The head of a language model and its loss: cross-entropy of softmax(x Wᵀ + b), without the logits of all rows in memory together.
+//! The head of a language model with its loss: cross-entropy of softmax(x Wᵀ + b), without materialising the logits of all rows.
 
 use core::panic::Location;
 
@@ -14,21 +14,23 @@ use super::{Op, of};
 use crate::shape::Shape;
 
 impl Graph<'_> {
-    /// Cross-entropy of softmax(x Wᵀ + b) against targets, per row, in nats; a negative target (−100 in PyTorch) gives 0. The logits of all rows
-    /// never stand in memory together. x (…, C), W (V, C), b (V), targets (…); result (…).
+    /// Cross-entropy of softmax(x Wᵀ + b) against targets, per row, in nats; 0 for a negative target (PyTorch's `ignore_index`). The logits of all
+    /// rows are never in memory together. x (…, C), W (V, C), b (V), targets (…) i32; result (…).
     #[track_caller]
     pub fn head_loss(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor, smoothing: f64) -> Tensor {
         self.head(x, w, b, targets, smoothing, false)[0]
     }
 
-    /// The same, and the entropy −Σ p ln p of softmax(x Wᵀ + b) per row in nats, whatever the target; no gradient flows through it.
+    /// [`Self::head_loss`] and the entropy −Σ p ln p of softmax(x Wᵀ + b) per row, in nats, for every row; no gradient flows through the entropy.
+    /// Both results (…).
     #[track_caller]
     pub fn head_loss_and_entropy(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> [Tensor; 2] {
         let [losses, _, entropy] = self.head(x, w, b, targets, 0.0, true);
         [losses, entropy]
     }
 
-    /// `ln softmax(x Wᵀ + b)[target]` per row; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…); result (…).
+    /// Log-probability ln softmax(x Wᵀ + b)[target] per row, in nats; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…) i32; result
+    /// (…).
     #[track_caller]
     pub fn token_logprob(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> Tensor {
         self.scale(self.head_loss(x, w, b, targets, 0.0), -1.0)
@@ -43,7 +45,7 @@ impl Graph<'_> {
     }
 }
 
-/// The shape of per-row values of the head, after checking x, W, b and the targets.
+/// Checks x, W, b and the targets; returns the shape of the head's per-row values.
 fn rows<F: From<E>>(args: &Args<'_, F>, smoothing: f64) -> Result<Shape, F> {
     if !(0.0..1.0).contains(&smoothing) {
         return Err(F::from(E::Attribute { name: "smoothing", value: smoothing }));
@@ -99,7 +101,7 @@ impl Differentiable for of::HeadLoss {
 }
 
 impl of::HeadLoss {
-    /// Turns the forward node into one that computes losses and gradients in the same pass.
+    /// Replaces the forward node by one that computes losses and gradients in the same pass.
     fn fuse(self, tape: &mut Tape<'_>, step: &Step, upstream: Tensor) -> Result<[Tensor; 2], E> {
         let mut gradients = [Tensor::NONE; 2];
         for (i, gradient) in gradients.iter_mut().enumerate() {

@@ -1,10 +1,10 @@
 //! Linear layers: y = act(x Wᵀ + b) + r.
 //!
-//! The residual is in the output before the product is added, taken over or copied: in place or not, the bits are the same, so that policies of
-//! recomputation give the same bits too. Where nothing is computed again, the forward node keeps the slope of its activation in place of its argument:
-//! f and f′ share their exponential, and the gradient is one product; both ways give the same bits. dX takes the place of x, for kernels compute dW
-//! before dX: at the fullest moment of a GPT's backward pass this is the widest tensor, the hidden layer after its activation. A layer whose weight is
-//! frozen does not keep x, which only dW reads.
+//! The residual is in the output before the product is added, by reuse of its memory or by a copy. Both give the same bits, and so all recomputation
+//! policies do. Without recomputation the forward node stores the derivative of its activation instead of the pre-activation: f and f′ share their
+//! exponential, and the gradient is one product; both variants give the same bits. dX reuses the memory of x, since kernels compute dW before dX: at
+//! the memory peak of a GPT's backward pass x is the widest tensor, the hidden layer after its activation. A layer with a frozen weight does not keep
+//! x, which only dW reads.
 
 use super::super::adjoint::Step;
 use super::super::args::{Args, Outputs};
@@ -27,7 +27,7 @@ impl Graph<'_> {
         self.linear_with(x, w, b, Activation::None, None)
     }
 
-    /// act(x Wᵀ + b) + residual. x (…, K), W (N, K), b (N), residual (…, N); result (…, N).
+    /// act(x Wᵀ + b) + residual. x (…, K), W (N, K), b (N), residual (…, N); result (…, N). An absent b or residual counts as 0.
     #[track_caller]
     pub fn linear_with(
         &self,
@@ -75,7 +75,7 @@ impl Differentiable for of::Linear {
         }
         let dpre = match self.activation.unary() {
             Some(_) if tape.recompute == Recompute::None => {
-                // The forward node keeps f′ beside f: both share their exponential, and f′ alone would cost it again.
+                // The forward node stores f′ with f: they share their exponential, which f′ alone would compute again.
                 tape.rewrite(step.index, Op::Linear { activation: self.activation, slope: true });
                 tape.one(Op::Binary { kind: BinaryKind::Mul, over: Over::Same }, &[dy, step.output(1)])?
             }
@@ -87,7 +87,7 @@ impl Differentiable for of::Linear {
         };
         let [wants_x, wants_w, _] = wanted;
         let addend = if wants_x { tape.addend(x)? } else { Tensor::NONE };
-        // Only the gradient of the weight reads x: where the weight is frozen, x need not stand until here.
+        // Only the gradient of the weight reads x: with a frozen weight x need not be kept until here.
         let saved = if wants_w { tape.saved(x)? } else { Tensor::NONE };
         let w_saved = tape.saved(w)?;
         let [dx, dw, db] = tape.push(Op::LinearBackward, &[dpre, saved, w_saved, addend].map(Columns::from), wanted)?;

@@ -1,5 +1,5 @@
-//! The operations as an enum, and what their rows in `table.rs` say; in the files of this folder, what each family of operations says of its shapes,
-//! gradients and costs, with its builder methods.
+//! The operations as an enum, with what their rows in `table.rs` define. The files of this folder define shapes, gradients, costs and builder methods
+//! of each family of operations.
 
 pub(super) mod attention;
 pub(super) mod cache;
@@ -23,17 +23,17 @@ use super::attribute::{
 use super::table::operations;
 use super::tensor::Role;
 
-/// Inputs of a node. Attention's gradient with segments and dropout has nine; one is kept in reserve.
+/// The most inputs of a node. Attention's gradient with segments and dropout has nine; one is in reserve.
 pub const MAX_INPUTS: usize = 10;
 /// Outputs of a node.
 pub const MAX_OUTPUTS: usize = 3;
 
-/// Where an output may take the place of an input.
+/// Whether an output may reuse the memory of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InPlace {
     /// Nowhere.
     Never,
-    /// Output 0 may overwrite the first of these inputs that nobody reads later.
+    /// Output 0 may overwrite the first of these inputs that has no later reader.
     Inputs(&'static [u8]),
     /// Output 0 is this input.
     Alias(u8),
@@ -61,7 +61,7 @@ pub(crate) enum ReadsGradients {
     UnlessInput(u8),
 }
 
-/// The way in which an attribute is stored: its type's own, or the one that its row names.
+/// The encoding of an attribute: its type's, or the one named in its row.
 macro_rules! codec {
     ($ty:ty) => {
         $ty
@@ -71,7 +71,7 @@ macro_rules! codec {
     };
 }
 
-/// What a row says, or what holds where it says nothing.
+/// The value in a row, or the default where the row has none.
 macro_rules! or {
     ($default:expr) => {
         $default
@@ -102,14 +102,14 @@ macro_rules! define {
     )*) => {
         /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but
         /// the last extent.
-        // A discriminant is a code: then a rule for one code (`rules::only`) is compiled without those of the others, whatever the order of rows.
+        // The discriminant is the opcode, so that `rules::only` for one opcode compiles without the other rules, in any order of rows.
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[repr(u8)]
         pub enum Op {
             $($(#[$doc])* $variant $({ $($(#[$field_doc])* $field: $ty,)* })? $(($spec_ty))? = $code,)*
         }
 
-        /// The attributes of every operation as a type of its own, of which its family says the rules.
+        /// One type per operation with its attributes, for which its family implements the rules.
         // No rule reads every attribute.
         #[allow(dead_code)]
         pub(super) mod of {
@@ -121,7 +121,7 @@ macro_rules! define {
         }
 
         impl Op {
-            /// How many operations there are.
+            /// The number of operations.
             pub const COUNT: usize = [$($name),*].len();
 
             /// The code of the operation in a node record.
@@ -134,7 +134,7 @@ macro_rules! define {
                 match self { $(Self::$variant { .. } => $name,)* }
             }
 
-            /// Where output 0 may take the place of an input.
+            /// Where output 0 may reuse the memory of an input.
             pub const fn in_place(&self) -> InPlace {
                 match self { $(Self::$variant { .. } => $in_place,)* }
             }
@@ -144,7 +144,7 @@ macro_rules! define {
                 match self { $(Self::$variant { .. } => Effect::$effect,)* }
             }
 
-            /// The inputs x (M, K) and W (N, K) of the matrix product that it is, for its cost.
+            /// The input indices of x (M, K) and W (N, K) of its matrix product, for the cost.
             pub const fn product(&self) -> Option<[usize; 2]> {
                 match self { $(Self::$variant { .. } => or!(None $(, Some([$x, $w]))?),)* }
             }
@@ -159,8 +159,8 @@ macro_rules! define {
                 match self { $(Self::$variant { .. } => false $($(|| i == $column)*)?,)* }
             }
 
-            /// Whether the operation reads input `i` in any element type if it has this role: weights and caches that are only read. Their
-            /// gradients are never computed.
+            /// Whether the operation reads input `i` in any element type if it has this role: read-only weights and caches, whose gradients are never
+            /// computed.
             pub(crate) const fn reads_quantised(&self, i: usize, role: Role) -> bool {
                 match self { $(Self::$variant { .. } => false $(|| matches!(role, Role::$role) && (false $(|| i == $quantised)*))?,)* }
             }
@@ -170,7 +170,7 @@ macro_rules! define {
                 match self { $(Self::$variant { .. } => or!(ReadsGradients::Never $(, $gradients)?),)* }
             }
 
-            /// The attributes as they stand in a node record.
+            /// The attributes as encoded in a node record.
             pub fn attributes(&self) -> [f64; MAX_ATTRIBUTES] {
                 let mut to = Writer::default();
                 match *self {
@@ -182,7 +182,7 @@ macro_rules! define {
                 to.places
             }
 
-            /// The operation that a node record describes; `None` for an unknown code or an impossible attribute.
+            /// The operation of a node record; `None` for an unknown opcode or an invalid attribute.
             pub fn decode(opcode: u8, attributes: &[f64; MAX_ATTRIBUTES]) -> Option<Self> {
                 let mut from = Reader::new(attributes);
                 Some(match opcode {
@@ -194,7 +194,7 @@ macro_rules! define {
             }
         }
 
-        // Codes are the positions of tables: each below the number of operations, and none twice, which the compiler sees.
+        // Opcodes index tables: each is below the number of operations, and the compiler rejects duplicates.
         $(const _: () = assert!($code < Op::COUNT, "codes have no gaps");)*
     };
 }

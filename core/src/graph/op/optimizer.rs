@@ -1,6 +1,6 @@
-//! Gradients in their buffer, their norm, and updates of parameters.
+//! Accumulation into the gradient buffer, the global gradient norm, and parameter updates.
 //!
-//! `GlobalNorm` reads the gradient buffer as a whole, alignment gaps included: they must be 0, so gradient buffers start zeroed.
+//! `GlobalNorm` reads the whole gradient buffer, alignment padding included. The padding must be 0, so gradient buffers start zeroed.
 
 use core::ops::Range;
 
@@ -16,10 +16,10 @@ use super::{MAX_OUTPUTS, Op, of};
 use crate::params::GroupId;
 use crate::shape::{Shape, UNIT};
 
-/// Values that an optimizer reads: learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest gradient norm (0 = no clipping).
+/// Length of a hyper-parameter tensor: learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest gradient norm (0 = no clipping).
 pub const HYPER_LEN: usize = 8;
 
-/// Elements that one update changes at most, a whole number of units.
+/// The most elements that one update changes, a whole number of units.
 const MAX_UPDATE: usize = 1 << 31;
 
 impl Rule {
@@ -32,7 +32,7 @@ impl Rule {
         }
     }
 
-    /// The operation on a range of the trainable parameters, which are in this group: it begins at a unit and has less than 2³² elements.
+    /// The operation on a range of the trainable parameters, all in this group; it begins at a unit and has less than 2³² elements.
     pub(in super::super) fn op(self, range: Range<usize>, group: GroupId) -> Op {
         let (start, len, decay) = ((range.start / UNIT) as u32, range.len() as u32, group.decay());
         match self {
@@ -50,10 +50,10 @@ impl Graph<'_> {
         y
     }
 
-    /// Adam with decoupled weight decay on every trainable parameter; decay applies to groups that have it. Loshchilov and Hutter 2019.
+    /// AdamW: Adam with decoupled weight decay on every trainable parameter; decay applies to the groups that have it. Loshchilov and Hutter 2019.
     ///
-    /// `hyper` (8): learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest norm (0 = no clipping); `norm` scales gradients as
-    /// PyTorch's `clip_grad_norm_` does. Each group may read a tensor of its own, see [`HyperInput`].
+    /// `hyper` (8): learning rate, β₁, β₂, ε, weight decay, 1 − β₁ᵗ, 1 − β₂ᵗ, largest norm (0 = no clipping). `norm` (1), if given, clips gradients
+    /// as PyTorch's `clip_grad_norm_` does. Each group may read a tensor of its own, see [`HyperInput`].
     #[track_caller]
     pub fn adamw(&self, hyper: impl Into<HyperInput>, norm: Option<Tensor>, epsilon: Epsilon) {
         self.update_groups(Rule::AdamW(epsilon), hyper.into(), norm);
@@ -65,7 +65,7 @@ impl Graph<'_> {
         self.update_groups(Rule::Sgd(momentum), hyper.into(), norm);
     }
 
-    /// One update of each group, and several of a group that is longer than a node's range can be.
+    /// One update node per group; several for a group longer than one node's range.
     #[track_caller]
     fn update_groups(&self, rule: Rule, hyper: HyperInput, norm: Option<Tensor>) {
         self.needs_moments(rule.moments());
@@ -82,7 +82,7 @@ impl Graph<'_> {
         }
     }
 
-    /// Moving average of all trainable parameters in moment buffer `slot`: e = d e + (1 − d) w with d = `decay` (1).
+    /// Exponential moving average of all trainable parameters in moment buffer `slot`: e = d e + (1 − d) w with d = `decay` (1).
     #[track_caller]
     pub fn ema(&self, decay: Tensor, slot: usize) {
         self.needs_moments(slot.saturating_add(1));

@@ -13,7 +13,7 @@ use super::super::work::{Work, product};
 use super::{Op, of};
 
 impl Graph<'_> {
-    /// f(x) for a function with attributes. x of any shape; result in its shape.
+    /// f(x) elementwise. x of any shape; result in its shape.
     #[track_caller]
     pub fn unary(&self, kind: UnaryKind, a: f64, b: f64, x: Tensor) -> Tensor {
         let [y, ..] = self.push(Op::Unary { kind, a, b }, &[x.into()]);
@@ -26,7 +26,7 @@ impl Graph<'_> {
         self.unary(UnaryKind::Scale, a, 0.0, x)
     }
 
-    /// f(a, b), b spread over a. a of any shape, b as [`Over`] says; result in the shape of a.
+    /// f(a, b) elementwise, with b broadcast as [`Over`] specifies. a of any shape; result in the shape of a.
     #[track_caller]
     pub fn binary(&self, kind: BinaryKind, over: Over, a: Tensor, b: Tensor) -> Tensor {
         let [y, ..] = self.push(Op::Binary { kind, over }, &[a.into(), b.into()]);

@@ -13,8 +13,7 @@ use super::{Op, of};
 use crate::shape::Shape;
 
 impl Graph<'_> {
-    /// A small tensor spread over the shape `to`, which is the result's: x is one element, a row (C), a column (rows), or an item of a batch, as
-    /// [`Over`] says.
+    /// Broadcasts x to shape `to`, which is the result's: x is one element, a row (C), a column (rows), or an item of a batch, as [`Over`] specifies.
     #[track_caller]
     pub fn broadcast(&self, x: Tensor, over: Over, to: Shape) -> Tensor {
         let (dims, rank) = to.padded();
@@ -22,7 +21,7 @@ impl Graph<'_> {
         y
     }
 
-    /// Sum or maximum over everything that `over` lets fall together. x (…, C); result: a scalar, a row (C), a column (…) or an item of the batch.
+    /// Sum or maximum over the dimensions of `over`. x (…, C); result: a scalar (1), a row (C), a column (…) or an item of the batch.
     #[track_caller]
     pub fn reduce(&self, kind: ReduceKind, over: Over, x: Tensor) -> Tensor {
         let [y, ..] = self.push(Op::Reduce { kind, over }, &[x.into()]);

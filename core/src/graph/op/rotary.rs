@@ -12,8 +12,8 @@ use super::super::work::{Work, product};
 use super::{Op, of};
 
 impl Graph<'_> {
-    /// Rotates the first `heads` heads of every row by its position, see [`RotarySpec`]. x (…, ·) with heads·head_dim columns or more, positions
-    /// i32, as many as x has rows; result in the shape of x.
+    /// Rotates the first `heads` heads of every row by its position, see [`RotarySpec`]. x (…, ·) with at least heads·head_dim columns, one position
+    /// (i32) per row of x; result in the shape of x.
     #[track_caller]
     pub fn rotary(&self, x: Tensor, positions: Tensor, spec: RotarySpec) -> Tensor {
         let [y, ..] = self.push(Op::Rotary(spec), &[x.into(), positions.into()]);
@@ -46,7 +46,7 @@ impl Operation for of::Rotary {
     }
 
     fn bytes(self, work: &Work<'_>) -> u64 {
-        // In place, what is not rotated is not touched.
+        // In place, columns without rotation are not touched.
         if work.in_place { work.read(1).saturating_add(work.reals(2 * rotated_len(work, &self.spec))) } else { work.all() }
     }
 }

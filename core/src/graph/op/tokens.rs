@@ -26,7 +26,7 @@ impl Graph<'_> {
         y
     }
 
-    /// x (B, T, C) with its tokens from `first` on replaced by p (B, P, C); result (B, T, C).
+    /// Replaces the tokens of x (B, T, C) from `first` on by p (B, P, C); result (B, T, C).
     #[track_caller]
     pub fn token_replace(&self, x: Tensor, p: Tensor, first: usize) -> Tensor {
         let [y, ..] = self.push(Op::TokenReplace { first: extent(first) }, &[x.into(), p.into()]);
@@ -34,12 +34,12 @@ impl Graph<'_> {
     }
 }
 
-/// An extent as an attribute; the shape rule refuses what does not fit.
+/// An extent as an attribute; the shape rule refuses one that does not fit.
 fn extent(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Contributes the tokens of the upstream gradient that came from input `i`, which began at token `first`.
+/// Contributes the tokens of the upstream gradient that belong to input `i`, which starts at token `first`.
 fn contribute(tape: &mut Tape<'_>, step: &Step, i: usize, first: u32) -> Result<(), E> {
     if !tape.wants(step, i) {
         return Ok(());

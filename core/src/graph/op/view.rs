@@ -29,7 +29,7 @@ impl Graph<'_> {
     }
 }
 
-/// Extents as attributes; those of an impossible shape have a rank that the shape rule refuses.
+/// Extents as attributes; an invalid shape gets a rank that the shape rule refuses.
 fn padded(extents: &[usize]) -> ([u32; MAX_RANK], u32) {
     Shape::new(extents).map_or(([1; MAX_RANK], u32::MAX), |shape| shape.padded())
 }
