@@ -1,4 +1,4 @@
-//! Files that may be compressed: gzip and Zstandard are recognised by their first bytes, whatever the file's name is.
+//! Files that may be compressed: gzip and Zstandard are detected by their first bytes, whatever the file's name is.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use crate::files::{FileError, IoError, ensure_memory, refuse_device};
 use crate::memory::OutOfMemory;
 
-/// First bytes of compressed files that are refused, the format's name, and what decompresses it.
+/// Signatures of unsupported compression formats: first bytes, name, and the tool that decompresses them.
 const OTHERS: [(&[u8], &str, &str); 2] = [(b"\xfd7zXZ\0", "xz", "xz -d"), (b"BZh91AY&SY", "bzip2", "bzip2 -d")];
 
 /// The longest of the first bytes that are looked at.
@@ -20,10 +20,10 @@ const HEAD: u64 = 10;
 /// Largest window of a Zstandard frame in bytes, which is the limit of the `zstd` tool as well: what `zstd --ultra -22` needs.
 const MAX_WINDOW: u64 = 1 << 27;
 
-/// Opens a file, or a pipe, and decompresses what it holds as it is read. Errors of the reader are for [`failed`], which names the file.
+/// Opens a file or pipe and decompresses it while it is read. The caller maps the reader's errors with [`failed`], which names the file.
 ///
 /// # Errors
-/// What the operating system says; a device; a format of compression that is not read here.
+/// The operating system's error; the path is a device; an unsupported compression format.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
     let mut file = File::open(path).map_err(IoError::at(path, "read"))?;
     refuse_device(path, &file.metadata().map_err(IoError::at(path, "read"))?)?;
@@ -44,22 +44,23 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
     })
 }
 
-/// Bytes that are read between two calls of what [`read`] is given.
+/// Bytes read between two calls of the callback of [`read`].
 const PIECE_BYTES: usize = 1 << 24;
-/// Room behind the end of a file, in which its end is found.
+/// Spare capacity after the expected end of a file, in which its actual end is detected.
 const SPARE_BYTES: usize = 64;
 
-/// Reads a whole file, decompressed; `between` two pieces it may be given up. `way` says what to do about one that does not fit into memory.
+/// Reads and decompresses a whole file; the callback `between` can cancel after every piece. `way` is the advice for a file that does not fit into
+/// memory.
 ///
 /// # Errors
-/// Those of [`open`] and of `between`, compressed data that is cut or damaged, and memory that cannot be had.
+/// Those of [`open`] and of `between`, truncated or damaged compressed data, and insufficient memory.
 pub fn read<E: From<FileError>>(
     path: &Path,
     way: &'static str,
     mut between: impl FnMut() -> Result<(), E>,
 ) -> Result<Vec<u8>, E> {
     let (mut file, mut bytes) = (open(path)?, Vec::new());
-    // Of a compressed file this is the least that it can take.
+    // For a compressed file this is the minimum.
     let len = fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len());
     ensure_memory(path, len, way)?;
     let mut more = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(2 * SPARE_BYTES);
@@ -71,7 +72,7 @@ pub fn read<E: From<FileError>>(
             bytes.try_reserve_exact(more).map_err(refused)?;
             more = bytes.capacity().max(PIECE_BYTES);
         }
-        // There is always room left: a full vector would grow by itself, and end the process where it cannot.
+        // There is always spare capacity: a full vector would grow by itself, and abort the process when memory runs out.
         let room = (bytes.capacity() - bytes.len() - SPARE_BYTES).min(PIECE_BYTES);
         if (&mut file).take(room as u64).read_to_end(&mut bytes).map_err(failed(path))? == 0 {
             return Ok(bytes);
@@ -79,7 +80,7 @@ pub fn read<E: From<FileError>>(
     }
 }
 
-/// A maker for `map_err` of what the reader of [`open`] reports.
+/// A function for `map_err` on the errors of the reader of [`open`].
 pub fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     |error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => FileError::format(
@@ -91,7 +92,7 @@ pub fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError {
     }
 }
 
-/// Whether bytes begin a frame of Zstandard, or one that is skipped.
+/// Whether bytes begin a Zstandard frame, or a skippable frame.
 fn is_zstd(head: &[u8]) -> bool {
     head.starts_with(b"\x28\xb5\x2f\xfd") || matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }

@@ -1,8 +1,8 @@
-//! What an error means to whoever started the program. Every error of the library says it; the exit code follows from it.
+//! Error kinds. Every error of the library has one, and the exit code follows from it.
 
 use std::error::Error;
 
-/// What kind of failure an error is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The command line or the configuration is wrong.
@@ -13,7 +13,7 @@ pub enum Kind {
     Io,
     /// Training diverged.
     Diverged,
-    /// A signal of this number ended the run after the step in progress was saved.
+    /// A signal with this number ended the run after the current step was saved.
     Interrupted(u8),
     /// Anything else.
     Failed,
@@ -21,6 +21,6 @@ pub enum Kind {
 
 /// An error that knows its kind.
 pub trait Failure: Error + Send + Sync + 'static {
-    /// What kind of failure it is.
+    /// The kind of failure.
     fn kind(&self) -> Kind;
 }

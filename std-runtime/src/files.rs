@@ -1,4 +1,4 @@
-//! What can go wrong with any file: the operating system refuses, or the file has another form than its kind asks for.
+//! Errors of any file: refused by the operating system, or of the wrong format.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
@@ -9,9 +9,9 @@ use thiserror::Error;
 use crate::error::{Failure, Kind};
 use crate::memory::{self, OutOfMemory, mib};
 
-/// What errors call standard input.
+/// The name of standard input in errors.
 pub const STDIN: &str = "standard input";
-/// What errors call standard output.
+/// The name of standard output in errors.
 pub const STDOUT: &str = "standard output";
 
 /// The operating system refused to do something with a file or a folder.
@@ -20,19 +20,19 @@ pub const STDOUT: &str = "standard output";
 pub struct IoError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What was tried: "read", "write", "create".
+    /// The attempted action: "read", "write", "create".
     pub action: &'static str,
     /// The system's answer.
     pub source: io::Error,
 }
 
 impl IoError {
-    /// A maker for `map_err`. It copies the path only when there is an error.
+    /// A function for `map_err`. It copies the path only when there is an error.
     pub fn at(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { path: path.to_path_buf(), action, source }
     }
 
-    /// Whether standard output was closed by whoever read it.
+    /// Whether the reader of standard output has closed it.
     pub fn is_closed_output(&self) -> bool {
         self.path.as_os_str() == STDOUT && self.source.kind() == io::ErrorKind::BrokenPipe
     }
@@ -44,36 +44,36 @@ impl Failure for IoError {
     }
 }
 
-/// A file that cannot be read or written, or that has another form than its kind asks for.
+/// A file that cannot be read or written, or has the wrong format.
 #[derive(Debug, Error)]
 pub enum FileError {
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The file does not have the form that its kind asks for.
+    /// The file does not have the required format.
     #[error("{}: expected {expected}, found {found}", path.display())]
     Format {
         /// The file or folder.
         path: PathBuf,
-        /// The form asked for.
+        /// The expected format.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// What is in the file takes more memory than can be had.
-    #[error("{}: what is in it takes {} MiB of memory, and {}; {way}", path.display(), mib(error.bytes), error.least())]
+    /// The file's content takes more memory than is available.
+    #[error("{}: its content takes {} MiB of memory, and {}; {way}", path.display(), mib(error.bytes), error.least())]
     Memory {
         /// The file.
         path: PathBuf,
         /// How much.
         error: OutOfMemory,
-        /// What to do instead.
+        /// The advice.
         way: &'static str,
     },
 }
 
 impl FileError {
-    /// A maker for `map_err` of memory for the content of `path` that cannot be had.
+    /// A function for `map_err` on memory for the content of `path` that cannot be allocated.
     pub(crate) fn memory(path: &Path, way: &'static str) -> impl FnOnce(OutOfMemory) -> Self {
         move |error| Self::Memory { path: path.to_path_buf(), error, way }
     }
@@ -94,22 +94,22 @@ impl Failure for FileError {
     }
 }
 
-/// Everything that comes from standard input.
+/// All of standard input.
 pub(crate) fn read_stdin() -> Result<Vec<u8>, IoError> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes).map_err(IoError::at(Path::new(STDIN), "read"))?;
     Ok(bytes)
 }
 
-/// Refuses a file whose content takes so many bytes of memory when they cannot be had; `way` says what to do instead.
+/// Refuses a file whose content takes more memory than is available; `way` is the advice.
 ///
 /// # Errors
-/// They cannot.
+/// The memory is not available.
 pub(crate) fn ensure_memory(path: &Path, bytes: u64, way: &'static str) -> Result<(), FileError> {
     memory::ensure(bytes).map_err(FileError::memory(path, way))
 }
 
-/// The text of a file; empty when it is not there. What is not UTF-8 becomes U+FFFD.
+/// The text of a file; empty if it does not exist. Invalid UTF-8 becomes U+FFFD.
 pub(crate) fn text_if_there(path: &Path) -> Result<String, IoError> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

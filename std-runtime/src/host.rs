@@ -1,4 +1,4 @@
-//! This machine and what runs on it, as bug reports and run folders name it.
+//! A description of this machine and the kernels in use, for bug reports and run folders.
 
 use std::fs;
 use std::thread;
@@ -16,7 +16,7 @@ pub struct Host {
     pub target: String,
     /// Release, or with debug assertions.
     pub build: &'static str,
-    /// The processor's name, where the system tells it.
+    /// The processor's name, where the system provides it.
     pub cpu: Option<String>,
     /// Vector instructions that kernels may use.
     pub cpu_features: Vec<&'static str>,

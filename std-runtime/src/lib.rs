@@ -1,7 +1,7 @@
-//! samara's runtime on a machine with an operating system.
+//! samara's runtime for machines with an operating system.
 //!
-//! Begin with `examples/mlp_classifier.rs`: layers, a loss and data of one's own on the trainer of `samara train`, in 60 lines. `docs/new-model.md` goes on
-//! from there, to language models and their families.
+//! Begin with `examples/mlp_classifier.rs`: custom layers, loss and data on the trainer of `samara train`, in 60 lines. `docs/new-model.md` continues
+//! with language models and their families.
 
 #![warn(clippy::too_many_lines)]
 

@@ -1,9 +1,9 @@
-//! Memory in large pages: a step reads most of its memory once, and with pages of 4 KiB finding them costs up to a fifth of the time.
+//! Memory in large pages: a step reads most of its memory once, and with 4 KiB pages address translation costs up to a fifth of the time.
 //!
-//! Buffers of 2 MiB and more stand in large pages where Linux has them, as far as they fill them, so that nothing is resident that was not asked
-//! for: a token that reads all weights comes a tenth sooner, a step of GPT-2 124M takes 3 % less (two threads of a Xeon with AVX-512), and its time
-//! no longer depends on where the system put them. Products of a few rows ask memory at two places at once, 64 KiB ahead, a line now and then
-//! between multiply-adds: another tenth.
+//! Buffers of 2 MiB and more use large pages where Linux has them, for their whole pages only, so that the resident memory is what was requested. A
+//! token that reads all weights takes a tenth less time, a step of GPT-2 124M 3 % less (two threads of a Xeon with AVX-512), and its time no longer
+//! depends on the physical placement. Products of a few rows prefetch two streams, 64 KiB ahead, one line at a time between multiply-adds: another
+//! tenth.
 
 pub mod limits;
 
@@ -17,11 +17,11 @@ use limits::{Bound, Limits};
 
 /// Memory that cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot have {} MiB of memory{}; take a smaller batch, a shorter context or a smaller model, or raise the limit", mib(*bytes), why(left))]
+#[error("cannot allocate {} MiB of memory{}; use a smaller batch, a shorter context or a smaller model, or raise the limit", mib(*bytes), why(left))]
 pub struct OutOfMemory {
-    /// Bytes that were asked for.
+    /// Bytes requested.
     pub bytes: u64,
-    /// What is left, where that is known.
+    /// The available memory, where known.
     pub left: Option<Bound>,
 }
 
@@ -45,37 +45,38 @@ fn words(left: Bound) -> String {
 }
 
 impl OutOfMemory {
-    /// So many bytes that the system refused, and what is left now.
+    /// An error for a request that the system refused, with the memory that is available now.
     pub(crate) fn refused(bytes: u64) -> Self {
         Self { bytes, left: left(&Limits::now()) }
     }
 
-    /// What is left, in words.
+    /// The available memory as text.
     pub fn least(&self) -> String {
         self.left.map_or_else(|| "the system refuses".to_owned(), words)
     }
 }
 
-/// What small things may need once the large ones are there.
+/// A reserve for small allocations after the large ones.
 const HEADROOM: u64 = 48 << 20;
 
 /// Bytes in buffers now.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// What this process can still have, beside the buffers that it has.
+/// Memory that this process can still allocate, beside its existing buffers.
 fn left(limits: &Limits) -> Option<Bound> {
     let beside = |bound: Bound, less: u64| Bound { bytes: bound.bytes.saturating_sub(less), ..bound };
-    // Pages of a buffer are resident once they are written; what is read from files is no buffer.
+    // Pages of a buffer are resident once they are written; pages of mapped files do not count.
     let taken = TAKEN.load(Ordering::Relaxed).max(limits.resident_bytes);
     let whole = limits.whole.map(|whole| beside(whole, taken));
     let left = limits.left.map(|left| beside(left, HEADROOM));
     whole.into_iter().chain(left).min_by_key(|bound| bound.bytes)
 }
 
-/// Refuses what this process cannot have: an allocation that fails ends it without a word that helps, and one that the system cannot keep gets it killed.
+/// Refuses a request that exceeds the available memory: a failed allocation would abort the process without advice, and memory that the system cannot
+/// back gets it killed.
 ///
 /// # Errors
-/// More than is left.
+/// More than is available.
 pub fn ensure(bytes: u64) -> Result<(), OutOfMemory> {
     match left(&Limits::now()) {
         Some(left) if left.bytes < bytes => Err(OutOfMemory { bytes, left: Some(left) }),
@@ -83,10 +84,10 @@ pub fn ensure(bytes: u64) -> Result<(), OutOfMemory> {
     }
 }
 
-/// An empty vector with room for so many elements.
+/// An empty vector with this capacity.
 ///
 /// # Errors
-/// More bytes than are left.
+/// More bytes than are available.
 pub fn room_for<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
     let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
     if bytes >= LARGE_PAGE as u64 {
@@ -97,15 +98,15 @@ pub fn room_for<T>(len: usize) -> Result<Vec<T>, OutOfMemory> {
     Ok(values)
 }
 
-/// What is free now, when that is less than this.
+/// The free memory, if it is less than this.
 pub fn scarce(bytes: u64) -> Option<Bound> {
     Limits::now().free.filter(|free| free.bytes < bytes)
 }
 
-/// Bytes of a large page where the system has them; what does not hold one whole page stands on the heap.
+/// Bytes of a large page where the system has them; smaller buffers are on the heap.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// Zeroed elements that begin on a cache line, or on a large page if there are that many.
+/// Zeroed elements, aligned to a cache line, or to a large page if they fill one.
 pub struct Buffer<T = f32> {
     memory: Memory<T>,
     start: usize,
@@ -135,10 +136,10 @@ impl<T> Drop for Buffer<T> {
 impl<T: Pod> Buffer<T> {
     const LINE_BYTES: usize = 64;
 
-    /// `len` zeros. Pages are taken from the system when they are first written.
+    /// `len` zeros. The system provides pages when they are first written.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn new(len: usize) -> Result<Self, OutOfMemory> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         if bytes >= LARGE_PAGE as u64 {
@@ -159,13 +160,13 @@ impl<T: Pod> Buffer<T> {
         Some(Self { memory: Memory::Heap(data), start, len })
     }
 
-    /// Memory of its own from the system, in large pages as far as these are full: a large page for the rest would be memory that nobody asked for.
+    /// A separate mapping, in large pages as far as they are full: a large page for the rest would be memory that was not requested.
     #[cfg(target_os = "linux")]
     fn mapped(len: usize) -> Option<Self> {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes >= LARGE_PAGE)?;
         let map = MmapMut::map_anon(bytes.checked_add(LARGE_PAGE)?).ok()?;
         let start = map.as_ptr().align_offset(LARGE_PAGE);
-        // A system without large pages says so here, and small ones do.
+        // Systems without large pages refuse here and use small ones.
         map.advise_range(memmap2::Advice::HugePage, start, bytes / LARGE_PAGE * LARGE_PAGE).ok();
         TAKEN.fetch_add(map.len() as u64, Ordering::Relaxed);
         Some(Self { memory: Memory::Mapped(map), start: start / size_of::<T>(), len })
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_an_error() {
         let error = Buffer::<f32>::new(usize::MAX / 8).err().expect("a refusal").to_string();
-        assert!(error.starts_with("cannot have 8796093022208 MiB of memory"), "{error}");
+        assert!(error.starts_with("cannot allocate 8796093022208 MiB of memory"), "{error}");
         let bound = |mib: u64, of| Some(Bound { bytes: mib << 20, of });
         let limits = Limits { whole: bound(1 << 40, "w"), left: bound(100, "l"), ..Limits::default() };
         assert_eq!(left(&limits), bound(100 - 48, "l"));
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(left(&limits), bound(1 << 19, "w"));
         let error = OutOfMemory { bytes: (475 << 20) - 5, left: bound(52, "its address space") }.to_string();
         assert!(
-            error.starts_with("cannot have 475 MiB of memory: 52 MiB are left of its address space; take a smaller"),
+            error.starts_with("cannot allocate 475 MiB of memory: 52 MiB are left of its address space; use a smaller"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! NumPy's `.npy` files: numbers of up to 64 bits in either byte order; those in Fortran order are brought into C order.
+//! NumPy's `.npy` files: values of up to 64 bits in either byte order; Fortran order is converted to C order.
 //!
 //! Format: NEP 1, versions 1 to 3: magic `\x93NUMPY`, two version bytes, the header's length, a Python dictionary, raw values.
 
@@ -14,7 +14,7 @@ use crate::run::durable::DurableFile;
 /// The first bytes of every `.npy` file.
 pub const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The values of an array. Types of fewer bits are widened, which keeps every value.
+/// The values of an array. Narrower types are widened, which is lossless.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// `bool` (0 and 1), `int8`, `int16`, `int32`, `uint8`, `uint16`.
@@ -34,7 +34,7 @@ pub enum Values {
 pub struct Array {
     /// Length of every axis.
     pub shape: Vec<usize>,
-    /// The type as the file holds it, such as `f32` or `bool`.
+    /// The element type in the file, such as `f32` or `bool`.
     pub dtype: &'static str,
     /// All values, `shape.iter().product()` of them.
     pub values: Values,
@@ -78,7 +78,7 @@ pub fn read(path: &Path) -> Result<Array, FileError> {
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Array, FileError> {
     parse(bytes).map_err(|problem| match problem {
         Problem::Form { expected, found } => FileError::format(path, expected, found),
-        Problem::Memory(error) => FileError::memory(path, "divide the array, or take a machine with more")(error),
+        Problem::Memory(error) => FileError::memory(path, "divide the array, or use a machine with more memory")(error),
     })
 }
 
@@ -164,7 +164,7 @@ fn parse(bytes: &[u8]) -> Result<Array, Problem> {
     Ok(Array { dtype, values: in_c_order(values, &shape, fortran)?, shape })
 }
 
-/// The values of `count` numbers of the type that a header names, and the type's name here.
+/// `count` values of the header's type, and the type's name.
 fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Values), Problem> {
     let big = descr.starts_with('>');
     Ok(match descr.trim_start_matches(['<', '>', '|', '=']) {
@@ -184,7 +184,7 @@ fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Value
     })
 }
 
-/// The name of a type that is not read, and what to save instead.
+/// The name of an unsupported type, and what to save instead.
 fn refused(descr: &str) -> String {
     let (name, instead) = match descr {
         "f16" | "f12" => ("longdouble", "array.astype('float64')"),
@@ -225,7 +225,7 @@ fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &axis| n.checked_mul(axis))
 }
 
-/// Values from bytes of either order; `value` takes those of the little-endian one.
+/// Decodes bytes of either order; `value` decodes little-endian ones.
 fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Problem> {
     if Some(data.len()) != count.checked_mul(N) {
         return Err(mismatch(format!("{count} values of {N} bytes"), format!("{} bytes", data.len())));
@@ -241,7 +241,7 @@ fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl F
     Ok(values)
 }
 
-/// The values with the last axis varying fastest; in Fortran order the first one does.
+/// The values in C order (last axis fastest); in Fortran order the first axis varies fastest.
 fn in_c_order(values: Values, shape: &[usize], fortran: bool) -> Result<Values, OutOfMemory> {
     if !fortran || shape.len() < 2 {
         return Ok(values);
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(transposed("(1, 4)", 4), Values::I32(vec![0, 1, 2, 3]));
     }
 
-    /// What is read of values that a header names.
+    /// The values read for a type in the header.
     fn typed(descr: &str, data: &[u8], count: usize) -> (&'static str, Vec<f64>) {
         let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({count}L,), }}");
         header.push('\n');

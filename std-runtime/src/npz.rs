@@ -9,15 +9,15 @@ use zip::result::ZipError;
 use crate::files::FileError;
 use crate::npy::{self, Array};
 
-/// Whether bytes begin as a zip archive does.
+/// Whether bytes begin like a zip archive.
 pub fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06")
 }
 
-/// Reads the array `name`, or the only one, from the bytes of a file, which `path` names in errors.
+/// Reads the array `name`, or the only one, from the bytes of a file; errors name it `path`.
 ///
 /// # Errors
-/// A damaged archive, no array of that name, or several where none is named.
+/// A damaged archive, no array of that name, or several without a name given.
 pub fn from_bytes(path: &Path, bytes: &[u8], name: Option<&str>) -> Result<Array, FileError> {
     let damaged = |error: ZipError| FileError::format(path, "a whole .npz archive", format!("\"{error}\"; save it again"));
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
@@ -28,7 +28,7 @@ pub fn from_bytes(path: &Path, bytes: &[u8], name: Option<&str>) -> Result<Array
     npy::from_bytes(&path.join(&entry), &array)
 }
 
-/// The archive's entry that holds the array.
+/// The archive's entry of the array.
 fn chosen(path: &Path, archive: &ZipArchive<Cursor<&[u8]>>, name: Option<&str>) -> Result<String, FileError> {
     let entries = archive.file_names().filter_map(Result::ok);
     let mut names: Vec<String> = entries.filter_map(|entry| entry.strip_suffix(".npy").map(str::to_owned)).collect();

@@ -1,10 +1,10 @@
-//! What is said to the person at the terminal, on standard error. A run does not end because nobody listens there any more.
+//! Messages to the user on standard error. Write errors are ignored, so that a run does not end when its terminal is closed.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Lines that wait while a view has the whole terminal, and how the terminal is given back.
+/// Lines that are held back while a view owns the whole terminal, and the function that restores the terminal.
 struct Held {
     lines: Vec<String>,
     restore: fn(),
@@ -16,7 +16,7 @@ fn held() -> MutexGuard<'static, Option<Held>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a line, or keeps it as long as lines are held.
+/// Writes a line, or stores it while lines are held back.
 pub(crate) fn line(text: &str) {
     match held().as_mut() {
         Some(held) => held.lines.push(text.to_owned()),
@@ -24,17 +24,17 @@ pub(crate) fn line(text: &str) {
     }
 }
 
-/// Keeps lines from now on, because a view has the whole terminal; `restore` gives it back.
+/// Holds lines back from now on, because a view owns the whole terminal; `restore` restores it.
 pub(crate) fn hold(restore: fn()) {
     *held() = Some(Held { lines: Vec::new(), restore });
 }
 
-/// Does something with the lines that are held, if they are: nothing gives the terminal back meanwhile.
+/// Runs `f` on the held lines, if lines are held; nothing else restores the terminal meanwhile.
 pub(crate) fn while_held<T>(f: impl FnOnce(&[String]) -> T) -> Option<T> {
     held().as_ref().map(|held| f(&held.lines))
 }
 
-/// Gives the terminal back and writes what was held.
+/// Restores the terminal and writes the held lines.
 pub(crate) fn release() {
     let mut held = held();
     if let Some(Held { lines, restore }) = held.take() {
@@ -43,13 +43,13 @@ pub(crate) fn release() {
     }
 }
 
-/// Writes text as it is.
+/// Writes text unchanged.
 pub(crate) fn write(text: &str) {
     // `eprint!` panics when standard error is a pipe whose reader has gone.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Text without characters that a terminal obeys: a model that has learnt little writes them. Tabs and line breaks stay.
+/// Escapes terminal control characters, which an untrained model generates. Tabs and line breaks are kept.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let is_shown = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.chars().all(is_shown) {
@@ -58,7 +58,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(|c| if is_shown(c) { c.to_string() } else { format!("\\x{:02x}", u32::from(c)) }).collect())
 }
 
-/// Says that a model does not see all of a prompt, if so.
+/// Prints a note if a prompt is longer than the model's context.
 pub(crate) fn cut_prompt(tokens: usize, positions: usize) -> Option<String> {
     (tokens > positions).then(|| {
         format!("note: the prompt has {tokens} tokens; the model has {positions} positions and sees the last {positions}")

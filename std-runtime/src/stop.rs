@@ -1,4 +1,4 @@
-//! Signals. The first one that ends a run asks it to stop as soon as the batch in hand is done, the second one ends the process.
+//! Signals. The first one asks a run to stop after the current batch, the second one ends the process.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::error::{Failure, Kind};
 
-/// Whether and by what the run was asked to stop. Clones share it.
+/// The stop request of a run and its signal. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     signal: Arc<AtomicUsize>,
@@ -17,7 +17,7 @@ pub struct Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("stopped by {}", name(*signal))]
 pub struct Interrupted {
-    /// Its number.
+    /// The signal number.
     pub signal: u8,
 }
 
@@ -30,13 +30,13 @@ impl Failure for Interrupted {
 const HANGUP: u8 = 1;
 const TERMINATE: u8 = 15;
 
-/// Sends this process what Ctrl-C does, where a terminal hands keys on instead.
+/// Sends this process a SIGINT, where a terminal in raw mode passes Ctrl-C on as a key.
 pub(crate) fn interrupt() {
     // A signal of this process to itself is not refused.
     let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
 }
 
-/// What people call a signal that ends a run.
+/// The usual name of a signal that ends a run.
 pub(crate) fn name(signal: u8) -> &'static str {
     match signal {
         HANGUP => "SIGHUP",
@@ -46,18 +46,18 @@ pub(crate) fn name(signal: u8) -> &'static str {
 }
 
 impl Stop {
-    /// Listens to nothing: only [`Stop::raise`] asks the run to stop.
+    /// Installs no handler: only [`Stop::raise`] stops the run.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks the run to stop as if a signal of this number had come.
+    /// Requests a stop as if this signal had arrived.
     pub fn raise(&self, signal: i32) {
         self.signal.store(signal as usize, Ordering::Relaxed);
     }
 
-    /// Listens to SIGINT, SIGTERM and SIGHUP, which end the run, and to SIGUSR1, which asks for a checkpoint. What was heard is said at once, unless
-    /// `quiet`. A process that ignores SIGHUP, as `nohup` makes it, goes on ignoring it.
+    /// Handles SIGINT, SIGTERM and SIGHUP, which end the run, and SIGUSR1, which requests a checkpoint. A message confirms each at once, unless
+    /// `quiet`. A process that ignores SIGHUP, as `nohup` makes it, keeps ignoring it.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -67,7 +67,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// As [`Stop::install`], for a run that draws on the whole terminal: it is given back before a second signal ends the process.
+    /// As [`Stop::install`], for a run that draws on the whole terminal: it is restored before a second signal ends the process.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -82,15 +82,15 @@ impl Stop {
         Some(self.signal.load(Ordering::Relaxed) as i32).filter(|&s| s != 0)
     }
 
-    /// Passes as long as nobody asked the run to stop.
+    /// `Ok` unless a stop was requested.
     ///
     /// # Errors
-    /// The signal that came.
+    /// The signal.
     pub fn check(&self) -> Result<(), Interrupted> {
         self.signal().map_or(Ok(()), |signal| Err(Interrupted { signal: signal as u8 }))
     }
 
-    /// Whether somebody asked for a checkpoint since the last call.
+    /// Whether a checkpoint was requested since the last call.
     pub fn take_checkpoint(&self) -> bool {
         self.checkpoint.swap(false, Ordering::Relaxed)
     }
@@ -124,7 +124,7 @@ mod install {
     pub(super) fn install_under_view(stop: &Stop) -> io::Result<()> {
         register(stop)?;
         let mut again = false;
-        // Giving a terminal back is more than a handler may do, so a thread ends the process.
+        // Restoring a terminal is not async-signal-safe, so a thread ends the process.
         listen(move |signal| {
             if again && signal != SIGUSR1 {
                 say::release();
@@ -147,7 +147,7 @@ mod install {
         flag::register(SIGUSR1, Arc::clone(&stop.checkpoint)).map(|_| ())
     }
 
-    /// Calls a function for every signal that comes, on a thread of its own.
+    /// Calls a function for every signal, on a separate thread.
     fn listen(mut heard: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
         let mut signals = Signals::new(ends().chain([SIGUSR1]))?;
         thread::Builder::new().name("signals".to_owned()).spawn(move || signals.forever().for_each(&mut heard))?;
@@ -159,14 +159,14 @@ mod install {
         let has_bar = io::stderr().is_terminal() && say::while_held(|_| ()).is_none();
         let before = if has_bar { "\n" } else { "" };
         if signal == SIGUSR1 {
-            say::line(&format!("{before}SIGUSR1: a checkpoint is written after the step in hand"));
+            say::line(&format!("{before}SIGUSR1: a checkpoint will be written after the current step"));
         } else {
             let name = name(signal as u8);
-            say::line(&format!("{before}{name}: stopping after the batch in hand; a second signal ends at once, without saving"));
+            say::line(&format!("{before}{name}: stopping after the current batch; a second signal ends at once, without saving"));
         }
     }
 
-    /// Whether SIGHUP is ignored. Linux says so in a file; elsewhere SIGHUP is left alone.
+    /// Whether SIGHUP is ignored. Linux reports it in a file; elsewhere SIGHUP is not handled.
     fn ignores_hangup() -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -4,34 +4,32 @@ use samara_core::threads::Threads;
 
 use crate::error::{Failure, Kind};
 
-/// A pool of threads that share tasks by stealing them.
+/// A work-stealing thread pool.
 ///
-/// Run a whole step inside [`Pool::install`]: from within, [`Threads::run`] neither allocates nor waits for a thread to wake for small work;
-/// from outside each call hands the work over to the pool first, which costs several times more.
+/// Run a whole step inside [`Pool::install`]: there, [`Threads::run`] neither allocates nor waits for a thread to wake for small work. From outside,
+/// each call first hands the work over to the pool, which costs several times more.
 #[derive(Debug)]
 pub struct Pool {
     inner: rayon::ThreadPool,
 }
 
-/// Why there is no pool.
+/// Why a pool could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolError {
     /// The operating system refused.
-    #[error("cannot start {threads} threads: {source}; ask for fewer threads or raise the limit of processes")]
+    #[error("cannot start {threads} threads: {source}; use fewer threads or raise the limit of processes")]
     System {
         /// How many were to be started.
         threads: usize,
-        /// What the pool says.
+        /// The pool's error.
         source: rayon::ThreadPoolBuildError,
     },
     /// More threads than cores could ever serve.
-    #[error(
-        "{threads} threads: expected at most {most} on {cores} cores, more would only wait for each other; 0 starts one for each core"
-    )]
+    #[error("{threads} threads: expected at most {most} on {cores} cores, more would only compete; 0 starts one per core")]
     TooMany {
-        /// How many were asked for.
+        /// The number requested.
         threads: usize,
-        /// How many there may be.
+        /// The maximum.
         most: usize,
         /// Cores that this process may use.
         cores: usize,
@@ -49,11 +47,11 @@ impl Failure for PoolError {
 
 /// Threads that a machine may have for each of its cores.
 const THREADS_PER_CORE: usize = 8;
-/// Threads that any machine may have, so that results can be compared between numbers of threads.
+/// A number of threads that any machine may start, so that results can be compared between thread counts.
 const THREADS_ANYWHERE: usize = 32;
 
 impl Pool {
-    /// Starts `threads` threads; 0 means one for each core that this process may use.
+    /// Starts `threads` threads; 0 means one per core that this process may use.
     ///
     /// # Errors
     /// Too many for this machine, or the operating system refuses to start them.
@@ -68,7 +66,7 @@ impl Pool {
             .thread_name(|i| format!("samara-{i}"))
             .build()
             .map_err(|source| PoolError::System { threads, source })?;
-        // Threads that have worked once have all that they take from the heap.
+        // After their first task, threads make no further heap allocations.
         inner.broadcast(|_| ());
         Ok(Self { inner })
     }
@@ -96,7 +94,7 @@ impl Threads for Pool {
     }
 }
 
-/// Offers the second half to other threads and goes on with the first.
+/// Offers the second half to other threads and continues with the first.
 fn halves(first: usize, end: usize, task: &(dyn Fn(usize) + Sync)) {
     if end - first == 1 {
         task(first);

@@ -1,12 +1,12 @@
-//! Disjoint parts of one buffer for tasks that run at the same time: the only place where tasks share memory that they write.
+//! Disjoint parts of one buffer for concurrent tasks: the only place where tasks share writable memory.
 //!
-//! Every function here is safe to call with any arguments and any [`Threads`]. Two facts make it so:
-//! 1. *Parts with different numbers do not overlap.* Chunk i is `[i·len, (i+1)·len)` cut at the slice's end; tile (i, j) holds rows
-//!    `[i·tile_rows, …)` and columns `[j·tile_cols, …)` of a matrix whose rows are disjoint since `cols <= ld`.
-//! 2. *A part is given out at most once per call*, whatever the implementation of [`Threads`] does: its number is claimed through an atomic bit
-//!    before the part is made. A task that is started twice does nothing the second time.
+//! Every function here is safe to call with any arguments and any [`Threads`], for two reasons:
+//! 1. *Parts with different indices do not overlap.* Chunk i is `[i·len, (i+1)·len)` cut at the slice's end; tile (i, j) is rows `[i·tile_rows, …)`
+//!    and columns `[j·tile_cols, …)` of a matrix whose rows are disjoint since `cols <= ld`.
+//! 2. *A part is handed out at most once per call*, whatever the implementation of [`Threads`] does: its index is claimed through an atomic bit
+//!    before the part is created. A task that is started twice does nothing the second time.
 //!
-//! All references die with the call, because the closures that hold them are borrowed for the call only.
+//! All references end with the call, because the closures that hold them are borrowed for the call only.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use samara_core::threads::Threads;
 pub fn for_each_chunk<A: Send>(threads: &dyn Threads, data: &mut [A], len: usize, f: &(dyn Fn(usize, &mut [A]) + Sync)) {
     let a = Chunks::new(data, len);
     for_each_once(threads, a.count(), &|i| {
-        // SAFETY: `for_each_once` gives out each number below every count once.
+        // SAFETY: `for_each_once` hands out each index below every count at most once.
         f(i, unsafe { a.get(i) });
     });
 }
@@ -33,7 +33,7 @@ pub fn for_each_chunk_2<A: Send, B: Send>(
 ) {
     let (a, b) = (Chunks::new(a, a_len), Chunks::new(b, b_len));
     for_each_once(threads, a.count().min(b.count()), &|i| {
-        // SAFETY: `for_each_once` gives out each number below every count once.
+        // SAFETY: `for_each_once` hands out each index below every count at most once.
         let (a, b) = unsafe { (a.get(i), b.get(i)) };
         f(i, a, b);
     });
@@ -51,7 +51,7 @@ pub fn for_each_chunk_3<A: Send, B: Send, C: Send>(
     let (a, b, c) = (Chunks::new(a, a_len), Chunks::new(b, b_len), Chunks::new(c, c_len));
     let count = a.count().min(b.count()).min(c.count());
     for_each_once(threads, count, &|i| {
-        // SAFETY: `for_each_once` gives out each number below every count once.
+        // SAFETY: `for_each_once` hands out each index below every count at most once.
         let (a, b, c) = unsafe { (a.get(i), b.get(i), c.get(i)) };
         f(i, a, b, c);
     });
@@ -100,7 +100,7 @@ pub struct Tile<'a, R> {
 }
 
 impl<'a, R> Tile<'a, R> {
-    /// A whole matrix (rows, cols) with `ld` elements from a row to the next; the tile without rows when `data` is empty.
+    /// A whole matrix (rows, cols) with row stride `ld`; a tile without rows when `data` is empty.
     ///
     /// # Panics
     /// The matrix does not fit `data`, or its rows overlap (`ld < cols`).
@@ -112,13 +112,13 @@ impl<'a, R> Tile<'a, R> {
         Self { start: data.as_mut_ptr(), ld, first_row: 0, first_col: 0, rows, cols, owner: PhantomData }
     }
 
-    /// The first `cols` columns, and the others.
+    /// Splits off the first `cols` columns.
     ///
     /// # Panics
     /// There are fewer.
     pub fn split_cols(self, cols: usize) -> (Self, Self) {
         assert!(cols <= self.cols, "{cols} columns of {}", self.cols);
-        // SAFETY: with a row and a column beyond, that element is in the matrix; without, the place is never used, so any will do.
+        // SAFETY: with a row and a column beyond, that element is in the matrix; without, the address is never used, so any will do.
         let start = if self.rows > 0 && cols < self.cols { unsafe { self.start.add(cols) } } else { self.start };
         let rest = Self { start, first_col: self.first_col + cols, cols: self.cols - cols, ..self };
         // Columns of the first part end where those of the second begin, so that no element is in both.
@@ -135,11 +135,10 @@ impl<'a, R> Tile<'a, R> {
         self.cols
     }
 
-    /// Where `shape` = (rows, columns) from row and column `at` on begin, and the elements from a row to the next; to write through while the
-    /// tile is borrowed.
+    /// The address of the submatrix of `shape` = (rows, columns) at row and column `at`, and its row stride; for writing while the tile is borrowed.
     ///
     /// # Panics
-    /// The tile has fewer.
+    /// The tile is smaller.
     pub(crate) fn part(&mut self, at: [usize; 2], shape: [usize; 2]) -> (*mut R, usize) {
         let inside = |at: usize, len: usize, of: usize| at.checked_add(len).is_some_and(|end| end <= of);
         assert!(
@@ -151,7 +150,7 @@ impl<'a, R> Tile<'a, R> {
 }
 
 impl<R> Tile<'_, R> {
-    /// Row `i` of the tile (cols,); empty when there is no such row.
+    /// Row `i` of the tile (cols); empty when there is no such row.
     pub fn row(&mut self, i: usize) -> &mut [R] {
         let mut one = [Default::default()];
         let cols = self.cols;
@@ -168,8 +167,8 @@ impl<R> RowsMut<R> for Tile<'_, R> {
             return;
         }
         for (to, row) in into.iter_mut().zip(row..self.rows) {
-            // SAFETY: the elements lie in row `row` of the tile, inside the matrix's slice (checked when the tile was made). They belong to this
-            // tile alone (see the module), different rows do not overlap, and `&mut self` stays borrowed as long as the slices live.
+            // SAFETY: the elements are in row `row` of the tile, inside the matrix's slice (checked when the tile was made). They belong to this tile
+            // alone (see the module), different rows do not overlap, and `&mut self` stays borrowed as long as the slices live.
             *to = unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.ld + col), cols) };
         }
     }
@@ -215,7 +214,7 @@ fn check_fit(len: usize, rows: usize, cols: usize, ld: usize) {
     assert!(end.is_some_and(|end| end <= len), "{rows} x {cols} elements, {ld} to a row, do not fit a slice of {len}");
 }
 
-/// A matrix and the size of the tiles it is cut into, numbered along rows of tiles.
+/// A matrix and the size of its tiles, which are numbered in row-major order.
 #[derive(Debug)]
 pub struct Grid<'a, R> {
     /// The matrix.
@@ -226,11 +225,11 @@ pub struct Grid<'a, R> {
     pub tile_cols: usize,
 }
 
-/// A task on one tile of each of N matrices: the number of the item, the tiles, the task's scratch.
+/// A task on one tile of each of N matrices: the index of the item, the tiles, the task's scratch.
 pub type TilesTask<'f, R, const N: usize> = dyn Fn(usize, [Tile<'_, R>; N], &mut [R]) + Sync + 'f;
 
-/// Calls `f(i, tile i of every matrix, scratch)` for every `i` in `0..items`, `per_task` of them one after the other in a task. Each task has
-/// `scratch_len` elements of `scratch` for itself. A matrix with fewer tiles gives tiles without rows.
+/// Calls `f(i, tile i of every matrix, scratch)` for every `i` in `0..items`, `per_task` of them in sequence per task. Each task has its own
+/// `scratch_len` elements of `scratch`. A matrix with fewer tiles gives tiles without rows.
 ///
 /// # Panics
 /// The scratch is too short for all tasks.
@@ -247,16 +246,16 @@ pub fn for_each_item<R: Send, const N: usize>(
     let scratch = Chunks::new(scratch, scratch_len);
     let grids = grids.map(SharedGrid::new);
     for_each_once(threads, tasks, &|task| {
-        // SAFETY: `for_each_once` gives out each task once, and there are that many chunks.
+        // SAFETY: `for_each_once` hands out each task once, and there are that many chunks.
         let scratch = if scratch_len == 0 { &mut [] } else { unsafe { scratch.get(task) } };
         for i in task * per_task..items.min((task + 1) * per_task) {
-            // SAFETY: items of different tasks differ, and each number comes once.
+            // SAFETY: items of different tasks differ, and each index comes once.
             f(i, std::array::from_fn(|n| unsafe { grids[n].tile(i) }), scratch);
         }
     });
 }
 
-/// A [`Grid`] that tasks take tiles of.
+/// A [`Grid`] from which tasks take tiles.
 struct SharedGrid<'a, R> {
     start: Shared<'a, R>,
     ld: usize,
@@ -270,14 +269,14 @@ impl<'a, R> SharedGrid<'a, R> {
     fn new(grid: Grid<'a, R>) -> Self {
         let Tile { start, ld, rows, cols, owner, .. } = grid.matrix;
         let (tile_rows, tile_cols) = (grid.tile_rows.max(1), grid.tile_cols.max(1));
-        // The length in elements is not asked for: tiles are placed by rows and columns, which the matrix has.
+        // The length in elements is not needed: tiles are addressed by the matrix's rows and columns.
         Self { start: Shared { start, len: usize::MAX, owner }, ld, rows, cols, tile_rows, tile_cols }
     }
 
     /// Tile `i`; one without rows when there is none.
     ///
     /// # Safety
-    /// Nobody else holds this tile.
+    /// No other reference to this tile exists.
     unsafe fn tile(&self, i: usize) -> Tile<'_, R> {
         let across = self.cols.div_ceil(self.tile_cols).max(1);
         let (row, col) = (i / across * self.tile_rows, i % across * self.tile_cols);
@@ -295,7 +294,7 @@ impl<'a, R> SharedGrid<'a, R> {
     }
 }
 
-/// A slice that tasks take disjoint parts of.
+/// A slice from which tasks take disjoint parts.
 struct Shared<'a, T> {
     start: *mut T,
     len: usize,
@@ -338,17 +337,17 @@ impl<'a, T> Chunks<'a, T> {
     /// Chunk `i`.
     ///
     /// # Safety
-    /// `i < count()`, and nobody else holds this chunk.
+    /// `i < count()`, and no other reference to this chunk exists.
     #[allow(clippy::mut_from_ref)]
     unsafe fn get(&self, i: usize) -> &mut [T] {
         let first = i * self.chunk_len;
         let len = self.chunk_len.min(self.shared.len - first);
-        // SAFETY: by the caller's contract the chunk is inside the slice and nobody else's; chunks do not overlap.
+        // SAFETY: by the caller's contract the chunk is inside the slice and not referenced elsewhere; chunks do not overlap.
         unsafe { std::slice::from_raw_parts_mut(self.shared.at(first), len) }
     }
 }
 
-/// Numbers that can be claimed in one run; more parts than that are grouped.
+/// Indices that can be claimed per call; larger counts are grouped.
 const CLAIMS: usize = 1024;
 
 /// Calls `f(i)` at most once for every `i` in `0..count`, and exactly once if `threads` keeps its contract.
@@ -364,7 +363,7 @@ fn for_each_once(threads: &dyn Threads, count: usize, f: &(dyn Fn(usize) + Sync)
             return;
         }
         let bit = 1 << (g % 64);
-        // Relaxed is enough: the claim decides who takes a part, and publishes nothing.
+        // Relaxed is enough: the claim decides which task takes a part, and publishes no data.
         if claims[g / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             (g * group..count.min((g + 1) * group)).for_each(f);
         }

@@ -86,7 +86,7 @@ fn a_model_of_ones_own_learns_and_goes_on_to_the_bit() {
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
     let Output { status, stderr, .. } = child.wait_with_output().expect("a child");
     let message = String::from_utf8_lossy(&stderr);
-    assert!(status.code() == Some(143) && message.contains("go on with: the same command"), "{status}: {message}");
+    assert!(status.code() == Some(143) && message.contains("resume with: the same command"), "{status}: {message}");
     let steps = records(&stopped).len();
     let mut child = started(&mut own_model(&stopped, &text), &stopped, steps + 4);
     child.kill().expect("kill");

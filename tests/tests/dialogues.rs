@@ -183,10 +183,10 @@ fn a_run_goes_on_to_the_same_bits_and_its_folder_has_the_template() {
     let other = desk.rows("other.jsonl", &rows[..6]);
     let args = ["sft", "--out", "whole", "--resume", "--data", other.to_str().unwrap(), "--set", "train.steps=6"];
     let error = desk.run(&args).unwrap_err();
-    assert!(error.contains("data.path") || error.contains("the rows that the run was begun with"), "{error}");
+    assert!(error.contains("data.path") || error.contains("the rows of the start of the run"), "{error}");
     fs::rename(&data, desk.at("moved.jsonl")).unwrap();
     let said = desk.run(&["sft", "--out", "whole", "--resume", "--data", "moved.jsonl", "--set", "train.steps=5"]).unwrap().1;
-    assert!(said.contains("goes on at step 4 of 5"), "{said}");
+    assert!(said.contains("resumes at step 4 of 5"), "{said}");
 }
 
 /// Adapters learn dialogues beside frozen weights: the first loss is that of the model itself, and the stop tokens of the template come along.
@@ -205,7 +205,7 @@ fn adapters_are_trained_on_dialogues() {
     let [(full, _), (loss, _)] = ["full", "adapter"].map(|out| desk.first_step(out));
     close(loss, full, 1e-6);
     let said = desk.run(&["sft", "--out", "adapter", "--resume", "--set", "train.steps=5"]).unwrap().1;
-    assert!(said.contains("goes on at step 3 of 5"), "{said}");
+    assert!(said.contains("resumes at step 3 of 5"), "{said}");
     let losses: Vec<f64> = records(&desk.at("adapter")).iter().filter_map(|record| record.get("train_loss")).collect();
     assert!(losses.len() == 5 && losses[4] < losses[0] - 0.01, "{losses:?}");
     assert!(!desk.at("adapter").join("config.json").exists());
@@ -250,7 +250,7 @@ fn rows_that_cannot_be_learnt_are_named() {
     let error = desk.run(&["sft", "--data", "rows.jsonl"]).unwrap_err();
     assert!(error.contains("--init DIR"), "{error}");
     let error = desk.run(&["train", "--data", "rows.jsonl", "--set", "dialogue.packing=true"]).unwrap_err();
-    assert!(error.contains("samara sft trains on dialogues"), "{error}");
+    assert!(error.contains("train on dialogues with samara sft"), "{error}");
 }
 
 #[test]

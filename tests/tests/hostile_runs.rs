@@ -138,7 +138,7 @@ fn an_occupied_folder_is_left_alone() {
     let before = (training_state(out.path()), fs::read(out.path().join("run.toml")).unwrap());
     let mut other = config.clone();
     other.train.steps = 5;
-    refused(train(&other, out.path()), Kind::Usage, &["already holds a run", "--resume"]);
+    refused(train(&other, out.path()), Kind::Usage, &["already contains a run", "--resume"]);
     assert!((training_state(out.path()), fs::read(out.path().join("run.toml")).unwrap()) == before);
 }
 

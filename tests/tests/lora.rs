@@ -331,7 +331,7 @@ fn adapters_resume_to_the_bit_with_any_number_of_threads() {
     let mut longer = first;
     longer.train.steps = 9;
     let error = resume(&longer, parts.path()).unwrap_err().to_string();
-    assert!(error.contains("the run was begun with weights of crc32c"), "{error}");
+    assert!(error.contains("the run started from weights with crc32c"), "{error}");
 }
 
 /// Only what the method names changes, and the folder is a whole model.
@@ -376,26 +376,26 @@ fn what_makes_no_adapter_is_refused_by_its_key() {
         (
             false,
             |tune| tune.targets = "c_atn".into(),
-            "tune.targets: expected names of linear layers between commas, or \"all-linear\"; did you mean `c_attn`?, found \"c_atn\"",
+            "tune.targets: expected names of linear layers separated by commas, or \"all-linear\"; did you mean `c_attn`?, found \"c_atn\"",
         ),
         (true, |tune| tune.targets = "q_proj, attn.c_attn".into(), "known are mlp.down_proj, mlp.gate_proj"),
-        (false, |tune| tune.rank = 9, "tune.rank: expected at most 8, the narrower side of h.0.attn.c_attn, found 9"),
+        (false, |tune| tune.rank = 9, "tune.rank: expected at most 8, the smaller dimension of h.0.attn.c_attn, found 9"),
         (
             false,
             |tune| tune.quantize = BaseFormat::Q8,
-            "tune.quantize: expected \"none\": wte.weight has rows of 8 values, and blocks have 32",
+            "tune.quantize: expected \"none\": wte.weight has rows of 8 values, not a multiple of the quantisation block of 32",
         ),
         (
             false,
             |tune| tune.modules_to_save = "ln_g".into(),
-            "tune.modules_to_save: expected parts of the model between commas; did you mean `ln_1`?, found \"ln_g\"",
+            "tune.modules_to_save: expected parts of the model separated by commas; did you mean `ln_1`?, found \"ln_g\"",
         ),
         (
             false,
             |tune| tune.modules_to_save = "wte".into(),
             "tune.modules_to_save: expected another part: the token embedding is the head as well, found \"wte\"",
         ),
-        (true, |tune| tune.method = Method::Linear, "tune.method: expected another method: \"linear\" trains a head of its own"),
+        (true, |tune| tune.method = Method::Linear, "tune.method: expected another method: \"linear\" trains an untied head"),
     ];
     for (is_llama, set, expected) in cases {
         let error = tuned(is_llama, set).err().unwrap_or_default();
@@ -431,12 +431,12 @@ fn adapters_that_cannot_be_opened_say_why() {
         (with("r", 0.into()), Some(&gpt), "adapter_config.json: r: expected a rank from 1 to 65536, found 0"),
         (with("r", 4.into()), Some(&gpt), "has shape [3, 32], expected [4, 32]"),
         (with("use_dora", true.into()), Some(&gpt), "use_dora: expected false, found true"),
-        (with("modules_to_save", serde_json::Value::Null), Some(&gpt), "is of no part of the base"),
-        (copied(|_| ()), Some(&llama), "attn.c_attn.lora_A.weight\" is of no part of the base"),
+        (with("modules_to_save", serde_json::Value::Null), Some(&gpt), "belongs to no part of the base"),
+        (copied(|_| ()), Some(&llama), "attn.c_attn.lora_A.weight\" belongs to no part of the base"),
         (
             copied(|_| ()),
             None,
-            "base_model_name_or_path is \"gpt2-2layer\", where no model folder is: give the base with --base DIR",
+            "base_model_name_or_path is \"gpt2-2layer\", which is not a model folder: give the base with --base DIR",
         ),
         (copied(|_| ()), Some(&deep), "is not the base that the adapter was trained on"),
     ];
@@ -484,7 +484,7 @@ fn an_adapter_is_scored_and_merged_on_the_command_line() {
     assert_eq!(code, Some(0), "{error}");
     assert!(text.contains("\nfrozen") && text.contains("\nfrozen weights"), "{text}");
     let (code, _, error) = run(&["train", "--init", &base, "--set", "tune.rank=2", "--plan"]);
-    assert!(code == Some(2) && error.contains("only low-rank adapters have it"), "{error}");
+    assert!(code == Some(2) && error.contains("it applies to low-rank adapters"), "{error}");
     let (code, _, error) = run(&["plan", "--init", &base, "--set", "tune.method=lora", "--set", "tune.rank=0"]);
     assert!(code == Some(2) && error.contains("tune.rank: expected a number from 1 to 65536, found 0"), "{error}");
     let (_, text, _) = run(&["inspect", &adapter]);

@@ -191,7 +191,7 @@ fn vocabularies_too_small_are_errors() {
     let options = |vocab_size| BpeTrainOptions { vocab_size, ..Default::default() };
     let error = BpeTrainer::new(options(256)).unwrap_err();
     assert_eq!(error, TrainError::VocabSize { vocab_size: 256, specials: 1 });
-    assert!(error.to_string().ends_with("ask for at least 257"), "{error}");
+    assert!(error.to_string().ends_with("use at least 257"), "{error}");
     let smallest = BpeTrainer::new(options(257)).unwrap().train().unwrap();
     assert_eq!((smallest.vocab_size(), smallest.end_of_text()), (257, Some(256)));
     assert_eq!(train(b"aaaa", 5000, &[]).vocab_size(), 257, "one pair occurs twice or more");

@@ -8,10 +8,10 @@ use samara_core::assignment::{Assignment, Cost, Costs, Error, Options};
 use super::Solver;
 use crate::threads::Pool;
 
-/// Costs that a thread takes at a time at least: handing work over takes as long as solving a few small problems.
+/// The least number of costs per task: handing over a task takes as long as solving a few small problems.
 const GRAIN: usize = 1 << 12;
 
-/// One solver for each thread of a pool, kept from batch to batch.
+/// One solver per thread of a pool, reused from batch to batch.
 #[derive(Debug)]
 pub struct Batch<'p, T: Cost> {
     pool: &'p Pool,
@@ -29,8 +29,8 @@ impl<'p, T: Cost> Batch<'p, T> {
         Self { pool, solvers: (0..pool.threads()).map(|_| Own::default()).collect() }
     }
 
-    /// Solves problems that have nothing to do with each other, and hands each answer to `read` with the number of its problem. The results do not depend on the
-    /// number of threads.
+    /// Solves independent problems and passes each answer to `read` with the index of its problem. The results do not depend on the number of
+    /// threads.
     ///
     /// # Errors
     /// Each problem has its own: those of [`samara_core::assignment::linear_sum_assignment`].

@@ -1,4 +1,4 @@
-//! Families of cost matrices on which ways to solve assignment differ most.
+//! Families of cost matrices on which assignment algorithms differ most.
 
 use samara_core::math::rng::{Purpose, Rng};
 
@@ -21,7 +21,7 @@ pub enum Family {
     MacholWien,
     /// Products of two random matrices of rank 3.
     LowRank,
-    /// |aᵢ − bⱼ| of sorted numbers.
+    /// |aᵢ − bⱼ| of sorted values.
     Sorted,
     /// Powers of ten with exponents from 0 to 20.
     Logarithmic,
@@ -71,10 +71,10 @@ impl Family {
     }
 }
 
-/// A graph as compressed rows: where the neighbours of each row start, and all of them.
+/// A graph in compressed sparse rows: the start of each row's neighbours, and all neighbours.
 pub type Rows = (Vec<u32>, Vec<u32>);
 
-/// A bipartite graph that is complete between levels of two vertices, with a chain along them: searches that do not mark dead ends take
+/// A complete bipartite graph between successive levels of two vertices, with a chain along them: searches that do not mark dead ends take
 /// exponential time.
 pub fn ladder(levels: u32) -> Rows {
     let (mut starts, mut neighbours) = (vec![0], Vec::new());
@@ -91,7 +91,7 @@ pub fn ladder(levels: u32) -> Rows {
     (starts, neighbours)
 }
 
-/// A bipartite graph of as many rows as columns, each row with some neighbours at random.
+/// A bipartite graph with as many rows as columns, each row with random neighbours.
 pub fn sparse(rows: u32, degree: u32, seed: u64) -> Rows {
     let mut rng = Rng::new(seed, Purpose::Sampling, 0);
     let neighbours = (0..rows * degree).map(|_| rng.below(u64::from(rows)) as u32).collect();

@@ -22,7 +22,7 @@ pub enum MatrixError {
     Text {
         /// The file.
         path: PathBuf,
-        /// The place in the file, what was found and what was expected.
+        /// The position in the file, what was found and what was expected.
         problem: String,
     },
 }
@@ -36,7 +36,7 @@ impl Failure for MatrixError {
     }
 }
 
-/// A matrix with what it takes to view it.
+/// The elements of a matrix with its shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// Row after row.
@@ -45,12 +45,12 @@ pub struct Matrix {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// The line of the file, from 1, of every row; none for arrays.
+    /// The line in the file, from 1, of every row; empty for arrays.
     pub lines: Vec<u32>,
 }
 
-/// Reads a matrix: a `.npy` array, an array of a `.npz` archive (the only one, or NAME of `FILE.npz:NAME`), or text, of which `skip` lines at the top are
-/// not looked at. The content says which, and whether it is compressed.
+/// Reads a matrix: a `.npy` array, an array of a `.npz` archive (the only one, or NAME of `FILE.npz:NAME`), or text, whose first `skip` lines are
+/// ignored. The format and the compression are detected from the content.
 ///
 /// # Errors
 /// What is wrong with the file, with line and column.
@@ -65,13 +65,13 @@ pub fn read(path: &Path, skip: usize) -> Result<Matrix, MatrixError> {
         return of_text(file, bytes, skip);
     };
     if skip > 0 {
-        return Err(FileError::format(file, "text beside --skip-rows", "an array; leave --skip-rows out").into());
+        return Err(FileError::format(file, "a text file, because --skip-rows is set", "an array; leave --skip-rows out").into());
     }
     of_array(path, array)
 }
 
-/// What to do about a matrix that does not fit into memory.
-pub const SMALLER: &str = "solve a part of it, or take a machine with more";
+/// The advice for a matrix that does not fit into memory.
+pub const SMALLER: &str = "solve a part of it, or use a machine with more memory";
 
 /// The file of a path, and the array that is named behind it.
 fn array_in(path: &Path) -> (&Path, Option<&str>) {
@@ -101,7 +101,7 @@ fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
         return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
     if matches!(array.values, npy::Values::I32(_) | npy::Values::U64(_) | npy::Values::F32(_)) {
-        // They become numbers of 64 bits.
+        // They become `f64`.
         ensure_memory(path, 8 * (rows as u64).saturating_mul(columns as u64), SMALLER)?;
     }
     let values = match array.values {
@@ -117,8 +117,8 @@ fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
 fn signed(path: &Path, values: &[u64], columns: usize) -> Result<Vec<i64>, FileError> {
     let value = |(k, &value): (usize, &u64)| {
         i64::try_from(value).map_err(|_| {
-            let place = format!("{value} in row {}, column {} (from 0)", k / columns, k % columns);
-            let next = "subtract a constant from all costs, or let them be rounded: save array.astype('float64')";
+            let place = format!("{value} in row {}, column {} (both from 0)", k / columns, k % columns);
+            let next = "subtract a constant from all costs, or accept rounding: save array.astype('float64')";
             FileError::format(path, "integers below 2^63", format!("{place}; {next}"))
         })
     };

@@ -1,14 +1,14 @@
-//! Core's assignment compiled for what the machine has: the search is core's, and the compiler makes vectors of it.
+//! Core's assignment search compiled for the CPU features of this machine; the compiler vectorises it.
 //!
-//! A search of an assignment is compiled whole for a machine: `Machine::run` calls it from a function with the machine's features, and everything in
-//! it is inlined there, so that a pass over a row of seven costs as much as the pass and not a call. A table of passes, which was here before, cost
-//! as much as the passes themselves on small problems. Where there are no vectors (`kernel::VECTORS`) the ways that only pay with them are left out
-//! of the program: a device links half the code. Three things in the passes look odd and are measured: a row that does not end with a whole vector
-//! ends with one that overlaps; the least values of a block are kept as lanes, not reduced to one; and distances are stored after the path.
+//! `Machine::run` calls the search from a function with the target features enabled, and everything is inlined there, so that a pass over a row of
+//! seven has no call overhead. An earlier table of function pointers cost as much as the passes themselves on small problems. Without vector
+//! instructions (`kernel::VECTORS`) the variants that only pay with them are compiled out: a device links half the code. Three details of the passes
+//! are chosen by measurement: a row whose length is not a multiple of the vector ends with an overlapping vector; the minima of a tile are kept per
+//! lane, not reduced to one; and distances are stored after the path.
 
 use samara_core::assignment::{Machine, Stores};
 
-/// The machine that this program runs on. Answers are the same on every machine: least values and sums of two do not depend on vectors.
+/// The machine that this program runs on. Answers are equal on every machine: minima and sums of two values do not depend on vector width.
 #[derive(Clone, Copy, Debug)]
 pub struct ThisMachine(Features);
 
@@ -25,7 +25,7 @@ impl ThisMachine {
     /// Core's passes as they are compiled for any machine.
     pub const PORTABLE: Self = Self(Features::Portable);
 
-    /// Looks what the machine has.
+    /// Detects the machine's features.
     pub fn new() -> Self {
         #[cfg(target_arch = "x86_64")]
         {

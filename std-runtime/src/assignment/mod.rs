@@ -1,4 +1,4 @@
-//! Core's assignment with memory that owns itself, the passes of this machine, and threads over many problems.
+//! Core's assignment with owned memory, compiled for this machine's features, and batches of problems on threads.
 
 mod batch;
 pub mod costs;

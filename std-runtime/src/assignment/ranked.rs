@@ -31,7 +31,7 @@ struct Memory<T> {
     indices: Vec<u32>,
 }
 
-/// The `count` best assignments, the best first, or all if there are fewer. Every one beyond the first costs at most one warm start for each row.
+/// The `count` best assignments, best first, or all if there are fewer. Each after the first costs at most one warm start per row.
 ///
 /// # Errors
 /// Those of [`samara_core::assignment::linear_sum_assignment`].
@@ -49,7 +49,7 @@ pub fn best_assignments<T: Cost>(costs: Costs<'_, T>, count: usize, objective: O
         best.divide(machine, &mut changed, wide.columns(), |part| {
             let at = parts.partition_point(|other| other.total <= part.total);
             parts.insert(at, part);
-            // What is not among so many will never be the best.
+            // A candidate beyond the remaining count is never returned.
             parts.truncate(count - ranked.len());
         })?;
         ranked.push(Ranked::of(&best.columns, costs, tall));
@@ -85,8 +85,8 @@ impl<T: Cost> Part<T> {
         Ok(Self { columns, total, fixed: 0, forbidden: Vec::new(), memory })
     }
 
-    /// The rest of the set without its best, in parts: the k-th keeps the columns of the rows before k and forbids that of row k. `costs` are those of all
-    /// assignments, and are spoilt.
+    /// Partitions the set without its best answer: the k-th part keeps the columns of the rows before k and forbids that of row k. `costs` are those
+    /// of all assignments, and are overwritten.
     fn divide(&self, machine: ThisMachine, costs: &mut [T], width: usize, mut each: impl FnMut(Self)) -> Result<(), Error<T>> {
         for &(row, column) in &self.forbidden {
             set(costs, row * width + column, T::FORBIDDEN);
@@ -108,8 +108,8 @@ impl<T: Cost> Part<T> {
         Ok(())
     }
 
-    /// The part that forbids a pair, which `costs` forbid already. The other costs that have changed since this part's answer are of pairs that it has not made,
-    /// and have become larger: its duals still hold, and one row looks for another column.
+    /// The part that forbids a pair, which `costs` already forbid. The other costs that have changed since this part's answer belong to pairs outside
+    /// of the answer and have increased: its duals remain valid, and only one row needs another column.
     fn without(&self, machine: ThisMachine, costs: &[T], width: usize, pair: (usize, usize)) -> Result<Option<Self>, Error<T>> {
         let mut memory = self.memory.clone();
         let rows = self.columns.len();

@@ -6,11 +6,12 @@ use samara_core::assignment::{
 
 use super::{ThisMachine, stand_ins};
 
-/// Memory for problems of any shape; it grows when it must and is kept.
+/// Memory for problems of any shape; it grows on demand and is reused.
 ///
-/// Large numbers that stand for forbidden pairs, such as 1e18, cost floating-point answers no digits: an assignment without them that is optimal is found as if they
-/// were infinite, and where they are all one value and some are unavoidable, as few of them as can be and the least sum of the others. That does not hold
-/// with [`Ties::Scipy`], whose rounding is part of its choice, nor for rows that stay free; a [`Options::cost_limit`] bounds what is lost.
+/// Large sentinel costs for forbidden pairs, such as 1e18, do not reduce the accuracy of floating-point answers: an optimal assignment without them
+/// is found as if they were infinite. Where all sentinels are equal and some are unavoidable, the answer has the fewest of them, and the least sum of
+/// other costs. This does not hold with [`Ties::Scipy`], whose rounding is part of its choice, nor with rows that stay free; there a
+/// [`Options::cost_limit`] bounds the loss.
 #[derive(Debug)]
 pub struct Solver<T> {
     machine: ThisMachine,
@@ -46,7 +47,7 @@ impl<T: Cost> Solver<T> {
         Self { machine: ThisMachine::PORTABLE, ..Self::default() }
     }
 
-    /// Solves, and hands the answer to `read` while it lies in the solver's memory.
+    /// Solves, and passes the answer to `read`, borrowed from the solver's memory.
     ///
     /// # Errors
     /// Those of [`samara_core::assignment::linear_sum_assignment`].
@@ -61,7 +62,7 @@ impl<T: Cost> Solver<T> {
         Ok(result.unwrap_or_else(|| unreachable!("a search that succeeds hands over its answer")))
     }
 
-    /// Solves and hands the answer over. It does not know the caller's result, so that it is compiled once for each type of costs.
+    /// Solves and passes the answer on. Not generic over the caller's result, so that it is compiled once per type of costs.
     #[inline(never)]
     fn search(
         &mut self,
@@ -74,7 +75,7 @@ impl<T: Cost> Solver<T> {
         self.costs.resize(len.costs.max(self.costs.len()), T::ZERO);
         self.indices.resize(len.indices.max(self.indices.len()), 0);
         let wide = if rows > columns { costs.transposed() } else { costs };
-        // Columns of a tall matrix are read as rows, again and again: better one after the other.
+        // Columns of a tall matrix are read as rows several times: a contiguous copy is faster.
         let costs = if rows > 0 && wide.row(0).is_none() && (options.ties == Ties::Scipy || !is_slim(wide)) {
             transpose(wide.transposed(), &mut self.transposed);
             let copy = Costs::new(&self.transposed, wide.rows(), wide.columns())?;
@@ -118,12 +119,12 @@ impl<T: Cost> Solution<T> {
     }
 }
 
-/// Whether a matrix is so small, and has so few rows beside its columns, that most of it is read once.
+/// Whether a matrix is so small, and has so few rows compared with its columns, that most of it is read once.
 fn is_slim<T: Cost>(wide: Costs<'_, T>) -> bool {
     wide.columns() >= 4 * wide.rows() && wide.rows() * wide.columns() <= 1 << 14
 }
 
-/// Copies the transpose of a matrix, tile by tile so that lines of both stay in the cache.
+/// Copies the transpose of a matrix, tile by tile, so that cache lines of both stay in the cache.
 fn transpose<T: Cost>(from: Costs<'_, T>, to: &mut Vec<T>) {
     const TILE: usize = 16;
     let (rows, columns) = (from.rows(), from.columns());

@@ -1,9 +1,9 @@
-//! Costs that stand for "forbidden", such as 1e9 or 1e18, without the digits that they cost the others.
+//! Sentinel costs for "forbidden", such as 1e9 or 1e18, without loss of accuracy in the other costs.
 //!
-//! A search adds costs to distances and duals: beside a stand-in of 1e18, costs of 1 are lost. So an answer whose duals are far larger than its costs is
-//! solved again in 64 bits, without every cost that no assignment as good as the answer can contain: a cost that exceeds the least of its line by more than
-//! the answer exceeds the sum of all these. Where the answer itself has stand-ins, and they are all one value, a smaller value that no sum of other costs
-//! reaches takes their place: as few of them as can be, and the others' sum is least.
+//! A search adds costs to distances and duals: next to a sentinel of 1e18, costs of 1 are rounded away. So an answer whose duals are far larger than
+//! its costs is solved again in `f64`, without the costs that no optimal assignment can contain: a cost that exceeds the minimum of its line by more
+//! than the answer exceeds the sum of all line minima. Where the answer itself contains sentinels, all of one value, a smaller value above every sum
+//! of other costs replaces them: the answer then has the fewest sentinels and the least sum of the others.
 
 use std::cmp::Ordering;
 
@@ -13,11 +13,11 @@ use samara_core::assignment::{
 
 use super::ThisMachine;
 
-/// Duals that are so many times larger than costs lose digits worth a second search.
+/// The ratio of duals to costs above which digits may be lost and a second search pays.
 const GAP: f64 = 1024.0;
-/// Beside pairs that cost nothing, duals of this size are taken for those of stand-ins.
+/// Next to pairs of cost 0, duals of at least this size are taken for those of sentinels.
 const STAND_IN: f64 = 1e6;
-/// Searches for duals that hold for the costs left out as well.
+/// The most searches for duals that are also valid for the excluded costs.
 const ROUNDS: usize = 4;
 
 /// An answer that owns itself.
@@ -35,14 +35,14 @@ impl<T: Cost> Repaired<T> {
     }
 }
 
-/// Whether an answer's magnitudes lie so far apart that digits may be lost. A look at the duals, whose sums are the costs of the pairs: these lie
-/// anywhere in a large matrix.
+/// Whether the magnitudes in an answer are so far apart that digits may be lost. Reads only the duals, whose sums are the costs of the pairs: the
+/// pairs' costs are scattered in a large matrix.
 #[inline]
 pub(super) fn is_strained<T: Cost>(costs: &Costs<'_, T>, answer: &Assignment<'_, T>) -> bool {
     let (rows, columns) = (answer.row_duals(), answer.column_duals());
     let tall = rows.len() > columns.len();
     let (partners, u, v) = if tall { (answer.rows(), columns, rows) } else { (answer.columns(), rows, columns) };
-    // Duals of a larger side are at most 0, and large only where the duals of their partners are.
+    // Duals of the larger side are at most 0, and large only if the duals of their partners are.
     let range = range(if u.len() == v.len() { v } else { &[] }, range(u, (T::ZERO, T::ZERO)));
     let most = range.0.to_f64().abs().max(range.1.to_f64());
     let mut least = T::FORBIDDEN;
@@ -79,7 +79,7 @@ fn has_gap<T: Cost>(costs: &Costs<'_, T>, answer: &Assignment<'_, T>, most: f64)
         if most >= STAND_IN {
             return true;
         }
-        // Costs of 0 say nothing about how small the others are: duals may.
+        // Costs of 0 give no scale for the others; the duals may.
         let duals = answer.row_duals().iter().chain(answer.column_duals()).map(|dual| dual.to_f64().abs());
         sizes.extend(duals.filter(|&size| size > 0.0));
     }
@@ -106,7 +106,7 @@ pub(super) fn repaired<T: Cost>(
     } else {
         (answer.columns(), answer.row_duals(), answer.column_duals())
     };
-    // With rows that stay free nothing is known of what a cost would displace.
+    // With rows that stay free, the costs that a pair would displace are unknown.
     let column_of = lines.iter().map(|column| column.get()).collect::<Option<Vec<usize>>>()?;
     let value = |row, column| {
         let cost = wide.at(row, column).filter(|cost| !cost.forbids(maximize) && cost.admit(maximize, T::ONE).is_some());
@@ -132,7 +132,7 @@ pub(super) fn repaired<T: Cost>(
     })
 }
 
-/// Costs to be minimised, at most as many rows as columns; infinite ones are forbidden.
+/// Costs to be minimised, with at most as many rows as columns; infinite ones are forbidden.
 struct Problem {
     machine: ThisMachine,
     costs: Vec<f64>, // (rows, width)
@@ -174,14 +174,14 @@ impl Problem {
         better.then(|| self.proven(costs, found))
     }
 
-    /// For every row what no cost of an assignment as good as this one exceeds; none if no digits were lost.
+    /// For every row an upper bound on the costs of an assignment as good as this one; `None` if no digits were lost.
     fn bounds(&self, costs: &[f64], found: &Found) -> Option<Vec<f64>> {
         let rows = costs.chunks_exact(self.width);
         let least: Vec<f64> = rows.map(|row| row.iter().copied().fold(f64::INFINITY, f64::min)).collect();
         let chosen = || self.chosen(costs, found);
         let slack: f64 = chosen().zip(&least).map(|(cost, least)| cost - least).sum();
         let size = chosen().fold(slack, |most, cost| most.max(cost.abs()));
-        // A sum of positive numbers is rounded by far less than this.
+        // The rounding error of a sum of positive values is far smaller than this.
         let bound = |least: f64| least + slack * (1.0 + 1e-6);
         (found.largest() > GAP / 16.0 * size).then(|| least.into_iter().map(bound).collect())
     }
@@ -191,7 +191,7 @@ impl Problem {
         costs.chunks_exact(self.width).zip(&found.column_of).filter_map(|(row, &column)| row.get(column).copied())
     }
 
-    /// The answer with the largest cost, which some pairs have and others lie far below, made smaller.
+    /// The answer with its largest cost, shared by some pairs and far above the others, reduced.
     fn reduced(&self, costs: &[f64], found: &Found) -> Option<Found> {
         let allowed = || costs.iter().copied().filter(|cost| cost.is_finite());
         let large = allowed().fold(f64::NEG_INFINITY, f64::max);
@@ -199,7 +199,7 @@ impl Problem {
         let (low, high) = others().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), cost| (low.min(cost), high.max(cost)));
         let rows = found.column_of.len() as f64;
         let reach = low.abs().max(high.abs()) + (rows + 1.0) * (high - low);
-        // A power of two keeps the digits of what is added to it.
+        // A power of two preserves the digits of what is added to it.
         let small = reach.log2().ceil().exp2();
         let unavoidable = self.chosen(costs, found).any(|cost| cost >= large);
         if !unavoidable || low >= high || large.partial_cmp(&(GAP / 16.0 * small)).is_none_or(Ordering::is_le) {
@@ -210,7 +210,7 @@ impl Problem {
             costs.iter().map(cost).collect()
         };
         let mut found = self.solve(&with(small, |cost| cost))?;
-        // Duals of the problem in which stand-ins are counted carry what was taken off each.
+        // Duals of the problem that counts sentinels include what was subtracted from each.
         let count = self.solve(&with(1.0, |cost| if cost.is_finite() { 0.0 } else { cost }))?;
         for (dual, number) in found.u.iter_mut().zip(count.u).chain(found.v.iter_mut().zip(count.v)) {
             *dual += (large - small) * number;
@@ -218,7 +218,7 @@ impl Problem {
         Some(found)
     }
 
-    /// The answer with duals that hold for the costs left out, too.
+    /// The answer with duals that are also valid for the excluded costs.
     fn proven(&self, mut costs: Vec<f64>, mut found: Found) -> Found {
         for _ in 0..ROUNDS {
             let mut back = false;
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::assignment::Solver;
 
-    /// The fewest pairs with a stand-in, and then the least sum of the others, by a recurrence over sets of columns.
+    /// The fewest pairs with a sentinel, then the least sum of the others, by dynamic programming over sets of columns.
     fn exact(costs: &[Option<i64>], rows: usize, columns: usize) -> (usize, i128) {
         let mut best = vec![None; 1 << columns];
         best[0] = Some((0_usize, 0_i128));
@@ -342,7 +342,7 @@ mod tests {
         for seed in 0..60 {
             let mut rng = Rng::new(seed, Purpose::Sampling, 0);
             let (rows, columns) = (40, 40 + rng.below(2) as usize * 9);
-            // One pair in ten or five is allowed: some problems need stand-ins.
+            // One pair in ten or five is allowed: some problems need sentinels.
             let apart = 5 + 5 * rng.below(2);
             let cost = |_| (rng.below(apart) == 0).then(|| rng.below(1000) as i64);
             let costs: Vec<Option<i64>> = (0..rows * columns).map(cost).collect();

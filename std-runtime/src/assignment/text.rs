@@ -1,8 +1,8 @@
-//! Cost matrices in text: a line for each row; commas, semicolons, tabs or spaces between numbers, whichever the first row has.
+//! Cost matrices in text: one line per row; values separated by commas, semicolons, tabs or spaces, as in the first row.
 
 use super::costs::{Values, is_exact};
 
-/// Rows of numbers.
+/// Rows of values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Text {
     /// Row after row.
@@ -13,11 +13,11 @@ pub(super) struct Text {
     pub(super) columns: usize,
 }
 
-/// Reads rows of numbers. `#` begins a comment; `skip` lines at the top are not looked at; blank lines, quotes around numbers and a separator at the end
-/// of a line do not count.
+/// Reads rows of values. `#` begins a comment. The first `skip` lines, blank lines, quotes around values and a separator at the end of a line are
+/// ignored.
 ///
 /// # Errors
-/// What is wrong with which line and column, from 1.
+/// What is wrong, with line and column, from 1.
 pub(super) fn parse(text: &str, skip: usize) -> Result<Text, String> {
     let (mut numbers, mut separator, mut columns) = (Numbers::with_room(most(text, skip)), None, 0);
     let mut lines = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str, skip: usize) -> Result<Text, String> {
         lines.push(line);
     }
     if lines.is_empty() {
-        return Err(" expected rows of numbers, found none; write a line for each row".to_owned());
+        return Err(" expected rows of numbers, found none; write one line per row".to_owned());
     }
     Ok(Text { values: numbers.finish()?, lines, columns })
 }
@@ -55,19 +55,19 @@ fn rows_of(text: &str, skip: usize) -> impl Iterator<Item = (u32, &str)> {
     rows.filter(|(_, row)| !row.trim().is_empty())
 }
 
-/// How many numbers there are at most: as many in every line as in the first row, each with a character behind it.
+/// An upper bound on the number of values: as many in every line as in the first row, each with a separator after it.
 fn most(text: &str, skip: usize) -> usize {
     let lines = 1 + text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     let columns = rows_of(text, skip).next().map_or(0, |(_, row)| Separator::of(row).cells(row).len());
     lines.saturating_mul(columns).min(text.len() / 2 + 1)
 }
 
-/// Bytes that a text's numbers take while they are read, at most.
+/// The most bytes that the values of a text take while they are read.
 pub(super) fn bytes(text: &str, skip: usize) -> u64 {
     most(text, skip) as u64 * (size_of::<f64>() + size_of::<i64>()) as u64
 }
 
-/// What stands between numbers.
+/// The separator between values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Separator {
     Commas,
@@ -77,7 +77,7 @@ enum Separator {
 }
 
 impl Separator {
-    /// The separator of a row. Beside semicolons and tabs a comma is a decimal one, unless blanks follow every comma.
+    /// The separator of a row. With semicolons or tabs a comma is a decimal comma, unless blanks follow every comma.
     fn of(row: &str) -> Self {
         let bare: String = row.split('"').step_by(2).collect();
         let spaced =
@@ -131,7 +131,7 @@ impl Separator {
     }
 }
 
-/// Refuses a first row without any number, and one that numbers its columns, as data frames do.
+/// Refuses a first row without any value, and one of column indices, as data frames write.
 fn refuse_headings(line: u32, cells: &[(usize, &str)]) -> Result<(), String> {
     let is_number = |word: &str| word.parse::<f64>().is_ok();
     let Some(&(at, first)) = cells.first() else { return Ok(()) };
@@ -141,32 +141,30 @@ fn refuse_headings(line: u32, cells: &[(usize, &str)]) -> Result<(), String> {
              write the table without them (pandas: header=False, index=False)"
         ));
     }
-    // A comma within a number, or brackets, are reported as what they are.
+    // A comma within a value, and brackets, are reported as such.
     let is_name = |word: &str| word.starts_with(|c: char| c.is_alphabetic() || c == '_') && !is_number(word);
     if cells.iter().all(|(_, word)| is_name(word)) {
         let found: String = first.chars().take(40).collect();
-        return Err(format!(
-            "{line}:{at}: expected a number, found {found:?}; leave a line of headings out with --skip-rows {line}"
-        ));
+        return Err(format!("{line}:{at}: expected a number, found {found:?}; skip a header line with --skip-rows {line}"));
     }
     Ok(())
 }
 
-/// Numbers as they are read: integers stay exact.
+/// Values during reading: integers stay exact.
 #[derive(Default)]
 struct Numbers {
     floats: Vec<f64>,
-    /// As many as `floats` while all of them are integers, or infinite.
+    /// As many as `floats` as long as all values are integers, or infinite.
     integers: Vec<i64>,
-    /// Line and column of the first integer beyond 64 bits, and whether f64 holds all of them.
+    /// Line and column of the first integer beyond 64 bits, and whether f64 represents all of them exactly.
     wide: Option<((u32, usize), bool)>,
 }
 
 impl Numbers {
-    /// None, with room for so many: a vector that grows takes up to three times its length.
+    /// Empty, with reserved capacity: a growing vector takes up to three times its length.
     fn with_room(cells: usize) -> Self {
         let mut numbers = Self::default();
-        // Whoever reads a file has refused what has no room.
+        // Callers have checked that this fits.
         let _ = numbers.floats.try_reserve_exact(cells);
         let _ = numbers.integers.try_reserve_exact(cells);
         numbers
@@ -210,7 +208,7 @@ impl Numbers {
     }
 }
 
-/// What is wrong with a cell.
+/// The error for an invalid cell.
 fn not_a_number(word: &str, between: Separator) -> String {
     let found: String = word.chars().take(40).collect();
     if found.is_empty() {
@@ -220,7 +218,7 @@ fn not_a_number(word: &str, between: Separator) -> String {
     let are_numbers = |parts: &[&str]| parts.iter().all(|part| part.parse::<f64>().is_ok());
     if word.contains(',') && are_numbers(&word.split(',').collect::<Vec<_>>()) {
         return format!(
-            "expected a number with a decimal point, found a decimal comma in {found:?}; write points in place of commas"
+            "expected a number with a decimal point, found a decimal comma in {found:?}; replace decimal commas by points"
         );
     }
     if parts.len() > 1 && are_numbers(&parts) {
@@ -234,13 +232,13 @@ fn not_a_number(word: &str, between: Separator) -> String {
     for other in [Separator::Semicolons, Separator::Tabs] {
         if other != between && word.contains(|c| other.separates(c)) {
             return format!(
-                "expected numbers between {} as in the first row, found {} in {found:?}; write one separator everywhere",
+                "expected numbers between {} as in the first row, found {} in {found:?}; use one separator everywhere",
                 between.name(),
                 other.name()
             );
         }
     }
-    format!("expected a number, found {found:?}; costs are numbers, inf, -inf or nan, without names of rows")
+    format!("expected a number, found {found:?}; costs are numbers, inf, -inf or nan; remove row names")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::assignment::families::{self, Family};
 use crate::assignment::{Batch, Solver, ThisMachine};
 use crate::threads::Pool;
 
-/// Calls for one measurement: so many costs are gone through at least.
+/// A measurement repeats calls until it has processed at least this many costs.
 const COSTS: usize = 20_000;
 /// Problems of a batch: images, times layers of a decoder.
 const BATCH: u64 = 96;
@@ -24,10 +24,11 @@ const BATCHED: [(usize, usize); 3] = [(100, 7), (100, 20), (300, 20)];
 /// Shapes beside the 400 × 400 of every family.
 const UNIFORM: [(usize, usize); 8] = [(10, 10), (30, 30), (100, 100), (1000, 1000), (100, 7), (100, 20), (300, 20), (100, 1000)];
 
-/// Measures every family, one thread; batches on all threads of the pool; frames of a tracker; and matchings. Answers are proven by their duals first.
+/// Measures every family on one thread, batches on all threads of the pool, frames of a tracker, and matchings. Answers are first verified by their
+/// duals.
 ///
 /// # Errors
-/// An answer has no proof.
+/// An answer cannot be verified.
 pub fn run(repeats: usize, pool: &Pool) -> Result<Vec<Measurement>, BenchError> {
     let bytes_per_s = read_bytes_per_s(&Pool::new(1)?)?;
     let squares = Family::ALL.iter().map(|&(name, family)| (name, family, 400, 400));
@@ -48,7 +49,7 @@ pub fn run(repeats: usize, pool: &Pool) -> Result<Vec<Measurement>, BenchError> 
     Ok(measured)
 }
 
-/// Many problems: one after the other on one thread of the pool, and in a batch on all.
+/// Many problems: sequentially on one thread of the pool, and as a batch on all.
 fn batches(
     (rows, columns): (usize, usize),
     repeats: usize,
@@ -59,7 +60,7 @@ fn batches(
     let problems: Result<Vec<_>, _> = matrices.iter().map(|costs| Costs::new(costs, rows, columns)).collect();
     let problems = problems.map_err(failed)?;
     let (mut solver, batch, options) = (Solver::default(), Batch::new(pool), Options::default());
-    // Whoever solves batches stands on a thread of the pool.
+    // Callers that solve batches run on a thread of the pool.
     let (one, all) = pool.install(|| -> Result<_, BenchError> {
         let one = times(repeats, || -> Result<(), BenchError> {
             for &costs in &problems {
@@ -79,7 +80,7 @@ fn batches(
     Ok([row(name("one after the other"), one, costs, bytes_per_s), row(name(&threads), all, costs, bytes_per_s)])
 }
 
-/// Frames of a tracker in which the costs of five rows change: from the duals of the frame before, and anew.
+/// Frames of a tracker in which the costs of five rows change: warm-started from the last frame's duals, and from scratch.
 fn frames(repeats: usize, bytes_per_s: f64) -> Result<[Measurement; 2], BenchError> {
     const N: usize = 100;
     const ROWS: [usize; 5] = [3, 21, 42, 64, 99];
@@ -146,7 +147,7 @@ fn solve(costs: &[f64], (rows, columns): (usize, usize), ties: Ties, repeats: us
     let options = Options { ties, ..Options::default() };
     let mut solver = Solver::default();
     let proof = solver.solve_with(view, &options, |answer| verify(view, &answer, &options, 1e-9)).map_err(failed)?;
-    proof.map_err(|why| BenchError::Assignment(format!("an answer without a proof: {why}")))?;
+    proof.map_err(|why| BenchError::Assignment(format!("an answer could not be verified: {why}")))?;
     let calls = COSTS.div_ceil(rows * columns);
     let seconds = times(repeats, || -> Result<(), BenchError> {
         for _ in 0..calls {
@@ -161,7 +162,7 @@ fn failed(error: samara_core::assignment::Error<f64>) -> BenchError {
     BenchError::Assignment(error.to_string())
 }
 
-/// The floor: reading every cost once.
+/// The floor is the time to read every cost once.
 fn row(name: String, seconds: f64, costs: usize, bytes_per_s: f64) -> Measurement {
     let bytes = (costs * size_of::<f64>()) as f64;
     Measurement {

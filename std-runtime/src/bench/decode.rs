@@ -22,7 +22,7 @@ use crate::session::Engine;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
 
-/// Tokens that a measurement generates unless asked otherwise.
+/// Tokens that a measurement generates by default.
 const NEW_TOKENS: usize = 64;
 
 /// What is measured.
@@ -36,16 +36,16 @@ pub struct DecodeRequest {
     pub profiled: bool,
     /// Tokens of the prompt before generating.
     pub prompt_tokens: usize,
-    /// Tokens generated after the first; none: 64, or as many as the model has positions for.
+    /// Tokens generated after the first; `None`: 64, or fewer if the model's context is shorter.
     pub new_tokens: Option<usize>,
-    /// Rows that are generated at once.
+    /// Rows decoded at once.
     pub rows: usize,
 }
 
-/// A prompt, or one for every row, then a token at a time of every row: each step reads all weights.
+/// Processes a prompt (one per row), then generates one token per row at a time: each step reads all weights.
 ///
 /// # Errors
-/// The model cannot be quantised, or has too few positions.
+/// The model cannot be quantised, or its context is too short.
 pub fn decode(
     train: &TrainConfig,
     architecture: Arc<dyn Architecture>,
@@ -77,7 +77,7 @@ pub fn decode(
     Ok((rows, profile))
 }
 
-/// What several rounds took.
+/// The times of several rounds.
 struct Rounds {
     /// Median seconds of all prompts.
     prompt_s: f64,
@@ -118,7 +118,7 @@ impl Rounds {
         Ok(Self { prompt_s, step_s, slots: last })
     }
 
-    /// Both times beside their floors. A step reads all weights once, and multiplies them with every row: its floor is the slower of both.
+    /// Both times with their floors. A step reads all weights once and multiplies them with every row: its floor is the larger of the two times.
     fn measurements(&self, work: &Work, dims: LmDims, (rows, prompt_tokens): (usize, usize), rates: Rates) -> Vec<Measurement> {
         let row = |name, seconds: f64, tokens: usize, (floor, floor_unit, rate): (f64, &'static str, f64)| Measurement {
             name,
@@ -156,7 +156,7 @@ fn decode_tokens(request: &DecodeRequest, positions: usize) -> Result<(usize, us
     Ok((prompt, new))
 }
 
-/// The parameters that a token is multiplied by; of embeddings that are only looked up it reads one row.
+/// The parameters that a token is multiplied by; embeddings count one row.
 struct Work {
     /// Outside of embeddings and of the head.
     blocks: usize,
@@ -182,7 +182,7 @@ impl Work {
         work
     }
 
-    /// Floating-point operations of the products for a prompt, with the head on its last token only.
+    /// Floating-point operations of the matrix products for a prompt, with the head on its last token only.
     fn prompt_flops(&self, dims: LmDims, tokens: usize) -> f64 {
         let [blocks, head, layers, width, tokens] =
             [self.blocks, self.head, dims.n_layer, dims.attention_width, tokens].map(|x| x as f64);

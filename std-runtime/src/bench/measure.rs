@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-/// A measurement beside what the machine could do.
+/// A measurement with the machine's floor for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measurement {
     /// What was measured.
@@ -17,7 +17,7 @@ pub struct Measurement {
     pub unit: &'static str,
     /// Floating-point operations or bytes that the work takes at least.
     pub floor: f64,
-    /// What the floor counts: FLOP or bytes.
+    /// The unit of the floor: FLOP or bytes.
     pub floor_unit: &'static str,
     /// The least time in which this machine, as measured, could do that much.
     pub floor_milliseconds: f64,

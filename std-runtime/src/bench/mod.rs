@@ -1,7 +1,7 @@
-//! How fast this machine does what training and generating are made of, beside what it could do.
+//! Benchmarks of the building blocks of training and generation on this machine, each with its floor.
 //!
-//! The floors are work divided by a measured rate: that of multiply-adds in registers, or that of reading more memory than the caches hold.
-//! A profile knows both for every node and takes the slower one.
+//! A floor is work divided by a measured rate: that of multiply-adds in registers, or that of reading memory larger than the caches. A profile
+//! computes both for every node and takes the slower one.
 
 pub mod assign;
 pub mod decode;

@@ -17,7 +17,7 @@ use crate::model::architecture::Architecture;
 use crate::threads::Pool;
 use crate::train::config::TrainConfig;
 
-/// A product of matrices with its memory: C (m, n) = A (m, k) · Bᵀ, B (n, k), as in a linear layer.
+/// A matrix product with its memory: C (m, n) = A (m, k) · Bᵀ, B (n, k), as in a linear layer.
 struct Product {
     choice: GemmChoice,
     shape: [usize; 3],

@@ -1,4 +1,4 @@
-//! Where the time of a program goes: every node timed in its turn, and the nodes of a kind together beside their floor.
+//! Profile of a program: every node is timed, and the nodes of one kind are summed and compared with their floor.
 
 use samara_core::cost::Cost;
 use samara_core::exec::Gradients;
@@ -12,7 +12,7 @@ use crate::session::{On, OwnedProgram, Session};
 /// The nodes of one kind and shape.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProfileRow {
-    /// The operation, and the extents of its product if it has one: rows × inputs × outputs.
+    /// The operation, and the shape of its matrix product if it has one: rows × inputs × outputs.
     pub name: String,
     /// How often it runs.
     pub calls: u64,
@@ -33,18 +33,18 @@ pub struct ProfileRow {
 /// Where the time goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Profile {
-    /// What the machine could do.
+    /// The machine's measured rates.
     pub machine: Rates,
     /// Kinds of nodes, the slowest first.
     pub rows: Vec<ProfileRow>,
     /// All nodes together.
     pub total: ProfileRow,
-    /// The same work run as a whole, as it is without a profiler, in milliseconds.
+    /// The time of the same work without the profiler, in milliseconds.
     pub whole_milliseconds: f64,
 }
 
 impl Profile {
-    /// Runs programs `repeats` times node by node, each with how often it counts. Inputs must have been written.
+    /// Runs programs `repeats` times node by node; each program has a weight, the number of its runs. Inputs must have been written.
     pub fn new(
         session: &mut Session,
         on: On,
@@ -92,7 +92,7 @@ pub(super) fn program_cost(program: &OwnedProgram, calls: usize) -> Cost {
     (0..calls).fold(Cost::default(), |all, _| all.plus(once))
 }
 
-/// What nodes of a kind add up to.
+/// The totals of the nodes of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     calls: f64,

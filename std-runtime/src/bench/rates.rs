@@ -1,4 +1,4 @@
-//! What this machine could do, measured in the same minute as what it does.
+//! The machine's peak rates, measured together with the benchmark.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -19,7 +19,7 @@ pub struct Rates {
     pub threads: usize,
     /// Floating-point operations per second of multiply-adds in registers.
     pub flops_per_s: f64,
-    /// Bytes per second of changing large memory in place, reading and writing counted.
+    /// Bytes per second of updating large memory in place, counting reads and writes.
     pub bytes_per_s: f64,
 }
 
@@ -32,13 +32,13 @@ impl Rates {
         Ok(Self { threads: pool.threads(), flops_per_s: peak_flops_per_s(pool), bytes_per_s: update_bytes_per_s(pool)? })
     }
 
-    /// The least seconds that some work could take.
+    /// A lower bound of the time for some work, in seconds.
     pub fn floor_s(&self, cost: Cost) -> f64 {
         (cost.flops as f64 / self.flops_per_s).max(cost.bytes as f64 / self.bytes_per_s)
     }
 }
 
-/// The least time of some runs: other work on the machine only ever slows one down.
+/// The minimum time over several runs: other load on the machine only increases it.
 fn least_s(runs: usize, mut run: impl FnMut()) -> f64 {
     let timed = (0..runs).map(|_| {
         let begun = Instant::now();
@@ -48,7 +48,7 @@ fn least_s(runs: usize, mut run: impl FnMut()) -> f64 {
     timed.fold(f64::INFINITY, f64::min).max(1e-12)
 }
 
-/// Floating-point operations per second of multiply-adds in the registers of every thread at once.
+/// Floating-point operations per second of multiply-adds in registers, on all threads at once.
 pub fn peak_flops_per_s(pool: &Pool) -> f64 {
     const STEPS: usize = 100_000;
     let threads = pool.threads();
@@ -58,16 +58,16 @@ pub fn peak_flops_per_s(pool: &Pool) -> f64 {
         })
     };
     let seconds = least_s(40, || pool.install(run));
-    // A round of one step says how many operations a step has.
+    // A round of one step gives the number of operations per step.
     threads as f64 * multiply_adds(1) * STEPS as f64 / seconds
 }
 
-/// More memory than caches hold, and pieces of it for threads to share: whole blocks of rows for [`read`].
+/// More memory than caches hold, and its pieces for the threads: whole blocks of rows for [`read`].
 const LARGE_LEN: usize = 64 * PIECE_LEN;
 const PIECE_LEN: usize = (6 * 768) << 8;
 const LARGE_RUNS: usize = 5;
 
-/// Large memory as models have it, already taken from the system.
+/// Large memory, allocated as for models and already committed.
 fn large() -> Result<Buffer, OutOfMemory> {
     let mut memory = Buffer::new(LARGE_LEN)?;
     memory.get_mut().fill(1.0);
@@ -77,7 +77,7 @@ fn large() -> Result<Buffer, OutOfMemory> {
 /// Bytes per second of reading 288 MiB.
 ///
 /// # Errors
-/// The memory cannot be had.
+/// The memory cannot be allocated.
 pub fn read_bytes_per_s(pool: &Pool) -> Result<f64, OutOfMemory> {
     let memory = large()?;
     let pieces: Vec<&[f32]> = memory.get().chunks(PIECE_LEN).collect();
@@ -87,10 +87,10 @@ pub fn read_bytes_per_s(pool: &Pool) -> Result<f64, OutOfMemory> {
     Ok(size_of_val(memory.get()) as f64 / least_s(LARGE_RUNS, || pool.install(|| pool.run(pieces.len(), &read))))
 }
 
-/// Bytes per second of changing 288 MiB in place: every byte is read and written.
+/// Bytes per second of updating 288 MiB in place: every byte is read and written.
 ///
 /// # Errors
-/// The memory cannot be had.
+/// The memory cannot be allocated.
 pub fn update_bytes_per_s(pool: &Pool) -> Result<f64, OutOfMemory> {
     let mut memory = large()?;
     let bytes = 2.0 * size_of_val(memory.get()) as f64;

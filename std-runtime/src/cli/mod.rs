@@ -69,7 +69,7 @@ First steps:
   samara train
   samara generate --model runs/tales-001 --prompt 'Once upon a time'";
 
-/// The exit code of a failure; 0 is success. Those of signals are the shell's.
+/// The exit code of a failure; 0 is success. Codes of signals follow the shell's convention.
 fn exit_code(kind: Kind) -> u8 {
     match kind {
         Kind::Failed => 1,
@@ -92,19 +92,19 @@ struct Cli {
     quiet: bool,
 }
 
-/// Reads the command line of this process, does what it says, and returns the exit code.
+/// Parses the command line of this process, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console { quiet: cli.quiet, command_line: Cli::command };
     match cli.command.run(&console) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has read enough.
+        // The reader closed our output: it has all it wants.
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
         Err(error) => failed(&error, error.kind()),
     }
 }
 
-/// Says what went wrong, if something did, and gives the exit code of this process.
+/// Reports a failure, and returns the exit code of this process.
 pub fn exit(outcome: Result<(), impl Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Flags that the trainings on preferences and prompts have, and what they print.
+//! Flags and output that the alignment commands share.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(super) fn quoted(path: Option<&PathBuf>) -> Option<String> {
     path.map(|path| toml::Value::String(path.to_string_lossy().into_owned()).to_string())
 }
 
-/// What makes the configuration of an alignment, and its run folder.
+/// The flags that determine the configuration of an alignment, and its run folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct AlignArgs {
     /// Begin with the model of this folder.
@@ -40,16 +40,16 @@ pub(super) struct AlignArgs {
     /// The run folder, which becomes a model folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --init and --data say what to train.
+    /// Resume from the newest valid checkpoint of --out. If there is no run, a new one begins, provided that --init and --data are given.
     #[arg(long)]
     resume: bool,
-    /// Say how much memory it would take, and do nothing.
+    /// Report the memory that it would take, and stop.
     #[arg(long)]
     plan: bool,
 }
 
 impl AlignArgs {
-    /// Runs a training with the configuration that these flags make over `defaults`, a piece of TOML, and the flags of the command itself.
+    /// Runs a training whose configuration is made of `defaults` (TOML), these flags, and the flags of the command itself.
     pub(super) fn train<C: AlignConfig>(
         &self,
         console: &Console,
@@ -85,7 +85,7 @@ impl AlignArgs {
 /// A flag, the key that it sets, and its value.
 pub(super) type Flag = (&'static str, &'static str, Option<String>);
 
-/// The configuration of a file over defaults, `--set` over the file, and flags over both.
+/// The configuration: a file over defaults, `--set` over the file, flags over both.
 pub(super) fn merge<C: AlignConfig>(
     defaults: &Preset,
     file: Option<&PathBuf>,
@@ -119,7 +119,7 @@ const IDLE: [(&str, &str, &str); 3] =
     [("dialogue", "packing", SFT), ("dialogue", "completion_only_loss", SFT), ("dialogue", "pad_token", SFT)];
 const SFT: &str = "samara sft reads it";
 
-/// Steps that a person asks for stand in for the passes over the rows that are usual.
+/// A step count given by the user replaces the default passes over the rows.
 fn choose_end<C: AlignConfig>(layers: &mut Layers<C>) {
     let [steps, epochs] = ["train.steps", "dialogue.epochs"].map(|key| is_given(layers.place(key)));
     if steps && !epochs {

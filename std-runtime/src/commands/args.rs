@@ -22,7 +22,7 @@ use crate::train::presets::{DEFAULT_PRESET, PRESETS, SFT_PRESETS, find};
 /// Everything that makes a configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ConfigArgs {
-    /// Begin with a named configuration.
+    /// Start from a named configuration.
     #[arg(long, value_name = "NAME", value_parser = preset_names())]
     pub(super) preset: Option<String>,
     /// Read a TOML file over it.
@@ -31,7 +31,7 @@ pub(super) struct ConfigArgs {
     /// Text, rows of JSON (each also .gz or .zst), token shards, or a folder.
     #[arg(long, value_name = "PATH")]
     pub(super) data: Option<PathBuf>,
-    /// Begin with the model of this folder.
+    /// Start from the model in this folder.
     #[arg(long, value_name = "DIR")]
     pub(super) init: Option<PathBuf>,
     /// Threads; 0: one for each core.
@@ -51,12 +51,12 @@ fn preset_names() -> PossibleValuesParser {
 }
 
 impl ConfigArgs {
-    /// The effective configuration. `base` is a file that stands in for preset and file when neither is given.
+    /// The effective configuration. `base` is the file to use when neither a preset nor a file is given.
     pub(super) fn merge(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Config, Error> {
         Ok(self.merge_and_note(base, out)?.0)
     }
 
-    /// The same, and what a person should know of values that do not count.
+    /// The same, with notes for the user about values that have no effect.
     pub(super) fn merge_and_note(&self, base: Option<&Path>, out: Option<&Path>) -> Result<(Config, Vec<String>), Error> {
         const UNREAD: &[(&str, &str)] = &[
             ("template", DIALOGUES),
@@ -68,12 +68,12 @@ impl ConfigArgs {
             ("val", DIALOGUES),
             ("pad_token", DIALOGUES),
         ];
-        const DIALOGUES: &str = "text is no dialogue: samara sft trains on dialogues";
+        const DIALOGUES: &str = "plain text has no dialogues: train on dialogues with samara sft";
         self.merge_for(DEFAULT_PRESET, "dialogue", UNREAD, base, out)
     }
 
-    /// The effective configuration of a command that begins with the preset `default` and does not read some keys of `table`: each with what to do
-    /// instead.
+    /// The effective configuration of a command that starts from the preset `default` and does not read some keys of `table`: each key with the
+    /// alternative.
     pub(super) fn merge_for(
         &self,
         default: &'static str,
@@ -96,7 +96,7 @@ impl ConfigArgs {
         base: Option<&Path>,
         out: Option<&Path>,
     ) -> Result<(Layers<Config>, Vec<String>), Error> {
-        // Which keys [model] has follows from the folder: it is looked at first.
+        // The folder determines which keys [model] has, so it is read first.
         let mut layers = self.layers(default, base, out, None)?;
         let init = layers.values_of("train")?.train.init;
         let mut notes = Vec::new();
@@ -147,7 +147,7 @@ impl ConfigArgs {
     }
 }
 
-/// Says which values of a preset give way to those of the folder that a run begins with.
+/// A note that lists the values of a preset that the initial model's folder overrides.
 fn idle_in_preset(name: &str, folder: &Path, before: &Layers<Config>, after: &Layers<Config>) -> Option<String> {
     let model = before.values().map(|config| config.model).ok()?;
     let keys = model.keys().iter().map(|key| format!("model.{}", key.name));
@@ -156,7 +156,7 @@ fn idle_in_preset(name: &str, folder: &Path, before: &Layers<Config>, after: &La
         |key: &String| matches!(before.place(key), Some(Place::Preset(_))) && !matches!(after.place(key), Some(Place::Preset(_)));
     let idle: Vec<String> = keys.chain(others).filter(gives_way).collect();
     (!idle.is_empty())
-        .then(|| format!("note: {} of preset {name} do not count: {} says what they are", idle.join(", "), folder.display()))
+        .then(|| format!("note: {} of preset {name} have no effect: {} sets them", idle.join(", "), folder.display()))
 }
 
 /// Whether a person gave a value on the command line.
@@ -170,10 +170,10 @@ fn follow_lr(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
     let (lr, is_preset) = (train.lr, matches!(layers.place("train.min_lr"), Some(Place::Preset(_))));
     let Some(min_lr) = train.min_lr.filter(|&min_lr| min_lr > lr && is_preset) else { return Ok(None) };
     layers.put(&["train.min_lr"], &Place::Default, |config| config.train.min_lr = None);
-    Ok(Some(format!("note: train.min_lr is a tenth of train.lr = {lr:e}: the preset's {min_lr:e} is above that")))
+    Ok(Some(format!("note: train.min_lr is a tenth of train.lr = {lr:e}: the preset's {min_lr:e} is larger than train.lr")))
 }
 
-/// What can say when a run ends, besides steps: whether it does.
+/// What can end a run besides a number of steps: whether it does.
 type End = (&'static str, fn(&Config) -> bool, fn(&mut Config));
 
 const ENDS: [End; 3] = [
@@ -182,7 +182,7 @@ const ENDS: [End; 3] = [
     ("dialogue.epochs", |config| config.dialogue.epochs > 0.0, |config| config.dialogue.epochs = 0.0),
 ];
 
-/// Steps, tokens, operations or epochs end a run: the one that is given on the command line counts, and those of a file do not.
+/// Steps, tokens, FLOP or epochs end a run: one that is given on the command line replaces those of a file.
 fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
     let names = ["train.steps"].into_iter().chain(ENDS.map(|(key, ..)| key));
     let given: Vec<&str> = names.filter(|key| is_given(layers.place(key))).collect();
@@ -190,7 +190,7 @@ fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
     let is_set = |key: &&str| ENDS.iter().any(|(end, counts, _)| end == key && counts(&config));
     let twice = |key: &str, other: &str, found: String| {
         let place = layers.place(key).cloned().unwrap_or(Place::Default);
-        let expected = format!("no value; {other} says when the run ends: set one of them");
+        let expected = format!("no value; {other} already ends the run: set one of them");
         Err(ConfigError::Value { place, key: key.to_owned(), expected, found }.into())
     };
     match given.as_slice() {
@@ -205,10 +205,10 @@ fn choose_end(layers: &mut Layers<Config>) -> Result<Option<String>, Error> {
             for (key, _, clear) in &idle {
                 layers.put(&[*key], &Place::Default, clear);
             }
-            // What a preset sets is its own matter.
+            // Values of a preset are replaced silently.
             let what: Vec<&str> = idle.iter().map(|(key, ..)| *key).filter(|key| *key != "dialogue.epochs").collect();
             let what = what.join(" and ");
-            Ok((!what.is_empty()).then(|| format!("note: {one} says when the run ends; {what} of the file no longer does")))
+            Ok((!what.is_empty()).then(|| format!("note: {one} ends the run; {what} of the file has no effect")))
         }
         _ => Ok(None),
     }
@@ -221,12 +221,12 @@ fn lay_folder(layers: &mut Layers<Config>, folder: &Path, model: &ModelConfig) -
     let all = [&former.model, model].map(|model| model.keys().iter().map(|key| format!("model.{}", key.name)));
     let keys: Vec<String> = all.into_iter().flatten().collect();
     layers.put(&keys.iter().map(String::as_str).collect::<Vec<_>>(), &place, |config| config.model = model.clone());
-    // A block that nobody asked for fits into the model.
+    // A default window is cut to the model's context.
     if !matches!(layers.place("train.block_size"), Some(Place::File { .. } | Place::Set(_) | Place::Flag(_))) {
         let block = former.train.block_size.min(model.positions());
         layers.put(&["train.block_size"], &place, |config| config.train.block_size = block);
     }
-    // A folder without one has no other: text is refused then, unless somebody names one.
+    // A folder without a tokenizer has no default: text is refused unless the user names one.
     let tokenizer = TokenizerChoice::Path(folder.to_path_buf());
     layers.put(&["data.tokenizer"], &Place::Folder(folder.to_path_buf()), |config| config.data.tokenizer = tokenizer);
     Ok(())
@@ -238,7 +238,7 @@ pub(super) struct ModelArgs {
     /// The model folder, or a folder with an adapter.
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
-    /// The base of an adapter, where it is not where the adapter says.
+    /// The base of an adapter, if it is not where the adapter's description says.
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
 }
@@ -262,7 +262,7 @@ pub(super) struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// The engine that was asked for.
+    /// The engine of the flags.
     pub(super) fn engine(&self) -> Result<Arc<Engine>, Error> {
         let mut layers = Layers::<Config>::new();
         layers.flag("--threads", "train.threads", &self.threads);
@@ -275,7 +275,7 @@ impl EngineArgs {
 /// The element type of a model's weights.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct WeightFormat {
-    /// Quantise the weights to 8 or 4 bits, and report the loss that this costs.
+    /// Quantise the weights to 8 or 4 bits, and report the loss due to quantisation.
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(super) quantize: Option<Quantize>,
     /// Skip the comparison with the f32 model, so that its weights are never loaded.
@@ -294,7 +294,7 @@ pub(super) struct ExtraArgs {
 }
 
 impl ExtraArgs {
-    /// What is done with them.
+    /// The options for opening the weights.
     pub(super) fn tensors(self) -> ExtraTensors {
         ExtraTensors::ignore_if(self.ignore_extra)
     }
@@ -326,7 +326,7 @@ impl WeightFormat {
         self.quantize.is_some() && !self.skip_f32
     }
 
-    /// What `measure` gives for a model and, if it is quantised and compared, for the f32 model of the same folder. The first model is dropped
+    /// The result of `measure` for a model and, if it is quantised and compared, for the f32 model of the same folder. The first model is dropped
     /// before the second is opened: they are never in memory together.
     pub(super) fn compared<T>(
         &self,
@@ -345,7 +345,7 @@ impl WeightFormat {
     }
 }
 
-/// Sets keys for a command that reads one table only; a key of another table is refused, because it would change nothing.
+/// Sets keys for a command that reads one table only; a key of another table is refused, because it would have no effect.
 pub(super) fn set_keys(layers: &mut Layers<Config>, sets: &[String], table: &str) -> Result<(), Error> {
     for set in sets {
         layers.set(set)?;
@@ -361,7 +361,7 @@ pub(super) fn set_keys(layers: &mut Layers<Config>, sets: &[String], table: &str
 /// Token ids between commas.
 pub(super) fn token_ids(text: &str) -> Result<Vec<u32>, String> {
     let id = |(at, id): (usize, &str)| {
-        id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids between commas, as in 1,2,3"))
+        id.trim().parse().map_err(|_| format!("id {at} is {id:?}: expected ids separated by commas, as in 1,2,3"))
     };
     text.split([',']).enumerate().map(id).collect()
 }

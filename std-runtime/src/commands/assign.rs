@@ -41,13 +41,14 @@ pub(crate) struct Args {
     /// Seek the largest total.
     #[arg(long)]
     maximize: bool,
-    /// Make no pair that costs more (with --maximize: that gains less); rows and columns may stay free.
+    /// Do not match pairs that cost more than X (with --maximize: that gain less); rows and columns may stay unmatched.
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     cost_limit: Option<f64>,
     /// Which of equal optima: any, or the one that scipy returns.
     #[arg(long, value_name = "RULE", default_value = "any", value_parser = ["any", "scipy"])]
     ties: String,
-    /// What to do about nan and infinite costs: reject them, but for forbidden pairs, or forbid all of these pairs and match as many rows as can be.
+    /// Treatment of nan and infinite costs: reject all except infinities that forbid a pair, or forbid all such pairs and match as many rows as
+    /// possible.
     #[arg(long, value_name = "RULE", default_value = "reject", value_parser = ["reject", "forbid"])]
     dirty: String,
     /// Print the dual variables, which prove the total.
@@ -58,10 +59,10 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// f64 holds every integer below it exactly.
+/// f64 represents every smaller integer exactly.
 const LARGEST_LIMIT: f64 = 9_007_199_254_740_992.0;
 
-/// An answer as it is printed; sums of integers may take more than 64 bits.
+/// An answer as printed; sums of integers may exceed 64 bits.
 #[derive(Debug, Serialize)]
 struct Outcome<N> {
     rows: Vec<u32>,
@@ -73,7 +74,7 @@ struct Outcome<N> {
     column_duals: Option<Vec<N>>,
 }
 
-/// A number as JSON can hold it: those that are not finite are strings.
+/// A number in JSON: values that are not finite are strings.
 #[derive(Clone, Copy)]
 struct Real(f64);
 
@@ -100,7 +101,7 @@ impl Serialize for Real {
     }
 }
 
-/// What is wrong with the costs, and what to do about it here.
+/// The error in the costs, with advice for this command.
 fn explained<T: Debug>(error: &assignment::Error<T>) -> String {
     match error {
         assignment::Error::Invalid { row, column, value } => format!(
@@ -122,7 +123,7 @@ fn explained<T: Debug>(error: &assignment::Error<T>) -> String {
     }
 }
 
-/// What to take off all integers so that their sums have room, and the integers without it; none if that does not help.
+/// The offset to subtract from all integers so that their sums have head-room, and the shifted integers; `None` if that does not help.
 fn shifted(values: &[i64], forbidden: i64) -> Option<(i64, Vec<i64>)> {
     let least = values.iter().copied().filter(|&cost| cost != forbidden).min()?;
     let shift = |&cost: &i64| {
@@ -154,7 +155,8 @@ impl Command for Args {
         match &matrix.values {
             Values::Floats(values) => self.floats(&matrix, values),
             Values::Integers(values) => match self.cost_limit {
-                // A limit counts as much as a cost, so that rounding it would change the answer; a larger one was rounded when it was read.
+                // The limit is as significant as a cost, so rounding it would change the answer; a larger value was already rounded when it was
+                // parsed.
                 Some(limit) if limit.fract() != 0.0 || limit.abs() >= LARGEST_LIMIT => {
                     self.floats(&matrix, &exact_floats(values, limit)?)
                 }
@@ -203,13 +205,13 @@ impl Args {
         let duals = |duals: Vec<i64>, offset: i64| {
             self.duals.then(|| duals.into_iter().map(|dual| i128::from(dual) + i128::from(offset)).collect())
         };
-        // Every line of the shorter side has a pair, so that its duals take the offset.
+        // Every line of the shorter side has a pair, so its duals absorb the offset.
         let (of_rows, of_columns) = if matrix.rows <= matrix.columns { (offset, 0) } else { (0, offset) };
         let (row_duals, column_duals) = (duals(row_duals, of_rows), duals(column_duals, of_columns));
         self.print(&Outcome { rows, columns, total, row_duals, column_duals }, matrix, values)
     }
 
-    /// Solves; large integers that lie close together without what they have in common, which is told.
+    /// Solves; if integers are large and close together, their common offset is subtracted first and reported.
     fn solve_shifted(
         &self,
         matrix: &Matrix,
@@ -217,7 +219,7 @@ impl Args {
         limit: Option<i64>,
     ) -> Result<(i64, Solution<i64>), assignment::Error<i64>> {
         let error = match self.solve(matrix, values, limit) {
-            // Where lines may stay free, the number of pairs and so what they have in common is open.
+            // Where lines may stay unmatched, the number of pairs is open, and so is the total of the offset.
             Err(error @ assignment::Error::HeadRoom { .. }) if limit.is_none() && self.dirty != "forbid" => error,
             found => return found.map(|found| (0, found)),
         };

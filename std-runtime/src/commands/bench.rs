@@ -1,4 +1,4 @@
-//! `samara bench`: how fast this machine is, beside what it could do.
+//! `samara bench`: speed of this machine, compared with its measured peak rates.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Measurements; their median is reported.
     #[arg(long, value_name = "N", default_value_t = 9, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     repeats: u32,
-    /// Also show where the time of a step or of a token goes, by operation.
+    /// Also show the time of a step or of a token by operation.
     #[arg(long)]
     profile: bool,
     /// Tokens of the prompt, for decode [default: 1].
@@ -48,13 +48,13 @@ pub(crate) struct Args {
     /// Tokens generated, for decode [default: 64, if the positions suffice].
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     new_tokens: Option<u32>,
-    /// Rows generated at once, for decode [default: 1].
+    /// Rows decoded at once, for decode [default: 1].
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
     rows: Option<u32>,
     /// Decode with weights quantised to 8 or 4 bits.
     #[arg(long, value_enum, value_name = "TYPE")]
     quantize: Option<Quantize>,
-    /// Print JSON: the measurements, with --profile in an object with the profile.
+    /// Print JSON: the measurements; with --profile an object of both.
     #[arg(long)]
     json: bool,
 }
@@ -77,7 +77,7 @@ enum Subject {
 struct Outcome {
     /// Each measurement.
     rows: Vec<Measurement>,
-    /// Where the time goes, if asked for.
+    /// The profile, if requested.
     profile: Option<Profile>,
 }
 
@@ -129,7 +129,7 @@ impl Args {
         }
     }
 
-    /// A flag that changes nothing in what is measured is a mistake.
+    /// Refuses a flag that has no effect on the chosen measurement.
     fn refuse_unused(&self) -> Result<(), Error> {
         use Subject::{Decode, Gemm, Step};
         let config = &self.config;
@@ -150,8 +150,8 @@ impl Args {
         unused.map_or(Ok(()), |(flag, _, kinds)| {
             let name = |kind: &Subject| kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
             let (own, takers) = (name(&self.kind), kinds.iter().map(name).collect::<Vec<_>>().join(", "));
-            let takers = if takers.is_empty() { "which makes its own data".to_owned() } else { format!("it is for {takers}") };
-            Err(Error::usage(format!("bench {own} has no use for {flag} ({takers}); leave it out")))
+            let takers = if takers.is_empty() { "it generates its own data".to_owned() } else { format!("it is for {takers}") };
+            Err(Error::usage(format!("bench {own} does not take {flag} ({takers}); leave it out")))
         })
     }
 }

@@ -71,7 +71,7 @@ struct Speakers {
     compare: Option<Vec<PathBuf>>,
 }
 
-/// A conversation as it stands.
+/// The state of a conversation.
 struct Talk {
     speakers: Vec<Speaker>,
     names: Vec<String>,
@@ -85,7 +85,7 @@ struct Talk {
     stop: Stop,
 }
 
-/// What a line asks for.
+/// The command in a line of input.
 enum Line<'l> {
     Quit,
     Reset,
@@ -142,7 +142,7 @@ impl Talk {
                 }
                 Line::Unknown(command) => {
                     say::line(&format!(
-                        "{command} is not known: /undo, /reset, /system TEXT, /quit; anything else is a question"
+                        "unknown command {command}: /undo, /reset, /system TEXT, /quit; anything else is a question"
                     ));
                 }
                 Line::Question(text) => self.answer(text)?,
@@ -151,7 +151,7 @@ impl Talk {
         Ok(())
     }
 
-    /// A line of standard input; none at its end.
+    /// A line of standard input; `None` at its end.
     fn ask(&self, prompt: &str) -> Result<Option<String>, Error> {
         if self.is_terminal {
             print(prompt)?;
@@ -182,7 +182,7 @@ impl Talk {
             }
             let Answer { text, forgotten } = self.hear(speaker)?;
             if forgotten > 0 {
-                say::line(&format!("note: the first {forgotten} turns had no room and were left out"));
+                say::line(&format!("note: the first {forgotten} turns do not fit the context and were left out"));
             }
             answers.push(text);
         }
@@ -192,7 +192,7 @@ impl Talk {
         Ok(())
     }
 
-    /// The speakers in the order in which they answer: who votes does not know which is which.
+    /// The models in random order: the voter does not know which answer comes from which.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.speakers.len()).collect();
         if Rng::new(self.answering.seed, Purpose::User, u64::from(self.number)).next_u64() & 1 == 1 {
@@ -201,7 +201,7 @@ impl Talk {
         order
     }
 
-    /// Prints an answer while it comes.
+    /// Prints an answer while it is generated.
     fn hear(&mut self, speaker: usize) -> Result<Answer, Error> {
         let mut out = io::stdout().lock();
         let mut writer = TextWriter::new(&mut out);
@@ -212,7 +212,7 @@ impl Talk {
         Ok(answer)
     }
 
-    /// Asks which answer is better and writes it down; returns the one that goes on.
+    /// Asks which answer is better and records the vote; returns the answer that continues the conversation.
     fn vote(&self, question: &str, order: &[usize], answers: &[String]) -> Result<usize, Error> {
         loop {
             let Some(vote) = self.ask("1, 2 or = ? ")? else { return Ok(0) };
@@ -221,7 +221,7 @@ impl Talk {
                 "2" => 1,
                 "=" | "" => return Ok(0),
                 other => {
-                    say::line(&format!("{other:?} is no vote: 1, 2, = for a tie, or nothing"));
+                    say::line(&format!("{other:?} is not a vote: expected 1, 2, = for a tie, or an empty line to skip"));
                     continue;
                 }
             };

@@ -19,7 +19,7 @@ use crate::dialogue::template::Template;
 use crate::model::folder::FolderConfig;
 use crate::tokenizer::{FileError, Tokenizer};
 
-/// Look at data before a training.
+/// Check data before a training.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -37,20 +37,20 @@ Examples:
   samara data check train.jsonl --against test.jsonl
   samara data check rows.jsonl --model gpt2 --max-length 512 --json";
 
-/// Say what is wrong with rows of dialogues, preferences, judged answers or prompts, or with texts.
+/// Report what is wrong with rows of dialogues, preferences, labelled completions or prompts, or with texts.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
     /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, or a folder of text.
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Count the rows whose prompts (of text: the documents that) are in this file too, such as a test split.
+    /// Count the rows whose prompts (for text: the documents that) are also in this file, such as a test split.
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
-    /// Count tokens too, of this folder's tokenizer and chat template.
+    /// Also count tokens, with this folder's tokenizer and chat template.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Tokens that would be kept of a row [default: the positions of the model].
+    /// Limit in tokens per row beyond which a row would be truncated [default: the model's context].
     #[arg(long, value_name = "N", requires = "model")]
     max_length: Option<usize>,
     /// Print one JSON object.
@@ -73,7 +73,7 @@ impl Command for Args {
     }
 }
 
-/// Whether data is text: a folder, a file of plain text, or rows with the key of texts.
+/// Whether data is text: a folder, a file of plain text, or rows with the text key.
 fn is_text(path: &Path) -> Result<bool, Error> {
     let options = TextOptions { skip_setting: None, ..TextOptions::default() };
     Ok(path.is_dir() || text::is_plain(path) || first_object(path, &options)?.contains_key(&options.text_key))
@@ -100,7 +100,7 @@ fn rows_of(path: &Path) -> Result<Rows, Error> {
     Ok(read(path, &ReadOptions { bad_row: BadRow::Skip, keep_other_prompts: true, ..options })?)
 }
 
-/// The encoder of a model folder, and the positions of its model.
+/// The encoder of a model folder, and the model's context length.
 fn encoder(folder: &Path, rows: &Rows) -> Result<(Encoder, usize), Error> {
     const WAY_OUT: &str = "; leave --model out";
     let Some(tokenizer) = Tokenizer::of_model(folder)? else { return Err(FileError::none_in(folder, WAY_OUT).into()) };

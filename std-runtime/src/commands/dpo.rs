@@ -14,7 +14,7 @@ Examples:
   samara dpo --init runs/sft --data pairs.jsonl --loss simpo --set train.lr=1e-6
   samara dpo --out runs/dpo --resume";
 
-/// What is usual for it.
+/// The defaults of this command.
 const DEFAULTS: Preset = Preset {
     name: "dpo",
     about: "",

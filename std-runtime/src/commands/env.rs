@@ -3,7 +3,7 @@
 use super::{Command, Console, Error, output};
 use crate::host::Host;
 
-/// Describe this machine and what runs on it: paste it into bug reports.
+/// Describe this machine and the kernels in use, for bug reports.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  samara env --json")]
 pub(crate) struct Args {

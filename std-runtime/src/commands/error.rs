@@ -1,4 +1,4 @@
-//! The error of a command: any error of the library that knows its kind, or words.
+//! The error of a command: any library error with its kind, or a message.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::fmt;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Error(Box<dyn Failure>);
 
-/// What is wrong, in words.
+/// A message.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Words {
@@ -40,12 +40,12 @@ impl Error {
         Words { kind: Kind::Failed, text: text.into() }.into()
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind()
     }
 
-    /// Whether standard output was closed by whoever read it.
+    /// Whether the reader of standard output has closed it.
     pub(crate) fn is_closed_output(&self) -> bool {
         let error: &(dyn StdError + 'static) = self.0.as_ref();
         error.downcast_ref::<IoError>().is_some_and(IoError::is_closed_output)

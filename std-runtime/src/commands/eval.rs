@@ -33,15 +33,15 @@ pub(crate) struct Args {
     /// The part of the data; val is the last tenth unless configured.
     #[arg(long, value_enum, default_value_t)]
     split: Selection,
-    /// Tokens of a block; 0: as many as the model takes.
+    /// Window in tokens; 0: the model's context.
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..))]
     block_size: u32,
-    /// Blocks at a time [default: 8; of blocks over 1024 tokens as many as make 8192].
+    /// Windows per batch [default: 8; of windows over 1024 tokens as many as make 8192].
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     #[command(flatten)]
     weights: WeightFormat,
-    /// Take <|endoftext|> and the like in text for special tokens.
+    /// Encode special tokens such as <|endoftext|> in text as tokens, not as characters.
     #[arg(long)]
     specials: bool,
     /// Read `[data]` of a TOML file.
@@ -67,7 +67,7 @@ struct Outcome {
     f32_loss: Option<f64>,
     /// e^loss.
     perplexity: f64,
-    /// Bits for each byte of the text; none when the bytes are not known.
+    /// Bits per byte of the text; `None` when the number of bytes is unknown.
     bits_per_byte: Option<f64>,
     /// Tokens predicted.
     tokens: u64,
@@ -113,7 +113,7 @@ impl Args {
         })
     }
 
-    /// What is read, and how.
+    /// The data, and how it is read.
     fn data(&self) -> Result<DataConfig, Error> {
         let mut layers = Layers::<Config>::new();
         if let Some(file) = &self.config {
@@ -124,13 +124,13 @@ impl Args {
         Ok(DataConfig { path: Some(self.data.clone()), specials: self.specials || data.specials, ..data })
     }
 
-    /// Tokens of a block.
+    /// Tokens of a window.
     fn block(&self, positions: usize) -> Result<usize, Error> {
         match self.block_size as usize {
             0 => Ok(positions),
             block if block <= positions => Ok(block),
             block => Err(Error::usage(format!(
-                "--block-size {block}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
+                "--block-size {block}: expected at most {positions}, the model's context, or 0 for all of it"
             ))),
         }
     }

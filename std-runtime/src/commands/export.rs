@@ -1,4 +1,4 @@
-//! `samara export`: a model in one file for a device, and what it takes there.
+//! `samara export`: a model in one file for a device, and the resources that it needs there.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -44,14 +44,14 @@ Examples:
   samara export --model tiny --out tiny.samara --train last-block
   samara export --convert old.samara --out new.samara";
 
-/// Put a model into one file for a microcontroller, and say what it takes there.
+/// Write a model to one file for a microcontroller, and report the resources that it needs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The model folder.
     #[arg(long, value_name = "DIR", required_unless_present = "convert")]
     model: Option<PathBuf>,
-    /// Rewrite a file of an older version of the format instead; nothing else of it changes.
+    /// Rewrite a file of an older format version instead; its content stays the same.
     #[arg(long, value_name = "FILE.samara", conflicts_with_all = OF_A_MODEL)]
     convert: Option<PathBuf>,
     /// The file.
@@ -63,7 +63,7 @@ pub(crate) struct Args {
     /// Element type of keys and values.
     #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
     kv: KvCache,
-    /// What the device trains.
+    /// The parameters that the device trains.
     #[arg(long, value_enum, value_name = "PART", default_value_t)]
     train: TrainPart,
     /// How it trains [default: sgd].
@@ -75,16 +75,16 @@ pub(crate) struct Args {
     /// Tokens of a sequence in training [default: 0, the context].
     #[arg(long, value_name = "N")]
     block: Option<u32>,
-    /// Tokens that a sequence can have; 0: as many as the model has positions.
+    /// Context of the device in tokens; 0: the model's.
     #[arg(long, value_name = "N", default_value_t = 0)]
     context: u32,
-    /// Refuse what this microcontroller has no room for.
+    /// Refuse a model that does not fit this microcontroller.
     #[arg(long, value_name = "NAME", value_parser = target_names())]
     target: Option<String>,
-    /// Report the loss of every format on the held-out part of this text.
+    /// Report the loss in every format on the held-out part of this text.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Leave out the names of parameters.
+    /// Leave out the parameter names.
     #[arg(long)]
     strip_names: bool,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Flags that say what to make of a model.
+/// Flags that apply to exporting a model only.
 const OF_A_MODEL: [&str; 12] = [
     "model",
     "quantize",
@@ -119,19 +119,19 @@ fn limits(target: &Target) -> String {
     format!("{}, {flash} flash, {ram} RAM", target.core)
 }
 
-/// What a device trains.
+/// The parameters that a device trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum TrainPart {
-    /// Nothing.
+    /// None: inference only.
     #[default]
     None,
-    /// A head of its own, which begins as the token embedding.
+    /// An untied head, initialised from the token embedding.
     Head,
     /// Every bias and every weight of a layer norm.
     Bias,
     /// The last block and the final norm.
     LastBlock,
-    /// Everything.
+    /// All parameters.
     All,
 }
 
@@ -151,10 +151,10 @@ impl TrainPart {
 /// An exported file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Outcome {
-    /// What it takes on a device.
+    /// The resources that it needs on a device.
     #[serde(flatten)]
     file: Footprint,
-    /// The loss of every format, where there was text to measure it on.
+    /// The loss in every format, if there is text to measure it on.
     losses: Vec<FormatLoss>,
 }
 
@@ -195,7 +195,7 @@ impl Args {
         Ok(Converted { version: VERSION, file_bytes: bytes.len() as u64 })
     }
 
-    /// Exports the model; nothing is written when it does not fit the target.
+    /// Exports the model; writes nothing if it does not fit the target.
     fn outcome(&self, folder: &Path, quiet: bool) -> Result<Outcome, Error> {
         // The model is only read here: whatever runs, runs on core's kernels.
         let engine = Engine::new(1, Gemm::default())?;
@@ -228,7 +228,7 @@ impl Args {
         Ok(Outcome { file, losses })
     }
 
-    /// What the flags ask for, for a model.
+    /// The export specification of the flags.
     fn spec(&self, dims: LmDims) -> Result<FileSpec, Error> {
         let context = match self.context as usize {
             0 => dims.n_positions,
@@ -236,7 +236,7 @@ impl Args {
             context => {
                 let positions = dims.n_positions;
                 return Err(Error::usage(format!(
-                    "--context {context}: the model has {positions} positions: expected at most {positions}, or 0 for all of them"
+                    "--context {context}: expected at most {positions}, the model's context, or 0 for all of it"
                 )));
             }
         };
@@ -252,17 +252,16 @@ impl Args {
         if self.kv == KvCache::Q8 && !dims.kv_width.is_multiple_of(BLOCK) {
             let width = dims.kv_width;
             return Err(Error::usage(format!(
-                "--kv q8: the keys of a token are {width} numbers, expected a multiple of {BLOCK}; take f16"
+                "--kv q8: the keys of a token are {width} values, expected a multiple of {BLOCK}; use f16"
             )));
         }
         let train = self.train.tune();
         if train == Tune::None && (self.optimizer.is_some() || self.batch.is_some() || self.block.is_some()) {
-            let what = "--optimizer, --batch and --block are for training: add --train PART, or leave them out";
+            let what = "--optimizer, --batch and --block apply to training: add --train PART, or leave them out";
             return Err(Error::usage(what));
         }
         if train == Tune::All && self.quantize.is_some() {
-            let what =
-                "--quantize: with --train all no matrix is frozen, and trained ones are f32: leave it out, or train a part";
+            let what = "--quantize: with --train all every matrix is trained and stays f32: leave it out, or train a part";
             return Err(Error::usage(what));
         }
         Ok(FileSpec {
@@ -296,12 +295,10 @@ impl Args {
         text += &output::table(&flash(file));
         text.push('\n');
         text += &output::table(&ram(&file.ram));
-        text += &format!(
-            "\n{} multiplications for a token in the middle of a sequence\n",
-            output::count(file.multiplications as f64)
-        );
+        text +=
+            &format!("\n{} multiplications per token in the middle of a sequence\n", output::count(file.multiplications as f64));
         if let Some(instructions) = file.m7_instructions {
-            text += &format!("about {} instructions for it on a Cortex-M7\n", output::count(instructions as f64));
+            text += &format!("about {} instructions per token on a Cortex-M7\n", output::count(instructions as f64));
         }
         if let Some(target) = file.target {
             text += &format!("fits {} ({})\n", target.name, limits(target));
@@ -319,7 +316,7 @@ impl Args {
     }
 }
 
-/// The tokenizer that goes into the file: without added tokens that the model lacks; none, which is said, when no device runs it.
+/// The tokenizer for the file, without added tokens that the model lacks; `None`, with a note, when devices do not support it.
 fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, quiet: bool) -> Result<Option<Tokenizer>, Error> {
     let Some(tokenizer) = tokenizer else { return Ok(None) };
     let (model, ids) = (folder.display(), tokenizer.text_vocab_size());
@@ -332,7 +329,7 @@ fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, qu
     if let Some(what) = tokenizer.beyond_devices() {
         if !quiet {
             say::line(&format!(
-                "note: {model}: its tokenizer has {what}, which devices do not run: the file is without a tokenizer"
+                "note: {model}: its tokenizer has {what}, which devices do not support: the file has no tokenizer"
             ));
         }
         return Ok(None);
@@ -340,11 +337,11 @@ fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, qu
     Ok(Some(tokenizer.clone().within(vocab_size)))
 }
 
-/// What is there already must be a program file: a slip of the hand does not cost a model.
+/// Refuses to overwrite anything but a program file, so that a mistyped path cannot destroy a model.
 fn check_out(out: &Path) -> Result<(), Error> {
     let kind = match fs::symlink_metadata(out) {
         Ok(kind) => kind,
-        // What cannot be looked at cannot be written either, and then that is said.
+        // A path that cannot be read is reported when it is written.
         Err(_) => return Ok(()),
     };
     let mut start = [0; MAGIC.len()];
@@ -352,10 +349,7 @@ fn check_out(out: &Path) -> Result<(), Error> {
     if is_ours {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "--out {}: there is something else than a program file: choose another name, or remove it",
-        out.display()
-    )))
+    Err(Error::usage(format!("--out {}: exists and is not a program file: choose another name, or remove it", out.display())))
 }
 
 fn row(what: &str, bytes: u64) -> Vec<String> {

@@ -48,16 +48,16 @@ Examples:
   samara generate --model gpt2 --prompts prompts.txt --rows 16 > texts.jsonl
   cat story.txt | samara generate --model gpt2 --prompt -";
 
-/// Continue a text, or many. The same seed gives the same text for any number of threads.
+/// Continue one text, or many. The same seed gives the same text for any number of threads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// What the text begins with; -: standard input, without the line break at its end.
+    /// Start of the text; -: standard input, without the line break at its end.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// Take <|endoftext|> and the like in prompts for special tokens.
+    /// Encode special tokens such as <|endoftext|> in prompts as tokens, not as characters.
     #[arg(long)]
     specials: bool,
     /// Prompts: the lines of a file, or rows {"prompt":"...","max_new_tokens":N}
@@ -65,10 +65,10 @@ pub(crate) struct Args {
     /// Prints {"prompt","text","tokens","stop"} for each.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt", groups = ["many", "rows_of_json"])]
     prompts: Option<PathBuf>,
-    /// Texts that go on from the prompt, each with draws of its own.
+    /// Number of independent samples from the prompt.
     #[arg(long, value_name = "N", group = "many", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     samples: Option<u32>,
-    /// Texts generated at once; they do not depend on it [default: 16].
+    /// Texts generated at once; the texts do not depend on it [default: 16].
     #[arg(long, value_name = "N", requires = "many", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
     rows: Option<u32>,
     /// End a text before this string; may be given several times.
@@ -77,25 +77,25 @@ pub(crate) struct Args {
     /// Tokens to generate [default: generation_config.json, or 200].
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     max_new_tokens: Option<String>,
-    /// Logits are divided by it; 0: the most probable token [default:
-    /// generation_config.json, or 0.8].
+    /// Temperature: logits are divided by it; 0 takes the most probable token
+    /// [default: generation_config.json, or 0.8].
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     temperature: Option<String>,
-    /// Only the N most probable tokens; 0: all.
+    /// Sample from the N most probable tokens; 0: from all.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     top_k: Option<String>,
-    /// Only the most probable tokens whose probabilities reach F; 1: all.
+    /// Sample from the most probable tokens up to the cumulative probability F; 1: from all.
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     top_p: Option<String>,
-    /// Only tokens at least F as probable as the best; 0: all.
+    /// Sample from tokens at least F times as probable as the most probable; 0: from all.
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     min_p: Option<String>,
-    /// Logits of tokens of the prompt and the text are divided by it where
-    /// positive, multiplied where negative; 1: none.
+    /// Divide positive logits of tokens that occur in the prompt and the text by F, and
+    /// multiply negative ones; 1: off.
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     repetition_penalty: Option<String>,
-    /// Give the log-probability (nats) of every token drawn and of the N most
-    /// probable ones, by the model's own logits: before repetition penalty,
+    /// Also print the log-probability (nats) of every sampled token and of the N most
+    /// probable ones, from the model's own logits: before repetition penalty,
     /// temperature and filters.
     #[arg(long, value_name = "N", requires = "rows_of_json", allow_hyphen_values = true, value_parser = clap::value_parser!(u32).range(0..=16777216))]
     logprobs: Option<u32>,
@@ -120,7 +120,7 @@ pub(crate) struct Args {
     engine: EngineArgs,
 }
 
-/// What every text is made with.
+/// The settings of every text.
 struct Job {
     settings: GenerateConfig,
     tokenizer: Tokenizer,
@@ -136,7 +136,7 @@ struct Job {
 }
 
 impl Job {
-    /// The ids of a prompt; says so when the model does not see all of them.
+    /// The ids of a prompt; prints a note when they exceed the model's context.
     fn prompt(&self, text: &str) -> Result<Vec<i32>, Error> {
         let ids = prompt_ids(&self.tokenizer, text, self.settings.specials, self.vocab_size)?;
         if let Some(note) = say::cut_prompt(ids.len(), self.positions).filter(|_| !self.quiet) {
@@ -149,7 +149,7 @@ impl Job {
         StopStrings::new(&self.tokenizer, &self.stop_strings)
     }
 
-    /// Says it once when prompts hold the text of a special token.
+    /// Prints a note once when prompts contain the text of a special token.
     fn note(&self, prompts: Option<&[Prompt]>) {
         if self.settings.specials || self.quiet {
             return;
@@ -160,20 +160,20 @@ impl Job {
     }
 }
 
-/// What is said of a finished text.
+/// The outcome of a finished text.
 struct Outcome {
     new_tokens: usize,
     tokens_per_s: f64,
     weight_bytes: u64,
     f32_bytes: u64,
-    /// The loss due to quantisation on the prompt, and on what was generated.
+    /// The loss due to quantisation on the prompt, and on the generated text.
     costs: [Option<Cost>; 2],
 }
 
-/// The prompt and what came after it, and how many tokens the prompt has.
+/// The prompt with its continuation, and the number of tokens of the prompt.
 type TokensOfText = (Vec<i32>, usize);
 
-/// Prompts generated at once unless asked otherwise.
+/// Prompts generated at once by default.
 const ROWS: u32 = 16;
 
 /// Losses on the same tokens, in nats per token.
@@ -185,7 +185,7 @@ struct Cost {
 }
 
 impl Command for Args {
-    /// Writes the text as it comes, whole characters at a time, and a line break at the end. Stops early at the end-of-text token.
+    /// Writes the text while it is generated, whole characters at a time, and a line break at the end. Stops early at the end-of-text token.
     fn run(&self, console: &Console) -> Result<(), Error> {
         let outcome = self.outcome(console.quiet, &mut io::stdout().lock())?;
         if !console.quiet {
@@ -197,7 +197,7 @@ impl Command for Args {
 
 impl Args {
     fn outcome(&self, quiet: bool, out: &mut dyn Write) -> Result<Outcome, Error> {
-        // Wrong use is said before anything is read.
+        // Usage errors come before any file is read.
         self.layers(None)?.values()?;
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::usage(
@@ -225,7 +225,7 @@ impl Args {
         Ok(Outcome { new_tokens, tokens_per_s, weight_bytes, f32_bytes, costs })
     }
 
-    /// The loss due to quantisation on the prompts, and on what was generated.
+    /// The loss due to quantisation on the prompts, and on the generated text.
     fn costs(
         &self,
         engine: &Arc<Engine>,
@@ -249,7 +249,7 @@ impl Args {
         Ok([0, 1].map(|part| cost(&own[part], &f32s[part])))
     }
 
-    /// What every text is made with: the folder's settings, and those that were given.
+    /// The settings of every text: the folder's, and those given by the user.
     fn job(&self, source: &Source, model: &Model, quiet: bool) -> Result<Job, Error> {
         let folder = source.tokenizer(Tokenizer::is_in);
         let tokenizer = Tokenizer::of_model(folder)?.ok_or_else(|| FileError::none_in(folder, ""))?;
@@ -268,7 +268,7 @@ impl Args {
         Ok(Job { settings, tokenizer, stops, stop_strings, vocab_size, positions, quiet })
     }
 
-    /// `[generate]`: what the folder says, and over it the file and the flags.
+    /// `[generate]`: the folder's values, then the file, then the flags.
     fn layers(&self, folder: Option<&FolderGeneration>) -> Result<Layers<Config>, Error> {
         let mut layers = Layers::<Config>::new();
         if let Some(FolderGeneration { path, keys, values, .. }) = folder {
@@ -301,17 +301,16 @@ impl Args {
         Ok(layers)
     }
 
-    /// Quantised keys and values need a width of whole blocks.
+    /// A quantised cache needs a width that is a multiple of the quantisation block.
     fn check_cache(&self, width: usize) -> Result<(), Error> {
         if self.kv_cache == KvCache::Q8 && !width.is_multiple_of(BLOCK) {
-            let what =
-                format!("--kv-cache q8: the keys of a token are {width} numbers, expected a multiple of {BLOCK}; take f16");
+            let what = format!("--kv-cache q8: the keys of a token are {width} values, expected a multiple of {BLOCK}; use f16");
             return Err(Error::usage(what));
         }
         Ok(())
     }
 
-    /// Writes the prompt and what comes after it; returns the tokens of both.
+    /// Writes the prompt and its continuation; returns the tokens of both.
     fn write_text(
         &self,
         job @ Job { settings, tokenizer, .. }: &Job,
@@ -366,7 +365,7 @@ impl Args {
         }
     }
 
-    /// Writes several texts after one prompt, or one as JSON; returns the tokens of all. Sample i draws as row i.
+    /// Writes several continuations of one prompt, or one as JSON; returns the tokens of all. Sample i uses the random stream of row i.
     fn write_samples(&self, job: &Job, model: &mut Bound<'_>, out: &mut dyn Write) -> Result<Vec<TokensOfText>, Error> {
         let Job { settings, tokenizer, .. } = job;
         let prompt = job.prompt(&settings.prompt)?;
@@ -398,7 +397,7 @@ impl Args {
         TextForm { tokenizer: &job.tokenizer, stop_strings: job.stop_strings(), logprobs: self.logprobs.is_some() }
     }
 
-    /// Writes a row of JSON for every prompt, in their order; returns the tokens of all.
+    /// Writes one JSON row per prompt, in their order; returns the tokens of all.
     fn write_rows(
         &self,
         job @ Job { settings, .. }: &Job,
@@ -407,7 +406,7 @@ impl Args {
         out: &mut dyn Write,
     ) -> Result<Vec<TokensOfText>, Error> {
         if !settings.prompt.is_empty() {
-            return Err(Error::usage("--prompts: generate.prompt is set too, and only one of them can be meant; leave one out"));
+            return Err(Error::usage("--prompts: generate.prompt is set too, and they exclude each other; leave one out"));
         }
         let request = |p: &Prompt| -> Result<Request, Error> {
             let max_new_tokens = p.max_new_tokens.unwrap_or(settings.max_new_tokens);
@@ -428,7 +427,7 @@ impl Args {
         let mut text = format!("{} tokens, {:.0} tokens/s\n", outcome.new_tokens, outcome.tokens_per_s);
         if let Some(quantize) = self.weights.quantize {
             let (own, f32_bytes) = (output::bytes(outcome.weight_bytes), output::bytes(outcome.f32_bytes));
-            text += &format!("weights in {}: {own}; in f32 they are {f32_bytes}\n", quantize.name());
+            text += &format!("weights in {}: {own}; in f32: {f32_bytes}\n", quantize.name());
         }
         for (what, cost) in ["the prompt", "the text generated"].into_iter().zip(&outcome.costs) {
             if let Some(Cost { loss, f32_loss, tokens }) = *cost {
@@ -439,18 +438,18 @@ impl Args {
     }
 }
 
-/// The loss due to quantisation; none where there are no log-probabilities.
+/// The loss due to quantisation; `None` without log-probabilities.
 fn cost(own: &[f32], f32s: &[f32]) -> Option<Cost> {
     let tokens = own.len();
     (tokens > 0).then(|| Cost { loss: mean_loss(own), f32_loss: mean_loss(f32s), tokens })
 }
 
-/// What stands between a prompt and what comes after it, where the tokenizer puts something there and the prompt does not.
+/// The separator between a prompt and its continuation, where the tokenizer inserts one that the prompt lacks.
 fn gap(tokenizer: &Tokenizer, prompt: &str, ids: &[u32]) -> &'static str {
     if prompt.ends_with(char::is_whitespace) { "" } else { tokenizer.gap_after(ids) }
 }
 
-/// What a person should know of the folder's `generation_config.json`: which settings are its own, and what is not honoured.
+/// Notes about the folder's `generation_config.json`: the settings that it changes, and those that are not supported.
 fn folder_notes(folder: &FolderGeneration, layers: &Layers<Config>) -> Vec<String> {
     let path = folder.path.display();
     let is_own = |key: &&&str| matches!(layers.place(&format!("generate.{key}")), Some(Place::Folder(_)));

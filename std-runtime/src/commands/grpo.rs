@@ -13,7 +13,7 @@ Examples:
   samara grpo --init runs/sft --data sums.jsonl --loss dr_grpo --set rewards.exact_match_weight=1
   samara grpo --out runs/grpo --resume";
 
-/// What is usual for it.
+/// The defaults of this command.
 const DEFAULTS: Preset = Preset {
     name: "grpo",
     about: "",

@@ -32,7 +32,7 @@ Examples:
   samara inspect tales.samara
   samara inspect data/train.bin";
 
-/// Say what a file or folder holds: weights, models, programs for devices, runs, checkpoints, token shards, tokenizers, arrays.
+/// Describe a file or folder: weights, models, programs for devices, runs, checkpoints, token shards, tokenizers, arrays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -50,7 +50,7 @@ impl Command for Args {
     }
 }
 
-/// What a path holds, as JSON: an object with a key for each kind of content.
+/// A description of a path as JSON: an object with one key per kind of content.
 fn inspect(path: &Path) -> Result<Value, Error> {
     let kind = fs::metadata(path).map_err(IoError::at(path, "read"))?;
     let mut found = json!({ "path": path.display().to_string() });
@@ -97,7 +97,7 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an adapter's description says, without the keys that are off.
+/// The fields of an adapter's description, without keys that are off.
 fn adapter(path: &Path) -> Result<Value, Error> {
     let is_off = |value: &Value| value.is_null() || *value == json!(false) || *value == json!({});
     let keys = read_object(&path.join(ADAPTER_FILE))?;
@@ -114,7 +114,7 @@ fn file(path: &Path, bytes: u64, found: &mut Value) -> Result<(), Error> {
     found["bytes"] = bytes.into();
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (key, value) = match path.extension().and_then(|e| e.to_str()) {
-        // Whatever it is called.
+        // Whatever the file is called.
         _ if begins_with(path, &MAGIC) => ("device", device(path)?),
         Some("safetensors") => ("weights", weights(path)?),
         Some("json") if name.ends_with(".safetensors.index.json") => ("weights", weights(path)?),
@@ -165,7 +165,7 @@ fn device(path: &Path) -> Result<Value, Error> {
     }))
 }
 
-/// The groups of what is trained.
+/// The optimizer groups of the trainable parameters.
 fn groups(file: &ProgramFile<'_>) -> Value {
     let group =
         |g: &GroupRecord| json!({ "values": g.units as usize * UNIT, "decay": g.flags & DECAY != 0, "lr_scale": g.lr_scale });
@@ -252,7 +252,7 @@ fn array(path: &Path) -> Result<Value, Error> {
     Ok(json!({ "dtype": array.dtype, "shape": array.shape, "not_finite": not_finite }))
 }
 
-/// Types whose values are summarised; of others only shape and size are reported.
+/// Types whose values are summarised; for others only shape and size are reported.
 const REAL_TYPES: [&str; 4] = ["F32", "F16", "BF16", "F64"];
 
 fn weights(path: &Path) -> Result<Value, Error> {
@@ -306,7 +306,7 @@ fn text(found: &Value, indent: usize) -> String {
     text
 }
 
-/// Says where a tensor first has a value that is not finite as f32.
+/// The position of the first value of a tensor that is not finite as f32.
 fn not_finite(tensor: &Value) -> Option<String> {
     let (name, first) = (tensor["name"].as_str()?, tensor.get("first_not_finite")?);
     Some(format!("not finite: {name} is {} at {}\n", first["value"].as_str()?, first["index"]))

@@ -12,7 +12,7 @@ Examples:
   samara kto --init runs/sft --data labels.jsonl --out runs/kto
   samara kto --out runs/kto --resume";
 
-/// What is usual for it.
+/// The defaults of this command.
 const DEFAULTS: Preset = Preset {
     name: "kto",
     about: "",

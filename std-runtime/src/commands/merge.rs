@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The folder of the merged model, which must hold none yet.
+    /// Folder for the merged model; it must not contain a model yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print {"base","adapter","out","layers"}.
@@ -75,7 +75,7 @@ impl Command for Args {
     }
 }
 
-/// Refuses a folder that holds a model.
+/// Refuses a folder that contains a model.
 fn refuse_taken(out: &Path) -> Result<(), Error> {
     if is_model_folder(out) || is_adapter_folder(out) {
         return Err(Error::usage(format!("--out {}: the folder holds a model already; choose another", out.display())));

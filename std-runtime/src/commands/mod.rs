@@ -1,4 +1,4 @@
-//! The commands, a file each: arguments, what running them does, and what is printed. `cli` lists them.
+//! The commands, one file each: arguments, work, output. `cli` lists them.
 
 pub(crate) mod assign;
 pub(crate) mod bench;
@@ -38,7 +38,7 @@ mod text_writer;
 
 pub(crate) use error::Error;
 
-/// What every command gets beside its own arguments.
+/// The context of every command besides its own arguments.
 pub(crate) struct Console {
     /// Print results only: no progress, no hints.
     pub(crate) quiet: bool,
@@ -48,6 +48,6 @@ pub(crate) struct Console {
 
 /// A command: its arguments, parsed.
 pub(crate) trait Command {
-    /// Does what the arguments say and prints the outcome.
+    /// Runs the command and prints its outcome.
     fn run(&self, console: &Console) -> Result<(), Error>;
 }

@@ -1,4 +1,4 @@
-//! What goes to standard output, and how numbers look there.
+//! Standard output, and the format of numbers there.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -45,7 +45,7 @@ pub(super) fn count(n: f64) -> String {
     unit.map_or_else(|| n.to_string(), |(size, unit)| format!("{:.1}{unit}", n / size))
 }
 
-/// What a loss is more than another, in brackets; nothing without another.
+/// The difference between a loss and another, in brackets; empty without another.
 pub(super) fn cost(loss: f64, f32_loss: Option<f64>) -> String {
     f32_loss.map_or_else(String::new, |other| format!(" (f32 {other:.6}, {:+.6})", loss - other))
 }

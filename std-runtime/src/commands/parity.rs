@@ -1,4 +1,4 @@
-//! `samara parity`: a model held against what another implementation recorded.
+//! `samara parity`: comparison of a model with values recorded from another implementation.
 
 use std::path::PathBuf;
 
@@ -28,10 +28,10 @@ pub(crate) struct Args {
     /// Recorded inputs and outputs.
     #[arg(long, value_name = "FILE")]
     io: PathBuf,
-    /// Recorded gradients of the loss, by the names that tensors have in the folder or in memory.
+    /// Recorded gradients of the loss, by the tensor names of the folder or of this program.
     #[arg(long, value_name = "FILE")]
     grads: Option<PathBuf>,
-    /// Largest difference of outputs and the loss, and relative one of gradients.
+    /// Largest absolute difference of outputs and loss, and largest relative difference of gradients.
     #[arg(long, value_name = "F", default_value_t = 1e-4, allow_hyphen_values = true)]
     tolerance: f64,
     /// Print {"loss","outputs","gradients","not_compared"}.

@@ -1,4 +1,4 @@
-//! `samara plan`: what a training will take. Nothing is written.
+//! `samara plan`: the resources that a training will take. Nothing is written.
 
 use std::fs;
 use std::sync::Arc;
@@ -34,16 +34,16 @@ Examples:
   samara plan --preset gpt2-124m --set train.memory_budget_mib=8000 --peak
   samara plan --preset gpt2-124m --set train.recompute=blocks --time";
 
-/// Say what a training would take: memory, work, time. Nothing is written.
+/// Report what a training would take: memory, work, time. Nothing is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Take the time of three steps.
+    /// Measure the time of three steps.
     #[arg(long)]
     time: bool,
-    /// List what is in the arena when it is fullest.
+    /// List the contents of the arena at its peak.
     #[arg(long)]
     peak: bool,
     /// Print JSON.
@@ -71,7 +71,7 @@ struct PolicyBytes {
     chosen: bool,
 }
 
-/// What a training takes.
+/// The resources of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 struct Outcome {
     /// Parameters.
@@ -80,21 +80,21 @@ struct Outcome {
     trainable_parameters: u64,
     /// Memory by class.
     memory: Vec<Bytes>,
-    /// Their sum without what is mapped.
+    /// Their sum without mapped files.
     resident_bytes: u64,
     /// The same with every policy of recomputation.
     policies: Vec<PolicyBytes>,
-    /// The fullest moment of the arena, when asked for.
+    /// The memory peak of the arena, if requested.
     peak: Option<Peak>,
     /// Floating-point operations of a training step for each token.
     flops_per_token: f64,
     /// Tokens of a step.
     tokens_per_step: u64,
-    /// Tokens of the training split, when the data is there.
+    /// Tokens of the training split, if the data is prepared.
     train_tokens: Option<u64>,
     /// A checkpoint on disk.
     checkpoint_bytes: u64,
-    /// Seconds of a step, when asked for.
+    /// Seconds per step, if requested.
     seconds_per_step: Option<f64>,
     /// Steps of the training. Not part of the JSON.
     #[serde(skip)]
@@ -109,13 +109,13 @@ impl Command for Args {
     }
 }
 
-/// Prints what a training takes whose steps have a shape; for `--plan`.
+/// Prints the resources of a training with steps of a fixed shape; for `--plan`.
 pub(super) fn print(config: &RunConfig, shape: StepShape) -> Result<(), Error> {
     output::write(Outcome::of(config, shape, false, false)?.text().as_bytes())
 }
 
 impl Outcome {
-    /// Plans a training; takes the time of three steps, and lists the fullest moment of the arena, if asked to.
+    /// Plans a training; if requested, measures the time of three steps and lists the memory peak of the arena.
     fn of(config: &RunConfig, shape: StepShape, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
         let model = config.model.clone().with_vocab_size(vocabulary(config)?).architecture()?;
@@ -158,7 +158,7 @@ impl Outcome {
         for class in plan.memory.iter().filter(|class| class.class != FROZEN || class.bytes > 0) {
             rows.push(vec![class_name(class.class), class.bytes.to_string(), output::bytes(class.bytes)]);
         }
-        rows.push(vec!["memory in all".to_owned(), plan.resident_bytes.to_string(), output::bytes(plan.resident_bytes)]);
+        rows.push(vec!["total memory".to_owned(), plan.resident_bytes.to_string(), output::bytes(plan.resident_bytes)]);
         for policy in &plan.policies {
             let chosen = if policy.chosen { "chosen" } else { "" };
             let name = format!("  train.recompute={}", policy.recompute);
@@ -193,7 +193,7 @@ impl Outcome {
 /// The class of weights that are not trained.
 const FROZEN: &str = "frozen";
 
-/// What a class is called in a table of which one row counts frozen parameters.
+/// The row label of a class in a table that has a row for frozen parameters.
 fn class_name(class: &str) -> String {
     if class == FROZEN { "frozen weights".to_owned() } else { class.to_owned() }
 }
@@ -213,7 +213,7 @@ fn classes(plan: &TrainingPlan) -> Vec<Bytes> {
     ]
 }
 
-/// Tokens of the training split, when they are there already: text is not encoded for a plan, but its file must be there.
+/// Tokens of the training split, if they are prepared: a plan does not encode text, but the text file must exist.
 fn train_tokens(data: &DataConfig) -> Result<Option<u64>, Error> {
     if let Some(path) = &data.path {
         fs::metadata(path).map_err(IoError::at(path, "read"))?;
@@ -242,10 +242,10 @@ fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
     }
 }
 
-/// Steps whose time counts; one comes before them.
+/// Measured steps; one warm-up step precedes them.
 const TIMED_STEPS: u64 = 3;
 
-/// Seconds of a step on tokens that mean nothing.
+/// Seconds per step, on arbitrary tokens.
 fn timed(train: &TrainConfig, engine: Arc<Engine>, model: Arc<dyn Architecture>, shape: StepShape) -> Result<f64, Error> {
     let mut lm = Lm::on_noise(model, shape, train)?;
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), &mut lm, train.rule())?;
@@ -263,7 +263,7 @@ fn timed(train: &TrainConfig, engine: Arc<Engine>, model: Arc<dyn Architecture>,
 /// Rows of the fullest moment that are shown one by one.
 const PEAK_ROWS: usize = 12;
 
-/// What is in the arena when it is fullest.
+/// The contents of the arena at its peak.
 fn peak_text(peak: &Peak) -> String {
     let row =
         |what: &str, count: usize, bytes: u64| vec![what.to_owned(), count.to_string(), bytes.to_string(), output::bytes(bytes)];
@@ -272,5 +272,5 @@ fn peak_text(peak: &Peak) -> String {
     if !rest.is_empty() {
         rows.push(row("others", rest.iter().map(|r| r.count).sum(), rest.iter().map(|r| r.bytes).sum()));
     }
-    format!("\nThe arena is fullest at {}:\n{}", peak.node, output::table(&rows))
+    format!("\nThe memory peak of the arena is at {}:\n{}", peak.node, output::table(&rows))
 }

@@ -15,7 +15,7 @@ Examples:
   samara ppo --init runs/sft --data prompts.jsonl --set rewards.sentiment_weight=1
   samara ppo --out runs/ppo --resume";
 
-/// What is usual for it.
+/// The defaults of this command.
 const DEFAULTS: Preset = Preset {
     name: "ppo",
     about: "",

@@ -12,7 +12,7 @@ Examples:
   samara report runs/tales-001
   samara report runs/* --out compared.html";
 
-/// Write one page of HTML about runs: figures, what differs in their configurations, curves, samples.
+/// Write one page of HTML about runs: results, differences between configurations, curves, samples.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// The name of the page unless another one is asked for.
+/// The default file name of the page.
 const PAGE: &str = "report.html";
 
 impl Command for Args {

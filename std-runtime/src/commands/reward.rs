@@ -14,14 +14,14 @@ Examples:
   samara reward --init runs/sft --data ranked.jsonl --loss plackett_luce
   samara score --model runs/reward --data answers.jsonl";
 
-/// What is usual for it.
+/// The defaults of this command.
 const DEFAULTS: Preset = Preset {
     name: "reward",
     about: "",
     toml: "[train]\nlr = 2e-5\nsteps = 500\nbatch_size = 8\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\neval_every = 50\neval_batches = 20\ncheckpoint_every = 100\n[dialogue]\nepochs = 1.0\n",
 };
 
-/// Train a reward model on what people prefer.
+/// Train a reward model on human preferences.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! Generated texts as JSON: a row for each of many prompts, written in their order however they are finished, or samples of one prompt.
+//! Generated texts as JSON: one row per prompt, written in the order of the prompts, or samples of one prompt.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::decoding::texts::{Stop, Text};
 use crate::files::{IoError, STDOUT};
 use crate::tokenizer::Tokenizer;
 
-/// What came after a prompt.
+/// The continuation of a prompt.
 #[derive(Serialize)]
 struct Continuation {
     /// Without the token, or the string, that ended it.
@@ -43,13 +43,13 @@ struct Chance {
     logprob: f32,
 }
 
-/// A row: a text and what it began with.
+/// A row: a text with its prompt.
 #[derive(Serialize)]
 struct Row<'a> {
     prompt: &'a str,
     #[serde(flatten)]
     continuation: Continuation,
-    /// `"token"` when a stop token was drawn, `"string"` when a stop string came, `"length"` when there were enough tokens.
+    /// `"token"` after a stop token, `"string"` after a stop string, `"length"` at the token limit.
     stop: &'static str,
 }
 
@@ -71,16 +71,16 @@ struct Sample {
 
 /// How texts become JSON.
 pub(super) struct TextForm<'a> {
-    /// What tokens are as text.
+    /// The tokenizer for decoding.
     pub(super) tokenizer: &'a Tokenizer,
     /// Strings that end a text.
     pub(super) stop_strings: StopStrings<'a>,
-    /// Whether log-probabilities were asked for.
+    /// Whether log-probabilities were requested.
     pub(super) logprobs: bool,
 }
 
 impl TextForm<'_> {
-    /// The bytes of what came after the prompt, without what ended it.
+    /// The bytes of the continuation, without the stop string or token.
     pub(super) fn bytes(&self, text: &Text) -> Vec<u8> {
         let tokens = text.tokens.get(text.prompt..).unwrap_or_default();
         let shown = tokens.len().saturating_sub(usize::from(text.stop == Stop::Token));
@@ -140,12 +140,12 @@ pub(super) struct RowWriter<'a> {
 }
 
 impl<'a> RowWriter<'a> {
-    /// Nothing is written yet.
+    /// No rows written yet.
     pub(super) fn new(prompts: &'a [Prompt], form: TextForm<'a>, out: &'a mut dyn Write) -> Self {
         Self { prompts, form, out, waiting: BTreeMap::new(), next: 0 }
     }
 
-    /// Takes the text of a prompt, and writes all rows whose turn it is.
+    /// Takes the text of a prompt, and writes all rows whose predecessors are written.
     pub(super) fn push(&mut self, number: usize, text: &Text) -> Result<(), Error> {
         let prompt = self.prompts.get(number).map_or("", |prompt| &prompt.prompt);
         self.waiting.insert(number, self.form.row(prompt, text)?);

@@ -17,7 +17,7 @@ Examples:
   samara score --model gpt2 --text 'The quick brown fox'
   samara score --model gpt2 --tokens 464,2068,7586 --logits out.npy --json";
 
-/// Give every token the logarithm of its probability after those before it.
+/// Print the log-probability of every token given those before it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     input: Input,
-    /// Take <|endoftext|> and the like in --text for special tokens.
+    /// Encode special tokens such as <|endoftext|> in --text as tokens, not as characters.
     #[arg(long, requires = "text")]
     specials: bool,
     #[command(flatten)]

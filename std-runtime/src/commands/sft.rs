@@ -37,10 +37,10 @@ pub(crate) struct Args {
     /// The run folder, which becomes a model folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --init and --data say what to train.
+    /// Resume from the newest valid checkpoint of --out. If there is no run, a new one begins, provided that --init and --data are given.
     #[arg(long)]
     resume: bool,
-    /// Say what it would take, and do nothing.
+    /// Report what it would take, and stop.
     #[arg(long)]
     plan: bool,
 }
@@ -50,8 +50,8 @@ pub(super) const UNREAD: &[(&str, &str)] = &[
     ("text_field", "the keys of a dialogue say what it is"),
     ("tokenizer", TOKENIZER),
     ("tokenizer_vocab_size", TOKENIZER),
-    ("id_type", "dialogues are text; it is for token shards (.bin)"),
-    ("corpus_bytes", "this data has a size of its own"),
+    ("id_type", "dialogues are text; it applies to token shards (.bin)"),
+    ("corpus_bytes", "it applies to the built-in corpus"),
     ("order", "every dialogue comes once per epoch"),
     ("batches", "every dialogue comes once per epoch"),
 ];
@@ -66,7 +66,7 @@ impl Command for Args {
         }
         let (mut config, notes) =
             self.config.merge_for(DEFAULT_SFT_PRESET, "data", UNREAD, former.as_deref(), self.out.as_deref())?;
-        // The folder of --init has the tokenizer: a run that goes on need not find it there again.
+        // The folder of --init has the tokenizer: a resumed run does not need it there again.
         config.data.tokenizer = TokenizerChoice::default();
         let config = config.sft();
         if self.plan {

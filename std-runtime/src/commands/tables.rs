@@ -1,4 +1,4 @@
-//! Every table of every command: what `samara config` prints, files may hold and `--set` reaches.
+//! Every table of every command: `samara config` prints them, files may contain them and `--set` reaches them.
 
 use crate::config::{Invalid, Tables, tables};
 use crate::data::config::DataConfig;
@@ -8,9 +8,9 @@ use crate::model::ModelConfig;
 use crate::model::tune::config::TuneConfig;
 use crate::train::config::{RunConfig, SftConfig, TrainConfig};
 
-// A command that brings a table of its own adds it here: a line with its name and its type.
+// A command with a table of its own adds a line here: the table's name and type.
 tables! {
-    /// The configuration that a command line asks for.
+    /// The complete configuration of a command line.
     pub(crate) Config checked by Config::check_together {
         /// `[model]`
         model: ModelConfig;
@@ -32,12 +32,12 @@ impl Config {
         self.clone().sft().check()
     }
 
-    /// What a training takes of it.
+    /// The part that a training reads.
     pub(crate) fn run(self) -> RunConfig {
         self.sft().training()
     }
 
-    /// What a training on dialogues takes of it.
+    /// The part that a training on dialogues reads.
     pub(crate) fn sft(self) -> SftConfig {
         let Self { model, data, dialogue, train, tune, generate } = self;
         SftConfig { model, data, dialogue, train, tune, generate }

@@ -1,4 +1,4 @@
-//! Text for a terminal, as its bytes come.
+//! Incremental text output to a terminal.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,8 +6,7 @@ use std::path::Path;
 use crate::files::{IoError, STDOUT};
 use crate::say;
 
-/// Writes bytes as text: a character waits until all its bytes are there, bytes that are no text become U+FFFD, and characters that a terminal obeys
-/// are escaped.
+/// Writes bytes as text: a character waits until its bytes are complete, invalid UTF-8 becomes U+FFFD, and terminal control characters are escaped.
 pub(super) struct TextWriter<'w> {
     out: &'w mut dyn Write,
     pending: Vec<u8>,
@@ -17,17 +16,17 @@ pub(super) struct TextWriter<'w> {
 const CHARACTER_BYTES: usize = 4;
 
 impl<'w> TextWriter<'w> {
-    /// Nothing is written yet.
+    /// Nothing written yet.
     pub(super) fn new(out: &'w mut dyn Write) -> Self {
         Self { out, pending: Vec::new() }
     }
 
-    /// Writes what is whole.
+    /// Writes all complete characters.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), IoError> {
         self.pending.extend_from_slice(bytes);
         let complete = match std::str::from_utf8(&self.pending) {
             Ok(_) => self.pending.len(),
-            // What may still become a character stays.
+            // An incomplete character stays in the buffer.
             Err(e) if e.error_len().is_none() && self.pending.len() - e.valid_up_to() < CHARACTER_BYTES => e.valid_up_to(),
             Err(_) => self.pending.len(),
         };

@@ -52,7 +52,7 @@ struct Train {
     /// The kind.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// Ids of a BPE tokenizer, those of bytes and end of text among them [default: 4096].
+    /// Vocabulary size of a BPE tokenizer, including bytes and end of text [default: 4096].
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
     /// Pairs that occur less often are not merged [default: 2].
@@ -128,7 +128,7 @@ impl Train {
     }
 }
 
-/// Print the ids of a text, between commas.
+/// Print the ids of a text, separated by commas.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   samara tokenizer encode --tokenizer gpt2 --text 'Hello there'
@@ -140,10 +140,10 @@ struct Encode {
     /// The text [default: standard input].
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
-    /// Take <|endoftext|> and the like for special tokens.
+    /// Encode special tokens such as <|endoftext|> as tokens, not as characters.
     #[arg(long)]
     specials: bool,
-    /// Put the tokens around the ids that the tokenizer's post_processor names.
+    /// Add the tokens of the tokenizer's post_processor around the ids.
     #[arg(long)]
     template: bool,
 }
@@ -179,7 +179,7 @@ struct Decode {
     /// A tokenizer.json or a folder with one.
     #[arg(long, value_name = "PATH")]
     tokenizer: PathBuf,
-    /// Ids between commas [default: standard input].
+    /// Ids separated by commas [default: standard input].
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     tokens: Option<String>,
 }

@@ -35,16 +35,16 @@ pub(crate) struct Args {
     /// The run folder, which becomes a model folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of --out. Where no run is, a new one begins if --preset, --config or --data says what to train.
+    /// Resume from the newest valid checkpoint of --out. If there is no run, a new one begins, provided that --preset, --config or --data is given.
     #[arg(long)]
     resume: bool,
-    /// With --init: leave out tensors that the model has no place for, list them, and do not save them (train.ignore_extra).
+    /// With --init: ignore tensors that the model does not have, list them, and do not save them (train.ignore_extra).
     #[arg(long)]
     ignore_extra: bool,
-    /// Say what it would take, and do nothing.
+    /// Report what it would take, and stop.
     #[arg(long)]
     plan: bool,
-    /// Draw curves on the whole terminal: loss, learning rate, gradient norm, speed. `q` stops and saves. Elsewhere: the usual lines.
+    /// Draw curves on the whole terminal: loss, learning rate, gradient norm, speed. `q` stops and saves. Without a terminal: the usual lines.
     #[arg(long, conflicts_with = "plan")]
     live: bool,
 }
@@ -83,7 +83,7 @@ impl Args {
         let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
         let (out, init) = (config.train.out.clone(), config.train.init.clone());
-        // A configuration without any of these would train on the built-in corpus, which nobody meant who wrote --resume.
+        // A configuration without any of these would train on the built-in corpus, which is not what --resume is for.
         let begins = self.config.preset.is_some() || self.config.config.is_some() || config.data.path.is_some() || init.is_some();
         TrainRequest { out, name, init, config, resume: self.resume, begins, view }
     }
@@ -94,14 +94,16 @@ impl Args {
             (true, false) => Ok(View::Quiet),
             (false, false) => Ok(View::Line),
             (false, true) => Ok(View::curves().unwrap_or_else(|| {
-                say::line("note: --live draws on a terminal, and standard error is none that can: lines of progress instead");
+                say::line(
+                    "note: --live needs standard error to be a terminal with cursor control: printing lines of progress instead",
+                );
                 View::Line
             })),
         }
     }
 }
 
-/// What is printed of a finished training.
+/// The summary of a finished training.
 pub(super) fn summary(outcome: &TrainOutcome) -> String {
     let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.4}"));
     format!(

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and where.
+//! Errors in a configuration, with their place.
 
 use std::fmt;
 use std::io;
@@ -61,7 +61,7 @@ pub enum ConfigError {
     Syntax {
         /// The place.
         place: Place,
-        /// What is wrong.
+        /// The parser's message.
         message: String,
     },
     /// No such key.
@@ -71,7 +71,7 @@ pub enum ConfigError {
         place: Place,
         /// Key, table, or preset.
         what: &'static str,
-        /// What was found.
+        /// The unknown name.
         key: String,
         /// The nearest name, or all names.
         hint: String,
@@ -83,9 +83,9 @@ pub enum ConfigError {
         place: Place,
         /// The key with its table, as in `train.steps`.
         key: String,
-        /// The form and range asked for.
+        /// The expected form and range.
         expected: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
 }
@@ -96,7 +96,7 @@ impl Failure for ConfigError {
     }
 }
 
-/// A hint at the nearest of `names`; all of them when none is near.
+/// A hint with the nearest of `names`; lists all of them when none is near.
 pub fn hint<'n>(given: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
     let near = names.clone().map(|name| (distance(given, name), name)).min();
     match near {
@@ -105,7 +105,7 @@ pub fn hint<'n>(given: &str, names: impl Iterator<Item = &'n str> + Clone) -> St
     }
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a` (optimal string alignment).
+/// The edit distance between `a` and `b`: insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];

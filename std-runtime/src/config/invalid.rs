@@ -8,9 +8,9 @@ use crate::error::{Failure, Kind};
 pub struct Invalid {
     /// The key with its table.
     pub key: &'static str,
-    /// The range asked for.
+    /// The expected range.
     pub expected: String,
-    /// What is there.
+    /// The value found.
     pub found: String,
 }
 

@@ -1,7 +1,7 @@
-//! Layers of a configuration: preset, model folder, file, `--set`, flags. Later layers win, and every value remembers where it came from.
+//! Layers of a configuration: preset, model folder, file, `--set`, flags. Later layers win, and every value records where it came from.
 //!
-//! Layers are kept as they were given and read when the values are asked for: which keys `[model]` has depends on the family of the model, which
-//! the last layer that names one decides.
+//! Layers are stored as given and interpreted when the values are read: the model's family determines which keys `[model]` has, and the last layer
+//! that names a family decides.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,9 +18,9 @@ use super::value::Value;
 pub struct Preset {
     /// Its name.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A one-line description.
     pub about: &'static str,
-    /// What it sets, in TOML. A preset that sets keys of `[model]` names the family, unless that is the first one.
+    /// Its values in TOML. A preset that sets keys of `[model]` names the family, unless that is the first one.
     pub toml: &'static str,
 }
 
@@ -32,7 +32,7 @@ struct Entry {
     value: Value,
     /// The bare text of a command line, which needs no quotes.
     text: Option<String>,
-    /// Where the key is, which is at fault when it is unknown.
+    /// The position of the key, for errors about unknown keys.
     key_place: Place,
     /// Where the value is.
     place: Place,
@@ -52,7 +52,7 @@ impl<C: Tables> Layers<C> {
         Self::default()
     }
 
-    /// Lays a preset over what is there.
+    /// Adds a preset as a layer.
     ///
     /// # Errors
     /// The preset is not TOML.
@@ -60,7 +60,7 @@ impl<C: Tables> Layers<C> {
         self.document(preset.toml, &|_| Place::Preset(preset.name.to_owned()))
     }
 
-    /// Lays a file over what is there.
+    /// Adds a file as a layer.
     ///
     /// # Errors
     /// The file cannot be read, or is not TOML.
@@ -69,10 +69,10 @@ impl<C: Tables> Layers<C> {
         self.text(path, &text)
     }
 
-    /// Lays the text of a file over what is there; errors call the file `path`.
+    /// Adds the text of a file as a layer; errors call the file `path`.
     ///
     /// # Errors
-    /// The text is not TOML, or has something else than tables.
+    /// The text is not TOML, or has entries other than tables.
     pub fn text(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         self.document(text, &|at| {
@@ -83,7 +83,7 @@ impl<C: Tables> Layers<C> {
         })
     }
 
-    /// Sets one key: the text after `--set`, such as `train.steps=30`. Text needs no quotes.
+    /// Sets one key from the text after `--set`, such as `train.steps=30`. String values need no quotes.
     ///
     /// # Errors
     /// There is no `=`.
@@ -97,29 +97,29 @@ impl<C: Tables> Layers<C> {
         Ok(())
     }
 
-    /// Sets the key that a flag stands for.
+    /// Sets the key of a flag.
     pub fn flag(&mut self, flag: &'static str, key: &str, value: &str) {
         self.assign(key, value, Place::Flag(flag));
     }
 
-    /// Sets values that are not text, such as the model of a folder: `apply` writes them. What was laid before under these keys is forgotten.
+    /// Sets values that are not text, such as the model of a folder, through `apply`. Earlier values of these keys are dropped.
     pub fn put(&mut self, keys: &[&str], place: &Place, apply: impl FnOnce(&mut C)) {
         apply(&mut self.base);
         self.entries.retain(|entry| !keys.contains(&format!("{}.{}", entry.table, entry.key).as_str()));
         self.base_places.extend(keys.iter().map(|&key| (key.to_owned(), place.clone())));
     }
 
-    /// Where the value of a key was given last; nowhere for a default.
+    /// Where the value of a key was given last; `None` for a default.
     pub fn place(&self, key: &str) -> Option<&Place> {
         let given =
             self.entries.iter().rev().find(|entry| key.split_once('.') == Some((entry.table.as_str(), entry.key.as_str())));
         given.map(|entry| &entry.place).or_else(|| self.base_places.get(key))
     }
 
-    /// The values so far. Whether they go together is not checked.
+    /// The values of all layers, without checks across keys.
     ///
     /// # Errors
-    /// A key is unknown, or its value is not in its range.
+    /// A key is unknown, or its value is out of range.
     pub fn values(&self) -> Result<C, ConfigError> {
         let mut config = self.base.clone();
         let deciding = self.deciding();
@@ -137,7 +137,7 @@ impl<C: Tables> Layers<C> {
         Ok(config)
     }
 
-    /// The values of one table, whatever the others hold.
+    /// The values of one table; other tables are not read.
     ///
     /// # Errors
     /// As [`Layers::values`], for keys of this table.
@@ -154,10 +154,10 @@ impl<C: Tables> Layers<C> {
         keys.filter_map(|(name, key)| self.entries.iter().rfind(|e| e.table == name && e.key == key)).collect()
     }
 
-    /// The configuration, if its values go together.
+    /// The configuration, with checks across keys.
     ///
     /// # Errors
-    /// As [`Layers::values`]; values that do not go together, or that nothing reads.
+    /// As [`Layers::values`]; values that contradict each other, or that have no effect.
     pub fn finish(&self) -> Result<C, ConfigError> {
         let config = self.values()?;
         self.refuse_unread(&config)?;
@@ -168,14 +168,14 @@ impl<C: Tables> Layers<C> {
         Ok(config)
     }
 
-    /// Refuses values that a person gave and nothing reads.
+    /// Refuses values given by the user that have no effect.
     fn refuse_unread(&self, config: &C) -> Result<(), ConfigError> {
         let unread = config.tables().into_iter().flat_map(|(name, table)| table.unread().into_iter().map(move |key| (name, key)));
         unread.into_iter().try_for_each(|(name, unread)| self.refuse_given(config, name, unread))
     }
 
-    /// Refuses the value of a key that a person gave and nothing reads. Those of a preset are for its own optimizer and the like, and may stay unread; so
-    /// may defaults in a file, which one that was written out whole has.
+    /// Refuses the value of a key given by the user that has no effect. Values of a preset may have none (they are for its own optimizer and the
+    /// like), and so may defaults in a file that contains a complete configuration.
     ///
     /// # Errors
     /// It was given.
@@ -194,7 +194,7 @@ impl<C: Tables> Layers<C> {
 
     fn assign(&mut self, dotted: &str, text: &str, place: Place) {
         let (table, key) = dotted.split_once('.').unwrap_or(("", dotted));
-        // What is no TOML value is text without quotes.
+        // Anything that is not a TOML value is a string without quotes.
         let parsed = DeValue::parse(text).map(|value| value.into_inner());
         let value = parsed.map_or_else(|_| Value::Text(text.to_owned()), |value| Value::from(&value));
         let (table, key, text) = (table.to_owned(), key.to_owned(), Some(text.to_owned()));
@@ -245,7 +245,7 @@ fn apply<C: Tables>(config: &mut C, entry: &Entry) -> Result<(), ConfigError> {
     })
 }
 
-/// An error with the nearest name: of the table, or of another table that has exactly this key.
+/// An error with the nearest name: in the table, or in another table that has exactly this key.
 fn unknown(config: &impl Tables, table: &str, key: &str, place: Place) -> ConfigError {
     let tables = config.tables();
     let names = || tables.iter().map(|(name, _)| *name);

@@ -1,9 +1,9 @@
-//! The machinery of configurations. A table is owned by what it configures: `[model]` by `model`, `[data]` by `data`, `[train]` by `train`,
-//! `[generate]` by `gpt`.
+//! The machinery of configurations. The module that a table configures owns it: `[model]` is in `model`, `[data]` in `data`, `[train]` in `train`,
+//! `[generate]` in `lm`.
 //!
-//! A table is a struct written with `table!`: every key once, with its meaning, default and range. A configuration is a struct of tables,
-//! written with `tables!`: the list from which keys are found, printed and compared. Values come from a preset, then a file, then
-//! `--set key=value`, then flags ([`Layers`]); an error says where the value came from.
+//! A table is a struct written with `table!`: every key once, with its meaning, default and range. A configuration is a struct of tables, written
+//! with `tables!`: the list by which keys are found, printed and compared. Values come from a preset, then a file, then `--set key=value`, then flags
+//! ([`Layers`]); errors name the source of the value.
 
 mod error;
 mod invalid;

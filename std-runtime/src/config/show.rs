@@ -1,4 +1,4 @@
-//! Configurations as TOML, and what differs between two of them.
+//! Configurations as TOML, and differences between two configurations.
 
 use super::table::{Key, Tables, shown};
 
@@ -13,7 +13,7 @@ pub struct Difference {
     pub second: Option<String>,
 }
 
-/// A configuration as TOML, with the meaning of every key; those that nothing reads, as other values are, have none.
+/// A configuration as TOML with the meaning of every key; keys without effect (because of other values) get no value.
 pub fn to_toml(config: &impl Tables) -> String {
     let mut text = String::from("# The whole configuration of a run. Read again with --config FILE.\n");
     for (name, table) in config.tables() {
@@ -36,7 +36,7 @@ pub fn differences<C: Tables>(first: &C, second: &C) -> Vec<Difference> {
     compared(first, second, |_| true)
 }
 
-/// The differences for which resuming is refused: the steps so far would have come out otherwise.
+/// The differences that prevent resuming: they would have changed the steps so far.
 pub fn conflicts<C: Tables>(first: &C, second: &C) -> Vec<Difference> {
     compared(first, second, |key| !key.may_change)
 }

@@ -1,4 +1,4 @@
-//! Tables of a configuration: each key is written down once, with its meaning, default and range.
+//! Tables of a configuration: each key is declared once, with its meaning, default and range.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub struct Key {
     pub name: &'static str,
     /// Its meaning: lines of text.
     pub doc: &'static [&'static str],
-    /// Whether its value may change when a run is resumed: it does not touch what a step computes.
+    /// Whether its value may change on resume: it does not affect the result of a step.
     pub may_change: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct Key {
 pub struct Unread {
     /// Its name.
     pub key: &'static str,
-    /// What to do instead of setting it.
+    /// The alternative to setting it.
     pub instead: &'static str,
 }
 
@@ -46,14 +46,14 @@ impl<'v> Given<'v> {
 
 /// A type that a key can have.
 pub trait Setting: Sized {
-    /// The value.
+    /// Parses the value.
     ///
     /// # Errors
-    /// What was expected.
+    /// A description of what is expected.
     fn read(given: Given<'_>) -> Result<Self, String>;
     /// The value in TOML; `None` when there is none.
     fn show(&self) -> Option<String>;
-    /// The number to hold against the bounds.
+    /// The numeric value to check against the bounds.
     fn number(&self) -> Option<f64> {
         None
     }
@@ -61,7 +61,7 @@ pub trait Setting: Sized {
 
 /// A choice among words.
 pub trait Choice: Sized + Copy + PartialEq + 'static {
-    /// All words; the first of several with one meaning is the one that is written.
+    /// All words; the first of several with one meaning is the one written.
     const WORDS: &'static [(&'static str, Self)];
 }
 
@@ -69,28 +69,28 @@ pub trait Choice: Sized + Copy + PartialEq + 'static {
 pub trait Table {
     /// All keys.
     fn keys(&self) -> &'static [Key];
-    /// Sets a key that exists.
+    /// Sets an existing key.
     ///
     /// # Errors
-    /// What was expected.
+    /// A description of what is expected.
     fn set(&mut self, key: &str, given: Given<'_>) -> Result<(), String>;
     /// The value of a key in TOML.
     fn show(&self, key: &str) -> Option<String>;
-    /// The key that decides which other keys the table has: it is read first.
+    /// The key that decides which other keys the table has; it is read first.
     fn deciding_key(&self) -> Option<&'static str> {
         None
     }
-    /// The keys that nothing reads, as other values are: to give one in a file or on a command line is an error.
+    /// The keys that have no effect because of other values: giving one in a file or on a command line is an error.
     fn unread(&self) -> Vec<Unread> {
         Vec::new()
     }
-    /// What to say of a key that the table lacks, behind "unknown key"; none: the nearest key.
+    /// The text after "unknown key" for a key that the table lacks; `None`: the nearest key.
     fn hint(&self, _key: &str) -> Option<String> {
         None
     }
 }
 
-/// The value of a key in TOML, unless nothing reads it.
+/// The value of a key in TOML, unless it has no effect.
 pub(super) fn shown(table: &dyn Table, key: &str) -> Option<String> {
     if table.unread().iter().any(|unread| unread.key == key) { None } else { table.show(key) }
 }
@@ -101,14 +101,14 @@ pub trait Tables: Clone + Default {
     fn tables(&self) -> Vec<(&'static str, &dyn Table)>;
     /// The table of a name.
     fn table_mut(&mut self, name: &str) -> Option<&mut dyn Table>;
-    /// Checks what concerns several keys. Ranges of single keys are checked where they are set.
+    /// Checks across keys. The range of a single key is checked when it is set.
     ///
     /// # Errors
-    /// The first value that does not go with others.
+    /// The first value that contradicts others.
     fn check(&self) -> Result<(), Invalid>;
 }
 
-/// A struct of tables as a configuration. Its checks are a function, `check`.
+/// Declares a struct of tables as a configuration. Its checks are in a function `check`.
 macro_rules! tables {
     ($(#[doc = $about:literal])+ $vis:vis $name:ident checked by $check:path { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )+ }) => {
         $(#[doc = $about])+
@@ -137,8 +137,8 @@ macro_rules! tables {
 }
 pub(crate) use tables;
 
-/// A table: a struct whose fields are keys, with their meanings, defaults and ranges. Keys under `may change` may differ when a run is resumed;
-/// `unread` is a function of the struct for [`Table::unread`].
+/// Declares a table: a struct whose fields are keys, with their meanings, defaults and ranges. Keys under `may change` may differ when a run is
+/// resumed; `unread` is a method of the struct for [`Table::unread`].
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
@@ -199,10 +199,10 @@ macro_rules! table {
 }
 pub(crate) use table;
 
-/// Sets a key of a table to a value in JSON, with the same ranges as everywhere.
+/// Sets a key of a table from a JSON value, with the same range checks.
 ///
 /// # Errors
-/// What was expected.
+/// A description of what is expected.
 pub(crate) fn set_json(table: &mut impl Table, key: &str, json: &serde_json::Value) -> Result<(), String> {
     table.set(key, Given { value: &Value::from(json), text: None })
 }
@@ -227,10 +227,10 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     i == a.len() && i == b.len()
 }
 
-/// A value within its bounds.
+/// Checks a value against its bounds.
 ///
 /// # Errors
-/// What was expected.
+/// A description of what is expected.
 pub fn checked<T: Setting>(given: Given<'_>, bounds: Option<(f64, f64)>) -> Result<T, String> {
     let range = || bounds.map_or_else(String::new, |(low, high)| format!(" from {} to {}", number(low), number(high)));
     let value = T::read(given).map_err(|expected| expected + &range())?;

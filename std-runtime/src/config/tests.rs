@@ -137,11 +137,11 @@ fn merged(file: &str, sets: &[&str]) -> Result<House, String> {
 #[test]
 fn the_last_layer_decides_which_keys_there_are() {
     let dog = |tricks| Pet::Dog(Dog { tricks, ..Dog::default() });
-    // The key that decides may come after those that depend on it, and in a later layer.
+    // The deciding key may come after its dependents, and in a later layer.
     assert_eq!(merged("[pet]\ntricks = 5\nkind = \"dog\"", &[]).unwrap().pet, dog(5));
     assert_eq!(merged("[pet]\ntricks = 5", &["pet.kind=dog"]).unwrap().pet, dog(5));
     assert_eq!(merged("[pet]\nkind = \"cat\"", &["pet.tricks=7", "pet.kind=dog"]).unwrap().pet, dog(7));
-    // What is decided otherwise later must be right all the same.
+    // A later layer that changes the deciding key must still give a valid result.
     let error = merged("[pet]\nkind = \"cow\"", &["pet.kind=dog"]).unwrap_err();
     assert_eq!(error, "pet.toml:2:8: pet.kind: expected one of \"cat\", \"dog\", found \"cow\"");
 }
@@ -182,7 +182,7 @@ fn what_nothing_reads_is_refused_where_a_person_gave_it() {
     let sets = ["food.brand=x", "food.hunted=true"];
     assert_eq!(error("", &sets), "--set food.brand=x: food.brand: expected no value; what is hunted has none, found \"x\"");
     assert_eq!(merged("", &["food.brand=x"]).unwrap().food.brand.as_deref(), Some("x"));
-    // A preset may say more than is read. It is neither written nor compared.
+    // A preset may contain keys without effect. They are neither written nor compared.
     let mut layers = Layers::<House>::new();
     layers.preset(&Preset { name: "p", about: "", toml: "[food]\nbrand = \"x\"" }).unwrap();
     layers.set("food.hunted=true").unwrap();

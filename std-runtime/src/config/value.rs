@@ -4,7 +4,7 @@ use std::fmt;
 
 use toml::de::DeValue;
 
-/// A value as it was written; numbers keep their digits.
+/// A parsed value; numbers keep their digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// Text.
@@ -18,7 +18,7 @@ pub enum Value {
         /// As it was written.
         shown: String,
     },
-    /// A number with a point or an exponent, an infinity or no number.
+    /// A number with a point or an exponent, an infinity or NaN.
     Float(String),
     /// True or false.
     Boolean(bool),

@@ -1,7 +1,7 @@
-//! Which tokens are in which batch.
+//! The assignment of tokens to batches.
 //!
-//! Training rows are numbered from 0 through the whole run, and where a row starts is a pure function of (seed, row): nothing needs to be
-//! replayed to resume, and the same rows come in the same order for any batch size. The cursor of a run is the number of rows it has used.
+//! Training rows are numbered from 0 through the whole run, and the start of a row is a pure function of (seed, row): a resumed run needs no replay,
+//! and the rows come in the same order for any batch size. The cursor of a run is the number of rows used so far.
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ use crate::npy;
 pub enum Order {
     /// Every row starts at a uniformly random token, as in nanoGPT.
     Random,
-    /// The data is cut into blocks; every block is used once per epoch, in an order that differs between epochs.
+    /// The data is cut into windows; every window is used once per epoch, in an order that differs between epochs.
     Shuffled,
-    /// Rows start where a file says.
+    /// Row starts come from a file.
     Given(Offsets),
 }
 
@@ -69,8 +69,8 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler over `tokens` tokens in rows of `block` inputs (and `block` targets, one token later). There must be at least `block + 1`
-    /// tokens; `name` is what an error calls the data.
+    /// A sampler over `tokens` tokens in rows of `block` inputs (and `block` targets, one token later). At least `block + 1` tokens are required;
+    /// `name` is the name of the data in errors.
     pub fn new(order: Order, seed: u64, block: usize, tokens: u64, name: &str) -> Result<Self, DataError> {
         let block = block.max(1) as u64;
         if tokens <= block {
@@ -80,7 +80,7 @@ impl Sampler {
         if let Order::Given(offsets) = &sampler.order {
             for &start in &offsets.starts {
                 if start >= sampler.starts() {
-                    let expected = format!("offsets below {} ({tokens} tokens in blocks of {block})", sampler.starts());
+                    let expected = format!("offsets below {} ({tokens} tokens in windows of {block})", sampler.starts());
                     return Err(DataError::format(&offsets.path, expected, start.to_string()));
                 }
             }
@@ -88,16 +88,16 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// An order over the rows of a dataset: any row at any time, or every row once per epoch.
+    /// An order over the rows of a dataset: random rows, or every row once per epoch.
     ///
     /// # Errors
-    /// There is no row; `name` is what the error calls the data.
+    /// There are no rows; `name` is the name of the data in errors.
     pub fn over_rows(order: Order, seed: u64, rows: u64, name: &str) -> Result<Self, DataError> {
         Self::new(order, seed, 1, rows.saturating_add(1), name)
     }
 
-    /// Rows of one epoch: all blocks ([`Order::Shuffled`]), all offsets of the file ([`Order::Given`]), or as many rows as have as many
-    /// tokens as the data ([`Order::Random`]).
+    /// Rows of one epoch: all windows ([`Order::Shuffled`]), all offsets of the file ([`Order::Given`]), or as many rows as contain the number of
+    /// tokens in the data ([`Order::Random`]).
     pub fn rows_per_epoch(&self) -> u64 {
         match &self.order {
             Order::Given(offsets) => offsets.starts.len() as u64,
@@ -105,7 +105,7 @@ impl Sampler {
         }
     }
 
-    /// The token at which row `row` of the run starts. Only [`Order::Given`] can run out of rows.
+    /// The first token of row `row` of the run. Only [`Order::Given`] can run out of rows.
     pub fn start(&self, row: u64) -> Result<u64, DataError> {
         let rows = self.rows_per_epoch().max(1);
         match &self.order {
@@ -122,19 +122,19 @@ impl Sampler {
         }
     }
 
-    /// Number of places where a row can start.
+    /// Number of possible row starts.
     fn starts(&self) -> u64 {
         self.tokens - self.block
     }
 }
 
-/// Number of rows that cover all `tokens` tokens once, without overlap, the last one perhaps short: ⌈(tokens − 1) / block⌉.
+/// Number of rows that cover all `tokens` tokens once without overlap, the last one possibly shorter: ⌈(tokens − 1) / block⌉.
 pub fn sweep_rows(tokens: u64, block: usize) -> u64 {
     tokens.saturating_sub(1).div_ceil(block.max(1) as u64)
 }
 
-/// Fills a batch for an evaluation that reads every token once: row r has the inputs from token r · T on. What lies beyond the end of the
-/// data is input 0 and target `ignore`. Returns the number of targets that count. `inputs` and `targets` are (B, T). Does not allocate.
+/// Fills a batch for an evaluation that reads every token once: the inputs of row r start at token r · T. Beyond the end of the data inputs are 0 and
+/// targets `ignore`. Returns the number of valid targets. `inputs` and `targets` are (B, T). Does not allocate.
 pub fn fill_sweep(
     source: &(impl Tokens + ?Sized),
     block: usize,
@@ -162,11 +162,11 @@ pub fn fill_sweep(
     Ok(counted)
 }
 
-/// Element `index` of a permutation of `0..len` that (seed, epoch) select, in constant time and memory.
+/// Element `index` of the permutation of `0..len` for (seed, epoch), in constant time and memory.
 ///
-/// A balanced Feistel network of eight rounds over the next even number of bits, with Philox as round function, is a permutation of a
-/// power of four below 4·len; walking its cycle from `index` until a value below `len` comes up restricts it to `0..len` (Black and
-/// Rogaway, "Ciphers with arbitrary finite domains", 2002).
+/// A balanced Feistel network of eight rounds over the next even number of bits, with Philox as round function, is a permutation of a power of four
+/// below 4·len; cycle walking from `index` to a value below `len` restricts it to `0..len` (Black and Rogaway, "Ciphers with arbitrary finite
+/// domains", 2002).
 pub fn permute(seed: u64, epoch: u64, index: u64, len: u64) -> u64 {
     if len <= 1 || index >= len {
         return 0;
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!((permute(1, 2, 0, 0), permute(1, 2, 5, 5)), (0, 0));
     }
 
-    /// Over many epochs every block comes at every place about equally often (chi-squared with 9 degrees of freedom, 99.99 %: 33.7).
+    /// Over many epochs every window is equally frequent at every position (chi-squared with 9 degrees of freedom, 99.99 %: 33.7).
     #[test]
     fn permutations_are_even() {
         let epochs = 5000;

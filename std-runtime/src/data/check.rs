@@ -1,4 +1,4 @@
-//! What is wrong with a corpus of texts, in numbers.
+//! Statistics of problems in a corpus of texts.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -37,7 +37,7 @@ impl Lengths {
     }
 }
 
-/// What is found in a corpus.
+/// The findings in a corpus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TextReport {
     /// The version of this object.
@@ -50,9 +50,9 @@ pub struct TextReport {
     pub characters: u64,
     /// Rows that cannot be read.
     pub bad_rows: u64,
-    /// What is wrong with the first of them.
+    /// The error of the first unreadable row.
     pub first_bad: Option<String>,
-    /// Documents that are there before.
+    /// Documents that repeat an earlier one.
     pub duplicates: u64,
     /// Documents of white space.
     pub empty: u64,
@@ -60,7 +60,7 @@ pub struct TextReport {
     pub lengths: Lengths,
     /// Tokens of a document, of a model's tokenizer.
     pub tokens: Option<Lengths>,
-    /// Tokens that would be kept of a document, and how many documents are longer.
+    /// The token limit per document, and the number of longer documents.
     pub max_length: Option<usize>,
     /// Documents that are longer than that.
     pub truncated: Option<u64>,
@@ -88,10 +88,10 @@ impl crate::error::Failure for CheckError {
     }
 }
 
-/// Looks at a corpus; with a tokenizer, at which documents are longer than so many tokens.
+/// Examines a corpus; with a tokenizer, also which documents exceed the token limit.
 ///
 /// # Errors
-/// Data that cannot be read, or that the tokenizer has no ids for.
+/// Data that cannot be read, or that the tokenizer cannot encode.
 pub fn check_text(path: &Path, tokenizer: Option<(&Tokenizer, usize)>, against: Option<&Path>) -> Result<TextReport, CheckError> {
     let options = TextOptions { bad_row: BadRow::Skip, ..TextOptions::default() };
     let mut others = HashSet::new();
@@ -141,7 +141,7 @@ fn hash(text: &str) -> u64 {
 }
 
 impl TextReport {
-    /// What a person should know: counts, and a line for everything that is wrong.
+    /// The findings as text: counts, and one line per problem.
     pub fn lines(&self) -> Vec<String> {
         let Lengths { min, median, p90, max } = self.lengths;
         let mut lines = vec![
@@ -151,13 +151,13 @@ impl TextReport {
         if let (Some(tokens), Some(truncated), Some(max_length)) = (self.tokens, self.truncated, self.max_length) {
             let share = 100.0 * truncated as f64 / self.documents.max(1) as f64;
             lines.push(format!(
-                "tokens: {} to {}, median {}; {truncated} documents ({share:.1} %) are longer than {max_length}",
+                "tokens: {} to {}, median {}; {truncated} documents ({share:.1} %) are longer than {max_length} tokens",
                 tokens.min, tokens.max, tokens.median
             ));
         }
         for (count, what) in [
-            (self.bad_rows, "rows cannot be read"),
-            (self.duplicates, "documents repeat one before"),
+            (self.bad_rows, "rows are unreadable"),
+            (self.duplicates, "documents repeat an earlier one"),
             (self.empty, "documents are white space"),
             (self.in_other.unwrap_or(0), "documents are in the other corpus too"),
         ] {
@@ -165,7 +165,7 @@ impl TextReport {
                 lines.push(format!("{count} {what}"));
             }
         }
-        lines.extend(self.first_bad.iter().map(|first| format!("the first that cannot be read: {first}")));
+        lines.extend(self.first_bad.iter().map(|first| format!("first unreadable row: {first}")));
         lines
     }
 }

@@ -1,4 +1,4 @@
-//! `[data]`: what a model is trained on.
+//! `[data]`: the training data.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,23 +15,23 @@ table! {
         path: Option<PathBuf> = None;
         /// The key of the text in a row of JSON.
         text_field: String = "text".to_owned();
-        /// A row of JSON that is not as it should be: "error" stops, "skip" leaves it out and counts it.
+        /// Invalid rows of JSON: "error" stops, "skip" leaves them out and counts them.
         on_bad_row: BadRow = BadRow::Error;
-        /// The last part of the text, held out for validation: this share of its characters.
+        /// The share of the text, in characters from its end, that is held out for validation.
         val_fraction: f64 = 0.1, 0..=0.9;
         /// "byte", "char" (the characters of the data), "bpe" (trained on the data), or a path to a tokenizer.json or its folder.
         tokenizer: TokenizerChoice = TokenizerChoice::Byte;
-        /// Ids of a tokenizer that is trained: bytes, merges and the end-of-text token.
+        /// Vocabulary size of a tokenizer that is trained: bytes, merges and the end-of-text token.
         tokenizer_vocab_size: usize = 1024, 257..=1000000;
-        /// How a token shard stores its ids: "u16", "u32", "i64", or "auto": as its content and name (*.u32.bin) say.
+        /// Integer type of the ids in a token shard: "u16", "u32", "i64", or "auto": from its content and name (*.u32.bin).
         id_type: IdType = IdType::default();
-        /// Take the texts of special tokens, such as <|endoftext|>, for the tokens: the data says where they stand.
+        /// Encode the texts of special tokens, such as <|endoftext|>, as tokens: the data marks their positions.
         specials: bool = false;
         /// Size of the built-in corpus in bytes.
         corpus_bytes: usize = 2000000, 1000..=10000000000_u64;
-        /// "random": every row starts anywhere; "shuffled": every block of text once per epoch.
+        /// "random": every row starts at a random token; "shuffled": every window of text once per epoch.
         order: DataOrder = DataOrder::Random;
-        /// A .npy file of integers (steps, batch_size): where each row of each batch starts in the training tokens.
+        /// A .npy file of integers (steps, batch_size): the first training token of each row of each batch.
         batches: Option<PathBuf> = None;
     }
     unread: DataConfig::unread;
@@ -49,7 +49,7 @@ impl DataConfig {
         let is_shard = ends(&["bin"]);
         match &self.path {
             None => add(&["text_field", "on_bad_row", "id_type"], "the built-in corpus is plain text; give data with --data"),
-            Some(_) => add(&["corpus_bytes"], "this data has a size of its own"),
+            Some(_) => add(&["corpus_bytes"], "it applies to the built-in corpus"),
         }
         if is_shard {
             add(&["text_field", "on_bad_row"], "a token shard has no text");
@@ -63,10 +63,10 @@ impl DataConfig {
         }
         if ends(&["txt", "text", "md"]) {
             add(&["text_field", "on_bad_row"], "plain text has no rows");
-            add(&["id_type"], "it is for token shards (.bin)");
+            add(&["id_type"], "it applies to token shards (.bin)");
         }
         if self.batches.is_some() {
-            add(&["order"], "data.batches says where every row starts");
+            add(&["order"], "data.batches gives the start of every row");
         }
         unread
     }
@@ -78,15 +78,15 @@ pub enum DataOrder {
     /// Every row starts anywhere.
     #[default]
     Random,
-    /// Every block once per epoch.
+    /// Every window once per epoch.
     Shuffled,
 }
 
-/// How the ids of a shard are stored; none: as it says itself.
+/// The integer type of ids in a shard; `None`: detected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdType(pub Option<IdWidth>);
 
-/// Which tokenizer the text goes through.
+/// The tokenizer for the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TokenizerChoice {
     /// One id per byte.

@@ -1,9 +1,9 @@
-//! A corpus that needs no download: short tales from a grammar written for this project.
+//! A corpus without downloads: short tales from a grammar written for this project.
 //!
-//! A tale has a cast (names with their pronouns, places, things) that stays the same from its title to its end, one of several plots, and
-//! dialogue. A small model therefore shows what it has learnt step by step: letters, words, sentences, quotation marks that close, and at
-//! last names and things that come back where they should. The text is ASCII and the same on every machine: integers from a counter-based
-//! generator choose, and tale number i depends on (seed, i) alone.
+//! A tale has a cast (names with their pronouns, places, things) that stays the same from its title to its end, one of several plots, and dialogue.
+//! So a small model shows its progress step by step: letters, words, sentences, closed quotation marks, and at last names and things that recur
+//! consistently. The text is ASCII and the same on every machine: a counter-based generator of integers makes the choices, and tale i depends on
+//! (seed, i) alone.
 
 mod plots;
 
@@ -13,7 +13,7 @@ use samara_core::math::rng::{Purpose, Rng};
 
 use plots::{ELDERS, FOODS, HOMES, KINDS, NAMES, NUMBERS, PLACES, PLOTS, RIDDLES, SEASONS, THINGS, TRAITS, WISHES};
 
-/// The first `bytes` bytes of the tales of a seed. A longer text begins with the shorter one; the last tale may be cut off.
+/// The first `bytes` bytes of the tales of a seed. A longer text has a shorter one as prefix; the last tale may be cut off.
 pub fn tales(seed: u64, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes.saturating_add(4096));
     let joined = for_each_tale(seed, bytes, |tale| {
@@ -23,7 +23,7 @@ pub fn tales(seed: u64, bytes: usize) -> String {
     joined.map_or_else(|never| match never {}, |()| text)
 }
 
-/// Gives the tales of [`tales`] to `take`, each with the empty line that follows it.
+/// Passes the tales of [`tales`] to `take`, each with the empty line after it.
 ///
 /// # Errors
 /// What `take` returns.
@@ -60,7 +60,7 @@ fn write_tale(seed: u64, number: u64, text: &mut String) {
     }
 }
 
-/// What the slots of a plot stand for in one tale.
+/// The words for the slots of a plot in one tale.
 struct Cast(Vec<(&'static str, &'static str)>);
 
 impl Cast {
@@ -94,8 +94,8 @@ impl Cast {
         Self(slots)
     }
 
-    /// Writes a template: `{slot}` is a word of the cast, `{^slot}` the same with a capital, `{a slot}` with "a" or "an" before it, and
-    /// `[this|that]` one of its alternatives, which may hold slots and further alternatives.
+    /// Expands a template: `{slot}` is a word of the cast, `{^slot}` the same capitalised, `{a slot}` with "a" or "an" before it, and `[this|that]`
+    /// one of its alternatives, which may contain slots and further alternatives.
     fn expand(&self, template: &str, rng: &mut Rng, out: &mut String) {
         let mut rest = template;
         while let Some(at) = rest.find(['[', '{']) {
@@ -121,7 +121,7 @@ impl Cast {
         if slot.starts_with("a ") {
             out.push_str(if value.starts_with(['a', 'e', 'i', 'o', 'u']) { "an " } else { "a " });
         }
-        // Words of the cast may hold slots themselves: a sentence about a wish names the one who wishes.
+        // Words of the cast may contain slots: a sentence about a wish names its owner.
         self.expand(value, rng, out);
         if slot.starts_with('^')
             && let Some(first) = out.get_mut(start..start + 1)
@@ -173,7 +173,7 @@ fn pick<T: Copy>(rng: &mut Rng, words: &[T]) -> T {
     words[rng.below(words.len() as u64) as usize]
 }
 
-/// N different words: draws again what has already come.
+/// N different words, drawn by rejection.
 fn distinct<T: Copy, const N: usize>(rng: &mut Rng, words: &[T]) -> [T; N] {
     let mut chosen: Vec<usize> = Vec::with_capacity(N);
     while chosen.len() < N {
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Quotation marks come in pairs on every line, and every line is a sentence from its capital to its mark; so no slot is empty.
+    /// Quotation marks come in pairs on every line, and every line is a sentence from its capital to its punctuation; so no slot is empty.
     #[test]
     fn lines_are_well_formed() {
         for number in 0..2000 {

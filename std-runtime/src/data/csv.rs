@@ -1,16 +1,16 @@
-//! Comma-separated values (RFC 4180): a header with the names of columns, then records. Cells may be quoted; quoted ones may hold commas, line
-//! breaks and doubled quotes.
+//! Comma-separated values (RFC 4180): a header with the names of columns, then records. Quoted cells may contain commas, line breaks and doubled
+//! quotes.
 
-/// A record and the line that it begins on, from 1.
+/// A record and its first line, from 1.
 pub(super) struct Record {
     pub(super) cells: Vec<String>,
     pub(super) line: u64,
 }
 
-/// The records of a text. Empty lines are passed over.
+/// The records of a text. Skips empty lines.
 ///
 /// # Errors
-/// The line of a quote that is not closed, or that is followed by something else than a separator.
+/// The line of a quote that is not closed, or that is followed by anything but a separator.
 pub(super) fn records(text: &str, separator: char) -> Result<Vec<Record>, (u64, &'static str)> {
     let (mut records, mut rest, mut line) = (Vec::new(), text, 1);
     while !rest.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn records(text: &str, separator: char) -> Result<Vec<Record>, (u64, 
     Ok(records)
 }
 
-/// The first cell of a text, and what follows: a separator, a line break, or nothing.
+/// The first cell of a text, and the rest: a separator, a line break, or nothing.
 fn cell(text: &str, separator: char) -> Result<(String, &str), &'static str> {
     let Some(mut rest) = text.strip_prefix('"') else {
         let end = text.find([separator, '\n']).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Rows of data, read at random by their number.
+//! Datasets of rows with random access by index.
 
 use super::DataError;
 use super::batches::{fill_sweep, sweep_rows};
@@ -18,14 +18,14 @@ struct Field<T> {
 #[derive(Clone, Debug)]
 pub struct HostBatch {
     rows: usize,
-    /// Tokens of it that count: what losses are averaged over, and what speed is measured in.
+    /// Tokens with a label: the divisor of the mean loss, and the unit of throughput.
     pub tokens: u64,
     ints: Vec<Field<i32>>,
     reals: Vec<Field<f32>>,
 }
 
 impl HostBatch {
-    /// A batch of so many rows without inputs.
+    /// A batch of this capacity in rows, without inputs.
     pub fn new(rows: usize) -> Self {
         Self { rows, tokens: 0, ints: Vec::new(), reals: Vec::new() }
     }
@@ -42,32 +42,32 @@ impl HostBatch {
         self
     }
 
-    /// Rows that there is room for.
+    /// The capacity in rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// All inputs by name, with their numbers of values.
+    /// All inputs by name, with their lengths.
     pub fn inputs(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
         self.ints.iter().map(|f| (f.name, f.values.len())).chain(self.reals.iter().map(|f| (f.name, f.values.len())))
     }
 
-    /// An input of integers; empty when there is none of that name.
+    /// An integer input; empty if there is none of that name.
     pub fn ints(&self, name: &str) -> &[i32] {
         self.ints.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)
     }
 
-    /// An input of f32 values; empty when there is none of that name.
+    /// An f32 input; empty if there is none of that name.
     pub fn reals(&self, name: &str) -> &[f32] {
         self.reals.iter().find(|f| f.name == name).map_or(&[], |f| &f.values)
     }
 
-    /// Several inputs of integers at once, to fill them; those that are not there are empty. Names must differ.
+    /// Several integer inputs for filling; missing ones are empty. Names must differ.
     pub fn ints_mut<const N: usize>(&mut self, names: [&str; N]) -> [&mut [i32]; N] {
         fields_mut(&mut self.ints, names)
     }
 
-    /// Several inputs of f32 values at once, to fill them.
+    /// Several f32 inputs for filling.
     pub fn reals_mut<const N: usize>(&mut self, names: [&str; N]) -> [&mut [f32]; N] {
         fields_mut(&mut self.reals, names)
     }
@@ -83,7 +83,7 @@ fn fields_mut<'f, T, const N: usize>(fields: &'f mut [Field<T>], names: [&str; N
     found.map(Option::unwrap_or_default)
 }
 
-/// Rows of data by number. A row is a function of its number alone, so that a run goes on where it stopped without replaying anything.
+/// Rows of data by index. A row is a function of its index alone, so a run resumes without replaying anything.
 pub trait Dataset {
     /// How many rows there are.
     fn len(&self) -> u64;
@@ -93,17 +93,17 @@ pub trait Dataset {
         self.len() == 0
     }
 
-    /// A batch of this dataset's inputs with room for so many rows.
+    /// A batch of this dataset's inputs with this capacity in rows.
     fn batch(&self, rows: usize) -> HostBatch;
 
-    /// Fills a batch with rows, and with padding that does not count where it has room for more. Does not allocate.
+    /// Fills a batch with rows, and the rest of its capacity with padding that does not count. Does not allocate.
     ///
     /// # Errors
-    /// The data cannot be read, or a row is not there.
+    /// The data cannot be read, or a row does not exist.
     fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError>;
 }
 
-/// Windows of `block` tokens, one for every token where a window can start: `input_ids` (B, T), and `labels` (B, T), one token later.
+/// Windows of `block` tokens, one per possible start: `input_ids` (B, T), and `labels` (B, T), one token later.
 pub struct TokenWindows<T> {
     tokens: T,
     block: usize,
@@ -134,14 +134,14 @@ impl<T: Tokens> Dataset for TokenWindows<T> {
     }
 }
 
-/// Blocks of `block` tokens that do not overlap and cover all tokens, the last one perhaps short: the inputs of [`TokenWindows`].
+/// Non-overlapping windows of `block` tokens that cover all tokens, the last one possibly shorter: the inputs of [`TokenWindows`].
 pub struct TokenBlocks<T> {
     tokens: T,
     block: usize,
 }
 
 impl<T: Tokens> TokenBlocks<T> {
-    /// Blocks over tokens.
+    /// Windows over tokens.
     pub fn new(tokens: T, block: usize) -> Self {
         Self { tokens, block: block.max(1) }
     }
@@ -161,19 +161,19 @@ impl<T: Tokens> Dataset for TokenBlocks<T> {
     }
 }
 
-/// The numbers of rows, for an objective that keeps the rows themselves.
+/// Row indices, for an objective that stores the rows itself.
 pub struct RowNumbers {
     len: u64,
     tokens: u64,
 }
 
 impl RowNumbers {
-    /// Numbers below `len`; a row counts as `tokens` tokens.
+    /// Indices below `len`; a row counts as `tokens` tokens.
     pub fn new(len: u64, tokens: u64) -> Self {
         Self { len, tokens }
     }
 
-    /// The numbers of a batch, without padding.
+    /// The indices of a batch, without padding.
     pub fn of(batch: &HostBatch) -> impl Iterator<Item = usize> + '_ {
         batch.ints("row").iter().filter_map(|&row| usize::try_from(row).ok())
     }
@@ -197,7 +197,7 @@ impl Dataset for RowNumbers {
     }
 }
 
-/// Rows of f32 values that a function of their number makes.
+/// Rows of f32 values computed from their index.
 pub struct MadeRows<const N: usize, F> {
     len: u64,
     fields: [(&'static str, usize); N],
@@ -205,7 +205,8 @@ pub struct MadeRows<const N: usize, F> {
 }
 
 impl<const N: usize, F: Fn(u64, [&mut [f32]; N])> MadeRows<N, F> {
-    /// `len` rows with inputs by name, so many values in each row. `make` fills the inputs of a row, which are 0 before; padding stays 0.
+    /// `len` rows with inputs by name, each with a number of values per row. `make` fills the inputs of a row, which are zeroed before; padding stays
+    /// 0.
     pub fn new(len: u64, fields: [(&'static str, usize); N], make: F) -> Self {
         Self { len, fields, make }
     }
@@ -240,7 +241,7 @@ fn token_batch(rows: usize, block: usize) -> HostBatch {
     HostBatch::new(rows).with_ints("input_ids", block).with_ints("labels", block)
 }
 
-/// Fills the rows of a batch of tokens one by one; `fill` returns how many of a row's labels count.
+/// Fills the rows of a batch of tokens one by one; `fill` returns the number of valid labels of a row.
 fn each_row(
     into: &mut HostBatch,
     block: usize,

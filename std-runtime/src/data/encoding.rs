@@ -1,11 +1,11 @@
-//! How text becomes token ids: with which tokenizer, for which vocabulary, and what is said of it afterwards.
+//! Encoding of text to token ids for a model: tokenizer, vocabulary check, and notes for the user.
 
 use std::collections::BTreeMap;
 
 use super::DataError;
 use crate::tokenizer::{EncodeError, Scratch, Specials, TextError, Tokenizer};
 
-/// Text is encoded in pieces of about this size: ids take several times the memory of their text.
+/// Text is encoded in pieces of about this size, because ids take several times the memory of their text.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
 
 /// Encodes documents one after the other.
@@ -13,14 +13,14 @@ pub struct Encoding<'t> {
     tokenizer: &'t Tokenizer,
     specials: Specials<'static>,
     vocab_size: usize,
-    /// How often the text of each special token was taken as characters.
+    /// How often the text of each special token was encoded as characters.
     as_characters: BTreeMap<u32, u64>,
     scratch: Scratch,
     ids: Vec<u32>,
 }
 
 impl<'t> Encoding<'t> {
-    /// For a model of so many ids. `specials`: texts of special tokens are those tokens.
+    /// For a model with this vocabulary size. `specials`: texts of special tokens become these tokens.
     pub fn new(tokenizer: &'t Tokenizer, specials: bool, vocab_size: Option<usize>) -> Self {
         Self {
             tokenizer,
@@ -32,15 +32,15 @@ impl<'t> Encoding<'t> {
         }
     }
 
-    /// The token that ends a document, if the tokenizer and the model have one.
+    /// The end-of-text token, if the tokenizer and the model have one.
     pub fn end_of_text(&self) -> Option<u32> {
         self.tokenizer.end_of_text().filter(|&id| (id as usize) < self.vocab_size)
     }
 
-    /// Gives the ids of a document of the data `name` to `take`, a piece after the other.
+    /// Passes the ids of a document of the data `name` to `take`, piece by piece.
     ///
     /// # Errors
-    /// Text that has no ids, or ids that the model lacks; what `take` returns.
+    /// Text that cannot be encoded, or ids beyond the model's vocabulary; what `take` returns.
     pub fn document<E: From<TextError> + From<DataError>>(
         &mut self,
         document: &str,
@@ -61,7 +61,7 @@ impl<'t> Encoding<'t> {
         let Self { tokenizer, specials, vocab_size, .. } = *self;
         self.ids.clear();
         if let Err(error) = tokenizer.encode_into(piece.as_bytes(), specials, &mut self.scratch, &mut self.ids) {
-            // The whole document gives the place in it.
+            // Encoding the whole document gives the position of the error in it.
             return Err(tokenizer.encode(document.as_bytes(), specials).err().unwrap_or(error));
         }
         if specials == Specials::None {
@@ -70,13 +70,13 @@ impl<'t> Encoding<'t> {
         tokenizer.check_ids(&self.ids, vocab_size)
     }
 
-    /// What may be a mistake in the text `name`.
+    /// Warnings about likely mistakes in the text `name`.
     pub fn warnings(&self, name: &str) -> Vec<String> {
         let warning = |(&id, count): (&u32, &u64)| {
             let token = String::from_utf8_lossy(&self.tokenizer.token_bytes(id)).into_owned();
             let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
             format!(
-                "warning: {name} has the text of special token {token:?} {times}, taken as characters; data.specials=true makes tokens of them"
+                "warning: {name} has the text of special token {token:?} {times}, encoded as characters; data.specials=true encodes them as tokens"
             )
         };
         self.as_characters.iter().map(warning).collect()

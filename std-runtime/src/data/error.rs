@@ -1,4 +1,4 @@
-//! What can be wrong with a file of data.
+//! Errors in data files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use crate::error::{Failure, Kind};
 use crate::files::{FileError, IoError};
 use crate::stop::Interrupted;
 
-/// An error in a file of data: the file, the place, what was found and what was expected.
+/// An error in a data file: the file, the place, what was found and what was expected.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// The file cannot be read or written, or does not have the form that its kind asks for.
+    /// The file cannot be read or written, or does not have the required format.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A signal came before all of it was read.
-    #[error("{0} while data was read: nothing was begun; the same command begins again")]
+    /// A signal arrived before all data was read.
+    #[error("{0} while data was read: nothing was written; repeat the command to start again")]
     Interrupted(#[from] Interrupted),
     /// A mapped file became shorter than it was when it was opened.
     #[error(
@@ -44,23 +44,23 @@ pub enum DataError {
         line: u64,
         /// Column in characters, from 1.
         column: u64,
-        /// The form asked for.
+        /// The expected format.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// More was asked of a file than it has.
-    #[error("{path}: {unit} {start}..{end} asked for, but the file has {len}")]
+    /// The requested range exceeds the file.
+    #[error("{path}: {unit} {start}..{end} requested, but the file has {len}")]
     Range {
         /// The file.
         path: PathBuf,
-        /// What is counted: bytes, tokens, steps.
+        /// The unit: bytes, tokens, steps.
         unit: &'static str,
-        /// First one asked for.
+        /// First element requested.
         start: u64,
-        /// One past the last one asked for.
+        /// One past the last element requested.
         end: u64,
-        /// How many there are.
+        /// Elements in the file.
         len: u64,
     },
     /// A token id that the vocabulary does not have.
@@ -82,17 +82,17 @@ pub enum DataError {
     HeldOut {
         /// Which data.
         what: String,
-        /// Tokens there.
+        /// Tokens found.
         found: u64,
         /// Tokens needed.
         expected: u64,
     },
-    /// The data is too small for what it is used for.
-    #[error("{what} has {found} tokens, expected at least {expected}: give more data or a smaller block size")]
+    /// The data is too small for its use.
+    #[error("{what} has {found} tokens, expected at least {expected}: give more data or a smaller train.block_size")]
     TooSmall {
         /// Which data.
         what: String,
-        /// Tokens there.
+        /// Tokens found.
         found: u64,
         /// Tokens needed.
         expected: u64,

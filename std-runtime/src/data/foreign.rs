@@ -1,16 +1,16 @@
-//! Files that are no text, by their first bytes: what they are, and what to do with them.
+//! Files that are not text, recognised by their first bytes, with advice for each format.
 
 use std::path::Path;
 
 use super::DataError;
 
-/// First bytes, a name, and a next step, in which `PATH` stands for the file.
+/// First bytes, a name, and the next step, where `PATH` stands for the file.
 const KINDS: [(&[u8], &str, &str); 12] = [
     (b"\x1f\x8b", "a file that was compressed twice", "decompress it with 'gunzip PATH'"),
     (b"\x28\xb5\x2f\xfd", "a file that was compressed twice", "decompress it with 'unzstd PATH'"),
     (b"\x93NUMPY", "a NumPy array", "write token ids as a shard: numpy.load(\"PATH\").astype(\"uint16\").tofile(\"ids.bin\")"),
     (
-        // With what follows it: four letters are a beginning of text as well.
+        // With the bytes that follow: four letters can also begin a text.
         b"PAR1\x15",
         "a Parquet file",
         "write its rows as JSONL: pandas.read_parquet(\"PATH\").to_json(\"rows.jsonl\", orient=\"records\", lines=True)",
@@ -25,7 +25,7 @@ const KINDS: [(&[u8], &str, &str); 12] = [
     (b"\x7fELF", "a program", "give text"),
 ];
 
-/// What a file is that is no UTF-8 text, from its first bytes, and what to do with it.
+/// The format of a file that is not UTF-8 text, from its first bytes, with advice.
 pub(super) fn refuse(path: &Path, first: &[u8]) -> Option<DataError> {
     let shown = path.display().to_string();
     let error =

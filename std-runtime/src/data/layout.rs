@@ -1,7 +1,7 @@
-//! How the ids of a token shard are stored: raw ids of two, four or eight bytes, or a shard of llm.c, which begins with a header.
+//! Storage of the ids of a token shard: raw ids of two, four or eight bytes, or a shard of llm.c, which begins with a header.
 //!
-//! Raw ids do not say how wide they are, but ids below 65536 that are stored wider leave their upper halves 0. Wide ids that were read as narrow ones
-//! would train a model on zeros, and its loss would look wonderful: what cannot be told apart is an error.
+//! Raw shards do not record their width, but ids below 65536 stored in a wider type have upper halves of 0. Wide ids read as narrow ones would train
+//! a model on zeros with a deceptively low loss, so an ambiguous shard is an error.
 
 use super::DataError;
 use super::mapped::Mapped;
@@ -17,13 +17,13 @@ pub enum IdWidth {
     I64,
 }
 
-/// Where ids begin in a file, and how they are stored.
+/// The offset and the type of the ids in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bytes of a header.
     pub(super) start: usize,
     pub(super) width: IdWidth,
-    /// What a person should know of it.
+    /// A note for the user.
     pub(super) note: Option<String>,
 }
 
@@ -34,9 +34,9 @@ const LLM_C: [(u32, u32, IdWidth); 2] = [(20_240_520, 1, IdWidth::U16), (20_240_
 
 /// Fewer ids than this can all have upper halves of 0 by chance.
 const SURE: usize = 32;
-/// Fewer than this are too few to say anything.
+/// Fewer ids than this are not enough for a decision.
 const SUSPECT: usize = 4;
-/// The upper halves of ids of the largest vocabularies, which have less than 2²⁰ ids, are below this; the lower ones are not.
+/// The upper halves of ids from the largest vocabularies (below 2²⁰ ids) are below this; the lower halves are not.
 const UPPER: u16 = 1 << 4;
 
 impl IdWidth {
@@ -60,10 +60,10 @@ impl IdWidth {
 }
 
 impl Layout {
-    /// Looks at the content of a file whose name says `named`.
+    /// Determines the layout from the content of a file whose name suggests `named`.
     ///
     /// # Errors
-    /// A header whose number of tokens is not that of the file; an array with a header of its own; ids that may be of either width.
+    /// A header whose number of tokens differs from the file's; an array with its own header; ids of ambiguous width.
     pub(super) fn of(file: &Mapped, named: IdWidth) -> Result<Self, DataError> {
         let bytes = file.bytes()?;
         if bytes.starts_with(b"\x93NUMPY") {
@@ -75,7 +75,7 @@ impl Layout {
         }
         if is_text(bytes) {
             let (shown, width) = (file.path().display(), named.name());
-            let expected = format!("token ids (rename a text, as in mv {shown} text.txt; data.id_type={width} takes it for ids)");
+            let expected = format!("token ids (rename a text, as in mv {shown} text.txt; data.id_type={width} reads it as ids)");
             return Err(DataError::format(file.path(), expected, "text"));
         }
         let raw = |width| Self { start: 0, width, note: None };
@@ -88,17 +88,16 @@ impl Layout {
             Content::AsNamed => Ok(raw(named)),
             Content::Wider(width) => {
                 let note = format!(
-                    "note: {}: read as {} ids, because the upper part of every one is 0 (data.id_type says otherwise)",
+                    "note: {}: read as {} ids, because the upper part of every one is 0 (data.id_type overrides this)",
                     file.path().display(),
                     width.name()
                 );
                 Ok(Self { note: Some(note), ..raw(width) })
             }
             Content::Unclear(width) => {
-                let expected =
-                    format!("ids of a width that can be told: set data.id_type to {} or {}", named.name(), width.name());
+                let expected = format!("ids of unambiguous width: set data.id_type to {} or {}", named.name(), width.name());
                 let found = format!(
-                    "ids that may be {} or {}: every second {} value is like the upper part of a wider id",
+                    "ids that may be {} or {}: every second {} value looks like the upper part of a wider id",
                     named.name(),
                     width.name(),
                     named.name()
@@ -112,7 +111,7 @@ impl Layout {
 /// How much of a file is looked at for text.
 const LOOKED_AT: usize = 1 << 12;
 
-/// Whether a file begins as text: UTF-8 without control characters, of which ids have many. The last character may be cut.
+/// Whether a file begins as text: UTF-8 without control characters, which are frequent in ids. The last character may be cut.
 fn is_text(bytes: &[u8]) -> bool {
     let begin = bytes.get(..LOOKED_AT).unwrap_or(bytes);
     let text = std::str::from_utf8(begin).or_else(|error| match error.error_len() {
@@ -122,7 +121,7 @@ fn is_text(bytes: &[u8]) -> bool {
     begin.len() >= 2 * SURE && text.is_ok_and(|text| !text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace()))
 }
 
-/// The layout that a header of llm.c gives.
+/// The layout according to a header of llm.c.
 fn llm_c(file: &Mapped, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
     let [magic, version, tokens] = [0, 1, 2].map(|i| bytes.as_chunks().0.get(i).map_or(0, |&b| u32::from_le_bytes(b)));
     let Some(&(_, known, width)) = LLM_C.iter().find(|(known, ..)| *known == magic) else { return Ok(None) };
@@ -140,7 +139,7 @@ fn llm_c(file: &Mapped, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
     Ok(Some(Layout { start: HEADER_BYTES, width, note: Some(note) }))
 }
 
-/// What the content says beside the name.
+/// What the content tells beyond the name.
 enum Content {
     AsNamed,
     Wider(IdWidth),
@@ -152,7 +151,7 @@ enum Content {
 fn wider_than_16(bytes: &[u8]) -> Content {
     let pairs =
         bytes.as_chunks().0.iter().map(|&[a, b, c, d]: &[u8; 4]| [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]);
-    // The upper half of a small negative number, such as padding of -1 or -100.
+    // The upper half of a small negative value, such as padding of -1 or -100.
     let is_upper = |half: u16| half < UPPER || half == u16::MAX;
     if !bytes.len().is_multiple_of(4) || bytes.len() / 4 < SUSPECT || !pairs.clone().all(|[_, upper]| is_upper(upper)) {
         return Content::AsNamed;
@@ -164,7 +163,7 @@ fn wider_than_16(bytes: &[u8]) -> Content {
     if pairs.clone().all(|[_, upper]| upper == 0) {
         return if sure { Content::Wider(width) } else { Content::Unclear(width) };
     }
-    // Ids of a small vocabulary are all small; those of a large one are not, but for their upper halves.
+    // Ids of a small vocabulary are all small; those of a large one are not, except for their upper halves.
     if pairs.clone().any(|[lower, _]| lower >= 1 << 12) { Content::Unclear(width) } else { Content::AsNamed }
 }
 
@@ -213,7 +212,7 @@ mod tests {
         ] {
             assert_eq!(layout(named, bytes), Ok((0, width)));
         }
-        // Ids of a vocabulary of two, and too few ids to say anything.
+        // Ids of a vocabulary of two, and too few ids for a decision.
         assert_eq!(layout(IdWidth::U16, &bytes(&[1, 0, 0, 1, 1, 0, 1, 1], u16::to_le_bytes)), Ok((0, IdWidth::U16)));
         assert_eq!(layout(IdWidth::U16, &bytes(&[5, 0], u16::to_le_bytes)), Ok((0, IdWidth::U16)));
     }

@@ -1,4 +1,4 @@
-//! Rows of a file as they stand there: the lines of JSONL, the elements of a JSON array.
+//! Raw rows of a file: the lines of JSONL, the elements of a JSON array.
 
 use std::io::{BufRead, Read};
 use std::path::Path;
@@ -25,18 +25,18 @@ pub(super) struct RawRow<'r> {
 }
 
 impl RawRow<'_> {
-    /// What is wrong with it, at its place.
+    /// An error in it, with its position.
     pub(super) fn error(&self, wrong: Wrong) -> DataError {
         wrong.at(self.path, self.line, self.before, self.bytes)
     }
 
-    /// The line that it begins on, from 1.
+    /// Its first line, from 1.
     pub(super) fn line(&self) -> u64 {
         self.line + self.before.matches('\n').count() as u64
     }
 }
 
-/// Gives every line that is not empty to `row`.
+/// Passes every non-empty line to `row`.
 pub(super) fn each_line<E: From<DataError>>(
     path: &Path,
     mut file: impl BufRead,
@@ -67,7 +67,7 @@ pub(super) fn each_line<E: From<DataError>>(
 
 /// Appends a line with its end; nothing at the end of the file.
 fn read_line(path: &Path, file: &mut impl BufRead, stop: &Stop, bytes: &mut Vec<u8>) -> Result<(), DataError> {
-    const WAY: &str = "a row is held in memory whole: split it into shorter ones";
+    const WAY: &str = "a whole row must fit in memory: split it into shorter rows";
     loop {
         let read = file.take(PIECE_BYTES).read_until(b'\n', bytes).map_err(compressed::failed(path))?;
         if read == 0 || bytes.ends_with(b"\n") {
@@ -79,7 +79,7 @@ fn read_line(path: &Path, file: &mut impl BufRead, stop: &Stop, bytes: &mut Vec<
     }
 }
 
-/// Gives every element of an array to `row`.
+/// Passes every element of an array to `row`.
 pub(super) fn each_element<E: From<DataError>>(
     path: &Path,
     text: &str,
@@ -90,7 +90,7 @@ pub(super) fn each_element<E: From<DataError>>(
     let (mut line, mut line_start) = (1, 0);
     for element in elements {
         stop.check().map_err(DataError::from)?;
-        // Both slices lie in the same text, so the difference of their addresses is where the row stands.
+        // Both slices are in the same text, so the difference of their addresses is the position of the row.
         let start = (element.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
         let passed = text.get(line_start..start).unwrap_or_default();
         line += passed.matches('\n').count() as u64;

@@ -24,9 +24,9 @@ pub const COPY_BELOW_BYTES: u64 = 4 << 20;
 /// Exit code of a process that read a page of a file after another process had cut it off: "bad input data".
 pub const TRUNCATED_EXIT_CODE: i32 = 3;
 
-/// A maker for `map_err` of a file of so many bytes that cannot be mapped. A map takes addresses and no memory, but limits count it.
+/// A function for `map_err` on a file of this size that cannot be mapped. A map takes address space, not memory, but `ulimit -v` counts it.
 fn not_mapped(path: &Path, bytes: u64) -> impl FnOnce(io::Error) -> DataError {
-    const WAY: &str = "a mapped file takes addresses and no memory: raise the limit (ulimit -v)";
+    const WAY: &str = "a mapped file takes address space, not memory: raise the limit (ulimit -v)";
     move |error| match error.kind() {
         io::ErrorKind::OutOfMemory => FileError::memory(path, WAY)(OutOfMemory::refused(bytes)).into(),
         _ => IoError::at(path, "map")(error).into(),
@@ -74,7 +74,7 @@ impl Mapped {
         Ok(Self { path: path.to_path_buf(), content })
     }
 
-    /// Where the file lies.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -94,13 +94,13 @@ impl Mapped {
         matches!(self.content, Content::Mapped { .. })
     }
 
-    /// All bytes, after a check that the file is still the one that was opened.
+    /// All bytes, after checking that the file has not changed since it was opened.
     pub fn bytes(&self) -> Result<&[u8], DataError> {
         self.check()?;
         Ok(self.raw())
     }
 
-    /// `len` bytes from `start`, after a check that the file is still the one that was opened. Does not allocate.
+    /// `len` bytes from `start`, after checking that the file has not changed since it was opened. Does not allocate.
     pub fn range(&self, start: usize, len: usize) -> Result<&[u8], DataError> {
         self.check()?;
         let slice = start.checked_add(len).and_then(|end| self.raw().get(start..end));
@@ -113,7 +113,7 @@ impl Mapped {
         })
     }
 
-    /// Refuses a mapped file whose length or modification time is no longer what it was.
+    /// Refuses a mapped file whose length or modification time has changed.
     pub fn check(&self) -> Result<(), DataError> {
         let Content::Mapped { file, map, modified, .. } = &self.content else { return Ok(()) };
         let now: Metadata = file.metadata().map_err(IoError::at(&self.path, "read the size of"))?;

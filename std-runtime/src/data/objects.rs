@@ -1,5 +1,5 @@
-//! Rows that are objects: JSONL, a JSON array, or CSV, each also compressed. Which of them a file is follows from its content, but for CSV, which has
-//! the name `*.csv` (or `*.tsv`, with tabs).
+//! Rows that are objects: JSONL, a JSON array, or CSV, each optionally compressed. The format is detected from the content, except for CSV, which is
+//! detected by the name `*.csv` (or `*.tsv`, with tabs).
 
 use std::fs;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::files::{IoError, refuse_device};
 
 pub(crate) use super::rows::shown_keys;
 
-/// A row, or why it is none, and the line that it begins on, from 1.
+/// A row or the error in it, and its first line, from 1.
 pub type Found = (Result<Map<String, Value>, DataError>, u64);
 
-/// Gives every row of a file to `take`, also one that is no object. The cells of CSV are strings.
+/// Passes every row of a file to `take`, including rows that are not objects. Cells of CSV are strings.
 ///
 /// # Errors
-/// A file that cannot be read, or is no file of rows; a signal; what `take` returns.
+/// A file that cannot be read or has no rows; a signal; what `take` returns.
 pub fn for_each_object<E: From<DataError>>(
     path: &Path,
     options: &TextOptions,
@@ -55,9 +55,9 @@ pub fn for_each_object<E: From<DataError>>(
 /// The first row of a file.
 ///
 /// # Errors
-/// As [`for_each_object`]; a first row that is no object.
+/// As [`for_each_object`]; a first row that is not an object.
 pub fn first_object(path: &Path, options: &TextOptions) -> Result<Map<String, Value>, DataError> {
-    /// What ends reading.
+    /// The reason for the end of reading.
     enum End {
         Row(Map<String, Value>),
         Error(DataError),

@@ -2,7 +2,7 @@
 
 use crate::stop::Stop;
 
-/// What to do with a row that is not as it should be.
+/// The treatment of an invalid row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadRow {
     /// Stop with an error that names the place.
@@ -17,11 +17,11 @@ pub enum BadRow {
 pub struct TextOptions {
     /// The key of the text in a row.
     pub text_key: String,
-    /// What messages call the setting of the text key.
+    /// The name of the text-key setting in messages.
     pub key_setting: &'static str,
-    /// What to do with a row that is not as it should be.
+    /// The treatment of invalid rows.
     pub bad_row: BadRow,
-    /// What messages call the setting that leaves bad rows out, if there is one.
+    /// The name of the setting that skips invalid rows in messages, if there is one.
     pub skip_setting: Option<&'static str>,
     /// A signal ends reading.
     pub stop: Stop,
@@ -40,9 +40,9 @@ impl Default for TextOptions {
 }
 
 impl TextOptions {
-    /// What was found in a row, and what leaves such rows out.
+    /// What was found in a row, with the setting that skips such rows.
     pub(crate) fn or_skip(&self, found: impl Into<String>) -> String {
         let found = found.into();
-        self.skip_setting.map_or(found.clone(), |setting| format!("{found} ({setting} leaves such rows out)"))
+        self.skip_setting.map_or(found.clone(), |setting| format!("{found} ({setting} skips such rows)"))
     }
 }

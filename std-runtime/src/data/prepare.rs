@@ -1,4 +1,4 @@
-//! From text to token shards: those of a folder as they are, or text encoded into the run folder.
+//! From text to token shards: existing shards of a folder, or text encoded into the run folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,21 +20,21 @@ pub struct Prepared {
     pub vocab_size: Option<usize>,
     /// Tokens for training.
     pub train: Shard,
-    /// Tokens held out; `None` when there are none.
+    /// Held-out tokens; `None` when there are none.
     pub val: Option<Shard>,
-    /// What tells this data from other data; none when shards of a former run are used again.
+    /// A fingerprint of the data; `None` when shards of an earlier run are reused.
     pub content: Option<String>,
-    /// What a person should know of it.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What may be a mistake: it is said to those as well who asked for results only.
+    /// Warnings about likely mistakes; printed even with `--quiet`.
     pub warnings: Vec<String>,
 }
 
-/// Tokens in shards: those of a folder as they are, or text encoded into `folder`, where shards that a former run wrote with this tokenizer are used
-/// again when `reuse` says so. Without a tokenizer, text goes through the one that the request asks for.
+/// Tokens in shards: existing ones of a folder, or text encoded into `folder`. With `reuse`, shards that an earlier run wrote with this tokenizer are
+/// used again. Without `tokenizer` the request's tokenizer is used.
 ///
 /// # Errors
-/// Data that cannot be read or encoded, a tokenizer that cannot be made, or a folder that cannot be written to.
+/// Data that cannot be read or encoded, a tokenizer that cannot be created, or a folder that cannot be written to.
 pub fn prepare(
     request: &DataRequest,
     tokenizer: Option<Tokenizer>,
@@ -86,8 +86,8 @@ pub fn prepare(
     Ok(Prepared { vocab_size, tokenizer: Some(tokenizer), train, val, content, notes, warnings })
 }
 
-/// Refuses a tokenizer whose text has ids that the model lacks. Tokens that were added to the tokenizer alone, such as one for padding, may be
-/// beyond the model's vocabulary, as long as no text has them.
+/// Refuses a tokenizer that encodes text to ids beyond the model's vocabulary. Added tokens that occur in no text, such as one for padding, may be
+/// beyond it.
 ///
 /// # Errors
 /// The model's vocabulary is known and too small.
@@ -116,7 +116,7 @@ pub fn check_no_specials(request: &DataRequest) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Said where nothing can stand between documents.
+/// The note where no end-of-text token exists to separate documents.
 const NO_END: &str = "note: nothing stands between the documents: the tokenizer names no token that ends a text (eos_token in \
                       tokenizer_config.json)";
 
@@ -139,10 +139,10 @@ pub fn shards_of(request: &DataRequest) -> Result<Option<(Shard, Option<Shard>)>
     Ok(Some((open(&train)?, val)))
 }
 
-/// What tells the data of a request from other data, wherever it lies.
+/// A fingerprint of the data of a request, independent of its path.
 ///
 /// # Errors
-/// The data cannot be read, or a signal came.
+/// The data cannot be read, or a signal arrived.
 pub fn content_of(request: &DataRequest) -> Result<String, PrepareError> {
     match shards_of(request)? {
         Some((train, val)) => content_of_shards(&train, val.as_ref()),

@@ -9,13 +9,13 @@ use super::text::{has_lines, plain, read_plain};
 use crate::files::{STDIN, read_stdin};
 use crate::stop::Stop;
 
-/// What a text begins with.
+/// A prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prompt {
     /// Its text; empty: the end-of-text token, or a line break.
     pub prompt: String,
-    /// Tokens to generate, where it is not as many as for the others.
+    /// Tokens to generate, if different from the default.
     #[serde(default)]
     pub max_new_tokens: Option<usize>,
 }
@@ -23,11 +23,11 @@ pub struct Prompt {
 /// The path that stands for standard input.
 pub const DASH: &str = "-";
 
-/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, whose empty lines are passed over; otherwise its lines. From
-/// standard input (`-`) they are rows if the first line that is not empty is a JSON object.
+/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, without empty lines; otherwise its lines. Standard input
+/// (`-`) has rows if its first non-empty line is a JSON object.
 ///
 /// # Errors
-/// The file cannot be read, a row is no prompt, or there is none.
+/// The file cannot be read, a row is not a prompt, or there is none.
 pub fn read(path: &Path) -> Result<Vec<Prompt>, DataError> {
     if path.as_os_str() == DASH {
         let path = Path::new(STDIN);
@@ -37,10 +37,10 @@ pub fn read(path: &Path) -> Result<Vec<Prompt>, DataError> {
     parse(path, &read_plain(path, &Stop::new())?, has_lines(path))
 }
 
-/// A prompt that is all of standard input, without the line break at its end.
+/// All of standard input as one prompt, without the line break at its end.
 ///
 /// # Errors
-/// Standard input cannot be read, or is no UTF-8 text.
+/// Standard input cannot be read, or is not UTF-8 text.
 pub fn from_stdin() -> Result<String, DataError> {
     let text = plain(Path::new(STDIN), read_stdin()?)?;
     Ok(text.strip_suffix('\n').map_or_else(|| text.clone(), str::to_owned))
@@ -66,9 +66,9 @@ fn parse(path: &Path, text: &str, has_rows: bool) -> Result<Vec<Prompt>, DataErr
 
 fn row(path: &Path, line: usize, json: &str) -> Result<Prompt, DataError> {
     serde_json::from_str(json).map_err(|error| {
-        // The message ends with "at line 1 column 7", where the line is that of the row.
+        // The message ends with "at line 1 column 7", whose line is relative to the row.
         let found = error.to_string().split(" at line ").next().unwrap_or_default().to_owned();
-        let expected = "an object with key \"prompt\", a string, and if wanted \"max_new_tokens\", a whole number".to_owned();
+        let expected = "an object with key \"prompt\", a string, and optionally \"max_new_tokens\", a whole number".to_owned();
         let column = error.column().max(1) as u64;
         DataError::Line { path: path.to_path_buf(), line: line as u64 + 1, column, expected, found }
     })

@@ -1,4 +1,4 @@
-//! A row of JSON with a text in it, and what can be wrong with one.
+//! Rows of JSON with a text, and the errors in them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::DataError;
 use super::options::TextOptions;
 
-/// What is wrong with a row, and at which byte of it.
+/// The error in a row, and its byte position.
 pub(super) struct Wrong {
     byte: usize,
     expected: String,
@@ -20,8 +20,8 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    /// The error at a place in a file. `before` is the text of the file from the beginning of line `line` to that of the row, which it may hold line
-    /// breaks of.
+    /// The error at a position in a file. `before` is the file's text from the beginning of line `line` to the row, and may contain line breaks
+    /// inside the row's array.
     pub(super) fn at(self, path: &Path, line: u64, before: &str, row: &[u8]) -> DataError {
         let text = format!("{before}{}", String::from_utf8_lossy(row.get(..self.byte).unwrap_or(row)));
         let (lines, last) = (text.matches('\n').count() as u64, text.rsplit('\n').next().unwrap_or_default());
@@ -30,7 +30,7 @@ impl Wrong {
     }
 }
 
-/// The rows of a JSON array, each as it stands in the text.
+/// The rows of a JSON array, as raw text.
 pub(super) fn of_array(json: &str) -> Result<Vec<&str>, Wrong> {
     let mut json = serde_json::Deserializer::from_str(json);
     let rows = json.deserialize_seq(Rows).and_then(|rows| json.end().map(|()| rows));
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for Rows {
     }
 }
 
-/// A JSON object whole. A key that occurs twice is an error, as in [`text_of`].
+/// A whole JSON object. A duplicate key is an error, as in [`text_of`].
 pub(super) fn object_of(row: &[u8], options: &TextOptions) -> Result<Map<String, Value>, Wrong> {
     let row = utf8(row, options)?;
     begins_object(row, "a JSON object", options)?;
@@ -76,7 +76,7 @@ fn utf8<'a>(row: &'a [u8], options: &TextOptions) -> Result<&'a str, Wrong> {
     })
 }
 
-/// Refuses a row that is no object; otherwise says where it begins.
+/// Refuses a row that is not an object; otherwise returns where it begins.
 fn begins_object(row: &str, expected: &str, options: &TextOptions) -> Result<usize, Wrong> {
     let leading = row.len() - row.trim_start().len();
     if row.trim_start().starts_with('{') {
@@ -96,7 +96,7 @@ pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a
     let Some(value) = value else {
         return Err(Wrong { byte: leading, expected: format!("key {key:?}"), found: without_key(&others, options) });
     };
-    // Both slices lie in the same row, so the difference of their addresses is where the value stands.
+    // Both slices are in the same row, so the difference of their addresses is the position of the value.
     let byte = (value.get().as_ptr() as usize).saturating_sub(row.as_ptr() as usize);
     if !value.get().starts_with('"') {
         let found = options.or_skip(kind_of(value.get()));
@@ -149,13 +149,13 @@ fn words_of(error: &serde_json::Error) -> String {
     error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-/// `offset` is where the text begins in the row that the parser saw.
+/// `offset` is the start of the parser's input in the row.
 fn not_json(error: &serde_json::Error, row: &str, offset: usize, options: &TextOptions) -> Wrong {
-    // The line is that of the row, which may have several when it is in an array; the column counts bytes from 1.
+    // The line is relative to the row, which has several lines inside an array; the column counts bytes from 1.
     let seen = row.get(offset..).unwrap_or_default();
     let line_start = seen.match_indices('\n').nth(error.line().wrapping_sub(2)).map_or(0, |(at, _)| at + 1);
     let mut byte = offset + line_start + error.column().saturating_sub(1);
-    // The parser stands behind a minus.
+    // The parser's position is after a minus sign.
     if row.get(..byte).is_some_and(|before| before.ends_with('-')) {
         byte -= 1;
     }
@@ -193,7 +193,7 @@ fn kind_of(json: &str) -> &'static str {
     }
 }
 
-/// Finds one key of an object, and lists the others. A key that occurs twice is an error: which one was meant cannot be known.
+/// Finds one key of an object, and lists the others. A duplicate key is an error, because it is ambiguous.
 struct FindKey<'k>(&'k str);
 
 impl<'de> Visitor<'de> for FindKey<'_> {
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for FindKey<'_> {
         let (mut found, mut others) = (None, Vec::new());
         while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
             if key != self.0 {
-                // One more than is shown says that there are more.
+                // One more than is shown, to tell that there are more.
                 if found.is_none() && others.len() <= SHOWN_KEYS {
                     others.push(key.into_owned());
                 }

@@ -1,7 +1,7 @@
-//! Token shards: files of raw little-endian token ids without a header, and those of llm.c.
+//! Token shards: files of raw little-endian token ids without a header, and shards of llm.c.
 //!
-//! nanoGPT's `train.bin` and `val.bin` (u16) open as they are. A shard of a vocabulary above 65536 has u32 ids and a name that ends in
-//! `.u32.bin`. [`Shard::open`] looks at the content as well; [`Shard::open_with`] overrides both.
+//! nanoGPT's `train.bin` and `val.bin` (u16) can be opened directly. A shard of a vocabulary above 65536 has u32 ids and a name that ends in
+//! `.u32.bin`. [`Shard::open`] also examines the content; [`Shard::open_with`] overrides both.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl IdWidth {
         if vocab_size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 
-    /// What a file name says: `.u32.bin` is [`IdWidth::U32`], anything else [`IdWidth::U16`].
+    /// The width according to a file name: `.u32.bin` is [`IdWidth::U32`], anything else [`IdWidth::U16`].
     pub fn from_name(path: &Path) -> Self {
         let is_u32 = path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".u32.bin"));
         if is_u32 { Self::U32 } else { Self::U16 }
@@ -49,7 +49,7 @@ pub trait Tokens {
     /// Copies tokens `start..start + out.len()` into `out`, without allocating.
     fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError>;
 
-    /// −Σ p ln p with p how often each id occurs, in nats: the loss of a guess that knows nothing but these frequencies. Reads everything.
+    /// −Σ p ln p with p the frequency of each id, in nats: the cross-entropy of a unigram model of these tokens. Reads everything.
     ///
     /// # Errors
     /// Tokens cannot be read, or there are none.
@@ -70,7 +70,7 @@ pub trait Tokens {
     /// Checks that every id is below `vocab_size`; the error names the first that is not.
     fn check_ids(&self, vocab_size: u32) -> Result<(), DataError>;
 
-    /// What to call the sequence in a message.
+    /// The name of the sequence in messages.
     fn name(&self) -> String;
 }
 
@@ -118,10 +118,10 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Opens a shard whose layout is in its content and its name, see [`IdWidth::from_name`].
+    /// Opens a shard whose layout follows from its content and its name, see [`IdWidth::from_name`].
     ///
     /// # Errors
-    /// The file cannot be read, is cut off, or may have ids of either of two widths.
+    /// The file cannot be read, is truncated, or has ids of ambiguous width.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let file = Mapped::open(path)?;
         let layout = Layout::of(&file, IdWidth::from_name(path))?;
@@ -131,7 +131,7 @@ impl Shard {
     /// Opens a shard of raw ids of a given width.
     ///
     /// # Errors
-    /// The file cannot be read, or is cut off.
+    /// The file cannot be read, or is truncated.
     pub fn open_with(path: &Path, width: IdWidth) -> Result<Self, DataError> {
         Self::from_mapped(Mapped::open(path)?, width)
     }
@@ -139,7 +139,7 @@ impl Shard {
     /// Reads an opened file as a shard of raw ids.
     ///
     /// # Errors
-    /// The file is cut off.
+    /// The file is truncated.
     pub fn from_mapped(file: Mapped, width: IdWidth) -> Result<Self, DataError> {
         Self::new(file, Layout { start: 0, width, note: None })
     }
@@ -158,7 +158,7 @@ impl Shard {
         self.layout.width
     }
 
-    /// What a person should know of how it is read, if its content decided that.
+    /// A note for the user, if the content determined how the shard is read.
     pub fn note(&self) -> Option<&str> {
         self.layout.note.as_deref()
     }
@@ -166,7 +166,7 @@ impl Shard {
     /// CRC-32C of all bytes.
     ///
     /// # Errors
-    /// The file is no longer the one that was opened.
+    /// The file has changed since it was opened.
     pub fn checksum(&self) -> Result<u32, DataError> {
         Ok(crc32c::crc32c(self.file.bytes()?))
     }
@@ -175,7 +175,7 @@ impl Shard {
         Ok(self.file.bytes()?.get(self.layout.start..).unwrap_or(&[]))
     }
 
-    /// Where the shard lies.
+    /// The path of the shard.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -196,7 +196,7 @@ impl Tokens for Shard {
             let path = self.path().to_path_buf();
             return Err(DataError::Range { path, unit: "tokens", start, end, len: self.len() });
         }
-        // The range lies inside the file, so neither conversion nor product overflows.
+        // The range is inside the file, so neither conversion nor product overflows.
         let width = self.layout.width.bytes();
         let bytes = self.file.range(self.layout.start + start as usize * width, out.len() * width)?;
         match self.layout.width {
@@ -239,7 +239,7 @@ impl Tokens for Shard {
 }
 
 impl Shard {
-    /// What is wrong with ids beyond the vocabulary, if all of them are below it with their bytes in the other order.
+    /// An error about byte order, if ids beyond the vocabulary are all below it after swapping their bytes.
     fn turned(&self, bytes: &[u8], (position, found): (u64, i64), vocab_size: u32) -> Option<DataError> {
         let dtype = match self.layout.width {
             IdWidth::U16 => first_outside(bytes.as_chunks().0.iter().map(|&b| u16::from_be_bytes(b).into()), vocab_size)
@@ -254,9 +254,8 @@ impl Shard {
         }?;
         let shown = self.name();
         let way = format!("numpy.fromfile(\"{shown}\", \">{dtype}\").astype(\"<{dtype}\").tofile(\"{shown}\")");
-        let found = format!(
-            "big-endian ones: token {position} has id {found}, and with bytes in the other order all are below {vocab_size}"
-        );
+        let found =
+            format!("big-endian ones: token {position} has id {found}, and after swapping bytes all ids are below {vocab_size}");
         Some(DataError::format(self.path(), format!("little-endian token ids (in Python: {way})"), found))
     }
 }
@@ -269,7 +268,7 @@ pub struct TokenList {
 }
 
 impl TokenList {
-    /// Ids under a name for messages, usually the path of the text they come from.
+    /// Ids with a name for messages, usually the path of the text that they come from.
     pub fn new(name: impl Into<String>, ids: Vec<u32>) -> Self {
         Self { name: name.into(), ids }
     }
@@ -316,7 +315,7 @@ fn first_outside(ids: impl Iterator<Item = i64>, limit: u32) -> Option<(u64, i64
     (0..).zip(ids).find(|&(_, id)| !(0..i64::from(limit)).contains(&id))
 }
 
-/// Writes a shard; the file appears under its name, complete and on disk, when [`ShardWriter::finish`] returns.
+/// Writes a shard; the file appears under its name, complete and synced to disk, when [`ShardWriter::finish`] returns.
 #[derive(Debug)]
 pub struct ShardWriter {
     file: DurableFile,
@@ -331,7 +330,7 @@ impl ShardWriter {
         Ok(Self { file, width, tokens: 0 })
     }
 
-    /// Appends ids; one that the width cannot hold is an error that names its position.
+    /// Appends ids; an id that exceeds the width is an error with its position.
     pub fn push(&mut self, ids: &[u32]) -> Result<(), DataError> {
         use std::io::Write;
         for &id in ids {
@@ -405,7 +404,7 @@ mod tests {
     fn frequencies_alone_cost_their_entropy() {
         let nats = |ids: Vec<u32>| TokenList::new("few", ids).unigram_nats();
         assert!((nats(vec![7, 7, 3, 3]).unwrap() - 2f64.ln()).abs() < 1e-15);
-        // Half of them one id, a quarter each of two others, in more than one part.
+        // Half of them are one id, a quarter each of two others, in more than one part.
         let many = (0..(1 << 17) + 4).map(|i| [0, 1, 0, 2][i % 4]).collect();
         assert!((nats(many).unwrap() - 1.5 * 2f64.ln()).abs() < 1e-12);
         assert!(nats(Vec::new()).unwrap_err().to_string().contains("few"));

@@ -1,4 +1,4 @@
-//! Where data comes from and how it is read: what `[data]` of a configuration asks for.
+//! The data source of a configuration: `[data]` as a request for preparation.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::options::TextOptions;
 use super::shards::IdWidth;
 use crate::stop::Stop;
 
-/// Where text comes from.
+/// The origin of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The built-in corpus of tales.
@@ -21,12 +21,12 @@ pub enum Source {
     Path(PathBuf),
 }
 
-/// What to prepare.
+/// A request for preparation.
 #[derive(Clone, Debug)]
 pub struct DataRequest {
-    /// Where text comes from.
+    /// The origin of the text.
     pub source: Source,
-    /// The tokenizer, when none is given.
+    /// The tokenizer, if no other is given.
     pub tokenizer: TokenizerChoice,
     /// Ids of a tokenizer that is trained.
     pub tokenizer_vocab_size: usize,
@@ -36,7 +36,7 @@ pub struct DataRequest {
     pub vocab_size: Option<usize>,
     /// How text is read.
     pub text: TextOptions,
-    /// How the ids of token shards are stored, where their content does not decide.
+    /// The integer type of token shards, where their content does not decide.
     pub id_width: Option<IdWidth>,
     /// The share of the text that is held out, from its end.
     pub val_fraction: f64,
@@ -46,7 +46,7 @@ pub struct DataRequest {
 const CORPUS_SEED: u64 = 0;
 
 impl DataRequest {
-    /// What a configuration asks for.
+    /// The request of a configuration.
     pub fn new(config: &DataConfig) -> Self {
         let source = match &config.path {
             Some(path) => Source::Path(path.clone()),

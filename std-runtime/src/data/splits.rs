@@ -1,4 +1,4 @@
-//! Text in two parts, for training and held out, and their tokens.
+//! Text in two splits, training and held-out, and their tokens.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub enum PrepareError {
     /// A tokenizer's files.
     #[error(transparent)]
     Tokenizer(#[from] FileError),
-    /// A tokenizer whose ids the model lacks, or a key that this data has no use for.
+    /// A tokenizer with ids beyond the model's vocabulary, or a key that does not apply to this data.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// Training a tokenizer.
@@ -74,7 +74,7 @@ impl Part {
     }
 }
 
-/// Text in two parts. It is read anew for every pass over it: no more than a document is in memory.
+/// Text in two splits. It is read again for every pass: no more than one document is in memory.
 pub struct Splits {
     text: Text,
     name: PathBuf,
@@ -93,10 +93,10 @@ enum Text {
     Files,
 }
 
-/// A document that the cut would go through is held out whole when it is at most this part of what is held out.
+/// A document that the cut would divide is held out whole if it is at most this fraction of the held-out part.
 const WHOLE: u64 = 10;
 
-/// A document, or the piece of it that is in a part.
+/// A document, or its piece in one split.
 struct Piece<'t> {
     text: &'t str,
     /// Whether the document ends here.
@@ -104,11 +104,11 @@ struct Piece<'t> {
 }
 
 impl Splits {
-    /// Reads text and splits it: ⌊n · (1 − share)⌋ of its n characters are for training, which for one document and a share of 0.1 is where nanoGPT
-    /// cuts. A document that is small beside the part held out is not cut.
+    /// Reads text and splits it: ⌊n · (1 − share)⌋ of its n characters are for training; for one document and a share of 0.1 that is where nanoGPT
+    /// cuts. A document that is small compared with the held-out part is not cut.
     ///
     /// # Errors
-    /// A file that cannot be read or is not as it should be; no text at all; a signal.
+    /// A file that cannot be read or is invalid; no text at all; a signal.
     pub fn load(request: &DataRequest) -> Result<Self, PrepareError> {
         let (text, name) = match &request.source {
             &Source::Tales { seed, bytes } => (Text::Tales { seed, bytes }, PathBuf::from("built-in tales")),
@@ -125,18 +125,18 @@ impl Splits {
         &self.summary
     }
 
-    /// What a person should know of what was read.
+    /// Notes for the user about what was read.
     pub fn lines(&self) -> Vec<String> {
         self.summary.lines(&self.name)
     }
 
-    /// What tells this text from another: a checksum and sizes.
+    /// A fingerprint of the text: a checksum and sizes.
     pub fn content(&self) -> String {
         let Summary { checksum, bytes, documents, .. } = self.summary;
         format!("text: crc32c {checksum:08x}, {bytes} bytes, {documents} documents")
     }
 
-    /// What the text is called in messages.
+    /// The name of the text in messages.
     pub fn name(&self) -> String {
         self.name.display().to_string()
     }
@@ -146,10 +146,10 @@ impl Splits {
         self.summary.documents > 1
     }
 
-    /// Gives the documents of a part to `document`, one after the other.
+    /// Passes the documents of a split to `document`, one after the other.
     ///
     /// # Errors
-    /// As [`Self::load`]; files that are not what they were; what `document` returns.
+    /// As [`Self::load`]; files that have changed since; what `document` returns.
     pub fn for_each<E: From<DataError>>(&self, part: Part, mut document: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
         self.pieces(part, |piece| document(piece.text))
     }
@@ -169,7 +169,7 @@ impl Splits {
         Ok(())
     }
 
-    /// Both parts of a document of `len` characters that `start` characters come before.
+    /// Both parts of a document of `len` characters that starts at character `start`.
     fn cut<'t>(&self, text: &'t str, start: u64, len: u64) -> [&'t str; 2] {
         let before = self.train.saturating_sub(start);
         let held_out = self.summary.characters - self.train;
@@ -183,7 +183,7 @@ impl Splits {
         }
     }
 
-    /// Makes or loads the tokenizer.
+    /// Creates or loads the tokenizer.
     ///
     /// # Errors
     /// As [`Self::for_each`]; a tokenizer that cannot be trained or loaded.
@@ -225,10 +225,10 @@ impl Splits {
         Ok(())
     }
 
-    /// Encodes a part; documents end with the end-of-text token when there are several and the tokenizer has one.
+    /// Encodes a split; documents end with the end-of-text token if there are several and the tokenizer has one.
     ///
     /// # Errors
-    /// As [`Self::for_each`]; text that has no ids; what `take` returns.
+    /// As [`Self::for_each`]; text that cannot be encoded; what `take` returns.
     pub fn encode(
         &self,
         part: Part,
@@ -291,7 +291,7 @@ mod tests {
                 .unwrap();
             text
         });
-        // A file that has become another one meanwhile is told.
+        // A file that has changed in the meantime is reported.
         fs::write(&path, [&lines[..], &lines[..1]].concat().concat()).unwrap();
         let again = splits.for_each(Part::Val, |_| Ok::<(), DataError>(()));
         assert!(matches!(again, Err(DataError::Modified { .. })), "{again:?}");
@@ -302,10 +302,10 @@ mod tests {
     fn a_share_of_all_characters_is_held_out() {
         assert_eq!(parts(&["aaaa", "bb", "cc", "dd"], 0.2), ["[aaaa][bb][cc]", "[dd]"]);
         assert_eq!(parts(&["aaaa", "bb", "cc", "dd"], 0.0), ["[aaaa][bb][cc][dd]", ""]);
-        // A long and a short document: the share holds whatever their lengths are.
+        // A long and a short document: the share holds for any lengths.
         assert_eq!(parts(&["aaaaaaaa", "bb"], 0.1), ["[aaaaaaaa][b]", "[b]"]);
         assert_eq!(parts(&["abcdefghijklmnopqr", "zz"], 0.25), ["[abcdefghijklmno]", "[pqr][zz]"]);
-        // One that is small beside what is held out stays whole.
+        // A document that is small compared with the held-out part stays whole.
         let rows: Vec<String> = (0..40).map(|i| format!("{i:02}{}", "x".repeat(i % 3))).collect();
         let [train, val] = parts(&rows.iter().map(String::as_str).collect::<Vec<_>>(), 0.5);
         assert_eq!(format!("{train}{val}"), rows.iter().map(|row| format!("[{row}]")).collect::<String>());
@@ -336,7 +336,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        // Without them it is the text of the corpus, byte for byte.
+        // Without them it equals the text of the corpus, byte for byte.
         let ends = ids.iter().filter(|&&id| id == 256).count();
         assert_eq!(ends as u64, splits.summary().documents);
         ids.retain(|&id| id != 256);

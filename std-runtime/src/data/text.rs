@@ -1,8 +1,8 @@
 //! Text as documents: a plain file is one document, a folder one per file in order of path, JSONL one per row, a JSON array one per element.
 //!
-//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are objects with a string under the text key (default
-//! `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its place. Files named `*.gz` and `*.zst` are
-//! decompressed while they are read.
+//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are objects with a string under the text key
+//! (default `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its position. Files named `*.gz` and
+//! `*.zst` are decompressed while they are read.
 
 use std::fs;
 use std::io::Read;
@@ -45,7 +45,7 @@ impl Paths {
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Documents given out.
+    /// Documents emitted.
     pub documents: u64,
     /// Bytes of text in them.
     pub bytes: u64,
@@ -59,7 +59,7 @@ pub struct Summary {
     pub ignored: Paths,
     /// Rows left out under [`BadRow::Skip`].
     pub skipped_rows: u64,
-    /// What was wrong with the first of them.
+    /// The error of the first skipped row.
     pub first_skipped: Option<DataError>,
 }
 
@@ -73,7 +73,7 @@ impl Summary {
         self.checksum = crc32c::crc32c_append(self.checksum, text.as_bytes());
     }
 
-    /// What a person should know before training on it: the files of a folder, and what was left out.
+    /// Notes before training: the files read from a folder, and what was skipped.
     pub fn lines(&self, path: &Path) -> Vec<String> {
         let mut lines = Vec::new();
         let shown = path.display();
@@ -82,11 +82,11 @@ impl Summary {
         }
         if self.ignored.count > 0 {
             let (count, list) = (files(self.ignored.count), self.ignored.list(path));
-            lines.push(format!("{shown}: {count} not read, because of their names: {list}"));
+            lines.push(format!("{shown}: {count} ignored because of their names: {list}"));
         }
         if let Some(first) = &self.first_skipped {
             lines.push(format!(
-                "{shown}: {} rows left out of {}, the first: {first}",
+                "{shown}: {} rows skipped of {}, the first: {first}",
                 self.skipped_rows,
                 self.skipped_rows + self.documents
             ));
@@ -99,7 +99,7 @@ fn files(count: u64) -> String {
     format!("{count} file{}", if count == 1 { "" } else { "s" })
 }
 
-/// How the documents of a file are told apart.
+/// How a file is divided into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// The file is one.
@@ -110,7 +110,7 @@ enum Form {
     Array,
 }
 
-/// What names of text files end in.
+/// Extensions of text files.
 const EXTENSIONS: [(&str, Form); 6] = [
     ("json", Form::Array),
     ("jsonl", Form::Lines),
@@ -120,20 +120,20 @@ const EXTENSIONS: [(&str, Form); 6] = [
     ("txt", Form::Plain),
 ];
 
-/// What names of compressed files end in.
+/// Extensions of compressed files.
 const COMPRESSED: [&str; 2] = ["gz", "zst"];
 
-/// The form that a file's name says, if it is the name of a text file.
+/// The form according to the file name, if it is that of a text file.
 fn form_of(path: &Path) -> Option<Form> {
     let inner = inner_name(path);
     EXTENSIONS.iter().find(|(extension, _)| has_extension(&inner, &[extension])).map(|(_, form)| *form)
 }
 
-/// Gives the documents of a file or folder to `document`, one after the other: no more than one of them is in memory, a row of a JSONL file or a
+/// Passes the documents of a file or folder to `document`, one after the other: only one of them is in memory, a row of a JSONL file or a whole plain
 /// file.
 ///
 /// # Errors
-/// A file that cannot be read or is not as it should be, no text at all, a signal, or what `document` returns.
+/// A file that cannot be read or is invalid, no text at all, a signal, or what `document` returns.
 pub fn for_each_document<E: From<DataError>>(
     path: &Path,
     options: &TextOptions,
@@ -171,14 +171,14 @@ pub fn for_each_document<E: From<DataError>>(
     if summary.documents == 0 {
         let found = summary
             .first_skipped
-            .map_or("none".to_owned(), |first| format!("none; {} rows are left out, the first: {first}", summary.skipped_rows));
+            .map_or("none".to_owned(), |first| format!("none; {} rows were skipped, the first: {first}", summary.skipped_rows));
         return Err(DataError::format(path, "some text", found).into());
     }
     Ok(summary)
 }
 
-/// The file itself, or the text files of a folder and its subfolders in order of path. Hidden entries and links to folders are passed over; other files
-/// are ignored and counted.
+/// The file itself, or the text files of a folder and its subfolders in order of path. Skips hidden entries and links to folders; other files are
+/// ignored and counted.
 fn files_of(path: &Path, ignored: &mut Paths) -> Result<Vec<PathBuf>, DataError> {
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open"))?;
     refuse_device(path, &metadata)?;
@@ -212,7 +212,7 @@ fn files_of(path: &Path, ignored: &mut Paths) -> Result<Vec<PathBuf>, DataError>
     Ok(files)
 }
 
-/// Whether a file of a folder is read. One named `*.json` is, if it is an array: folders hold descriptions of themselves as well.
+/// Whether a file of a folder is read. A `*.json` file is read only if it is an array: folders also contain descriptions of themselves.
 fn is_text(path: &Path) -> Result<bool, DataError> {
     Ok(match form_of(path).filter(|_| path.is_file()) {
         None => false,
@@ -264,7 +264,7 @@ pub(super) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|found| extensions.iter().any(|e| found.eq_ignore_ascii_case(e)))
 }
 
-/// What to do about a text that does not fit into memory.
+/// The advice for a text that does not fit into memory.
 const SMALLER: &str =
     "split it into several files in a folder, or write its documents as rows of JSONL, of which one at a time is in memory";
 
@@ -273,7 +273,7 @@ pub(super) fn read_plain(path: &Path, stop: &Stop) -> Result<String, DataError> 
     plain(path, compressed::read(path, SMALLER, || stop.check().map_err(DataError::from))?)
 }
 
-/// Bytes as UTF-8 text without its byte order mark, CRLF as LF; errors name `path`.
+/// Bytes as UTF-8 text without byte order mark, CRLF as LF; errors name `path`.
 pub(super) fn plain(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
@@ -309,7 +309,7 @@ fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError 
     DataError::Line { path: path.to_path_buf(), line, column, expected, found }
 }
 
-/// Gives the text of a row to `document`.
+/// Passes the text of a row to `document`.
 fn take_row<E: From<DataError>>(
     row: &RawRow<'_>,
     options: &TextOptions,
@@ -322,7 +322,7 @@ fn take_row<E: From<DataError>>(
     }
 }
 
-/// Counts a row that is left out; where none may be, its error ends reading.
+/// Counts a skipped row; if skipping is off, its error ends reading.
 fn skip(error: DataError, options: &TextOptions, summary: &mut Summary) -> Result<(), DataError> {
     if options.bad_row == BadRow::Error {
         return Err(error);

@@ -1,4 +1,4 @@
-//! One text that goes on for as long as it is asked to.
+//! Generation of one text, token by token, without a length limit.
 
 use samara_core::graph::DType;
 
@@ -8,9 +8,9 @@ use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
-/// Tokens after a prompt, one at a time: row 0 of its seed.
+/// Generates tokens after a prompt, one at a time, with the random stream of row 0.
 ///
-/// When the model's positions are used up, the last half of them becomes the new beginning, as if it were the prompt.
+/// When the model's context is full, its last half becomes the new prompt.
 pub struct Generator {
     slots: Slots,
     row: Row,
@@ -19,10 +19,10 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Starts after a prompt of at least one token. A prompt longer than the model's positions loses its beginning.
+    /// Starts after a prompt of at least one token. A prompt longer than the model's context loses its beginning.
     ///
     /// # Errors
-    /// An empty prompt, a token that is not in the vocabulary, a program that cannot be built, or a device that failed.
+    /// An empty prompt, a token that is not in the vocabulary, a program that cannot be built, or a device failure.
     pub fn new<D: Device>(
         model: &mut Bound<'_, D>,
         prompt: &[i32],
@@ -32,8 +32,8 @@ impl Generator {
         Self::with_cache(model, prompt, sampling, seed, (DType::Real, usize::MAX))
     }
 
-    /// The same with keys and values kept in another element type, and room for so many new tokens: with more of them the text begins anew, as when
-    /// the model's positions are used up.
+    /// [`Self::new`] with a cache of another element type, and with capacity for this many new tokens: beyond them the last half becomes the new
+    /// prompt, as when the model's context is full.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -53,12 +53,12 @@ impl Generator {
         Ok(Self { slots, row, sampling: sampling.into(), order: vec![0; model.dims.vocab_size] })
     }
 
-    /// The prompt and what came after it.
+    /// The prompt and its continuation.
     pub fn tokens(&self) -> &[i32] {
         self.row.tokens()
     }
 
-    /// The logits (V) that the next token is drawn from; after drawing, what the draw left of them.
+    /// The logits (V) for the next token; after sampling, what sampling left of them.
     pub fn logits(&self) -> &[f32] {
         self.slots.logits(0)
     }

@@ -1,19 +1,19 @@
-//! Log-probabilities of a token that was drawn and of the most probable ones, from the model's own logits: before repetition penalty, temperature
-//! and filters.
+//! Log-probabilities of a sampled token and of the most probable ones, from the model's own logits: before repetition penalty, temperature and
+//! filters.
 
-/// A token that was drawn, and those that the model thought most probable.
+/// A sampled token, and the model's most probable ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogprobs {
     /// The token.
     pub token: i32,
     /// ln p(token | all before it), in nats.
     pub logprob: f32,
-    /// The most probable tokens with theirs, the best first; of equals the one with the smaller id.
+    /// The most probable tokens with their log-probabilities, in descending order; ties by smaller id.
     pub top: Vec<(i32, f32)>,
 }
 
 impl TokenLogprobs {
-    /// ln p of a token and of the `count` best: z − max − ln Σ exp(z − max), the sum in f64. `logits` (V) as the model gave them.
+    /// ln p of a token and of the `count` most probable: z − max − ln Σ exp(z − max), with the sum in f64. `logits` (V) are the model's.
     pub fn new(logits: &[f32], token: i32, count: usize) -> Self {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let log_sum = logits.iter().map(|&z| f64::from(z - max).exp()).sum::<f64>().ln();

@@ -1,7 +1,7 @@
-//! A prompt at once: a program of one row, whose length is the prompt's, rounded up.
+//! Prefill: a program of one row that processes a whole prompt, its length rounded up.
 //!
-//! The prompt is padded on the right. No token of it sees the padding, because attention is causal, and the keys and values of the padding are
-//! overwritten before a later token counts them.
+//! The prompt is padded on the right. Attention is causal, so no token attends to the padding, and the keys and values of the padding are overwritten
+//! before a later token reads them.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,7 +15,7 @@ use samara_core::nn::KvCache;
 use crate::lm::{Bound, RunError, write_ints};
 use crate::session::{Device, On, OwnedProgram, StateId};
 
-/// Lengths of programs for prompts, and room for tokens, are multiples of this.
+/// Program lengths for prompts, and cache capacities, are multiples of this.
 const STEP: usize = 16;
 
 /// `tokens` rounded up to a multiple of 16, at most `most`.
@@ -34,7 +34,7 @@ struct Io {
 }
 
 impl Io {
-    /// Keys and values of T tokens from the beginning of the cache on, and the logits after the token that `last` names: the head sees one row.
+    /// Writes keys and values of T tokens to the start of the cache, and computes the logits after token `last`: the head runs on one row.
     fn new(g: &Graph<'_>, model: &dyn LanguageModel, len: usize, capacity: usize, dtype: DType) -> Self {
         let inputs = LmInputs::new(g, model, 1, len);
         let starts = g.ints(&[1], 0, capacity as i32); // (1)
@@ -57,7 +57,7 @@ pub(super) struct Prefill {
 }
 
 impl Prefill {
-    /// Builds the program for `len` tokens and makes room for it.
+    /// Builds the program for `len` tokens and allocates its memory.
     pub(super) fn new<D: Device>(
         model: &mut Bound<'_, D>,
         state: StateId,
@@ -69,7 +69,7 @@ impl Prefill {
         Ok(Self { program, io, on, positions: (0..len as i32).collect(), tokens: vec![0; len] })
     }
 
-    /// Fills the state set of one row with the keys and values of a prompt of 1 to T tokens, and reads the logits (V) after it.
+    /// Fills the state set of one row with the keys and values of a prompt of 1 to T tokens, and returns the logits (V) after it.
     pub(super) fn run<D: Device>(
         &mut self,
         model: &mut Bound<'_, D>,
@@ -89,7 +89,7 @@ impl Prefill {
     }
 }
 
-/// Programs for prompts of one cache, by their length: each is built when it is first needed, and kept.
+/// Prefill programs of one cache, by their length: each is built on first use, and kept.
 pub(super) struct Prefills {
     programs: BTreeMap<usize, Prefill>,
     state: StateId,
@@ -103,7 +103,7 @@ impl Prefills {
         Self { programs: BTreeMap::new(), state, capacity, dtype }
     }
 
-    /// The program for a prompt of so many tokens.
+    /// The program for a prompt of this length.
     pub(super) fn of<D: Device>(&mut self, model: &mut Bound<'_, D>, tokens: usize) -> Result<&mut Prefill, RunError> {
         let len = bucket(tokens, self.capacity);
         Ok(match self.programs.entry(len) {

@@ -1,4 +1,4 @@
-//! A row while it is generated: its tokens, and the random numbers that they are drawn with.
+//! A row during generation: its tokens, and its random stream.
 
 use samara_core::math::rng::{Purpose, Rng};
 
@@ -7,7 +7,7 @@ use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
-/// Random bits by seed, row and draw: what a row draws depends on no other row. Philox takes row and draw as two words of its counter.
+/// Random bits by seed, row and draw: the draws of a row do not depend on other rows. Philox takes row and draw as two words of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
     seed: u64,
@@ -29,7 +29,7 @@ impl Draws {
     }
 }
 
-/// A prompt and what came after it.
+/// A prompt and its continuation.
 #[derive(Clone, Debug)]
 pub struct Row {
     tokens: Vec<i32>,
@@ -38,7 +38,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Puts a prompt into a slot. A prompt longer than the room of the slot loses its beginning there.
+    /// Puts a prompt into a slot. A prompt longer than the slot's capacity loses its beginning.
     ///
     /// # Errors
     /// As [`Slots::fill`].
@@ -53,30 +53,30 @@ impl Row {
         Ok(Self { tokens: prompt.to_vec(), prompt: prompt.len(), draws })
     }
 
-    /// The prompt and what came after it.
+    /// The prompt and its continuation.
     pub fn tokens(&self) -> &[i32] {
         &self.tokens
     }
 
-    /// What came after the prompt.
+    /// The continuation of the prompt.
     pub fn new_tokens(&self) -> &[i32] {
         &self.tokens[self.prompt..]
     }
 
-    /// The prompt and what came after it, and how many tokens the prompt has.
+    /// The prompt with its continuation, and the number of tokens of the prompt.
     pub fn into_parts(self) -> (Vec<i32>, usize) {
         (self.tokens, self.prompt)
     }
 
-    /// Draws the next token from logits (V), which are overwritten; `order` (V) is scratch.
+    /// Samples the next token from logits (V), which are overwritten; `order` (V) is scratch.
     pub fn draw(&mut self, logits: &mut [f32], order: &mut [u32], sampling: &SamplingParams) -> i32 {
         let token = sampling.draw(logits, order, &self.tokens, self.draws.next_bits());
         self.tokens.push(token);
         token
     }
 
-    /// Gives the last token to the slot; the next step appends it. When the room of the slot is used up, the last half of it becomes the new
-    /// beginning, as if it were the prompt, and the logits are there without a step: then the answer is `true`.
+    /// Gives the last token to the slot; the next step appends it. When the slot is full, the last half of its tokens becomes the new prompt; its
+    /// logits are then available without a step, and the result is `true`.
     ///
     /// # Errors
     /// As [`Slots::fill`].

@@ -1,4 +1,4 @@
-//! One program with B slots that appends a token to every row, and the programs that fill a slot with a prompt.
+//! One program with B slots that appends a token to every row, and the prefill programs for its slots.
 
 use std::sync::Arc;
 
@@ -10,15 +10,14 @@ use super::prefill::{Prefills, bucket};
 use crate::lm::{Bound, RunError, write_ints};
 use crate::session::{Device, On, OwnedProgram};
 
-/// How many rows are generated at once, and what is kept of each.
+/// The number of rows generated at once, and the cache of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotsShape {
     /// Slots, B.
     pub slots: usize,
-    /// Tokens that a row will have: prompt and what comes after it. Keys and values are kept for as many, rounded up to a multiple of 16 and at most
-    /// the model's positions.
+    /// Tokens of a row: prompt and continuation. The cache holds as many, rounded up to a multiple of 16, and at most the model's context.
     pub tokens: usize,
-    /// Tokens of the longest prompt: memory for its program is taken at the beginning. Longer prompts may come.
+    /// Tokens of the longest prompt expected: memory for its program is allocated at the start. Longer prompts are possible.
     pub prompt: usize,
     /// How keys and values are stored.
     pub dtype: DType,
@@ -50,7 +49,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Builds the programs and makes room for them. What was in the model's caches is lost.
+    /// Builds the programs and allocates their memory. The model's caches are cleared.
     ///
     /// # Errors
     /// A program cannot be built.
@@ -59,7 +58,7 @@ impl Slots {
         let dims = model.dims;
         let capacity = bucket(shape.tokens.max(1), dims.n_positions);
         for cache in [model.caches.rows, model.caches.prompt] {
-            // Rows of another length or element type may have been there.
+            // Caches of another length or element type may exist.
             model.session.state_mut(cache).0.forget();
         }
         let on = On::set(model.set).with_state(model.caches.rows);
@@ -84,22 +83,22 @@ impl Slots {
         })
     }
 
-    /// How many there are, B.
+    /// The number of slots, B.
     pub fn count(&self) -> usize {
         self.slots.len()
     }
 
-    /// Tokens that a row has room for.
+    /// The capacity of a row in tokens.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The program that appends a token to every row, for a profile of it.
+    /// The program that appends a token to every row, for profiling.
     pub fn program(&self) -> &OwnedProgram {
         &self.program
     }
 
-    /// What that program runs on.
+    /// The memory that this program runs on.
     pub fn on(&self) -> On {
         self.on
     }
@@ -114,8 +113,8 @@ impl Slots {
         &mut self.logits[slot * self.vocab_size..][..self.vocab_size]
     }
 
-    /// Puts a row into a slot: a prompt of at least one token, of which the last ones are taken that there is room for. Its logits are there
-    /// afterwards; other slots keep what they have.
+    /// Puts a row into a slot: a prompt of at least one token, cut to the last tokens that fit. Its logits are then available; other slots keep their
+    /// state.
     ///
     /// # Errors
     /// A program cannot be built, a token is not in the vocabulary, or the device failed.
@@ -133,7 +132,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Gives a slot the token that the next step appends. Without room for it nothing happens, and the answer is `false`.
+    /// Gives a slot the token that the next step appends. If the slot is full, nothing happens and the result is `false`.
     #[must_use]
     pub fn feed(&mut self, slot: usize, token: i32) -> bool {
         let capacity = self.capacity;
@@ -142,7 +141,7 @@ impl Slots {
         slot.next.is_some()
     }
 
-    /// Appends the tokens that slots were given. Their logits are there afterwards; those of other slots are lost.
+    /// Appends the tokens that slots were given. Their logits are then available; those of other slots are lost.
     ///
     /// # Errors
     /// A token is not in the vocabulary, or the device failed.
@@ -150,7 +149,7 @@ impl Slots {
         let capacity = self.capacity as i32;
         for (b, slot) in self.slots.iter_mut().enumerate() {
             let at = slot.cached as i32;
-            // An idle slot begins behind the end of the cache: nothing is written, and it sees no key.
+            // The start of an idle slot is beyond the end of the cache: it writes nothing, and attends to no key.
             let (token, position, start, live) = slot.next.map_or((0, 0, capacity, 0), |token| (token, at, at, at + 1));
             (self.tokens[b], self.positions[b], self.starts[b], self.live[b]) = (token, position, start, live);
             slot.cached += usize::from(slot.next.take().is_some());

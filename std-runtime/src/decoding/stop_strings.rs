@@ -1,7 +1,7 @@
 //! Strings that end a text.
 //!
-//! The text is looked at byte by byte, so that where it ends does not depend on how it falls into tokens. It ends with the first string that is
-//! complete, the longest of those that are complete at once, and is cut before it. Bytes that may still become the beginning of a string are held back.
+//! Matching is per byte, so that the end of a text does not depend on its tokenisation. The text ends at the first complete match, the longest of
+//! several that complete at once, and is cut before it. Bytes that may still begin a match are held back.
 
 use crate::tokenizer::Tokenizer;
 
@@ -13,10 +13,10 @@ pub struct StopStrings<'t> {
 }
 
 impl<'t> StopStrings<'t> {
-    /// These strings; empty ones, which would end every text at once, are left out.
+    /// These strings; empty ones, which would end every text at once, are dropped.
     pub fn new(tokenizer: &'t Tokenizer, strings: &[String]) -> Self {
         let mut strings: Vec<Vec<u8>> = strings.iter().filter(|s| !s.is_empty()).map(|s| s.as_bytes().to_vec()).collect();
-        // The longest first: it is the one to cut at when several are complete at once.
+        // The longest first: it determines the cut when several complete at once.
         strings.sort_by_key(|string| std::cmp::Reverse(string.len()));
         Self { tokenizer, strings }
     }
@@ -36,7 +36,7 @@ impl<'t> StopStrings<'t> {
     }
 }
 
-/// A text as its tokens come.
+/// A text during generation.
 #[derive(Clone, Debug)]
 pub struct StoppedText<'s> {
     tokenizer: &'s Tokenizer,
@@ -48,8 +48,8 @@ pub struct StoppedText<'s> {
 }
 
 impl StoppedText<'_> {
-    /// Takes a token and appends to `out` what is certain to be text. Returns whether a string has ended the text; what is held is that string then. An
-    /// id that only the model knows stands for no text.
+    /// Takes a token and appends to `out` the bytes that are certain to be text. Returns whether a stop string has ended the text; the held bytes are
+    /// then that string. An id that the tokenizer does not have stands for no text.
     pub fn push(&mut self, token: i32, out: &mut Vec<u8>) -> bool {
         self.token.clear();
         self.tokenizer.push_token(token as u32, &mut self.token);
@@ -66,12 +66,12 @@ impl StoppedText<'_> {
         false
     }
 
-    /// Appends what was held back: the text ends without a string.
+    /// Appends the bytes held back: the text ends without a stop string.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
     }
 
-    /// Whether a string may begin at a byte that is held.
+    /// Whether a stop string may begin at a held byte.
     fn may_begin(&self, begin: usize) -> bool {
         self.held.get(begin..).is_some_and(|rest| self.strings.iter().any(|string| string.starts_with(rest)))
     }
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes out after each byte, and whether the text ended.
+    /// The output after each byte, and whether the text ended.
     fn streamed(text: &str, strings: &[&str]) -> (Vec<String>, bool) {
         let (tokenizer, strings) =
             (Tokenizer::bytes(&["<|endoftext|>"]).unwrap(), strings.iter().map(|&s| s.to_owned()).collect::<Vec<_>>());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// By brute force: the shortest beginning of the text that ends with a string, without the longest one that it ends with.
+        /// By brute force: the shortest prefix of the text that ends with a stop string, without the longest one that it ends with.
         #[test]
         fn the_cut_is_that_of_a_search(text in "[ab\u{e9}]{0,14}", strings in prop::collection::vec("[ab\u{e9}]{1,4}", 0..4)) {
             let strings: Vec<&str> = strings.iter().map(String::as_str).collect();

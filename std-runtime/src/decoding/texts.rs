@@ -1,4 +1,4 @@
-//! Many prompts in a few slots: a slot whose row is finished takes the next prompt at once.
+//! Continuous batching: a slot whose row is finished takes the next prompt at once.
 
 use samara_core::graph::DType;
 
@@ -10,10 +10,10 @@ use crate::lm::sampling::SamplingParams;
 use crate::lm::{Bound, RunError};
 use crate::session::Device;
 
-/// A text that is asked for.
+/// A request for a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Tokens that it begins with, at least one.
+    /// The prompt, at least one token.
     pub prompt: Vec<i32>,
     /// The most tokens after the prompt.
     pub max_new_tokens: usize,
@@ -28,7 +28,7 @@ pub struct TextOptions<'t> {
     pub cache: DType,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
-    /// Seed of the draws. Request i draws as row `first_row` + i, whichever slot it has.
+    /// Seed of the samples. Request i uses the random stream of row `first_row` + i, in whichever slot.
     pub seed: u64,
     /// The row of the first request.
     pub first_row: u32,
@@ -38,16 +38,16 @@ pub struct TextOptions<'t> {
     pub stops: Vec<i32>,
     /// Strings that end a text.
     pub stop_strings: Option<StopStrings<'t>>,
-    /// How many of the most probable tokens are given for each token; none: no log-probabilities.
+    /// How many of the most probable tokens to report per token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
 }
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// One of the stop tokens was drawn; it is the text's last token.
+    /// A stop token was sampled; it is the text's last token.
     Token,
-    /// It has as many tokens as were asked for.
+    /// It has the requested number of tokens.
     Length,
     /// One of the stop strings is complete within its last token.
     String,
@@ -56,20 +56,20 @@ pub enum Stop {
 /// A finished text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Text {
-    /// The prompt and what came after it.
+    /// The prompt and its continuation.
     pub tokens: Vec<i32>,
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// ln p of every token after the prompt under the distribution that it was drawn from, in nats: with repetition penalty, temperature
-    /// and filters; empty unless they were asked for.
+    /// ln p of every token after the prompt under the distribution that it was sampled from, in nats: with repetition penalty, temperature and
+    /// filters; empty unless requested.
     pub sampled_logprobs: Vec<f32>,
     /// Why it ended.
     pub stop: Stop,
-    /// By the model's own logits, of every token after the prompt, if they were asked for.
+    /// By the model's own logits, for every token after the prompt, if requested.
     pub logprobs: Vec<TokenLogprobs>,
 }
 
-/// Generates all texts and hands over each, with the number of its request, when it is finished.
+/// Generates all texts and passes each, with the index of its request, to `finished` when it is complete.
 ///
 /// # Errors
 /// As [`Slots::new`] and [`Slots::fill`], a prompt without tokens, or what `finished` returns.
@@ -105,7 +105,7 @@ pub fn texts<D: Device, E: From<RunError>>(
     }
 }
 
-/// A row in a slot, with the number of its request.
+/// A row in a slot, with the index of its request.
 struct Active<'r> {
     number: usize,
     row: Row,
@@ -113,7 +113,7 @@ struct Active<'r> {
     text: Option<StoppedText<'r>>,
     /// ln p of its tokens as they were drawn.
     sampled_logprobs: Vec<f32>,
-    /// ln p by the model's own logits, if they were asked for.
+    /// ln p by the model's own logits, if requested.
     logprobs: Vec<TokenLogprobs>,
 }
 
@@ -128,7 +128,8 @@ struct Rows<'r> {
 }
 
 impl<'r> Rows<'r> {
-    /// Draws the next token of a slot's row and gives it to the slot; a finished row makes place for the next. Returns whether a row is left.
+    /// Samples the next token of a slot's row and gives it to the slot; a finished row is replaced by the next request. Returns whether the slot has
+    /// a row.
     fn advance<D: Device, E: From<RunError>>(
         &mut self,
         model: &mut Bound<'_, D>,
@@ -187,7 +188,7 @@ impl<'r> Rows<'r> {
         (row.new_tokens().len() == most).then_some(Stop::Length)
     }
 
-    /// ln p of a token that was drawn: what the draw left of the logits are probabilities relative to the best one.
+    /// ln p of a sampled token, from the probabilities relative to the largest that sampling left in the logits.
     fn logprob(&self, slot: usize, token: i32) -> f32 {
         if self.options.sampling.sampling.temperature <= 0.0 {
             return 0.0;

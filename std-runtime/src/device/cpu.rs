@@ -21,7 +21,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine with this many threads (0: one for each core) that multiplies matrices as `gemm` says.
+    /// An engine with this many threads (0: one per core) and the given GEMM backend.
     ///
     /// # Errors
     /// The operating system refuses to start the threads.
@@ -34,7 +34,7 @@ impl Engine {
         }))
     }
 
-    /// An engine on one thread with core's own kernels: those of a device, for which programs for it are planned.
+    /// An engine on one thread with core's own kernels: those of a microcontroller, for planning its programs.
     ///
     /// # Errors
     /// The operating system refuses to start the thread.
@@ -52,8 +52,8 @@ impl Engine {
         self.pool.threads()
     }
 
-    /// Calls `f` on a thread of the pool. From there, running a program neither allocates nor hands work from one thread to another first:
-    /// a loop of many runs belongs inside.
+    /// Calls `f` on a thread of the pool. On such a thread, running a program neither allocates nor hands work to another thread first: a loop of
+    /// many runs belongs inside.
     pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.pool.install(f)
     }
@@ -83,7 +83,7 @@ pub struct CpuDevice {
     /// Values that were fetched in this round.
     mirror: Vec<f32>,
     round: u64,
-    /// Whether the round was ended by a sync: the next fetch begins another.
+    /// Whether a sync has ended the round: the next fetch begins another.
     ended: bool,
     /// Values between two programs.
     staging: Vec<f32>,
@@ -101,7 +101,7 @@ impl CpuDevice {
     }
 }
 
-/// The values of an input or output; empty for every other tensor, of which nothing is kept.
+/// The values of an input or output; empty for every other tensor, whose memory is reused.
 fn kept<'a>(program: &OwnedProgram, arena: &'a Buffer<f32>, t: Tensor) -> &'a [f32] {
     exec::real(&program.view(), &program.plan(), arena.get(), t).unwrap_or_default()
 }

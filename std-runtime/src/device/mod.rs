@@ -1,7 +1,7 @@
-//! What programs run on: memory, kernels, and a queue of work for which the host waits once a step.
+//! The device interface: memory, kernels, and a queue of work for which the host waits once per step.
 //!
-//! A host writes inputs, queues runs, asks for results with [`Device::fetch`], and waits in [`Device::sync`]; nothing else waits. Work that
-//! fails is reported by the next `sync` and by every one after it.
+//! The host writes inputs, queues runs, requests results with [`Device::fetch`], and waits in [`Device::sync`]; nothing else waits. The next `sync`
+//! reports failed work, and so does every one after it.
 
 pub mod cpu;
 pub mod program;
@@ -25,7 +25,7 @@ pub struct Bind<'a, D: Device> {
     pub arena: &'a mut D::Mem<f32>,
     /// Integers.
     pub ints: &'a mut D::Mem<i32>,
-    /// What lasts from run to run; `None` for programs without states.
+    /// Persistent state; `None` for programs without states.
     pub state: Option<&'a mut D::Mem<f32>>,
     /// Trainable parameters.
     pub weights: &'a mut D::Mem<f32>,
@@ -33,11 +33,11 @@ pub struct Bind<'a, D: Device> {
     pub frozen: &'a D::Mem<u8>,
     /// Gradients; `None` for programs that neither read nor write them.
     pub grads: Option<&'a mut D::Mem<f32>>,
-    /// Moments, one after the other; `None` for programs without updates.
+    /// Moments, concatenated; `None` for programs without updates.
     pub moments: Option<&'a mut D::Mem<f32>>,
 }
 
-/// Why work on a device failed. The first failure stands: later work is not run.
+/// Why work on a device failed. The first failure is kept: later work is not run.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DeviceError {
     /// The program was built over another registry than the set.
@@ -46,7 +46,7 @@ pub enum DeviceError {
         /// The name of the set.
         set: String,
     },
-    /// A buffer that the program needs is too small or not there.
+    /// A buffer that the program needs is too small or missing.
     #[error("{what} of {owner:?} has {found} elements, and the program needs {needed}: make room for it before it runs")]
     Room {
         /// Which buffer.
@@ -58,8 +58,8 @@ pub enum DeviceError {
         /// The elements that the program needs.
         needed: usize,
     },
-    /// A set that would follow itself, or a number that no set has.
-    #[error("the run names a set that is not there, or one set twice")]
+    /// A set that follows itself, or an invalid set index.
+    #[error("the run names a parameter set that does not exist, or one set twice")]
     Sets,
     /// Memory that cannot be had.
     #[error(transparent)]
@@ -75,10 +75,10 @@ impl Failure for DeviceError {
     }
 }
 
-/// Values of a tensor on their way to the host: readable from the next [`Device::sync`] on, until the first [`Device::fetch`] after it.
+/// Values of a tensor in transfer to the host: readable from the next [`Device::sync`] on, until the first [`Device::fetch`] after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ticket {
-    /// Where the values lie in the device's mirror.
+    /// The range of the values in the device's mirror.
     pub range: Range<usize>,
     /// Which round of fetches they belong to.
     pub round: u64,
@@ -101,13 +101,13 @@ pub trait Device: Planner + Send + Sized {
     /// Elements of a memory.
     fn len<T: Pod + Send + Sync>(mem: &Self::Mem<T>) -> usize;
 
-    /// Lends values to the host: in place where host and device share memory, otherwise as a copy.
+    /// Lends values to the host: in place if host and device share memory, otherwise as a copy.
     ///
     /// # Errors
     /// The device failed before.
     fn lend<T: Pod + Send + Sync>(&mut self, mem: &Self::Mem<T>, read: &mut dyn FnMut(&[T])) -> Result<(), DeviceError>;
 
-    /// The same for writing: a copy goes there and back.
+    /// Lends values for writing: a copy is transferred in both directions.
     ///
     /// # Errors
     /// The device failed before.
@@ -120,19 +120,19 @@ pub trait Device: Planner + Send + Sized {
     /// Sets elements. A range beyond the memory is cut.
     fn fill<T: Pod + Send + Sync>(&mut self, mem: &mut Self::Mem<T>, range: Range<usize>, value: T);
 
-    /// Copies elements from one memory to position `at` of another, as many as both have.
+    /// Copies elements from one memory to position `at` of another, up to the shorter length.
     fn copy<T: Pod + Send + Sync>(&mut self, from: &Self::Mem<T>, range: Range<usize>, to: &mut Self::Mem<T>, at: usize);
 
     /// Queues a range of nodes. Sizes and registry have been checked.
     fn run(&mut self, program: &OwnedProgram, bind: Bind<'_, Self>, nodes: Range<usize>, gradients: Gradients);
 
-    /// Queues values of an input.
+    /// Queues a write to an input.
     ///
     /// # Errors
-    /// The tensor is no input, or has another number of elements.
+    /// The tensor is not an input, or has another number of elements.
     fn write(&mut self, program: &OwnedProgram, arena: &mut Self::Mem<f32>, t: Tensor, values: &[f32]) -> Result<(), WriteError>;
 
-    /// Queues integers after checking their range.
+    /// Queues a write of integers after checking their range.
     ///
     /// # Errors
     /// As [`Device::write`], or an integer is out of its range.
@@ -144,7 +144,7 @@ pub trait Device: Planner + Send + Sized {
         values: &[i32],
     ) -> Result<(), WriteError>;
 
-    /// Queues values of a pinned tensor for the host, as they are when the work before is done.
+    /// Queues a transfer of a pinned tensor to the host, with its values after the work queued before.
     fn fetch(&mut self, program: &OwnedProgram, arena: &Self::Mem<f32>, t: Tensor) -> Ticket;
 
     /// Waits for all work.
@@ -156,10 +156,10 @@ pub trait Device: Planner + Send + Sized {
     /// Values that were fetched before the last [`Device::sync`].
     ///
     /// # Panics
-    /// The ticket is older, or younger: its values are not there.
+    /// The ticket is not from that round: its values are not available.
     fn fetched(&self, ticket: &Ticket) -> &[f32];
 
-    /// Waits for all work and copies the values of a pinned tensor, as many as `into` has room for.
+    /// Waits for all work and copies the values of a pinned tensor, up to the length of `into`.
     ///
     /// # Errors
     /// As [`Device::sync`].
@@ -170,8 +170,8 @@ pub trait Device: Planner + Send + Sized {
         Ok(())
     }
 
-    /// Queues copies of pinned tensors of one program into inputs of another that shares its arena. All are read before the first is written:
-    /// other inputs of `to` are written afterwards.
+    /// Queues copies of pinned tensors of one program into inputs of another that shares its arena. All are read before the first is written: write
+    /// other inputs of `to` afterwards.
     fn carry(&mut self, from: &OwnedProgram, to: &OwnedProgram, arena: &mut Self::Mem<f32>, pairs: &[(Tensor, Tensor)]);
 
     /// Calls `f` where runs are cheapest: a loop of many runs belongs inside.

@@ -1,4 +1,4 @@
-//! Registries and programs that own their records: the heap side of core's lent storage.
+//! Registries and programs that own their records: the heap-allocated counterpart of core's lent storage.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::error::{Failure, Kind};
 use crate::memory::OutOfMemory;
 
-/// What a planner asks the kernels that a program will run on.
+/// The kernels' properties that a planner needs.
 pub trait Planner {
     /// The first node without a kernel, in words.
     fn unsupported(&self, program: &Program<'_>) -> Option<String>;
@@ -48,7 +48,7 @@ pub enum BuildError {
     State {
         /// The name of the state set.
         set: String,
-        /// The number of the state in its program.
+        /// The index of the state in its program.
         index: usize,
         /// What the program declares.
         found: String,
@@ -63,7 +63,7 @@ impl Failure for BuildError {
     }
 }
 
-/// A registry that owns its records. Sets and programs share it by [`Arc`]: a set runs only the programs of its own registry.
+/// A registry that owns its records. Sets and programs share it by [`Arc`]: a set only runs programs of its own registry.
 #[derive(Clone)]
 pub struct OwnedParams {
     infos: Box<[ParamInfo]>,
@@ -71,7 +71,7 @@ pub struct OwnedParams {
 }
 
 impl OwnedParams {
-    /// Registers parameters; `capacity` is how many there may be.
+    /// Registers parameters, at most `capacity` of them.
     ///
     /// # Errors
     /// More parameters than `capacity`, or shapes that a registry refuses.
@@ -85,7 +85,7 @@ impl OwnedParams {
         Ok((Arc::new(Self { infos: infos.into(), layout }), value))
     }
 
-    /// Registers the parameters of a model, however many there are: `register` is called twice, to count them and to add them.
+    /// Registers the parameters of a model of any size: `register` is called twice, first to count them.
     ///
     /// # Errors
     /// Names or shapes that a registry refuses.
@@ -114,7 +114,7 @@ impl OwnedProgram {
     /// Builds and plans a program for the kernels of `planner`. The storage grows until the program fits.
     ///
     /// # Errors
-    /// The graph or its plan is not valid, or an operation has no kernel.
+    /// The graph or its plan is invalid, or an operation has no kernel.
     pub fn new<T>(
         planner: &impl Planner,
         registry: &Arc<OwnedParams>,

@@ -1,4 +1,4 @@
-//! The loss of a model over held-out text: which tokens, and what they stand for.
+//! The loss of a model over held-out text: the choice of tokens, and the bytes that they encode.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ pub enum EvalError {
     #[error(transparent)]
     Prepare(#[from] PrepareError),
     /// A shard of training tokens without its counterpart.
-    #[error("{train}: there is no val.bin beside it")]
+    #[error("{train}: no val.bin in its folder")]
     NoVal {
         /// The shard.
         train: String,
@@ -55,11 +55,11 @@ pub enum EvalError {
         found: u64,
     },
     /// A batch whose tensors are too large.
-    #[error("--batch-size {batch}: {batch} blocks of {block} tokens are too many at a time ({problem}); lower --batch-size")]
+    #[error("--batch-size {batch}: {batch} windows of {block} tokens are too many at a time ({problem}); lower --batch-size")]
     TooLarge {
-        /// Blocks at a time.
+        /// Windows per batch.
         batch: usize,
-        /// Tokens of a block.
+        /// Tokens of a window.
         block: usize,
         /// Which limit.
         problem: String,
@@ -90,21 +90,22 @@ impl Failure for EvalError {
 pub struct Selected {
     /// The tokens.
     pub tokens: Box<dyn Tokens>,
-    /// What a person should know of how they were read.
+    /// Notes for the user about how they were read.
     pub notes: Vec<String>,
 }
 
-/// The tokenizer of the folder `model`, for data that is text; of token shards only bits per byte need it, and one that cannot be used is as none.
+/// The tokenizer of the folder `model`, for data that is text. For token shards it is only needed for bits per byte, and an unusable one counts as
+/// absent.
 ///
 /// # Errors
-/// The data cannot be looked at, or text has no tokenizer that can be used.
+/// The data cannot be examined, or is text without a usable tokenizer.
 pub fn tokenizer_of(data: &DataConfig, model: &Path, quiet: bool) -> Result<Option<Tokenizer>, EvalError> {
     let is_text = shards_of(&DataRequest::new(data))?.is_none();
     let tokenizer = if is_text { Tokenizer::of_model(model) } else { Ok(Tokenizer::of_model_if_usable(model, quiet)) };
     Ok(tokenizer.map_err(PrepareError::from)?)
 }
 
-/// The tokens of a selection for a model of `vocab_size` ids: of shards as they are, or of text, which needs the tokenizer of the folder `model`.
+/// The tokens of a selection for a model with `vocab_size` ids: of shards, or of text encoded with the tokenizer of the folder `model`.
 ///
 /// # Errors
 /// The data cannot be read; there is no tokenizer, or no validation shard.
@@ -150,19 +151,19 @@ pub fn tokens(
     Ok(Selected { tokens: Box::new(TokenList::new(splits.name(), ids)), notes })
 }
 
-/// What to do about a text whose tokens do not fit into memory.
+/// The advice for a text whose tokens do not fit into memory.
 const SMALLER: &str = "give a part of the text";
 
-/// Tokens that are worth a run: more blocks at a time are not faster.
+/// Tokens per run: larger batches are not faster.
 const RUN_TOKENS: usize = 8192;
-/// Blocks at a time, unless they are long.
+/// Default windows per batch, unless they are long.
 const BATCH: usize = 8;
 
-/// The mean loss over all tokens but the first, in blocks that do not overlap, `batch` of them at a time, or as many as are worth it. A block longer
-/// than the text is as long as the text. `progress` hears of every batch done.
+/// The mean loss in nats over all tokens but the first, in non-overlapping windows, `batch` of them at a time, or the default. A window is at most as
+/// long as the text. `progress` is called after every batch.
 ///
 /// # Errors
-/// There are too few tokens, ids that the model lacks, or the batch is too large.
+/// There are too few tokens, ids beyond the model's vocabulary, or the batch is too large.
 pub fn mean_loss(
     model: &mut Model,
     source: &dyn Tokens,
@@ -176,7 +177,7 @@ pub fn mean_loss(
     source.check_ids(model.dims.vocab_size as u32)?;
     let block = block.min(usize::try_from(source.len() - 1).unwrap_or(usize::MAX));
     let batch = batch.unwrap_or((RUN_TOKENS / block.max(1)).clamp(1, BATCH));
-    // More blocks than there are would be empty.
+    // More windows than exist would be empty.
     let blocks = usize::try_from(sweep_rows(source.len(), block)).unwrap_or(usize::MAX);
     let batch = batch.min(blocks).max(1);
     let evaluation = Evaluation::new(&mut model.bound(), batch, block, false).map_err(|error| match error {
@@ -186,7 +187,7 @@ pub fn mean_loss(
     Ok(evaluation.run(&mut model.bound(), source, progress)?)
 }
 
-/// The bytes of text that tokens stand for, for bits per byte.
+/// The number of text bytes that the tokens encode, for bits per byte.
 pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, DataError> {
     let (mut ids, mut bytes, mut total) = ([0i32; 4096], Vec::new(), 0);
     let mut start = 0;
@@ -204,7 +205,7 @@ pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, Dat
     Ok(total)
 }
 
-/// Bits for each byte of the text that was predicted, Σ −log₂ p / bytes; none for no text.
+/// Bits per byte of the predicted text, Σ −log₂ p / bytes; `None` without text.
 pub fn bits_per_byte(mean: &MeanLoss, bytes: u64) -> Option<f64> {
     let nats = mean.loss * mean.tokens as f64;
     (bytes > 0).then(|| nats / std::f64::consts::LN_2 / bytes as f64)

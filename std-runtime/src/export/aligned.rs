@@ -1,6 +1,6 @@
-//! Bytes that begin where numbers can be read.
+//! Bytes aligned for the values of a program file.
 
-/// Bytes that begin where numbers can be read.
+/// Bytes aligned for the values of a program file.
 pub(crate) struct Aligned(Vec<u64>, usize);
 
 impl Aligned {

@@ -15,7 +15,7 @@ use crate::tokenizer::Tokenizer;
 /// The program file of a model, planned for the kernels of `device`.
 ///
 /// # Errors
-/// A program cannot be built, or rows of a weight are not whole blocks.
+/// A program cannot be built, or the rows of a weight are not whole quantisation blocks.
 pub fn program_file(
     device: &Engine,
     model: &Model,

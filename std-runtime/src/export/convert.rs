@@ -1,4 +1,4 @@
-//! Program files of version 1 in the version that devices read. What a converted file computes has the same bits.
+//! Conversion of program files of version 1 to the current version. A converted file computes the same bits.
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, Pod, Zeroable, checked, pod_read_unaligned};
 use samara_core::file::layout::{DECAY, GroupRecord, MAGIC, NO_TOKEN, PortRecord, VERSION};
@@ -19,48 +19,48 @@ const OLD: u32 = 1;
 /// Why a file is not converted.
 #[derive(Debug, PartialEq, Error)]
 pub enum ConvertError {
-    /// It is no program file.
+    /// Not a program file.
     #[error("not a program file: expected one that `samara export` wrote")]
     Magic,
-    /// It is of this version.
-    #[error("the file is of version {VERSION} already: use it as it is")]
+    /// Already of this version.
+    #[error("the file has format version {VERSION} already and needs no conversion")]
     Current,
-    /// It is of a later version.
-    #[error("the file is of version {found}, this build converts version {OLD} to {VERSION}: update samara")]
+    /// A later version.
+    #[error("the file has format version {found}, this build converts version {OLD} to {VERSION}: update samara")]
     Version {
         /// Its version.
         found: u32,
     },
     /// The number of bytes is not the one in the header.
-    #[error("{found} bytes, the header tells of {expected}: the file is cut off or joined with another")]
+    #[error("{found} bytes, the header says {expected}: the file is cut off or joined with another")]
     Length {
-        /// Bytes there are.
+        /// Bytes found.
         found: usize,
-        /// Bytes the header tells of.
+        /// Bytes according to the header.
         expected: usize,
     },
     /// The bytes are not those that were written.
-    #[error("the checksum is {found:08x}, the header tells of {expected:08x}: the file is damaged, copy it again")]
+    #[error("the checksum is {found:08x}, the header says {expected:08x}: the file is damaged, copy it again")]
     Checksum {
         /// Of the bytes.
         found: u32,
         /// In the header.
         expected: u32,
     },
-    /// An entry of the table of sections leads nowhere, or to what version 1 does not know.
-    #[error("entry {entry} of the table of sections is impossible: export the model again")]
+    /// An invalid entry of the section table, or one that version 1 does not know.
+    #[error("entry {entry} of the table of sections is invalid: export the model again")]
     Section {
         /// Its place in the table.
         entry: usize,
     },
-    /// A section holds what version 1 never wrote.
-    #[error("section {kind:?} has impossible entries: export the model again")]
+    /// A section contains entries that version 1 never wrote.
+    #[error("section {kind:?} has invalid entries: export the model again")]
     Records {
         /// The section.
         kind: SectionKind,
     },
     /// The result is refused.
-    #[error("converted, the file is refused: {0}")]
+    #[error("the converted file is refused: {0}")]
     Refused(FileError),
 }
 
@@ -81,7 +81,7 @@ struct OldHeader {
     sections: u32,
     params: u32,
     trainable_len: u32,
-    /// Weight decay applies to so many of them, from the start.
+    /// Weight decay applies to this many of them, from the start.
     decay_len: u32,
     frozen_bytes: u32,
     vocab_size: u32,
@@ -116,10 +116,10 @@ struct OldProgramHeader {
     ports: [u16; 16],
 }
 
-/// A file of version 1 in version 2.
+/// Converts a file of version 1 to the current version.
 ///
 /// # Errors
-/// The file is of another version, damaged, or not what version 1 wrote.
+/// The file is of another version, damaged, or invalid for version 1.
 pub fn convert(bytes: &[u8]) -> Result<Vec<u8>, ConvertError> {
     let header = header(bytes)?;
     let mut writer = FileWriter::default();
@@ -154,7 +154,7 @@ pub fn convert(bytes: &[u8]) -> Result<Vec<u8>, ConvertError> {
     Ok(converted)
 }
 
-/// The header of a file of version 1, whose length and checksum are right.
+/// The header of a file of version 1 with correct length and checksum.
 fn header(bytes: &[u8]) -> Result<OldHeader, ConvertError> {
     if !bytes.starts_with(&MAGIC) {
         return Err(ConvertError::Magic);
@@ -176,7 +176,7 @@ fn header(bytes: &[u8]) -> Result<OldHeader, ConvertError> {
     Ok(header)
 }
 
-/// Adds what a section of version 1 holds.
+/// Adds the content of a section of version 1.
 fn add(
     writer: &mut FileWriter,
     header: &OldHeader,
@@ -211,7 +211,7 @@ fn add(
     Ok(())
 }
 
-/// Numbers of a program, and the units of its arena.
+/// The counts of a program, and its arena in units.
 fn heading(old: &OldProgramHeader) -> Option<(ProgramInfo, u32)> {
     let &OldProgramHeader { tensors, nodes, backward, update, ints_len, state_len, moments, .. } = old;
     let state_units = units(state_len, UNIT)?;
@@ -225,7 +225,7 @@ fn groups(header: &OldHeader) -> Option<[GroupRecord; 2]> {
     Some([(decay, DECAY), (rest, 0)].map(|(units, flags)| GroupRecord { units, flags, lr_scale: 1.0, reserved: 0 }))
 }
 
-/// A tensor that begins at units, where version 1 counted elements or bytes.
+/// A tensor with its start in units, where version 1 counted elements or bytes.
 fn tensor(mut record: TensorRecord) -> Option<TensorRecord> {
     let unit = match record.role {
         Role::Ints => 1,
@@ -236,7 +236,7 @@ fn tensor(mut record: TensorRecord) -> Option<TensorRecord> {
     Some(record.stored())
 }
 
-/// A node; the range of an update begins at units, where version 1 counted elements.
+/// A node; the range of an update starts at a unit, where version 1 counted elements.
 fn node(mut record: NodeRecord) -> Option<NodeRecord> {
     const UPDATES: [u8; 2] = [
         Op::AdamW { start: 0, len: 0, decay: false, epsilon: Epsilon::AfterCorrection }.opcode(),

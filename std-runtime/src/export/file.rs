@@ -21,7 +21,7 @@ pub struct FileWriter {
     sections: Vec<(SectionKind, u16, Vec<u8>)>,
 }
 
-/// What the header of a file tells of its model.
+/// The properties of a model that go into the header.
 #[derive(Clone, Copy, Debug)]
 pub struct FileModel {
     /// The number of parameters.
@@ -50,7 +50,7 @@ impl FileWriter {
         self.add(SectionKind::Ports, Some(kind), ports);
     }
 
-    /// Adds a program with its plan and its ports; several ports of one kind are numbered as they come.
+    /// Adds a program with its plan and its ports; ports of one kind are numbered in order.
     pub fn program(&mut self, kind: ProgramKind, program: &OwnedProgram, ports: &[(Port, Tensor)]) {
         let (view, plan) = (program.view(), program.plan());
         let index = |i: usize| ports[..i].iter().filter(|(port, _)| *port == ports[i].0).count() as u16;
@@ -68,7 +68,7 @@ impl FileWriter {
         self.add(SectionKind::Slots, Some(kind), plan.slots());
     }
 
-    /// Adds the groups of what is trained.
+    /// Adds the groups of the trainable parameters.
     fn groups(&mut self, params: &Params<'_>) {
         if params.trainable_len() > 0 {
             let record = |(group, range): (GroupId, Range<usize>)| GroupRecord {
@@ -82,7 +82,7 @@ impl FileWriter {
         }
     }
 
-    /// Adds the parameters of a set and their groups; their names too if they are wanted.
+    /// Adds the parameters of a set and their groups, and optionally their names.
     pub fn params(&mut self, set: &ParamSet, names: bool) {
         self.groups(&set.params());
         self.add(SectionKind::Trainable, None, set.weights.get());
@@ -93,8 +93,8 @@ impl FileWriter {
         }
     }
 
-    /// Adds a tokenizer. The table of whole words only makes encoding faster, unless words that are tokens are never merged: a device does without.
-    /// One that no device runs ([`Tokenizer::beyond_devices`]) is left out.
+    /// Adds a tokenizer. The table of whole words only accelerates encoding, unless some tokens are not reachable by merges: a device does without. A
+    /// tokenizer that devices do not support ([`Tokenizer::beyond_devices`]) is left out.
     pub fn tokenizer(&mut self, tokenizer: &Tokenizer) {
         if tokenizer.beyond_devices().is_some() {
             return;

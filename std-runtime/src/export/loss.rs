@@ -1,4 +1,4 @@
-//! What a format of weights, keys and values costs: the loss of held-out text, computed by the very programs and kernels that a device runs.
+//! The loss due to a storage format of weights, keys and values: computed on held-out text with the programs and kernels of the device.
 
 use samara_core::file::{FileError, ProgramFile};
 use samara_core::graph::DType;
@@ -27,7 +27,7 @@ use crate::session::{BuildError, Engine};
 pub struct FormatLoss {
     /// How matrices are stored.
     pub weights: &'static str,
-    /// How keys and values are kept.
+    /// The element type of keys and values.
     pub kv: &'static str,
     /// Nats per token.
     pub loss: f64,
@@ -73,12 +73,12 @@ impl Failure for LossError {
     }
 }
 
-/// Multiplications that a measurement may take: it reads as many tokens as that allows.
+/// A limit on the multiplications of a measurement, which sets the number of tokens read.
 const BUDGET: u64 = 4_000_000_000;
 /// The fewest tokens that it reads, and the most.
 const TOKENS: (usize, usize) = (64, 8192);
 
-/// The losses of every format of weights with the keys and values of `spec`, and of every format of keys and values with its weights.
+/// The losses of every format of weights with the cache format of `spec`, and of every cache format with its weights.
 ///
 /// # Errors
 /// The text is too short, or a program cannot be built.
@@ -91,7 +91,7 @@ pub fn compare(device: &Engine, model: &Model, spec: &FileSpec, tokens: &dyn Tok
     for (weights, kv) in formats {
         let seen = losses.iter().any(|l| (l.weights, l.kv) == (dtype_name(weights), dtype_name(kv)));
         let spec = FileSpec { weights, kv, ..spec };
-        // A format whose blocks do not divide the rows of this model has no loss.
+        // A format whose quantisation block does not divide the rows of this model has no loss.
         if seen || is_blocks(kv) && !model.dims.kv_width.is_multiple_of(BLOCK) {
             continue;
         }
@@ -105,7 +105,7 @@ pub fn compare(device: &Engine, model: &Model, spec: &FileSpec, tokens: &dyn Tok
     Ok(losses)
 }
 
-/// Mean of −ln p over the tokens of sequences that do not overlap, each as long as the context; and how many tokens that are.
+/// Mean of −ln p in nats over the tokens of non-overlapping sequences, each as long as the context; and the number of these tokens.
 fn held_out_loss(bytes: &[u8], tokens: &dyn Tokens) -> Result<(f64, usize), LossError> {
     let kernels = ops::reference::<f32>();
     let aligned = Aligned::new(bytes);

@@ -1,4 +1,4 @@
-//! A model in one file for a device: programs planned for core's kernels, weights, tokenizer; and what it takes there.
+//! A model in one file for a device: programs planned for core's kernels, weights, tokenizer; and its resource requirements.
 
 pub(crate) mod aligned;
 pub mod build;

@@ -35,7 +35,7 @@ impl DeviceModel<'_> {
         Ok(DeviceProgram { kind, program, ports })
     }
 
-    /// One token after those in the cache, whose keys and values attention reads as they are stored.
+    /// Decodes one token after those in the cache; attention reads keys and values in their stored type.
     pub fn decode(&self, kv: DType) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Decode, |g| {
             let capacity = self.model.dims().n_positions;
@@ -47,7 +47,7 @@ impl DeviceModel<'_> {
         })
     }
 
-    /// A step of training whose updates stand in the backward pass, so that gradients never coexist.
+    /// A training step with updates in the backward pass, so that gradients never coexist.
     pub fn train(&self, shape: TrainShape, optimizer: Optimizer) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Train, |g| {
             let (inputs, targets, losses) = self.losses(g, shape);

@@ -1,4 +1,4 @@
-//! What a program file takes on a device: flash, RAM, work.
+//! The resources of a program file on a device: flash, RAM, work.
 
 use samara_core::exec::{Backend, Cpu};
 use samara_core::file::{FileError, ProgramFile, SectionKind};
@@ -14,12 +14,12 @@ use super::spec::FileSpec;
 use super::target::{ENGINE_BYTES, Target};
 use super::work::multiplications;
 
-/// Bytes of stack that are never exceeded: what the firmware's tests hold.
+/// An upper bound of the stack in bytes, enforced by the firmware's tests.
 const STACK_BYTES: u64 = 4 * 1024;
-/// Tenths of an instruction that a multiplication takes on a Cortex-M7 with weights in blocks, with all that is around it: what the firmware's test
-/// `generate` counts for a model 64 wide; wider ones take less.
+/// Tenths of an instruction per multiplication on a Cortex-M7 with quantised weights, overhead included: measured by the firmware test `generate` for
+/// a model of width 64; wider models take less.
 const M7_TENTHS: u64 = 75;
-/// Bytes of a number, an integer, a value of the state.
+/// Bytes of a float, an integer, and a state element.
 const ELEMENT_BYTES: u64 = 4;
 
 /// A part of a file.
@@ -46,7 +46,7 @@ pub struct DeviceRam {
     pub trainable_bytes: u64,
     /// Their moments.
     pub moments_bytes: u64,
-    /// All of the above: what a session is lent.
+    /// The sum of the above: the RAM lent to a session.
     pub session_bytes: u64,
     /// A bound of the stack.
     pub stack_bytes: u64,
@@ -54,14 +54,14 @@ pub struct DeviceRam {
     pub total_bytes: u64,
 }
 
-/// A program file and what it takes on a device.
+/// A program file and its resources on a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Footprint {
     /// Its programs.
     pub programs: Vec<&'static str>,
     /// How matrices are stored.
     pub weights: &'static str,
-    /// How keys and values are kept.
+    /// The element type of keys and values.
     pub kv: &'static str,
     /// Tokens that a sequence can have.
     pub context: usize,
@@ -77,17 +77,17 @@ pub struct Footprint {
     pub ram: DeviceRam,
     /// Multiplications of a token in the middle of a sequence.
     pub multiplications: u64,
-    /// Instructions of such a token on a Cortex-M7, where they are known: with weights in blocks.
+    /// Instructions per token in the middle of a sequence on a Cortex-M7, where known: with quantised weights.
     pub m7_instructions: Option<u64>,
-    /// The microcontroller that was asked for.
+    /// The chosen microcontroller.
     #[serde(skip)]
     pub target: Option<&'static Target>,
-    /// What the microcontroller lacks.
+    /// The limit that the microcontroller exceeds.
     #[serde(skip)]
     pub problem: Option<String>,
 }
 
-/// Flash, RAM and work of a file; the first limit of the target that it breaks.
+/// Flash, RAM and work of a file; the first limit of the target that it exceeds.
 ///
 /// # Errors
 /// The file is refused by its reader.
@@ -128,7 +128,7 @@ pub fn footprint(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>)
     })
 }
 
-/// Elements of scratch of the node that needs most of it; they are part of the arena.
+/// The largest scratch of any node, in elements; part of the arena.
 fn scratch_len(file: &ProgramFile<'_>) -> usize {
     let cpu = Cpu::new(file.kernels(), &Serial);
     let nodes = file.programs().flat_map(|(_, p)| (0..p.program.nodes().len()).filter_map(move |i| p.program.node(i)));
@@ -139,7 +139,7 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
     use SectionKind as K;
     let groups: [(&'static str, &[SectionKind]); 5] = [
         ("frozen weights", &[K::Frozen]),
-        ("initial values of what is trained", &[K::Groups, K::Trainable]),
+        ("initial values of trainable parameters", &[K::Groups, K::Trainable]),
         ("programs and plans", &[K::Program, K::Ports, K::Tensors, K::Nodes, K::Slots]),
         (
             "tokenizer",
@@ -165,7 +165,7 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
     groups.into_iter().map(|(what, kinds)| FlashPart { what, bytes: bytes(kinds) }).filter(|part| part.bytes > 0).collect()
 }
 
-/// What a target lacks.
+/// The limit that a target exceeds.
 fn problem(target: &Target, flash_bytes: u64, ram_bytes: u64) -> Option<String> {
     let over = |what: &str, needed: u64, has: u64, advice: &str| {
         (needed > has).then(|| format!("{what}: {needed} bytes, {} has {has}; {advice}", target.name))
@@ -174,14 +174,14 @@ fn problem(target: &Target, flash_bytes: u64, ram_bytes: u64) -> Option<String> 
         "flash",
         flash_bytes,
         target.flash_bytes,
-        "take --quantize q4, --strip-names, a smaller --context, train less, or take a smaller model",
+        "use --quantize q4, --strip-names, a smaller --context, train fewer parameters, or use a smaller model",
     )
     .or_else(|| {
         over(
             "RAM",
             ram_bytes,
             target.ram_bytes,
-            "take --kv f16 or q8, a smaller --context, --batch or --block, --optimizer sgd, or train less",
+            "use --kv f16 or q8, a smaller --context, --batch or --block, --optimizer sgd, or train fewer parameters",
         )
     })
 }

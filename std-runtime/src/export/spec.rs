@@ -6,14 +6,14 @@ use samara_core::tune::Tune;
 /// How a device trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Optimizer {
-    /// Stochastic gradient descent without momentum: no memory beside the parameters.
+    /// Stochastic gradient descent without momentum: it needs no memory beyond the parameters.
     #[default]
     Sgd,
     /// AdamW: two moments for each parameter.
     Adamw,
 }
 
-/// Sequences and tokens of a sequence in programs that train and evaluate.
+/// Sequences, and tokens per sequence, of programs that train and evaluate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainShape {
     /// Sequences.
@@ -27,9 +27,9 @@ pub struct TrainShape {
 pub struct FileSpec {
     /// How matrices are stored.
     pub weights: DType,
-    /// How keys and values are kept.
+    /// The element type of keys and values.
     pub kv: DType,
-    /// What is trained.
+    /// The trainable parameters.
     pub train: Tune,
     /// By which optimizer.
     pub optimizer: Optimizer,
@@ -37,6 +37,6 @@ pub struct FileSpec {
     pub shape: TrainShape,
     /// Tokens that a sequence can have.
     pub context: usize,
-    /// Whether names of parameters are kept.
+    /// Whether to store parameter names.
     pub names: bool,
 }

@@ -1,4 +1,4 @@
-//! Microcontrollers by name, and what they have room for.
+//! Microcontrollers by name, with their memory.
 
 /// A microcontroller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,14 +11,14 @@ pub struct Target {
     pub flash_bytes: u64,
     /// Its RAM; of several banks, the largest that is contiguous.
     pub ram_bytes: u64,
-    /// What the engine takes of the flash, without and with training, for any family of models: the most of what the firmware's tests measure for such
-    /// a core. They train a GPT; the 4 KiB that a Llama takes more without training are added there.
+    /// Flash for the engine, without and with training, for any family of models: the maximum that the firmware's tests measure for such a core. The
+    /// tests train a GPT; the additional 4 KiB of a Llama (measured without training) are included.
     pub engine_bytes: [u64; 2],
 }
 
 const KIB: u64 = 1024;
 
-/// What the engine takes on a core with single precision; on one without any; on RISC-V.
+/// Flash for the engine on a core with single-precision floats; on one without; on RISC-V.
 pub const ENGINE_BYTES: [u64; 2] = [37 * KIB, 52 * KIB];
 const ENGINE_SOFT_BYTES: [u64; 2] = [39 * KIB, 54 * KIB];
 const ENGINE_RISCV_BYTES: [u64; 2] = [47 * KIB, 66 * KIB];
@@ -31,8 +31,8 @@ const fn soft(target: Target, engine_bytes: [u64; 2]) -> Target {
     Target { engine_bytes, ..target }
 }
 
-/// Microcontrollers from their data sheets, with the flash of the usual board where they have none of their own (rp2040, rp2350, esp32c3, of which
-/// boot code takes some); and limits of RAM as such.
+/// Microcontrollers from their data sheets, with the flash of the usual board if they have none on chip (rp2040, rp2350, esp32c3, of which boot code
+/// takes some); and bare RAM limits.
 pub const TARGETS: [Target; 10] = [
     target("stm32l4r5", "Cortex-M4F", 2048, 640),
     target("stm32f411", "Cortex-M4F", 512, 128),

@@ -1,4 +1,4 @@
-//! The weights of a model as its program file holds them.
+//! The weights of a model in the form of its program file.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use samara_core::quant::quantise_row;
 
 use crate::session::ParamSet;
 
-/// Fills a registry for a device from a model of this machine, by name: a parameter that is new there, the head of its own, begins as `embedding`, and
-/// of the position embedding come the rows that the context has.
+/// Fills a registry for a device from a model of this machine, by name. A parameter that only the device has, the untied head, is initialised from
+/// `embedding`; of the position embedding only the rows within the context are copied.
 pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: ParamId) {
     let source = from.params();
     let values = from.weights.get();
@@ -32,7 +32,7 @@ pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: ParamId) {
     }
 }
 
-/// The parameter of the model that a parameter of the device begins as.
+/// The model's parameter that initialises a parameter of the device.
 fn source_of<'p>(source: &Params<'p>, info: &ParamInfo, embedding: ParamId) -> Option<&'p ParamInfo> {
     let same = source.infos().iter().find(|from| from.name == info.name);
     same.or_else(|| source.infos().get(embedding.index()).filter(|from| from.shape == info.shape))

@@ -1,13 +1,13 @@
-//! Small products for attention, read from where the operands lie: blocks of C = A·B with their sums in registers.
+//! Small products for attention with operands read in place: register tiles of C = A·B.
 //!
-//! An element of C is a sum over k in order, whatever the blocking, so that a row does not depend on the rows around it.
+//! An element of C is a sum over k in order, for any tiling, so that a row does not depend on the rows around it.
 
 use std::ops::Range;
 
 use super::vector::{LANES, Vector, vectorised};
 use crate::tiles::Tile;
 
-/// Rows of numbers: row i begins at `data[i * ld]`.
+/// Strided rows of f32 values: row i begins at `data[i * ld]`.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) data: &'a [f32],
@@ -24,7 +24,7 @@ pub(super) enum Left<'a> {
 }
 
 impl<'a> Left<'a> {
-    /// The numbers, elements from a row to the next, and from a column to the next.
+    /// The data, the row stride, and the column stride.
     #[inline(always)]
     fn strides(self) -> (&'a [f32], usize, usize) {
         match self {
@@ -34,10 +34,10 @@ impl<'a> Left<'a> {
     }
 }
 
-/// Steps along k in a pass of the loop: addresses are counted once for all of them.
+/// Unrolled steps along k: addresses are computed once for all of them.
 const UNROLLED: usize = 4;
 
-/// What becomes of row i of a product.
+/// How row i of a product is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Update<'a> {
     /// C = A·B.
@@ -51,11 +51,11 @@ pub(super) enum Update<'a> {
 }
 
 vectorised! {
-    /// C (m, n) from row and column `at` of `c` on, with `shape` = (m, n, k). Row i of A is 0 outside of columns `spans[i]`, or anywhere in 0..k
-    /// without spans; zeros are not multiplied.
+    /// C (m, n) at row and column `at` of `c`, with `shape` = (m, n, k). Row i of A is taken as 0 outside of columns `spans[i]`, which are not
+    /// multiplied; without spans all columns are.
     ///
     /// # Panics
-    /// An operand is shorter than its shape or its spans say, or an update has fewer rows.
+    /// An operand is shorter than its shape or its spans require, or an update has fewer rows.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn multiply<V>(
         shape: [usize; 3],
@@ -85,7 +85,7 @@ vectorised! {
             let wide = V::WIDE && n - col >= 2 * LANES;
             let mut row = 0;
             while wide && m - row >= 8 {
-                // SAFETY: both operands and C were checked, and the block is inside m, n and k.
+                // SAFETY: both operands and C were checked, and the tile is inside m, n and k.
                 unsafe { product.block::<V, 8, 2>(row, col, LANES) };
                 row += 8;
             }
@@ -114,19 +114,19 @@ impl Product<'_> {
     /// Some rows and up to sixteen columns of C.
     ///
     /// # Safety
-    /// A has these rows and B `cols` columns from `col` on, for every p < k; so many can be written in C.
+    /// A has these rows and B `cols` columns from `col` on, for every p < k; as many can be written in C.
     #[inline(always)]
     unsafe fn column<V: Vector>(&self, rows: Range<usize>, col: usize, cols: usize) {
         let mut row = rows.start;
         while row < rows.end {
             let left = rows.end - row;
-            // Two blocks of four rows are better than six and two.
+            // Two tiles of four rows are faster than six and two.
             let height = match left {
                 _ if left >= V::ROWS && (V::ROWS != 6 || left != 8) && (V::ROWS != 16 || alike(self.spans, row)) => V::ROWS,
                 8.. if V::ROWS > 8 => 8,
                 _ => left.min(4),
             };
-            // SAFETY: the caller's contract; the block is inside of the rows.
+            // SAFETY: the caller's contract; the tile is inside of the rows.
             unsafe {
                 match height {
                     16 => self.block::<V, 16, 1>(row, col, cols),
@@ -142,10 +142,10 @@ impl Product<'_> {
         }
     }
 
-    /// H rows and N vectors of columns of C, the last of them with `cols` columns.
+    /// H rows and N vectors of columns of C, the last vector with `cols` columns.
     ///
     /// # Safety
-    /// A has H rows from `row` on and B so many columns from `col` on, for every p < k; so many can be written in C.
+    /// A has H rows from `row` on and B as many columns from `col` on, for every p < k; as many can be written in C.
     #[inline(always)]
     unsafe fn block<V: Vector, const H: usize, const N: usize>(&self, row: usize, col: usize, cols: usize) {
         let (from, to) = if self.spans.is_empty() { (0, self.k) } else { union(&self.spans[row..row + H]) };
@@ -158,7 +158,7 @@ impl Product<'_> {
                 let steps = to - from;
                 let left = a.as_ptr().add(row * row_stride + from * k_stride);
                 let right = self.b.data.as_ptr().add(from * self.b.ld + col);
-                // What is known here about strides and columns becomes part of the code.
+                // Strides and columns that are known here become constants in the code.
                 sums = match (cols, self.a) {
                     (LANES, Left::Rows(_)) => add_products::<V, H, N>(steps, left, [row_stride, 1], right, self.b.ld, LANES),
                     (LANES, Left::Columns(_)) => add_products::<V, H, N>(steps, left, [1, k_stride], right, self.b.ld, LANES),
@@ -178,7 +178,7 @@ impl Product<'_> {
 
 impl Update<'_> {
     /// # Safety
-    /// H rows of `cols` elements, `ld` elements from a row to the next, can be read and written at `c`.
+    /// H rows of `cols` elements with row stride `ld` can be read and written at `c`.
     #[inline(always)]
     unsafe fn apply<V: Vector, const H: usize>(self, row: usize, sums: [V; H], c: *mut f32, ld: usize, cols: usize) {
         // SAFETY: the caller's contract.
@@ -230,7 +230,7 @@ fn union(spans: &[(usize, usize)]) -> (usize, usize) {
     (first, end)
 }
 
-/// Sums of `steps` products of H numbers of A with N vectors of B, the last of them with `cols` numbers.
+/// Sums over `steps` outer products of H values of A with N vectors of B, the last vector with `cols` values.
 ///
 /// # Safety
 /// Elements i · `strides[0]` + p · `strides[1]` of `a` and the vectors from p · `ld` on of `b` can be read, for i < H and p < `steps`.
@@ -260,7 +260,7 @@ unsafe fn add_products<V: Vector, const H: usize, const N: usize>(
 }
 
 /// # Safety
-/// H numbers of `a`, `stride` elements apart, and N vectors of `b`, the last of them with `cols` numbers, can be read.
+/// H values of `a`, `stride` elements apart, and N vectors of `b`, the last with `cols` values, can be read.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
 unsafe fn add_product<V: Vector, const H: usize, const N: usize>(
@@ -325,10 +325,10 @@ vectorised! {
 }
 
 vectorised! {
-    /// Up to sixteen rows (count, k) times `factor` as columns (k, 16); columns beyond the last row are 0.
+    /// Transposes up to sixteen rows (count, k), times `factor`, into columns (k, 16); columns beyond the last row are 0.
     ///
     /// # Panics
-    /// There are fewer rows, or there is less room.
+    /// There are fewer rows, or the output is too short.
     pub(super) fn transpose<V>(rows: Rows<'_>, count: usize, k: usize, factor: f32, columns: &mut [f32]) {
         if k == 0 {
             return;
@@ -344,7 +344,7 @@ vectorised! {
             }
             V::transpose(&mut square);
             for (i, column) in square.iter().enumerate().take(cols) {
-                // SAFETY: column p + i is below k, for which there is room.
+                // SAFETY: column p + i is below k, and `columns` holds k columns.
                 unsafe { column.mul(V::splat(factor)).store(columns.as_mut_ptr().add((p + i) * LANES), LANES) };
             }
         }
@@ -373,7 +373,7 @@ mod tests {
                 if inside { a[if by_columns { p * m + i } else { i * k + p }] } else { 0.0 }
             };
             for isa in Isa::all() {
-                // Where spans differ, A holds the zeros that they promise.
+                // Outside of the spans A contains zeros, as the spans promise.
                 let mut a = a.clone();
                 for i in 0..m {
                     for p in 0..k {

@@ -9,19 +9,20 @@ use crate::tiles::Tile;
 /// Integers of a vector.
 pub(super) const LANES: usize = 8;
 
-/// Rows of activations (M, K) in blocks.
+/// Rows of activations (M, K) in quantisation blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Activations<'a> {
     /// Signed bytes (M, K).
     pub(super) q: &'a [i8],
     /// Scales (M, K/32).
     pub(super) d: &'a [f32],
-    /// What a product with unsigned weights starts from (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the weight that stands for 0.
+    /// The initial sums of a product with unsigned weights (M, K/32, 8): −z Σ of the four bytes of a lane, where z is the unsigned weight that
+    /// represents 0.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by the kernels of AVX2 and AVX-512"))]
     pub(super) start: &'a [i32],
 }
 
-/// A product for its tasks: rows of activations against rows of a weight (N, K).
+/// A product divided into tasks: rows of activations times rows of a quantised weight (N, K).
 #[derive(Clone, Copy)]
 pub(super) struct BlockProduct<'a> {
     pub(super) dtype: DType,

@@ -1,7 +1,7 @@
-//! Reading key and value caches over tasks: see `samara_core::ops::cache`.
+//! Reading key-value caches on threads: see `samara_core::ops::cache`.
 //!
-//! A quantised or half-precision cache is read into the arena before attention, a layer at a time, which grows the arena by one layer's keys and values.
-//! Core's own attention reads such a cache row by row where it is stored: a device has no room for a layer.
+//! A quantised or half-precision cache is dequantised into the arena before attention, one layer at a time, which adds one layer's keys and values to
+//! the arena. Core's own attention dequantises such a cache row by row instead: a device has no memory for a layer.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{DType, Node, Op};
@@ -40,7 +40,7 @@ fn read(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
 }
 
 simd! {
-    /// Rows of blocks one after the other, as numbers.
+    /// Dequantises consecutive rows.
     fn read_rows<M>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         dequantise_row(dtype, bytes, out);
     }

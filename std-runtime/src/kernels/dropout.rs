@@ -14,7 +14,7 @@ pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
     table.with(Op::Dropout { site: 0 }.opcode(), Kernel { run: forward, scratch_len: no_scratch })
 }
 
-/// Elements whose random numbers are drawn together: blocks of four, one in each lane.
+/// Elements whose random bits are generated together: Philox blocks of four, one block per lane.
 const DRAWN: usize = 4 * LANES;
 
 fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {

@@ -1,4 +1,4 @@
-//! Functions of one or two numbers over long slices: see `samara_core::ops::elementwise`.
+//! Elementwise functions of one or two tensors on long slices: see `samara_core::ops::elementwise`.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{BinaryKind, Node, Op, Over, UnaryKind};
@@ -88,7 +88,7 @@ pub(super) fn add_applied(kind: UnaryKind, slope: bool, x: &mut [f32], y: &mut [
     }
 }
 
-/// Copies as many elements as both have.
+/// Copies up to the shorter length.
 #[inline]
 pub(super) fn copy(to: &mut [f32], from: &[f32]) {
     let len = to.len().min(from.len());
@@ -96,7 +96,7 @@ pub(super) fn copy(to: &mut [f32], from: &[f32]) {
 }
 
 simd! {
-    /// y += x, as many elements as both have.
+    /// y += x, up to the shorter length.
     pub(super) fn add<M>(y: &mut [f32], x: &[f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y += x;
@@ -128,7 +128,7 @@ simd! {
 }
 
 simd! {
-    /// slope = f′(y), then y = f(y): the bits of [`apply`] and of 1 · [`multiply_derivative`]. For the activations of linear layers.
+    /// slope = f′(y), then y = f(y), with the bits of [`apply`] and of 1 · [`multiply_derivative`]. For the activations of linear layers.
     pub(super) fn apply_with_slope<M>(kind: UnaryKind, y: &mut [f32], slope: &mut [f32]) {
         match kind {
             UnaryKind::Relu => each_pair(y, slope, |x| if x > 0.0 { (x, 1.0) } else if x <= 0.0 { (0.0, 0.0) } else { (x, 0.0) }),
@@ -174,7 +174,7 @@ simd! {
 
 #[inline(always)]
 fn each(y: &mut [f32], f: impl Fn(f32) -> f32) {
-    // A closure given to `for_each` may be compiled apart, without this function's instructions.
+    // A closure passed to `for_each` may be compiled separately, without this function's target features.
     for y in y {
         *y = f(*y);
     }
@@ -194,7 +194,7 @@ fn each_2(dx: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-/// Tasks are whole rows or items of the batch where the smaller operand has one element for each column, row or place of an item.
+/// Tasks are whole rows or batch items where the smaller operand has one element per column, row or position of an item.
 fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let Some(Op::Binary { kind, over }) = node.op() else { return };
     let [a, b, ..] = views.inputs;
@@ -223,7 +223,7 @@ fn binary_forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     });
 }
 
-/// y = f(a, b); f(y, b) in place, where a is empty. A piece of y that was copied is still in the first-level cache when f is applied to it.
+/// y = f(a, b); f(y, b) in place, where a is empty. A copied piece of y is still in the L1 cache when f is applied to it.
 fn combine_pieces(kind: BinaryKind, y: &mut [f32], a: &[f32], b: &[f32]) {
     const PIECE: usize = 4096;
     if a.is_empty() {
@@ -249,7 +249,7 @@ simd! {
 }
 
 simd! {
-    /// y = f(y, b) with one number b.
+    /// y = f(y, b) with one value b.
     fn combine_one<M>(kind: BinaryKind, y: &mut [f32], b: f32) {
         match kind {
             BinaryKind::Add => each(y, |a| a + b),

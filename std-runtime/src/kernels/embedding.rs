@@ -1,10 +1,10 @@
-//! Rows of a table over tasks: see `samara_core::ops::embedding`.
+//! Embedding on threads: see `samara_core::ops::embedding`.
 //!
-//! The gradient of an untied embedding clears its whole table, although few rows of it are touched. Which rows hold something is a matter of the
-//! gradient buffer, which many programs share, and not of one node: to clear only what the last step touched, every run would have to be told. It
-//! would save little: for 50257 rows of 768 the clear takes 7 to 9 ms (two threads of a Zen 4, about 20 GB/s of writes, the speed of its memory)
-//! where AdamW takes 22 ms for the same table and the norm of its gradient 7 ms, in a step of 400 ms. Both read the zeros, so they must be there. A
-//! tied table is overwritten by the head's gradient and never cleared.
+//! The gradient of an untied embedding zeroes its whole table, although few rows are touched. Which rows are nonzero is a property of the gradient
+//! buffer, which many programs share, and not of one node: to zero only the rows of the last step, every run would need that list. It would save
+//! little: for 50257 rows of 768 the clear takes 7 to 9 ms (two threads of a Zen 4, about 20 GB/s of writes, memory bandwidth), where AdamW takes 22
+//! ms for the same table and the norm of its gradient 7 ms, in a step of 400 ms. Both read the zeros, so they must exist. A tied table is overwritten
+//! by the head's gradient and never cleared.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{DType, Node, Op};
@@ -43,7 +43,7 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     });
 }
 
-/// y += row `id` of a table of any element type, in pieces of whole blocks.
+/// y += row `id` of a table of any element type, in pieces of whole quantisation blocks.
 fn add_row(table: &Weight<'_, f32>, id: usize, y: &mut [f32]) {
     const PIECE: usize = 256;
     if table.dtype == DType::Real {
@@ -58,8 +58,8 @@ fn add_row(table: &Weight<'_, f32>, id: usize, y: &mut [f32]) {
     }
 }
 
-/// The table is cleared in pieces that lie together, at the speed of memory; by columns it took half as long again. Then rows are added in the order
-/// of the ids; tasks take columns of the table.
+/// The table is cleared in contiguous pieces, at memory bandwidth; by columns it took half as long again. Then rows are added in the order of the
+/// ids; each task takes a range of columns of the table.
 fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [_, dy, ..] = views.inputs;
     let [ids, ..] = views.ints;
@@ -80,7 +80,7 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     });
 }
 
-/// Numbers that a task clears at a time.
+/// f32 values that a task clears at a time.
 const CLEARED: usize = 1 << 18;
-/// Numbers of a cache line, which two tasks should not share.
+/// f32 values of a cache line, which two tasks should not share.
 const LINE: usize = 16;

@@ -1,15 +1,15 @@
-//! What a product does with finished pieces of its result.
+//! Epilogues of products.
 //!
-//! Bias, activation and residual are applied to finished pieces of a product, while they are in the second-level cache; such an epilogue may write a
-//! second matrix, as values before an activation. Few rows, tiles, packed A, blocks and matrixmultiply all run the same epilogue.
+//! Bias, activation and residual are applied to finished segments of a product while they are in the L2 cache. An epilogue may write a second matrix,
+//! such as pre-activations. All product kernels (few rows, tiles, packed A, quantised, matrixmultiply) run the same epilogue.
 
 use crate::tiles::Tile;
 
-/// What is done with finished pieces of rows of C: bias, activation, a copy.
+/// The epilogue for finished segments of rows of C: bias, activation, a copy.
 pub struct Epilogue<'a> {
-    /// Called as `finish(row, first_col, piece, second)`, each element once; the second piece is the same part of `second`.
+    /// Called as `finish(row, first_col, segment, second)`, once per element; the second segment is the same part of `second`.
     pub finish: Finish<'a>,
-    /// Another matrix (m, n), row after row, that is written with C; empty where none is.
+    /// A second row-major matrix (m, n) that is written with C; empty for none.
     pub second: &'a mut [f32],
 }
 
@@ -22,7 +22,7 @@ impl<'a> Epilogue<'a> {
         Self { finish, second: &mut [] }
     }
 
-    /// The function and the second matrix, if there are any.
+    /// The function and the second matrix, if there is an epilogue.
     pub(super) fn parts(epilogue: Option<Self>) -> (Option<Finish<'a>>, &'a mut [f32]) {
         epilogue.map_or((None, &mut []), |epilogue| (Some(epilogue.finish), epilogue.second))
     }

@@ -6,17 +6,17 @@ use super::prefetch::prefetch;
 use super::simd::MulAdd;
 use crate::tiles::Tile;
 
-/// The most rows of A: with more, B is better packed once for all.
+/// The most rows of A: with more, packing B once for all rows is faster.
 pub(super) const MAX_ROWS: usize = 7;
 
-/// Columns of a tile are a multiple of this, so that two tasks share no cache line of C.
+/// Column counts of tiles are multiples of this, so that two tasks share no cache line of C.
 pub(super) const LINE: usize = 16;
 /// Columns whose sums stay in the first-level cache.
 pub(super) const SEGMENT: usize = 2048;
 /// Rows of B that are added in one pass over the sums.
 const PASS: usize = 8;
 
-/// A product for its tasks: a (m, k), b (k, n), and the longest block of k.
+/// A product divided into tasks: a (m, k), b (k, n), and the longest block of k.
 #[derive(Clone, Copy)]
 pub(super) struct FewRows<'a> {
     pub(super) a: MatRef<'a, f32>,
@@ -38,13 +38,13 @@ impl FewRows<'_> {
         }
     }
 
-    /// Blocks of k: the first, its length, and what happens to the old values of C.
+    /// Blocks of k: the start, the length, and whether C is overwritten or accumulated.
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, Store)> {
         let (k, panel_k, store) = (self.a.cols, self.panel_k, self.store);
         (0..k).step_by(panel_k).map(move |first| (first, panel_k.min(k - first), if first == 0 { store } else { Store::Add }))
     }
 
-    /// B (k, n) with rows of contiguous elements: some rows of B at a time are added to the sums of a segment of columns.
+    /// For B (k, n) with contiguous rows: several rows of B at a time are added to the sums of a segment of columns.
     #[inline(always)]
     fn add_rows<M: MulAdd>(&self, tile: &mut Tile<'_, f32>) {
         let mut sums = [[0.0; SEGMENT]; MAX_ROWS];
@@ -68,7 +68,7 @@ impl FewRows<'_> {
         }
     }
 
-    /// Adds P rows of B from row `p` of this block on, the first one first.
+    /// Adds P rows of B from row `p` of this block on, in order.
     #[inline(always)]
     fn pass<M: MulAdd, const P: usize>(&self, b: &MatRef<'_, f32>, p: usize, first_k: usize, sums: &mut [[f32; SEGMENT]]) {
         let rows: [(&[[f32; LINE]], &[f32]); P] =
@@ -97,7 +97,7 @@ impl FewRows<'_> {
         }
     }
 
-    /// Any strides: the sums of a few columns at a time, from column `first` of the tile on.
+    /// For any strides: the sums of a few columns at a time, from column `first` of the tile on.
     #[inline(always)]
     pub(super) fn add_products<M: MulAdd>(&self, tile: &mut Tile<'_, f32>, first: usize) {
         for first in (first..tile.cols()).step_by(PASS) {

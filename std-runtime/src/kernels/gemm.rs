@@ -1,18 +1,18 @@
 //! Matrix products on several threads.
 //!
-//! C is cut into tiles, each a task with a panel of B of its own: one join a product. Where columns of A meet in few sets of the cache, parts of A
-//! are packed by other tasks before. Tiles are cut by shape, never by the number of threads, and the order of sums is that of [`samara_core::gemm`]: the bits are the
-//! same for any number of threads and for every micro-kernel with the same blocks.
+//! C is partitioned into tiles, each a task that packs its own panels of B: one fork-join per product. Where columns of A map to few cache sets,
+//! other tasks pack parts of A before. The partition depends on the shape, never on the number of threads, and the order of sums is that of
+//! [`samara_core::gemm`]: the bits are the same for any number of threads and for every micro-kernel with the same blocks.
 //!
-//! Products pack as little as they can: micro-kernels take any strides of A, so that A is packed only where its columns are contiguous and one or
-//! two of them lie on a page, or each whole pages after the one before (weight gradients of 768 or of 3072 outputs): steps meet in a few sets of the
-//! cache then. Columns further apart spread over all sets: packing the logits' gradient cost a sixth of the speed. B is multiplied where it lies by
-//! the first tile of each panel, which packs it on the way for the tiles below; a transposed B is packed before, by transposes of 16 x 16 numbers in
-//! registers. Packing all of B before multiplying cost a second join and up to 16 MiB of scratch, and was no faster.
+//! Products pack as little as possible. Micro-kernels accept any strides of A, so A is packed only where it is column-major with a column stride
+//! between half a page and a page, or a multiple of a page (weight gradients of 768 or of 3072 outputs), so that successive columns map to few cache
+//! sets. Other strides spread over all sets: packing the logits' gradient cost a sixth of the speed. The first tile of each panel reads B in place
+//! and packs it for the tiles below; a transposed B is packed before, by 16 x 16 transposes in registers. Packing all of B before multiplying cost a
+//! second fork-join and up to 16 MiB of scratch, and was no faster.
 //!
-//! A product is cut into tiles by what the cut costs, from its shape alone: every row of tiles packs B, every column of tiles reads A, what is cut
-//! by columns was left in another core's cache by operations that cut rows, and threads are idle when the last column of tiles is narrower. Eight
-//! tiles, and sixteen of the largest products: more are narrower, and up to a tenth slower where the summed dimension is long.
+//! The partition minimises a cost model of the shape: every row of tiles packs B; every column of tiles reads A; tiles cut by columns find their
+//! operands in another core's cache, because other operations cut rows; and threads idle when the last column of tiles is narrower. Eight tiles, and
+//! sixteen for the largest products: with more, tiles are narrower, and up to a tenth slower where the summed dimension is long.
 
 use samara_core::gemm::{Left, Major, MatRef, MicroKernel, Store, multiply, pack_a, packed_len, panel_len, portable};
 use samara_core::threads::{Serial, Threads};
@@ -35,7 +35,7 @@ pub enum Gemm {
     MatrixMultiply,
 }
 
-/// A choice of [`Gemm`], looked up once.
+/// A [`Gemm`] backend with its kernel, resolved once.
 #[derive(Clone, Copy, Debug)]
 pub struct GemmChoice {
     gemm: Gemm,
@@ -44,7 +44,7 @@ pub struct GemmChoice {
 }
 
 impl GemmChoice {
-    /// Asks the machine what it can run.
+    /// Detects the backends that the machine supports.
     pub fn new(gemm: Gemm) -> Self {
         match (gemm, micro_kernels::kernels().next()) {
             (Gemm::Samara, Some((name, kernel))) => Self { gemm, name, kernel },
@@ -53,13 +53,13 @@ impl GemmChoice {
         }
     }
 
-    /// Every way to multiply that this machine has, the best first.
+    /// All backends of this machine, the best first.
     pub fn all() -> impl Iterator<Item = Self> {
         let vector = micro_kernels::kernels().map(|(name, kernel)| Self { gemm: Gemm::Samara, name, kernel });
         vector.chain([Gemm::Portable, Gemm::MatrixMultiply].map(Self::new))
     }
 
-    /// Who multiplies.
+    /// The GEMM backend.
     pub fn gemm(&self) -> Gemm {
         self.gemm
     }
@@ -69,7 +69,7 @@ impl GemmChoice {
         self.kernel
     }
 
-    /// For people: who multiplies, with which instructions.
+    /// The backend and its instruction set, for display.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -81,12 +81,12 @@ impl Default for GemmChoice {
     }
 }
 
-/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A stored in this order.
+/// Elements of scratch that [`gemm`] needs for C (m, n) summed over k, with A in this storage order.
 pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k: usize) -> usize {
     match choice.gemm {
         Gemm::MatrixMultiply => 0,
         Gemm::Samara if m <= MAX_ROWS => 0,
-        // B may lie either way.
+        // B may be row-major or column-major.
         _ => [Major::Rows, Major::Columns]
             .map(|b| Plan::new(&choice.kernel, (major, b), m, n, k).scratch_len())
             .into_iter()
@@ -96,12 +96,12 @@ pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k
 
 /// `C = A·B` or `C += A·B`, then the epilogue.
 ///
-/// Shapes: a (m, k) and b (k, n) with every element inside their slices, out (m, n) with `out_ld` elements from a row to the next. Without k (k = 0)
-/// the product is 0, and the epilogue still runs. Tasks run on `threads`; the result does not depend on it.
+/// Shapes: a (m, k) and b (k, n) with every element inside their slices, out (m, n) with row stride `out_ld`. With k = 0 the product is 0, and the
+/// epilogue still runs. Tasks run on `threads`; the result does not depend on it.
 ///
 /// # Panics
-/// `scratch` is shorter than [`gemm_scratch_len`], the summed dimensions differ, or C does not fit `out`. With an operand that is longer than its
-/// slice it may panic or leave a wrong C.
+/// `scratch` is shorter than [`gemm_scratch_len`], the summed dimensions differ, or C does not fit `out`. With an operand that exceeds its slice it
+/// may panic or leave a wrong C.
 #[allow(clippy::too_many_arguments)]
 pub fn gemm(
     choice: &GemmChoice,
@@ -132,22 +132,22 @@ pub fn gemm(
 
 /// Multiply-adds that are worth a task.
 const TASK_WORK: usize = 1 << 20;
-/// The most tasks that a product is cut into, and as many for one of more multiply-adds: narrow tiles read A more often.
+/// The most tasks of a product, and of one with more multiply-adds: narrow tiles read A more often.
 const MAX_TASKS: usize = 8;
 const MORE_TASKS: (usize, usize) = (16, 1 << 31);
-/// Multiply-adds that take as long as packing an element of B, as packing one of a transposed B, as reading one of A from the second-level cache, as
-/// fetching one from another core.
+/// Costs in multiply-adds: of packing an element of B, of packing one of a transposed B, of reading one of A from the L2 cache, of fetching one from
+/// another core.
 const PACK_COST: usize = 13;
 const TURN_COST: usize = 24;
 const READ_COST: usize = 3;
 const MOVE_COST: usize = 16;
-/// Elements of A that are packed together at most, to stay in the third-level cache.
+/// The most elements of A that are packed together, so that they stay in the L3 cache.
 const PACKED_LEN: usize = 1 << 20;
 /// Packed elements that are worth a task.
 const PACK_WORK: usize = 1 << 16;
-/// Elements of a cache line: packed panels begin at one.
+/// Elements of a cache line, the alignment of packed panels.
 const LINE: usize = 16;
-/// Least rows of a task of matrixmultiply: each packs all of B for itself.
+/// Least rows of a task with matrixmultiply: each task packs all of B.
 const PEER_ROWS: usize = 256;
 
 /// How a product is cut; made from its shape alone.
@@ -158,7 +158,7 @@ struct Plan {
     k: usize,
     /// Rows and columns of a tile of C, each a task.
     tile: (usize, usize),
-    /// Rows and summed elements of the parts of A that are packed before they are multiplied; 0 when A is read where it lies.
+    /// Rows and summed elements of the parts of A that are packed before they are multiplied; 0 if A is read in place.
     packed: (usize, usize),
     /// Elements of the panel of B of a task.
     panel_len: usize,
@@ -170,13 +170,13 @@ impl Plan {
         let panel_k = kernel.k_block(k).max(1);
         let packs = k > 0 && kernel.packs(a, m);
         let rows = if packs { part(m, m.div_ceil((PACKED_LEN / panel_k).max(1)), kernel.mr) } else { m };
-        // Whole blocks of the summed dimension, as many as stay in the cache together.
+        // Whole blocks of the summed dimension, as many as fit the cache together.
         let packed_k = k.min(panel_k * (PACKED_LEN / (rows * panel_k).max(1)).max(1));
         let work = rows.saturating_mul(n).saturating_mul(if packs { packed_k } else { k });
         let most = if work < MORE_TASKS.1 { MAX_TASKS } else { MORE_TASKS.0 };
         let tasks = 1_usize << (work / TASK_WORK).clamp(1, most).ilog2();
         let tile = |down: usize| (part(rows, down, kernel.mr), part(n, tasks / down, kernel.nr));
-        // The cheapest way to get about that many tiles.
+        // The cheapest partition into about that many tiles.
         let cost = |down: usize| {
             let (tile_rows, tile_cols) = tile(down);
             let too_few = 2 * rows.div_ceil(tile_rows) * n.div_ceil(tile_cols) < tasks;
@@ -207,7 +207,7 @@ impl Plan {
     }
 }
 
-/// What cutting C (rows, n) into tiles, `down` below each other, costs beside the multiply-adds of each step of k; in multiply-adds.
+/// The cost of partitioning C (rows, n) into tiles, `down` of them in a column, beyond the multiply-adds, per step of k; in multiply-adds.
 fn tiling_cost(
     kernel: &MicroKernel<f32>,
     b: Major,
@@ -216,14 +216,14 @@ fn tiling_cost(
     down: usize,
 ) -> usize {
     let across = n.div_ceil(tile_cols).max(1);
-    // Every block of rows packs B, and every column of tiles reads A.
+    // Every row of tiles packs B, and every column of tiles reads A.
     let blocks = rows.div_ceil(tile_rows) * tile_rows.div_ceil(kernel.row_block(tile_rows, k)).max(1);
     let packing = blocks.saturating_mul(n * if b == Major::Rows { PACK_COST } else { TURN_COST });
     let reading = across.saturating_mul(rows * READ_COST);
-    // The last column of tiles is narrower: two threads do not see it if they share rows, four if there are four rows of tiles.
+    // The last column of tiles is narrower: this does not matter to two threads that share rows, or to four with four rows of tiles.
     let narrower = if down * across > 1 { (across * tile_cols).saturating_sub(n) } else { 0 };
     let idle = rows.saturating_mul(narrower / down.min(4));
-    // Other operations cut rows: what is cut by columns is in another core's cache afterwards.
+    // Other operations cut rows: with a cut by columns, operands are in another core's cache.
     let moving = rows.saturating_mul(k.saturating_add(n)).saturating_mul(MOVE_COST) / k.max(1) / down;
     [packing, reading, idle, moving].into_iter().fold(0, usize::saturating_add)
 }
@@ -286,7 +286,7 @@ fn pack(kernel: &MicroKernel<f32>, threads: &dyn Threads, a: MatRef<'_, f32>, pa
     });
 }
 
-/// Some rows of C and what is done with them.
+/// Some rows of C and their epilogue.
 struct Part<'a> {
     kernel: &'a MicroKernel<f32>,
     plan: &'a Plan,
@@ -365,7 +365,7 @@ mod tests {
     use crate::kernels::tests::numbers;
     use crate::threads::Pool;
 
-    /// Adds the row and the column to every element, and keeps a copy of what was there.
+    /// Adds the row and the column to every element, and copies the old value.
     fn place(row: usize, first_col: usize, piece: &mut [f32], second: &mut [f32]) {
         second.copy_from_slice(piece);
         piece.iter_mut().enumerate().for_each(|(j, c)| *c += (row * 7 + (first_col + j) * 5) as f32);
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn without_k_the_result_is_zero_or_unchanged_and_the_epilogue_runs() {
-        // Rows that are few, that fill tiles, and that would be packed, were there any.
+        // Shapes with few rows, with full tiles, and with packing for larger m.
         for m in [1, 30, 600] {
             for store in [Store::Overwrite, Store::Add] {
                 check(&Serial, MatRef::new(&[], m, 0), MatRef::new(&[], 0, 20), 1, store, true);

@@ -1,6 +1,6 @@
 //! The language-model head with its cross-entropy over chunks of rows: see `samara_core::ops::head` for formulas and shapes.
 //!
-//! The logits of a chunk stand in scratch, become the gradient in place, and are multiplied into dX and dW.
+//! The logits of a chunk are in scratch, are replaced by their gradient, and are multiplied into dX and dW.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::gemm::{Major, MatRef, Store};
@@ -24,9 +24,9 @@ pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
         .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward::<G>, scratch_len: gradient_scratch::<G> })
 }
 
-/// Logits that stand in memory together.
+/// The most logits in memory at a time.
 const LOGITS: usize = 13_000_000;
-/// Least rows of a chunk: dW is read and written once for every chunk.
+/// Least rows of a chunk: dW is read and written once per chunk.
 const ROWS: usize = 64;
 
 /// M, C, V, and rows of a chunk.
@@ -54,7 +54,7 @@ fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
     rows * v + products(rows).into_iter().chain(products(last)).max().unwrap_or(0)
 }
 
-/// What is done with the rows of logits.
+/// What to compute for the rows of logits.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     targets: &'a [i32],
@@ -152,12 +152,12 @@ fn multiply_logits<G: Product>(
     quant::multiply::<G>(threads, x, w, logits, Store::Overwrite, epilogue, scratch);
 }
 
-/// Elements start..start+len; empty when they are not all there.
+/// Elements start..start+len; empty if they are out of bounds.
 fn part(x: &mut [f32], start: usize, len: usize) -> &mut [f32] {
     x.get_mut(start..start + len).unwrap_or_default()
 }
 
-/// Losses, log-sum-exps and entropies of rows of logits (rows, V), each where it is wanted, and the gradients of the losses in place.
+/// Losses, log-sum-exps and entropies of rows of logits (rows, V), each if requested, and the gradients of the losses in place.
 fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: usize, outputs: [&mut [f32]; 3]) {
     let count = logits.len() / v;
     let rows = per_task(count, v * 16);
@@ -187,7 +187,7 @@ fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: us
 }
 
 simd! {
-    /// The loss and the log-sum-exp of a row of logits; with `gradient` the logits become its gradient times `g`.
+    /// The loss and the log-sum-exp of a row of logits; with `gradient` the logits are replaced by their gradient times `g`.
     fn softmax<M>(z: &mut [f32], target: i32, g: f32, smoothing: f32, gradient: bool) -> (f32, f32) {
         let hit = usize::try_from(target).ok().and_then(|t| z.get(t)).copied();
         let uniform = smoothing / z.len() as f32;

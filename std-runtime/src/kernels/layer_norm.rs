@@ -1,4 +1,5 @@
-//! Layer norm and RMS norm over tasks of rows: see `samara_core::ops::layer_norm` for formulas and shapes. RMS norm is a layer norm whose means are 0.
+//! Layer norm and RMS norm on threads, with tasks of rows: see `samara_core::ops::layer_norm` for formulas and shapes. RMS norm is a layer norm with
+//! mean 0.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{Node, Op};
@@ -26,7 +27,7 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     let [y, statistics, _] = views.outputs;
     let (m, c) = (node.input_shape(0).rows(), node.input_shape(0).cols());
     if c == 0 {
-        // The mean of nothing.
+        // Rows without columns.
         return statistics.fill(f32::NAN);
     }
     let (isa, rows) = (Isa::detect(), task_rows(m, c));
@@ -48,7 +49,7 @@ fn forward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
 }
 
 vectorised! {
-    /// y = (x − μ) r · w + b, and μ and r, for the rows of x (M, c); y is empty where only they are read. `how` is ε and whether μ is the mean or 0.
+    /// y = (x − μ) r · w + b, with μ and r, for the rows of x (M, c); y may be empty. `how` is ε and whether μ is the mean or 0.
     fn normalize<V>(x: &[f32], c: usize, affine: [&[f32]; 2], how: (f32, bool), y: &mut Tile<'_, f32>, statistics: &mut Tile<'_, f32>) {
         for (i, x) in x.chunks_exact(c).enumerate() {
             let (mean, scale) = statistics_of::<V>(x, how);
@@ -90,7 +91,7 @@ fn square<V: Vector>(x: &[f32; LANES], mean: f32) -> V {
 /// y = (x − μ) r · w + b.
 #[inline(always)]
 fn normalize_row<V: Vector>(x: &[f32], mean: f32, scale: f32, [w, b]: [&[f32]; 2], y: &mut [f32]) {
-    // Without w or b the loops read x for it and take 1 or 0 instead.
+    // Without w or b the loops read x in its place and use 1 or 0 instead.
     let norm = Norm { mean, scale, has_w: !w.is_empty(), has_b: !b.is_empty() };
     let (w, b) = (if norm.has_w { w } else { x }, if norm.has_b { b } else { x });
     let (xs, ws, bs) = (x.as_chunks(), w.as_chunks(), b.as_chunks());
@@ -103,7 +104,7 @@ fn normalize_row<V: Vector>(x: &[f32], mean: f32, scale: f32, [w, b]: [&[f32]; 2
     }
 }
 
-/// What is done with sixteen numbers of a row in the forward pass.
+/// The forward computation for sixteen values of a row.
 #[derive(Clone, Copy)]
 struct Norm {
     /// μ.
@@ -124,7 +125,7 @@ impl Norm {
     }
 }
 
-/// The numbers after the last whole vector of a row, then `fill`.
+/// The values after the last whole vector of a row, padded with `fill`.
 #[inline(always)]
 fn padded(rest: &[f32], fill: f32) -> [f32; LANES] {
     let mut numbers = [fill; LANES];
@@ -168,27 +169,27 @@ fn backward(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     add_in_order(sums_b, db, add_b);
 }
 
-/// What the gradients of some rows need.
+/// The inputs of the gradients of some rows.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     /// (M, C).
     dy: &'a [f32],
     /// (M, C).
     x: &'a [f32],
-    /// (C,), or nothing.
+    /// (C), or empty.
     w: &'a [f32],
     /// μ and r (M, 2).
     statistics: &'a [f32],
-    /// What dx is added to (M, C), or nothing.
+    /// An addend of dx (M, C), or empty.
     addend: &'a [f32],
-    /// Whether dx is added to what is there.
+    /// Whether dx is accumulated.
     keep: bool,
     /// Whether μ is the mean, through which a gradient flows, or 0.
     centre: bool,
 }
 
 impl Inputs<'_> {
-    /// Rows of c numbers from `first` to `end`.
+    /// Rows of c values from `first` to `end`.
     fn part(mut self, c: usize, first: usize, end: usize) -> Self {
         let rows = |x: &mut &[f32], len: usize| *x = x.get(first * len..end * len).unwrap_or_default();
         rows(&mut self.dy, c);
@@ -200,7 +201,7 @@ impl Inputs<'_> {
 }
 
 vectorised! {
-    /// dx, and the sums over rows of dy x̂ and of dy, where there is room for them.
+    /// dx, and the sums over rows of dy x̂ and of dy, if their outputs are not empty.
     fn gradients<V>(inputs: Inputs<'_>, c: usize, dx: &mut Tile<'_, f32>, sum_w: &mut [f32], sum_b: &mut [f32]) {
         let Inputs { dy, x, w, statistics, addend, keep, centre } = inputs;
         sum_w.fill(0.0);
@@ -221,7 +222,7 @@ vectorised! {
     }
 }
 
-/// What the forward pass saved of a row.
+/// The saved statistics of a row.
 #[derive(Clone, Copy)]
 struct Statistics {
     /// μ.
@@ -242,7 +243,7 @@ fn add_in_order(sums: &[f32], out: &mut [f32], accumulate: bool) {
     }
 }
 
-/// dw += dy x̂, db += dy. Columns behind the last whole vector round after the product, too: which do depends on c alone.
+/// dw += dy x̂, db += dy. Columns after the last whole vector also round after the product: which ones do depends on c alone.
 #[inline(always)]
 fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], Statistics { mean, scale, .. }: Statistics, dw: &mut [f32], db: &mut [f32]) {
     let (dys, xs) = (dy.as_chunks::<LANES>(), x.as_chunks::<LANES>());
@@ -263,7 +264,7 @@ fn add_to_sums<V: Vector>(dy: &[f32], x: &[f32], Statistics { mean, scale, .. }:
 #[inline(always)]
 fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], norm: Statistics, dx: &mut [f32]) {
     let Statistics { mean, scale, centre } = norm;
-    // Without w the loops read dy for it and take dy alone.
+    // Without w the loops read dy in its place and use dy alone.
     let row = Row { mean, has_w: !w.is_empty() };
     let w = if row.has_w { w } else { dy };
     let (dys, xs, ws) = (dy.as_chunks(), x.as_chunks(), w.as_chunks());
@@ -288,7 +289,7 @@ fn add_row_gradient<V: Vector>(dy: &[f32], x: &[f32], w: &[f32], norm: Statistic
     }
 }
 
-/// What is done with sixteen numbers of a row in the backward pass.
+/// The backward computation for sixteen values of a row.
 #[derive(Clone, Copy)]
 struct Row {
     /// μ.
@@ -309,7 +310,8 @@ impl Row {
         V::from_array(x).sub(V::splat(self.mean))
     }
 
-    /// g − a − b (x − μ). Where a row hardly varies, r is large and this nearly cancels: multiplied by r before, each term would bring its own error.
+    /// g − a − b (x − μ). For a row with little variance r is large and this nearly cancels: multiplied by r before, each term would have its own
+    /// rounding error.
     #[inline(always)]
     fn without_means<V: Vector>(self, dy: &[f32; LANES], x: &[f32; LANES], w: &[f32; LANES], [a, b]: [f32; 2]) -> V {
         self.difference::<V>(x).mul_add(V::splat(-b), self.g::<V>(dy, w).sub(V::splat(a)))
@@ -341,7 +343,7 @@ mod tests {
                 gradients(isa, inputs, c, &mut Tile::new(&mut dx, m, c, c), sum_w, sum_b);
                 [y, statistics, dx, sums_of.concat()].map(|all| all.into_iter().map(f32::to_bits).collect::<Vec<_>>())
             };
-            // The first one is that of machines without fused multiply-adds, which round otherwise.
+            // The first variant is for machines without fused multiply-adds, which round differently.
             let results: Vec<_> = Isa::all().into_iter().skip(1).map(run).collect();
             prop_assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         }

@@ -24,7 +24,7 @@ fn extents(node: &Node<'_>, x: usize, w: usize) -> (usize, usize, usize) {
     (node.input_shape(x).rows(), node.input_shape(w).cols(), node.input_shape(w).rows())
 }
 
-/// For the product, and for values before the activation when they have no place of their own.
+/// For the product, and for pre-activations without an output of their own.
 fn forward_scratch<G: Product>(node: &Node<'_>) -> usize {
     let (m, _, n) = extents(node, 0, 1);
     let activated = !matches!(node.op(), Some(Op::Linear { activation: Activation::None, .. }));
@@ -38,7 +38,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
     let [y, pre, _] = views.outputs;
     let (m, k, n) = extents(node, 0, 1);
     let x = MatRef::new(x, m, k);
-    // The residual is in y before the product is added, taken over or copied, so that both ways give the same bits.
+    // The residual is in y before the product is added, by reuse or by copy, so that both give the same bits.
     let has_residual = node.has_input(3);
     if !residual.is_empty() {
         let len = per_task(y.len(), 1);
@@ -51,7 +51,7 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         return quant::multiply::<G>(threads, x, &w, y, store(has_residual), epilogue, views.scratch);
     };
     if y.is_empty() {
-        // Only the gradient reads it: what the activation is applied to, or its slope there.
+        // Only the gradient reads it: the pre-activation, or the slope there.
         let activate = |_: usize, col: usize, pre: &mut [f32], _: &mut [f32]| {
             biased(col, pre);
             if slope {
@@ -96,12 +96,12 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     let (m, k, n) = extents(node, 0, 2);
     let dy_matrix = MatRef::new(dy, m, n);
     if !dw.is_empty() {
-        // When the place of x was taken over, dx holds it until it is written.
+        // If the memory of x is reused, dx holds x until it is written.
         let x = if x.is_empty() { &*dx } else { x };
         G::multiply(threads, dy_matrix.t(), MatRef::new(x, m, k), dw, store(add_w), None, views.scratch);
     }
     if !dx.is_empty() {
-        // As in the forward pass: what the product is added to is there before, taken over or copied.
+        // As in the forward pass: the addend is in the output before the product is added, by reuse or by copy.
         if !addend.is_empty() {
             let len = per_task(dx.len(), 1);
             for_each_chunk(threads, dx, len, &|i, dx| copy(dx, &addend[i * len..]));
@@ -112,7 +112,7 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     column_sums(threads, dy, db, add_b);
 }
 
-/// out = Σ over rows of x (M, N), or out += it; rows are added in order, and columns are cut into tasks.
+/// out = Σ over rows of x (M, N), or out += it; rows are added in order, and tasks take ranges of columns.
 pub(super) fn column_sums(threads: &dyn Threads, x: &[f32], out: &mut [f32], accumulate: bool) {
     let n = out.len();
     if n == 0 {

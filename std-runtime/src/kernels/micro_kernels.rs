@@ -13,7 +13,7 @@ use super::pack;
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let avx512 = avx2 && is_x86_feature_detected!("avx512f");
-    // Both sum in the same order: a machine with AVX-512 gives the bits of one without.
+    // Both sum in the same order: machines with and without AVX-512 give the same bits.
     let wide = MicroKernel {
         mr: compiled::avx512::MR,
         nr: compiled::avx512::NR,
@@ -35,7 +35,7 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
     wide.into_iter().chain(avx2.then_some(("samara avx2 6x16", narrow)))
 }
 
-/// The kernel of every machine of this kind, with its name. It sums in the order of those for x86-64: the same bits.
+/// The NEON kernel, with its name. It sums in the order of the x86-64 kernels: the same bits.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)> {
     use compiled::neon::{LANES, MR, NR, run};
@@ -49,13 +49,13 @@ pub(super) fn kernels() -> impl Iterator<Item = (&'static str, MicroKernel<f32>)
     std::iter::empty()
 }
 
-/// Rows of a block of A, and the longest block of the summed dimension: 432 KiB, in half a mebibyte of second-level cache.
+/// Rows of a block of A, and the longest block of the summed dimension: 432 KiB, for an L2 cache of 512 KiB.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const MC: usize = 288;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const KC: usize = 384;
 
-/// Numbers of a cache line.
+/// f32 values of a cache line.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const LINE: usize = 16;
 
@@ -73,8 +73,8 @@ mod compiled {
     use super::super::micro_loops::{avx2_6x1, avx2_6x2, avx512_8x1, avx512_8x2, avx512_8x3};
     use super::LINE;
 
-    /// A micro-kernel: tiles of `$most` rows by the loops of [`micro_loops`](super::super::micro_loops), where there are such; other tiles, at the end
-    /// of a matrix, are cut into ones of `$rows` rows and up to `$at_once` vectors.
+    /// Generates a micro-kernel: whole tiles of `$most` rows use the loops of [`micro_loops`](super::super::micro_loops) where they exist; tiles at
+    /// the edges are divided into `$rows` rows and up to `$at_once` vectors.
     macro_rules! micro_kernel {
         (
             $name:ident, $features:literal, $lanes:literal, $most:literal x $nr:literal [$($vectors:literal $whole:ident),*],
@@ -88,7 +88,7 @@ mod compiled {
                 pub(in super::super) const MR: usize = $most;
                 pub(in super::super) const NR: usize = $nr;
 
-                /// Reached only through [`super::super::kernels`], which has asked the machine.
+                /// Called only through [`super::super::kernels`], which has checked the machine's features.
                 pub(in super::super) fn run(
                     a: MatRef<'_, f32>,
                     b: MatRef<'_, f32>,
@@ -122,7 +122,7 @@ mod compiled {
                     let far = a.col_stride >= LINE;
                     while let Some(&height) = [$most $(, $rows)*].iter().find(|&&height| height <= rest.len()) {
                         let (rows, after) = std::mem::take(&mut rest).split_at_mut(height);
-                        // SAFETY: the machine has the instructions; so many rows of A, all of B and the panel lie in their slices, as checked.
+                        // SAFETY: the machine has the instructions; the rows of A, all of B and the panel are inside their slices, as checked.
                         unsafe {
                             match (height, cols.div_ceil(LANES)) {
                                 $(
@@ -147,10 +147,10 @@ mod compiled {
                     }
                 }
 
-                /// A whole tile of some columns by a loop of its own.
+                /// A whole tile of some columns by an assembly loop.
                 ///
                 /// # Safety
-                /// As the loop's for the operands; `cols` take the vectors that it stores.
+                /// As the loop's for the operands; `cols` covers the vectors that it stores.
                 #[allow(dead_code, reason = "NEON has no loops of its own")]
                 unsafe fn whole(
                     steps: unsafe fn(Operands, &[*mut f32; MR]),
@@ -165,13 +165,13 @@ mod compiled {
                     }
                     let mut sums = [[0.0; NR]; MR];
                     let to = std::array::from_fn(|i| sums[i].as_mut_ptr());
-                    // SAFETY: the caller's contract; there is room for the most vectors.
+                    // SAFETY: the caller's contract; the buffer holds the largest number of vectors.
                     unsafe { steps(Operands { add: false, ..o }, &to) };
                     let store = if o.add { Store::Add } else { Store::Overwrite };
                     rows.iter_mut().zip(&sums).for_each(|(row, sums)| store_row(store, sums, row));
                 }
 
-                /// A tile of R rows, some vectors of each at a time.
+                /// A tile of R rows, several vectors of each at a time.
                 ///
                 /// # Safety
                 /// The instructions exist; R rows of A and `vectors` vectors of B can be read and, if `pack`, of a panel written.
@@ -189,7 +189,7 @@ mod compiled {
                     }
                 }
 
-                /// The V vectors from column `first` of a tile of R rows.
+                /// V vectors of a tile of R rows, from column `first` on.
                 ///
                 /// # Safety
                 /// As [`edge`], for these vectors.
@@ -217,7 +217,7 @@ mod compiled {
                     let store = if o.add { Store::Add } else { Store::Overwrite };
                     for (row, sums) in rows.iter_mut().zip(sums) {
                         let mut numbers = [[0.0; LANES]; V];
-                        // SAFETY: a vector has so many numbers.
+                        // SAFETY: the array has the length of a vector.
                         numbers.iter_mut().zip(sums).for_each(|(to, sum)| unsafe { $store(to.as_mut_ptr(), sum) });
                         store_row(store, numbers.as_flattened(), row.get_mut(first..).unwrap_or_default());
                     }
@@ -267,7 +267,7 @@ mod tests {
     use super::kernels;
     use crate::kernels::tests::numbers;
 
-    /// How A (m, k) lies in its slice: strides of rows and of columns.
+    /// Strides of rows and of columns of A (m, k).
     fn strides(layout: usize, (m, k): (usize, usize), mr: usize, gap: usize) -> (usize, usize) {
         match layout {
             0 => (k + gap, 1),
@@ -284,7 +284,7 @@ mod tests {
         MatRef { data: &data[..len], rows, cols, row_stride, col_stride }
     }
 
-    /// The shape of a tile and the way it is made.
+    /// The shape of a tile and the storage of its operands.
     #[derive(Clone, Copy, Debug)]
     struct Case {
         m: usize,
@@ -296,15 +296,15 @@ mod tests {
         packs: bool,
     }
 
-    /// What is outside of every matrix: no sum that takes it is a number.
+    /// Fills the memory outside of every matrix: NaN, which would spread to any sum that reads it.
     const OUTSIDE: f32 = f32::NAN;
 
-    /// C and the panel by that kernel against sums of doubles and B; nothing is written around them.
+    /// Checks C and the panel of the kernel against f64 sums and B; nothing is written around them.
     fn check(name: &str, kernel: &MicroKernel<f32>, case: Case) {
         let Case { m, cols, k, layout, gap, add, packs } = case;
         let data = numbers((m + 2) * (2 * k + gap) + k * (kernel.mr + m + 8 * gap), 1);
         let a = exact(&data, m, k, strides(layout, (m, k), kernel.mr, gap));
-        // Rows of B up to the next multiple of lanes, whose last numbers are nobody's.
+        // Rows of B up to the next multiple of lanes; the values after the last column are not part of B.
         let ld = cols.next_multiple_of(kernel.lanes) + gap;
         let mut right = vec![OUTSIDE; k * ld];
         let inside = numbers(k * cols, 2);
@@ -353,14 +353,14 @@ mod tests {
         ) {
             for (name, kernel) in kernels().chain([("portable", portable())]) {
                 let (m, cols) = (rows % kernel.mr + 1, cols % kernel.nr + 1);
-                // Whole vectors, as where B is multiplied where it lies, and any number of columns, as in a panel.
+                // Whole vectors, as where B is read in place, and any number of columns, as in a panel.
                 let cols = if lanes { cols.next_multiple_of(kernel.lanes) } else { cols };
                 check(name, &kernel, Case { m, cols, k, layout, gap, add, packs });
             }
         }
     }
 
-    /// Rows of C that do not fit the tile, as a result that is too short gives them, are not written.
+    /// Rows of C beyond the result's slice, as for a result that is too short, are not written.
     #[test]
     fn nothing_is_written_to_rows_that_are_not_there() {
         for (_, kernel) in kernels() {
@@ -377,7 +377,7 @@ mod tests {
         }
     }
 
-    /// What a kernel must not read makes it panic before it reads anything.
+    /// Operands that are too short make the kernel panic before it reads them.
     #[test]
     fn operands_that_do_not_fit_are_refused() {
         for (name, kernel) in kernels() {

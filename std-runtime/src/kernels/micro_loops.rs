@@ -1,11 +1,11 @@
-//! The innermost loops of products, in assembly: sums of whole tiles that stay in registers.
+//! The innermost loops of products, in assembly: whole tiles whose sums stay in registers.
 //!
-//! Compilers keep the sums of such a loop in registers only as long as they leave its addresses alone; a few moved additions cost a third of the
-//! speed. Each step reads some vectors of B, and the numbers of A for that step, each spread over a vector and multiplied by all of them. Rows of A
-//! are addressed from the first one by odd multiples of their stride, scaled by the address mode: no additions on ports that multiply.
+//! Compilers keep the sums of such a loop in registers only while they do not move its address computations; moved additions and spilled sums cost up
+//! to a third of the speed. Each step reads some vectors of B, broadcasts the values of A for that step, and multiplies each with all vectors. Rows
+//! of A are addressed from the first one by odd multiples of their stride with scaled addressing: this needs no additions on the execution ports that
+//! multiply.
 //!
-//! Whole tiles of products are loops in assembly on x86-64 (8 x 48 with AVX-512, 6 x 16 with AVX2): compilers move additions of addresses into such
-//! a loop and sums out of registers, which cost up to a third of its speed. Tiles at the edges of C, and those of NEON (12 x 8), are intrinsics;
+//! Whole tiles are assembly on x86-64 (8 x 48 with AVX-512, 6 x 16 with AVX2). Tiles at the edges of C, and those of NEON (12 x 8), are intrinsics;
 //! NEON's 24 sums stay in registers that way.
 
 #[cfg(target_arch = "x86_64")]
@@ -15,45 +15,45 @@ use std::arch::asm;
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "NEON has no loops of its own, which fetch ahead"))]
 pub(super) struct Operands {
-    /// Number of steps.
+    /// Number of steps along k.
     pub(super) k: usize,
-    /// First number of A.
+    /// First element of A.
     pub(super) a: *const f32,
     /// From a row of A to the next.
     pub(super) row_stride: usize,
-    /// From a number of A to that of the next step.
+    /// Stride of A from one step to the next.
     pub(super) step_stride: usize,
     /// First vector of B.
     pub(super) b: *const f32,
     /// From the vectors of B of a step to those of the next.
     pub(super) ld: usize,
-    /// Where the vectors of B are copied to, a panel as wide as the largest tile.
+    /// Destination of packed vectors of B, a panel as wide as the largest tile.
     pub(super) panel: *mut f32,
-    /// Cache lines that are fetched meanwhile to be written later, one in four steps: the first one, elements from one to the next, and how many.
+    /// Cache lines to prefetch for writing, one every four steps: the first, the stride in elements, and the count.
     pub(super) soon: *const f32,
     pub(super) soon_stride: usize,
     pub(super) soon_count: usize,
-    /// Whether sums are added to what is there.
+    /// Whether sums are added to C.
     pub(super) add: bool,
 }
 
-/// Steps of a pass of the loops, as often as `.rept` says: with fewer, the branches show.
+/// Unrolled steps per iteration, as in `.rept`: with fewer, branches cost time.
 #[cfg(target_arch = "x86_64")]
 const STEPS: usize = 4;
 
-/// What a loop reads of a tile when its registers are taken.
+/// Loop parameters that are read from memory because all registers are in use.
 #[cfg(target_arch = "x86_64")]
 #[repr(C)]
 struct Course<const ROWS: usize> {
-    /// Passes that fetch a line, passes that do not, steps that are left over, and whether sums are added.
+    /// Iterations with a prefetch, iterations without, remaining steps, and whether sums are added.
     passes: [usize; 4],
-    /// Where rows of C begin.
+    /// Start addresses of the rows of C.
     rows: [*mut f32; ROWS],
 }
 
-/// The body of a tile. In turn: what clears a sum, registers besides those of sums, bytes of a row of a panel, what a step begins with, and for each
-/// row its place among rows of C, its address in A, a register for its number of A, and for each vector the register of the sum, that of B, and its
-/// place in bytes.
+/// The body of a tile. Parameters in order: the clearing instruction, further registers, bytes of a panel row, the loads at the start of a step; and
+/// for each row its index in C, its address in A, a register for its broadcast value of A, and for each vector the register of the sum, that of B,
+/// and its offset in bytes.
 #[cfg(target_arch = "x86_64")]
 macro_rules! steps {
     (
@@ -66,7 +66,7 @@ macro_rules! steps {
             "test {passes}, {passes}",
             "jz 3f",
             "2:",
-            // One at a time: many at once would keep those waiting that this tile needs.
+            // One prefetch at a time: many at once would delay the loads of this tile.
             "prefetchw [{soon}]",
             "add {soon}, {soon_stride}",
             ".rept 4",
@@ -111,7 +111,7 @@ macro_rules! steps {
             b = inout(reg) $o.b => _,
             panel = inout(reg) $o.panel => _,
             soon = inout(reg) $o.soon => _,
-            // The strides of a single step are not used and may be any number.
+            // The strides of a single step are unused and may have any value.
             soon_stride = in(reg) $o.soon_stride.wrapping_mul(4),
             ahead = in(reg) $o.step_stride.wrapping_mul(4),
             ld = in(reg) $o.ld.wrapping_mul(4),
@@ -139,8 +139,8 @@ macro_rules! steps {
     };
 }
 
-/// `fn name<PACK, FAR>(operands, rows)`: a whole tile, stored from `rows[i]` on for each row or added there. With PACK, B is copied to the panel on
-/// the way; with FAR, columns of A lie far apart, where no prefetcher of the machine follows, and are fetched eight steps ahead.
+/// `fn name<PACK, FAR>(operands, rows)`: a whole tile, stored at or added to `rows[i]` for each row. With PACK, B is also copied to the panel; with
+/// FAR, columns of A are far apart, where hardware prefetchers do not follow, and are prefetched eight steps ahead.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     (
@@ -175,7 +175,7 @@ macro_rules! tile {
 
 #[cfg(target_arch = "x86_64")]
 tile! {
-    /// Eight rows of three vectors of sixteen numbers.
+    /// Eight rows of three vectors of sixteen f32.
     avx512_8x3, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]", "vmovups zmm26, [{b} + 128]"],
     ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "vmovups [{panel} + 128], zmm26", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]", "prefetcht0 [{b} + 8*{ld} + 128]"],
@@ -191,7 +191,7 @@ tile! {
 
 #[cfg(target_arch = "x86_64")]
 tile! {
-    /// Eight rows of two vectors of sixteen numbers.
+    /// Eight rows of two vectors of sixteen f32.
     avx512_8x2, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]", "vmovups zmm25, [{b} + 64]"],
     ["vmovups [{panel} + 0], zmm24", "vmovups [{panel} + 64], zmm25", "prefetcht0 [{b} + 8*{ld} + 0]", "prefetcht0 [{b} + 8*{ld} + 64]"],
@@ -207,7 +207,7 @@ tile! {
 
 #[cfg(target_arch = "x86_64")]
 tile! {
-    /// Eight rows of one vector of sixteen numbers.
+    /// Eight rows of one vector of sixteen f32.
     avx512_8x1, "avx512f", 8, 192, "vpxord", ["zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29"],
     ["vmovups zmm24, [{b} + 0]"],
     ["vmovups [{panel} + 0], zmm24", "prefetcht0 [{b} + 8*{ld} + 0]"],
@@ -223,7 +223,7 @@ tile! {
 
 #[cfg(target_arch = "x86_64")]
 tile! {
-    /// Six rows of two vectors of eight numbers.
+    /// Six rows of two vectors of eight f32.
     avx2_6x2, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
     ["vmovups ymm12, [{b} + 0]", "vmovups ymm13, [{b} + 32]"],
     ["vmovups [{panel} + 0], ymm12", "vmovups [{panel} + 32], ymm13", "prefetcht0 [{b} + 8*{ld} + 0]"],
@@ -237,7 +237,7 @@ tile! {
 
 #[cfg(target_arch = "x86_64")]
 tile! {
-    /// Six rows of one vector of eight numbers.
+    /// Six rows of one vector of eight f32.
     avx2_6x1, "avx2,fma", 6, 64, "vxorps", ["ymm12", "ymm13", "ymm14", "ymm15"],
     ["vmovups ymm12, [{b} + 0]"],
     ["vmovups [{panel} + 0], ymm12", "prefetcht0 [{b} + 8*{ld} + 0]"],

@@ -1,8 +1,8 @@
-//! Fast kernels for processors, chosen at run time: the reference kernels of core with most entries replaced.
+//! Fast CPU kernels, chosen at run time: core's reference kernels with most entries replaced.
 //!
-//! Work is cut into tasks by the shapes of tensors alone, and partial sums are added in the order of their numbers: results have the same bits
-//! for any number of threads. A row's result does not depend on the rows around it,
-//! but for attention: up to four queries add in another order than many.
+//! Work is divided into tasks by the shapes of tensors alone, and partial sums are added in the order of their indices: results have the same bits
+//! for any number of threads. A row's result does not depend on the rows around it, except in attention: up to four queries are summed in another
+//! order than more.
 
 mod attention;
 mod block;
@@ -46,7 +46,7 @@ use samara_core::threads::Threads;
 use self::epilogue::Epilogue;
 use self::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
 
-/// Every kernel for numbers of 32 bits on this machine, with matrices multiplied as `choice` says.
+/// All f32 kernels of this machine, with the GEMM backend `choice`.
 pub fn cpu(choice: Gemm) -> Kernels<f32> {
     match choice {
         Gemm::Samara => table::<Samara>(),
@@ -73,12 +73,12 @@ fn table<G: Product>() -> Kernels<f32> {
 trait Product: 'static {
     const GEMM: Gemm;
 
-    /// Elements of scratch for C (m, n) summed over k, with A stored in this order.
+    /// Elements of scratch for C (m, n) summed over k, with A in this storage order.
     fn scratch_len(order: Major, m: usize, n: usize, k: usize) -> usize {
         gemm_scratch_len(&GemmChoice::new(Self::GEMM), order, m, n, k)
     }
 
-    /// `C = A·B` or `C += A·B` with rows of C one after the other, then the epilogue.
+    /// `C = A·B` or `C += A·B` with contiguous rows of C, then the epilogue.
     fn multiply(
         threads: &dyn Threads,
         a: MatRef<'_, f32>,
@@ -107,17 +107,17 @@ impl Product for MatrixMultiply {
     const GEMM: Gemm = Gemm::MatrixMultiply;
 }
 
-/// What a product does with the old values.
+/// Whether a product overwrites or accumulates.
 fn store(add: bool) -> Store {
     if add { Store::Add } else { Store::Overwrite }
 }
 
 /// The most tasks that a node is cut into.
 const MAX_TASKS: usize = 32;
-/// Simple operations on numbers that are worth a task.
+/// The least number of simple arithmetic operations of a task.
 const TASK_WORK: usize = 1 << 15;
 
-/// How many of `items`, each of them `work` simple operations, a task takes.
+/// How many of `items`, each of `work` simple operations, form a task.
 fn per_task(items: usize, work: usize) -> usize {
     items.div_ceil(MAX_TASKS).max(TASK_WORK.div_ceil(work.max(1)))
 }

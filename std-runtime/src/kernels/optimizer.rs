@@ -1,4 +1,4 @@
-//! Updates over the flat buffers in tasks: see `samara_core::ops::optimizer`.
+//! Updates of the flat buffers on threads: see `samara_core::ops::optimizer`.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{Epsilon, Momentum, Node, Op};
@@ -51,7 +51,7 @@ simd! {
     /// Σ xᵢ² over chunks of [`NORM_CHUNK`], whose sums are added in double precision, in order.
     fn sum_of_squares<M>(x: &[f32]) -> f64 {
         let mut total = 0.0;
-        // Four chunks side by side: one stream from memory is slower than several.
+        // Four chunks concurrently: several memory streams are faster than one.
         let mut groups = x.chunks_exact(4 * NORM_CHUNK);
         for group in &mut groups {
             let (left, right) = group.split_at(2 * NORM_CHUNK);
@@ -94,7 +94,7 @@ fn adamw(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
     });
 }
 
-/// The numbers of AdamW that do not depend on the element: w = w·keep − step·m / (√v·root + ε).
+/// AdamW coefficients that do not depend on the element: w = w·keep − step·m / (√v·root + ε).
 #[derive(Clone, Copy)]
 struct Factors {
     clip: f32,

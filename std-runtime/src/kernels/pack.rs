@@ -1,14 +1,14 @@
-//! Packing for products: panels in which a micro-kernel reads every number in order.
+//! Packing for products: panels that a micro-kernel reads sequentially.
 
 use samara_core::gemm::MatRef;
 
 use super::prefetch::prefetch_line;
 use super::vector::{Isa, LANES, vectorised};
 
-/// Cuts `source` (k, n) into panels of `width` of its columns, the last one filled up with zeros: `packed` is (⌈n / width⌉, k, width).
+/// Packs `source` (k, n) into panels of `width` columns, the last one padded with zeros: `packed` is (⌈n / width⌉, k, width).
 ///
 /// # Panics
-/// Neither rows nor columns are contiguous, the source is longer than its slice, or there is less room.
+/// Neither rows nor columns are contiguous, the source is longer than its slice, or `packed` is too short.
 pub(super) fn panels(source: MatRef<'_, f32>, width: usize, packed: &mut [f32]) {
     let (k, n) = (source.rows, source.cols);
     if k == 0 || n == 0 {
@@ -27,10 +27,10 @@ pub(super) fn panels(source: MatRef<'_, f32>, width: usize, packed: &mut [f32]) 
     }
 }
 
-/// Rows of every panel that are copied before the next rows: with all of them, each panel would touch a page a row.
+/// Rows of every panel that are copied before the next rows: with all rows at once, each panel would touch one page per row.
 const ROWS: usize = 16;
 
-/// Rows are contiguous: each row of a panel is a piece of a row of the source.
+/// For contiguous rows: each row of a panel is a piece of a row of the source.
 fn copy<const W: usize>(source: MatRef<'_, f32>, packed: &mut [f32]) {
     let (k, whole) = (source.rows, source.cols / W);
     for first in (0..k).step_by(ROWS) {
@@ -48,7 +48,7 @@ fn copy<const W: usize>(source: MatRef<'_, f32>, packed: &mut [f32]) {
     }
 }
 
-/// [`copy`] for panels of any width, from number `first` on.
+/// [`copy`] for panels of any width, from panel `first` on.
 fn copy_any(source: MatRef<'_, f32>, width: usize, packed: &mut [f32], first: usize) {
     let k = source.rows;
     for (panel, packed) in packed.chunks_exact_mut(k * width).enumerate().skip(first).take(source.cols.div_ceil(width) - first) {
@@ -62,21 +62,21 @@ fn copy_any(source: MatRef<'_, f32>, width: usize, packed: &mut [f32], first: us
 }
 
 vectorised! {
-    /// Columns are contiguous: whole cache lines of sixteen of them at a time become pieces of rows.
+    /// For contiguous columns: transposes sixteen cache lines at a time.
     fn transpose<V>(source: MatRef<'_, f32>, width: usize, packed: &mut [f32]) {
         let (k, n, stride) = (source.rows, source.cols, source.col_stride);
         for (panel, packed) in packed.chunks_exact_mut(k * width).enumerate().take(n.div_ceil(width)) {
             let cols = width.min(n - panel * width);
-            // Sixteen columns from their first to their last number: more at once are more streams than prefetchers follow.
+            // Sixteen columns, each from beginning to end: hardware prefetchers do not follow more streams.
             for j in (0..width).step_by(LANES) {
                 let (len, first) = (LANES.min(width - j), panel * width + j);
                 for p in (0..k).step_by(LANES) {
-                    // The next sixteen, which may come from memory while these are turned.
+                    // Prefetches the next sixteen, which may come from memory, while these are transposed.
                     for i in LANES..2 * LANES {
                         prefetch_line(source.data.as_ptr().wrapping_add((first + i) * stride + p));
                     }
                     let (count, steps) = (cols.saturating_sub(j).min(LANES), LANES.min(k - p));
-                    // SAFETY: the columns `first`.. + `count` have `steps` numbers from p on, and the rows of the panel `len` from j on: `panels` has
+                    // SAFETY: the columns `first`.. + `count` have `steps` values from p on, and the rows of the panel `len` from j on: `panels` has
                     // checked that the source is inside its slice, and the panel has k rows of `width`.
                     unsafe {
                         let from = source.data.as_ptr().wrapping_add(first * stride + p);

@@ -1,4 +1,4 @@
-//! The most that a thread can do: multiply-adds in a loop that never leaves the registers, and reading memory in the order that is fastest.
+//! Peak rates of a thread: multiply-adds in registers, and sequential memory reads in the fastest order.
 
 use std::hint::black_box;
 
@@ -14,14 +14,14 @@ pub fn multiply_adds(steps: usize) -> f64 {
     (steps * CHAINS * lanes * 2) as f64
 }
 
-/// Runs the widest loop that this machine has; returns its numbers in a register.
+/// Runs the widest loop that this machine supports; returns its sums in a register.
 #[cfg(target_arch = "x86_64")]
 fn chains(steps: usize) -> usize {
     use std::arch::x86_64::{
         _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps, _mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_set1_ps,
     };
 
-    // Loops: closures handed to `map` would not be inlined into a function with its own instruction set.
+    // Loops, because closures passed to `map` would not be inlined into a function with its own target features.
     #[target_feature(enable = "avx512f")]
     fn avx512(steps: usize) {
         let (x, y) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
@@ -51,12 +51,12 @@ fn chains(steps: usize) -> usize {
     }
 
     if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the machine has AVX-512F, as just asked.
+        // SAFETY: the machine has AVX-512F, as just checked.
         unsafe { avx512(steps) };
         return 16;
     }
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the machine has AVX2 and FMA, as just asked.
+        // SAFETY: the machine has AVX2 and FMA, as just checked.
         unsafe { avx2(steps) };
         return 8;
     }
@@ -68,14 +68,14 @@ fn chains(steps: usize) -> usize {
     plain(steps)
 }
 
-/// Numbers that the compiler puts into whatever registers the target has.
+/// Chains in the target's default registers.
 fn plain(steps: usize) -> usize {
     const LANES: usize = 4;
     let (x, y) = (black_box(0.5_f32), black_box(0.25));
     let mut sums = [x; CHAINS * LANES];
     for _ in 0..steps {
         for sum in &mut sums {
-            // One instruction where the target always has it, two where it would be a call otherwise.
+            // One instruction where the target always has it; two elsewhere, where fused it would be a call.
             *sum = if cfg!(target_arch = "aarch64") { sum.mul_add(x, y) } else { *sum * x + y };
         }
     }
@@ -83,17 +83,17 @@ fn plain(steps: usize) -> usize {
     LANES
 }
 
-/// Numbers of a cache line.
+/// f32 values of a cache line.
 const LINE: usize = 16;
-/// Rows that are read side by side, and numbers of a row.
+/// Rows that are read concurrently, and the f32 values of a row.
 const ROWS: usize = 8;
 const ROW: usize = 768;
-/// How many numbers ahead memory is asked for.
+/// Prefetch distance in f32 values.
 const AHEAD: usize = 8192;
 
 simd! {
-    /// Reads whole blocks of rows and returns their sum. Eight places at once, with what comes next asked for from its beginning to its end and one
-    /// line at a time, are faster than one place by a quarter, and faster than anything else that was tried.
+    /// Reads whole blocks of rows and returns their sum. Eight streams at once, with every line of the data ahead prefetched in order, are a quarter
+    /// faster than one stream, and the fastest of the variants that were tried.
     pub fn read<M>(numbers: &[f32]) -> f32 {
         let mut sums = [[0.0; LINE]; ROWS];
         let (blocks, _) = numbers.as_chunks::<{ ROWS * ROW }>();

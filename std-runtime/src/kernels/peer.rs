@@ -1,4 +1,4 @@
-//! The crate `matrixmultiply` behind a safe function: a selectable alternative and a baseline. It allocates on every call.
+//! The crate `matrixmultiply` behind a safe function: an alternative GEMM backend and a baseline. It allocates on every call.
 
 use samara_core::gemm::{MatRef, Store};
 
@@ -16,7 +16,7 @@ pub(super) fn sgemm(a: MatRef<'_, f32>, b: MatRef<'_, f32>, out: &mut Tile<'_, f
     assert!(k == 0 || (a.is_inside() && b.is_inside() && b.rows == k), "an operand is longer than its slice");
     let (out, out_ld) = out.part([0, 0], [m, n]);
     let beta = if store == Store::Add { 1.0 } else { 0.0 };
-    // SAFETY: every element of the operands lies inside its slice, and (m, n) inside the tile, as just checked.
+    // SAFETY: every element of the operands is inside its slice, and (m, n) inside the tile, as just checked.
     unsafe {
         matrixmultiply::sgemm(
             m,

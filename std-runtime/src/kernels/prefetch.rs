@@ -1,9 +1,9 @@
 //! Prefetches: hints that memory will be read soon.
 //!
-//! A tile fetches what later tiles write, one line of C in four steps. Fetching all of a tile's own lines at its beginning kept the numbers of A and
-//! B waiting that it needed at once: up to a fifth of the speed where the summed dimension is short and C is in memory, as in weight gradients. What
-//! was tried beside it and gained nothing in whole steps: packing the next panel of B meanwhile, a line in four steps (7 % for one shape alone,
-//! whose rows lie whole pages apart), fetching the rows of A to come, and threads that look out for the next node before they sleep (1 %).
+//! A tile prefetches what later tiles write, one line of C every four steps. Prefetching all lines of the tile itself at its beginning delayed the
+//! loads of A and B: up to a fifth of the speed where the summed dimension is short and C is in memory, as in weight gradients. Variants without gain
+//! in whole training steps: packing the next panel of B meanwhile, one line every four steps (7 % for a single shape, whose rows are whole pages
+//! apart), prefetching the next rows of A, and threads that spin on the next node before they sleep (1 %).
 
 /// Prefetches f32 values.
 #[inline(always)]

@@ -1,7 +1,7 @@
-//! Products with weights in blocks: see `samara_core::quant` for the formats.
+//! Products with quantised weights: see `samara_core::quant` for the formats.
 //!
-//! Activations are rounded to blocks of signed bytes, row by row, and multiplied as integers; the products of blocks are scaled and added in their
-//! order. A row's result depends on the row alone, be it one of few or of many.
+//! Activations are rounded to quantisation blocks of signed bytes, row by row, and multiplied as integers; the integer products of blocks are scaled
+//! and added in order. A row's result depends on the row alone, in a product of few rows or of many.
 
 use samara_core::gemm::{Major, MatRef, Store, store_row};
 use samara_core::graph::{DType, Node};
@@ -15,12 +15,12 @@ use super::simd::simd;
 use super::{Product, per_task, quant_avx2};
 use crate::tiles::{Grid, Tile, for_each_chunk_3, for_each_item};
 
-/// Elements of the weight that are worth a task, and the most tasks side by side.
+/// The least weight elements of a task, and the most tasks.
 const TASK_LEN: usize = 1 << 17;
 const MAX_TASKS: usize = 64;
 /// Rows of a tile: their activations stay in the second-level cache.
 const TILE_ROWS: usize = 64;
-/// Columns of a tile are a multiple of this, so that two tasks share no cache line of C.
+/// Column counts of tiles are multiples of this, so that two tasks share no cache line of C.
 const LINE: usize = 16;
 /// Elements of scratch that [`multiply`] needs for input `i` of a node and `m` rows.
 pub(super) fn scratch_len<G: Product>(node: &Node<'_>, i: usize, m: usize) -> usize {
@@ -37,7 +37,7 @@ fn scratch_parts(m: usize, k: usize) -> [usize; 3] {
     [m * k / size_of::<f32>(), m * k / BLOCK, m * k / BLOCK * LANES]
 }
 
-/// `C = A·Wᵀ` or `C += A·Wᵀ` for a weight (N, K) of any element type, then the epilogue; rows of C stand one after the other.
+/// `C = A·Wᵀ` or `C += A·Wᵀ` for a weight (N, K) of any element type, then the epilogue; rows of C are contiguous.
 pub(super) fn multiply<G: Product>(
     threads: &dyn Threads,
     a: MatRef<'_, f32>,
@@ -81,7 +81,7 @@ pub(super) fn multiply<G: Product>(
     });
 }
 
-/// Rounds rows of activations (M, K) to blocks.
+/// Quantises rows of activations (M, K).
 fn quantise<'s>(threads: &dyn Threads, a: MatRef<'_, f32>, dtype: DType, scratch: &'s mut [f32]) -> Activations<'s> {
     let (m, k) = (a.rows, a.cols);
     let [len_q, len_d, len_start] = scratch_parts(m, k);
@@ -103,7 +103,7 @@ fn quantise<'s>(threads: &dyn Threads, a: MatRef<'_, f32>, dtype: DType, scratch
 }
 
 simd! {
-    /// Rounds a row of activations (K) to blocks.
+    /// Quantises a row of activations (K).
     fn quantise_row<M>(x: &[f32], q: &mut [i8], d: &mut [f32], start: &mut [i32], zero: i32) {
         let blocks = x.as_chunks::<BLOCK>().0.iter().zip(q.as_chunks_mut::<BLOCK>().0);
         for (((x, q), d), start) in blocks.zip(d).zip(start.as_chunks_mut::<LANES>().0) {
@@ -147,8 +147,8 @@ mod tests {
             Weight { dtype: self.dtype, real: &[], bytes: &self.weight, cols: self.shape[2] }
         }
 
-        /// The product of the rows from `first` on, added to old values, with the row and the column added by the epilogue, which keeps what was there
-        /// before in a second matrix.
+        /// The product of the rows from `first` on, accumulated; the epilogue adds the row and the column, and stores the old values in a second
+        /// matrix.
         fn run(&self, threads: &dyn Threads, first: usize, rows: usize, store: Store) -> Vec<f32> {
             let [_, n, k] = self.shape;
             let mut out = numbers(self.shape[0] * n, 3)[first * n..(first + rows) * n].to_vec();
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// The integers are the same for every instruction set, and so is the order of the scaled sums among those with vectors.
+    /// The integer sums are the same for every instruction set, and so is the order of the scaled sums among the vectorised ones.
     #[test]
     fn every_kernel_of_this_machine_agrees() {
         for (dtype, m, n) in [(DType::Q8, 7, 50), (DType::Q4, 7, 50), (DType::Q8, 1, 3), (DType::Q4, 1, 3)] {

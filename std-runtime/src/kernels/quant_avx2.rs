@@ -1,4 +1,4 @@
-//! Products with weights in blocks for x86-64: integer products of AVX2, or of AVX-512 VNNI on 256 bits where the machine has it.
+//! Products with quantised weights for x86-64: integer products of AVX2, or of 256-bit AVX-512 VNNI where available.
 
 use super::block_product::BlockProduct;
 use crate::tiles::Tile;
@@ -6,12 +6,12 @@ use crate::tiles::Tile;
 /// Multiplies the columns of a tile.
 pub(super) type Multiply = fn(&BlockProduct<'_>, &mut Tile<'_, f32>);
 
-/// What this machine can run, the best first.
+/// The kernels that this machine supports, the best first.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn kernels() -> [Option<Multiply>; 2] {
     let avx2 = super::simd::has_avx2() && is_x86_feature_detected!("f16c");
     let vnni = avx2 && is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
-    // SAFETY: the machine has all the instructions of each, as just asked.
+    // SAFETY: the machine has the instructions of each, as just checked.
     let by_vnni: Multiply = |product, tile| unsafe { x86::vnni::multiply(product, tile) };
     // SAFETY: as above.
     let by_avx2: Multiply = |product, tile| unsafe { x86::avx2::multiply(product, tile) };
@@ -35,13 +35,13 @@ mod x86 {
 
     /// Rows of the weight that are multiplied together: each has its own sum.
     const WIDTH: usize = 4;
-    /// How many bytes ahead of the next rows of the weight memory is asked for.
+    /// Prefetch distance in bytes beyond the next rows of the weight.
     const AHEAD_BYTES: usize = 1 << 14;
     /// Bytes of a cache line.
     const LINE_BYTES: usize = 64;
 
     /// # Panics
-    /// The operands are shorter than a tile of so many rows and columns needs.
+    /// The operands are shorter than this tile needs.
     fn check(product: &BlockProduct<'_>, rows: usize, cols: usize) {
         let (x, blocks) = (&product.x, product.blocks);
         assert!(product.weight.len() >= cols * product.row_bytes(), "the weight is shorter than its shape");
@@ -106,7 +106,7 @@ mod x86 {
                 }
             }
 
-            /// R rows from `row` and at most WIDTH columns from `col` of a tile, which [`check`] has seen.
+            /// R rows from `row` and at most WIDTH columns from `col` of a tile that [`check`] has accepted.
             #[target_feature(enable = $features)]
             fn group<const Q4: bool, const R: usize>(
                 product: &BlockProduct<'_>,
@@ -116,7 +116,7 @@ mod x86 {
             ) {
                 let cols = WIDTH.min(tile.cols() - col);
                 assert!(row + R <= tile.rows(), "rows outside of the tile");
-                // SAFETY: R rows and `cols` columns from here on lie in the tile, whose operands are there as `check` has seen.
+                // SAFETY: R rows and `cols` columns from here on are inside the tile, whose operands `check` has accepted.
                 let sums = unsafe { sums::<Q4, R>(product, tile.first_row + row, tile.first_col + col, cols) };
                 for (i, sums) in sums.iter().enumerate() {
                     store_row(product.store, &sums[..cols], &mut tile.row(row + i)[col..col + cols]);
@@ -126,7 +126,7 @@ mod x86 {
             /// R rows of activations times `cols` rows of the weight; the columns beyond repeat the last.
             ///
             /// # Safety
-            /// The instructions exist; so many rows of activations and of the weight can be read, at least one of each.
+            /// The instructions exist; these rows of activations and of the weight can be read, at least one of each.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn sums<const Q4: bool, const R: usize>(
@@ -143,7 +143,7 @@ mod x86 {
                 let mut x = product.x.q.as_ptr().wrapping_add(first * BLOCK);
                 let mut d = product.x.d.as_ptr().wrapping_add(first);
                 let mut start = product.x.start.as_ptr().wrapping_add(first * LANES);
-                // Rows of the weight one after the other are one stretch of memory, asked for from its beginning to its end.
+                // Consecutive rows of the weight are one memory range, prefetched sequentially.
                 let mut ahead = w[0].wrapping_add(WIDTH * row_bytes + AHEAD_BYTES);
                 let mut sums = [[_mm256_setzero_ps(); R]; WIDTH];
                 for _ in 0..blocks {
@@ -153,7 +153,7 @@ mod x86 {
                         }
                     }
                     for (w, sums) in w.iter_mut().zip(&mut sums) {
-                        // SAFETY: as many blocks are left of every row.
+                        // SAFETY: that many blocks are left in every row.
                         unsafe {
                             let (weights, scale) = (weights::<Q4>(*w), scale(*w));
                             for (i, sum) in sums.iter_mut().enumerate() {
@@ -172,7 +172,7 @@ mod x86 {
                 for (i, out) in out.iter_mut().enumerate() {
                     let pairs = _mm256_hadd_ps(_mm256_hadd_ps(sums[0][i], sums[1][i]), _mm256_hadd_ps(sums[2][i], sums[3][i]));
                     let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-                    // SAFETY: four numbers have room in the array.
+                    // SAFETY: the array holds four values.
                     unsafe { _mm_storeu_ps(out.as_mut_ptr(), sums) };
                 }
                 out
@@ -208,7 +208,7 @@ mod x86 {
         #[target_feature(enable = "avx2,avx512f,avx512vl,avx512vnni")]
         #[inline]
         unsafe fn product_of<const Q4: bool>(w: __m256i, x: __m256i, start: *const i32) -> __m256i {
-            // With the sign bit turned over, a signed byte is an unsigned one for which 128 stands for 0.
+            // With its sign bit flipped, a signed byte is an unsigned one in which 128 represents 0.
             let w = if Q4 { w } else { _mm256_xor_si256(w, _mm256_set1_epi8(-128)) };
             // SAFETY: the caller's contract.
             let start = unsafe { _mm256_loadu_si256(start.cast()) };

@@ -1,4 +1,5 @@
-//! Rotary position embeddings over tasks of rows: see `samara_core::ops::rotary` for the formula. The results have the bits of the reference.
+//! Rotary position embeddings on threads, with tasks of rows: see `samara_core::ops::rotary` for the formula. The results have the bits of the
+//! reference.
 
 use samara_core::exec::{Kernel, Kernels, Views};
 use samara_core::graph::{Node, Op, Pairing, RotarySpec};
@@ -16,7 +17,7 @@ pub(super) fn kernels(table: Kernels<f32>) -> Kernels<f32> {
     table.with(Op::Rotary(spec).opcode(), Kernel { run, scratch_len: no_scratch })
 }
 
-/// Pairs of a head whose sines and cosines stand on the stack, for all heads of a row; more are turned in several passes.
+/// Pairs of a head whose sines and cosines are kept on the stack, for all heads of a row; heads with more pairs take several passes.
 const PAIRS: usize = 64;
 
 fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
@@ -51,7 +52,7 @@ struct Piece<'a> {
 }
 
 vectorised! {
-    /// Turns the pairs of a piece in rows y (M, c), which are copies of x where x is there.
+    /// Rotates the pairs of a piece in rows y (M, c); x is copied to y first unless it is empty.
     fn turn_rows<V>(piece: &Piece<'_>, positions: &[i32], x: &[f32], c: usize, y: &mut [f32]) {
         let (spec, first, count) = (piece.spec, piece.first, piece.count);
         let (dim, half) = (spec.head_dim as usize, spec.rotated as usize / 2);
@@ -99,7 +100,7 @@ impl Angles {
         }
     }
 
-    /// One for each number of a head instead of each pair: −sin φ for the first of a pair, sin φ for the second.
+    /// One factor per value of a head instead of per pair: −sin φ for the first of a pair, sin φ for the second.
     #[inline(always)]
     fn spread(&self, count: usize, sin_2: &mut [f32; 2 * PAIRS], cos_2: &mut [f32; 2 * PAIRS]) {
         let (sins, coss) = (sin_2.as_chunks_mut::<2>().0, cos_2.as_chunks_mut::<2>().0);
@@ -125,7 +126,7 @@ fn turn_halves<V: Vector>(a: &mut [f32], b: &mut [f32], angles: &Angles) {
     }
 }
 
-/// The same for pairs side by side: x cos φ + the other of the pair ∓ sin φ.
+/// The same for adjacent pairs: x cos φ ∓ (the other of the pair) sin φ.
 #[inline(always)]
 fn turn_adjacent(x: &mut [f32], sin_2: &[f32], cos_2: &[f32]) {
     let (xs, rest) = x.as_chunks_mut::<LANES>();

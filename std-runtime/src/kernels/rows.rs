@@ -1,7 +1,8 @@
-//! Products with few rows, such as a token's: every number of B is used so rarely that reading it is the work, and packing would only add to it.
+//! Products with few rows, as in decoding: every value of B is used so rarely that the product is bound by reading B, and packing would only add
+//! work.
 //!
-//! Rows of B are added one after the other to sums that stay in the first-level cache; columns of B (rows of a weight) are transposed in registers
-//! as they stream by. Either way an element of C is summed in the order of [`samara_core::gemm`], so that a row has the same bits as in a batch.
+//! Rows of B are added in order to sums that stay in the L1 cache; columns of B (rows of a weight) are transposed in registers while they are read.
+//! Either way an element of C is summed in the order of [`samara_core::gemm`], so that a row has the same bits as in a batch.
 
 use samara_core::gemm::{MatRef, MicroKernel, Store};
 use samara_core::threads::Threads;
@@ -15,9 +16,9 @@ use crate::tiles::{Grid, Tile, for_each_item};
 /// Elements of B that are worth a task, and the most tasks.
 const TASK_LEN: usize = 1 << 16;
 const MAX_TASKS: usize = 64;
-/// The fewest columns that are read of a row at once: memory is fast along rows only.
+/// The fewest columns of a row that are read together: memory is fast along rows only.
 const LEAST_SEGMENT: usize = 384;
-/// Tasks that rows of B are cut into, unless the segments would be too long or too short.
+/// Tasks that rows of B are divided into, unless their segments would be too long or too short.
 const SEGMENT_TASKS: usize = 4;
 
 /// `C = A·B` or `C += A·B` for at most [`MAX_ROWS`](super::few_rows::MAX_ROWS) rows of A, then the epilogue. Shapes and operands as for [`super::gemm::gemm`].
@@ -64,7 +65,7 @@ mod tests {
     use crate::kernels::tests::numbers;
     use crate::threads::Pool;
 
-    /// How B lies in memory: rows contiguous, columns contiguous, neither.
+    /// Storage order of B: row-major, column-major, or neither.
     fn operand<'a>(layout: usize, data: &'a [f32], k: usize, n: usize) -> MatRef<'a, f32> {
         match layout {
             0 => MatRef::new(data, k, n),
@@ -84,7 +85,7 @@ mod tests {
             (m, n, k) in (1usize..8, 1usize..90, 0usize..900),
             (layout, turned, add) in (0usize..3, any::<bool>(), any::<bool>()),
         ) {
-            // Rows 0..m of a product with so many rows that it is packed.
+            // Rows 0..m of a product with enough rows for packing.
             let many = MAX_ROWS + 9;
             let (a, b, old) = (numbers(many * k, 1), numbers(2 * k * n, 2), numbers(many * (n + 3), 3));
             let a = if turned { MatRef::new(&a, k, many).t() } else { MatRef::new(&a, many, k) };

@@ -3,12 +3,12 @@
 use super::few_rows::FewRows;
 use crate::tiles::Tile;
 
-/// The columns of a tile; false, and nothing done, without AVX2 and FMA.
+/// Computes the columns of a tile; returns false without AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn multiply(product: &FewRows<'_>, tile: &mut Tile<'_, f32>) -> bool {
     let available = super::simd::has_avx2();
     if available {
-        // SAFETY: the machine has AVX2 and FMA, as just asked.
+        // SAFETY: the machine has AVX2 and FMA, as just checked.
         unsafe { x86::multiply(product, tile) };
     }
     available
@@ -30,14 +30,14 @@ mod x86 {
     use super::super::simd::Fused;
     use crate::tiles::Tile;
 
-    /// Numbers of a vector, and rows of a weight that are transposed together.
+    /// f32 values of a vector, and rows of a weight that are transposed together.
     const LANES: usize = 8;
-    /// Numbers of a cache line.
+    /// f32 values of a cache line.
     const LINE: usize = 16;
     /// Prefetch distance in f32 values (64 KiB), split over two streams.
     const AHEAD: usize = 1 << 14;
 
-    /// Reached only through [`super::multiply`], which has asked the machine.
+    /// Called only through [`super::multiply`], which has checked the machine's features.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn multiply(product: &FewRows<'_>, tile: &mut Tile<'_, f32>) {
         let (a, b) = (&product.a, &product.b);
@@ -56,7 +56,7 @@ mod x86 {
         }
     }
 
-    /// A tile of M rows, columns of contiguous elements: eight of them at a time, then one by one.
+    /// A tile of M rows, for contiguous columns of B: eight columns at a time, then one by one.
     #[target_feature(enable = "avx2,fma")]
     fn transpose_columns<const M: usize>(product: &FewRows<'_>, tile: &mut Tile<'_, f32>) {
         let vectors = tile.cols() / LANES;
@@ -66,12 +66,12 @@ mod x86 {
         );
         for col in (0..vectors * LANES).step_by(LANES) {
             for (first_k, k, store) in product.blocks() {
-                // SAFETY: the operands lie inside their slices, as the caller asked; M rows of A and eight columns of B from here on exist, for k
-                // elements from `first_k` on.
+                // SAFETY: the caller has checked that the operands are inside their slices; M rows of A and eight columns of B from here on exist,
+                // for k elements from `first_k` on.
                 let sums = unsafe { sums::<M>(product, tile.first_col + col, first_k, k) };
                 for (i, sums) in sums.iter().enumerate() {
                     let mut numbers = [0.0; LANES];
-                    // SAFETY: eight numbers have room in the array.
+                    // SAFETY: the array holds eight values.
                     unsafe { _mm256_storeu_ps(numbers.as_mut_ptr(), *sums) };
                     store_row(store, &numbers, &mut tile.row(i)[col..col + LANES]);
                 }
@@ -80,10 +80,10 @@ mod x86 {
         product.add_products::<Fused>(tile, vectors * LANES);
     }
 
-    /// `Σ_p a[i, first_k + p] · b[first_k + p, col + j]` over p in 0..k, from the first p to the last, for M rows i and eight columns j.
+    /// `Σ_p a[i, first_k + p] · b[first_k + p, col + j]` over p in 0..k in ascending order, for M rows i and eight columns j.
     ///
     /// # Safety
-    /// AVX2 and FMA exist; B has contiguous columns; all these elements lie inside the slices of A and B.
+    /// AVX2 and FMA exist; B has contiguous columns; all these elements are inside the slices of A and B.
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     unsafe fn sums<const M: usize>(product: &FewRows<'_>, col: usize, first_k: usize, k: usize) -> [__m256; M] {
@@ -92,14 +92,14 @@ mod x86 {
         let mut sums = [_mm256_setzero_ps(); M];
         // SAFETY: the first elements exist.
         let (mut x, mut w) = unsafe { (a.data.as_ptr().add(first_k * step), b.data.as_ptr().add(col * ld + first_k)) };
-        // Columns one after the other are one stretch of memory, of which so much has been read, by this tile and by those before.
+        // Consecutive columns are one memory range; this is the length read so far, by this tile and by earlier ones.
         let mut read = col * ld + first_k * LANES;
         for _ in 0..k / LANES {
             let ahead = ahead(b.data.as_ptr(), read);
             // SAFETY: eight elements of eight columns, and eight elements of M rows of A.
             unsafe {
                 for (p, right) in transposed(w, ld).into_iter().enumerate() {
-                    // One now and then: four at once would wait for each other.
+                    // Spread over the loop: four prefetches at once would wait for each other.
                     if p % 2 == 0 {
                         _mm_prefetch::<_MM_HINT_T1>(ahead[p / 2].cast());
                     }
@@ -123,15 +123,15 @@ mod x86 {
         sums
     }
 
-    /// Four lines of what comes [`AHEAD`] numbers after those that have been read since `start`. Memory is fastest from two places at once: one alone
-    /// is up to a third slower, and eight, in the order of their use, are a little slower.
+    /// Prefetches four lines, [`AHEAD`] values after those read since `start`. Two streams at once are fastest: one is up to a third slower, and
+    /// eight, in the order of their use, are a little slower.
     #[inline(always)]
     fn ahead(start: *const f32, read: usize) -> [*const f32; 4] {
         let line = start.wrapping_add((read & !(AHEAD - 1)) + (read & (AHEAD - 1)) / 2 + AHEAD);
         [0, LINE, AHEAD / 2, AHEAD / 2 + LINE].map(|at| line.wrapping_add(at))
     }
 
-    /// Eight elements of eight columns, `ld` apart, as eight vectors of one element of every column.
+    /// Transposes eight elements of eight columns, `ld` apart, into eight vectors of one element of every column.
     ///
     /// # Safety
     /// AVX exists; the elements can be read.

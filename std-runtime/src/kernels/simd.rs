@@ -1,14 +1,14 @@
-//! One source for every instruction set: `simd!` compiles a function for each and picks at run time.
+//! One source for every instruction set: `simd!` compiles a function for each and dispatches at run time.
 //!
-//! The body is plain Rust whose loops the compiler turns into vectors. On x86-64 it is compiled for AVX-512, for AVX2 with FMA, and for any machine.
-//! Every aarch64 machine has NEON and fused multiply-adds: there the code for any machine is the one with vectors. Multiply-adds go through
-//! [`MulAdd`], fused where the machine fuses them.
+//! The body is plain Rust whose loops the compiler vectorises. On x86-64 it is compiled for AVX-512, for AVX2 with FMA, and for the baseline. Every
+//! aarch64 machine has NEON and fused multiply-adds, so its baseline is vectorised. Multiply-adds go through [`MulAdd`], fused where the machine has
+//! fused multiply-adds.
 
 pub(super) use samara_core::math::fast::MulAdd;
 #[cfg(any(not(target_arch = "aarch64"), test))]
 pub(super) use samara_core::math::fast::Separate;
 
-/// Rounded once.
+/// One rounding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fused;
 
@@ -19,21 +19,21 @@ impl MulAdd for Fused {
     }
 }
 
-/// What the code for any machine of this kind uses.
+/// The multiply-add of the baseline.
 #[cfg(target_arch = "aarch64")]
 pub(super) type Portable = Fused;
-/// What the code for any machine of this kind uses.
+/// The multiply-add of the baseline.
 #[cfg(not(target_arch = "aarch64"))]
 pub(super) type Portable = Separate;
 
-/// Whether this machine has AVX2 and FMA. Asked once by the standard library, then a load and a test.
+/// Whether this machine has AVX2 and FMA. The standard library caches the detection: a load and a test.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// Whether this machine has AVX-512, too. Asked once, as above.
+/// Whether this machine also has AVX-512. Cached, as above.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn has_avx512() -> bool {
@@ -60,11 +60,11 @@ macro_rules! simd {
                     body::<$crate::kernels::simd::Fused>($($arg),*)
                 }
                 if $crate::kernels::simd::has_avx512() {
-                    // SAFETY: the machine has AVX-512F, AVX2 and FMA, as just asked.
+                    // SAFETY: the machine has AVX-512F, AVX2 and FMA, as just checked.
                     return unsafe { wide($($arg),*) };
                 }
                 if $crate::kernels::simd::has_avx2() {
-                    // SAFETY: the machine has AVX2 and FMA, as just asked.
+                    // SAFETY: the machine has AVX2 and FMA, as just checked.
                     return unsafe { fast($($arg),*) };
                 }
             }
@@ -74,7 +74,7 @@ macro_rules! simd {
 }
 pub(super) use simd;
 
-/// Partial sums of a long sum: element i goes to sum i mod LANES, and the sums are added in order at the end.
+/// Partial sums of a long sum: element i goes to sum i mod LANES, and the partial sums are added in order at the end.
 pub(super) const LANES: usize = 16;
 
 /// The partial sums added pairwise: 16, 8, 4, 2, 1.
@@ -90,7 +90,7 @@ pub(super) fn combine(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
-/// xᵢ = f(xᵢ), a block at a time: a loop over a whole slice is not always turned into vectors.
+/// xᵢ = f(xᵢ), in chunks: compilers do not always vectorise a loop over a whole slice.
 #[inline(always)]
 pub(super) fn map(x: &mut [f32], f: impl Fn(f32) -> f32) {
     let (blocks, rest) = x.as_chunks_mut::<LANES>();
@@ -120,7 +120,7 @@ pub(super) fn sum_by(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     combine(sums)
 }
 
-/// The largest element, −∞ without elements, NaN if there is one.
+/// The largest element; −∞ without elements, NaN if there is one.
 #[inline(always)]
 pub(super) fn max(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };

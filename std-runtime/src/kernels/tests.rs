@@ -18,7 +18,7 @@ use super::cpu;
 use super::gemm::Gemm;
 use crate::threads::Pool;
 
-/// A graph under construction whose inputs get values by the order of their declaration.
+/// A graph under construction whose inputs get values in the order of their declaration.
 struct Build<'g, 'a> {
     g: &'g Graph<'a>,
     reals: RefCell<Vec<(Tensor, Vec<f32>)>>,
@@ -73,7 +73,7 @@ impl Build<'_, '_> {
     }
 }
 
-/// Numbers in [-0.5, 0.5).
+/// Values in [-0.5, 0.5).
 pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9);
     (0..len)
@@ -87,7 +87,7 @@ pub(super) fn numbers(len: usize, seed: u32) -> Vec<f32> {
 /// How a program is built; returns the tensors to look at.
 type Recipe<'b> = &'b (dyn Fn(&Build<'_, '_>) -> Vec<Tensor> + Sync);
 
-/// What a program leaves behind: outputs, gradients, weights, moments.
+/// The results of a program: outputs, gradients, weights, moments.
 type Results = Vec<Vec<f32>>;
 
 /// Builds and runs a program with parameters of the given shapes, twice, the second time adding to gradients.
@@ -113,7 +113,7 @@ fn run(kernels: &Kernels<f32>, threads: &dyn Threads, params: &[&[usize]], build
     let mut arena = vec![f32::NAN; plan.arena_len()];
     let mut int_values = vec![0; program.info().ints_len as usize];
     for (t, values) in &reals {
-        // An input that nobody reads has no place.
+        // An input without readers has no memory.
         let _ = write_real(&program, &plan, &mut arena, *t, values);
     }
     for (t, values) in &ints {
@@ -135,7 +135,7 @@ fn run(kernels: &Kernels<f32>, threads: &dyn Threads, params: &[&[usize]], build
     }
     let mut results: Results =
         outputs.into_iter().map(|t| real(&program, &plan, &arena, t).expect("an output").to_vec()).collect();
-    // Gaps between parameters hold nothing.
+    // The padding between parameters is unused.
     results.extend(params.infos().iter().flat_map(|p| [grads[p.range()].to_vec(), trainable[p.range()].to_vec()]));
     results.push(moments);
     results
@@ -186,11 +186,11 @@ proptest! {
     ) {
         check(&[&[n, k], &[n]], &|b| {
             let (x, r) = (b.input(&[m, k]), b.input(&[m, n]));
-            // What a node makes and nobody else reads is taken over; an input is not.
+            // An activation without other readers is reused; an input is not.
             let r = if taken_over { b.g.scale(r, 2.0) } else { r };
             let bias = bias.then(|| b.param(1));
             let y = b.g.linear_with(x, b.param(0), bias, ACTIVATIONS[activation], residual.then_some(r));
-            // A gradient may be wanted of what nobody else reads; and where the layer is computed again, of its values before the activation only.
+            // A gradient may be requested for an activation without other readers; and for a recomputed layer, for its pre-activation only.
             let again = again && read;
             let y = if again { b.g.checkpoint(y) } else { y };
             let mut outputs = if read || !train { vec![b.g.output(y)] } else { Vec::new() };
@@ -297,7 +297,7 @@ proptest! {
         check_attention([batch, queries, more_keys], [kv_heads, group, dim], (causal, packed, drop), window, segments.then_some(7));
     }
 
-    /// Long enough for several tiles of queries and of keys, whose borders masks cross anywhere.
+    /// Long enough for several tiles of queries and of keys, with mask borders anywhere in a tile.
     #[test]
     fn attention_over_tiles(
         (queries, more_keys, window) in (1usize..170, 0usize..170, 0usize..150),
@@ -329,7 +329,7 @@ proptest! {
     fn unary((m, c) in (1usize..300, 1usize..300), kind in 0usize..17) {
         let kind = unary_kinds()[kind];
         check(&[], &|b| {
-            // Positive and away from 0 for roots and logarithms, on both sides of 0 for the others.
+            // Positive and away from 0 for roots and logarithms, of both signs for the others.
             let positive = matches!(kind, UnaryKind::Ln | UnaryKind::Sqrt | UnaryKind::Reciprocal);
             let x = b.g.unary(UnaryKind::Scale, 3.0, 0.0, b.input(&[m, c]));
             let x = if positive { b.g.unary(UnaryKind::Offset, 3.5, 0.0, x) } else { x };
@@ -407,7 +407,7 @@ proptest! {
     }
 }
 
-/// Attention and its gradient with segments of some length; the first of them is padding.
+/// Attention and its gradient with segments of random length; the first of them is padding.
 fn check_attention(
     [batch, queries, more_keys]: [usize; 3],
     [kv_heads, group, dim]: [usize; 3],
@@ -446,7 +446,7 @@ fn check_attention(
     });
 }
 
-/// Many live keys of a long cache, some sequences without any, in a step of few queries and in one of more.
+/// Many live keys in a long cache, some sequences without any, in a step of few queries and in one of more.
 #[test]
 fn attention_with_a_long_cache() {
     for queries in [1, 3, 4, 5, 20] {
@@ -460,7 +460,7 @@ fn attention_with_a_long_cache() {
     }
 }
 
-/// Masks of the fast kernel have the bits of the reference, whatever number of elements is drawn together.
+/// Masks of the fast kernel have the bits of the reference, for any number of elements drawn together.
 #[test]
 fn dropout_has_the_bits_of_the_reference() {
     for len in [1, 3, 63, 64, 65, 5_000, 300_001] {
@@ -470,7 +470,7 @@ fn dropout_has_the_bits_of_the_reference() {
     }
 }
 
-/// The head's rows are cut into several chunks when the vocabulary is large.
+/// The head's rows are divided into several chunks when the vocabulary is large.
 #[test]
 fn a_head_in_chunks() {
     let (m, c, v) = (130, 2, 60_000);

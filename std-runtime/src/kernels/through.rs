@@ -1,6 +1,6 @@
-//! Gradients through a weight of any element type: dX = dY W.
+//! Input gradients through a weight of any element type: dX = dY W.
 //!
-//! A weight that is not numbers is read into scratch, some rows at a time, and multiplied there. How many follows from its shape alone.
+//! A weight that is not f32 is dequantised into scratch, some rows at a time, and multiplied there. The number of rows depends on its shape alone.
 
 use samara_core::gemm::{Major, MatRef, Store};
 use samara_core::graph::{DType, Node};
@@ -10,7 +10,7 @@ use samara_core::threads::Threads;
 use super::{Product, per_task};
 use crate::tiles::for_each_chunk;
 
-/// Numbers of a weight that are read at a time: they stay in the second-level cache.
+/// f32 values of a weight that are dequantised at a time: they stay in the L2 cache.
 const READ_LEN: usize = 1 << 17;
 /// Least rows read at a time.
 const READ_ROWS: usize = 16;

@@ -1,19 +1,19 @@
-//! Sixteen numbers side by side, in whatever registers the machine has, and the choice of its instruction set.
+//! Sixteen f32 lanes, in the registers of any machine, and the choice of the instruction set.
 //!
-//! Code that is generic over [`Vector`] is compiled once for each instruction set by [`vectorised`] and chosen by an [`Isa`], which exists only
-//! where the machine has what it names. The order of every sum is in that code, so that AVX2 and AVX-512 give the same bits, and NEON too, which the
-//! compiler makes of [`Portable`].
+//! Code that is generic over [`Vector`] is compiled once per instruction set by [`vectorised`] and selected by an [`Isa`], which exists only on
+//! machines with the instructions that it names. The order of every sum is fixed in that code, so AVX2 and AVX-512 give the same bits, and so does
+//! NEON, which the compiler generates from [`Portable`].
 
 use samara_core::math::fast::EXP2;
 
-/// Numbers in a vector.
+/// Lanes of a vector.
 pub(super) const LANES: usize = 16;
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Isa(pub(super) Kind);
 
-/// What an [`Isa`] may be; only this file makes one.
+/// The instruction sets; only this file constructs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Portable(Unnamed),
@@ -69,7 +69,7 @@ macro_rules! vectorised {
                     fn fast($($arg: $ty),*) $(-> $ret)? {
                         body::<vector::Avx2>($($arg),*)
                     }
-                    // SAFETY: there is such an `Isa` only on a machine with AVX2 and FMA.
+                    // SAFETY: such an `Isa` exists only on a machine with AVX2 and FMA.
                     unsafe { fast($($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
@@ -78,7 +78,7 @@ macro_rules! vectorised {
                     fn fast($($arg: $ty),*) $(-> $ret)? {
                         body::<vector::Avx512>($($arg),*)
                     }
-                    // SAFETY: there is such an `Isa` only on a machine with AVX-512F, AVX2 and FMA.
+                    // SAFETY: such an `Isa` exists only on a machine with AVX-512F, AVX2 and FMA.
                     unsafe { fast($($arg),*) }
                 }
             }
@@ -87,36 +87,36 @@ macro_rules! vectorised {
 }
 pub(super) use vectorised;
 
-/// Sixteen numbers. Values are made only inside [`vectorised`] code, that is on a machine that has the instructions.
+/// Sixteen f32 lanes. Values are created only inside [`vectorised`] code, that is on a machine with the instructions.
 pub(super) trait Vector: Copy {
-    /// Rows of sums that registers hold beside what is multiplied: with this many, latencies of multiply-adds are hidden.
+    /// Rows of sums that fit the registers beside the operands: enough to hide the latency of multiply-adds.
     const ROWS: usize;
-    /// Whether registers hold the sums of eight rows, two vectors wide: as many as of sixteen rows, for which half as many numbers of A are read.
+    /// Whether the registers hold the sums of eight rows, two vectors wide: as many as of sixteen rows, with half the loads of A.
     const WIDE: bool;
 
     /// Sixteen times `x`.
     fn splat(x: f32) -> Self;
 
-    /// The `len` numbers at `from`, then zeros.
+    /// The `len` values at `from`, then zeros.
     ///
     /// # Safety
-    /// `len` ≤ 16 numbers can be read.
+    /// `len` ≤ 16 values can be read.
     unsafe fn load(from: *const f32, len: usize) -> Self;
 
-    /// Stores the first `len` numbers.
+    /// Stores the first `len` values.
     ///
     /// # Safety
-    /// `len` ≤ 16 numbers can be written.
+    /// `len` ≤ 16 values can be written.
     unsafe fn store(self, to: *mut f32, len: usize);
 
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
 
-    /// self · b + c, rounded once where the machine can.
+    /// self · b + c, fused where the machine can.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
-    /// The larger numbers; `other` where one of them is NaN.
+    /// The lane-wise maximum; `other` where one of them is NaN.
     fn max(self, other: Self) -> Self;
 
     /// 2ⁿ for −127 ≤ n ≤ 127 given n + 1.5 · 2²³; 0 for −127.
@@ -125,7 +125,7 @@ pub(super) trait Vector: Copy {
     /// Rows become columns.
     fn transpose(rows: &mut [Self; LANES]);
 
-    /// Sixteen rows of sixteen numbers, `stride` from a row to the next, as columns.
+    /// Transposes sixteen rows of sixteen values with row stride `stride`.
     ///
     /// # Safety
     /// All of them can be read.
@@ -140,32 +140,32 @@ pub(super) trait Vector: Copy {
         rows
     }
 
-    /// The sum of all numbers in the order of [`combine`](super::simd::combine).
+    /// The sum of all lanes in the order of [`combine`](super::simd::combine).
     #[inline(always)]
     fn sum(self) -> f32 {
         super::simd::combine(self.to_array())
     }
 
-    /// The sixteen numbers.
+    /// The sixteen lanes.
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         let mut numbers = [0.0; LANES];
-        // SAFETY: there is room for sixteen.
+        // SAFETY: the array holds sixteen values.
         unsafe { self.store(numbers.as_mut_ptr(), LANES) };
         numbers
     }
 
-    /// Sixteen numbers.
+    /// From sixteen values.
     #[inline(always)]
     fn from_array(numbers: &[f32; LANES]) -> Self {
-        // SAFETY: sixteen numbers are there.
+        // SAFETY: the array holds sixteen values.
         unsafe { Self::load(numbers.as_ptr(), LANES) }
     }
 
     /// 2ˣ for x ≤ 127, with an error of at most 1.5 units in the last place; 0 below −126.5, NaN for NaN.
     #[inline(always)]
     fn exp2(self) -> Self {
-        // Added to a small number this leaves its nearest integer in the lowest bits.
+        // Adding this to a small value leaves the nearest integer in the lowest bits.
         const ROUND: f32 = 12_582_912.0;
         let x = Self::splat(-127.0).max(self);
         let rounded = x.add(Self::splat(ROUND));
@@ -178,7 +178,7 @@ pub(super) trait Vector: Copy {
     }
 }
 
-/// For any machine: the compiler makes vectors of what it knows of.
+/// For any machine: the compiler vectorises for the baseline.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(16))]
 pub(super) struct Portable([f32; LANES]);
@@ -331,7 +331,7 @@ mod x86 {
         }
     }
 
-    /// The sum of eight numbers: those four apart, two apart, neighbours.
+    /// The sum of eight values: those four apart, two apart, neighbours.
     ///
     /// # Safety
     /// AVX2 exists.
@@ -348,7 +348,7 @@ mod x86 {
     /// Both halves of a pair of vectors through one instruction.
     macro_rules! both {
         ($instruction:ident, $a:expr $(, $more:expr)*) => {
-            // SAFETY: values of `Avx2` are made only where `vectorised` has compiled for AVX2 and FMA, on a machine that has them.
+            // SAFETY: values of `Avx2` are created only where `vectorised` has compiled for AVX2 and FMA, on a machine that has them.
             unsafe { Avx2($instruction($a.0 $(, $more.0)*), $instruction($a.1 $(, $more.1)*)) }
         };
     }
@@ -564,12 +564,13 @@ mod x86 {
             }
         }
 
-        /// Quarters of rows come together as they are loaded: half of the shuffles of [`transpose`](Self::transpose), for which there is one port.
+        /// Quarters of rows are combined while they are loaded: half of the shuffles of [`transpose`](Self::transpose), for which there is one
+        /// execution port.
         #[inline(always)]
         unsafe fn load_transposed(from: *const f32, stride: usize) -> [Self; LANES] {
             let mut columns = [Self::splat(0.0); LANES];
             for (c, columns) in columns.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                // SAFETY: the caller's contract: numbers 4c.. of rows i, i + 4, i + 8, i + 12. AVX-512F exists, see `splat`.
+                // SAFETY: the caller's contract: values 4c.. of rows i, i + 4, i + 8, i + 12. AVX-512F exists, see `splat`.
                 unsafe {
                     let mut fours = [_mm512_setzero_ps(); 4];
                     for (i, fours) in fours.iter_mut().enumerate() {

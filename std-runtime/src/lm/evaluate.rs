@@ -1,4 +1,4 @@
-//! Loss over held-out tokens, in blocks that do not overlap.
+//! Loss over held-out tokens, in non-overlapping windows.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Evaluation {
     positions: Vec<i32>, // (B, T)
 }
 
-/// Appends the losses of a batch to a graph; returns inputs, targets and row losses.
+/// Appends the per-token losses of a batch to a graph; returns inputs, targets and losses.
 fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize, packed: bool) -> (LmInputs, Tensor, Tensor) {
     let inputs = inputs_of(g, model, batch, block, packed);
     let targets = lm::targets(g, model, batch, block);
@@ -42,7 +42,7 @@ pub fn program(
     Ok(OwnedProgram::new(planner, owned, |g| append(g, model, batch, block, packed))?.0)
 }
 
-/// A mean loss and what it is the mean of.
+/// A mean loss in nats, and the number of tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanLoss {
     /// Nats per token.
@@ -52,7 +52,7 @@ pub struct MeanLoss {
 }
 
 impl Evaluation {
-    /// Builds the program and makes room for it. `packed`: a row may hold several texts, and segments and positions come with every batch.
+    /// Builds the program and allocates its memory. `packed`: a row may contain several texts, and every batch has segments and positions.
     ///
     /// # Errors
     /// The model cannot be planned.
@@ -67,10 +67,10 @@ impl Evaluation {
         &self.program
     }
 
-    /// The mean loss over all tokens of `source` but the first. `progress` hears of every batch done.
+    /// The mean loss in nats over all tokens of `source` but the first. `progress` is called after every batch.
     ///
     /// # Errors
-    /// Too few tokens, tokens that the model does not have, or a device that failed.
+    /// Too few tokens, tokens beyond the vocabulary, or a device failure.
     pub fn run<D: Device>(
         &self,
         model: &mut Bound<'_, D>,
@@ -95,10 +95,10 @@ impl Evaluation {
         Ok(MeanLoss { loss: sum / tokens.max(1) as f64, tokens })
     }
 
-    /// The sum of the losses of a batch.
+    /// The sum of the losses of a batch, in nats.
     ///
     /// # Errors
-    /// Tokens that the model does not have, or a device that failed.
+    /// Tokens beyond the vocabulary, or a device failure.
     pub fn batch<D: Device>(&self, model: &mut Bound<'_, D>, batch: &HostBatch) -> Result<f64, RunError> {
         let on = model.on();
         write_ints(model.session, &self.program, "token", self.inputs.tokens, batch.ints("input_ids"))?;

@@ -1,7 +1,7 @@
 //! `generation_config.json` of a model folder as defaults of `[generate]`, with the names of `transformers`.
 //!
-//! A key that is there stands in for the default of `[generate]`; what a person sets stands in for both. `do_sample: false` takes the most probable
-//! token, and `do_sample: true` without a temperature draws at 1.
+//! A key in the file replaces the default of `[generate]`; the user's settings replace both. `do_sample: false` takes the most probable token, and
+//! `do_sample: true` without a temperature samples at 1.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::model::folder::FolderConfig;
 use crate::model_folder::keys::Keys;
 use crate::model_folder::{FolderError, GENERATION_FILE};
 
-/// What a folder says of how text is generated.
+/// A folder's generation settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FolderGeneration {
     /// The file.
@@ -30,7 +30,7 @@ pub struct FolderGeneration {
 /// Keys that mean the same in `[generate]`.
 const SHARED: [&str; 6] = ["max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"];
 
-/// Keys that are read elsewhere, or do not change which tokens one text gets.
+/// Keys that are read elsewhere, or do not affect the tokens of a single text.
 const IDLE: [&str; 29] = [
     "_from_model_config",
     "transformers_version",
@@ -59,12 +59,12 @@ const IDLE: [&str; 29] = [
     "assistant_confidence_threshold",
     "assistant_lookbehind",
     "target_lookbehind",
-    // Of beams, which are named if there are several.
+    // Options of beam search; they are reported if there are several beams.
     "length_penalty",
     "early_stopping",
 ];
 
-/// Keys with the value that changes nothing.
+/// Unsupported keys with the value that has no effect.
 const NEUTRAL: [(&str, f64); 14] = [
     ("num_beams", 1.0),
     ("num_beam_groups", 1.0),
@@ -83,10 +83,10 @@ const NEUTRAL: [(&str, f64); 14] = [
 ];
 
 impl FolderGeneration {
-    /// What the files of a folder say.
+    /// The settings in the files of a folder.
     ///
     /// # Errors
-    /// A key with a value that `[generate]` does not take, by the file's name.
+    /// A key with a value that `[generate]` does not accept, with the file's name.
     pub fn of(folder: &Path, config: &FolderConfig) -> Result<Self, FolderError> {
         let (path, mut values, mut set) = (folder.join(GENERATION_FILE), GenerateConfig::default(), Vec::new());
         let keys = Keys::new(&path, &config.generation);

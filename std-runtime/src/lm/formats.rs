@@ -5,9 +5,9 @@ use samara_core::graph::DType;
 /// Quantised element types for weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Quantize {
-    /// Blocks of 32 signed bytes with a scale: 8.5 bits a weight.
+    /// Quantisation blocks of 32 signed bytes with a scale: 8.5 bits per weight.
     Q8,
-    /// Blocks of 32 half bytes with a scale: 4.5 bits a weight.
+    /// Quantisation blocks of 32 nibbles with a scale: 4.5 bits per weight.
     Q4,
 }
 
@@ -37,7 +37,7 @@ pub enum KvCache {
     F32,
     /// Half precision.
     F16,
-    /// Blocks of 32 signed bytes with a scale.
+    /// Quantisation blocks of 32 signed bytes with a scale.
     Q8,
 }
 

@@ -8,9 +8,9 @@ use crate::config::table;
 table! {
     /// How text is generated.
     pub GenerateConfig {
-        /// What the text begins with; empty: the end-of-text token, or a line break.
+        /// The start of the text; empty: the end-of-text token, or a line break.
         prompt: String = String::new();
-        /// Take the texts of special tokens in prompts, such as <|endoftext|>, for the tokens.
+        /// Encode the texts of special tokens in prompts, such as <|endoftext|>, as tokens.
         specials: bool = false;
         /// Tokens to generate.
         max_new_tokens: usize = 200, 0..=1000000000;
@@ -18,11 +18,11 @@ table! {
         temperature: f64 = 0.8, 0..=1000;
         /// Draw only from this many most probable tokens; 0: from all.
         top_k: usize = 0, 0..=16777216;
-        /// Draw only from the most probable tokens whose probabilities reach this sum; 1: from all.
+        /// Sample from the most probable tokens up to this cumulative probability; 1: from all.
         top_p: f64 = 1.0, 0..=1;
-        /// Draw only from tokens at least this share as probable as the best; 0: from all.
+        /// Sample from tokens whose probability is at least this fraction of the largest; 0: from all.
         min_p: f64 = 0.0, 0..=1;
-        /// Logits of tokens of the prompt and the text are divided by it where positive, multiplied where negative; 1: none.
+        /// Divides positive logits of tokens that occur in the prompt and the text, and multiplies negative ones; 1: off.
         repetition_penalty: f64 = 1.0, 0.01..=100;
         /// Seed of the draws.
         seed: u64 = 0, 0..=9007199254740992_u64;

@@ -14,16 +14,16 @@ use crate::model::tune::peft::Source;
 use crate::model_folder::{ExtraTensors, FolderError};
 use crate::session::Engine;
 
-/// A merged model. Its adapters are still there, and nothing reads them any more.
+/// A merged model. Its adapter parameters still exist, and have no readers.
 pub struct Merged {
     model: Model,
     /// Layers with an adapter.
     pub layers: usize,
-    /// What a person should know.
+    /// A note for the user.
     pub note: Option<String>,
 }
 
-/// Opens an adapter and its base in f32 and merges them. A base that was quantised while the adapter was trained is rounded as it was then.
+/// Opens an adapter and its base in f32 and merges them. If the base was quantised during training, its weights are rounded in the same way.
 ///
 /// # Errors
 /// As [`Model::open_source`].
@@ -38,7 +38,7 @@ pub fn merged(engine: Arc<Engine>, source: &Source) -> Result<Merged, OpenError>
     let word = adapters.base.word();
     let note = (adapters.base != BaseFormat::F32).then(|| {
         format!(
-            "note: the adapter was trained over {word} weights: the base was rounded to {word} and read back to f32 before it was merged"
+            "note: the adapter was trained over {word} weights: the base was quantised to {word} and dequantised to f32 before merging"
         )
     });
     Ok(Merged { model, layers, note })

@@ -36,7 +36,7 @@ use crate::session::{
 };
 use crate::stop::Interrupted;
 
-/// The registry of a model as it is tuned, and its layers, which know where their parameters stand there. `adapt` may change what is registered.
+/// The registry of a tuned model, and its layers with their parameter ids. `adapt` may change what is registered.
 ///
 /// # Errors
 /// A registry cannot hold the parameters.
@@ -73,11 +73,11 @@ pub struct Model {
     ignored: Vec<String>,
 }
 
-/// A model bound to a parameter set of a session: what programs are built from and run on.
+/// A model bound to a parameter set of a session, from which programs are built and run.
 pub struct Bound<'s, D: Device = CpuDevice> {
     /// The model's sizes.
     pub dims: LmDims,
-    /// Its layers, which know where their parameters stand in the registry.
+    /// Its layers with their parameter ids.
     pub layers: Arc<dyn LanguageModel>,
     /// The session.
     pub session: &'s mut Session<D>,
@@ -92,7 +92,7 @@ pub struct Bound<'s, D: Device = CpuDevice> {
 pub struct Caches {
     /// Those of all rows that are generated.
     pub rows: StateId,
-    /// Those of a prompt, before they are copied into the cache of the rows. Unused when there is one row.
+    /// The cache of a prompt, before it is copied into the cache of the rows. Unused when there is one row.
     pub prompt: StateId,
 }
 
@@ -109,14 +109,14 @@ impl<D: Device> Bound<'_, D> {
         On::set(self.set)
     }
 
-    /// Builds a program for the set and makes room for it.
+    /// Builds a program for the set and allocates its memory.
     pub(crate) fn prepare<T>(&mut self, on: On, build: impl Fn(&Graph<'_>) -> T) -> Result<(OwnedProgram, T), BuildError> {
         self.session.prepare(on, build)
     }
 }
 
 impl Model {
-    /// A model whose weights are all 0: load or [initialise](Model::initialise) them.
+    /// A model with all weights 0: load or [initialise](Model::initialise) them.
     ///
     /// # Errors
     /// A registry cannot hold its parameters.
@@ -124,7 +124,7 @@ impl Model {
         Self::stored_as(engine, architecture, DType::Real)
     }
 
-    /// The same with what every token reads whole in another element type, frozen.
+    /// The same with the matrices that every token reads whole frozen in another element type.
     fn stored_as(engine: Arc<Engine>, architecture: Arc<dyn Architecture>, dtype: DType) -> Result<Self, BuildError> {
         let (registry, layers) = register(&*architecture, 0, |registry, _| {
             if dtype != DType::Real {
@@ -136,7 +136,7 @@ impl Model {
         Ok(Self { dims: layers.dims(), architecture, layers, session, set, caches, ignored: Vec::new() })
     }
 
-    /// What it is made by.
+    /// Its architecture.
     pub fn architecture(&self) -> &dyn Architecture {
         &*self.architecture
     }
@@ -147,7 +147,7 @@ impl Model {
         Bound { dims: self.dims, layers, session: &mut self.session, set: self.set, caches: self.caches }
     }
 
-    /// What its programs run on: its weights, without states.
+    /// The parameter binding of its programs, without states.
     pub fn on(&self) -> On {
         On::set(self.set)
     }
@@ -169,10 +169,10 @@ impl Model {
         registry.view().initialise(seed, set.weights.get_mut());
     }
 
-    /// The same model with what every token reads whole in another element type, frozen.
+    /// The same model with the matrices that every token reads whole frozen in another element type.
     ///
     /// # Errors
-    /// Rows do not fall into blocks.
+    /// The rows of a weight are not whole quantisation blocks.
     pub fn quantised(&self, dtype: DType) -> Result<Self, BuildError> {
         let mut quantised = Self::stored_as(Arc::clone(self.session.engine()), Arc::clone(&self.architecture), dtype)?;
         let from = self.weights();
@@ -194,7 +194,7 @@ impl Model {
         Ok(quantised)
     }
 
-    /// Bytes that all weights would take as f32 values.
+    /// Bytes of all weights as f32.
     pub fn f32_bytes(&self) -> usize {
         self.weights().params().infos().iter().map(|info| info.shape.len() * size_of::<f32>()).sum()
     }
@@ -205,12 +205,12 @@ impl Model {
         params.trainable_count() * size_of::<f32>() + params.frozen_bytes()
     }
 
-    /// The tensors that the model has no place for and that were left out when its weights were read.
+    /// The tensors of the folder that the model does not have and that were ignored.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
     }
 
-    /// Reads the weights of a model folder; the model must be the same.
+    /// Reads the weights of a model folder, which must be of the same model.
     ///
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of the model.
@@ -238,7 +238,7 @@ pub enum RunError {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A value that the program does not take.
+    /// A value that the program does not accept.
     #[error("{what}: {error}")]
     Input {
         /// Which input.
@@ -260,9 +260,9 @@ pub enum RunError {
     #[error("{0}")]
     Guard(String),
     /// A prompt without tokens.
-    #[error("prompt {row}, counted from 0, has no tokens, expected at least 1: begin it with the end-of-text token")]
+    #[error("prompt {row} (from 0) has no tokens, expected at least 1: begin it with the end-of-text token")]
     NoPrompt {
-        /// The number of the prompt.
+        /// The index of the prompt.
         row: usize,
     },
     /// More tokens than the model has positions.
@@ -297,7 +297,7 @@ impl Failure for RunError {
     }
 }
 
-/// Writes integers and says which input it was when they are out of range.
+/// Writes integers; an error names the input.
 pub(crate) fn write_ints<D: Device>(
     session: &mut Session<D>,
     program: &OwnedProgram,
@@ -308,7 +308,7 @@ pub(crate) fn write_ints<D: Device>(
     session.write_ints(program, t, values).map_err(|error| RunError::Input { what, error })
 }
 
-/// Writes numbers and says which input it was when their count is wrong.
+/// Writes f32 values; an error names the input.
 fn write<D: Device>(
     session: &mut Session<D>,
     program: &OwnedProgram,
@@ -319,13 +319,13 @@ fn write<D: Device>(
     session.write(program, t, values).map_err(|error| RunError::Input { what, error })
 }
 
-/// What a program over `batch` sequences of `len` tokens reads; with segments where a sequence may hold several texts.
+/// The inputs of a program over `batch` sequences of `len` tokens; with segments if a sequence may contain several texts.
 fn inputs_of(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, len: usize, packed: bool) -> LmInputs {
     let segments = packed.then(|| g.ints(&[batch, len], -1, i32::MAX)); // (B, T)
     LmInputs { segments, ..LmInputs::new(g, model, batch, len) }
 }
 
-/// Writes where the tokens of a batch stand: packed ones say it themselves, others stand at `positions`.
+/// Writes the positions of the tokens of a batch: packed batches contain them, others have `positions`.
 fn write_places<D: Device>(
     session: &mut Session<D>,
     program: &OwnedProgram,

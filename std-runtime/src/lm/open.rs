@@ -34,7 +34,7 @@ pub enum OpenError {
     /// The model cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Weights whose rows are not whole blocks.
+    /// Weights whose rows are not whole quantisation blocks.
     #[error(transparent)]
     Rows(#[from] RowsError),
 }
@@ -59,7 +59,7 @@ impl Failure for OpenError {
     quantize.name()
 )]
 pub struct RowsError {
-    /// The element type that was asked for.
+    /// The requested element type.
     pub quantize: Quantize,
     /// The weight.
     pub name: String,
@@ -68,7 +68,7 @@ pub struct RowsError {
 }
 
 impl RowsError {
-    /// What is wrong with the rows of a weight, if that is why a quantised model could not be built; the error itself otherwise.
+    /// The error about the rows of a weight, if that is why a quantised model could not be built; otherwise the error itself.
     pub fn of(quantize: Quantize, error: BuildError) -> Result<Self, BuildError> {
         match error {
             BuildError::Params(ParamsError::Blocks { name, cols }) => Ok(Self { quantize, name: name.to_string(), cols }),
@@ -84,7 +84,7 @@ impl Failure for RowsError {
 }
 
 impl Model {
-    /// The model of a folder, or of an adapter folder and the base that it names; see [`Model::open_source`].
+    /// The model of a folder, or of an adapter folder with the base that it names; see [`Model::open_source`].
     ///
     /// # Errors
     /// As [`Model::open_source`].
@@ -92,9 +92,9 @@ impl Model {
         Self::open_source(engine, &Source::of(folder, None)?, dtype, ExtraTensors::Refuse)
     }
 
-    /// A model with what every token reads whole in an element type: [`DType::Real`], or another, in which it is frozen. Weights are converted while
-    /// they are read, so that no more than the model itself is in memory. Adapters stay beside them, in f32. Tensors
-    /// of the base that the model has no place for are refused or left out.
+    /// A model with the matrices that every token reads whole in an element type: [`DType::Real`], or another, in which they are frozen. Weights are
+    /// converted while they are read, so that only the model itself is in memory. Adapters stay in f32. Tensors of the base that the model does not
+    /// have are refused or ignored.
     ///
     /// # Errors
     /// The folders, or a model that cannot be built.
@@ -119,7 +119,7 @@ impl Model {
     /// A model with its weights quantised, or in f32.
     ///
     /// # Errors
-    /// As [`Model::open_source`]; rows of a weight that are not whole blocks.
+    /// As [`Model::open_source`]; rows of a weight that are not whole quantisation blocks.
     pub fn open_quantised(
         engine: &Arc<Engine>,
         source: &Source,

@@ -1,4 +1,4 @@
-//! What is in the arena of a training step when it is fullest.
+//! The contents of the arena of a training step at its peak.
 
 use samara_core::graph::Program;
 use serde::Serialize;
@@ -9,10 +9,10 @@ use crate::device::Planner;
 use crate::model::architecture::Architecture;
 use crate::session::BuildError;
 
-/// Tensors of one kind that are in the arena when it is fullest.
+/// Tensors of one kind in the arena at its peak.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeakRow {
-    /// The operation that writes them, with `*` for the number of the block.
+    /// The operation that writes them, with `*` for the index of the block.
     pub what: String,
     /// How many.
     pub count: usize,
@@ -20,17 +20,17 @@ pub struct PeakRow {
     pub bytes: u64,
 }
 
-/// What is in the arena when it is fullest.
+/// The arena at its peak.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Peak {
     /// The operation that runs then.
     pub node: String,
-    /// What is there, the largest first.
+    /// Its contents, the largest first.
     pub rows: Vec<PeakRow>,
 }
 
 impl Peak {
-    /// The fullest moment of a training step; nothing is run.
+    /// The memory peak of a training step; nothing is run.
     ///
     /// # Errors
     /// The program cannot be built.
@@ -52,7 +52,7 @@ impl Peak {
     }
 }
 
-/// What the tensors are whose slots have this owner: the operation that writes them, without the number of its block.
+/// The kind of the tensors in a slot with this owner: the operation that writes them, without the index of its block.
 fn kind(program: &Program<'_>, owner: u16) -> String {
     let Some(tensor) = program.tensors().get(usize::from(owner)) else { return "scratch".to_owned() };
     let Some(node) = program.node(tensor.producer.into()) else { return "input".to_owned() };

@@ -1,4 +1,4 @@
-//! What a training run will need, known before it starts: nothing is allocated or written.
+//! The resources of a training run, known before it starts: nothing is allocated or written.
 
 use samara_core::graph::Rule;
 use samara_core::model::lm::LanguageModel;
@@ -36,8 +36,8 @@ pub struct TrainingPlan {
     pub mapped_bytes: u64,
     /// Everything that is not mapped.
     pub total_bytes: u64,
-    /// Floating-point operations per training token: 6 N + 12 layers · width · block, N without embeddings that are only looked up; 4 in place of 6
-    /// for frozen weights.
+    /// Floating-point operations per training token: 6 N + 12 layers · width · T, N without embeddings that are only looked up; 4 instead of 6 for
+    /// frozen weights.
     pub flops_per_token: u64,
     /// Tokens of a step.
     pub tokens_per_step: u64,
@@ -47,11 +47,11 @@ pub struct TrainingPlan {
     pub model_bytes: u64,
 }
 
-/// Bytes of a value in a checkpoint and in a model folder, whatever the device has.
+/// Bytes of a value in a checkpoint and in a model folder, on any device.
 const STORED_BYTES: u64 = size_of::<f32>() as u64;
 
 impl TrainingPlan {
-    /// Builds and plans the programs of a run that updates by `rule` and keeps so many averages of the weights.
+    /// Builds and plans the programs of a run that updates by `rule` and keeps `averages` averages of the weights.
     ///
     /// # Errors
     /// The model cannot be planned.
@@ -76,8 +76,8 @@ impl TrainingPlan {
         let arena_len = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
         let rows = (shape.batch * shape.block) as u64;
         let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
-        // The inputs of all micro-batches and of a validation batch are in host buffers, and positions for both programs: tokens and targets, where rows
-        // are packed segments and positions too.
+        // Host buffers hold the inputs of all micro-batches and of a validation batch, and the positions of both programs: tokens and targets, and
+        // for packed rows segments and positions.
         let inputs = if shape.packed { 4 } else { 2 };
         let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
             + ints(&training).max(ints(&evaluation))
@@ -103,8 +103,8 @@ impl TrainingPlan {
     }
 }
 
-/// 6 N + 12 layers · attention width · block (Kaplan et al. 2020, 2.1, with the head): N are the parameters that are multiplied, which leaves out
-/// a position embedding, and a token embedding that is not the head. Of a frozen weight no gradient is taken: 4 operations in place of 6.
+/// 6 N + 12 layers · attention width · T (Kaplan et al. 2020, 2.1, with the head): N are the parameters in matrix products, without a position
+/// embedding and without an untied token embedding. A frozen weight has no gradient: 4 operations instead of 6.
 fn flops_per_token(layers: &dyn LanguageModel, params: &Params<'_>, block: usize) -> u64 {
     let dims = layers.dims();
     let tokens = if layers.head() == layers.embedding() { 0 } else { count_of(params, Part::Tokens) };

@@ -1,4 +1,4 @@
-//! How the next token of a text is chosen: a penalty on what is there already, then temperature and filters.
+//! Sampling of the next token: a penalty on repeated tokens, then temperature and filters.
 
 use samara_core::decode::{Sampling, sample};
 
@@ -7,7 +7,7 @@ use samara_core::decode::{Sampling, sample};
 pub struct SamplingParams {
     /// Temperature and filters.
     pub sampling: Sampling,
-    /// Penalty θ on tokens of the prompt and of the text so far; 1: none.
+    /// Penalty θ on tokens of the prompt and of the text so far; 1: off.
     pub repetition_penalty: f32,
 }
 
@@ -18,7 +18,7 @@ impl From<Sampling> for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Draws the token after `tokens` with 64 random bits. `logits` (V) is overwritten, `order` (V) is scratch.
+    /// Samples the token after `tokens` with 64 random bits. `logits` (V) is overwritten, `order` (V) is scratch.
     pub fn draw(&self, logits: &mut [f32], order: &mut [u32], tokens: &[i32], bits: u64) -> i32 {
         if self.repetition_penalty != 1.0 {
             penalise(logits, order, tokens, self.repetition_penalty);
@@ -60,7 +60,7 @@ mod tests {
         };
         for bits in (0..64).map(|i| i << 58) {
             assert_eq!(with(1.0, bits), sample(&mut logits.clone(), &mut [0; 4], &sampling, bits) as i32);
-            // Divided by so much, tokens 1 and 2 are as good as any other of the three best: token 0 can come.
+            // After this penalty tokens 1 and 2 are as probable as the best: token 0 can be drawn.
             assert!(with(1.0, bits) != 3);
         }
         let greedy = SamplingParams { sampling: Sampling::GREEDY, repetition_penalty: 4.0 };

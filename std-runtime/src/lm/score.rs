@@ -10,7 +10,7 @@ use super::{Bound, RunError, positions, write_ints};
 use crate::memory::ensure;
 use crate::session::{BuildError, Device, DeviceError, OwnedProgram};
 
-/// Tokens that are worth a run: shorter windows of a long text go in batches. A window's bits are the same in any batch.
+/// Tokens per run: shorter windows of a long text are batched. A window's bits are the same in any batch.
 const RUN_TOKENS: usize = 2048;
 
 /// A program for windows (B, T) of a text.
@@ -37,8 +37,8 @@ impl Window {
         Ok(Self { program, inputs, targets, losses, logits, batch, len })
     }
 
-    /// Row losses (B, T) of predicting `text[start + i + 1]` after `text[start..=start + i]` for the windows that begin at `starts`, at most B; the
-    /// last token of the text has no target.
+    /// Losses (B, T) in nats of predicting `text[start + i + 1]` after `text[start..=start + i]` for the windows that begin at `starts`, at most B;
+    /// the last token of the text has no target.
     fn run<D: Device>(
         &self,
         model: &mut Bound<'_, D>,
@@ -60,8 +60,7 @@ impl Window {
     }
 }
 
-/// Where windows of `len` tokens begin that overlap by half and end with a text of `tokens`: each ends half of itself further on than the one before,
-/// or at the end of the text.
+/// The starts of windows of `len` tokens with an overlap of half a window over a text of `tokens`; the last one ends with the text.
 fn window_starts(tokens: usize, len: usize) -> Vec<usize> {
     let mut starts = vec![0];
     let mut end = len;
@@ -72,10 +71,10 @@ fn window_starts(tokens: usize, len: usize) -> Vec<usize> {
     starts
 }
 
-/// ln p(token i | all before it) for i from 1 on: one value fewer than tokens.
+/// ln p(token i | all before it) for i from 1 on, in nats: one value fewer than tokens.
 ///
-/// A text longer than the model's positions is read in windows that overlap by half, so that every token but the first ones has at least half the
-/// positions as its context.
+/// A text longer than the model's context is read in windows that overlap by half, so that every token but the first ones has at least half the
+/// context.
 pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.len() < 2 {
         return Err(RunError::TooShort { found: tokens.len(), expected: 2 });
@@ -90,7 +89,7 @@ pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) ->
         window.run(model, tokens, starts, &mut losses)?;
         for (&start, losses) in starts.iter().zip(losses.chunks(len)) {
             let done = scores.len().saturating_sub(start);
-            // The last token of the text predicts nothing.
+            // The last token of the text has no target.
             let end = len.min(tokens.len() - 1 - start);
             scores.extend(losses[done..end].iter().map(|&x| -x));
         }
@@ -98,7 +97,7 @@ pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) ->
     Ok(scores)
 }
 
-/// The logits (T, V) of every position. The text must fit into the model's positions.
+/// The logits (T, V) of every position. The text must fit the model's context.
 pub fn logits<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.is_empty() {
         return Err(RunError::TooShort { found: 0, expected: 1 });

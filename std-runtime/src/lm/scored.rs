@@ -1,4 +1,5 @@
-//! Language models with a score in the place of logits: reward models and value functions. A score is the last hidden state times `score.weight` (1, C).
+//! Language models with a scalar score instead of logits: reward models and value functions. The score is the last hidden state times `score.weight`
+//! (1, C).
 
 use std::cell::Cell;
 use std::fs;
@@ -22,10 +23,10 @@ use crate::session::{BuildError, OwnedParams};
 /// The weight of the score, in memory and in folders.
 pub const SCORE: &str = "score.weight";
 
-/// How the weight of the score begins.
+/// The initialisation of the score's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScoreInit {
-    /// 0: a value function that says nothing at first (lm-human-preferences).
+    /// 0: a value function whose initial values are 0 (lm-human-preferences).
     Zero,
     /// A normal distribution with the standard deviation 1/√(C + 1) (lm-human-preferences' reward models).
     Normal,
@@ -50,7 +51,7 @@ impl Scored {
     /// Registers a model with a score.
     ///
     /// # Errors
-    /// A model that does not exist, or that a registry cannot hold.
+    /// An invalid model, or one that a registry cannot hold.
     pub fn new(config: &ModelConfig, init: ScoreInit) -> Result<Self, OpenError> {
         let config = config.clone().without_head();
         let architecture = config.architecture()?;
@@ -77,8 +78,8 @@ impl Scored {
         Self::new(&FolderConfig::read(folder)?.model, ScoreInit::Zero)
     }
 
-    /// Writes a folder that `transformers` opens as a sequence classification with one label. The token of `pad`, which must be no other token of a
-    /// text, is how `transformers` finds the last token of a row. `values` has the layout of the registry.
+    /// Writes a folder that `transformers` opens as a sequence classification with one label. `transformers` finds the last token of a row by the
+    /// padding token `pad`, which must not occur in a text. `values` has the layout of the registry.
     ///
     /// # Errors
     /// Files that cannot be written.
@@ -99,7 +100,8 @@ impl Scored {
         save_weights(folder, &self.registry.view(), &self.map, values)
     }
 
-    /// Adds a number to all scores, exactly: the last norm's bias moves along the weight of the score. `false` for a model whose last norm has no bias.
+    /// Adds a constant to all scores, exactly: the last norm's bias is shifted along the score's weight. `false` for a model whose last norm has no
+    /// bias.
     pub fn shift(&self, values: &mut [f32], by: f64) -> bool {
         let view = self.registry.view();
         let range = |name: &str| view.infos().iter().find(|info| info.name.to_string() == name).map(|info| info.range());
@@ -121,8 +123,8 @@ impl Scored {
         load_weights(folder, &self.registry.view(), &self.map, weights, &mut [])
     }
 
-    /// Reads the weights of a folder of a language model below the score, which stays as it is. Where this model has more tokens than the folder's,
-    /// the rows of the new ones stay as well.
+    /// Reads the weights of a language model's folder below the score, which is unchanged. If this model has more tokens than the folder's, the rows
+    /// of the new ones are unchanged, too.
     ///
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of `base`.

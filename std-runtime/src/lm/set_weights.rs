@@ -1,4 +1,4 @@
-//! Weights of a set: from the folder that a training begins with, and into the folder that it leaves.
+//! The weights of a set: reading them from the initial folder, and writing them to the final one.
 
 use std::fs;
 use std::path::Path;
@@ -38,10 +38,10 @@ impl Failure for SetError {
     }
 }
 
-/// What a set was filled with.
+/// The source of a set's weights.
 #[derive(Debug)]
 pub struct Begun {
-    /// What frozen weights were read from, if there are some: they are in no checkpoint, and must be read whenever a run goes on.
+    /// The source of frozen weights, if there are any: checkpoints do not contain them, so they must be read again on resume.
     pub base: Option<Base>,
     /// Tensors of the folder that were left out.
     pub ignored: Vec<String>,
@@ -81,11 +81,11 @@ pub fn begin<D: Device>(
     Ok(Begun { base: Some(Base { folder: folder.to_owned(), crc32c: checksum(folder)? }), ignored })
 }
 
-/// Writes a set into a folder, which is made if need be: the whole model with its description, or its adapters, which name `base`,
-/// with how it generates.
+/// Writes a set into a folder, which is created if necessary: the whole model with its configuration, or its adapters, which name `base`, with the
+/// generation settings.
 ///
 /// # Errors
-/// Files that cannot be written, or a device that failed.
+/// Files that cannot be written, or a device failure.
 pub fn leave<D: Device>(
     session: &mut Session<D>,
     set: SetId,

@@ -22,13 +22,13 @@ pub struct StepShape {
     pub block: usize,
     /// Micro-batches of a step.
     pub accumulation: usize,
-    /// Whether a sequence may hold several texts: then segments and positions come with every batch.
+    /// Whether a sequence may contain several texts: then every batch has segments and positions.
     pub packed: bool,
-    /// Whether dropout nodes are there at all.
+    /// Whether the program has dropout nodes.
     pub dropout: bool,
-    /// The same of what low-rank adapters read.
+    /// Whether it has dropout of adapter inputs.
     pub adapter_dropout: bool,
-    /// What is computed twice.
+    /// The recomputation policy.
     pub recompute: Recompute,
 }
 
@@ -39,12 +39,12 @@ impl StepShape {
     }
 }
 
-/// What dropout masks are functions of, beside place and element.
+/// The inputs of dropout masks beside site and element.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutNumbers {
     /// Dropout probability.
     pub probability: f64,
-    /// That of what low-rank adapters read.
+    /// The probability for the inputs of low-rank adapters.
     pub of_adapters: f64,
     /// Seed.
     pub seed: u64,
@@ -72,7 +72,7 @@ fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: &StepShape) -> Io {
     Io { inputs, targets, upstream, losses }
 }
 
-/// The program of a micro-batch alone, without memory for it: for plans.
+/// The program of a micro-batch without memory, for planning.
 ///
 /// # Errors
 /// The model cannot be planned.
@@ -96,7 +96,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Builds the program and makes room for it.
+    /// Builds the program and allocates its memory.
     ///
     /// # Errors
     /// The model cannot be planned.
@@ -121,7 +121,7 @@ impl Step {
     /// Queues the gradient of the mean loss over all tokens of the micro-batches, and the losses.
     ///
     /// # Errors
-    /// A token that the model does not have, or a signal between two micro-batches.
+    /// A token beyond the vocabulary, or a signal between two micro-batches.
     pub fn queue<D: Device>(
         &mut self,
         model: &mut Bound<'_, D>,
@@ -142,16 +142,16 @@ impl Step {
         Ok(())
     }
 
-    /// The mean loss over all tokens that were queued, once the session has been waited for.
+    /// The mean loss in nats over all queued tokens, after a sync of the session.
     pub fn loss<D: Device>(&self, session: &Session<D>) -> f64 {
         let sum = |ticket| session.fetched(ticket).iter().map(|&x| f64::from(x)).sum::<f64>();
         self.losses.iter().fold(0.0, |loss, ticket| loss + sum(ticket) * self.scale)
     }
 
-    /// The first tensor that is not finite when the last micro-batch runs again.
+    /// The first tensor that is not finite when the last micro-batch is run again.
     ///
     /// # Errors
-    /// A token that the model does not have, or a device that failed.
+    /// A token beyond the vocabulary, or a device failure.
     pub fn first_non_finite<D: Device>(
         &self,
         model: &mut Bound<'_, D>,

@@ -1,5 +1,5 @@
-//! A number for each of some tokens of every row, and the gradient for what the host makes of these numbers: log-probs of a policy, scores of a value
-//! function or a reward model. The host stands between the two ranges of the program.
+//! A scalar for each of some tokens of every row, and the gradient of a host function of these scalars: log-probs of a policy, scores of a value
+//! function or a reward model. The host computes between the forward and the backward range of the program.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ pub struct TokensShape {
     pub rows: usize,
     /// Tokens of a row, T.
     pub len: usize,
-    /// Tokens of a row whose numbers are wanted, R.
+    /// The most picked tokens per row, R.
     pub picks: usize,
 }
 
-/// What is computed of a picked token.
+/// The scalar of a picked token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// ln p(the next token | all up to this one), of logits divided by the temperature, and the entropy of that distribution.
+    /// ln p(the next token | all up to this one), from logits divided by the temperature, and the entropy of that distribution, in nats.
     Logprob {
         /// The temperature.
         temperature: f64,
@@ -35,7 +35,7 @@ pub enum Number {
     Score(ParamId),
 }
 
-/// Rows of tokens with what is wanted of them, right-padded.
+/// Right-padded rows of tokens with their picked positions.
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
     shape: TokensShape,
@@ -65,12 +65,12 @@ impl TokenBatch {
         self.shape
     }
 
-    /// Rows that are there.
+    /// Rows in the batch.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Which picks are there (B, R).
+    /// The mask of valid picks (B, R).
     pub fn mask(&self) -> &[bool] {
         &self.mask
     }
@@ -84,8 +84,7 @@ impl TokenBatch {
         self.mask.fill(false);
     }
 
-    /// Adds a row: its tokens, and the positions whose numbers are wanted. Tokens beyond T and positions beyond R are left out; a full batch stays as it
-    /// is.
+    /// Adds a row: its tokens, and the positions to pick. Tokens beyond T and positions beyond R are dropped; a full batch is unchanged.
     pub fn push(&mut self, tokens: &[i32], picks: impl IntoIterator<Item = usize>) {
         let TokensShape { rows, len, picks: most } = self.shape;
         if self.rows == rows {
@@ -155,7 +154,7 @@ pub struct Tokenwise {
 }
 
 impl Tokenwise {
-    /// Builds the program for a set and makes room for it; without `trained` there is no gradient, and no memory for one.
+    /// Builds the program for a set and allocates its memory; without `trained` there is no gradient, and no memory for one.
     ///
     /// # Errors
     /// The model cannot be planned.
@@ -196,10 +195,10 @@ impl Tokenwise {
         &self.program
     }
 
-    /// Computes the numbers of a batch with the weights of a set, and waits for them.
+    /// Computes the scalars of a batch with the weights of a set, and waits for them.
     ///
     /// # Errors
-    /// A token that the model does not have, or a device that failed.
+    /// A token beyond the vocabulary, or a device failure.
     pub fn forward<D: Device>(&mut self, session: &mut Session<D>, set: SetId, batch: &TokenBatch) -> Result<&[f32], RunError> {
         let (program, io) = (&self.program, &self.io);
         write_ints(session, program, "token", io.inputs.tokens, &batch.tokens)?;
@@ -217,7 +216,7 @@ impl Tokenwise {
         Ok(&self.numbers)
     }
 
-    /// The numbers (B, R) of the last batch.
+    /// The scalars (B, R) of the last batch.
     pub fn numbers(&self) -> &[f32] {
         &self.numbers
     }
@@ -227,7 +226,8 @@ impl Tokenwise {
         &self.entropies
     }
 
-    /// Queues the gradient of the last batch for the derivatives of a loss by its numbers (B, R). The program must have been built to train.
+    /// Queues the gradient of the last batch, given the derivatives of a loss with respect to its scalars (B, R). The program must have been built to
+    /// train.
     ///
     /// # Errors
     /// Another number of values.

@@ -1,24 +1,24 @@
-//! How much memory a process can have: what the machine has, and what its limits allow. Linux says so in files; elsewhere nothing is known.
+//! The memory available to a process: the machine's, and the limits of the process. Linux provides them in files; elsewhere nothing is known.
 
 use std::path::Path;
 
-/// How much memory there is of something.
+/// Available bytes of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// Bytes.
     pub bytes: u64,
-    /// Of what, in words.
+    /// The resource, as text.
     pub of: &'static str,
 }
 
-/// What a process can have.
+/// The memory available to a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// In all: the machine's memory, or the limit of its control group.
     pub whole: Option<Bound>,
-    /// Beside what it has now: limits of the process itself, which count what is asked for and not what is used.
+    /// By the limits of the process itself, which count what is allocated and not what is used.
     pub left: Option<Bound>,
-    /// What is free now.
+    /// Currently free.
     pub free: Option<Bound>,
     /// Bytes of memory that the process has now, beside files that it maps.
     pub resident_bytes: u64,
@@ -56,26 +56,26 @@ fn least(bounds: impl IntoIterator<Item = Option<Bound>>) -> Option<Bound> {
     bounds.into_iter().flatten().min_by_key(|bound| bound.bytes)
 }
 
-/// The number behind a key at the beginning of a line.
+/// The number after a key at the beginning of a line.
 fn field(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
 }
 
-/// What is left of the limits of the process.
+/// What the process's own limits leave.
 fn of_process(file: &dyn Fn(&str) -> Option<String>) -> Option<Bound> {
     let (limits, status) = (file("/proc/self/limits")?, file("/proc/self/status")?);
     let left = |limit: &str, used: &str, of| {
         let used = field(&status, used)?.checked_mul(1024)?;
         Some(Bound { bytes: field(&limits, limit)?.saturating_sub(used), of })
     };
-    // An unlimited one is no number.
+    // "unlimited" is not a number.
     least([left("Max address space", "VmSize:", ADDRESSES), left("Max data size", "VmData:", DATA)])
 }
 
-/// A limit of this size is none: where there is none, the first version of control groups has the largest number of pages.
+/// Limits of this size mean unlimited: control groups v1 report the largest number of pages.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// The least limit of the control groups that the process is in, of either version, and what is free of it.
+/// The tightest limit of the process's control groups, v1 or v2, and what is free of it.
 fn group(file: &dyn Fn(&str) -> Option<String>) -> Option<(Bound, Bound)> {
     let groups = file("/proc/self/cgroup")?;
     let mut found: Option<(u64, u64)> = None;
@@ -89,12 +89,12 @@ fn group(file: &dyn Fn(&str) -> Option<String>) -> Option<(Bound, Bound)> {
             }
             _ => continue,
         };
-        // A group is bound by those above it. In a container the path may be that of the host, and only the root is there.
+        // A group is also bound by its parents. In a container the path may be the host's, and only the root exists.
         for folder in Path::new(path).ancestors() {
             let at = |name: &str| file(&format!("{root}{}/{name}", folder.to_str()?.trim_end_matches('/')));
             let number = |name: &str| at(name)?.trim().parse::<u64>().ok();
             let Some(limit) = number(limit).filter(|&limit| limit < NO_LIMIT) else { continue };
-            // Pages of files that nobody has used lately are given back when memory is asked for.
+            // Inactive page cache is reclaimed on allocation.
             let idle = at("memory.stat").and_then(|text| field(&text, stat)).unwrap_or(0);
             let free = limit.saturating_sub(number(used).unwrap_or(0).saturating_sub(idle));
             if found.is_none_or(|(least, _)| limit < least) {

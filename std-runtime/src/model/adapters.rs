@@ -1,10 +1,10 @@
-//! Low-rank adapters of a model, as `[tune]` or an adapter folder asks for them.
+//! Low-rank adapters of a model, from `[tune]` or an adapter folder.
 
 use samara_core::graph::DType;
 
 use crate::config::Choice;
 
-/// Low-rank adapters: W stands frozen, and W + (α / r) B A is what a layer computes with. Hu et al. 2021, 4.1.
+/// Low-rank adapters: W is frozen, and a layer computes with W + (α / r) B A. Hu et al. 2021, 4.1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapters {
     /// Rows of A, columns of B: r.
@@ -35,7 +35,7 @@ impl Adapters {
         saves(&self.modules_to_save, path)
     }
 
-    /// What they are, in a few words.
+    /// A short description.
     pub fn describe(&self) -> String {
         let Self { rank, alpha, targets, base, .. } = self;
         let base = if *base == BaseFormat::F32 { "f32" } else { base.word() };
@@ -43,7 +43,7 @@ impl Adapters {
     }
 }
 
-/// Whether a parameter of this path lies in one of the modules.
+/// Whether a parameter of this path is in one of the modules.
 pub fn saves(modules: &[String], path: &str) -> bool {
     let path = format!(".{path}");
     modules.iter().any(|module| path.contains(&format!(".{module}.")))
@@ -55,9 +55,9 @@ pub enum BaseFormat {
     /// As they are.
     #[default]
     F32,
-    /// Blocks of 32 signed bytes with a scale.
+    /// Quantisation blocks of 32 signed bytes with a scale.
     Q8,
-    /// Blocks of 32 half bytes with a scale.
+    /// Quantisation blocks of 32 nibbles with a scale.
     Q4,
 }
 

@@ -1,4 +1,4 @@
-//! GPT-1, GPT-2 and GPT-3: the keys of `[model]`, and what they must satisfy together.
+//! GPT-1, GPT-2 and GPT-3: the keys of `[model]`, and checks across them.
 
 use std::sync::Arc;
 
@@ -56,11 +56,11 @@ impl Choice for ActivationFunction {
 }
 
 table! {
-    /// A GPT-1, GPT-2 or GPT-3, with the names of Hugging Face's `config.json`.
+    /// GPT-1, GPT-2 or GPT-3, with the names of Hugging Face's `config.json`.
     pub GptModel {
-        /// The family: "gpt2" (norms before each branch) or "openai-gpt" (GPT-1, norms after the residual sums).
+        /// The family: "gpt2" (pre-norm) or "openai-gpt" (GPT-1, post-norm).
         model_type: ModelType = ModelType::Gpt2;
-        /// Token ids; absent: as many as the tokenizer has.
+        /// Vocabulary size; absent: the tokenizer's.
         vocab_size: Option<usize> = None, 1..=16777216;
         /// The longest sequence in tokens.
         n_positions: usize = 128, 1..=1048576;
@@ -76,13 +76,13 @@ table! {
         activation_function: ActivationFunction = ActivationFunction::GeluNew;
         /// Added to the variance in layer norms.
         layer_norm_epsilon: f64 = 1e-5, 1e-30..=1;
-        /// Standard deviation of initial weights; residual projections have it divided by the root of 2 n_layer.
+        /// Standard deviation of initial weights; for residual projections it is divided by √(2 n_layer).
         initializer_range: f64 = 0.02, 0..=10;
         /// Whether linear layers and layer norms have biases.
         bias: bool = true;
         /// Whether attention scores are divided by the root of the head's width.
         scale_attn_weights: bool = true;
-        /// In every second block attention sees only this many last tokens (GPT-3); 0: all tokens everywhere.
+        /// Attention window of every second block in tokens (GPT-3); 0: dense attention in all blocks.
         window_size: usize = 0, 0..=1048576;
     }
 }

@@ -1,4 +1,4 @@
-//! Llama, Mistral and Qwen2: the keys of `[model]`, and what they must satisfy together.
+//! Llama, Mistral and Qwen2: the keys of `[model]`, and checks across them.
 
 use std::sync::Arc;
 
@@ -30,11 +30,11 @@ impl Choice for LlamaType {
 }
 
 table! {
-    /// A Llama, Mistral or Qwen2, with the names of Hugging Face's `config.json`.
+    /// Llama, Mistral or Qwen2, with the names of Hugging Face's `config.json`.
     pub LlamaModel {
-        /// The family: "llama", "mistral" (no biases, perhaps a window) or "qwen2" (biases of queries, keys and values).
+        /// The family: "llama", "mistral" (no biases, optional window) or "qwen2" (biases of queries, keys and values).
         model_type: LlamaType = LlamaType::Llama;
-        /// Token ids; absent: as many as the tokenizer has.
+        /// Vocabulary size; absent: the tokenizer's.
         vocab_size: Option<usize> = None, 1..=16777216;
         /// The longest sequence in tokens.
         max_position_embeddings: usize = 128, 1..=1048576;
@@ -46,7 +46,7 @@ table! {
         num_hidden_layers: usize = 4, 1..=4096;
         /// Query heads.
         num_attention_heads: usize = 4, 1..=4096;
-        /// Key and value heads, a divisor of num_attention_heads; absent: as many.
+        /// Key-value heads, a divisor of num_attention_heads; absent: num_attention_heads.
         num_key_value_heads: Option<usize> = None, 1..=4096;
         /// Width of a head, an even number; absent: hidden_size / num_attention_heads.
         head_dim: Option<usize> = None, 1..=65536;
@@ -83,10 +83,10 @@ impl LlamaModel {
         self.attention_bias || self.model_type == LlamaType::Qwen2
     }
 
-    /// The model in the engine's terms.
+    /// The model for the engine.
     ///
     /// # Errors
-    /// Values that do not go together; no vocabulary.
+    /// Values that contradict each other; no vocabulary.
     pub fn to_core(&self) -> Result<LlamaConfig, Invalid> {
         self.check()?;
         let vocab_size = self.vocab_size.ok_or_else(|| Invalid::new("model.vocab_size", "a number of token ids", "none"))?;
@@ -111,7 +111,7 @@ impl LlamaModel {
         })
     }
 
-    /// What a branch of the family leaves no choice in.
+    /// Checks the keys that the model type fixes.
     fn check_type(&self) -> Result<(), Invalid> {
         let only_llama = |key, value: bool| {
             if value && self.model_type != LlamaType::Llama {
@@ -129,7 +129,7 @@ impl LlamaModel {
         Ok(())
     }
 
-    /// Heads divide what they share.
+    /// Checks the divisibility of heads and widths.
     fn check_heads(&self) -> Result<(), Invalid> {
         let heads = self.num_attention_heads;
         if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(heads.max(1)) {
@@ -190,7 +190,7 @@ impl Family for LlamaModel {
         (heads * self.head_columns()).max(self.intermediate_size)
     }
 
-    /// V·C, once more with a head of its own; per block (Q + 2 K)·C + C·Q + 3·C·I, two norms and the biases; the last norm.
+    /// V·C, twice if the head is untied; per block (Q + 2 K)·C + C·Q + 3·C·I, two norms and the biases; the last norm.
     fn parameters(&self) -> Option<u128> {
         let d = self.head_columns();
         let [c, inner, layers, queries, keys] =

@@ -18,7 +18,7 @@ use crate::config::{Given, Invalid, Key, Table, Value, hint};
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::{ConfigJson, Keys};
 
-/// The list of families. The first is that of a configuration that names none.
+/// The list of families. A configuration without a family has the first.
 macro_rules! families {
     ($first:ident($first_type:ty), $($name:ident($type:ty),)*) => {
         /// The configuration of a model: the keys of its family.
@@ -59,7 +59,7 @@ macro_rules! families {
             }
         )*
 
-        /// Calls something of the family, whichever it is.
+        /// Dispatches a call to the family.
         macro_rules! of_family {
             ($config:expr, $model:ident => $result:expr) => {
                 match $config {
@@ -73,7 +73,7 @@ macro_rules! families {
             /// Reads the model of a `config.json` with its family's keys.
             ///
             /// # Errors
-            /// A family that is not in the list; keys that make another model than the family has.
+            /// A family that is not in the list; keys that select an unsupported variant of the model.
             pub fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError> {
                 let value = keys.get(MODEL_TYPE).unwrap_or(&serde_json::Value::Null);
                 match Self::of_type(&value.into()).map_err(|expected| keys.wrong(MODEL_TYPE, expected, value))? {
@@ -82,7 +82,7 @@ macro_rules! families {
                 }
             }
 
-            /// The share of activations that `transformers` drops when it trains the model.
+            /// The activation dropout with which `transformers` trains the model.
             pub fn dropout(&self, keys: &Keys<'_>) -> f64 {
                 match self {
                     Self::$first(_) => <$first_type>::dropout(keys),
@@ -90,7 +90,7 @@ macro_rules! families {
                 }
             }
 
-            /// The key that says how long a sequence can be.
+            /// The key of the context length.
             pub fn positions_key(&self) -> &'static str {
                 match self {
                     Self::$first(_) => <$first_type>::POSITIONS,
@@ -98,7 +98,7 @@ macro_rules! families {
                 }
             }
 
-            /// What other families call keys of this one.
+            /// Names that other families use for keys of this one.
             fn aliases(&self) -> &'static [(&'static str, &'static str)] {
                 match self {
                     Self::$first(_) => <$first_type>::ALIASES,
@@ -121,19 +121,19 @@ impl ModelConfig {
         of_family!(self, model => model.model_type())
     }
 
-    /// Token ids; `None` while they are those of a tokenizer that is not known yet.
+    /// Vocabulary size; `None` until the tokenizer is known.
     pub fn vocab_size(&self) -> Option<usize> {
         of_family!(self, model => model.vocab_size())
     }
 
-    /// The same model with another number of token ids.
+    /// The same model with another vocabulary size.
     #[must_use]
     pub fn with_vocab_size(mut self, ids: usize) -> Self {
         of_family!(&mut self, model => model.set_vocab_size(ids));
         self
     }
 
-    /// The same model without a head of its own: one whose logits nobody reads.
+    /// The same model without an untied head, for a model whose logits are not used.
     #[must_use]
     pub fn without_head(mut self) -> Self {
         of_family!(&mut self, model => model.drop_head());
@@ -150,25 +150,25 @@ impl ModelConfig {
         of_family!(self, model => model.widest())
     }
 
-    /// Parameters; `None` without a vocabulary.
+    /// Number of parameters; `None` without a vocabulary.
     pub fn parameters(&self) -> Option<u128> {
         of_family!(self, model => model.parameters())
     }
 
-    /// Checks what concerns several keys.
+    /// Checks across keys.
     ///
     /// # Errors
-    /// The first value that does not go with others.
+    /// The first value that contradicts others.
     pub fn check(&self) -> Result<(), Invalid> {
         of_family!(self, model => model.check())
     }
 
-    /// Writes the family's keys of a `config.json`. `dropout` is the share of activations that training drops.
+    /// Writes the family's keys of a `config.json`. `dropout` is the activation dropout in training.
     pub fn to_keys(&self, dropout: f64, json: &mut serde_json::Map<String, serde_json::Value>) {
         of_family!(self, model => model.to_keys(dropout, json));
     }
 
-    /// The model in the engine's terms.
+    /// The model for the engine.
     ///
     /// # Errors
     /// As [`Self::check`]; no vocabulary.
@@ -180,7 +180,7 @@ impl ModelConfig {
         of_family!(self, model => model)
     }
 
-    /// The family that a value of `model_type` names; what was expected if none.
+    /// The family of a value of `model_type`; the error is a description of the valid ones.
     fn of_type(value: &Value) -> Result<Self, String> {
         let families = Self::families();
         let expected = || {
@@ -219,7 +219,7 @@ impl Table for ModelConfig {
         Some(MODEL_TYPE)
     }
 
-    /// A key of another family is told with the families that have it, and the nearest key of this one.
+    /// The hint for a key of another family: the families that have it, and the nearest key of this one.
     fn hint(&self, key: &str) -> Option<String> {
         let has = |keys: &[Key]| keys.iter().any(|known| known.name == key);
         let others = Self::families().into_iter().filter(|(_, model)| has(model.keys()));

@@ -1,4 +1,4 @@
-//! Which weights a folder holds: its files with their checksums.
+//! A fingerprint of the weights in a folder: its files with their checksums.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct WeightsFile {
     pub bytes: u64,
 }
 
-/// The safetensors files of a folder in the order of their names.
+/// The safetensors files of a folder, sorted by name.
 ///
 /// # Errors
 /// The folder or a file cannot be read.

@@ -1,7 +1,7 @@
-//! The other files of a model folder: what a model keeps when it is trained further.
+//! The other files of a model folder, which a model keeps when it is trained further.
 //!
-//! A README, a chat template, special and added tokens, and the tokenizer's own files are copied as they are. Weights in any form, indexes of
-//! weights, and what a training run writes for itself are not: beside new weights they would be stale.
+//! A README, a chat template, special and added tokens, and the tokenizer's own files are copied unchanged. Weights in any form, indexes of weights,
+//! and the files that a training run writes are not: next to new weights they would be stale.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use super::{ADAPTER_FILE, CONFIG_FILE, GENERATION_FILE};
 use crate::files::IoError;
 use crate::run::durable::DurableFile;
 
-/// Files that are written anew, by [`save_folder`](super::save_folder) or by a run.
+/// Files that [`save_folder`](super::save_folder) or a run writes anew.
 const REWRITTEN: [&str; 10] = [
     CONFIG_FILE,
     ADAPTER_FILE,
@@ -27,7 +27,7 @@ const REWRITTEN: [&str; 10] = [
     "report.html",
 ];
 
-/// Endings of files that hold weights, or say where they are.
+/// Suffixes of files with weights or indexes of weights.
 const WEIGHTS: [&str; 16] = [
     ".safetensors",
     ".index.json",
@@ -63,7 +63,7 @@ const TOKENIZER: [&str; 9] = [
 /// Files of event logs of runs.
 const EVENTS: &str = "events.out.tfevents.";
 
-/// The files of a folder that go with its model wherever it goes.
+/// The files of a folder that accompany its model.
 #[derive(Clone, Debug, Default)]
 pub struct Companions {
     files: Vec<PathBuf>,
@@ -110,7 +110,7 @@ impl Companions {
         self.files.iter().any(|path| path.file_name() == Some(OsStr::new(name)))
     }
 
-    /// Copies them into another folder, each durably; nothing happens to a file that is already there because it is the same one.
+    /// Copies them into another folder, each synced to disk; a file that is the same file already is left alone.
     ///
     /// # Errors
     /// A file that cannot be read or written.

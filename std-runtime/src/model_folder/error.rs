@@ -1,4 +1,4 @@
-//! What can be wrong with a model folder.
+//! Errors in a model folder.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub enum FolderError {
     /// There is no model.
     #[error("{}: cannot read: {source}; expected a model folder, such as samara train and transformers write", path.display())]
     NoModel {
-        /// Its description, which is not there.
+        /// Its description, which does not exist.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -42,7 +42,7 @@ pub enum FolderError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What is wrong.
+        /// The parser's message.
         message: String,
     },
     /// A key with a value that cannot be used.
@@ -52,9 +52,9 @@ pub enum FolderError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// The form asked for.
+        /// The expected form.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
     /// The weights.
@@ -71,7 +71,7 @@ pub enum FolderError {
         path: PathBuf,
         /// The first of them.
         name: String,
-        /// How many others there are.
+        /// The number of others.
         more: usize,
     },
     /// A weight that is not finite as f32.
@@ -87,7 +87,7 @@ pub enum FolderError {
         name: String,
         /// Its place in the tensor, counted from 0.
         index: Vec<usize>,
-        /// What is there.
+        /// The value found.
         value: f64,
     },
     /// A bias that the model does not have and that is not zero.

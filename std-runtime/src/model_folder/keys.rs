@@ -1,4 +1,4 @@
-//! The keys of a `config.json` while it is read.
+//! The keys of a `config.json` during reading.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,22 +11,22 @@ use crate::model_folder::error::FolderError;
 
 /// A family's configuration in `config.json`, with the names of `transformers`.
 pub trait ConfigJson: Sized {
-    /// Reads it. Keys that are absent have the values that `transformers` gives them.
+    /// Reads it. Absent keys have the defaults of `transformers`.
     ///
     /// # Errors
-    /// A key that would make another model than the family has, with its value and the one expected.
+    /// A key that selects an unsupported variant of the model, with its value and the supported one.
     fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError>;
 
     /// Writes it. `dropout` is the share of activations that training drops.
     fn to_keys(&self, dropout: f64, json: &mut Map<String, Value>);
 
-    /// The share of activations that `transformers` drops when it trains the model.
+    /// The activation dropout with which `transformers` trains the model.
     fn dropout(_keys: &Keys<'_>) -> f64 {
         0.0
     }
 }
 
-/// The keys of a file. One that was asked for is known; the others are kept for other tools.
+/// The keys of a file. A key that was read is known; the others are kept for other tools.
 pub struct Keys<'k> {
     path: &'k Path,
     keys: &'k Map<String, Value>,
@@ -45,7 +45,7 @@ impl<'k> Keys<'k> {
         self.keys.get(key)
     }
 
-    /// The value of a key that is kept all the same.
+    /// The value of a key that is kept nevertheless.
     pub fn peek(&self, key: &str) -> Option<&'k Value> {
         self.keys.get(key)
     }
@@ -55,12 +55,12 @@ impl<'k> Keys<'k> {
         self.get(key).filter(|value| !value.is_null())
     }
 
-    /// Keys that are not kept: they are written anew, or would be wrong beside f32 weights.
+    /// Drops keys: they are written anew, or would be wrong for f32 weights.
     pub fn pass_over(&self, keys: &[&str]) {
         self.known.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
 
-    /// The keys that nobody asked for.
+    /// The keys that were not read.
     pub fn others(&self) -> Map<String, Value> {
         let known = self.known.borrow();
         self.keys.iter().filter(|(key, _)| !known.contains(*key)).map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -69,15 +69,15 @@ impl<'k> Keys<'k> {
     /// Sets a key of a table to the value that the file has under `name`, if it has one.
     ///
     /// # Errors
-    /// A value that the key does not take.
+    /// A value that the key does not accept.
     pub fn set(&self, table: &mut impl Table, key: &str, name: &str) -> Result<(), FolderError> {
         self.get(name).map_or(Ok(()), |value| self.put(table, key, name, value))
     }
 
-    /// The same for a key that may also be null, which leaves it as it is.
+    /// The same for a key that may also be null, which leaves the table's value unchanged.
     ///
     /// # Errors
-    /// A value that the key does not take.
+    /// A value that the key does not accept.
     pub fn set_unless_null(&self, table: &mut impl Table, key: &str, name: &str) -> Result<(), FolderError> {
         self.not_null(name).map_or(Ok(()), |value| self.put(table, key, name, value))
     }
@@ -85,12 +85,12 @@ impl<'k> Keys<'k> {
     /// Sets a key of a table to a value that the file has at `name`.
     ///
     /// # Errors
-    /// A value that the key does not take.
+    /// A value that the key does not accept.
     pub fn put(&self, table: &mut impl Table, key: &str, name: &str, value: &Value) -> Result<(), FolderError> {
         set_json(table, key, value).map_err(|expected| self.wrong(name, expected, value))
     }
 
-    /// Refuses a key that would change the model, unless it is absent, null, or has the value that does not; then it is kept.
+    /// Refuses a key that selects a variant of the model, unless it is absent, null, or has the supported value; then it is kept.
     ///
     /// # Errors
     /// Another value.
@@ -129,7 +129,7 @@ impl<'k> Keys<'k> {
         FolderError::Key { path, key, expected: expected.into(), found: found.to_string() }
     }
 
-    /// An error about values that do not go together, with the names of the file.
+    /// An error about contradictory values, with the names in the file.
     pub fn invalid(&self, invalid: Invalid) -> FolderError {
         self.wrong(invalid.key.trim_start_matches("model."), invalid.expected.replace("model.", ""), invalid.found)
     }

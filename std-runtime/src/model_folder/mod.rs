@@ -1,4 +1,4 @@
-//! Model folders as Hugging Face lays them out: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
+//! Model folders in Hugging Face's layout: `config.json`, `model.safetensors`, `generation_config.json`, and a tokenizer's files.
 
 mod checksum;
 mod companions;
@@ -18,13 +18,13 @@ pub use weights::{ExtraTensors, ParamValues, Stored, layout, load_weights, load_
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";
-/// The file of a model folder that holds defaults of text generation.
+/// The file of a model folder with defaults of text generation.
 pub const GENERATION_FILE: &str = "generation_config.json";
 
-/// The file of an adapter folder that describes the adapter, as PEFT calls it.
+/// The file of an adapter folder that describes the adapter, by PEFT's name.
 pub const ADAPTER_FILE: &str = "adapter_config.json";
 
-/// Whether a path is a folder with an adapter and without the model that it is for.
+/// Whether a path is a folder with an adapter and without its base model.
 pub fn is_adapter_folder(path: &Path) -> bool {
     path.join(ADAPTER_FILE).is_file() && !is_model_folder(path)
 }

@@ -1,8 +1,8 @@
 //! Weights in safetensors files: one `model.safetensors`, or several with `model.safetensors.index.json`.
 //!
-//! Reading goes through a map of the file and converts f16, bf16, f32 and f64 to f32 straight into the caller's memory, whole tensors or
-//! parts of them. Writing streams f32 values in any portions; neither holds a second copy of a model. The header is checked by the `safetensors` crate: offsets without holes
-//! or overlaps up to the end of the file, sizes equal to dtype times shape, no overflow.
+//! Reading maps the file and converts f16, bf16, f32 and f64 to f32 directly into the caller's memory, whole tensors or parts of them. Writing
+//! streams f32 values in portions of any size. Neither needs a second copy of a model. The `safetensors` crate checks the header: offsets without
+//! holes or overlaps up to the end of the file, sizes equal to dtype times shape, no overflow.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ use crate::run::durable::DurableFile;
 
 /// The file of a model folder that holds its weights.
 pub const SINGLE_FILE: &str = "model.safetensors";
-/// The file of a model folder that says which of several files holds which tensor.
+/// The index file of a model folder: it maps tensors to files.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Weights that cannot be read or written.
@@ -42,7 +42,7 @@ pub enum WeightsError {
     Header {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         found: String,
         /// A likely reason.
         hint: &'static str,
@@ -52,9 +52,9 @@ pub enum WeightsError {
     Index {
         /// The index file.
         path: PathBuf,
-        /// The form asked for.
+        /// The expected form.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
     /// No tensor of that name.
@@ -64,7 +64,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The nearest name there is, if any.
+        /// The nearest existing name, if any.
         hint: String,
     },
     /// A tensor of another shape.
@@ -76,7 +76,7 @@ pub enum WeightsError {
         name: String,
         /// Shape in the file.
         found: Vec<usize>,
-        /// Shape asked for.
+        /// Expected shape.
         expected: Vec<usize>,
     },
     /// A tensor of a type that is not read.
@@ -98,13 +98,13 @@ pub enum WeightsError {
         name: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// Values given.
+        /// Number of values given.
         found: usize,
         /// Values of the shape.
         expected: usize,
     },
     /// Tensors were written in another order than announced.
-    #[error("tensor {found:?} written where {expected} is due")]
+    #[error("tensor {found:?} was written, expected {expected} next")]
     Order {
         /// The tensor given.
         found: String,
@@ -132,7 +132,7 @@ pub struct Weights {
     metadata: BTreeMap<String, String>,
 }
 
-/// Where a tensor lies.
+/// The location of a tensor.
 #[derive(Clone, Debug)]
 struct Tensor {
     file: usize,
@@ -142,7 +142,7 @@ struct Tensor {
     shape: Vec<usize>,
 }
 
-/// The values of a tensor where they lie in the map of its file, by element type.
+/// The values of a tensor, borrowed from the mapped file, by element type.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'w> {
     /// 32 bits.
@@ -160,7 +160,7 @@ pub enum Values<'w> {
 pub struct ValueAt {
     /// Position, counted from 0.
     pub position: usize,
-    /// The value as it is in the file.
+    /// The value in the file's element type.
     pub value: f64,
 }
 
@@ -265,7 +265,7 @@ impl Weights {
         Ok(())
     }
 
-    /// What was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -295,7 +295,7 @@ impl Weights {
         &self.metadata
     }
 
-    /// Compares the names in the file with those that a model wants; both lists come sorted.
+    /// Compares the names in the file with the names of a model; both lists are sorted.
     pub fn differences<'n>(&self, wanted: impl IntoIterator<Item = &'n str>) -> Differences {
         let wanted: std::collections::BTreeSet<&str> = wanted.into_iter().collect();
         let missing = wanted.iter().filter(|name| !self.contains(name)).map(|&name| name.to_owned()).collect();
@@ -315,7 +315,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The values of a tensor of a known shape, to be read part by part. Allocates only for an error.
+    /// The values of a tensor of a known shape, to be read in parts. Allocates only for an error.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Values<'_>, WeightsError> {
         let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         let file = self.files.get(tensor.file).ok_or_else(|| self.missing(name))?;
@@ -336,7 +336,7 @@ impl Weights {
         }
     }
 
-    /// The values of a tensor of integers or truth values, row by row, and its shape.
+    /// The values of an integer or boolean tensor, row by row, and its shape.
     ///
     /// # Errors
     /// No such tensor, or one of another type.
@@ -368,7 +368,7 @@ impl Weights {
 }
 
 impl Values<'_> {
-    /// Values from `start` on, row by row, as many as `out` takes; none beyond the end of the tensor.
+    /// Values from `start` on, in row-major order, until `out` is full; empty beyond the end of the tensor.
     pub fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::F32(values) => convert(values, start, out, f32::from_le_bytes),
@@ -421,7 +421,7 @@ fn header_error(path: &Path, bytes: &[u8], error: &SafeTensorError) -> WeightsEr
     WeightsError::Header { path: path.to_path_buf(), found: error.to_string(), hint }
 }
 
-/// Writes an f32 safetensors file piece by piece; it appears under its name when [`WeightsWriter::finish`] returns.
+/// Writes an f32 safetensors file in portions; it appears under its name when [`WeightsWriter::finish`] returns.
 #[derive(Debug)]
 pub struct WeightsWriter<W> {
     out: W,
@@ -432,7 +432,7 @@ pub struct WeightsWriter<W> {
 }
 
 impl WeightsWriter<DurableFile> {
-    /// Starts a durable file at `path` for tensors of these names and shapes, written in this order.
+    /// Starts a file at `path` for tensors of these names and shapes, written in this order, and synced to disk at the end.
     pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
         Self::create_with(path, tensors, &[])
     }
@@ -455,8 +455,8 @@ impl WeightsWriter<DurableFile> {
 }
 
 impl<W: Write> WeightsWriter<W> {
-    /// Writes the header to `out` (a file of a checkpoint, a buffer); `path` is what errors call it. The metadata is `{"format": "pt"}`,
-    /// which `transformers` asks for.
+    /// Writes the header to `out` (a file of a checkpoint, a buffer); errors name it `path`. The metadata is `{"format": "pt"}`, which `transformers`
+    /// requires.
     pub fn new(out: W, path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
         Self::begin(out, path, tensors, &[])
     }
@@ -476,7 +476,7 @@ impl<W: Write> WeightsWriter<W> {
         Ok(writer)
     }
 
-    /// Appends values of a tensor. A tensor may come in several portions; the next one is due when all its values are there.
+    /// Appends values of a tensor. A tensor may come in several portions; the next tensor begins when it is complete.
     pub fn values(&mut self, name: &str, values: &[f32]) -> Result<(), WeightsError> {
         if values.is_empty() && self.tensors.iter().any(|(announced, _)| announced == name) {
             return Ok(());
@@ -516,7 +516,7 @@ impl<W: Write> WeightsWriter<W> {
         }
     }
 
-    /// Goes on to the next tensor that still needs values.
+    /// Advances to the next incomplete tensor.
     fn skip_complete(&mut self) {
         while self.tensors.get(self.current).is_some_and(|(_, shape)| self.written == shape.iter().product::<usize>()) {
             self.current += 1;

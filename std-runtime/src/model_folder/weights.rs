@@ -1,7 +1,7 @@
 //! Parameters of a model to and from the tensors of a folder, through the family's name map.
 //!
-//! A folder is read a few rows at a time: matrices that are transposed in the file are transposed in squares that stay in the nearest cache, straight
-//! into their place, as f32 or quantised.
+//! A folder is read a few rows at a time. Matrices that are transposed in the file are transposed in tiles that fit the L1 cache, directly into their
+//! destination, as f32 or quantised.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,15 +14,15 @@ use super::error::FolderError;
 use super::map::{Layout, NameMap, STRIP};
 use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
 
-/// The name map applied to a registry; adapters are not among the model's own tensors.
+/// The name map applied to a registry, without adapters, which are not in the model's own tensors.
 pub fn layout(map: &NameMap, params: &Params<'_>) -> Result<Layout, FolderError> {
     Ok(Stored::of(map, params, |info| !info.adapter)?.layout)
 }
 
-/// What is done with tensors of a file that the model has no place for.
+/// The treatment of tensors in a file that the model does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExtraTensors {
-    /// The file is refused: it is likely that of another model.
+    /// The file is refused: it is probably that of another model.
     #[default]
     Refuse,
     /// They are left out.
@@ -30,7 +30,7 @@ pub enum ExtraTensors {
 }
 
 impl ExtraTensors {
-    /// They are left out if somebody asked for it.
+    /// They are ignored if the user requested it.
     pub fn ignore_if(asked: bool) -> Self {
         if asked { Self::Ignore } else { Self::Refuse }
     }
@@ -72,7 +72,7 @@ pub struct Stored<'p> {
 }
 
 impl<'p> Stored<'p> {
-    /// The parameters that `keep` names, under the names of a map.
+    /// The parameters selected by `keep`, under the names of a map.
     ///
     /// # Errors
     /// The map does not fit them.
@@ -87,7 +87,7 @@ impl<'p> Stored<'p> {
         &self.layout
     }
 
-    /// Writes a safetensors file, durably, with more metadata than its format.
+    /// Writes a safetensors file, synced to disk, with additional metadata.
     ///
     /// # Errors
     /// A file that cannot be written; frozen parameters in another element type than f32.
@@ -107,11 +107,11 @@ impl<'p> Stored<'p> {
     }
 
     /// Reads a folder or a safetensors file into `trainable` and `frozen`, which have the layout of the registry. Frozen parameters are converted to
-    /// their element type a few rows at a time, so that a quantised model never stands in memory as f32. Returns the names of the tensors that were
-    /// left out, sorted.
+    /// their element type a few rows at a time, so that a quantised model is never in memory as f32. Returns the names of the ignored tensors,
+    /// sorted.
     ///
     /// # Errors
-    /// A file that cannot be read, or whose tensors are not these; a weight that is not finite as f32, by its place.
+    /// A file that cannot be read, or whose tensors are not these; a weight that is not finite as f32, with its position.
     pub fn load(
         &self,
         path: &Path,
@@ -141,7 +141,7 @@ impl<'p> Stored<'p> {
     }
 }
 
-/// Writes `model.safetensors` into a folder, durably, with the names of a map: all that a model of one's own needs beside its `config.json`.
+/// Writes `model.safetensors` into a folder, synced to disk, with the names of a map: everything that a custom model needs besides its `config.json`.
 ///
 /// # Errors
 /// Files that cannot be written; frozen parameters in another element type than f32.
@@ -154,7 +154,7 @@ pub fn save_weights<'v>(
     Stored::of(map, params, |info| !info.adapter)?.save(&folder.join(SINGLE_FILE), &[], values.into())
 }
 
-/// Reads all parameters of a folder (or of a safetensors file) but those of adapters; see [`Stored::load`].
+/// Reads all parameters of a folder (or of a safetensors file) except those of adapters; see [`Stored::load`].
 ///
 /// # Errors
 /// As [`Stored::load`].
@@ -168,7 +168,7 @@ pub fn load_weights(
     load_weights_with(path, params, map, ExtraTensors::Refuse, trainable, frozen).map(|_| ())
 }
 
-/// The same, where it is said what is done with tensors that the model has no place for. Returns the names of those that were left out, sorted.
+/// The same, with a choice for tensors that the model does not have. Returns the names of the ignored ones, sorted.
 ///
 /// # Errors
 /// As [`Stored::load`].
@@ -220,7 +220,7 @@ impl<'w> OpenedFile<'w> {
         self.absent.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
     }
 
-    /// Reads rows of a parameter, which must be finite: they are looked at while they are in a near cache.
+    /// Reads rows of a parameter, and checks that they are finite while they are in cache.
     fn read_rows(&self, parameter: usize, first: usize, out: &mut [f32]) -> Result<(), FolderError> {
         self.layout.read_rows(parameter, first, out, |tensor| self.values.get(tensor).copied().flatten());
         if all_finite(out) { Ok(()) } else { self.first_not_finite().map_or(Ok(()), Err) }
@@ -279,7 +279,7 @@ impl<'w> OpenedFile<'w> {
         Ok(())
     }
 
-    /// The tensors of the file that neither have a place in the model, nor repeat one that has, nor are passed over.
+    /// The tensors of the file that do not belong to the model, neither as a repetition of another tensor nor by an ignore rule.
     fn extra(&self) -> Vec<String> {
         let own = self.layout.tensors().iter().map(|tensor| tensor.name.as_str());
         let used: BTreeSet<&str> = own.chain(self.layout.ties().map(|(name, _)| name)).map(|name| self.name(name)).collect();
@@ -288,7 +288,7 @@ impl<'w> OpenedFile<'w> {
     }
 }
 
-/// Whether all values are finite: the exponent of none is the largest one.
+/// Whether all values are finite: no exponent is the largest one.
 fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits())) < f32::INFINITY.to_bits()
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a recording, or with running it.
+//! Errors in a recording, or in running it.
 
 use std::path::PathBuf;
 
@@ -40,9 +40,9 @@ pub enum ParityError {
         path: PathBuf,
         /// The tensor or key.
         name: String,
-        /// The form asked for.
+        /// The expected form.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
 }

@@ -1,4 +1,4 @@
-//! A model held against what another implementation computed: largest differences of outputs, the loss and gradients.
+//! Comparison of a model with values recorded from another implementation: largest differences of outputs, loss and gradients.
 
 mod error;
 mod program;
@@ -35,10 +35,10 @@ pub struct GradientDifference {
     pub relative: f64,
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// Our loss: the mean over targets, in nats; `None` without labels.
+    /// This implementation's loss: the mean over targets, in nats; `None` without labels.
     pub loss: Option<f64>,
     /// The recorded one.
     pub recorded_loss: Option<f64>,
@@ -46,7 +46,7 @@ pub struct Report {
     pub outputs: BTreeMap<String, Difference>,
     /// By the name that the file of gradients has.
     pub gradients: BTreeMap<String, GradientDifference>,
-    /// What was recorded and has nothing to be compared with.
+    /// Recorded values without a counterpart.
     pub not_compared: Vec<String>,
     /// Tensors of the folder that were left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -54,7 +54,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Everything that differs by more than `tolerance`: outputs and the loss by the largest difference, gradients relatively.
+    /// Everything that differs by more than `tolerance`: outputs and the loss by absolute difference, gradients by relative difference.
     pub fn beyond(&self, tolerance: f64) -> Vec<&str> {
         let is_beyond = |x: f64| x.is_nan() || x > tolerance;
         let loss = self.loss.zip(self.recorded_loss).filter(|(a, b)| is_beyond((a - b).abs())).map(|_| "loss");
@@ -64,10 +64,10 @@ impl Report {
     }
 }
 
-/// Runs the model of a folder on a recorded batch and compares what it computes. Rows of padding are left out.
+/// Runs the model of a folder on a recorded batch and compares the results. Padding rows are left out.
 ///
 /// # Errors
-/// Files that cannot be read, a batch that the model does not take, and recordings of other shapes than the model's.
+/// Files that cannot be read, a batch that the model does not accept, and recordings of other shapes than the model's.
 pub fn run(
     engine: Arc<Engine>,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! A model run once on a recorded batch: logits, hidden states, the loss and its gradient.
+//! One run of a model on a recorded batch: logits, hidden states, the loss and its gradient.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Io {
     logits: Tensor,
 }
 
-/// What a model computed for a batch.
+/// The results of a model on a batch.
 pub(super) struct Computed {
     /// Columns of hidden states, C.
     pub(super) columns: usize,
@@ -101,7 +101,7 @@ impl Model {
     /// Runs the model on a batch, forward and, if it has targets, backward.
     ///
     /// # Errors
-    /// A program that cannot be built; tokens or positions that the model does not have.
+    /// A program that cannot be built; tokens or positions beyond the model's.
     pub(super) fn run(&mut self, recording: &Recording) -> Result<Computed, ParityError> {
         let (program, io) = self.program(recording)?;
         let count = recording.targets.iter().flatten().filter(|&&target| target >= 0).count();
@@ -130,7 +130,7 @@ impl Model {
             let last = model.hidden(g, &inputs, None); // (B, T, C)
             let logits = g.output(lm::logits(g, model, last)); // (B, T, V)
             let blocks = std::iter::successors(g.next_checkpoint(None), |&t| g.next_checkpoint(Some(t)));
-            // What the final norm reads is marked as well: the last hidden state is after the norm.
+            // The final norm's input is marked as well; the last hidden state is its output.
             let blocks: Vec<Tensor> = blocks.take(model.dims().n_layer).collect();
             let hidden = blocks.into_iter().chain([last]).map(|t| g.output(t)).collect(); // (B, T, C)
             let loss = recording.targets.as_ref().map(|_| {

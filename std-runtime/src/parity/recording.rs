@@ -1,4 +1,4 @@
-//! A recorded batch: what another implementation of a model was given, and what it computed.
+//! A recorded batch: inputs and outputs of another implementation of a model.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use super::error::ParityError;
 use crate::files::IoError;
 use crate::model_folder::safetensors::Weights;
 
-/// The target of a row for which nothing is predicted, as `transformers` has it.
+/// The label of a position without a target, as in `transformers`.
 const IGNORED: i32 = -100;
 
 /// Inputs that a language model takes, with the names of `transformers`.
@@ -28,17 +28,17 @@ pub(super) struct Recording {
     pub(super) positions: Vec<i32>,
     /// Whether a token is live (B, T): the others are padding.
     pub(super) live: Vec<bool>,
-    /// What every row predicts (B, T): the label to its right, negative for none. `None` without labels.
+    /// The target of every position (B, T): the label to its right, negative for none. `None` without labels.
     pub(super) targets: Option<Vec<i32>>,
     /// The recorded loss: the mean over targets, in nats.
     pub(super) loss: Option<f64>,
 }
 
 impl Recording {
-    /// Opens `in.NAME` and `out.NAME` of a safetensors file, and the loss of a `meta.json` beside it.
+    /// Opens `in.NAME` and `out.NAME` of a safetensors file, and the loss of a `meta.json` in the same folder.
     ///
     /// # Errors
-    /// Files that cannot be read; inputs that a language model does not take, or of other shapes.
+    /// Files that cannot be read; inputs that a language model does not have, or of other shapes.
     pub(super) fn open(path: &Path) -> Result<Self, ParityError> {
         let file = Weights::open(path)?;
         let found = |name: &str, expected: String, found: String| ParityError::Found {
@@ -82,7 +82,7 @@ impl Recording {
         &self.path
     }
 
-    /// Names of what was recorded, without `out.`.
+    /// Names of the recorded outputs, without `out.`.
     pub(super) fn outputs(&self) -> impl Iterator<Item = &str> {
         self.file.names().filter_map(|name| name.strip_prefix("out."))
     }
@@ -95,7 +95,7 @@ impl Recording {
     /// The values of an output of a known shape.
     ///
     /// # Errors
-    /// Another shape, or a type that is not real.
+    /// Another shape, or a type that is not floating point.
     pub(super) fn output(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ParityError> {
         let mut values = vec![0.0; shape.iter().product()];
         self.file.read(&format!("out.{name}"), shape, &mut values)?;
@@ -107,14 +107,14 @@ impl Recording {
         self.live.iter().any(|live| !live)
     }
 
-    /// Whether a row of padding predicts something. Its value depends on how an implementation treats rows that see nothing.
+    /// Whether a padding position has a target. Its loss depends on how an implementation treats fully masked positions.
     pub(super) fn padding_has_targets(&self) -> bool {
         let targets = self.targets.iter().flatten();
         targets.zip(&self.live).any(|(&target, &live)| target >= 0 && !live)
     }
 }
 
-/// What every row predicts: the label to its right.
+/// The target of every position: the label to its right.
 fn shifted(labels: &[i32], len: usize) -> Vec<i32> {
     let row = |row: &[i32]| row.iter().skip(1).copied().chain([IGNORED]).collect::<Vec<_>>();
     labels.chunks(len.max(1)).flat_map(row).collect()

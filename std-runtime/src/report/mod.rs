@@ -1,4 +1,4 @@
-//! One page of HTML about one or several runs: figures, what differs in their configurations, curves, samples. It needs no network and no other file.
+//! One page of HTML about one or several runs: results, differences between configurations, curves, samples. It is self-contained.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::run::metrics::{self, Metrics, MetricsError};
 use crate::run::plot;
 use crate::train::folder::{CONFIG_FILE, METRICS_FILE, SAMPLES_FILE};
 
-/// What the page says of a run in its first table.
+/// The rows of the first table.
 const FIGURES: [&str; 6] = ["steps", "tokens", "training loss", "validation loss", "best validation loss", "hours"];
 
-/// Keys of `metrics.jsonl` whose curves are drawn, beside the scalars of the training, and their units.
+/// Keys of `metrics.jsonl` that are plotted besides the scalars of the training, with their units.
 const OTHERS: [(&str, &str); 3] = [("lr", ""), ("grad_norm", ""), ("tokens_per_s", "tokens per second")];
 
 /// Samples are shown from this many bytes before their end.
@@ -64,7 +64,7 @@ impl Run {
     /// Reads a run folder, finished or not.
     ///
     /// # Errors
-    /// The folder is none of a run; a file of it cannot be read.
+    /// The folder is not a run folder; a file in it cannot be read.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let path = folder.join(METRICS_FILE);
         if !path.is_file() {

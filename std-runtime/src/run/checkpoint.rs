@@ -1,9 +1,9 @@
 //! Checkpoints that survive a crash at any moment.
 //!
-//! A checkpoint is a folder `checkpoints/step-0000123/` with any files and a `manifest.json` that is written last: format version, step, hash
-//! of what is trained, caller's state (random streams, data cursor), and length and CRC-32C of every file; the manifest carries its own
-//! CRC. All of it is written and synced in `step-0000123.tmp`, which is then renamed. On resume the newest checkpoint whose files all have
-//! the recorded length and checksum wins; what was wrong with newer ones is reported.
+//! A checkpoint is a folder `checkpoints/step-0000123/` with any files and a `manifest.json` that is written last: format version, step, hash of the
+//! trainable parameters' names and shapes, the caller's state (random streams, data cursor), and length and CRC-32C of every file; the manifest
+//! contains its own CRC. All files are written and synced in `step-0000123.tmp`, which is then renamed. Resume takes the newest checkpoint whose
+//! files all have the recorded length and checksum; what is wrong with newer ones is reported.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,14 +29,14 @@ pub enum CheckpointError {
     /// The operating system refused; the disk may be full.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A file that cannot be what was written.
+    /// A file that differs from what was written.
     #[error("{path}: expected {expected}, found {found}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What the manifest says.
+        /// The value in the manifest.
         expected: String,
-        /// What is there.
+        /// The value found.
         found: String,
     },
     /// A name of a file that a checkpoint cannot have.
@@ -65,14 +65,14 @@ pub struct FileRecord {
     pub crc32c: u32,
 }
 
-/// What a checkpoint says of itself.
+/// The manifest of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
     /// Optimizer steps done.
     pub step: u64,
-    /// A hash of the names and shapes of what is trained, compared by the caller before it resumes.
+    /// A hash of the names and shapes of the trainable parameters, which the caller compares before it resumes.
     pub config_hash: String,
     /// Small state of the caller: cursors, counters, best losses.
     pub state: serde_json::Value,
@@ -80,7 +80,7 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// The manifest as it lies in the file: the exact text whose checksum is beside it.
+/// The manifest in its file: the exact text with its checksum.
 #[derive(Serialize, Deserialize)]
 struct Sealed<'a> {
     crc32c: u32,
@@ -104,7 +104,7 @@ pub struct Checkpoint {
     pub manifest: Manifest,
 }
 
-/// The newest checkpoint that can be trusted, and what was wrong with newer ones.
+/// The newest valid checkpoint, and the problems of newer ones.
 #[derive(Debug)]
 pub struct Newest {
     /// `None` when there is no valid checkpoint.
@@ -114,8 +114,8 @@ pub struct Newest {
 }
 
 impl Checkpoints {
-    /// Opens (and creates) the folder of checkpoints, and removes what an interrupted write left in it. `keep` is how many checkpoints stay
-    /// when a new one is written; at least two do.
+    /// Opens (and creates) the folder of checkpoints, and removes the remains of an interrupted write. `keep` is the number of checkpoints to keep
+    /// when a new one is written, at least two.
     pub fn open(folder: &Path, keep: usize) -> Result<Self, CheckpointError> {
         fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
         for path in entries(folder)? {
@@ -127,8 +127,8 @@ impl Checkpoints {
         Ok(Self { folder: folder.to_path_buf(), keep: keep.max(2) })
     }
 
-    /// Writes the checkpoint of `step`: `fill` writes the files one after the other into the writer it is given. When this returns, the
-    /// checkpoint is on disk and older ones beyond the number to keep are gone. After an error nothing of it remains.
+    /// Writes the checkpoint of `step`: `fill` writes its files in sequence. On return the checkpoint is on disk and older ones beyond the number to
+    /// keep are deleted. After an error nothing of it remains.
     pub fn write(
         &self,
         step: u64,
@@ -139,7 +139,7 @@ impl Checkpoints {
         let target = self.folder.join(format!("step-{step:07}"));
         let temporary = self.folder.join(format!("step-{step:07}.tmp"));
         let written = self.write_into(&temporary, step, config_hash, state, fill).and_then(|()| {
-            // A folder of this step is there when a run went back to an older checkpoint: rename cannot replace a folder that has files.
+            // A folder of this step exists when a run went back to an older checkpoint; rename cannot replace a non-empty folder.
             if target.exists() {
                 fs::remove_dir_all(&target).map_err(IoError::at(&target, "replace"))?;
             }
@@ -174,7 +174,7 @@ impl Checkpoints {
         Ok(sync_folder(temporary).map_err(IoError::at(temporary, "sync"))?)
     }
 
-    /// The newest checkpoint whose manifest and files are intact. Reads all bytes of the checkpoints it considers.
+    /// The newest checkpoint with intact manifest and files. Reads all bytes of the candidates.
     pub fn newest_valid(&self) -> Result<Newest, CheckpointError> {
         let mut rejected = Vec::new();
         for folder in self.folders_newest_first()? {
@@ -194,8 +194,8 @@ impl Checkpoints {
         Ok(folders.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Removes checkpoints beyond the number to keep. Folders that are damaged on their face (no manifest, a wrong length) do not count as
-    /// kept. Checkpoints of later steps than the one just written belong to an abandoned future of the run and go.
+    /// Deletes checkpoints beyond the number to keep. Obviously damaged folders (no manifest, a wrong length) do not count. Checkpoints of later
+    /// steps than the one just written belong to an abandoned continuation of the run and are deleted.
     fn prune(&self, written: u64) -> Result<(), CheckpointError> {
         let mut kept = 0;
         for folder in self.folders_newest_first()? {
@@ -211,7 +211,7 @@ impl Checkpoints {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint folder and compares every file with its length and checksum.
+    /// Opens a checkpoint folder and checks the length and checksum of every file.
     pub fn verify(folder: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Self::open_unverified(folder)?;
         for (name, record) in &checkpoint.manifest.files {
@@ -225,7 +225,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens a checkpoint folder; compares the manifest with its checksum and the files with their lengths.
+    /// Opens a checkpoint folder; checks the manifest's checksum and the files' lengths.
     fn open_unverified(folder: &Path) -> Result<Self, CheckpointError> {
         let path = folder.join(MANIFEST);
         let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
@@ -254,7 +254,7 @@ impl Checkpoint {
         Ok(Self { folder: folder.to_path_buf(), manifest })
     }
 
-    /// Where a file of the checkpoint lies.
+    /// The path of a file of the checkpoint.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -268,7 +268,7 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Writes one file. `fill` may write it piece by piece; length and checksum are taken as the bytes pass.
+    /// Writes one file. `fill` may write it in pieces; length and checksum are computed on the fly.
     pub fn file(&mut self, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CheckpointError> {
         check_name(name)?;
         if self.files.contains_key(name) {
@@ -339,7 +339,7 @@ fn unseal(text: &[u8]) -> Result<Manifest, String> {
     let sealed: Sealed = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let crc32c = crc32c::crc32c(sealed.manifest.get().as_bytes());
     if crc32c != sealed.crc32c {
-        return Err(format!("CRC-32C {crc32c:08x} in place of {:08x}", sealed.crc32c));
+        return Err(format!("CRC-32C {crc32c:08x} instead of {:08x}", sealed.crc32c));
     }
     serde_json::from_str(sealed.manifest.get()).map_err(|e| e.to_string())
 }

@@ -1,7 +1,7 @@
-//! Files that are either complete and on disk, or not there.
+//! Atomic file writes: a file is either complete and synced to disk, or unchanged.
 //!
-//! A file is written beside its destination under a temporary name, synced, renamed over the destination, and its folder is synced. A crash
-//! or a full disk leaves the former file as it was; a failed write removes its temporary file and returns the system's error.
+//! The content is written next to its destination under a temporary name, synced, and renamed over the destination, and the folder is synced. A crash
+//! or a full disk leaves the old file unchanged; a failed write removes its temporary file and returns the system's error.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A file under construction. Dropped before [`DurableFile::commit`], it disappears.
+/// A file under construction. It is deleted if it is dropped before [`DurableFile::commit`].
 #[derive(Debug)]
 pub struct DurableFile {
     path: PathBuf,
@@ -34,12 +34,12 @@ impl DurableFile {
         Ok(Self { path: path.to_path_buf(), temporary, writer })
     }
 
-    /// Where the file will lie.
+    /// The path of the destination.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes the file durable under its name. After an error the temporary file is removed and the former file still stands.
+    /// Syncs the file and moves it to its destination. After an error the temporary file is removed and the old file is unchanged.
     pub fn commit(mut self) -> io::Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let result = flush_and_sync(writer).and_then(|()| fs::rename(&self.temporary, &self.path));
@@ -88,11 +88,11 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
 
 /// Makes the names in a folder durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Elsewhere a folder cannot be opened as a file, and a rename is durable by itself.
+    // Other systems cannot open a folder as a file, and their renames are durable without it.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Writes out what a writer still holds and syncs its file.
+/// Flushes a writer's buffer and syncs its file.
 pub(crate) fn flush_and_sync(writer: BufWriter<File>) -> io::Result<()> {
     match writer.into_inner() {
         Ok(file) => file.sync_all(),
@@ -104,7 +104,7 @@ pub(crate) fn flush_and_sync(writer: BufWriter<File>) -> io::Result<()> {
     }
 }
 
-/// A temporary file that cannot be removed is left behind: the error that matters is the one that is being returned.
+/// A temporary file that cannot be removed is left behind: the error being returned is more important.
 fn remove_quietly(path: &Path) {
     let _ = fs::remove_file(path);
 }

@@ -19,8 +19,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates a new event file in `folder` (created when absent). A run that resumes after `resumed_step` > 0 gets a further file; readers
-    /// then drop what earlier files say of later steps.
+    /// Creates a new event file in `folder` (created when absent). A run that resumes after `resumed_step` > 0 gets a further file; readers then
+    /// discard later steps of earlier files.
     pub fn create(folder: &Path, resumed_step: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let (path, file) = create_new(folder)?;
@@ -37,12 +37,12 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Where the file lies.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes one number of a series, such as `("loss/train", 3.2)`.
+    /// Writes one value of a series, such as `("loss/train", 3.2)`.
     pub fn scalar(&mut self, step: u64, tag: &str, value: f32) -> io::Result<()> {
         self.begin_value(tag);
         put_key(&mut self.value, 2, Wire::Fixed32);
@@ -93,7 +93,7 @@ impl EventWriter {
         self.write_event()
     }
 
-    /// One TFRecord in one write, so that a reader sees it whole or not at all.
+    /// Writes one TFRecord in a single call, so that a reader sees it whole or not at all.
     fn write_event(&mut self) -> io::Result<()> {
         let length = (self.event.len() as u64).to_le_bytes();
         self.record.clear();
@@ -105,7 +105,7 @@ impl EventWriter {
     }
 }
 
-/// The name has what TensorBoard looks for ("tfevents") and sorts by time.
+/// The name contains "tfevents", which TensorBoard looks for, and sorts by time.
 fn create_new(folder: &Path) -> io::Result<(PathBuf, File)> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for number in 0..1000 {
@@ -148,7 +148,7 @@ fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// The checksum of TFRecords: a rotated CRC-32C plus a constant, so that the checksum of data that holds checksums is not degenerate.
+/// The checksum of TFRecords: a rotated CRC-32C plus a constant, so that the checksum of data containing checksums is not degenerate.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -1,7 +1,7 @@
 //! A run folder belongs to one process at a time.
 //!
-//! The operating system holds the lock and lets go of it when the process ends, however it ends. The file that is locked has the number of the
-//! process, for messages, and goes with the lock where the system allows that.
+//! The operating system holds the lock and releases it when the process ends in any way. The locked file contains the process id, for messages, and
+//! is removed with the lock where the system allows that.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
@@ -29,7 +29,7 @@ pub enum LockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// Number of the process, as it wrote it down.
+        /// The process id recorded in the lock file.
         pid: String,
     },
 }
@@ -66,12 +66,12 @@ impl FolderLock {
             let file = options.read(true).write(true).create(true).truncate(false).open(&path);
             let mut file = file.map_err(IoError::at(&path, "open"))?;
             match file.try_lock() {
-                // Whoever had the lock may have removed the file after it was opened here.
+                // The previous owner may have removed the file after it was opened here.
                 Ok(()) if !is_at(&file, &path) => continue,
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(LockError::Taken { folder: folder.to_owned(), pid: pid_in(&path) }),
                 Err(TryLockError::Error(error)) => say::line(&format!(
-                    "warning: {}: cannot lock: {error}; see to it that no other process writes into this run",
+                    "warning: {}: cannot lock: {error}; make sure that no other process writes into this run",
                     path.display()
                 )),
             }
@@ -84,7 +84,7 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // While it is locked: whoever opens it afterwards makes a new one.
+        // While it is locked: a process that opens the path afterwards creates a new file.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
@@ -92,9 +92,9 @@ impl Drop for FolderLock {
     }
 }
 
-/// The process that has the lock; nothing if it does not say so.
+/// The process that has the lock; empty if it is not recorded.
 fn pid_in(path: &Path) -> String {
-    // It writes its number right after it took the lock.
+    // It writes its id right after it took the lock.
     for _ in 0..10 {
         let pid = fs::read_to_string(path).unwrap_or_default();
         if !pid.is_empty() {
@@ -129,7 +129,7 @@ mod tests {
         assert!(message.contains(&format!("another process (pid {}) writes into this run", process::id())), "{message}");
         drop(lock);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        // What a process leaves that was killed.
+        // The state that a killed process leaves.
         fs::write(folder.path().join(LOCK_FILE), "4194304").unwrap();
         FolderLock::take(folder.path()).unwrap();
     }

@@ -1,8 +1,8 @@
 //! `metrics.jsonl`: one JSON object per step, flushed line by line.
 //!
-//! Keys: `step`, `tokens`, then those of the training, in an order that a run does not change: `train_NAME` and `val_NAME` for every scalar of
-//! its objective, `lr`, `grad_norm`, `tokens_per_s`, `wall_s`. Language models have one scalar, `loss`. Every value is a finite number or
-//! `null`: what was not measured at a step, or was not finite, is `null`, so that any JSON reader opens the file.
+//! Keys: `step`, `tokens`, then those of the training, in a fixed order per run: `train_NAME` and `val_NAME` for every scalar of its objective, `lr`,
+//! `grad_norm`, `tokens_per_s`, `wall_s`. Language models have one scalar, `loss`. Every value is a finite number or `null`: values that were not
+//! measured at a step, or were not finite, are `null`, so that any JSON reader can read the file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +16,7 @@ use super::durable;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 
-/// What is known after one step.
+/// The metrics of one step.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Metrics {
     /// Optimizer steps done, this one included.
@@ -73,8 +73,8 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the file for a run that continues after step `resumed`, or begins. Records of later steps, which the run will write again, and lines
-    /// torn by a crash are dropped; a run that begins keeps nothing.
+    /// Opens the file for a run that resumes after step `resumed`, or begins. Records of later steps, which the run will write again, and incomplete
+    /// lines after a crash are dropped; a new run keeps nothing.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -93,8 +93,7 @@ impl MetricsWriter {
         Ok(Self { path: path.to_path_buf(), file, line: Vec::with_capacity(512) })
     }
 
-    /// Writes one line, which is with the operating system when this returns. JSON has no NaN and no infinity: they are written as `null`.
-    /// Allocates nothing.
+    /// Writes one line and flushes it to the operating system. JSON has no NaN and no infinity: they are written as `null`. Allocates nothing.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -104,7 +103,7 @@ impl MetricsWriter {
         result.map_err(IoError::at(&self.path, "write")).map_err(MetricsError::from)
     }
 
-    /// Makes all lines durable; for the moment at which a checkpoint is written.
+    /// Syncs all lines to disk; called when a checkpoint is written.
     pub fn sync(&self) -> Result<(), MetricsError> {
         Ok(self.file.sync_data().map_err(IoError::at(&self.path, "write"))?)
     }
@@ -123,13 +122,13 @@ fn line(to: &mut Vec<u8>, step: u64, tokens: u64, names: &[String], values: &[Op
     Ok(())
 }
 
-/// Whether a line is a whole record of a step up to the one after which the run goes on.
+/// Whether a line is a complete record of a step up to the one after which the run resumes.
 fn is_kept(line: &[u8], resumed: Option<u64>) -> bool {
     let is_former = |resumed| line.ends_with(b"\n") && serde_json::from_slice::<Metrics>(line).is_ok_and(|m| m.step <= resumed);
     resumed.is_some_and(is_former)
 }
 
-/// Reads all records of a metrics file. A last line without its line feed, torn by a crash or still being written, is passed over.
+/// Reads all records of a metrics file. Skips an incomplete last line, left by a crash or still being written.
 pub fn read(path: &Path) -> Result<Vec<Metrics>, MetricsError> {
     let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
     let mut records = Vec::new();

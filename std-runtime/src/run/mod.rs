@@ -1,4 +1,4 @@
-//! What a run leaves on disk: durable files, checkpoints, metrics, TensorBoard events, plots.
+//! The files of a run: atomic writes, checkpoints, metrics, TensorBoard events, plots.
 
 pub mod checkpoint;
 pub mod durable;

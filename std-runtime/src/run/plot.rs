@@ -30,7 +30,7 @@ const RUNS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
 ];
 
-/// A line of a picture: (step, value), how it is drawn, and what the legend says of it.
+/// A line of a plot: (step, value), its style, and its legend.
 struct Line {
     points: Vec<(f64, f64)>,
     style: ShapeStyle,
@@ -38,9 +38,8 @@ struct Line {
     label: Option<String>,
 }
 
-/// Draws what `train_NAME` and `val_NAME` were over steps and writes the picture durably. Values that are all positive, as losses are, stand on
-/// a logarithmic axis, on which the late, slow part of training stays readable. A faint line is the value of single steps, the strong one its
-/// moving average.
+/// Plots `train_NAME` and `val_NAME` over steps and writes the SVG atomically. Positive values, such as losses, get a logarithmic axis, on which the
+/// late, slow part of training stays readable. A faint line shows the values of single steps, a strong one their moving average.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -48,10 +47,10 @@ pub fn write_curve(path: &Path, name: &str, unit: &str, records: &[Metrics]) -> 
     durable::write(path, curve(name, unit, records)?.as_bytes())
 }
 
-/// The picture of [`write_curve`] as SVG text.
+/// The plot of [`write_curve`] as SVG text.
 ///
 /// # Errors
-/// The picture cannot be drawn.
+/// The plot cannot be drawn.
 pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> {
     let [train, validation] = ["train", "val"].map(|part| points(records, &format!("{part}_{name}")));
     let train = averaged(&train);
@@ -67,10 +66,10 @@ pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> 
     picture(name, unit, &lines)
 }
 
-/// One key of `metrics.jsonl` for several runs beside each other, as SVG text: `runs` are their names and records.
+/// One key of `metrics.jsonl` for several runs in one plot, as SVG text: `runs` are their names and records.
 ///
 /// # Errors
-/// The picture cannot be drawn.
+/// The plot cannot be drawn.
 pub fn overlay(key: &str, unit: &str, runs: &[(&str, &[Metrics])]) -> io::Result<String> {
     let line = |((run, records), colour): (&(&str, &[Metrics]), &RGBColor)| {
         let single = averaged(&points(records, key));
@@ -174,14 +173,14 @@ fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(average).collect()
 }
 
-/// An axis with marks at round numbers, also where a decade is too coarse: logarithmic when all its values are positive.
+/// An axis with ticks at round numbers, also where a decade is too coarse: logarithmic when all its values are positive.
 struct ValueAxis {
     low: f64,
     high: f64,
 }
 
 impl ValueAxis {
-    /// Holds values and a little room.
+    /// The range of the values with a margin.
     fn around(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         if low > high {
@@ -195,7 +194,7 @@ impl ValueAxis {
         Self { low: (low / room).max(f64::MIN_POSITIVE), high: (high * room).min(f64::MAX) }
     }
 
-    /// Where a value stands between both ends, from 0 to 1.
+    /// The position of a value between both ends, from 0 to 1.
     fn share(&self, value: f64) -> f64 {
         if self.low > 0.0 {
             (value.ln() - self.low.ln()) / (self.high.ln() - self.low.ln())
@@ -257,7 +256,7 @@ fn marks(low: f64, high: f64) -> Vec<f64> {
     sets.unwrap_or_else(|| vec![low, high])
 }
 
-/// A value with as many digits as its size asks for.
+/// A value with a number of digits that suits its magnitude.
 pub(crate) fn label(value: f64) -> String {
     let text = match value {
         0.0 => return "0".to_owned(),

@@ -18,20 +18,20 @@ pub use params::ParamSet;
 pub use state::StateSet;
 pub use workspace::Workspace;
 
-/// The number of a parameter set in its session.
+/// The index of a parameter set in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetId(usize);
 
-/// The number of a state set in its session.
+/// The index of a state set in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateId(usize);
 
-/// What a run works on.
+/// The sets that a run works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct On {
     /// The parameter set.
     pub set: SetId,
-    /// The set that `set` follows: the program then reads the weights of the source and updates those of the set, as moment 0. For averages.
+    /// The set that `set` follows: the program then reads the weights of the source, and updates those of the set as moment 0. For averages.
     pub source: Option<SetId>,
     /// Which gradient buffer of the set.
     pub grads: usize,
@@ -67,7 +67,7 @@ pub struct Session<D: Device = CpuDevice> {
     sets: Vec<ParamSet<D>>,
     states: Vec<StateSet<D>>,
     workspace: Workspace<D>,
-    /// The first run that could not be bound; it stands as a failure of the device would.
+    /// The first run that could not be bound; it counts as a device failure.
     fault: Option<DeviceError>,
 }
 
@@ -77,10 +77,10 @@ impl<D: Device> Session<D> {
         Self { device, sets: Vec::new(), states: Vec::new(), workspace: Workspace::new(), fault: None }
     }
 
-    /// Adds a parameter set whose weights are all 0.
+    /// Adds a parameter set with all weights 0.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn add_set(&mut self, name: &str, registry: &Arc<OwnedParams>) -> Result<SetId, BuildError> {
         self.sets.push(ParamSet::new(&self.device, name, registry)?);
         Ok(SetId(self.sets.len() - 1))
@@ -108,12 +108,12 @@ impl<D: Device> Session<D> {
         &self.sets[id.0]
     }
 
-    /// A parameter set of this session, and the device that holds it.
+    /// A parameter set of this session, and its device.
     pub fn set_mut(&mut self, id: SetId) -> (&mut ParamSet<D>, &mut D) {
         (&mut self.sets[id.0], &mut self.device)
     }
 
-    /// A state set of this session, and the device that holds it.
+    /// A state set of this session, and its device.
     pub fn state_mut(&mut self, id: StateId) -> (&mut StateSet<D>, &mut D) {
         (&mut self.states[id.0], &mut self.device)
     }
@@ -128,10 +128,10 @@ impl<D: Device> Session<D> {
         &self.workspace
     }
 
-    /// Builds a program over a registry for this device, without memory for it.
+    /// Builds a program over a registry for this device, without memory.
     ///
     /// # Errors
-    /// The graph or its plan is not valid, or an operation has no kernel.
+    /// The graph or its plan is invalid, or an operation has no kernel.
     pub fn build<T>(
         &self,
         registry: &Arc<OwnedParams>,
@@ -140,10 +140,10 @@ impl<D: Device> Session<D> {
         OwnedProgram::new(&self.device, registry, build)
     }
 
-    /// Makes room for a program: workspace, states, gradients and moments. Returns whether the workspace grew, and so lost its values.
+    /// Allocates memory for a program: workspace, states, gradients and moments. Returns whether the workspace grew, and so lost its values.
     ///
     /// # Errors
-    /// The program's states differ from those of the state set, or the memory cannot be had.
+    /// The program's states differ from those of the state set, or the memory is not available.
     pub fn make_room(&mut self, program: &OwnedProgram, on: On) -> Result<bool, BuildError> {
         if let Some(StateId(state)) = on.state {
             self.states[state].admit(&mut self.device, program)?;
@@ -158,7 +158,7 @@ impl<D: Device> Session<D> {
         Ok(self.workspace.reserve(&self.device, [program])?)
     }
 
-    /// Builds a program for a set and makes room for it. Values in the workspace are lost when it grows.
+    /// Builds a program for a set and allocates its memory. Values in the workspace are lost when it grows.
     ///
     /// # Errors
     /// As [`Session::build`] and [`Session::make_room`].
@@ -169,7 +169,7 @@ impl<D: Device> Session<D> {
         Ok((program, value))
     }
 
-    /// Queues a range of nodes. A run whose set has another registry, or too little room, is not run, and [`Session::sync`] says so.
+    /// Queues a range of nodes. A run whose set has another registry, or too little memory, is skipped, and [`Session::sync`] reports it.
     pub fn run(&mut self, program: &OwnedProgram, on: On, nodes: Range<usize>, gradients: Gradients) {
         if self.fault.is_some() {
             return;
@@ -188,7 +188,7 @@ impl<D: Device> Session<D> {
     /// Writes integers after checking their range.
     ///
     /// # Errors
-    /// The tensor is no input of integers, has another number of elements, or an integer is out of its range.
+    /// The tensor is not an integer input, has another number of elements, or an integer is out of its range.
     pub fn write_ints(&mut self, program: &OwnedProgram, t: Tensor, values: &[i32]) -> Result<(), WriteError> {
         self.device.write_ints(program, &mut self.workspace.ints, t, values)
     }
@@ -196,12 +196,12 @@ impl<D: Device> Session<D> {
     /// Writes an input of f32 values.
     ///
     /// # Errors
-    /// The tensor is no input, or has another number of elements.
+    /// The tensor is not an input, or has another number of elements.
     pub fn write(&mut self, program: &OwnedProgram, t: Tensor, values: &[f32]) -> Result<(), WriteError> {
         self.device.write(program, &mut self.workspace.arena, t, values)
     }
 
-    /// Asks for the values of a pinned tensor as they are now, readable after [`Session::sync`].
+    /// Queues a transfer of the current values of a pinned tensor, readable after [`Session::sync`].
     pub fn fetch(&mut self, program: &OwnedProgram, t: Tensor) -> Ticket {
         self.device.fetch(program, &self.workspace.arena, t)
     }
@@ -218,7 +218,7 @@ impl<D: Device> Session<D> {
     /// Values that were fetched before the last [`Session::sync`].
     ///
     /// # Panics
-    /// A fetch came after that sync, or the sync did not come yet.
+    /// A fetch came after that sync, or no sync has come yet.
     pub fn fetched(&self, ticket: &Ticket) -> &[f32] {
         self.device.fetched(ticket)
     }
@@ -232,7 +232,7 @@ impl<D: Device> Session<D> {
         self.fault.clone().map_or(Ok(()), Err)
     }
 
-    /// Queues copies of pinned tensors of one program into inputs of another, which are written before its other inputs.
+    /// Queues copies of pinned tensors of one program into inputs of another; write its other inputs afterwards.
     pub fn carry(&mut self, from: &OwnedProgram, to: &OwnedProgram, pairs: &[(Tensor, Tensor)]) {
         self.device.carry(from, to, &mut self.workspace.arena, pairs);
     }
@@ -240,7 +240,7 @@ impl<D: Device> Session<D> {
     /// Copies a row of every state of one state set into a row of another.
     ///
     /// # Errors
-    /// The sets are one, do not have the same states, or a row is not there.
+    /// The sets are the same, have different states, or a row does not exist.
     pub fn copy_state_row(&mut self, from: (StateId, usize), to: (StateId, usize)) -> Result<(), DeviceError> {
         let [a, b] = self.states.get_disjoint_mut([from.0.0, to.0.0]).map_err(|_| DeviceError::Sets)?;
         a.copy_row(&mut self.device, from.1, b, to.1)
@@ -249,7 +249,7 @@ impl<D: Device> Session<D> {
     /// Copies the weights of one set into another of the same registry.
     ///
     /// # Errors
-    /// The sets are one, or have different registries.
+    /// The sets are the same, or have different registries.
     pub fn copy_weights(&mut self, from: SetId, to: SetId) -> Result<(), DeviceError> {
         let [from, to] = self.sets.get_disjoint_mut([from.0, to.0]).map_err(|_| DeviceError::Sets)?;
         if !Arc::ptr_eq(from.registry(), to.registry()) {
@@ -329,12 +329,12 @@ impl Session {
         self.device.engine()
     }
 
-    /// An input or output where it lies; empty for every other tensor, of which nothing is kept.
+    /// The memory of an input or output; empty for every other tensor, whose memory is reused.
     pub fn read(&self, program: &OwnedProgram, t: Tensor) -> &[f32] {
         exec::real(&program.view(), &program.plan(), self.workspace.arena.get(), t).unwrap_or_default()
     }
 
-    /// Runs a whole program node by node inside the thread pool and tells the seconds that each one took.
+    /// Runs a whole program node by node inside the thread pool and returns the seconds of each node.
     pub fn run_each(&mut self, program: &OwnedProgram, on: On, gradients: Gradients, took: &mut (dyn FnMut(usize, f64) + Send)) {
         let engine = Arc::clone(self.engine());
         engine.install(|| {
@@ -347,7 +347,7 @@ impl Session {
     }
 }
 
-/// The memory of a run, after checking that there is enough of it and that set and program share a registry.
+/// The memory of a run, after checking that it is sufficient and that set and program share a registry.
 fn bind<'a, D: Device>(
     sets: &'a mut [ParamSet<D>],
     states: &'a mut [StateSet<D>],

@@ -1,4 +1,4 @@
-//! Parameter sets: the weights of a registry, with what is needed to train them.
+//! Parameter sets: the weights of a registry, with gradients and moments for training.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use samara_core::params::Params;
 use crate::device::{CpuDevice, Device, DeviceError, OwnedParams};
 use crate::memory::OutOfMemory;
 
-/// Weights over a registry. Policy, reference, value, teacher and moving averages are sets; several may share a registry, and every program
-/// of that registry runs on each of them.
+/// Weights over a registry. Policy, reference, value, teacher and moving averages are sets; several may share a registry, and every program of that
+/// registry runs on each of them.
 pub struct ParamSet<D: Device = CpuDevice> {
     name: String,
     registry: Arc<OwnedParams>,
@@ -18,15 +18,15 @@ pub struct ParamSet<D: Device = CpuDevice> {
     pub frozen: D::Mem<u8>,
     /// Gradient buffers, each as long as the trainable parameters.
     pub grads: Vec<D::Mem<f32>>,
-    /// Optimizer moments, one after the other, each as long as the trainable parameters.
+    /// Optimizer moments, concatenated, each as long as the trainable parameters.
     pub moments: D::Mem<f32>,
 }
 
 impl<D: Device> ParamSet<D> {
-    /// A set whose weights are all 0, without gradients and moments.
+    /// A set with all weights 0, without gradients and moments.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn new(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Result<Self, OutOfMemory> {
         let view = registry.view();
         Ok(Self {
@@ -54,10 +54,10 @@ impl<D: Device> ParamSet<D> {
         self.registry.view()
     }
 
-    /// Room for at least this many gradient buffers, filled with 0.
+    /// Ensures at least this many gradient buffers; new ones are zeroed.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn make_gradients(&mut self, device: &D, buffers: usize) -> Result<(), OutOfMemory> {
         let len = self.params().trainable_len();
         while self.grads.len() < buffers {
@@ -66,13 +66,13 @@ impl<D: Device> ParamSet<D> {
         Ok(())
     }
 
-    /// Room for at least this many elements of moments. Values are lost when there were fewer.
+    /// Ensures at least this many elements of moments. Values are lost when the buffer grows.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn make_moments(&mut self, device: &D, len: usize) -> Result<(), OutOfMemory> {
         if D::len(&self.moments) < len {
-            // The old memory goes back before the new is taken.
+            // The old memory is freed before the new is allocated.
             self.moments = D::Mem::default();
             self.moments = device.alloc(len)?;
         }

@@ -1,4 +1,4 @@
-//! State sets: what lasts from run to run. A key and value cache and a queue of embeddings are two sets.
+//! State sets: memory that persists between runs. A key-value cache and a queue of embeddings are two sets.
 
 use samara_core::graph::{DType, Role, Shape};
 
@@ -17,7 +17,7 @@ impl Entry {
         format!("{:?} {}", self.dtype, self.shape)
     }
 
-    /// Elements of the buffer that one row of the first axis takes; `None` when rows do not end where elements do.
+    /// Elements of the buffer per row of the first axis; `None` when rows do not end at element boundaries.
     fn row_len(&self) -> Option<(usize, usize)> {
         let rows = *self.shape.dims().first()? as usize;
         let bytes = self.dtype.bytes(self.shape.len() / rows.max(1), size_of::<f32>())?;
@@ -25,7 +25,7 @@ impl Entry {
     }
 }
 
-/// Named memory whose layout is that of the programs that use it: all declare the same states in the same order, or fewer of them.
+/// Named memory with the layout of its programs: all declare the same states in the same order, or a prefix of them.
 pub struct StateSet<D: Device = CpuDevice> {
     name: String,
     entries: Vec<Entry>,
@@ -35,7 +35,7 @@ pub struct StateSet<D: Device = CpuDevice> {
 }
 
 impl<D: Device> StateSet<D> {
-    /// An empty set. A lasting one is in checkpoints, as a queue is; a cache is not.
+    /// An empty set. A lasting one, such as a queue, is saved in checkpoints; a cache is not.
     pub fn new(name: &str, lasting: bool) -> Self {
         Self { name: name.to_owned(), entries: Vec::new(), lasting, mem: D::Mem::default() }
     }
@@ -45,15 +45,15 @@ impl<D: Device> StateSet<D> {
         &self.name
     }
 
-    /// Whether checkpoints hold it.
+    /// Whether checkpoints contain it.
     pub fn is_lasting(&self) -> bool {
         self.lasting
     }
 
-    /// Makes room for the states of a program. States that were there keep their values; new ones are 0 unless their memory was used before.
+    /// Allocates the states of a program. Existing states keep their values; new ones are 0 unless their memory was used before.
     ///
     /// # Errors
-    /// A state differs from that of an earlier program, or the memory cannot be had.
+    /// A state differs from that of an earlier program, or the memory is not available.
     pub fn admit(&mut self, device: &mut D, program: &OwnedProgram) -> Result<(), BuildError> {
         let view = program.view();
         let states = view.tensors().iter().enumerate().filter(|(i, t)| t.role == Role::State && t.root.index() == *i);
@@ -82,11 +82,11 @@ impl<D: Device> StateSet<D> {
         self.entries.clear();
     }
 
-    /// Copies row `row` of every state, along its first axis, into row `at` of the same state of another set. The other axes must agree: a
-    /// prompt's cache of one row goes into a slot of a batch.
+    /// Copies row `row` of every state, along its first axis, into row `at` of the same state of another set. The other axes must agree: the cache of
+    /// a prompt, one row, is copied into a slot of a batch.
     ///
     /// # Errors
-    /// The sets do not have the same states, or a row is not there.
+    /// The sets have different states, or a row does not exist.
     pub fn copy_row(&self, device: &mut D, row: usize, to: &mut Self, at: usize) -> Result<(), DeviceError> {
         let wrong = || DeviceError::Failed(format!("no row {row} of state set {:?} fits row {at} of {:?}", self.name, to.name));
         if self.entries.len() != to.entries.len() {

@@ -1,7 +1,7 @@
-//! The update of a trained set: the norm of its gradient, a look at it from the host, the optimizer, and the averages that follow the set.
+//! The update of a trained set: the norm of its gradient, the host's check of it, the optimizer, and the averages that follow the set.
 //!
-//! It is a program of its own, so that the programs that fill the gradient may run any number of times before it, and so that the host can
-//! refuse a gradient that is not finite while the weights are as they were.
+//! It is a separate program, so that the programs that compute the gradient may run any number of times before it, and so that the host can reject a
+//! gradient that is not finite before any weight changes.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use samara_core::params::GroupId;
 use super::{On, Session, SetId};
 use crate::device::{BuildError, Device, OwnedParams, OwnedProgram, Planner, Ticket};
 
-/// The numbers of one update.
+/// The hyper-parameters of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UpdateNumbers {
-    /// How many updates of the set there are with this one, from 1.
+    /// The index of this update of the set, from 1.
     pub count: u64,
     /// Learning rate.
     pub lr: f64,
@@ -52,7 +52,7 @@ impl UpdateNumbers {
     }
 }
 
-/// The names of a rule's moments, in their order, as PyTorch's optimizers have them.
+/// The names of the optimizer's moments, in order, as in PyTorch's optimizers.
 pub fn moment_names(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::AdamW(_) => &["exp_avg", "exp_avg_sq"],
@@ -63,7 +63,7 @@ pub fn moment_names(rule: Rule) -> &'static [&'static str] {
 
 /// The inputs and the output of an update program.
 struct Io {
-    /// Hyper-parameters (8), and the factor of the learning rate in them: of all groups, then of groups with a factor of their own.
+    /// Hyper-parameter inputs (8), each with its factor of the learning rate: that of all groups, then those of groups with their own factor.
     hypers: Vec<(Tensor, f64)>,
     /// The norm that clips, (1).
     clip: Tensor,
@@ -88,7 +88,7 @@ fn append(g: &Graph<'_>, rule: Rule, lr_scales: &[(GroupId, f64)]) -> Io {
     Io { hypers, clip, norm }
 }
 
-/// The update program alone, without memory for it: for plans.
+/// The update program without memory, for planning.
 ///
 /// # Errors
 /// The program cannot be planned.
@@ -112,8 +112,8 @@ pub struct Update {
 }
 
 impl Update {
-    /// The update of a set by a rule, followed by averages: sets of the same registry. Groups may have factors of the learning rate. Makes room
-    /// for gradients and moments.
+    /// The update of a set by an optimizer, followed by its averages: sets of the same registry. Groups may have factors of the learning rate.
+    /// Allocates gradients and moments.
     ///
     /// # Errors
     /// A program cannot be planned.
@@ -149,13 +149,13 @@ impl Update {
         &self.program
     }
 
-    /// Queues the norm of the gradient, (1). The host looks at it before [`Update::apply`].
+    /// Queues the norm of the gradient, (1). The host checks it before [`Update::apply`].
     pub fn norm<D: Device>(&self, session: &mut Session<D>) -> Ticket {
         session.run(&self.program, self.on, self.program.view().forward(), Gradients::Overwrite);
         session.fetch(&self.program, self.io.norm)
     }
 
-    /// Queues the change of the weights, and of the averages behind them. `norm` is what [`Update::norm`] gave.
+    /// Queues the update of the weights, and then of the averages. `norm` is the result of [`Update::norm`].
     pub fn apply<D: Device>(&self, session: &mut Session<D>, numbers: &UpdateNumbers, norm: f32) {
         let mut hypers = self.io.hypers.iter();
         let written = hypers
@@ -163,7 +163,7 @@ impl Update {
             .and_then(|()| session.write(&self.program, self.io.clip, &[norm]));
         debug_assert_eq!(written, Ok(()), "all are inputs of these lengths");
         session.run(&self.program, self.on, self.program.view().update(), Gradients::Overwrite);
-        // An average starts as the weights themselves: at the first update all of it comes from them.
+        // An average starts as the weights themselves: its first update copies them.
         let decay = if numbers.count <= 1 { 0.0 } else { numbers.ema_decay };
         for average in &self.averages {
             let written = session.write(&average.program, average.decay, &[decay as f32]);

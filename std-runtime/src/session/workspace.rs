@@ -1,4 +1,4 @@
-//! The workspace: the arena and the integers that all programs of a session share, one after the other.
+//! The workspace: the arena and the integers that all programs of a session share, one at a time.
 
 use crate::device::{CpuDevice, Device, OwnedProgram};
 use crate::memory::OutOfMemory;
@@ -24,11 +24,11 @@ impl<D: Device> Workspace<D> {
         Self { arena: Default::default(), ints: Default::default(), generation: 0 }
     }
 
-    /// Makes room for programs: as much as the largest takes. Returns whether memory was taken anew, and then all values in it are lost and
-    /// [`Workspace::generation`] has changed.
+    /// Grows to the needs of the largest program. Returns whether memory was reallocated; then all values are lost and [`Workspace::generation`] has
+    /// changed.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// The memory is not available.
     pub fn reserve<'p>(&mut self, device: &D, programs: impl IntoIterator<Item = &'p OwnedProgram>) -> Result<bool, OutOfMemory> {
         let (mut arena, mut ints) = (D::len(&self.arena), D::len(&self.ints));
         let before = (arena, ints);
@@ -36,7 +36,7 @@ impl<D: Device> Workspace<D> {
             (arena, ints) = (arena.max(program.arena_len()), ints.max(program.ints_len()));
         }
         if arena > before.0 {
-            // The old memory goes back before the new is taken.
+            // The old memory is freed before the new is allocated.
             self.arena = D::Mem::default();
             self.arena = device.alloc(arena)?;
         }
@@ -48,7 +48,7 @@ impl<D: Device> Workspace<D> {
         Ok(grown)
     }
 
-    /// Changes when memory moves: what was recorded against older memory, such as a captured graph, is void.
+    /// Changes when memory moves: anything recorded against older memory, such as a captured graph, is invalid.
     pub fn generation(&self) -> u64 {
         self.generation
     }

@@ -1,4 +1,4 @@
-//! Tokens that are not made from text by the model, and where they stand in a text.
+//! Added tokens, which the model's merges do not produce, and how they are found in text.
 
 use fancy_regex::Regex;
 use std::borrow::Cow;
@@ -10,11 +10,11 @@ use std::sync::LazyLock;
 pub struct AddedToken {
     /// Its id.
     pub id: u32,
-    /// What it is written as; decoding gives this text.
+    /// Its text; decoding returns it.
     pub text: String,
-    /// Special tokens are recognised in text only where the caller allows it; others always are.
+    /// Special tokens are recognised in text only if the caller allows it; others always are.
     pub special: bool,
-    /// How it is found in text.
+    /// The matching rules.
     pub fit: Fit,
 }
 
@@ -27,21 +27,21 @@ pub struct Fit {
     pub rstrip: bool,
     /// Not within a word.
     pub single_word: bool,
-    /// It is looked for in text that is normalised.
+    /// Whether it is matched in the normalised text.
     pub normalized: bool,
 }
 
 impl AddedToken {
-    /// A special token that is found wherever it stands.
+    /// A special token without matching rules.
     pub fn special(id: u32, text: &str) -> Self {
         Self { id, text: text.to_owned(), special: true, fit: Fit::default() }
     }
 }
 
-/// Which special tokens are recognised in a text. Text from users should be encoded with `None`.
+/// Which special tokens are recognised in a text. Use `None` for untrusted text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials<'a> {
-    /// None: `<|endoftext|>` is encoded as the characters that it is written with.
+    /// None: `<|endoftext|>` is encoded as ordinary characters.
     None,
     /// Only those with these texts.
     Only(&'a [&'a str]),
@@ -74,15 +74,15 @@ pub(super) enum Section {
     Text(Range<usize>),
 }
 
-/// Finds added tokens: the first one from the left, the longest of those that begin there.
+/// Finds added tokens: leftmost first, the longest of several that begin at the same position.
 pub(super) struct Finder<'t> {
-    /// What is looked for, the longest first.
+    /// The tokens, longest first.
     tokens: Vec<(Cow<'t, str>, &'t AddedToken)>,
     begins: [bool; 256],
 }
 
 impl<'t> Finder<'t> {
-    /// A finder of tokens that are written as given.
+    /// A finder of tokens by their literal text.
     pub(super) fn new(tokens: impl Iterator<Item = (Cow<'t, str>, &'t AddedToken)>) -> Self {
         let mut tokens: Vec<_> = tokens.filter(|(text, _)| !text.is_empty()).collect();
         tokens.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
@@ -91,12 +91,12 @@ impl<'t> Finder<'t> {
         Self { tokens, begins }
     }
 
-    /// Cuts `text` into tokens and what is between them.
+    /// Splits `text` into tokens and the text between them.
     pub(super) fn sections(&self, text: &[u8]) -> Vec<Section> {
         self.sections_between(text, &[])
     }
 
-    /// The same; no token stands across one of the places `walls`, which rise.
+    /// The same; no token may span one of the positions `walls`, in ascending order.
     pub(super) fn sections_between(&self, text: &[u8], walls: &[usize]) -> Vec<Section> {
         let (mut sections, mut done, mut from) = (Vec::new(), 0, 0);
         while let Some((at, length, token)) = self.first_from(text, from) {
@@ -120,7 +120,7 @@ impl<'t> Finder<'t> {
                 sections.push(Section::Text(done..start));
             }
             sections.push(Section::Token(token.id));
-            // The next one may begin in the white space that this one took: it is a token all the same.
+            // The next token may begin in the white space that this one consumed; it is still a token.
             done = end;
         }
         if done < text.len() {
@@ -142,7 +142,7 @@ impl<'t> Finder<'t> {
     }
 }
 
-/// `\w`: Unicode's letters, decimal digits, marks and connectors, and no other numbers such as fractions.
+/// `\w`: Unicode's letters, decimal digits, marks and connectors, but no other numbers such as fractions.
 fn is_word(c: char) -> bool {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w").expect("a class of characters is a pattern"));
     WORD.is_match(c.encode_utf8(&mut [0; 4])).unwrap_or(false)
@@ -165,7 +165,7 @@ fn space_at_end(text: &[u8]) -> usize {
     text.len() - end
 }
 
-/// Bytes of white space that `text` begins with.
+/// Length in bytes of the white space at the start of `text`.
 fn space_at_start(text: &[u8]) -> usize {
     let mut start = 0;
     while let Some(space) = first_char(&text[start..]).filter(|c| c.is_whitespace()) {

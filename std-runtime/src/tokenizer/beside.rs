@@ -1,4 +1,4 @@
-//! What the files beside a tokenizer say: which tokens are special, which were added, which one ends a text.
+//! The files that accompany a tokenizer: special tokens, added tokens, the end-of-text token.
 
 use super::error::{FileError, Problem, parse, problem, read};
 use super::json::{AddedJson, Vocab};
@@ -6,7 +6,7 @@ use super::{AddedToken, Fit};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What other tools know of a tokenizer.
+/// The files of other tools about a tokenizer.
 pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 /// Files that go with a tokenizer.
 pub(super) const FILES: [&str; 4] = [CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
@@ -14,7 +14,7 @@ pub(super) const FILES: [&str; 4] = [CONFIG_FILE, "special_tokens_map.json", "ad
 /// Keys that name a special token.
 pub(super) const NAMES: [&str; 7] = ["eos_token", "bos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
-/// What the files beside a tokenizer say of it.
+/// The content of the files that accompany a tokenizer.
 #[derive(Clone, Default)]
 pub(super) struct Beside {
     /// The token that ends a text.
@@ -23,12 +23,12 @@ pub(super) struct Beside {
     pub(super) specials: Vec<String>,
     /// Tokens with their ids.
     pub(super) added: Vec<AddedToken>,
-    /// A space is put before a text that does not begin with one.
+    /// Whether a space is put before a text that does not begin with one.
     pub(super) add_prefix_space: bool,
 }
 
 impl Beside {
-    /// Reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` of a folder, as far as they are there.
+    /// Reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` of a folder, if they exist.
     pub(super) fn read(folder: &Path) -> Result<Self, FileError> {
         let mut beside = Self::default();
         for name in &FILES[..2] {
@@ -53,8 +53,8 @@ impl Beside {
         Ok(beside)
     }
 
-    /// The added tokens of a tokenizer's own file, with those that the files beside add or call special. A token of the vocabulary has the id that it
-    /// has there.
+    /// The added tokens of a tokenizer's own file, with those that the accompanying files add or mark as special. A token of the vocabulary has its
+    /// id there.
     pub(super) fn added_to(&self, mut added: Vec<AddedToken>, vocab: &Vocab) -> Result<Vec<AddedToken>, Problem> {
         let id_of = |text: &str| vocab.0.iter().find(|(other, _)| other == text).map(|(_, id)| *id);
         // A single character is text as well, whatever is padded with it.
@@ -69,7 +69,7 @@ impl Beside {
             let owner =
                 owner.or_else(|| vocab.0.iter().find(|(text, other)| *other == id && *text != token.text).map(|(text, _)| text));
             if let Some(owner) = owner {
-                let what = format!("the files beside give it id {id}, which is {owner:?} here; remove it from one of them");
+                let what = format!("the accompanying files give it id {id}, which is {owner:?} here; remove it from one of them");
                 return problem(format!("added token {:?}", token.text), what);
             }
             added.push(AddedToken { id, ..token });
@@ -77,7 +77,7 @@ impl Beside {
         Ok(added)
     }
 
-    /// Takes what the keys name.
+    /// Takes the tokens named by the keys.
     fn named(&mut self, keys: &Map<String, Value>) {
         let text = |value: &Value| value.as_str().or(value["content"].as_str()).map(str::to_owned);
         let end = keys.get("eos_token").and_then(text);
@@ -100,7 +100,7 @@ impl Beside {
     }
 }
 
-/// The keys of a file; none without the file.
+/// The keys of a file; empty if it does not exist.
 fn object(path: &Path) -> Result<Map<String, Value>, FileError> {
     if !path.exists() {
         return Ok(Map::new());

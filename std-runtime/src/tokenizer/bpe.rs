@@ -56,7 +56,9 @@ pub enum BpeError {
         rank: usize,
     },
     /// Entries chosen to collide.
-    #[error("entry {index} finds no room in the hash table `{table}`: too many collide, which no trained vocabulary does")]
+    #[error(
+        "entry {index} finds no free slot in the hash table `{table}`: too many collisions, which do not occur in trained vocabularies"
+    )]
     Crowded {
         /// Which table.
         table: &'static str,
@@ -74,8 +76,8 @@ pub enum BpeError {
 impl Bpe {
     /// A vocabulary from its tokens by id and its merges (left id, right id) by rank.
     ///
-    /// `is_added` names the tokens that no text is encoded as (special tokens); these may have the bytes of another.
-    /// `ignore_merges`: a word that is a token is that token, whatever the merges make of it (Hugging Face's name).
+    /// `is_added` marks the tokens that merges never produce (special tokens); they may have the bytes of another token. `ignore_merges`: a word that
+    /// is a token is encoded as that token, whatever the merges give (Hugging Face's name).
     pub fn new(
         tokens: &[impl AsRef<[u8]>],
         merges: Vec<(u32, u32)>,
@@ -133,12 +135,12 @@ impl Bpe {
         &self.merges
     }
 
-    /// Whether a word that is a token is that token whatever the merges make of it.
+    /// Whether a word that is a token is encoded as that token, whatever the merges give.
     pub fn ignore_merges(&self) -> bool {
         self.ignore_merges
     }
 
-    /// Appends the ids of `text`; the error is a byte without token and its place.
+    /// Appends the ids of `text`; the error is a byte without a token, with its position.
     pub(super) fn encode_into(&self, text: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<(), (u8, usize)> {
         let tables = self.tables();
         let mut at = 0;
@@ -188,7 +190,7 @@ impl Scratch {
     }
 }
 
-/// Ids of the tokens; where bytes coincide, an added token stands back behind the token of the model.
+/// Ids of the tokens; of tokens with equal bytes, one of the model has precedence over an added one.
 fn ids_by_bytes<T: AsRef<[u8]>>(tokens: &[T], is_added: impl Fn(u32) -> bool) -> Result<HashMap<&[u8], u32>, BpeError> {
     let mut found: HashMap<&[u8], u32> = HashMap::with_capacity(tokens.len());
     let (added, plain): (Vec<u32>, Vec<u32>) = (0..tokens.len() as u32).partition(|&id| is_added(id));

@@ -9,10 +9,10 @@ use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// What to train.
+/// The options of a training.
 #[derive(Clone, Debug)]
 pub struct BpeTrainOptions {
-    /// Number of ids: 256 bytes, merges, special tokens. Text with too few different pairs gives fewer.
+    /// Vocabulary size: 256 bytes, merges, special tokens. Text with too few different pairs gives fewer.
     pub vocab_size: usize,
     /// A pair that occurs less often is not merged.
     pub min_count: u64,
@@ -30,9 +30,9 @@ impl Default for BpeTrainOptions {
 
 /// Counts the words of a corpus, then trains on the counts.
 ///
-/// In every step the pair with the highest count is merged; among equals the one with the lowest left id, then the lowest right id
-/// (the rule of Hugging Face `tokenizers`, whose `BpeTrainer` finds the same merges; the ids differ only by the place of the special
-/// tokens). The 256 bytes come first, in the order of the characters that GPT-2's files write them as.
+/// Every step merges the pair with the highest count; ties go to the lowest left id, then the lowest right id (the rule of Hugging Face `tokenizers`,
+/// whose `BpeTrainer` finds the same merges; only the ids of the special tokens differ). The 256 bytes come first, in the order of the characters by
+/// which GPT-2's files represent them.
 #[derive(Clone, Debug)]
 pub struct BpeTrainer {
     options: BpeTrainOptions,
@@ -40,13 +40,13 @@ pub struct BpeTrainer {
     stop: Stop,
 }
 
-/// Why there is nothing to train.
+/// Why training failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrainError {
     /// Fewer ids than bytes and special tokens.
-    #[error("a vocabulary of {vocab_size} has no room for 256 bytes and {specials} special tokens; ask for at least {}", 256 + specials)]
+    #[error("a vocabulary of {vocab_size} is too small for 256 bytes and {specials} special tokens; use at least {}", 256 + specials)]
     VocabSize {
-        /// The size asked for.
+        /// The requested size.
         vocab_size: usize,
         /// Number of special tokens.
         specials: usize,
@@ -55,7 +55,7 @@ pub enum TrainError {
     #[error(transparent)]
     Special(#[from] BuildError),
     /// A signal came before all merges were found.
-    #[error("{0} while the tokenizer was trained: nothing was begun; the same command begins again")]
+    #[error("{0} while the tokenizer was trained: nothing was written; repeat the command to start again")]
     Interrupted(#[from] Interrupted),
     /// Too much for the tables.
     #[error(transparent)]
@@ -73,7 +73,7 @@ impl Failure for TrainError {
 }
 
 impl BpeTrainer {
-    /// A trainer that has seen nothing yet.
+    /// A trainer without counts.
     pub fn new(options: BpeTrainOptions) -> Result<Self, TrainError> {
         let specials = options.specials.len();
         if options.vocab_size < 256 + specials {
@@ -87,7 +87,7 @@ impl BpeTrainer {
         Self { stop: stop.clone(), ..self }
     }
 
-    /// Counts the words of one document. A document can come in parts, cut at [`samara_core::tokenizer::pretokenize::last_cut`].
+    /// Counts the words of one document. A document may come in parts, cut at [`samara_core::tokenizer::pretokenize::last_cut`].
     pub fn add(&mut self, document: &[u8]) {
         for word in self.options.split.words(document) {
             match self.words.get_mut(word) {
@@ -97,7 +97,7 @@ impl BpeTrainer {
         }
     }
 
-    /// Trains on what was counted.
+    /// Trains on the counts.
     pub fn train(self) -> Result<Tokenizer, TrainError> {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();
@@ -130,7 +130,7 @@ struct Merger {
 #[derive(Default)]
 struct PairUse {
     count: i64,
-    /// Words in which the pair has occurred. All occurrences of a pair come into being in one step: the one that makes its newer token.
+    /// Words in which the pair has occurred. All occurrences of a pair arise in one step: the one that creates its newer token.
     words: Vec<u32>,
 }
 
@@ -170,7 +170,7 @@ impl Merger {
         Ok(merges)
     }
 
-    /// Replaces every occurrence of `pair` by `id` and brings the counts up to date.
+    /// Replaces every occurrence of `pair` by `id` and updates the counts.
     fn merge(&mut self, pair: Pair, id: u32) {
         let uses = self.pairs.remove(&pair).unwrap_or_default();
         let mut fresh = Vec::new();
@@ -191,7 +191,7 @@ impl Merger {
     }
 }
 
-/// Merges a word from left to right in place and reports how its pairs change, `pair` itself excepted.
+/// Merges a word from left to right in place and reports how its pairs change, except for `pair` itself.
 fn merge_word(symbols: &mut Vec<u32>, pair: Pair, id: u32, mut change: impl FnMut(Pair, i32)) {
     let (mut read, mut written) = (0, 0);
     while read < symbols.len() {
@@ -231,7 +231,7 @@ fn pair_of(left: u32, right: u32) -> Pair {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// One multiplication for one pair: the keys come from our own counting.
+/// One multiplication per pair: the keys are not adversarial.
 #[derive(Default)]
 struct PairHasher(u64);
 

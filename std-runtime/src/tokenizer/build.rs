@@ -1,8 +1,7 @@
 //! From the parts of a `tokenizer.json` to a tokenizer.
 //!
-//! Read are the parts that decide ids: added tokens, normalizer, split, model; the decoder, where tokens are text; and what is put around ids
-//! where a caller asks for it (`post_processor`). Truncation and padding are left to the caller; whatever else would change ids and is not
-//! supported is an error.
+//! It reads the parts that determine ids: added tokens, normalizer, split, model; the decoder, where tokens are text; and the tokens around a text,
+//! on request (`post_processor`). Truncation and padding are left to the caller. Any other part that would change ids is an error.
 
 use super::beside::Beside;
 use super::error::{Problem, problem};
@@ -45,7 +44,7 @@ fn without_template(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, P
     }
 }
 
-/// A tokenizer of a model and what is done to its text.
+/// A tokenizer from a model and the steps before it.
 pub(super) fn finish(model: Model, added: Vec<AddedToken>, text: TextSteps) -> Result<Tokenizer, Problem> {
     match Tokenizer::new(model, added) {
         Ok(tokenizer) => Ok(Tokenizer { text, ..tokenizer }),
@@ -53,7 +52,7 @@ pub(super) fn finish(model: Model, added: Vec<AddedToken>, text: TextSteps) -> R
     }
 }
 
-/// Over bytes where the split says so, else over characters.
+/// Over bytes if the split produces bytes, else over characters.
 fn bpe(
     mut json: ModelJson,
     parts: &[&Part],
@@ -76,7 +75,7 @@ fn bpe(
         let written = |step| if matches!(step, Step::ByteChars) { Step::Written } else { step };
         return finish(model, added, TextSteps { normalizer, pieces: steps.into_iter().map(written).collect() });
     }
-    // Bytes are written as characters last, by most: then the model reads the bytes themselves.
+    // Most files represent bytes as characters in the last step: then the model reads the bytes themselves.
     if matches!(steps.last(), Some(Step::ByteChars)) {
         steps.pop();
     }
@@ -99,7 +98,7 @@ fn check_model(model: &ModelJson) -> Result<(), Problem> {
     Ok(())
 }
 
-/// BPE over characters, with what its decoder makes of a token.
+/// BPE over characters, with the decoder's text of each token.
 fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> Result<Model, Problem> {
     let (mut replaced, mut trim_start, mut bytes, mut suffix) = (Vec::new(), 0, false, json.end_of_word_suffix.clone());
     for part in decoder.into_iter().flat_map(Part::flat) {
@@ -132,7 +131,7 @@ fn pieces(json: &ModelJson, vocabulary: &Vocabulary, decoder: Option<&Part>) -> 
     })
 }
 
-/// BPE over the characters that bytes are written as, with the ends of words marked (CLIP).
+/// BPE over the characters that represent bytes, with end-of-word markers (CLIP).
 fn written_pieces(json: &ModelJson, vocabulary: &Vocabulary) -> Result<Model, Problem> {
     let suffix = json.end_of_word_suffix.clone().unwrap_or_default();
     vocabulary.pieces(json, 0, !suffix.is_empty(), |token| {
@@ -239,14 +238,14 @@ fn split_step(part: &Part) -> Result<Step, Problem> {
     Ok(Step::Split { matcher: pattern("pre_tokenizer", part)?, behavior, invert: part.invert })
 }
 
-/// Whether a part cuts text by a pattern that matches all of it. To remove what does not match leaves the same pieces.
+/// Whether a part splits text by a pattern that matches all of it. Removing what does not match gives the same pieces.
 fn is_isolating(part: &Part, pattern: &str) -> bool {
     let same = matches!(&part.pattern, Some(Pattern::Regex(found)) if found == pattern);
     let behavior = (part.behavior.as_deref(), part.invert);
     same && part.kind == "Split" && matches!(behavior, (Some("Isolated"), false) | (Some("Removed"), true))
 }
 
-/// A part of a kind that is not known, and what needs no tokenizer at all.
+/// An error about a part of an unknown kind, with the advice that token ids need no tokenizer.
 fn unsupported<T>(item: &str, kind: &str, known: &str) -> Result<T, Problem> {
     problem(item, format!("{kind:?} is not supported; expected {known}; token ids can be used without a tokenizer"))
 }
@@ -265,7 +264,7 @@ fn behavior(name: &str) -> Result<Behavior, Problem> {
     })
 }
 
-/// Which pieces a Metaspace puts something before; files of older versions say it with `add_prefix_space`.
+/// Which pieces get a prefix from a Metaspace; older files express it by `add_prefix_space`.
 fn scheme(part: &Part) -> Result<Scheme, Problem> {
     match part.prepend_scheme.as_deref() {
         _ if part.add_prefix_space == Some(false) => Ok(Scheme::Never),

@@ -1,18 +1,18 @@
-//! The characters that GPT-2's files write bytes as (openai/gpt-2, `bytes_to_unicode`): bytes that print in Latin-1 as themselves, the
-//! other 68 as U+0100 and on.
+//! The characters by which GPT-2's files represent bytes (openai/gpt-2, `bytes_to_unicode`): printable Latin-1 bytes represent themselves, the other
+//! 68 are U+0100 and on.
 
 /// The character of a byte.
 pub(super) fn char_of(byte: u8) -> char {
     match byte {
         b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-        // Places of the bytes that do not print, in order: 0..=32, 127..=160, 173.
+        // Ranges of the bytes that are not printable, in order: 0..=32, 127..=160, 173.
         0..=b' ' => shifted(u32::from(byte)),
         0x7f..=0xa0 => shifted(u32::from(byte) - 0x7f + 33),
         0xad => shifted(67),
     }
 }
 
-/// The byte of a character, if it stands for one.
+/// The byte that a character represents, if any.
 pub(super) fn byte_of(char: char) -> Option<u8> {
     let byte = match u32::from(char) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => code,
@@ -29,7 +29,7 @@ pub(super) fn write(token: &[u8]) -> String {
     token.iter().map(|&byte| char_of(byte)).collect()
 }
 
-/// The bytes of a written token, if every character stands for one.
+/// The bytes of a token as written in a file, if every character represents one.
 pub(super) fn read(token: &str) -> Option<Vec<u8>> {
     token.chars().map(byte_of).collect()
 }

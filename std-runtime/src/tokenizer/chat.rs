@@ -1,15 +1,15 @@
-//! What the files of a tokenizer say of dialogues: the chat template, and the special tokens that it names.
+//! The chat template in the files of a tokenizer, and the special tokens that it uses.
 
 use super::Tokenizer;
 use super::beside::{CONFIG_FILE, FILES, NAMES};
 use serde_json::{Map, Value};
 
-/// The file with a template alone, which counts before the key of the same name.
+/// The file with a template only, which has precedence over the key of the same name.
 const TEMPLATE_FILE: &str = FILES[3];
 const TEMPLATE_KEY: &str = "chat_template";
 
 impl Tokenizer {
-    /// The chat template that its files have. Of several with names it is the one that is called "default", or else the first.
+    /// The chat template of the files. Of several named ones it is "default", or else the first.
     pub fn chat_template(&self) -> Option<String> {
         if let Some(source) = self.file(TEMPLATE_FILE) {
             return Some(String::from_utf8_lossy(source).into_owned());
@@ -24,7 +24,7 @@ impl Tokenizer {
         }
     }
 
-    /// The special tokens that its files name, such as `bos_token`, with their texts. Without files, the end of a text is both `bos_token` and
+    /// The special tokens that the files name, such as `bos_token`, with their texts. Without files, the end-of-text token is both `bos_token` and
     /// `eos_token`.
     pub fn named_tokens(&self) -> Vec<(&'static str, String)> {
         let text = |value: &Value| value.as_str().or(value["content"].as_str()).map(str::to_owned);
@@ -45,8 +45,8 @@ impl Tokenizer {
         named
     }
 
-    /// The file that holds the chat template, with `source` as the template: the one with a template alone where there is one, or else
-    /// `tokenizer_config.json` with its other keys.
+    /// The file of the chat template, with `source` as the template: the one with a template only if it exists, or else `tokenizer_config.json` with
+    /// its other keys.
     pub fn chat_template_file(&self, source: &str) -> (&'static str, Vec<u8>) {
         if self.file(TEMPLATE_FILE).is_some() {
             return (TEMPLATE_FILE, source.as_bytes().to_vec());
@@ -64,7 +64,7 @@ impl Tokenizer {
         files.into_iter().find(|(other, _)| *other == name).map(|(_, content)| content.as_slice())
     }
 
-    /// The keys of a file of JSON; none without the file.
+    /// The keys of a JSON file; empty if it does not exist.
     fn keys_of(&self, name: &str) -> Map<String, Value> {
         self.file(name).and_then(|content| serde_json::from_slice(content).ok()).unwrap_or_default()
     }

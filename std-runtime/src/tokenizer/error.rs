@@ -1,4 +1,4 @@
-//! What can be wrong with the files of a tokenizer, and reading them with it.
+//! Errors in the files of a tokenizer.
 
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
@@ -16,12 +16,12 @@ pub enum FileError {
         /// The folder.
         path: PathBuf,
     },
-    /// A model folder without a tokenizer, where text is to be read or written.
+    /// A model folder without a tokenizer, where text must be encoded or decoded.
     #[error("{}: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt{way_out}", path.display())]
     NoneInModel {
         /// The folder.
         path: PathBuf,
-        /// What else can be done.
+        /// An alternative.
         way_out: &'static str,
     },
     /// Broken JSON, or a value of the wrong kind.
@@ -33,7 +33,7 @@ pub enum FileError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What is wrong.
+        /// The parser's message.
         message: String,
     },
     /// Something that is well-formed and wrong or not supported.
@@ -49,12 +49,12 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Text is asked of the model folder `path`, which has no tokenizer. `way_out` says what else can be done: `""`, or `", or …"`.
+    /// The error for the model folder `path`, which has no tokenizer although text is used. `way_out` is an alternative: `""`, or `", or …"`.
     pub fn none_in(path: &Path, way_out: &'static str) -> Self {
         Self::NoneInModel { path: path.to_path_buf(), way_out }
     }
 
-    /// What is wrong with a part of the file `path`.
+    /// An error in a part of the file `path`.
     pub(super) fn item(path: &Path, (item, problem): Problem) -> Self {
         Self::Item { path: path.to_path_buf(), item, problem }
     }
@@ -69,7 +69,7 @@ impl Failure for FileError {
     }
 }
 
-/// What is wrong with which part of a file.
+/// An item of a file and the problem with it.
 pub(super) type Problem = (String, String);
 
 pub(super) fn problem<T>(item: impl Into<String>, what: impl Into<String>) -> Result<T, Problem> {

@@ -1,4 +1,4 @@
-//! The parts of Hugging Face's tokenizer files that decide ids, as they stand in the JSON.
+//! The parts of Hugging Face's tokenizer files that determine ids, as in the JSON.
 
 use super::{AddedToken, Fit};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -82,7 +82,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The parts of a sequence, one after the other; a part that is none, itself.
+    /// The parts of a sequence, in order; a part that is not a sequence, itself.
     pub(super) fn flat(&self) -> Vec<&Self> {
         if self.kind == "Sequence" { self.parts.iter().flat_map(Self::flat).collect() } else { vec![self] }
     }
@@ -118,7 +118,7 @@ pub(super) struct ModelJson {
     pub(super) ignore_merges: bool,
 }
 
-/// Tokens and ids in the order of the file; keys that repeat are kept.
+/// Tokens and ids in the order of the file; duplicate keys are kept.
 #[derive(Default)]
 pub(super) struct Vocab(pub(super) Vec<(String, u32)>);
 

@@ -17,7 +17,7 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// GPT-2's pair of files.
 const PAIR: [&str; 2] = ["vocab.json", "merges.txt"];
 
-/// Files as they were read: a tokenizer that was loaded is saved as it was.
+/// The original files: a loaded tokenizer is saved unchanged.
 #[derive(Debug)]
 pub(super) struct Original {
     /// Names and contents.
@@ -25,11 +25,11 @@ pub(super) struct Original {
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`, or from a folder `tokenizer.json` or else `vocab.json` and `merges.txt`. The files beside them say which
-    /// tokens were added, and which one ends a text (`eos_token`).
+    /// Loads a `tokenizer.json`, or from a folder `tokenizer.json` or else `vocab.json` and `merges.txt`. The accompanying files tell which tokens
+    /// were added, and which one ends a text (`eos_token`).
     ///
     /// # Errors
-    /// A file that cannot be read, or that is wrong or not supported.
+    /// A file that cannot be read, or that is invalid or not supported.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let is_folder = path.is_dir();
         let file = if is_folder { path.join(TOKENIZER_FILE) } else { path.to_owned() };
@@ -75,7 +75,7 @@ impl Tokenizer {
         folder.join(TOKENIZER_FILE).is_file() || PAIR.iter().all(|name| folder.join(name).is_file())
     }
 
-    /// The tokenizer of a model folder for a command that can do without: one that cannot be used is as none, and that is said.
+    /// The tokenizer of a model folder for a command that can work without: one that cannot be used counts as absent, with a note.
     pub fn of_model_if_usable(folder: &Path, quiet: bool) -> Option<Self> {
         Self::of_model(folder).unwrap_or_else(|error| {
             if !quiet {
@@ -85,10 +85,10 @@ impl Tokenizer {
         })
     }
 
-    /// Reads the contents of a `tokenizer.json`; errors name `path`.
+    /// Parses the contents of a `tokenizer.json`; errors name `path`.
     ///
     /// # Errors
-    /// Contents that are wrong or not supported.
+    /// Contents that are invalid or not supported.
     pub fn from_json(json: &[u8], path: &Path) -> Result<Self, FileError> {
         let tokenizer = build(parse(json, path)?, &Beside::default()).map_err(|problem| FileError::item(path, problem))?;
         let files = vec![(TOKENIZER_FILE, json.to_vec())];
@@ -96,8 +96,8 @@ impl Tokenizer {
     }
 }
 
-/// GPT-2's pair of files, each with its path. They do not say which tokens are special: those that the files beside name, or else those that
-/// usually end a text, are if they are in the vocabulary.
+/// GPT-2's pair of files, each with its path. They do not mark special tokens: those that the accompanying files name, or else the usual end-of-text
+/// tokens, are special if they are in the vocabulary.
 fn of_pair(vocab: (&Path, &[u8]), merges: (&Path, &[u8]), beside: &Beside) -> Result<Tokenizer, FileError> {
     let entries: Vocab = parse(vocab.1, vocab.0)?;
     let mut beside = beside.clone();
@@ -119,12 +119,12 @@ fn of_pair(vocab: (&Path, &[u8]), merges: (&Path, &[u8]), beside: &Beside) -> Re
     model.and_then(|model| finish(model, added, text)).map_err(|problem| FileError::item(merges.0, problem))
 }
 
-/// What GPT-1's files write at the ends of words.
+/// The end-of-word marker of GPT-1's files.
 const END_OF_WORD: &str = "</w>";
-/// GPT-1's token for what it has none for.
+/// GPT-1's token for unknown characters.
 const UNKNOWN: &str = "<unk>";
 
-/// GPT-1's pair of files: words in lower case, cut at white space and punctuation, whose ends are marked.
+/// GPT-1's pair of files: lower-case words, split at white space and punctuation, with end-of-word markers.
 fn of_words(vocab: Vocab, merges: Vec<Merge>, mut beside: Beside) -> Result<Tokenizer, Problem> {
     if !vocab.0.iter().any(|(text, _)| text == UNKNOWN) {
         let what = format!(

@@ -1,32 +1,32 @@
-//! What normalizers and splits look for in a text: a string, a class of characters, or a regular expression.
+//! Patterns of normalizers and splits: a string, a class of characters, or a regular expression.
 
 use super::EncodeError;
 use fancy_regex::{Regex, RegexBuilder};
 use std::ops::Range;
 
-/// Steps back that a regular expression may take in a text before it is given up.
+/// The limit of backtracking steps of a regular expression in one text.
 const BACKTRACKS: usize = 1 << 28;
 
-/// What is looked for.
+/// The pattern.
 #[derive(Clone, Debug)]
 pub(super) enum Matcher {
     /// A string.
     Literal(String),
     /// A character.
     Char(fn(char) -> bool),
-    /// A regular expression, in the syntax of Oniguruma as far as `fancy-regex` has it.
+    /// A regular expression, in the subset of Oniguruma's syntax that `fancy-regex` supports.
     Regex(Box<Regex>),
 }
 
 impl Matcher {
-    /// A matcher for a regular expression; the error says what is wrong with it.
+    /// A matcher for a regular expression; the error describes what is wrong with it.
     pub(super) fn regex(pattern: &str) -> Result<Self, String> {
-        // As in Ruby's syntax, which the peer reads: ^ and $ stand for the ends of lines.
+        // As in Ruby's syntax, which Hugging Face's library uses: ^ and $ match at the ends of lines.
         let regex = RegexBuilder::new(&format!("(?m){pattern}")).backtrack_limit(BACKTRACKS).build();
         regex.map(|regex| Self::Regex(Box::new(regex))).map_err(|error| error.to_string())
     }
 
-    /// Cuts `text` into what matches (true) and what lies between (false), in order.
+    /// Splits `text` into matches (true) and the text between (false), in order.
     pub(super) fn parts(&self, text: &str) -> Result<Vec<(Range<usize>, bool)>, EncodeError> {
         let mut parts = Vec::new();
         let mut end = 0;

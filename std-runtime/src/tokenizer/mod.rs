@@ -1,4 +1,4 @@
-//! Tokenizers that own their tables: bytes, characters, byte-level BPE; with special tokens; trained, loaded, saved.
+//! Tokenizers with owned tables: bytes, characters, byte-level BPE; with special tokens; training, loading, saving.
 
 mod added;
 mod beside;
@@ -41,7 +41,7 @@ use template::Template;
 
 /// The usual token between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// Tokens that end a text where no file says which one does; the first that is there.
+/// Default end-of-text tokens where no file names one; the first that exists is used.
 const ENDS_OF_TEXT: [&str; 5] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"];
 
 /// Text to token ids and back.
@@ -51,13 +51,13 @@ pub struct Tokenizer {
     added: Vec<AddedToken>,
     end_of_text: Option<u32>,
     text: TextSteps,
-    /// What is put around ids; none where the file says it in a way that is not known.
+    /// The tokens around a text; `None` if the file's post-processor is not supported.
     template: Option<Template>,
     /// The files that it was loaded from.
     original: Option<Arc<Original>>,
 }
 
-/// What is done to a text before the model sees it. Without steps, the model gets it as it is.
+/// The steps before the model. Without steps, the model gets the text unchanged.
 #[derive(Clone, Debug, Default)]
 struct TextSteps {
     normalizer: Vec<Normalizer>,
@@ -69,7 +69,7 @@ struct TextSteps {
 pub enum Model {
     /// The id of a byte is its value.
     Byte,
-    /// The id of a character is its place in this list, which is in the order of code points (nanoGPT's `meta.pkl`).
+    /// The id of a character is its index in this list, which is in the order of code points (nanoGPT's `meta.pkl`).
     Character(Vec<char>),
     /// Byte-level BPE.
     Bpe(Bpe),
@@ -97,7 +97,7 @@ pub enum EncodeError {
         /// Number of characters in the vocabulary.
         known: usize,
     },
-    /// A tokenizer that looks at characters met bytes that are none.
+    /// A tokenizer over characters got bytes that are not UTF-8.
     #[error(
         "the text is not UTF-8 at line {line} (byte {at_bytes}), which this tokenizer cannot encode; convert it with iconv, or use a byte tokenizer"
     )]
@@ -115,15 +115,15 @@ pub enum EncodeError {
         /// The place in bytes.
         at_bytes: usize,
     },
-    /// A character that a vocabulary of pieces lacks, in a text that was normalised.
+    /// A character without a token in a vocabulary over characters, in normalised text.
     #[error("character {char:?} (U+{:04X}) in {piece:?} has no token in this BPE vocabulary; remove it from the text", *char as u32)]
     NoToken {
         /// The character.
         char: char,
-        /// The piece of text that it stands in.
+        /// The piece of text that contains it.
         piece: String,
     },
-    /// An id that the model lacks, such as that of a token added to the tokenizer alone.
+    /// An id beyond the model's vocabulary, such as that of a token added to the tokenizer only.
     #[error("token {token:?} has id {id}, beyond the model's vocabulary of {vocab_size} ids; leave it out of the text")]
     Beyond {
         /// The id.
@@ -136,14 +136,14 @@ pub enum EncodeError {
     /// A pattern of the tokenizer could not be followed to its end.
     #[error("the text cannot be split by the pattern of the tokenizer: {problem}")]
     Pattern {
-        /// What stopped it.
+        /// The reason.
         problem: String,
     },
 }
 
 /// An id outside the vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("token id {id} at place {index} is outside the vocabulary of {vocab_size} tokens")]
+#[error("token id {id} at position {index} is outside the vocabulary of {vocab_size} tokens")]
 pub struct DecodeError {
     /// The id.
     pub id: u32,
@@ -184,7 +184,7 @@ pub enum BuildError {
         /// The text.
         text: String,
     },
-    /// Text that the files would take for a token of the model.
+    /// A text that files could not distinguish from a token of the model.
     #[error("added token {text:?} is what a token of the model is written as; choose another text, such as \"<|{text}|>\"")]
     Taken {
         /// The text.
@@ -199,7 +199,7 @@ pub enum BuildError {
         id: u32,
         /// The text.
         text: String,
-        /// Number of the model's ids.
+        /// The model's vocabulary size.
         expected: u32,
     },
 }
@@ -216,11 +216,11 @@ impl Tokenizer {
         Self::with_specials(Model::Character(chars.into_iter().collect()), specials)
     }
 
-    /// A tokenizer from its parts. Added tokens have ids after those of the model; those of a BPE model may also be tokens of the
-    /// vocabulary. `<|endoftext|>`, or else another of the usual ones, ends texts where it is added.
+    /// A tokenizer from its parts. Added tokens have ids after those of the model; those of a BPE model may also be tokens of the vocabulary.
+    /// `<|endoftext|>`, or else another default, ends texts if it is added.
     ///
     /// # Errors
-    /// Characters out of order; added tokens whose texts or ids are those of others.
+    /// Characters out of order; added tokens that repeat texts or ids of others.
     pub fn new(model: Model, mut added: Vec<AddedToken>) -> Result<Self, BuildError> {
         if let Model::Character(chars) = &model {
             CharTable::open(chars).map_err(|id| BuildError::CharOrder { id, char: chars[id] })?;
@@ -256,7 +256,7 @@ impl Tokenizer {
         &self.added
     }
 
-    /// Number of ids.
+    /// Vocabulary size, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.added.last().map_or(0, |token| token.id as usize + 1).max(self.model.len())
     }
@@ -271,24 +271,23 @@ impl Tokenizer {
         self.added_id(text).or_else(|| (0..self.model.len() as u32).find(|&id| self.model.has(id, text)))
     }
 
-    /// Number of ids that text without added tokens can have.
+    /// An upper bound of the ids of text without added tokens.
     pub fn text_vocab_size(&self) -> usize {
         let is_added = |id: &u32| self.added.binary_search_by_key(id, |token| token.id).is_ok();
         (0..self.model.len() as u32).rev().find(|id| !is_added(id)).map_or(0, |id| id as usize + 1)
     }
 
-    /// `ids` of a text with the tokens that the tokenizer's file puts before and after them (`post_processor`); none where it does so in a way
-    /// that is not known.
+    /// `ids` of a text with the tokens that the tokenizer's file puts around them (`post_processor`); `None` if it is not supported.
     pub fn with_template(&self, ids: &[u32]) -> Option<Vec<u32>> {
         self.template.as_ref().map(|template| [&template.before[..], ids, &template.after[..]].concat())
     }
 
-    /// The ids that the tokenizer's file puts before a text; none where it does so in a way that is not known.
+    /// The ids that the tokenizer's file puts before a text; `None` if its post-processor is not supported.
     pub fn ids_before(&self) -> &[u32] {
         self.template.as_ref().map_or(&[], |template| &template.before)
     }
 
-    /// Refuses ids that a model of `vocab_size` ids lacks.
+    /// Refuses ids beyond a model's vocabulary of `vocab_size`.
     ///
     /// # Errors
     /// The first of them.
@@ -309,7 +308,7 @@ impl Tokenizer {
         }
     }
 
-    /// The same without the added tokens that a model of `vocab_size` ids lacks.
+    /// The same without the added tokens beyond a model's vocabulary of `vocab_size`.
     #[must_use]
     pub fn within(mut self, vocab_size: usize) -> Self {
         self.added.retain(|token| (token.id as usize) < vocab_size);
@@ -320,7 +319,7 @@ impl Tokenizer {
         self
     }
 
-    /// What a device cannot do of this tokenizer, whose programs have bytes, characters, and byte-level BPE with GPT-2's split.
+    /// The feature of this tokenizer that devices do not support; their programs have bytes, characters, and byte-level BPE with GPT-2's split.
     pub fn beyond_devices(&self) -> Option<&'static str> {
         match (&self.model, &self.text) {
             (Model::Pieces(_), _) => Some("BPE over characters"),
@@ -330,23 +329,22 @@ impl Tokenizer {
         }
     }
 
-    /// The token that ends a text: `<|endoftext|>` or another of the usual ones, or what `eos_token` of the files that it was loaded from
-    /// names.
+    /// The end-of-text token: the `eos_token` of the files that it was loaded from, or `<|endoftext|>` or another default.
     pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
     }
 
-    /// The ids of `text`, nothing put before or after.
+    /// The ids of `text`, without added prefix or suffix.
     ///
-    /// Text is bytes, UTF-8 or not (a character tokenizer needs UTF-8). BPE cuts broken bytes into words as if each were U+FFFD and
-    /// keeps them as they are: decoding gives the same bytes.
+    /// Text is bytes, UTF-8 or not (a character tokenizer needs UTF-8). BPE splits invalid bytes into words as if each were U+FFFD and preserves
+    /// them: decoding gives the same bytes.
     pub fn encode(&self, text: &[u8], specials: Specials<'_>) -> Result<Vec<u32>, EncodeError> {
         let mut ids = Vec::new();
         self.encode_into(text, specials, &mut Scratch::default(), &mut ids)?;
         Ok(ids)
     }
 
-    /// As [`encode`](Self::encode), appending to `ids`, with scratch that is worth keeping between many texts.
+    /// As [`encode`](Self::encode), appending to `ids`, with scratch that can be reused for many texts.
     pub fn encode_into(
         &self,
         text: &[u8],
@@ -357,8 +355,8 @@ impl Tokenizer {
         self.encode_from(text, specials, true, scratch, ids)
     }
 
-    /// Encodes a part of a text, in which special tokens are those tokens but where one stands across one of the places `walls`, which rise:
-    /// there is its text. `begins`: the text begins with the part.
+    /// Encodes a part of a text in which special tokens are recognised, except where one would span one of the positions `walls`, in ascending order:
+    /// there its characters are encoded. `begins`: the part is at the start of the text.
     pub fn encode_part(
         &self,
         part: &[u8],
@@ -381,7 +379,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Encodes `text`; `begins`: it begins the whole text.
+    /// Encodes `text`; `begins`: it is the start of the whole text.
     fn encode_from(
         &self,
         text: &[u8],
@@ -408,8 +406,8 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The first place from `at` on where `text` can be cut: its parts, encoded one after the other, have the ids of the whole. The end of the
-    /// text when there is no such place.
+    /// The first position from `at` on where `text` can be cut so that its parts, encoded separately, have the ids of the whole; the end of the text
+    /// if there is none.
     pub fn cut(&self, text: &str, at: usize, specials: Specials<'_>) -> usize {
         let from = text.ceil_char_boundary(at);
         let mut tokens = self.added.iter().filter(|token| specials.allow(token)).peekable();
@@ -425,7 +423,7 @@ impl Tokenizer {
         } else if whole || !self.text.keeps_cuts() || tokens.any(across) {
             return text.len();
         }
-        // No word has a space after something that is none.
+        // No word has a space after another character.
         let mut before = text.get(..from).and_then(|head| head.chars().next_back()).unwrap_or(' ');
         let starts_space = |&(_, c): &(usize, char)| !std::mem::replace(&mut before, c).is_whitespace() && c == ' ';
         text.get(from..).unwrap_or("").char_indices().find(starts_space).map_or(text.len(), |(i, _)| from + i)
@@ -447,7 +445,7 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// The white space after `ids` that [`Self::decode`] leaves out, because nothing follows.
+    /// The white space after `ids` that [`Self::decode`] drops at the end of a text.
     pub fn gap_after(&self, ids: &[u32]) -> &'static str {
         match (&self.model, ids.last()) {
             (Model::Pieces(pieces), Some(&id)) if pieces.options.trim_end && self.token_bytes(id).ends_with(b" ") => " ",
@@ -489,7 +487,7 @@ impl Tokenizer {
         Self::new(model, added)
     }
 
-    /// What finds added tokens in text as it is, and in text that is normalised.
+    /// The finders of added tokens in original text, and in normalised text.
     fn finders(&self, specials: Specials<'_>) -> Result<[Finder<'_>; 2], EncodeError> {
         let allowed = || self.added.iter().filter(|token| specials.allow(token));
         let raw = allowed().filter(|token| !token.fit.normalized).map(|token| (Cow::Borrowed(token.text.as_str()), token));
@@ -499,7 +497,7 @@ impl Tokenizer {
         Ok([Finder::new(raw), Finder::new(normalized.into_iter())])
     }
 
-    /// Encodes `text[range]`, which is normalised. `first`: it begins the whole text.
+    /// Encodes `text[range]`, which is normalised. `first`: it is at the start of the whole text.
     fn encode_section(
         &self,
         text: &[u8],
@@ -551,7 +549,7 @@ impl TextSteps {
         self.normalizer.iter().try_fold(Cow::Borrowed(text), |text, step| Ok(Cow::Owned(step.apply(&text)?)))
     }
 
-    /// Whether parts of a text that begin with a space can be encoded on their own.
+    /// Whether parts of a text that begin with a space can be encoded separately.
     fn keeps_cuts(&self) -> bool {
         self.normalizer.iter().all(Normalizer::keeps_cuts) && steps::keep_cuts(&self.pieces)
     }
@@ -567,7 +565,7 @@ fn utf8(text: &[u8], range: Range<usize>) -> Result<&str, EncodeError> {
 }
 
 impl Model {
-    /// Number of ids without added tokens (those of a BPE vocabulary count).
+    /// Number of ids without added tokens (except those in a BPE vocabulary).
     fn len(&self) -> usize {
         match self {
             Self::Byte => 256,
@@ -607,7 +605,7 @@ impl Model {
         Ok(())
     }
 
-    /// The first of `added` that files cannot tell from a token of the model.
+    /// The first of `added` whose text files could not distinguish from a token of the model.
     fn written_as<'t>(&self, added: &'t [AddedToken]) -> Option<&'t AddedToken> {
         match self {
             Self::Byte => added.iter().find(|token| byte_chars::read(&token.text).is_some_and(|bytes| bytes.len() == 1)),

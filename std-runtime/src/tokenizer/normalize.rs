@@ -1,4 +1,4 @@
-//! What is done to a text before it is split: Unicode's forms, lower case, replacements (Hugging Face's `normalizer`).
+//! Normalisation of a text before it is split: Unicode's forms, lower case, replacements (Hugging Face's `normalizer`).
 
 use super::EncodeError;
 use super::matcher::Matcher;
@@ -54,13 +54,13 @@ impl Normalizer {
         })
     }
 
-    /// Whether a text and its parts, cut before a space, are normalised alike.
+    /// Whether a text and its parts, cut before a space, are normalised equally.
     pub(super) fn keeps_cuts(&self) -> bool {
         matches!(self, Self::Nfc | Self::Nfd | Self::Nfkc | Self::Nfkd | Self::Lowercase | Self::SpaceChinese)
     }
 }
 
-/// The blocks of CJK Unified Ideographs that BERT puts white space around.
+/// The ranges of CJK Unified Ideographs that BERT surrounds with white space.
 fn is_chinese(c: char) -> bool {
     matches!(u32::from(c), 0x4e00..=0x9fff | 0x3400..=0x4dbf | 0x20000..=0x2a6df | 0x2a700..=0x2b73f | 0x2b740..=0x2b81f
         | 0x2b920..=0x2ceaf | 0xf900..=0xfaff | 0x2f800..=0x2fa1f)

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 #[derive(Clone, Debug)]
 pub struct PieceBpe {
     pub(super) ids: HashMap<Box<str>, u32>,
-    /// What each token stands for in decoded text.
+    /// The decoded text of each token.
     pub(super) texts: Vec<Vec<u8>>,
     /// Rank and result of each pair.
     pub(super) merges: HashMap<(u32, u32), (u32, u32)>,
@@ -33,14 +33,14 @@ pub(super) struct PieceOptions {
     pub(super) trim_start: usize,
     /// Whether decoded text loses the space at its end.
     pub(super) trim_end: bool,
-    /// No token has ▁ after something else: what is before it and what begins with it is merged apart.
+    /// Whether no token has ▁ after another character: then the text before a ▁ and the word that begins with it are merged separately.
     pub(super) words: bool,
 }
 
 /// Pairs that can be merged: rank, place, ids; the lowest first.
 type Queue = BinaryHeap<Reverse<(u32, usize, (u32, u32))>>;
 
-/// A piece of a word while it is merged.
+/// A symbol of a word during merging.
 struct Symbol {
     id: u32,
     previous: Option<usize>,
@@ -49,7 +49,7 @@ struct Symbol {
 }
 
 impl PieceBpe {
-    /// Number of ids.
+    /// Vocabulary size.
     pub(super) fn len(&self) -> usize {
         self.texts.len()
     }
@@ -104,7 +104,7 @@ impl PieceBpe {
         Ok(ids)
     }
 
-    /// Merges the pair of lowest rank, the leftmost first, until no pair has a rank.
+    /// Merges the pair of lowest rank, leftmost first, until no pair has a rank.
     fn merge(&self, ids: Vec<u32>) -> impl Iterator<Item = u32> {
         let count = ids.len();
         let symbol = |(at, id): (usize, u32)| {
@@ -132,7 +132,7 @@ impl PieceBpe {
         symbols.into_iter().filter(|symbol| !symbol.merged).map(|symbol| symbol.id)
     }
 
-    /// Puts the pair that begins at `at` into the queue, if it can be merged.
+    /// Queues the pair that begins at `at`, if it can be merged.
     fn offer(&self, symbols: &[Symbol], at: usize, queue: &mut Queue) {
         let pair = pair_at(symbols, at).map(|(_, pair)| pair);
         if let Some((pair, &(rank, _))) = pair.and_then(|pair| Some((pair, self.merges.get(&pair)?))) {
@@ -141,10 +141,10 @@ impl PieceBpe {
     }
 }
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's representation of a space.
 pub(super) const SPACE: char = '\u{2581}';
 
-/// The end of the first run of ▁ and what follows it.
+/// The end of the first run of ▁ with the text after it.
 fn first_word(text: &str) -> usize {
     let spaces = text.len() - text.trim_start_matches(SPACE).len();
     text[spaces..].find(SPACE).map_or(text.len(), |at| spaces + at)

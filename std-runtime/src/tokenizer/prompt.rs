@@ -1,10 +1,10 @@
-//! The tokens of a text that a person gives to a model, such as what a generated text begins with.
+//! Encoding of user text for a model, such as the prompt of a generated text.
 
 use super::{EncodeError, Specials, Tokenizer};
 use crate::error::{Failure, Kind};
 use std::collections::BTreeMap;
 
-/// Text that has no ids, and what it is.
+/// Text that cannot be encoded, with its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {source}")]
 pub struct TextError {
@@ -27,11 +27,11 @@ impl Failure for TextError {
     }
 }
 
-/// The ids of `prompt` for a model of `vocab_size` ids; without one, the end-of-text token. Where there is no such token, a line break, or a full
-/// stop if white space is no token either (GPT-1), or else the first id.
+/// The ids of `prompt` for a model with vocabulary `vocab_size`; without a prompt, the end-of-text token. Without such a token: a line break, a full
+/// stop if white space has no token (GPT-1), or the first id.
 ///
 /// # Errors
-/// The tokenizer cannot encode the prompt, or the model lacks one of its ids.
+/// The tokenizer cannot encode the prompt, or an id is beyond the model's vocabulary.
 pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str, specials: bool, vocab_size: usize) -> Result<Vec<i32>, TextError> {
     let end = tokenizer.end_of_text().filter(|&id| (id as usize) < vocab_size);
     let ids = match (prompt, end) {
@@ -45,20 +45,22 @@ pub fn prompt_ids(tokenizer: &Tokenizer, prompt: &str, specials: bool, vocab_siz
     Ok(ids.into_iter().map(|id| id as i32).collect())
 }
 
-/// The ids of a text for a model of `vocab_size` ids; errors name `what`.
+/// The ids of a text for a model with vocabulary `vocab_size`; errors name the text `what`.
 ///
 /// # Errors
-/// The tokenizer cannot encode the text, or the model lacks one of its ids.
+/// The tokenizer cannot encode the text, or an id is beyond the model's vocabulary.
 pub fn text_ids(tokenizer: &Tokenizer, what: &str, text: &str, specials: bool, vocab_size: usize) -> Result<Vec<u32>, TextError> {
     let ids = tokenizer.encode(text.as_bytes(), Specials::all_if(specials)).map_err(TextError::of(what))?;
     tokenizer.check_ids(&ids, vocab_size).map_err(TextError::of(what))?;
     Ok(ids)
 }
 
-/// What a person should know of a text that holds the text of a special token and is taken as characters.
+/// A note about a text that contains the text of a special token, which is encoded as characters.
 pub fn specials_note(tokenizer: &Tokenizer, what: &str, text: &[u8]) -> Option<String> {
     let mut counts = BTreeMap::new();
     tokenizer.count_specials(text, &mut counts);
     let token = String::from_utf8_lossy(&tokenizer.token_bytes(*counts.keys().next()?)).into_owned();
-    Some(format!("note: {what} has the text of special token {token:?}, taken as characters; --specials makes it the token"))
+    Some(format!(
+        "note: {what} has the text of special token {token:?}, encoded as characters; --specials encodes it as the token"
+    ))
 }

@@ -1,9 +1,9 @@
-//! Writing tokenizers as Hugging Face's tools read them.
+//! Writing tokenizers in the format of Hugging Face's tools.
 //!
 //! - BPE: a `BPE` model with the `ByteLevel` split and decoder.
 //! - Bytes: the same without merges and without a split; the id of a byte is its value.
-//! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is in no vocabulary, so that an unknown
-//!   character is an error there too.
+//! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is not in the vocabulary, so that an unknown character is
+//!   an error there too.
 
 use super::beside::CONFIG_FILE;
 use super::json::CHAR_PATTERN;
@@ -16,10 +16,9 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 
 impl Tokenizer {
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder. `max_tokens`, if known, is the longest text that the model
-    /// takes.
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder. `max_tokens`, if known, is the model's context length.
     ///
-    /// A tokenizer that was loaded is written as its files were; a `tokenizer.json` that was alone gets its configuration.
+    /// A loaded tokenizer is written as its original files; a lone `tokenizer.json` gets a configuration.
     ///
     /// # Errors
     /// Files that cannot be written.
@@ -38,7 +37,7 @@ impl Tokenizer {
         write(&folder.join(CONFIG_FILE), to_text(&self.config(max_tokens)).as_bytes())
     }
 
-    /// Writes `vocab.json` and `merges.txt` into a folder; false, and nothing written, unless this is BPE.
+    /// Writes `vocab.json` and `merges.txt` into a folder; returns false, and writes nothing, unless this is BPE.
     pub fn save_vocab_and_merges(&self, folder: &Path) -> Result<bool, FileError> {
         let Model::Bpe(bpe) = self.model() else { return Ok(false) };
         let text = |id: u32| self.written(id);
@@ -125,7 +124,7 @@ impl Tokenizer {
         (0..len as u32).map(|id| (self.written(id), id.into())).collect()
     }
 
-    /// A token as the files write it: added tokens and characters as they are, bytes through [`byte_chars`].
+    /// A token as the files represent it: added tokens and characters literally, bytes through [`byte_chars`].
     fn written(&self, id: u32) -> String {
         if let Ok(place) = self.added().binary_search_by_key(&id, |token| token.id) {
             return self.added()[place].text.clone();
@@ -144,7 +143,7 @@ fn to_text(value: &Value) -> String {
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), FileError> {
-    // A run writes these files again with every checkpoint: a process that is killed meanwhile must not leave half of one.
+    // A run writes these files again with every checkpoint: a process killed meanwhile must not leave half of one.
     Ok(durable::write(path, text).map_err(IoError::at(path, "write"))?)
 }
 
@@ -154,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// A file that is written in place would change under its second name too, and be half a file for a moment.
+    /// Writing in place would also change the file under a second hard link, and leave it incomplete for a moment.
     #[test]
     fn a_file_is_replaced_and_never_half_written() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! How a text is cut into pieces that the model sees one by one (Hugging Face's `pre_tokenizer`): steps that cut the pieces of the one before.
+//! Splitting a text into the pieces that the model encodes one by one (Hugging Face's `pre_tokenizer`): each step splits the pieces of the one
+//! before.
 
 use super::matcher::Matcher;
 use super::{EncodeError, byte_chars, patterns};
@@ -8,23 +9,23 @@ use std::ops::Range;
 /// A step.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// A space before every piece that does not begin with one.
+    /// Adds a space before every piece that does not begin with one.
     PrefixSpace,
-    /// Bytes are written as characters for the steps that follow, not for the model.
+    /// Represents bytes as characters for the steps that follow, not for the model.
     ByteChars,
     /// Bytes are written as characters, for the model too.
     Written,
     /// GPT-2's pattern.
     Gpt2,
-    /// GPT-4's pattern with at most so many digits in a word.
+    /// GPT-4's pattern with at most this many digits per word.
     Gpt4 { digits: usize },
-    /// Cuts where something matches, or, inverted, where nothing does.
+    /// Splits at matches, or, inverted, at the text between.
     Split { matcher: Matcher, behavior: Behavior, invert: bool },
-    /// `replacement` for spaces and, by the scheme, before the piece; cut before each of them if asked for (SentencePiece).
+    /// Replaces spaces by `replacement`, and by the scheme prefixes the piece with it; optionally splits before each of them (SentencePiece).
     Metaspace { replacement: char, scheme: Scheme, split: bool },
 }
 
-/// What becomes of a match of [`Step::Split`].
+/// What happens to a match of [`Step::Split`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behavior {
     Isolated,
@@ -39,7 +40,7 @@ pub(super) enum Behavior {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Always,
-    /// That with which the text begins.
+    /// The piece at the start of the text.
     First,
     Never,
 }
@@ -47,7 +48,7 @@ pub(super) enum Scheme {
 /// Takes the pieces.
 pub(super) type Take<'t> = dyn FnMut(&[u8]) -> Result<(), EncodeError> + 't;
 
-/// Cuts `text` by all steps, one after the other. `first`: it begins the whole text.
+/// Splits `text` by all steps in order. `first`: it is at the start of the whole text.
 pub(super) fn run(steps: &[Step], text: &str, first: bool, take: &mut Take<'_>) -> Result<(), EncodeError> {
     let Some((step, rest)) = steps.split_first() else {
         return if text.is_empty() { Ok(()) } else { take(text.as_bytes()) };
@@ -101,7 +102,7 @@ pub(super) fn keep_cuts(steps: &[Step]) -> bool {
     })
 }
 
-/// Gives the words of `text`, whose lengths are those of `length`, to `take`.
+/// Passes the words of `text` to `take`; `length` gives their lengths.
 fn each_word(
     text: &str,
     length: impl Fn(&str) -> usize,
@@ -126,7 +127,7 @@ fn metaspace(text: &str, replacement: char, scheme: Scheme, first: bool) -> Stri
 }
 
 impl Behavior {
-    /// The pieces that are left of matches (true) and what lies between them.
+    /// The pieces from matches (true) and the text between them.
     fn pieces(self, mut parts: Vec<(Range<usize>, bool)>, invert: bool) -> Vec<Range<usize>> {
         parts.iter_mut().for_each(|(_, is_match)| *is_match ^= invert);
         let parts = parts.into_iter();
@@ -140,7 +141,7 @@ impl Behavior {
     }
 }
 
-/// Parts, of which neighbours are joined where `join` of both says so.
+/// Parts, with neighbours joined where `join` of both is true.
 fn joined(parts: impl Iterator<Item = (Range<usize>, bool)>, join: impl Fn(bool, bool) -> bool) -> Vec<Range<usize>> {
     let (mut pieces, mut before) = (Vec::<Range<usize>>::new(), None);
     for (range, now) in parts {

@@ -1,4 +1,4 @@
-//! What a tokenizer's file puts before and after the ids of a text (`post_processor`).
+//! The tokens that a tokenizer's file puts around a text (`post_processor`).
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Reads a post-processor; none for a kind that is not known.
+    /// Parses a post-processor; `None` for an unsupported kind.
     pub(super) fn read(json: &Value) -> Option<Self> {
         match json["type"].as_str() {
             None if json.is_null() => Some(Self::default()),
@@ -31,7 +31,7 @@ impl Template {
         }
     }
 
-    /// What `single` says of one text: names of special tokens, whose ids stand beside, and the place of the text.
+    /// The template of `single`: names of special tokens, with their ids, and the position of the text.
     fn of_single(json: &Value) -> Option<Self> {
         let (mut template, mut is_before) = (Self::default(), true);
         for item in json["single"].as_array()? {

@@ -7,12 +7,12 @@ use super::{AddedToken, Bpe, BpeError, Model, byte_chars};
 use samara_core::tokenizer::Split;
 use std::collections::HashMap;
 
-/// Ids that no file needs: a vocabulary has this many, or a few for each of its tokens.
+/// The limit of ids in sparse vocabularies: this many, or a few per token.
 const MOST_IDS: usize = 1 << 20;
 
 /// Tokens by id, as they are written in the file.
 pub(super) struct Vocabulary {
-    /// Those of the model and those added; `None` for an id without a token.
+    /// Those of the model and the added ones; `None` for an id without a token.
     pub(super) tokens: Vec<Option<String>>,
     ids: HashMap<String, u32>,
     /// Ids of the model's own tokens.
@@ -20,7 +20,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The tokens of a model, and beside them those of `added` that are not among them.
+    /// The tokens of a model, plus those of `added` that are not among them.
     pub(super) fn new(entries: Vocab, added: &[AddedToken]) -> Result<Self, Problem> {
         let mut ids: HashMap<String, u32> = HashMap::with_capacity(entries.0.len());
         for (text, id) in entries.0 {
@@ -56,10 +56,10 @@ impl Vocabulary {
         added: &[AddedToken],
     ) -> Result<Model, Problem> {
         let pairs = self.pairs(merges)?;
-        // An id without a token is none of the model's either.
+        // Nor is an id without a token one of the model's.
         let mut is_added: Vec<bool> = self.tokens.iter().map(Option::is_none).collect();
         added.iter().for_each(|token| is_added[token.id as usize] = true);
-        // A token with a character that stands for no byte is taken literally, as the peer's decoder does.
+        // A token with a character that represents no byte is taken literally, as Hugging Face's decoder does.
         let written = |(text, &added): (&Option<String>, &bool)| match text.as_deref().map(|text| (text, byte_chars::read(text)))
         {
             Some((_, Some(bytes))) if !added => bytes,
@@ -91,7 +91,7 @@ impl Vocabulary {
         Ok(Model::Character(model_tokens.iter().map(single).collect::<Result<Vec<char>, Problem>>()?))
     }
 
-    /// BPE over characters. `text_of`: what a token stands for in decoded text.
+    /// BPE over characters. `text_of`: the decoded text of a token.
     pub(super) fn pieces(
         &self,
         json: &ModelJson,
@@ -107,7 +107,7 @@ impl Vocabulary {
             let Some(id) = self.id(&result) else {
                 return problem(merge_item(merges, rank), format!("makes {result:?}, which is not in the vocabulary"));
             };
-            // Of a merge that is there twice, the peer takes the last.
+            // Of a duplicate merge, Hugging Face's library uses the last.
             table.insert((left, right), (rank as u32, id));
         }
         let unknown = match json.unk_token.as_deref() {

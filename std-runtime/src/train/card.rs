@@ -1,5 +1,5 @@
-//! What a run folder says of the run: the machine at every start (`host.jsonl`), and the model card (`MODEL_CARD.md`): where the model comes from,
-//! what it was trained on, how good it is, and what it is not known to do.
+//! Documentation of a run in its folder: the machine at every start (`host.jsonl`), and the model card (`MODEL_CARD.md`): the model's origin, its
+//! training data, its metrics, and its known limits.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -22,7 +22,7 @@ pub const CARD_FILE: &str = "MODEL_CARD.md";
 /// A line for every start of the run.
 pub const HOST_FILE: &str = "host.jsonl";
 
-/// Adds a line about this machine, which begins or goes on after `step` steps with so many threads.
+/// Adds a line about this machine, on which the run begins or resumes after `step` steps with this many threads.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -41,8 +41,8 @@ pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
     file.and_then(|mut file| file.write_all(&line)).map_err(Error::io(&path, "write"))
 }
 
-/// Writes the card of a finished training; the two texts say how many parameters the model has, and what of it was trained; `data` tells its data
-/// from other data.
+/// Writes the card of a finished training; the two texts give the model's parameters and which of them were trained; `data` is the fingerprint of the
+/// data.
 ///
 /// # Errors
 /// The operating system refuses.

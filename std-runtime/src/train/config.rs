@@ -17,12 +17,12 @@ use crate::model::tune::config::TuneConfig;
 table! {
     /// How a model is trained.
     pub TrainConfig {
-        /// Optimizer steps, unless train.tokens or train.flops says when the run ends.
+        /// Optimizer steps, unless train.tokens or train.flops is set.
         steps: u64 = 1000, 1..=1000000000;
-        /// Training tokens, rounded up to whole steps; 0: train.steps says when the run ends. The schedule follows.
+        /// Training tokens, rounded up to whole steps; 0: train.steps ends the run. The schedule follows.
         tokens: u64 = 0, 0..=1000000000000000000_u64;
-        /// Floating-point operations of the training, as `samara plan` counts them, rounded up to whole steps; 0: train.steps says when the run
-        /// ends. The schedule follows.
+        /// Floating-point operations of the training, as `samara plan` counts them, rounded up to whole steps; 0: train.steps ends the run. The
+        /// schedule follows.
         flops: f64 = 0.0, 0..=1e30;
         /// Rows of a batch (of a micro-batch, with grad_accumulation).
         batch_size: usize = 12, 1..=1048576;
@@ -36,13 +36,13 @@ table! {
         min_lr: Option<f64> = None, 0..=1000;
         /// Steps over which the learning rate rises.
         warmup_steps: u64 = 50, 0..=1000000000;
-        /// How the learning rate falls afterwards: "cosine", "linear" or "constant".
+        /// The decay of the learning rate after the warm-up: "cosine", "linear" or "constant".
         schedule: Decay = Decay::Cosine;
-        /// What changes the weights: "adamw", or "sgd", gradient descent with train.momentum as PyTorch's SGD.
+        /// The optimizer: "adamw", or "sgd", stochastic gradient descent with train.momentum as PyTorch's SGD.
         optimizer: Optimizer = Optimizer::AdamW;
-        /// Momentum of SGD (Polyak 1964): this share of the step before is added to every step; 0: none, and no memory for it.
+        /// Momentum of SGD (Polyak 1964); 0: none, without memory for it.
         momentum: f64 = 0.0, 0..=0.9999999;
-        /// Whether SGD's momentum looks ahead (Nesterov 1983; Sutskever et al. 2013).
+        /// Nesterov's variant of SGD's momentum (Nesterov 1983; Sutskever et al. 2013).
         nesterov: bool = false;
         /// Weight decay of matrices and embeddings: decoupled with AdamW, added to the gradient with SGD.
         weight_decay: f64 = 0.1, 0..=10;
@@ -56,34 +56,34 @@ table! {
         grad_clip: f64 = 1.0, 0..=1e30;
         /// Share of activations dropped while training.
         dropout: f64 = 0.0, 0..=0.999;
-        /// Decay of a moving average of the weights, which is then evaluated, and saved in best/; 0: none.
+        /// Decay of an exponential moving average of the weights, which is then evaluated, and saved in best/; 0: none.
         ema_decay: f64 = 0.0, 0..=0.9999999;
         /// Steps between evaluations on the validation split; 0: only at the end.
         eval_every: u64 = 200, 0..=1000000000;
-        /// Batches of an evaluation at most, spread evenly over the split and the same every time; 0: the whole split.
+        /// Most batches of an evaluation, spread evenly over the split and the same every time; 0: the whole split.
         eval_batches: u64 = 200, 0..=1000000000;
-        /// Evaluations without a better validation loss after which training stops; 0: never.
+        /// Training stops after this many evaluations without a better validation loss; 0: never.
         patience: u64 = 0, 0..=1000000000;
         /// Steps between checkpoints; 0: only at the end.
         checkpoint_every: u64 = 200, 0..=1000000000;
-        /// Checkpoints that are kept.
+        /// Checkpoints to keep.
         keep_checkpoints: usize = 2, 2..=1000000;
         /// Steps between samples of text; 0: only before and after.
         sample_every: u64 = 0, 0..=1000000000;
-        /// Seed of everything random: initial weights, data order, dropout, samples.
+        /// Seed of all random numbers: initial weights, data order, dropout, samples.
         seed: u64 = 0, 0..=9007199254740992_u64;
         /// Threads; 0: one for each core. The result does not depend on it.
         threads: usize = 0, 0..=4096;
         /// GEMM backend: "samara", "portable" (plain Rust) or "matrixmultiply".
         gemm: Gemm = Gemm::Samara;
-        /// What backward computes again instead of keeping: "none", "cheap" (norms, activations), "blocks" (all but the inputs of blocks), or
-        /// "auto", the first of them that fits train.memory_budget_mib. The result does not depend on it.
+        /// What the backward pass recomputes instead of keeping: "none", "cheap" (norms, activations), "blocks" (all but the inputs of transformer
+        /// blocks), or "auto", the first of them that fits train.memory_budget_mib. The results are the same.
         recompute: RecomputeChoice = RecomputeChoice::Auto;
-        /// Memory in MiB that training may take, as `samara plan` counts it; 0: any.
+        /// Limit of the training's memory in MiB, as `samara plan` counts it; 0: none.
         memory_budget_mib: u64 = 0, 0..=1000000000;
         /// A model folder with the initial weights; absent: random ones.
         init: Option<PathBuf> = None;
-        /// Leave out tensors of that folder which the model has no place for. They are listed, and not saved.
+        /// Ignore tensors of that folder which the model does not have. They are listed, and not saved.
         ignore_extra: bool = false;
         /// The run folder; absent: runs/NAME-NNN.
         out: Option<PathBuf> = None;
@@ -127,7 +127,7 @@ tables! {
 }
 
 impl SftConfig {
-    /// What it has in common with the training of a language model on text.
+    /// The part that is the same as in the training of a language model on text.
     pub fn training(&self) -> RunConfig {
         let Self { model, data, train, tune, generate, .. } = self.clone();
         RunConfig { model, data, train, tune, generate }
@@ -179,7 +179,7 @@ impl RunConfig {
 impl TrainConfig {
     fn check(&self) -> Result<(), Invalid> {
         if self.tokens > 0 && self.flops > 0.0 {
-            let expected = "0, because train.flops says when the run ends: set one of them";
+            let expected = "0, because train.flops ends the run: set one of them";
             return Err(Invalid::new("train.tokens", expected, self.tokens));
         }
         match self.min_lr {
@@ -192,17 +192,17 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
-    /// The keys of the optimizers that are not used, and what is for a folder that is not there.
+    /// The keys of the optimizer that is not used, and those for a missing initial folder.
     fn unread(&self) -> Vec<Unread> {
-        const ADAMW: &str = "train.optimizer = \"adamw\" has train.beta1, or set train.optimizer = \"sgd\"";
-        const SGD: &str = "train.optimizer = \"sgd\" has train.momentum, or set train.optimizer = \"adamw\"";
+        const ADAMW: &str = "train.optimizer = \"adamw\" uses train.beta1 instead, or set train.optimizer = \"sgd\"";
+        const SGD: &str = "train.optimizer = \"sgd\" uses train.momentum instead, or set train.optimizer = \"adamw\"";
         const NESTEROV: &str = "Nesterov's momentum needs a train.momentum above 0";
         let unread: &[(&'static str, &'static str)] = match self.optimizer {
             Optimizer::AdamW => &[("momentum", ADAMW), ("nesterov", ADAMW)],
             Optimizer::Sgd if self.momentum > 0.0 => &[("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
             Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
         };
-        let without_init = self.init.is_none().then_some(("ignore_extra", "it is for the tensors of train.init"));
+        let without_init = self.init.is_none().then_some(("ignore_extra", "it applies to the tensors of train.init"));
         unread.iter().copied().chain(without_init).map(|(key, instead)| Unread { key, instead }).collect()
     }
 
@@ -216,12 +216,12 @@ impl TrainConfig {
         }
     }
 
-    /// How many moving averages of the weights are kept.
+    /// The number of moving averages of the weights.
     pub fn averages(&self) -> usize {
         usize::from(self.ema_decay > 0.0)
     }
 
-    /// The steps of a run: those that train.tokens or train.flops take, or train.steps.
+    /// The steps of a run: from train.tokens or train.flops, or train.steps.
     pub fn steps_of(&self, tokens_per_step: u64, flops_per_token: u64) -> u64 {
         let tokens_per_step = tokens_per_step.max(1);
         if self.tokens > 0 {
@@ -241,7 +241,7 @@ impl TrainConfig {
     }
 }
 
-/// What changes the weights.
+/// The optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimizer {
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
@@ -250,10 +250,10 @@ pub enum Optimizer {
     Sgd,
 }
 
-/// What backward computes again.
+/// What the backward pass recomputes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecomputeChoice {
-    /// As much as the memory budget makes necessary.
+    /// As much as the memory budget requires.
     Auto,
     /// This.
     Fixed(Recompute),

@@ -1,4 +1,4 @@
-//! Rows of dialogues as trainings read them, instruction tuning and alignment alike: the rows, the encoder, and what tells them from others.
+//! Rows of dialogues for instruction tuning and alignment: the rows, the encoder, and their fingerprint.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use crate::tokenizer::{FileError, Tokenizer};
 pub struct RowsOfRun {
     /// Rows to train on.
     pub train: Rows,
-    /// Rows that are held out.
+    /// Held-out rows.
     pub val: Rows,
 }
 
 impl RowsOfRun {
-    /// Reads the rows of `[data]`, those that are held out apart.
+    /// Reads the rows of `[data]`, held-out ones separately.
     ///
     /// # Errors
-    /// No file of rows is named; a file that cannot be read, or rows of another kind.
+    /// No file is given; a file that cannot be read, or rows of another kind.
     pub fn read(wanted: Wanted, data: &DataConfig, dialogue: &DialogueConfig, stop: &Stop) -> Result<Self, Error> {
-        let none = || Error::Usage(format!("{}: say which rows with --data FILE (.jsonl, .json, .csv)", wanted.command));
+        let none = || Error::Usage(format!("{}: give the rows with --data FILE (.jsonl, .json, .csv)", wanted.command));
         let path = data.path.as_ref().ok_or_else(none)?;
         let options = ReadOptions { bad_row: data.on_bad_row, stop: stop.clone(), ..ReadOptions::new(wanted) };
         let train = read(path, &options)?;
@@ -43,7 +43,7 @@ impl RowsOfRun {
         Ok(Self { train, val })
     }
 
-    /// What tells the data of a run from other data: its rows, and the template that they go through.
+    /// The fingerprint of a run's data: its rows and the chat template.
     pub fn content(&self, encoder: &Encoder) -> String {
         let held_out = if self.val.rows.is_empty() { String::new() } else { format!("; held out: {}", self.val.content()) };
         let template = crc32c::crc32c(encoder.template().source().as_bytes());
@@ -51,10 +51,10 @@ impl RowsOfRun {
     }
 }
 
-/// The encoder of a run. The day that its template asks for becomes a part of the configuration, so that a run that goes on sees the same.
+/// The encoder of a run. If its template uses the date, the date becomes a part of the configuration, so that a resumed run uses the same.
 ///
 /// # Errors
-/// No tokenizer, a template that is not as it should be, or nothing that ends an answer.
+/// No tokenizer, an invalid template, or answers without an end token.
 pub fn encoder(
     data: &DataConfig,
     dialogue: &mut DialogueConfig,
@@ -77,19 +77,19 @@ pub fn encoder(
     Ok(encoder.with_specials(data.specials).with_completion_only_loss(dialogue.completion_only_loss))
 }
 
-/// What the rows of a run were when it was begun; empty where nothing is known.
+/// The fingerprint of the rows at the start of the run; empty if unknown.
 pub fn content_before(out: &Path) -> String {
     fs::read_to_string(out.join(CONTENT_FILE)).unwrap_or_default()
 }
 
-/// Refuses to go on with other rows than those that the run was begun with.
+/// Refuses to resume with other rows than at the start of the run.
 ///
 /// # Errors
-/// They are others.
+/// The rows differ.
 pub fn refuse_other_rows(out: &Path, path: Option<&PathBuf>, was: &str, content: &str) -> Result<(), Error> {
     if was.is_empty() || was == content {
         return Ok(());
     }
-    let expected = format!("the rows that the run was begun with ({was}); restore them, or choose another --out");
+    let expected = format!("the rows of the start of the run ({was}); restore them, or choose another --out");
     Err(DataError::format(path.unwrap_or(&out.join(CONTENT_FILE)), expected, content).into())
 }

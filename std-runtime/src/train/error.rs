@@ -28,7 +28,7 @@ use crate::stop;
 use crate::threads::PoolError;
 use crate::tokenizer::{FileError, TextError};
 
-/// Why a training did not begin, or did not go on.
+/// Why a training did not start, or ended.
 #[derive(Debug, Error)]
 pub enum TrainingError {
     /// The configuration of the run that is resumed.
@@ -42,7 +42,7 @@ pub enum TrainingError {
     Mismatch {
         /// The run's configuration file.
         path: PathBuf,
-        /// What differs: begun with, asked for now.
+        /// The differences: value at the start, value now.
         differences: Vec<Difference>,
     },
     /// A run folder that cannot be used, in words.
@@ -63,7 +63,7 @@ pub enum TrainingError {
     /// A model folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// A model folder that a run begins with or scores by.
+    /// The initial model's folder, or the one of a model that scores.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// Weights from a folder or into one.
@@ -87,12 +87,12 @@ pub enum TrainingError {
     /// A memory budget that is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// A training that takes more memory than there is.
+    /// A training that needs more memory than is available.
     #[error("this training takes {} MiB of memory (samara train --plan), and {}; {way}", error.bytes >> 20, error.least())]
     Memory {
-        /// What it takes, and what there is.
+        /// The memory that it needs, and what is available.
         error: OutOfMemory,
-        /// What to change.
+        /// The advice.
         way: String,
     },
     /// A step, an evaluation or a sample.
@@ -105,9 +105,9 @@ pub enum TrainingError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// A signal ended the run after the step in progress was saved.
-    #[error("stopped by {}; go on with: {resume}", stop::name(*signal))]
+    #[error("stopped by {}; resume with: {resume}", stop::name(*signal))]
     Interrupted {
-        /// Number of the signal.
+        /// The signal number.
         signal: u8,
         /// The command that resumes.
         resume: String,

@@ -1,4 +1,4 @@
-//! The folder of a run, and the checkpoint from which it goes on.
+//! The folder of a run, and the checkpoint to resume from.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -20,33 +20,33 @@ use crate::say;
 pub const CONFIG_FILE: &str = "run.toml";
 /// One record per step.
 pub const METRICS_FILE: &str = "metrics.jsonl";
-/// What the model did now and then.
+/// The file of samples during training.
 pub const SAMPLES_FILE: &str = "samples.txt";
 /// The model with the best evaluation.
 pub const BEST_FOLDER: &str = "best";
 
-/// An open run folder, which no other process can open. Unless it is [kept](RunFolder::keep), what was made in it goes when this is dropped.
+/// An open run folder, locked against other processes. Unless it is [kept](RunFolder::keep), files created in it are deleted when this is dropped.
 pub struct RunFolder {
-    /// Where it is.
+    /// Its path.
     pub out: PathBuf,
     /// Its checkpoints.
     pub checkpoints: Checkpoints,
     /// The checkpoint to go on from.
     pub checkpoint: Option<Checkpoint>,
-    /// What a person does to go on after a signal.
+    /// The command that resumes the run after a signal.
     pub resume: String,
-    // Fields are dropped in this order: the folder is cleared while it is locked.
+    // Fields are dropped in this order: the folder is cleaned while it is locked.
     made: Made,
     _lock: FolderLock,
 }
 
 impl RunFolder {
-    /// Opens a folder, which is made if need be, and keeps so many checkpoints in it. With `resume` the newest valid checkpoint is the one to
-    /// go on from; what is wrong with newer ones is said aloud.
+    /// Opens a folder, creating it if necessary, with this number of checkpoints to keep. With `resume`, the newest valid checkpoint is the one to
+    /// resume from; problems of newer ones are printed.
     ///
     /// # Errors
-    /// The operating system refuses; another process has the folder; every checkpoint is damaged, or there is none beside what a run left: to begin
-    /// again would throw it away.
+    /// The operating system refuses; another process has the folder; every checkpoint is damaged, or there is none although the folder contains a
+    /// run's files, which starting again would destroy.
     pub fn open(out: &Path, keep: usize, resume: bool) -> Result<Self, Error> {
         let mut made = Made::new(out)?;
         fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
@@ -61,14 +61,14 @@ impl RunFolder {
         if checkpoint.is_none() && held.is_run() && !held.is_young {
             return Err(held.refuse_to_resume(out));
         }
-        let resume = format!("the same command, which finds its checkpoint in {}", out.display());
+        let resume = format!("the same command, which resumes from its checkpoint in {}", out.display());
         Ok(Self { out: out.to_owned(), checkpoints, checkpoint, resume, made, _lock: lock })
     }
 
-    /// The folder that is asked for, or the next free `runs/NAME-NNN`.
+    /// The requested folder, or the next free `runs/NAME-NNN`.
     ///
     /// # Errors
-    /// As [`RunFolder::open`]; a folder that holds another run, or a model of no run; nothing to go on with, and nothing to begin.
+    /// As [`RunFolder::open`]; a folder that contains another run, or a model without a run; nothing to resume, and nothing to start.
     pub fn of_request(request: &FolderRequest<'_>) -> Result<Self, Error> {
         let keep = request.keep;
         let Some(out) = request.out else { return Self::next_free(request) };
@@ -76,22 +76,22 @@ impl RunFolder {
         let has_config = out.join(CONFIG_FILE).exists();
         if (model_folder::is_model_folder(out) || model_folder::is_adapter_folder(out)) && !has_config {
             return Err(Error::Usage(format!(
-                "{shown}: the folder holds a model and no run.toml of a run that wrote it; choose another --out (--init {shown} begins with its weights)"
+                "{shown}: the folder contains a model without a run (no run.toml); choose another --out (--init {shown} starts from its weights)"
             )));
         }
         if request.resume && !has_config && !request.begins {
             return Err(Error::Usage(format!(
-                "{shown}: no run is there to go on with; look at --out, or say what a new run trains with --preset, --config or --data"
+                "{shown}: no run to resume; check --out, or define a new run with --preset, --config or --data"
             )));
         }
         let folder = Self::open(out, keep, request.resume)?;
         if request.resume && folder.checkpoint.is_none() && !request.quiet {
-            say::line(&format!("note: {shown} has no checkpoint to go on from: a new run begins"));
+            say::line(&format!("note: {shown} has no checkpoint to resume from: a new run begins"));
         }
         Ok(Self { resume: format!("{} --resume --out {shown}", request.command), ..folder })
     }
 
-    /// The first of the folders `runs/NAME-001`, `runs/NAME-002`, … that is not there yet.
+    /// The first of the folders `runs/NAME-001`, `runs/NAME-002`, … that does not exist.
     fn next_free(request: &FolderRequest<'_>) -> Result<Self, Error> {
         let FolderRequest { command, name, keep, .. } = *request;
         let mut number = 1;
@@ -114,12 +114,12 @@ impl RunFolder {
         self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.step)
     }
 
-    /// The run has begun: what it writes stays, whatever happens.
+    /// Marks the run as started: its files are kept from now on.
     pub fn keep(&mut self) {
         self.made.is_ours = false;
     }
 
-    /// The configuration that the run was begun with; none when there is no checkpoint to go on from.
+    /// The configuration at the start of the run; `None` without a checkpoint to resume from.
     ///
     /// # Errors
     /// It cannot be read.
@@ -132,10 +132,10 @@ impl RunFolder {
         Ok(Some(layers.finish()?))
     }
 
-    /// Refuses to go on with a configuration that would have given other results than the former one.
+    /// Refuses to resume with a configuration that would have given other results.
     ///
     /// # Errors
-    /// What differs.
+    /// The differences.
     pub fn refuse_changes<C: Tables>(&self, former: &C, config: &C) -> Result<(), Error> {
         let differences = conflicts(former, config);
         if differences.is_empty() { Ok(()) } else { Err(Error::Mismatch { path: self.out.join(CONFIG_FILE), differences }) }
@@ -154,13 +154,13 @@ fn newest(checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, Error> {
     Ok(newest.checkpoint)
 }
 
-/// What a former run left in a folder.
+/// The contents of an earlier run in a folder.
 struct Held {
     /// In words.
     what: Vec<String>,
     /// A model folder among it.
     model: Option<PathBuf>,
-    /// Whether the run was ended before its first checkpoint, and has nothing but its metrics to lose.
+    /// Whether the run ended before its first checkpoint, and has only metrics to lose.
     is_young: bool,
 }
 
@@ -168,7 +168,7 @@ impl Held {
     fn of(out: &Path) -> Result<Self, Error> {
         let mut what = Vec::new();
         let path = out.join(METRICS_FILE);
-        // A run that was ended before its first step has lost nothing.
+        // A run that ended before its first step has nothing to lose.
         match path.is_file().then(|| metrics::read(&path)) {
             Some(Ok(records)) => {
                 let steps = records.last().map_or(0, |last| last.step);
@@ -204,7 +204,7 @@ impl Held {
 
     fn refuse_to_begin(&self, out: &Path) -> Error {
         Error::Usage(format!(
-            "{}: the folder already holds a run ({}); add --resume to go on with it, or choose another --out",
+            "{}: the folder already contains a run ({}); add --resume to resume it, or choose another --out",
             out.display(),
             self.list()
         ))
@@ -216,22 +216,22 @@ impl Held {
         let way = match &self.model {
             Some(model) => {
                 let model = model.display();
-                format!("begin a new run with its weights: samara train{config} --init {model} --out {shown}-2")
+                format!("start a new run from its weights: samara train{config} --init {model} --out {shown}-2")
             }
             None => format!("choose another --out, or remove {shown}"),
         };
-        Error::Usage(format!("{shown}: no checkpoint is there to go on from, and a new run would overwrite {list}; {way}"))
+        Error::Usage(format!("{shown}: no checkpoint to resume from, and a new run would overwrite {list}; {way}"))
     }
 }
 
-/// What is in a folder that was not there when it was opened.
+/// Files and folders created since the folder was opened.
 struct Made {
     out: PathBuf,
-    /// What was there before; nothing when the folder itself was not.
+    /// The earlier content; `None` if the folder did not exist.
     before: Option<BTreeSet<OsString>>,
-    /// The folders above it that were not there either, the lowest first.
+    /// Created parent folders, lowest first.
     above: Vec<PathBuf>,
-    /// Whether it goes when this is dropped.
+    /// Whether they are deleted when this is dropped.
     is_ours: bool,
 }
 
@@ -252,7 +252,7 @@ impl Drop for Made {
         if !self.is_ours {
             return;
         }
-        // What cannot be removed stays: the error that matters is the one that is being returned.
+        // What cannot be deleted is left: the error being returned is more important.
         let Some(before) = &self.before else {
             let _ = fs::remove_dir_all(&self.out);
             self.above.iter().for_each(|folder| drop(fs::remove_dir(folder)));

@@ -1,4 +1,4 @@
-//! Training of an objective that no command knows, such as one of a program outside of this crate.
+//! Training of a custom objective, such as one of a program outside of this crate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::run::durable;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
 
-/// Trains an objective on this machine in the folder `out`, as `samara train` does: checkpoints, metrics, TensorBoard events, plots, progress, Ctrl-C.
-/// When the folder has a checkpoint the run goes on from there, to the same bits as one that was never interrupted.
+/// Trains an objective on this machine in the folder `out`, as `samara train` does: checkpoints, metrics, TensorBoard events, plots, progress,
+/// Ctrl-C. If the folder has a checkpoint the run resumes from it, with the same bits as one that was never interrupted.
 ///
 /// # Errors
-/// A folder that was begun with another `[train]`, files, a value that is not finite, or a signal, after a checkpoint.
+/// A folder of a run with another `[train]`, files, a value that is not finite, or a signal, after a checkpoint.
 pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &TrainConfig) -> Result<Finished, Error> {
     let config = ObjectiveConfig { train: train.clone() };
     config.check()?;
@@ -26,7 +26,7 @@ pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &T
     let engine = Engine::new(train.threads, train.gemm)?;
     let folder = RunFolder::open(out, train.keep_checkpoints, true)?;
     folder.former()?.map_or(Ok(()), |former| folder.refuse_changes(&former, &config))?;
-    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    // The whole loop runs on a thread of the pool: a step from outside would allocate.
     Arc::clone(&engine).install(|| {
         let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, train, folder, View::Line)?;
         durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(out, "write"))?;

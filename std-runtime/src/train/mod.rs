@@ -1,4 +1,4 @@
-//! Training: the loop, what it is asked for, and what a run remembers.
+//! Training: the loop, its requests, and the state of a run.
 
 pub mod card;
 pub mod config;

@@ -1,4 +1,4 @@
-//! What is trained, and how its gradient comes about. The trainer owns the loop; an objective owns a step.
+//! The interface of objectives. The trainer owns the loop; an objective owns a step.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::lm::RunError;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 
-/// What becomes of a parameter set.
+/// The role of a parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetRole {
     /// Every update changes it; it is in checkpoints.
     Trained,
-    /// Nothing changes it, such as a reference or a teacher; [`Objective::initialise`] fills it, also when a run goes on.
+    /// Constant, such as a reference or a teacher; [`Objective::initialise`] fills it, also on resume.
     Fixed,
-    /// The moving average of the set with this position in [`Objective::sets`], which must be trained and of the same registry.
+    /// The moving average of the set at this index in [`Objective::sets`], which must be trained and of the same registry.
     Average {
         /// The position of the set that it follows.
         of: usize,
@@ -37,7 +37,7 @@ pub struct SetSpec {
     pub name: &'static str,
     /// Its parameters.
     pub registry: Arc<OwnedParams>,
-    /// What becomes of it.
+    /// Its role.
     pub role: SetRole,
 }
 
@@ -45,18 +45,18 @@ pub struct SetSpec {
 pub struct Source {
     /// Rows for training.
     pub train: Box<dyn Dataset + Send>,
-    /// Which row comes when.
+    /// The order of the rows.
     pub order: Sampler,
     /// Rows of a micro-batch, and of a batch of the validation.
     pub rows: usize,
     /// Micro-batches of a step.
     pub micro_batches: usize,
-    /// Rows held out; the first source that has some is the one that is evaluated.
+    /// Held-out rows; the first source that has some is evaluated.
     pub validation: Option<Box<dyn Dataset + Send>>,
 }
 
 impl Source {
-    /// Rows of a dataset in the order of a sampler, as many at a time as `train.batch_size` and `train.grad_accumulation` say.
+    /// Rows of a dataset in the order of a sampler, `train.batch_size` × `train.grad_accumulation` per step.
     pub fn rows(
         train: impl Dataset + Send + 'static,
         order: Sampler,
@@ -68,8 +68,8 @@ impl Source {
         Self { train: Box::new(train), order, rows, micro_batches, validation }
     }
 
-    /// `input_ids` and `labels` of `train.block_size` tokens: windows for training in the order of a sampler over tokens, and blocks that cover the
-    /// tokens held out.
+    /// `input_ids` and `labels` of `train.block_size` tokens: for training, windows in the order of a sampler over tokens; for validation, windows
+    /// that cover the held-out tokens.
     pub fn windows(
         train: impl Tokens + Send + 'static,
         order: Sampler,
@@ -81,11 +81,11 @@ impl Source {
     }
 }
 
-/// The data of one step, all of it collated before the step begins: what it is averaged over is known.
+/// The data of one step, all of it collated before the step begins, so that the divisor of its mean is known.
 pub struct StepBatch {
     /// The step, from 0.
     pub step: u64,
-    /// Whether a signal came: before the weights change, a step may be given up between two micro-batches.
+    /// The stop request: before the weights change, a step may be cancelled between two micro-batches.
     pub stop: Stop,
     pub(super) sources: Vec<Vec<HostBatch>>,
 }
@@ -121,38 +121,38 @@ impl Direction {
     }
 }
 
-/// An objective of training on a device.
+/// A training objective on a device.
 ///
-/// The trainer calls, once: `sets`, `build`, `scalars`, `sources`, `initialise`, `load`; in every step: `begin`, then for every update
-/// `gradients` (work is queued), `collect` (after the one wait), and after the weights have changed `after_update`.
+/// The trainer calls once: `sets`, `build`, `scalars`, `sources`, `initialise`, `load`; in every step: `begin`, then for every update `gradients`
+/// (queues work), `collect` (after the only sync), and after the weights have changed `after_update`.
 pub trait Objective<D: Device> {
     /// The parameter sets, in an order that does not change.
     fn sets(&self) -> Vec<SetSpec>;
 
-    /// Builds all programs and makes room for them. `sets` are the numbers of [`Objective::sets`].
+    /// Builds all programs and allocates their memory. `sets` are the ids of [`Objective::sets`].
     ///
     /// # Errors
     /// A program cannot be built.
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError>;
 
-    /// A factor of the learning rate of an optimizer group, as for a backbone or a head, in the trained set of this position; asked once.
+    /// A factor of the learning rate of an optimizer group (for a backbone or a head, say) in the trained set at this index; called once.
     fn lr_scale(&self, _set: usize, _group: GroupId) -> f64 {
         1.0
     }
 
-    /// Registers what is reported of a step and of an evaluation.
+    /// Registers the scalars that a step and an evaluation report.
     fn scalars(&mut self, scalars: &mut Scalars);
 
     /// Hands the data over to the trainer.
     fn sources(&mut self) -> Vec<Source>;
 
-    /// Fills the sets. `resumed` says that a checkpoint will overwrite those that are trained.
+    /// Fills the sets. With `resumed`, a checkpoint will overwrite the trained ones.
     ///
     /// # Errors
     /// Initial weights cannot be read.
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError>;
 
-    /// Begins a step, with rollouts for example; returns how many updates it makes.
+    /// Begins a step, with rollouts for example; returns its number of updates.
     ///
     /// # Errors
     /// A run fails.
@@ -160,16 +160,17 @@ pub trait Objective<D: Device> {
         Ok(1)
     }
 
-    /// Fills the gradient of every trained set for one update: all micro-batches.
+    /// Computes the gradient of every trained set for one update, over all micro-batches.
     ///
     /// # Errors
-    /// A run fails, data is not as it should be, or a signal came in the first update of the step, which is then given up.
+    /// A run fails, data is invalid, or a signal arrived in the first update of the step, which is then cancelled.
     fn gradients(&mut self, session: &mut Session<D>, update: u32, batch: &StepBatch) -> Result<(), RunError>;
 
-    /// Adds up what `gradients` has fetched: values are readable now. A scalar that is not finite ends the training before the update.
+    /// Accumulates the scalars that `gradients` has fetched: values are readable now. A scalar that is not finite ends the training before the
+    /// update.
     fn collect(&mut self, session: &Session<D>, update: u32, out: &mut Scalars);
 
-    /// The weights have changed. `Break` ends the step before all its updates are made, as when a policy has moved far enough.
+    /// Called after the weights have changed. `Break` ends the step before all its updates are made, for example when a policy has moved far enough.
     ///
     /// # Errors
     /// A run fails.
@@ -177,7 +178,7 @@ pub trait Objective<D: Device> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Evaluates one batch of the validation. `averaged` says that averages stand for the sets that they follow.
+    /// Evaluates one batch of the validation. With `averaged`, averages replace the sets that they follow.
     ///
     /// # Errors
     /// A run fails.
@@ -189,7 +190,7 @@ pub trait Objective<D: Device> {
         out: &mut Scalars,
     ) -> Result<(), RunError>;
 
-    /// The scalar by which evaluations are compared, and which of its values are better.
+    /// The scalar by which evaluations are compared, and the direction of improvement.
     fn best(&self) -> (&'static str, Direction);
 
     /// Whether an evaluation measures a scalar.
@@ -204,7 +205,7 @@ pub trait Objective<D: Device> {
         ""
     }
 
-    /// The first tensor that is not finite in the update whose gradient or scalars were not, for the message.
+    /// The first tensor that is not finite in the failed update, for the error message.
     ///
     /// # Errors
     /// The device failed.
@@ -217,7 +218,7 @@ pub trait Objective<D: Device> {
         Ok(None)
     }
 
-    /// Writes the model into a folder, where other programs open it.
+    /// Writes the model into a folder for other programs.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -225,34 +226,34 @@ pub trait Objective<D: Device> {
         Ok(())
     }
 
-    /// A sample of what the model does now, for people.
+    /// A sample of the model's current output, for display.
     ///
     /// # Errors
-    /// A run fails, or a signal came.
+    /// A run fails, or a signal arrived.
     fn sample(&mut self, _session: &mut Session<D>, _stop: &Stop) -> Result<Option<String>, TrainingError> {
         Ok(None)
     }
 
-    /// What is trained and on what, for people.
+    /// A description of the model and its data, for display.
     fn describe(&self, _session: &Session<D>) -> String {
         String::new()
     }
 
-    /// What the objective must remember beside its sets and states; small.
+    /// The objective's own state beside its sets and states; small.
     fn save(&self) -> Value {
         Value::Null
     }
 
-    /// Takes back what [`Objective::save`] gave.
+    /// Restores what [`Objective::save`] returned.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// A description of what is wrong with it.
     fn load(&mut self, _state: &Value) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// What is said, before what is trained, of tensors of the initial folder that were left out.
+/// The note about ignored tensors of the initial folder, before the description.
 pub(crate) fn ignored_tensors(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("ignored tensors, which are not saved: {}; ", names.join(", ")) }
 }

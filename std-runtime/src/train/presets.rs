@@ -2,18 +2,18 @@
 
 use crate::config::{ConfigError, Place, Preset, hint};
 
-/// The preset of a run that names none.
+/// The default preset.
 pub const DEFAULT_PRESET: &str = "tales";
 
 /// All presets.
 ///
-/// The learning rates, batch sizes and decays of GPT-1 are those of Radford et al. 2018, those of GPT-2 nanoGPT's (Radford et al. 2019 do not
-/// give them), those of GPT-3 of Brown et al. 2020, table 2.1, those of SmolLM2 135M of its published training configuration (Ben Allal et al.
-/// 2025), whose learning rate stays and then falls where ours follows a cosine. GPT-3 XL is printed there with 24 heads of 128, which is not its width of 2048:
-/// it has 16 heads here. The paper's larger models (2.7B and up) are not among them: their moments alone would take over 20 GB.
+/// The learning rates, batch sizes and decays of GPT-1 are those of Radford et al. 2018, those of GPT-2 nanoGPT's (Radford et al. 2019 do not give
+/// them), those of GPT-3 of Brown et al. 2020, table 2.1, those of SmolLM2 135M of its published training configuration (Ben Allal et al. 2025),
+/// whose schedule is constant with a final decay where this one is a cosine. GPT-3 XL is printed there with 24 heads of 128, which does not match its
+/// width of 2048: it has 16 heads here. The paper's larger models (2.7B and up) are left out: their moments alone would take over 20 GB.
 pub const PRESETS: &[Preset] = &[
     Preset { name: DEFAULT_PRESET, about: "a small model that learns to tell tales in about two minutes", toml: TALES },
-    Preset { name: "tales-llama", about: "the same with a Llama of that size", toml: TALES_LLAMA },
+    Preset { name: "tales-llama", about: "the same with a Llama model of that size", toml: TALES_LLAMA },
     Preset { name: "nanogpt-char-cpu", about: "nanoGPT's character model for a CPU", toml: NANOGPT_CHAR_CPU },
     Preset { name: "gpt1-117m", about: "GPT-1", toml: GPT1 },
     Preset { name: "gpt2-124m", about: "GPT-2 small", toml: GPT2_SMALL },
@@ -27,7 +27,7 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "smollm2-135m", about: "SmolLM2 135M, a small Llama", toml: SMOLLM2 },
 ];
 
-/// The preset of a training on dialogues that names none.
+/// The default preset of a training on dialogues.
 pub const DEFAULT_SFT_PRESET: &str = "sft";
 
 /// Presets of trainings on dialogues. That of InstructGPT has the values of Ouyang et al. 2022, appendix C.1, for 1.3 billion parameters.
@@ -39,7 +39,7 @@ pub const SFT_PRESETS: &[Preset] = &[
 /// The preset of that name.
 ///
 /// # Errors
-/// There is none; the nearest is told.
+/// There is none; the message names the nearest.
 pub fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     let all = || PRESETS.iter().chain(SFT_PRESETS);
     all().find(|preset| preset.name == name).ok_or_else(|| ConfigError::Unknown {

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a bar or curves on a terminal, a line every few seconds elsewhere.
+//! Progress display during a run: a bar or curves on a terminal, a line every few seconds elsewhere.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::live::Live;
 use crate::say;
 
-/// Seconds between lines when there is no terminal.
+/// Seconds between lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Steps whose time does not count for the ETA: caches and pages are cold.
+/// Steps excluded from the ETA: caches and pages are cold.
 const COLD_STEPS: u64 = 3;
 
 /// How a person follows a run.
@@ -43,7 +43,7 @@ enum Shown {
     Curves(Live),
 }
 
-/// The view of a run while it goes on.
+/// The progress view of a run.
 pub struct Progress {
     shown: Shown,
     /// The scalar that is shown.
@@ -67,7 +67,7 @@ pub fn human(d: Duration) -> String {
 }
 
 impl Progress {
-    /// A view of `steps` steps of which `done` are behind us, and of the scalar `name`.
+    /// A view of `steps` steps of which `done` are completed, and of the scalar `name`.
     pub fn new(view: View, name: &'static str, steps: u64, done: u64) -> Self {
         let shown = match view {
             View::Quiet => Shown::Nothing,
@@ -87,7 +87,7 @@ impl Progress {
         }
     }
 
-    /// Says on the bar that something else than training goes on.
+    /// Shows on the bar that another activity than training is in progress.
     pub fn note(&self, text: &str) {
         match &self.shown {
             Shown::Bar(bar) => bar.set_message(text.to_owned()),
@@ -122,7 +122,7 @@ impl Progress {
         }
     }
 
-    /// Shows a record of a step, of which `get` gives the value of a key of `metrics.jsonl`.
+    /// Shows the record of a step; `get` returns the value of a key of `metrics.jsonl`.
     pub fn record(&self, step: u64, get: impl Fn(&str) -> Option<f64>) {
         if let Shown::Curves(live) = &self.shown {
             live.record(step, get);

@@ -1,4 +1,4 @@
-//! What backward computes again: chosen by the memory that a training may take.
+//! The choice of the recomputation policy by the training's memory budget.
 
 use samara_core::graph::Recompute;
 
@@ -11,7 +11,7 @@ use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{BuildError, Engine};
 
-/// Why there is no way to train: the programs cannot be built, or none fits the memory budget.
+/// Why no policy is possible: the programs cannot be built, or none fits the memory budget.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetError {
     /// A program cannot be built.
@@ -31,24 +31,24 @@ impl Failure for BudgetError {
     }
 }
 
-/// What a training takes with each way of recomputation, and the one that it uses.
+/// The resources of a training under each recomputation policy, and the chosen policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policies {
     /// Each with its plan, the fastest first.
     pub all: [(Recompute, TrainingPlan); 3],
-    /// The shape of a step, with the way that is used.
+    /// The shape of a step, with the chosen policy.
     pub shape: StepShape,
     /// The plan of that shape.
     pub plan: TrainingPlan,
 }
 
 impl Policies {
-    /// Plans a training in every way, and chooses the one that is asked for, or the fastest that fits the budget.
+    /// Plans a training under every policy, and chooses the configured one, or the fastest that fits the budget.
     pub fn new(engine: &Engine, model: &dyn Architecture, config: &RunConfig) -> Result<Self, BudgetError> {
         Self::of(engine, model, shape_of(config), &config.train)
     }
 
-    /// The same for a step of another shape than the configuration alone says.
+    /// The same for a step whose shape differs from the configuration's.
     pub fn of(engine: &Engine, model: &dyn Architecture, shape: StepShape, train: &TrainConfig) -> Result<Self, BudgetError> {
         let averages = train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {
@@ -60,7 +60,7 @@ impl Policies {
         Ok(Self { all, shape: StepShape { recompute, ..shape }, plan })
     }
 
-    /// What to change so that the training takes at most so many bytes.
+    /// The advice for reducing the training's memory to this many bytes.
     pub fn in_less(&self, bytes: u64) -> String {
         match self.all.iter().find(|(_, plan)| plan.total_bytes <= bytes) {
             Some((recompute, plan)) => {
@@ -74,7 +74,7 @@ impl Policies {
         }
     }
 
-    /// The choice and what the others would take, in a line.
+    /// The choice and the memory of the alternatives, in one line.
     pub fn describe(&self) -> String {
         let of = |(recompute, plan): &(Recompute, TrainingPlan)| format!("{} {} MiB", recompute.name(), mib(plan.total_bytes));
         let others: Vec<String> = self.all.iter().filter(|(r, _)| *r != self.shape.recompute).map(of).collect();
@@ -82,7 +82,7 @@ impl Policies {
     }
 }
 
-/// What takes less memory and trains the same, or nearly.
+/// Changes that take less memory and give nearly the same training.
 const SMALLER: &str =
     "lower train.batch_size and raise train.grad_accumulation as much, or lower train.block_size, or choose a smaller model";
 
@@ -130,7 +130,7 @@ fn choose(all: &[(Recompute, TrainingPlan)], config: &TrainConfig) -> Result<(Re
 mod tests {
     use super::*;
 
-    /// Plans that take 100, 80 and 50 MiB, of which 40 last.
+    /// Plans that take 100, 80 and 50 MiB, of which 40 are weights, gradients and moments.
     fn plans() -> [(Recompute, TrainingPlan); 3] {
         let plan = |mib: u64| TrainingPlan { total_bytes: mib << 20, weights_bytes: 40 << 20, ..TrainingPlan::default() };
         let [none, cheap, blocks] = Recompute::ALL;

@@ -1,4 +1,4 @@
-//! What a training is asked for, and what it answers.
+//! The request for a training, and its outcome.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::dialogue::config::DialogueConfig;
 pub struct TrainRequest {
     /// The effective configuration.
     pub config: RunConfig,
-    /// The run folder; none: a new one, `runs/NAME-NNN`.
+    /// The run folder; `None`: a new one, `runs/NAME-NNN`.
     pub out: Option<PathBuf>,
     /// The name of the preset, for the name of a new run folder.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct TrainRequest {
     pub init: Option<PathBuf>,
     /// Go on from the newest valid checkpoint of `out`.
     pub resume: bool,
-    /// Begin a new run when there is nothing to go on with: the request says what is trained.
+    /// Start a new run when there is nothing to resume: the request defines what is trained.
     pub begins: bool,
     /// How a person follows the run.
     pub view: View,
@@ -37,33 +37,33 @@ impl TrainRequest {
 /// Train a model on dialogues.
 #[derive(Clone, Debug)]
 pub struct SftRequest {
-    /// What every training is asked for. It begins with the model of `init`.
+    /// The common part of all training requests. The training starts from the model in `init`.
     pub train: TrainRequest,
     /// How dialogues become tokens.
     pub dialogue: DialogueConfig,
 }
 
-/// Which run folder is asked for.
+/// The request for a run folder.
 #[derive(Clone, Copy, Debug)]
 pub struct FolderRequest<'r> {
-    /// What messages call the command.
+    /// The name of the command in messages.
     pub command: &'static str,
-    /// The folder; none: the next free one.
+    /// The folder; `None`: the next free one.
     pub out: Option<&'r Path>,
     /// The name of a new folder.
     pub name: &'r str,
-    /// Checkpoints that are kept.
+    /// Checkpoints to keep.
     pub keep: usize,
     /// Go on from the newest valid checkpoint.
     pub resume: bool,
-    /// Begin a new run when there is nothing to go on with.
+    /// Start a new run when there is nothing to resume.
     pub begins: bool,
     /// Print results only.
     pub quiet: bool,
 }
 
 impl TrainRequest {
-    /// The run folder that it asks for, for a command.
+    /// The run folder of the request, for a command.
     pub fn folder(&self, command: &'static str) -> FolderRequest<'_> {
         FolderRequest {
             command,

@@ -1,4 +1,4 @@
-//! Training of a language model as the command line asks for it: data, model, objective, trainer.
+//! Training of a language model for the command line: data, model, objective, trainer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ use crate::tokenizer::{Tokenizer, prompt_ids};
 /// Trains until the last step, a signal, or an error.
 ///
 /// # Errors
-/// A configuration, data, weights or a folder that are not as they should be; a training that diverges; a signal.
+/// An invalid configuration, data, weights or folder; a training that diverges; a signal.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
     let stop = match request.view {
         View::Curves => Stop::install_under_view(),
@@ -44,7 +44,7 @@ pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
     };
     let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
-    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    // The whole loop runs on a thread of the pool: a step from outside would allocate.
     Arc::clone(&engine).install(|| run_on(engine, request, &stop))
 }
 
@@ -52,7 +52,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let config = &request.config;
     let mut data = DataRequest::new(&config.data).until(stop);
     data.vocab_size = config.model.vocab_size();
-    // A tokenizer that is not there leaves no folder behind.
+    // Before the folder is created, so that an error about the tokenizer leaves none behind.
     let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.is_quiet())?) };
     let folder = RunFolder::of_request(&request.folder("samara train"))?;
     let former = former(&folder, config, &data)?;
@@ -77,7 +77,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     if let Some(former) = former.filter(|_| !request.is_quiet()) {
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
-    // Token ids alone leave the folder's tokenizer as it is; text goes through it, or through another one.
+    // With token ids the folder's tokenizer is kept; text is encoded with it, or with another one.
     let is_another = prepared.tokenizer.is_some() && !named.of_folder;
     let folder_config = folder_config(model, &config, &prepared, from, is_another)?;
     let companions = companions(from, is_another)?;
@@ -100,7 +100,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     Ok(outcome)
 }
 
-/// The other files of the folder that the run begins with; not those of its tokenizer where the run has another one.
+/// The other files of the initial folder; without its tokenizer's files if the run has another one.
 pub(crate) fn companions(from: Option<&Path>, is_another: bool) -> Result<Companions, Error> {
     let companions = from.map_or_else(|| Ok(Companions::default()), Companions::of)?;
     Ok(if is_another { companions.without_tokenizer() } else { companions })
@@ -116,7 +116,7 @@ pub(crate) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
     }
 }
 
-/// Says what a person should know of the data, and of a prompt that the model does not see whole.
+/// Prints notes about the data, and about a prompt that exceeds the model's context.
 fn say_prepared(prepared: &Prepared, config: &RunConfig, quiet: bool) -> Result<(), Error> {
     prepared.warnings.iter().for_each(|warning| say::line(warning));
     if quiet {
@@ -131,23 +131,21 @@ fn say_prepared(prepared: &Prepared, config: &RunConfig, quiet: bool) -> Result<
     Ok(())
 }
 
-/// Says that another number of steps is another schedule, where there are steps to come.
+/// Prints a note that another number of steps changes the schedule, if steps are left.
 pub(crate) fn say_steps(before: u64, now: u64, done: u64) {
     if before != now && now > done {
-        say::line(&format!(
-            "note: train.steps was {before} and is {now}: the learning rate goes on along the schedule of {now} steps"
-        ));
+        say::line(&format!("note: train.steps was {before} and is {now}: the learning rate follows the schedule of {now} steps"));
     }
 }
 
-/// Keeps what tells the run's data from other data.
+/// Stores the fingerprint of the run's data.
 pub(crate) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
     fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
     let path = out.join(CONTENT_FILE);
     durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
 }
 
-/// Refuses a training that this process cannot have the memory for, and warns when it is not free now.
+/// Refuses a training that needs more memory than this process can have, and warns if it is not free now.
 pub(super) fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), Error> {
     let bytes = policies.plan.total_bytes;
     memory::ensure(bytes)
@@ -159,7 +157,7 @@ pub(super) fn fits_into_memory(policies: &Policies, quiet: bool) -> Result<(), E
     Ok(())
 }
 
-/// The configuration with what follows from it: the way of recomputation, so that a resumed run uses it too, and the number of steps.
+/// The configuration with derived values: the recomputation policy, so that a resumed run uses it too, and the number of steps.
 pub(super) fn effective(config: &RunConfig, policies: &Policies) -> RunConfig {
     let plan = &policies.plan;
     let steps = config.train.steps_of(plan.tokens_per_step, plan.flops_per_token);
@@ -199,7 +197,7 @@ fn objective(
     Ok(Lm::new(architecture, policies.shape, &config.train, train, order, held_out)?.with_folder(folder, about))
 }
 
-/// What is trained: everything, adapters, or a part, with its share of the parameters.
+/// The trained parameters: all, adapters, or a part, with its share.
 pub(super) fn trained(config: &RunConfig, architecture: &dyn Architecture, policies: &Policies) -> String {
     let what = match (config.tune.method, architecture.adapters()) {
         (Method::Full, _) => return "all parameters".to_owned(),
@@ -209,10 +207,10 @@ pub(super) fn trained(config: &RunConfig, architecture: &dyn Architecture, polic
     format!("{what}: {} of {} parameters", policies.plan.trainable_parameters, policies.plan.parameters)
 }
 
-/// The model with what is trained of it. What is frozen comes from a model that exists.
+/// The model with its tuning. Frozen weights come from an existing model.
 pub(super) fn tuned(config: &RunConfig, model: &ModelConfig) -> Result<Arc<dyn Architecture>, Invalid> {
     if config.tune.method != Method::Full && config.train.init.is_none() {
-        let expected = "\"full\" for a model with random weights, or a model to begin with: --init DIR";
+        let expected = "\"full\" for a model with random weights, or an initial model: --init DIR";
         return Err(Invalid::new("tune.method", expected, config.tune.show("method").unwrap_or_default()));
     }
     config.tune.applied_to(model.architecture()?)
@@ -220,10 +218,10 @@ pub(super) fn tuned(config: &RunConfig, model: &ModelConfig) -> Result<Arc<dyn A
 
 /// The shards of a run.
 const DATA_FOLDER: &str = "data";
-/// What tells a run's data from other data.
+/// The file with the fingerprint of a run's data.
 pub(crate) const CONTENT_FILE: &str = "data/content.txt";
 
-/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+/// The configuration at the start of a resumed run, if it gives the same results. The data may have moved: it is identified by its content.
 fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {
     let Some(former) = folder.former::<RunConfig>()? else { return Ok(None) };
     let mut expected = former.clone();
@@ -237,19 +235,19 @@ fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<
     Ok(Some(former))
 }
 
-/// Refuses to go on with token shards that are no longer those that the run was begun with. Text was encoded once and for all.
+/// Refuses to resume with other token shards than at the start. Encoded text is stored in the run folder.
 fn refuse_other_shards(prepared: &Prepared, out: &Path, resumed: bool) -> Result<(), Error> {
     let path = out.join(CONTENT_FILE);
     match (&prepared.content, fs::read_to_string(&path)) {
         (Some(found), Ok(expected)) if resumed && *found != expected => {
-            let expected = format!("the data that the run was begun with ({expected}); restore it, or choose another --out");
+            let expected = format!("the data of the start of the run ({expected}); restore it, or choose another --out");
             Err(DataError::format(Path::new(&prepared.train.name()), expected, found).into())
         }
         _ => Ok(()),
     }
 }
 
-/// The model of the configuration, with the vocabulary of its data; or that of the folder that the run begins with.
+/// The model of the configuration, with the vocabulary of its data; or that of the initial folder.
 fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, Error> {
     let vocab_size = config.model.vocab_size().or(prepared.vocab_size).ok_or_else(|| Invalid {
         key: "model.vocab_size",
@@ -259,8 +257,7 @@ fn model_config(config: &RunConfig, prepared: &Prepared) -> Result<ModelConfig, 
     Ok(config.model.clone().with_vocab_size(vocab_size))
 }
 
-/// What the run's model folder says of its model: beside the model what the folder says that the run begins with, but for the tokens of another
-/// tokenizer.
+/// The contents of the run's `config.json`: the model, with the other keys of the initial folder, except for the token ids of another tokenizer.
 fn folder_config(
     model: ModelConfig,
     config: &RunConfig,
@@ -268,7 +265,7 @@ fn folder_config(
     from: Option<&Path>,
     is_another: bool,
 ) -> Result<FolderConfig, Error> {
-    // A run that was ended before it saved its first model has a folder without a description.
+    // A run that ended before it saved its first model has a folder without a description.
     let init = [from, config.train.init.as_deref()].into_iter().flatten().find(|folder| model_folder::is_model_folder(folder));
     let mut base = init.map_or_else(|| Ok(FolderConfig::new(model.clone(), config.train.dropout)), FolderConfig::read)?;
     if is_another {
@@ -279,7 +276,7 @@ fn folder_config(
         base.others.remove("activation_function");
     }
     let vocab_size = model.vocab_size().unwrap_or(usize::MAX);
-    // A folder that names no token goes on naming none: its tokenizer does.
+    // A folder that names no token ids still names none: its tokenizer does.
     let names_it = init.is_none() || is_another;
     let end = prepared.tokenizer.as_ref().filter(|_| names_it).and_then(Tokenizer::end_of_text);
     let end = end.filter(|&id| (id as usize) < vocab_size);

@@ -1,4 +1,4 @@
-//! Numbers that a training reports: a name, a value, and how values of one step combine.
+//! Scalars that a training reports: a name, a value, and how the values of one step combine.
 
 /// How values of one step become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Combine {
     Last,
 }
 
-/// The number of a scalar.
+/// The index of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScalarId(usize);
 
@@ -48,13 +48,13 @@ impl Scalars {
         self.entries.iter_mut().for_each(|entry| (entry.value, entry.weight) = (0.0, 0.0));
     }
 
-    /// Adds a value that counts once.
+    /// Adds a value with weight 1.
     pub fn add(&mut self, id: ScalarId, value: f64) {
         self.add_sum(id, value, 1.0);
     }
 
-    /// Adds the sum of values whose weights add up to `weight`, such as the losses of that many tokens. Other combinations than the mean take
-    /// `sum` as one value.
+    /// Adds the sum of values whose weights add up to `weight`, such as the losses of that many tokens. Combinations other than the mean treat `sum`
+    /// as one value.
     pub fn add_sum(&mut self, id: ScalarId, sum: f64, weight: f64) {
         let Some(entry) = self.entries.get_mut(id.0) else { return };
         let first = entry.weight == 0.0;
@@ -62,7 +62,7 @@ impl Scalars {
             Combine::Mean | Combine::Sum => entry.value + sum,
             Combine::Last => sum,
             Combine::Min | Combine::Max if first => sum,
-            // NaN stays, so that it is found: `min` and `max` of `f64` pass over it.
+            // NaN is kept, so that it is detected: `min` and `max` of `f64` would skip it.
             Combine::Min | Combine::Max if entry.value.is_nan() || sum.is_nan() => f64::NAN,
             Combine::Min => entry.value.min(sum),
             Combine::Max => entry.value.max(sum),
@@ -70,7 +70,7 @@ impl Scalars {
         entry.weight += weight;
     }
 
-    /// What a scalar comes to; `None` without values.
+    /// The combined value of a scalar; `None` without values.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.iter().find(|(other, _)| *other == name).and_then(|(_, value)| value)
     }

@@ -40,17 +40,17 @@ const COMMAND: &str = "samara sft";
 /// Trains until the last step, a signal, or an error.
 ///
 /// # Errors
-/// A configuration, rows, a template, weights or a folder that are not as they should be; a training that diverges; a signal.
+/// An invalid configuration, rows, template, weights or folder; a training that diverges; a signal.
 pub fn run(request: &SftRequest) -> Result<TrainOutcome, Error> {
     let (config, quiet) = (&request.train.config, request.train.is_quiet());
     let stop = Stop::install(quiet).map_err(Error::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(config.train.threads, config.train.gemm)?;
-    // The whole loop stands on a thread of the pool: a step from outside it would allocate.
+    // The whole loop runs on a thread of the pool: a step from outside would allocate.
     Arc::clone(&engine).install(|| run_on(engine, request, &stop))
 }
 
-/// Why a run without a model to begin with is refused.
-pub const NO_INIT: &str = "samara sft trains a model further: say which one with --init DIR";
+/// The error for a run without an initial model.
+pub const NO_INIT: &str = "samara sft fine-tunes an existing model: give it with --init DIR";
 
 fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
     let (asked, quiet) = (&request.train, request.train.is_quiet());
@@ -118,7 +118,7 @@ impl Data {
         Ok(Self { train, val, rows })
     }
 
-    /// The steps that the asked-for passes over the rows take, or those that are asked for.
+    /// The steps of the configured passes over the rows, or the configured steps.
     fn steps(&self, config: &SftConfig) -> u64 {
         let rows_per_step = (config.train.batch_size * config.train.grad_accumulation).max(1) as f64;
         if config.dialogue.epochs == 0.0 {
@@ -127,7 +127,7 @@ impl Data {
         ((config.dialogue.epochs * self.rows.len() as f64 / rows_per_step).ceil() as u64).max(1)
     }
 
-    /// Says what a person should know before the training: rows, examples, and the first of them with what is learnt of it.
+    /// Prints notes before the training: rows, examples, and the first of them with its trained tokens.
     fn say(&self, rows: &RowsOfRun, encoder: &Encoder, config: &SftConfig) {
         let DialogueConfig { packing, .. } = config.dialogue;
         let max_length = config.dialogue.kept(config.train.block_size);
@@ -158,7 +158,7 @@ impl Data {
     }
 }
 
-/// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
+/// The configuration at the start of a resumed run, if it gives the same results. The data may have moved: it is identified by its content.
 fn former(folder: &RunFolder, config: &SftConfig, content: &str) -> Result<Option<SftConfig>, Error> {
     let Some(former) = folder.former::<SftConfig>()? else { return Ok(None) };
     let was = content_before(&folder.out);
@@ -208,7 +208,7 @@ fn objective(
     Ok(Lm::of_source(architecture, policies.shape, &config.train, source)?.with_folder(folder, about))
 }
 
-/// What samples answer: the prompt that is asked for, or that of the first row.
+/// The prompt of samples: the configured one, or that of the first row.
 fn sample_prompt(config: &SftConfig, encoder: &Encoder, rows: &RowsOfRun) -> Result<Vec<i32>, Error> {
     let prompt = match (config.generate.prompt.as_str(), rows.train.rows.first()) {
         ("", Some(first)) => encoder.encode_prompt(first.row.prompt())?,
@@ -217,7 +217,7 @@ fn sample_prompt(config: &SftConfig, encoder: &Encoder, rows: &RowsOfRun) -> Res
     Ok(prompt.into_iter().map(|id| id as i32).collect())
 }
 
-/// What the folder of the trained model says: that of the base, with the stop tokens of the answers.
+/// The description of the trained model: that of the base, with the stop tokens of the answers.
 fn answering(base: FolderConfig, encoder: &Encoder, dropout: f64) -> FolderConfig {
     let mut config = FolderConfig { dropout, ..base };
     if config.eos_token_ids.is_empty() || encoder.new_stop().is_some() {

@@ -1,4 +1,4 @@
-//! What `[train]` asks of a step: its shape, and the numbers that change from step to step.
+//! The shape of a step from `[train]`, and the values that change from step to step.
 
 use samara_core::graph::Recompute;
 
@@ -6,7 +6,7 @@ use super::config::{Optimizer, RecomputeChoice, RunConfig, TrainConfig};
 use crate::lm::step::StepShape;
 use crate::session::update::UpdateNumbers;
 
-/// The shape of a step; nothing is computed again where the choice is left to [`Policies`](super::recompute::Policies).
+/// The shape of a step, without recomputation where the choice is left to [`Policies`](super::recompute::Policies).
 pub fn shape_of(config: &RunConfig) -> StepShape {
     let t = &config.train;
     StepShape {
@@ -23,7 +23,7 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
     }
 }
 
-/// The numbers of an update; how many updates a set has had is its own matter.
+/// The hyper-parameters of an update; the set counts its updates itself.
 pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
     UpdateNumbers {
         count: 0,

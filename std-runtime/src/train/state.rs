@@ -1,4 +1,4 @@
-//! What a run must remember to go on to the bit: a file for every trained set, one for every lasting state, and a few numbers.
+//! The state that a run needs to resume bit-exactly: a file per trained set, one per lasting state, and a few values.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::run::checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 use crate::session::update::moment_names;
 use crate::session::{Device, DeviceError, Session, SetId};
 
-/// The numbers of a run. Everything random is a function of the seed and the step.
+/// The counters of a run. All random numbers are functions of the seed and the step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Steps done.
@@ -34,18 +34,18 @@ pub struct RunState {
     /// The value of the last evaluation.
     #[serde(rename = "val_loss")]
     pub last: Option<f64>,
-    /// Updates of each trained set; absent in checkpoints of runs that made one in every step.
+    /// Updates of each trained set; absent in checkpoints of runs with one update per step.
     #[serde(default)]
     pub updates: Option<Vec<u64>>,
-    /// The record of the last step, when a signal came before what is due after it was done.
+    /// The record of the last step, if a signal arrived before its evaluation was finished.
     #[serde(default)]
     pub pending: Option<Vec<Option<f64>>>,
-    /// What the objective remembers.
+    /// The objective's own state.
     #[serde(default)]
     pub objective: serde_json::Value,
 }
 
-/// Values that have the layout of a set's trainable parameters, and what stands behind a parameter's name for them.
+/// Values with the layout of a set's trainable parameters, and the suffix of parameter names for them.
 struct Part {
     suffix: String,
     set: SetId,
@@ -53,7 +53,7 @@ struct Part {
     moment: Option<usize>,
 }
 
-/// Weights, moments, averages of a trained set; an average goes by the name of its set.
+/// Weights, moments and averages of a trained set; an average is named after its set.
 fn parts<D: Device>(session: &Session<D>, rule: Rule, set: SetId, averages: &[SetId]) -> Vec<Part> {
     let part = |suffix: &str, set, moment| Part { suffix: suffix.to_owned(), set, moment };
     let moments = moment_names(rule).iter().enumerate().map(|(i, name)| part(name, set, Some(i)));
@@ -77,7 +77,7 @@ fn state_file(name: &str) -> String {
     format!("{name}.state")
 }
 
-/// Writes a checkpoint. Weights and moments stand under the names of the parameters with a suffix.
+/// Writes a checkpoint. Weights and moments are named by their parameters with a suffix.
 ///
 /// # Errors
 /// The operating system refuses, or the device failed.
@@ -175,7 +175,7 @@ pub fn load<D: Device>(checkpoint: &Checkpoint, stepper: &mut Stepper<D>) -> Res
     let manifest = checkpoint.path("manifest.json");
     let expected = layout_hash(stepper);
     if checkpoint.manifest.config_hash != expected {
-        let found = format!("{}: resume with the model that the run was begun with", checkpoint.manifest.config_hash);
+        let found = format!("{}: resume with the model of the start of the run", checkpoint.manifest.config_hash);
         let expected = format!("checksum {expected} of the names and shapes of all trained parameters");
         return Err(CheckpointError::Damaged { path: manifest, expected, found }.into());
     }
@@ -218,7 +218,7 @@ fn read_set<D: Device>(path: &Path, session: &mut Session<D>, rule: Rule, set: S
     let is_read = |name: &str| name.rsplit_once('/').is_some_and(|(_, suffix)| parts.iter().any(|part| part.suffix == suffix));
     if let Some(name) = weights.names().find(|name| !is_read(name)) {
         let expected =
-            "what the optimizer and the averages of this run need; resume with those that the run was begun with".to_owned();
+            "what the optimizer and the averages of this run need; resume with those of the start of the run".to_owned();
         return Err(CheckpointError::Damaged { path: path.to_owned(), expected, found: name.to_owned() }.into());
     }
     for part in &parts {

@@ -1,4 +1,4 @@
-//! One step of a training: data, gradients, one wait for each update, and the update of every trained set.
+//! One training step: data, gradients, one sync per update, and the update of every trained set.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ struct Trained {
     ticket: Ticket,
 }
 
-/// A session and everything that a step of an objective needs. A step after the first allocates nothing.
+/// A session with everything that a step of an objective needs. A step after the first allocates nothing.
 pub struct Stepper<D: Device> {
     /// The sets and their device.
     pub session: Session<D>,
@@ -31,7 +31,7 @@ pub struct Stepper<D: Device> {
     trained: Vec<Trained>,
     sources: Vec<Source>,
     batch: StepBatch,
-    /// What may end a step before its first update, and what stands in its place afterwards.
+    /// The stop request that may cancel a step before its first update, and its replacement afterwards.
     stop: Stop,
     never: Stop,
     rows: Vec<u64>,
@@ -40,7 +40,7 @@ pub struct Stepper<D: Device> {
 }
 
 impl<D: Device> Stepper<D> {
-    /// Adds the sets of an objective to a session, and builds its programs and those of the updates, which all follow `rule`.
+    /// Adds the sets of an objective to a session, and builds its programs and the update programs, all with the optimizer `rule`.
     ///
     /// # Errors
     /// A program cannot be built.
@@ -85,12 +85,12 @@ impl<D: Device> Stepper<D> {
         self.rule
     }
 
-    /// The sets that the objective asked for, with their numbers.
+    /// The sets of the objective, with their ids.
     pub fn sets(&self) -> impl Iterator<Item = (&SetSpec, SetId)> {
         self.specs.iter().zip(self.sets.iter().copied())
     }
 
-    /// The trained sets: name, number, and the averages that follow each.
+    /// The trained sets: name, id, and the averages that follow each.
     pub fn trained(&self) -> impl Iterator<Item = (&'static str, SetId, &[SetId])> {
         self.trained.iter().map(|t| (self.specs[t.spec].name, self.sets[t.spec], t.averages.as_slice()))
     }
@@ -117,7 +117,7 @@ impl<D: Device> Stepper<D> {
         self.trained.iter().map(|t| t.count)
     }
 
-    /// Goes on after so many updates of each trained set.
+    /// Resumes after this many updates of each trained set.
     pub fn set_counts(&mut self, counts: impl IntoIterator<Item = u64>) {
         self.trained.iter_mut().zip(counts).for_each(|(trained, count)| trained.count = count);
     }
@@ -127,7 +127,7 @@ impl<D: Device> Stepper<D> {
         self.trained.iter().map(|t| f64::from(t.norm))
     }
 
-    /// What the last step reported.
+    /// The scalars of the last step.
     pub fn scalars(&self) -> &Scalars {
         &self.scalars
     }
@@ -147,15 +147,15 @@ impl<D: Device> Stepper<D> {
         self.sources.get(i)
     }
 
-    /// From now on a step is given up when a signal comes before its first update.
+    /// From now on a signal before the first update of a step cancels it.
     pub fn listen(&mut self, stop: &Stop) {
         self.stop = stop.clone();
     }
 
-    /// Makes a step, numbered from 0. The weights are unchanged by an update whose scalars or gradients are not finite, and by a step that is given up.
+    /// Makes a step, numbered from 0. An update whose scalars or gradients are not finite leaves the weights unchanged, and so does a cancelled step.
     ///
     /// # Errors
-    /// Data that cannot be read, a device that failed, a value that is not finite, or a signal.
+    /// Data that cannot be read, a device failure, a value that is not finite, or a signal.
     pub fn step(&mut self, objective: &mut impl Objective<D>, step: u64, numbers: &UpdateNumbers) -> Result<(), RunError> {
         self.collate(step)?;
         self.scalars.reset();

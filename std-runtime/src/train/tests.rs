@@ -134,7 +134,7 @@ fn errors_say_where_what_and_what_instead() {
     }
 }
 
-/// A default in a file may stay unread, as in one that was written out whole; a default that a person sets may not.
+/// A default in a file may be without effect, as in a complete configuration file; a default that the user sets may not.
 #[test]
 fn defaults_of_a_file_may_stay_unread() {
     let file = "[train]\noptimizer = \"sgd\"\nbeta1 = 0.9";
@@ -143,7 +143,7 @@ fn defaults_of_a_file_may_stay_unread() {
     assert!(error.starts_with("--set train.beta1=0.9: train.beta1: expected no value"), "{error}");
 }
 
-/// What a preset says for AdamW does not stand in the way of another optimizer, and is not written.
+/// Values of a preset for AdamW do not prevent another optimizer, and are not written.
 #[test]
 fn a_preset_goes_with_another_optimizer() {
     let mut layers = Layers::<RunConfig>::new();

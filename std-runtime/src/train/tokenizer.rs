@@ -1,4 +1,4 @@
-//! Which tokenizer a run's text goes through: that of the folder it begins with, or the one that is asked for.
+//! The choice of a run's tokenizer: that of the initial folder, or the configured one.
 
 use std::path::Path;
 
@@ -11,20 +11,20 @@ use crate::data::splits::PrepareError;
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer};
 
-/// A tokenizer and where it comes from.
+/// A tokenizer and its origin.
 #[derive(Default)]
 pub struct Named {
-    /// None: it is made from the data, or the data is token ids and needs none.
+    /// `None`: it is trained on the data, or the data is token ids and needs none.
     pub tokenizer: Option<Tokenizer>,
-    /// It is that of the folder that the run begins with.
+    /// It is that of the initial folder.
     pub of_folder: bool,
 }
 
-/// What else can be done about a folder without a tokenizer.
+/// The alternatives for a folder without a tokenizer.
 const WAY_OUT: &str = ", give token ids (a .bin file) as the data, or name a tokenizer with --set data.tokenizer=PATH";
 
 impl Named {
-    /// The tokenizer of the folder of a run that goes on.
+    /// The tokenizer in the folder of a resumed run.
     ///
     /// # Errors
     /// A tokenizer that cannot be used, where the data is text.
@@ -34,7 +34,7 @@ impl Named {
         Ok(Self { of_folder: true, tokenizer })
     }
 
-    /// The tokenizer that a new run asks for; one beside that of the folder `init` is said aloud.
+    /// The tokenizer of a new run; a note is printed if it replaces that of the folder `init`.
     ///
     /// # Errors
     /// There is none, or it cannot be used.
@@ -63,7 +63,7 @@ impl Named {
     }
 }
 
-/// The tokenizer that `data.tokenizer` names. A path that is not there may be a slip of the hand in one of the words.
+/// The tokenizer that `data.tokenizer` names. A path that does not exist may be a misspelt keyword.
 ///
 /// # Errors
 /// There is none, or it cannot be used.
@@ -77,14 +77,14 @@ pub fn named(path: &Path) -> Result<Tokenizer, Error> {
     Err(Invalid { key: "data.tokenizer", expected, found: format!("{given:?}, which does not exist{hint}") }.into())
 }
 
-/// Says that text goes through another tokenizer than that of the folder a run begins with.
+/// Prints a note that text is encoded with another tokenizer than that of the initial folder.
 fn note_another(data: &DataRequest, init: Option<&Path>, quiet: bool) {
     let Some(init) = init.filter(|_| !quiet) else { return };
     let (folder, choice) = (init.display(), &data.tokenizer);
     let instead = if Tokenizer::is_in(init) {
-        format!("instead of the tokenizer of {folder}, for whose ids the weights were trained")
+        format!("instead of the tokenizer of {folder}, with which the weights were trained")
     } else {
-        format!("for {folder}, which has no tokenizer: take the one for whose ids the weights were trained")
+        format!("for {folder}, which has no tokenizer: use the one with which the weights were trained")
     };
     say::line(&format!("note: data.tokenizer = {choice} {instead}"));
 }

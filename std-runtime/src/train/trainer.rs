@@ -30,7 +30,7 @@ use crate::stop::Stop;
 pub struct Finished {
     /// Steps done, those before a resumption included.
     pub steps: u64,
-    /// What the last step of this run reported.
+    /// The scalars of the last step of this run.
     pub last: Vec<(&'static str, Option<f64>)>,
     /// The value of the last evaluation.
     pub validation: Option<f64>,
@@ -43,7 +43,7 @@ struct Columns {
     names: Vec<String>,
     tags: Vec<Option<String>>,
     values: Vec<Option<f64>>,
-    /// How many scalars an objective has: their training values come first, then those of the validation that it measures there.
+    /// The number of the objective's scalars: their training values come first, then those of the validation.
     scalars: usize,
     /// Which of them those are.
     evaluated: Vec<bool>,
@@ -105,8 +105,7 @@ impl Columns {
     }
 }
 
-/// The column and the tag of a scalar of the training or of the validation. A name that says what it belongs to, as policy/approxkl, stays as the field
-/// knows it.
+/// The column and the tag of a training or validation scalar. A name with a prefix, such as policy/approxkl, is kept as it is known in the field.
 fn named(part: &str, name: &str) -> (String, String) {
     match (part, name.contains('/')) {
         (_, false) => (format!("{part}_{name}"), format!("{name}/{part}")),
@@ -115,7 +114,7 @@ fn named(part: &str, name: &str) -> (String, String) {
     }
 }
 
-/// Removes the samples of a run that was ended before its first checkpoint.
+/// Deletes the samples of a run that ended before its first checkpoint.
 fn forget_samples(folder: &RunFolder) -> Result<(), Error> {
     let path = folder.out.join(SAMPLES_FILE);
     match fs::remove_file(&path) {
@@ -136,16 +135,16 @@ pub struct Trainer<D: Device, O> {
     columns: Columns,
     progress: Progress,
     validation: Scalars,
-    /// The source whose rows are held out for the validation, and a batch of them.
+    /// The source with the validation rows, and a batch of them.
     held_out: Option<(usize, HostBatch)>,
     state: RunState,
-    /// The step of the last checkpoint, and of the model in the run folder: a run that was killed between the two left an older model.
+    /// The step of the last checkpoint, and of the model in the run folder: a run killed between writing the two left an older model.
     saved_step: Option<u64>,
     exported_step: Option<u64>,
 }
 
 impl<D: Device, O: Objective<D>> Trainer<D, O> {
-    /// Builds everything, fills the sets, and goes on from the folder's checkpoint if it has one.
+    /// Builds everything, fills the sets, and resumes from the folder's checkpoint if it has one.
     ///
     /// # Errors
     /// A program cannot be built, weights cannot be read, or the folder cannot be written.
@@ -168,13 +167,13 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
                 folder.out.display()
             ))
         })?;
-        // A record that was written before all of it was known is written again.
+        // An incomplete record is written again.
         let recorded = state.step.saturating_sub(u64::from(state.pending.is_some()));
         folder.keep();
         if folder.checkpoint.is_none() {
             forget_samples(&folder)?;
         }
-        // Without the evaluation before the first step there is no record to keep: it is made again.
+        // A run without the evaluation before the first step has no record to keep: it is made again.
         let is_begun = state.step > 0 || state.last.is_some();
         let kept = (folder.checkpoint.is_some() && is_begun).then_some(recorded);
         let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), kept)?;
@@ -245,7 +244,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.finish(signal, stop)
     }
 
-    /// Says what is trained, and where the run stands.
+    /// Prints what is trained, and the state of the run.
     fn say_beginning(&self) {
         self.progress.say(&format!(
             "{}{} -> {}",
@@ -266,16 +265,16 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
                 format!("{step} steps are done, and train.steps is {steps}")
             };
             self.progress.say(&format!(
-                "{out} is finished: {done}; to go on: {} --set train.steps={}",
+                "{out} is finished: {done}; to continue: {} --set train.steps={}",
                 self.folder.resume,
                 2 * step
             ));
         } else if self.folder.checkpoint.is_some() {
-            self.progress.say(&format!("{out} goes on at step {step} of {steps}"));
+            self.progress.say(&format!("{out} resumes at step {step} of {steps}"));
         }
     }
 
-    /// Whether something that comes every so many steps is due after the last one.
+    /// Whether a periodic action is due after the last step.
     fn is_due(&self, every: u64) -> bool {
         every > 0 && self.state.step.is_multiple_of(every)
     }
@@ -284,7 +283,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.config.patience > 0 && self.state.evaluations_without_improvement >= self.config.patience
     }
 
-    /// One step and what is due after it.
+    /// One step and its periodic actions.
     fn advance(&mut self, stop: &Stop) -> Result<(), Error> {
         // A run that a signal ended in its first step has that evaluation already.
         if self.state.step == 0 && self.config.eval_every > 0 && self.state.last.is_none() {
@@ -297,7 +296,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let begun = Instant::now();
         let lr = self.schedule.at(self.state.step);
         match self.stepper.step(&mut self.objective, self.state.step, &update_numbers(&self.config, lr)) {
-            // The step is given up: the run that goes on makes it.
+            // The step is cancelled: the resumed run makes it.
             Err(RunError::Interrupted(_)) => return Ok(()),
             done => done?,
         }
@@ -315,8 +314,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.complete(stop)
     }
 
-    /// What is due after a step: an evaluation, the record, a sample, a checkpoint. When a signal comes in the middle of the evaluation, the
-    /// record is left pending, and the run that goes on completes it.
+    /// The actions after a step: an evaluation, the record, a sample, a checkpoint. When a signal arrives during the evaluation, the record is left
+    /// pending, and the resumed run completes it.
     fn complete(&mut self, stop: &Stop) -> Result<(), Error> {
         let TrainConfig { eval_every, sample_every, checkpoint_every, .. } = self.config;
         let [evaluate, sample, checkpoint] = [eval_every, sample_every, checkpoint_every].map(|every| self.is_due(every));
@@ -336,7 +335,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(())
     }
 
-    /// Evaluates the rows held out; a new best value exports `best/`. Returns false when a signal came before the end.
+    /// Evaluates the held-out rows; a new best value exports `best/`. Returns false when a signal arrived before the end.
     fn evaluate(&mut self, stop: &Stop) -> Result<bool, Error> {
         let begun = Instant::now();
         let averaged = self.state.step > 0;
@@ -365,7 +364,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(true)
     }
 
-    /// How many batches an evaluation reads, and how many there are; nothing when no rows are held out.
+    /// How many batches an evaluation reads, and how many there are; `None` without held-out rows.
     fn held_out_batches(&self) -> Option<(u64, u64)> {
         let (source, batch) = self.held_out.as_ref()?;
         let data = self.stepper.source(*source)?.validation.as_deref()?;
@@ -373,7 +372,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Some((if self.config.eval_batches == 0 { all } else { self.config.eval_batches.min(all) }, all))
     }
 
-    /// Evaluates batch after batch, spread evenly over the rows held out when there is a limit.
+    /// Evaluates batches, spread evenly over the held-out rows when there is a limit.
     fn evaluate_batches(&mut self, averaged: bool, stop: &Stop) -> Result<bool, Error> {
         self.validation.reset();
         let Some((count, all)) = self.held_out_batches() else { return Ok(true) };
@@ -413,7 +412,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         Ok(())
     }
 
-    /// Shows and keeps a sample of what the model does, once for every step. A signal ends it without one.
+    /// Shows and stores a sample of the model's output, once per step. A signal cancels it.
     fn sample(&mut self, stop: &Stop) -> Result<(), Error> {
         let path = self.folder.out.join(SAMPLES_FILE);
         let title = format!("--- sample at step {} ---", self.state.step);
@@ -454,7 +453,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         if signal.is_none() {
             self.sample(stop)?;
         }
-        // One that came before the sample was there.
+        // A sample that was complete before the signal was stored.
         let signal = signal.or(stop.signal());
         self.progress.finish();
         let out = &self.folder.out;

@@ -124,7 +124,7 @@ fn data_is_known_by_its_content() {
         refused(at, &["train", "--resume", "--out", "run", "--data", &other_data], 2, &[&changed]);
         if kind == "bin" {
             fs::write(at.join(&moved), &other).expect("data");
-            let restore = ["b.bin: expected the data that the run was begun with (shards: crc32c ", "restore it"];
+            let restore = ["b.bin: expected the data of the start of the run (shards: crc32c ", "restore it"];
             refused(at, &["train", "--resume", "--out", "run"], 3, &restore);
         }
     }

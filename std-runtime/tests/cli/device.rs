@@ -115,7 +115,7 @@ fn export_refuses_what_cannot_be() {
     let with = |more: &[&'static str]| [&["export", "--model", "run", "--out", "model.samara"], more].concat();
     refused(at, &with(&["--quantize", "q8"]), 2, &["--quantize q8: tensor ", "rows of 8 numbers, expected a multiple of 32"]);
     refused(at, &with(&["--kv", "q8"]), 2, &["--kv q8: the keys of a token are 8 numbers", "multiple of 32", "f16"]);
-    refused(at, &with(&["--context", "17"]), 2, &["--context 17: the model has 16 positions", "at most 16"]);
+    refused(at, &with(&["--context", "17"]), 2, &["--context 17: expected at most 16", "or 0 for all of it"]);
     refused(at, &with(&["--block", "9", "--context", "8"]), 2, &["--block 9: expected at most the context, 8"]);
     refused(at, &with(&["--target", "stm32"]), 2, &["stm32", "rp2040"]);
     refused(at, &with(&["--train", "half"]), 2, &["half", "last-block"]);
@@ -168,7 +168,7 @@ fn inspection_describes_program_files() {
     fs::write(at.join("damaged.samara"), &bytes).expect("a file");
     refused(at, &["inspect", "damaged.samara"], 3, &["damaged.samara: the checksum is ", "export it again"]);
     fs::write(at.join("short.samara"), &bytes[..1000]).expect("a file");
-    refused(at, &["inspect", "short.samara"], 3, &["short.samara: 1000 bytes, the header tells of "]);
+    refused(at, &["inspect", "short.samara"], 3, &["short.samara: 1000 bytes, the header says "]);
     fs::write(at.join("other.samara"), "a text".repeat(20)).expect("a file");
     refused(at, &["inspect", "other.samara"], 3, &["other.samara: not a program file"]);
     refused(at, &["inspect", "absent.samara"], 4, &["absent.samara: cannot read"]);

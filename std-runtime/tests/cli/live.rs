@@ -98,7 +98,7 @@ fn curves_are_drawn_and_change_no_bit() {
     let plain = samara(at, &tiny(&["train", "--live", "--out", "plain"], &few));
     assert_eq!(plain.status.code(), Some(0));
     let said = text(&plain.stderr);
-    assert!(said.contains("note: --live draws on a terminal") && !said.contains('\u{1b}'), "{said}");
+    assert!(said.contains("note: --live needs standard error to be a terminal") && !said.contains('\u{1b}'), "{said}");
     assert_eq!(
         fs::read(at.join("live/model.safetensors")).expect("weights"),
         fs::read(at.join("plain/model.safetensors")).expect("weights")
@@ -122,7 +122,7 @@ fn keys_and_signals_stop_and_save() {
         }
         let (status, written) = run.end();
         assert_eq!(status.code(), Some(if keys.is_empty() { 143 } else { 130 }), "{name}: {written}");
-        assert!(after_the_view(&written).contains("stopping after the batch in hand"), "{name}: {written}");
+        assert!(after_the_view(&written).contains("stopping after the current batch"), "{name}: {written}");
         if name != "twice" {
             assert!(at.join(name).join("model.safetensors").is_file(), "{name}: {written}");
         }

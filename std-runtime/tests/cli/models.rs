@@ -59,14 +59,14 @@ fn flags_that_would_change_nothing_are_refused() {
     for (args, parts) in [
         (
             &["bench", "step", "--quantize", "q8"][..],
-            &["bench step has no use for --quantize (it is for decode); leave it out"][..],
+            &["bench step does not take --quantize (it is for decode); leave it out"][..],
         ),
-        (&["bench", "gemm", "--profile"], &["bench gemm has no use for --profile (it is for step, decode)"]),
+        (&["bench", "gemm", "--profile"], &["bench gemm does not take --profile (it is for step, decode)"]),
         (&["bench", "gemm", "--seed", "1"], &["--seed (it is for step, decode)"]),
         (&["bench", "step", "--prompt-tokens", "4"], &["--prompt-tokens (it is for decode"]),
-        (&["bench", "assign", "--preset", "gpt2-124m"], &["bench assign has no use for --preset (it is for gemm, step, decode)"]),
+        (&["bench", "assign", "--preset", "gpt2-124m"], &["bench assign does not take --preset (it is for gemm, step, decode)"]),
         (&["bench", "assign", "--set", "train.lr=1"], &["--set"]),
-        (&["bench", "decode", "--data", "x"], &["--data (which makes its own data)"]),
+        (&["bench", "decode", "--data", "x"], &["--data (it generates its own data)"]),
         (
             &["bench", "decode", "--prompt-tokens", "100", "--new-tokens", "64", "--set", "model.n_positions=128"],
             &["a prompt of 100 tokens and 64 more: expected at most 128 together", "--prompt-tokens", "model.n_positions"],
@@ -91,7 +91,7 @@ fn evaluation_says_how_long_a_block_may_be() {
     done(at, &tiny(&["train", "--out", "run"], &["--set", "train.steps=1", "--set", "train.eval_every=0", "-q"]));
     fs::write(at.join("text.txt"), "Once upon a time. ".repeat(20)).expect("file");
     let with = |more: &[&'static str]| [&["eval", "--model", "run", "--data", "text.txt"], more].concat();
-    let parts = ["--block-size 17: the model has 16 positions: expected at most 16, or 0 for all of them"];
+    let parts = ["--block-size 17: expected at most 16, the model's context, or 0 for all of it"];
     refused(at, &with(&["--block-size", "17"]), 2, &parts);
     refused(at, &with(&["--block-size", "-1"]), 2, &["invalid value '-1' for '--block-size <N>'"]);
     let empty =
@@ -161,7 +161,7 @@ fn tokenizers_from_the_command_line() {
     refused(at, &["tokenizer", "decode", "--tokenizer", "absent", "--tokens", "9"], 4, &["absent"]);
     refused(at, &["tokenizer", "decode", "--tokenizer", "char", "--tokens", "-1"], 2, &["--tokens: id 0 is \"-1\""]);
     let train = |more: &[&'static str]| [&["tokenizer", "train", "--data", "text.txt", "--out", "x"], more].concat();
-    refused(at, &train(&["--vocab-size", "10"]), 2, &["vocabulary of 10", "ask for at least 257"]);
+    refused(at, &train(&["--vocab-size", "10"]), 2, &["vocabulary of 10", "use at least 257"]);
     refused(at, &train(&["--kind", "char", "--vocab-size", "10"]), 2, &["--vocab-size: only --kind bpe takes it; leave it out"]);
     refused(at, &train(&["--kind", "byte", "--min-count", "2"]), 2, &["--min-count: only --kind bpe takes it"]);
     fs::write(at.join("file"), "").expect("file");

@@ -123,8 +123,7 @@ fn special_tokens_in_text_are_characters_unless_asked_for() {
     fs::write(at.join("stories.txt"), "the cat<|endoftext|>the hat<|endoftext|>".repeat(20)).expect("file");
     let args = ["--data", "stories.txt", "--set", "data.tokenizer=tok", "--set", "data.val_fraction=0", "--out"];
     let note = train(at, &[&args[..], &["plain"]].concat());
-    let expected =
-        "warning: stories.txt has the text of special token \"<|endoftext|>\" 40 times, taken as characters; data.specials=true";
+    let expected = "warning: stories.txt has the text of special token \"<|endoftext|>\" 40 times, encoded as characters; data.specials=true";
     assert!(note.contains(expected), "{note}");
     assert_eq!(count(&at.join("plain/data/train.bin"), 265), 0);
     let quiet = train(at, &[&args[..], &["quiet", "-q"]].concat());
@@ -204,7 +203,7 @@ fn a_run_from_a_folder_goes_through_its_tokenizer_or_says_so() {
     let init = |more: &[&'static str]| train_args(&[&["--init", "run", "--data", "text.txt", "--out", "new"], more].concat());
     // The folder's own is left alone; another one is said, and must fit.
     let note = train(at, &["--init", "run", "--data", "text.txt", "--out", "byte", "--set", "data.tokenizer=byte"]);
-    assert!(note.contains("note: data.tokenizer = byte instead of the tokenizer of run, for whose ids"), "{note}");
+    assert!(note.contains("note: data.tokenizer = byte instead of the tokenizer of run, with which"), "{note}");
     let bytes: Vec<String> = b"a bat".iter().map(u8::to_string).collect();
     assert_eq!(done(at, &["tokenizer", "encode", "--tokenizer", "byte", "--text", "a bat"]).trim(), bytes.join(","));
     for name in ["tokenizer.json", "tokenizer_config.json"] {

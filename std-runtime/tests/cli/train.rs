@@ -43,10 +43,10 @@ fn plan_counts_and_writes_nothing() {
     assert!(plan["seconds_per_step"].as_f64().expect("time") > 0.0);
     let sum: u64 = plan["memory"].as_array().expect("memory").iter().filter_map(|class| class["bytes"].as_u64()).sum();
     assert_eq!(plan["resident_bytes"].as_u64().expect("sum"), sum);
-    assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("memory in all"));
+    assert!(done(folder.path(), &tiny(&["train", "--plan"], &[])).contains("total memory"));
     assert!(plan["peak"].is_null() && plan["policies"][0]["recompute"] == "none" && plan["policies"][0]["chosen"] == true);
     let plan = done(folder.path(), &tiny(&["plan", "--peak"], &["--set", "train.recompute=blocks"]));
-    assert!(plan.contains("train.recompute=blocks") && plan.contains("The arena is fullest at "), "{plan}");
+    assert!(plan.contains("train.recompute=blocks") && plan.contains("The memory peak of the arena is at "), "{plan}");
     // Every block is listed under one name, and nothing that the block's forward pass kept.
     assert!(plan.contains("h.*.") && !plan.contains("h.0.") && !plan.contains("forward: attention"), "{plan}");
     let small = tiny(&["plan"], &["--set", "model.n_embd=256", "--set", "train.memory_budget_mib=1"]);
@@ -136,7 +136,7 @@ fn signals_stop_a_run_that_can_be_resumed() {
         let output = child.wait_with_output().expect("an end");
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{error}");
-        assert!(error.contains("--resume") && error.contains("stopping after the batch in hand"), "{error}");
+        assert!(error.contains("--resume") && error.contains("stopping after the current batch"), "{error}");
         assert!(!folder.path().join("run/run.lock").exists());
         let checkpoints = fs::read_dir(folder.path().join("run/checkpoints")).expect("checkpoints").count();
         assert!(checkpoints >= 1);
@@ -229,7 +229,12 @@ fn the_model_of_somebody_else_is_not_overwritten() {
     }
     for resume in [&[][..], &["--resume"]] {
         let args = tiny(&["train", "--out", "model"], resume);
-        refused(at, &args, 2, &["model: the folder holds a model and no run.toml", "another --out", "--init model"]);
+        refused(
+            at,
+            &args,
+            2,
+            &["model: the folder contains a model without a run (no run.toml)", "another --out", "--init model"],
+        );
     }
     assert_eq!(fs::read_dir(at.join("model")).expect("folder").count(), 2);
 }
@@ -296,8 +301,8 @@ fn a_run_without_its_checkpoints_is_left_alone() {
     let before = ["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files);
     let way = "samara train --config run/run.toml --init run --out run-2";
     let held = "metrics of 3 steps, a model, a model in best/";
-    refused(at, &["train", "--resume", "--out", "run"], 2, &["run: no checkpoint is there to go on from", held, way]);
-    refused(at, &tiny(&["train", "--out", "run"], &[]), 2, &["already holds a run", held, "--resume"]);
+    refused(at, &["train", "--resume", "--out", "run"], 2, &["run: no checkpoint to resume from", held, way]);
+    refused(at, &tiny(&["train", "--out", "run"], &[]), 2, &["already contains a run", held, "--resume"]);
     assert!(["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files) == before);
     assert!(!at.join("run/checkpoints").exists() && !at.join("run/run.lock").exists());
     done(at, &[&way.split(' ').skip(1).collect::<Vec<_>>()[..], &["-q"]].concat());
@@ -313,12 +318,12 @@ fn a_run_without_its_checkpoints_is_left_alone() {
 fn resuming_nothing_needs_to_know_what_to_train() {
     let folder = temporary();
     let at = folder.path();
-    let nothing = ["new: no run is there to go on with", "--preset, --config or --data"];
+    let nothing = ["new: no run to resume", "--preset, --config or --data"];
     refused(at, &["train", "--resume", "--out", "new", "--set", "train.steps=1"], 2, &nothing);
     assert!(!at.join("new").exists());
     let begun = samara(at, &tiny(&["train", "--resume", "--preset", "tales", "--out", "new"], &["--set", "train.steps=1"]));
     assert_eq!(begun.status.code(), Some(0), "{}", text(&begun.stderr));
-    assert!(text(&begun.stderr).contains("note: new has no checkpoint to go on from: a new run begins"));
+    assert!(text(&begun.stderr).contains("note: new has no checkpoint to resume from: a new run begins"));
     // A finished run says so, and is left as it is.
     let [samples, model] = ["new/samples.txt", "new/model.safetensors"].map(|name| fs::read(at.join(name)).expect("a file"));
     // A kill between the last checkpoint and its model leaves the model of an earlier one.
@@ -328,9 +333,9 @@ fn resuming_nothing_needs_to_know_what_to_train() {
     assert!(fs::read(at.join("new/samples.txt")).expect("samples") == samples);
     assert!(fs::read(at.join("new/model.safetensors")).expect("a model") == model);
     let more = samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=2"]);
-    assert!(text(&more.stderr).contains("new goes on at step 1 of 2"), "{}", text(&more.stderr));
+    assert!(text(&more.stderr).contains("new resumes at step 1 of 2"), "{}", text(&more.stderr));
     let fewer = text(&samara(at, &["train", "--resume", "--out", "new", "--set", "train.steps=1"]).stderr);
-    assert!(fewer.contains("new is finished: 2 steps are done, and train.steps is 1; to go on: "), "{fewer}");
+    assert!(fewer.contains("new is finished: 2 steps are done, and train.steps is 1; to continue: "), "{fewer}");
     assert!(!fewer.contains("schedule"), "{fewer}");
 }
 
@@ -507,7 +512,7 @@ fn memory_that_cannot_be_had_is_an_error() {
     assert!(code == Some(1) && error.contains("MiB are left of its address space (ulimit -v); "), "{error}");
     assert!(error.contains("error: this training takes ") && error.contains("lower train.batch_size"), "{error}");
     let (code, error) = limited("bench step --preset gpt2-124m --threads 1");
-    assert!(code == Some(1) && error.contains("error: cannot have 475 MiB of memory"), "{error}");
+    assert!(code == Some(1) && error.contains("error: cannot allocate 475 MiB of memory"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 0);
 }
 
@@ -573,8 +578,8 @@ fn every_command_says_what_memory_it_lacks() {
     fs::File::create(at.join("row.jsonl")).and_then(|file| file.set_len(900 << 20)).expect("a row");
     let before = fs::read_dir(at).expect("folder").count();
     let parity = format!("parity --model big --io {}/io.safetensors --threads 1", golden("parity-gpt2"));
-    let (weights, way) = ("cannot have 585 MiB of memory: ", "a smaller model");
-    let mapped = "big/model.safetensors: what is in it takes 585 MiB of memory, and ";
+    let (weights, way) = ("cannot allocate 585 MiB of memory: ", "a smaller model");
+    let mapped = "big/model.safetensors: its content takes 585 MiB of memory, and ";
     for (args, parts) in [
         ("generate --model big --threads 1", [weights, way]),
         ("score --model big --tokens 1,2 --threads 1", [weights, way]),
@@ -585,15 +590,15 @@ fn every_command_says_what_memory_it_lacks() {
         ("train --init big --data ids.bin --out run --threads 1", ["this training takes ", "lower train.batch_size"]),
         ("plan --preset gpt2-124m --time --threads 1", ["cannot have 475 MiB of memory: ", way]),
         ("bench decode --preset gpt2-124m --threads 1", ["cannot have 475 MiB of memory: ", way]),
-        ("assign wide.npy", ["wide.npy: what is in it takes 550 MiB of memory", "solve a part of it"]),
-        ("assign turned.npy", ["turned.npy: what is in it takes 123 MiB of memory", "divide the array"]),
-        ("assign bytes.npy", ["bytes.npy: what is in it takes ", "with more"]),
-        ("assign tall.npy", ["tall.npy: what is in it takes 141 MiB of memory", "solve a part of it"]),
-        ("assign costs.txt", ["costs.txt: what is in it takes 245 MiB of memory", "solve a part of it"]),
-        ("train --data long.txt --out run --threads 1", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
-        ("train --data row.jsonl --out run --threads 1", ["row.jsonl: what is in it takes ", "split it into shorter ones"]),
-        ("data check row.jsonl", ["row.jsonl: what is in it takes ", "split it into shorter ones"]),
-        ("tokenizer train --data long.txt --out t", ["long.txt: what is in it takes 900 MiB of memory", "rows of JSONL"]),
+        ("assign wide.npy", ["wide.npy: its content takes 550 MiB of memory", "solve a part of it"]),
+        ("assign turned.npy", ["turned.npy: its content takes 123 MiB of memory", "divide the array"]),
+        ("assign bytes.npy", ["bytes.npy: its content takes ", "with more"]),
+        ("assign tall.npy", ["tall.npy: its content takes 141 MiB of memory", "solve a part of it"]),
+        ("assign costs.txt", ["costs.txt: its content takes 245 MiB of memory", "solve a part of it"]),
+        ("train --data long.txt --out run --threads 1", ["long.txt: its content takes 900 MiB of memory", "rows of JSONL"]),
+        ("train --data row.jsonl --out run --threads 1", ["row.jsonl: its content takes ", "split it into shorter ones"]),
+        ("data check row.jsonl", ["row.jsonl: its content takes ", "split it into shorter ones"]),
+        ("tokenizer train --data long.txt --out t", ["long.txt: its content takes 900 MiB of memory", "rows of JSONL"]),
     ] {
         let kib = if args.starts_with("assign") && !args.contains("wide") { 330_000 } else { 600_000 };
         let script = format!("ulimit -v {kib}; exec {} {args}", env!("CARGO_BIN_EXE_samara"));
@@ -622,23 +627,23 @@ fn what_does_not_count_is_said() {
     let lr = said(
         &tiny(&small, &[]).into_iter().map(|arg| if arg == "train.lr=1e-3" { "train.lr=1e-5" } else { arg }).collect::<Vec<_>>(),
     );
-    assert!(lr.contains("note: train.min_lr is a tenth of train.lr = 1e-5: the preset's 1e-4 is above that"), "{lr}");
+    assert!(lr.contains("note: train.min_lr is a tenth of train.lr = 1e-5: the preset's 1e-4 is larger than train.lr"), "{lr}");
     // Tokens end a run until steps do.
     done(at, &tiny(&["train", "--out", "b", "-q"], &["--set", "train.tokens=96"]));
     let more = said(&["train", "--resume", "--out", "b", "--set", "train.steps=5"]);
-    assert!(more.contains("note: train.steps says when the run ends; train.tokens of the file no longer does"), "{more}");
-    assert!(more.contains("train.steps was 3 and is 5") && more.contains("b goes on at step 3 of 5"), "{more}");
+    assert!(more.contains("note: train.steps ends the run; train.tokens of the file has no effect"), "{more}");
+    assert!(more.contains("train.steps was 3 and is 5") && more.contains("b resumes at step 3 of 5"), "{more}");
     let more = said(&["train", "--resume", "--out", "b", "--set", "train.tokens=224"]);
     assert!(more.contains("train.steps was 5 and is 7"), "{more}");
     let both = ["train", "--out", "c", "--set", "train.tokens=96", "--set", "train.steps=5"];
-    refused(at, &both, 2, &["--set train.steps=5: train.steps: expected no value; train.tokens says when the run ends"]);
+    refused(at, &both, 2, &["--set train.steps=5: train.steps: expected no value; train.tokens already ends the run"]);
     // What a folder says of a model, a preset does not.
     let init =
         ["train", "--init", "a", "--preset", "gpt2-124m", "--out", "d", "--set", "train.steps=1", "--set", "train.batch_size=1"];
     let init =
         said(&[&init[..], &["--set", "train.grad_accumulation=1", "--set", "generate.max_new_tokens=0"], &FEW_TALES].concat());
     let idle = "note: model.vocab_size, model.n_positions, model.n_embd, model.n_layer, model.n_head, data.tokenizer, train.block_size of";
-    assert!(init.contains(idle) && init.contains("of preset gpt2-124m do not count: a says what they are"), "{init}");
+    assert!(init.contains(idle) && init.contains("of preset gpt2-124m have no effect: a sets them"), "{init}");
     // A prompt that is longer than the model sees.
     let long = ["generate", "--model", "a", "--prompt", "a long and long and long text", "--max-new-tokens", "1"];
     assert!(said(&long).contains("note: the prompt has 29 tokens; the model has 16 positions and sees the last 16"));

@@ -22,7 +22,7 @@ pub(super) struct Array {
 /// The arrays of an evaluation.
 pub(super) struct Arrays(BTreeMap<String, Array>);
 
-/// A number of any form that stands for one: true is 1, null is NaN.
+/// A value as a number: true is 1, null is NaN.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Null => Some(f64::NAN),
@@ -31,7 +31,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// What a JSON value is, in a few words.
+/// The kind of a JSON value, for messages.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -53,7 +53,7 @@ fn list(name: &str, values: &[Value]) -> Result<Vec<f64>, String> {
 
 fn array(name: &str, value: &Value) -> Result<Array, String> {
     let Some(values) = value.as_array() else {
-        // A number by itself is a list of one: KTO's reference point.
+        // A bare number is a list of one: KTO's reference point.
         let single = number(value).filter(|x| x.is_finite());
         return match single {
             Some(x) => Ok(Array { values: vec![x], row: 1, nested: false }),
@@ -86,7 +86,7 @@ impl Arrays {
     /// Reads the arrays of an objective.
     ///
     /// # Errors
-    /// What is no object of arrays; arrays that the objective does not take, and those that are missing.
+    /// The input is not an object of arrays, has an array that the objective does not take, or lacks a required one.
     pub(super) fn read(entry: &Entry, input: Value) -> Result<Self, String> {
         let Value::Object(input) = input else {
             return Err(format!("expected an object of arrays, found {}; {}", kind(&input), entry.takes()));
@@ -106,15 +106,15 @@ impl Arrays {
         }
     }
 
-    /// An array, if it is there.
+    /// An array, if it is present.
     pub(super) fn get(&self, name: &str) -> Option<&Array> {
         self.0.get(name)
     }
 
-    /// An array of finite numbers; empty if it is not there, which only an optional one can be.
+    /// An array of finite numbers; empty if it is optional and absent.
     ///
     /// # Errors
-    /// Elements that are null.
+    /// Elements that are not finite.
     pub(super) fn finite(&self, name: &str) -> Result<&[f64], String> {
         let Some(array) = self.get(name) else { return Ok(&[]) };
         match array.values.iter().position(|x| !x.is_finite()) {
@@ -123,10 +123,10 @@ impl Arrays {
         }
     }
 
-    /// Whole numbers from 0.
+    /// Integers of at least 0.
     ///
     /// # Errors
-    /// Others.
+    /// Other elements.
     pub(super) fn counts<N: TryFrom<u64>>(&self, name: &str) -> Result<Vec<N>, String> {
         let whole = |(i, &x): (usize, &f64)| {
             let exact = Some(x as u64).filter(|&n| n as f64 == x).and_then(|n| N::try_from(n).ok());
@@ -148,10 +148,10 @@ impl Arrays {
         self.finite(name)?.iter().enumerate().map(truth).collect()
     }
 
-    /// Which tokens count: the array `mask`, or all of them. In rows as those of `like`.
+    /// The token mask: the array `mask`, or all true. In the row layout of `like`.
     ///
     /// # Errors
-    /// A mask of other values than true and false.
+    /// A mask of values other than true and false.
     pub(super) fn live(&self, like: &str) -> Result<(Vec<bool>, usize), String> {
         let array = self.get(like).or_else(|| self.get("mask"));
         let (len, row) = array.map_or((0, 0), |array| (array.values.len(), array.row));
@@ -178,7 +178,7 @@ impl Arrays {
 /// A mask of rows.
 ///
 /// # Errors
-/// One that leaves nothing.
+/// A mask without a true element.
 pub(super) fn mask_of(live: &(Vec<bool>, usize)) -> Result<Mask<'_>, samara_core::rl::Error> {
     Mask::new(&live.0, live.1)
 }

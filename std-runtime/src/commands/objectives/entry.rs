@@ -1,4 +1,4 @@
-//! A row of the list: what an objective is and what it takes.
+//! An entry of the list: an objective and its inputs.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(super) struct Input {
     /// Its name.
     pub(super) name: &'static str,
-    /// Whether it must be there.
+    /// Whether it is required.
     pub(super) required: bool,
 }
 
@@ -16,16 +16,16 @@ pub(super) struct Input {
 pub(super) struct Key {
     /// Its name.
     pub(super) name: &'static str,
-    /// Its default, in words where it is not a value.
+    /// Its default; a description where that is not a fixed value.
     pub(super) default: &'static str,
 }
 
-/// An array that must be there.
+/// A required array.
 pub(super) const fn takes(name: &'static str) -> Input {
     Input { name, required: true }
 }
 
-/// An array that may be there.
+/// An optional array.
 pub(super) const fn may_take(name: &'static str) -> Input {
     Input { name, required: false }
 }
@@ -39,13 +39,13 @@ pub(super) const fn key(name: &'static str, default: &'static str) -> Key {
 pub(super) struct Entry {
     /// Its name.
     pub(super) name: &'static str,
-    /// What it is, in a sentence.
+    /// A one-line description.
     pub(super) about: &'static str,
     /// The command that trains with it.
     pub(super) command: &'static str,
-    /// What it takes.
+    /// Its arrays.
     pub(super) inputs: &'static [Input],
-    /// What can be set.
+    /// Its settings.
     pub(super) keys: &'static [Key],
 }
 
@@ -60,13 +60,13 @@ impl Entry {
         })
     }
 
-    /// What it takes, as a sentence.
+    /// Its inputs as a sentence.
     pub(super) fn takes(&self) -> String {
         let (must, may) = (self.names(true).join(", "), self.names(false).join(", "));
         if may.is_empty() { format!("it takes {must}") } else { format!("it takes {must}, and may take {may}") }
     }
 
-    /// Arrays that must, or that may be there.
+    /// The names of the required or of the optional arrays.
     fn names(&self, required: bool) -> Vec<&'static str> {
         self.inputs.iter().filter(|input| input.required == required).map(|input| input.name).collect()
     }

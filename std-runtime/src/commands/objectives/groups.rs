@@ -1,4 +1,4 @@
-//! Methods without a critic: from rewards of completions to advantages, and to the loss where log-probs are given.
+//! Methods without a critic: from rewards of completions to advantages, and to the loss if log-probs are given.
 
 use samara_core::rl::groups::{
     GroupAdvantages, GroupOfOne, GroupStatistics, Scale, group_advantages, reinforce_plus_plus, remax, rloo,
@@ -20,7 +20,7 @@ fn rewards(arrays: &Arrays) -> &[f64] {
     arrays.get("rewards").map_or(&[], |array| &array.values)
 }
 
-/// Advantages, and the loss if there are log-probs: of any method of the list of recipes.
+/// Advantages, and the loss if there are log-probs, for any method in the list of recipes.
 pub(super) fn method(entry: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
     let Some(recipe) = Recipe::named(entry.name) else {
         return Err(Refused::Input(format!("{} is no method of groups", entry.name)));

@@ -9,7 +9,7 @@ use super::{Refused, groups, pairs, policy, scores, tokens};
 use crate::commands::Error;
 use crate::config::hint;
 
-/// What every objective on pairs may be given, whatever it reads.
+/// The arrays that every pairwise objective accepts, even if it does not read them.
 const WITH_REFERENCE: &[Input] = &[
     takes("policy_chosen"),
     takes("policy_rejected"),
@@ -63,9 +63,9 @@ macro_rules! clipped {
 /// Evaluates an objective on arrays.
 type Evaluate = fn(&Entry, &Arrays, &Settings) -> Result<Value, Refused>;
 
-/// An objective and how it is evaluated.
+/// An objective and the function that evaluates it.
 pub(super) struct Objective {
-    /// What it is and takes.
+    /// Its description and inputs.
     pub(super) entry: Entry,
     /// Its results, as JSON.
     pub(super) evaluate: Evaluate,
@@ -109,7 +109,7 @@ pub(super) const OBJECTIVES: &[Objective] = objectives! {
     "bnpo": "GRPO with the mean over the tokens of a micro-batch", "samara grpo --loss bnpo", GROUPS, clipped!("0.2", "0.2", "token_mean", "std_epsilon" = "1e-4", "variance" = "unbiased", "group_of_one" = "refuse"), groups::method;
     "dapo": "GRPO with a higher upper clip and the mean over all tokens", "samara grpo --loss dapo", GROUPS, clipped!("0.2", "0.28", "token_mean", "std_epsilon" = "1e-4", "variance" = "unbiased", "group_of_one" = "refuse"), groups::method;
     "rloo": "rewards less the mean of the others of their group", "samara grpo --loss rloo", GROUPS, clipped!("0.2", "0.2", "seq_mean_token_mean", "group_of_one" = "refuse"), groups::method;
-    "reinforce++": "returns whitened over the whole batch; groups do not count", "samara grpo --loss reinforce++", &[takes("rewards"), may_take("group"), may_take("logprobs"), may_take("old_logprobs"), may_take("mask")], clipped!("0.2", "0.2", "token_mean", "gamma" = "1", "variance" = "unbiased", "shift_mean" = "true", "epsilon" = "1e-8", "floor" = "added"), groups::method;
+    "reinforce++": "returns whitened over the whole batch; groups are ignored", "samara grpo --loss reinforce++", &[takes("rewards"), may_take("group"), may_take("logprobs"), may_take("old_logprobs"), may_take("mask")], clipped!("0.2", "0.2", "token_mean", "gamma" = "1", "variance" = "unbiased", "shift_mean" = "true", "epsilon" = "1e-8", "floor" = "added"), groups::method;
     "reinforce++-baseline": "rewards less their group's mean, whitened over the whole batch", "samara grpo --loss reinforce++-baseline", GROUPS, clipped!("0.2", "0.2", "token_mean", "gamma" = "1", "variance" = "unbiased", "shift_mean" = "true", "epsilon" = "1e-8", "floor" = "added"), groups::method;
     "remax": "returns less the reward of the greedy completion", "samara grpo --loss remax", &[takes("rewards"), takes("greedy"), may_take("logprobs"), may_take("old_logprobs"), may_take("mask")], clipped!("0.2", "0.2", "token_mean", "gamma" = "1"), groups::method;
 };
@@ -122,7 +122,7 @@ pub(super) fn is_key(name: &str) -> bool {
 /// The objective of that name.
 ///
 /// # Errors
-/// There is none; the nearest is told.
+/// There is none; the message names the nearest.
 pub(super) fn find(name: &str) -> Result<&'static Objective, Error> {
     OBJECTIVES.iter().find(|objective| objective.entry.name == name).ok_or_else(|| {
         let nearest = hint(name, OBJECTIVES.iter().map(|objective| objective.entry.name));

@@ -1,4 +1,4 @@
-//! `samara objectives`: the objectives of alignment, and any of them on numbers in a file.
+//! `samara objectives`: the alignment objectives, and their evaluation on arrays in a file.
 
 mod arrays;
 mod entry;
@@ -32,7 +32,7 @@ Examples:
   samara objectives eval dpo --input pairs.json --set beta=0.1 --json
   samara objectives eval ppo --input batch.json --set clip_high=0.28 --json";
 
-/// List the objectives of alignment; evaluate one on numbers in a file.
+/// List the alignment objectives; evaluate one on arrays in a file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -102,7 +102,7 @@ impl Eval {
     }
 }
 
-/// What is at fault when an objective cannot be evaluated.
+/// Which input is at fault when an objective cannot be evaluated.
 pub(super) enum Refused {
     /// An array.
     Input(String),

@@ -27,7 +27,7 @@ fn objective(name: &str, settings: &Settings) -> Result<Box<dyn PairLoss<f64> + 
     Ok(config.loss())
 }
 
-/// The mean of losses, and gradients of it from those of each.
+/// The mean of losses, with its gradients from those of each loss.
 pub(super) fn mean(losses: &[f64], gradients: &mut [&mut [f64]]) -> Result<f64, Refused> {
     if losses.is_empty() {
         return Err(Refused::Input("expected at least one element, found none".to_owned()));
@@ -56,7 +56,7 @@ pub(super) fn pairs(entry: &Entry, arrays: &Arrays, settings: &Settings) -> Resu
     Ok(json!({ "loss": loss, "losses": losses, "gradients": gradients }))
 }
 
-/// KTO. `kl` is its reference point, or the log-ratios of mismatched pairs of which that is made.
+/// KTO. `kl` is its reference point, or the log-ratios of mismatched pairs from which it is computed.
 pub(super) fn unpaired(_: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
     let how = Kto {
         beta: settings.number("beta")?,

@@ -18,17 +18,17 @@ pub(super) const AGGREGATIONS: [(&str, Aggregation); 4] = [
     ("constant", Aggregation::Constant),
 ];
 
-/// What means are taken over: this batch, with the length that was set.
+/// The normalisation of means: this batch, with the configured length.
 pub(super) fn totals(mask: &Mask<'_>, settings: &Settings) -> Result<Totals, Refused> {
     let totals = Totals::of(mask);
     let length = if settings.has("length") { settings.count("length")? } else { totals.length };
     Ok(Totals { length, ..totals })
 }
 
-/// Where ratios are clipped: on both sides alike, unless the upper side was set by itself.
+/// The clip bounds: symmetric, unless the upper bound was set separately.
 fn clip(settings: &Settings) -> Result<Clip<f64>, Refused> {
     let low = settings.number("clip")?;
-    // A clip that was set counts for both sides; the default of the upper side is that of the method.
+    // A `clip` that was set applies to both sides; the default of the upper side is the method's.
     let high = if settings.has("clip") && !settings.has("clip_high") { low } else { settings.number("clip_high")? };
     Ok(Clip { low, high, dual: settings.option("dual_clip")?, log_ratio: settings.option("log_ratio_limit")? })
 }

@@ -14,10 +14,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads keys of an objective.
+    /// Parses the settings of an objective.
     ///
     /// # Errors
-    /// What is not KEY=VALUE, and keys that the objective does not have.
+    /// An argument that is not KEY=VALUE, and a key that the objective does not have.
     pub(super) fn read(entry: &Entry, set: &[String]) -> Result<Self, Error> {
         let mut given = BTreeMap::new();
         for argument in set {
@@ -51,28 +51,28 @@ impl Settings {
         self.given.get(name).map_or(default, String::as_str)
     }
 
-    /// A number.
+    /// A finite number.
     ///
     /// # Errors
-    /// What is no finite number.
+    /// Any other value.
     pub(super) fn number(&self, name: &str) -> Result<f64, Refused> {
         let text = self.text(name);
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
         number.ok_or_else(|| Refused::Setting(format!("{name}={text}: expected a finite number")))
     }
 
-    /// A number that is off unless it is set.
+    /// A number that is off by default.
     ///
     /// # Errors
-    /// What is no finite number.
+    /// A value that is not a finite number.
     pub(super) fn option(&self, name: &str) -> Result<Option<f64>, Refused> {
         if self.has(name) { self.number(name).map(Some) } else { Ok(None) }
     }
 
-    /// A whole number.
+    /// An integer of at least 0.
     ///
     /// # Errors
-    /// What is no whole number from 0.
+    /// Any other value.
     pub(super) fn count(&self, name: &str) -> Result<usize, Refused> {
         let text = self.text(name);
         text.parse().map_err(|_| Refused::Setting(format!("{name}={text}: expected a whole number from 0")))
@@ -81,7 +81,7 @@ impl Settings {
     /// One of several words.
     ///
     /// # Errors
-    /// Any other word; the nearest is told.
+    /// Any other word; the message names the nearest.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&'static str, T)]) -> Result<T, Refused> {
         let text = self.text(name);
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);

@@ -1,4 +1,4 @@
-//! What is computed of tokens before a policy learns: advantages, whitening, estimates of the KL; the value loss.
+//! Per-token quantities before a policy update: advantages, whitening, KL estimates; the value loss.
 
 use samara_core::rl::{
     Estimator, Floor, Gae, Gaps, Limits, ValueBatch, Variance, Whitening, aggregate, gae as estimate, kl as estimates,

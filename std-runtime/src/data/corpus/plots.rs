@@ -1,4 +1,4 @@
-//! The words and plots of the built-in corpus. How templates are written is told at `Cast::expand`.
+//! The words and plots of the built-in corpus. `Cast::expand` documents the template syntax.
 
 /// A title and paragraphs.
 type Plot = &'static [&'static str];
@@ -50,7 +50,7 @@ pub(super) const KINDS: &[&str] = &[
     "farm dog",
 ];
 
-/// Those who are asked for advice, and whether they are "she".
+/// Characters who are asked for advice, and whether their pronoun is "she".
 pub(super) const ELDERS: &[(&str, bool)] = &[
     ("the old tortoise", false),
     ("the miller", false),
@@ -137,7 +137,7 @@ pub(super) const TRAITS: &[&str] =
 
 pub(super) const NUMBERS: &[&str] = &["three", "four", "five", "six", "seven", "nine", "ten"];
 
-/// What is wished for, and what it is like when it comes true.
+/// The wishes, and a sentence for when each comes true.
 pub(super) const WISHES: &[(&str, &str)] = &[
     ("to see the sea", "The sea was wide and grey, and it never stopped talking."),
     ("to climb the highest hill", "From the top of the hill all the houses looked like crumbs on a table."),

@@ -1,4 +1,4 @@
-//! The backward pass: probabilities made again from saved sums, a block of queries at a time against tiles of keys.
+//! The backward pass: probabilities recomputed from the saved log-sum-exp, one block of queries at a time against tiles of keys.
 
 use std::f32::consts::LOG2_E;
 
@@ -13,14 +13,14 @@ use crate::kernels::block::{Left, Rows, Update, clear, multiply, row_products, t
 use crate::kernels::vector::LANES;
 use crate::tiles::{Grid, Tile, for_each_item};
 
-/// Panels of queries that share a tile: the gradients of keys and values are sums over so many queries in registers.
+/// Panels of queries that share a tile: the gradients of keys and values are summed over their queries in registers.
 const PANELS: usize = 2;
 /// Queries of a block.
 const QUERIES: usize = PANELS * LANES;
-/// Keys of a tile: its scores and their gradients stay in the first-level cache.
+/// Keys of a tile: its scores and their gradients stay in the L1 cache.
 const KEYS: usize = 64;
 
-/// Queries and gradients of outputs side by side, two tiles of scores and one of dropout factors, for every task.
+/// Scratch per task: transposed queries and output gradients, two tiles of scores and one of dropout factors.
 pub(super) fn scratch_len(node: &Node<'_>) -> usize {
     let Some(Op::AttentionBackward(spec)) = node.op() else { return 0 };
     let cut = Cut::new(Layout::new(node, spec, 1, [&[], &[]], &[]), &[]);
@@ -32,7 +32,7 @@ fn task_len(cut: &Cut<'_>) -> usize {
     2 * (cut.dim + KEYS) * QUERIES + KEYS * LANES
 }
 
-/// What the pass reads.
+/// The inputs of the pass.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     d_o: &'a [f32],
@@ -74,7 +74,7 @@ pub(super) fn run(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads)
     });
 }
 
-/// The columns of the gradients of q, k, v in the outputs that take them.
+/// The columns of the gradients of q, k, v in their outputs.
 fn bands<'a>(cut: &Cut<'_>, outputs: [&'a mut [f32]; 3], slots: [usize; 3]) -> [Tile<'a, f32>; 3] {
     let layout = &cut.layout;
     let rows = [layout.queries, layout.keys, layout.keys].map(|rows| rows * layout.batch);
@@ -90,7 +90,7 @@ fn bands<'a>(cut: &Cut<'_>, outputs: [&'a mut [f32]; 3], slots: [usize; 3]) -> [
             (bands[which], rest) = (Some(band), after);
         }
     }
-    // The bands of an output cover it without gaps, as the shape rule asks.
+    // The bands of an output cover it without gaps, as the shape rule requires.
     bands.map(|band| band.unwrap_or_else(|| Tile::new(&mut [], 0, 0, 0)))
 }
 
@@ -114,7 +114,7 @@ impl<'a> Block<'a> {
         self.panels.iter().flatten()
     }
 
-    /// Adds what the queries of the block contribute to the gradients of q, k and v.
+    /// Adds the contribution of the block's queries to the gradients of q, k and v.
     fn backward(&self, inputs: Inputs<'_>, gradients: &mut [Tile<'_, f32>; 3], scratch: &mut [f32]) {
         let (cut, h) = (self.cut, self.h);
         let (q, rest) = scratch.split_at_mut(cut.dim * QUERIES); // (panels, dim, 16)
@@ -157,7 +157,7 @@ impl<'a> Block<'a> {
         saved
     }
 
-    /// Probabilities and gradients of scores of a panel and keys from..to; zeros for keys that it does not see.
+    /// Probabilities and score gradients of a panel for keys from..to; zeros for masked keys.
     #[allow(clippy::too_many_arguments)]
     fn scores(
         &self,
@@ -222,7 +222,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// For each key of a tile the queries that see it. Both ends of the spans of queries rise, so those of keys do.
+/// The range of queries that attend to each key of a tile. Both ends of the queries' key ranges increase, so both ends of these ranges do.
 fn seen_by(spans: &[(usize, usize)]) -> [(usize, usize); KEYS] {
     let (mut first, mut end) = (0, 0);
     std::array::from_fn(|key| {

@@ -1,5 +1,5 @@
-//! The forward pass of a few queries against many keys, as when text is generated: every query by itself, so that keys and values are read once, from
-//! where they lie, and little else happens.
+//! The forward pass of a few queries against many keys, as in decoding: each query separately, so that keys and values are read once, in place, with
+//! little overhead.
 
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -14,10 +14,10 @@ use crate::tiles::{Grid, Tile, for_each_item};
 /// The most queries that are not worth transposing.
 pub(super) const QUERIES: usize = 4;
 
-/// Keys of a tile: its keys and values stay in the first-level cache for the other queries and heads that read them.
+/// Keys of a tile: its keys and values stay in the L1 cache for the other queries and heads that read them.
 const KEYS: usize = 64;
 
-/// Scores of a tile, and maximum and sum of every query of a group of heads, for every task.
+/// Scratch per task: scores of a tile, and maximum and sum of every query of a group of heads.
 fn task_len(cut: &Cut<'_>) -> usize {
     KEYS + 2 * group(cut) * cut.layout.queries
 }

@@ -1,4 +1,4 @@
-//! The forward pass: sixteen queries at a time go over tiles of keys with a running softmax (Milakov and Gimelshein 2018; Dao 2022).
+//! The forward pass: tiles of keys against sixteen queries at a time with an online softmax (Milakov and Gimelshein 2018; Dao 2022).
 
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -16,7 +16,7 @@ use crate::tiles::{Grid, Tile, for_each_item};
 /// Keys of a tile: its scores stay in the first-level cache.
 const KEYS: usize = 128;
 
-/// Sixteen queries, a tile of scores and one of dropout factors, for every task.
+/// Scratch per task: sixteen queries, a tile of scores and one of dropout factors.
 pub(super) fn scratch_len(node: &Node<'_>) -> usize {
     let Some(Op::Attention(spec)) = node.op() else { return 0 };
     if reads_stored(node) {

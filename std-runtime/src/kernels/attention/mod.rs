@@ -1,8 +1,8 @@
-//! Attention over tasks of heads: see `samara_core::ops::attention` for formulas, shapes and masks.
+//! Attention on threads, with tasks of heads: see `samara_core::ops::attention` for formulas, shapes and masks.
 //!
-//! Scores are made in tiles of some keys and sixteen queries, queries side by side: a vector holds one key's scores for sixteen queries. So the
-//! softmax needs no sum across a vector, keys and values are read where they lie, and only the sixteen queries are transposed. Tiles of keys that
-//! no query of a block sees are skipped; inside of a tile the products leave out what the spans of rows exclude.
+//! Scores are computed in tiles of several keys and sixteen queries: a vector holds one key's scores for sixteen queries. So the softmax needs no
+//! reduction across a vector, keys and values are read in place, and only the sixteen queries are transposed. Tiles that are masked for every query
+//! of a block are skipped; within a tile the products skip masked ranges of rows.
 
 mod backward;
 mod few;
@@ -51,7 +51,7 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// Items and how many of them a task takes, when `products` small products are made for every item.
+    /// The number of tasks and of items per task, when every item takes `products` small products.
     fn tasks(&self, items: usize, products: usize) -> (usize, usize) {
         (items, per_task(items, self.layout.queries * self.layout.keys * self.dim * products / 8))
     }
@@ -74,7 +74,7 @@ struct Panel<'a> {
     b: usize,
     first: usize,
     count: usize,
-    /// The keys that position allows each query; empty for lanes beyond `count`.
+    /// The keys that each query's position permits; empty for lanes beyond `count`.
     spans: [(usize, usize); LANES],
     /// The keys that position allows some query.
     reach: (usize, usize),
@@ -103,13 +103,13 @@ impl<'a> Panel<'a> {
         Self { cut, b, first, count, spans, reach, common, segments }
     }
 
-    /// The part of keys from..to that some query may see: a smaller range, or none.
+    /// The part of keys from..to that any query may attend to: a subrange, or `None`.
     fn seen(&self, (from, to): (usize, usize)) -> Option<(usize, usize)> {
         let (from, to) = (from.max(self.reach.0), to.min(self.reach.1));
         if from >= to {
             return None;
         }
-        // Blocks of random numbers for dropout begin at multiples of four.
+        // Philox blocks for dropout begin at multiples of four.
         let from = from / 4 * 4;
         let seen = |keys: &[i32]| tile::share(&self.segments[..self.count], keys);
         (!self.cut.layout.has_segments() || seen(self.key_segments((from, to)))).then_some((from, to))
@@ -120,7 +120,7 @@ impl<'a> Panel<'a> {
         &keys[self.b * self.cut.layout.keys + from..][..to - from]
     }
 
-    /// Sets what the mask forbids among scores (keys, `ld`) of keys from..to to −∞.
+    /// Sets masked scores (keys, `ld`) of keys from..to to −∞.
     fn forbid(&self, (from, to): (usize, usize), scores: &mut [f32], ld: usize) {
         let before = self.common.0.clamp(from, to);
         let after = self.common.1.clamp(before, to);
@@ -134,7 +134,7 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// Dropout factors (keys, 16) for head `h` and keys from..to; nothing when there is no dropout.
+    /// Dropout factors (keys, 16) for head `h` and keys from..to; empty without dropout.
     fn factors<'x>(&self, h: usize, (from, to): (usize, usize), factors: &'x mut [f32]) -> &'x [f32] {
         let layout = &self.cut.layout;
         if self.cut.mask.is_off() {
@@ -146,7 +146,7 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Ranges of `len` keys, from multiples of `len` on, that cover keys from..to.
+/// Ranges of `len` keys, aligned to multiples of `len`, that cover keys from..to.
 fn key_tiles((from, to): (usize, usize), len: usize) -> impl Iterator<Item = (usize, usize)> {
     (from / len..to.div_ceil(len)).map(move |i| (i * len, (i + 1) * len))
 }

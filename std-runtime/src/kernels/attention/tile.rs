@@ -1,5 +1,4 @@
-//! What happens to a tile of scores between the products: masks, softmax, dropout, gradients. A tile is (keys, 16) with `ld` elements from a key to
-//! the next.
+//! Operations on a tile of scores between the products: masks, softmax, dropout, gradients. A tile is (keys, 16) with row stride `ld`.
 
 use samara_core::ops::dropout::Mask;
 
@@ -13,12 +12,12 @@ pub(super) struct Softmax {
 }
 
 impl Softmax {
-    /// Of no scores: a maximum that is finite, so that −∞ lies below it.
+    /// The initial state: a finite maximum, so that −∞ is below it.
     pub(super) const NONE: Self = Self { largest: [f32::MIN; LANES], total: [0.0; LANES] };
 }
 
 vectorised! {
-    /// p = 2^(s − max) in place with the maximum of all tiles so far. Returns what the sums of earlier tiles are to be multiplied by.
+    /// p = 2^(s − max) in place with the maximum over all tiles so far. Returns the factors by which sums of earlier tiles must be scaled.
     pub(super) fn softmax<V>(scores: &mut [f32], state: &mut Softmax) -> [f32; LANES] {
         let (keys, _) = scores.as_chunks_mut::<LANES>();
         let before = V::from_array(&state.largest);
@@ -48,7 +47,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// [`softmax`] of the scores of one query, whose number is a multiple of sixteen, with the maximum and the sum in `state`.
+    /// [`softmax`] of the scores of one query, padded to a multiple of sixteen, with the maximum and the sum in `state`.
     pub(super) fn softmax_of_one<V>(scores: &mut [f32], state: &mut [f32; 2]) -> f32 {
         let (lanes, _) = scores.as_chunks_mut::<LANES>();
         let mut largest = V::splat(state[0]);
@@ -68,7 +67,7 @@ vectorised! {
     }
 }
 
-/// What the gradient of sixteen queries' scores needs of each.
+/// Per-query inputs of the score gradients of sixteen queries.
 pub(super) struct Saved {
     /// The logarithm of base 2 of Σ 2ˢ, +∞ without keys.
     pub(super) lse: [f32; LANES],
@@ -77,7 +76,7 @@ pub(super) struct Saved {
 }
 
 vectorised! {
-    /// From scores s and do·v in `ds`: ds = p (f do·v − δ) with p = 2^(s − lse), and p f in the scores; f is 1 without factors.
+    /// From scores s and do·v in `ds`: ds = p (f do·v − δ) with p = 2^(s − lse), and p f in the scores; f is 1 without dropout factors.
     pub(super) fn score_gradients<V>(scores: &mut [f32], ds: &mut [f32], ld: usize, saved: &Saved, factors: &[f32]) {
         let (lse, delta) = (V::from_array(&saved.lse), V::from_array(&saved.delta));
         let mut factors = factors.as_chunks::<LANES>().0.iter();
@@ -92,7 +91,7 @@ vectorised! {
 }
 
 simd! {
-    /// Sets scores of `count` keys from `first` on to −∞ for queries whose span does not hold the key.
+    /// Sets scores of `count` keys from `first` on to −∞ for queries whose range does not contain the key.
     pub(super) fn forbid_outside<M>(spans: &[(usize, usize); LANES], first: usize, count: usize, scores: &mut [f32], ld: usize) {
         let (mut from, mut len) = ([0; LANES], [0; LANES]);
         for ((from, len), span) in from.iter_mut().zip(&mut len).zip(spans) {
@@ -118,7 +117,7 @@ simd! {
 }
 
 simd! {
-    /// Whether the ranges of segments of queries and keys overlap: without that, none agree.
+    /// Whether the ranges of segment ids of queries and keys overlap: otherwise no ids are equal.
     pub(super) fn share<M>(queries: &[i32], keys: &[i32]) -> bool {
         let range = |segments: &[i32]| {
             let (mut least, mut largest) = (i32::MAX, -1);
@@ -151,7 +150,7 @@ vectorised! {
             }
             return;
         }
-        // Blocks begin at another key for every query.
+        // The segment starts at a different key for every query.
         for end in (4..keys + 7).step_by(4) {
             for (word, drawn) in mask.factors(blocks).iter().enumerate() {
                 for (i, (&factor, first)) in drawn.iter().zip(first).enumerate() {

@@ -1,8 +1,8 @@
 //! `config.json` of GPT-2 and GPT-1.
 //!
-//! Two keys are samara's own, and `transformers` passes over them: `bias` (absent: true) for models whose linear layers and norms have no
-//! biases, and `window_size` (with `attention_layers`, as in GPT-Neo) for models in which every second block sees only the last tokens; such a
-//! model gives other results in `transformers` on texts longer than the window.
+//! Two keys are samara's own, and `transformers` ignores them: `bias` (absent: true) for models whose linear layers and norms have no biases, and
+//! `window_size` (with `attention_layers`, as in GPT-Neo) for models in which every second block attends to the last tokens only. Such a model gives
+//! other results in `transformers` on texts longer than the window.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use crate::model::gpt::{ActivationFunction, GptModel, ModelType};
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::{ConfigJson, Keys};
 
-/// Keys that have the same name and meaning in both generations, and what `transformers` also calls them.
+/// Keys with the same name and meaning in both generations, and their aliases in `transformers`.
 const SHARED: [(&str, &str); 7] = [
     ("vocab_size", "vocab_size"),
     ("n_positions", "max_position_embeddings"),
@@ -25,7 +25,7 @@ const SHARED: [(&str, &str); 7] = [
 /// Keys that are samara's own, or GPT-2's only.
 const OPTIONAL: [&str; 3] = ["bias", "window_size", "scale_attn_weights"];
 
-/// Keys that would change the model in ways that are not supported, and the value that does not.
+/// Keys that select an unsupported variant of the model, and the supported value.
 const REFUSED: [(&str, bool); 3] =
     [("tie_word_embeddings", true), ("scale_attn_by_inverse_layer_idx", false), ("add_cross_attention", false)];
 
@@ -118,7 +118,7 @@ fn activation(keys: &Keys<'_>, model: &mut GptModel) -> Result<(), FolderError> 
         let Some(word) = keys.peek("activation_function") else { return Ok(()) };
         keys.put(model, "activation_function", "activation_function", word)?;
         let (key, first) = activation_key(model);
-        // Another word for the same is kept as a key of other tools is.
+        // Aliases of this key are kept like the keys of other tools.
         if word == first {
             keys.pass_over(&[key]);
         }
@@ -133,7 +133,7 @@ fn activation(keys: &Keys<'_>, model: &mut GptModel) -> Result<(), FolderError> 
     Ok(())
 }
 
-/// Block `i` sees all tokens or a window.
+/// Block `i` attends to all tokens or to a window.
 fn layer_kind(i: usize) -> &'static str {
     if i.is_multiple_of(2) { "global" } else { "local" }
 }

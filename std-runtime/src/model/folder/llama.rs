@@ -1,7 +1,7 @@
 //! `config.json` of Llama, Mistral and Qwen2.
 //!
-//! Rotary positions are read as transformers 5 (`rope_parameters`) and former versions (`rope_theta`, `rope_scaling`) write them, and written
-//! as both read them.
+//! Rotary parameters are read as transformers 5 (`rope_parameters`) and earlier versions (`rope_theta`, `rope_scaling`) write them, and written so
+//! that both can read them.
 
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,7 @@ impl ConfigJson for LlamaModel {
         keys.only("partial_rotary_factor", &json!(1.0))?;
         positions(keys, &mut model)?;
         window(keys, &mut model)?;
-        // As absent ones: what is written does not depend on how it was read.
+        // Like absent keys: the written file does not depend on how it was read.
         model.num_key_value_heads = model.num_key_value_heads.filter(|&heads| heads != model.num_attention_heads);
         model.head_dim = model.head_dim.filter(|&dim| dim * model.num_attention_heads != model.hidden_size);
         Ok(model)

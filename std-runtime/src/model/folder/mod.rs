@@ -1,7 +1,7 @@
 //! `config.json` and `generation_config.json`, with the names that `transformers` uses.
 //!
-//! What a family's keys mean is in its file here (`ConfigJson`). Keys without a meaning here are kept, for other tools and for whoever trains
-//! the model further; a key that would make another model is refused.
+//! A family defines the meaning of its keys in its file here (`ConfigJson`). Unknown keys are kept for other tools; a key that would change the
+//! model's computation is refused.
 
 mod gpt;
 mod llama;
@@ -23,7 +23,7 @@ use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, ParamValues, is_adapter_
 use crate::run::durable;
 use crate::tokenizer::Tokenizer;
 
-/// What a folder says of its model.
+/// The description of a model in its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FolderConfig {
     /// The model; its vocabulary is known.
@@ -34,9 +34,9 @@ pub struct FolderConfig {
     pub bos_token_id: Option<u32>,
     /// The tokens that end a text.
     pub eos_token_ids: Vec<u32>,
-    /// Keys of `config.json` without a meaning here, and other words for what is written.
+    /// Keys of `config.json` without a meaning here, and aliases of known keys.
     pub others: Map<String, Value>,
-    /// The keys of `generation_config.json`; none: it is made of the token ids.
+    /// The keys of `generation_config.json`; `None`: it is generated from the token ids.
     pub generation: Map<String, Value>,
 }
 
@@ -50,11 +50,10 @@ impl FolderConfig {
         Self { model: model.into(), dropout, bos_token_id: None, eos_token_ids: Vec::new(), others, generation }
     }
 
-    /// Reads the `config.json` of a folder, and its `generation_config.json` if there is one. Keys that are absent have the values that
-    /// `transformers` gives them.
+    /// Reads the `config.json` of a folder, and its `generation_config.json` if there is one. Absent keys have the defaults of `transformers`.
     ///
     /// # Errors
-    /// A file that cannot be read, and keys that make another model than its family has, by name.
+    /// A file that cannot be read, and, by name, keys that select an unsupported variant of the model.
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join(CONFIG_FILE);
         let text = fs::read(&path).map_err(|source| match source.kind() {
@@ -67,8 +66,8 @@ impl FolderConfig {
         Ok(config)
     }
 
-    /// Reads the `generation_config.json` of a folder, if there is one, in place of the one that was read before: an adapter has one beside its
-    /// base's. Tokens that end a text are added to those that are known.
+    /// Reads the `generation_config.json` of a folder, if there is one, replacing the one read before: an adapter can have its own in addition to its
+    /// base's. End-of-text tokens are added to the known ones.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -84,7 +83,7 @@ impl FolderConfig {
         self.bos_token_id = self.bos_token_id.or(bos);
         self.eos_token_ids.extend(eos);
         self.eos_token_ids = once_each(mem::take(&mut self.eos_token_ids));
-        // Each file goes on saying what it said.
+        // Each file keeps its own values.
         let with = [self.bos_token_id.into(), self.eos()];
         for ((key, own), _) in own.into_iter().zip(with).filter(|((_, own), with)| own != with) {
             self.others.entry(key).or_insert(own);
@@ -92,7 +91,7 @@ impl FolderConfig {
         Ok(())
     }
 
-    /// Reads the contents of a `config.json`; errors name `path`.
+    /// Parses the contents of a `config.json`; errors name `path`.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -121,7 +120,7 @@ impl FolderConfig {
         }
     }
 
-    /// The tokens after which a generated text ends: those that `config.json` and `generation_config.json` name, and the tokenizer's end of text.
+    /// The tokens that end a generated text: those of `config.json` and `generation_config.json`, and the tokenizer's end of text.
     pub fn stops(&self, tokenizer: &Tokenizer) -> Vec<i32> {
         let all = self.eos_token_ids.iter().copied().chain(tokenizer.end_of_text()).collect();
         once_each(all).into_iter().map(|id| id as i32).collect()
@@ -135,7 +134,7 @@ impl FolderConfig {
         json.insert("bos_token_id".to_owned(), self.bos_token_id.into());
         json.insert("eos_token_id".to_owned(), self.eos());
         json.insert("dtype".to_owned(), "float32".into());
-        // Among them are other words for what is written.
+        // They include aliases of written keys.
         json.extend(self.others.clone());
         json.into()
     }
@@ -149,7 +148,7 @@ impl FolderConfig {
         }
     }
 
-    /// The contents of `generation_config.json`: what was read, and the token ids that were not there.
+    /// The contents of `generation_config.json`: what was read, and the token ids that were absent.
     fn generation_json(&self) -> Value {
         let mut json = self.generation.clone();
         if json.is_empty() {
@@ -163,7 +162,7 @@ impl FolderConfig {
         json.into()
     }
 
-    /// Writes `config.json` and `generation_config.json`, durably.
+    /// Writes `config.json` and `generation_config.json`, synced to disk.
     ///
     /// # Errors
     /// Files that cannot be written.
@@ -172,7 +171,7 @@ impl FolderConfig {
         self.write_generation(folder)
     }
 
-    /// Writes `generation_config.json` alone, durably.
+    /// Writes `generation_config.json` alone, synced to disk.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -185,7 +184,7 @@ fn write_json(path: &Path, json: &Value) -> Result<(), FolderError> {
     Ok(durable::write(path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(path, "write"))?)
 }
 
-/// Ids without repetitions. The first may have a meaning for other tools, such as padding: the order stays.
+/// Ids without repetitions, in order: the first may have a meaning for other tools, such as padding.
 fn once_each(ids: Vec<u32>) -> Vec<u32> {
     let mut seen = BTreeSet::new();
     ids.into_iter().filter(|&id| seen.insert(id)).collect()
@@ -205,8 +204,8 @@ pub(super) fn object(text: &[u8], path: &Path) -> Result<Map<String, Value>, Fol
     }
 }
 
-/// Writes `config.json`, `generation_config.json` and `model.safetensors`, each durably; the folder is made if need be. `values` has the layout
-/// of the registry.
+/// Writes `config.json`, `generation_config.json` and `model.safetensors`, each synced to disk; the folder is created if necessary. `values` has the
+/// layout of the registry.
 ///
 /// # Errors
 /// Files that cannot be written; parameters that are frozen in another element type than f32.
@@ -231,7 +230,7 @@ mod tests {
         FolderConfig::from_json(json.to_string().as_bytes(), Path::new("c.json")).map_err(|error| error.to_string())
     }
 
-    /// A description with keys of other tools comes back as it was.
+    /// A description with keys of other tools is preserved when read and written.
     pub(super) fn read_again(model: ModelConfig, dropout: f64) {
         let mut config = FolderConfig { eos_token_ids: vec![60], ..FolderConfig::new(model, dropout) };
         config.others.insert("task_specific_params".to_owned(), json!({"a": [1, null]}));

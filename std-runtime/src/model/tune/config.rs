@@ -1,4 +1,4 @@
-//! `[tune]`: what of a model that exists is trained.
+//! `[tune]`: which parameters of an existing model are trained.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::config::{Choice, Invalid, Unread, hint, table};
 use crate::model::adapters::{Adapters, BaseFormat, saves};
 use crate::model::architecture::Architecture;
 
-/// What is trained.
+/// The trained parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     /// Everything.
@@ -39,38 +39,38 @@ impl Choice for Method {
 }
 
 table! {
-    /// What of a model that exists is trained.
+    /// Which parameters of an existing model are trained.
     pub TuneConfig {
-        /// What is trained: "full", "lora" (low-rank adapters beside frozen weights), "last-block", "bias" (all vectors) or "linear" (a head of its
-        /// own). All but "full" need a model to begin with (--init).
+        /// The trained parameters: "full", "lora" (low-rank adapters on frozen weights), "last-block", "bias" (all vectors) or "linear" (an untied
+        /// head). All but "full" need an initial model (--init).
         method: Method = Method::Full;
-        /// Rank of adapters, at most the narrower side of every layer that gets one.
+        /// Rank of adapters, at most the smaller dimension of every target layer.
         rank: usize = 8, 1..=65536;
-        /// What adapters add is multiplied by alpha / rank.
+        /// The adapters' output is scaled by alpha / rank.
         alpha: f64 = 16.0, 0..=1000000;
-        /// Linear layers that get adapters: ends of their names between commas, as in "q_proj,mlp.down_proj"; "all-linear" for all of them; empty:
-        /// "c_attn" of a GPT-2, "q_proj,v_proj" of a Llama, as PEFT does.
+        /// Linear layers that get adapters: suffixes of their names separated by commas, as in "q_proj,mlp.down_proj"; "all-linear" for all of them;
+        /// empty: "c_attn" of a GPT-2, "q_proj,v_proj" of a Llama, as in PEFT.
         targets: String = String::new();
-        /// Share of what adapters read that training drops.
+        /// Dropout probability of the adapters' inputs.
         dropout: f64 = 0.0, 0..=0.999;
-        /// How frozen matrices are stored while adapters are trained: "none" (f32), "q8" or "q4".
+        /// Storage of frozen matrices while adapters are trained: "none" (f32), "q8" or "q4".
         quantize: BaseFormat = BaseFormat::F32;
-        /// Parts of the model that are trained whole beside adapters, and stored with them: names between commas, as in "ln_f,lm_head".
+        /// Parts of the model that are trained in full with the adapters, and stored with them: names separated by commas, as in "ln_f,lm_head".
         modules_to_save: String = String::new();
     }
     unread: TuneConfig::unread;
 }
 
 impl TuneConfig {
-    /// The keys of adapters, where there are none.
+    /// The keys of adapters that have no effect without adapters.
     fn unread(&self) -> Vec<Unread> {
         const KEYS: [&str; 6] = ["rank", "alpha", "targets", "dropout", "quantize", "modules_to_save"];
-        let instead = "only low-rank adapters have it: set tune.method = \"lora\", or leave it out";
+        let instead = "it applies to low-rank adapters: set tune.method = \"lora\", or leave it out";
         let unread: &[&str] = if self.method == Method::Lora { &[] } else { &KEYS };
         unread.iter().map(|&key| Unread { key, instead }).collect()
     }
 
-    /// The share of what adapters read that training drops.
+    /// The dropout probability of the adapters' inputs.
     pub fn adapter_dropout(&self) -> f64 {
         if self.method == Method::Lora { self.dropout } else { 0.0 }
     }
@@ -78,7 +78,8 @@ impl TuneConfig {
     /// The model of which only a part is trained; the model itself with "full".
     ///
     /// # Errors
-    /// Targets that are no layers of the model, a rank above a layer's sides, rows that are not whole blocks, a head that is the token embedding.
+    /// Targets that are not layers of the model, a rank above a layer's dimensions, rows that are not whole quantisation blocks, a head tied to the
+    /// token embedding.
     pub fn applied_to(&self, model: Arc<dyn Architecture>) -> Result<Arc<dyn Architecture>, Invalid> {
         let tune = match self.method {
             Method::Full => return Ok(model),
@@ -86,8 +87,7 @@ impl TuneConfig {
             Method::LastBlock => Tune::LastBlock,
             Method::Bias => Tune::Bias,
             Method::Linear => {
-                let expected =
-                    "another method: \"linear\" trains a head of its own, and this model's head is its token embedding";
+                let expected = "another method: \"linear\" trains an untied head, and this model's head is its token embedding";
                 check_own_head(&*model, "tune.method", expected, "\"linear\"")?;
                 Tune::Head
             }
@@ -101,7 +101,7 @@ impl TuneConfig {
         for layer in layers.iter().filter(|layer| targets.iter().any(|target| ends_with(&layer.path, target))) {
             let least = layer.inputs.min(layer.outputs);
             if self.rank > least {
-                let expected = format!("at most {least}, the narrower side of {}", layer.path);
+                let expected = format!("at most {least}, the smaller dimension of {}", layer.path);
                 return Err(Invalid::new("tune.rank", expected, self.rank));
             }
         }
@@ -133,7 +133,7 @@ fn ends_with(path: &str, parts: &str) -> bool {
     path.strip_suffix(parts).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// The layers that a text names; the usual ones of the family where it is empty.
+/// The layers of a comma-separated list; the family's defaults if it is empty.
 fn targets(text: &str, usual: &[&str], layers: &[LinearLayer]) -> Result<Vec<String>, Invalid> {
     let given = words(text);
     let given: Vec<String> = if given.is_empty() { usual.iter().map(|&target| target.to_owned()).collect() } else { given };
@@ -145,7 +145,8 @@ fn targets(text: &str, usual: &[&str], layers: &[LinearLayer]) -> Result<Vec<Str
     }
     match given.iter().find(|target| !layers.iter().any(|layer| ends_with(&layer.path, target))) {
         Some(unknown) => {
-            let expected = format!("names of linear layers between commas, or \"all-linear\"{}", layer_hint(unknown, layers));
+            let expected =
+                format!("names of linear layers separated by commas, or \"all-linear\"{}", layer_hint(unknown, layers));
             Err(Invalid::new("tune.targets", expected, format!("{unknown:?}")))
         }
         None => Ok(given),
@@ -172,7 +173,7 @@ fn check_own_head(model: &dyn Architecture, key: &'static str, expected: &str, f
     if layers.head() == layers.embedding() { Err(Invalid::new(key, expected, found)) } else { Ok(()) }
 }
 
-/// Parts that are stored whole must be there; an embedding that is the head as well would be stored as one of both.
+/// Parts that are stored whole must exist; a tied embedding would be stored as only one of its two roles.
 fn check_modules(model: &dyn Architecture, modules: &[String]) -> Result<(), Invalid> {
     const KEY: &str = "tune.modules_to_save";
     let infos = infos(model);
@@ -183,7 +184,7 @@ fn check_modules(model: &dyn Architecture, modules: &[String]) -> Result<(), Inv
             let mut names: Vec<&str> = paths.iter().filter_map(|path| path.rsplit('.').nth(1)).collect();
             names.sort_unstable();
             names.dedup();
-            let expected = format!("parts of the model between commas{}", hint(module, names.into_iter()));
+            let expected = format!("parts of the model separated by commas{}", hint(module, names.into_iter()));
             return Err(Invalid::new(KEY, expected, format!("{module:?}")));
         }
         let is_embedding = |info: &ParamInfo| info.part == Part::Tokens;
@@ -194,13 +195,17 @@ fn check_modules(model: &dyn Architecture, modules: &[String]) -> Result<(), Inv
     Ok(())
 }
 
-/// Rows that are quantised are whole blocks.
+/// Rows that are quantised must be whole quantisation blocks.
 fn check_blocks(infos: &[ParamInfo], quantize: BaseFormat) -> Result<(), Invalid> {
     let is_cut =
         |info: &&ParamInfo| info.frozen && info.dtype != BaseFormat::F32.dtype() && !info.shape.cols().is_multiple_of(BLOCK);
     match infos.iter().find(is_cut) {
         Some(info) => {
-            let expected = format!("\"none\": {} has rows of {} values, and blocks have {BLOCK}", info.name, info.shape.cols());
+            let expected = format!(
+                "\"none\": {} has rows of {} values, not a multiple of the quantisation block of {BLOCK}",
+                info.name,
+                info.shape.cols()
+            );
             Err(Invalid::new("tune.quantize", expected, format!("{:?}", quantize.word())))
         }
         None => Ok(()),

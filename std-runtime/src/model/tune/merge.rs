@@ -1,4 +1,4 @@
-//! Adapters merged into the weights beside which they stand.
+//! Merging adapters into their weights.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use samara_core::tune::is_read_whole;
 
 use crate::model::adapters::Adapters;
 
-/// W + (α / r) B A for every layer with an adapter, in place. `weights` has the layout of the registry, in which everything is trainable f32.
-/// W (out, in), A (r, in), B (out, r). Where the adapters were trained over quantised weights, W is rounded as it was then.
+/// W + (α / r) B A for every layer with an adapter, in place. `weights` has the layout of the registry, in which everything is trainable f32. W (out,
+/// in), A (r, in), B (out, r). If the adapters were trained over quantised weights, W is quantised and dequantised first.
 pub fn merge(params: &Params<'_>, adapters: &Adapters, weights: &mut [f32]) {
     round(params, adapters, weights);
     let by_name: HashMap<String, &ParamInfo> = params.infos().iter().map(|info| (info.name.to_string(), info)).collect();
@@ -38,7 +38,7 @@ fn add_product(weights: &mut [f32], a: &ParamInfo, b: &ParamInfo, w: &ParamInfo,
     }
 }
 
-/// Weights that were quantised in training, there and back.
+/// Quantises and dequantises weights that were quantised in training.
 fn round(params: &Params<'_>, adapters: &Adapters, weights: &mut [f32]) {
     let dtype = adapters.base.dtype();
     if dtype == DType::Real {

@@ -1,4 +1,4 @@
-//! What of a model is trained: everything, a part, or low-rank adapters beside frozen weights; adapters in folders as PEFT lays them out.
+//! Which parameters are trained: all, a part, or low-rank adapters on frozen weights; adapter folders in PEFT's layout.
 
 pub mod config;
 pub mod merge;

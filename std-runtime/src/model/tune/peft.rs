@@ -1,6 +1,6 @@
-//! Folders of adapters as PEFT lays them out: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapter folders in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! What PEFT has no key for stands in the metadata of the tensors: the checksum of the base's weights and how they were stored.
+//! Values without a key in PEFT are in the metadata of the tensors: the checksum of the base's weights and their storage type.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,8 +46,8 @@ pub enum AdapterError {
     /// Weights of the base.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The base is not where the adapter says.
-    #[error("{}: base_model_name_or_path is {base}, where no model folder is: give the base with --base DIR", path.display())]
+    /// The base is not where the adapter's description says.
+    #[error("{}: base_model_name_or_path is {base}, which is not a model folder: give the base with --base DIR", path.display())]
     NoBase {
         /// The description.
         path: PathBuf,
@@ -59,11 +59,11 @@ pub enum AdapterError {
     NeedsNoBase {
         /// The model.
         folder: PathBuf,
-        /// What was given.
+        /// The value of --base.
         base: PathBuf,
     },
     /// A tensor of a layer that the base does not have.
-    #[error("{}: tensor {name:?} is of no part of the base{hint}", path.display())]
+    #[error("{}: tensor {name:?} belongs to no part of the base{hint}", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum AdapterError {
         base.display()
     )]
     OtherBase {
-        /// What does not fit.
+        /// The mismatch.
         error: WeightsError,
         /// The base.
         base: PathBuf,
@@ -106,10 +106,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// The model of a folder. The base of an adapter is the one given, or the one that its description names.
+    /// The model of a folder. The base of an adapter is the given one, or the one that its description names.
     ///
     /// # Errors
-    /// A base that is not there, or that nothing needs.
+    /// A base that does not exist, or that is not needed.
     pub fn of(folder: &Path, base: Option<&Path>) -> Result<Self, AdapterError> {
         if !is_adapter_folder(folder) {
             return match base {
@@ -130,12 +130,12 @@ impl Source {
         }
     }
 
-    /// The folder whose `generation_config.json` counts: the adapter's, or the base's where there is none.
+    /// The folder whose `generation_config.json` applies: the adapter's, or the base's if the adapter has none.
     pub fn generation(&self) -> &Path {
         self.adapter.as_deref().filter(|folder| folder.join(GENERATION_FILE).exists()).unwrap_or(&self.base)
     }
 
-    /// What the base's folder says of the model, with the `generation_config.json` of the adapter where there is one.
+    /// The model's description in the base's folder, with the `generation_config.json` of the adapter if it has one.
     ///
     /// # Errors
     /// As [`FolderConfig::read`].
@@ -147,7 +147,7 @@ impl Source {
         Ok(config)
     }
 
-    /// The folder of the tokenizer: the adapter's, or the base's where `is_in` finds none there.
+    /// The folder of the tokenizer: the adapter's, or the base's if `is_in` finds none there.
     pub fn tokenizer(&self, is_in: impl Fn(&Path) -> bool) -> &Path {
         self.adapter.as_deref().filter(|folder| is_in(folder)).unwrap_or(&self.base)
     }
@@ -164,10 +164,10 @@ pub struct AdapterFolder {
 }
 
 impl AdapterFolder {
-    /// Reads the description of an adapter for a model that is in the folder `base`.
+    /// Reads the description of an adapter for the model in the folder `base`.
     ///
     /// # Errors
-    /// A file that cannot be read; a kind of adapter that is not computed here, by its key; layers that the model does not have.
+    /// A file that cannot be read; an unsupported kind of adapter, by its key; layers that the model does not have.
     pub fn open(folder: &Path, base: &Path, model: &Arc<dyn Architecture>) -> Result<Self, AdapterError> {
         let path = folder.join(ADAPTER_FILE);
         let json = read_object(&path)?;
@@ -208,7 +208,7 @@ impl AdapterFolder {
         })
     }
 
-    /// What to say when the base's weights are not those that the adapter was trained on, as far as the adapter knows.
+    /// A warning if the base's weights are not those that the adapter was trained on, as far as the adapter's metadata tells.
     ///
     /// # Errors
     /// The base cannot be read.
@@ -222,7 +222,7 @@ impl AdapterFolder {
     }
 }
 
-/// A checksum of the weights of a folder: that of its file, or of all files' checksums.
+/// A checksum of the weights of a folder: that of its file, or one of all files' checksums.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -244,7 +244,7 @@ pub struct Base {
     pub crc32c: String,
 }
 
-/// Writes the adapters of a model, and the parts that are stored whole, into a folder, durably.
+/// Writes the adapters of a model, and the parts that are stored whole, into a folder, synced to disk.
 ///
 /// # Errors
 /// Files that cannot be written.
@@ -263,7 +263,7 @@ pub fn save<'v>(
     stored(map, params, adapters)?.save(&folder.join(ADAPTER_WEIGHTS), &metadata, values.into())
 }
 
-/// The parameters that an adapter folder holds.
+/// The parameters that an adapter folder contains.
 fn stored<'p>(map: &NameMap, params: &Params<'p>, adapters: &Adapters) -> Result<Stored<'p>, FolderError> {
     Stored::of(&map.of_adapter(), params, |info| info.adapter || adapters.saves(&info.name.to_string()))
 }
@@ -288,7 +288,7 @@ fn description(map: &NameMap, adapters: &Adapters, base: &Base) -> Value {
     })
 }
 
-/// Keys of adapters that are computed otherwise than these, with the value that they have where they are not.
+/// Keys of unsupported kinds of adapters, with the value that is supported.
 fn refused() -> [(&'static str, Value); 15] {
     [
         ("bias", json!("none")),
@@ -309,7 +309,7 @@ fn refused() -> [(&'static str, Value); 15] {
     ]
 }
 
-/// The adapters that a description asks for; which layers have them is told by the tensors.
+/// The adapters of a description; the tensors determine which layers have them.
 fn described(keys: &Keys<'_>) -> Result<Adapters, FolderError> {
     let kind = keys.get("peft_type").unwrap_or(&Value::Null);
     if kind != "LORA" {
@@ -356,7 +356,7 @@ fn targets(weights: &Weights) -> Vec<String> {
 /// The keys of an `adapter_config.json`.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds no object.
+/// A file that cannot be read, or that is not an object.
 pub fn read_object(path: &Path) -> Result<Map<String, Value>, FolderError> {
     object(&fs::read(path).map_err(IoError::at(path, "read"))?, path)
 }

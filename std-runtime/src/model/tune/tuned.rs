@@ -1,4 +1,4 @@
-//! Models with adapters, and models of which a part is trained. Both are architectures, so that whatever trains or runs a model takes them.
+//! Models with adapters, and partly trained models. Both are architectures, so that training and inference accept them.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Architecture for Adapted {
 pub struct Tuned {
     /// The model, with its adapters if it has some.
     pub model: Arc<dyn Architecture>,
-    /// What is trained.
+    /// The trained parameters.
     pub tune: Tune,
     /// The element type of frozen matrices.
     pub frozen_as: DType,
@@ -103,7 +103,7 @@ impl LinearLayer {
     }
 }
 
-/// What comes behind the last number of a path.
+/// The part of a path after its last number.
 pub fn path_in_block(path: &str) -> &str {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut start = 0;
@@ -117,7 +117,7 @@ pub fn path_in_block(path: &str) -> &str {
     path.get(start..).unwrap_or("")
 }
 
-/// Every linear layer of a model that an adapter can be given.
+/// Every linear layer of a model that can get an adapter.
 pub fn linear_layers(model: &Arc<dyn Architecture>) -> Vec<LinearLayer> {
     let every = Adapters {
         rank: 1,

@@ -10,7 +10,7 @@ use super::{MapError, Rule};
 /// A name and a shape.
 type Parameter = (String, Vec<usize>);
 
-/// Rows of a parameter in a tensor: the tensor's name, its first row, how many.
+/// Rows of a parameter in a tensor: the tensor's name, its first row, the number of rows.
 type Place = (String, usize, usize);
 
 pub(super) fn bind(rules: &[Rule], parameters: &[Parameter]) -> Result<Layout, MapError> {
@@ -61,7 +61,7 @@ fn fill(pattern: &Pattern, captures: &[&str], name: &str) -> Result<String, MapE
     pattern.fill(captures).ok_or_else(|| MapError::Wildcards { pattern: pattern.to_string(), name: name.to_owned() })
 }
 
-/// A tensor while it is found out how many rows it has; `shape` is that of the matrix that a transposed one is the transpose of.
+/// A tensor whose number of rows is not yet known; for a transposed one, `shape` is that of the matrix before transposition.
 struct Growing {
     name: String,
     shape: Vec<usize>,
@@ -106,7 +106,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    /// Where the rows of a parameter lie, in their order.
+    /// The locations of the rows of a parameter, in order.
     fn places(&self, (name, shape): &Parameter) -> Result<Vec<Place>, MapError> {
         for rule in self.rules {
             match rule {
@@ -141,12 +141,12 @@ impl Binder<'_> {
         Ok(vec![(name.clone(), 0, rows(shape))])
     }
 
-    /// Rows of another parameter; 0 without it, so that the rest begins at the tensor's first row.
+    /// The number of rows of another parameter; 0 if it is absent, so that the rest begins at the tensor's first row.
     fn rows_of(&self, name: &str) -> usize {
         self.parameters.iter().find(|(other, _)| other == name).map_or(0, |(_, shape)| rows(shape))
     }
 
-    /// The tensor of a name, with at least so many rows of the parameter's form.
+    /// The tensor of this name, grown to at least this many rows of the parameter's shape.
     fn tensor(&mut self, name: &str, shape: &[usize], end: usize, parameter: &str) -> Result<usize, MapError> {
         if let Some((number, tensor)) = self.by_name.get(name).and_then(|&i| Some((i, self.tensors.get_mut(i)?))) {
             if tensor.pieces.is_empty() {

@@ -1,4 +1,4 @@
-//! Where the parameters of one model lie on disk; reading and writing them a few rows at a time.
+//! The layout of one model's parameters on disk, and conversion a few rows at a time.
 
 use super::pattern::Pattern;
 use super::pieces::{Piece, Rows};
@@ -13,7 +13,7 @@ pub struct DiskTensor {
     pub shape: Vec<usize>,
     /// Whether it is stored transposed.
     pub(super) transposed: bool,
-    /// Positions of its pieces; none: it is 0 throughout.
+    /// Indices of its pieces; empty: it is all zeros.
     pub(super) pieces: Vec<usize>,
 }
 
@@ -63,13 +63,13 @@ pub struct Layout {
     pub(super) tensors: Vec<DiskTensor>,
     pub(super) parameters: Vec<ParameterRows>,
     pub(super) pieces: Vec<Piece>,
-    /// Tensors that may repeat another one: its name, and the other's position.
+    /// Tensors that may repeat another one: the name, and the index of the other.
     pub(super) ties: Vec<(String, usize)>,
     pub(super) prefixes: Vec<&'static str>,
     pub(super) ignored: Vec<Pattern>,
 }
 
-/// Rows of a parameter that are worked on at a time; a transposed strip takes this many neighbours from every row of the file.
+/// Rows of a parameter that are converted at a time; a strip of a transposed tensor takes this many adjacent values from every row of the file.
 pub const STRIP: usize = 64;
 
 /// A square of a transposed matrix, which stays in the nearest cache.
@@ -102,7 +102,7 @@ impl Layout {
         self.prefixes.iter().filter(absent).copied().collect()
     }
 
-    /// Reads rows of a parameter, from row `first` on, as many as `out` takes. `values` gives the values of the layout's tensors.
+    /// Reads rows of a parameter from row `first` on, until `out` is full. `values` returns the values of the layout's tensors.
     pub fn read_rows<'v>(&self, parameter: usize, first: usize, out: &mut [f32], values: impl Fn(usize) -> Option<Values<'v>>) {
         let Some(own) = self.parameters.get(parameter) else { return };
         let end = first + out.len() / own.row_len.max(1);
@@ -119,8 +119,8 @@ impl Layout {
         }
     }
 
-    /// Fills rows of a tensor as they are on disk, from row `first` on, as many as `out` takes. `values` gives the values of the layout's
-    /// parameters, or of anything that has their shapes, such as their gradients.
+    /// Computes rows of a tensor in disk order from row `first` on, until `out` is full. `values` returns the values of the layout's parameters, or
+    /// of anything with their shapes, such as their gradients.
     pub fn write_rows<'v>(&self, tensor: usize, first: usize, out: &mut [f32], values: impl Fn(usize) -> &'v [f32]) {
         let Some(own) = self.tensors.get(tensor) else { return };
         let row_len = own.row_len();
@@ -157,7 +157,7 @@ fn read_rows(values: &Values<'_>, disk: Rows, memory: Rows, row_len: usize, out:
     }
 }
 
-/// Columns of a transposed tensor, whose rows have `disk_len` values, as rows of a parameter.
+/// Reads columns of a transposed tensor, whose rows have `disk_len` values, as rows of a parameter.
 fn read_columns(values: &Values<'_>, disk_len: usize, disk: Rows, memory: Rows, row_len: usize, out: &mut [f32]) {
     let mut square: Square = [[0.0; STRIP]; STRIP];
     for strip in (0..memory.count).step_by(STRIP) {
@@ -183,7 +183,7 @@ fn read_columns(values: &Values<'_>, disk_len: usize, disk: Rows, memory: Rows, 
     }
 }
 
-/// Columns `cols` of a parameter (rows of `row_len` values) as rows of a transposed tensor, whose rows have `disk_len` values.
+/// Writes columns `cols` of a parameter (rows of `row_len` values) as rows of a transposed tensor, whose rows have `disk_len` values.
 fn write_columns(values: &[f32], piece: &Piece, row_len: usize, cols: std::ops::Range<usize>, disk_len: usize, out: &mut [f32]) {
     let mut square: Square = [[0.0; STRIP]; STRIP];
     for start in cols.clone().step_by(STRIP) {

@@ -1,8 +1,8 @@
-//! Name maps: how the parameters in memory lie in the tensors of a file, as data.
+//! Name maps: the correspondence of parameters in memory and tensors in a file, as data.
 //!
-//! A family writes a table of [`Rule`]s. [`NameMap::bind`] applies them to the parameters of one model: the [`Layout`] lists the tensors on
-//! disk and, as row ranges, which of their rows are which rows of which parameter. Reading, writing, and naming gradients as on disk all go
-//! through these row ranges. A layout in which an element has no place, or two, is refused when it is bound.
+//! A family defines a table of [`Rule`]s. [`NameMap::bind`] applies them to the parameters of one model: the [`Layout`] lists the tensors on disk
+//! and, as row ranges, which of their rows are which rows of which parameter. Reading, writing, and the disk names of gradients all use these row
+//! ranges. A layout in which an element has no location, or two, is refused when it is bound.
 
 mod bind;
 mod layout;
@@ -17,8 +17,8 @@ pub use pattern::Pattern;
 use samara_core::graph::Pairing;
 use thiserror::Error;
 
-/// One line of a family's table. Names are [`Pattern`]s; of several rules that place a parameter the first one counts, and a parameter that
-/// none of them mentions has the same name on disk.
+/// One line of a family's table. Names are [`Pattern`]s; the first of several matching rules applies, and a parameter without a rule has the same
+/// name on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// A parameter has another name on disk.
@@ -35,7 +35,7 @@ pub enum Rule {
         /// The tensors and their rows.
         parts: Vec<(Pattern, usize)>,
     },
-    /// Several parameters are one tensor on disk, where their rows follow each other.
+    /// Several parameters are one tensor on disk, with consecutive rows.
     Split {
         /// The tensor.
         disk: Pattern,
@@ -47,7 +47,7 @@ pub enum Rule {
         /// The tensor.
         disk: Pattern,
     },
-    /// Rows of every head have the other order on disk: the tensor's rows are paired as `on_disk` says, the parameter's the other way.
+    /// Rows of every head have another order on disk: the tensor's rows are paired as `on_disk` says, the parameter's in the other convention.
     Permute {
         /// The tensor.
         disk: Pattern,
@@ -63,15 +63,15 @@ pub enum Rule {
         /// The tensor that it repeats.
         to: Pattern,
     },
-    /// Names that begin with this text lack it in files of models without a head.
+    /// A prefix that names lack in files of models without a head.
     Prefix(&'static str),
     /// Tensors in old files that are no parameters, such as masks.
     Ignore(Pattern),
-    /// A vector that the model does not have, and other tools expect: written as zeros, absent or 0 when read.
+    /// A vector that the model does not have and that other tools expect: written as zeros, absent or 0 when read.
     AbsentIfZero {
         /// The tensor.
         disk: Pattern,
-        /// The parameter whose tensors it follows; it has as many values as that one has rows.
+        /// The parameter whose tensors it follows; its length is the number of that parameter's rows.
         beside: Pattern,
     },
 }
@@ -119,7 +119,7 @@ impl Rule {
     }
 }
 
-/// What names in an adapter's file begin with.
+/// The prefix of names in an adapter's file.
 pub const ADAPTER_PREFIX: &str = "base_model.model.";
 
 /// The table of a family.
@@ -130,8 +130,8 @@ pub struct NameMap {
 }
 
 impl NameMap {
-    /// The map of an adapter's file as PEFT writes it: names begin with `base_model.model.`, adapters' matrices go by the paths of their layers.
-    /// What concerns the whole model — ties, prefixes, absent tensors — is left out.
+    /// The map of an adapter's file as PEFT writes it: names begin with `base_model.model.`, adapters' matrices are named by the paths of their
+    /// layers. Rules for the whole model (ties, prefixes, absent tensors) are left out.
     pub fn of_adapter(&self) -> Self {
         let on_disk = |pattern: &Pattern| Pattern::from(format!("{ADAPTER_PREFIX}{pattern}"));
         let adapted = self.rules.iter().filter_map(|rule| match rule {
@@ -142,7 +142,7 @@ impl NameMap {
             }
             Rule::Split { disk, parts } => Some(Rule::Split { disk: on_disk(disk), parts: parts.clone() }),
             Rule::Transpose { disk } => Some(Rule::Transpose { disk: on_disk(disk) }),
-            // Rows of A are not those of a head: folders hold heads in halves, as memory does, so that nothing is permuted.
+            // Rows of A are not rows of heads; folders pair the rows of a head by halves, as memory does, so nothing is permuted.
             Rule::Permute { .. } | Rule::Tie { .. } | Rule::Prefix(_) | Rule::Ignore(_) | Rule::AbsentIfZero { .. } => None,
         });
         Self { rules: adapted.chain([Rule::rename("*", format!("{ADAPTER_PREFIX}*"))]).collect() }
@@ -156,7 +156,7 @@ impl NameMap {
     /// Applies the rules to the parameters of a model: names and shapes, in the order of the registry.
     ///
     /// # Errors
-    /// [`MapError`] names the tensor or parameter for which the rules are wrong, above all when an element has no place or two.
+    /// [`MapError`] names the tensor or parameter for which the rules are wrong, above all when an element has no location or two.
     pub fn bind(&self, parameters: &[(String, Vec<usize>)]) -> Result<Layout, MapError> {
         bind::bind(&self.rules, parameters)
     }
@@ -206,7 +206,7 @@ pub enum MapError {
     Heads {
         /// The tensor.
         tensor: String,
-        /// Rows of a parameter there, or where they begin.
+        /// The number of rows of a parameter, or the row where they begin.
         rows: usize,
         /// Rows of a head.
         head_dim: usize,

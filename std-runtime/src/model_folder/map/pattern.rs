@@ -3,20 +3,20 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// A name in which `{}` stands for a number and `*` for any text, possibly none.
+/// A name in which `{}` matches a number and `*` any text, possibly empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Cow<'static, str>);
 
 const WILDCARDS: [&str; 2] = ["{}", "*"];
 
 impl Pattern {
-    /// What the wildcards stand for in `name`, from left to right; `None` when the name does not match.
+    /// The captures of the wildcards in `name`, from left to right; `None` when the name does not match.
     pub fn captures<'n>(&self, name: &'n str) -> Option<Vec<&'n str>> {
         captures(&self.0, name)
     }
 
-    /// The name with the wildcards replaced, from left to right. `None` when there are more wildcards than captures: a name that is
-    /// made from another one can only repeat what stood there.
+    /// The name with the wildcards replaced, from left to right. `None` when there are more wildcards than captures: a derived name can only repeat
+    /// captured text.
     pub fn fill(&self, captures: &[&str]) -> Option<String> {
         let (mut name, mut rest, mut captures) = (String::new(), &*self.0, captures.iter());
         while let Some((before, _, after)) = next_wildcard(rest) {

@@ -23,7 +23,7 @@ impl Rows {
         self.start + self.step * k
     }
 
-    /// Which of them lie in `first..end`: positions `k`, a range.
+    /// The pieces in `first..end`: indices `k` as a range.
     pub(super) fn within(&self, first: usize, end: usize) -> std::ops::Range<usize> {
         let below = |limit: usize| limit.saturating_sub(self.start).div_ceil(self.step.max(1)).min(self.count);
         below(first)..below(end)
@@ -35,7 +35,7 @@ impl Rows {
     }
 }
 
-/// Rows of a parameter that are rows of a tensor. A transposed tensor counts as the matrix that it is the transpose of.
+/// Rows of a parameter that are rows of a tensor. A transposed tensor counts as the matrix before transposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     /// Position in the layout's tensors.
@@ -44,13 +44,13 @@ pub(super) struct Piece {
     pub(super) parameter: usize,
     /// Rows of the tensor.
     pub(super) disk: Rows,
-    /// Rows of the parameter, as many.
+    /// The rows of the parameter, equally many.
     pub(super) memory: Rows,
 }
 
 impl Piece {
-    /// The same rows when every head's rows have the order `on_disk` in the tensor and the other one in the parameter: a piece for each
-    /// half of a head.
+    /// The same rows when every head's rows have the order `on_disk` in the tensor and the other convention in the parameter: one piece per half of a
+    /// head.
     pub(super) fn permuted(self, name: &str, head_dim: usize, on_disk: Pairing) -> Result<Vec<Self>, MapError> {
         let heads = |rows: usize| MapError::Heads { tensor: name.to_owned(), rows, head_dim };
         if head_dim == 0 || !head_dim.is_multiple_of(2) {

@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::{MapError, NameMap, Rule};
 use crate::model_folder::safetensors::Values;
 
-/// How a group of rows lies on disk.
+/// The layout of a group of rows on disk.
 #[derive(Clone, Debug)]
 struct Group {
     /// Rows of the parts, each a multiple of the head.
@@ -71,7 +71,7 @@ impl Group {
         }
     }
 
-    /// What the tensors hold when the parameters hold `first`, `first + 1`, …, by index arithmetic.
+    /// The contents of the tensors when the parameters contain `first`, `first + 1`, …, by index arithmetic.
     fn expected(&self, first: usize) -> Vec<Vec<f32>> {
         let cols: usize = self.row_shape.iter().product();
         let of_tensor = |start: usize, rows: usize| {
@@ -96,7 +96,7 @@ impl Group {
     }
 }
 
-/// Consecutive numbers in all parameters.
+/// Consecutive values in all parameters.
 fn numbered(layout: &Layout) -> Vec<Vec<f32>> {
     let mut next = 0;
     let fill = |parameter: &super::ParameterRows| {

@@ -1,7 +1,7 @@
-//! Names of `GPT2LMHeadModel` and `OpenAIGPTLMHeadModel`, which differ in those of the embeddings only.
+//! Names of `GPT2LMHeadModel` and `OpenAIGPTLMHeadModel`, which differ only in the embeddings.
 //!
-//! The matrices of blocks are (out, in) here and (in, out) in the files (`Conv1D`). Files of bare models lack `transformer.`; old files hold
-//! masks. A model without biases is written with biases of zero, so that `transformers` opens it.
+//! The matrices of blocks are (out, in) here and (in, out) in the files (`Conv1D`). Files of models without a head lack `transformer.`; old files
+//! contain attention masks. A model without biases is written with biases of zero, so that `transformers` opens it.
 
 use samara_core::model::gpt::GptConfig;
 

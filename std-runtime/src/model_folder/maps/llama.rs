@@ -1,7 +1,7 @@
 //! Names of `LlamaForCausalLM`, `MistralForCausalLM` and `Qwen2ForCausalLM`.
 //!
-//! Queries, keys and values are three matrices in the files and one here, their rows one after the other; so are their biases, where a model
-//! has them. Rows of a head are paired in halves in the files. Files of bare models lack `model.`.
+//! Queries, keys and values are three matrices in the files and one here, with consecutive rows; so are their biases, if the model has them. Rows of
+//! a head are paired by halves in the files. Files of models without a head lack `model.`.
 
 use samara_core::graph::Pairing;
 use samara_core::model::llama::LlamaConfig;

@@ -1,4 +1,4 @@
-//! What a frame shows: curves of a run, what was said last, and the keys.
+//! A frame of the live view: curves of a run, the last messages, and the keys.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -10,11 +10,11 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 use super::series::Series;
 use crate::run::plot;
 
-/// Lines of what was said last.
+/// Number of message lines.
 const SAID_LINES: u16 = 6;
 const COLOURS: [Color; 2] = [Color::Cyan, Color::Yellow];
 
-/// Curves that stand in one panel.
+/// Curves that share a panel.
 pub(super) struct Panel {
     title: &'static str,
     /// Keys of `metrics.jsonl` with their curves.
@@ -23,7 +23,7 @@ pub(super) struct Panel {
 
 /// Everything that is drawn.
 pub(super) struct Picture {
-    /// What the line of progress says.
+    /// The line of progress.
     pub(super) headline: String,
     /// The largest, then those that share a row.
     panels: [Panel; 4],
@@ -62,7 +62,7 @@ impl Panel {
 }
 
 impl Picture {
-    /// An empty picture of a run that minimises or maximises the scalar `name`.
+    /// An empty view of a run whose scalar `name` is minimised or maximised.
     pub(super) fn new(name: &'static str) -> Self {
         let panels = [
             Panel::new(name, [format!("train_{name}"), format!("val_{name}")]),
@@ -73,14 +73,14 @@ impl Picture {
         Self { headline: String::new(), panels }
     }
 
-    /// Appends the record of a step, of which `get` gives the value of a key.
+    /// Appends the record of a step; `get` returns the value of a key.
     pub(super) fn record(&mut self, step: u64, get: impl Fn(&str) -> Option<f64>) {
         for (key, series) in self.panels.iter_mut().flat_map(|panel| &mut panel.curves) {
             get(key).into_iter().for_each(|value| series.push(step, value));
         }
     }
 
-    /// Draws everything, with the end of what was said.
+    /// Draws everything, with the last messages.
     pub(super) fn draw(&self, frame: &mut Frame<'_>, said: &[String]) {
         let rows = [
             Constraint::Length(1),

@@ -1,6 +1,6 @@
 //! `samara train --live`: curves of a run on the whole terminal.
 //!
-//! A thread of its own draws what the run hands over, so that a step waits for no terminal.
+//! A separate thread draws the records of the run, so that a step never waits for the terminal.
 
 mod frame;
 mod series;
@@ -18,13 +18,13 @@ use crate::say;
 /// Time between two frames.
 const FRAME_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A view on the whole terminal. What is said meanwhile stands in it, and on the terminal once this is dropped.
+/// A view on the whole terminal. Messages are shown in it, and printed to the terminal when this is dropped.
 pub(crate) struct Live {
     picture: Arc<Mutex<Picture>>,
 }
 
 impl Live {
-    /// Takes the terminal for a run whose best value is that of the scalar `name`.
+    /// Takes over the terminal for a run whose best value is that of the scalar `name`.
     ///
     /// # Errors
     /// The terminal cannot be written or set.
@@ -47,7 +47,7 @@ impl Live {
         lock(&self.picture).headline = text;
     }
 
-    /// Appends the record of a step, of which `get` gives the value of a key of `metrics.jsonl`.
+    /// Appends the record of a step; `get` returns the value of a key of `metrics.jsonl`.
     pub(crate) fn record(&self, step: u64, get: impl Fn(&str) -> Option<f64>) {
         lock(&self.picture).record(step, get);
     }
@@ -63,7 +63,7 @@ fn lock(picture: &Mutex<Picture>) -> MutexGuard<'_, Picture> {
     picture.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Draws a frame. Returns false when the terminal was given back or is gone.
+/// Draws a frame. Returns false when the terminal was restored or is gone.
 fn draw(screen: &mut Screen, picture: &Mutex<Picture>) -> bool {
     let frame = |said: &[String]| screen.draw(|frame| lock(picture).draw(frame, said)).is_ok();
     say::while_held(frame).unwrap_or(false)

@@ -9,7 +9,7 @@ pub(super) struct Series {
     /// (step, value)
     points: Vec<(f64, f64)>,
     values_per_point: u32,
-    /// Sums of steps and of values that make the next point, and how many they are.
+    /// Sums of steps and of values of the next point, and their number.
     gathered: (f64, f64, u32),
     last: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The whole terminal for a view: taken, read key by key, and given back whatever ends the run.
+//! The whole terminal for a view: raw mode, key input, and restoration in any case.
 
 use std::io::{self, BufWriter, IsTerminal, Read, Stderr};
 use std::panic;
@@ -16,13 +16,13 @@ use crate::stop;
 /// A terminal to draw on.
 pub(super) type Screen = Terminal<CrosstermBackend<BufWriter<Stderr>>>;
 
-/// The name of the thread that draws. When it panics it has what is held in its hands, and cannot wait for it.
+/// The name of the drawing thread. It holds the lock of the held lines when it panics, and must not wait for it.
 pub(super) const DRAWING: &str = "drawing";
 
 /// Ctrl-C where the terminal hands keys on.
 const CTRL_C: u8 = 3;
 
-/// Takes the terminal until [`say::release`], which a panic calls too.
+/// Takes over the terminal until [`say::release`], which a panic calls too.
 ///
 /// # Errors
 /// The terminal cannot be written or set.
@@ -49,7 +49,7 @@ fn open(keys: bool) -> io::Result<Screen> {
     Ok(screen)
 }
 
-/// Gives the terminal back before a panic is reported.
+/// Restores the terminal before a panic is reported.
 fn release_on_panic() {
     let former = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -62,13 +62,13 @@ fn release_on_panic() {
     }));
 }
 
-/// Stops the run when somebody presses `q` or Ctrl-C, as long as the view is there.
+/// Stops the run on `q` or Ctrl-C, as long as the view exists.
 fn read_keys() {
     let keys = io::stdin().lock().bytes().map_while(Result::ok).take_while(|_| say::while_held(|_| ()).is_some());
     keys.filter(|key| matches!(*key, b'q' | CTRL_C)).for_each(|_| stop::interrupt());
 }
 
-/// Gives the terminal back. Nobody could be told when that fails.
+/// Restores the terminal. A failure cannot be reported.
 fn restore() {
     let _ = execute!(io::stderr(), LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();

@@ -29,9 +29,9 @@ use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch, ignored_tensors};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
-/// The model folder that a training leaves, and the samples that it shows.
+/// The model folder that a training writes, and its samples.
 pub struct ModelFolder {
-    /// What `config.json` says.
+    /// The contents of `config.json`.
     pub config: FolderConfig,
     /// The files of the folder that the run began with.
     pub companions: Companions,
@@ -39,21 +39,21 @@ pub struct ModelFolder {
     pub tokenizer: Option<Tokenizer>,
     /// How samples are generated.
     pub generate: GenerateConfig,
-    /// What a model that answers has beside; none: samples go on from the prompt of `generate`.
+    /// The chat template and its files of a model that answers; `None`: samples continue the prompt of `generate`.
     pub chat: Option<Chat>,
 }
 
-/// What a model that answers has beside.
+/// The additions of a model that answers.
 pub struct Chat {
     /// The tokens that a sample answers.
     pub prompt: Vec<i32>,
     /// The tokens that end an answer.
     pub stops: Vec<i32>,
-    /// Files of the folder with what they hold, in place of those that the run began with.
+    /// Files of the folder with their content, replacing those of the initial folder.
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// What is there once the programs are built.
+/// The programs.
 struct Built {
     step: Step,
     evaluation: Option<Evaluation>,
@@ -71,7 +71,7 @@ pub struct Lm {
     train: TrainConfig,
     source: Option<Source>,
     init: Option<PathBuf>,
-    /// What frozen weights were read from.
+    /// The source of frozen weights.
     base: Option<Base>,
     folder: Option<ModelFolder>,
     about: String,
@@ -82,7 +82,7 @@ pub struct Lm {
 }
 
 impl Lm {
-    /// Training of a model on rows with `input_ids` and `labels`; packed ones have `segments` and `position_ids` as well. Shape and source must agree on
+    /// Training of a model on rows with `input_ids` and `labels`; packed rows also have `segments` and `position_ids`. Shape and source must agree on
     /// rows and tokens.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Lm {
         Self::of_source(architecture, shape, train, Source::windows(tokens, order, held_out, train))
     }
 
-    /// Training on tokens without a meaning, to time it.
+    /// Training on arbitrary tokens, for timing.
     ///
     /// # Errors
     /// The registry cannot hold the parameters.
@@ -149,7 +149,7 @@ impl Lm {
         Self { folder: Some(folder), about, ..self }
     }
 
-    /// Writes what goes along with the model: the files of the folder that the run began with, or the tokenizer.
+    /// Writes the files that accompany the model: those of the initial folder, or the tokenizer.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -166,7 +166,7 @@ impl Lm {
         Ok(())
     }
 
-    /// The program of a micro-batch, once it is built.
+    /// The program of a micro-batch, after it is built.
     pub fn program(&self) -> Option<&OwnedProgram> {
         self.built.as_ref().map(|built| built.step.program())
     }
@@ -187,7 +187,7 @@ impl Lm {
         DropoutNumbers { probability: self.train.dropout, of_adapters, seed: self.train.seed, step }
     }
 
-    /// Whether some weights are frozen: they are read from the folder that the run begins with whenever it goes on.
+    /// Whether some weights are frozen: these are read from the initial folder on every resume.
     fn has_frozen(&self) -> bool {
         self.registry.view().frozen_bytes() > 0
     }
@@ -321,11 +321,11 @@ impl<D: Device> Objective<D> for Lm {
         self.base.as_ref().map_or(Value::Null, |base| json!({ "base_crc32c": base.crc32c }))
     }
 
-    /// Frozen weights are not in checkpoints: those that the run began with must still be there.
+    /// Frozen weights are not in checkpoints: the initial ones must still exist.
     fn load(&mut self, state: &Value) -> Result<(), String> {
         match (state.get("base_crc32c").and_then(Value::as_str), &self.base) {
             (Some(expected), Some(base)) if *expected != base.crc32c => Err(format!(
-                "weights of {} with crc32c {}, and the run was begun with weights of crc32c {expected}: give those with --init",
+                "weights of {} with crc32c {}, but the run started from weights with crc32c {expected}: give those with --init",
                 base.folder.display(),
                 base.crc32c
             )),

@@ -1,4 +1,4 @@
-//! Supervised learning: a loss that is one graph over a batch, and its mean over all that counts in a step.
+//! Supervised learning: a loss that is one graph over a batch, averaged over the tokens of a step.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ pub trait Task {
     fn terms(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms;
 }
 
-/// The inputs that a task reads of a batch, declared by the names that they have in its dataset.
+/// The batch inputs of a task, declared by their names in its dataset.
 #[derive(Debug)]
 pub struct Inputs {
     rows: usize,
@@ -45,7 +45,7 @@ impl Inputs {
         self.rows
     }
 
-    /// Integers in a range, with the extents `row` in every row; result (B, …).
+    /// Integers in a range, with the extents `row` per row; result (B, …).
     #[track_caller]
     pub fn ints(&mut self, g: &Graph<'_>, name: &'static str, row: &[usize], range: RangeInclusive<i32>) -> Tensor {
         let t = g.ints(&self.shape(row), *range.start(), *range.end());
@@ -61,7 +61,7 @@ impl Inputs {
         t
     }
 
-    /// The positions 0, 1, …, `len` − 1 of every row, which no dataset has to hold; result (B, len).
+    /// The positions 0, 1, …, `len` − 1 of every row, without a dataset column; result (B, len).
     #[track_caller]
     pub fn positions(&mut self, g: &Graph<'_>, len: usize) -> Tensor {
         let values: Vec<i32> = (0..self.rows).flat_map(|_| 0..len as i32).collect();
@@ -70,7 +70,7 @@ impl Inputs {
         t
     }
 
-    /// The first input that a batch does not hold, in words.
+    /// The first declared input that a batch lacks, as text.
     fn lacking(&self, program: &OwnedProgram, batch: &HostBatch) -> Option<String> {
         let len = |t| program.view().tensor(t).map_or(0, |record| record.shape.len());
         let ints = self.ints.iter().map(|&(name, t)| (name, len(t), batch.ints(name).len()));
@@ -100,8 +100,8 @@ impl Inputs {
     }
 }
 
-/// What a task's graph yields. Values may have any shape, and are summed over a step and divided by its [`HostBatch::tokens`]; where a batch is
-/// padded they must be 0.
+/// The outputs of a task's graph. Values may have any shape; they are summed over a step and divided by its [`HostBatch::tokens`], so they must be 0
+/// in padding.
 #[derive(Debug)]
 pub struct Terms {
     /// The first is minimised.
@@ -133,7 +133,7 @@ impl Terms {
         Self { best: (name, better), ..self.report(name, values) }
     }
 
-    /// The same with the unit of all values that have none yet, for the axes of their plots.
+    /// The same with a unit for all values that have none yet, for the axes of plots.
     pub fn unit(mut self, unit: &'static str) -> Self {
         self.all.iter_mut().filter(|term| term.unit.is_empty()).for_each(|term| term.unit = unit);
         self
@@ -149,7 +149,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Builds the program, with gradients when it is said what of them is computed again.
+    /// Builds the program, with gradients if a recomputation policy is given.
     fn new<D: Device>(
         session: &mut Session<D>,
         set: SetId,
@@ -170,17 +170,17 @@ impl Pass {
         Ok(Self { program, inputs, terms, upstream })
     }
 
-    /// The first parameter of which nothing that is minimised depends, in words.
+    /// The first parameter that the minimised values do not depend on, as text.
     fn idle_parameter(&self) -> Option<String> {
         let view = self.program.view();
         let info = view.untouched().find_map(|id| view.params().infos().get(id.index()))?;
         Some(format!(
-            "parameter {} has no gradient: nothing that is minimised depends on it; read it, leave it out, or name its field in `repeat!`",
+            "parameter {} has no gradient: the loss does not depend on it; use it in the loss, remove it, or name its field in `repeat!`",
             info.name
         ))
     }
 
-    /// Writes a batch, whose values count `scale` in what is minimised.
+    /// Writes a batch, whose values have the weight `scale` in the minimised sum.
     fn write<D: Device>(&self, session: &mut Session<D>, batch: &HostBatch, scale: f64) -> Result<(), RunError> {
         self.inputs.write(session, &self.program, batch)?;
         let Some(upstream) = self.upstream else { return Ok(()) };
@@ -188,14 +188,14 @@ impl Pass {
         written.map_err(|error| RunError::Input { what: "upstream gradient", error })
     }
 
-    /// Queues a batch that was written, and asks for its values.
+    /// Queues a written batch, and the transfer of its values.
     fn queue<D: Device>(&self, session: &mut Session<D>, set: SetId, gradients: Gradients, tickets: &mut Vec<Ticket>) {
         session.run_all(&self.program, On::set(set), gradients);
         tickets.extend(self.terms.all.iter().map(|term| session.fetch(&self.program, term.values)));
     }
 }
 
-/// What is there once the programs are built.
+/// The programs.
 struct Built {
     set: SetId,
     average: Option<SetId>,
@@ -210,12 +210,12 @@ pub struct Supervised<T> {
     registry: Arc<OwnedParams>,
     train: TrainConfig,
     source: Option<Source>,
-    /// Values of the micro-batches that are queued, those of one after those of another.
+    /// Values of the queued micro-batches, concatenated.
     tickets: Vec<Ticket>,
-    /// What counts in the step that is queued.
+    /// The token count of the queued step.
     tokens: u64,
     built: Option<Built>,
-    /// What the programs show to be wrong with the task.
+    /// The error in the task that the programs show.
     fault: Option<String>,
     /// Tensors of the folder that training began with which were left out.
     ignored: Vec<String>,
@@ -225,10 +225,10 @@ impl<T: Task> Supervised<T> {
     /// A task over a registry of parameters, on the rows of a source.
     ///
     /// # Errors
-    /// A setting of `[train]` that a task has no use for, or a frozen parameter: who fills it is a matter of an [`Objective`] of its own.
+    /// A setting of `[train]` that a task does not use, or a frozen parameter, which requires an [`Objective`] that fills it.
     pub fn new(task: T, registry: Arc<OwnedParams>, source: Source, train: &TrainConfig) -> Result<Self, TrainingError> {
         if let Some(frozen) = registry.view().infos().iter().find(|info| info.frozen) {
-            let message = format!("parameter {} is frozen, and a supervised task fills trainable ones only", frozen.name);
+            let message = format!("parameter {} is frozen, and a supervised task initialises only trainable ones", frozen.name);
             return Err(TrainingError::Usage(message));
         }
         for (key, value) in [
@@ -403,7 +403,7 @@ mod tests {
     use crate::train::launch::launch;
     use crate::train::step::Stepper;
 
-    /// (w x − y)² with x = row + 1 and y = 2 x, as if rows were points of a line; padding has x = y = 0.
+    /// (w x − y)² with x = row + 1 and y = 2 x, so that rows are points of a line; padding has x = y = 0.
     struct Line(ParamId);
 
     impl Task for Line {
@@ -476,7 +476,7 @@ mod tests {
         }
     }
 
-    /// A run in a folder of another configuration is refused, as are settings that nothing would read.
+    /// A run in a folder of another configuration is refused, as are settings without effect.
     #[test]
     fn what_does_not_fit_is_refused_with_its_key() {
         let error = |train: &TrainConfig| line(train).map(|_| ()).unwrap_err().to_string();
@@ -493,7 +493,7 @@ mod tests {
         assert!(message.contains("train.lr = 0.001, now 0.5") && message.contains("resume with the same values"), "{message}");
     }
 
-    /// An input that the dataset lacks and a parameter that nothing reads are named before the first step.
+    /// An input that the dataset lacks and an unused parameter are named before the first step.
     #[test]
     fn a_task_that_does_not_fit_is_refused() {
         let train = TrainConfig { batch_size: 2, ..TrainConfig::default() };
