@@ -132,7 +132,7 @@ impl AttentionConfig {
         }
     }
 
-    /// [`Self::causal`] with rotary positions: all columns of a head, half-split, base 10,000 (Su et al. 2021).
+    /// This configuration with rotary positions: all columns of a head, half-split, base 10,000 (Su et al. 2021).
     pub fn rotated(self) -> Self {
         let rotary = Some(Rotary { pairs: Pairing::Halves, rotated: self.head_dim, base: 10_000.0 });
         Self { rotary, ..self }

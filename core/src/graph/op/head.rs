@@ -29,7 +29,7 @@ impl Graph<'_> {
         [losses, entropy]
     }
 
-    /// Log-probability ln softmax(x Wᵀ + b)[target] per row, in nats; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…) i32; result
+    /// Log-probability `ln softmax(x Wᵀ + b)[target]` per row, in nats; 0 for a negative target. x (…, C), W (V, C), b (V), targets (…) i32; result
     /// (…).
     #[track_caller]
     pub fn token_logprob(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> Tensor {
