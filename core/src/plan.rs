@@ -208,7 +208,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether a tensor has a place in the arena.
+/// Whether a tensor has memory in the arena.
 fn in_arena(role: Role) -> bool {
     matches!(role, Role::Activation | Role::Input)
 }

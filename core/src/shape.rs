@@ -76,7 +76,7 @@ impl Shape {
         self.dims().iter().fold(1usize, |n, &d| n.saturating_mul(d as usize))
     }
 
-    /// Whether there is no element.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

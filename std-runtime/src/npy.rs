@@ -16,7 +16,7 @@ pub const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// The values of an array. Narrower types are widened, which is lossless.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
+pub enum ArrayValues {
     /// `bool` (0 and 1), `int8`, `int16`, `int32`, `uint8`, `uint16`.
     I32(Vec<i32>),
     /// `int64`, `uint32`.
@@ -37,7 +37,7 @@ pub struct Array {
     /// The element type in the file, such as `f32` or `bool`.
     pub dtype: &'static str,
     /// All values, `shape.iter().product()` of them.
-    pub values: Values,
+    pub values: ArrayValues,
 }
 
 impl Array {
@@ -45,25 +45,27 @@ impl Array {
     pub fn into_i32(self, path: &Path) -> Result<Vec<i32>, FileError> {
         let too_large = |i: usize| FileError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
         match self.values {
-            Values::I32(values) => Ok(values),
-            Values::U64(values) => {
+            ArrayValues::I32(values) => Ok(values),
+            ArrayValues::U64(values) => {
                 values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
             }
-            Values::I64(values) => {
+            ArrayValues::I64(values) => {
                 values.into_iter().enumerate().map(|(i, v)| i32::try_from(v).map_err(|_| too_large(i))).collect()
             }
-            Values::F32(_) | Values::F64(_) => Err(FileError::format(path, "integers", format!("{} values", self.dtype))),
+            ArrayValues::F32(_) | ArrayValues::F64(_) => {
+                Err(FileError::format(path, "integers", format!("{} values", self.dtype)))
+            }
         }
     }
 
     /// The values as `f64`; integers beyond 2⁵³ are rounded.
     pub fn into_f64(self) -> Vec<f64> {
         match self.values {
-            Values::I32(values) => values.into_iter().map(f64::from).collect(),
-            Values::I64(values) => values.into_iter().map(|v| v as f64).collect(),
-            Values::U64(values) => values.into_iter().map(|v| v as f64).collect(),
-            Values::F32(values) => values.into_iter().map(f64::from).collect(),
-            Values::F64(values) => values,
+            ArrayValues::I32(values) => values.into_iter().map(f64::from).collect(),
+            ArrayValues::I64(values) => values.into_iter().map(|v| v as f64).collect(),
+            ArrayValues::U64(values) => values.into_iter().map(|v| v as f64).collect(),
+            ArrayValues::F32(values) => values.into_iter().map(f64::from).collect(),
+            ArrayValues::F64(values) => values,
         }
     }
 }
@@ -122,7 +124,7 @@ fn write(
     Ok(write_all().map_err(IoError::at(path, "write"))?)
 }
 
-/// Why bytes are no array.
+/// Why bytes could not be read as an array.
 #[derive(Debug)]
 enum Problem {
     /// They have another form.
@@ -165,21 +167,21 @@ fn parse(bytes: &[u8]) -> Result<Array, Problem> {
 }
 
 /// `count` values of the header's type, and the type's name.
-fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, Values), Problem> {
+fn values(descr: &str, data: &[u8], count: usize) -> Result<(&'static str, ArrayValues), Problem> {
     let big = descr.starts_with('>');
     Ok(match descr.trim_start_matches(['<', '>', '|', '=']) {
-        "b1" => ("bool", Values::I32(decode(data, count, big, |[b]: [u8; 1]| i32::from(b != 0))?)),
-        "i1" => ("i8", Values::I32(decode(data, count, big, |b| i8::from_le_bytes(b).into())?)),
-        "u1" => ("u8", Values::I32(decode(data, count, big, |b| u8::from_le_bytes(b).into())?)),
-        "i2" => ("i16", Values::I32(decode(data, count, big, |b| i16::from_le_bytes(b).into())?)),
-        "u2" => ("u16", Values::I32(decode(data, count, big, |b| u16::from_le_bytes(b).into())?)),
-        "i4" => ("i32", Values::I32(decode(data, count, big, i32::from_le_bytes)?)),
-        "u4" => ("u32", Values::I64(decode(data, count, big, |b| u32::from_le_bytes(b).into())?)),
-        "i8" => ("i64", Values::I64(decode(data, count, big, i64::from_le_bytes)?)),
-        "u8" => ("u64", Values::U64(decode(data, count, big, u64::from_le_bytes)?)),
-        "f2" => ("f16", Values::F32(decode(data, count, big, |b| f16::from_le_bytes(b).to_f32())?)),
-        "f4" => ("f32", Values::F32(decode(data, count, big, f32::from_le_bytes)?)),
-        "f8" => ("f64", Values::F64(decode(data, count, big, f64::from_le_bytes)?)),
+        "b1" => ("bool", ArrayValues::I32(decode(data, count, big, |[b]: [u8; 1]| i32::from(b != 0))?)),
+        "i1" => ("i8", ArrayValues::I32(decode(data, count, big, |b| i8::from_le_bytes(b).into())?)),
+        "u1" => ("u8", ArrayValues::I32(decode(data, count, big, |b| u8::from_le_bytes(b).into())?)),
+        "i2" => ("i16", ArrayValues::I32(decode(data, count, big, |b| i16::from_le_bytes(b).into())?)),
+        "u2" => ("u16", ArrayValues::I32(decode(data, count, big, |b| u16::from_le_bytes(b).into())?)),
+        "i4" => ("i32", ArrayValues::I32(decode(data, count, big, i32::from_le_bytes)?)),
+        "u4" => ("u32", ArrayValues::I64(decode(data, count, big, |b| u32::from_le_bytes(b).into())?)),
+        "i8" => ("i64", ArrayValues::I64(decode(data, count, big, i64::from_le_bytes)?)),
+        "u8" => ("u64", ArrayValues::U64(decode(data, count, big, u64::from_le_bytes)?)),
+        "f2" => ("f16", ArrayValues::F32(decode(data, count, big, |b| f16::from_le_bytes(b).to_f32())?)),
+        "f4" => ("f32", ArrayValues::F32(decode(data, count, big, f32::from_le_bytes)?)),
+        "f8" => ("f64", ArrayValues::F64(decode(data, count, big, f64::from_le_bytes)?)),
         other => return Err(mismatch("numbers of up to 64 bits", refused(other))),
     })
 }
@@ -242,16 +244,16 @@ fn decode<T, const N: usize>(data: &[u8], count: usize, big: bool, value: impl F
 }
 
 /// The values in C order (last axis fastest); in Fortran order the first axis varies fastest.
-fn in_c_order(values: Values, shape: &[usize], fortran: bool) -> Result<Values, OutOfMemory> {
+fn in_c_order(values: ArrayValues, shape: &[usize], fortran: bool) -> Result<ArrayValues, OutOfMemory> {
     if !fortran || shape.len() < 2 {
         return Ok(values);
     }
     Ok(match values {
-        Values::I32(values) => Values::I32(turned(&values, shape)?),
-        Values::I64(values) => Values::I64(turned(&values, shape)?),
-        Values::U64(values) => Values::U64(turned(&values, shape)?),
-        Values::F32(values) => Values::F32(turned(&values, shape)?),
-        Values::F64(values) => Values::F64(turned(&values, shape)?),
+        ArrayValues::I32(values) => ArrayValues::I32(turned(&values, shape)?),
+        ArrayValues::I64(values) => ArrayValues::I64(turned(&values, shape)?),
+        ArrayValues::U64(values) => ArrayValues::U64(turned(&values, shape)?),
+        ArrayValues::F32(values) => ArrayValues::F32(turned(&values, shape)?),
+        ArrayValues::F64(values) => ArrayValues::F64(turned(&values, shape)?),
     })
 }
 
@@ -299,10 +301,10 @@ mod tests {
         let path = folder.path().join("a.npy");
         for shape in [vec![], vec![1], vec![1, 1, 1]] {
             write_f32(&path, &shape, &[-1.5]).unwrap();
-            assert_eq!(read(&path).unwrap(), Array { shape, dtype: "f32", values: Values::F32(vec![-1.5]) });
+            assert_eq!(read(&path).unwrap(), Array { shape, dtype: "f32", values: ArrayValues::F32(vec![-1.5]) });
         }
         write_f32(&path, &[0, 4], &[]).unwrap();
-        assert_eq!(read(&path).unwrap(), Array { shape: vec![0, 4], dtype: "f32", values: Values::F32(vec![]) });
+        assert_eq!(read(&path).unwrap(), Array { shape: vec![0, 4], dtype: "f32", values: ArrayValues::F32(vec![]) });
         assert!(write_f32(&path, &[2], &[1.0]).unwrap_err().to_string().contains("[2]"));
     }
 
@@ -317,12 +319,12 @@ mod tests {
             bytes.extend((0..count).flat_map(i32::to_le_bytes));
             parse(&bytes).unwrap().values
         };
-        assert_eq!(transposed("(2, 3)", 6), Values::I32(vec![0, 2, 4, 1, 3, 5]));
+        assert_eq!(transposed("(2, 3)", 6), ArrayValues::I32(vec![0, 2, 4, 1, 3, 5]));
         // numpy.arange(8).reshape((2, 2, 2), order="F").ravel()
-        assert_eq!(transposed("(2, 2, 2)", 8), Values::I32(vec![0, 4, 2, 6, 1, 5, 3, 7]));
-        assert_eq!(transposed("(3,)", 3), Values::I32(vec![0, 1, 2]));
-        assert_eq!(transposed("(0, 3)", 0), Values::I32(vec![]));
-        assert_eq!(transposed("(1, 4)", 4), Values::I32(vec![0, 1, 2, 3]));
+        assert_eq!(transposed("(2, 2, 2)", 8), ArrayValues::I32(vec![0, 4, 2, 6, 1, 5, 3, 7]));
+        assert_eq!(transposed("(3,)", 3), ArrayValues::I32(vec![0, 1, 2]));
+        assert_eq!(transposed("(0, 3)", 0), ArrayValues::I32(vec![]));
+        assert_eq!(transposed("(1, 4)", 4), ArrayValues::I32(vec![0, 1, 2, 3]));
     }
 
     /// The values read for a type in the header.
@@ -413,9 +415,9 @@ mod tests {
     fn integers_become_i32() {
         let path = Path::new("a.npy");
         let array = |values| Array { shape: vec![2], dtype: "i64", values };
-        assert_eq!(array(Values::I64(vec![1, -2])).into_i32(path).unwrap(), [1, -2]);
-        assert_eq!(array(Values::U64(vec![1, 65535])).into_i32(path).unwrap(), [1, 65535]);
-        assert!(array(Values::I64(vec![1, 1 << 40])).into_i32(path).unwrap_err().to_string().contains("index 1"));
-        assert!(array(Values::F32(vec![1.0, 2.0])).into_i32(path).is_err());
+        assert_eq!(array(ArrayValues::I64(vec![1, -2])).into_i32(path).unwrap(), [1, -2]);
+        assert_eq!(array(ArrayValues::U64(vec![1, 65535])).into_i32(path).unwrap(), [1, 65535]);
+        assert!(array(ArrayValues::I64(vec![1, 1 << 40])).into_i32(path).unwrap_err().to_string().contains("index 1"));
+        assert!(array(ArrayValues::F32(vec![1.0, 2.0])).into_i32(path).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use samara::tokenizer::{
-    AddedToken, BpeTrainOptions, BpeTrainer, BuildError, EncodeError, Model, Specials, Tokenizer, TrainError, prompt_ids,
+    AddedToken, BpeTrainOptions, BpeTrainer, EncodeError, Model, PartsError, Specials, Tokenizer, TrainError, prompt_ids,
 };
 use samara_core::tokenizer::Split;
 use serde_json::{Value, json};
@@ -219,18 +219,18 @@ fn ids_outside_the_vocabulary_are_errors() {
 fn added_tokens_must_fit() {
     let added = AddedToken::special;
     let new = |added| Tokenizer::new(Model::Byte, added).unwrap_err();
-    assert_eq!(new(vec![added(256, "")]), BuildError::Empty { id: 256 });
-    assert_eq!(new(vec![added(256, "<a>"), added(257, "<a>")]), BuildError::Repeated { id: 257, text: "<a>".to_owned() });
-    assert_eq!(new(vec![added(7, "<a>")]), BuildError::Id { id: 7, text: "<a>".to_owned(), expected: 256 });
+    assert_eq!(new(vec![added(256, "")]), PartsError::Empty { id: 256 });
+    assert_eq!(new(vec![added(256, "<a>"), added(257, "<a>")]), PartsError::Repeated { id: 257, text: "<a>".to_owned() });
+    assert_eq!(new(vec![added(7, "<a>")]), PartsError::Id { id: 7, text: "<a>".to_owned(), expected: 256 });
     // Ids may have gaps.
     let gap = Tokenizer::new(Model::Byte, vec![added(258, "<a>"), added(300, "</s>")]).unwrap();
     assert_eq!(gap.encode(b"x<a></s>", Specials::All).unwrap(), [120, 258, 300]);
     assert_eq!((gap.vocab_size(), gap.text_vocab_size(), gap.end_of_text()), (301, 256, Some(300)));
     assert_eq!(gap.decode(&[258, 120]).unwrap(), b"<a>x");
     assert!(gap.decode(&[257]).is_err());
-    assert_eq!(new(vec![added(256, "a")]), BuildError::Taken { text: "a".to_owned() });
+    assert_eq!(new(vec![added(256, "a")]), PartsError::Taken { text: "a".to_owned() });
     let chars = Tokenizer::new(Model::Character(vec!['b', 'a']), vec![]).unwrap_err();
-    assert_eq!(chars, BuildError::CharOrder { id: 1, char: 'a' });
+    assert_eq!(chars, PartsError::CharOrder { id: 1, char: 'a' });
 }
 
 fn saved_examples() -> [(&'static str, Tokenizer); 3] {

@@ -120,7 +120,7 @@ fn lazy_rows_need_as_much_head_room_as_others() {
     let costs = [600_000_000_i32, 1, 600_000_000, 1];
     let error = pairs(&costs, 2, 2, &Options::default()).expect_err("too large");
     assert!(matches!(error, Error::HeadRoom { .. }), "{error:?}");
-    // The number that stands for forbidden pairs inside a search is a large cost outside.
+    // The sentinel for forbidden pairs inside a search is an ordinary large cost outside.
     for cost in [1 << 29, 1 << 28] {
         assert!(matches!(pairs(&[cost, 1, 1, 1], 2, 2, &Options::default()), Err(Error::HeadRoom { .. })));
         assert!(matches!(pairs(&[1, 1, 1, 1], 2, 2, &limited(cost)), Err(Error::HeadRoom { .. })));

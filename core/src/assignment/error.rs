@@ -1,10 +1,10 @@
-//! Why there is no assignment.
+//! Why an assignment could not be computed.
 
 use core::fmt;
 
 use super::len::WorkspaceLen;
 
-/// Why there is no assignment.
+/// Why an assignment could not be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error<T> {
@@ -49,7 +49,7 @@ pub enum Error<T> {
     Workspace {
         /// Elements needed.
         needed: WorkspaceLen,
-        /// What was lent.
+        /// Elements found.
         found: WorkspaceLen,
     },
     /// The workspace is for a matrix of another shape.

@@ -38,7 +38,7 @@ pub enum Dirty {
 /// Options of a solve.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options<T> {
-    /// What is sought.
+    /// Whether the total is minimised or maximised.
     pub objective: Objective,
     /// Which of several optima is returned.
     pub ties: Ties,

@@ -8,7 +8,7 @@ use crate::assignment::Cost;
 /// A column whose distance is final.
 const CLOSED: u32 = NONE - 1;
 
-/// Why there is no full matching.
+/// Why a full matching could not be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FullMatchingError<T> {

@@ -30,7 +30,7 @@ impl<'a> Graph<'a> {
         self.starts.len().saturating_sub(1)
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

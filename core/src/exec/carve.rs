@@ -73,7 +73,7 @@ struct Carver<'p> {
 }
 
 impl Carver<'_> {
-    /// Where a tensor lies.
+    /// The location of a tensor.
     fn place(&self, t: Tensor, real_bytes: usize) -> Option<Placement> {
         placement(self.program, self.plan, t, real_bytes)
     }
@@ -125,7 +125,7 @@ impl Carver<'_> {
         }
     }
 
-    /// Whether every output is added to what is there.
+    /// Whether every output is accumulated.
     fn accumulate(&self) -> [bool; MAX_OUTPUTS] {
         let mut adds = [false; MAX_OUTPUTS];
         for (o, adds) in adds.iter_mut().enumerate() {

@@ -119,7 +119,7 @@ pub enum FileError {
         program: ProgramKind,
         /// The code of its kind.
         port: usize,
-        /// Where it leads.
+        /// Its tensor.
         tensor: Tensor,
     },
     /// The tables of a BPE tokenizer.

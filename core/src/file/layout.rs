@@ -90,7 +90,7 @@ impl Section {
     }
 }
 
-/// A group of trainable parameters, which are updated alike: a range of the flat buffer. Groups lie one behind the other and cover it.
+/// A group of trainable parameters with common update settings: a range of the flat buffer. Groups are consecutive and cover it.
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct GroupRecord {

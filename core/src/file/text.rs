@@ -5,7 +5,7 @@ use core::fmt;
 use super::FileTokenizer;
 use crate::tokenizer::{BpeScratch, CharError, EncodeError};
 
-/// Why a text has no tokens.
+/// Why a text could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
     /// An error of the character tokenizer.

@@ -64,7 +64,7 @@ impl<'a, R: Real> MatRef<'a, R> {
         self.data.get(self.offset(i, j)).copied().unwrap_or(R::ZERO)
     }
 
-    /// Whether every element lies inside the slice.
+    /// Whether every element is inside the slice.
     pub fn is_inside(&self) -> bool {
         match (self.rows.checked_sub(1), self.cols.checked_sub(1)) {
             (Some(row), Some(col)) => self.offset(row, col) < self.data.len(),

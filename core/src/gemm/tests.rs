@@ -56,7 +56,7 @@ fn numbers<R: Real>(len: usize, seed: u64) -> Vec<R> {
         .collect()
 }
 
-/// How a matrix lies in its slice.
+/// The storage of a matrix in its slice.
 #[derive(Clone, Copy, Debug)]
 enum Layout {
     Rows(usize),
@@ -219,7 +219,7 @@ fn every_line_but_those_of_the_first_group_is_fetched_once_before_it_is_written(
     for (mc, blocks) in [(24, 1), (12, 2)] {
         for major in [Major::Rows, Major::Columns] {
             let kernel = MicroKernel { mc, kc: 20, ..wide::<f32>() };
-            // Columns of A are packed when they lie whole pages apart.
+            // Columns of A are packed when their stride is a multiple of a page.
             let (m, n, k) = if major == Major::Rows { (24, 32, 20) } else { (1024, 32, 20) };
             let (a, b) = (numbers::<f32>(m * k, 1), numbers::<f32>(k * n, 2));
             let a = if major == Major::Rows { MatRef::new(&a, m, k) } else { MatRef::new(&a, k, m).t() };

@@ -27,7 +27,7 @@ impl Step {
 }
 
 impl Tape<'_> {
-    /// Whether a gradient flows into input `i`.
+    /// Whether input `i` requires a gradient.
     pub(super) fn wants(&self, step: &Step, i: usize) -> bool {
         self.tensor(step.input(i)).is_ok_and(|r| r.requires_grad)
     }

@@ -71,7 +71,7 @@ pub enum GraphErrorKind {
     ColumnsNotCovered,
     /// A state tensor was read after a later write replaced it.
     StaleState,
-    /// An upstream gradient has another shape than its tensor, or its tensor does not exist yet.
+    /// An upstream gradient has neither as many elements as its tensor nor a single one.
     Upstream {
         /// The shape of the gradient.
         found: Shape,

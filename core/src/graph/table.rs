@@ -143,7 +143,7 @@ macro_rules! operations {
             15 Binary {
                 /// f.
                 kind: BinaryKind,
-                /// How b spreads over a.
+                /// How b is broadcast to a.
                 over: Over,
             } = "binary",
                 gradient: [0, 1], in_place: InPlace::Inputs(&[0]), effect: None;
@@ -151,7 +151,7 @@ macro_rules! operations {
             16 SelectBackward {
                 /// Maximum if true, minimum if false.
                 max: bool,
-                /// How b spreads over a.
+                /// How b is broadcast to a.
                 over: Over,
             } = "select backward",
                 gradient: none, in_place: InPlace::Inputs(&[0]), effect: None;
@@ -172,13 +172,13 @@ macro_rules! operations {
             18 Reduce {
                 /// Sum or maximum.
                 kind: ReduceKind,
-                /// Which elements fall together.
+                /// Which dimensions are reduced.
                 over: Over,
             } = "reduce",
                 gradient: [0], in_place: InPlace::Never, effect: None;
             /// Gradient of a maximum; ties share equally. In: dy, x, y. Out: dx.
             19 ReduceMaxBackward {
-                /// Which elements fell together.
+                /// Which dimensions were reduced.
                 over: Over,
             } = "reduce max backward",
                 gradient: none, in_place: InPlace::Never, effect: None;

@@ -52,7 +52,7 @@ impl From<Option<Tensor>> for Columns {
     }
 }
 
-/// Where a tensor lives.
+/// The buffer of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, CheckedBitPattern, NoUninit)]
 #[repr(u8)]
 pub enum Role {
@@ -93,7 +93,7 @@ pub struct TensorRecord {
     pub(crate) successor: Tensor,
     /// Its recomputed copy while the graph is built.
     pub(crate) recomputed: Tensor,
-    /// Where it lives.
+    /// Its location.
     pub role: Role,
     /// The type of its elements.
     pub dtype: DType,

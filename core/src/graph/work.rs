@@ -6,9 +6,9 @@ use super::program::Node;
 /// A node whose work is counted.
 pub(crate) struct Work<'a> {
     pub(crate) node: Node<'a>,
-    /// Whether somebody reads each output.
+    /// Whether each output has a reader.
     pub(crate) wanted: [bool; MAX_OUTPUTS],
-    /// Whether output 0 takes the place of input 0.
+    /// Whether output 0 reuses the memory of input 0.
     pub(crate) in_place: bool,
     /// All trainable values.
     pub(crate) trainable: usize,
@@ -29,7 +29,7 @@ impl Work<'_> {
         self.node.output_shape(i).len()
     }
 
-    /// Whether somebody reads output `i`.
+    /// Whether output `i` has a reader.
     pub(super) fn wants(&self, i: usize) -> bool {
         self.wanted.get(i).copied().unwrap_or(false)
     }

@@ -77,7 +77,7 @@ impl<B: Repeat> Stack<B> {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether it is empty.
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }

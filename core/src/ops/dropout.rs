@@ -43,7 +43,7 @@ impl Mask {
         Self { key: [low as u32, high as u32], counter: [site, step as u32, micro as u32], threshold, scale }
     }
 
-    /// Whether everything passes.
+    /// Whether nothing is dropped.
     pub fn is_off(&self) -> bool {
         self.threshold == 0
     }

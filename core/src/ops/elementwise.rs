@@ -76,7 +76,7 @@ impl Activations for Swish {
     const SWISH: bool = true;
 }
 
-/// Whether an activation is one of them.
+/// Whether it contains an activation.
 pub const fn has<A: Activations>(kind: Activation) -> bool {
     match kind {
         Activation::None | Activation::Relu => true,

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::quant::BLOCK;
 use crate::shape::{Shape, UNIT, UNIT_BYTES};
 
-/// What can be wrong with a registry.
+/// Errors of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
     /// The storage is full.

@@ -8,7 +8,7 @@ pub struct CharTable<'a> {
     chars: &'a [char],
 }
 
-/// Why a text has no character ids.
+/// Why a text could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CharError {
     /// The vocabulary lacks this character.

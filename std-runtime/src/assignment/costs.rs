@@ -2,7 +2,7 @@
 
 /// Costs as they were written: integers stay exact.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
+pub enum CostValues {
     /// Floating-point values, and integers that they represent exactly.
     Floats(Vec<f64>),
     /// The integers of an array, or of a text in which some are beyond 2⁵³.

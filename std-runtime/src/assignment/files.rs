@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::costs::Values;
+use super::costs::CostValues;
 use super::text::{self, Text};
 use crate::compressed;
 use crate::error::{Failure, Kind};
@@ -40,7 +40,7 @@ impl Failure for MatrixError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// Row after row.
-    pub values: Values,
+    pub values: CostValues,
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -100,15 +100,15 @@ fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
         let problem = format!(" expected a matrix (2-D array), got a {axes} array; save array.reshape(rows, columns)");
         return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
-    if matches!(array.values, npy::Values::I32(_) | npy::Values::U64(_) | npy::Values::F32(_)) {
+    if matches!(array.values, npy::ArrayValues::I32(_) | npy::ArrayValues::U64(_) | npy::ArrayValues::F32(_)) {
         // They become `f64`.
         ensure_memory(path, 8 * (rows as u64).saturating_mul(columns as u64), SMALLER)?;
     }
     let values = match array.values {
-        npy::Values::I32(values) => Values::Integers(values.into_iter().map(i64::from).collect()),
-        npy::Values::I64(values) => Values::Integers(values),
-        npy::Values::U64(values) => Values::Integers(signed(path, &values, columns)?),
-        npy::Values::F32(_) | npy::Values::F64(_) => Values::Floats(array.into_f64()),
+        npy::ArrayValues::I32(values) => CostValues::Integers(values.into_iter().map(i64::from).collect()),
+        npy::ArrayValues::I64(values) => CostValues::Integers(values),
+        npy::ArrayValues::U64(values) => CostValues::Integers(signed(path, &values, columns)?),
+        npy::ArrayValues::F32(_) | npy::ArrayValues::F64(_) => CostValues::Floats(array.into_f64()),
     };
     Ok(Matrix { values, rows, columns, lines: Vec::new() })
 }
@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn unsigned_integers_keep_their_digits_or_are_named() {
         let read = |values: Vec<u64>| {
-            let array = npy::Array { shape: vec![1, values.len()], dtype: "u64", values: npy::Values::U64(values) };
+            let array = npy::Array { shape: vec![1, values.len()], dtype: "u64", values: npy::ArrayValues::U64(values) };
             of_array(Path::new("a.npy"), array).map(|matrix| matrix.values).map_err(|error| error.to_string())
         };
-        assert_eq!(read(vec![1, (1 << 53) + 1]), Ok(Values::Integers(vec![1, (1 << 53) + 1])));
+        assert_eq!(read(vec![1, (1 << 53) + 1]), Ok(CostValues::Integers(vec![1, (1 << 53) + 1])));
         let error = read(vec![1, 1 << 63]).expect_err("too large");
         assert!(
             error.starts_with("a.npy: expected integers below 2^63, found 9223372036854775808 in row 0, column 1 "),

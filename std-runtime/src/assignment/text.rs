@@ -1,12 +1,12 @@
 //! Cost matrices in text: one line per row; values separated by commas, semicolons, tabs or spaces, as in the first row.
 
-use super::costs::{Values, is_exact};
+use super::costs::{CostValues, is_exact};
 
 /// Rows of values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Text {
     /// Row after row.
-    pub(super) values: Values,
+    pub(super) values: CostValues,
     /// The line of every row, from 1.
     pub(super) lines: Vec<u32>,
     /// Columns.
@@ -192,18 +192,18 @@ impl Numbers {
     }
 
     /// Integers if floats would round one.
-    fn finish(self) -> Result<Values, String> {
+    fn finish(self) -> Result<CostValues, String> {
         let Self { floats, integers, wide } = self;
         let whole = integers.len() == floats.len();
         let fits = integers.iter().zip(&floats).all(|(&integer, float)| float.is_infinite() || is_exact(integer));
         match wide {
-            Some((_, true)) if whole && fits => Ok(Values::Floats(floats)),
+            Some((_, true)) if whole && fits => Ok(CostValues::Floats(floats)),
             Some(((line, at), _)) if whole => Err(format!(
                 "{line}:{at}: expected integers of 64 bits (-2^63 to 2^63 - 1), found a larger one; divide all costs by a common factor, \
                  or let costs be rounded: write one with a decimal point"
             )),
-            _ if whole && !fits => Ok(Values::Integers(integers)),
-            _ => Ok(Values::Floats(floats)),
+            _ if whole && !fits => Ok(CostValues::Integers(integers)),
+            _ => Ok(CostValues::Floats(floats)),
         }
     }
 }
@@ -247,7 +247,7 @@ mod tests {
 
     fn floats(text: &str) -> (Vec<f64>, usize) {
         match parse(text, 0) {
-            Ok(Text { values: Values::Floats(floats), columns, .. }) => (floats, columns),
+            Ok(Text { values: CostValues::Floats(floats), columns, .. }) => (floats, columns),
             other => panic!("{text:?}: {other:?}"),
         }
     }
@@ -270,7 +270,7 @@ mod tests {
         }
         let text = parse("1, 2.5,inf\n\n# no row\n-3,4e2,-Infinity\n", 0).expect("a matrix");
         assert_eq!(text.lines, [1, 4]);
-        assert_eq!(text.values, Values::Floats(vec![1.0, 2.5, f64::INFINITY, -3.0, 400.0, f64::NEG_INFINITY]));
+        assert_eq!(text.values, CostValues::Floats(vec![1.0, 2.5, f64::INFINITY, -3.0, 400.0, f64::NEG_INFINITY]));
         assert_eq!(parse("a;b\n1;2\n", 1).map(|text| (text.lines, text.columns)), Ok((vec![2], 2)));
         assert_eq!(floats("7\n8\n"), (vec![7.0, 8.0], 1));
     }
@@ -304,11 +304,11 @@ mod tests {
     #[test]
     fn integers_that_floats_would_round_stay_integers() {
         let values = |text: &str| parse(text, 0).map(|text| text.values);
-        assert_eq!(values("9007199254740993,-1\n"), Ok(Values::Integers(vec![9_007_199_254_740_993, -1])));
-        assert_eq!(values("9007199254740993,inf\n"), Ok(Values::Integers(vec![9_007_199_254_740_993, i64::MAX])));
-        assert_eq!(values("9007199254740992,-1\n"), Ok(Values::Floats(vec![9_007_199_254_740_992.0, -1.0])));
-        assert_eq!(values("9007199254740993,0.5\n"), Ok(Values::Floats(vec![9_007_199_254_740_992.0, 0.5])));
-        assert_eq!(values("18446744073709551616,7\n"), Ok(Values::Floats(vec![18_446_744_073_709_551_616.0, 7.0])));
+        assert_eq!(values("9007199254740993,-1\n"), Ok(CostValues::Integers(vec![9_007_199_254_740_993, -1])));
+        assert_eq!(values("9007199254740993,inf\n"), Ok(CostValues::Integers(vec![9_007_199_254_740_993, i64::MAX])));
+        assert_eq!(values("9007199254740992,-1\n"), Ok(CostValues::Floats(vec![9_007_199_254_740_992.0, -1.0])));
+        assert_eq!(values("9007199254740993,0.5\n"), Ok(CostValues::Floats(vec![9_007_199_254_740_992.0, 0.5])));
+        assert_eq!(values("18446744073709551616,7\n"), Ok(CostValues::Floats(vec![18_446_744_073_709_551_616.0, 7.0])));
         for text in ["7,18446744073709551615\n", "9007199254740993,18446744073709551616\n"] {
             let error = values(text).expect_err("beyond 64 bits");
             assert!(error.contains("expected integers of 64 bits"), "{error}");

@@ -55,7 +55,7 @@ pub fn steps(
         floor_unit: "FLOP",
         floor_milliseconds: 1e3 * flops / peak,
     };
-    // Measuring memory bandwidth allocates memory: only for a profile.
+    // Measuring the memory bandwidth takes memory itself, so it is done only for a profile.
     let Some(update) = updates.first().filter(|_| profiled) else { return Ok((row, None)) };
     let rates = Rates::measure(pool)?;
     let profile = Profile::new(session, On::set(update.set()), &programs, rates, repeats, None);

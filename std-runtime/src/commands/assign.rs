@@ -7,7 +7,7 @@ use samara_core::assignment::{self, Cost, Costs, Dirty, Objective, Options, Ties
 use serde::{Serialize, Serializer};
 
 use super::{Command, Console, Error, output};
-use crate::assignment::costs::{self, Values};
+use crate::assignment::costs::{self, CostValues};
 use crate::assignment::files::{self, Matrix};
 use crate::assignment::{Solution, Solver};
 use crate::files::ensure_memory;
@@ -47,8 +47,7 @@ pub(crate) struct Args {
     /// Which of equal optima: any, or the one that scipy returns.
     #[arg(long, value_name = "RULE", default_value = "any", value_parser = ["any", "scipy"])]
     ties: String,
-    /// Treatment of nan and infinite costs: reject all except infinities that forbid a pair, or forbid all such pairs and match as many rows as
-    /// possible.
+    /// Treatment of nan and infinite costs: reject all but those that forbid a pair, or forbid all of these pairs and match as many rows as possible.
     #[arg(long, value_name = "RULE", default_value = "reject", value_parser = ["reject", "forbid"])]
     dirty: String,
     /// Print the dual variables, which prove the total.
@@ -153,8 +152,8 @@ impl Command for Args {
             ensure_memory(&self.costs, bytes, files::SMALLER)?;
         }
         match &matrix.values {
-            Values::Floats(values) => self.floats(&matrix, values),
-            Values::Integers(values) => match self.cost_limit {
+            CostValues::Floats(values) => self.floats(&matrix, values),
+            CostValues::Integers(values) => match self.cost_limit {
                 // The limit is as significant as a cost, so rounding it would change the answer; a larger value was already rounded when it was
                 // parsed.
                 Some(limit) if limit.fract() != 0.0 || limit.abs() >= LARGEST_LIMIT => {

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Logits are divided by it; 0: the most probable token.
     #[arg(long, value_name = "F", default_value = "0.8", allow_hyphen_values = true)]
     temperature: String,
-    /// Seed of the draws.
+    /// Seed of the random samples.
     #[arg(long, value_name = "N", default_value = "0", allow_hyphen_values = true)]
     seed: String,
     /// Set a key, as in generate.top_p=0.9.

@@ -136,7 +136,7 @@ enum TrainPart {
 }
 
 impl TrainPart {
-    /// The same in the engine's terms.
+    /// The same as an engine type.
     fn tune(self) -> Tune {
         match self {
             Self::None => Tune::None,

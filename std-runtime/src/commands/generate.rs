@@ -102,7 +102,7 @@ pub(crate) struct Args {
     /// Print {"schema", "prompt", "samples": [{"text", "tokens", "finish_reason"}]}.
     #[arg(long, group = "rows_of_json")]
     json: bool,
-    /// Seed of the draws.
+    /// Seed of the random samples.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
     #[command(flatten)]

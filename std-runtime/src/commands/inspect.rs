@@ -245,9 +245,9 @@ fn shard(path: &Path) -> Result<Value, Error> {
 fn array(path: &Path) -> Result<Value, Error> {
     let array = npy::read(path)?;
     let not_finite = match &array.values {
-        npy::Values::I32(_) | npy::Values::I64(_) | npy::Values::U64(_) => 0,
-        npy::Values::F32(values) => values.iter().filter(|x| !x.is_finite()).count(),
-        npy::Values::F64(values) => values.iter().filter(|x| !x.is_finite()).count(),
+        npy::ArrayValues::I32(_) | npy::ArrayValues::I64(_) | npy::ArrayValues::U64(_) => 0,
+        npy::ArrayValues::F32(values) => values.iter().filter(|x| !x.is_finite()).count(),
+        npy::ArrayValues::F64(values) => values.iter().filter(|x| !x.is_finite()).count(),
     };
     Ok(json!({ "dtype": array.dtype, "shape": array.shape, "not_finite": not_finite }))
 }
@@ -285,7 +285,7 @@ fn weights(path: &Path) -> Result<Value, Error> {
     Ok(json!({ "tensors": tensors, "values": all, "metadata": weights.metadata() }))
 }
 
-/// The same for people.
+/// The same for display.
 fn text(found: &Value, indent: usize) -> String {
     let mut text = String::new();
     let Some(object) = found.as_object() else { return text };

@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Threads; 0: one for each core. The result does not depend on it.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     threads: Option<String>,
-    /// Seed of the draws.
+    /// Seed of the random samples.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     seed: Option<String>,
     /// Set a key of the configuration, as in rollout.temperature=0.7.

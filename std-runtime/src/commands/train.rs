@@ -49,7 +49,7 @@ pub(crate) struct Args {
     live: bool,
 }
 
-/// The configuration of a run that is gone on with.
+/// The configuration of a resumed run.
 pub(super) const RUN_CONFIG: &str = "run.toml";
 
 impl Command for Args {

@@ -68,7 +68,7 @@ pub struct TextReport {
     pub in_other: Option<u64>,
 }
 
-/// Why a corpus cannot be looked at.
+/// Why a corpus cannot be examined.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// It cannot be read.

@@ -8,7 +8,7 @@ use super::shards::IdWidth;
 use crate::config::{Choice, Given, Setting, Unread, table};
 
 table! {
-    /// What a model is trained on.
+    /// The training data.
     pub DataConfig {
         /// A text file, rows of JSON (.jsonl, or an array in .json), either also as .gz or .zst, a folder of them, a token shard (.bin, raw or of
         /// llm.c), or a folder with train.bin and val.bin; absent: the built-in corpus of tales.

@@ -88,7 +88,7 @@ pub trait Dataset {
     /// How many rows there are.
     fn len(&self) -> u64;
 
-    /// Whether there is none.
+    /// Whether it is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -20,8 +20,8 @@ pub(super) struct Wrong {
 }
 
 impl Wrong {
-    /// The error at a position in a file. `before` is the file's text from the beginning of line `line` to the row, and may contain line breaks
-    /// inside the row's array.
+    /// The error at a position in a file. `before` is the file's text from the beginning of line `line` to the row, with line breaks if the row is in
+    /// an array.
     pub(super) fn at(self, path: &Path, line: u64, before: &str, row: &[u8]) -> DataError {
         let text = format!("{before}{}", String::from_utf8_lossy(row.get(..self.byte).unwrap_or(row)));
         let (lines, last) = (text.matches('\n').count() as u64, text.rsplit('\n').next().unwrap_or_default());
@@ -220,7 +220,7 @@ impl<'de> Visitor<'de> for FindKey<'_> {
     }
 }
 
-/// Takes an object whole.
+/// Reads a whole object.
 struct Object;
 
 impl<'de> Visitor<'de> for Object {

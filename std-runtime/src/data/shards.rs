@@ -41,7 +41,7 @@ pub trait Tokens {
     /// Number of tokens.
     fn len(&self) -> u64;
 
-    /// Whether there is none.
+    /// Whether it is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -26,7 +26,7 @@ pub struct TextOptions<'t> {
     pub rows: usize,
     /// How keys and values are stored.
     pub cache: DType,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub sampling: SamplingParams,
     /// Seed of the samples. Request i uses the random stream of row `first_row` + i, in whichever slot.
     pub seed: u64,

@@ -32,7 +32,7 @@ pub enum Selection {
     All,
 }
 
-/// Why there is no loss.
+/// Why the loss could not be computed.
 #[derive(Debug, Error)]
 pub enum EvalError {
     /// Text, tokens, or the tokenizer for them.
@@ -44,7 +44,7 @@ pub enum EvalError {
         /// The shard.
         train: String,
     },
-    /// Nothing to predict.
+    /// There is nothing to predict.
     #[error(
         "{name}: this split has {found} tokens, expected at least 2; choose another --split, or change --set data.val_fraction=F"
     )]

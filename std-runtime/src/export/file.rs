@@ -93,7 +93,7 @@ impl FileWriter {
         }
     }
 
-    /// Adds a tokenizer. The table of whole words only accelerates encoding, unless some tokens are not reachable by merges: a device does without. A
+    /// Adds a tokenizer. The table of whole words only accelerates encoding, except with `ignore_merges`: otherwise a device does without it. A
     /// tokenizer that devices do not support ([`Tokenizer::beyond_devices`]) is left out.
     pub fn tokenizer(&mut self, tokenizer: &Tokenizer) {
         if tokenizer.beyond_devices().is_some() {

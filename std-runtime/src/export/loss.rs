@@ -35,7 +35,7 @@ pub struct FormatLoss {
     pub tokens: usize,
 }
 
-/// Why a format's loss is not known.
+/// Why the loss in a format could not be computed.
 #[derive(Debug, Error)]
 pub enum LossError {
     /// A program of the format cannot be built.
@@ -50,7 +50,7 @@ pub enum LossError {
     /// A session on it fails.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// Nothing to predict.
+    /// There is nothing to predict.
     #[error(
         "--data: the held-out part has {found} tokens and a sequence {context}, expected at least 2 of both; give a longer text, or a larger --context"
     )]

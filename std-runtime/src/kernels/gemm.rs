@@ -88,7 +88,7 @@ pub fn gemm_scratch_len(choice: &GemmChoice, major: Major, m: usize, n: usize, k
         Gemm::Samara if m <= MAX_ROWS => 0,
         // B may be row-major or column-major.
         _ => [Major::Rows, Major::Columns]
-            .map(|b| Plan::new(&choice.kernel, (major, b), m, n, k).scratch_len())
+            .map(|b| Tiling::new(&choice.kernel, (major, b), m, n, k).scratch_len())
             .into_iter()
             .fold(0, usize::max),
     }
@@ -122,7 +122,7 @@ pub fn gemm(
     if choice.gemm == Gemm::Samara && a.rows <= MAX_ROWS {
         return multiply_rows(&choice.kernel, threads, a, b, out, out_ld, store, epilogue);
     }
-    let plan = Plan::new(&choice.kernel, (a.major(), b.major()), a.rows, b.cols, a.cols);
+    let plan = Tiling::new(&choice.kernel, (a.major(), b.major()), a.rows, b.cols, a.cols);
     let threads = if plan.tiles(plan.m) == 1 { &Serial } else { threads };
     match choice.gemm {
         Gemm::MatrixMultiply => by_peer(threads, &plan, a, b, out, out_ld, store, epilogue),
@@ -152,7 +152,7 @@ const PEER_ROWS: usize = 256;
 
 /// How a product is cut; made from its shape alone.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
+struct Tiling {
     m: usize,
     n: usize,
     k: usize,
@@ -164,7 +164,7 @@ struct Plan {
     panel_len: usize,
 }
 
-impl Plan {
+impl Tiling {
     fn new(kernel: &MicroKernel<f32>, (a, b): (Major, Major), m: usize, n: usize, k: usize) -> Self {
         let part = |len: usize, parts: usize, step: usize| len.div_ceil(step).div_ceil(parts.max(1)).max(1) * step;
         let panel_k = kernel.k_block(k).max(1);
@@ -232,7 +232,7 @@ fn tiling_cost(
 fn by_tiles(
     kernel: &MicroKernel<f32>,
     threads: &dyn Threads,
-    plan: &Plan,
+    plan: &Tiling,
     a: MatRef<'_, f32>,
     b: MatRef<'_, f32>,
     out: &mut [f32],
@@ -289,7 +289,7 @@ fn pack(kernel: &MicroKernel<f32>, threads: &dyn Threads, a: MatRef<'_, f32>, pa
 /// Some rows of C and their epilogue.
 struct Part<'a> {
     kernel: &'a MicroKernel<f32>,
-    plan: &'a Plan,
+    plan: &'a Tiling,
     first_row: usize,
     rows: usize,
     store: Store,
@@ -337,7 +337,7 @@ impl Part<'_> {
 #[allow(clippy::too_many_arguments)]
 fn by_peer(
     threads: &dyn Threads,
-    plan: &Plan,
+    plan: &Tiling,
     a: MatRef<'_, f32>,
     b: MatRef<'_, f32>,
     out: &mut [f32],

@@ -63,7 +63,7 @@ impl Build<'_, '_> {
         self.differentiate_with(Recompute::None, y, shape, wrt)
     }
 
-    /// The same, with some values computed again.
+    /// The same, with some values recomputed.
     fn differentiate_with(&self, recompute: Recompute, y: Tensor, shape: &[usize], wrt: &[Tensor]) -> Vec<Tensor> {
         let upstream = self.input(shape);
         let params = (0..self.params).map(|i| self.param(i));

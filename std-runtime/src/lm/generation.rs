@@ -24,14 +24,14 @@ table! {
         min_p: f64 = 0.0, 0..=1;
         /// Divides positive logits of tokens that occur in the prompt and the text, and multiplies negative ones; 1: off.
         repetition_penalty: f64 = 1.0, 0.01..=100;
-        /// Seed of the draws.
+        /// Seed of the random samples.
         seed: u64 = 0, 0..=9007199254740992_u64;
     }
     may change: prompt specials max_new_tokens temperature top_k top_p min_p repetition_penalty seed;
 }
 
 impl GenerateConfig {
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub fn sampling(&self) -> SamplingParams {
         let (temperature, top_p, min_p) = (self.temperature as f32, self.top_p as f32, self.min_p as f32);
         let sampling = Sampling { temperature, top_k: self.top_k, top_p, min_p };

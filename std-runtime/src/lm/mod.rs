@@ -273,7 +273,7 @@ pub enum RunError {
         /// Positions.
         positions: usize,
     },
-    /// Nothing to predict.
+    /// There is nothing to predict.
     #[error("the text has {found} tokens, expected at least {expected}: give a longer text")]
     TooShort {
         /// Tokens.

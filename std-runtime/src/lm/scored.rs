@@ -15,7 +15,7 @@ use super::register;
 use crate::files::IoError;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
-use crate::model_folder::map::{NameMap, Rule};
+use crate::model_folder::map::{NameMap, NameRule};
 use crate::model_folder::{CONFIG_FILE, FolderError, load_weights, save_weights};
 use crate::run::durable;
 use crate::session::{BuildError, OwnedParams};
@@ -65,7 +65,7 @@ impl Scored {
             score.set(Some(registry.scope().add(SCORE, &[1, width], init)));
         })?;
         let mut map = architecture.name_map();
-        map.rules.insert(0, Rule::rename(SCORE, SCORE));
+        map.rules.insert(0, NameRule::rename(SCORE, SCORE));
         let score = score.get().ok_or_else(|| BuildError::Unsupported("a score without a model".to_owned()))?;
         Ok(Self { config, registry, layers, score, map })
     }

@@ -144,7 +144,7 @@ struct Tensor {
 
 /// The values of a tensor, borrowed from the mapped file, by element type.
 #[derive(Clone, Copy, Debug)]
-pub enum Values<'w> {
+pub enum TensorValues<'w> {
     /// 32 bits.
     F32(&'w [[u8; 4]]),
     /// Half precision.
@@ -316,7 +316,7 @@ impl Weights {
     }
 
     /// The values of a tensor of a known shape, to be read in parts. Allocates only for an error.
-    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Values<'_>, WeightsError> {
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<TensorValues<'_>, WeightsError> {
         let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         let file = self.files.get(tensor.file).ok_or_else(|| self.missing(name))?;
         if tensor.shape != shape {
@@ -325,10 +325,10 @@ impl Weights {
         }
         let bytes = file.range(tensor.start, tensor.bytes)?;
         match tensor.dtype {
-            Dtype::F32 => Ok(Values::F32(bytes.as_chunks().0)),
-            Dtype::F16 => Ok(Values::F16(bytes.as_chunks().0)),
-            Dtype::BF16 => Ok(Values::Bf16(bytes.as_chunks().0)),
-            Dtype::F64 => Ok(Values::F64(bytes.as_chunks().0)),
+            Dtype::F32 => Ok(TensorValues::F32(bytes.as_chunks().0)),
+            Dtype::F16 => Ok(TensorValues::F16(bytes.as_chunks().0)),
+            Dtype::BF16 => Ok(TensorValues::Bf16(bytes.as_chunks().0)),
+            Dtype::F64 => Ok(TensorValues::F64(bytes.as_chunks().0)),
             other => {
                 let (path, name) = (file.path().to_path_buf(), name.to_owned());
                 Err(WeightsError::Dtype { path, name, found: other.to_string(), expected: "F32, F16, BF16 or F64" })
@@ -367,7 +367,7 @@ impl Weights {
     }
 }
 
-impl Values<'_> {
+impl TensorValues<'_> {
     /// Values from `start` on, in row-major order, until `out` is full; empty beyond the end of the tensor.
     pub fn read(&self, start: usize, out: &mut [f32]) {
         match self {

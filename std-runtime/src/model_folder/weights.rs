@@ -12,7 +12,7 @@ use samara_core::quant::quantise_row;
 
 use super::error::FolderError;
 use super::map::{Layout, NameMap, STRIP};
-use super::safetensors::{SINGLE_FILE, Values, Weights, WeightsWriter};
+use super::safetensors::{SINGLE_FILE, TensorValues, Weights, WeightsWriter};
 
 /// The name map applied to a registry, without adapters, which are not in the model's own tensors.
 pub fn layout(map: &NameMap, params: &Params<'_>) -> Result<Layout, FolderError> {
@@ -194,7 +194,7 @@ struct OpenedFile<'w> {
     /// Prefixes that this file does without.
     absent: Vec<&'static str>,
     /// Of every tensor of the layout.
-    values: Vec<Option<Values<'w>>>,
+    values: Vec<Option<TensorValues<'w>>>,
 }
 
 impl<'w> OpenedFile<'w> {
@@ -311,7 +311,7 @@ fn check_zeros(weights: &Weights, name: &str, len: usize) -> Result<(), FolderEr
 }
 
 /// Whether two tensors have the same bits.
-fn same(a: &Values<'_>, b: &Values<'_>, len: usize) -> bool {
+fn same(a: &TensorValues<'_>, b: &TensorValues<'_>, len: usize) -> bool {
     let (mut left, mut right) = ([0.0; 1024], [0.0; 1024]);
     (0..len).step_by(left.len()).all(|start| {
         a.read(start, &mut left);

@@ -96,7 +96,7 @@ impl Run {
 /// The page about runs.
 ///
 /// # Errors
-/// A picture cannot be drawn.
+/// A plot cannot be drawn.
 pub fn page<'r>(runs: &'r [Run]) -> Result<String, ReportError> {
     #[derive(Serialize)]
     struct Row<'a> {

@@ -20,7 +20,7 @@ pub struct Bpe {
     words: Vec<u64>,
 }
 
-/// Why tokens and merges make no vocabulary.
+/// Why tokens and merges do not form a vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BpeError {
     /// More than fits the tables.

@@ -1,6 +1,6 @@
 //! Training of byte-level BPE (Sennrich et al. 2016, algorithm 1), with incremental pair counts.
 
-use super::{AddedToken, Bpe, BpeError, BuildError, Model, Tokenizer, byte_chars};
+use super::{AddedToken, Bpe, BpeError, Model, PartsError, Tokenizer, byte_chars};
 use crate::error::{Failure, Kind};
 use crate::stop::{Interrupted, Stop};
 use samara_core::tokenizer::Split;
@@ -53,7 +53,7 @@ pub enum TrainError {
     },
     /// Special tokens that cannot be.
     #[error(transparent)]
-    Special(#[from] BuildError),
+    Special(#[from] PartsError),
     /// A signal came before all merges were found.
     #[error("{0} while the tokenizer was trained: nothing was written; repeat the command to start again")]
     Interrupted(#[from] Interrupted),

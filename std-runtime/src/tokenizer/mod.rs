@@ -77,7 +77,7 @@ pub enum Model {
     Pieces(PieceBpe),
 }
 
-/// Why a text has no ids.
+/// Why a text could not be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// A character that the vocabulary lacks.
@@ -159,9 +159,9 @@ impl Failure for DecodeError {
     }
 }
 
-/// Why a model and added tokens make no tokenizer.
+/// Why a model and added tokens do not form a tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
+pub enum PartsError {
     /// Characters out of order.
     #[error("character {char:?} (id {id}) is not in the order of code points")]
     CharOrder {
@@ -206,12 +206,12 @@ pub enum BuildError {
 
 impl Tokenizer {
     /// One token per byte: 256 ids, then `specials`.
-    pub fn bytes(specials: &[&str]) -> Result<Self, BuildError> {
+    pub fn bytes(specials: &[&str]) -> Result<Self, PartsError> {
         Self::with_specials(Model::Byte, specials)
     }
 
     /// One token per character that occurs in `texts`, in the order of code points, then `specials`.
-    pub fn characters<'t>(texts: impl IntoIterator<Item = &'t str>, specials: &[&str]) -> Result<Self, BuildError> {
+    pub fn characters<'t>(texts: impl IntoIterator<Item = &'t str>, specials: &[&str]) -> Result<Self, PartsError> {
         let chars: BTreeSet<char> = texts.into_iter().flat_map(str::chars).collect();
         Self::with_specials(Model::Character(chars.into_iter().collect()), specials)
     }
@@ -221,9 +221,9 @@ impl Tokenizer {
     ///
     /// # Errors
     /// Characters out of order; added tokens that repeat texts or ids of others.
-    pub fn new(model: Model, mut added: Vec<AddedToken>) -> Result<Self, BuildError> {
+    pub fn new(model: Model, mut added: Vec<AddedToken>) -> Result<Self, PartsError> {
         if let Model::Character(chars) = &model {
-            CharTable::open(chars).map_err(|id| BuildError::CharOrder { id, char: chars[id] })?;
+            CharTable::open(chars).map_err(|id| PartsError::CharOrder { id, char: chars[id] })?;
         }
         added.sort_by_key(|token| token.id);
         let next = model.len() as u32;
@@ -231,15 +231,15 @@ impl Tokenizer {
         for (place, AddedToken { id, text, .. }) in added.iter().enumerate() {
             let repeated = place.checked_sub(1).is_some_and(|before| added[before].id == *id) || !texts.insert(text);
             if text.is_empty() {
-                return Err(BuildError::Empty { id: *id });
+                return Err(PartsError::Empty { id: *id });
             } else if repeated {
-                return Err(BuildError::Repeated { id: *id, text: text.clone() });
+                return Err(PartsError::Repeated { id: *id, text: text.clone() });
             } else if *id < next && !model.has(*id, text) {
-                return Err(BuildError::Id { id: *id, text: text.clone(), expected: next });
+                return Err(PartsError::Id { id: *id, text: text.clone(), expected: next });
             }
         }
         if let Some(token) = model.written_as(&added) {
-            return Err(BuildError::Taken { text: token.text.clone() });
+            return Err(PartsError::Taken { text: token.text.clone() });
         }
         let id = |text: &&str| added.iter().find(|token| token.text == **text).map(|token| token.id);
         let end_of_text = ENDS_OF_TEXT.iter().find_map(id);
@@ -480,7 +480,7 @@ impl Tokenizer {
         true
     }
 
-    fn with_specials(model: Model, specials: &[&str]) -> Result<Self, BuildError> {
+    fn with_specials(model: Model, specials: &[&str]) -> Result<Self, PartsError> {
         let ids = model.len() as u32..;
         let added = ids.zip(specials).map(|(id, text)| AddedToken::special(id, text));
         let added = added.collect();

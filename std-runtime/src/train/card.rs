@@ -47,7 +47,7 @@ pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
 /// # Errors
 /// The operating system refuses.
 pub fn write(config: &RunConfig, [parameters, trained]: [&str; 2], data: &str, results: &TrainOutcome) -> Result<(), Error> {
-    // A base that is gone meanwhile does not cost the run its card.
+    // The card is written even if the base has been deleted meanwhile.
     let base = config.train.init.as_deref().map(|init| weights(init).unwrap_or_else(|error| format!("; {error}")));
     let text = text(config, [parameters, trained], base.as_deref(), data, results);
     durable::write(&results.out.join(CARD_FILE), text.as_bytes()).map_err(Error::io(&results.out, "write into"))

@@ -45,7 +45,7 @@ struct Columns {
     values: Vec<Option<f64>>,
     /// The number of the objective's scalars: their training values come first, then those of the validation.
     scalars: usize,
-    /// Which of them those are.
+    /// Their indices.
     evaluated: Vec<bool>,
 }
 

@@ -100,7 +100,7 @@ macro_rules! define {
             $(, again: $again:ident)?
             ;
     )*) => {
-        /// An operation with its attributes. Inputs and outputs are listed beside each; `?` marks optional ones, `rows` is the product of all but
+        /// An operation with its attributes. Each lists its inputs and outputs; `?` marks optional ones, `rows` is the product of all but
         /// the last extent.
         // The discriminant is the opcode, so that `rules::only` for one opcode compiles without the other rules, in any order of rows.
         #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,7 +149,7 @@ macro_rules! define {
                 match self { $(Self::$variant { .. } => or!(None $(, Some([$x, $w]))?),)* }
             }
 
-            /// Whether a gradient can flow into input `i`.
+            /// Whether input `i` is differentiable.
             pub(crate) const fn differentiable(&self, i: usize) -> bool {
                 match self { $(Self::$variant { .. } => differentiable!($gradient, i),)* }
             }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::layout::{DiskTensor, Layout, ParameterRows};
 use super::pattern::Pattern;
 use super::pieces::{Piece, Rows, uneven_row};
-use super::{MapError, Rule};
+use super::{MapError, NameRule};
 
 /// A name and a shape.
 type Parameter = (String, Vec<usize>);
@@ -13,7 +13,7 @@ type Parameter = (String, Vec<usize>);
 /// Rows of a parameter in a tensor: the tensor's name, its first row, the number of rows.
 type Place = (String, usize, usize);
 
-pub(super) fn bind(rules: &[Rule], parameters: &[Parameter]) -> Result<Layout, MapError> {
+pub(super) fn bind(rules: &[NameRule], parameters: &[Parameter]) -> Result<Layout, MapError> {
     let mut binder = Binder { rules, parameters, tensors: Vec::new(), by_name: HashMap::new(), pieces: Vec::new() };
     let mut ranges = Vec::new();
     for (number, parameter) in parameters.iter().enumerate() {
@@ -41,8 +41,8 @@ pub(super) fn bind(rules: &[Rule], parameters: &[Parameter]) -> Result<Layout, M
     };
     for rule in rules {
         match rule {
-            Rule::Prefix(prefix) => layout.prefixes.push(prefix),
-            Rule::Ignore(pattern) => layout.ignored.push(pattern.clone()),
+            NameRule::Prefix(prefix) => layout.prefixes.push(prefix),
+            NameRule::Ignore(pattern) => layout.ignored.push(pattern.clone()),
             _ => {}
         }
     }
@@ -69,7 +69,7 @@ struct Growing {
 }
 
 struct Binder<'r> {
-    rules: &'r [Rule],
+    rules: &'r [NameRule],
     parameters: &'r [Parameter],
     tensors: Vec<Growing>,
     by_name: HashMap<String, usize>,
@@ -89,7 +89,7 @@ impl Binder<'_> {
                 memory: Rows::contiguous(memory, count),
             };
             let permuted = self.rules.iter().find_map(|rule| match rule {
-                Rule::Permute { disk, head_dim, on_disk } if disk.captures(&name).is_some() => Some((*head_dim, *on_disk)),
+                NameRule::Permute { disk, head_dim, on_disk } if disk.captures(&name).is_some() => Some((*head_dim, *on_disk)),
                 _ => None,
             });
             let pieces = match permuted {
@@ -110,17 +110,17 @@ impl Binder<'_> {
     fn places(&self, (name, shape): &Parameter) -> Result<Vec<Place>, MapError> {
         for rule in self.rules {
             match rule {
-                Rule::Rename { memory, disk } => {
+                NameRule::Rename { memory, disk } => {
                     if let Some(captures) = memory.captures(name) {
                         return Ok(vec![(fill(disk, &captures, name)?, 0, rows(shape))]);
                     }
                 }
-                Rule::Fuse { memory, parts } => {
+                NameRule::Fuse { memory, parts } => {
                     if let Some(captures) = memory.captures(name) {
                         return parts.iter().map(|(disk, rows)| Ok((fill(disk, &captures, name)?, 0, *rows))).collect();
                     }
                 }
-                Rule::Split { disk, parts } => {
+                NameRule::Split { disk, parts } => {
                     let part = parts.iter().enumerate().find_map(|(i, part)| Some((i, part.captures(name)?)));
                     if let Some((i, captures)) = part {
                         let mut first = 0;
@@ -130,12 +130,12 @@ impl Binder<'_> {
                         return Ok(vec![(fill(disk, &captures, name)?, first, rows(shape))]);
                     }
                 }
-                Rule::Transpose { .. }
-                | Rule::Permute { .. }
-                | Rule::Tie { .. }
-                | Rule::Prefix(_)
-                | Rule::Ignore(_)
-                | Rule::AbsentIfZero { .. } => {}
+                NameRule::Transpose { .. }
+                | NameRule::Permute { .. }
+                | NameRule::Tie { .. }
+                | NameRule::Prefix(_)
+                | NameRule::Ignore(_)
+                | NameRule::AbsentIfZero { .. } => {}
             }
         }
         Ok(vec![(name.clone(), 0, rows(shape))])
@@ -173,7 +173,7 @@ impl Binder<'_> {
     /// Adds the vectors of zeros that follow a parameter.
     fn add_absent(&mut self, (name, shape): &Parameter) -> Result<(), MapError> {
         for rule in self.rules {
-            let Rule::AbsentIfZero { disk, beside } = rule else { continue };
+            let NameRule::AbsentIfZero { disk, beside } = rule else { continue };
             let Some(captures) = beside.captures(name) else { continue };
             let name = fill(disk, &captures, name)?;
             if self.by_name.insert(name.clone(), self.tensors.len()).is_some() {
@@ -208,8 +208,9 @@ impl Binder<'_> {
 
     /// The tensors with their shapes on disk.
     fn finished_tensors(&mut self) -> Result<Vec<DiskTensor>, MapError> {
-        let is_transposed =
-            |name: &str| self.rules.iter().any(|rule| matches!(rule, Rule::Transpose { disk } if disk.captures(name).is_some()));
+        let is_transposed = |name: &str| {
+            self.rules.iter().any(|rule| matches!(rule, NameRule::Transpose { disk } if disk.captures(name).is_some()))
+        };
         let finish = |Growing { name, mut shape, pieces }: Growing| {
             let transposed = is_transposed(&name);
             if transposed && shape.len() != 2 {
@@ -226,7 +227,7 @@ impl Binder<'_> {
     fn ties(&self, tensors: &[DiskTensor]) -> Result<Vec<(String, usize)>, MapError> {
         let mut ties = Vec::new();
         for rule in self.rules {
-            let Rule::Tie { disk, to } = rule else { continue };
+            let NameRule::Tie { disk, to } = rule else { continue };
             let mut found = false;
             for (number, tensor) in tensors.iter().enumerate() {
                 let Some(captures) = to.captures(&tensor.name) else { continue };

@@ -2,7 +2,7 @@
 
 use super::pattern::Pattern;
 use super::pieces::{Piece, Rows};
-use crate::model_folder::safetensors::Values;
+use crate::model_folder::safetensors::TensorValues;
 
 /// A tensor of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Layout {
         self.ties.iter().filter_map(|(name, to)| Some((name.as_str(), self.tensors.get(*to)?)))
     }
 
-    /// Whether a tensor is passed over.
+    /// Whether a tensor is ignored.
     pub fn ignores(&self, name: &str) -> bool {
         self.ignored.iter().any(|pattern| pattern.captures(name).is_some())
     }
@@ -103,7 +103,13 @@ impl Layout {
     }
 
     /// Reads rows of a parameter from row `first` on, until `out` is full. `values` returns the values of the layout's tensors.
-    pub fn read_rows<'v>(&self, parameter: usize, first: usize, out: &mut [f32], values: impl Fn(usize) -> Option<Values<'v>>) {
+    pub fn read_rows<'v>(
+        &self,
+        parameter: usize,
+        first: usize,
+        out: &mut [f32],
+        values: impl Fn(usize) -> Option<TensorValues<'v>>,
+    ) {
         let Some(own) = self.parameters.get(parameter) else { return };
         let end = first + out.len() / own.row_len.max(1);
         for piece in self.pieces.get(own.pieces.clone()).unwrap_or(&[]) {
@@ -147,7 +153,7 @@ fn span(row: usize, row_len: usize) -> std::ops::Range<usize> {
 }
 
 /// Rows of a tensor that has the parameter's row length.
-fn read_rows(values: &Values<'_>, disk: Rows, memory: Rows, row_len: usize, out: &mut [f32]) {
+fn read_rows(values: &TensorValues<'_>, disk: Rows, memory: Rows, row_len: usize, out: &mut [f32]) {
     if disk.step == 1 && memory.step == 1 {
         let place = memory.start * row_len..(memory.start + memory.count) * row_len;
         return values.read(disk.start * row_len, out.get_mut(place).unwrap_or(&mut []));
@@ -158,7 +164,7 @@ fn read_rows(values: &Values<'_>, disk: Rows, memory: Rows, row_len: usize, out:
 }
 
 /// Reads columns of a transposed tensor, whose rows have `disk_len` values, as rows of a parameter.
-fn read_columns(values: &Values<'_>, disk_len: usize, disk: Rows, memory: Rows, row_len: usize, out: &mut [f32]) {
+fn read_columns(values: &TensorValues<'_>, disk_len: usize, disk: Rows, memory: Rows, row_len: usize, out: &mut [f32]) {
     let mut square: Square = [[0.0; STRIP]; STRIP];
     for strip in (0..memory.count).step_by(STRIP) {
         let taken = (memory.count - strip).min(STRIP);

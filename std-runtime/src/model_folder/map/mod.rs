@@ -1,6 +1,6 @@
 //! Name maps: the correspondence of parameters in memory and tensors in a file, as data.
 //!
-//! A family defines a table of [`Rule`]s. [`NameMap::bind`] applies them to the parameters of one model: the [`Layout`] lists the tensors on disk
+//! A family defines a table of [`NameRule`]s. [`NameMap::bind`] applies them to the parameters of one model: the [`Layout`] lists the tensors on disk
 //! and, as row ranges, which of their rows are which rows of which parameter. Reading, writing, and the disk names of gradients all use these row
 //! ranges. A layout in which an element has no location, or two, is refused when it is bound.
 
@@ -20,7 +20,7 @@ use thiserror::Error;
 /// One line of a family's table. Names are [`Pattern`]s; the first of several matching rules applies, and a parameter without a rule has the same
 /// name on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum NameRule {
     /// A parameter has another name on disk.
     Rename {
         /// The parameter.
@@ -42,7 +42,7 @@ pub enum Rule {
         /// The parameters.
         parts: Vec<Pattern>,
     },
-    /// A matrix is stored transposed: (in, out) where the parameter is (out, in). Rows of [`Rule::Fuse`] and [`Rule::Split`] are then its columns.
+    /// A matrix is stored transposed: (in, out) where the parameter is (out, in). Rows of [`NameRule::Fuse`] and [`NameRule::Split`] are then its columns.
     Transpose {
         /// The tensor.
         disk: Pattern,
@@ -76,44 +76,44 @@ pub enum Rule {
     },
 }
 
-impl Rule {
-    /// [`Rule::Rename`].
+impl NameRule {
+    /// [`NameRule::Rename`].
     pub fn rename(memory: impl Into<Pattern>, disk: impl Into<Pattern>) -> Self {
         Self::Rename { memory: memory.into(), disk: disk.into() }
     }
 
-    /// [`Rule::Fuse`].
+    /// [`NameRule::Fuse`].
     pub fn fuse<P: Into<Pattern>>(memory: impl Into<Pattern>, parts: impl IntoIterator<Item = (P, usize)>) -> Self {
         let parts = parts.into_iter().map(|(name, rows)| (name.into(), rows)).collect();
         Self::Fuse { memory: memory.into(), parts }
     }
 
-    /// [`Rule::Split`].
+    /// [`NameRule::Split`].
     pub fn split<P: Into<Pattern>>(disk: impl Into<Pattern>, parts: impl IntoIterator<Item = P>) -> Self {
         Self::Split { disk: disk.into(), parts: parts.into_iter().map(Into::into).collect() }
     }
 
-    /// [`Rule::Transpose`].
+    /// [`NameRule::Transpose`].
     pub fn transpose(disk: impl Into<Pattern>) -> Self {
         Self::Transpose { disk: disk.into() }
     }
 
-    /// [`Rule::Permute`].
+    /// [`NameRule::Permute`].
     pub fn permute(disk: impl Into<Pattern>, head_dim: usize, on_disk: Pairing) -> Self {
         Self::Permute { disk: disk.into(), head_dim, on_disk }
     }
 
-    /// [`Rule::Tie`].
+    /// [`NameRule::Tie`].
     pub fn tie(disk: impl Into<Pattern>, to: impl Into<Pattern>) -> Self {
         Self::Tie { disk: disk.into(), to: to.into() }
     }
 
-    /// [`Rule::Ignore`].
+    /// [`NameRule::Ignore`].
     pub fn ignore(disk: impl Into<Pattern>) -> Self {
         Self::Ignore(disk.into())
     }
 
-    /// [`Rule::AbsentIfZero`].
+    /// [`NameRule::AbsentIfZero`].
     pub fn absent_if_zero(disk: impl Into<Pattern>, beside: impl Into<Pattern>) -> Self {
         Self::AbsentIfZero { disk: disk.into(), beside: beside.into() }
     }
@@ -126,7 +126,7 @@ pub const ADAPTER_PREFIX: &str = "base_model.model.";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameMap {
     /// The rules.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<NameRule>,
 }
 
 impl NameMap {
@@ -135,22 +135,26 @@ impl NameMap {
     pub fn of_adapter(&self) -> Self {
         let on_disk = |pattern: &Pattern| Pattern::from(format!("{ADAPTER_PREFIX}{pattern}"));
         let adapted = self.rules.iter().filter_map(|rule| match rule {
-            Rule::Rename { memory, disk } => Some(Rule::Rename { memory: memory.clone(), disk: on_disk(disk) }),
-            Rule::Fuse { memory, parts } => {
+            NameRule::Rename { memory, disk } => Some(NameRule::Rename { memory: memory.clone(), disk: on_disk(disk) }),
+            NameRule::Fuse { memory, parts } => {
                 let parts = parts.iter().map(|(name, rows)| (on_disk(name), *rows)).collect();
-                Some(Rule::Fuse { memory: memory.clone(), parts })
+                Some(NameRule::Fuse { memory: memory.clone(), parts })
             }
-            Rule::Split { disk, parts } => Some(Rule::Split { disk: on_disk(disk), parts: parts.clone() }),
-            Rule::Transpose { disk } => Some(Rule::Transpose { disk: on_disk(disk) }),
+            NameRule::Split { disk, parts } => Some(NameRule::Split { disk: on_disk(disk), parts: parts.clone() }),
+            NameRule::Transpose { disk } => Some(NameRule::Transpose { disk: on_disk(disk) }),
             // Rows of A are not rows of heads; folders pair the rows of a head by halves, as memory does, so nothing is permuted.
-            Rule::Permute { .. } | Rule::Tie { .. } | Rule::Prefix(_) | Rule::Ignore(_) | Rule::AbsentIfZero { .. } => None,
+            NameRule::Permute { .. }
+            | NameRule::Tie { .. }
+            | NameRule::Prefix(_)
+            | NameRule::Ignore(_)
+            | NameRule::AbsentIfZero { .. } => None,
         });
-        Self { rules: adapted.chain([Rule::rename("*", format!("{ADAPTER_PREFIX}*"))]).collect() }
+        Self { rules: adapted.chain([NameRule::rename("*", format!("{ADAPTER_PREFIX}*"))]).collect() }
     }
 
     /// Whether matrices are stored transposed: `Conv1D`, PEFT's `fan_in_fan_out`.
     pub fn transposes(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule, Rule::Transpose { .. }))
+        self.rules.iter().any(|rule| matches!(rule, NameRule::Transpose { .. }))
     }
 
     /// Applies the rules to the parameters of a model: names and shapes, in the order of the registry.

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use samara_core::graph::Pairing;
 
 use super::layout::Layout;
-use super::{MapError, NameMap, Rule};
-use crate::model_folder::safetensors::Values;
+use super::{MapError, NameMap, NameRule};
+use crate::model_folder::safetensors::TensorValues;
 
 /// The layout of a group of rows on disk.
 #[derive(Clone, Debug)]
@@ -43,20 +43,20 @@ impl Group {
     }
 
     /// The parameters of group `g` and the rules that place them.
-    fn describe(&self, g: usize, parameters: &mut Vec<(String, Vec<usize>)>, rules: &mut Vec<Rule>) {
+    fn describe(&self, g: usize, parameters: &mut Vec<(String, Vec<usize>)>, rules: &mut Vec<NameRule>) {
         let parts = self.parts.iter().enumerate();
         if self.fused {
             parameters.push((format!("g.{g}.whole"), self.shape(self.rows())));
-            rules.push(Rule::fuse(format!("g.{g}.whole"), parts.map(|(i, &rows)| (format!("disk.{g}.part{i}"), rows))));
+            rules.push(NameRule::fuse(format!("g.{g}.whole"), parts.map(|(i, &rows)| (format!("disk.{g}.part{i}"), rows))));
         } else {
             parameters.extend(parts.clone().map(|(i, &rows)| (format!("g.{g}.part{i}"), self.shape(rows))));
-            rules.push(Rule::split(format!("disk.{g}.whole"), parts.map(|(i, _)| format!("g.{g}.part{i}"))));
+            rules.push(NameRule::split(format!("disk.{g}.whole"), parts.map(|(i, _)| format!("g.{g}.part{i}"))));
         }
         if self.transposed {
-            rules.push(Rule::transpose(format!("disk.{g}.*")));
+            rules.push(NameRule::transpose(format!("disk.{g}.*")));
         }
         if let Some((head_dim, on_disk)) = self.permuted {
-            rules.push(Rule::permute(format!("disk.{g}.*"), head_dim, on_disk));
+            rules.push(NameRule::permute(format!("disk.{g}.*"), head_dim, on_disk));
         }
     }
 
@@ -123,7 +123,7 @@ fn read(layout: &Layout, tensors: &[Vec<f32>], strip: usize) -> Vec<Vec<f32>> {
     let read = |(i, parameter): (usize, &super::ParameterRows)| {
         let mut all = vec![f32::NAN; parameter.rows * parameter.row_len];
         for (k, rows) in all.chunks_mut(strip * parameter.row_len).enumerate() {
-            layout.read_rows(i, k * strip, rows, |tensor| bytes.get(tensor).map(|bytes| Values::F32(bytes)));
+            layout.read_rows(i, k * strip, rows, |tensor| bytes.get(tensor).map(|bytes| TensorValues::F32(bytes)));
         }
         all
     };
@@ -164,22 +164,22 @@ fn maps_that_lose_or_repeat_a_row_are_refused() {
     let row = |what, name: &str, row, places, other| MapError::Row { what, name: name.to_owned(), row, places, other };
     let name = str::to_owned;
     for (rule, expected) in [
-        (Rule::fuse("qkv", [("q", 8), ("k", 3)]), row("parameter", "qkv", 11, 0, "file")),
-        (Rule::fuse("qkv", [("q", 8), ("k", 5)]), row("parameter", "qkv", 12, 0, "file")),
-        (Rule::fuse("qkv", [("q", 8), ("q", 4)]), row("tensor", "q", 0, 2, "model")),
-        (Rule::rename("a", "qkv"), row("tensor", "qkv", 0, 2, "model")),
+        (NameRule::fuse("qkv", [("q", 8), ("k", 3)]), row("parameter", "qkv", 11, 0, "file")),
+        (NameRule::fuse("qkv", [("q", 8), ("k", 5)]), row("parameter", "qkv", 12, 0, "file")),
+        (NameRule::fuse("qkv", [("q", 8), ("q", 4)]), row("tensor", "q", 0, 2, "model")),
+        (NameRule::rename("a", "qkv"), row("tensor", "qkv", 0, 2, "model")),
         (
-            Rule::split("ab", ["a", "b"]),
+            NameRule::split("ab", ["a", "b"]),
             MapError::RowShape { tensor: name("ab"), parameter: name("b"), found: vec![5], expected: vec![4] },
         ),
         // Without the first part the second one leaves a hole.
-        (Rule::split("ab", ["qkv", "qkv", "a"]), row("tensor", "ab", 12, 0, "model")),
-        (Rule::absent_if_zero("v", "a"), row("tensor", "v", 0, 2, "model")),
-        (Rule::transpose("v"), MapError::NotAMatrix { tensor: name("v"), shape: vec![7] }),
-        (Rule::permute("qkv", 8, Pairing::Halves), MapError::Heads { tensor: name("qkv"), rows: 12, head_dim: 8 }),
-        (Rule::permute("qkv", 3, Pairing::Halves), MapError::Heads { tensor: name("qkv"), rows: 12, head_dim: 3 }),
-        (Rule::rename("a", "layer.{}"), MapError::Wildcards { pattern: name("layer.{}"), name: name("a") }),
-        (Rule::tie("head", "c"), MapError::Untied { disk: name("head"), to: name("c") }),
+        (NameRule::split("ab", ["qkv", "qkv", "a"]), row("tensor", "ab", 12, 0, "model")),
+        (NameRule::absent_if_zero("v", "a"), row("tensor", "v", 0, 2, "model")),
+        (NameRule::transpose("v"), MapError::NotAMatrix { tensor: name("v"), shape: vec![7] }),
+        (NameRule::permute("qkv", 8, Pairing::Halves), MapError::Heads { tensor: name("qkv"), rows: 12, head_dim: 8 }),
+        (NameRule::permute("qkv", 3, Pairing::Halves), MapError::Heads { tensor: name("qkv"), rows: 12, head_dim: 3 }),
+        (NameRule::rename("a", "layer.{}"), MapError::Wildcards { pattern: name("layer.{}"), name: name("a") }),
+        (NameRule::tie("head", "c"), MapError::Untied { disk: name("head"), to: name("c") }),
     ] {
         let map = NameMap { rules: vec![rule.clone()] };
         assert_eq!(map.bind(&all).expect_err(&format!("{rule:?}")), expected, "{rule:?}");
@@ -189,7 +189,7 @@ fn maps_that_lose_or_repeat_a_row_are_refused() {
 
 #[test]
 fn the_first_rule_that_matches_places_a_parameter() {
-    let rules = vec![Rule::rename("b", "head"), Rule::rename("*", "model.*"), Rule::Prefix("model.")];
+    let rules = vec![NameRule::rename("b", "head"), NameRule::rename("*", "model.*"), NameRule::Prefix("model.")];
     let layout = NameMap { rules }.bind(&parameters(&[("b", &[2]), ("a", &[3])])).unwrap();
     let names: Vec<&str> = layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(names, ["head", "model.a"]);
@@ -199,7 +199,7 @@ fn the_first_rule_that_matches_places_a_parameter() {
 
 #[test]
 fn zeros_stand_beside_a_parameter_and_have_no_values_of_it() {
-    let rules = vec![Rule::absent_if_zero("h.{}.bias", "h.{}.weight")];
+    let rules = vec![NameRule::absent_if_zero("h.{}.bias", "h.{}.weight")];
     let layout = NameMap { rules }.bind(&parameters(&[("h.0.weight", &[2, 3]), ("h.1.weight", &[1, 1])])).unwrap();
     let found: Vec<(&str, &[usize], bool)> =
         layout.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice(), t.is_zero())).collect();

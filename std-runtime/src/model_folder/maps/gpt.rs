@@ -5,7 +5,7 @@
 
 use samara_core::model::gpt::GptConfig;
 
-use crate::model_folder::map::{NameMap, Rule};
+use crate::model_folder::map::{NameMap, NameRule};
 
 /// Matrices of a block.
 const MATRICES: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
@@ -14,18 +14,18 @@ const MATRICES: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_pr
 pub fn name_map(config: &GptConfig) -> NameMap {
     let embedding = if config.post_norm { "transformer.tokens_embed.weight" } else { "transformer.wte.weight" };
     let mut rules = vec![
-        Rule::rename("*", "transformer.*"),
-        Rule::Prefix("transformer."),
-        Rule::tie("lm_head.weight", embedding),
-        Rule::ignore("*.attn.bias"),
-        Rule::ignore("*.attn.masked_bias"),
-        Rule::ignore("position_ids"),
-        Rule::ignore("*.position_ids"),
+        NameRule::rename("*", "transformer.*"),
+        NameRule::Prefix("transformer."),
+        NameRule::tie("lm_head.weight", embedding),
+        NameRule::ignore("*.attn.bias"),
+        NameRule::ignore("*.attn.masked_bias"),
+        NameRule::ignore("position_ids"),
+        NameRule::ignore("*.position_ids"),
     ];
-    rules.extend(MATRICES.map(|matrix| Rule::transpose(format!("transformer.h.{{}}.{matrix}.weight"))));
+    rules.extend(MATRICES.map(|matrix| NameRule::transpose(format!("transformer.h.{{}}.{matrix}.weight"))));
     if !config.bias {
-        rules.push(Rule::absent_if_zero("transformer.h.{}.*.bias", "h.{}.*.weight"));
-        rules.push(Rule::absent_if_zero("transformer.ln_f.bias", "ln_f.weight"));
+        rules.push(NameRule::absent_if_zero("transformer.h.{}.*.bias", "h.{}.*.weight"));
+        rules.push(NameRule::absent_if_zero("transformer.ln_f.bias", "ln_f.weight"));
     }
     NameMap { rules }
 }

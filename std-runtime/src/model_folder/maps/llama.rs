@@ -6,7 +6,7 @@
 use samara_core::graph::Pairing;
 use samara_core::model::llama::LlamaConfig;
 
-use crate::model_folder::map::{NameMap, Rule};
+use crate::model_folder::map::{NameMap, NameRule};
 
 /// The table for a model of the family.
 pub fn name_map(config: &LlamaConfig) -> NameMap {
@@ -14,15 +14,18 @@ pub fn name_map(config: &LlamaConfig) -> NameMap {
     let keys = config.num_key_value_heads * config.head_dim;
     let part = |name: &str, rows: usize| (format!("model.layers.{{}}.self_attn.{name}.*"), rows);
     let parts = [part("q_proj", queries), part("k_proj", keys), part("v_proj", keys)];
-    let mut rules =
-        vec![Rule::fuse("model.layers.{}.self_attn.qkv.*", parts), Rule::Prefix("model."), Rule::ignore("*.rotary_emb.inv_freq")];
+    let mut rules = vec![
+        NameRule::fuse("model.layers.{}.self_attn.qkv.*", parts),
+        NameRule::Prefix("model."),
+        NameRule::ignore("*.rotary_emb.inv_freq"),
+    ];
     if config.rope_pairs != Pairing::Halves {
         let permute =
-            |name: &str| Rule::permute(format!("model.layers.{{}}.self_attn.{name}.*"), config.head_dim, Pairing::Halves);
+            |name: &str| NameRule::permute(format!("model.layers.{{}}.self_attn.{name}.*"), config.head_dim, Pairing::Halves);
         rules.extend([permute("q_proj"), permute("k_proj")]);
     }
     if config.tie_word_embeddings {
-        rules.push(Rule::tie("lm_head.weight", "model.embed_tokens.weight"));
+        rules.push(NameRule::tie("lm_head.weight", "model.embed_tokens.weight"));
     }
     NameMap { rules }
 }

@@ -122,7 +122,7 @@ impl Terms {
         Self { all: vec![Term { name, values, unit: "" }], best: (name, Direction::Smaller) }
     }
 
-    /// The same with values that are reported beside.
+    /// The same with values that are reported in addition.
     pub fn report(mut self, name: &'static str, values: Tensor) -> Self {
         self.all.push(Term { name, values, unit: "" });
         self
