@@ -153,7 +153,7 @@ impl fmt::Display for FileError {
             }
             Self::Content { kind, found, expected } => write!(f, "section {kind:?} has {found} bytes, expected {expected}"),
             Self::Records { kind } => write!(f, "section {kind:?} has entries with invalid values"),
-            Self::Groups => f.write_str("the groups of parameters do not cover the trainable parameters, or have invalid values"),
+            Self::Groups => f.write_str("the parameter groups do not cover the trainable parameters, or have invalid values"),
             Self::TooLarge { program } => write!(f, "program {program:?} has more than {MAX_RECORDS} tensors and nodes"),
             Self::Program { program } => write!(f, "the header of program {program:?} contradicts its tables"),
             Self::Tensor { program, tensor } => {
@@ -165,9 +165,7 @@ impl fmt::Display for FileError {
                     "node {node} of program {program:?} is operation {opcode}, for which the linked table has no kernel: link one that has it"
                 )
             }
-            Self::Node { program, node } => {
-                write!(f, "node {node} of program {program:?} reads a tensor before it is written, or writes where it must not")
-            }
+            Self::Node { program, node } => write!(f, "node {node} of program {program:?} reads or writes invalid memory"),
             Self::Rule { program, node } => {
                 write!(
                     f,
