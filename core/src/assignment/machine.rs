@@ -3,7 +3,7 @@
 /// Runs tasks compiled for an instruction set. Core has [`Portable`]; a runtime that detects the CPU's features passes its own.
 ///
 /// A search is inlined into its task whole, so [`Machine::run`] only has to call the task from a function with the target features enabled. Every
-/// target performs the same additions and comparisons, so the answer does not depend on it.
+/// machine performs the same additions and comparisons, so the answer does not depend on it.
 pub trait Machine: Copy {
     /// Runs a task, which is told how passes store on this machine.
     fn run<A>(self, task: impl FnOnce(Stores) -> A) -> A;
