@@ -67,7 +67,7 @@ pub(super) fn each_line<E: From<DataError>>(
 
 /// Appends a line with its end; nothing at the end of the file.
 fn read_line(path: &Path, file: &mut impl BufRead, stop: &Stop, bytes: &mut Vec<u8>) -> Result<(), DataError> {
-    const WAY: &str = "a whole row must fit in memory: split it into shorter rows";
+    const WAY: &str = "a whole row must fit in memory: split it into shorter ones";
     loop {
         let read = file.take(PIECE_BYTES).read_until(b'\n', bytes).map_err(compressed::failed(path))?;
         if read == 0 || bytes.ends_with(b"\n") {
