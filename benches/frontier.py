@@ -1,6 +1,6 @@
 """Draws policies on the exact frontier of reward and KL, as SVG. Usage: python3 benches/frontier.py LINES FIGURE.svg
 
-LINES is what the long tests of alignment print (`every_method` and `preferences` of tests/tests/alignment/closed_form.rs): points of the frontier, and a
+LINES is what the long tests of alignment print (`every_method` and `preferences` of tests/tests/closed_form): points of the frontier, and a
 line for every trained policy. A policy above the frontier would be a fault; how far below it each lies is in the table of benches/RESULTS.md.
 """
 

@@ -1,9 +1,10 @@
-"""Plants one defect after another in the code of alignment, and says which test finds each. Usage: python3 tests/planted_defects.py [--short]
+"""Plants one defect after another in the code of alignment, and says which test finds each. Usage: python3 tests/planted_defects.py [--core]
 
-Every row of DEFECTS is a patch of one line: in the text of a file the part between ‹ and › is replaced. A scratch copy of this repository gets all of them
-at once, each behind a switch, so that it is built only once; then the tests run with one defect on at a time, first those that the row names. Without any
-defect they pass, which is seen first.
+Every row of DEFECTS is a patch of one line: in the text of a file the part between ‹ and › is replaced. A scratch copy gets all of them at once, each
+behind a switch, so that it is built only once; then the tests that a row names run with its defect alone. Without any defect they pass, which is seen
+first. Objectives are tested on a copy of core alone, which is built in seconds, the trainer on a copy of everything.
 
+    --core          objectives alone
     --short         the first defect of every file
     --only WORD     defects whose name has this word
     --scratch DIR   where the copy and its build go (target/planted); a second run builds only what has changed
@@ -60,7 +61,7 @@ DEFECTS = [
     ("entropy: is made small", f"{RL}/entropy.rs", "*gradient = ‹-(coefficient * weight)›;", "coefficient * weight", "rl"),
     ("DPO: sign of the reference", f"{RL}/pairs/pair.rs", "(‹self.policy_chosen - self.reference_chosen›,", "self.policy_chosen + self.reference_chosen", "rl"),
     ("DPO: references swapped", f"{RL}/pairs/pair.rs", "self.policy_rejected - ‹self.reference_rejected›)", "self.reference_chosen", "rl"),
-    ("IPO: sums for means", f"{RL}/pairs/ipo.rs", "squared(self.beta, ‹&pair.per_token()›).per_token(pair)", "pair", "rl"),
+    ("IPO: sums for means", f"{RL}/pairs/ipo.rs", "squared(self.beta, &‹pair.per_token()›).per_token(pair)", "*pair", "rl"),
     ("IPO: target 1/β", f"{RL}/pairs/ipo.rs", "pair.delta() - R::ONE / ‹(beta + beta)›;", "beta", "rl"),
     ("ORPO: log-probs for log-odds", f"{RL}/pairs/orpo.rs", "(‹p - log1mexp(p)›, R::ONE", "p", "rl"),
     ("SimPO: sign of the margin", f"{RL}/pairs/cpo.rs", "let x = ‹self.beta * (means.policy_chosen - means.policy_rejected) - self.margin›;", "self.beta * (means.policy_chosen - means.policy_rejected) + self.margin", "rl"),
@@ -71,25 +72,25 @@ DEFECTS = [
     ("ranking: the worst is the best", f"{RL}/rewards/kway.rs", "filter(|(j, _)| ‹rank(i) < rank(*j)›)", "rank(i) > rank(*j)", "rl"),
     ("ranking: mean over completions", f"{RL}/rewards/kway.rs", "R::ONE / R::from_usize(‹pairs›);", "scores.len()", "rl"),
     ("PPO-ptx: sign", f"{RL}/ptx.rs", "gradients.fill(‹-how.coefficient›);", "how.coefficient", "rl"),
-    ("trainer: temperature is left out", f"{POLICY}/objective.rs", "Number::Logprob { temperature: ‹self.spec.rollout.temperature› };", "1.0", "alignment"),
-    ("trainer: the last token does not count", f"{POLICY}/advantages.rs", "map(move |i| ‹i < length + extra›)", "i + 1 < length + extra", "alignment"),
-    ("trainer: log-probs of the token behind", f"{POLICY}/rollout.rs", "map(|i| ‹episode.prompt - 1 + i›));", "episode.prompt + i", "alignment"),
-    ("trainer: the reference is the policy", f"{POLICY}/rollout.rs", "built.reference_program.forward(session, ‹built.reference›, &self.rows)?", "built.policy", "alignment"),
-    ("trainer: draws of every step are the same", f"{POLICY}/rollout.rs", "let first = ‹step.step * self.spec.episodes as u64›;", "0", "alignment"),
-    ("trainer: EOS is not seen", f"{POLICY}/episodes.rs", "any(|token| ‹options.stops.contains(token)›);", "!options.stops.contains(token)", "alignment"),
-    ("trainer: ratio to the reference", f"{POLICY}/update.rs", "old_logprobs: ‹&batch.logprobs›, advantages", "&batch.reference", "alignment"),
-    ("trainer: KL of padding", f"{POLICY}/advantages.rs", "filter(|(_, live)| ‹!**live›).for_each(|(x, _)| *x = 0.0);\n        Ok(values)", "false", "alignment"),
-    ("trainer: KL of a sequence is a mean", f"{POLICY}/advantages.rs", "beta * ‹kl.iter().sum::<f32>()›)", "(kl.iter().sum::<f32>() / kl.len() as f32)", "alignment"),
-    ("trainer: gradients of micro-batches are not added", f"{POLICY}/update.rs", "if ‹micro == 0› { Gradients::Overwrite }", "micro < 9", "alignment"),
-    ("trainer: the coefficient stays", f"{POLICY}/objective.rs", "self.beta = ‹self.next_beta›;", "self.beta", "alignment"),
-    ("reward model: the score of the prompt", f"{POLICY}/rewards.rs", "self.batch.push(&episode.tokens, ‹episode.tokens.len().checked_sub(1)›)", "episode.prompt.checked_sub(1)", "alignment"),
+    ("trainer: temperature is left out", f"{POLICY}/objective.rs", "Number::Logprob { temperature: ‹self.spec.rollout.temperature› };", "1.0", "closed_form alignment"),
+    ("trainer: the last token does not count", f"{POLICY}/advantages.rs", "map(move |i| ‹i < length + extra›)", "i + 1 < length + extra", "closed_form alignment"),
+    ("trainer: log-probs of the token behind", f"{POLICY}/rollout.rs", "map(|i| ‹episode.prompt - 1 + i›));", "episode.prompt + i", "closed_form alignment"),
+    ("trainer: the reference is the policy", f"{POLICY}/rollout.rs", "built.reference_program.forward(session, ‹built.reference›, &self.rows)?", "built.policy", "closed_form alignment"),
+    ("trainer: draws of every step are the same", f"{POLICY}/rollout.rs", "let first = ‹step.step * self.spec.episodes as u64›;", "0", "closed_form alignment"),
+    ("trainer: EOS is not seen", f"{POLICY}/episodes.rs", "any(|token| ‹options.stops.contains(token)›);", "!options.stops.contains(token)", "closed_form alignment"),
+    ("trainer: ratio to the reference", f"{POLICY}/update.rs", "old_logprobs: ‹&batch.logprobs›, advantages", "&batch.reference", "closed_form alignment"),
+    ("trainer: KL of padding", f"{POLICY}/advantages.rs", "filter(|(_, live)| ‹!**live›).for_each(|(x, _)| *x = 0.0);\n        Ok(values)", "false", "closed_form alignment"),
+    ("trainer: KL of a sequence is a mean", f"{POLICY}/advantages.rs", "beta * ‹kl.iter().sum::<f32>()›)", "(kl.iter().sum::<f32>() / kl.len() as f32)", "closed_form alignment"),
+    ("trainer: gradients of micro-batches are not added", f"{POLICY}/update.rs", "if ‹micro == 0› { Gradients::Overwrite }", "micro < 9", "closed_form alignment"),
+    ("trainer: the coefficient stays", f"{POLICY}/objective.rs", "self.beta = ‹self.next_beta›;", "self.beta", "closed_form alignment"),
+    ("reward model: the score of the prompt", f"{POLICY}/rewards.rs", "self.batch.push(&episode.tokens, ‹episode.tokens.len().checked_sub(1)›)", "episode.prompt.checked_sub(1)", "closed_form alignment"),
     ("pairs: references of the two are swapped", f"{ALIGN}/pairs.rs", "(sides(policy), ‹sides(reference)›);", "{ let [chosen, rejected] = sides(reference); [rejected, chosen] }", "alignment"),
     ("pairs: gradients of rows are swapped", f"{ALIGN}/pairs.rs", "flat_map(|(a, b)| ‹[a / pairs as f32, b / pairs as f32]›)", "[b / pairs as f32, a / pairs as f32]", "alignment"),
     ("KTO: the KL of a row's own completion", f"{ALIGN}/unpaired.rs", "&rows[‹(i + rows.len() - 1) % rows.len()›]", "i", "alignment"),
     ("completions: the token itself is picked", f"{ALIGN}/completion.rs", "filter_map(|(i, _)| ‹i.checked_sub(1)›)", "Some(i)", "alignment"),
-    ("sampler: temperature is left out", "core/src/decode.rs", "*z = fast::exp((*z - max) * ‹scale›);", "1.0", "alignment"),
-    ("sampler: log-prob of the wrong token", "std-runtime/src/decoding/texts.rs", "relative.get(‹token as usize›)", "0", "alignment"),
-    ("sampler: draws depend on the slot", "std-runtime/src/decoding/texts.rs", "Draws::new(self.options.seed, self.options.first_row.wrapping_add(‹number as u32›));", "slot as u32", "alignment"),
+    ("sampler: temperature is left out", "core/src/decode.rs", "*z = fast::exp((*z - max) * ‹scale›);", "1.0", "closed_form alignment"),
+    ("sampler: log-prob of the wrong token", "std-runtime/src/decoding/texts.rs", "relative.get(‹token as usize›)", "0", "closed_form alignment"),
+    ("sampler: draws depend on the slot", "std-runtime/src/decoding/texts.rs", "Draws::new(self.options.seed, self.options.first_row.wrapping_add(‹number as u32›));", "slot as u32", "closed_form alignment"),
     ("LoRA: α is not divided by r", "std-runtime/src/model/adapters.rs", "self.alpha / ‹if self.by_root { rank.sqrt() } else { rank }›", "1.0", "lora"),
 ]
 
@@ -109,7 +110,7 @@ pub mod planted {
 
 
 def copied():
-    """The files that Git knows, as they are here, in a folder of their own; those that have not changed keep their time, so that Cargo builds no more than it must."""
+    """The files that Git knows, as they are here."""
     listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
     names = [name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
     return {name: (ROOT / name).read_bytes() for name in names}
@@ -130,27 +131,40 @@ def planted(files):
     return files
 
 
+def cut(files):
+    """What tests of objectives need: core, those tests but for the ones that run the binary, and their golden files."""
+    kept = ("core/", "tests/tests/rl/", "tests/golden/rl/", "tests/src/golden.rs", "tests/Cargo.toml", "Cargo.", "rust-toolchain")
+    files = {name: data for name, data in files.items() if name.startswith(kept)}
+    files["Cargo.toml"] = re.sub(rb'members = \[.*\]', b'members = ["core", "tests"]', re.sub(rb"default-members = .*\n", b"", files["Cargo.toml"]), count=1)
+    manifest = files["tests/Cargo.toml"].decode().split("# Without a harness")[0]
+    files["tests/Cargo.toml"] = re.sub(r"^samara(-cuda)?\.workspace.*\n", "", manifest, flags=re.M).encode()
+    files["tests/src/lib.rs"] = b"pub mod golden;\n"
+    files["tests/tests/rl/main.rs"] = files["tests/tests/rl/main.rs"].replace(b"mod command;\n", b"")
+    return files
+
+
 def written(files, to):
     for name, data in files.items():
         path = to / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        # What has not changed keeps its time, so that Cargo builds no more than it must.
         if not path.is_file() or path.read_bytes() != data:
             path.write_bytes(data)
 
 
 def built(scratch, target, suites):
     """The test binaries, by the names of their files."""
-    command = ["cargo", "test", "--quiet", "--no-run", "--message-format=json", "--manifest-path", str(scratch / "Cargo.toml"), "--workspace"]
+    command = ["cargo", "test", "--quiet", "--no-run", "--message-format=json-render-diagnostics", "--manifest-path", str(scratch / "Cargo.toml"), "--workspace"]
     for suite in suites:
         command += ["--test", suite]
-    output = subprocess.run(command, stdout=subprocess.PIPE, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
+    output = subprocess.run(command, capture_output=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
     if output.returncode != 0:
-        sys.exit("the copy with the defects does not build")
+        sys.exit(f"{output.stderr.decode()}\nthe copy with the defects does not build")
     artifacts = [json.loads(row) for row in output.stdout.decode().splitlines() if row.startswith("{")]
     return {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable") and a["target"]["kind"] == ["test"]}
 
 
-def failures(binary, number, scratch):
+def failures(binary, scratch, number):
     """The tests of a binary that fail with a defect. Those that run the binary `samara` are left out: they would build it."""
     output = subprocess.run(
         [binary, "--skip", "command::"], cwd=scratch / "tests", env={**os.environ, "PLANTED": str(number)}, stdout=subprocess.PIPE,
@@ -162,31 +176,37 @@ def failures(binary, number, scratch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--core", action="store_true")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--scratch", type=Path, default=ROOT / "target/planted")
     arguments = parser.parse_args()
     chosen, seen = [], set()
     for number, row in enumerate(DEFECTS, start=1):
-        if arguments.only in row[0] and not (arguments.short and row[1] in seen):
+        if arguments.only in row[0] and not (arguments.short and row[1] in seen) and (row[4] == "rl" or not arguments.core):
             chosen.append((number, row))
             seen.add(row[1])
-    copy = arguments.scratch / "copy"
-    written(planted(copied()), copy)
-    suites = sorted({row[4] for _, row in chosen})
-    begun = time.monotonic()
-    binaries = built(copy, arguments.scratch / "target", suites)
-    print(f"{len(DEFECTS)} defects planted, built in {time.monotonic() - begun:.0f} s")
-    begun = time.monotonic()
-    for suite in suites:
-        if wrong := failures(binaries[suite], 0, copy):
+    binaries, begun = {}, time.monotonic()
+    wanted = {suite for _, row in chosen for suite in row[4].split()}
+    for folder, suites in [("core", wanted & {"rl"}), ("all", wanted - {"rl"})]:
+        copy = arguments.scratch / folder
+        if suites:
+            files = planted(copied())
+            written(cut(files) if folder == "core" else files, copy)
+            binaries |= {suite: (binary, copy) for suite, binary in built(copy, arguments.scratch / "target", suites).items()}
+    print(f"{len(DEFECTS)} defects planted, built in {time.monotonic() - begun:.0f} s", flush=True)
+    begun, used = time.monotonic(), os.times().children_user
+    for suite, binary in binaries.items():
+        if wrong := failures(*binary, 0):
             sys.exit(f"without a defect {suite} fails already: {wrong}")
     escaped = []
-    for number, (name, path, _, _, suite) in chosen:
-        found = failures(binaries[suite], number, copy)
+    for number, (name, path, _, _, of) in chosen:
+        tried = ((suite, failures(*binaries[suite], number)) for suite in of.split())
+        suite, found = next(((suite, found) for suite, found in tried if found), ("", []))
         print(f"| {name} | {path} | {suite}: {found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} |" if found else f"| {name} | {path} | **not found** |", flush=True)
         escaped += [] if found else [name]
-    print(f"{len(chosen) - len(escaped)} of {len(chosen)} found, {time.monotonic() - begun:.0f} s after the build")
+    used = os.times().children_user - used
+    print(f"{len(chosen) - len(escaped)} of {len(chosen)} found, {time.monotonic() - begun:.0f} s after the build, {used:.0f} s of processors")
     sys.exit(f"not found: {', '.join(escaped)}" if escaped else 0)
 
 

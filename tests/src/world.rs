@@ -44,6 +44,11 @@ pub fn completions() -> Vec<Vec<i32>> {
 
 /// ln π of every completion under the weights of a set.
 pub fn log_probabilities(session: &mut Session<CpuDevice>, set: SetId, all: &[Vec<i32>]) -> Vec<f64> {
+    token_log_probabilities(session, set, all).iter().map(|of| of.iter().sum()).collect()
+}
+
+/// ln π of every token of every completion.
+pub fn token_log_probabilities(session: &mut Session<CpuDevice>, set: SetId, all: &[Vec<i32>]) -> Vec<Vec<f64>> {
     let (registry, layers) = register(&*model().architecture().unwrap(), 0, |_, _| ()).unwrap();
     // Parameters are in the order of the model: layers of one registration can read sets of another with the same model.
     assert_eq!(registry.view().trainable_len(), session.set(set).params().trainable_len());
@@ -57,7 +62,10 @@ pub fn log_probabilities(session: &mut Session<CpuDevice>, set: SetId, all: &[Ve
         chunk.iter().for_each(|text| batch.push(&[&[BEGIN], text.as_slice()].concat(), 0..text.len()));
         let numbers = program.forward(session, set, &batch).unwrap();
         found.extend(
-            chunk.iter().zip(numbers.chunks(LEN)).map(|(text, x)| x[..text.len()].iter().map(|&x| f64::from(x)).sum::<f64>()),
+            chunk
+                .iter()
+                .zip(numbers.chunks(LEN))
+                .map(|(text, x)| x[..text.len()].iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
         );
     }
     found
@@ -90,4 +98,21 @@ pub fn exact(reference: &[f64], policy: &[f64], rewards: &[f64], beta: f64) -> E
         from_reference: rows().map(|((p, q), _)| p.exp() * (p - q)).sum(),
         reward: rows().map(|((p, _), r)| p.exp() * r).sum(),
     }
+}
+
+/// KL from the reference and reward of the optimum for a coefficient β: a point of the frontier, above which no policy lies.
+pub fn frontier(reference: &[f64], rewards: &[f64], beta: f64) -> (f64, f64) {
+    let log_z = reference.iter().zip(rewards).map(|(q, r)| (q + r / beta).exp()).sum::<f64>().ln();
+    let mean: f64 = reference.iter().zip(rewards).map(|(q, r)| (q + r / beta - log_z).exp() * r).sum();
+    (mean / beta - log_z, mean)
+}
+
+/// How much more reward the frontier has at the same KL from the reference.
+pub fn below_frontier(reference: &[f64], rewards: &[f64], found: &Exact) -> f64 {
+    let (mut low, mut high) = (0.01_f64.ln(), 1e3_f64.ln());
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if frontier(reference, rewards, middle.exp()).0 > found.from_reference { low = middle } else { high = middle }
+    }
+    frontier(reference, rewards, low.exp()).1 - found.reward
 }

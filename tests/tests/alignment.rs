@@ -1,166 +1,21 @@
 //! Reinforcement learning and preferences on a world small enough to know the answer.
 
-use std::collections::BTreeMap;
-use std::env;
-
 use samara::align::base::Base;
 use samara::align::completion::Completion;
 use samara::align::config::{DpoConfig, KtoConfig, PairObjective, RewardConfig};
 use samara::align::pairs::{PairTraining, PairsSpec};
-use samara::align::policy::episodes::RolloutOptions;
-use samara::align::policy::method::{Advantage, KlPlace, Method};
-use samara::align::policy::rewards::{RewardSource, Rewards};
-use samara::align::policy::scorer::FnScorer;
-use samara::align::policy::state::{Critic, Policy, PolicySpec};
+use samara::align::policy::method::Method;
+use samara::align::policy::state::Policy;
 use samara::align::reward::{Ranking, RankingLoss, RewardSpec, RewardTraining};
 use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining};
 use samara::config::Choice;
-use samara::kernels::gemm::Gemm;
 use samara::lm::scored::{ScoreInit, Scored};
-use samara::session::{CpuDevice, Engine, Session};
 use samara::train::config::TrainConfig;
-use samara::train::objective::Objective;
-use samara::train::shape::update_numbers;
-use samara::train::step::Stepper;
 use samara_core::math::rng::{Purpose, Rng};
-use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale};
+use samara_core::rl::ScoreAt;
 use samara_core::rl::pairs::{Dpo, Pair, PairLoss};
-use samara_core::rl::{
-    Aggregation, Clip, Estimator, Gae, KlController, Limits, MissingEos, Penalised, ScoreAt, SequenceRatio, Surrogate,
-    TokenRewards, WhitenScope, Whitening,
-};
-use samara_core::schedule::{Decay, Schedule};
-use samara_tests::world::{BEGIN, END, Exact, LEN, completions, exact, gold, log_probabilities, model};
-
-/// REINFORCE with a leave-one-out baseline, the KL in the reward.
-fn rloo(beta: f32) -> Method {
-    Method {
-        advantage: Advantage::LeaveOneOut(GroupOfOne::Refuse),
-        surrogate: Surrogate::Sequence(SequenceRatio::Sum),
-        clip: Clip::default(),
-        whole_step: true,
-        aggregation: Aggregation::SeqMeanTokenSum,
-        rewards: TokenRewards {
-            beta,
-            score_at: ScoreAt::Eos,
-            missing_eos: MissingEos::Keep,
-            penalised: Penalised::Completion,
-            score_limit: None,
-        },
-        controller: KlController::Fixed,
-        kl: (Estimator::K1, Limits { difference: None, value: None }),
-        kl_place: KlPlace::Rewards,
-        overlong: None,
-        mask_truncated: false,
-        epochs: 1,
-    }
-}
-
-/// PPO with a value function, without whitening.
-fn ppo(beta: f32) -> Method {
-    Method {
-        advantage: Advantage::Critic {
-            gae: Gae { gamma: 1.0, lambda: 1.0, ..Gae::default() },
-            value_clip: None,
-            whiten_rewards: false,
-            whitening: None,
-            scope: WhitenScope::Batch,
-        },
-        surrogate: Surrogate::Token,
-        ..rloo(beta)
-    }
-}
-
-/// Dr. GRPO: differences from the mean, every token as much as another.
-fn dr_grpo(beta: f32) -> Method {
-    Method {
-        advantage: Advantage::Group(GroupAdvantages { scale: Scale::None, ..GroupAdvantages::default() }),
-        surrogate: Surrogate::Token,
-        ..rloo(beta)
-    }
-}
-
-/// REINFORCE++ : returns of tokens, whitened over the batch.
-fn reinforce_plus_plus(beta: f32) -> Method {
-    Method {
-        advantage: Advantage::Returns { baseline: false, whitening: Whitening::default() },
-        surrogate: Surrogate::Token,
-        ..rloo(beta)
-    }
-}
-
-/// The same as Dr. GRPO with the KL as half the square of a sequence's log-ratio in the loss.
-fn sequence_k2(beta: f32) -> Method {
-    Method { kl_place: KlPlace::SequenceLoss, ..dr_grpo(beta) }
-}
-
-fn train(seed: u64, steps: u64, lr: f64) -> TrainConfig {
-    TrainConfig {
-        batch_size: 128,
-        grad_accumulation: 2,
-        lr,
-        seed,
-        steps,
-        weight_decay: 0.0,
-        beta2: 0.95,
-        threads: 1,
-        ..TrainConfig::default()
-    }
-}
-
-fn spec(method: Method, train: TrainConfig) -> PolicySpec {
-    let critic = || Critic { model: Scored::new(&model(), ScoreInit::Zero).unwrap(), init: None, lr_scale: 1.0 };
-    let reward = RewardSource::Scorer(Box::new(FnScorer::new("gold", |_: &[i32], completion: &[i32]| gold(completion))));
-    PolicySpec {
-        policy: Base { architecture: model().architecture().unwrap(), init: None },
-        method,
-        rollout: RolloutOptions {
-            rows: 128,
-            max_new_tokens: LEN,
-            temperature: 1.0,
-            seed: train.seed,
-            stops: vec![END],
-            fixed_length: method.rewards.score_at == ScoreAt::Last,
-        },
-        episodes: 256,
-        group_size: if method.has_critic() { 1 } else { 8 },
-        critic: method.has_critic().then(critic),
-        rewards: Rewards::new(vec![(reward, 1.0)]),
-        prompts: vec![vec![BEGIN]; 256],
-        held_out: Vec::new(),
-        train,
-    }
-}
-
-/// A training to its end: the session, and what the last step reported.
-fn run(objective: &mut impl Objective<CpuDevice>, train: &TrainConfig) -> (Stepper<CpuDevice>, BTreeMap<String, f64>) {
-    let engine = Engine::new(train.threads, Gemm::Samara).unwrap();
-    let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), objective, train.rule()).unwrap();
-    objective.initialise(&mut stepper.session, false).unwrap();
-    let (lr, steps) = (train.lr, train.steps);
-    let schedule = Schedule { lr, min_lr: lr * 0.02, warmup_steps: 5, steps, decay: Decay::Cosine };
-    let mut last = BTreeMap::new();
-    for step in 0..steps {
-        stepper.step(objective, step, &update_numbers(train, schedule.at(step))).unwrap();
-        last = stepper.scalars().iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-        if env::var_os("SAMARA_SHOW").is_some() && step % 20 == 0 {
-            println!("{step} {last:?}");
-        }
-    }
-    (stepper, last)
-}
-
-/// The policy (the first set) against the reference (the second), exactly.
-fn judged(stepper: &mut Stepper<CpuDevice>, beta: f64) -> Exact {
-    let all = completions();
-    let rewards: Vec<f64> = all.iter().map(|text| f64::from(gold(text))).collect();
-    let ids: Vec<_> = stepper.sets().map(|(_, id)| id).collect();
-    let [policy, reference] = [ids[0], ids[1]].map(|set| log_probabilities(&mut stepper.session, set, &all));
-    for of in [&policy, &reference] {
-        assert!((of.iter().map(|p| p.exp()).sum::<f64>() - 1.0).abs() < 1e-5);
-    }
-    exact(&reference, &policy, &rewards, beta)
-}
+use samara_tests::policies::{judged, ppo, rloo, run, spec, train};
+use samara_tests::world::{BEGIN, END, LEN, completions, gold, log_probabilities, model};
 
 /// A policy reaches the optimum that is known: J within 2 % of it, and the distribution itself. The first minibatch has ratios of exactly 1, which the
 /// objective checks in every step; the sampler's log-probs are those of the trainer.
@@ -314,87 +169,5 @@ fn a_reward_model_learns_the_gold_order() {
         let (_, last) = run(&mut RewardTraining::new(spec), &train);
         // Chance is one half; it is measured on the last batch.
         assert!(last["accuracy"] > 0.7, "{k} {last:?}");
-    }
-}
-
-/// Every method, SEEDS seeds (5), two coefficients: J within 2 % of the optimum's gain.
-#[test]
-#[ignore = "takes minutes, for the table in benches/RESULTS.md: SEEDS=5 cargo test --release -p samara-tests --test alignment -- --ignored --nocapture every_method"]
-fn every_method_reaches_the_closed_form() {
-    type Make = fn(f32) -> Method;
-    let methods: [(&str, Make); 5] = [
-        ("ppo", ppo),
-        ("rloo", rloo),
-        ("reinforce++", reinforce_plus_plus),
-        ("dr_grpo", dr_grpo),
-        ("dr_grpo, sequence k2", sequence_k2),
-    ];
-    let seeds = env::var("SEEDS").map_or(5, |n| n.parse().unwrap());
-    for beta in [0.5, 0.1] {
-        for (name, make) in methods {
-            for seed in 0..seeds {
-                let steps = if beta < 0.3 { 400 } else { 200 };
-                let train = train(seed, steps, 3e-3);
-                let mut policy = Policy::new(spec(make(beta), train.clone())).unwrap();
-                let (mut stepper, last) = run(&mut policy, &train);
-                let found = judged(&mut stepper, f64::from(beta));
-                println!(
-                    "{name} | {beta} | {seed} | {:.4} | {:.5} | {:.4} | {:.4} | {:e}",
-                    1.0 - found.share,
-                    found.from_optimum,
-                    found.from_reference,
-                    found.reward,
-                    last["rollout/sampler_gap"],
-                );
-                assert!(found.share > 0.98, "{name}: {found:?}");
-            }
-        }
-    }
-}
-
-/// DPO on pairs of completions that gold rewards labelled with the probability σ(r − r') reaches the same optimum.
-fn dpo(seed: u64, beta: f64, pairs: usize) -> Exact {
-    let train = TrainConfig { batch_size: 256, grad_accumulation: 1, ..train(seed, 600, 2e-3) };
-    let base = || Base { architecture: model().architecture().unwrap(), init: None };
-    let all = completions();
-    let mut rng = Rng::new(seed, Purpose::User, 0);
-    // Any distribution of pairs that reaches every completion has the same optimum; those of the reference would leave its rare ones unknown.
-    let mut draw = || (rng.next_u64() % all.len() as u64) as usize;
-    let mut coin = Rng::new(seed, Purpose::User, 1);
-    let mut unit = || (coin.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let completion = |i: usize| {
-        let tokens = [&[BEGIN], all[i].as_slice()].concat();
-        Completion { picks: (0..all[i].len()).collect(), tokens }
-    };
-    let mut data = Vec::new();
-    for _ in 0..pairs {
-        let (a, b) = (draw(), draw());
-        let p = 1.0 / (1.0 + f64::from(gold(&all[b]) - gold(&all[a])).exp());
-        let (w, l) = if unit() < p { (a, b) } else { (b, a) };
-        data.push([completion(w), completion(l)]);
-    }
-    let spec = PairsSpec {
-        policy: base(),
-        loss: Box::new(Dpo { beta: beta as f32 }),
-        beta,
-        pairs: data,
-        held_out: Vec::new(),
-        train: train.clone(),
-    };
-    let mut objective = PairTraining::new(spec).unwrap();
-    let (mut stepper, _) = run(&mut objective, &train);
-    judged(&mut stepper, beta)
-}
-
-/// Of 100,000 labels at most a tenth of the optimum's gain is missing; benches/RESULTS.md says where 2 % is met.
-#[test]
-#[ignore = "takes minutes, for the table in benches/RESULTS.md: cargo test --release -p samara-tests --test alignment -- --ignored --nocapture preferences"]
-fn preferences_reach_the_closed_form() {
-    for beta in [0.5, 0.1] {
-        for seed in 0..2 {
-            let found = dpo(seed, beta, 100_000);
-            println!("dpo {beta} {seed} {found:?}");
-            assert!(found.share > 0.9, "{found:?}");
-        }
     }
 }

@@ -8,8 +8,8 @@ use samara_core::rl::groups::{
 use samara_core::rl::pairs::{Dpo, Pair, PairLoss, PairOutputs, Pairs, RobustDpo, SimPo, pair_losses};
 use samara_core::rl::rewards::{RewardLoss, kway, reward_pairs};
 use samara_core::rl::{
-    Clip, Completions, Conventions, Error, Floor, Gae, Gaps, KlController, Kto, Mask, PolicyBatch, RatioStatistics, Recipe,
-    Unpaired, Variance, Whitening, gae, kto, ppo, whiten,
+    Clip, Completions, Conventions, Error, Floor, Gae, Gaps, KlController, Kto, Mask, MissingEos, PolicyBatch, RatioStatistics,
+    Recipe, TokenRewards, Unpaired, Variance, Whitening, entropy_bonus, gae, kto, ppo, whiten,
 };
 
 /// One completion of two tokens with EOS, one cut at three, in rows of four; KL .1 at every token, scores 1 and 2.
@@ -20,7 +20,7 @@ fn token_rewards_of_presets() {
     let rows = |name: &str, beta: f64| {
         let conventions = Conventions::named(name).unwrap();
         let mut rewards = [f64::NAN; 8];
-        samara_core::rl::TokenRewards { beta, ..conventions.rewards }.rewards(&completions, &kl, &mut rewards).unwrap();
+        TokenRewards { beta, ..conventions.rewards }.rewards(&completions, &kl, &mut rewards).unwrap();
         rewards.map(|x| (x * 1e6).round() / 1e6)
     };
     // β = 1 for all, so that a penalty is −.1.
@@ -39,6 +39,24 @@ fn token_rewards_of_presets() {
     assert_eq!((limited.score(12.0, false), limited.score(-11.0, true)), (10.0, -10.0));
     assert_eq!(Conventions::PRESETS.map(|preset| preset.rewards.score(0.5, false)), [-1.0, -1.0, -1.0, 0.5, 0.5, 0.5]);
     assert_eq!(Conventions::named("tlr"), None);
+}
+
+/// What did not end is replaced or loses a penalty; what ended keeps its score.
+#[test]
+fn scores_without_eos() {
+    let how = |missing_eos| TokenRewards { missing_eos, ..Conventions::named("trl").unwrap().rewards };
+    let cases = [(MissingEos::Keep, 0.5), (MissingEos::Replace(-1.0), -1.0), (MissingEos::Subtract(2.0), -1.5)];
+    for (missing_eos, cut) in cases {
+        assert_eq!([true, false].map(|ended| how(missing_eos).score(0.5, ended)), [0.5, cut], "{missing_eos:?}");
+    }
+}
+
+/// A bonus lowers the loss where the entropy is high, so that descent raises it.
+#[test]
+fn entropy_is_rewarded() {
+    let mut gradients = [9.0; 2];
+    let loss = entropy_bonus(0.5, &[0.25, 0.75], &[2.0, 4.0], &mut gradients).unwrap();
+    assert_eq!((loss, gradients), (-1.75, [-0.125, -0.375]));
 }
 
 #[test]
@@ -105,6 +123,7 @@ fn clips_of_ppo() {
         assert_eq!(statistics.clipfrac(), if gradient == 0.0 && advantage != 0.0 { 1.0 } else { 0.0 });
         near(statistics.max / log_ratio.exp(), 1.0);
     }
+    near(statistics(&clip, up, 1.0).2.approxkl(), 0.5 * up * up);
     // Beyond the limit of the log-ratio there is no gradient, and what is reported is the ratio before any limit.
     let unlimited = Clip { dual: None, ..clip };
     let (loss, slope, found) = statistics(&unlimited, 30.0, -1.0);

@@ -1,5 +1,6 @@
 //! What the published code of others makes of random tensors (`tests/golden/rl`), to 1e-6.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, Scale, group_advantages, reinforce_plus_plus, remax, rloo};
@@ -258,6 +259,7 @@ fn agree() {
     let row = record["tokens"].as_u64().unwrap() as usize;
     let cases = record["cases"].as_array().unwrap();
     assert!(cases.len() >= 100);
+    let mut largest = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
         let (name, case) = (case["function"].as_str().unwrap(), Case(case));
         let found = match name {
@@ -276,9 +278,12 @@ fn agree() {
             let expected = numbers(expected);
             assert_eq!(found.len(), expected.len(), "{name}: {output}");
             for (found, expected) in found.iter().zip(expected) {
-                let off = (found - expected).abs();
-                assert!(off <= 1e-6 * expected.abs().max(1.0), "case {number}, {name}: {output} {found}, expected {expected}");
+                let off = (found - expected).abs() / expected.abs().max(1.0);
+                assert!(off <= 1e-6, "case {number}, {name}: {output} {found}, expected {expected}");
+                let (cases, worst) = largest.entry(name).or_insert((0, 0.0_f64));
+                (*cases, *worst) = (*cases + 1, worst.max(off));
             }
         }
     }
+    largest.iter().for_each(|(name, (numbers, worst))| println!("{name}: {numbers} numbers, largest difference {worst:.1e}"));
 }
