@@ -106,10 +106,6 @@ impl LlamaConfig {
     fn embedding(&self, s: &mut Scope<'_>) -> Embedding {
         Embedding::register(self.vocab_size, self.hidden_size, Init::normal(self.initializer_range), s)
     }
-
-    fn norm(&self, s: &mut Scope<'_>) -> RmsNorm {
-        RmsNorm::register(self.hidden_size, self.rms_norm_eps, s)
-    }
 }
 
 /// x + attn(norm(x)), then x + mlp(norm(x)).
@@ -126,9 +122,9 @@ repeat!(Block { input_layernorm, self_attn, post_attention_layernorm, mlp });
 impl Block {
     fn register(c: &LlamaConfig, s: &mut Scope<'_>) -> Self {
         Self {
-            input_layernorm: c.norm(&mut s.at("input_layernorm")),
+            input_layernorm: RmsNorm::register(c.hidden_size, c.rms_norm_eps, &mut s.at("input_layernorm")),
             self_attn: Attention::register(&c.attention(), &mut s.at("self_attn")),
-            post_attention_layernorm: c.norm(&mut s.at("post_attention_layernorm")),
+            post_attention_layernorm: RmsNorm::register(c.hidden_size, c.rms_norm_eps, &mut s.at("post_attention_layernorm")),
             mlp: GatedMlp::register(&c.mlp(), &mut s.at("mlp")),
         }
     }
@@ -156,7 +152,7 @@ impl Llama {
         let mut model = s.at("model");
         let embed_tokens = c.embedding(&mut model.at("embed_tokens").part(Part::Tokens));
         let layers = Stack::register(c.num_hidden_layers, "layers", &mut model, |s| Block::register(c, s));
-        let norm = c.norm(&mut model.at("norm").part(Part::Final));
+        let norm = RmsNorm::register(c.hidden_size, c.rms_norm_eps, &mut model.at("norm").part(Part::Final));
         let head = if c.tie_word_embeddings { embed_tokens } else { c.embedding(&mut s.at("lm_head").part(Part::Head)) };
         Self { config: *c, embed_tokens, layers, norm, head }
     }
