@@ -222,10 +222,7 @@ mod tests {
         let large = bytes(&[70_000_u32, 8, 131_000, 6000].repeat(20), u32::to_le_bytes);
         for unclear in [large, vec![0; 400], bytes(&[3_u32, 9, 7, 1], u32::to_le_bytes)] {
             let message = layout(IdWidth::U16, &unclear).unwrap_err();
-            assert!(
-                message.contains("ids.bin: expected ids of a width that can be told: set data.id_type to u16 or "),
-                "{message}"
-            );
+            assert!(message.contains("ids.bin: expected ids of unambiguous width: set data.id_type to u16 or "), "{message}");
         }
         // Padding of -1 among wide ids.
         let ids = |i: i32| if i % 10 == 3 { -1 } else { i * 37 };

@@ -404,7 +404,7 @@ mod tests {
             (b"{\"text\": \"a\", \"text\": \"b\"}", "1:26: expected valid JSON, found key \"text\" twice"),
         ];
         for (row, expected) in cases {
-            let expected = format!("a.jsonl:{expected} (data.on_bad_row=skip leaves such rows out)");
+            let expected = format!("a.jsonl:{expected} (data.on_bad_row=skip skips such rows)");
             assert_eq!(load_as("a.jsonl", row).unwrap_err(), expected);
         }
         for (row, expected) in [
@@ -499,7 +499,7 @@ mod tests {
         let lines = summary.lines(folder.path()).join("\n").replace(&folder.path().display().to_string(), "F");
         assert_eq!(
             lines,
-            "F: 5 files read: a.txt, b/a.jsonl, b/z.md, c.txt, d.json\nF: 2 files not read, because of their names: about.json, x.png"
+            "F: 5 files read: a.txt, b/a.jsonl, b/z.md, c.txt, d.json\nF: 2 files ignored because of their names: about.json, x.png"
         );
         let empty = tempfile::tempdir().unwrap();
         assert!(load(empty.path(), &TextOptions::default()).unwrap_err().to_string().contains("*.txt"));

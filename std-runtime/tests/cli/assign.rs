@@ -49,7 +49,12 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
         refused(at, &["assign", name], 3, parts);
     }
     assert!(done(at, &["assign", "headings.csv", "--skip-rows", "1"]).contains("total 1\n"));
-    refused(at, &["assign", "a.npy", "--skip-rows", "1"], 3, &["a.npy: expected text beside --skip-rows, found an array"]);
+    refused(
+        at,
+        &["assign", "a.npy", "--skip-rows", "1"],
+        3,
+        &["a.npy: expected a text file, because --skip-rows is set, found an array"],
+    );
     refused(at, &["assign", "a.csv", "--cost-limit", "nan"], 2, &["--cost-limit: expected a number, found NaN"]);
     // What the errors advise is what helps.
     for (name, pairs) in [("nan.csv", [[0, 1], [1, 0]].as_slice()), ("full.csv", &[[1, 0]])] {

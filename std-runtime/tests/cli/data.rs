@@ -35,9 +35,7 @@ fn token_shards_are_read_as_their_content_says() {
     assert!(code == Some(0) && said.contains(" 2000 training tokens,"), "{said}");
     fs::write(at.join("few.bin"), (1..9u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).expect("ids");
     let (code, said) = trained(at, "few.bin", &vocabulary);
-    assert!(
-        code == Some(3) && said.contains("few.bin: expected ids of a width that can be told: set data.id_type to u16 or u32")
-    );
+    assert!(code == Some(3) && said.contains("few.bin: expected ids of unambiguous width: set data.id_type to u16 or u32"));
     fs::write(at.join("text.bin"), "The crow and the fox. ".repeat(50)).expect("text");
     let (code, said) = trained(at, "text.bin", &vocabulary);
     assert!(
@@ -69,7 +67,7 @@ fn a_tenth_is_held_out_of_texts_of_any_length() {
         let train = all * 9 / 10;
         assert!(code == Some(0) && said.contains(&format!("{train} training tokens, {} validation", all - train)), "{said}");
         assert!(
-            said.contains(&format!("{name}: 2 files read: a.txt, b.txt\n{name}: 1 file not read, because of their names: c.pdf"))
+            said.contains(&format!("{name}: 2 files read: a.txt, b.txt\n{name}: 1 file ignored because of their names: c.pdf"))
         );
     }
     fs::write(at.join("short.txt"), "a few words").expect("text");
@@ -93,7 +91,7 @@ fn files_that_are_no_text_are_named() {
             b"{\"messages\": []}",
             &["chat.jsonl:1:1: expected key \"text\", found keys \"messages\": a row of a chat"],
         ),
-        ("none.json", b"{}", &["none.json:1:1", "data.on_bad_row=skip leaves such rows out"]),
+        ("none.json", b"{}", &["none.json:1:1", "data.on_bad_row=skip skips such rows"]),
     ] {
         fs::write(at.join(file), content).expect("file");
         let (code, said) = trained(at, file, &[]);

@@ -76,7 +76,12 @@ fn export_refuses_slips_of_the_hand() {
     trained_wide(at);
     let weights = fs::read(at.join("run/model.safetensors")).expect("weights");
     let with = |more: &[&'static str]| [&["export", "--model", "run"], more].concat();
-    refused(at, &with(&["--out", "run/model.safetensors"]), 2, &["run/model.safetensors", "something else", "another name"]);
+    refused(
+        at,
+        &with(&["--out", "run/model.safetensors"]),
+        2,
+        &["run/model.safetensors", "exists and is not a program file", "another name"],
+    );
     assert_eq!(fs::read(at.join("run/model.safetensors")).expect("weights"), weights);
     for flag in [["--optimizer", "sgd"], ["--batch", "2"], ["--block", "4"]] {
         refused(at, &with(&["--out", "x.samara", flag[0], flag[1]]), 2, &["--optimizer, --batch and --block", "--train"]);
@@ -114,7 +119,7 @@ fn export_refuses_what_cannot_be() {
     done(at, &tiny(&["train", "--out", "run"], &["--set", "train.steps=2", "--set", "train.eval_every=0", "-q"]));
     let with = |more: &[&'static str]| [&["export", "--model", "run", "--out", "model.samara"], more].concat();
     refused(at, &with(&["--quantize", "q8"]), 2, &["--quantize q8: tensor ", "rows of 8 numbers, expected a multiple of 32"]);
-    refused(at, &with(&["--kv", "q8"]), 2, &["--kv q8: the keys of a token are 8 numbers", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv", "q8"]), 2, &["--kv q8: the keys of a token are 8 values", "multiple of 32", "f16"]);
     refused(at, &with(&["--context", "17"]), 2, &["--context 17: expected at most 16", "or 0 for all of it"]);
     refused(at, &with(&["--block", "9", "--context", "8"]), 2, &["--block 9: expected at most the context, 8"]);
     refused(at, &with(&["--target", "stm32"]), 2, &["stm32", "rp2040"]);
@@ -196,7 +201,7 @@ fn an_old_file_is_converted() {
     refused(at, &["export", "--convert", old, "--model", "run", "--out", "x.samara"], 2, &["--model", "--convert"]);
     fs::write(at.join("text.txt"), "a text").expect("a file");
     refused(at, &["export", "--convert", "text.txt", "--out", "x.samara"], 3, &["text.txt: not a program file"]);
-    refused(at, &["export", "--convert", old, "--out", "text.txt"], 2, &["text.txt", "something else"]);
+    refused(at, &["export", "--convert", old, "--out", "text.txt"], 2, &["text.txt", "exists and is not a program file"]);
     assert!(!at.join("x.samara").exists());
 }
 

@@ -112,7 +112,7 @@ fn a_tokenizer_that_cannot_be_used_blocks_text_only() {
     json["normalizer"] = serde_json::json!({"type": "NFC"});
     write(&at.join("run/tokenizer.json"), &json);
     let note = stderr(at, &["export", "--model", "run", "--out", "run.samara", "--data", "text.txt"]);
-    assert!(note.contains("its tokenizer has a normalizer, which devices do not run"), "{note}");
+    assert!(note.contains("its tokenizer has a normalizer, which devices do not support"), "{note}");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_run_from_training_to_text() {
     assert_eq!(one, generate("3"));
     let with = |more: &[&'static str]| [&["generate", "--model", "run", "--prompt", "a", "--max-new-tokens", "5"], more].concat();
     assert!(done(at, &with(&["--kv-cache", "f16"])).starts_with('a'));
-    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the keys of a token are 8 numbers", "multiple of 32", "f16"]);
+    refused(at, &with(&["--kv-cache", "q8"]), 2, &["--kv-cache q8: the keys of a token are 8 values", "multiple of 32", "f16"]);
     refused(at, &with(&["--kv-cache", "q4"]), 2, &["q4", "f32, f16, q8"]);
     let widths = ["--quantize q8: tensor wte.weight has rows of 8 numbers, expected a multiple of 32; leave --quantize out"];
     refused(at, &with(&["--quantize", "q8"]), 2, &widths);
