@@ -231,7 +231,7 @@ fn resuming_resets_nothing() {
         let error = train(&desk, command, &rows, &parts, &[&sets[..], &["train.steps=4"]].concat()).unwrap_err();
         assert!(error.contains("--resume"), "{error}");
         let said = desk.run(&[command, "--out", &parts, "--resume", "--set", "train.steps=4"]).unwrap().1;
-        assert!(said.contains("goes on at step 2 of 4"), "{said}");
+        assert!(said.contains("resumes at step 2 of 4"), "{said}");
         assert_eq!(weights(&desk, &whole), weights(&desk, &parts), "{command}");
         assert!(desk.at(&parts).join("checkpoints").read_dir().unwrap().count() >= 1);
     }
