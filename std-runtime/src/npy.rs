@@ -42,6 +42,9 @@ pub struct Array {
 
 impl Array {
     /// The values as `i32`, if they are integers that fit.
+    ///
+    /// # Errors
+    /// Floating-point values, or an integer beyond `i32`.
     pub fn into_i32(self, path: &Path) -> Result<Vec<i32>, FileError> {
         let too_large = |i: usize| FileError::format(path, "integers of 32 bits", format!("a larger one at index {i}"));
         match self.values {
@@ -71,12 +74,18 @@ impl Array {
 }
 
 /// Reads an array.
+///
+/// # Errors
+/// A file that cannot be read, or that is no array of a type that is read.
 pub fn read(path: &Path) -> Result<Array, FileError> {
     let bytes = std::fs::read(path).map_err(IoError::at(path, "read"))?;
     from_bytes(path, &bytes)
 }
 
 /// Reads an array from the bytes of a file, which `path` names in errors.
+///
+/// # Errors
+/// Bytes that are no array of a type that is read.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Array, FileError> {
     parse(bytes).map_err(|problem| match problem {
         Problem::Form { expected, found } => FileError::format(path, expected, found),
@@ -85,11 +94,17 @@ pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Array, FileError> {
 }
 
 /// Writes an f32 array; the product of `shape` must be the number of values.
+///
+/// # Errors
+/// The operating system refuses.
 pub fn write_f32(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), FileError> {
     write(path, "<f4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
 }
 
 /// Writes an i32 array; the product of `shape` must be the number of values.
+///
+/// # Errors
+/// The operating system refuses.
 pub fn write_i32(path: &Path, shape: &[usize], values: &[i32]) -> Result<(), FileError> {
     write(path, "<i4", shape, values.len(), values.iter().map(|v| v.to_le_bytes()))
 }

@@ -109,6 +109,9 @@ impl File {
     }
 
     /// Opens it.
+    ///
+    /// # Errors
+    /// The file is not one of a program.
     pub fn open<'a>(&'a self, kernels: &'a Kernels<f32>) -> Result<ProgramFile<'a>, FileError> {
         ProgramFile::open(self.bytes(), kernels)
     }

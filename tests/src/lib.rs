@@ -2,6 +2,7 @@
 //! operations that every table of kernels must pass.
 
 pub mod binary;
+pub mod desk;
 pub mod device;
 pub mod draw;
 pub mod fd;

@@ -69,6 +69,9 @@ pub struct Session<'k, R> {
 
 impl<'k, R: Real> Session<'k, R> {
     /// Builds a program in storage for `capacity` nodes, plans it, checks the plan, and allocates its memory.
+    ///
+    /// # Errors
+    /// The program is wrong, or does not fit its storage.
     pub fn build<T>(
         table: Table<'k, R>,
         params: Params<'static>,

@@ -65,11 +65,17 @@ pub fn request(config: &RunConfig, out: &Path) -> TrainRequest {
 }
 
 /// Trains in the folder `out`.
+///
+/// # Errors
+/// The training fails.
 pub fn train(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingError> {
     train::run(&request(config, out))
 }
 
 /// Resumes the run in the folder `out`.
+///
+/// # Errors
+/// The training fails.
 pub fn resume(config: &RunConfig, out: &Path) -> Result<TrainOutcome, TrainingError> {
     train::run(&TrainRequest { resume: true, ..request(config, out) })
 }

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use samara::dialogue::jinja::Day;
 use samara::dialogue::template::Template;
 use samara::dialogue::turn::{Role, Turn};
 use samara::tokenizer::Tokenizer;
-use samara_tests::binary::samara;
+use samara_tests::desk::Desk;
 use samara_tests::training::{golden, records};
 use serde_json::{Value, json};
 
@@ -69,48 +69,17 @@ fn templates_render_as_in_jinja2() {
     }
 }
 
-/// A folder for a test: rows, and what runs leave.
-struct Desk {
-    folder: tempfile::TempDir,
+/// Trains the golden model on rows for as many steps as asked for; `sets` are keys with values.
+fn sft(desk: &Desk, data: &Path, out: &str, sets: &[&str]) -> Result<String, String> {
+    let fixed = ["train.block_size=192", "data.val_fraction=0", "generate.max_new_tokens=0"];
+    desk.train("sft", (&golden("dialogues/model"), data), out, &[&fixed[..], sets].concat())
 }
 
-impl Desk {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn rows(&self, name: &str, rows: &[Value]) -> PathBuf {
-        let path = self.at(name);
-        fs::write(&path, rows.iter().map(|row| format!("{row}\n")).collect::<String>()).unwrap();
-        path
-    }
-
-    /// Runs the binary; what it wrote to standard output and standard error.
-    fn run(&self, args: &[&str]) -> Result<(String, String), String> {
-        let done = samara().args(args).current_dir(self.folder.path()).output().unwrap();
-        let [out, error] = [done.stdout, done.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        if done.status.success() { Ok((out, error)) } else { Err(error) }
-    }
-
-    /// Trains the golden model on rows for as many steps as asked for; `sets` are keys with values.
-    fn sft(&self, data: &Path, out: &str, sets: &[&str]) -> Result<String, String> {
-        let model = golden("dialogues/model");
-        let mut args = vec!["sft", "--init", model.to_str().unwrap(), "--data", data.to_str().unwrap(), "--out", out];
-        let fixed = ["train.block_size=192", "train.threads=1", "data.val_fraction=0", "generate.max_new_tokens=0"];
-        args.extend(fixed.iter().chain(sets).flat_map(|set| ["--set", set]));
-        Ok(self.run(&args)?.1)
-    }
-
-    /// Loss and gradient norm of the first step of a run.
-    fn first_step(&self, out: &str) -> (f64, f64) {
-        let records = records(&self.at(out));
-        let value = |key: &str| records.iter().find_map(|record| record.get(key)).expect(key);
-        (value("train_loss"), value("grad_norm"))
-    }
+/// Loss and gradient norm of the first step of a run.
+fn first_step(desk: &Desk, out: &str) -> (f64, f64) {
+    let records = records(&desk.at(out));
+    let value = |key: &str| records.iter().find_map(|record| record.get(key)).expect(key);
+    (value("train_loss"), value("grad_norm"))
 }
 
 fn close(a: f64, b: f64, tolerance: f64) {
@@ -126,8 +95,8 @@ fn the_loss_is_that_of_transformers_however_rows_are_laid_out() {
         let count = recorded["rows"].as_array().unwrap().len();
         let template = format!("dialogue.template={template}");
         let step = |out: &str, sets: &[&str]| {
-            let said = desk.sft(&data, out, &[&[template.as_str(), "train.steps=1"], sets].concat()).unwrap();
-            (said, desk.first_step(out))
+            let said = sft(&desk, &data, out, &[&[template.as_str(), "train.steps=1"], sets].concat()).unwrap();
+            (said, first_step(&desk, out))
         };
         let (batch, accumulation) = (format!("train.batch_size={count}"), format!("train.grad_accumulation={count}"));
         let (said, (loss, norm)) = step("whole", &[&batch]);
@@ -147,7 +116,7 @@ fn the_loss_is_that_of_transformers_however_rows_are_laid_out() {
 fn the_first_example_shows_what_is_learnt() {
     let desk = Desk::new();
     let data = desk.rows("rows.jsonl", &[json!({"prompt": "Say <|endoftext|>:", "completion": " yes"})]);
-    let said = desk.sft(&data, "run", &["train.steps=1", "train.batch_size=1", "dialogue.template=plain"]).unwrap();
+    let said = sft(&desk, &data, "run", &["train.steps=1", "train.batch_size=1", "dialogue.template=plain"]).unwrap();
     assert!(said.contains("Say <|endoftext|>:‹ yes<|endoftext|>›"), "{said}");
 }
 
@@ -166,9 +135,9 @@ fn a_run_goes_on_to_the_same_bits_and_its_folder_has_the_template() {
         "dialogue.packing=true",
     ];
     let steps = |steps| [&sets[..], &[steps]].concat();
-    desk.sft(&data, "whole", &steps("train.steps=4")).unwrap();
-    desk.sft(&data, "parts", &steps("train.steps=2")).unwrap();
-    let said = desk.sft(&data, "parts", &steps("train.steps=4")).unwrap_err();
+    sft(&desk, &data, "whole", &steps("train.steps=4")).unwrap();
+    sft(&desk, &data, "parts", &steps("train.steps=2")).unwrap();
+    let said = sft(&desk, &data, "parts", &steps("train.steps=4")).unwrap_err();
     assert!(said.contains("--resume"), "{said}");
     desk.run(&["sft", "--out", "parts", "--resume", "--set", "train.steps=4"]).unwrap();
     let weights = |out: &str| fs::read(desk.at(out).join("model.safetensors")).unwrap();
@@ -199,10 +168,10 @@ fn adapters_are_trained_on_dialogues() {
     fs::write(desk.at("own.jinja"), format!("{template}{end}")).unwrap();
     let sets = ["train.batch_size=2", "dialogue.template=own.jinja", "train.lr=1e-2", "train.warmup_steps=0"];
     let sets = [&sets[..], &["train.schedule=constant", "train.steps=3"]].concat();
-    desk.sft(&data, "full", &sets).unwrap();
-    let said = desk.sft(&data, "adapter", &[&sets[..], &["tune.method=lora", "tune.rank=2"]].concat()).unwrap();
+    sft(&desk, &data, "full", &sets).unwrap();
+    let said = sft(&desk, &data, "adapter", &[&sets[..], &["tune.method=lora", "tune.rank=2"]].concat()).unwrap();
     assert!(said.contains("\"<|im_end|>\" ends the answers"), "{said}");
-    let [(full, _), (loss, _)] = ["full", "adapter"].map(|out| desk.first_step(out));
+    let [(full, _), (loss, _)] = ["full", "adapter"].map(|out| first_step(&desk, out));
     close(loss, full, 1e-6);
     let said = desk.run(&["sft", "--out", "adapter", "--resume", "--set", "train.steps=5"]).unwrap().1;
     assert!(said.contains("resumes at step 3 of 5"), "{said}");
@@ -240,12 +209,12 @@ fn rows_that_cannot_be_learnt_are_named() {
         (vec![good.clone()], &["dialogue.epochs=2"][..], "set one of them"),
     ] {
         let data = desk.rows("rows.jsonl", &rows);
-        let error = desk.sft(&data, "refused", &[&["train.steps=1"], sets].concat()).unwrap_err();
+        let error = sft(&desk, &data, "refused", &[&["train.steps=1"], sets].concat()).unwrap_err();
         assert!(error.contains(expected), "{expected}: {error}");
         assert!(!desk.at("refused").exists(), "{expected}");
     }
     let data = desk.rows("rows.jsonl", &[good, long]);
-    let said = desk.sft(&data, "skipped", &["train.steps=1", "data.on_bad_row=skip"]).unwrap();
+    let said = sft(&desk, &data, "skipped", &["train.steps=1", "data.on_bad_row=skip"]).unwrap();
     assert!(said.contains("1 rows left out, the first: ") && said.contains("rows.jsonl:2: no token to learn"), "{said}");
     let error = desk.run(&["sft", "--data", "rows.jsonl"]).unwrap_err();
     assert!(error.contains("--init DIR"), "{error}");

@@ -110,6 +110,9 @@ impl<'a> BpeTables<'a> {
     /// Calls `emit` with every id of `text`.
     ///
     /// Scratch for the length of `text` always suffices; [`Split::words`] tells the size that its words need.
+    ///
+    /// # Errors
+    /// Scratch that is too small for a word, or a byte that the vocabulary lacks.
     pub fn encode(&self, text: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         let mut at = 0_usize;
         for word in self.split.words_by(self.classes, text) {
@@ -120,6 +123,9 @@ impl<'a> BpeTables<'a> {
     }
 
     /// Calls `emit` with every id of one word of the split.
+    ///
+    /// # Errors
+    /// Scratch that is too small for it, or a byte that the vocabulary lacks.
     #[inline]
     pub fn encode_word(&self, word: &[u8], scratch: &mut BpeScratch<'_>, emit: &mut impl FnMut(u32)) -> Result<(), EncodeError> {
         if let Some(id) = self.whole_word(word) {

@@ -40,6 +40,9 @@ impl core::error::Error for CharError {}
 
 impl<'a> CharTable<'a> {
     /// A table over `chars`; the error is the first index that breaks the order of code points (or repeats one).
+    ///
+    /// # Errors
+    /// The first place that breaks the order.
     pub fn open(chars: &'a [char]) -> Result<Self, usize> {
         match chars.iter().zip(chars.iter().skip(1)).position(|(a, b)| a >= b) {
             Some(place) => Err(place.saturating_add(1)),
@@ -53,6 +56,9 @@ impl<'a> CharTable<'a> {
     }
 
     /// Calls `emit` with the id of every character of `text`.
+    ///
+    /// # Errors
+    /// Bytes that are no UTF-8, or a character that the table lacks.
     pub fn encode(&self, text: &[u8], emit: &mut impl FnMut(u32)) -> Result<(), CharError> {
         let mut at_bytes = 0_usize;
         for chunk in text.utf8_chunks() {

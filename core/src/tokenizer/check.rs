@@ -6,6 +6,9 @@ use super::tables::{MAX_MERGES, MAX_TOKENS, TableError};
 
 impl BpeTables<'_> {
     /// Checks untrusted tables completely, once: afterwards every emitted id is below [`vocab_size`](Self::vocab_size) and every search terminates.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
     pub fn open(self) -> Result<Self, TableError> {
         check(&self)?;
         Ok(self)

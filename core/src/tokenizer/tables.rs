@@ -76,6 +76,9 @@ pub const fn hash_len(entries: usize) -> usize {
 }
 
 /// Fills `slots`, of [`hash_len`] of the number of merges, with the pairs (left id, right id) in order of ranks.
+///
+/// # Errors
+/// Slots of another length, ids beyond the tables, a merge that is there twice, or slots that are too crowded for a short search.
 pub fn fill_pairs(merges: impl ExactSizeIterator<Item = (u32, u32)>, slots: &mut [u64]) -> Result<(), TableError> {
     if slots.len() != hash_len(merges.len()) || merges.len() > MAX_MERGES {
         return Err(TableError::Length { table: "pairs", found: slots.len() });
@@ -98,6 +101,9 @@ pub fn fill_pairs(merges: impl ExactSizeIterator<Item = (u32, u32)>, slots: &mut
 
 /// Fills `slots`, of [`hash_len`] of the number of tokens, with the words that are encoded as a single token: those that the merges produce from
 /// their bytes, and those listed in `unmerged` (all of them with Hugging Face's `ignore_merges`).
+///
+/// # Errors
+/// Slots of another length, scratch that is too small for a word, or slots that are too crowded for a short search.
 pub fn fill_words(
     tables: &BpeTables<'_>,
     unmerged: impl Fn(u32) -> bool,

@@ -52,13 +52,17 @@ pub struct Answer {
 }
 
 impl Speaker {
-    /// Opens a folder of a model, or of an adapter, with its tokenizer and chat template.
+    /// Opens a folder of a model, or of an adapter, with its tokenizer and chat template. The base of an adapter is the one given, or the one that it names.
     ///
     /// # Errors
     /// One of them is not as it should be.
-    pub fn open(engine: &Arc<Engine>, folder: &Path, template: &TemplateChoice) -> Result<Self, TrainingError> {
+    pub fn open(
+        engine: &Arc<Engine>,
+        (folder, base): (&Path, Option<&Path>),
+        template: &TemplateChoice,
+    ) -> Result<Self, TrainingError> {
         const WAY_OUT: &str = "; give a folder that has the tokenizer of its model";
-        let source = Source::of(folder, None).map_err(OpenError::from)?;
+        let source = Source::of(folder, base).map_err(OpenError::from)?;
         let (base, folder) = (source.config()?, source.tokenizer(Tokenizer::is_in));
         let Some(tokenizer) = Tokenizer::of_model(folder)? else { return Err(FileError::none_in(folder, WAY_OUT).into()) };
         let today = Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));

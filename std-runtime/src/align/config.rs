@@ -21,7 +21,11 @@ table! {
         gamma: f64 = 1.0, 0..=1000;
         /// The weight of −ln p of the better completion, in orpo and cpo.
         nll_weight: f64 = 1.0, 0..=1000;
+        /// Compute the log-probs of the reference once, and keep them in the run folder: its weights are then not in memory. The result does not depend
+        /// on it.
+        cache_reference: bool = false;
     }
+    may change: cache_reference;
     unread: DpoConfig::unread;
 }
 
@@ -34,14 +38,18 @@ table! {
         desirable_weight: f64 = 1.0, 0..=1000000;
         /// The weight of undesirable completions.
         undesirable_weight: f64 = 1.0, 0..=1000000;
+        /// Compute the log-probs of the reference once, and keep them in the run folder: its weights are then not in memory. The result does not depend
+        /// on it.
+        cache_reference: bool = false;
     }
+    may change: cache_reference;
 }
 
 table! {
     /// Learning what people prefer.
     pub RewardConfig {
-        /// The loss of the scores of a prompt's completions: "pairs" (of all that are not tied), "plackett_luce" (of the whole order) or "best_of_n"
-        /// (of the choice of the best).
+        /// The loss of the scores of a prompt's completions: "pairs" (of all), "plackett_luce" (of the whole order) or "best_of_n" (of the choice of the
+        /// best). Completions of one rank are not compared in any of them.
         loss: RankingChoice = RankingChoice::Pairs;
         /// How much better the better completion of a pair is to score; a row's own "margin" is added.
         margin: f64 = 0.0, -1000..=1000;
@@ -148,7 +156,10 @@ impl DpoConfig {
             ("nll_weight", &[Orpo, Cpo], "dpo.loss = \"orpo\" or \"cpo\" reads it"),
         ];
         let idle = read.into_iter().filter(|(_, losses, _)| !losses.contains(&self.loss));
-        idle.map(|(key, _, instead)| Unread { key, instead }).collect()
+        let idle = idle.map(|(key, _, instead)| Unread { key, instead });
+        let has_reference = self.loss::<f64>().reads_reference();
+        let cache = Unread { key: "cache_reference", instead: "a loss that reads a reference reads it, as dpo.loss = \"dpo\"" };
+        idle.chain((!has_reference).then_some(cache)).collect()
     }
 }
 

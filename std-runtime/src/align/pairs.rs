@@ -1,24 +1,21 @@
 //! Training on pairs of completions, one preferred to the other: DPO and its relatives, with a loss by name.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use samara_core::exec::Gradients;
-use samara_core::graph::Recompute;
-use samara_core::model::lm::LanguageModel;
 use samara_core::rl::pairs::{PairLoss, PairOutputs, Pairs, pair_losses};
 
 use super::base::Base;
-use super::completion::{Completion, rows_of, shape_of, spread, sums};
+use super::completion::{Completion, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
-use crate::data::dataset::HostBatch;
+use super::reference::Reference;
+use super::rows_loss::{Forward, Learner, Numbers, Part, RowsLoss};
+use super::rowwise::RowsTraining;
 use crate::lm::RunError;
-use crate::lm::tokenwise::{Number, TokenBatch, Tokenwise};
-use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+use crate::lm::tokenwise::TokenBatch;
+use crate::session::{BuildError, Device, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, Scalars};
 
 /// A pair: the better completion and the worse.
@@ -40,38 +37,27 @@ pub struct PairsSpec {
     pub train: TrainConfig,
 }
 
-struct Built {
-    policy: SetId,
-    reference: Option<SetId>,
-    average: Option<SetId>,
-    program: Tokenwise,
-    /// For the reference, which has no gradient, and for evaluations.
-    forward: Tokenwise,
-}
-
-/// Training of a policy on pairs.
-pub struct PairTraining {
+/// A loss of pairs.
+pub struct PairRows {
     spec: PairsSpec,
-    layers: Arc<dyn LanguageModel>,
-    registry: Arc<OwnedParams>,
-    built: Option<Built>,
+    learner: Learner,
     rows: TokenBatch,
-    upstream: Vec<f32>, // (B, R)
-    found: Vec<Found>,
+    /// Places of the rows.
+    places: Vec<usize>,
+    /// Tokens of the better completions and of the worse.
+    lengths: [Vec<usize>; 2],
     output: Option<Output>,
 }
 
+/// Training of a policy on pairs.
+pub type PairTraining = RowsTraining<PairRows>;
+
 /// What pairs of a micro-batch come to: each (n).
-#[derive(Default)]
-struct Found {
+pub struct Found {
     policy: [Vec<f32>; 2],
     reference: [Vec<f32>; 2],
     losses: Vec<f32>,
-    slopes: [Vec<f32>; 2],
 }
-
-const NAMES: [&str; 7] =
-    ["loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"];
 
 impl PairTraining {
     /// A training of pairs.
@@ -79,39 +65,25 @@ impl PairTraining {
     /// # Errors
     /// The registry cannot hold the parameters.
     pub fn new(spec: PairsSpec) -> Result<Self, BuildError> {
-        let (registry, layers) = spec.policy.register()?;
+        let learner = Learner::policy(spec.policy.register()?);
         let all = spec.pairs.iter().chain(&spec.held_out).flatten();
         let rows = TokenBatch::new(shape_of(2 * spec.train.batch_size, all));
-        let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, upstream, found: Vec::new(), output: None })
+        let reference = if spec.loss.reads_reference() { Reference::Computed } else { Reference::Absent };
+        let loss = PairRows { spec, learner, rows, places: Vec::new(), lengths: Default::default(), output: None };
+        Ok(Self::of(loss, reference))
     }
 
     /// The same with the folder that it leaves.
     #[must_use]
-    pub fn with_output(self, output: Output) -> Self {
-        Self { output: Some(output), ..self }
+    pub fn with_output(mut self, output: Output) -> Self {
+        self.loss.output = Some(output);
+        self
     }
+}
 
-    /// Puts the pairs of a micro-batch into rows: chosen, rejected, chosen, …
-    fn fill(&mut self, held_out: bool, batch: &HostBatch) -> [Vec<usize>; 2] {
-        self.rows.clear();
-        let pairs = rows_of(if held_out { &self.spec.held_out } else { &self.spec.pairs }, batch);
-        pairs.iter().copied().flatten().for_each(|completion| completion.push_to(&mut self.rows));
-        [0, 1].map(|side| pairs.iter().map(|pair| pair[side].picks.len()).collect())
-    }
-
-    /// Sums of the reference's log-probs for the rows; 0 for a loss that reads none.
-    fn reference<D: Device>(&mut self, session: &mut Session<D>) -> Result<Vec<f32>, RunError> {
-        let Built { reference, forward, .. } = self.built.as_mut().expect("built before");
-        match *reference {
-            Some(set) => Ok(sums(&self.rows, forward.forward(session, set, &self.rows)?)),
-            None => Ok(vec![0.0; self.rows.rows()]),
-        }
-    }
-
-    /// Losses of the pairs in the rows, and their derivatives by sums of the policy's log-probs.
-    fn losses(&self, policy: &[f32], reference: &[f32], lengths: &[Vec<usize>; 2]) -> Result<Found, RunError> {
-        let (policy, reference) = (sides(policy), sides(reference));
+impl PairRows {
+    /// Losses of pairs, and their derivatives by sums of the policy's log-probs.
+    fn of_sums(&self, policy: [Vec<f32>; 2], reference: [Vec<f32>; 2]) -> Result<(Found, [Vec<f32>; 2]), RunError> {
         let n = policy[0].len();
         let (mut losses, mut slopes) = (vec![0.0; n], [vec![0.0; n], vec![0.0; n]]);
         let pairs = Pairs {
@@ -119,15 +91,73 @@ impl PairTraining {
             policy_rejected: &policy[1],
             reference_chosen: &reference[0],
             reference_rejected: &reference[1],
-            chosen_lengths: &lengths[0],
-            rejected_lengths: &lengths[1],
+            chosen_lengths: &self.lengths[0],
+            rejected_lengths: &self.lengths[1],
         };
         let [by_chosen, by_rejected] = &mut slopes;
         pair_losses(&*self.spec.loss, &pairs, PairOutputs { losses: &mut losses, by_chosen, by_rejected }).map_err(guard)?;
-        Ok(Found { policy, reference, losses, slopes })
+        Ok((Found { policy, reference, losses }, slopes))
+    }
+}
+
+impl RowsLoss for PairRows {
+    type Found = Found;
+
+    const SCALARS: &'static [(&'static str, Combine)] = &[
+        ("loss", Combine::Mean),
+        ("rewards/chosen", Combine::Mean),
+        ("rewards/rejected", Combine::Mean),
+        ("rewards/margins", Combine::Mean),
+        ("rewards/accuracies", Combine::Mean),
+        ("logps/chosen", Combine::Mean),
+        ("logps/rejected", Combine::Mean),
+    ];
+
+    fn learner(&self) -> &Learner {
+        &self.learner
     }
 
-    /// Adds what pairs come to.
+    fn train(&self) -> &TrainConfig {
+        &self.spec.train
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        [self.spec.pairs.len(), self.spec.held_out.len()]
+    }
+
+    fn tokens_of_row(&self) -> u64 {
+        2 * self.rows.shape().picks as u64
+    }
+
+    /// Rows are chosen, rejected, chosen, …
+    fn fill(&mut self, part: Part, numbers: &[usize]) {
+        let pairs = part.of([&self.spec.pairs, &self.spec.held_out]);
+        let first = part.of([0, self.spec.pairs.len()]);
+        self.rows.clear();
+        numbers.iter().flat_map(|&number| &pairs[number]).for_each(|completion| completion.push_to(&mut self.rows));
+        self.places = numbers.iter().flat_map(|number| [0, 1].map(|side| 2 * (first + number) + side)).collect();
+        self.lengths = [0, 1].map(|side| numbers.iter().map(|&number| pairs[number][side].picks.len()).collect());
+    }
+
+    fn rows(&self) -> &TokenBatch {
+        &self.rows
+    }
+
+    fn compared(&self) -> Vec<(&TokenBatch, Vec<usize>)> {
+        vec![(&self.rows, self.places.clone())]
+    }
+
+    fn losses(&self, numbers: &Numbers<'_>, upstream: &mut [f32]) -> Result<Found, RunError> {
+        let policy = sides(&sums(&self.rows, numbers.own));
+        // A loss without a reference reads no log-prob of one.
+        let reference =
+            if numbers.reference.is_empty() { policy.each_ref().map(|x| vec![0.0; x.len()]) } else { sides(numbers.reference) };
+        let (found, [by_chosen, by_rejected]) = self.of_sums(policy, reference)?;
+        let of_rows: Vec<f32> = by_chosen.iter().zip(&by_rejected).flat_map(|(&a, &b)| [a, b]).collect();
+        spread(&self.rows, &of_rows, upstream);
+        Ok(found)
+    }
+
     fn report(&self, found: &Found, out: &mut Scalars) {
         let n = found.losses.len() as f64;
         let reward = |side: usize| -> Vec<f64> {
@@ -140,103 +170,24 @@ impl PairTraining {
         let (chosen, rejected) = (chosen.iter().sum::<f64>(), rejected.iter().sum::<f64>());
         let values =
             [sum(&found.losses), chosen, rejected, chosen - rejected, right, sum(&found.policy[0]), sum(&found.policy[1])];
-        for (name, value) in NAMES.into_iter().zip(values) {
-            let id = out.register(name, Combine::Mean);
+        for (&(name, combine), value) in Self::SCALARS.iter().zip(values) {
+            let id = out.register(name, combine);
             out.add_sum(id, value, n);
         }
     }
-}
 
-impl<D: Device> Objective<D> for PairTraining {
-    fn sets(&self) -> Vec<SetSpec> {
-        let own = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let reference = self.spec.loss.reads_reference().then(|| own("reference", SetRole::Fixed));
-        let average = (self.spec.train.ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
-        [own("policy", SetRole::Trained)].into_iter().chain(reference).chain(average).collect()
-    }
-
-    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let mut sets = sets.iter().copied();
-        let policy = sets.next().ok_or_else(|| BuildError::Unsupported("a policy without a set".to_owned()))?;
-        let reference = if self.spec.loss.reads_reference() { sets.next() } else { None };
-        let number = Number::Logprob { temperature: 1.0 };
-        let shape = self.rows.shape();
-        let program = Tokenwise::new(session, policy, &self.layers, shape, (number, Some(Recompute::None)))?;
-        let forward = Tokenwise::new(session, reference.unwrap_or(policy), &self.layers, shape, (number, None))?;
-        self.built = Some(Built { policy, reference, average: sets.next(), program, forward });
-        Ok(())
-    }
-
-    fn scalars(&mut self, scalars: &mut Scalars) {
-        NAMES.into_iter().for_each(|name| {
-            scalars.register(name, Combine::Mean);
-        });
-    }
-
-    fn sources(&mut self) -> Vec<Source> {
-        let longest = self.rows.shape().picks as u64 * 2;
-        super::source::numbered(self.spec.pairs.len(), self.spec.held_out.len(), longest, &self.spec.train)
-    }
-
-    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let (seed, base) = (self.spec.train.seed, &self.spec.policy);
-        let Some(Built { policy, reference, .. }) = &self.built else { return Ok(()) };
-        if !resumed {
-            base.fill(session, *policy, seed)?;
-        }
-        reference.map_or(Ok(()), |set| base.fill(session, set, seed))
-    }
-
-    fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
-        self.found.clear();
-        let pairs: usize = step.micro_batches(0).iter().map(|batch| rows_of(&self.spec.pairs, batch).len()).sum();
-        for (micro, batch) in step.micro_batches(0).iter().enumerate() {
-            step.stop.check()?;
-            let lengths = self.fill(false, batch);
-            // The reference comes first: policy and gradient share a workspace with it.
-            let reference = self.reference(session)?;
-            let Built { policy, program, .. } = self.built.as_mut().expect("built before");
-            let logprobs = sums(&self.rows, program.forward(session, *policy, &self.rows)?);
-            let found = self.losses(&logprobs, &reference, &lengths)?;
-            let of_rows: Vec<f32> =
-                found.slopes[0].iter().zip(&found.slopes[1]).flat_map(|(a, b)| [a / pairs as f32, b / pairs as f32]).collect();
-            spread(&self.rows, &of_rows, &mut self.upstream);
-            let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            let Built { policy, program, .. } = self.built.as_mut().expect("built before");
-            program.backward(session, *policy, &self.upstream, gradients)?;
-            self.found.push(found);
-        }
-        Ok(())
-    }
-
-    fn collect(&mut self, _: &Session<D>, _: u32, out: &mut Scalars) {
-        self.found.iter().for_each(|found| self.report(found, out));
-    }
-
-    fn evaluate(
+    fn begin<D: Device>(
         &mut self,
         session: &mut Session<D>,
-        averaged: bool,
-        batch: &HostBatch,
-        out: &mut Scalars,
-    ) -> Result<(), RunError> {
-        let lengths = self.fill(true, batch);
-        let reference = self.reference(session)?;
-        let Built { policy, average, forward, .. } = self.built.as_mut().expect("built before");
-        let set = average.filter(|_| averaged).unwrap_or(*policy);
-        let logprobs = sums(&self.rows, forward.forward(session, set, &self.rows)?);
-        let found = self.losses(&logprobs, &reference, &lengths)?;
-        self.report(&found, out);
-        Ok(())
+        (policy, reference): (SetId, Option<SetId>),
+        resumed: bool,
+    ) -> Result<(), TrainingError> {
+        let first = Some(policy).filter(|_| !resumed);
+        first.into_iter().chain(reference).try_for_each(|set| self.spec.policy.fill(session, set, self.spec.train.seed))
     }
 
-    fn best(&self) -> (&'static str, Direction) {
-        ("loss", Direction::Smaller)
-    }
-
-    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
-        let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
-        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
+    fn save<D: Device>(&mut self, model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
+        self.output.as_ref().map_or(Ok(()), |output| output.save(model.session, model.set, folder))
     }
 }
 

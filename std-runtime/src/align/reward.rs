@@ -2,23 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use samara_core::exec::Gradients;
-use samara_core::graph::Recompute;
 use samara_core::rl::rewards::{RewardLoss, best_of_n, kway, plackett_luce};
 
-use super::completion::{Completion, rows_of};
+use super::completion::Completion;
 use super::guard::guard;
 use super::output::{Output, Pad};
-use super::source::numbered;
-use crate::data::dataset::HostBatch;
+use super::reference::Reference;
+use super::rows_loss::{Forward, Learner, Numbers, Part, RowsLoss};
+use super::rowwise::RowsTraining;
 use crate::lm::RunError;
 use crate::lm::scored::Scored;
-use crate::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
+use crate::lm::tokenwise::{Number, TokenBatch, TokensShape};
 use crate::model::ModelConfig;
-use crate::session::{BuildError, Device, Session, SetId};
+use crate::session::{Device, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, Scalars};
 
 /// Completions of one prompt.
@@ -37,9 +35,9 @@ pub struct Ranking {
 pub enum RankingLoss {
     /// The mean over all pairs of −log σ(r_w − r_l) (Ouyang et al. 2022).
     Pairs(RewardLoss<f32>),
-    /// Plackett and Luce: the whole order.
+    /// Plackett and Luce: the whole order. Ties are not compared.
     PlackettLuce,
-    /// The choice of the best (Ziegler et al. 2019).
+    /// The choice of the best (Ziegler et al. 2019), or of each of several best ones.
     BestOfN,
 }
 
@@ -59,31 +57,28 @@ pub struct RewardSpec {
     pub train: TrainConfig,
 }
 
-struct Built {
-    set: SetId,
-    average: Option<SetId>,
-    program: Tokenwise,
-    forward: Tokenwise,
-}
-
-/// Training of a reward model.
-pub struct RewardTraining {
+/// The loss of rankings.
+pub struct RankingRows {
     spec: RewardSpec,
-    built: Option<Built>,
+    learner: Learner,
     rows: TokenBatch,
-    found: Vec<Found>,
+    part: Part,
+    /// Numbers of the rankings.
+    numbers: Vec<usize>,
     output: Option<(Output, Pad, bool)>,
 }
 
+/// Training of a reward model.
+pub type RewardTraining = RowsTraining<RankingRows>;
+
 /// What the prompts of a micro-batch come to.
 #[derive(Default)]
-struct Found {
+pub struct Found {
     prompts: usize,
     loss: f64,
     pairs: usize,
     right: usize,
     scores: Vec<f32>,
-    slopes: Vec<f32>,
     /// Σ over pairs of r_w − r_l.
     margins: f64,
 }
@@ -95,77 +90,114 @@ impl RewardTraining {
         let most = all().map(|ranking| ranking.completions.len()).max().unwrap_or(1);
         let len = all().flat_map(|ranking| &ranking.completions).map(|c| c.tokens.len()).max().unwrap_or(1);
         // All completions of a prompt are in one micro-batch.
-        let shape = TokensShape { rows: spec.train.batch_size * most, len, picks: 1 };
-        Self { spec, built: None, rows: TokenBatch::new(shape), found: Vec::new(), output: None }
+        let rows = TokenBatch::new(TokensShape { rows: spec.train.batch_size * most, len, picks: 1 });
+        let Scored { registry, layers, score, .. } = spec.model.clone();
+        let learner = Learner { name: "reward", registry, layers, number: Number::Score(score) };
+        let loss = RankingRows { spec, learner, rows, part: Part::Train, numbers: Vec::new(), output: None };
+        Self::of(loss, Reference::Absent)
     }
 
     /// The same with the folder that it leaves, its token for padding, and whether the preferred completions of the training have a mean score of 0 there.
     #[must_use]
-    pub fn with_output(self, output: Output, pad: Pad, zero_mean: bool) -> Self {
-        Self { output: Some((output, pad, zero_mean)), ..self }
+    pub fn with_output(mut self, output: Output, pad: Pad, zero_mean: bool) -> Self {
+        self.loss.output = Some((output, pad, zero_mean));
+        self
     }
+}
 
+impl RankingRows {
     /// The mean score of preferred completions of the training, of at most as many prompts as suffice for it.
-    fn mean_of_preferred<D: Device>(&mut self, session: &mut Session<D>, set: SetId) -> Result<f64, RunError> {
+    fn mean_of_preferred<D: Device>(&mut self, model: &mut Forward<'_, D>) -> Result<f64, RunError> {
         const PROMPTS: usize = 256;
         let every = self.spec.rankings.len().div_ceil(PROMPTS).max(1);
         let preferred: Vec<&Completion> =
             self.spec.rankings.iter().step_by(every).filter_map(|ranking| ranking.completions.first()).collect();
-        let Some(Built { forward, .. }) = &mut self.built else { return Ok(0.0) };
-        let (mut sum, shape) = (0.0, forward.shape());
-        for chunk in preferred.chunks(shape.rows) {
+        let mut sum = 0.0;
+        for chunk in preferred.chunks(self.rows.shape().rows) {
             self.rows.clear();
-            chunk.iter().for_each(|completion| self.rows.push(&completion.tokens, completion.tokens.len().checked_sub(1)));
-            let scores = forward.forward(session, set, &self.rows)?;
-            sum += scores[..chunk.len()].iter().map(|&x| f64::from(x)).sum::<f64>();
+            chunk.iter().for_each(|completion| push(&mut self.rows, completion));
+            sum += model.sums(&self.rows)?.iter().map(|&x| f64::from(x)).sum::<f64>();
         }
         Ok(sum / preferred.len().max(1) as f64)
     }
 
-    /// Puts the completions of a micro-batch into rows, the score at their last token.
-    fn fill(&mut self, held_out: bool, batch: &HostBatch) -> Vec<usize> {
-        self.rows.clear();
-        let rankings = rows_of(if held_out { &self.spec.held_out } else { &self.spec.rankings }, batch);
-        for completion in rankings.iter().flat_map(|ranking| &ranking.completions) {
-            self.rows.push(&completion.tokens, completion.tokens.len().checked_sub(1));
-        }
-        crate::data::dataset::RowNumbers::of(batch).collect()
+    /// The loss of a prompt's scores, with their derivatives.
+    fn of_prompt(&self, ranking: &Ranking, scores: &[f32], slopes: &mut [f32]) -> Result<f32, RunError> {
+        let loss = match self.spec.loss {
+            RankingLoss::Pairs(how) => {
+                let how = RewardLoss { margin: how.margin + ranking.margin, ..how };
+                kway(&how, scores, Some(&ranking.ranks), slopes)
+            }
+            RankingLoss::PlackettLuce => plackett_luce(scores, Some(&ranking.ranks), slopes),
+            RankingLoss::BestOfN => best_of_n(scores, Some(&ranking.ranks), slopes),
+        };
+        loss.map_err(guard)
+    }
+}
+
+/// Puts a completion into a row, the score at its last token.
+fn push(rows: &mut TokenBatch, completion: &Completion) {
+    rows.push(&completion.tokens, completion.tokens.len().checked_sub(1));
+}
+
+impl RowsLoss for RankingRows {
+    type Found = Found;
+
+    const SCALARS: &'static [(&'static str, Combine)] = &[
+        ("loss", Combine::Mean),
+        ("accuracy", Combine::Mean),
+        ("margin", Combine::Mean),
+        ("mean_reward", Combine::Mean),
+        ("min_reward", Combine::Min),
+        ("max_reward", Combine::Max),
+    ];
+
+    fn learner(&self) -> &Learner {
+        &self.learner
     }
 
-    /// Losses and derivatives of the scores of rankings.
-    fn losses(&self, held_out: bool, numbers: &[usize], scores: &[f32]) -> Result<Found, RunError> {
-        let all = if held_out { &self.spec.held_out } else { &self.spec.rankings };
-        let mut found = Found { prompts: numbers.len(), ..Found::default() };
-        let mut rest = scores;
-        for ranking in numbers.iter().filter_map(|&number| all.get(number)) {
-            let (scores, others) = rest.split_at(ranking.completions.len());
-            rest = others;
-            let mut slopes = vec![0.0; scores.len()];
-            let loss = match self.spec.loss {
-                RankingLoss::Pairs(how) => {
-                    let how = RewardLoss { margin: how.margin + ranking.margin, ..how };
-                    kway(&how, scores, Some(&ranking.ranks), &mut slopes)
-                }
-                RankingLoss::PlackettLuce => plackett_luce(scores, scores.len() - 1, &mut slopes),
-                RankingLoss::BestOfN => best_of_n(scores, 0, &mut slopes),
-            };
-            found.loss += f64::from(loss.map_err(guard)?);
-            for (i, &better) in scores.iter().enumerate() {
-                for (j, &worse) in scores.iter().enumerate().filter(|(j, _)| ranking.ranks[i] < ranking.ranks[*j]) {
-                    let _ = j;
-                    found.pairs += 1;
-                    // A tie of scores is wrong.
-                    found.right += usize::from(better > worse);
-                    found.margins += f64::from(better - worse);
-                }
-            }
-            found.scores.extend_from_slice(scores);
-            found.slopes.extend(slopes);
+    fn train(&self) -> &TrainConfig {
+        &self.spec.train
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        [self.spec.rankings.len(), self.spec.held_out.len()]
+    }
+
+    fn tokens_of_row(&self) -> u64 {
+        let TokensShape { rows, len, .. } = self.rows.shape();
+        (rows * len / self.spec.train.batch_size) as u64
+    }
+
+    fn fill(&mut self, part: Part, numbers: &[usize]) {
+        let rankings = part.of([&self.spec.rankings, &self.spec.held_out]);
+        self.rows.clear();
+        for completion in numbers.iter().flat_map(|&number| &rankings[number].completions) {
+            push(&mut self.rows, completion);
+        }
+        (self.part, self.numbers) = (part, numbers.to_vec());
+    }
+
+    fn rows(&self) -> &TokenBatch {
+        &self.rows
+    }
+
+    fn losses(&self, numbers: &Numbers<'_>, upstream: &mut [f32]) -> Result<Found, RunError> {
+        let rankings = self.part.of([&self.spec.rankings, &self.spec.held_out]);
+        let mut found = Found { prompts: self.numbers.len(), ..Found::default() };
+        upstream.fill(0.0);
+        let (mut scores, mut slopes) = (numbers.own, upstream);
+        for ranking in self.numbers.iter().map(|&number| &rankings[number]) {
+            let (own, others) = scores.split_at(ranking.completions.len());
+            let (of_own, of_others) = slopes.split_at_mut(own.len());
+            found.loss += f64::from(self.of_prompt(ranking, own, of_own)?);
+            found.add(ranking, own);
+            (scores, slopes) = (others, of_others);
         }
         Ok(found)
     }
 
-    fn report(found: &Found, out: &mut Scalars) {
+    fn report(&self, found: &Found, out: &mut Scalars) {
         let mut add = |name, combine, sum: f64, weight: f64| {
             let id = out.register(name, combine);
             out.add_sum(id, sum, weight);
@@ -179,50 +211,17 @@ impl RewardTraining {
         add("min_reward", Combine::Min, scores().fold(f64::INFINITY, f64::min), 1.0);
         add("max_reward", Combine::Max, scores().fold(f64::NEG_INFINITY, f64::max), 1.0);
     }
-}
 
-impl<D: Device> Objective<D> for RewardTraining {
-    fn sets(&self) -> Vec<SetSpec> {
-        let own = |name, role| SetSpec { name, registry: self.spec.model.registry.clone(), role };
-        let average = (self.spec.train.ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
-        [own("reward", SetRole::Trained)].into_iter().chain(average).collect()
-    }
-
-    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let Some(&set) = sets.first() else { return Ok(()) };
-        let (model, shape) = (&self.spec.model, self.rows.shape());
-        let number = Number::Score(model.score);
-        let program = Tokenwise::new(session, set, &model.layers, shape, (number, Some(Recompute::None)))?;
-        let forward = Tokenwise::new(session, set, &model.layers, shape, (number, None))?;
-        self.built = Some(Built { set, average: sets.get(1).copied(), program, forward });
-        Ok(())
-    }
-
-    fn scalars(&mut self, scalars: &mut Scalars) {
-        for (name, combine) in [
-            ("loss", Combine::Mean),
-            ("accuracy", Combine::Mean),
-            ("margin", Combine::Mean),
-            ("mean_reward", Combine::Mean),
-            ("min_reward", Combine::Min),
-            ("max_reward", Combine::Max),
-        ] {
-            scalars.register(name, combine);
-        }
-    }
-
-    fn sources(&mut self) -> Vec<Source> {
-        let TokensShape { rows, len, .. } = self.rows.shape();
-        let tokens = (rows * len / self.spec.train.batch_size) as u64;
-        numbered(self.spec.rankings.len(), self.spec.held_out.len(), tokens, &self.spec.train)
-    }
-
-    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let Some(Built { set, .. }) = &self.built else { return Ok(()) };
+    fn begin<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        (set, _): (SetId, Option<SetId>),
+        resumed: bool,
+    ) -> Result<(), TrainingError> {
         if resumed {
             return Ok(());
         }
-        let (set, device) = session.set_mut(*set);
+        let (set, device) = session.set_mut(set);
         set.initialise(device, self.spec.train.seed).map_err(RunError::from)?;
         let Some((folder, base)) = &self.spec.init else { return Ok(()) };
         let mut loaded = Ok(());
@@ -231,56 +230,25 @@ impl<D: Device> Objective<D> for RewardTraining {
         Ok(loaded?)
     }
 
-    fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
-        self.found.clear();
-        let prompts: usize = step.micro_batches(0).iter().map(|batch| rows_of(&self.spec.rankings, batch).len()).sum();
-        for (micro, batch) in step.micro_batches(0).iter().enumerate() {
-            step.stop.check()?;
-            let numbers = self.fill(false, batch);
-            let Built { set, program, .. } = self.built.as_mut().expect("built before");
-            let set = *set;
-            let scores = program.forward(session, set, &self.rows)?[..self.rows.rows()].to_vec();
-            let found = self.losses(false, &numbers, &scores)?;
-            let mut upstream: Vec<f32> = found.slopes.iter().map(|x| x / prompts as f32).collect(); // (B, 1)
-            upstream.resize(self.rows.shape().rows, 0.0);
-            let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            let Built { program, .. } = self.built.as_mut().expect("built before");
-            program.backward(session, set, &upstream, gradients)?;
-            self.found.push(found);
-        }
-        Ok(())
-    }
-
-    fn collect(&mut self, _: &Session<D>, _: u32, out: &mut Scalars) {
-        self.found.iter().for_each(|found| Self::report(found, out));
-    }
-
-    fn evaluate(
-        &mut self,
-        session: &mut Session<D>,
-        averaged: bool,
-        batch: &HostBatch,
-        out: &mut Scalars,
-    ) -> Result<(), RunError> {
-        let numbers = self.fill(true, batch);
-        let Built { set, average, forward, .. } = self.built.as_mut().expect("built before");
-        let set = average.filter(|_| averaged).unwrap_or(*set);
-        let scores = forward.forward(session, set, &self.rows)?[..self.rows.rows()].to_vec();
-        let found = self.losses(true, &numbers, &scores)?;
-        Self::report(&found, out);
-        Ok(())
-    }
-
-    fn best(&self) -> (&'static str, Direction) {
-        ("loss", Direction::Smaller)
-    }
-
-    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
-        let Some(built) = &self.built else { return Ok(()) };
-        let set = built.average.filter(|_| averaged).unwrap_or(built.set);
+    fn save<D: Device>(&mut self, mut model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
         let is_moved = self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
-        let shift = if is_moved { -self.mean_of_preferred(session, set)? } else { 0.0 };
+        let shift = if is_moved { -self.mean_of_preferred(&mut model)? } else { 0.0 };
         let Some((output, pad, _)) = &self.output else { return Ok(()) };
-        output.save_scored(session, (set, &self.spec.model), (Some(pad), shift), folder)
+        output.save_scored(model.session, (model.set, &self.spec.model), (Some(pad), shift), folder)
+    }
+}
+
+impl Found {
+    /// Counts the comparisons of a prompt.
+    fn add(&mut self, ranking: &Ranking, scores: &[f32]) {
+        for (&better, &rank) in scores.iter().zip(&ranking.ranks) {
+            for (&worse, _) in scores.iter().zip(&ranking.ranks).filter(|(_, other)| rank < **other) {
+                self.pairs += 1;
+                // A tie of scores is wrong.
+                self.right += usize::from(better > worse);
+                self.margins += f64::from(better - worse);
+            }
+        }
+        self.scores.extend_from_slice(scores);
     }
 }

@@ -49,12 +49,7 @@ impl RowEncoder<'_> {
     /// A row that cannot be used, unless such rows are left out; no row that can.
     pub fn pairs(&self, rows: &Rows) -> Result<Kept<Pair>, ExampleError> {
         self.each(rows, |at, row| {
-            let Row::Preference { prompt, ranked, .. } = row else { return Ok((Vec::new(), false)) };
-            let mut is_cut = false;
-            let mut all = Vec::new();
-            for ranked in ranked {
-                all.push(self.completion(at, prompt, &ranked.completion, &mut is_cut)?);
-            }
+            let (all, is_cut) = self.completions_of(at, row)?;
             let pairs = row.pairs().into_iter().map(|(better, worse)| [all[better].clone(), all[worse].clone()]).collect();
             Ok((pairs, is_cut))
         })
@@ -66,14 +61,21 @@ impl RowEncoder<'_> {
     /// As [`Self::pairs`].
     pub fn rankings(&self, rows: &Rows) -> Result<Kept<Ranking>, ExampleError> {
         self.each(rows, |at, row| {
-            let Row::Preference { prompt, ranked, margin } = row else { return Ok((Vec::new(), false)) };
-            let mut is_cut = false;
-            let mut completions = Vec::new();
-            for ranked in ranked {
-                completions.push(self.completion(at, prompt, &ranked.completion, &mut is_cut)?);
-            }
+            let Row::Preference { ranked, margin, .. } = row else { return Ok((Vec::new(), false)) };
+            let (completions, is_cut) = self.completions_of(at, row)?;
             let ranks = ranked.iter().map(|ranked| ranked.rank as u32).collect();
             Ok((vec![Ranking { completions, ranks, margin: margin.unwrap_or(0.0) as f32 }], is_cut))
+        })
+    }
+
+    /// Every row with all its completions.
+    ///
+    /// # Errors
+    /// As [`Self::pairs`].
+    pub fn completions<'r>(&self, rows: &'r Rows) -> Result<Kept<(&'r Row, Vec<Completion>)>, ExampleError> {
+        self.each(rows, |at, row| {
+            let (completions, is_cut) = self.completions_of(at, row)?;
+            Ok((vec![(row, completions)], is_cut))
         })
     }
 
@@ -83,10 +85,9 @@ impl RowEncoder<'_> {
     /// As [`Self::pairs`].
     pub fn labelled(&self, rows: &Rows) -> Result<Kept<Labelled>, ExampleError> {
         self.each(rows, |at, row| {
-            let Row::Unpaired { prompt, completion, label } = row else { return Ok((Vec::new(), false)) };
-            let mut is_cut = false;
-            let completion = self.completion(at, prompt, completion, &mut is_cut)?;
-            Ok((vec![Labelled { completion, desirable: *label }], is_cut))
+            let Row::Unpaired { label, .. } = row else { return Ok((Vec::new(), false)) };
+            let (completions, is_cut) = self.completions_of(at, row)?;
+            Ok((completions.into_iter().map(|completion| Labelled { completion, desirable: *label }).collect(), is_cut))
         })
     }
 
@@ -101,6 +102,13 @@ impl RowEncoder<'_> {
             ids.drain(..cut);
             Ok((vec![ids.into_iter().map(|id| id as i32).collect()], cut > 0))
         })
+    }
+
+    /// The completions of a row, and whether one was cut.
+    fn completions_of(&self, at: &dyn Fn() -> String, row: &Row) -> Result<(Vec<Completion>, bool), ExampleError> {
+        let mut is_cut = false;
+        let all = row.completions().into_iter().map(|turns| self.completion(at, row.prompt(), turns, &mut is_cut));
+        Ok((all.collect::<Result<_, _>>()?, is_cut))
     }
 
     fn completion(
@@ -120,10 +128,10 @@ impl RowEncoder<'_> {
         Ok(Completion::new(&encoded.ids, &encoded.mask))
     }
 
-    fn each<T>(
+    fn each<'r, T>(
         &self,
-        rows: &Rows,
-        of: impl Fn(&dyn Fn() -> String, &Row) -> Result<(Vec<T>, bool), ExampleError>,
+        rows: &'r Rows,
+        of: impl Fn(&dyn Fn() -> String, &'r Row) -> Result<(Vec<T>, bool), ExampleError>,
     ) -> Result<Kept<T>, ExampleError> {
         let mut kept = Kept { rows: Vec::new(), truncated: 0, skipped: None };
         for (i, placed) in rows.rows.iter().enumerate() {

@@ -89,6 +89,10 @@ pub struct Context<C> {
     pub encoder: Encoder,
     /// Rows to train on, and rows that are held out.
     pub rows: RowsOfRun,
+    /// A signal ends the run.
+    pub stop: Stop,
+    /// Print results only.
+    pub quiet: bool,
 }
 
 /// An objective with what a person should know before it begins.
@@ -126,7 +130,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
 ) -> Result<Option<TrainOutcome>, Error> {
     let AlignRequest { config, resume, plan, quiet } = request;
     refuse_unread(config.parts().train)?;
-    let mut context = Context::new(config, resume, stop)?;
+    let mut context = Context::new(config, resume, (stop, quiet))?;
     let Prepared { objective, lines, rows, rows_per_step } = prepare(&context)?;
     if rows == 0 {
         let path = context.rows.train.path.as_path();
@@ -192,7 +196,7 @@ impl<C: AlignConfig> Context<C> {
     ///
     /// # Errors
     /// One of them is not as it should be.
-    pub fn new(mut config: C, resume: bool, stop: &Stop) -> Result<Self, Error> {
+    pub fn new(mut config: C, resume: bool, (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
         let Parts { data, dialogue, train } = config.parts();
         let before = train.out.as_deref().filter(|out| resume && Tokenizer::is_in(out) && model_folder::is_model_folder(out));
         let no_model = || Error::Usage(format!("{} trains a model further: say which one with --init DIR", C::COMMAND));
@@ -202,7 +206,7 @@ impl<C: AlignConfig> Context<C> {
         stop.check().map_err(DataError::from)?;
         let PartsMut { data, dialogue, .. } = config.parts_mut();
         let encoder = encoder(data, dialogue, (&from, &base), rows.train.format())?;
-        Ok(Self { config, from, base, encoder, rows })
+        Ok(Self { config, from, base, encoder, rows, stop: stop.clone(), quiet })
     }
 
     fn say(&self, lines: Vec<String>) {

@@ -1,25 +1,22 @@
 //! Training on completions that are good or bad, without pairs: KTO (Ethayarajh et al. 2024).
 
 use std::path::Path;
-use std::sync::Arc;
 
-use samara_core::exec::Gradients;
-use samara_core::graph::Recompute;
-use samara_core::model::lm::LanguageModel;
 use samara_core::rl::{Kto, Unpaired, kto, kto_reference_point};
 
 use super::base::Base;
-use super::completion::{Completion, rows_of, shape_of, spread, sums};
+use super::completion::{Completion, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
-use super::source::numbered;
-use crate::data::dataset::HostBatch;
+use super::reference::Reference;
+use super::rows_loss::{Forward, Learner, Numbers, Part, RowsLoss};
+use super::rowwise::RowsTraining;
+use crate::data::batches::permute;
 use crate::lm::RunError;
-use crate::lm::tokenwise::{Number, TokenBatch, Tokenwise};
-use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
+use crate::lm::tokenwise::TokenBatch;
+use crate::session::{BuildError, Device, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, Scalars};
 
 /// A completion with its label.
@@ -45,34 +42,29 @@ pub struct UnpairedSpec {
     pub train: TrainConfig,
 }
 
-struct Built {
-    policy: SetId,
-    reference: SetId,
-    average: Option<SetId>,
-    program: Tokenwise,
-    forward: Tokenwise,
-}
-
-/// Training of a policy on labelled completions.
-pub struct UnpairedTraining {
+/// The loss of labelled completions.
+pub struct LabelledRows {
     spec: UnpairedSpec,
-    layers: Arc<dyn LanguageModel>,
-    registry: Arc<OwnedParams>,
-    built: Option<Built>,
+    learner: Learner,
+    /// The row whose completion stands behind the prompt of each row, of the training and of the validation.
+    partners: [Vec<usize>; 2],
     rows: TokenBatch,
     mismatched: TokenBatch,
-    upstream: Vec<f32>, // (B, R)
-    found: Vec<Found>,
+    /// Numbers of the rows among all.
+    numbers: Vec<usize>,
+    desirable: Vec<bool>,
     output: Option<Output>,
 }
 
+/// Training of a policy on labelled completions.
+pub type UnpairedTraining = RowsTraining<LabelledRows>;
+
 /// What completions of a micro-batch come to: each (n).
-struct Found {
+pub struct Found {
     /// log π − log π_ref.
     log_ratios: Vec<f32>,
     desirable: Vec<bool>,
     losses: Vec<f32>,
-    slopes: Vec<f32>,
     /// z₀.
     kl: f32,
 }
@@ -83,53 +75,88 @@ impl UnpairedTraining {
     /// # Errors
     /// The registry cannot hold the parameters.
     pub fn new(spec: UnpairedSpec) -> Result<Self, BuildError> {
-        let (registry, layers) = spec.policy.register()?;
+        let learner = Learner::policy(spec.policy.register()?);
         let all = || spec.rows.iter().chain(&spec.held_out).map(|row| &row.completion);
         let mut shape = shape_of(spec.train.batch_size, all());
         // A mismatched row is the prompt of one with the completion of another.
         let prompt = all().map(|c| c.picks.first().map_or(0, |pick| pick + 1)).max().unwrap_or(0);
         let completion = all().map(|c| c.tokens.len() - c.picks.first().map_or(0, |pick| pick + 1)).max().unwrap_or(0);
-        shape.len = shape.len.max((prompt + completion).min(layers.dims().n_positions));
-        let (rows, mismatched) = (TokenBatch::new(shape), TokenBatch::new(shape));
-        let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, mismatched, upstream, found: Vec::new(), output: None })
+        shape.len = shape.len.max((prompt + completion).min(learner.layers.dims().n_positions));
+        let partners = [spec.rows.len(), spec.held_out.len()].map(|count| partners(spec.train.seed, count));
+        let [rows, mismatched] = [(); 2].map(|()| TokenBatch::new(shape));
+        let (numbers, desirable) = (Vec::new(), Vec::new());
+        let loss = LabelledRows { spec, learner, partners, rows, mismatched, numbers, desirable, output: None };
+        Ok(Self::of(loss, Reference::Computed))
     }
 
     /// The same with the folder that it leaves.
     #[must_use]
-    pub fn with_output(self, output: Output) -> Self {
-        Self { output: Some(output), ..self }
+    pub fn with_output(mut self, output: Output) -> Self {
+        self.loss.output = Some(output);
+        self
+    }
+}
+
+impl RowsLoss for LabelledRows {
+    type Found = Found;
+
+    const SCALARS: &'static [(&'static str, Combine)] =
+        &[("loss", Combine::Mean), ("kl", Combine::Mean), ("rewards/chosen", Combine::Mean), ("rewards/rejected", Combine::Mean)];
+
+    fn learner(&self) -> &Learner {
+        &self.learner
     }
 
-    /// Fills the rows, and those of prompts with completions of others: prompt i has completion i − 1.
-    fn fill(&mut self, held_out: bool, batch: &HostBatch) -> Vec<bool> {
+    fn train(&self) -> &TrainConfig {
+        &self.spec.train
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        [self.spec.rows.len(), self.spec.held_out.len()]
+    }
+
+    fn tokens_of_row(&self) -> u64 {
+        self.rows.shape().picks as u64
+    }
+
+    fn fill(&mut self, part: Part, numbers: &[usize]) {
+        let all = part.of([&self.spec.rows, &self.spec.held_out]);
+        let (first, partners) = (part.of([0, self.spec.rows.len()]), part.of(self.partners.each_ref()));
         self.rows.clear();
         self.mismatched.clear();
-        let rows = rows_of(if held_out { &self.spec.held_out } else { &self.spec.rows }, batch);
-        for (i, row) in rows.iter().enumerate() {
-            row.completion.push_to(&mut self.rows);
-            let other = &rows[(i + rows.len() - 1) % rows.len()].completion;
-            mismatch(&row.completion, other).push_to(&mut self.mismatched);
+        for &number in numbers {
+            let row = &all[number].completion;
+            row.push_to(&mut self.rows);
+            mismatch(row, &all[partners[number]].completion).push_to(&mut self.mismatched);
         }
-        rows.iter().map(|row| row.desirable).collect()
+        self.numbers = numbers.iter().map(|number| first + number).collect();
+        self.desirable = numbers.iter().map(|&number| all[number].desirable).collect();
     }
 
-    /// Sums of log π_ref of the rows, and z₀ of the policy in `set`.
-    fn reference<D: Device>(&mut self, session: &mut Session<D>, set: SetId) -> Result<(Vec<f32>, f32), RunError> {
-        let Built { reference, forward, .. } = self.built.as_mut().expect("built before");
-        let policy = sums(&self.mismatched, forward.forward(session, set, &self.mismatched)?);
-        let of_reference = sums(&self.mismatched, forward.forward(session, *reference, &self.mismatched)?);
-        let ratios: Vec<f32> = policy.iter().zip(&of_reference).map(|(p, q)| p - q).collect();
-        let kl = kto_reference_point(&ratios).map_err(guard)?;
-        Ok((sums(&self.rows, forward.forward(session, *reference, &self.rows)?), kl))
+    fn rows(&self) -> &TokenBatch {
+        &self.rows
     }
 
-    fn losses(&self, policy: &[f32], reference: &[f32], desirable: Vec<bool>, kl: f32) -> Result<Found, RunError> {
+    fn beside(&self) -> Option<&TokenBatch> {
+        Some(&self.mismatched)
+    }
+
+    fn compared(&self) -> Vec<(&TokenBatch, Vec<usize>)> {
+        let places = |side: usize| self.numbers.iter().map(|number| 2 * number + side).collect();
+        vec![(&self.rows, places(0)), (&self.mismatched, places(1))]
+    }
+
+    fn losses(&self, numbers: &Numbers<'_>, upstream: &mut [f32]) -> Result<Found, RunError> {
+        let policy = sums(&self.rows, numbers.own);
+        let (reference, of_mismatched) = numbers.reference.split_at(policy.len());
+        let ratios =
+            |policy: &[f32], reference: &[f32]| -> Vec<f32> { policy.iter().zip(reference).map(|(p, q)| p - q).collect() };
+        let kl = kto_reference_point(&ratios(numbers.beside, of_mismatched)).map_err(guard)?;
         let (mut losses, mut slopes) = (vec![0.0; policy.len()], vec![0.0; policy.len()]);
-        let batch = Unpaired { policy, reference, desirable: &desirable };
+        let batch = Unpaired { policy: &policy, reference, desirable: &self.desirable };
         kto(&self.spec.kto, &batch, kl, &mut losses, &mut slopes).map_err(guard)?;
-        let log_ratios = policy.iter().zip(reference).map(|(p, q)| p - q).collect();
-        Ok(Found { log_ratios, desirable, losses, slopes, kl })
+        spread(&self.rows, &slopes, upstream);
+        Ok(Found { log_ratios: ratios(&policy, reference), desirable: self.desirable.clone(), losses, kl })
     }
 
     fn report(&self, found: &Found, out: &mut Scalars) {
@@ -148,98 +175,29 @@ impl UnpairedTraining {
             add(name, rewards.iter().sum(), rewards.len() as f64);
         }
     }
-}
 
-impl<D: Device> Objective<D> for UnpairedTraining {
-    fn sets(&self) -> Vec<SetSpec> {
-        let own = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let average = (self.spec.train.ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
-        [own("policy", SetRole::Trained), own("reference", SetRole::Fixed)].into_iter().chain(average).collect()
-    }
-
-    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
-        let &[policy, reference, ..] = sets else {
-            return Err(BuildError::Unsupported("a policy without a reference".to_owned()));
-        };
-        let (number, shape) = (Number::Logprob { temperature: 1.0 }, self.rows.shape());
-        let program = Tokenwise::new(session, policy, &self.layers, shape, (number, Some(Recompute::None)))?;
-        let forward = Tokenwise::new(session, reference, &self.layers, shape, (number, None))?;
-        self.built = Some(Built { policy, reference, average: sets.get(2).copied(), program, forward });
-        Ok(())
-    }
-
-    fn scalars(&mut self, scalars: &mut Scalars) {
-        for name in ["loss", "kl", "rewards/chosen", "rewards/rejected"] {
-            scalars.register(name, Combine::Mean);
-        }
-    }
-
-    fn sources(&mut self) -> Vec<Source> {
-        let tokens = self.rows.shape().picks as u64;
-        numbered(self.spec.rows.len(), self.spec.held_out.len(), tokens, &self.spec.train)
-    }
-
-    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let Some(Built { policy, reference, .. }) = &self.built else { return Ok(()) };
-        let seed = self.spec.train.seed;
-        if !resumed {
-            self.spec.policy.fill(session, *policy, seed)?;
-        }
-        self.spec.policy.fill(session, *reference, seed)
-    }
-
-    fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
-        self.found.clear();
-        let rows: usize = step.micro_batches(0).iter().map(|batch| rows_of(&self.spec.rows, batch).len()).sum();
-        for (micro, batch) in step.micro_batches(0).iter().enumerate() {
-            step.stop.check()?;
-            let desirable = self.fill(false, batch);
-            let Some(&Built { policy, .. }) = self.built.as_ref() else { return Ok(()) };
-            // The reference comes first: policy and gradient share a workspace with it.
-            let (reference, kl) = self.reference(session, policy)?;
-            let Built { program, .. } = self.built.as_mut().expect("built before");
-            let logprobs = sums(&self.rows, program.forward(session, policy, &self.rows)?);
-            let found = self.losses(&logprobs, &reference, desirable, kl)?;
-            let of_rows: Vec<f32> = found.slopes.iter().map(|x| x / rows as f32).collect();
-            spread(&self.rows, &of_rows, &mut self.upstream);
-            let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            let Built { program, .. } = self.built.as_mut().expect("built before");
-            program.backward(session, policy, &self.upstream, gradients)?;
-            self.found.push(found);
-        }
-        Ok(())
-    }
-
-    fn collect(&mut self, _: &Session<D>, _: u32, out: &mut Scalars) {
-        self.found.iter().for_each(|found| self.report(found, out));
-    }
-
-    fn evaluate(
+    fn begin<D: Device>(
         &mut self,
         session: &mut Session<D>,
-        averaged: bool,
-        batch: &HostBatch,
-        out: &mut Scalars,
-    ) -> Result<(), RunError> {
-        let desirable = self.fill(true, batch);
-        let Some(&Built { policy, average, .. }) = self.built.as_ref() else { return Ok(()) };
-        let set = average.filter(|_| averaged).unwrap_or(policy);
-        let (reference, kl) = self.reference(session, set)?;
-        let Built { forward, .. } = self.built.as_mut().expect("built before");
-        let logprobs = sums(&self.rows, forward.forward(session, set, &self.rows)?);
-        let found = self.losses(&logprobs, &reference, desirable, kl)?;
-        self.report(&found, out);
-        Ok(())
+        (policy, reference): (SetId, Option<SetId>),
+        resumed: bool,
+    ) -> Result<(), TrainingError> {
+        let first = Some(policy).filter(|_| !resumed);
+        first.into_iter().chain(reference).try_for_each(|set| self.spec.policy.fill(session, set, self.spec.train.seed))
     }
 
-    fn best(&self) -> (&'static str, Direction) {
-        ("loss", Direction::Smaller)
+    fn save<D: Device>(&mut self, model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
+        self.output.as_ref().map_or(Ok(()), |output| output.save(model.session, model.set, folder))
     }
+}
 
-    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
-        let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
-        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
-    }
+/// For each of `count` rows the one before it in a shuffled order, and the last one for the first: rows of one prompt often stand side by side in a file.
+fn partners(seed: u64, count: usize) -> Vec<usize> {
+    let order: Vec<usize> = (0..count as u64).map(|i| permute(seed, 0, i, count as u64) as usize).collect();
+    let mut partners = vec![0; count];
+    let before = order.iter().cycle().skip(count.saturating_sub(1));
+    order.iter().zip(before).for_each(|(&row, &before)| partners[row] = before);
+    partners
 }
 
 /// The prompt of one completion with what another has behind its prompt.

@@ -16,6 +16,31 @@ pub(super) fn quoted(path: Option<&PathBuf>) -> Option<String> {
     path.map(|path| toml::Value::String(path.to_string_lossy().into_owned()).to_string())
 }
 
+/// The flags that determine a configuration, beside those of a command.
+#[derive(Debug, clap::Args)]
+pub(super) struct Given {
+    /// Read a TOML file over the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Threads; 0: one for each core. The result does not depend on it.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    threads: Option<String>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    seed: Option<String>,
+    /// Set a key of the configuration, as in train.steps=30 or rollout.temperature=0.7.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    set: Vec<String>,
+}
+
+impl Given {
+    /// The configuration over defaults. `former` stands in for a file that is not given.
+    pub(super) fn merge<C: AlignConfig>(&self, defaults: &Preset, former: Option<&PathBuf>, own: &[Flag]) -> Result<C, Error> {
+        let flags = [("--threads", "train.threads", self.threads.clone()), ("--seed", "train.seed", self.seed.clone())];
+        merge(defaults, self.config.as_ref().or(former), &self.set, &[&flags[..], own].concat())
+    }
+}
+
 /// The flags that determine the configuration of an alignment, and its run folder.
 #[derive(Debug, clap::Args)]
 pub(super) struct AlignArgs {
@@ -25,18 +50,8 @@ pub(super) struct AlignArgs {
     /// Rows: .jsonl, .json or .csv, each also .gz or .zst.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Read a TOML file over the defaults.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Threads; 0: one for each core.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    threads: Option<String>,
-    /// Seed of everything random.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    seed: Option<String>,
-    /// Set a key of the configuration, as in train.steps=30.
-    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
-    set: Vec<String>,
+    #[command(flatten)]
+    given: Given,
     /// The run folder, which becomes a model folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -69,18 +84,34 @@ impl AlignArgs {
     }
 
     fn merge<C: AlignConfig>(&self, defaults: &Preset, own: &[Flag]) -> Result<C, Error> {
-        let former = self.out.as_ref().filter(|_| self.resume && self.config.is_none()).map(|out| out.join(RUN_CONFIG));
-        let former = former.filter(|file| file.is_file());
+        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
         let flags = [
             ("--data", "data.path", quoted(self.data.as_ref())),
             ("--init", "train.init", quoted(self.init.as_ref())),
             ("--out", "train.out", quoted(self.out.as_ref())),
-            ("--threads", "train.threads", self.threads.clone()),
-            ("--seed", "train.seed", self.seed.clone()),
         ];
-        merge(defaults, former.as_ref().or(self.config.as_ref()), &self.set, &[&flags[..], own].concat())
+        self.given.merge(defaults, former.as_ref(), &[&flags[..], own].concat())
     }
 }
+
+/// The defaults of a training on preferences with a learning rate, as TOML.
+macro_rules! on_rows {
+    ($lr:literal) => {
+        concat!(
+            "[train]\nlr = ",
+            $lr,
+            "\nsteps = 500\nbatch_size = 8\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\n",
+            "eval_every = 50\neval_batches = 20\ncheckpoint_every = 100\n[dialogue]\nepochs = 1.0\n"
+        )
+    };
+}
+pub(super) use on_rows;
+
+/// The defaults of policy optimisation, as TOML.
+pub(super) const ON_PROMPTS: &str = concat!(
+    "[train]\nlr = 1e-5\nsteps = 200\nbatch_size = 16\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\n",
+    "schedule = \"linear\"\neval_every = 10\neval_batches = 4\ncheckpoint_every = 20\nsample_every = 20\n"
+);
 
 /// A flag, the key that it sets, and its value.
 pub(super) type Flag = (&'static str, &'static str, Option<String>);

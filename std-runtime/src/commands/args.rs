@@ -262,11 +262,17 @@ pub(super) struct EngineArgs {
 }
 
 impl EngineArgs {
+    /// The same as keys of a configuration.
+    pub(super) fn flags(&self) -> [(&'static str, &'static str, Option<String>); 2] {
+        [("--threads", "train.threads", Some(self.threads.clone())), ("--gemm", "train.gemm", Some(self.gemm.clone()))]
+    }
+
     /// The engine of the flags.
     pub(super) fn engine(&self) -> Result<Arc<Engine>, Error> {
         let mut layers = Layers::<Config>::new();
-        layers.flag("--threads", "train.threads", &self.threads);
-        layers.flag("--gemm", "train.gemm", &self.gemm);
+        for (flag, key, value) in self.flags() {
+            layers.flag(flag, key, &value.unwrap_or_default());
+        }
         let train = layers.values()?.train;
         Ok(Engine::new(train.threads, train.gemm)?)
     }

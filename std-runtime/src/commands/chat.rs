@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use samara_core::math::rng::{Purpose, Rng};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{EngineArgs, set_keys};
 use super::tables::Config;
@@ -15,6 +15,7 @@ use crate::align::chat::{Answer, Answering, Speaker};
 use crate::config::Layers;
 use crate::dialogue::turn::{Role, Turn};
 use crate::files::{IoError, STDOUT};
+use crate::model_folder::is_adapter_folder;
 use crate::say;
 use crate::stop::Stop;
 
@@ -27,6 +28,7 @@ are rows that samara reward and samara dpo take.
 Examples:
   samara chat --model runs/sft
   samara chat --model runs/sft --temperature 0 --system 'Answer in one word.'
+  samara chat --model runs/adapter --base models/gpt2
   samara chat --compare runs/sft runs/dpo --votes votes.jsonl";
 
 /// Talk with a model, or with two and vote.
@@ -35,6 +37,9 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     speakers: Speakers,
+    /// The base of an adapter, where it is not where the adapter says; with --compare, of every adapter of the two.
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// The file that votes are added to.
     #[arg(long, value_name = "FILE", default_value = "votes.jsonl", requires = "compare")]
     votes: PathBuf,
@@ -63,10 +68,10 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Speakers {
-    /// The model folder.
+    /// The model folder, or a folder with an adapter.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Two model folders to compare.
+    /// Two model folders to compare, or folders with adapters.
     #[arg(long, value_names = ["A", "B"], num_args = 2)]
     compare: Option<Vec<PathBuf>>,
 }
@@ -108,7 +113,12 @@ impl Command for Args {
         let engine = self.engine.engine()?;
         let stop = Stop::install(console.quiet).map_err(IoError::at(Path::new("signals"), "listen to"))?;
         let folders: Vec<PathBuf> = self.speakers.model.iter().chain(self.speakers.compare.iter().flatten()).cloned().collect();
-        let open = |folder: &PathBuf| Speaker::open(&engine, folder, &config.dialogue.template);
+        let has_adapter = folders.iter().any(|folder| is_adapter_folder(folder));
+        let open = |folder: &PathBuf| {
+            // Of two models one may be whole: a base is refused where nothing needs it.
+            let base = self.base.as_deref().filter(|_| is_adapter_folder(folder) || !has_adapter);
+            Speaker::open(&engine, (folder, base), &config.dialogue.template)
+        };
         let speakers = folders.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let generate = &config.generate;
         let answering = Answering { sampling: generate.sampling(), seed: generate.seed, max_new_tokens: generate.max_new_tokens };
@@ -225,11 +235,9 @@ impl Talk {
                     continue;
                 }
             };
-            let prompt: Vec<Value> =
-                self.history.iter().map(|turn| json!({ "role": turn.role.name(), "content": turn.content })).collect();
-            let answer = |at: usize| json!([{ "role": "assistant", "content": answers[at] }]);
+            let answer = |at: usize| Turn::messages(&[Turn::assistant(answers[at].as_str())]);
             let row = json!({
-                "prompt": prompt,
+                "prompt": Turn::messages(&self.history),
                 "chosen": answer(better),
                 "rejected": answer(1 - better),
                 "chosen_model": self.names[order[better]],

@@ -1,6 +1,6 @@
 //! `samara grpo`.
 
-use super::align::AlignArgs;
+use super::align::{AlignArgs, ON_PROMPTS, quoted};
 use super::{Command, Console, Error};
 use crate::align::setup::grpo::run;
 use crate::config::Preset;
@@ -14,11 +14,7 @@ Examples:
   samara grpo --out runs/grpo --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset {
-    name: "grpo",
-    about: "",
-    toml: "[train]\nlr = 1e-5\nsteps = 200\nbatch_size = 16\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\neval_every = 10\neval_batches = 4\ncheckpoint_every = 20\nsample_every = 20\n",
-};
+const DEFAULTS: Preset = Preset { name: "grpo", about: "", toml: ON_PROMPTS };
 
 /// Improve a policy by rewards, without a value function (GRPO and its relatives).
 #[derive(Debug, clap::Args)]
@@ -39,10 +35,7 @@ impl Command for Args {
         self.align.train(
             console,
             &DEFAULTS,
-            &[
-                ("--loss", "grpo.loss", self.loss.clone()),
-                ("--reward", "rewards.model", super::align::quoted(self.reward.as_ref())),
-            ],
+            &[("--loss", "grpo.loss", self.loss.clone()), ("--reward", "rewards.model", quoted(self.reward.as_ref()))],
             run,
         )
     }

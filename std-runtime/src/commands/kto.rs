@@ -1,6 +1,6 @@
 //! `samara kto`.
 
-use super::align::AlignArgs;
+use super::align::{AlignArgs, on_rows};
 use super::{Command, Console, Error};
 use crate::align::setup::kto::run;
 use crate::config::Preset;
@@ -13,11 +13,7 @@ Examples:
   samara kto --out runs/kto --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset {
-    name: "kto",
-    about: "",
-    toml: "[train]\nlr = 1e-5\nsteps = 500\nbatch_size = 8\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\neval_every = 50\neval_batches = 20\ncheckpoint_every = 100\n[dialogue]\nepochs = 1.0\n",
-};
+const DEFAULTS: Preset = Preset { name: "kto", about: "", toml: on_rows!("1e-5") };
 
 /// Learn from completions that are good or bad, without pairs.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,6 @@
 //! `samara ppo`.
 
-use super::align::AlignArgs;
+use super::align::{AlignArgs, ON_PROMPTS, quoted};
 use super::{Command, Console, Error};
 use crate::align::setup::ppo::run;
 use crate::config::Preset;
@@ -16,11 +16,7 @@ Examples:
   samara ppo --out runs/ppo --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset {
-    name: "ppo",
-    about: "",
-    toml: "[train]\nlr = 1e-5\nsteps = 200\nbatch_size = 16\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\neval_every = 10\neval_batches = 4\ncheckpoint_every = 20\nsample_every = 20\n",
-};
+const DEFAULTS: Preset = Preset { name: "ppo", about: "", toml: ON_PROMPTS };
 
 /// Improve a policy by rewards, with a value function (PPO).
 #[derive(Debug, clap::Args)]
@@ -35,6 +31,6 @@ pub(crate) struct Args {
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
-        self.align.train(console, &DEFAULTS, &[("--reward", "rewards.model", super::align::quoted(self.reward.as_ref()))], run)
+        self.align.train(console, &DEFAULTS, &[("--reward", "rewards.model", quoted(self.reward.as_ref()))], run)
     }
 }

@@ -1,6 +1,6 @@
 //! `samara reward`.
 
-use super::align::AlignArgs;
+use super::align::{AlignArgs, on_rows};
 use super::{Command, Console, Error};
 use crate::align::setup::reward::run;
 use crate::config::Preset;
@@ -15,11 +15,7 @@ Examples:
   samara score --model runs/reward --data answers.jsonl";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset {
-    name: "reward",
-    about: "",
-    toml: "[train]\nlr = 2e-5\nsteps = 500\nbatch_size = 8\nblock_size = 1024\nweight_decay = 0.0\nbeta2 = 0.95\nwarmup_steps = 10\nschedule = \"linear\"\neval_every = 50\neval_batches = 20\ncheckpoint_every = 100\n[dialogue]\nepochs = 1.0\n",
-};
+const DEFAULTS: Preset = Preset { name: "reward", about: "", toml: on_rows!("2e-5") };
 
 /// Train a reward model on human preferences.
 #[derive(Debug, clap::Args)]

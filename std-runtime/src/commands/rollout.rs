@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::align::{merge, quoted};
+use super::align::{Given, quoted};
 use super::{Command, Console, Error};
 use crate::align::setup::rollout::{RolloutRequest, RolloutRun, run};
 use crate::config::Preset;
@@ -43,35 +43,19 @@ pub(crate) struct Args {
     /// Keep the completion with the best score of every prompt alone.
     #[arg(long)]
     best: bool,
-    /// Read a TOML file over the defaults.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Threads; 0: one for each core. The result does not depend on it.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    threads: Option<String>,
-    /// Seed of the random samples.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    seed: Option<String>,
-    /// Set a key of the configuration, as in rollout.temperature=0.7.
-    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
-    set: Vec<String>,
+    #[command(flatten)]
+    given: Given,
 }
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
-        let config: RolloutRun = merge(
-            &DEFAULTS,
-            self.config.as_ref(),
-            &self.set,
-            &[
-                ("--data", "data.path", quoted(Some(&self.data))),
-                ("--model", "train.init", quoted(Some(&self.model))),
-                ("--threads", "train.threads", self.threads.clone()),
-                ("--seed", "train.seed", self.seed.clone()),
-                ("--samples", "rollout.group_size", self.samples.clone()),
-                ("--reward", "rewards.model", quoted(self.reward.as_ref())),
-            ],
-        )?;
+        let flags = [
+            ("--data", "data.path", quoted(Some(&self.data))),
+            ("--model", "train.init", quoted(Some(&self.model))),
+            ("--samples", "rollout.group_size", self.samples.clone()),
+            ("--reward", "rewards.model", quoted(self.reward.as_ref())),
+        ];
+        let config: RolloutRun = self.given.merge(&DEFAULTS, None, &flags)?;
         let rewards = &config.rewards;
         let weights = [rewards.exact_match_weight, rewards.sentiment_weight, rewards.length_weight];
         let scored =

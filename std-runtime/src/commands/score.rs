@@ -1,13 +1,19 @@
-//! `samara score`: the log-probability of every token of a text.
+//! `samara score`: the log-probability of every token of a text, or what a reward model gives texts and rows.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::align::{merge, quoted};
 use super::args::{EngineArgs, ModelArgs, WeightFormat, token_ids};
 use super::{Command, Console, Error, output};
+use crate::align::setup::score::{self, ScoredToken};
+use crate::config::Preset;
 use crate::lm::Model;
 use crate::lm::score::{log_probabilities, logits, mean_loss};
+use crate::lm::scored::{SCORE, has_score};
+use crate::model::folder::FolderConfig;
 use crate::npy;
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, specials_note, text_ids};
@@ -15,9 +21,18 @@ use crate::tokenizer::{FileError, Tokenizer, specials_note, text_ids};
 const EXAMPLES: &str = "\
 Examples:
   samara score --model gpt2 --text 'The quick brown fox'
-  samara score --model gpt2 --tokens 464,2068,7586 --logits out.npy --json";
+  samara score --model gpt2 --tokens 464,2068,7586 --logits out.npy --json
+  samara score --model runs/reward --data answers.jsonl > scored.jsonl
 
-/// Print the log-probability of every token given those before it.
+A folder of a reward model gives a score, that of the last token: --data takes rows of
+prompts with completions, which go through the chat template as in samara reward, and
+writes each with \"reward\" and \"scored_token\".";
+
+/// The defaults for rows.
+const DEFAULTS: Preset =
+    Preset { name: "score", about: "", toml: "[train]\nblock_size = 1024\nbatch_size = 8\n[data]\nval_fraction = 0.0\n" };
+
+/// Print the log-probability of every token given those before it, or the score of a reward model for a text or rows.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -33,9 +48,12 @@ pub(crate) struct Args {
     /// Write the logits (T, V) of all positions.
     #[arg(long, value_name = "FILE.npy")]
     logits: Option<PathBuf>,
-    /// Print {"tokens":[...],"logprobs":[...],"loss":...}.
+    /// Print {"tokens":[...],"logprobs":[...],"loss":...}; of a reward model {"tokens":[...],"reward":...,"scored_token":{...}}.
     #[arg(long)]
     json: bool,
+    /// Set a key for --data, as in dialogue.max_length=512.
+    #[arg(long, value_name = "KEY=VALUE", requires = "data", allow_hyphen_values = true)]
+    set: Vec<String>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -49,6 +67,22 @@ struct Input {
     /// Token ids between commas.
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     tokens: Option<String>,
+    /// Rows for a reward model: .jsonl, .json or .csv, each also .gz or .zst.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+}
+
+/// What a reward model gives a text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Reward {
+    /// The version of this object.
+    schema: u32,
+    /// The ids.
+    tokens: Vec<u32>,
+    /// The score.
+    reward: f32,
+    /// The token that it is of.
+    scored_token: Option<ScoredToken>,
 }
 
 /// Scored tokens.
@@ -70,26 +104,68 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
+        if has_score(&self.model.model) {
+            return self.reward(console.quiet);
+        }
+        if self.input.data.is_some() {
+            let folder = self.model.model.display();
+            return Err(Error::usage(format!(
+                "--data: rows are scored by a reward model, and {folder} has no {SCORE}; samara reward makes one, samara eval measures a text"
+            )));
+        }
         let outcome = self.outcome(console.quiet)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
 
 impl Args {
-    fn outcome(&self, quiet: bool) -> Result<Outcome, Error> {
+    /// What a reward model gives.
+    fn reward(&self, quiet: bool) -> Result<(), Error> {
+        let folder = &self.model.model;
+        if self.logits.is_some() || self.weights.quantize.is_some() {
+            let flag = if self.logits.is_some() { "--logits" } else { "--quantize" };
+            return Err(Error::usage(format!(
+                "{flag}: {} is a reward model, whose score is f32 and which has no logits",
+                folder.display()
+            )));
+        }
+        if let Some(data) = &self.input.data {
+            let [threads, gemm] = self.engine.flags();
+            let rows = ("--data", "data.path", quoted(Some(data)));
+            let config =
+                merge(&DEFAULTS, None, &self.set, &[("--model", "train.init", quoted(Some(folder))), rows, threads, gemm])?;
+            return Ok(score::run(config, quiet, &mut io::stdout())?);
+        }
+        let vocab_size = FolderConfig::read(folder)?.model.vocab_size().unwrap_or(0);
+        let (tokens, tokenizer) = self.tokens(folder, vocab_size, quiet)?;
+        let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+        let reward = score::score_of(&self.engine.engine()?, folder, &ids)?;
+        let reward = Reward { schema: 1, tokens, reward, scored_token: ScoredToken::last(&ids, tokenizer.as_ref()) };
+        output::show(self.json, &reward, || reward.text())
+    }
+
+    /// The ids that are scored, and the tokenizer.
+    fn tokens(&self, folder: &Path, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
         let given = self.input.tokens.as_deref().map(token_ids).transpose();
         let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
+        let (tokens, tokenizer) = match given {
+            Some(ids) => (ids, Tokenizer::of_model_if_usable(folder, quiet)),
+            None => self.encode(folder, vocab_size, quiet)?,
+        };
+        if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= vocab_size) {
+            return Err(Error::data(format!(
+                "token {at} has id {id}, expected an id below {vocab_size}, the model's vocabulary"
+            )));
+        }
+        Ok((tokens, tokenizer))
+    }
+
+    fn outcome(&self, quiet: bool) -> Result<Outcome, Error> {
         let engine = self.engine.engine()?;
         let source = self.model.source()?;
         let mut model = self.weights.open(&engine, &source, quiet)?;
         let limit = model.dims.vocab_size;
-        let (tokens, tokenizer) = match given {
-            Some(ids) => (ids, Tokenizer::of_model_if_usable(source.tokenizer(Tokenizer::is_in), quiet)),
-            None => self.encode(source.tokenizer(Tokenizer::is_in), limit, quiet)?,
-        };
-        if let Some((at, id)) = tokens.iter().enumerate().find(|(_, id)| **id as usize >= limit) {
-            return Err(Error::data(format!("token {at} has id {id}, expected an id below {limit}, the model's vocabulary")));
-        }
+        let (tokens, tokenizer) = self.tokens(source.tokenizer(Tokenizer::is_in), limit, quiet)?;
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
         if let Some(path) = &self.logits {
             npy::write_f32(path, &[ids.len(), limit], &logits(&mut model.bound(), &ids)?)?;
@@ -111,6 +187,15 @@ impl Args {
             say::line(&note);
         }
         Ok((text_ids(&tokenizer, "--text", text, self.specials, vocab_size)?, Some(tokenizer)))
+    }
+}
+
+impl Reward {
+    fn text(&self) -> String {
+        let token = self.scored_token.as_ref().map_or_else(String::new, |token| {
+            format!(" at token {} of {}, id {} {:?}", token.position + 1, self.tokens.len(), token.id, token.text)
+        });
+        format!("reward {:.6}{token}\n", self.reward)
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Offsets {
 
 impl Offsets {
     /// Reads the file; negative offsets are errors.
+    ///
+    /// # Errors
+    /// A file that cannot be read, another shape, a negative offset, or no step.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let array = npy::read(path)?;
         let &[_, batch] = array.shape.as_slice() else {
@@ -71,6 +74,9 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler over `tokens` tokens in rows of `block` inputs (and `block` targets, one token later). At least `block + 1` tokens are required;
     /// `name` is the name of the data in errors.
+    ///
+    /// # Errors
+    /// Too few tokens, or offsets beyond their end.
     pub fn new(order: Order, seed: u64, block: usize, tokens: u64, name: &str) -> Result<Self, DataError> {
         let block = block.max(1) as u64;
         if tokens <= block {
@@ -106,6 +112,9 @@ impl Sampler {
     }
 
     /// The first token of row `row` of the run. Only [`Order::Given`] can run out of rows.
+    ///
+    /// # Errors
+    /// No row is left of those that a file gives.
     pub fn start(&self, row: u64) -> Result<u64, DataError> {
         let rows = self.rows_per_epoch().max(1);
         match &self.order {
@@ -135,6 +144,9 @@ pub fn sweep_rows(tokens: u64, block: usize) -> u64 {
 
 /// Fills a batch for an evaluation that reads every token once: the inputs of row r start at token r · T. Beyond the end of the data inputs are 0 and
 /// targets `ignore`. Returns the number of valid targets. `inputs` and `targets` are (B, T). Does not allocate.
+///
+/// # Errors
+/// Tokens that cannot be read.
 pub fn fill_sweep(
     source: &(impl Tokens + ?Sized),
     block: usize,

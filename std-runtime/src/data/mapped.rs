@@ -48,11 +48,17 @@ enum Content {
 
 impl Mapped {
     /// Opens `path`: copied when smaller than [`COPY_BELOW_BYTES`], mapped otherwise.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, read or mapped, a folder, or a device.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         Self::open_copying_below(path, COPY_BELOW_BYTES)
     }
 
     /// Opens `path`: copied when smaller than `copy_below_bytes` (or empty), mapped otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
     pub fn open_copying_below(path: &Path, copy_below_bytes: u64) -> Result<Self, DataError> {
         let mut file = File::open(path).map_err(IoError::at(path, "open"))?;
         let metadata = file.metadata().map_err(IoError::at(path, "read the size of"))?;
@@ -95,12 +101,18 @@ impl Mapped {
     }
 
     /// All bytes, after checking that the file has not changed since it was opened.
+    ///
+    /// # Errors
+    /// The file has changed.
     pub fn bytes(&self) -> Result<&[u8], DataError> {
         self.check()?;
         Ok(self.raw())
     }
 
     /// `len` bytes from `start`, after checking that the file has not changed since it was opened. Does not allocate.
+    ///
+    /// # Errors
+    /// The file has changed, or does not have these bytes.
     pub fn range(&self, start: usize, len: usize) -> Result<&[u8], DataError> {
         self.check()?;
         let slice = start.checked_add(len).and_then(|end| self.raw().get(start..end));
@@ -114,6 +126,9 @@ impl Mapped {
     }
 
     /// Refuses a mapped file whose length or modification time has changed.
+    ///
+    /// # Errors
+    /// It has changed, or can no longer be asked.
     pub fn check(&self) -> Result<(), DataError> {
         let Content::Mapped { file, map, modified, .. } = &self.content else { return Ok(()) };
         let now: Metadata = file.metadata().map_err(IoError::at(&self.path, "read the size of"))?;

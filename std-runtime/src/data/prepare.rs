@@ -128,6 +128,9 @@ fn shard_path(folder: &Path, part: Part) -> Option<PathBuf> {
 }
 
 /// The shards of a folder that has them, or a shard file itself.
+///
+/// # Errors
+/// A shard that cannot be opened.
 pub fn shards_of(request: &DataRequest) -> Result<Option<(Shard, Option<Shard>)>, PrepareError> {
     let Source::Path(path) = &request.source else { return Ok(None) };
     let open = |path: &Path| request.id_width.map_or_else(|| Shard::open(path), |width| Shard::open_with(path, width));

@@ -47,6 +47,9 @@ pub trait Tokens {
     }
 
     /// Copies tokens `start..start + out.len()` into `out`, without allocating.
+    ///
+    /// # Errors
+    /// A range beyond the end, or tokens that cannot be read.
     fn read(&self, start: u64, out: &mut [i32]) -> Result<(), DataError>;
 
     /// −Σ p ln p with p the frequency of each id, in nats: the cross-entropy of a unigram model of these tokens. Reads everything.
@@ -68,6 +71,9 @@ pub trait Tokens {
     }
 
     /// Checks that every id is below `vocab_size`; the error names the first that is not.
+    ///
+    /// # Errors
+    /// There is one, or tokens that cannot be read.
     fn check_ids(&self, vocab_size: u32) -> Result<(), DataError>;
 
     /// The name of the sequence in messages.
@@ -325,12 +331,18 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     /// Starts a shard at `path`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn create(path: &Path, width: IdWidth) -> Result<Self, DataError> {
         let file = DurableFile::create(path).map_err(IoError::at(path, "create"))?;
         Ok(Self { file, width, tokens: 0 })
     }
 
     /// Appends ids; an id that exceeds the width is an error with its position.
+    ///
+    /// # Errors
+    /// An id that the width cannot hold, or a refusal of the operating system.
     pub fn push(&mut self, ids: &[u32]) -> Result<(), DataError> {
         use std::io::Write;
         for &id in ids {
@@ -350,6 +362,9 @@ impl ShardWriter {
     }
 
     /// Makes the shard durable and returns its number of tokens.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn finish(self) -> Result<u64, DataError> {
         let path = self.file.path().to_path_buf();
         self.file.commit().map_err(IoError::at(&path, "write"))?;

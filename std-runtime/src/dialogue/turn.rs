@@ -1,6 +1,6 @@
 //! A turn of a dialogue: who speaks, and what is said.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,5 +77,10 @@ impl Turn {
     /// Instructions that hold for the whole dialogue.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new(Role::System, content)
+    }
+
+    /// Turns as the messages of a row.
+    pub fn messages(turns: &[Self]) -> Value {
+        turns.iter().map(|turn| json!({ "role": turn.role.name(), "content": turn.content })).collect()
     }
 }

@@ -188,6 +188,9 @@ pub fn mean_loss(
 }
 
 /// The number of text bytes that the tokens encode, for bits per byte.
+///
+/// # Errors
+/// Tokens that cannot be read.
 pub fn text_bytes(tokenizer: &Tokenizer, tokens: &dyn Tokens) -> Result<u64, DataError> {
     let (mut ids, mut bytes, mut total) = ([0i32; 4096], Vec::new(), 0);
     let mut start = 0;

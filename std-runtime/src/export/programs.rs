@@ -36,6 +36,9 @@ impl DeviceModel<'_> {
     }
 
     /// Decodes one token after those in the cache; attention reads keys and values in their stored type.
+    ///
+    /// # Errors
+    /// The program cannot be built or planned.
     pub fn decode(&self, kv: DType) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Decode, |g| {
             let capacity = self.model.dims().n_positions;
@@ -48,6 +51,9 @@ impl DeviceModel<'_> {
     }
 
     /// A training step with updates in the backward pass, so that gradients never coexist.
+    ///
+    /// # Errors
+    /// The program cannot be built or planned.
     pub fn train(&self, shape: TrainShape, optimizer: Optimizer) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Train, |g| {
             let (inputs, targets, losses) = self.losses(g, shape);
@@ -60,6 +66,9 @@ impl DeviceModel<'_> {
     }
 
     /// The losses of a text.
+    ///
+    /// # Errors
+    /// The program cannot be built or planned.
     pub fn evaluate(&self, shape: TrainShape) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Evaluate, |g| {
             let (inputs, targets, losses) = self.losses(g, shape);

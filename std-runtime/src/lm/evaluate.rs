@@ -31,6 +31,9 @@ fn append(g: &Graph<'_>, model: &dyn LanguageModel, batch: usize, block: usize, 
 }
 
 /// The evaluation program alone, without memory for it: for plans.
+///
+/// # Errors
+/// The program cannot be built or planned.
 pub fn program(
     planner: &impl Planner,
     owned: &Arc<OwnedParams>,

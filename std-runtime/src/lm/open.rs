@@ -69,6 +69,9 @@ pub struct RowsError {
 
 impl RowsError {
     /// The error about the rows of a weight, if that is why a quantised model could not be built; otherwise the error itself.
+    ///
+    /// # Errors
+    /// The error that was given, where rows are not the reason.
     pub fn of(quantize: Quantize, error: BuildError) -> Result<Self, BuildError> {
         match error {
             BuildError::Params(ParamsError::Blocks { name, cols }) => Ok(Self { quantize, name: name.to_string(), cols }),

@@ -75,6 +75,9 @@ fn window_starts(tokens: usize, len: usize) -> Vec<usize> {
 ///
 /// A text longer than the model's context is read in windows that overlap by half, so that every token but the first ones has at least half the
 /// context.
+///
+/// # Errors
+/// Fewer than two tokens, a token that the model does not have, or a device that failed.
 pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.len() < 2 {
         return Err(RunError::TooShort { found: tokens.len(), expected: 2 });
@@ -98,6 +101,9 @@ pub fn log_probabilities<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) ->
 }
 
 /// The logits (T, V) of every position. The text must fit the model's context.
+///
+/// # Errors
+/// No token, more tokens than the model has positions, a token that it does not have, or a device that failed.
 pub fn logits<D: Device>(model: &mut Bound<'_, D>, tokens: &[i32]) -> Result<Vec<f32>, RunError> {
     if tokens.is_empty() {
         return Err(RunError::TooShort { found: 0, expected: 1 });

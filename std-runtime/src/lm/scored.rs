@@ -16,12 +16,18 @@ use crate::files::IoError;
 use crate::model::ModelConfig;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::map::{NameMap, NameRule};
+use crate::model_folder::safetensors::Weights;
 use crate::model_folder::{CONFIG_FILE, FolderError, load_weights, save_weights};
 use crate::run::durable;
 use crate::session::{BuildError, OwnedParams};
 
 /// The weight of the score, in memory and in folders.
 pub const SCORE: &str = "score.weight";
+
+/// Whether a folder has a model with a score.
+pub fn has_score(folder: &Path) -> bool {
+    Weights::open(folder).is_ok_and(|weights| weights.contains(SCORE))
+}
 
 /// The initialisation of the score's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

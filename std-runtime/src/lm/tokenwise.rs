@@ -75,6 +75,14 @@ impl TokenBatch {
         &self.mask
     }
 
+    /// CRC-32C of the rows and of what is wanted of them, begun with that of others.
+    pub fn checksum(&self, mut checksum: u32) -> u32 {
+        for ints in [&self.tokens, &self.picked, &self.targets] {
+            checksum = crc32c::crc32c_append(checksum, bytemuck::cast_slice(ints));
+        }
+        checksum
+    }
+
     /// Forgets all rows.
     pub fn clear(&mut self) {
         self.rows = 0;

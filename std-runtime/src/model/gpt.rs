@@ -112,6 +112,9 @@ impl GptModel {
     }
 
     /// The model in the engine's terms; an error without a vocabulary.
+    ///
+    /// # Errors
+    /// No vocabulary, or values that make no model.
     pub fn to_core(&self) -> Result<GptConfig, Invalid> {
         self.check()?;
         let vocab_size = self.vocab_size.ok_or_else(|| Invalid::new("model.vocab_size", "a number of token ids", "none"))?;

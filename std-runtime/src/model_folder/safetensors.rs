@@ -193,6 +193,9 @@ pub struct Differences {
 
 impl Weights {
     /// Opens a safetensors file, an index file, or a model folder with one of them.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a header or an index that does not describe it.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         if path.is_dir() {
             let (single, index) = (path.join(SINGLE_FILE), path.join(INDEX_FILE));
@@ -304,6 +307,9 @@ impl Weights {
     }
 
     /// Copies a tensor of a known shape into `out`, converted to f32 (f64 is rounded to the nearest). Allocates only for an error.
+    ///
+    /// # Errors
+    /// No such tensor, one of another shape or type, a buffer of another length, or a file that has changed.
     pub fn read(&self, name: &str, shape: &[usize], out: &mut [f32]) -> Result<(), WeightsError> {
         let values = self.values(name, shape)?;
         let expected = shape.iter().product();
@@ -316,6 +322,9 @@ impl Weights {
     }
 
     /// The values of a tensor of a known shape, to be read in parts. Allocates only for an error.
+    ///
+    /// # Errors
+    /// No such tensor, one of another shape or type, or a file that has changed.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<TensorValues<'_>, WeightsError> {
         let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         let file = self.files.get(tensor.file).ok_or_else(|| self.missing(name))?;
@@ -433,11 +442,17 @@ pub struct WeightsWriter<W> {
 
 impl WeightsWriter<DurableFile> {
     /// Starts a file at `path` for tensors of these names and shapes, written in this order, and synced to disk at the end.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
         Self::create_with(path, tensors, &[])
     }
 
     /// The same with more metadata than `{"format": "pt"}`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn create_with(
         path: &Path,
         tensors: Vec<(String, Vec<usize>)>,
@@ -448,6 +463,9 @@ impl WeightsWriter<DurableFile> {
     }
 
     /// Makes the file durable; an error when a tensor is not complete.
+    ///
+    /// # Errors
+    /// A tensor that is not complete, or a refusal of the operating system.
     pub fn finish(self) -> Result<(), WeightsError> {
         let path = self.path.clone();
         self.into_inner()?.commit().map_err(|source| WeightsError::Write { path, source })
@@ -457,6 +475,9 @@ impl WeightsWriter<DurableFile> {
 impl<W: Write> WeightsWriter<W> {
     /// Writes the header to `out` (a file of a checkpoint, a buffer); errors name it `path`. The metadata is `{"format": "pt"}`, which `transformers`
     /// requires.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn new(out: W, path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, WeightsError> {
         Self::begin(out, path, tensors, &[])
     }
@@ -477,6 +498,9 @@ impl<W: Write> WeightsWriter<W> {
     }
 
     /// Appends values of a tensor. A tensor may come in several portions; the next tensor begins when it is complete.
+    ///
+    /// # Errors
+    /// Another tensor than the one that is due, more values than it has, or a refusal of the operating system.
     pub fn values(&mut self, name: &str, values: &[f32]) -> Result<(), WeightsError> {
         if values.is_empty() && self.tensors.iter().any(|(announced, _)| announced == name) {
             return Ok(());
@@ -506,6 +530,9 @@ impl<W: Write> WeightsWriter<W> {
     }
 
     /// The output, when all tensors are complete.
+    ///
+    /// # Errors
+    /// A tensor that is not complete.
     pub fn into_inner(self) -> Result<W, WeightsError> {
         match self.tensors.get(self.current) {
             None => Ok(self.out),

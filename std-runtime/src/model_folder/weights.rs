@@ -15,6 +15,9 @@ use super::map::{Layout, NameMap, STRIP};
 use super::safetensors::{SINGLE_FILE, TensorValues, Weights, WeightsWriter};
 
 /// The name map applied to a registry, without adapters, which are not in the model's own tensors.
+///
+/// # Errors
+/// The map does not fit the parameters.
 pub fn layout(map: &NameMap, params: &Params<'_>) -> Result<Layout, FolderError> {
     Ok(Stored::of(map, params, |info| !info.adapter)?.layout)
 }

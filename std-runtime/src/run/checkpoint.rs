@@ -116,6 +116,9 @@ pub struct Newest {
 impl Checkpoints {
     /// Opens (and creates) the folder of checkpoints, and removes the remains of an interrupted write. `keep` is the number of checkpoints to keep
     /// when a new one is written, at least two.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn open(folder: &Path, keep: usize) -> Result<Self, CheckpointError> {
         fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
         for path in entries(folder)? {
@@ -129,6 +132,9 @@ impl Checkpoints {
 
     /// Writes the checkpoint of `step`: `fill` writes its files in sequence. On return the checkpoint is on disk and older ones beyond the number to
     /// keep are deleted. After an error nothing of it remains.
+    ///
+    /// # Errors
+    /// The operating system refuses, or `fill` fails.
     pub fn write(
         &self,
         step: u64,
@@ -175,6 +181,9 @@ impl Checkpoints {
     }
 
     /// The newest checkpoint with intact manifest and files. Reads all bytes of the candidates.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn newest_valid(&self) -> Result<Newest, CheckpointError> {
         let mut rejected = Vec::new();
         for folder in self.folders_newest_first()? {
@@ -187,6 +196,9 @@ impl Checkpoints {
     }
 
     /// Folders of checkpoints, valid or not, newest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn folders_newest_first(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         let mut folders: Vec<(u64, PathBuf)> =
             entries(&self.folder)?.into_iter().filter_map(|path| Some((step_of(&path)?, path))).collect();
@@ -212,6 +224,9 @@ impl Checkpoints {
 
 impl Checkpoint {
     /// Opens a checkpoint folder and checks the length and checksum of every file.
+    ///
+    /// # Errors
+    /// A manifest that cannot be read, or a file that is not the one that was written.
     pub fn verify(folder: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Self::open_unverified(folder)?;
         for (name, record) in &checkpoint.manifest.files {
@@ -269,6 +284,9 @@ pub struct CheckpointWriter {
 
 impl CheckpointWriter {
     /// Writes one file. `fill` may write it in pieces; length and checksum are computed on the fly.
+    ///
+    /// # Errors
+    /// The operating system refuses, or a file of that name is there.
     pub fn file(&mut self, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CheckpointError> {
         check_name(name)?;
         if self.files.contains_key(name) {
@@ -282,6 +300,9 @@ impl CheckpointWriter {
     }
 
     /// Writes one file from bytes in memory.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
     pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         self.file(name, |file| file.write_all(bytes))
     }

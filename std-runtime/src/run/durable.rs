@@ -19,6 +19,9 @@ pub struct DurableFile {
 
 impl DurableFile {
     /// Starts a file that will be `path`. Its folder must exist.
+    ///
+    /// # Errors
+    /// No file name, a folder in its place, or a refusal of the operating system.
     pub fn create(path: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
@@ -40,6 +43,9 @@ impl DurableFile {
     }
 
     /// Syncs the file and moves it to its destination. After an error the temporary file is removed and the old file is unchanged.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn commit(mut self) -> io::Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let result = flush_and_sync(writer).and_then(|()| fs::rename(&self.temporary, &self.path));
@@ -72,6 +78,9 @@ impl Drop for DurableFile {
 }
 
 /// Writes a small file durably.
+///
+/// # Errors
+/// As [`DurableFile::create`] and [`DurableFile::commit`].
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = DurableFile::create(path)?;
     file.write_all(bytes)?;
@@ -79,6 +88,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a rename or a new name in the folder of `path` durable.
+///
+/// # Errors
+/// The operating system refuses.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
@@ -87,6 +99,9 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in a folder durable.
+///
+/// # Errors
+/// The operating system refuses.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     // Other systems cannot open a folder as a file, and their renames are durable without it.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }

@@ -21,6 +21,9 @@ pub struct EventWriter {
 impl EventWriter {
     /// Creates a new event file in `folder` (created when absent). A run that resumes after `resumed_step` > 0 gets a further file; readers then
     /// discard later steps of earlier files.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn create(folder: &Path, resumed_step: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let (path, file) = create_new(folder)?;
@@ -43,6 +46,9 @@ impl EventWriter {
     }
 
     /// Writes one value of a series, such as `("loss/train", 3.2)`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn scalar(&mut self, step: u64, tag: &str, value: f32) -> io::Result<()> {
         self.begin_value(tag);
         put_key(&mut self.value, 2, Wire::Fixed32);
@@ -51,6 +57,9 @@ impl EventWriter {
     }
 
     /// Writes a text (Markdown), such as a sample of the model.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> io::Result<()> {
         const DT_STRING: u64 = 7;
         self.begin_value(tag);

@@ -104,6 +104,9 @@ impl MetricsWriter {
     }
 
     /// Syncs all lines to disk; called when a checkpoint is written.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn sync(&self) -> Result<(), MetricsError> {
         Ok(self.file.sync_data().map_err(IoError::at(&self.path, "write"))?)
     }
@@ -129,6 +132,9 @@ fn is_kept(line: &[u8], resumed: Option<u64>) -> bool {
 }
 
 /// Reads all records of a metrics file. Skips an incomplete last line, left by a crash or still being written.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is no record.
 pub fn read(path: &Path) -> Result<Vec<Metrics>, MetricsError> {
     let bytes = fs::read(path).map_err(IoError::at(path, "read"))?;
     let mut records = Vec::new();

@@ -78,6 +78,9 @@ impl Bpe {
     ///
     /// `is_added` marks the tokens that merges never produce (special tokens); they may have the bytes of another token. `ignore_merges`: a word that
     /// is a token is encoded as that token, whatever the merges give (Hugging Face's name).
+    ///
+    /// # Errors
+    /// Tokens or merges that do not fit each other.
     pub fn new(
         tokens: &[impl AsRef<[u8]>],
         merges: Vec<(u32, u32)>,

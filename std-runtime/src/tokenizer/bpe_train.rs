@@ -74,6 +74,9 @@ impl Failure for TrainError {
 
 impl BpeTrainer {
     /// A trainer without counts.
+    ///
+    /// # Errors
+    /// A vocabulary that is too small for all bytes and the special tokens.
     pub fn new(options: BpeTrainOptions) -> Result<Self, TrainError> {
         let specials = options.specials.len();
         if options.vocab_size < 256 + specials {
@@ -98,6 +101,9 @@ impl BpeTrainer {
     }
 
     /// Trains on the counts.
+    ///
+    /// # Errors
+    /// A signal, special tokens that are empty or there twice, or more than the tables hold.
     pub fn train(self) -> Result<Tokenizer, TrainError> {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();

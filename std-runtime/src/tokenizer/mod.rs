@@ -206,11 +206,17 @@ pub enum PartsError {
 
 impl Tokenizer {
     /// One token per byte: 256 ids, then `specials`.
+    ///
+    /// # Errors
+    /// A special token that is empty, or there twice.
     pub fn bytes(specials: &[&str]) -> Result<Self, PartsError> {
         Self::with_specials(Model::Byte, specials)
     }
 
     /// One token per character that occurs in `texts`, in the order of code points, then `specials`.
+    ///
+    /// # Errors
+    /// No character, or a special token that is empty or there twice.
     pub fn characters<'t>(texts: impl IntoIterator<Item = &'t str>, specials: &[&str]) -> Result<Self, PartsError> {
         let chars: BTreeSet<char> = texts.into_iter().flat_map(str::chars).collect();
         Self::with_specials(Model::Character(chars.into_iter().collect()), specials)
@@ -338,6 +344,9 @@ impl Tokenizer {
     ///
     /// Text is bytes, UTF-8 or not (a character tokenizer needs UTF-8). BPE splits invalid bytes into words as if each were U+FFFD and preserves
     /// them: decoding gives the same bytes.
+    ///
+    /// # Errors
+    /// A character or a byte that the vocabulary lacks, or bytes that are no UTF-8 where characters are looked at.
     pub fn encode(&self, text: &[u8], specials: Specials<'_>) -> Result<Vec<u32>, EncodeError> {
         let mut ids = Vec::new();
         self.encode_into(text, specials, &mut Scratch::default(), &mut ids)?;
@@ -345,6 +354,9 @@ impl Tokenizer {
     }
 
     /// As [`encode`](Self::encode), appending to `ids`, with scratch that can be reused for many texts.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
     pub fn encode_into(
         &self,
         text: &[u8],
@@ -357,6 +369,9 @@ impl Tokenizer {
 
     /// Encodes a part of a text in which special tokens are recognised, except where one would span one of the positions `walls`, in ascending order:
     /// there its characters are encoded. `begins`: the part is at the start of the text.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
     pub fn encode_part(
         &self,
         part: &[u8],
@@ -430,6 +445,9 @@ impl Tokenizer {
     }
 
     /// The bytes of `ids`; special tokens give their text.
+    ///
+    /// # Errors
+    /// An id that no token has.
     pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, DecodeError> {
         let mut bytes = Vec::new();
         for (index, &id) in ids.iter().enumerate() {

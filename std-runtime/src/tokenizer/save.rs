@@ -38,6 +38,9 @@ impl Tokenizer {
     }
 
     /// Writes `vocab.json` and `merges.txt` into a folder; returns false, and writes nothing, unless this is BPE.
+    ///
+    /// # Errors
+    /// The operating system refuses.
     pub fn save_vocab_and_merges(&self, folder: &Path) -> Result<bool, FileError> {
         let Model::Bpe(bpe) = self.model() else { return Ok(false) };
         let text = |id: u32| self.written(id);

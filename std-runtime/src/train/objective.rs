@@ -123,7 +123,7 @@ impl Direction {
 
 /// A training objective on a device.
 ///
-/// The trainer calls once: `sets`, `build`, `scalars`, `sources`, `initialise`, `load`; in every step: `begin`, then for every update `gradients`
+/// The trainer calls once: `sets`, `build`, `scalars`, `sources`, `enter`, `initialise`, `load`; in every step: `begin`, then for every update `gradients`
 /// (queues work), `collect` (after the only sync), and after the weights have changed `after_update`.
 pub trait Objective<D: Device> {
     /// The parameter sets, in an order that does not change.
@@ -145,6 +145,9 @@ pub trait Objective<D: Device> {
 
     /// Hands the data over to the trainer.
     fn sources(&mut self) -> Vec<Source>;
+
+    /// Receives the run folder, before the sets are filled: for files that an objective keeps there beside checkpoints.
+    fn enter(&mut self, _folder: &Path) {}
 
     /// Fills the sets. With `resumed`, a checkpoint will overwrite the trained ones.
     ///

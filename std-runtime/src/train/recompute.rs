@@ -44,11 +44,17 @@ pub struct Policies {
 
 impl Policies {
     /// Plans a training under every policy, and chooses the configured one, or the fastest that fits the budget.
+    ///
+    /// # Errors
+    /// The program cannot be planned, or no way fits the budget.
     pub fn new(engine: &Engine, model: &dyn Architecture, config: &RunConfig) -> Result<Self, BudgetError> {
         Self::of(engine, model, shape_of(config), &config.train)
     }
 
     /// The same for a step whose shape differs from the configuration's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn of(engine: &Engine, model: &dyn Architecture, shape: StepShape, train: &TrainConfig) -> Result<Self, BudgetError> {
         let averages = train.averages() as u8;
         let plan = |recompute| -> Result<_, BuildError> {

@@ -156,6 +156,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         view: View,
     ) -> Result<Self, Error> {
         let mut stepper = Stepper::new(session, &mut objective, config.rule())?;
+        objective.enter(&folder.out);
         objective.initialise(&mut stepper.session, folder.checkpoint.is_some())?;
         let state = match &folder.checkpoint {
             Some(checkpoint) => state::load(checkpoint, &mut stepper)?,

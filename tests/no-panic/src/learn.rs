@@ -96,8 +96,8 @@ fn sequences<R: Real>(n: usize) -> Option<()> {
     OverlongPenalty { limit: 6 + n, buffer: 1 + n, factor: R::ONE }.of(6 * n).ok()?;
     let terms = RewardLoss { margin: R::ONE, centring: R::ONE, label_smoothing: R::from_f64(0.1) };
     kway(&terms, &scores, Some(&groups), &mut to).ok()?;
-    plackett_luce(&scores, 2 + n, &mut to).ok()?;
-    best_of_n(&scores, n, &mut to).ok()?;
+    plackett_luce(&scores, Some(&groups), &mut to).ok()?;
+    best_of_n(&scores, None, &mut to).ok()?;
     let [mut a, mut b, mut c] = [[R::ZERO; ALL]; 3];
     reward_pairs(&terms, [&scores, &scores], Some(&scores), &mut a, [&mut b, &mut c]).ok()?;
     Preference { random: R::from_f64(0.1) }.loss(R::ONE, R::ONE).ok()?;

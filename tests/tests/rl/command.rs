@@ -155,6 +155,14 @@ fn what_is_wrong_is_named() {
     refused(&["cispo", "--set", "dual_clip=3"], &one, 2, &["dual_clip", "expected none", "found 3"]);
     refused(&["cispo", "--set", "clip_high=-2"], &one, 2, &["clip_high", "at least 0"]);
     refused(&["best_of_n", "--set", "best=-1"], &json!({ "scores": [1, 2] }), 2, &["best=-1", "whole number from 0"]);
+    refused(
+        &["plackett_luce", "--set", "ranked=1"],
+        &json!({ "scores": [1, 2], "ranks": [1, 2] }),
+        2,
+        &["ranked", "\"ranks\" are given"],
+    );
+    refused(&["best_of_n", "--set", "best=2"], &json!({ "scores": [1, 2] }), 2, &["best", "found 2"]);
+    refused(&["plackett_luce"], &json!({ "scores": [1, 2], "ranks": [1, 1] }), 3, &["worse than another"]);
     refused(&["plackett_luce", "--set", "ranked=3"], &json!({ "scores": [1, 2] }), 2, &["ranked", "found 3"]);
     let ragged = json!({ "rewards": [[1, 2], [3]], "values": [[1, 2], [3, 4]] });
     refused(&["gae"], &ragged, 3, &["rewards: row 1", "expected 2 elements, found 1"]);

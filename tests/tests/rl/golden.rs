@@ -86,8 +86,18 @@ fn rewards<R: Precision>() {
     let scores = all::<R>(&[1.2, 0.7, 0.9, -0.3]);
     let mut gradients = [R::ZERO; 4];
     close("kway", kway(&RewardLoss::default(), &scores, None, &mut gradients).unwrap(), 0.434_088_088_5);
-    close("plackett_luce", plackett_luce(&scores, 4, &mut gradients).unwrap(), 2.158_755_440_2);
-    close("best_of_n", best_of_n(&scores, 0, &mut gradients).unwrap(), 0.944_092_278_6);
+    close("plackett_luce", plackett_luce(&scores, None, &mut gradients).unwrap(), 2.158_755_440_2);
+    close("best_of_n", best_of_n(&scores, None, &mut gradients).unwrap(), 0.944_092_278_6);
+    // Ties are not compared: each is drawn from itself and the worse ones. Those for the last place are a partial ranking.
+    close("tied ranks", plackett_luce(&scores, Some(&[1, 2, 2, 3]), &mut gradients).unwrap(), 1.520_636_433_5);
+    close("the first alone", plackett_luce(&scores, Some(&[1, 2, 2, 2]), &mut gradients).unwrap(), 0.944_092_278_6);
+    close("several best", best_of_n(&scores, Some(&[1, 1, 2, 3]), &mut gradients).unwrap(), 0.813_168_810_5);
+    for of in [plackett_luce, best_of_n] {
+        let pair = of(&scores[..2], None, &mut gradients[..2]).unwrap();
+        close("a pair", pair, kway(&RewardLoss::default(), &scores[..2], None, &mut gradients[..2]).unwrap().to_f64());
+        let none = of(&scores, Some(&[1; 4]), &mut gradients).unwrap_err().to_string();
+        assert!(none.contains("scores that are worse than another"), "{none}");
+    }
     let people = Preference { random: R::from_f64(0.1) };
     close("certain", Preference::default().probability(R::from_f64(0.8)), 0.689_974_481_1);
     close("preference", people.probability(R::from_f64(0.8)), 0.670_977_033_0);

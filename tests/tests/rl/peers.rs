@@ -99,7 +99,7 @@ fn scores(case: &Case<'_>, name: &str) -> Found {
     if name == "plackett_luce" {
         let scores = case.numbers("scores");
         let mut gradients = vec![0.0; scores.len()];
-        return vec![("loss", vec![plackett_luce(&scores, scores.len(), &mut gradients).unwrap()])];
+        return vec![("loss", vec![plackett_luce(&scores, None, &mut gradients).unwrap()])];
     }
     let [chosen, rejected, margins] = ["chosen", "rejected", "margins"].map(|name| case.numbers(name));
     let [mut losses, mut by_chosen, mut by_rejected] = [(); 3].map(|()| vec![0.0; chosen.len()]);

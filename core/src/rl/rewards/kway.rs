@@ -1,5 +1,6 @@
 //! The reward loss of K ranked completions of one prompt (Ouyang et al. 2022, eq. 1).
 
+use super::choice::Ranks;
 use super::pairwise::RewardLoss;
 use crate::math::Real;
 use crate::rl::error::Error;
@@ -14,12 +15,11 @@ use crate::rl::number::{Sum, same_len};
 pub fn kway<R: Real>(how: &RewardLoss<R>, scores: &[R], ranks: Option<&[u32]>, gradients: &mut [R]) -> Result<R, Error> {
     how.check()?;
     same_len("gradients", gradients, scores.len())?;
-    ranks.map_or(Ok(()), |ranks| same_len("ranks", ranks, scores.len()))?;
-    let rank = |i: usize| ranks.map_or(i, |ranks| ranks.get(i).map_or(0, |&rank| rank as usize));
+    let ranks = Ranks::of(ranks, scores.len())?;
     let (mut total, mut pairs) = (Sum::default(), 0_usize);
     gradients.fill(R::ZERO);
     for (i, &chosen) in scores.iter().enumerate() {
-        for (j, &rejected) in scores.iter().enumerate().filter(|(j, _)| rank(i) < rank(*j)) {
+        for (j, &rejected) in scores.iter().enumerate().filter(|(j, _)| ranks.at(i) < ranks.at(*j)) {
             let (loss, by_chosen, by_rejected) = how.of(chosen, rejected);
             total.add(loss);
             pairs = pairs.saturating_add(1);

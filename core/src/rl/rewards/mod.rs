@@ -1,6 +1,7 @@
 //! Losses of reward models: from scores of completions to a loss and its derivatives by them.
 
 mod best_of_n;
+mod choice;
 mod kway;
 mod pairwise;
 mod plackett_luce;

@@ -64,6 +64,18 @@ impl Rewards {
         })
     }
 
+    /// Adds the reward models to a session, for batches of `rows` rows of at most `len` tokens.
+    ///
+    /// # Errors
+    /// A model cannot be planned, or a folder cannot be read.
+    pub fn admit<D: Device>(&mut self, session: &mut Session<D>, shape: (usize, usize)) -> Result<(), TrainingError> {
+        let sets = self.registries().map(|registry| session.add_set("reward", registry)).collect::<Result<Vec<_>, _>>()?;
+        let mut sets = sets.into_iter();
+        let mut next = || sets.next().ok_or_else(|| BuildError::Unsupported("a reward without a set".to_owned()));
+        self.build(session, shape, &mut next)?;
+        self.fill(session)
+    }
+
     /// Builds the programs for batches of `rows` rows of at most `len` tokens. `next` gives the set of each reward model.
     ///
     /// # Errors

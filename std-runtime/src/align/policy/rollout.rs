@@ -4,9 +4,10 @@ use super::advantages::{Batch, is_of_minibatch};
 use super::episodes::{Episode, roll_out};
 use super::method::Advantage;
 use super::state::{Policy, Rollouts};
-use crate::align::guard::{guard, mean};
+use crate::align::guard::{guard, mean, none_ends, scored};
 use crate::data::dataset::RowNumbers;
 use crate::lm::RunError;
+use crate::say;
 use crate::session::{Device, Session};
 use crate::stop::Stop;
 use crate::train::objective::StepBatch;
@@ -33,7 +34,11 @@ impl Policy {
             ..Batch::default()
         };
         batch.set_masks(&self.spec.method);
+        if let Some(warning) = none_ends(&batch.ended).filter(|_| step.step == 0 && !self.quiet) {
+            say::line(&warning);
+        }
         batch.scores = self.scores(session, &episodes)?;
+        scored(&batch.scores, self.spec.method.compares())?;
         if self.spec.method.advantage == Advantage::Greedy {
             batch.greedy = self.greedy_scores(session, &episodes, &step.stop)?;
         }
@@ -120,13 +125,6 @@ impl Policy {
     /// What the completions of a step come to.
     fn report_rollouts(&mut self) -> Result<(), RunError> {
         let Rollouts { episodes, batch, targets } = &self.rollouts;
-        if let Some(row) = batch.scores.iter().position(|score| !score.is_finite()).filter(|_| !self.spec.method.compares()) {
-            return Err(RunError::Guard(format!(
-                "episode {row} of the step has the score {}, expected a number: this method cannot leave a completion unscored; mend the \
-                 reward, or take a method that compares the completions of a prompt (samara grpo)",
-                batch.scores[row]
-            )));
-        }
         let all_equal = targets.groups.groups > 0 && targets.groups.equal == targets.groups.groups;
         self.equal_steps = if all_equal { self.equal_steps + 1 } else { 0 };
         if self.equal_steps == EQUAL_STEPS {

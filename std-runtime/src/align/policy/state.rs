@@ -117,6 +117,8 @@ pub struct Policy {
     /// Values that `collect` hands over.
     pub(super) reported: Vec<(&'static str, f64)>,
     pub(super) output: Option<(Output, Arc<Texts>)>,
+    /// Whether nothing is said.
+    pub(super) quiet: bool,
 }
 
 impl Policy {
@@ -146,6 +148,7 @@ impl Policy {
             equal_steps: 0,
             reported: Vec::new(),
             output: None,
+            quiet: true,
             spec,
         })
     }
@@ -154,6 +157,12 @@ impl Policy {
     #[must_use]
     pub fn with_output(self, output: Output, texts: Arc<Texts>) -> Self {
         Self { output: Some((output, texts)), ..self }
+    }
+
+    /// The same, unless it is `quiet` with warnings of what a person should know.
+    #[must_use]
+    pub fn with_warnings(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
     }
 
     /// Completions of a minibatch.

@@ -11,7 +11,7 @@ use samara_core::rl::{
 use super::advantages::{Batch, Targets, is_of_minibatch};
 use super::method::{Advantage, KlPlace, Method};
 use super::state::{Losses, Policy};
-use crate::align::guard::{guard, mean};
+use crate::align::guard::{guard, mean, some_token};
 use crate::lm::RunError;
 use crate::session::{Device, Session};
 use crate::train::objective::StepBatch;
@@ -218,6 +218,7 @@ fn loss_mask(method: &Method, batch: &Batch) -> Result<Vec<bool>, RunError> {
     let mut mask = batch.mask.clone();
     if method.mask_truncated {
         mask_truncated(batch.row, &batch.ended, &mut mask).map_err(guard)?;
+        some_token(&mask, batch.ended.len())?;
     }
     Ok(mask)
 }

@@ -5,6 +5,7 @@ use crate::align::base::Base;
 use crate::align::config::DpoConfig;
 use crate::align::output::Output;
 use crate::align::pairs::{PairTraining, PairsSpec};
+use crate::align::reference::Kept;
 use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::config::Invalid;
@@ -35,7 +36,7 @@ pub fn run(request: AlignRequest<DpoRun>) -> Result<Option<TrainOutcome>, Traini
 }
 
 fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows } = context;
+    let Context { config, from, base, encoder, rows, stop, quiet } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
     let (pairs, val) = (rows_of.pairs(&rows.train)?, rows_of.pairs(&rows.val)?);
@@ -50,7 +51,10 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
         held_out: val.rows,
         train: config.train.clone(),
     };
-    let objective = PairTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
+    let mut objective = PairTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
+    if config.dpo.cache_reference {
+        objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
+    }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
     Ok(Prepared { objective, lines, rows: count, rows_per_step })
 }

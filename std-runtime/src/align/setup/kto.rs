@@ -4,6 +4,7 @@ use super::align_config;
 use crate::align::base::Base;
 use crate::align::config::KtoConfig;
 use crate::align::output::Output;
+use crate::align::reference::Kept;
 use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::align::unpaired::{UnpairedSpec, UnpairedTraining};
@@ -40,7 +41,7 @@ pub fn run(request: AlignRequest<KtoRun>) -> Result<Option<TrainOutcome>, Traini
 }
 
 fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows } = context;
+    let Context { config, from, base, encoder, rows, stop, quiet } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
     let (labelled, val) = (rows_of.labelled(&rows.train)?, rows_of.labelled(&rows.val)?);
@@ -56,7 +57,10 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
         held_out: val.rows,
         train: config.train.clone(),
     };
-    let objective = UnpairedTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
+    let mut objective = UnpairedTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
+    if config.kto.cache_reference {
+        objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
+    }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
     Ok(Prepared { objective, lines, rows: count, rows_per_step })
 }

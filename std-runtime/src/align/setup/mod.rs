@@ -7,6 +7,7 @@ pub mod policy;
 pub mod ppo;
 pub mod reward;
 pub mod rollout;
+pub mod score;
 
 /// A configuration of tables that every alignment has and some of its own.
 macro_rules! align_config {

@@ -88,7 +88,7 @@ pub struct PolicyParts<'c> {
 /// # Errors
 /// Prompts that are too long, no source of scores, a reward model that does not fit.
 pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> Result<Prepared<Policy>, TrainingError> {
-    let Context { config, from, base, encoder, rows } = context;
+    let Context { config, from, base, encoder, rows, quiet, .. } = context;
     let PolicyParts { rollout, rewards, method, group_size, temperature, critic } = parts;
     let (train, data) = (config.parts().train, config.parts().data);
     let room = base.model.positions().saturating_sub(rollout.max_new_tokens);
@@ -126,7 +126,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
         train: train.clone(),
     };
     let (count, rows_per_step) = (spec.prompts.len(), rollout.episodes / group_size);
-    let objective = Policy::new(spec)?.with_output(Output::new(base, from, encoder)?, texts);
+    let objective = Policy::new(spec)?.with_output(Output::new(base, from, encoder)?, texts).with_warnings(*quiet);
     Ok(Prepared { objective, lines, rows: count, rows_per_step })
 }
 

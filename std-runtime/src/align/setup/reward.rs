@@ -35,7 +35,7 @@ pub fn run(request: AlignRequest<RewardRun>) -> Result<Option<TrainOutcome>, Tra
 }
 
 fn prepare(context: &Context<RewardRun>) -> Result<Prepared<RewardTraining>, TrainingError> {
-    let Context { config, from, base, encoder, rows } = context;
+    let Context { config, from, base, encoder, rows, .. } = context;
     let max_length = context.max_length();
     let rows_of = RowEncoder { encoder, max_length, bad_row: config.data.on_bad_row };
     let (rankings, val) = (rows_of.rankings(&rows.train)?, rows_of.rankings(&rows.val)?);

@@ -68,7 +68,7 @@ pub fn run(request: RolloutRequest, to: &mut (dyn Write + Send)) -> Result<(), T
 
 fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dyn Write) -> Result<(), TrainingError> {
     let RolloutRequest { config, scored, best, quiet, out } = request;
-    let context = Context::new(config, false, stop)?;
+    let context = Context::new(config, false, (stop, quiet))?;
     let config = &context.config;
     let group_size = config.rollout.group_size.unwrap_or(1);
     let room = context.base.model.positions().saturating_sub(config.rollout.max_new_tokens);
@@ -78,12 +78,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
     let texts = texts(&context);
     let mut rewards = if scored { sources(&config.rewards, &texts)? } else { Rewards::new(Vec::new()) };
     let mut model = Model::open(engine, &context.from, samara_core::graph::DType::Real)?;
-    let sets: Result<Vec<_>, _> = rewards.registries().map(|registry| model.session.add_set("reward", registry)).collect();
-    let mut sets = sets?.into_iter();
-    let shape = (config.rollout.rows, max_length + config.rollout.max_new_tokens);
-    let mut next = || sets.next().ok_or_else(|| crate::session::BuildError::Unsupported("a reward without a set".to_owned()));
-    rewards.build(&mut model.session, shape, &mut next)?;
-    rewards.fill(&mut model.session)?;
+    rewards.admit(&mut model.session, (config.rollout.rows, max_length + config.rollout.max_new_tokens))?;
     let options = RolloutOptions {
         rows: config.rollout.rows,
         max_new_tokens: config.rollout.max_new_tokens,
@@ -129,8 +124,8 @@ fn kept(count: usize, scores: Option<&[f32]>, best: bool) -> Vec<usize> {
 
 /// A completion as a row that samara sft takes.
 fn row(texts: &Texts, prompt: &[Turn], episode: &Episode, score: Option<f32>) -> Value {
-    let turns: Vec<Value> = prompt.iter().map(|turn| json!({ "role": turn.role.name(), "content": turn.content })).collect();
-    let completion = json!([{ "role": "assistant", "content": texts.text(episode.completion()) }]);
+    let turns = Turn::messages(prompt);
+    let completion = Turn::messages(&[Turn::assistant(texts.text(episode.completion()))]);
     let logprob: f64 = episode.sampled.iter().map(|&x| f64::from(x)).sum();
     let mut row = json!({ "prompt": turns, "completion": completion, "logprob": logprob, "ended": episode.ended });
     if let Some(score) = score {

@@ -95,8 +95,8 @@ pub(super) const OBJECTIVES: &[Objective] = objectives! {
     "kto": "completions that are good or bad, against a reference point kl", "samara kto", &[takes("policy"), takes("reference"), takes("label"), takes("kl")], &[key("beta", "0.1"), key("desirable_weight", "1"), key("undesirable_weight", "1")], pairs::unpaired;
     "reward_pairs": "−log σ(r_w − r_l) of a better and a worse score", "samara reward", &[takes("chosen"), takes("rejected"), may_take("margins")], SCORES, scores::two;
     "reward_kway": "the mean over all pairs of a prompt's scores, best first or by rank", "samara reward", &[takes("scores"), may_take("ranks")], SCORES, scores::all_pairs;
-    "plackett_luce": "the likelihood of a ranking of scores, best first", "samara reward --loss plackett_luce", &[takes("scores")], &[key("ranked", "all")], scores::ranking;
-    "best_of_n": "the likelihood of the choice of the best score", "samara reward --loss best_of_n", &[takes("scores")], &[key("best", "0")], scores::choice;
+    "plackett_luce": "the likelihood of a ranking of scores, best first or by rank", "samara reward --loss plackett_luce", &[takes("scores"), may_take("ranks")], &[key("ranked", "all")], scores::ranking;
+    "best_of_n": "the likelihood of the choice of the best score", "samara reward --loss best_of_n", &[takes("scores"), may_take("ranks")], &[key("best", "0")], scores::choice;
     "kl": "estimators of KL(π‖π_ref) by token, and of a sequence", "samara ppo", &[takes("logprobs"), takes("reference"), may_take("mask")], &[key("difference_limit", "none"), key("value_limit", "none")], tokens::kl;
     "gae": "generalised advantage estimation", "samara ppo", &[takes("rewards"), takes("values"), may_take("mask")], &[key("gamma", "1"), key("lambda", "0.95"), key("gaps", "zero")], tokens::gae;
     "whiten": "values with mean 0 and variance 1 over a mask", "samara ppo", &[takes("values"), takes("mask")], &[key("variance", "unbiased"), key("shift_mean", "true"), key("epsilon", "1e-8"), key("floor", "added")], tokens::whiten;

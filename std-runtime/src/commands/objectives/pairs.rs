@@ -23,6 +23,7 @@ fn objective(name: &str, settings: &Settings) -> Result<Box<dyn PairLoss<f64> + 
         label_smoothing: given("label_smoothing")?,
         gamma: given("gamma")?.unwrap_or(0.0),
         nll_weight: given("nll_weight")?.unwrap_or(0.0),
+        ..DpoConfig::default()
     };
     Ok(config.loss())
 }

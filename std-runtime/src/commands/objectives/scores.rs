@@ -25,29 +25,68 @@ fn of_prompts(arrays: &Arrays, mut of: impl FnMut(usize, &[f64], &mut [f64]) -> 
     Ok(json!({ "loss": loss, "losses": losses, "gradients": { "scores": arrays.shaped("scores", &gradients) } }))
 }
 
-/// All pairs of each prompt.
-pub(super) fn all_pairs(_: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
-    let (how, ranks) = (terms(settings)?, arrays.counts::<u32>("ranks")?);
-    let scores = arrays.get("scores").map_or(0, |array| array.values.len());
-    if arrays.get("ranks").is_some() && ranks.len() != scores {
+/// The ranks of all scores, where they are given.
+fn given_ranks(arrays: &Arrays) -> Result<Option<Vec<u32>>, Refused> {
+    if arrays.get("ranks").is_none() {
+        return Ok(None);
+    }
+    let (ranks, scores) = (arrays.counts::<u32>("ranks")?, arrays.get("scores").map_or(0, |array| array.values.len()));
+    if ranks.len() != scores {
         return Err(Refused::Input(format!("ranks: expected {scores} elements, found {}", ranks.len())));
     }
+    Ok(Some(ranks))
+}
+
+/// Ranks of so many scores that a key's number makes; none where it does not fit.
+type RanksOfKey = fn(usize, usize) -> Option<Vec<u32>>;
+/// A loss of ranked scores, which writes its gradient.
+type RankedLoss = fn(&[f64], Option<&[u32]>, &mut [f64]) -> Result<f64, samara_core::rl::Error>;
+
+/// A loss of every prompt's scores and their ranks. Where these are not given, a key may say how many or which ones are compared: `of_key` makes ranks of
+/// scores of its number.
+fn of_ranked(
+    arrays: &Arrays,
+    (settings, key, of_key): (&Settings, &'static str, RanksOfKey),
+    of: RankedLoss,
+) -> Result<Value, Refused> {
+    let (all, is_set) = (given_ranks(arrays)?, settings.has(key));
+    if all.is_some() && is_set {
+        return Err(Refused::Setting(format!("{key}: expected no value, because \"ranks\" are given")));
+    }
     of_prompts(arrays, |prompt, scores, gradients| {
-        let ranks = arrays.get("ranks").and_then(|_| ranks.chunks(scores.len()).nth(prompt));
+        if let Some(all) = &all {
+            return Ok(of(scores, all.chunks(scores.len()).nth(prompt), gradients)?);
+        }
+        if !is_set {
+            return Ok(of(scores, None, gradients)?);
+        }
+        let (number, count) = (settings.count(key)?, scores.len());
+        let ranks = of_key(number, count);
+        let misses = || Refused::Setting(format!("{key}: expected a number that fits {count} scores, found {number}"));
+        Ok(of(scores, Some(&ranks.ok_or_else(misses)?), gradients)?)
+    })
+}
+
+/// All pairs of each prompt.
+pub(super) fn all_pairs(_: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
+    let (how, ranks) = (terms(settings)?, given_ranks(arrays)?);
+    of_prompts(arrays, |prompt, scores, gradients| {
+        let ranks = ranks.as_ref().and_then(|ranks| ranks.chunks(scores.len()).nth(prompt));
         Ok(kway(&how, scores, ranks, gradients)?)
     })
 }
 
-/// The ranking of each prompt.
+/// The ranking of each prompt; of a partial one the first `ranked` are in order, and all others are worse.
 pub(super) fn ranking(_: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
-    let ranked = if settings.has("ranked") { Some(settings.count("ranked")?) } else { None };
-    of_prompts(arrays, |_, scores, gradients| Ok(plackett_luce(scores, ranked.unwrap_or(scores.len()), gradients)?))
+    let first =
+        |ranked: usize, count: usize| (1..=count).contains(&ranked).then(|| (0..count).map(|i| i.min(ranked) as u32).collect());
+    of_ranked(arrays, (settings, "ranked", first), plackett_luce)
 }
 
 /// The choice of the best of each prompt.
 pub(super) fn choice(_: &Entry, arrays: &Arrays, settings: &Settings) -> Result<Value, Refused> {
-    let best = settings.count("best")?;
-    of_prompts(arrays, |_, scores, gradients| Ok(best_of_n(scores, best, gradients)?))
+    let only = |best: usize, count: usize| (best < count).then(|| (0..count).map(|i| u32::from(i != best)).collect());
+    of_ranked(arrays, (settings, "best", only), best_of_n)
 }
 
 /// Two scores of each prompt.
