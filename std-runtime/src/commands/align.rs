@@ -7,7 +7,7 @@ use super::sft;
 use super::train::{RUN_CONFIG, summary};
 use super::{Console, Error, output};
 use crate::align::run::{AlignConfig, AlignRequest};
-use crate::config::{Layers, Place, Preset, Unread};
+use crate::config::{ConfigError, Layers, Place, Preset, Unread};
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
@@ -57,10 +57,22 @@ impl AlignArgs {
         own: &[Flag],
         run: impl FnOnce(AlignRequest<C>) -> Result<Option<TrainOutcome>, TrainingError>,
     ) -> Result<(), Error> {
+        self.train_with(console, defaults, own, |_| Ok(()), run)
+    }
+
+    /// The same with defaults that follow from what was given: `follow` lays them below it.
+    pub(super) fn train_with<C: AlignConfig>(
+        &self,
+        console: &Console,
+        defaults: &Preset,
+        own: &[Flag],
+        follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
+        run: impl FnOnce(AlignRequest<C>) -> Result<Option<TrainOutcome>, TrainingError>,
+    ) -> Result<(), Error> {
         if self.resume && self.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
-        let config = self.merge(defaults, own)?;
+        let config = self.merge(defaults, own, follow)?;
         let request = AlignRequest { config, resume: self.resume, plan: self.plan, quiet: console.quiet };
         match run(request)? {
             Some(outcome) => output::line(&summary(&outcome)),
@@ -68,7 +80,12 @@ impl AlignArgs {
         }
     }
 
-    fn merge<C: AlignConfig>(&self, defaults: &Preset, own: &[Flag]) -> Result<C, Error> {
+    fn merge<C: AlignConfig>(
+        &self,
+        defaults: &Preset,
+        own: &[Flag],
+        follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
+    ) -> Result<C, Error> {
         let former = self.out.as_ref().filter(|_| self.resume && self.config.is_none()).map(|out| out.join(RUN_CONFIG));
         let former = former.filter(|file| file.is_file());
         let flags = [
@@ -78,7 +95,7 @@ impl AlignArgs {
             ("--threads", "train.threads", self.threads.clone()),
             ("--seed", "train.seed", self.seed.clone()),
         ];
-        merge(defaults, former.as_ref().or(self.config.as_ref()), &self.set, &[&flags[..], own].concat())
+        merge(defaults, former.as_ref().or(self.config.as_ref()), &self.set, &[&flags[..], own].concat(), follow)
     }
 }
 
@@ -91,6 +108,7 @@ pub(super) fn merge<C: AlignConfig>(
     file: Option<&PathBuf>,
     set: &[String],
     flags: &[Flag],
+    follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
 ) -> Result<C, Error> {
     let mut layers = Layers::<C>::new();
     layers.preset(defaults)?;
@@ -106,6 +124,7 @@ pub(super) fn merge<C: AlignConfig>(
         }
     }
     choose_end(&mut layers);
+    follow(&mut layers)?;
     let config = layers.finish()?;
     let idle = sft::UNREAD.iter().map(|&(key, instead)| ("data", key, instead));
     for (table, key, instead) in idle.chain(IDLE) {
