@@ -29,7 +29,7 @@ const BLOCK: usize = 6;
 fn policy_of(stepper: &Stepper<CpuDevice>) -> [Vec<f32>; 2] {
     let (_, id) = stepper.sets().next().unwrap();
     let set = stepper.session.set(id);
-    [set.weights.get().to_vec(), set.grads.as_ref().unwrap().get().to_vec()]
+    [set.weights.get().to_vec(), set.grads.iter().flat_map(|grads| grads.get()).copied().collect()]
 }
 
 /// With an entropy bonus c and no KL, a policy of one token maximises Σ p r + c H, whose optimum is p ∝ exp(r/c).

@@ -19,8 +19,8 @@ fn world(at: &Path) {
         "data.corpus_bytes=20000",
         "generate.max_new_tokens=0",
     ];
-    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-    done(at, &[&["train", "--quiet", "--threads", "1", "--out", "base"][..], &sets].concat());
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+    done(at, &[&["train", "--quiet", "--threads", "1", "--out", "base"][..], &sets[..]].concat());
     let rows: String = (0..20).map(|i| format!("{{\"prompt\": \"number {i}\", \"answer\": \"{i}\"}}\n")).collect();
     fs::write(at.join("prompts.jsonl"), rows).unwrap();
     fs::write(at.join("text.txt"), "Once upon a time there was a cat. It slept all day long, and nobody minded.\n".repeat(20))
@@ -38,9 +38,9 @@ const SETS: [&str; 6] = [
 
 /// Runs a method and returns what it printed and what it said.
 fn run(at: &Path, method: &[&str], sets: &[&str]) -> [String; 2] {
-    let sets: Vec<&str> = SETS.iter().chain(sets).flat_map(|set| ["--set", set]).collect();
+    let sets: Vec<&str> = SETS.iter().chain(sets).flat_map(|set| ["--set", *set]).collect();
     let common = ["--threads", "1", "--init", "base", "--data", "prompts.jsonl"];
-    let output = samara(at, &[method, &common[..], &sets].concat());
+    let output = samara(at, &[method, &common[..], &sets[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     [text(&output.stdout), text(&output.stderr)]
 }
@@ -85,9 +85,9 @@ fn settings_of_policies_that_nothing_reads_are_refused() {
     let rollout = |set| ["rollout", "--model", "base", "--data", "prompts.jsonl", "--set", set];
     refused(at, &rollout("train.lr=0.1"), 2, &["--set train.lr=0.1", "expected no value; a rollout trains nothing"]);
     refused(at, &rollout("train.batch_size=3"), 2, &["train.batch_size", "a rollout trains nothing"]);
-    let with = |command, sets: &[&'static str]| {
-        let sets: Vec<&str> = SETS.iter().chain(sets).flat_map(|set| ["--set", set]).collect();
-        [&[command, "--quiet", "--threads", "1", "--init", "base", "--data", "prompts.jsonl", "--out", "none"][..], &sets]
+    let with = |command: &'static str, sets: &[&'static str]| -> Vec<&'static str> {
+        let sets: Vec<&'static str> = SETS.iter().chain(sets).flat_map(|set| ["--set", *set]).collect();
+        [&[command, "--quiet", "--threads", "1", "--init", "base", "--data", "prompts.jsonl", "--out", "none"][..], &sets[..]]
             .concat()
     };
     refused(at, &with("ppo", &["ptx.coef=1"]), 2, &["ptx.coef", "name it with ptx.data"]);
