@@ -102,7 +102,9 @@ fn check<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, layer: Layer, w
         session.get(t.dx)
     });
     let error = fd::error(&found, &expected);
-    let tolerance = if is_double::<R>() { 1e-12 } else { 5e-6 };
+    // Roundings of logits count as they are in the entropy of a peaked distribution, whose gradient is small.
+    let single = if matches!(layer, Layer::Entropy) { 5e-4 } else { 5e-6 };
+    let tolerance = if is_double::<R>() { 1e-12 } else { single };
     assert!(error <= tolerance, "{layer:?} with {:?} ({n}, {k}), {m} rows: gradients differ by {error:e}", w.dtype);
 }
 
