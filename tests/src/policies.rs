@@ -45,6 +45,8 @@ pub fn rloo(beta: f32) -> Method {
         kl_place: KlPlace::Rewards,
         overlong: None,
         mask_truncated: false,
+        entropy: 0.0,
+        rounds: 1,
         epochs: 1,
     }
 }
@@ -134,6 +136,7 @@ pub fn spec(method: Method, train: TrainConfig) -> PolicySpec {
         rewards: Rewards::new(vec![(reward, 1.0)]),
         prompts: vec![vec![BEGIN]; 256],
         held_out: Vec::new(),
+        pretraining: None,
         train,
     }
 }

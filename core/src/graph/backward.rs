@@ -90,7 +90,9 @@ impl Tape<'_> {
             let has_gradient = |t: Tensor| self.tensor(t).is_ok_and(|r| r.successor.is_some());
             let reached = node.outputs.iter().any(|&t| has_gradient(t) && self.tensor(t).is_ok_and(|r| r.requires_grad));
             if reached {
-                let (op, beyond) = (node.op(), (1..MAX_OUTPUTS).find(|&i| has_gradient(node.output(i))));
+                let op = node.op();
+                let is_through = |i| op.is_some_and(|op| op.differentiable_through(i));
+                let beyond = (1..MAX_OUTPUTS).find(|&i| has_gradient(node.output(i)) && !is_through(i));
                 self.operation = op.map(|op| op.name());
                 if let Some(output) = beyond {
                     return Err(E::NoGradientThroughOutput { output: output as u8 });

@@ -53,6 +53,7 @@ macro_rules! dispatch {
             $(, gradients: $gradients:expr)?
             $(, product: [$x:literal, $w:literal])?
             $(, again: $again:ident)?
+            $(, through: [$($through:literal),+])?
             ;
     )*) => {
         /// The shapes of the outputs of `op`, or the error in its inputs.

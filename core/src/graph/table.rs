@@ -16,7 +16,8 @@
 //!
 //! Options, in this order: `columns`: inputs that may be read from a first column on. `quantised`: inputs of a role (frozen parameters, states) that
 //! may have any element type. `gradients`: how the gradient buffer is read. `product`: the inputs x (M, K) and W (N, K) of a matrix product. `again:
-//! cheap`: recomputed in the backward pass with `Recompute::Cheap`, where the family implements it.
+//! cheap`: recomputed in the backward pass with `Recompute::Cheap`, where the family implements it. `through`: differentiable outputs
+//! besides the first.
 
 macro_rules! operations {
     ($generate:ident) => {
@@ -97,7 +98,7 @@ macro_rules! operations {
                 /// Label smoothing α: target distribution (1−α)·one-hot + α/V.
                 smoothing: f64,
             } = "head loss",
-                gradient: [0, 1, 2], in_place: InPlace::Never, effect: None, quantised: Frozen [1], product: [0, 1];
+                gradient: [0, 1, 2], in_place: InPlace::Never, effect: None, quantised: Frozen [1], product: [0, 1], through: [2];
             /// The same and its gradients in one pass over chunks of rows. In: x, W, -, targets, upstream (1 or rows). Out: losses (…), dx?, dW?.
             10 HeadLossTrain {
                 /// Label smoothing α.
@@ -109,6 +110,13 @@ macro_rules! operations {
                 /// Label smoothing α.
                 smoothing: f64,
             } = "head loss backward",
+                gradient: none, in_place: InPlace::Never, effect: None, quantised: Frozen [1], product: [0, 1];
+            /// The same with an upstream gradient of the entropy. In: x, W, b?, targets, upstream (1 or rows)?, log-sum-exp (…), upstream of the entropy
+            /// (1 or rows). Out: dx?, dW?, db?.
+            33 HeadEntropyBackward {
+                /// Label smoothing α.
+                smoothing: f64,
+            } = "head loss and entropy backward",
                 gradient: none, in_place: InPlace::Never, effect: None, quantised: Frozen [1], product: [0, 1];
 
             // Functions of one or two elements.

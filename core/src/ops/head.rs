@@ -1,8 +1,9 @@
 //! The language-model head with its cross-entropy: logits z = x Wᵀ + b, row loss ℓ = lse(z) − Σ q z with the target distribution q = (1 − α)·one-hot
 //! + α/V, in nats. A negative target gives ℓ = 0 and no gradient. The entropy of softmax(z) is an optional output.
 //!
-//! With p = softmax(z) and upstream gradient g per row: dz = g (p − q), dx = dz W, dW = dzᵀ x, db = Σ dz. The logits of one row at a time are in
-//! memory here, of a chunk of rows in faster kernels, never of all rows. A frozen W may be of any element type: then there is no dW.
+//! With p = softmax(z), upstream gradients g of the loss and u of the entropy H per row: dz = g (p − q) − u p (ln p + H), dx = dz W, dW = dzᵀ x,
+//! db = Σ dz; g is 0 where the target is negative. The logits of one row at a time are in memory here, of a chunk of rows in faster kernels, never of
+//! all rows. A frozen W may be of any element type: then there is no dW.
 
 use super::weight::{self, Row, Weight};
 use super::{axpy, begin, part_mut};
@@ -17,6 +18,12 @@ pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
         .define::<{ Op::HeadLoss { smoothing: 0.0 }.opcode() }>(Kernel { run: forward, scratch_len: forward_scratch })
         .define::<{ Op::HeadLossTrain { smoothing: 0.0 }.opcode() }>(Kernel { run: train, scratch_len: gradient_scratch })
         .define::<{ Op::HeadLossBackward { smoothing: 0.0 }.opcode() }>(Kernel { run: backward, scratch_len: gradient_scratch })
+}
+
+/// Adds the gradient of the loss and the entropy together, which no device trains with.
+pub const fn entropy_kernel<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    let kernel = Kernel { run: entropy_backward, scratch_len: gradient_scratch };
+    table.define::<{ Op::HeadEntropyBackward { smoothing: 0.0 }.opcode() }>(kernel)
 }
 
 /// One row of logits.
@@ -72,6 +79,21 @@ pub fn row_gradient<R: Real>(z: &mut [R], lse: R, target: i32, smoothing: R, g: 
         *z = ((*z - lse).exp() - uniform) * g;
     }
     if let Some(z) = z.get_mut(target) {
+        *z -= (R::ONE - smoothing) * g;
+    }
+}
+
+/// Turns a row of logits into `g` times the gradient of the loss and `u` times that of the entropy.
+fn row_entropy_gradient<R: Real>(z: &mut [R], (lse, entropy): (R, R), target: i32, smoothing: R, [g, u]: [R; 2]) {
+    let target = usize::try_from(target).ok().filter(|&t| t < z.len());
+    let g = if target.is_some() { g } else { R::ZERO };
+    let uniform = smoothing / R::from_usize(z.len());
+    for z in z.iter_mut() {
+        let log_p = *z - lse;
+        let p = log_p.exp();
+        *z = (p - uniform) * g - u * p * (log_p + entropy);
+    }
+    if let Some(z) = target.and_then(|target| z.get_mut(target)) {
         *z -= (R::ONE - smoothing) * g;
     }
 }
@@ -142,6 +164,28 @@ fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
         logits(z, &w, &w.prepare(x, scratch), b);
         row_gradient(z, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
+        spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
+        axpy(db, R::ONE, z);
+    }
+}
+
+fn entropy_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(Op::HeadEntropyBackward { smoothing }) = node.op() else { return };
+    let w = Weight::new(node, &views, 1);
+    let [x, _, b, _, upstream, lses, of_entropy, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [dx, dw, db] = views.outputs;
+    let [_, add_w, add_b] = views.accumulate;
+    let c = node.input_shape(0).cols();
+    begin(dx, false);
+    begin(dw, add_w);
+    begin(db, add_b);
+    let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
+    for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
+        logits(z, &w, &w.prepare(x, scratch), b);
+        let entropy = entropy(z, lse);
+        let upstreams = [upstream, of_entropy].map(|upstream| upstream_of(upstream, i));
+        row_entropy_gradient(z, (lse, entropy), target, R::from_f64(smoothing), upstreams);
         spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
         axpy(db, R::ONE, z);
     }

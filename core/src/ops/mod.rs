@@ -79,7 +79,7 @@ pub const fn reference<R: Real>() -> Kernels<R> {
     let table = embedding::kernels(table);
     let table = attention::kernels(table);
     let table = cache::kernels(table);
-    let table = head::kernels(table);
+    let table = head::entropy_kernel(head::kernels(table));
     let table = dropout::kernels(table);
     let table = elementwise::kernels(table);
     let table = reduce::kernels(table);

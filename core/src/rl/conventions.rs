@@ -2,7 +2,6 @@
 
 use super::controller::KlController;
 use super::gae::{Gae, Gaps};
-use super::groups::GroupOfOne;
 use super::kl::{Estimator, Limits};
 use super::ppo::Clip;
 use super::token_rewards::{MissingEos, Penalised, ScoreAt, TokenRewards};
@@ -17,15 +16,6 @@ pub enum WhitenScope {
     Batch,
 }
 
-/// Log-ratios that IPO compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpoScale {
-    /// Sums over tokens.
-    Sum,
-    /// Means over tokens.
-    Mean,
-}
-
 /// Where ε stands in Adam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdamEpsilon {
@@ -35,16 +25,8 @@ pub enum AdamEpsilon {
     AfterCorrection,
 }
 
-/// What is done with groups of completions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct GroupBaseline {
-    /// ε beside the standard deviation.
-    pub std_epsilon: f64,
-    /// Groups of one row.
-    pub group_of_one: GroupOfOne,
-}
-
-/// The conventions of one source. Every value is a default that a key of the same name changes.
+/// The conventions of one source. Every value is a default that a key of the same name changes. Policy and value function have an optimizer each, so
+/// that no source's coefficient of the value loss stands here.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conventions {
     /// The preset.
@@ -67,20 +49,16 @@ pub struct Conventions {
     pub clip: Clip<f64>,
     /// Where values are clipped.
     pub value_clip: f64,
-    /// The coefficient of the value loss, where policy and value share an optimizer; 1 where each has its own.
-    pub value_coefficient: f64,
-    /// γ of pretraining text.
+    /// γ of pretraining text ([`ptx`](super::ptx)).
     pub ptx_coefficient: f64,
+    /// Rows of pretraining text for each completion of an update.
+    pub ptx_rows: u32,
     /// Passes over a batch.
     pub epochs: u32,
     /// The temperature of sampling and of log-probs.
     pub temperature: f64,
     /// Adam's ε and where it stands.
     pub adam: (f64, AdamEpsilon),
-    /// Groups of completions.
-    pub groups: GroupBaseline,
-    /// What `ipo` means there.
-    pub ipo: IpoScale,
 }
 
 const ADDED: Whitening<f64> = Whitening { variance: Variance::Unbiased, shift_mean: true, epsilon: 1e-8, floor: Floor::Added };
@@ -107,13 +85,11 @@ const TLDR: Conventions = Conventions {
     gae: GAE,
     clip: CLIP,
     value_clip: 0.2,
-    value_coefficient: 0.1,
     ptx_coefficient: 0.0,
+    ptx_rows: 1,
     epochs: 4,
     temperature: 0.7,
     adam: (1e-5, AdamEpsilon::AfterCorrection),
-    groups: GroupBaseline { std_epsilon: 1e-4, group_of_one: GroupOfOne::Refuse },
-    ipo: IpoScale::Sum,
 };
 
 /// Ouyang et al. 2022, appendix C.4; what the paper leaves open is as in [`TLDR`].
@@ -121,6 +97,7 @@ const INSTRUCTGPT: Conventions = Conventions {
     name: "instructgpt",
     rewards: TokenRewards { beta: 0.02, ..TLDR.rewards },
     ptx_coefficient: 27.8,
+    ptx_rows: 8,
     epochs: 1,
     temperature: 1.0,
     ..TLDR
@@ -149,7 +126,6 @@ const TRL: Conventions = Conventions {
     rewards: TokenRewards { missing_eos: MissingEos::Keep, ..TLDR.rewards },
     whitening: ADDED,
     adam: (1e-8, AdamEpsilon::AfterCorrection),
-    ipo: IpoScale::Mean,
     ..TLDR
 };
 
@@ -168,11 +144,9 @@ const OPENRLHF: Conventions = Conventions {
     gae: Gae { lambda: 1.0, ..GAE },
     clip: Clip { log_ratio: Some(20.0), ..CLIP },
     value_clip: 0.5,
-    value_coefficient: 1.0,
     epochs: 1,
     temperature: 1.0,
     adam: (1e-8, AdamEpsilon::AfterCorrection),
-    groups: GroupBaseline { std_epsilon: 1e-9, group_of_one: GroupOfOne::Refuse },
     ..TLDR
 };
 
@@ -184,7 +158,6 @@ const VERL: Conventions = Conventions {
     whitening: ADDED,
     gae: Gae { lambda: 1.0, gaps: Gaps::Skip, ..GAE },
     clip: Clip { dual: Some(3.0), log_ratio: Some(20.0), ..CLIP },
-    groups: GroupBaseline { std_epsilon: 1e-6, group_of_one: GroupOfOne::Keep },
     ..OPENRLHF
 };
 

@@ -49,7 +49,7 @@ pub use aggregate::{Aggregation, Totals, aggregate, token_weights};
 pub use broadcast::broadcast;
 pub use cispo::{WeightLimits, cispo};
 pub use controller::KlController;
-pub use conventions::{AdamEpsilon, Conventions, GroupBaseline, IpoScale, WhitenScope};
+pub use conventions::{AdamEpsilon, Conventions, WhitenScope};
 pub use entropy::entropy_bonus;
 pub use error::Error;
 pub use gae::{Gae, Gaps, discounted_returns, gae};

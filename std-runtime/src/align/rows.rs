@@ -10,6 +10,7 @@ use crate::dialogue::examples::ExampleError;
 use crate::dialogue::read::Rows;
 use crate::dialogue::row::Row;
 use crate::dialogue::turn::Turn;
+use crate::say;
 
 /// Rows with what became of them.
 pub struct Kept<T> {
@@ -109,6 +110,33 @@ impl RowEncoder<'_> {
         let mut is_cut = false;
         let all = row.completions().into_iter().map(|turns| self.completion(at, row.prompt(), turns, &mut is_cut));
         Ok((all.collect::<Result<_, _>>()?, is_cut))
+    }
+
+    /// A completion with its prompt as the model reads it, what is learnt of it between ‹ and ›. `name` is what the example is called.
+    pub fn show(&self, name: &str, completion: &Completion) -> Vec<String> {
+        let learnt = completion.picks.len();
+        let marked = completion.picks.iter().map(|&pick| pick + 1);
+        self.example(name, &completion.tokens, marked, &format!("{learnt} to learn between ‹ and ›"))
+    }
+
+    /// A completion with its prompt as a reward model reads it, the token whose score counts between ‹ and ›.
+    pub fn show_scored(&self, name: &str, completion: &Completion) -> Vec<String> {
+        let last = completion.tokens.len().checked_sub(1);
+        self.example(name, &completion.tokens, last.into_iter(), "the score is that of the token between ‹ and ›")
+    }
+
+    /// A prompt as the policy reads it: none of it is learnt.
+    pub fn show_prompt(&self, prompt: &[i32]) -> Vec<String> {
+        self.example("first prompt", prompt, std::iter::empty(), "the completion, which is learnt, comes behind it")
+    }
+
+    fn example(&self, name: &str, tokens: &[i32], marked: impl Iterator<Item = usize>, what: &str) -> Vec<String> {
+        let mut encoded = Encoded { ids: tokens.iter().map(|&id| id as u32).collect(), mask: vec![false; tokens.len()] };
+        for i in marked.filter(|&i| i < tokens.len()) {
+            encoded.mask[i] = true;
+        }
+        let title = format!("--- {name}: {} tokens, {what} ---", tokens.len());
+        vec![title, say::printable(&self.encoder.show(&encoded)).into_owned(), "---".to_owned()]
     }
 
     fn completion(

@@ -101,6 +101,8 @@ pub struct Prepared<O> {
     pub objective: O,
     /// Lines for people.
     pub lines: Vec<String>,
+    /// What tells other data than the rows from other such data; empty without any.
+    pub content: String,
     /// Rows that an epoch has.
     pub rows: usize,
     /// Rows that a step takes.
@@ -131,7 +133,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     let AlignRequest { config, resume, plan, quiet } = request;
     refuse_unread(config.parts().train)?;
     let mut context = Context::new(config, resume, (stop, quiet))?;
-    let Prepared { objective, lines, rows, rows_per_step } = prepare(&context)?;
+    let Prepared { objective, lines, content, rows, rows_per_step } = prepare(&context)?;
     if rows == 0 {
         let path = context.rows.train.path.as_path();
         let expected = "a row to train on; lower data.val_fraction, or give rows that are not all ties";
@@ -156,7 +158,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         begins: train.init.is_some() && config.parts().data.path.is_some(),
         quiet,
     })?;
-    let (out, content) = (folder.out.clone(), context.rows.content(&context.encoder));
+    let (out, content) = (folder.out.clone(), context.rows.content(&context.encoder) + &content);
     if let Some(former) = former(&folder, config, &content)?.filter(|_| !quiet) {
         say_steps(former.parts().train.steps, train.steps, folder.step());
     }

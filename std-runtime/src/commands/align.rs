@@ -7,7 +7,7 @@ use super::sft;
 use super::train::{RUN_CONFIG, summary};
 use super::{Console, Error, output};
 use crate::align::run::{AlignConfig, AlignRequest};
-use crate::config::{Layers, Place, Preset, Unread};
+use crate::config::{ConfigError, Layers, Place, Preset, Unread};
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
@@ -35,9 +35,15 @@ pub(super) struct Given {
 
 impl Given {
     /// The configuration over defaults. `former` stands in for a file that is not given.
-    pub(super) fn merge<C: AlignConfig>(&self, defaults: &Preset, former: Option<&PathBuf>, own: &[Flag]) -> Result<C, Error> {
+    pub(super) fn merge<C: AlignConfig>(
+        &self,
+        defaults: &Preset,
+        former: Option<&PathBuf>,
+        own: &[Flag],
+        follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
+    ) -> Result<C, Error> {
         let flags = [("--threads", "train.threads", self.threads.clone()), ("--seed", "train.seed", self.seed.clone())];
-        merge(defaults, self.config.as_ref().or(former), &self.set, &[&flags[..], own].concat())
+        merge(defaults, self.config.as_ref().or(former), &self.set, &[&flags[..], own].concat(), follow)
     }
 }
 
@@ -72,10 +78,22 @@ impl AlignArgs {
         own: &[Flag],
         run: impl FnOnce(AlignRequest<C>) -> Result<Option<TrainOutcome>, TrainingError>,
     ) -> Result<(), Error> {
+        self.train_with(console, defaults, own, |_| Ok(()), run)
+    }
+
+    /// The same with defaults that follow from what was given: `follow` lays them below it.
+    pub(super) fn train_with<C: AlignConfig>(
+        &self,
+        console: &Console,
+        defaults: &Preset,
+        own: &[Flag],
+        follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
+        run: impl FnOnce(AlignRequest<C>) -> Result<Option<TrainOutcome>, TrainingError>,
+    ) -> Result<(), Error> {
         if self.resume && self.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
-        let config = self.merge(defaults, own)?;
+        let config = self.merge(defaults, own, follow)?;
         let request = AlignRequest { config, resume: self.resume, plan: self.plan, quiet: console.quiet };
         match run(request)? {
             Some(outcome) => output::line(&summary(&outcome)),
@@ -83,14 +101,19 @@ impl AlignArgs {
         }
     }
 
-    fn merge<C: AlignConfig>(&self, defaults: &Preset, own: &[Flag]) -> Result<C, Error> {
+    fn merge<C: AlignConfig>(
+        &self,
+        defaults: &Preset,
+        own: &[Flag],
+        follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
+    ) -> Result<C, Error> {
         let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
         let flags = [
             ("--data", "data.path", quoted(self.data.as_ref())),
             ("--init", "train.init", quoted(self.init.as_ref())),
             ("--out", "train.out", quoted(self.out.as_ref())),
         ];
-        self.given.merge(defaults, former.as_ref(), &[&flags[..], own].concat())
+        self.given.merge(defaults, former.as_ref(), &[&flags[..], own].concat(), follow)
     }
 }
 
@@ -122,6 +145,7 @@ pub(super) fn merge<C: AlignConfig>(
     file: Option<&PathBuf>,
     set: &[String],
     flags: &[Flag],
+    follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
 ) -> Result<C, Error> {
     let mut layers = Layers::<C>::new();
     layers.preset(defaults)?;
@@ -137,6 +161,7 @@ pub(super) fn merge<C: AlignConfig>(
         }
     }
     choose_end(&mut layers);
+    follow(&mut layers)?;
     let config = layers.finish()?;
     let idle = sft::UNREAD.iter().map(|&(key, instead)| ("data", key, instead));
     for (table, key, instead) in idle.chain(IDLE) {

@@ -2,8 +2,8 @@
 
 use super::align::{AlignArgs, ON_PROMPTS, quoted};
 use super::{Command, Console, Error};
-use crate::align::setup::ppo::run;
-use crate::config::Preset;
+use crate::align::setup::ppo::{PpoRun, run};
+use crate::config::{ConfigError, Layers, Place, Preset};
 
 const EXAMPLES: &str = "\
 Rows are prompts. Rewards come from [rewards]: a reward model, functions of text,
@@ -31,6 +31,19 @@ pub(crate) struct Args {
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
-        self.align.train(console, &DEFAULTS, &[("--reward", "rewards.model", quoted(self.reward.as_ref()))], run)
+        let reward = ("--reward", "rewards.model", quoted(self.reward.as_ref()));
+        self.align.train_with(console, &DEFAULTS, &[reward], follow_preset, run)
     }
+}
+
+/// What a preset says of Adam is the default of `[train]`.
+fn follow_preset(layers: &mut Layers<PpoRun>) -> Result<(), ConfigError> {
+    let (eps, mode) = layers.values()?.ppo.epsilon();
+    if layers.place("train.eps").is_none() {
+        layers.put(&["train.eps"], &Place::Default, |config| config.train.eps = eps);
+    }
+    if layers.place("train.eps_mode").is_none() {
+        layers.put(&["train.eps_mode"], &Place::Default, |config| config.train.eps_mode = mode);
+    }
+    Ok(())
 }

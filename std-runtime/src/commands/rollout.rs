@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::align::{Given, quoted};
 use super::{Command, Console, Error};
 use crate::align::setup::rollout::{RolloutRequest, RolloutRun, run};
-use crate::config::Preset;
+use crate::config::{ConfigError, Layers, Preset, Table, Unread};
 use crate::files::{IoError, STDOUT};
 
 const EXAMPLES: &str = "\
@@ -47,6 +47,18 @@ pub(crate) struct Args {
     given: Given,
 }
 
+/// Keys of `[train]` that a rollout reads.
+const READ: [&str; 5] = ["init", "threads", "gemm", "seed", "block_size"];
+
+/// Refuses keys of `[train]` that nothing reads where nothing is trained.
+fn refuse_training(layers: &mut Layers<RolloutRun>) -> Result<(), ConfigError> {
+    let config = layers.values()?;
+    let unread = config.train.keys().iter().filter(|key| !READ.contains(&key.name));
+    unread
+        .map(|key| Unread { key: key.name, instead: "a rollout trains nothing" })
+        .try_for_each(|unread| layers.refuse_given(&config, "train", unread))
+}
+
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let flags = [
@@ -55,7 +67,7 @@ impl Command for Args {
             ("--samples", "rollout.group_size", self.samples.clone()),
             ("--reward", "rewards.model", quoted(self.reward.as_ref())),
         ];
-        let config: RolloutRun = self.given.merge(&DEFAULTS, None, &flags)?;
+        let config: RolloutRun = self.given.merge(&DEFAULTS, None, &flags, refuse_training)?;
         let rewards = &config.rewards;
         let weights = [rewards.exact_match_weight, rewards.sentiment_weight, rewards.length_weight];
         let scored =

@@ -132,8 +132,13 @@ impl Args {
         if let Some(data) = &self.input.data {
             let [threads, gemm] = self.engine.flags();
             let rows = ("--data", "data.path", quoted(Some(data)));
-            let config =
-                merge(&DEFAULTS, None, &self.set, &[("--model", "train.init", quoted(Some(folder))), rows, threads, gemm])?;
+            let config = merge(
+                &DEFAULTS,
+                None,
+                &self.set,
+                &[("--model", "train.init", quoted(Some(folder))), rows, threads, gemm],
+                |_| Ok(()),
+            )?;
             return Ok(score::run(config, quiet, &mut io::stdout())?);
         }
         let vocab_size = FolderConfig::read(folder)?.model.vocab_size().unwrap_or(0);

@@ -105,13 +105,14 @@ impl Args {
 
 /// The summary of a finished training.
 pub(super) fn summary(outcome: &TrainOutcome) -> String {
-    let loss = |name: &str, loss: Option<f64>| loss.map_or_else(String::new, |loss| format!(", {name} {loss:.4}"));
+    let word = outcome.measure.word();
+    let value = |name: &str, value: Option<f64>| value.map_or_else(String::new, |value| format!(", {name} {value:.4}"));
     format!(
         "{} steps{}{}{} -> {}",
         outcome.steps,
-        loss("train loss", outcome.train_loss),
-        loss("validation loss", outcome.val_loss),
-        loss("best", outcome.best_val_loss),
+        value(&format!("train {word}"), outcome.train_loss),
+        value(&format!("validation {word}"), outcome.val_loss),
+        value("best", outcome.best_val_loss),
         outcome.out.display()
     )
 }

@@ -22,6 +22,10 @@ pub(super) fn kernels<G: Product>(table: Kernels<f32>) -> Kernels<f32> {
         .with(Op::HeadLoss { smoothing: 0.0 }.opcode(), Kernel { run: forward::<G>, scratch_len: forward_scratch::<G> })
         .with(Op::HeadLossTrain { smoothing: 0.0 }.opcode(), Kernel { run: train::<G>, scratch_len: gradient_scratch::<G> })
         .with(Op::HeadLossBackward { smoothing: 0.0 }.opcode(), Kernel { run: backward::<G>, scratch_len: gradient_scratch::<G> })
+        .with(
+            Op::HeadEntropyBackward { smoothing: 0.0 }.opcode(),
+            Kernel { run: entropy_backward::<G>, scratch_len: gradient_scratch::<G> },
+        )
 }
 
 /// The most logits in memory at a time.
@@ -59,6 +63,8 @@ fn gradient_scratch<G: Product>(node: &Node<'_>) -> usize {
 struct Rows<'a> {
     targets: &'a [i32],
     upstream: &'a [f32],
+    /// The upstream gradient of the entropy; empty without one.
+    of_entropy: &'a [f32],
     smoothing: f32,
     /// Whether logits become gradients.
     gradient: bool,
@@ -77,7 +83,8 @@ fn forward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Thr
         let logits = &mut logits[..count * v]; // (rows, V)
         let x = MatRef::new(&x[first * c..], count, c);
         multiply_logits::<G>(threads, x, (&w, b), logits, scratch);
-        let what = Rows { targets: &targets[first..], upstream: &[], smoothing: smoothing as f32, gradient: false };
+        let what =
+            Rows { targets: &targets[first..], upstream: &[], of_entropy: &[], smoothing: smoothing as f32, gradient: false };
         let outputs = [&mut *losses, &mut *lses, &mut *entropies].map(|x| part(x, first, count));
         softmax_rows(threads, what, logits, v, outputs);
     }
@@ -90,7 +97,7 @@ fn train<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threa
     let [x, _, _, _, upstream, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [_, _, add_w] = views.accumulate;
-    let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
+    let what = Rows { targets, upstream, of_entropy: &[], smoothing: smoothing as f32, gradient: true };
     gradients::<G>(node, threads, what, (x, &w, &[]), (losses, dx, dw, &mut []), (add_w, false), views.scratch);
 }
 
@@ -101,7 +108,18 @@ fn backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Th
     let [x, _, b, _, upstream, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [_, add_w, add_b] = views.accumulate;
-    let what = Rows { targets, upstream, smoothing: smoothing as f32, gradient: true };
+    let what = Rows { targets, upstream, of_entropy: &[], smoothing: smoothing as f32, gradient: true };
+    gradients::<G>(node, threads, what, (x, &w, b), (&mut [], dx, dw, db), (add_w, add_b), views.scratch);
+}
+
+fn entropy_backward<G: Product>(node: &Node<'_>, views: Views<'_, f32>, threads: &dyn Threads) {
+    let Some(Op::HeadEntropyBackward { smoothing }) = node.op() else { return };
+    let w = Weight::new(node, &views, 1);
+    let [dx, dw, db] = views.outputs;
+    let [x, _, b, _, upstream, _, of_entropy, ..] = views.inputs;
+    let [_, _, _, targets, ..] = views.ints;
+    let [_, add_w, add_b] = views.accumulate;
+    let what = Rows { targets, upstream, of_entropy, smoothing: smoothing as f32, gradient: true };
     gradients::<G>(node, threads, what, (x, &w, b), (&mut [], dx, dw, db), (add_w, add_b), views.scratch);
 }
 
@@ -124,8 +142,8 @@ fn gradients<G: Product>(
         let logits = &mut logits[..count * v]; // (rows, V)
         let x = MatRef::new(&x[first * c..], count, c);
         multiply_logits::<G>(threads, x, (w, b), logits, scratch);
-        let upstream = if what.upstream.len() == 1 { what.upstream } else { &what.upstream[first..] };
-        let what = Rows { targets: &what.targets[first..], upstream, ..what };
+        let [upstream, of_entropy] = [what.upstream, what.of_entropy].map(|x| if x.len() <= 1 { x } else { &x[first..] });
+        let what = Rows { targets: &what.targets[first..], upstream, of_entropy, ..what };
         softmax_rows(threads, what, logits, v, [part(losses, first, count), &mut [], &mut []]);
         let dz = MatRef::new(logits, count, v);
         let dx = part(dx, first * c, count * c);
@@ -174,6 +192,11 @@ fn softmax_rows(threads: &dyn Threads, what: Rows<'_>, logits: &mut [f32], v: us
         &|item, [mut z, mut losses, mut lses, mut entropies], _| {
             for i in 0..z.rows() {
                 let row = item * rows + i;
+                if !what.of_entropy.is_empty() {
+                    let upstreams = [what.upstream, what.of_entropy].map(|upstream| upstream_of(upstream, row));
+                    entropy_gradient(z.row(i), what.targets[row], upstreams, what.smoothing);
+                    continue;
+                }
                 let (loss, lse) =
                     softmax(z.row(i), what.targets[row], upstream_of(what.upstream, row), what.smoothing, what.gradient);
                 losses.row(i).fill(loss);
@@ -222,5 +245,25 @@ simd! {
     fn entropy<M>(z: &[f32], lse: f32) -> f32 {
         // z − lse is ln p, which is never far above 0: no sum overflows.
         -sum_by(z, |z| fast::exp(z - lse) * (z - lse))
+    }
+}
+
+simd! {
+    /// Turns a row of logits into `g` times the gradient of its loss and `u` times that of its entropy.
+    fn entropy_gradient<M>(z: &mut [f32], target: i32, upstreams: [f32; 2], smoothing: f32) {
+        let [g, u] = upstreams;
+        let target = usize::try_from(target).ok().filter(|&t| t < z.len());
+        let g = if target.is_some() { g } else { 0.0 };
+        let uniform = smoothing / z.len() as f32;
+        let largest = max(z);
+        let lse = largest + sum_by(z, |z| fast::exp(z - largest)).ln();
+        let entropy = -sum_by(z, |z| fast::exp(z - lse) * (z - lse));
+        map(z, |z| {
+            let p = fast::exp(z - lse);
+            (p - uniform) * g - u * p * (z - lse + entropy)
+        });
+        if let Some(z) = target.and_then(|target| z.get_mut(target)) {
+            *z -= (1.0 - smoothing) * g;
+        }
     }
 }

@@ -129,20 +129,39 @@ impl Step {
         dropout: &DropoutNumbers,
         stop: &Stop,
     ) -> Result<(), RunError> {
-        self.scale = 1.0 / batches.iter().map(|batch| batch.tokens).sum::<u64>().max(1) as f64;
+        let scale = 1.0 / batches.iter().map(|batch| batch.tokens).sum::<u64>().max(1) as f64;
+        self.queue_scaled(model, batches, (scale, Gradients::Overwrite), dropout, stop)
+    }
+
+    /// Queues the gradient of `scale` times the sum of the losses of all tokens of the micro-batches; `first` says whether it takes the place of the
+    /// gradient that is there or is added to it.
+    ///
+    /// # Errors
+    /// As [`Self::queue`].
+    pub fn queue_scaled<D: Device>(
+        &mut self,
+        model: &mut Bound<'_, D>,
+        batches: &[HostBatch],
+        (scale, first): (f64, Gradients),
+        dropout: &DropoutNumbers,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        self.scale = scale;
         self.losses.clear();
-        model.session.clear_untouched(&self.program, model.on());
+        if first == Gradients::Overwrite {
+            model.session.clear_untouched(&self.program, model.on());
+        }
         for (micro, batch) in batches.iter().enumerate() {
             stop.check()?;
             self.write_inputs(model, batch, micro, dropout)?;
-            let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
+            let gradients = if micro == 0 { first } else { Gradients::Add };
             model.session.run_all(&self.program, model.on(), gradients);
             self.losses.push(model.session.fetch(&self.program, self.io.losses));
         }
         Ok(())
     }
 
-    /// The mean loss in nats over all queued tokens, after a sync of the session.
+    /// The mean loss in nats over all queued tokens, or the sum of their losses times the scale, after a sync of the session.
     pub fn loss<D: Device>(&self, session: &Session<D>) -> f64 {
         let sum = |ticket| session.fetched(ticket).iter().map(|&x| f64::from(x)).sum::<f64>();
         self.losses.iter().fold(0.0, |loss, ticket| loss + sum(ticket) * self.scale)

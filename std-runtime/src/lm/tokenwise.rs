@@ -26,8 +26,14 @@ pub struct TokensShape {
 /// The scalar of a picked token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// ln p(the next token | all up to this one), from logits divided by the temperature, and the entropy of that distribution, in nats.
+    /// ln p(the next token | all up to this one), from logits divided by the temperature, and the entropy of that distribution, in nats; no gradient
+    /// flows through the entropy.
     Logprob {
+        /// The temperature.
+        temperature: f64,
+    },
+    /// The same, with a gradient through both.
+    LogprobAndEntropy {
         /// The temperature.
         temperature: f64,
     },
@@ -112,11 +118,12 @@ impl TokenBatch {
 /// The tensors of a program.
 struct Io {
     inputs: LmInputs,
-    picked: Tensor,            // (B, R)
-    targets: Option<Tensor>,   // (B, R)
-    upstream: Option<Tensor>,  // (B, R)
-    numbers: Tensor,           // (B, R)
-    entropies: Option<Tensor>, // (B, R)
+    picked: Tensor,             // (B, R)
+    targets: Option<Tensor>,    // (B, R)
+    upstream: Option<Tensor>,   // (B, R)
+    of_entropy: Option<Tensor>, // (B, R)
+    numbers: Tensor,            // (B, R)
+    entropies: Option<Tensor>,  // (B, R)
 }
 
 fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: Number, trained: Option<Recompute>) -> Io {
@@ -128,7 +135,7 @@ fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: 
     let table = g.reshape(hidden, &[rows * len, columns]); // (B·T, C)
     let x = g.embedding(picked, table, None); // (B, R, C)
     let (targets, numbers, entropies) = match number {
-        Number::Logprob { temperature } => {
+        Number::Logprob { temperature } | Number::LogprobAndEntropy { temperature } => {
             let targets = lm::targets(g, model, rows, picks); // (B, R)
             let x = if temperature == 1.0 { x } else { g.scale(x, 1.0 / temperature) }; // (B, R, C)
             let [losses, entropies] = g.head_loss_and_entropy(x, g.param(model.head()), None, targets); // (B, R)
@@ -137,15 +144,18 @@ fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: 
         Number::Score(weight) => (None, g.linear(x, g.param(weight), None), None), // (B, R, 1)
     };
     let numbers = g.output(numbers);
-    let upstream = trained.map(|recompute| {
-        let upstream = match number {
-            Number::Logprob { .. } => g.input(&[rows, picks]), // (B, R)
-            Number::Score(_) => g.input(&[rows, picks, 1]),    // (B, R, 1)
-        };
-        g.backward(&[(numbers, Upstream::After(upstream))], Wrt::Trainable, recompute);
-        upstream
+    let through = entropies.filter(|_| trained.is_some() && matches!(number, Number::LogprobAndEntropy { .. }));
+    let upstream = trained.map(|_| match number {
+        Number::Logprob { .. } | Number::LogprobAndEntropy { .. } => g.input(&[rows, picks]), // (B, R)
+        Number::Score(_) => g.input(&[rows, picks, 1]),                                       // (B, R, 1)
     });
-    Io { inputs, picked, targets, upstream, numbers, entropies }
+    let of_entropy = through.map(|_| g.input(&[rows, picks])); // (B, R)
+    if let (Some(recompute), Some(upstream)) = (trained, upstream) {
+        let of_entropy = through.zip(of_entropy).map(|(entropies, upstream)| (entropies, Upstream::After(upstream)));
+        let pairs: Vec<_> = [(numbers, Upstream::After(upstream))].into_iter().chain(of_entropy).collect();
+        g.backward(&pairs, Wrt::Trainable, recompute);
+    }
+    Io { inputs, picked, targets, upstream, of_entropy, numbers, entropies }
 }
 
 /// A program with its host buffers.
@@ -185,7 +195,7 @@ impl Tokenwise {
             program,
             io,
             shape,
-            sign: if matches!(number, Number::Logprob { .. }) { -1.0 } else { 1.0 },
+            sign: if matches!(number, Number::Score(_)) { 1.0 } else { -1.0 },
             positions: positions(shape.rows, shape.len),
             numbers: vec![0.0; numbers],
             entropies: vec![0.0; entropies],
@@ -246,7 +256,24 @@ impl Tokenwise {
         upstream: &[f32],
         gradients: Gradients,
     ) -> Result<(), RunError> {
+        self.backward_of(session, set, [upstream, &[]], gradients)
+    }
+
+    /// The same with the derivatives by its entropies (B, R) besides, for [`Number::LogprobAndEntropy`].
+    ///
+    /// # Errors
+    /// As [`Self::backward`].
+    pub fn backward_of<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        set: SetId,
+        [upstream, of_entropy]: [&[f32]; 2],
+        gradients: Gradients,
+    ) -> Result<(), RunError> {
         let Some(t) = self.io.upstream else { return Ok(()) };
+        if let Some(t) = self.io.of_entropy {
+            write(session, &self.program, "upstream gradient of the entropy", t, of_entropy)?;
+        }
         self.upstream.iter_mut().zip(upstream).for_each(|(to, &x)| *to = self.sign * x);
         write(session, &self.program, "upstream gradient", t, &self.upstream)?;
         if gradients == Gradients::Overwrite {

@@ -138,7 +138,9 @@ fn curves(runs: &[Run]) -> std::io::Result<Vec<String>> {
         let keys = runs.iter().flat_map(|run| run.records.last()).flat_map(|m| m.values.keys());
         keys.filter_map(move |key| key.strip_prefix(prefix))
     };
-    let names: BTreeSet<&str> = of_prefix("train_").chain(of_prefix("val_")).collect();
+    // Those that say what they belong to, such as policy/approxkl, are the training's.
+    let with_stroke = of_prefix("").filter(|key| key.contains('/') && !key.starts_with("val_"));
+    let names: BTreeSet<&str> = of_prefix("train_").chain(of_prefix("val_")).chain(with_stroke).collect();
     let unit = |name: &str| if name == "loss" { "nats per token" } else { "" };
     let mut curves = Vec::new();
     if let [run] = runs {
@@ -149,11 +151,16 @@ fn curves(runs: &[Run]) -> std::io::Result<Vec<String>> {
     let several = names
         .iter()
         .filter(|_| runs.len() > 1)
-        .flat_map(|name| ["train", "val"].map(|part| (format!("{part}_{name}"), unit(name))));
+        .flat_map(|name| ["train", "val"].map(|part| (metrics::key_of(part, name), unit(name))));
     let keys = several.chain(OTHERS.map(|(key, unit)| (key.to_owned(), unit)));
     let beside: Vec<(&str, &[Metrics])> = runs.iter().map(|run| (run.name.as_str(), run.records.as_slice())).collect();
     for (key, unit) in keys.filter(|(key, _)| runs.iter().any(|run| measured(run, key))) {
         curves.push(plot::overlay(&key, unit, &beside)?);
+    }
+    // Runs of a policy.
+    let (across, upward) = (plot::SCORES_AND_KL.across.0, plot::SCORES_AND_KL.upward.0);
+    if runs.iter().any(|run| measured(run, across) && measured(run, upward)) {
+        curves.push(plot::against(&plot::SCORES_AND_KL, &beside)?);
     }
     Ok(curves)
 }

@@ -1,8 +1,9 @@
 //! `metrics.jsonl`: one JSON object per step, flushed line by line.
 //!
-//! Keys: `step`, `tokens`, then those of the training, in a fixed order per run: `train_NAME` and `val_NAME` for every scalar of its objective, `lr`,
-//! `grad_norm`, `tokens_per_s`, `wall_s`. Language models have one scalar, `loss`. Every value is a finite number or `null`: values that were not
-//! measured at a step, or were not finite, are `null`, so that any JSON reader can read the file.
+//! Keys: `step`, `tokens`, then those of the training, in a fixed order per run: `train_NAME` and `val_NAME` for every scalar of its objective (`NAME`
+//! alone in the training for one with a prefix, such as `policy/approxkl`), `lr`, `grad_norm`, `tokens_per_s`, `wall_s`. Language models have one
+//! scalar, `loss`. Every value is a finite number or `null`: values that were not measured at a step, or were not finite, are `null`, so that any JSON
+//! reader can read the file.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -33,6 +34,12 @@ impl Metrics {
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.get(name).copied().flatten()
     }
+}
+
+/// The key of a scalar of the training ("train") or of the validation ("val"). A name that says what it belongs to, such as policy/approxkl, stays as
+/// the field knows it.
+pub fn key_of(part: &str, name: &str) -> String {
+    if part == "train" && name.contains('/') { name.to_owned() } else { format!("{part}_{name}") }
 }
 
 /// A metrics file that could not be written or read.

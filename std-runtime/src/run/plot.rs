@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::prelude::*;
 
 use super::durable;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, key_of};
 
 const SIZE_PX: (u32, u32) = (960, 540);
 const TRAIN: RGBColor = RGBColor(31, 105, 171);
@@ -29,6 +29,21 @@ const RUNS: [RGBColor; 8] = [
     RGBColor(20, 150, 170),
     RGBColor(90, 90, 90),
 ];
+
+/// Two scalars of a training, of which one is drawn against the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The file of the picture in a run folder.
+    pub file: &'static str,
+    /// The name and the unit of what lies to the right.
+    pub across: (&'static str, &'static str),
+    /// The name and the unit of what lies upward.
+    pub upward: (&'static str, &'static str),
+}
+
+/// What the completions of a policy are worth against how far it is from its reference.
+pub const SCORES_AND_KL: Pair =
+    Pair { file: "reward_against_kl.svg", across: ("objective/kl", "nats per completion"), upward: ("objective/scores", "") };
 
 /// A line of a plot: (step, value), its style, and its legend.
 struct Line {
@@ -52,18 +67,60 @@ pub fn write_curve(path: &Path, name: &str, unit: &str, records: &[Metrics]) -> 
 /// # Errors
 /// The plot cannot be drawn.
 pub fn curve(name: &str, unit: &str, records: &[Metrics]) -> io::Result<String> {
-    let [train, validation] = ["train", "val"].map(|part| points(records, &format!("{part}_{name}")));
+    let [train, validation] = ["train", "val"].map(|part| points(records, &key_of(part, name)));
     let train = averaged(&train);
     let mut lines = vec![Line { points: train.clone(), style: TRAIN.mix(0.3).stroke_width(1), point_size: 0, label: None }];
     if !train.is_empty() {
         let label = Some(format!("training: {:.3} at last", recent_mean(&train)));
         lines.push(Line { points: moving_average(&train), style: TRAIN.stroke_width(2), point_size: 0, label });
     }
-    if let Some(&(step, best)) = validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
-        let label = Some(format!("validation: {best:.3} at best, step {step:.0}"));
+    // Of a loss the smallest value is the best one; of other scalars the name does not say which is.
+    let (found, which) = if name.ends_with("loss") {
+        (validation.iter().min_by(|a, b| a.1.total_cmp(&b.1)), "best")
+    } else {
+        (validation.last(), "last")
+    };
+    if let Some(&(step, value)) = found {
+        let label = Some(format!("validation: {value:.3} at {which}, step {step:.0}"));
         lines.push(Line { points: validation, style: VALIDATION.stroke_width(2), point_size: 3, label });
     }
-    picture(name, unit, &lines)
+    picture(&Axes::of_steps(name, unit), &lines)
+}
+
+/// Draws one scalar of a run against another and writes the picture durably: a point for every step, joined in the order of steps.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn write_against(path: &Path, pair: &Pair, records: &[Metrics]) -> io::Result<()> {
+    durable::write(path, against(pair, &[("", records)])?.as_bytes())
+}
+
+/// The picture of [`write_against`] as SVG text, for several runs beside each other: their names and records.
+///
+/// # Errors
+/// The picture cannot be drawn.
+pub fn against(pair: &Pair, runs: &[(&str, &[Metrics])]) -> io::Result<String> {
+    let ((across, unit_across), (upward, unit_upward)) = (pair.across, pair.upward);
+    let line = |((run, records), colour): (&(&str, &[Metrics]), &RGBColor)| {
+        let both = |m: &Metrics| {
+            let [x, y] = [across, upward].map(|name| m.get(&key_of("train", name)).filter(|value| value.is_finite()));
+            Some((x?, y?))
+        };
+        let points: Vec<(f64, f64)> = averaged(&records.iter().filter_map(both).collect::<Vec<_>>());
+        let &(x, y) = points.last()?;
+        let name = if run.is_empty() { String::new() } else { format!("{run}: ") };
+        let label = Some(format!("{name}{} at {} at last", label(y), label(x)));
+        Some(Line { points, style: colour.stroke_width(1), point_size: 3, label })
+    };
+    let lines: Vec<Line> = runs.iter().zip(RUNS.iter().cycle()).filter_map(line).collect();
+    let axes = Axes {
+        caption: &format!("{upward} against {across}"),
+        across: with_unit(across, unit_across),
+        upward: with_unit(upward, unit_upward),
+        holds: (f64::INFINITY, 1e-6),
+        mark: label,
+    };
+    picture(&axes, &lines)
 }
 
 /// One key of `metrics.jsonl` for several runs in one plot, as SVG text: `runs` are their names and records.
@@ -78,39 +135,64 @@ pub fn overlay(key: &str, unit: &str, runs: &[(&str, &[Metrics])]) -> io::Result
         Some(Line { points: moving_average(&single), style: colour.stroke_width(2), point_size, label: Some(label) })
     };
     let lines: Vec<Line> = runs.iter().zip(RUNS.iter().cycle()).filter_map(line).collect();
-    picture(key, unit, &lines)
+    picture(&Axes::of_steps(key, unit), &lines)
 }
 
-/// Lines over steps as SVG text.
-fn picture(name: &str, unit: &str, lines: &[Line]) -> io::Result<String> {
+/// What stands at both axes of a picture and above it.
+struct Axes<'a> {
+    caption: &'a str,
+    across: String,
+    upward: String,
+    /// A number that the axis across holds, and the least distance between its ends.
+    holds: (f64, f64),
+    /// A number at the axis across.
+    mark: fn(f64) -> String,
+}
+
+impl<'a> Axes<'a> {
+    /// A scalar over steps.
+    fn of_steps(name: &'a str, unit: &str) -> Self {
+        let (across, upward) = ("step".to_owned(), with_unit(name, unit));
+        Self { caption: name, across, upward, holds: (1.0, 10.0), mark: |step| format!("{step:.0}") }
+    }
+}
+
+/// A name with its unit, if it has one.
+fn with_unit(name: &str, unit: &str) -> String {
+    if unit.is_empty() { name.to_owned() } else { format!("{name} ({unit})") }
+}
+
+/// Lines as SVG text.
+fn picture(axes: &Axes<'_>, lines: &[Line]) -> io::Result<String> {
     let mut svg = String::new();
-    draw(&mut svg, name, unit, lines).map_err(|error| io::Error::other(error.to_string()))?;
+    draw(&mut svg, axes, lines).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(svg)
 }
 
 #[allow(clippy::too_many_lines, reason = "the parts of a plot in their order")]
-fn draw(svg: &mut String, name: &str, unit: &str, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(svg: &mut String, axes: &Axes<'_>, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
     let all = || lines.iter().flat_map(|line| &line.points);
-    let first_step = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(1.0);
-    let last_step = all().map(|p| p.0).fold(first_step + 10.0, f64::max);
+    let (held, span) = axes.holds;
+    let first = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(held);
+    let first = if first.is_finite() { first } else { 0.0 };
+    let last = all().map(|p| p.0).fold(first + span, f64::max);
     let values = ValueAxis::around(all().map(|p| p.1));
-    let unit = if unit.is_empty() { name.to_owned() } else { format!("{name} ({unit})") };
 
     let area = SVGBackend::with_string(svg, SIZE_PX).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
-        .caption(name, ("sans-serif", 20).into_font().color(&INK))
+        .caption(axes.caption, ("sans-serif", 20).into_font().color(&INK))
         .margin(16)
         .margin_right(36)
         .x_label_area_size(44)
         .y_label_area_size(56)
-        .build_cartesian_2d(first_step..last_step, values)?;
+        .build_cartesian_2d(first..last, values)?;
     chart
         .configure_mesh()
-        .x_desc("step")
-        .y_desc(unit)
+        .x_desc(&axes.across)
+        .y_desc(&axes.upward)
         .x_labels(9)
-        .x_label_formatter(&|step| format!("{step:.0}"))
+        .x_label_formatter(&|x| (axes.mark)(*x))
         .label_style(("sans-serif", 14).into_font().color(&INK))
         .axis_style(INK.mix(0.6))
         .bold_line_style(GRID)
@@ -302,6 +384,27 @@ mod tests {
             assert!(svg.contains(part), "{part}");
         }
         assert!(!svg.contains("empty"));
+    }
+
+    #[test]
+    fn one_scalar_against_another_and_names_with_a_stroke() {
+        let of_step = |i: u64| {
+            let values =
+                [("objective/kl", 0.1 * i as f64), ("objective/scores", 2.0 - 1.0 / i as f64), ("val_objective/scores", 1.5)];
+            Metrics { step: i, tokens: 0, values: values.map(|(name, value)| (name.to_owned(), Some(value))).into() }
+        };
+        let records: Vec<Metrics> = (1..=40).map(of_step).collect();
+        let svg = against(&SCORES_AND_KL, &[("", &records)]).unwrap();
+        for part in ["objective/kl (nats per completion)", "objective/scores against objective/kl", "1.975 at 4 at last"] {
+            assert!(svg.contains(part), "{part}");
+        }
+        // A point for every step.
+        assert!(svg.matches("<circle").count() >= 40);
+        let beside = against(&SCORES_AND_KL, &[("a", &records), ("b", &records[..9]), ("none", &run(5))]).unwrap();
+        assert!(beside.contains("a: 1.975") && beside.contains("b: 1.889") && !beside.contains("none"));
+        assert!(against(&SCORES_AND_KL, &[]).unwrap().contains("</svg>"));
+        let svg = curve("objective/scores", "", &records).unwrap();
+        assert!(svg.contains("training: 1.9") && svg.contains("validation: 1.500 at last"), "{svg}");
     }
 
     #[test]

@@ -55,7 +55,10 @@ pub fn write(config: &RunConfig, [parameters, trained]: [&str; 2], data: &str, r
 
 fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>, data: &str, results: &TrainOutcome) -> String {
     let shown = |path: Option<&Path>, none: &str| path.map_or_else(|| none.to_owned(), |path| format!("`{}`", path.display()));
-    let loss = |loss: Option<f64>| loss.map_or_else(|| "not measured".to_owned(), |loss| format!("{loss:.4} nats per token"));
+    let (word, unit) = (results.measure.word(), results.measure.unit);
+    let value = |value: Option<f64>| {
+        value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4} {unit}").trim_end().to_owned())
+    };
     let (train, model) = (&config.train, config.model.model_type());
     let mut text =
         format!("# Model card\n\nA {model} model of {parameters}, trained by samara {}.\n\n", env!("CARGO_PKG_VERSION"));
@@ -63,14 +66,14 @@ fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>
     let base = base.unwrap_or_default();
     let corpus = shown(config.data.path.as_deref(), "the built-in corpus of tales");
     let rows = [
-        ("begins with", format!("{from}{base}")),
-        ("data", format!("{corpus}; {data}")),
-        ("trained", trained.to_owned()),
-        ("steps", results.steps.to_string()),
-        ("seed", train.seed.to_string()),
-        ("training loss, last batch", loss(results.train_loss)),
-        ("validation loss, last", loss(results.val_loss)),
-        ("validation loss, best", loss(results.best_val_loss)),
+        ("begins with".to_owned(), format!("{from}{base}")),
+        ("data".to_owned(), format!("{corpus}; {data}")),
+        ("trained".to_owned(), trained.to_owned()),
+        ("steps".to_owned(), results.steps.to_string()),
+        ("seed".to_owned(), train.seed.to_string()),
+        (format!("training {word}, last batch"), value(results.train_loss)),
+        (format!("validation {word}, last"), value(results.val_loss)),
+        (format!("validation {word}, best"), value(results.best_val_loss)),
     ];
     text += "| | |\n| --- | --- |\n";
     for (name, value) in rows {
@@ -79,7 +82,7 @@ fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>
     let _ = write!(
         text,
         "\n`{CONFIG_FILE}` is the whole configuration, `{METRICS_FILE}` every step, `{HOST_FILE}` the machines.\n\n\
-         ## Limits\n\nOnly the losses above were measured, on text held out from the same data. What the model says is not known to be true or \
+         ## Limits\n\nOnly the values above were measured, on text held out from the same data. What the model says is not known to be true or \
          harmless. The licences of the data{} hold for what is made of them.\n",
         if train.init.is_some() { " and of the model that it begins with" } else { "" }
     );
@@ -97,6 +100,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::train::request::Measure;
 
     #[test]
     fn a_card_names_base_data_seed_and_losses() {
@@ -126,6 +130,10 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}: {card}");
         }
+        let scores = TrainOutcome { measure: Measure { name: "objective/scores", unit: "" }, ..results.clone() };
+        write(&config, ["42 parameters", "all"], "", &scores).unwrap();
+        let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
+        assert!(card.contains("| training scores, last batch | 1.5000 |") && !card.contains("loss"), "{card}");
         base.close().unwrap();
         write(&config, ["42 parameters", "all"], "", &results).unwrap();
         assert!(fs::read_to_string(out.path().join(CARD_FILE)).unwrap().contains("cannot list: No such file"));

@@ -52,6 +52,9 @@ table! {
         beta2: f64 = 0.99, 0..=0.9999999;
         /// Added to the root of AdamW's second moment.
         eps: f64 = 1e-8, 0..=1;
+        /// Where AdamW's eps stands: "torch", behind the correction of the second moment's bias, or "tensorflow", before it, which makes early steps
+        /// smaller.
+        eps_mode: Epsilon = Epsilon::AfterCorrection;
         /// The largest norm of all gradients together; 0: any.
         grad_clip: f64 = 1.0, 0..=1e30;
         /// Share of activations dropped while training.
@@ -199,8 +202,8 @@ impl TrainConfig {
         const NESTEROV: &str = "Nesterov's momentum needs a train.momentum above 0";
         let unread: &[(&'static str, &'static str)] = match self.optimizer {
             Optimizer::AdamW => &[("momentum", ADAMW), ("nesterov", ADAMW)],
-            Optimizer::Sgd if self.momentum > 0.0 => &[("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
-            Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD)],
+            Optimizer::Sgd if self.momentum > 0.0 => &[("beta1", SGD), ("beta2", SGD), ("eps", SGD), ("eps_mode", SGD)],
+            Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD), ("eps_mode", SGD)],
         };
         let without_init = self.init.is_none().then_some(("ignore_extra", "it applies to the tensors of train.init"));
         unread.iter().copied().chain(without_init).map(|(key, instead)| Unread { key, instead }).collect()
@@ -209,7 +212,7 @@ impl TrainConfig {
     /// The rule by which weights change.
     pub fn rule(&self) -> Rule {
         match self.optimizer {
-            Optimizer::AdamW => Rule::AdamW(Epsilon::AfterCorrection),
+            Optimizer::AdamW => Rule::AdamW(self.eps_mode),
             Optimizer::Sgd if self.momentum == 0.0 => Rule::Sgd(Momentum::None),
             Optimizer::Sgd if self.nesterov => Rule::Sgd(Momentum::Nesterov),
             Optimizer::Sgd => Rule::Sgd(Momentum::Classical),
@@ -268,6 +271,10 @@ impl From<Recompute> for RecomputeChoice {
 impl Choice for Decay {
     const WORDS: &'static [(&'static str, Self)] =
         &[("cosine", Self::Cosine), ("linear", Self::Linear), ("constant", Self::Constant)];
+}
+
+impl Choice for Epsilon {
+    const WORDS: &'static [(&'static str, Self)] = &[("torch", Self::AfterCorrection), ("tensorflow", Self::BeforeCorrection)];
 }
 
 impl Choice for Optimizer {

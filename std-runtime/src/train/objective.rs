@@ -14,6 +14,7 @@ use crate::data::batches::Sampler;
 use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::Tokens;
 use crate::lm::RunError;
+use crate::run::plot::Pair;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 
@@ -206,6 +207,11 @@ pub trait Objective<D: Device> {
     fn unit(&self, scalar: &str) -> &'static str {
         let _ = scalar;
         ""
+    }
+
+    /// Two scalars of which one is drawn against the other when a run ends.
+    fn drawn_against(&self) -> Option<&'static Pair> {
+        None
     }
 
     /// The first tensor that is not finite in the failed update, for the error message.

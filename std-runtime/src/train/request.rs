@@ -77,16 +77,40 @@ impl TrainRequest {
     }
 }
 
+/// What a training is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Measure {
+    /// The name of the scalar, such as `objective/scores`.
+    pub name: &'static str,
+    /// Its unit; empty where it has none.
+    pub unit: &'static str,
+}
+
+impl Measure {
+    /// What people call it: the name without what it belongs to.
+    pub fn word(&self) -> &'static str {
+        self.name.rsplit('/').next().unwrap_or(self.name)
+    }
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { name: "loss", unit: "nats per token" }
+    }
+}
+
 /// A finished training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TrainOutcome {
     /// Steps done, those before a resumption included.
     pub steps: u64,
-    /// Loss of the last batch, in nats per token.
+    /// What the values are: the loss of a language model, the scores of a policy.
+    pub measure: Measure,
+    /// Its value in the last step.
     pub train_loss: Option<f64>,
-    /// The last validation loss, in nats per token.
+    /// Its last value on the validation rows.
     pub val_loss: Option<f64>,
-    /// The smallest validation loss.
+    /// Its best value on them.
     pub best_val_loss: Option<f64>,
     /// The run folder, which is also a model folder.
     pub out: PathBuf,

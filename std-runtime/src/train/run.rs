@@ -109,7 +109,8 @@ pub(crate) fn companions(from: Option<&Path>, is_another: bool) -> Result<Compan
 pub(crate) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
     TrainOutcome {
         steps: finished.steps,
-        train_loss: finished.last.first().and_then(|(_, value)| *value),
+        measure: finished.measure,
+        train_loss: finished.last.iter().find(|(name, _)| *name == finished.measure.name).and_then(|(_, value)| *value),
         val_loss: finished.validation,
         best_val_loss: finished.best,
         out,

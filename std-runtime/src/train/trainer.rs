@@ -11,6 +11,7 @@ use super::error::TrainingError as Error;
 use super::folder::{BEST_FOLDER, METRICS_FILE, RunFolder, SAMPLES_FILE};
 use super::objective::Objective;
 use super::progress::{Progress, View};
+use super::request::Measure;
 use super::scalars::Scalars;
 use super::shape::update_numbers;
 use super::state::{self, RunState};
@@ -30,6 +31,8 @@ use crate::stop::Stop;
 pub struct Finished {
     /// Steps done, those before a resumption included.
     pub steps: u64,
+    /// The scalar that evaluations are compared by.
+    pub measure: Measure,
     /// The scalars of the last step of this run.
     pub last: Vec<(&'static str, Option<f64>)>,
     /// The value of the last evaluation.
@@ -105,13 +108,14 @@ impl Columns {
     }
 }
 
-/// The column and the tag of a training or validation scalar. A name with a prefix, such as policy/approxkl, is kept as it is known in the field.
+/// The column and the tag of a training or validation scalar.
 fn named(part: &str, name: &str) -> (String, String) {
-    match (part, name.contains('/')) {
-        (_, false) => (format!("{part}_{name}"), format!("{name}/{part}")),
-        ("train", true) => (name.to_owned(), name.to_owned()),
-        (_, true) => (format!("{part}_{name}"), format!("{part}/{name}")),
-    }
+    let tag = match (part, name.contains('/')) {
+        (_, false) => format!("{name}/{part}"),
+        ("train", true) => name.to_owned(),
+        (_, true) => format!("{part}/{name}"),
+    };
+    (metrics::key_of(part, name), tag)
 }
 
 /// Deletes the samples of a run that ended before its first checkpoint.
@@ -464,11 +468,16 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             let path = out.join(format!("{}.svg", name.replace('/', "_")));
             plot::write_curve(&path, name, self.objective.unit(name), &records).map_err(Error::io(&path, "write"))?;
         }
+        if let Some(pair) = self.objective.drawn_against() {
+            let path = out.join(pair.file);
+            plot::write_against(&path, pair, &records).map_err(Error::io(&path, "write"))?;
+        }
         if let Some(signal) = signal {
             return Err(Error::Interrupted { signal: signal as u8, resume: self.folder.resume });
         }
         Ok(Finished {
             steps: self.state.step,
+            measure: Measure { name: self.objective.best().0, unit: self.objective.unit(self.objective.best().0) },
             last: self.stepper.scalars().iter().collect(),
             validation: self.state.last,
             best: self.state.best,

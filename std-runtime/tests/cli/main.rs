@@ -7,6 +7,7 @@ mod device;
 mod live;
 mod llama;
 mod models;
+mod policies;
 mod tokenizers;
 mod train;
 mod usage;

@@ -51,6 +51,9 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
         list.push(reduce(d, size, ReduceKind::Sum, over));
         list.push(reduce(d, size, ReduceKind::Max, over));
     }
+    for (loss, bias) in [(true, false), (true, true), (false, true)] {
+        list.push(head_entropy(d, size, loss, bias));
+    }
     list
 }
 
@@ -64,6 +67,7 @@ pub(super) fn frozen(d: &mut Draw, size: Size) -> Vec<Case> {
             list.push(linear(d, size, &shape, n, activation, bias, residual).frozen(input));
         }
         list.extend([false, true].map(|bias| head(d, size, 0.1, bias).frozen(input)));
+        list.push(head_entropy(d, size, true, false).frozen(input));
     }
     list
 }
@@ -272,6 +276,29 @@ fn head(d: &mut Draw, size: Size, smoothing: f64, bias: bool) -> Case {
         .naive(move |v, i| {
             let logits = naive::product(&v[0], c, &v[1], bias.then(|| v[2].as_slice()));
             naive::cross_entropy(&logits, vocab, &i[0], smoothing)
+        })
+        .tolerance(5e-6, 3e-5)
+}
+
+/// Half of the entropy, and the loss beside it if asked for: both outputs of one node have gradients.
+fn head_entropy(d: &mut Draw, size: Size, loss: bool, bias: bool) -> Case {
+    let Case { name, reals, ints, .. } = head(d, size, 0.0, bias);
+    let vocab = reals[1].shape[0];
+    let c = reals[1].shape[1];
+    Case { reals, ints, ..Case::new(format!("entropy of {name}, loss {loss}")) }
+        .build(move |g, t, i| {
+            let [losses, entropy] = g.head_loss_and_entropy(t[0], t[1], bias.then(|| t[2]), i[0]);
+            let entropy = g.scale(entropy, 0.5);
+            if loss { g.add(losses, entropy) } else { entropy }
+        })
+        .naive(move |v, i| {
+            let logits = naive::product(&v[0], c, &v[1], bias.then(|| v[2].as_slice()));
+            let losses = naive::cross_entropy(&logits, vocab, &i[0], 0.0);
+            let entropies = logits.chunks(vocab).map(|z| {
+                let total: f64 = z.iter().map(|z| z.exp()).sum();
+                -z.iter().map(|z| z.exp() / total * (z.exp() / total).ln()).sum::<f64>()
+            });
+            losses.iter().zip(entropies).map(|(l, entropy)| if loss { l + 0.5 * entropy } else { 0.5 * entropy }).collect()
         })
         .tolerance(5e-6, 3e-5)
 }

@@ -47,13 +47,15 @@ enum Layer {
     Linear { beside: bool },
     /// A head whose upstream gradient is known before, or after.
     Head { before: bool, bias: bool },
+    /// The entropy of a head.
+    Entropy,
 }
 
 /// Linear layers and heads with weights of every type.
 pub(super) fn all<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, coverage: &mut Coverage) {
     for dtype in [DType::F16, DType::Q8, DType::Q4] {
         let head = |before, bias| Layer::Head { before, bias };
-        let heads = [head(true, false), head(false, false), head(false, true)];
+        let heads = [head(true, false), head(false, false), head(false, true), Layer::Entropy];
         for layer in [Layer::Linear { beside: false }, Layer::Linear { beside: true }].into_iter().chain(heads) {
             // Past the rows that a fast kernel reads at a time.
             let k = BLOCK * d.extent(size.of(2, 12));
@@ -100,7 +102,9 @@ fn check<R: Real>(table: Table<'_, R>, d: &mut Draw, size: Size, layer: Layer, w
         session.get(t.dx)
     });
     let error = fd::error(&found, &expected);
-    let tolerance = if is_double::<R>() { 1e-12 } else { 5e-6 };
+    // Roundings of logits count as they are in the entropy of a peaked distribution, whose gradient is small.
+    let single = if matches!(layer, Layer::Entropy) { 5e-4 } else { 5e-6 };
+    let tolerance = if is_double::<R>() { 1e-12 } else { single };
     assert!(error <= tolerance, "{layer:?} with {:?} ({n}, {k}), {m} rows: gradients differ by {error:e}", w.dtype);
 }
 
@@ -128,6 +132,11 @@ fn program(g: &Graph<'static>, layer: Layer, weight: Tensor, m: usize) -> Tensor
             let later = if before { up } else { g.scale(up, 1.0) };
             g.backward(&[(y, later)], Wrt::Tensors(&[x]), Recompute::None);
             (none, up, bias.unwrap_or(none), targets)
+        }
+        Layer::Entropy => {
+            let targets = g.ints(&[m], -1, n as i32 - 1);
+            let [_, entropy] = g.head_loss_and_entropy(x, weight, None, targets);
+            (entropy, g.input(&[m]), none, targets)
         }
     };
     if y.is_some() {

@@ -21,8 +21,7 @@ impl Graph<'_> {
         self.head(x, w, b, targets, smoothing, false)[0]
     }
 
-    /// [`Self::head_loss`] and the entropy −Σ p ln p of softmax(x Wᵀ + b) per row, in nats, for every row; no gradient flows through the entropy.
-    /// Both results (…).
+    /// [`Self::head_loss`] and the entropy −Σ p ln p of softmax(x Wᵀ + b) per row, in nats, for every row. Both results (…).
     #[track_caller]
     pub fn head_loss_and_entropy(&self, x: Tensor, w: Tensor, b: Option<Tensor>, targets: Tensor) -> [Tensor; 2] {
         let [losses, _, entropy] = self.head(x, w, b, targets, 0.0, true);
@@ -61,10 +60,17 @@ fn rows<F: From<E>>(args: &Args<'_, F>, smoothing: f64) -> Result<Shape, F> {
     Ok(rows)
 }
 
-/// Checks the upstream gradient, input 4.
-fn upstream<F: From<E>>(args: &Args<'_, F>, rows: Shape) -> Result<(), F> {
-    let arg = args.real(4)?;
-    if arg.shape.len() == 1 { Ok(()) } else { args.expect(4, arg, rows) }
+/// Checks the upstream gradient, input `i`.
+fn upstream<F: From<E>>(args: &Args<'_, F>, i: usize, rows: Shape) -> Result<(), F> {
+    let arg = args.real(i)?;
+    if arg.shape.len() == 1 { Ok(()) } else { args.expect(i, arg, rows) }
+}
+
+/// The shapes of dx, dW, db, after checking everything but the upstream gradients.
+fn gradients<F: From<E>>(args: &Args<'_, F>, rows: Shape) -> Result<Outputs, F> {
+    args.expect(5, args.real(5)?, rows)?;
+    let w = args.weight(1)?.shape;
+    Ok([Some(args.real(0)?.shape), Some(w), Shape::new(&[w.rows()])])
 }
 
 impl Operation for of::HeadLoss {
@@ -92,8 +98,11 @@ impl Differentiable for of::HeadLoss {
         }
         let wanted = [0, 1, 2].map(|i| tape.wants(step, i));
         let saved = tape.saved(x)?;
-        let inputs = [saved, w, b, targets, upstream, step.output(1)].map(Columns::from);
-        let [dx, dw, db] = tape.push(Op::HeadLossBackward { smoothing: self.smoothing }, &inputs, wanted)?;
+        let of_entropy = if step.output(2).is_some() { tape.tensor(step.output(2))?.successor } else { Tensor::NONE };
+        let inputs = [saved, w, b, targets, upstream, step.output(1), of_entropy].map(Columns::from);
+        let smoothing = self.smoothing;
+        let op = if of_entropy.is_some() { Op::HeadEntropyBackward { smoothing } } else { Op::HeadLossBackward { smoothing } };
+        let [dx, dw, db] = tape.push(op, &inputs, wanted)?;
         tape.contribute_if(x, dx)?;
         tape.settle(w, dw)?;
         tape.settle(b, db)
@@ -124,7 +133,7 @@ impl of::HeadLoss {
 impl Operation for of::HeadLossTrain {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let rows = rows(args, self.smoothing)?;
-        upstream(args, rows)?;
+        upstream(args, 4, rows)?;
         Ok([Some(rows), Some(args.real(0)?.shape), Some(args.weight(1)?.shape)])
     }
 
@@ -136,14 +145,28 @@ impl Operation for of::HeadLossTrain {
 impl Operation for of::HeadLossBackward {
     fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
         let rows = rows(args, self.smoothing)?;
-        upstream(args, rows)?;
-        args.expect(5, args.real(5)?, rows)?;
-        let w = args.weight(1)?.shape;
-        Ok([Some(args.real(0)?.shape), Some(w), Shape::new(&[w.rows()])])
+        upstream(args, 4, rows)?;
+        gradients(args, rows)
     }
 
     fn flops(self, work: &Work<'_>) -> u64 {
         // The logits again, and the products of the gradients.
+        work.product_flops([0, 1]).saturating_mul(1 + work.wants_of_two(0))
+    }
+}
+
+impl Operation for of::HeadEntropyBackward {
+    fn shapes<F: From<E>>(self, args: &Args<'_, F>) -> Result<Outputs, F> {
+        let rows = rows(args, self.smoothing)?;
+        // Without a gradient of the losses there is that of the entropy alone.
+        if args.get(4).is_some() {
+            upstream(args, 4, rows)?;
+        }
+        upstream(args, 6, rows)?;
+        gradients(args, rows)
+    }
+
+    fn flops(self, work: &Work<'_>) -> u64 {
         work.product_flops([0, 1]).saturating_mul(1 + work.wants_of_two(0))
     }
 }

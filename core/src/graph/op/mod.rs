@@ -98,6 +98,7 @@ macro_rules! define {
             $(, gradients: $gradients:expr)?
             $(, product: [$x:literal, $w:literal])?
             $(, again: $again:ident)?
+            $(, through: [$($through:literal),+])?
             ;
     )*) => {
         /// An operation with its attributes. Each lists its inputs and outputs; `?` marks optional ones, `rows` is the product of all but
@@ -152,6 +153,11 @@ macro_rules! define {
             /// Whether input `i` is differentiable.
             pub(crate) const fn differentiable(&self, i: usize) -> bool {
                 match self { $(Self::$variant { .. } => differentiable!($gradient, i),)* }
+            }
+
+            /// Whether a gradient can flow through output `i`: the first, and those that the row names.
+            pub(crate) const fn differentiable_through(&self, i: usize) -> bool {
+                match self { $(Self::$variant { .. } => i == 0 $($(|| i == $through)+)?,)* }
             }
 
             /// Whether the operation can read input `i` from a first column on.

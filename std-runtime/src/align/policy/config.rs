@@ -1,9 +1,10 @@
 //! `[rollout]`, `[ppo]`, `[grpo]`: how completions are sampled, and what is learnt from them.
 
+use samara_core::graph::Epsilon;
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty};
 use samara_core::rl::{
-    Aggregation, Baseline, Clip, Conventions, Estimator, Gae, KlController, Limits, MissingEos, Recipe, ScoreAt, Surrogate,
-    TokenRewards, Variance, WhitenScope, Whitening,
+    AdamEpsilon, Aggregation, Baseline, Clip, Conventions, Estimator, Gae, KlController, Limits, MissingEos, Recipe, ScoreAt,
+    Surrogate, TokenRewards, Variance, WhitenScope, Whitening,
 };
 
 use super::method::{Advantage, KlPlace, Method};
@@ -30,8 +31,8 @@ table! {
 table! {
     /// Proximal policy optimisation with a value function. What is absent is as in the preset.
     pub PpoConfig {
-        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl"; without its optimizer, which `[train]` says,
-        /// and without pretraining text (PPO-ptx).
+        /// The conventions of a source: "instructgpt", "lm-human-preferences", "tldr", "trl", "openrlhf" or "verl". Its ε of Adam is the
+        /// default of train.eps and train.eps_mode, its coefficient of pretraining text that of ptx.coef.
         preset: PpoPreset = PpoPreset::Trl;
         /// Passes over the completions of a step.
         epochs: Option<u64> = None, 1..=1000;
@@ -71,14 +72,15 @@ table! {
         missing_eos_value: f64 = 1.0, -1000..=1000;
         /// A factor of the value function's learning rate.
         value_lr_scale: f64 = 1.0, 0..=1000;
+        /// The weight of the policy's entropy, which is subtracted from the loss; 0: none.
+        entropy_coef: f64 = 0.0, 0..=1000;
     }
 }
 
 table! {
     /// Policy optimisation without a value function: completions of a prompt are each other's baseline.
     pub GrpoConfig {
-        /// The method: "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline" or "remax"; dapo without
-        /// its dynamic sampling.
+        /// The method: "grpo", "dr_grpo", "bnpo", "dapo", "gspo", "cispo", "rloo", "reinforce++", "reinforce++-baseline" or "remax".
         loss: Loss = Loss(0);
         /// Passes over the completions of a step.
         epochs: u64 = 1, 1..=1000;
@@ -93,7 +95,7 @@ table! {
         clip: Option<f64> = None, 0..=1;
         /// Ratios above 1 and this are clipped; absent: as the method has it.
         clip_high: Option<f64> = None, 0..=1000;
-        /// Added to the standard deviation of a group.
+        /// Added to the standard deviation of a group: 1e-4 in TRL, 1e-6 in verl, 1e-9 in OpenRLHF.
         std_epsilon: f64 = 1e-4, 0..=1;
         /// How losses of tokens become one number: "token_mean", "seq_mean_token_mean", "seq_mean_token_sum" or "constant"; absent: as the method has it.
         aggregation: Option<Aggregation> = None;
@@ -105,6 +107,11 @@ table! {
         missing_eos: MissingEosChoice = MissingEosChoice::Keep;
         /// See missing_eos.
         missing_eos_value: f64 = 1.0, -1000..=1000;
+        /// The weight of the policy's entropy, which is subtracted from the loss; 0: none.
+        entropy_coef: f64 = 0.0, 0..=1000;
+        /// Rounds of completions of a step at most (DAPO's dynamic sampling): prompts whose completions all have one score are left out, and further
+        /// prompts take their places; 1: no prompt is left out; absent: 10 for dapo, else 1.
+        dynamic_sampling: Option<u64> = None, 1..=1000;
     }
 }
 
@@ -235,6 +242,16 @@ impl PpoConfig {
         Conventions::named(word).unwrap_or(Conventions::PRESETS[0])
     }
 
+    /// Adam's ε in the preset, and where it stands.
+    pub fn epsilon(&self) -> (f64, Epsilon) {
+        let (eps, mode) = self.conventions().adam;
+        let mode = match mode {
+            AdamEpsilon::BeforeCorrection => Epsilon::BeforeCorrection,
+            AdamEpsilon::AfterCorrection => Epsilon::AfterCorrection,
+        };
+        (eps, mode)
+    }
+
     /// The method.
     pub fn method(&self) -> Method {
         let c = self.conventions();
@@ -277,6 +294,8 @@ impl PpoConfig {
             kl_place: KlPlace::Rewards,
             overlong: None,
             mask_truncated: false,
+            entropy: self.entropy_coef as f32,
+            rounds: 1,
             epochs: self.epochs.map_or(c.epochs, |epochs| epochs as u32),
         }
     }
@@ -311,6 +330,13 @@ impl GrpoConfig {
     /// The recipe that the loss names.
     pub fn recipe(&self) -> Recipe {
         Recipe::ALL[self.loss.0]
+    }
+
+    /// Rounds of completions of a step at most.
+    fn rounds(&self) -> u32 {
+        // As many as verl samples.
+        const OF_DAPO: u64 = 10;
+        self.dynamic_sampling.unwrap_or(if self.recipe().name == "dapo" { OF_DAPO } else { 1 }) as u32
     }
 
     /// The method, for completions of at most `max_new_tokens` tokens.
@@ -356,6 +382,8 @@ impl GrpoConfig {
             kl_place,
             overlong: (self.overlong_buffer > 0).then_some(OverlongPenalty { limit, buffer: self.overlong_buffer, factor: 1.0 }),
             mask_truncated: self.mask_truncated,
+            entropy: self.entropy_coef as f32,
+            rounds: self.rounds(),
             epochs: self.epochs as u32,
         }
     }

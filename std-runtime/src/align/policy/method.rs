@@ -70,6 +70,10 @@ pub struct Method {
     pub overlong: Option<OverlongPenalty<f32>>,
     /// Whether completions that were cut do not count in the loss.
     pub mask_truncated: bool,
+    /// What the mean entropy is multiplied by and subtracted from the loss; 0: no entropy bonus.
+    pub entropy: f32,
+    /// Rounds of completions of a step at most, until enough prompts have completions with different scores; 1: every prompt counts.
+    pub rounds: u32,
     /// Passes over the completions of a step.
     pub epochs: u32,
 }

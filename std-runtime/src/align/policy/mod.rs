@@ -3,9 +3,12 @@
 pub mod advantages;
 pub mod builtin;
 pub mod config;
+mod dynamic;
 pub mod episodes;
 pub mod method;
 pub mod objective;
+pub mod pretraining;
+mod ptx;
 pub mod rewards;
 mod rollout;
 pub mod scorer;

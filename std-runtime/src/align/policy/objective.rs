@@ -9,11 +9,13 @@ use samara_core::params::GroupId;
 use serde_json::{Value, json};
 
 use super::state::{Built, Policy};
-use super::update::NAMES;
+use super::update::{NAMES, PTX};
 use crate::align::source::numbered;
 use crate::data::dataset::{HostBatch, RowNumbers};
+use crate::lm::step::Step;
 use crate::lm::tokenwise::{Number, Tokenwise};
-use crate::lm::{Caches, RunError};
+use crate::lm::{Bound, Caches, RunError};
+use crate::run::plot::{Pair, SCORES_AND_KL};
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 use crate::train::config::TrainConfig;
@@ -50,9 +52,12 @@ impl<D: Device> Objective<D> for Policy {
         let value = if self.spec.critic.is_some() { Some(next()?) } else { None };
         let average = if self.spec.train.ema_decay > 0.0 { Some(next()?) } else { None };
         let shape = self.rows.shape();
-        let logprob = Number::Logprob { temperature: self.spec.rollout.temperature };
+        let temperature = self.spec.rollout.temperature;
+        let logprob = Number::Logprob { temperature };
+        let has_bonus = self.spec.method.entropy > 0.0;
+        let trained = if has_bonus { Number::LogprobAndEntropy { temperature } } else { logprob };
         let recompute = Recompute::None;
-        let policy_program = Tokenwise::new(session, policy, &self.layers, shape, (logprob, Some(recompute)))?;
+        let policy_program = Tokenwise::new(session, policy, &self.layers, shape, (trained, Some(recompute)))?;
         let reference_program = Tokenwise::new(session, reference, &self.layers, shape, (logprob, None))?;
         let value_program = match (&self.spec.critic, value) {
             (Some(critic), Some(set)) => {
@@ -62,7 +67,22 @@ impl<D: Device> Objective<D> for Policy {
             _ => None,
         };
         self.spec.rewards.build(session, (shape.rows, shape.len), &mut next)?;
-        self.built = Some(Built { policy, reference, value, average, caches, policy_program, reference_program, value_program });
+        let pretraining = self.text_shape().map(|shape| {
+            let (dims, layers) = (self.layers.dims(), Arc::clone(&self.layers));
+            Step::new(&mut Bound { dims, layers, session, set: policy, caches }, shape)
+        });
+        let pretraining = pretraining.transpose()?;
+        self.built = Some(Built {
+            policy,
+            reference,
+            value,
+            average,
+            caches,
+            policy_program,
+            reference_program,
+            value_program,
+            pretraining,
+        });
         Ok(())
     }
 
@@ -84,7 +104,9 @@ impl<D: Device> Objective<D> for Policy {
             ..self.spec.train.clone()
         };
         let tokens = (self.spec.group_size * self.spec.rollout.max_new_tokens) as u64;
-        numbered(self.spec.prompts.len(), self.spec.held_out.len(), tokens, &prompts)
+        let mut sources = numbered(self.spec.prompts.len(), self.spec.held_out.len(), tokens, &prompts);
+        sources.extend(self.text_source());
+        sources
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
@@ -108,7 +130,8 @@ impl<D: Device> Objective<D> for Policy {
         self.update(session, update, batch)
     }
 
-    fn collect(&mut self, _: &Session<D>, _: u32, out: &mut Scalars) {
+    fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
+        self.reported.extend(self.pretraining_loss(session).map(|loss| (PTX, loss)));
         for (name, value) in self.reported.drain(..) {
             let id = out.register(name, Combine::Mean);
             out.add(id, value);
@@ -135,6 +158,19 @@ impl<D: Device> Objective<D> for Policy {
 
     fn is_evaluated(&self, scalar: &str) -> bool {
         scalar == SCORES
+    }
+
+    fn drawn_against(&self) -> Option<&'static Pair> {
+        Some(&SCORES_AND_KL)
+    }
+
+    fn unit(&self, scalar: &str) -> &'static str {
+        match scalar {
+            "objective/kl" => "nats per completion",
+            "objective/entropy" | "policy/entropy" | "policy/approxkl" | PTX => "nats per token",
+            "rollout/length" => "tokens",
+            _ => "",
+        }
     }
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {

@@ -1,9 +1,10 @@
 //! The beginning of a step: completions, their log-probs under policy and reference, values, scores, and what follows from them.
 
 use super::advantages::{Batch, is_of_minibatch};
+use super::dynamic::Sampled;
 use super::episodes::{Episode, roll_out};
 use super::method::Advantage;
-use super::state::{Policy, Rollouts};
+use super::state::{DynamicSampling, Policy, Rollouts};
 use crate::align::guard::{guard, mean, none_ends, scored};
 use crate::data::dataset::RowNumbers;
 use crate::lm::RunError;
@@ -22,22 +23,23 @@ impl Policy {
     pub(super) fn roll_out<D: Device>(&mut self, session: &mut Session<D>, step: &StepBatch) -> Result<(), RunError> {
         let numbers: Vec<usize> = step.micro_batches(0).iter().flat_map(RowNumbers::of).collect();
         let group_size = self.spec.group_size;
-        let first = step.step * self.spec.episodes as u64;
-        let prompts: Vec<(usize, &[i32])> =
-            numbers.iter().flat_map(|&n| std::iter::repeat_n((n, self.spec.prompts[n].as_slice()), group_size)).collect();
-        let episodes = roll_out(&mut self.bound(session, false), &prompts, first, &self.spec.rollout, &step.stop)?;
+        let mut sampled = self.sample(session, &numbers, step.step * self.spec.episodes as u64, &step.stop)?;
+        if self.spec.method.rounds > 1 {
+            sampled = self.sample_dynamically(session, sampled, step)?;
+        }
+        let Sampled { episodes, scores } = sampled;
         let mut batch = Batch {
             row: self.spec.rollout.max_new_tokens,
             lengths: episodes.iter().map(|episode| episode.completion().len()).collect(),
             ended: episodes.iter().map(|episode| episode.ended).collect(),
             groups: (0..episodes.len()).map(|i| (i / group_size) as u32).collect(),
+            scores,
             ..Batch::default()
         };
         batch.set_masks(&self.spec.method);
         if let Some(warning) = none_ends(&batch.ended).filter(|_| step.step == 0 && !self.quiet) {
             say::line(&warning);
         }
-        batch.scores = self.scores(session, &episodes)?;
         scored(&batch.scores, self.spec.method.compares())?;
         if self.spec.method.advantage == Advantage::Greedy {
             batch.greedy = self.greedy_scores(session, &episodes, &step.stop)?;
@@ -84,7 +86,7 @@ impl Policy {
     }
 
     /// Weighted sums of all sources' scores.
-    fn scores<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
+    pub(super) fn scores<D: Device>(&mut self, session: &mut Session<D>, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
         let mut total = self.spec.rewards.score(session, episodes)?;
         if let Some(overlong) = self.spec.method.overlong {
             for (total, episode) in total.iter_mut().zip(episodes) {
@@ -151,6 +153,10 @@ impl Policy {
             ("rollout/ended", batch.ended.iter().filter(|ended| **ended).count() as f64 / batch.ended.len() as f64),
             ("rollout/sampler_gap", f64::from(gap.fold(0.0, f32::max))),
         ];
+        if self.spec.method.rounds > 1 {
+            let DynamicSampling { dropped, rounds } = self.sampling;
+            self.reported.extend([("rollout/dropped_prompts", dropped as f64), ("rollout/rounds", f64::from(rounds))]);
+        }
         self.entropies.clear();
         Ok(())
     }

@@ -9,10 +9,12 @@ use super::advantages::{Batch, Targets};
 use super::builtin::Texts;
 use super::episodes::{Episode, RolloutOptions};
 use super::method::Method;
+use super::pretraining::Pretraining;
 use super::rewards::Rewards;
 use crate::align::base::Base;
 use crate::align::output::Output;
 use crate::lm::scored::Scored;
+use crate::lm::step::Step;
 use crate::lm::tokenwise::{TokenBatch, TokensShape, Tokenwise};
 use crate::lm::{Bound, Caches, RunError};
 use crate::model::ModelConfig;
@@ -58,6 +60,8 @@ pub struct PolicySpec {
     pub prompts: Vec<Vec<i32>>,
     /// Prompts of the validation.
     pub held_out: Vec<Vec<i32>>,
+    /// Pretraining text beside completions (PPO-ptx).
+    pub pretraining: Option<Pretraining>,
     /// The optimizer, rows of a micro-batch (`batch_size`), micro-batches of a minibatch (`grad_accumulation`).
     pub train: TrainConfig,
 }
@@ -72,6 +76,7 @@ pub(super) struct Built {
     pub(super) policy_program: Tokenwise,
     pub(super) reference_program: Tokenwise,
     pub(super) value_program: Option<Tokenwise>,
+    pub(super) pretraining: Option<Step>,
 }
 
 /// The completions of a step and what is known of them.
@@ -82,10 +87,20 @@ pub(super) struct Rollouts {
     pub(super) targets: Targets,
 }
 
+/// What dynamic sampling did in a step.
+#[derive(Clone, Copy, Default)]
+pub(super) struct DynamicSampling {
+    /// Prompts whose completions all had one score.
+    pub(super) dropped: usize,
+    /// Rounds of completions.
+    pub(super) rounds: u32,
+}
+
 /// Host buffers of the losses of a micro-batch, each (B, R).
 pub(super) struct Losses {
     pub(super) losses: Vec<f32>,
     pub(super) upstream: Vec<f32>,
+    pub(super) of_entropy: Vec<f32>,
     pub(super) penalty: Vec<f32>,
     pub(super) slopes: Vec<f32>,
 }
@@ -93,7 +108,7 @@ pub(super) struct Losses {
 impl Losses {
     fn new(shape: TokensShape) -> Self {
         let zeros = || vec![0.0; shape.rows * shape.picks];
-        Self { losses: zeros(), upstream: zeros(), penalty: zeros(), slopes: zeros() }
+        Self { losses: zeros(), upstream: zeros(), of_entropy: zeros(), penalty: zeros(), slopes: zeros() }
     }
 }
 
@@ -112,6 +127,8 @@ pub struct Policy {
     pub(super) next_beta: f64,
     /// Entropies of the completions' tokens (N, R).
     pub(super) entropies: Vec<f32>,
+    /// What the last step's dynamic sampling did.
+    pub(super) sampling: DynamicSampling,
     /// Steps in a row in which nothing could be learnt, because all completions of a prompt had the same score.
     pub(super) equal_steps: u32,
     /// Values that `collect` hands over.
@@ -126,7 +143,9 @@ impl Policy {
     ///
     /// # Errors
     /// The registry cannot hold the parameters.
-    pub fn new(spec: PolicySpec) -> Result<Self, BuildError> {
+    pub fn new(mut spec: PolicySpec) -> Result<Self, BuildError> {
+        // Without a coefficient the text is not even read.
+        spec.pretraining = spec.pretraining.filter(|text| text.coefficient > 0.0);
         let (registry, layers) = spec.policy.register()?;
         let longest = spec.prompts.iter().chain(&spec.held_out).map(Vec::len).max().unwrap_or(0);
         let shape = TokensShape {
@@ -145,6 +164,7 @@ impl Policy {
             beta,
             next_beta: beta,
             entropies: Vec::new(),
+            sampling: DynamicSampling::default(),
             equal_steps: 0,
             reported: Vec::new(),
             output: None,

@@ -4,8 +4,8 @@ use samara_core::exec::Gradients;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::groups::mask_truncated;
 use samara_core::rl::{
-    Aggregation, Error, Mask, PolicyBatch, RatioStatistics, Totals, ValueBatch, aggregate, kl, sequence_k2, token_weights,
-    value_loss,
+    Aggregation, Error, Mask, PolicyBatch, RatioStatistics, Totals, ValueBatch, aggregate, entropy_bonus, kl, sequence_k2,
+    token_weights, value_loss,
 };
 
 use super::advantages::{Batch, Targets, is_of_minibatch};
@@ -18,7 +18,7 @@ use crate::train::objective::StepBatch;
 use crate::train::scalars::Combine::{self, Max, Mean, Min};
 
 /// What is reported of a step, under the names that the field uses.
-pub(super) const NAMES: [(&str, Combine); 21] = [
+pub(super) const NAMES: [(&str, Combine); 25] = [
     ("objective/scores", Mean),
     ("objective/rlhf_reward", Mean),
     ("objective/kl", Mean),
@@ -31,6 +31,8 @@ pub(super) const NAMES: [(&str, Combine); 21] = [
     ("policy/entropy", Mean),
     ("loss/policy", Mean),
     ("loss/kl", Mean),
+    ("loss/entropy", Mean),
+    (PTX, Mean),
     ("loss/value", Mean),
     ("val/clipfrac", Mean),
     ("val/explained_var", Mean),
@@ -40,13 +42,19 @@ pub(super) const NAMES: [(&str, Combine); 21] = [
     ("rollout/length", Mean),
     ("rollout/ended", Mean),
     ("rollout/sampler_gap", Mean),
+    ("rollout/dropped_prompts", Mean),
+    ("rollout/rounds", Mean),
 ];
+
+/// −ln p of the pretraining text, before it is multiplied by its coefficient.
+pub(super) const PTX: &str = "loss/ptx";
 
 /// Sums of what the micro-batches of an update report.
 #[derive(Default)]
 struct Report {
     policy: f64,
     kl: f64,
+    entropy: f64,
     value: f64,
     ratios: RatioStatistics<f32>,
     entropies: Vec<f32>,
@@ -84,7 +92,7 @@ impl Policy {
         }
         self.check_first(update, &report)?;
         self.report_update(&report);
-        Ok(())
+        self.pretraining_gradient(session, update, step)
     }
 
     /// The completions of an update: a fresh order in every pass.
@@ -113,34 +121,24 @@ impl Policy {
         let (method, beta, len) = (self.spec.method, self.beta as f32, batch.logprobs.len());
         let built = self.built.as_mut().expect("built before");
         built.policy_program.forward(session, built.policy, &self.rows)?;
-        let logprobs = &built.policy_program.numbers()[..len];
-        let Losses { losses, upstream, penalty, slopes } = &mut self.losses;
-        upstream.fill(0.0);
-        let (losses, live, penalty, slopes) = (&mut losses[..len], &mut upstream[..len], &mut penalty[..len], &mut slopes[..len]);
+        self.losses.clear();
         // A micro-batch of nothing but completions that do not count has no gradient.
         if let Ok(mask) = Mask::new(loss_mask, batch.row) {
+            let (logprobs, entropies) = (&built.policy_program.numbers()[..len], &built.policy_program.entropies()[..len]);
             let read = PolicyBatch { mask, logprobs, old_logprobs: &batch.logprobs, advantages: &targets.advantages };
+            let (losses, live) = (&mut self.losses.losses[..len], &mut self.losses.upstream[..len]);
             let ratios = method.surrogate.losses(&method.clip, &read, losses, live).map_err(guard)?;
             report.ratios = report.ratios.and(&ratios);
             report.policy += f64::from(aggregate(weights, losses, live).map_err(guard)?);
-            match method.kl_place {
-                KlPlace::Rewards => {}
-                KlPlace::TokenLoss => {
-                    kl(method.kl.0, &method.kl.1, logprobs, &batch.reference, penalty, slopes).map_err(guard)?;
-                    report.kl += f64::from(aggregate(weights, penalty, slopes).map_err(guard)?);
-                    live.iter_mut().zip(&*slopes).for_each(|(to, x)| *to += beta * x);
-                }
-                KlPlace::SequenceLoss => {
-                    let mut values = vec![0.0; mask.rows()];
-                    sequence_k2(&mask, logprobs, &batch.reference, &mut values, slopes).map_err(guard)?;
-                    report.kl += values.iter().map(|&x| f64::from(x)).sum::<f64>() / sequences as f64;
-                    live.iter_mut().zip(&*slopes).for_each(|(to, x)| *to += beta * x / sequences as f32);
-                }
+            report.kl += self.losses.add_kl(&method, beta, (&read, &batch.reference), (weights, sequences)).map_err(guard)?;
+            if method.entropy > 0.0 {
+                let slopes = &mut self.losses.of_entropy[..len];
+                report.entropy += f64::from(entropy_bonus(method.entropy, weights, entropies, slopes).map_err(guard)?);
             }
-            let entropies = built.policy_program.entropies().iter().zip(loss_mask).filter(|(_, live)| **live);
-            report.entropies.extend(entropies.map(|(&x, _)| x));
+            report.entropies.extend(entropies.iter().zip(loss_mask).filter(|(_, live)| **live).map(|(&x, _)| x));
         }
-        built.policy_program.backward(session, built.policy, upstream, gradients)
+        let upstreams = [&self.losses.upstream, &self.losses.of_entropy].map(Vec::as_slice);
+        built.policy_program.backward_of(session, built.policy, upstreams, gradients)
     }
 
     fn value_gradient<D: Device>(
@@ -162,7 +160,6 @@ impl Policy {
         let read = ValueBatch { mask, values: &program.numbers()[..len], old_values: &batch.values, returns: &targets.returns };
         let statistics = value_loss(value_clip, &read, &mut losses[..len], &mut upstream[..len]).map_err(guard)?;
         // The mean over the tokens of the minibatch.
-
         token_weights(Aggregation::TokenMean, totals, &mask, &mut slopes[..len]).map_err(guard)?;
         report.value += f64::from(aggregate(&slopes[..len], &losses[..len], &mut upstream[..len]).map_err(guard)?);
         report.value_clipfrac.push(statistics.clipfrac);
@@ -203,12 +200,49 @@ impl Policy {
         if self.spec.method.kl_place != KlPlace::Rewards {
             self.reported.push(("loss/kl", report.kl));
         }
+        if self.spec.method.entropy > 0.0 {
+            self.reported.push(("loss/entropy", report.entropy));
+        }
         if self.spec.method.has_critic() {
             self.reported.extend([
                 ("loss/value", report.value),
                 ("val/clipfrac", mean(&report.value_clipfrac)),
                 ("val/explained_var", mean(&report.explained)),
             ]);
+        }
+    }
+}
+
+impl Losses {
+    fn clear(&mut self) {
+        self.upstream.fill(0.0);
+        self.of_entropy.fill(0.0);
+    }
+
+    /// Adds β times the derivatives of the KL where it is a part of the loss, and returns its value: of `sequences` completions in a minibatch.
+    fn add_kl(
+        &mut self,
+        method: &Method,
+        beta: f32,
+        (read, reference): (&PolicyBatch<'_, f32>, &[f32]),
+        (weights, sequences): (&[f32], usize),
+    ) -> Result<f64, Error> {
+        let (mask, logprobs, len) = (&read.mask, read.logprobs, reference.len());
+        let (live, penalty, slopes) = (&mut self.upstream[..len], &mut self.penalty[..len], &mut self.slopes[..len]);
+        match method.kl_place {
+            KlPlace::Rewards => Ok(0.0),
+            KlPlace::TokenLoss => {
+                kl(method.kl.0, &method.kl.1, logprobs, reference, penalty, slopes)?;
+                let value = f64::from(aggregate(weights, penalty, slopes)?);
+                live.iter_mut().zip(&*slopes).for_each(|(to, x)| *to += beta * x);
+                Ok(value)
+            }
+            KlPlace::SequenceLoss => {
+                let mut values = vec![0.0; mask.rows()];
+                sequence_k2(mask, logprobs, reference, &mut values, slopes)?;
+                live.iter_mut().zip(&*slopes).for_each(|(to, x)| *to += beta * x / sequences as f32);
+                Ok(values.iter().map(|&x| f64::from(x)).sum::<f64>() / sequences as f64)
+            }
         }
     }
 }

@@ -42,6 +42,10 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
     let (pairs, val) = (rows_of.pairs(&rows.train)?, rows_of.pairs(&rows.val)?);
     let mut lines = pairs.lines("pairs", max_length);
     lines.extend(val.lines("validation", max_length));
+    if let Some([chosen, rejected]) = pairs.rows.first() {
+        lines.extend(rows_of.show("first example, the preferred completion", chosen));
+        lines.extend(rows_of.show("first example, the other completion", rejected));
+    }
     let count = pairs.rows.len();
     let spec = PairsSpec {
         policy: Base { architecture: base.model.architecture()?, init: config.train.init.clone() },
@@ -56,5 +60,5 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
         objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
     }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
-    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+    Ok(Prepared { objective, lines, content: String::new(), rows: count, rows_per_step })
 }

@@ -1,8 +1,9 @@
 //! `samara grpo`: rewards, without a value function.
 
-use super::align_config;
 use super::policy::{PolicyParts, RewardsConfig, check, prepare};
+use super::{align_config, ptx};
 use crate::align::policy::config::{GrpoConfig, RolloutConfig};
+use crate::align::policy::pretraining::PtxConfig;
 use crate::align::run::{AlignRequest, run as train};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;
@@ -16,6 +17,8 @@ align_config! {
         rollout: RolloutConfig;
         /// `[rewards]`
         rewards: RewardsConfig;
+        /// `[ptx]`
+        ptx: PtxConfig;
         /// `[grpo]`
         grpo: GrpoConfig;
     }
@@ -29,6 +32,10 @@ impl GrpoRun {
     fn check_together(&self) -> Result<(), Invalid> {
         self.dialogue.check(self.train.block_size)?;
         let method = self.grpo.method(self.rollout.max_new_tokens);
+        if method.rounds > 1 && !method.compares() {
+            let expected = format!("1 for {}, which does not compare the completions of a prompt", self.grpo.recipe().name);
+            return Err(Invalid::new("grpo.dynamic_sampling", expected, method.rounds));
+        }
         check(&self.rollout, &self.train, self.group_size(), method.compares())
     }
 }
@@ -43,6 +50,7 @@ pub fn run(request: AlignRequest<GrpoRun>) -> Result<Option<TrainOutcome>, Train
         let parts = PolicyParts {
             rollout: &config.rollout,
             rewards: &config.rewards,
+            ptx: ptx::read(context, &config.ptx, None)?,
             method: config.grpo.method(config.rollout.max_new_tokens),
             group_size: config.group_size(),
             temperature: config.rollout.temperature.unwrap_or(1.0),

@@ -47,6 +47,7 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
     let (labelled, val) = (rows_of.labelled(&rows.train)?, rows_of.labelled(&rows.val)?);
     let mut lines = labelled.lines("completions", max_length);
     lines.extend(val.lines("validation", max_length));
+    lines.extend(labelled.rows.first().into_iter().flat_map(|row| rows_of.show("first example", &row.completion)));
     let good = labelled.rows.iter().filter(|row| row.desirable).count();
     let count = labelled.rows.len();
     lines.push(format!("{good} of {count} completions are desirable"));
@@ -62,5 +63,5 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
         objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
     }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
-    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+    Ok(Prepared { objective, lines, content: String::new(), rows: count, rows_per_step })
 }

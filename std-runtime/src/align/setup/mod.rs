@@ -5,6 +5,7 @@ pub mod grpo;
 pub mod kto;
 pub mod policy;
 pub mod ppo;
+pub mod ptx;
 pub mod reward;
 pub mod rollout;
 pub mod score;

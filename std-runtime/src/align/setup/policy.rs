@@ -7,6 +7,7 @@ use fancy_regex::Regex;
 use samara_core::rl::ScoreAt;
 use serde_json::Map;
 
+use super::ptx::Ptx;
 use crate::align::base::Base;
 use crate::align::output::Output;
 use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts};
@@ -73,6 +74,8 @@ pub struct PolicyParts<'c> {
     pub rollout: &'c RolloutConfig,
     /// What they are worth.
     pub rewards: &'c RewardsConfig,
+    /// Pretraining text beside them.
+    pub ptx: Option<Ptx>,
     /// What is done with them.
     pub method: Method,
     /// Completions of a prompt.
@@ -89,7 +92,7 @@ pub struct PolicyParts<'c> {
 /// Prompts that are too long, no source of scores, a reward model that does not fit.
 pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> Result<Prepared<Policy>, TrainingError> {
     let Context { config, from, base, encoder, rows, quiet, .. } = context;
-    let PolicyParts { rollout, rewards, method, group_size, temperature, critic } = parts;
+    let PolicyParts { rollout, rewards, ptx, method, group_size, temperature, critic } = parts;
     let (train, data) = (config.parts().train, config.parts().data);
     let room = base.model.positions().saturating_sub(rollout.max_new_tokens);
     if room == 0 {
@@ -101,10 +104,15 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     let (prompts, val) = (rows_of.prompts(&rows.train)?, rows_of.prompts(&rows.val)?);
     let mut lines = prompts.lines("prompts", max_length);
     lines.extend(val.lines("validation", max_length));
+    lines.extend(prompts.rows.first().into_iter().flat_map(|prompt| rows_of.show_prompt(prompt)));
     let texts = texts(context);
     let stops = texts.stops.clone();
     let rewards = sources(rewards, &texts)?;
     lines.push(format!("rewards: {}", rewards.describe()));
+    let (pretraining, content) = ptx.map_or((None, String::new()), |ptx| {
+        lines.extend(ptx.lines);
+        (Some(ptx.pretraining), ptx.content)
+    });
     let spec = PolicySpec {
         policy: Base { architecture: base.model.architecture()?, init: train.init.clone() },
         method,
@@ -123,11 +131,12 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
         rewards,
         prompts: prompts.rows,
         held_out: val.rows,
+        pretraining,
         train: train.clone(),
     };
     let (count, rows_per_step) = (spec.prompts.len(), rollout.episodes / group_size);
     let objective = Policy::new(spec)?.with_output(Output::new(base, from, encoder)?, texts).with_warnings(*quiet);
-    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+    Ok(Prepared { objective, lines, content, rows: count, rows_per_step })
 }
 
 /// What text scorers read: the keys of every prompt's row, those that are held out behind the others.

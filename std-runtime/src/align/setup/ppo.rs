@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::align_config;
 use super::policy::{PolicyParts, RewardsConfig, check, prepare};
+use super::{align_config, ptx};
 use crate::align::policy::config::{PpoConfig, RolloutConfig};
+use crate::align::policy::pretraining::PtxConfig;
 use crate::align::policy::state::{Critic, CriticInit};
 use crate::align::run::{AlignRequest, Context, run as train};
 use crate::config::Invalid;
@@ -20,6 +21,8 @@ align_config! {
         rollout: RolloutConfig;
         /// `[rewards]`
         rewards: RewardsConfig;
+        /// `[ptx]`
+        ptx: PtxConfig;
         /// `[ppo]`
         ppo: PpoConfig;
     }
@@ -43,12 +46,21 @@ pub fn run(request: AlignRequest<PpoRun>) -> Result<Option<TrainOutcome>, Traini
         let parts = PolicyParts {
             rollout: &config.rollout,
             rewards: &config.rewards,
+            ptx: ptx::read(context, &config.ptx, Some(&conventions))?,
             method: config.ppo.method(),
             group_size: config.rollout.group_size.unwrap_or(1),
             temperature: config.rollout.temperature.unwrap_or(conventions.temperature),
             critic: Some(critic(context)?),
         };
-        prepare(context, parts)
+        let has_text = parts.ptx.is_some();
+        let mut prepared = prepare(context, parts)?;
+        if conventions.ptx_coefficient > 0.0 && !has_text {
+            prepared.lines.push(format!(
+                "pretraining text: left out, where {} has it with a coefficient of {}; ptx.data names it",
+                conventions.name, conventions.ptx_coefficient
+            ));
+        }
+        Ok(prepared)
     })
 }
 

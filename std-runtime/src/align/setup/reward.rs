@@ -41,6 +41,9 @@ fn prepare(context: &Context<RewardRun>) -> Result<Prepared<RewardTraining>, Tra
     let (rankings, val) = (rows_of.rankings(&rows.train)?, rows_of.rankings(&rows.val)?);
     let mut lines = rankings.lines("prompts", max_length);
     lines.extend(val.lines("validation", max_length));
+    if let Some(preferred) = rankings.rows.first().and_then(|ranking| ranking.completions.first()) {
+        lines.extend(rows_of.show_scored("first example, the preferred completion", preferred));
+    }
     let pad = Pad::of(encoder, base.model.vocab_size().unwrap_or(0));
     let model = Scored::new(&base.model.clone().with_vocab_size(pad.vocab_size), ScoreInit::Normal)?;
     let scored = "the score is that of the token that ends a completion";
@@ -57,5 +60,5 @@ fn prepare(context: &Context<RewardRun>) -> Result<Prepared<RewardTraining>, Tra
     let output = Output::new(base, from, encoder)?;
     let objective = RewardTraining::new(spec).with_output(output, pad, config.reward.zero_mean);
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
-    Ok(Prepared { objective, lines, rows: count, rows_per_step })
+    Ok(Prepared { objective, lines, content: String::new(), rows: count, rows_per_step })
 }
