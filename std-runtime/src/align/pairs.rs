@@ -7,8 +7,9 @@ use samara_core::exec::Gradients;
 use samara_core::graph::Recompute;
 use samara_core::model::lm::LanguageModel;
 use samara_core::rl::pairs::{PairLoss, PairOutputs, Pairs, pair_losses};
+use serde_json::Value;
 
-use super::base::Base;
+use super::base::{Base, Frozen, check_state, state_of};
 use super::completion::{Completion, rows_of, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
@@ -59,6 +60,7 @@ pub struct PairTraining {
     upstream: Vec<f32>, // (B, R)
     found: Vec<Found>,
     output: Option<Output>,
+    frozen: Frozen,
 }
 
 /// What pairs of a micro-batch come to: each (n).
@@ -83,7 +85,7 @@ impl PairTraining {
         let all = spec.pairs.iter().chain(&spec.held_out).flatten();
         let rows = TokenBatch::new(shape_of(2 * spec.train.batch_size, all));
         let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, upstream, found: Vec::new(), output: None })
+        Ok(Self { spec, layers, registry, built: None, rows, upstream, found: Vec::new(), output: None, frozen: None })
     }
 
     /// The same with the folder that it leaves.
@@ -150,7 +152,7 @@ impl PairTraining {
 impl<D: Device> Objective<D> for PairTraining {
     fn sets(&self) -> Vec<SetSpec> {
         let own = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let reference = self.spec.loss.reads_reference().then(|| own("reference", SetRole::Fixed));
+        let reference = self.spec.loss.reads_reference().then(|| own("reference", SetRole::Reference { of: 0 }));
         let average = (self.spec.train.ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
         [own("policy", SetRole::Trained)].into_iter().chain(reference).chain(average).collect()
     }
@@ -179,12 +181,9 @@ impl<D: Device> Objective<D> for PairTraining {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let (seed, base) = (self.spec.train.seed, &self.spec.policy);
-        let Some(Built { policy, reference, .. }) = &self.built else { return Ok(()) };
-        if !resumed {
-            base.fill(session, *policy, seed)?;
-        }
-        reference.map_or(Ok(()), |set| base.fill(session, set, seed))
+        let Some(&Built { policy, reference, .. }) = self.built.as_ref() else { return Ok(()) };
+        self.frozen = self.spec.policy.fill(session, (policy, reference), self.spec.train.seed, resumed)?;
+        Ok(())
     }
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
@@ -236,7 +235,16 @@ impl<D: Device> Objective<D> for PairTraining {
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
         let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
-        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
+        let set = built.average.filter(|_| averaged).unwrap_or(built.policy);
+        output.save(session, set, (&*self.spec.policy.architecture, &self.frozen), folder)
+    }
+
+    fn save(&self) -> Value {
+        state_of(&self.frozen)
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), String> {
+        check_state(&self.frozen, state)
     }
 }
 

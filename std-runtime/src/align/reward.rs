@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use samara_core::exec::Gradients;
 use samara_core::graph::Recompute;
 use samara_core::rl::rewards::{RewardLoss, best_of_n, kway, plackett_luce};
+use serde_json::Value;
 
+use super::base::{Frozen, check_state, state_of};
 use super::completion::{Completion, rows_of};
 use super::guard::guard;
-use super::output::{Output, Pad};
+use super::output::Output;
 use super::source::numbered;
 use crate::data::dataset::HostBatch;
 use crate::lm::RunError;
 use crate::lm::scored::Scored;
 use crate::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
-use crate::model::ModelConfig;
 use crate::session::{BuildError, Device, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -47,8 +48,8 @@ pub enum RankingLoss {
 pub struct RewardSpec {
     /// The model.
     pub model: Scored,
-    /// The language model below the score at first, with its configuration; none: random weights.
-    pub init: Option<(PathBuf, ModelConfig)>,
+    /// The folder of the language model below the score at first; none: random weights.
+    pub init: Option<PathBuf>,
     /// The loss.
     pub loss: RankingLoss,
     /// Rankings to train on.
@@ -72,7 +73,8 @@ pub struct RewardTraining {
     built: Option<Built>,
     rows: TokenBatch,
     found: Vec<Found>,
-    output: Option<(Output, Pad, bool)>,
+    output: Option<(Output, Option<u32>, bool)>,
+    frozen: Frozen,
 }
 
 /// What the prompts of a micro-batch come to.
@@ -96,12 +98,12 @@ impl RewardTraining {
         let len = all().flat_map(|ranking| &ranking.completions).map(|c| c.tokens.len()).max().unwrap_or(1);
         // All completions of a prompt are in one micro-batch.
         let shape = TokensShape { rows: spec.train.batch_size * most, len, picks: 1 };
-        Self { spec, built: None, rows: TokenBatch::new(shape), found: Vec::new(), output: None }
+        Self { spec, built: None, rows: TokenBatch::new(shape), found: Vec::new(), output: None, frozen: None }
     }
 
     /// The same with the folder that it leaves, its token for padding, and whether the preferred completions of the training have a mean score of 0 there.
     #[must_use]
-    pub fn with_output(self, output: Output, pad: Pad, zero_mean: bool) -> Self {
+    pub fn with_output(self, output: Output, pad: Option<u32>, zero_mean: bool) -> Self {
         Self { output: Some((output, pad, zero_mean)), ..self }
     }
 
@@ -218,17 +220,9 @@ impl<D: Device> Objective<D> for RewardTraining {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let Some(Built { set, .. }) = &self.built else { return Ok(()) };
-        if resumed {
-            return Ok(());
-        }
-        let (set, device) = session.set_mut(*set);
-        set.initialise(device, self.spec.train.seed).map_err(RunError::from)?;
-        let Some((folder, base)) = &self.spec.init else { return Ok(()) };
-        let mut loaded = Ok(());
-        let load = &mut |values: &mut [f32]| loaded = self.spec.model.load_below(folder, base, values);
-        device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
-        Ok(loaded?)
+        let Some(&Built { set, .. }) = self.built.as_ref() else { return Ok(()) };
+        self.frozen = self.spec.model.fill(session, set, (self.spec.init.as_deref(), self.spec.train.seed), resumed)?;
+        Ok(())
     }
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
@@ -278,9 +272,17 @@ impl<D: Device> Objective<D> for RewardTraining {
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
         let Some(built) = &self.built else { return Ok(()) };
         let set = built.average.filter(|_| averaged).unwrap_or(built.set);
-        let is_moved = self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
+        let is_moved = self.spec.model.can_shift() && self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
         let shift = if is_moved { -self.mean_of_preferred(session, set)? } else { 0.0 };
         let Some((output, pad, _)) = &self.output else { return Ok(()) };
-        output.save_scored(session, (set, &self.spec.model), (Some(pad), shift), folder)
+        output.save_scored(session, (set, &self.spec.model, &self.frozen), (*pad, shift), folder)
+    }
+
+    fn save(&self) -> Value {
+        state_of(&self.frozen)
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), String> {
+        check_state(&self.frozen, state)
     }
 }

@@ -7,8 +7,9 @@ use samara_core::exec::Gradients;
 use samara_core::graph::Recompute;
 use samara_core::model::lm::LanguageModel;
 use samara_core::rl::{Kto, Unpaired, kto, kto_reference_point};
+use serde_json::Value;
 
-use super::base::Base;
+use super::base::{Base, Frozen, check_state, state_of};
 use super::completion::{Completion, rows_of, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
@@ -64,6 +65,7 @@ pub struct UnpairedTraining {
     upstream: Vec<f32>, // (B, R)
     found: Vec<Found>,
     output: Option<Output>,
+    frozen: Frozen,
 }
 
 /// What completions of a micro-batch come to: each (n).
@@ -92,7 +94,18 @@ impl UnpairedTraining {
         shape.len = shape.len.max((prompt + completion).min(layers.dims().n_positions));
         let (rows, mismatched) = (TokenBatch::new(shape), TokenBatch::new(shape));
         let upstream = vec![0.0; rows.mask().len()];
-        Ok(Self { spec, layers, registry, built: None, rows, mismatched, upstream, found: Vec::new(), output: None })
+        Ok(Self {
+            spec,
+            layers,
+            registry,
+            built: None,
+            rows,
+            mismatched,
+            upstream,
+            found: Vec::new(),
+            output: None,
+            frozen: None,
+        })
     }
 
     /// The same with the folder that it leaves.
@@ -154,7 +167,7 @@ impl<D: Device> Objective<D> for UnpairedTraining {
     fn sets(&self) -> Vec<SetSpec> {
         let own = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
         let average = (self.spec.train.ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
-        [own("policy", SetRole::Trained), own("reference", SetRole::Fixed)].into_iter().chain(average).collect()
+        [own("policy", SetRole::Trained), own("reference", SetRole::Reference { of: 0 })].into_iter().chain(average).collect()
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
@@ -180,12 +193,9 @@ impl<D: Device> Objective<D> for UnpairedTraining {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let Some(Built { policy, reference, .. }) = &self.built else { return Ok(()) };
-        let seed = self.spec.train.seed;
-        if !resumed {
-            self.spec.policy.fill(session, *policy, seed)?;
-        }
-        self.spec.policy.fill(session, *reference, seed)
+        let Some(&Built { policy, reference, .. }) = self.built.as_ref() else { return Ok(()) };
+        self.frozen = self.spec.policy.fill(session, (policy, Some(reference)), self.spec.train.seed, resumed)?;
+        Ok(())
     }
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, step: &StepBatch) -> Result<(), RunError> {
@@ -238,7 +248,16 @@ impl<D: Device> Objective<D> for UnpairedTraining {
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
         let (Some(output), Some(built)) = (&self.output, &self.built) else { return Ok(()) };
-        output.save(session, built.average.filter(|_| averaged).unwrap_or(built.policy), folder)
+        let set = built.average.filter(|_| averaged).unwrap_or(built.policy);
+        output.save(session, set, (&*self.spec.policy.architecture, &self.frozen), folder)
+    }
+
+    fn save(&self) -> Value {
+        state_of(&self.frozen)
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), String> {
+        check_state(&self.frozen, state)
     }
 }
 

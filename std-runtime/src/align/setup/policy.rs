@@ -7,7 +7,6 @@ use fancy_regex::Regex;
 use samara_core::rl::ScoreAt;
 use serde_json::Map;
 
-use crate::align::base::Base;
 use crate::align::output::Output;
 use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts};
 use crate::align::policy::config::RolloutConfig;
@@ -106,7 +105,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     let rewards = sources(rewards, &texts)?;
     lines.push(format!("rewards: {}", rewards.describe()));
     let spec = PolicySpec {
-        policy: Base { architecture: base.model.architecture()?, init: train.init.clone() },
+        policy: context.policy()?,
         method,
         rollout: RolloutOptions {
             rows: rollout.rows,
