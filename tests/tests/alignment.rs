@@ -9,7 +9,15 @@ use samara::align::policy::state::Policy;
 use samara::align::reward::{Ranking, RankingLoss, RewardSpec, RewardTraining};
 use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining};
 use samara::config::Choice;
+use samara::kernels::gemm::Gemm;
+use samara::lm::register;
 use samara::lm::scored::{ScoreInit, Scored};
+use samara::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
+use samara::model::adapters::BaseFormat;
+use samara::model::folder::{FolderConfig, save_folder};
+use samara::model::tune::config::{Method as TuneMethod, TuneConfig};
+use samara::model::tune::peft::{Base as PeftBase, checksum};
+use samara::session::{CpuDevice, Engine, Session, SetId};
 use samara::train::config::TrainConfig;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::ScoreAt;
@@ -169,5 +177,95 @@ fn a_reward_model_learns_the_gold_order() {
         let (_, last) = run(&mut RewardTraining::new(spec), &train);
         // Chance is one half; it is measured on the last batch.
         assert!(last["accuracy"] > 0.7, "{k} {last:?}");
+    }
+}
+
+/// A folder with the world's model at its initial weights.
+fn base_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, _) = register(&*model().architecture().unwrap(), 0, |_, _| ()).unwrap();
+    let mut values = vec![0.0; registry.view().trainable_len()];
+    registry.view().initialise(9, &mut values);
+    save_folder(folder.path(), &FolderConfig::new(model(), 0.0), &registry.view(), &values[..]).unwrap();
+    folder
+}
+
+fn adapters(quantize: BaseFormat) -> TuneConfig {
+    TuneConfig { method: TuneMethod::Lora, rank: 4, targets: "all-linear".into(), quantize, ..TuneConfig::default() }
+}
+
+/// The reference of adapters is the base without them: DPO begins at ln 2 to the bit over weights of any element type, of which there is one copy, and learns.
+#[test]
+fn adapters_have_their_base_as_the_reference() {
+    let folder = base_folder();
+    for quantize in [BaseFormat::F32, BaseFormat::Q8, BaseFormat::Q4] {
+        let last = |steps| {
+            let train = TrainConfig { batch_size: 4, grad_accumulation: 1, ..train(1, steps, 1e-2) };
+            let pair = pair_of(&[0, 1, END], &[2, 2, 2, 2]);
+            let spec = PairsSpec {
+                policy: Base {
+                    architecture: adapters(quantize).applied_to(model().architecture().unwrap()).unwrap(),
+                    init: Some(folder.path().to_owned()),
+                },
+                loss: Box::new(Dpo { beta: 0.1 }),
+                beta: 0.1,
+                pairs: vec![pair; 4],
+                held_out: Vec::new(),
+                train: train.clone(),
+            };
+            let (stepper, last) = run(&mut PairTraining::new(spec).unwrap(), &train);
+            let frozen: Vec<usize> = stepper.sets().map(|(_, id)| stepper.session.set(id).frozen.get().len()).collect();
+            assert!(frozen[0] > 0 && frozen[1] == 0, "{frozen:?}");
+            last
+        };
+        assert_eq!(last(1)["loss"], f64::from(std::f32::consts::LN_2), "{quantize:?}");
+        let learnt = last(20);
+        assert!(learnt["rewards/margins"] > 0.2 && learnt["rewards/chosen"] > 0.0, "{quantize:?} {learnt:?}");
+    }
+}
+
+/// Scores of texts by a model with a score, on a set of its registry.
+fn scores(session: &mut Session<CpuDevice>, set: SetId, model: &Scored, texts: &[Vec<i32>]) -> Vec<f32> {
+    let shape = TokensShape { rows: texts.len(), len: LEN, picks: 1 };
+    let mut batch = TokenBatch::new(shape);
+    texts.iter().for_each(|text| batch.push(text, text.len().checked_sub(1)));
+    let mut program = Tokenwise::new(session, set, &model.layers, shape, (Number::Score(model.score), None)).unwrap();
+    program.forward(session, set, &batch).unwrap()[..texts.len()].to_vec()
+}
+
+/// A reward head is trained whole beside adapters over weights of any element type, and an adapter's folder gives the scores of the training.
+#[test]
+fn a_reward_head_is_trained_and_kept_beside_adapters() {
+    let folder = base_folder();
+    let texts: Vec<Vec<i32>> = completions().into_iter().step_by(17).collect();
+    for quantize in [BaseFormat::F32, BaseFormat::Q8, BaseFormat::Q4] {
+        let model = Scored::tuned(&model(), ScoreInit::Normal, &adapters(quantize)).unwrap();
+        let train = TrainConfig { batch_size: 8, grad_accumulation: 1, ..train(0, 10, 1e-2) };
+        let ranking = Ranking { completions: pair_of(&[0, 1, END], &[2, 2, END]).to_vec(), ranks: vec![1, 2], margin: 0.0 };
+        let spec = RewardSpec {
+            model: model.clone(),
+            init: Some(folder.path().to_owned()),
+            loss: RewardConfig::default().loss(),
+            rankings: vec![ranking; 8],
+            held_out: Vec::new(),
+            train: train.clone(),
+        };
+        let (mut stepper, last) = run(&mut RewardTraining::new(spec), &train);
+        assert!(last["margin"] > 0.3, "{quantize:?} {last:?}");
+        let set = stepper.sets().next().unwrap().1;
+        let trained = scores(&mut stepper.session, set, &model, &texts);
+        let base = PeftBase { folder: folder.path().to_owned(), crc32c: checksum(folder.path()).unwrap() };
+        let out = tempfile::tempdir().unwrap();
+        let description = FolderConfig::new(samara_tests::world::model(), 0.0);
+        model.leave(&mut stepper.session, (set, 0.0), Some(&base), (out.path(), &description, None)).unwrap();
+        let plain = Scored::of_folder(out.path()).unwrap();
+        let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap()));
+        let set = session.add_set("merged", &plain.registry).unwrap();
+        plain.load(out.path(), session.set_mut(set).0.weights.get_mut()).unwrap();
+        let merged = scores(&mut session, set, &plain, &texts);
+        let apart = trained.iter().zip(&merged).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Products with blocks round activations to signed bytes.
+        let tolerance = if quantize == BaseFormat::F32 { 1e-5 } else { 0.05 };
+        assert!(apart <= tolerance, "{quantize:?}: {apart:e}");
     }
 }

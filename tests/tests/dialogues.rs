@@ -205,7 +205,6 @@ fn rows_that_cannot_be_learnt_are_named() {
         (vec![good.clone()], &["dialogue.max_length=193"][..], "dialogue.max_length"),
         (vec![good.clone()], &["data.tokenizer=byte"][..], "the tokenizer is that of the model of --init"),
         (vec![good.clone()], &["dialogue.template=absent.jinja"][..], "absent.jinja: cannot read"),
-        (vec![good.clone()], &["dialogue.pad_token=<|pad|>"][..], "dialogue.pad_token"),
         (vec![good.clone()], &["dialogue.epochs=2"][..], "set one of them"),
     ] {
         let data = desk.rows("rows.jsonl", &rows);

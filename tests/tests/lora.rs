@@ -283,7 +283,7 @@ fn training_lowers_the_loss_and_leaves_the_base_as_it_was() {
         let ids: Vec<i32> = (0..12).collect();
         let merged_folder = folder();
         let merged = merged(engine(), &source).unwrap();
-        assert_eq!(merged.note.is_some(), quantize != BaseFormat::F32);
+        assert_eq!(merged.about.note.is_some(), quantize != BaseFormat::F32);
         merged.save(merged_folder.path(), &FolderConfig::read(base.path()).unwrap()).unwrap();
         let of = |model: &mut Model| logits(&mut model.bound(), &ids).unwrap();
         let mut plain = Model::open(engine(), merged_folder.path(), DType::Real).unwrap();

@@ -66,6 +66,47 @@ fn a_program_runs_on_every_set_of_its_registry() {
     assert_eq!(s.fetched(&tickets[1]), [10.0, 20.0, 30.0]);
 }
 
+/// Two sets with one copy of what is frozen: y = f · w · x, where f is read by both and w by one each.
+#[test]
+fn a_set_reads_the_frozen_parameters_of_another() {
+    let mut s = session();
+    let (owned, [w, f]) = OwnedParams::new(2, |r| {
+        let ids = ["w", "f"].map(|name| r.scope().add(name, &[3], Init::Ones));
+        r.infos_mut()[ids[1].index()].frozen = true;
+        ids
+    })
+    .unwrap();
+    let policy = s.add_set("policy", &owned).unwrap();
+    let reference = s.add_set_beside("reference", policy).unwrap();
+    let third = s.add_set_beside("third", reference).unwrap();
+    assert_eq!([policy, reference, third].map(|set| s.frozen_of(set)), [policy; 3]);
+    assert!(s.set(policy).frozen.get().len() >= 12 && s.set(reference).frozen.get().is_empty());
+    for (set, value) in [(policy, 2.0), (reference, 3.0)] {
+        s.set_mut(set).0.weights.get_mut()[..3].fill(value);
+    }
+    s.set_mut(policy).0.frozen.get_mut()[..12].copy_from_slice([5.0_f32; 3].map(f32::to_ne_bytes).as_flattened());
+    let (program, (x, y)) = s
+        .prepare(On::set(policy), |g| {
+            let x = g.input(&[3]);
+            (x, g.output(g.mul(g.mul(g.param(f), g.param(w)), x)))
+        })
+        .unwrap();
+    for (set, expected) in [(policy, 10.0), (reference, 15.0), (policy, 10.0)] {
+        s.write(&program, x, &[1.0; 3]).unwrap();
+        s.run_all(&program, On::set(set), Gradients::Overwrite);
+        let mut found = [0.0; 3];
+        s.read_into(&program, y, &mut found).unwrap();
+        assert_eq!(found, [expected; 3]);
+    }
+    // Weights are copied, and what is shared stays.
+    s.copy_weights(policy, third).unwrap();
+    assert_eq!(s.set(third).weights.get()[..3], [2.0; 3]);
+    let other = s.add_set("other", &owned).unwrap();
+    assert_eq!(s.copy_weights(reference, other), Err(DeviceError::Sets));
+    s.copy_weights(policy, other).unwrap();
+    assert_eq!(s.set(other).frozen.get(), s.set(policy).frozen.get());
+}
+
 #[test]
 fn a_set_of_another_registry_is_refused_for_good() {
     let mut s = session();

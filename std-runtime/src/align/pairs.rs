@@ -4,7 +4,7 @@ use std::path::Path;
 
 use samara_core::rl::pairs::{PairLoss, PairOutputs, Pairs, pair_losses};
 
-use super::base::Base;
+use super::base::{Base, Frozen};
 use super::completion::{Completion, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
@@ -47,6 +47,7 @@ pub struct PairRows {
     /// Tokens of the better completions and of the worse.
     lengths: [Vec<usize>; 2],
     output: Option<Output>,
+    frozen: Frozen,
 }
 
 /// Training of a policy on pairs.
@@ -69,7 +70,8 @@ impl PairTraining {
         let all = spec.pairs.iter().chain(&spec.held_out).flatten();
         let rows = TokenBatch::new(shape_of(2 * spec.train.batch_size, all));
         let reference = if spec.loss.reads_reference() { Reference::Computed } else { Reference::Absent };
-        let loss = PairRows { spec, learner, rows, places: Vec::new(), lengths: Default::default(), output: None };
+        let (places, lengths) = (Vec::new(), Default::default());
+        let loss = PairRows { spec, learner, rows, places, lengths, output: None, frozen: None };
         Ok(Self::of(loss, reference))
     }
 
@@ -182,12 +184,17 @@ impl RowsLoss for PairRows {
         (policy, reference): (SetId, Option<SetId>),
         resumed: bool,
     ) -> Result<(), TrainingError> {
-        let first = Some(policy).filter(|_| !resumed);
-        first.into_iter().chain(reference).try_for_each(|set| self.spec.policy.fill(session, set, self.spec.train.seed))
+        self.frozen = self.spec.policy.fill(session, (policy, reference), self.spec.train.seed, resumed)?;
+        Ok(())
+    }
+
+    fn frozen(&self) -> &Frozen {
+        &self.frozen
     }
 
     fn save<D: Device>(&mut self, model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
-        self.output.as_ref().map_or(Ok(()), |output| output.save(model.session, model.set, folder))
+        let Some(output) = &self.output else { return Ok(()) };
+        output.save(model.session, model.set, (&*self.spec.policy.architecture, &self.frozen), folder)
     }
 }
 

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use samara_core::rl::rewards::{RewardLoss, best_of_n, kway, plackett_luce};
 
+use super::base::Frozen;
 use super::completion::Completion;
 use super::guard::guard;
-use super::output::{Output, Pad};
+use super::output::Output;
 use super::reference::Reference;
 use super::rows_loss::{Forward, Learner, Numbers, Part, RowsLoss};
 use super::rowwise::RowsTraining;
 use crate::lm::RunError;
 use crate::lm::scored::Scored;
 use crate::lm::tokenwise::{Number, TokenBatch, TokensShape};
-use crate::model::ModelConfig;
 use crate::session::{Device, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -45,8 +45,8 @@ pub enum RankingLoss {
 pub struct RewardSpec {
     /// The model.
     pub model: Scored,
-    /// The language model below the score at first, with its configuration; none: random weights.
-    pub init: Option<(PathBuf, ModelConfig)>,
+    /// The folder of the language model below the score at first; none: random weights.
+    pub init: Option<PathBuf>,
     /// The loss.
     pub loss: RankingLoss,
     /// Rankings to train on.
@@ -65,7 +65,8 @@ pub struct RankingRows {
     part: Part,
     /// Numbers of the rankings.
     numbers: Vec<usize>,
-    output: Option<(Output, Pad, bool)>,
+    output: Option<(Output, Option<u32>, bool)>,
+    frozen: Frozen,
 }
 
 /// Training of a reward model.
@@ -93,13 +94,13 @@ impl RewardTraining {
         let rows = TokenBatch::new(TokensShape { rows: spec.train.batch_size * most, len, picks: 1 });
         let Scored { registry, layers, score, .. } = spec.model.clone();
         let learner = Learner { name: "reward", registry, layers, number: Number::Score(score) };
-        let loss = RankingRows { spec, learner, rows, part: Part::Train, numbers: Vec::new(), output: None };
+        let loss = RankingRows { spec, learner, rows, part: Part::Train, numbers: Vec::new(), output: None, frozen: None };
         Self::of(loss, Reference::Absent)
     }
 
     /// The same with the folder that it leaves, its token for padding, and whether the preferred completions of the training have a mean score of 0 there.
     #[must_use]
-    pub fn with_output(mut self, output: Output, pad: Pad, zero_mean: bool) -> Self {
+    pub fn with_output(mut self, output: Output, pad: Option<u32>, zero_mean: bool) -> Self {
         self.loss.output = Some((output, pad, zero_mean));
         self
     }
@@ -218,23 +219,19 @@ impl RowsLoss for RankingRows {
         (set, _): (SetId, Option<SetId>),
         resumed: bool,
     ) -> Result<(), TrainingError> {
-        if resumed {
-            return Ok(());
-        }
-        let (set, device) = session.set_mut(set);
-        set.initialise(device, self.spec.train.seed).map_err(RunError::from)?;
-        let Some((folder, base)) = &self.spec.init else { return Ok(()) };
-        let mut loaded = Ok(());
-        let load = &mut |values: &mut [f32]| loaded = self.spec.model.load_below(folder, base, values);
-        device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
-        Ok(loaded?)
+        self.frozen = self.spec.model.fill(session, set, (self.spec.init.as_deref(), self.spec.train.seed), resumed)?;
+        Ok(())
+    }
+
+    fn frozen(&self) -> &Frozen {
+        &self.frozen
     }
 
     fn save<D: Device>(&mut self, mut model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
-        let is_moved = self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
+        let is_moved = self.spec.model.can_shift() && self.output.as_ref().is_some_and(|(_, _, zero_mean)| *zero_mean);
         let shift = if is_moved { -self.mean_of_preferred(&mut model)? } else { 0.0 };
         let Some((output, pad, _)) = &self.output else { return Ok(()) };
-        output.save_scored(model.session, (model.set, &self.spec.model), (Some(pad), shift), folder)
+        output.save_scored(model.session, (model.set, &self.spec.model, &self.frozen), (*pad, shift), folder)
     }
 }
 

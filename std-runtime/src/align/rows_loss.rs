@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use samara_core::model::lm::LanguageModel;
 
+use super::base::Frozen;
 use super::completion::sums;
 use crate::lm::RunError;
 use crate::lm::tokenwise::{Number, TokenBatch, Tokenwise};
@@ -136,6 +137,9 @@ pub trait RowsLoss: Send {
         sets: (SetId, Option<SetId>),
         resumed: bool,
     ) -> Result<(), TrainingError>;
+
+    /// What the frozen weights of the trained set were read from.
+    fn frozen(&self) -> &Frozen;
 
     /// Writes the model into a folder.
     ///

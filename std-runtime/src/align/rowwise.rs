@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use samara_core::exec::Gradients;
 use samara_core::graph::Recompute;
+use serde_json::Value;
 
+use super::base::{check_state, state_of};
 use super::completion::sums;
 use super::guard::begins_as_reference;
 use super::reference::{Kept, Reference};
@@ -102,7 +104,7 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
     fn sets(&self) -> Vec<SetSpec> {
         let Learner { name, registry, .. } = self.loss.learner();
         let own = |name, role| SetSpec { name, registry: Arc::clone(registry), role };
-        let reference = matches!(self.reference, Reference::Computed).then(|| own("reference", SetRole::Fixed));
+        let reference = matches!(self.reference, Reference::Computed).then(|| own("reference", SetRole::Reference { of: 0 }));
         let average = (self.loss.train().ema_decay > 0.0).then(|| own("ema", SetRole::Average { of: 0 }));
         [own(name, SetRole::Trained)].into_iter().chain(reference).chain(average).collect()
     }
@@ -188,5 +190,13 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
         let Some(built) = &mut self.built else { return Ok(()) };
         let set = built.set(averaged);
         self.loss.save(Forward { session, set, program: &mut built.forward }, folder)
+    }
+
+    fn save(&self) -> Value {
+        state_of(self.loss.frozen())
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), String> {
+        check_state(self.loss.frozen(), state)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use samara_core::graph::Recompute;
 
-use crate::config::{Tables, to_toml};
+use super::base::Base;
+use crate::config::{Invalid, Table, Tables, to_toml};
 use crate::data::DataError;
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
@@ -13,8 +14,11 @@ use crate::dialogue::encode::Encoder;
 use crate::dialogue::read::Wanted;
 use crate::dialogue::row::Kind;
 use crate::lm::generation::GenerateConfig;
+use crate::lm::open::OpenError;
+use crate::model::adapters::Adapters;
 use crate::model::folder::FolderConfig;
-use crate::model::tune::config::TuneConfig;
+use crate::model::tune::config::{Method, TuneConfig};
+use crate::model::tune::peft::Source;
 use crate::model_folder;
 use crate::run::durable;
 use crate::say;
@@ -23,7 +27,7 @@ use crate::stop::Stop;
 use crate::tokenizer::Tokenizer;
 use crate::train::card;
 use crate::train::config::{RecomputeChoice, RunConfig, TrainConfig};
-use crate::train::dialogues::{RowsOfRun, content_before, encoder, refuse_other_rows};
+use crate::train::dialogues::{RowsOfRun, check_tokens, content_before, encoder, refuse_other_rows};
 use crate::train::error::TrainingError as Error;
 use crate::train::folder::{CONFIG_FILE, RunFolder};
 use crate::train::objective::Objective;
@@ -39,6 +43,8 @@ pub trait AlignConfig: Tables + Send + Sync {
     /// The rows that it takes.
     const ROWS: &'static [Kind];
 
+    /// `[tune]`; that of everything for a command that trains nothing.
+    fn tune(&self) -> TuneConfig;
     /// The tables that all have.
     fn parts(&self) -> Parts<'_>;
     /// The same, to change them.
@@ -95,6 +101,17 @@ pub struct Context<C> {
     pub quiet: bool,
 }
 
+/// What a model folder is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A training from it.
+    Train,
+    /// A training that goes on.
+    Resume,
+    /// No training: adapters, which have a base elsewhere, are opened as well.
+    Run,
+}
+
 /// An objective with what a person should know before it begins.
 pub struct Prepared<O> {
     /// The objective.
@@ -131,8 +148,9 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     stop: &Stop,
 ) -> Result<Option<TrainOutcome>, Error> {
     let AlignRequest { config, resume, plan, quiet } = request;
-    refuse_unread(config.parts().train)?;
-    let mut context = Context::new(config, resume, (stop, quiet))?;
+    refuse_unread(config.parts().train, &config.tune())?;
+    let opening = if resume { Opening::Resume } else { Opening::Train };
+    let mut context = Context::new(config, opening, (stop, quiet))?;
     let Prepared { objective, lines, content, rows, rows_per_step } = prepare(&context)?;
     if rows == 0 {
         let path = context.rows.train.path.as_path();
@@ -145,7 +163,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         return Ok(None);
     }
     if !quiet {
-        context.say(lines);
+        context.say(lines)?;
     }
     let config = &context.config;
     let train = config.parts().train;
@@ -186,11 +204,11 @@ fn write_card<C: AlignConfig>(context: &Context<C>, content: &str, outcome: &Tra
         model: context.base.model.clone(),
         data: data.clone(),
         train: train.clone(),
-        tune: TuneConfig::default(),
+        tune: context.config.tune(),
         generate: GenerateConfig::default(),
     };
     let parameters = format!("{} parameters", context.base.model.parameters().unwrap_or(0));
-    card::write(&run, [&parameters, "all parameters"], content, outcome)
+    card::write(&run, [&parameters, &context.trained()?], content, outcome)
 }
 
 impl<C: AlignConfig> Context<C> {
@@ -198,26 +216,62 @@ impl<C: AlignConfig> Context<C> {
     ///
     /// # Errors
     /// One of them is not as it should be.
-    pub fn new(mut config: C, resume: bool, (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
+    pub fn new(mut config: C, opening: Opening, (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
         let Parts { data, dialogue, train } = config.parts();
+        let resume = opening == Opening::Resume;
         let before = train.out.as_deref().filter(|out| resume && Tokenizer::is_in(out) && model_folder::is_model_folder(out));
         let no_model = || Error::Usage(format!("{} trains a model further: say which one with --init DIR", C::COMMAND));
         let from = train.init.as_deref().or(before).ok_or_else(no_model)?.to_path_buf();
-        let base = FolderConfig::read(&from)?;
+        let source = if opening == Opening::Run {
+            Source::of(&from, None).map_err(OpenError::from)?
+        } else {
+            Source { base: from.clone(), adapter: None }
+        };
+        let mut base = source.config()?;
         let rows = RowsOfRun::read(Wanted { command: C::COMMAND, kinds: C::ROWS }, data, dialogue, stop)?;
         stop.check().map_err(DataError::from)?;
         let PartsMut { data, dialogue, .. } = config.parts_mut();
-        let encoder = encoder(data, dialogue, (&from, &base), rows.train.format())?;
+        let encoder = encoder(data, dialogue, (source.tokenizer(Tokenizer::is_in), &base), rows.train.format())?;
+        base.model = base.model.with_vocab_size(encoder.vocab_size());
         Ok(Self { config, from, base, encoder, rows, stop: stop.clone(), quiet })
     }
 
-    fn say(&self, lines: Vec<String>) {
+    /// What is trained, in words.
+    fn trained(&self) -> Result<String, Invalid> {
+        let tune = self.config.tune();
+        let method = || format!("tune.method = {}", tune.show("method").unwrap_or_default());
+        Ok(match tune.method {
+            Method::Full => "all parameters".to_owned(),
+            Method::Lora => {
+                let tuned = tune.applied_to(self.base.model.architecture()?)?;
+                tuned.adapters().map_or_else(method, Adapters::describe)
+            }
+            Method::LastBlock | Method::Bias | Method::Linear => method(),
+        })
+    }
+
+    /// The policy, of which `[tune]` says what is trained.
+    ///
+    /// # Errors
+    /// A part that the model does not have; tokens that its base does not have.
+    pub fn policy(&self) -> Result<Base, Invalid> {
+        let architecture = self.config.tune().applied_to(self.base.model.architecture()?)?;
+        check_tokens(&*architecture, &self.encoder)?;
+        Ok(Base { architecture, init: self.config.parts().train.init.clone() })
+    }
+
+    fn say(&self, lines: Vec<String>) -> Result<(), Invalid> {
         self.rows.train.lines().iter().for_each(|line| say::line(line));
         if self.config.parts().dialogue.val.is_some() {
             self.rows.val.lines().iter().for_each(|line| say::line(line));
         }
         say::line(&format!("chat template: {}", self.encoder.template().name()));
+        self.encoder.new_tokens().lines(self.encoder.stops()).iter().for_each(|line| say::line(line));
         lines.iter().for_each(|line| say::line(line));
+        if self.config.tune().method != Method::Full {
+            say::line(&format!("trained: {}", self.trained()?));
+        }
+        Ok(())
     }
 
     /// The most tokens that are kept of a row.
@@ -227,12 +281,14 @@ impl<C: AlignConfig> Context<C> {
     }
 }
 
-/// Settings of `[train]` that no alignment reads.
-fn refuse_unread(train: &TrainConfig) -> Result<(), Error> {
-    let wrong =
-        |key, expected: &str, found: String| Err(crate::config::Invalid { key, expected: expected.to_owned(), found }.into());
+/// Settings of `[train]` and `[tune]` that no alignment reads.
+fn refuse_unread(train: &TrainConfig, tune: &TuneConfig) -> Result<(), Error> {
+    let wrong = |key, expected: &str, found: String| Err(Invalid { key, expected: expected.to_owned(), found }.into());
     if train.dropout > 0.0 {
         return wrong("train.dropout", "0: log-probs that are compared must not be random", train.dropout.to_string());
+    }
+    if tune.adapter_dropout() > 0.0 {
+        return wrong("tune.dropout", "0: log-probs and scores that are compared must not be random", tune.dropout.to_string());
     }
     if train.tokens > 0 {
         return wrong("train.tokens", "0: train.steps or dialogue.epochs says when the run ends", train.tokens.to_string());

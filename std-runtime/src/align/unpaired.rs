@@ -4,7 +4,7 @@ use std::path::Path;
 
 use samara_core::rl::{Kto, Unpaired, kto, kto_reference_point};
 
-use super::base::Base;
+use super::base::{Base, Frozen};
 use super::completion::{Completion, shape_of, spread, sums};
 use super::guard::guard;
 use super::output::Output;
@@ -54,6 +54,7 @@ pub struct LabelledRows {
     numbers: Vec<usize>,
     desirable: Vec<bool>,
     output: Option<Output>,
+    frozen: Frozen,
 }
 
 /// Training of a policy on labelled completions.
@@ -85,7 +86,7 @@ impl UnpairedTraining {
         let partners = [spec.rows.len(), spec.held_out.len()].map(|count| partners(spec.train.seed, count));
         let [rows, mismatched] = [(); 2].map(|()| TokenBatch::new(shape));
         let (numbers, desirable) = (Vec::new(), Vec::new());
-        let loss = LabelledRows { spec, learner, partners, rows, mismatched, numbers, desirable, output: None };
+        let loss = LabelledRows { spec, learner, partners, rows, mismatched, numbers, desirable, output: None, frozen: None };
         Ok(Self::of(loss, Reference::Computed))
     }
 
@@ -182,12 +183,17 @@ impl RowsLoss for LabelledRows {
         (policy, reference): (SetId, Option<SetId>),
         resumed: bool,
     ) -> Result<(), TrainingError> {
-        let first = Some(policy).filter(|_| !resumed);
-        first.into_iter().chain(reference).try_for_each(|set| self.spec.policy.fill(session, set, self.spec.train.seed))
+        self.frozen = self.spec.policy.fill(session, (policy, reference), self.spec.train.seed, resumed)?;
+        Ok(())
+    }
+
+    fn frozen(&self) -> &Frozen {
+        &self.frozen
     }
 
     fn save<D: Device>(&mut self, model: Forward<'_, D>, folder: &Path) -> Result<(), TrainingError> {
-        self.output.as_ref().map_or(Ok(()), |output| output.save(model.session, model.set, folder))
+        let Some(output) = &self.output else { return Ok(()) };
+        output.save(model.session, model.set, (&*self.spec.policy.architecture, &self.frozen), folder)
     }
 }
 

@@ -171,8 +171,7 @@ pub(super) fn merge<C: AlignConfig>(
 }
 
 /// Keys of `[dialogue]` that are read by instruction tuning alone.
-const IDLE: [(&str, &str, &str); 3] =
-    [("dialogue", "packing", SFT), ("dialogue", "completion_only_loss", SFT), ("dialogue", "pad_token", SFT)];
+const IDLE: [(&str, &str, &str); 2] = [("dialogue", "packing", SFT), ("dialogue", "completion_only_loss", SFT)];
 const SFT: &str = "samara sft reads it";
 
 /// A step count given by the user replaces the default passes over the rows.

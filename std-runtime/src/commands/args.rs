@@ -67,6 +67,7 @@ impl ConfigArgs {
             ("completion_only_loss", DIALOGUES),
             ("val", DIALOGUES),
             ("pad_token", DIALOGUES),
+            ("add_tokens", DIALOGUES),
         ];
         const DIALOGUES: &str = "plain text has no dialogues: train on dialogues with samara sft";
         self.merge_for(DEFAULT_PRESET, "dialogue", UNREAD, base, out)

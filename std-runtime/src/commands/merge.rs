@@ -7,8 +7,13 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, ModelArgs};
 use super::{Command, Console, Error, output};
+use crate::align::setup::reward::{PAD, own_pad};
+use crate::dialogue::config::DialogueConfig;
+use crate::dialogue::tokens::NewTokens;
 use crate::files::IoError;
-use crate::lm::merged::merged;
+use crate::lm::merged::{MergedScored, merged};
+use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::{AdapterFolder, Source};
 use crate::model_folder::{Companions, is_adapter_folder, is_model_folder};
 use crate::say;
 use crate::tokenizer::Tokenizer;
@@ -58,21 +63,57 @@ impl Command for Args {
         };
         refuse_taken(&self.out)?;
         let config = source.config()?;
-        let merged = merged(self.engine.engine()?, &source)?;
+        let merged = if AdapterFolder::has_score(&adapter)? {
+            let (tokenizer, config, pad) = padded(&source, config)?;
+            let merged = MergedScored::new(&source, &config.model)?;
+            self.copy_companions(&source, &adapter)?;
+            if let Some(tokenizer) = tokenizer {
+                tokenizer.save(&self.out, Some(config.model.positions()))?;
+            }
+            merged.save(&self.out, &config, pad)?;
+            merged.about
+        } else {
+            let merged = merged(self.engine.engine()?, &source)?;
+            self.copy_companions(&source, &adapter)?;
+            merged.save(&self.out, &config)?;
+            merged.about
+        };
         if let Some(note) = merged.note.as_ref().filter(|_| !console.quiet) {
             say::line(note);
         }
-        fs::create_dir_all(&self.out).map_err(IoError::at(&self.out, "create the folder"))?;
-        Companions::of(&source.base)?.copy_to(&self.out)?;
-        if Tokenizer::is_in(&adapter) {
-            Companions::of(&adapter)?.only_tokenizer().copy_to(&self.out)?;
-        }
-        merged.save(&self.out, &config)?;
         let outcome = Outcome { base: source.base, adapter, out: self.out.clone(), layers: merged.layers };
         output::show(self.json, &outcome, || {
             format!("{} layers of {} merged -> {}\n", outcome.layers, outcome.base.display(), outcome.out.display())
         })
     }
+}
+
+impl Args {
+    /// The files beside the weights: the base's, with the tokenizer of the adapter if it has one.
+    fn copy_companions(&self, source: &Source, adapter: &Path) -> Result<(), Error> {
+        fs::create_dir_all(&self.out).map_err(IoError::at(&self.out, "create the folder"))?;
+        Companions::of(&source.base)?.copy_to(&self.out)?;
+        if Tokenizer::is_in(adapter) {
+            Companions::of(adapter)?.only_tokenizer().copy_to(&self.out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The token for padding of a model with a score, which other tools find the end of a row by: the tokenizer's own, or a new one, with the tokenizer and
+/// the model that have it then.
+fn padded(source: &Source, mut config: FolderConfig) -> Result<(Option<Tokenizer>, FolderConfig, Option<u32>), Error> {
+    let Some(tokenizer) = Tokenizer::of_model(source.tokenizer(Tokenizer::is_in))? else { return Ok((None, config, None)) };
+    let stops = config.stops(&tokenizer);
+    if let Some(pad) = own_pad(&tokenizer, &stops, config.model.vocab_size()) {
+        return Ok((None, config, Some(pad)));
+    }
+    let vocab_size = config.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    let dialogue = DialogueConfig { pad_token: Some(PAD.to_owned()), ..DialogueConfig::default() };
+    let (tokenizer, new) = NewTokens::add(tokenizer, &dialogue, vocab_size)?;
+    new.lines(&[]).iter().for_each(|line| say::line(line));
+    config.model = config.model.with_vocab_size(new.ids);
+    Ok((Some(tokenizer), config, new.pad.map(|(_, id)| id)))
 }
 
 /// Refuses a folder that contains a model.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::args::ConfigArgs;
 use super::train::{RUN_CONFIG, summary};
 use super::{Command, Console, Error, output, plan};
-use crate::config::Invalid;
 use crate::data::config::TokenizerChoice;
 use crate::lm::step::StepShape;
 use crate::say;
@@ -75,10 +74,6 @@ impl Command for Args {
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
-        }
-        if let Some(pad) = &config.dialogue.pad_token {
-            let expected = "no value: adding tokens to a model is not built in; the loss does not need one".to_owned();
-            return Err(Invalid { key: "dialogue.pad_token", expected, found: pad.clone() }.into());
         }
         if !console.quiet {
             notes.iter().for_each(|note| say::line(note));

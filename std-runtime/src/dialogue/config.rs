@@ -23,8 +23,11 @@ table! {
         completion_only_loss: bool = true;
         /// A file of rows held out for validation; absent: the last data.val_fraction of the rows.
         val: Option<PathBuf> = None;
-        /// A token for padding that the folder gets, such as "<|pad|>", for tools that need one of its own; absent: as it is.
+        /// A token for padding that the folder gets, such as "<|pad|>", for tools that need one of its own; absent: as it is. One that the tokenizer
+        /// lacks is added to it and to the model.
         pad_token: Option<String> = None;
+        /// Special tokens that tokenizer and model get where they lack them, between commas, as in "<|im_start|>,<|im_end|>".
+        add_tokens: String = String::new();
     }
     may change: epochs;
 }
@@ -37,6 +40,11 @@ impl DialogueConfig {
     pub fn check(&self, block_size: usize) -> Result<(), Invalid> {
         let expected = || format!("at most train.block_size = {block_size}");
         if self.max_length > block_size { Err(Invalid::new("dialogue.max_length", expected(), self.max_length)) } else { Ok(()) }
+    }
+
+    /// The special tokens that are asked for.
+    pub fn new_tokens(&self) -> impl Iterator<Item = &str> {
+        self.add_tokens.split(',').map(str::trim).filter(|text| !text.is_empty())
     }
 
     /// Tokens that are kept of a row, in a training of rows of `block_size` tokens.

@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::template::{Rendered, Template, TemplateError};
+use super::tokens::NewTokens;
 use super::turn::{Role, Turn};
 use crate::error::{Failure, Kind};
 use crate::tokenizer::{Scratch, TextError, Tokenizer};
@@ -79,6 +80,7 @@ pub struct Encoder {
     stops: Vec<u32>,
     /// A stop token that the model folder does not name.
     new_stop: Option<u32>,
+    new_tokens: NewTokens,
     vocab_size: usize,
     specials: bool,
     completion_only: bool,
@@ -91,7 +93,16 @@ impl Encoder {
     /// # Errors
     /// Nothing ends an answer.
     pub fn new(tokenizer: Tokenizer, template: Template, stops: Vec<u32>, vocab_size: usize) -> Result<Self, EncodeError> {
-        let mut encoder = Self { tokenizer, template, stops, new_stop: None, vocab_size, specials: false, completion_only: true };
+        let mut encoder = Self {
+            tokenizer,
+            template,
+            stops,
+            new_stop: None,
+            new_tokens: NewTokens::default(),
+            vocab_size,
+            specials: false,
+            completion_only: true,
+        };
         let probe = [Turn::user("Hi"), Turn::assistant("Hello")];
         // A template that wants another beginning says so when it meets a row.
         if let Ok(rendered) = encoder.template.render_marked(&probe, false, false)
@@ -118,6 +129,22 @@ impl Encoder {
     #[must_use]
     pub fn with_completion_only_loss(self, completion_only: bool) -> Self {
         Self { completion_only, ..self }
+    }
+
+    /// The same with what became of its tokenizer.
+    #[must_use]
+    pub fn with_new_tokens(self, new_tokens: NewTokens) -> Self {
+        Self { new_tokens, ..self }
+    }
+
+    /// What became of its tokenizer.
+    pub fn new_tokens(&self) -> &NewTokens {
+        &self.new_tokens
+    }
+
+    /// Token ids of the model.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
     }
 
     /// The tokenizer.

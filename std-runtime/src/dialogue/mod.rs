@@ -11,4 +11,5 @@ pub mod packing;
 pub mod read;
 pub mod row;
 pub mod template;
+pub mod tokens;
 pub mod turn;

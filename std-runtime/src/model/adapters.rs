@@ -4,6 +4,9 @@ use samara_core::graph::DType;
 
 use crate::config::Choice;
 
+/// The weight of a score (1, C), in memory and in folders.
+pub const SCORE: &str = "score.weight";
+
 /// Low-rank adapters: W is frozen, and a layer computes with W + (α / r) B A. Hu et al. 2021, 4.1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapters {
@@ -33,6 +36,11 @@ impl Adapters {
     /// Whether a parameter of this path belongs to a part that is stored whole.
     pub fn saves(&self, path: &str) -> bool {
         saves(&self.modules_to_save, path)
+    }
+
+    /// Whether the model has a score in the place of logits, which is then stored whole.
+    pub fn has_score(&self) -> bool {
+        self.saves(SCORE)
     }
 
     /// A short description.

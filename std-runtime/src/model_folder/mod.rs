@@ -14,7 +14,7 @@ use std::path::Path;
 pub use checksum::{WeightsFile, weights_files};
 pub use companions::Companions;
 pub use error::FolderError;
-pub use weights::{ExtraTensors, ParamValues, Stored, layout, load_weights, load_weights_with, save_weights};
+pub use weights::{ExtraTensors, ParamValues, Reading, Stored, layout, load_weights, load_weights_with, save_weights};
 
 /// The file of a model folder that describes the model.
 pub const CONFIG_FILE: &str = "config.json";

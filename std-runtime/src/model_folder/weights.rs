@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use samara_core::graph::DType;
-use samara_core::params::{ParamInfo, Params};
+use samara_core::params::{ParamInfo, Params, Part};
 use samara_core::quant::quantise_row;
 
 use super::error::FolderError;
@@ -36,6 +36,23 @@ impl ExtraTensors {
     /// They are ignored if the user requested it.
     pub fn ignore_if(asked: bool) -> Self {
         if asked { Self::Ignore } else { Self::Refuse }
+    }
+}
+
+/// How a folder is read whose model is not quite that of the registry.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// What is done with tensors that the model has no place for.
+    pub extra: ExtraTensors,
+    /// Token ids of the folder, where the model has more of them: rows of the new ones are the mean of the folder's.
+    pub token_ids: Option<usize>,
+    /// A tensor that the folder may lack, of a parameter of the same name, which then keeps its value.
+    pub optional: Option<&'static str>,
+}
+
+impl From<ExtraTensors> for Reading {
+    fn from(extra: ExtraTensors) -> Self {
+        Self { extra, ..Self::default() }
     }
 }
 
@@ -80,8 +97,18 @@ impl<'p> Stored<'p> {
     /// # Errors
     /// The map does not fit them.
     pub fn of(map: &NameMap, params: &Params<'p>, keep: impl Fn(&ParamInfo) -> bool) -> Result<Self, FolderError> {
+        Self::of_tokens(map, params, None, keep)
+    }
+
+    /// The same in a folder that may have fewer token ids than the registry.
+    fn of_tokens(
+        map: &NameMap,
+        params: &Params<'p>,
+        ids: Option<usize>,
+        keep: impl Fn(&ParamInfo) -> bool,
+    ) -> Result<Self, FolderError> {
         let infos: Vec<&ParamInfo> = params.infos().iter().filter(|info| keep(info)).collect();
-        let parameters: Vec<_> = infos.iter().map(|info| (info.name.to_string(), dims(info))).collect();
+        let parameters: Vec<_> = infos.iter().map(|info| (info.name.to_string(), dims(info, ids))).collect();
         Ok(Self { layout: map.bind(&parameters)?, infos })
     }
 
@@ -171,7 +198,7 @@ pub fn load_weights(
     load_weights_with(path, params, map, ExtraTensors::Refuse, trainable, frozen).map(|_| ())
 }
 
-/// The same, with a choice for tensors that the model does not have. Returns the names of the ignored ones, sorted.
+/// The same of a folder whose model may be another in what `reading` says. Returns the names of tensors that were left out, sorted.
 ///
 /// # Errors
 /// As [`Stored::load`].
@@ -179,15 +206,27 @@ pub fn load_weights_with(
     path: &Path,
     params: &Params<'_>,
     map: &NameMap,
-    extra: ExtraTensors,
+    reading: impl Into<Reading>,
     trainable: &mut [f32],
     frozen: &mut [u8],
 ) -> Result<Vec<String>, FolderError> {
-    Stored::of(map, params, |info| !info.adapter)?.load(path, extra, trainable, frozen)
+    let Reading { extra, token_ids, optional } = reading.into();
+    let absent = match optional {
+        Some(name) if !Weights::open(path)?.contains(name) => Some(name),
+        _ => None,
+    };
+    let is_there = |info: &ParamInfo| absent.is_none_or(|name| info.name.to_string() != name);
+    let stored = Stored::of_tokens(map, params, token_ids, |info| !info.adapter && is_there(info))?;
+    stored.load(path, extra, trainable, frozen)
 }
 
-fn dims(info: &ParamInfo) -> Vec<usize> {
-    info.shape.dims().iter().map(|&dim| dim as usize).collect()
+/// The shape of a parameter in a folder with so many token ids.
+fn dims(info: &ParamInfo, ids: Option<usize>) -> Vec<usize> {
+    let mut dims: Vec<usize> = info.shape.dims().iter().map(|&dim| dim as usize).collect();
+    if let (Part::Tokens | Part::Head, Some(ids), Some(rows)) = (info.part, ids, dims.first_mut()) {
+        *rows = (*rows).min(ids);
+    }
+    dims
 }
 
 /// The tensors of a file in the places of a layout.
@@ -245,23 +284,47 @@ impl<'w> OpenedFile<'w> {
 
     /// Reads a parameter as f32.
     fn copy(&self, parameter: usize, own: &mut [f32]) -> Result<(), FolderError> {
-        let (_, row_len) = self.shape(parameter);
-        own.chunks_mut(STRIP * row_len).enumerate().try_for_each(|(i, strip)| self.read_rows(parameter, i * STRIP, strip))
+        let (rows, row_len) = self.shape(parameter);
+        let (known, new) = own.split_at_mut(own.len().min(rows * row_len));
+        known.chunks_mut(STRIP * row_len).enumerate().try_for_each(|(i, strip)| self.read_rows(parameter, i * STRIP, strip))?;
+        if !new.is_empty() {
+            let mean = self.mean(parameter)?;
+            new.chunks_exact_mut(row_len).for_each(|row| row.copy_from_slice(&mean));
+        }
+        Ok(())
+    }
+
+    /// The mean of a parameter's rows, summed in f64: what the rows of new tokens begin with.
+    fn mean(&self, parameter: usize) -> Result<Vec<f32>, FolderError> {
+        let (rows, row_len) = self.shape(parameter);
+        let (mut sums, mut strip) = (vec![0.0_f64; row_len], Vec::new());
+        for first in (0..rows).step_by(STRIP) {
+            strip.resize(STRIP.min(rows - first) * row_len, 0.0);
+            self.read_rows(parameter, first, &mut strip)?;
+            for row in strip.chunks_exact(row_len) {
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+        }
+        Ok(sums.iter().map(|sum| (sum / rows as f64) as f32).collect())
     }
 
     /// Reads a parameter into its element type.
     fn store(&self, parameter: usize, info: &ParamInfo, own: &mut [u8]) -> Result<(), FolderError> {
         let (rows, row_len) = self.shape(parameter);
-        let row_bytes = (own.len() / rows).max(1);
+        let row_bytes = info.dtype.bytes(row_len, size_of::<f32>()).unwrap_or(0).max(1);
+        let put = |row: &[f32], bytes: &mut [u8]| match info.dtype {
+            DType::Real => bytes.as_chunks_mut().0.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_ne_bytes()),
+            dtype => quantise_row(dtype, row, bytes),
+        };
+        let (known, new) = own.split_at_mut(own.len().min(rows * row_bytes));
         let mut values = vec![0.0; STRIP.min(rows) * row_len];
-        for (i, strip) in own.chunks_mut(STRIP * row_bytes).enumerate() {
+        for (i, strip) in known.chunks_mut(STRIP * row_bytes).enumerate() {
             self.read_rows(parameter, i * STRIP, &mut values)?;
-            for (row, bytes) in values.chunks_exact(row_len).zip(strip.chunks_exact_mut(row_bytes)) {
-                match info.dtype {
-                    DType::Real => bytes.as_chunks_mut().0.iter_mut().zip(row).for_each(|(to, x)| *to = x.to_ne_bytes()),
-                    dtype => quantise_row(dtype, row, bytes),
-                }
-            }
+            values.chunks_exact(row_len).zip(strip.chunks_exact_mut(row_bytes)).for_each(|(row, bytes)| put(row, bytes));
+        }
+        if !new.is_empty() {
+            let mean = self.mean(parameter)?;
+            new.chunks_exact_mut(row_bytes).for_each(|bytes| put(&mean, bytes));
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ impl On {
 pub struct Session<D: Device = CpuDevice> {
     device: D,
     sets: Vec<ParamSet<D>>,
+    /// The set whose frozen parameters each set reads: its own, or another's.
+    frozen_of: Vec<SetId>,
     states: Vec<StateSet<D>>,
     workspace: Workspace<D>,
     /// The first run that could not be bound; it counts as a device failure.
@@ -74,7 +76,7 @@ pub struct Session<D: Device = CpuDevice> {
 impl<D: Device> Session<D> {
     /// A session without sets.
     pub fn new(device: D) -> Self {
-        Self { device, sets: Vec::new(), states: Vec::new(), workspace: Workspace::new(), fault: None }
+        Self { device, sets: Vec::new(), frozen_of: Vec::new(), states: Vec::new(), workspace: Workspace::new(), fault: None }
     }
 
     /// Adds a parameter set with all weights 0.
@@ -83,7 +85,23 @@ impl<D: Device> Session<D> {
     /// The memory is not available.
     pub fn add_set(&mut self, name: &str, registry: &Arc<OwnedParams>) -> Result<SetId, BuildError> {
         self.sets.push(ParamSet::new(&self.device, name, registry)?);
+        self.frozen_of.push(SetId(self.frozen_of.len()));
         Ok(SetId(self.sets.len() - 1))
+    }
+
+    /// Adds a set of the registry of another, whose frozen parameters it reads in place of a copy: an average, or a reference.
+    ///
+    /// # Errors
+    /// The memory cannot be had.
+    pub fn add_set_beside(&mut self, name: &str, other: SetId) -> Result<SetId, BuildError> {
+        self.sets.push(ParamSet::without_frozen(&self.device, name, self.set(other).registry())?);
+        self.frozen_of.push(self.frozen_of(other));
+        Ok(SetId(self.sets.len() - 1))
+    }
+
+    /// The set that holds the frozen parameters which a set reads.
+    pub fn frozen_of(&self, id: SetId) -> SetId {
+        self.frozen_of[id.0]
     }
 
     /// Adds an empty state set that checkpoints leave out, such as a cache.
@@ -174,7 +192,7 @@ impl<D: Device> Session<D> {
         if self.fault.is_some() {
             return;
         }
-        match bind(&mut self.sets, &mut self.states, &mut self.workspace, program, on) {
+        match bind((&mut self.sets, &self.frozen_of), &mut self.states, &mut self.workspace, program, on) {
             Ok(bind) => self.device.run(program, bind, nodes, gradients),
             Err(fault) => self.fault = Some(fault),
         }
@@ -246,17 +264,23 @@ impl<D: Device> Session<D> {
         a.copy_row(&mut self.device, from.1, b, to.1)
     }
 
-    /// Copies the weights of one set into another of the same registry.
+    /// Copies the weights of one set into another of the same registry, and the frozen ones unless both read the same.
     ///
     /// # Errors
-    /// The sets are the same, or have different registries.
+    /// The sets are one, have different registries, or one of them alone reads the frozen weights of a third.
     pub fn copy_weights(&mut self, from: SetId, to: SetId) -> Result<(), DeviceError> {
+        let (source, target) = (self.frozen_of(from), self.frozen_of(to));
+        if source != target && (source, target) != (from, to) {
+            return Err(DeviceError::Sets);
+        }
         let [from, to] = self.sets.get_disjoint_mut([from.0, to.0]).map_err(|_| DeviceError::Sets)?;
         if !Arc::ptr_eq(from.registry(), to.registry()) {
             return Err(DeviceError::Registry { set: to.name().to_owned() });
         }
         self.device.copy(&from.weights, 0..D::len(&from.weights), &mut to.weights, 0);
-        self.device.copy(&from.frozen, 0..D::len(&from.frozen), &mut to.frozen, 0);
+        if source != target {
+            self.device.copy(&from.frozen, 0..D::len(&from.frozen), &mut to.frozen, 0);
+        }
         Ok(())
     }
 
@@ -349,7 +373,7 @@ impl Session {
 
 /// The memory of a run, after checking that it is sufficient and that set and program share a registry.
 fn bind<'a, D: Device>(
-    sets: &'a mut [ParamSet<D>],
+    (sets, frozen_of): (&'a mut [ParamSet<D>], &[SetId]),
     states: &'a mut [StateSet<D>],
     workspace: &'a mut Workspace<D>,
     program: &OwnedProgram,
@@ -363,25 +387,33 @@ fn bind<'a, D: Device>(
     let state = on.state.and_then(|StateId(state)| states.get_mut(state));
     let (owner, found) = state.as_ref().map_or(("none", 0), |state| (state.name(), D::len(&state.mem)));
     enough("the state", owner, found, program.state_len())?;
-    let (set, source) = match on.source {
+    // An average reads the frozen weights of the set that it follows.
+    let owner = frozen_of.get(on.set.0).copied().filter(|&owner| owner != on.set);
+    let other = match (on.source, owner) {
+        (Some(source), Some(owner)) if source != owner => return Err(DeviceError::Sets),
+        (source, owner) => source.or(owner),
+    };
+    let (set, other) = match other {
         None => (sets.get_mut(on.set.0).ok_or(DeviceError::Sets)?, None),
-        Some(source) => {
-            let [set, source] = sets.get_disjoint_mut([on.set.0, source.0]).map_err(|_| DeviceError::Sets)?;
-            (set, Some(source))
+        Some(other) => {
+            let [set, other] = sets.get_disjoint_mut([on.set.0, other.0]).map_err(|_| DeviceError::Sets)?;
+            (set, Some(other))
         }
     };
-    for one in [Some(&*set), source.as_deref()].into_iter().flatten() {
+    for one in [Some(&*set), other.as_deref()].into_iter().flatten() {
         if !Arc::ptr_eq(one.registry(), program.registry()) {
             return Err(DeviceError::Registry { set: one.name().to_owned() });
         }
     }
-    let moments_len = D::len(if source.is_none() { &set.moments } else { &set.weights });
+    let moments_len = D::len(if on.source.is_none() { &set.moments } else { &set.weights });
     enough("the gradient buffer", set.name(), set.grads.get(on.grads).map_or(0, D::len), program.grads_len())?;
     enough("the buffer of moments", set.name(), moments_len, program.moments_len())?;
     let ParamSet { weights, frozen, grads, moments, .. } = set;
-    let (weights, moments) = match source {
-        None => (weights, moments),
-        Some(source) => (&mut source.weights, weights),
+    let (weights, moments, frozen) = match (other, on.source, owner) {
+        (Some(other), Some(_), None) => (&mut other.weights, weights, frozen),
+        (Some(other), Some(_), Some(_)) => (&mut other.weights, weights, &mut other.frozen),
+        (Some(other), None, _) => (weights, moments, &mut other.frozen),
+        (None, _, _) => (weights, moments, frozen),
     };
     Ok(Bind {
         arena: &mut workspace.arena,

@@ -14,7 +14,7 @@ pub struct ParamSet<D: Device = CpuDevice> {
     registry: Arc<OwnedParams>,
     /// Trainable parameters, with the layout of the registry.
     pub weights: D::Mem<f32>,
-    /// Frozen parameters, as bytes.
+    /// Frozen parameters, as bytes; none in a set that reads those of another.
     pub frozen: D::Mem<u8>,
     /// Gradient buffers, each as long as the trainable parameters.
     pub grads: Vec<D::Mem<f32>>,
@@ -28,12 +28,16 @@ impl<D: Device> ParamSet<D> {
     /// # Errors
     /// The memory is not available.
     pub fn new(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Result<Self, OutOfMemory> {
-        let view = registry.view();
+        Ok(Self { frozen: device.alloc(registry.view().frozen_bytes())?, ..Self::without_frozen(device, name, registry)? })
+    }
+
+    /// The same without memory for frozen parameters.
+    pub(super) fn without_frozen(device: &D, name: &str, registry: &Arc<OwnedParams>) -> Result<Self, OutOfMemory> {
         Ok(Self {
             name: name.to_owned(),
             registry: Arc::clone(registry),
-            weights: device.alloc(view.trainable_len())?,
-            frozen: device.alloc(view.frozen_bytes())?,
+            weights: device.alloc(registry.view().trainable_len())?,
+            frozen: D::Mem::default(),
             grads: Vec::new(),
             moments: D::Mem::default(),
         })

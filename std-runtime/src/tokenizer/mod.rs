@@ -8,6 +8,7 @@ mod build;
 mod byte_chars;
 mod chat;
 mod error;
+mod extend;
 mod json;
 mod load;
 mod matcher;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::TrainingError as Error;
 use super::run::CONTENT_FILE;
+use crate::config::Invalid;
 use crate::data::DataError;
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
@@ -14,6 +15,8 @@ use crate::dialogue::jinja::Day;
 use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
 use crate::dialogue::row::Format;
 use crate::dialogue::template::{Template, TemplateError};
+use crate::dialogue::tokens::NewTokens;
+use crate::model::architecture::Architecture;
 use crate::model::folder::FolderConfig;
 use crate::stop::Stop;
 use crate::tokenizer::{FileError, Tokenizer};
@@ -63,6 +66,9 @@ pub fn encoder(
 ) -> Result<Encoder, Error> {
     const WAY_OUT: &str = "; begin with a folder that has the tokenizer of its model";
     let Some(tokenizer) = Tokenizer::of_model(from)? else { return Err(FileError::none_in(from, WAY_OUT).into()) };
+    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
+    let (tokenizer, new_tokens) = NewTokens::add(tokenizer, dialogue, vocab_size)?;
+    let vocab_size = new_tokens.ids;
     let today = match &dialogue.today {
         Some(text) => Day::read(text).ok_or_else(|| TemplateError::Today { found: text.clone() })?,
         None => Day::of_seconds(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
@@ -71,10 +77,48 @@ pub fn encoder(
     if template.reads_today() {
         dialogue.today.get_or_insert(today.to_string());
     }
-    let vocab_size = base.model.vocab_size().unwrap_or_else(|| tokenizer.vocab_size());
     let stops = base.stops(&tokenizer).into_iter().map(|id| id as u32).filter(|&id| (id as usize) < vocab_size).collect();
     let encoder = Encoder::new(tokenizer, template, stops, vocab_size)?;
-    Ok(encoder.with_specials(data.specials).with_completion_only_loss(dialogue.completion_only_loss))
+    let encoder = encoder.with_specials(data.specials).with_completion_only_loss(dialogue.completion_only_loss);
+    Ok(encoder.with_new_tokens(new_tokens))
+}
+
+/// What the folder of a trained model says: that of its base, with the stop tokens of the answers and the tokens that were added.
+pub fn answering(base: &FolderConfig, encoder: &Encoder) -> FolderConfig {
+    let mut config = FolderConfig { model: base.model.clone().with_vocab_size(encoder.vocab_size()), ..base.clone() };
+    if config.eos_token_ids.is_empty() || encoder.new_stop().is_some() {
+        config.eos_token_ids = encoder.stops().to_vec();
+        config.generation.remove("eos_token_id");
+    }
+    if let Some((_, id)) = encoder.new_tokens().pad {
+        config.others.insert("pad_token_id".to_owned(), id.into());
+        config.generation.entry("pad_token_id").and_modify(|pad| *pad = id.into());
+    }
+    config
+}
+
+/// The files of a folder that the encoder of its training changed.
+pub fn changed_files(encoder: &Encoder) -> Vec<(&'static str, Vec<u8>)> {
+    let tokenizer = encoder.tokenizer();
+    let files = if encoder.new_tokens().is_none() { &[] } else { tokenizer.files() };
+    let template = tokenizer.chat_template_file(encoder.template().source());
+    files.iter().filter(|(name, _)| *name != template.0).cloned().chain([template.clone()]).collect()
+}
+
+/// Refuses new tokens for adapters, whose base lacks them.
+///
+/// # Errors
+/// Tokens for which the base has no rows.
+pub fn check_tokens(architecture: &dyn Architecture, encoder: &Encoder) -> Result<(), Invalid> {
+    let new = encoder.new_tokens();
+    if !new.grow() || architecture.adapters().is_none() {
+        return Ok(());
+    }
+    let key = if new.pad.is_some() { "dialogue.pad_token" } else { "dialogue.add_tokens" };
+    let tokens: Vec<&str> = new.added.iter().map(|(text, _)| text.as_str()).collect();
+    let expected =
+        "tokens of the base, which adapters leave as it is: add them in a training without tune.method = \"lora\" first";
+    Err(Invalid::new(key, expected, tokens.join(",")))
 }
 
 /// The fingerprint of the rows at the start of the run; empty if unknown.

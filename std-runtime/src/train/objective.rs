@@ -23,9 +23,16 @@ use crate::stop::Stop;
 pub enum SetRole {
     /// Every update changes it; it is in checkpoints.
     Trained,
-    /// Constant, such as a reference or a teacher; [`Objective::initialise`] fills it, also on resume.
+    /// Constant, such as a reward model or a teacher; [`Objective::initialise`] fills it, also on resume.
     Fixed,
-    /// The moving average of the set at this index in [`Objective::sets`], which must be trained and of the same registry.
+    /// A fixed set that reads the frozen parameters of the set at this index in [`Objective::sets`], which must be trained and of the same
+    /// registry, in place of a copy: what that set was before its training.
+    Reference {
+        /// The position of the set whose frozen parameters it reads.
+        of: usize,
+    },
+    /// The moving average of the set at this index in [`Objective::sets`], which must be trained and of the same registry, and whose frozen
+    /// parameters it reads.
     Average {
         /// The position of the set that it follows.
         of: usize,

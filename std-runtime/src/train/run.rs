@@ -84,7 +84,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let content = prepared.content.clone();
     let objective = objective(&config, &policies, architecture, folder_config, companions, prepared)?;
     objective.save_companions(&out)?;
-    let objective = objective.with_init(request.init.clone().or_else(|| config.train.init.clone()));
+    let objective = objective.with_init(request.init.clone().or_else(|| config.train.init.clone()), None);
     let threads = engine.threads();
     let session = Session::new(CpuDevice::new(engine));
     let trainer = Trainer::open(session, objective, &config.train, folder, request.view)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::card;
 use super::config::SftConfig;
-use super::dialogues::{RowsOfRun, content_before, encoder, refuse_other_rows};
+use super::dialogues::{RowsOfRun, answering, changed_files, check_tokens, content_before, encoder, refuse_other_rows};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, RunFolder};
 use super::objective::Source;
@@ -69,6 +69,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
         generate: asked.config.generate.clone(),
     };
     let encoder = encoder(&config.data, &mut config.dialogue, (from, &base), rows.train.format())?;
+    config.model = config.model.with_vocab_size(encoder.vocab_size());
     let data = Data::new(&rows, &encoder, &config)?;
     stop.check().map_err(DataError::from)?;
     if !quiet {
@@ -80,6 +81,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     config.train.steps = data.steps(&config);
     let shape = StepShape { packed: config.dialogue.packing, ..shape_of(&config.training()) };
     let architecture = tuned(&config.training(), &config.model)?;
+    check_tokens(&*architecture, &encoder)?;
     let policies = Policies::of(&engine, &*architecture, shape, &config.train)?;
     let trained = trained(&config.training(), &*architecture, &policies);
     fits_into_memory(&policies, quiet)?;
@@ -89,7 +91,8 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     }
     let objective = objective(&config, &policies, architecture, (base, from), encoder, &rows, data)?;
     objective.save_companions(&out)?;
-    let objective = objective.with_init(asked.init.clone());
+    let token_ids = asked.init.as_deref().map(FolderConfig::read).transpose()?.and_then(|folder| folder.model.vocab_size());
+    let objective = objective.with_init(asked.init.clone(), token_ids);
     let threads = engine.threads();
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.train.view)?;
     keep_content(&out, &content)?;
@@ -142,6 +145,7 @@ impl Data {
             lines.push(format!("packing: {count} rows of {} tokens, {filled:.1} % filled", config.train.block_size));
         }
         lines.push(format!("chat template: {}", encoder.template().name()));
+        lines.extend(encoder.new_tokens().lines(encoder.stops()));
         if let Some(stop) = encoder.new_stop() {
             let text = String::from_utf8_lossy(&encoder.tokenizer().token_bytes(stop)).into_owned();
             lines.push(format!("note: {text:?} ends the answers of the template: it becomes a stop token of the model"));
@@ -196,10 +200,10 @@ fn objective(
     let chat = Chat {
         prompt: sample_prompt(config, &encoder, rows)?,
         stops: encoder.stops().iter().map(|&id| id as i32).collect(),
-        files: vec![encoder.tokenizer().chat_template_file(encoder.template().source())],
+        files: changed_files(&encoder),
     };
     let folder = ModelFolder {
-        config: answering(base, &encoder, config.train.dropout),
+        config: FolderConfig { dropout: config.train.dropout, ..answering(&base, &encoder) },
         companions: companions(Some(from), false)?,
         tokenizer: Some(encoder.tokenizer().clone()),
         generate: config.generate.clone(),
@@ -215,14 +219,4 @@ fn sample_prompt(config: &SftConfig, encoder: &Encoder, rows: &RowsOfRun) -> Res
         (text, _) => encoder.encode_prompt(&[Turn::user(text)])?,
     };
     Ok(prompt.into_iter().map(|id| id as i32).collect())
-}
-
-/// The description of the trained model: that of the base, with the stop tokens of the answers.
-fn answering(base: FolderConfig, encoder: &Encoder, dropout: f64) -> FolderConfig {
-    let mut config = FolderConfig { dropout, ..base };
-    if config.eos_token_ids.is_empty() || encoder.new_stop().is_some() {
-        config.eos_token_ids = encoder.stops().to_vec();
-        config.generation.remove("eos_token_id");
-    }
-    config
 }

@@ -39,6 +39,24 @@ pub struct Stepper<D: Device> {
     rule: Rule,
 }
 
+/// Adds the sets of an objective to a session; averages and references stand beside the sets that they are of.
+fn add_sets<D: Device>(session: &mut Session<D>, specs: &[SetSpec]) -> Result<Vec<SetId>, RunError> {
+    let mut sets: Vec<SetId> = Vec::new();
+    for spec in specs {
+        let (SetRole::Average { of } | SetRole::Reference { of }) = spec.role else {
+            sets.push(session.add_set(spec.name, &spec.registry)?);
+            continue;
+        };
+        let source =
+            specs.get(of).filter(|source| source.role == SetRole::Trained && Arc::ptr_eq(&source.registry, &spec.registry));
+        let source = source.and(sets.get(of).copied());
+        let source =
+            source.unwrap_or_else(|| panic!("set {:?} follows set {of}, which is not a trained set of its registry", spec.name));
+        sets.push(session.add_set_beside(spec.name, source)?);
+    }
+    Ok(sets)
+}
+
 impl<D: Device> Stepper<D> {
     /// Adds the sets of an objective to a session, and builds its programs and the update programs, all with the optimizer `rule`.
     ///
@@ -46,20 +64,10 @@ impl<D: Device> Stepper<D> {
     /// A program cannot be built.
     ///
     /// # Panics
-    /// An average does not follow a trained set of its registry.
+    /// An average or a reference is not that of a trained set before it, of its registry.
     pub fn new(mut session: Session<D>, objective: &mut impl Objective<D>, rule: Rule) -> Result<Self, RunError> {
         let specs = objective.sets();
-        let sets: Vec<SetId> = specs.iter().map(|spec| session.add_set(spec.name, &spec.registry)).collect::<Result<_, _>>()?;
-        for spec in &specs {
-            if let SetRole::Average { of } = spec.role {
-                let source = specs.get(of).filter(|source| source.role == SetRole::Trained);
-                assert!(
-                    source.is_some_and(|source| Arc::ptr_eq(&source.registry, &spec.registry)),
-                    "set {:?} follows set {of}, which is not a trained set of its registry",
-                    spec.name
-                );
-            }
-        }
+        let sets = add_sets(&mut session, &specs)?;
         objective.build(&mut session, &sets)?;
         let mut trained = Vec::new();
         for (i, &set) in sets.iter().enumerate().filter(|(i, _)| specs[*i].role == SetRole::Trained) {

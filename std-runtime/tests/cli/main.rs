@@ -1,5 +1,6 @@
 //! The binary as its users meet it: help, errors, exit codes, files.
 
+mod align;
 mod assign;
 mod data;
 mod device;

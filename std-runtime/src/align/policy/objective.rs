@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::state::{Built, Policy};
 use super::update::{NAMES, PTX};
+use crate::align::base::{check_state, state_of};
 use crate::align::source::numbered;
 use crate::data::dataset::{HostBatch, RowNumbers};
 use crate::lm::step::Step;
@@ -31,7 +32,7 @@ const SAMPLES: usize = 4;
 impl<D: Device> Objective<D> for Policy {
     fn sets(&self) -> Vec<SetSpec> {
         let own = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let mut sets = vec![own("policy", SetRole::Trained), own("reference", SetRole::Fixed)];
+        let mut sets = vec![own("policy", SetRole::Trained), own("reference", SetRole::Reference { of: 0 })];
         if let Some(critic) = &self.spec.critic {
             sets.push(SetSpec { name: "value", registry: Arc::clone(&critic.model.registry), role: SetRole::Trained });
         }
@@ -110,8 +111,7 @@ impl<D: Device> Objective<D> for Policy {
     }
 
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        self.fill_policy(session, resumed)?;
-        self.fill_scored(session, resumed)
+        self.fill(session, resumed)
     }
 
     fn begin(&mut self, session: &mut Session<D>, batch: &StepBatch) -> Result<u32, RunError> {
@@ -176,9 +176,11 @@ impl<D: Device> Objective<D> for Policy {
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
         let Some((output, _)) = &self.output else { return Ok(()) };
         let Built { policy, average, value, .. } = *self.built();
-        output.save(session, average.filter(|_| averaged).unwrap_or(policy), folder)?;
+        let [frozen, of_value] = &self.frozen;
+        let set = average.filter(|_| averaged).unwrap_or(policy);
+        output.save(session, set, (&*self.spec.policy.architecture, frozen), folder)?;
         if let (Some(critic), Some(value)) = (&self.spec.critic, value) {
-            output.save_scored(session, (value, &critic.model), (None, 0.0), &folder.join("value"))?;
+            output.save_scored(session, (value, &critic.model, of_value), (None, 0.0), &folder.join("value"))?;
         }
         Ok(())
     }
@@ -194,13 +196,16 @@ impl<D: Device> Objective<D> for Policy {
     }
 
     fn save(&self) -> Value {
-        json!({ "kl_coef": self.beta })
+        let [frozen, of_value] = self.frozen.each_ref().map(state_of);
+        json!({ "kl_coef": self.beta, "policy": frozen, "value": of_value })
     }
 
     fn load(&mut self, state: &Value) -> Result<(), String> {
         if !state.is_null() {
             self.beta = state["kl_coef"].as_f64().ok_or_else(|| format!("expected \"kl_coef\", found {state}"))?;
         }
-        Ok(())
+        let [frozen, of_value] = &self.frozen;
+        check_state(frozen, &state["policy"])?;
+        check_state(of_value, &state["value"])
     }
 }

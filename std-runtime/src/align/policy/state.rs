@@ -11,13 +11,12 @@ use super::episodes::{Episode, RolloutOptions};
 use super::method::Method;
 use super::pretraining::Pretraining;
 use super::rewards::Rewards;
-use crate::align::base::Base;
+use crate::align::base::{Base, Frozen};
 use crate::align::output::Output;
 use crate::lm::scored::Scored;
 use crate::lm::step::Step;
 use crate::lm::tokenwise::{TokenBatch, TokensShape, Tokenwise};
-use crate::lm::{Bound, Caches, RunError};
-use crate::model::ModelConfig;
+use crate::lm::{Bound, Caches};
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -27,17 +26,9 @@ pub struct Critic {
     /// The model.
     pub model: Scored,
     /// Where its weights come from: a reward folder, or a language model below a score of 0; none: random ones.
-    pub init: Option<CriticInit>,
+    pub init: Option<PathBuf>,
     /// A factor of the learning rate.
     pub lr_scale: f64,
-}
-
-/// Initial weights of a value function.
-pub enum CriticInit {
-    /// Those of a folder with a score.
-    Scored(PathBuf),
-    /// Those of a language model, with a score of 0.
-    Below(PathBuf, ModelConfig),
 }
 
 /// What a policy is trained with.
@@ -136,6 +127,8 @@ pub struct Policy {
     pub(super) output: Option<(Output, Arc<Texts>)>,
     /// Whether nothing is said.
     pub(super) quiet: bool,
+    /// What the frozen weights of policy and value function were read from.
+    pub(super) frozen: [Frozen; 2],
 }
 
 impl Policy {
@@ -169,6 +162,7 @@ impl Policy {
             reported: Vec::new(),
             output: None,
             quiet: true,
+            frozen: [None, None],
             spec,
         })
     }
@@ -206,35 +200,16 @@ impl Policy {
         self.built.as_ref().expect("the trainer builds an objective before it uses it")
     }
 
-    /// Fills the reference, and the policy unless a checkpoint does.
-    pub(super) fn fill_policy<D: Device>(&self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let Built { policy, reference, .. } = *self.built();
-        self.spec.policy.fill(session, reference, self.spec.train.seed)?;
-        if !resumed {
-            session.copy_weights(reference, policy).map_err(RunError::from)?;
-        }
-        Ok(())
-    }
-
-    /// Fills the value function and the reward models.
-    pub(super) fn fill_scored<D: Device>(&self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
-        let built = self.built();
-        if let (Some(critic), Some(value), false) = (&self.spec.critic, built.value, resumed) {
-            let (set, device) = session.set_mut(value);
-            set.initialise(device, self.spec.train.seed).map_err(RunError::from)?;
-            let mut loaded = Ok(());
-            let load = &mut |values: &mut [f32]| {
-                loaded = match &critic.init {
-                    None => Ok(()),
-                    Some(CriticInit::Scored(folder)) => critic.model.load(folder, values).map_err(TrainingError::from),
-                    Some(CriticInit::Below(folder, base)) => {
-                        critic.model.load_below(folder, base, values).map_err(TrainingError::from)
-                    }
-                };
-            };
-            device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
-            loaded?;
-        }
+    /// Fills policy, reference, value function and reward models; what a checkpoint has is left to it.
+    pub(super) fn fill<D: Device>(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let Built { policy, reference, value, .. } = *self.built();
+        let seed = self.spec.train.seed;
+        let frozen = self.spec.policy.fill(session, (policy, Some(reference)), seed, resumed)?;
+        let of_value = match (&self.spec.critic, value) {
+            (Some(critic), Some(value)) => critic.model.fill(session, value, (critic.init.as_deref(), seed), resumed)?,
+            _ => None,
+        };
+        self.frozen = [frozen, of_value];
         self.spec.rewards.fill(session)
     }
 }

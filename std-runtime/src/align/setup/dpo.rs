@@ -1,7 +1,6 @@
 //! `samara dpo`: pairs of completions, with a loss by name.
 
 use super::align_config;
-use crate::align::base::Base;
 use crate::align::config::DpoConfig;
 use crate::align::output::Output;
 use crate::align::pairs::{PairTraining, PairsSpec};
@@ -10,12 +9,15 @@ use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;
+use crate::model::tune::config::TuneConfig;
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a training on pairs.
-    DpoRun, "samara dpo", &[Kind::Preference], {
+    DpoRun, "samara dpo", &[Kind::Preference], |run| run.tune.clone(), {
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[dpo]`
         dpo: DpoConfig;
     }
@@ -48,7 +50,7 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
     }
     let count = pairs.rows.len();
     let spec = PairsSpec {
-        policy: Base { architecture: base.model.architecture()?, init: config.train.init.clone() },
+        policy: context.policy()?,
         loss: config.dpo.loss(),
         beta: config.dpo.beta(),
         pairs: pairs.rows,

@@ -7,12 +7,15 @@ use crate::align::policy::pretraining::PtxConfig;
 use crate::align::run::{AlignRequest, run as train};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;
+use crate::model::tune::config::TuneConfig;
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a policy without a value function.
-    GrpoRun, "samara grpo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], {
+    GrpoRun, "samara grpo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], |run| run.tune.clone(), {
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[rollout]`
         rollout: RolloutConfig;
         /// `[rewards]`

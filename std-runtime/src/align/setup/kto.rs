@@ -1,7 +1,6 @@
 //! `samara kto`: completions that are good or bad.
 
 use super::align_config;
-use crate::align::base::Base;
 use crate::align::config::KtoConfig;
 use crate::align::output::Output;
 use crate::align::reference::Kept;
@@ -10,12 +9,15 @@ use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::align::unpaired::{UnpairedSpec, UnpairedTraining};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;
+use crate::model::tune::config::TuneConfig;
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a training on labelled completions.
-    KtoRun, "samara kto", &[Kind::Unpaired], {
+    KtoRun, "samara kto", &[Kind::Unpaired], |run| run.tune.clone(), {
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[kto]`
         kto: KtoConfig;
     }
@@ -52,7 +54,7 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
     let count = labelled.rows.len();
     lines.push(format!("{good} of {count} completions are desirable"));
     let spec = UnpairedSpec {
-        policy: Base { architecture: base.model.architecture()?, init: config.train.init.clone() },
+        policy: context.policy()?,
         kto: config.kto.loss(),
         rows: labelled.rows,
         held_out: val.rows,

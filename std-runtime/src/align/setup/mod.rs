@@ -10,9 +10,9 @@ pub mod reward;
 pub mod rollout;
 pub mod score;
 
-/// A configuration of tables that every alignment has and some of its own.
+/// A configuration of tables that every alignment has and some of its own; `$tune` is a function from it to `[tune]`.
 macro_rules! align_config {
-    ($(#[doc = $about:literal])+ $name:ident, $command:literal, $rows:expr, { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )* }) => {
+    ($(#[doc = $about:literal])+ $name:ident, $command:literal, $rows:expr, $tune:expr, { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )* }) => {
         $crate::config::tables! {
             $(#[doc = $about])+
             pub $name checked by $name::check_together {
@@ -29,6 +29,11 @@ macro_rules! align_config {
         impl $crate::align::run::AlignConfig for $name {
             const COMMAND: &'static str = $command;
             const ROWS: &'static [$crate::dialogue::row::Kind] = $rows;
+
+            fn tune(&self) -> $crate::model::tune::config::TuneConfig {
+                let tune: fn(&Self) -> $crate::model::tune::config::TuneConfig = $tune;
+                tune(self)
+            }
 
             fn parts(&self) -> $crate::align::run::Parts<'_> {
                 $crate::align::run::Parts { data: &self.data, dialogue: &self.dialogue, train: &self.train }

@@ -8,7 +8,6 @@ use samara_core::rl::ScoreAt;
 use serde_json::Map;
 
 use super::ptx::Ptx;
-use crate::align::base::Base;
 use crate::align::output::Output;
 use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts};
 use crate::align::policy::config::RolloutConfig;
@@ -114,7 +113,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
         (Some(ptx.pretraining), ptx.content)
     });
     let spec = PolicySpec {
-        policy: Base { architecture: base.model.architecture()?, init: train.init.clone() },
+        policy: context.policy()?,
         method,
         rollout: RolloutOptions {
             rows: rollout.rows,

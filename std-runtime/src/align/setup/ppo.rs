@@ -1,22 +1,25 @@
 //! `samara ppo`: rewards, with a value function.
 
-use std::path::Path;
-
 use super::policy::{PolicyParts, RewardsConfig, check, prepare};
 use super::{align_config, ptx};
 use crate::align::policy::config::{PpoConfig, RolloutConfig};
 use crate::align::policy::pretraining::PtxConfig;
-use crate::align::policy::state::{Critic, CriticInit};
+use crate::align::policy::state::Critic;
 use crate::align::run::{AlignRequest, Context, run as train};
 use crate::config::Invalid;
 use crate::dialogue::row::Kind;
 use crate::lm::scored::{ScoreInit, Scored};
+use crate::model::folder::FolderConfig;
+use crate::model::tune::config::TuneConfig;
+use crate::model_folder::is_adapter_folder;
 use crate::train::error::TrainingError;
 use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of PPO.
-    PpoRun, "samara ppo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], {
+    PpoRun, "samara ppo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], |run| run.tune.clone(), {
+        /// `[tune]`
+        tune: TuneConfig;
         /// `[rollout]`
         rollout: RolloutConfig;
         /// `[rewards]`
@@ -67,10 +70,14 @@ pub fn run(request: AlignRequest<PpoRun>) -> Result<Option<TrainOutcome>, Traini
 /// The value function begins with the reward model, or with the policy and a score of 0.
 fn critic(context: &Context<PpoRun>) -> Result<Critic, TrainingError> {
     let lr_scale = context.config.ppo.value_lr_scale;
-    if let Some(folder) = &context.config.rewards.model {
-        return Ok(Critic { model: Scored::of_folder(folder)?, init: Some(CriticInit::Scored(folder.clone())), lr_scale });
-    }
-    let model = Scored::new(&context.base.model, ScoreInit::Zero)?;
-    let init = context.config.train.init.as_deref().map(Path::to_path_buf);
-    Ok(Critic { model, init: init.map(|folder| CriticInit::Below(folder, context.base.model.clone())), lr_scale })
+    let (tune, train) = (&context.config.tune, &context.config.train);
+    let (config, init) = match &context.config.rewards.model {
+        Some(folder) if is_adapter_folder(folder) => {
+            let expected = "a whole model, which the value function begins with: samara merge makes one of an adapter";
+            return Err(Invalid::new("rewards.model", expected, folder.display()).into());
+        }
+        Some(folder) => (FolderConfig::read(folder)?.model, Some(folder.clone())),
+        None => (context.base.model.clone(), train.init.clone()),
+    };
+    Ok(Critic { model: Scored::tuned(&config, ScoreInit::Zero, tune)?, init, lr_scale })
 }

@@ -13,13 +13,14 @@ use crate::align::policy::config::RolloutConfig;
 use crate::align::policy::episodes::{Episode, RolloutOptions, roll_out};
 use crate::align::policy::rewards::Rewards;
 use crate::align::rows::RowEncoder;
-use crate::align::run::Context;
+use crate::align::run::{Context, Opening};
 use crate::config::Invalid;
 use crate::data::DataError;
 use crate::dialogue::row::Kind;
 use crate::dialogue::turn::Turn;
 use crate::files::IoError;
 use crate::lm::Model;
+use crate::model::tune::config::TuneConfig;
 use crate::say;
 use crate::session::Engine;
 use crate::stop::Stop;
@@ -27,7 +28,7 @@ use crate::train::error::TrainingError;
 
 align_config! {
     /// The configuration of a rollout.
-    RolloutRun, "samara rollout", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], {
+    RolloutRun, "samara rollout", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], |_| TuneConfig::default(), {
         /// `[rollout]`
         rollout: RolloutConfig;
         /// `[rewards]`
@@ -37,6 +38,10 @@ align_config! {
 
 impl RolloutRun {
     fn check_together(&self) -> Result<(), Invalid> {
+        if self.dialogue.pad_token.is_some() || !self.dialogue.add_tokens.is_empty() {
+            let key = if self.dialogue.pad_token.is_some() { "dialogue.pad_token" } else { "dialogue.add_tokens" };
+            return Err(Invalid::new(key, "no value: only a training adds tokens", "one"));
+        }
         self.dialogue.check(self.train.block_size)
     }
 }
@@ -68,7 +73,7 @@ pub fn run(request: RolloutRequest, to: &mut (dyn Write + Send)) -> Result<(), T
 
 fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dyn Write) -> Result<(), TrainingError> {
     let RolloutRequest { config, scored, best, quiet, out } = request;
-    let context = Context::new(config, false, (stop, quiet))?;
+    let context = Context::new(config, Opening::Run, (stop, quiet))?;
     let config = &context.config;
     let group_size = config.rollout.group_size.unwrap_or(1);
     let room = context.base.model.positions().saturating_sub(config.rollout.max_new_tokens);

@@ -12,13 +12,14 @@ use crate::align::completion::Completion;
 use crate::align::policy::episodes::Episode;
 use crate::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
 use crate::align::rows::RowEncoder;
-use crate::align::run::Context;
+use crate::align::run::{Context, Opening};
 use crate::config::Invalid;
 use crate::data::DataError;
 use crate::dialogue::row::{Kind, Row};
 use crate::dialogue::turn::Turn;
 use crate::files::{IoError, STDOUT};
 use crate::lm::scored::Scored;
+use crate::model::tune::config::TuneConfig;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
@@ -27,7 +28,7 @@ use crate::train::error::TrainingError;
 
 align_config! {
     /// The configuration of scores for rows.
-    ScoreRun, "samara score", &[Kind::Dialogue, Kind::Preference, Kind::Unpaired], {}
+    ScoreRun, "samara score", &[Kind::Dialogue, Kind::Preference, Kind::Unpaired], |_| TuneConfig::default(), {}
 }
 
 impl ScoreRun {
@@ -99,7 +100,7 @@ pub fn run(config: ScoreRun, quiet: bool, to: &mut (dyn Write + Send)) -> Result
 }
 
 fn run_on(engine: &Arc<Engine>, config: ScoreRun, (stop, quiet): (&Stop, bool), to: &mut dyn Write) -> Result<(), TrainingError> {
-    let context = Context::new(config, false, (stop, quiet))?;
+    let context = Context::new(config, Opening::Run, (stop, quiet))?;
     let (encoder, max_length) = (&context.encoder, context.max_length());
     let rows = RowEncoder { encoder, max_length, bad_row: context.config.data.on_bad_row }.completions(&context.rows.train)?;
     if !quiet {

@@ -81,21 +81,31 @@ impl TuneConfig {
     /// Targets that are not layers of the model, a rank above a layer's dimensions, rows that are not whole quantisation blocks, a head tied to the
     /// token embedding.
     pub fn applied_to(&self, model: Arc<dyn Architecture>) -> Result<Arc<dyn Architecture>, Invalid> {
+        self.applied_with(model, &[])
+    }
+
+    /// The same with parts that are trained whole whatever is trained of the rest, such as a score, which stands for the head of "linear".
+    ///
+    /// # Errors
+    /// As [`Self::applied_to`].
+    pub fn applied_with(&self, model: Arc<dyn Architecture>, whole: &[&str]) -> Result<Arc<dyn Architecture>, Invalid> {
+        let whole: Vec<String> = whole.iter().map(|&part| part.to_owned()).collect();
         let tune = match self.method {
             Method::Full => return Ok(model),
-            Method::Lora => return self.adapted(model),
+            Method::Lora => return self.adapted(model, whole),
             Method::LastBlock => Tune::LastBlock,
             Method::Bias => Tune::Bias,
+            Method::Linear if !whole.is_empty() => Tune::None,
             Method::Linear => {
                 let expected = "another method: \"linear\" trains an untied head, and this model's head is its token embedding";
                 check_own_head(&*model, "tune.method", expected, "\"linear\"")?;
                 Tune::Head
             }
         };
-        Ok(Arc::new(Tuned { model, tune, frozen_as: BaseFormat::F32.dtype() }))
+        Ok(Arc::new(Tuned { model, tune, frozen_as: BaseFormat::F32.dtype(), whole }))
     }
 
-    fn adapted(&self, base: Arc<dyn Architecture>) -> Result<Arc<dyn Architecture>, Invalid> {
+    fn adapted(&self, base: Arc<dyn Architecture>, whole: Vec<String>) -> Result<Arc<dyn Architecture>, Invalid> {
         let layers = linear_layers(&base);
         let targets = targets(&self.targets, base.lora_targets(), &layers)?;
         for layer in layers.iter().filter(|layer| targets.iter().any(|target| ends_with(&layer.path, target))) {
@@ -105,8 +115,10 @@ impl TuneConfig {
                 return Err(Invalid::new("tune.rank", expected, self.rank));
             }
         }
-        let modules_to_save = words(&self.modules_to_save);
+        let mut modules_to_save = words(&self.modules_to_save);
         check_modules(&*base, &modules_to_save)?;
+        modules_to_save.extend(whole);
+        modules_to_save.dedup();
         let adapters = Adapters {
             rank: self.rank,
             alpha: self.alpha,
@@ -116,8 +128,9 @@ impl TuneConfig {
             modules_to_save,
             base: self.quantize,
         };
+        let whole = adapters.modules_to_save.clone();
         let model = Arc::new(Adapted { base, adapters });
-        let tuned = Tuned { model, tune: Tune::Adapters, frozen_as: self.quantize.dtype() };
+        let tuned = Tuned { model, tune: Tune::Adapters, frozen_as: self.quantize.dtype(), whole };
         check_blocks(&infos(&tuned), self.quantize)?;
         Ok(Arc::new(tuned))
     }

@@ -34,6 +34,8 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Metadata: CRC-32C of the base's weights.
 const BASE_CRC32C: &str = "base_crc32c";
+/// `task_type` of adapters of a model with a score.
+const SCORED: &str = "SEQ_CLS";
 /// Metadata: how the base's weights were stored.
 const BASE_FORMAT: &str = "base_quantize";
 
@@ -164,6 +166,14 @@ pub struct AdapterFolder {
 }
 
 impl AdapterFolder {
+    /// Whether a folder has adapters of a model with a score in the place of logits.
+    ///
+    /// # Errors
+    /// A description that cannot be read.
+    pub fn has_score(folder: &Path) -> Result<bool, FolderError> {
+        Ok(read_object(&folder.join(ADAPTER_FILE))?.get("task_type").is_some_and(|kind| kind == SCORED))
+    }
+
     /// Reads the description of an adapter for the model in the folder `base`.
     ///
     /// # Errors
@@ -244,6 +254,28 @@ pub struct Base {
     pub crc32c: String,
 }
 
+impl Base {
+    /// What a run remembers of it: frozen weights are not in checkpoints.
+    pub fn to_state(&self) -> Value {
+        json!({ BASE_CRC32C: self.crc32c })
+    }
+
+    /// Refuses to go on with another base than the one that a run remembers.
+    ///
+    /// # Errors
+    /// What is there and what should be, in words.
+    pub fn check_state(&self, state: &Value) -> Result<(), String> {
+        match state.get(BASE_CRC32C).and_then(Value::as_str) {
+            Some(expected) if *expected != self.crc32c => Err(format!(
+                "weights of {} with crc32c {}, but the run started from weights with crc32c {expected}: give those with --init",
+                self.folder.display(),
+                self.crc32c
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Writes the adapters of a model, and the parts that are stored whole, into a folder, synced to disk.
 ///
 /// # Errors
@@ -274,7 +306,7 @@ fn description(map: &NameMap, adapters: &Adapters, base: &Base) -> Value {
     let modules = &adapters.modules_to_save;
     json!({
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": if adapters.has_score() { SCORED } else { "CAUSAL_LM" },
         "base_model_name_or_path": absolute,
         "r": adapters.rank,
         "lora_alpha": adapters.alpha,

@@ -50,6 +50,8 @@ pub struct Tuned {
     pub tune: Tune,
     /// The element type of frozen matrices.
     pub frozen_as: DType,
+    /// Parts that are trained whole whatever `tune` says, by their names.
+    pub whole: Vec<String>,
 }
 
 impl Architecture for Tuned {
@@ -62,7 +64,8 @@ impl Architecture for Tuned {
     }
 
     fn with_positions(&self, positions: usize) -> Arc<dyn Architecture> {
-        Arc::new(Self { model: self.model.with_positions(positions), ..*self })
+        let (model, whole) = (self.model.with_positions(positions), self.whole.clone());
+        Arc::new(Self { model, whole, ..*self })
     }
 
     fn lora_targets(&self) -> &'static [&'static str] {
@@ -78,8 +81,7 @@ impl Architecture for Tuned {
             store_as(self.frozen_as, registry);
         }
         tune(self.tune, layers, registry);
-        let modules = self.adapters().map_or(&[][..], |adapters| &adapters.modules_to_save);
-        for info in registry.infos_mut().iter_mut().filter(|info| saves(modules, &info.name.to_string())) {
+        for info in registry.infos_mut().iter_mut().filter(|info| saves(&self.whole, &info.name.to_string())) {
             (info.frozen, info.dtype) = (false, DType::Real);
         }
     }

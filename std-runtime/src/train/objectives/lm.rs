@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samara_core::model::lm::LanguageModel;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::HostBatch;
@@ -19,7 +19,7 @@ use crate::lm::{Bound, Caches, RunError, register};
 use crate::model::architecture::Architecture;
 use crate::model::folder::FolderConfig;
 use crate::model::tune::peft::Base;
-use crate::model_folder::{Companions, ExtraTensors};
+use crate::model_folder::{Companions, ExtraTensors, Reading};
 use crate::run::durable;
 use crate::session::{BuildError, Device, OwnedParams, OwnedProgram, Session, SetId};
 use crate::stop::Stop;
@@ -71,6 +71,8 @@ pub struct Lm {
     train: TrainConfig,
     source: Option<Source>,
     init: Option<PathBuf>,
+    /// Token ids of the initial folder, where the model has more.
+    token_ids: Option<usize>,
     /// The source of frozen weights.
     base: Option<Base>,
     folder: Option<ModelFolder>,
@@ -103,6 +105,7 @@ impl Lm {
             train,
             source,
             init: None,
+            token_ids: None,
             base: None,
             folder: None,
             about,
@@ -139,9 +142,9 @@ impl Lm {
         Ok(Self::new(architecture, shape, train, TokenList::new("noise", ids), order, None)?)
     }
 
-    /// The same with the weights of a model folder at the beginning.
-    pub fn with_init(self, init: Option<PathBuf>) -> Self {
-        Self { init, ..self }
+    /// The same with the weights of a model folder at the beginning, which has `token_ids` where the model has more.
+    pub fn with_init(self, init: Option<PathBuf>, token_ids: Option<usize>) -> Self {
+        Self { init, token_ids, ..self }
     }
 
     /// The same with a model folder as its result, and with words about it.
@@ -227,18 +230,15 @@ impl<D: Device> Objective<D> for Lm {
         if resumed && !self.has_frozen() {
             return Ok(());
         }
-        let &Built { set: id, average, .. } = self.built();
+        let &Built { set: id, .. } = self.built();
         let Some(folder) = &self.init else {
             let (set, device) = session.set_mut(id);
             return Ok(set.initialise(device, self.train.seed).map_err(RunError::from)?);
         };
         let extra = ExtraTensors::ignore_if(self.train.ignore_extra);
-        let begun = begin(session, id, &*self.architecture, (folder, extra), self.train.seed)?;
+        let reading = Reading { extra, token_ids: self.token_ids, optional: None };
+        let begun = begin(session, id, &*self.architecture, (folder, reading), self.train.seed)?;
         (self.base, self.ignored) = (begun.base, begun.ignored);
-        if self.has_frozen() {
-            // An average has frozen weights of its own.
-            average.map_or(Ok(()), |average| session.copy_weights(id, average)).map_err(RunError::from)?;
-        }
         Ok(())
     }
 
@@ -318,18 +318,10 @@ impl<D: Device> Objective<D> for Lm {
     }
 
     fn save(&self) -> Value {
-        self.base.as_ref().map_or(Value::Null, |base| json!({ "base_crc32c": base.crc32c }))
+        self.base.as_ref().map_or(Value::Null, Base::to_state)
     }
 
-    /// Frozen weights are not in checkpoints: the initial ones must still exist.
     fn load(&mut self, state: &Value) -> Result<(), String> {
-        match (state.get("base_crc32c").and_then(Value::as_str), &self.base) {
-            (Some(expected), Some(base)) if *expected != base.crc32c => Err(format!(
-                "weights of {} with crc32c {}, but the run started from weights with crc32c {expected}: give those with --init",
-                base.folder.display(),
-                base.crc32c
-            )),
-            _ => Ok(()),
-        }
+        self.base.as_ref().map_or(Ok(()), |base| base.check_state(state))
     }
 }
