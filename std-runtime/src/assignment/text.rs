@@ -291,7 +291,7 @@ mod tests {
             ("\"4,5\",\"1,0\"\n", "1:1: expected a number with a decimal point, found a decimal comma in \"4,5\"; "),
             ("4,5\t1,2\n", "1:1: expected a number with a decimal point, found a decimal comma in \"4,5\"; "),
             ("4,5 1,2\n", "1:3: expected numbers between commas as in the first row, found spaces in \"5 1\"; "),
-            ("# a\nann,bob\n1,2\n", "2:1: expected a number, found \"ann\"; leave a line of headings out with --skip-rows 2"),
+            ("# a\nann,bob\n1,2\n", "2:1: expected a number, found \"ann\"; skip a header line with --skip-rows 2"),
             (",ann,bob\nx,1,2\n", "1:1: expected a number, found an empty cell; costs have neither headings nor"),
             ("ann,1,2\n", "1:1: expected a number, found \"ann\"; costs are numbers, inf, -inf or nan, without names"),
             ("[[1, 2],\n", "1:1: expected a number, found \"[[1\"; "),

@@ -318,7 +318,7 @@ mod tests {
         fill(&sampler, &counting(10), 3, &mut x, &mut y);
         assert_eq!(x, [2, 3, 4, 5, 3, 4, 5, 6, 4, 5, 6, 7]);
         let message = sampler.start(6).unwrap_err().to_string();
-        assert!(message.contains("batches.npy: steps 2..3 asked for, but the file has 2"), "{message}");
+        assert!(message.contains("batches.npy: steps 2..3 requested, but the file has 2"), "{message}");
         let message = Sampler::new(Order::Given(offsets), 1, 4, 9, "x").unwrap_err().to_string();
         assert!(message.contains("found 5"), "{message}");
         npy::write_i32(&path, &[1, 2], &[5, -1]).unwrap();

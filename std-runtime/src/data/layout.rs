@@ -239,7 +239,7 @@ mod tests {
         for text in ["The crow and the fox.\r\n\tA tale. ".repeat(9), "\u{98a8}\u{304c}".repeat(900)] {
             let message = layout(IdWidth::U16, text.as_bytes()).unwrap_err();
             assert!(message.contains("ids.bin: expected token ids (rename a text, as in mv "), "{message}");
-            assert!(message.ends_with("data.id_type=u16 takes it for ids), found text"), "{message}");
+            assert!(message.ends_with("data.id_type=u16 reads it as ids), found text"), "{message}");
         }
         // Ids of a small vocabulary and of a large one.
         for ids in [(0..200).map(|i| 32 + i % 90).collect::<Vec<u32>>(), (0..200).map(|i| 8224 + i * 211 % 30_000).collect()] {

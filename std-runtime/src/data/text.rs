@@ -472,10 +472,10 @@ mod tests {
         assert_eq!((summary.documents, summary.bytes, summary.skipped_rows), (2, 2, 2));
         assert!(summary.first_skipped.as_ref().unwrap().to_string().contains(":2:9: "));
         let said = summary.lines(&path).concat();
-        assert!(said.contains("a.jsonl: 2 rows left out of 4, the first: ") && said.contains(":2:9: "), "{said}");
+        assert!(said.contains("a.jsonl: 2 rows skipped of 4, the first: ") && said.contains(":2:9: "), "{said}");
         let none = TextOptions { text_key: "absent".to_owned(), ..options };
         let message = load(&path, &none).unwrap_err().to_string();
-        assert!(message.contains("expected some text, found none; 4 rows are left out, the first: "), "{message}");
+        assert!(message.contains("expected some text, found none; 4 rows were skipped, the first: "), "{message}");
     }
 
     #[test]

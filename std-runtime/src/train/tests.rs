@@ -68,7 +68,7 @@ fn errors_say_where_what_and_what_instead() {
         ("[train]\nlr = -1.0", "train.lr: expected a number from 0 to 1000, found -1.0"),
         (
             "[train]\nignore_extra = true",
-            "run.toml:2:16: train.ignore_extra: expected no value; it is for the tensors of train.init",
+            "run.toml:2:16: train.ignore_extra: expected no value; it applies to the tensors of train.init",
         ),
         ("[model]\nn_layer = 0", "run.toml:2:11: model.n_layer: expected a number from 1 to 4096, found 0"),
         ("[model]\nbias = 1", "run.toml:2:8: model.bias: expected true or false, found 1"),
