@@ -293,7 +293,7 @@ mod tests {
             ("4,5 1,2\n", "1:3: expected numbers between commas as in the first row, found spaces in \"5 1\"; "),
             ("# a\nann,bob\n1,2\n", "2:1: expected a number, found \"ann\"; skip a header line with --skip-rows 2"),
             (",ann,bob\nx,1,2\n", "1:1: expected a number, found an empty cell; costs have neither headings nor"),
-            ("ann,1,2\n", "1:1: expected a number, found \"ann\"; costs are numbers, inf, -inf or nan, without names"),
+            ("ann,1,2\n", "1:1: expected a number, found \"ann\"; costs are numbers, inf, -inf or nan; remove row names"),
             ("[[1, 2],\n", "1:1: expected a number, found \"[[1\"; "),
         ] {
             let error = parse(text, 0).expect_err(text);
