@@ -130,10 +130,7 @@ mod tests {
     #[test]
     fn more_threads_than_a_machine_can_serve_are_refused() {
         let message = Pool::new(4096).expect_err("a refusal").to_string();
-        assert!(
-            message.starts_with("4096 threads: expected at most ") && message.contains("0 starts one per core"),
-            "{message}"
-        );
+        assert!(message.starts_with("4096 threads: expected at most ") && message.contains("0 starts one per core"), "{message}");
     }
 
     #[test]

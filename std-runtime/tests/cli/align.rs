@@ -21,8 +21,7 @@ fn desk() -> tempfile::TempDir {
         &folder.path().join("pairs.jsonl"),
         (0..8).map(|i| json!({"prompt": prompt(i), "chosen": " yes", "rejected": " no, never"})),
     );
-    let labelled =
-        |i: usize| json!({"prompt": prompt(i), "completion": if i % 2 == 0 { " yes" } else { " no" }, "label": i % 2 == 0});
+    let labelled = |i: usize| json!({"prompt": prompt(i), "completion": if i.is_multiple_of(2) { " yes" } else { " no" }, "label": i.is_multiple_of(2)});
     rows(&folder.path().join("labels.jsonl"), (0..8).map(labelled));
     rows(&folder.path().join("prompts.jsonl"), (0..8).map(|i| json!({"prompt": prompt(i)})));
     folder
@@ -305,7 +304,7 @@ fn added_tokens_get_rows_and_leave_the_others_as_they_are() {
         let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         bytes[start..].as_chunks::<4>().0.to_vec()
     };
-    let [before, after] = [&model, "run"].map(|model| logits(model));
+    let [before, after] = [&model, "run"].map(logits);
     for (before, after) in before.chunks(320).zip(after.chunks(322)) {
         assert!(before == &after[..320]);
     }
