@@ -227,7 +227,7 @@ fn errors_say_what_is_wrong() {
     ];
     let expected = [
         "layer h.1 has another number of parameters than the first layer of its stack",
-        "2 parameters, but storage for 1: lend storage for 2",
+        "2 parameters, but storage for only 1: lend storage for 2",
         "two parameters are named w.a: give one of them a scope of its own",
         "more than 8 optimizer groups",
         "no place for \"w\" in scope \"a.1.a.1.a.1.a.1.a.1.a.1.a.1.a.1\": names have at most 8 parts and numbers up to 65534; join words of one part with dots",

@@ -466,7 +466,7 @@ fn a_checkpoint_of_another_objective_is_refused() {
     let out = tempfile::tempdir().unwrap();
     train(WholeBatch::new(), out.path(), &Stop::new()).unwrap();
     let message = train(TwoRegistries::new(), out.path(), &Stop::new()).unwrap_err().to_string();
-    assert!(message.contains("manifest.json") && message.contains("begun with"), "{message}");
+    assert!(message.contains("manifest.json") && message.contains("resume with the model of the start of the run"), "{message}");
 }
 
 /// The host sees the gradient before the weights change.

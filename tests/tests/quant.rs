@@ -128,7 +128,7 @@ fn rows_that_do_not_fall_into_blocks_are_refused() {
     let config = GptConfig { vocab_size: 20, n_positions: 8, n_embd: 24, n_layer: 1, n_head: 2, n_inner: 32, ..GptConfig::GPT2 };
     let gpt = Model::new(Engine::new(1, Gemm::Samara).unwrap(), Arc::new(config)).unwrap();
     let error = gpt.quantised(DType::Q8).err().expect("an error").to_string();
-    assert!(error.contains("wte.weight has rows of 24 numbers") && error.contains("blocks of 32"), "{error}");
+    assert!(error.contains("wte.weight has rows of 24 values") && error.contains("quantisation block of 32"), "{error}");
 }
 
 /// A model whose logits differ by several nats, so that losses mean something.

@@ -212,7 +212,7 @@ fn characters_are_sorted_and_unknown_ones_named() {
 #[test]
 fn ids_outside_the_vocabulary_are_errors() {
     let error = Tokenizer::bytes(&["<|endoftext|>"]).unwrap().decode(&[1, 257]).unwrap_err();
-    assert_eq!(error.to_string(), "token id 257 at place 1 is outside the vocabulary of 257 tokens");
+    assert_eq!(error.to_string(), "token id 257 at position 1 is outside the vocabulary of 257 tokens");
 }
 
 #[test]

@@ -25,9 +25,9 @@ Examples:
   samara score --model gpt2 --tokens 464,2068,7586 --logits out.npy --json
   samara score --model runs/reward --data answers.jsonl > scored.jsonl
 
-A folder of a reward model gives a score, that of the last token: --data takes rows of
-prompts with completions, which go through the chat template as in samara reward, and
-writes each with \"reward\" and \"scored_token\".";
+A folder of a reward model gives a score, that of the last token: --data takes
+rows of prompts with completions, which go through the chat template as in
+samara reward, and writes each with \"reward\" and \"scored_token\".";
 
 /// The defaults for rows.
 const DEFAULTS: Preset =
@@ -105,6 +105,7 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
+        self.given()?;
         if has_score(&self.model.model) {
             return self.reward(console.quiet);
         }
@@ -150,11 +151,15 @@ impl Args {
         output::show(self.json, &reward, || reward.text())
     }
 
+    /// The ids of `--tokens`.
+    fn given(&self) -> Result<Option<Vec<u32>>, Error> {
+        let given = self.input.tokens.as_deref().map(token_ids).transpose();
+        given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))
+    }
+
     /// The ids that are scored, and the tokenizer.
     fn tokens(&self, folder: &Path, vocab_size: usize, quiet: bool) -> Result<(Vec<u32>, Option<Tokenizer>), Error> {
-        let given = self.input.tokens.as_deref().map(token_ids).transpose();
-        let given = given.map_err(|problem| Error::usage(format!("--tokens: {problem}")))?;
-        let (tokens, tokenizer) = match given {
+        let (tokens, tokenizer) = match self.given()? {
             Some(ids) => (ids, Tokenizer::of_model_if_usable(folder, quiet)),
             None => self.encode(folder, vocab_size, quiet)?,
         };

@@ -400,8 +400,8 @@ mod tests {
         }
         // A point for every step.
         assert!(svg.matches("<circle").count() >= 40);
-        let beside = against(&SCORES_AND_KL, &[("a", &records), ("b", &records[..9]), ("none", &run(5))]).unwrap();
-        assert!(beside.contains("a: 1.975") && beside.contains("b: 1.889") && !beside.contains("none"));
+        let beside = against(&SCORES_AND_KL, &[("a", &records), ("b", &records[..9]), ("absent", &run(5))]).unwrap();
+        assert!(beside.contains("a: 1.975") && beside.contains("b: 1.889") && !beside.contains("absent"));
         assert!(against(&SCORES_AND_KL, &[]).unwrap().contains("</svg>"));
         let svg = curve("objective/scores", "", &records).unwrap();
         assert!(svg.contains("training: 1.9") && svg.contains("validation: 1.500 at last"), "{svg}");

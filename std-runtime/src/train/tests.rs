@@ -84,11 +84,11 @@ fn errors_say_where_what_and_what_instead() {
         ("[train]\nmin_lr = 0.5", "run.toml:2:10: train.min_lr: expected at most train.lr = 0.001, found 0.5"),
         (
             "[train]\noptimizer = \"sgd\"\nbeta1 = 0.95",
-            "run.toml:3:9: train.beta1: expected no value; train.optimizer = \"sgd\" has train.momentum, or set",
+            "run.toml:3:9: train.beta1: expected no value; train.optimizer = \"sgd\" uses train.momentum instead, or set",
         ),
         (
             "[train]\nmomentum = 0.9",
-            "run.toml:2:12: train.momentum: expected no value; train.optimizer = \"adamw\" has train.beta1",
+            "run.toml:2:12: train.momentum: expected no value; train.optimizer = \"adamw\" uses train.beta1",
         ),
         (
             "[train]\noptimizer = \"sgd\"\nnesterov = true",
