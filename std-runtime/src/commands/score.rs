@@ -35,7 +35,7 @@ const DEFAULTS: Preset =
 
 /// Print the log-probability of every token given those before it, or the score of a reward model for a text or rows.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "samara score [OPTIONS] --model DIR --text TEXT|--tokens IDS|--data FILE")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
