@@ -28,7 +28,7 @@ const CONFIG: GptConfig = GptConfig {
 /// Blocks hold 32 numbers.
 const WIDE: GptConfig = GptConfig { n_embd: 32, n_inner: 32, ..CONFIG };
 const BIASED: GptConfig = GptConfig { bias: true, ..CONFIG };
-const SHAPE: TrainShape = TrainShape { batch: 2, block: 2 };
+const SHAPE: TrainShape = TrainShape { batch: 2, block: 2, weighted: false };
 
 /// What a seed holds.
 enum Kind {

@@ -64,7 +64,7 @@ pub const PLAIN: FileSpec = FileSpec {
     kv: DType::Real,
     train: Tune::None,
     optimizer: Optimizer::Sgd,
-    shape: TrainShape { batch: 2, block: 4 },
+    shape: TrainShape { batch: 2, block: 4, weighted: false },
     context: 4,
     names: true,
 };

@@ -4,7 +4,9 @@ use samara::align::base::Base;
 use samara::align::completion::Completion;
 use samara::align::config::{DpoConfig, KtoConfig, PairObjective, RewardConfig};
 use samara::align::pairs::{PairTraining, PairsSpec};
+use samara::align::policy::episodes::Episode;
 use samara::align::policy::method::Method;
+use samara::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
 use samara::align::policy::state::Policy;
 use samara::align::reward::{Ranking, RankingLoss, RewardSpec, RewardTraining};
 use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining};
@@ -19,11 +21,14 @@ use samara::model::tune::config::{Method as TuneMethod, TuneConfig};
 use samara::model::tune::peft::{Base as PeftBase, checksum};
 use samara::session::{CpuDevice, Engine, Session, SetId};
 use samara::train::config::TrainConfig;
+use samara::train::objective::Objective;
+use samara::train::shape::update_numbers;
+use samara::train::step::Stepper;
 use samara_core::math::rng::{Purpose, Rng};
 use samara_core::rl::ScoreAt;
 use samara_core::rl::pairs::{Dpo, Pair, PairLoss};
-use samara_tests::policies::{judged, ppo, rloo, run, spec, train};
-use samara_tests::world::{BEGIN, END, LEN, completions, gold, log_probabilities, model};
+use samara_tests::policies::{judged, ppo, rloo, run, run_to, spec, train};
+use samara_tests::world::{BEGIN, END, LEN, completions, gold, log_probabilities, model, token_log_probabilities};
 
 /// A policy reaches the optimum that is known: J within 2 % of it, and the distribution itself. The first minibatch has ratios of exactly 1, which the
 /// objective checks in every step; the sampler's log-probs are those of the trainer.
@@ -75,6 +80,13 @@ fn a_score_at_the_last_token_is_not_lost() {
 
 fn pair_of(better: &[i32], worse: &[i32]) -> [Completion; 2] {
     [better, worse].map(|text| Completion { tokens: [&[BEGIN], text].concat(), picks: (0..text.len()).collect() })
+}
+
+/// A token is predicted at the one before it; the first token of a text never is.
+#[test]
+fn what_is_learnt_is_read_one_token_before() {
+    let completion = Completion::new(&[4, 0, 1, 3], &[true, false, true, true]);
+    assert_eq!(completion, Completion { tokens: vec![4, 0, 1, 3], picks: vec![1, 2] });
 }
 
 /// Where policy and reference are one, the loss of DPO is ln 2 to the bit, and every reward is 0.
@@ -153,6 +165,44 @@ fn kto_begins_at_one_half() {
     assert_eq!((first["loss"], first["kl"]), (0.5, 0.0));
 }
 
+/// The reference point of KTO is the distance of completions behind each other's prompts, after a step that has moved the policy.
+#[test]
+fn kto_compares_with_completions_of_other_prompts() {
+    let train = TrainConfig { batch_size: 2, grad_accumulation: 1, ..train(1, 2, 1e-2) };
+    let texts = [(0, vec![1, END]), (2, vec![0, 0, 1])];
+    let row = |(prompt, text): &(i32, Vec<i32>)| {
+        let tokens = [&[BEGIN, *prompt], text.as_slice()].concat();
+        Labelled { completion: Completion { picks: (1..=text.len()).collect(), tokens }, desirable: true }
+    };
+    let spec = UnpairedSpec {
+        policy: Base { architecture: model().architecture().unwrap(), init: None },
+        kto: KtoConfig::default().loss(),
+        rows: texts.iter().map(row).collect(),
+        held_out: Vec::new(),
+        train: train.clone(),
+    };
+    // Own completions, and each behind the prompt of the other.
+    let behind = |prompt: usize, text: usize| [&[texts[prompt].0], texts[text].1.as_slice()].concat();
+    let all = [behind(0, 0), behind(1, 1), behind(0, 1), behind(1, 0)];
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let mut expected = [0.0; 2];
+    let _ = run_to(&mut UnpairedTraining::new(spec).unwrap(), &train, 1.0, |stepper, step, found| {
+        if step == 1 {
+            let apart = ["kl", "loss"].iter().zip(expected).map(|(name, expected)| (found[*name] - expected).abs());
+            assert!(expected[0] > 1e-3 && apart.fold(0.0, f64::max) < 1e-6, "{expected:?} {found:?}");
+        }
+        let ids: Vec<_> = stepper.sets().map(|(_, id)| id).collect();
+        let sums = [ids[0], ids[1]].map(|set| -> Vec<f64> {
+            let of = token_log_probabilities(&mut stepper.session, set, &all);
+            of.iter().map(|text| text[1..].iter().sum()).collect()
+        });
+        let ratio = |i: usize| sums[0][i] - sums[1][i];
+        let kl = (0.5 * (ratio(2) + ratio(3))).max(0.0);
+        expected = [kl, 0.5 * (sigmoid(0.1 * (kl - ratio(0))) + sigmoid(0.1 * (kl - ratio(1))))];
+        assert!((0.5 * (ratio(0) + ratio(1)) - kl).abs() > 1e-3, "the two cannot be told apart");
+    });
+}
+
 /// A reward model learns an order that a hidden rule makes, and two completions in a ranking are a pair.
 #[test]
 fn a_reward_model_learns_the_gold_order() {
@@ -224,13 +274,80 @@ fn adapters_have_their_base_as_the_reference() {
     }
 }
 
+/// Adapters are dropped in updates alone, by other masks in every step: the loss begins at ln 2 to the bit all the same.
+#[test]
+fn adapters_are_dropped_in_updates_alone() {
+    let folder = base_folder();
+    // Log-probs of the better completion in every step, of which the last ones change nothing, and at the end without dropout.
+    let logprobs = |dropout| {
+        let train = TrainConfig { batch_size: 1, grad_accumulation: 2, ..train(1, 1, 0.0) };
+        let tune = TuneConfig { dropout, ..adapters(BaseFormat::F32) };
+        let architecture = tune.applied_to(model().architecture().unwrap()).unwrap();
+        let spec = PairsSpec {
+            policy: Base { architecture, init: Some(folder.path().to_owned()) },
+            loss: Box::new(Dpo { beta: 0.1 }),
+            beta: 0.1,
+            pairs: vec![pair_of(&[0, 1, END], &[2, 2, 2, 2]); 2],
+            held_out: Vec::new(),
+            train: train.clone(),
+        };
+        let (layers, shape) = (spec.policy.register().unwrap().1, TokensShape { rows: 1, len: LEN, picks: 3 });
+        let mut objective = PairTraining::new(spec).unwrap();
+        let device = CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap());
+        let mut stepper = Stepper::new(Session::new(device), &mut objective, train.rule()).unwrap();
+        objective.initialise(&mut stepper.session, false).unwrap();
+        let mut of_steps = Vec::new();
+        for step in 0..8 {
+            let lr = if step < 5 { 1e-2 } else { 0.0 };
+            stepper.step(&mut objective, step, &update_numbers(&train, lr)).unwrap();
+            let value = |name| stepper.scalars().iter().find(|(scalar, _)| *scalar == name).and_then(|(_, value)| value).unwrap();
+            assert!(step > 0 || value("loss") == f64::from(std::f32::consts::LN_2), "{dropout}");
+            of_steps.push(value("logps/chosen"));
+        }
+        let set = stepper.sets().next().unwrap().1;
+        let mut batch = TokenBatch::new(shape);
+        pair_of(&[0, 1, END], &[])[0].push_to(&mut batch);
+        let number = Number::Logprob { temperature: 1.0 };
+        let mut program = Tokenwise::new(&mut stepper.session, set, &layers, shape, (number, None)).unwrap();
+        let plain: f64 = program.forward(&mut stepper.session, set, &batch).unwrap().iter().map(|&x| f64::from(x)).sum();
+        (of_steps, plain)
+    };
+    let (steps, plain) = logprobs(0.0);
+    assert!(steps[6] == steps[7] && (steps[7] - plain).abs() < 1e-5, "{steps:?} {plain}");
+    let (dropped, plain) = logprobs(0.5);
+    assert!(dropped[6] != dropped[7] && (dropped[7] - plain).abs() > 1e-4, "{dropped:?} {plain}");
+    assert_eq!(dropped, logprobs(0.5).0);
+}
+
 /// Scores of texts by a model with a score, on a set of its registry.
 fn scores(session: &mut Session<CpuDevice>, set: SetId, model: &Scored, texts: &[Vec<i32>]) -> Vec<f32> {
-    let shape = TokensShape { rows: texts.len(), len: LEN, picks: 1 };
+    let shape = TokensShape { rows: texts.len(), len: LEN + 1, picks: 1 };
     let mut batch = TokenBatch::new(shape);
     texts.iter().for_each(|text| batch.push(text, text.len().checked_sub(1)));
     let mut program = Tokenwise::new(session, set, &model.layers, shape, (Number::Score(model.score), None)).unwrap();
     program.forward(session, set, &batch).unwrap()[..texts.len()].to_vec()
+}
+
+/// A reward model in a folder gives a completion the score of its last token, times the weight of the source.
+#[test]
+fn rewards_are_scores_of_last_tokens() {
+    let scored = Scored::new(&model(), ScoreInit::Normal).unwrap();
+    let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap()));
+    let set = session.add_set("reward", &scored.registry).unwrap();
+    scored.registry.view().initialise(3, session.set_mut(set).0.weights.get_mut());
+    let folder = tempfile::tempdir().unwrap();
+    let values = session.set(set).weights.get().to_vec();
+    scored.save(folder.path(), &FolderConfig::new(model(), 0.0), None, &values[..]).unwrap();
+    let texts: Vec<Vec<i32>> = completions().iter().step_by(13).map(|text| [&[BEGIN], text.as_slice()].concat()).collect();
+    let expected = scores(&mut session, set, &scored, &texts);
+    let source = RewardSource::Model(RewardFolder { model: scored, folder: folder.path().to_owned() });
+    let mut rewards = Rewards::new(vec![(source, 2.0)]);
+    rewards.admit(&mut session, (8, LEN + 1)).unwrap();
+    let episodes: Vec<Episode> =
+        texts.iter().map(|text| Episode { tokens: text.clone(), prompt: 1, ..Episode::default() }).collect();
+    let found = rewards.score(&mut session, &episodes).unwrap();
+    assert!(found.iter().zip(&expected).all(|(found, expected)| (found - 2.0 * expected).abs() < 1e-5), "{found:?} {expected:?}");
+    assert!(expected.iter().any(|score| (score - expected[0]).abs() > 0.1), "{expected:?}");
 }
 
 /// A reward head is trained whole beside adapters over weights of any element type, and an adapter's folder gives the scores of the training.

@@ -34,7 +34,7 @@ fn cases() -> Vec<(String, GptConfig, FileSpec)> {
     }
     for train in [Tune::Head, Tune::Bias, Tune::LastBlock] {
         for optimizer in [Optimizer::Sgd, Optimizer::Adamw] {
-            let shape = TrainShape { batch: 1, block: 32 };
+            let shape = TrainShape { batch: 1, block: 32, weighted: false };
             let spec = FileSpec { weights: DType::Q8, train, optimizer, shape, ..PLAIN };
             cases.push((format!("learner {train:?} {optimizer:?}"), LEARNER, spec));
         }

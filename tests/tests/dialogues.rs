@@ -154,7 +154,10 @@ fn a_run_goes_on_to_the_same_bits_and_its_folder_has_the_template() {
     let error = desk.run(&args).unwrap_err();
     assert!(error.contains("data.path") || error.contains("the rows of the start of the run"), "{error}");
     fs::rename(&data, desk.at("moved.jsonl")).unwrap();
-    let said = desk.run(&["sft", "--out", "whole", "--resume", "--data", "moved.jsonl", "--set", "train.steps=5"]).unwrap().1;
+    let args = ["sft", "--out", "whole", "--resume", "--data", "moved.jsonl", "--set", "train.steps=5", "--json"];
+    let (outcome, said) = desk.run(&args).unwrap();
+    let outcome: Value = serde_json::from_str(&outcome).unwrap();
+    assert_eq!((outcome["schema"].as_u64(), outcome["steps"].as_u64()), (Some(1), Some(5)));
     assert!(said.contains("resumes at step 4 of 5"), "{said}");
 }
 

@@ -273,9 +273,9 @@ fn k3_is_never_nan() {
 #[test]
 fn every_loss_of_pairs_is_the_one_that_was_named() {
     let desk = Desk::new();
-    let row = pair("Say a", "aab", "bbb");
+    let row = pair("Say a", "aab", "bb");
     // Characters and the end; the model has a token for each of these.
-    let lengths = [4, 4];
+    let lengths = [4, 3];
     let names = ["dpo", "cdpo", "robust_dpo", "sigmoid_norm", "hinge", "ipo_sum", "ipo_mean", "orpo", "simpo", "cpo"];
     let mut losses = Vec::new();
     for name in names {
@@ -304,10 +304,7 @@ fn every_loss_of_pairs_is_the_one_that_was_named() {
         let found: Value = serde_json::from_str(&desk.run(&args).unwrap().0).unwrap();
         let loss = of("train_loss");
         close(name, loss, found["loss"].as_f64().unwrap(), 2e-5);
-        assert!(
-            losses.iter().all(|(other, x): &(&str, f64)| (x - loss).abs() > 1e-4 || [*other, name] == ["dpo", "sigmoid_norm"]),
-            "{name} {losses:?}"
-        );
+        assert!(losses.iter().all(|(_, x): &(&str, f64)| (x - loss).abs() > 1e-4), "{name} {losses:?}");
         losses.push((name, loss));
     }
     let error = train(&desk, "dpo", &[row], "run", &["dpo.loss=ipo"]).unwrap_err();

@@ -10,7 +10,7 @@ use samara::align::policy::state::{Policy, PolicySpec};
 use samara::data::batches::{Order, Sampler};
 use samara::data::shards::{TokenList, Tokens};
 use samara::lm::register;
-use samara::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
+use samara::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise, Trained};
 use samara::run::metrics::{self, Metrics};
 use samara::session::CpuDevice;
 use samara::train::config::TrainConfig;
@@ -81,7 +81,7 @@ fn of_text(stepper: &mut Stepper<CpuDevice>, how: &Ptx<f32>) -> (Vec<f32>, f32) 
     }
     let (_, set) = stepper.sets().next().unwrap();
     let (_, layers) = register(&*model().architecture().unwrap(), 0, |_, _| ()).unwrap();
-    let number = (Number::Logprob { temperature: 1.0 }, Some(samara_core::graph::Recompute::None));
+    let number = (Number::Logprob { temperature: 1.0 }, Some(Trained::PLAIN));
     let mut program = Tokenwise::new(&mut stepper.session, set, &layers, shape, number).unwrap();
     let logprobs = program.forward(&mut stepper.session, set, &batch).unwrap().to_vec();
     let (live, mut weights, mut slopes) = ([true; 64 * BLOCK], [0.0; 64 * BLOCK], [0.0; 64 * BLOCK]);
@@ -194,4 +194,22 @@ fn resumed_to_the_bit_with_everything_added() {
     assert!(weights(whole.path()) == weights(parted.path()), "weights");
     let picture = fs::read_to_string(whole.path().join("reward_against_kl.svg")).unwrap();
     assert!(picture.contains("objective/scores against objective/kl") && picture.matches("<circle").count() >= 4);
+}
+
+/// Steps in which nothing can be learnt are counted on where a run stopped.
+#[test]
+fn a_resumed_run_still_ends_where_nothing_is_learnt() {
+    let out = tempfile::tempdir().unwrap();
+    let to = |steps| {
+        let train =
+            TrainConfig { batch_size: 8, grad_accumulation: 1, eval_every: 0, checkpoint_every: 0, ..train(5, steps, 1e-3) };
+        let one = RewardSource::Scorer(Box::new(FnScorer::new("one", |_: &[i32], _: &[i32]| 1.0)));
+        let rewards = Rewards::new(vec![(one, 1.0)]);
+        let spec = PolicySpec { episodes: 8, rewards, ..spec(dr_grpo(0.0), train.clone()) };
+        launch(out.path(), Policy::new(spec).unwrap(), &train)
+    };
+    to(12).unwrap();
+    let error = to(40).unwrap_err().to_string();
+    assert!(error.contains("in 20 steps in a row all completions of every prompt had the same score"), "{error}");
+    assert_eq!(metrics::read(&out.path().join("metrics.jsonl")).unwrap().last().unwrap().step, 19);
 }

@@ -151,28 +151,25 @@ fn train<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
 
 fn backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::HeadLossBackward { smoothing }) = node.op() else { return };
-    let w = Weight::new(node, &views, 1);
-    let [x, _, b, _, upstream, lses, ..] = views.inputs;
-    let [_, _, _, targets, ..] = views.ints;
-    let [dx, dw, db] = views.outputs;
-    let [_, add_w, add_b] = views.accumulate;
-    let c = node.input_shape(0).cols();
-    begin(dx, false);
-    begin(dw, add_w);
-    begin(db, add_b);
-    let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
-    for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
-        logits(z, &w, &w.prepare(x, scratch), b);
+    let [_, _, _, _, upstream, ..] = views.inputs;
+    spread_rows(node, views, |z, (i, lse, target)| {
         row_gradient(z, lse, target, R::from_f64(smoothing), upstream_of(upstream, i));
-        spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
-        axpy(db, R::ONE, z);
-    }
+    });
 }
 
 fn entropy_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
     let Some(Op::HeadEntropyBackward { smoothing }) = node.op() else { return };
+    let [_, _, _, _, upstream, _, of_entropy, ..] = views.inputs;
+    spread_rows(node, views, |z, (i, lse, target)| {
+        let upstreams = [upstream, of_entropy].map(|upstream| upstream_of(upstream, i));
+        row_entropy_gradient(z, (lse, entropy(z, lse)), target, R::from_f64(smoothing), upstreams);
+    });
+}
+
+/// dx, dW and db of all rows. `gradient` turns the logits of a row into dz, given its number, log-sum-exp and target.
+fn spread_rows<R: Real>(node: &Node<'_>, views: Views<'_, R>, gradient: impl Fn(&mut [R], (usize, R, i32))) {
     let w = Weight::new(node, &views, 1);
-    let [x, _, b, _, upstream, lses, of_entropy, ..] = views.inputs;
+    let [x, _, b, _, _, lses, ..] = views.inputs;
     let [_, _, _, targets, ..] = views.ints;
     let [dx, dw, db] = views.outputs;
     let [_, add_w, add_b] = views.accumulate;
@@ -183,9 +180,7 @@ fn entropy_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threa
     let Some((z, scratch)) = views.scratch.split_at_mut_checked(logits_len(node)) else { return };
     for (i, ((x, &target), &lse)) in x.chunks_exact(c.max(1)).zip(targets).zip(lses).enumerate() {
         logits(z, &w, &w.prepare(x, scratch), b);
-        let entropy = entropy(z, lse);
-        let upstreams = [upstream, of_entropy].map(|upstream| upstream_of(upstream, i));
-        row_entropy_gradient(z, (lse, entropy), target, R::from_f64(smoothing), upstreams);
+        gradient(z, (i, lse, target));
         spread_row(z, x, (&w, scratch), part_mut(dx, i.wrapping_mul(c), c), dw);
         axpy(db, R::ONE, z);
     }

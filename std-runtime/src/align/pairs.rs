@@ -66,7 +66,7 @@ impl PairTraining {
     /// # Errors
     /// The registry cannot hold the parameters.
     pub fn new(spec: PairsSpec) -> Result<Self, BuildError> {
-        let learner = Learner::policy(spec.policy.register()?);
+        let learner = Learner::policy(&spec.policy)?;
         let all = spec.pairs.iter().chain(&spec.held_out).flatten();
         let rows = TokenBatch::new(shape_of(2 * spec.train.batch_size, all));
         let reference = if spec.loss.reads_reference() { Reference::Computed } else { Reference::Absent };

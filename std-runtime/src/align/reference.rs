@@ -28,7 +28,7 @@ pub enum Reference {
     /// Computed in every step.
     Computed,
     /// Computed once.
-    Kept(Kept),
+    Cached(CachedReference),
 }
 
 impl Reference {
@@ -46,7 +46,7 @@ impl Reference {
             match self {
                 Self::Absent => {}
                 Self::Computed => all.extend(forward.sums(rows)?),
-                Self::Kept(kept) => all.extend(kept.at(places)?),
+                Self::Cached(cached) => all.extend(cached.at(places)?),
             }
         }
         Ok(all)
@@ -54,7 +54,7 @@ impl Reference {
 }
 
 /// Sums that are computed once, with the weights that the policy begins with.
-pub struct Kept {
+pub struct CachedReference {
     values: Values,
     stop: Stop,
     quiet: bool,
@@ -73,7 +73,7 @@ struct Content {
     weights: String,
 }
 
-impl Kept {
+impl CachedReference {
     /// None yet. `stop` gives computing them up; without `quiet` a person is told when they are computed again.
     pub fn new(stop: Stop, quiet: bool) -> Self {
         Self { values: Values::Memory(Vec::new()), stop, quiet }

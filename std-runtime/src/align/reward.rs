@@ -92,8 +92,9 @@ impl RewardTraining {
         let len = all().flat_map(|ranking| &ranking.completions).map(|c| c.tokens.len()).max().unwrap_or(1);
         // All completions of a prompt are in one micro-batch.
         let rows = TokenBatch::new(TokensShape { rows: spec.train.batch_size * most, len, picks: 1 });
-        let Scored { registry, layers, score, .. } = spec.model.clone();
-        let learner = Learner { name: "reward", registry, layers, number: Number::Score(score) };
+        let Scored { registry, layers, score, architecture, .. } = spec.model.clone();
+        let (number, adapter_dropout) = (Number::Score(score), architecture.adapter_dropout());
+        let learner = Learner { name: "reward", registry, layers, number, adapter_dropout };
         let loss = RankingRows { spec, learner, rows, part: Part::Train, numbers: Vec::new(), output: None, frozen: None };
         Self::of(loss, Reference::Absent)
     }

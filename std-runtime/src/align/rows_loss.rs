@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use samara_core::model::lm::LanguageModel;
 
-use super::base::Frozen;
+use super::base::{Base, Frozen};
 use super::completion::sums;
 use crate::lm::RunError;
 use crate::lm::tokenwise::{Number, TokenBatch, Tokenwise};
-use crate::session::{Device, OwnedParams, Session, SetId};
+use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::scalars::{Combine, Scalars};
@@ -43,12 +43,19 @@ pub struct Learner {
     pub layers: Arc<dyn LanguageModel>,
     /// What is computed of a picked token.
     pub number: Number,
+    /// The probability with which an update drops the inputs of adapters: nothing else does, neither the reference nor an evaluation.
+    pub adapter_dropout: f64,
 }
 
 impl Learner {
     /// A policy, whose numbers are log-probs at temperature 1.
-    pub fn policy((registry, layers): (Arc<OwnedParams>, Arc<dyn LanguageModel>)) -> Self {
-        Self { name: "policy", registry, layers, number: Number::Logprob { temperature: 1.0 } }
+    ///
+    /// # Errors
+    /// The registry cannot hold the parameters.
+    pub fn policy(policy: &Base) -> Result<Self, BuildError> {
+        let (registry, layers) = policy.register()?;
+        let (number, adapter_dropout) = (Number::Logprob { temperature: 1.0 }, policy.architecture.adapter_dropout());
+        Ok(Self { name: "policy", registry, layers, number, adapter_dropout })
     }
 }
 

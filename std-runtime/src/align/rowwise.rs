@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use samara_core::exec::Gradients;
-use samara_core::graph::Recompute;
 use serde_json::Value;
 
 use super::base::{check_state, state_of};
 use super::completion::sums;
 use super::guard::begins_as_reference;
-use super::reference::{Kept, Reference};
+use super::reference::{CachedReference, Reference};
 use super::rows_loss::{Forward, Learner, Numbers, Part, RowsLoss};
 use super::source::numbered;
 use crate::data::dataset::{HostBatch, RowNumbers};
 use crate::lm::RunError;
-use crate::lm::tokenwise::Tokenwise;
+use crate::lm::step::DropoutNumbers;
+use crate::lm::tokenwise::{Tokenwise, Trained};
 use crate::session::{BuildError, Device, Session, SetId};
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
@@ -57,8 +57,8 @@ impl<L: RowsLoss> RowsTraining<L> {
     /// The same with log-probs of the reference that are computed once and kept in the run folder, so that its weights are not in memory while it is
     /// trained; for a loss without a reference nothing changes. Results are the same to the bit.
     #[must_use]
-    pub fn with_kept_reference(self, kept: Kept) -> Self {
-        let reference = if matches!(self.reference, Reference::Absent) { Reference::Absent } else { Reference::Kept(kept) };
+    pub fn with_cached_reference(self, cached: CachedReference) -> Self {
+        let reference = if matches!(self.reference, Reference::Absent) { Reference::Absent } else { Reference::Cached(cached) };
         Self { reference, ..self }
     }
 
@@ -79,22 +79,25 @@ impl<L: RowsLoss> RowsTraining<L> {
         Ok([reference, beside])
     }
 
-    /// The losses of a micro-batch, and their gradient over `rows` rows.
+    /// The losses of a micro-batch of a step, and their gradient over `rows` rows.
     fn micro_batch<D: Device>(
         &mut self,
         session: &mut Session<D>,
         rows: usize,
-        (is_first, gradients): (bool, Gradients),
+        (step, micro): (u64, usize),
     ) -> Result<L::Found, RunError> {
         let trained = self.built.as_ref().expect("built before").trained;
         let [reference, beside] = self.others(session, trained)?;
+        let (of_adapters, seed) = (self.loss.learner().adapter_dropout, self.loss.train().seed);
         let program = &mut self.built.as_mut().expect("built before").program;
+        program.set_dropout(&DropoutNumbers { probability: 0.0, of_adapters, seed, step }, micro);
         let own = program.forward(session, trained, self.loss.rows())?;
-        if is_first && !reference.is_empty() {
+        if step == 0 && !reference.is_empty() {
             begins_as_reference(&sums(self.loss.rows(), own), &reference)?;
         }
         let found = self.loss.losses(&Numbers { own, beside: &beside, reference: &reference }, &mut self.upstream)?;
         self.upstream.iter_mut().for_each(|x| *x /= rows as f32);
+        let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
         program.backward(session, trained, &self.upstream, gradients)?;
         Ok(found)
     }
@@ -113,8 +116,9 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
         let mut sets = sets.iter().copied();
         let trained = sets.next().ok_or_else(|| BuildError::Unsupported("a training without a set".to_owned()))?;
         let reference = if matches!(self.reference, Reference::Computed) { sets.next() } else { None };
-        let (Learner { layers, number, .. }, shape) = (self.loss.learner(), self.loss.rows().shape());
-        let program = Tokenwise::new(session, trained, layers, shape, (*number, Some(Recompute::None)))?;
+        let (Learner { layers, number, adapter_dropout, .. }, shape) = (self.loss.learner(), self.loss.rows().shape());
+        let how = Trained { adapter_dropout: *adapter_dropout > 0.0, ..Trained::PLAIN };
+        let program = Tokenwise::new(session, trained, layers, shape, (*number, Some(how)))?;
         let forward = Tokenwise::new(session, reference.unwrap_or(trained), layers, shape, (*number, None))?;
         self.built = Some(Built { trained, reference, average: sets.next(), program, forward });
         Ok(())
@@ -138,10 +142,10 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
         let Some(Built { trained, reference, forward: program, .. }) = &mut self.built else { return Ok(()) };
         // What is kept of the reference is computed by the policy, before anything is learnt.
-        let is_kept = matches!(self.reference, Reference::Kept(_));
-        self.loss.begin(session, (*trained, *reference), resumed && !is_kept)?;
-        if let Reference::Kept(kept) = &mut self.reference {
-            kept.fill(&mut self.loss, Forward { session, set: *trained, program }, self.folder.as_deref())?;
+        let is_cached = matches!(self.reference, Reference::Cached(_));
+        self.loss.begin(session, (*trained, *reference), resumed && !is_cached)?;
+        if let Reference::Cached(cached) = &mut self.reference {
+            cached.fill(&mut self.loss, Forward { session, set: *trained, program }, self.folder.as_deref())?;
         }
         Ok(())
     }
@@ -154,8 +158,7 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
             step.stop.check()?;
             let numbers = self.numbers(Part::Train, batch);
             self.loss.fill(Part::Train, &numbers);
-            let gradients = if micro == 0 { Gradients::Overwrite } else { Gradients::Add };
-            let found = self.micro_batch(session, rows, (step.step == 0, gradients))?;
+            let found = self.micro_batch(session, rows, (step.step, micro))?;
             self.found.push(found);
         }
         Ok(())

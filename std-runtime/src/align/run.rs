@@ -148,7 +148,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
     stop: &Stop,
 ) -> Result<Option<TrainOutcome>, Error> {
     let AlignRequest { config, resume, plan, quiet } = request;
-    refuse_unread(config.parts().train, &config.tune())?;
+    refuse_unread(config.parts().train)?;
     let opening = if resume { Opening::Resume } else { Opening::Train };
     let mut context = Context::new(config, opening, (stop, quiet))?;
     let Prepared { objective, lines, content, rows, rows_per_step } = prepare(&context)?;
@@ -281,14 +281,11 @@ impl<C: AlignConfig> Context<C> {
     }
 }
 
-/// Settings of `[train]` and `[tune]` that no alignment reads.
-fn refuse_unread(train: &TrainConfig, tune: &TuneConfig) -> Result<(), Error> {
+/// Settings of `[train]` that no alignment reads.
+fn refuse_unread(train: &TrainConfig) -> Result<(), Error> {
     let wrong = |key, expected: &str, found: String| Err(Invalid { key, expected: expected.to_owned(), found }.into());
     if train.dropout > 0.0 {
         return wrong("train.dropout", "0: log-probs that are compared must not be random", train.dropout.to_string());
-    }
-    if tune.adapter_dropout() > 0.0 {
-        return wrong("tune.dropout", "0: log-probs and scores that are compared must not be random", tune.dropout.to_string());
     }
     if train.tokens > 0 {
         return wrong("train.tokens", "0: train.steps or dialogue.epochs says when the run ends", train.tokens.to_string());

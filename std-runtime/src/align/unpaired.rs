@@ -76,7 +76,7 @@ impl UnpairedTraining {
     /// # Errors
     /// The registry cannot hold the parameters.
     pub fn new(spec: UnpairedSpec) -> Result<Self, BuildError> {
-        let learner = Learner::policy(spec.policy.register()?);
+        let learner = Learner::policy(&spec.policy)?;
         let all = || spec.rows.iter().chain(&spec.held_out).map(|row| &row.completion);
         let mut shape = shape_of(spec.train.batch_size, all());
         // A mismatched row is the prompt of one with the completion of another.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::args::is_given;
 use super::sft;
-use super::train::{RUN_CONFIG, summary};
-use super::{Console, Error, output};
+use super::train::{RUN_CONFIG, show};
+use super::{Console, Error};
 use crate::align::run::{AlignConfig, AlignRequest};
 use crate::config::{ConfigError, Layers, Place, Preset, Unread};
 use crate::train::error::TrainingError;
@@ -67,6 +67,9 @@ pub(super) struct AlignArgs {
     /// Report the memory that it would take, and stop.
     #[arg(long)]
     plan: bool,
+    /// Print the outcome as one line of JSON: {"schema", "steps", "measure", "train_loss", "val_loss", "best_val_loss", "out"}.
+    #[arg(long, conflicts_with = "plan")]
+    json: bool,
 }
 
 impl AlignArgs {
@@ -96,7 +99,7 @@ impl AlignArgs {
         let config = self.merge(defaults, own, follow)?;
         let request = AlignRequest { config, resume: self.resume, plan: self.plan, quiet: console.quiet };
         match run(request)? {
-            Some(outcome) => output::line(&summary(&outcome)),
+            Some(outcome) => show(self.json, &outcome),
             None => Ok(()),
         }
     }

@@ -42,6 +42,7 @@ Examples:
   samara export --model tiny --out tiny.samara --quantize q8 --kv q8 \\
       --target stm32f746 --data held-out.txt
   samara export --model tiny --out tiny.samara --train last-block
+  samara export --model tiny --out tiny.samara --train last-block --weighted
   samara export --convert old.samara --out new.samara";
 
 /// Write a model to one file for a microcontroller, and report the resources that it needs.
@@ -75,6 +76,9 @@ pub(crate) struct Args {
     /// Tokens of a sequence in training [default: 0, the context].
     #[arg(long, value_name = "N")]
     block: Option<u32>,
+    /// Let the device weight the loss of each token: rewards, advantages.
+    #[arg(long)]
+    weighted: bool,
     /// Context of the device in tokens; 0: the model's.
     #[arg(long, value_name = "N", default_value_t = 0)]
     context: u32,
@@ -95,7 +99,7 @@ pub(crate) struct Args {
 }
 
 /// Flags that apply to exporting a model only.
-const OF_A_MODEL: [&str; 12] = [
+const OF_A_MODEL: [&str; 13] = [
     "model",
     "quantize",
     "kv",
@@ -103,6 +107,7 @@ const OF_A_MODEL: [&str; 12] = [
     "optimizer",
     "batch",
     "block",
+    "weighted",
     "context",
     "target",
     "data",
@@ -256,8 +261,9 @@ impl Args {
             )));
         }
         let train = self.train.tune();
-        if train == Tune::None && (self.optimizer.is_some() || self.batch.is_some() || self.block.is_some()) {
-            let what = "--optimizer, --batch and --block apply to training: add --train PART, or leave them out";
+        let of_training = self.optimizer.is_some() || self.batch.is_some() || self.block.is_some() || self.weighted;
+        if train == Tune::None && of_training {
+            let what = "--optimizer, --batch, --block and --weighted apply to training: add --train PART, or leave them out";
             return Err(Error::usage(what));
         }
         if train == Tune::All && self.quantize.is_some() {
@@ -269,7 +275,7 @@ impl Args {
             kv: self.kv.dtype(),
             train,
             optimizer: self.optimizer.unwrap_or_default(),
-            shape: TrainShape { batch: self.batch.unwrap_or(1) as usize, block },
+            shape: TrainShape { batch: self.batch.unwrap_or(1) as usize, block, weighted: self.weighted },
             context,
             names: !self.strip_names,
         })

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::args::ConfigArgs;
-use super::train::{RUN_CONFIG, summary};
-use super::{Command, Console, Error, output, plan};
+use super::train::{RUN_CONFIG, show};
+use super::{Command, Console, Error, plan};
 use crate::data::config::TokenizerChoice;
 use crate::lm::step::StepShape;
 use crate::say;
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Report what it would take, and stop.
     #[arg(long)]
     plan: bool,
+    /// Print the outcome as one line of JSON: {"schema", "steps", "measure", "train_loss", "val_loss", "best_val_loss", "out"}.
+    #[arg(long, conflicts_with = "plan")]
+    json: bool,
 }
 
 /// Keys of `[data]` that dialogues have no use for.
@@ -79,7 +82,7 @@ impl Command for Args {
             notes.iter().for_each(|note| say::line(note));
         }
         let outcome = sft::run(&self.request(&config, console.quiet))?;
-        output::line(&summary(&outcome))
+        show(self.json, &outcome)
     }
 }
 

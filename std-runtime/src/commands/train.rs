@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::args::ConfigArgs;
 use super::{Command, Console, Error, output, plan};
 use crate::say;
@@ -44,6 +46,9 @@ pub(crate) struct Args {
     /// Report what it would take, and stop.
     #[arg(long)]
     plan: bool,
+    /// Print the outcome as one line of JSON: {"schema", "steps", "measure", "train_loss", "val_loss", "best_val_loss", "out"}.
+    #[arg(long, conflicts_with = "plan")]
+    json: bool,
     /// Draw curves on the whole terminal: loss, learning rate, gradient norm, speed. `q` stops and saves. Without a terminal: the usual lines.
     #[arg(long, conflicts_with = "plan")]
     live: bool,
@@ -70,7 +75,7 @@ impl Command for Args {
             notes.iter().for_each(|note| say::line(note));
         }
         let outcome = train::run(&self.request(config, view))?;
-        output::line(&summary(&outcome))?;
+        show(self.json, &outcome)?;
         if !console.quiet {
             say::line(&format!("hint: samara generate --model {} --prompt TEXT", outcome.out.display()));
         }
@@ -103,8 +108,22 @@ impl Args {
     }
 }
 
+/// A finished training for programs.
+#[derive(Serialize)]
+struct Line<'o> {
+    /// The version of this object.
+    schema: u32,
+    #[serde(flatten)]
+    outcome: &'o TrainOutcome,
+}
+
+/// Writes the outcome of a training: as one line of JSON, or in words.
+pub(super) fn show(as_json: bool, outcome: &TrainOutcome) -> Result<(), Error> {
+    output::show(as_json, &Line { schema: 1, outcome }, || summary(outcome) + "\n")
+}
+
 /// The summary of a finished training.
-pub(super) fn summary(outcome: &TrainOutcome) -> String {
+fn summary(outcome: &TrainOutcome) -> String {
     let word = outcome.measure.word();
     let value = |name: &str, value: Option<f64>| value.map_or_else(String::new, |value| format!(", {name} {value:.4}"));
     format!(

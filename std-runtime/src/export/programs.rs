@@ -57,7 +57,9 @@ impl DeviceModel<'_> {
     pub fn train(&self, shape: TrainShape, optimizer: Optimizer) -> Result<DeviceProgram, BuildError> {
         self.build(ProgramKind::Train, |g| {
             let (inputs, targets, losses) = self.losses(g, shape);
-            let (upstream, hyper) = (g.input(&[1]), g.input(&[HYPER_LEN]));
+            let each = [shape.batch, shape.block];
+            let upstream = g.input(if shape.weighted { &each } else { &[1] });
+            let hyper = g.input(&[HYPER_LEN]);
             g.backward_updating(&[(losses, upstream)], rule(optimizer), hyper, Recompute::None);
             let mut ports = text_ports(&inputs);
             ports.extend([(Port::Targets, targets), (Port::Upstream, upstream), (Port::Hyper, hyper), (Port::Losses, losses)]);

@@ -20,6 +20,8 @@ pub struct TrainShape {
     pub batch: usize,
     /// Tokens of each.
     pub block: usize,
+    /// Whether a step takes a weight for the loss of each token: advantages of reinforcement learning, for example.
+    pub weighted: bool,
 }
 
 /// Everything that makes a program file of a model.

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use samara_core::exec::Gradients;
-use samara_core::graph::{Graph, Recompute, Tensor, Upstream, Wrt};
+use samara_core::graph::{DROPOUT_CONTROL_LEN, Graph, Recompute, Tensor, Upstream, Wrt};
 use samara_core::model::lm::{self, LanguageModel, LmInputs};
+use samara_core::ops::dropout;
 use samara_core::params::ParamId;
 
+use super::step::DropoutNumbers;
 use super::{RunError, positions, write, write_ints};
 use crate::data::dataset::IGNORE;
 use crate::session::{BuildError, Device, On, OwnedProgram, Session, SetId};
@@ -39,6 +41,20 @@ pub enum Number {
     },
     /// The last hidden state times a parameter (1, C).
     Score(ParamId),
+}
+
+/// How a program is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trained {
+    /// What its backward pass recomputes.
+    pub recompute: Recompute,
+    /// Whether inputs of low-rank adapters are dropped, by [`Tokenwise::set_dropout`].
+    pub adapter_dropout: bool,
+}
+
+impl Trained {
+    /// Nothing is recomputed, nothing is dropped.
+    pub const PLAIN: Self = Self { recompute: Recompute::None, adapter_dropout: false };
 }
 
 /// Right-padded rows of tokens with their picked positions.
@@ -126,9 +142,11 @@ struct Io {
     entropies: Option<Tensor>,  // (B, R)
 }
 
-fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: Number, trained: Option<Recompute>) -> Io {
+fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: Number, trained: Option<Trained>) -> Io {
     let TokensShape { rows, len, picks } = shape;
-    let inputs = LmInputs::new(g, model, rows, len);
+    let mut inputs = LmInputs::new(g, model, rows, len);
+    let drops = trained.is_some_and(|trained| trained.adapter_dropout);
+    inputs.adapter_dropout = drops.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
     let columns = model.dims().n_embd;
     let picked = g.ints(&[rows, picks], 0, (rows * len).saturating_sub(1) as i32); // (B, R)
     let hidden = model.hidden(g, &inputs, None); // (B, T, C)
@@ -150,7 +168,7 @@ fn append(g: &Graph<'_>, model: &dyn LanguageModel, shape: TokensShape, number: 
         Number::Score(_) => g.input(&[rows, picks, 1]),                                       // (B, R, 1)
     });
     let of_entropy = through.map(|_| g.input(&[rows, picks])); // (B, R)
-    if let (Some(recompute), Some(upstream)) = (trained, upstream) {
+    if let (Some(Trained { recompute, .. }), Some(upstream)) = (trained, upstream) {
         let of_entropy = through.zip(of_entropy).map(|(entropies, upstream)| (entropies, Upstream::After(upstream)));
         let pairs: Vec<_> = [(numbers, Upstream::After(upstream))].into_iter().chain(of_entropy).collect();
         g.backward(&pairs, Wrt::Trainable, recompute);
@@ -169,6 +187,7 @@ pub struct Tokenwise {
     numbers: Vec<f32>,   // (B, R)
     entropies: Vec<f32>, // (B, R)
     upstream: Vec<f32>,  // (B, R)
+    dropout: [i32; DROPOUT_CONTROL_LEN],
 }
 
 impl Tokenwise {
@@ -181,7 +200,7 @@ impl Tokenwise {
         set: SetId,
         layers: &Arc<dyn LanguageModel>,
         shape: TokensShape,
-        (number, trained): (Number, Option<Recompute>),
+        (number, trained): (Number, Option<Trained>),
     ) -> Result<Self, BuildError> {
         let (program, io) = session.prepare(On::set(set), |g| append(g, &**layers, shape, number, trained))?;
         Ok(Self::of(program, io, shape, number))
@@ -200,6 +219,7 @@ impl Tokenwise {
             numbers: vec![0.0; numbers],
             entropies: vec![0.0; entropies],
             upstream: vec![0.0; trained],
+            dropout: [0; DROPOUT_CONTROL_LEN],
         }
     }
 
@@ -213,6 +233,11 @@ impl Tokenwise {
         &self.program
     }
 
+    /// Chooses what is dropped of the batches from now on: a function of seed, step and micro-batch. Without effect on a program that drops nothing.
+    pub fn set_dropout(&mut self, numbers: &DropoutNumbers, micro: usize) {
+        self.dropout = dropout::control(numbers.seed, numbers.step as u32, micro as u32, numbers.of_adapters);
+    }
+
     /// Computes the scalars of a batch with the weights of a set, and waits for them.
     ///
     /// # Errors
@@ -224,6 +249,9 @@ impl Tokenwise {
         write_ints(session, program, "picked token", io.picked, &batch.picked)?;
         if let Some(targets) = io.targets {
             write_ints(session, program, "target", targets, &batch.targets)?;
+        }
+        if let Some(control) = io.inputs.adapter_dropout {
+            write_ints(session, program, "dropout control", control, &self.dropout)?;
         }
         session.run(program, On::set(set), program.view().forward(), Gradients::Overwrite);
         session.read_into(program, io.numbers, &mut self.numbers)?;

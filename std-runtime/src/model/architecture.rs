@@ -29,6 +29,11 @@ pub trait Architecture: Send + Sync {
         None
     }
 
+    /// The probability with which training drops the inputs of its adapters; 0 without any.
+    fn adapter_dropout(&self) -> f64 {
+        self.adapters().map_or(0.0, |adapters| adapters.dropout)
+    }
+
     /// Selects what is trained and how the rest is stored, after registration; by default everything is trained.
     fn tune(&self, _registry: &mut Registry<'_>, _layers: &mut dyn LanguageModel) {}
 }

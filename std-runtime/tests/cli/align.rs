@@ -78,8 +78,19 @@ fn every_alignment_leaves_a_model_and_the_fields_metrics() {
     ] {
         // One update of a step: its minibatch is the first.
         let more = ["train.grad_accumulation=2", if command == "ppo" { "ppo.epochs=1" } else { "train.seed=1" }];
-        let said = done(at, &args(command, &model, command, &more));
-        assert!(said.starts_with("2 steps, ") && said.contains(&format!("-> {command}")), "{said}");
+        let mut args = args(command, &model, command, &more);
+        if command != "dpo" {
+            args.push("--json");
+        }
+        let said = done(at, &args);
+        if command == "dpo" {
+            assert!(said.starts_with("2 steps, ") && said.contains(&format!("-> {command}")), "{said}");
+        } else {
+            let outcome: Value = serde_json::from_str(&said).expect("one object");
+            let found = ["schema", "steps", "out"].map(|key| outcome[key].clone());
+            assert_eq!(found, [json!(1), json!(2), json!(command)], "{command}");
+            assert!(outcome["measure"]["name"].is_string() && outcome["train_loss"].is_f64(), "{said}");
+        }
         let records = steps(&at.join(command));
         assert_eq!(records.len(), 2, "{command}");
         for name in names {
@@ -211,6 +222,8 @@ fn adapters_are_trained_by_every_alignment() {
     }
     let value = json_of(&at.join("ppo/value/adapter_config.json"));
     assert_eq!((&value["task_type"], &value["modules_to_save"]), (&json!("SEQ_CLS"), &json!(["score"])));
+    // Dropout of adapters goes on where it stopped; policies have none.
+    let lora = [&lora[..], &["tune.dropout=0.1"]].concat();
     done(at, &args("dpo", &model, "parts", &[&lora[..], &["train.steps=1", "train.schedule=constant"]].concat()));
     done(at, &["dpo", "--out", "parts", "--resume", "--set", "train.steps=2"]);
     done(at, &args("dpo", &model, "whole", &[&lora[..], &["train.schedule=constant"]].concat()));
@@ -220,7 +233,9 @@ fn adapters_are_trained_by_every_alignment() {
     let sets: Vec<&str> = OF_POLICIES[..3].iter().flat_map(|set| ["--set", set]).collect();
     let roll = |model: &str| done(at, &[&["rollout", "--model", model, "--data", "prompts.jsonl", "-q"], &sets[..]].concat());
     assert_eq!(roll("dpo").lines().count(), 8);
-    refused(at, &args("dpo", &model, "no", &[&lora[..], &["tune.dropout=0.1"]].concat()), 2, &["tune.dropout", "random"]);
+    for command in ["grpo", "ppo"] {
+        refused(at, &args(command, &model, "no", &lora), 2, &["tune.dropout", "ratios of the first update"]);
+    }
 }
 
 /// Scores of a reward model by the policy's rollouts.

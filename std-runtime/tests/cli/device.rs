@@ -7,14 +7,18 @@ fn export(at: &Path, more: &[&str]) -> Value {
     serde_json::from_str(&done(at, &args)).expect("JSON")
 }
 
-/// Elements of memory that a session with a file needs.
-fn ram_len(path: &Path) -> usize {
+/// Opens a file as a device that trains does.
+fn opened<T>(path: &Path, of: impl FnOnce(ProgramFile<'_>) -> T) -> T {
     let bytes = fs::read(path).expect("a file");
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
     bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
     let kernels = ops::training();
-    let file = ProgramFile::open(&bytemuck::cast_slice(&words)[..bytes.len()], &kernels).expect("a sound file");
-    Session::ram_len(&file)
+    of(ProgramFile::open(&bytemuck::cast_slice(&words)[..bytes.len()], &kernels).expect("a sound file"))
+}
+
+/// Elements of memory that a session with a file needs.
+fn ram_len(path: &Path) -> usize {
+    opened(path, |file| Session::ram_len(&file))
 }
 
 #[test]
@@ -69,6 +73,23 @@ fn export_says_what_a_device_needs() {
     assert!(done(at, &["export", "--model", "run", "--out", "model.samara", "--quiet"]).contains(&session), "{said}");
 }
 
+/// A device gives the loss of each token a weight of its own where its file was made for it.
+#[test]
+fn tokens_are_weighted_where_that_was_asked_for() {
+    let folder = temporary();
+    let at = folder.path();
+    trained_wide(at);
+    let trains = |more: &[&str]| {
+        export(at, &[&["--train", "head", "--block", "4"], more].concat());
+        opened(&at.join("model.samara"), |file| {
+            let mut ram = vec![0.0; Session::ram_len(&file)];
+            let mut session = Session::new(file, &mut ram).expect("enough memory");
+            session.train_weighted(&[1; 4], &[2; 4], &[0.5, -0.5, 0.0, 1.0], &Hyper::sgd(0.1)).is_ok()
+        })
+    };
+    assert_eq!([trains(&[]), trains(&["--weighted"])], [false, true]);
+}
+
 #[test]
 fn export_refuses_slips_of_the_hand() {
     let folder = temporary();
@@ -83,8 +104,9 @@ fn export_refuses_slips_of_the_hand() {
         &["run/model.safetensors", "exists and is not a program file", "another name"],
     );
     assert_eq!(fs::read(at.join("run/model.safetensors")).expect("weights"), weights);
-    for flag in [["--optimizer", "sgd"], ["--batch", "2"], ["--block", "4"]] {
-        refused(at, &with(&["--out", "x.samara", flag[0], flag[1]]), 2, &["--optimizer, --batch and --block", "--train"]);
+    for flags in [&["--optimizer", "sgd"][..], &["--batch", "2"], &["--block", "4"], &["--weighted"]] {
+        let args = with(&[&["--out", "x.samara"], flags].concat());
+        refused(at, &args, 2, &["--optimizer, --batch, --block and --weighted", "--train"]);
     }
     refused(at, &with(&["--out", "x.samara", "--train", "all", "--quantize", "q8"]), 2, &["--quantize", "--train all"]);
     fs::write(at.join("short.txt"), "a").expect("file");

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use samara_core::file::ProgramFile;
 use samara_core::ops;
-use samara_core::session::Session;
+use samara_core::session::{Hyper, Session};
 use serde_json::Value;
 
 fn samara(folder: &Path, args: &[&str]) -> Output {

@@ -300,7 +300,10 @@ fn a_run_by_another_optimizer_reads_its_own_file_again() {
 fn a_run_without_its_checkpoints_is_left_alone() {
     let folder = temporary();
     let at = folder.path();
-    done(at, &tiny(&["train", "--out", "run", "-q"], &["--set", "train.steps=3"]));
+    let said = done(at, &tiny(&["train", "--out", "run", "--json"], &["--set", "train.steps=3"]));
+    let outcome: Value = serde_json::from_str(&said).expect("one object");
+    assert_eq!((outcome["schema"].as_u64(), outcome["steps"].as_u64(), outcome["out"].as_str()), (Some(1), Some(3), Some("run")));
+    assert_eq!((outcome["measure"]["name"].as_str(), outcome["val_loss"].is_f64()), (Some("loss"), true), "{outcome}");
     fs::remove_dir_all(at.join("run/checkpoints")).expect("checkpoints");
     let files = |name: &str| fs::read(at.join("run").join(name)).expect("a file");
     let before = ["model.safetensors", "best/model.safetensors", "metrics.jsonl", "run.toml"].map(files);

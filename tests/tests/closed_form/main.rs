@@ -2,6 +2,7 @@
 //! picture of the frontier (`benches/frontier.py`).
 
 mod draws;
+mod losses;
 mod overoptimisation;
 
 use std::env;

@@ -4,17 +4,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use samara_core::graph::Recompute;
 use samara_core::params::GroupId;
 use serde_json::{Value, json};
 
-use super::state::{Built, Policy};
+use super::state::{Built, Lasting, Policy};
 use super::update::{NAMES, PTX};
 use crate::align::base::{check_state, state_of};
 use crate::align::source::numbered;
 use crate::data::dataset::{HostBatch, RowNumbers};
 use crate::lm::step::Step;
-use crate::lm::tokenwise::{Number, Tokenwise};
+use crate::lm::tokenwise::{Number, Tokenwise, Trained};
 use crate::lm::{Bound, Caches, RunError};
 use crate::run::plot::{Pair, SCORES_AND_KL};
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
@@ -57,13 +56,12 @@ impl<D: Device> Objective<D> for Policy {
         let logprob = Number::Logprob { temperature };
         let has_bonus = self.spec.method.entropy > 0.0;
         let trained = if has_bonus { Number::LogprobAndEntropy { temperature } } else { logprob };
-        let recompute = Recompute::None;
-        let policy_program = Tokenwise::new(session, policy, &self.layers, shape, (trained, Some(recompute)))?;
+        let policy_program = Tokenwise::new(session, policy, &self.layers, shape, (trained, Some(Trained::PLAIN)))?;
         let reference_program = Tokenwise::new(session, reference, &self.layers, shape, (logprob, None))?;
         let value_program = match (&self.spec.critic, value) {
             (Some(critic), Some(set)) => {
                 let number = Number::Score(critic.model.score);
-                Some(Tokenwise::new(session, set, &critic.model.layers, shape, (number, Some(recompute)))?)
+                Some(Tokenwise::new(session, set, &critic.model.layers, shape, (number, Some(Trained::PLAIN)))?)
             }
             _ => None,
         };
@@ -121,7 +119,7 @@ impl<D: Device> Objective<D> for Policy {
 
     fn after_update(&mut self, _: &mut Session<D>, update: u32) -> Result<ControlFlow<()>, RunError> {
         if update + 1 == self.updates() {
-            self.beta = self.next_beta;
+            self.lasting = self.next;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -197,12 +195,16 @@ impl<D: Device> Objective<D> for Policy {
 
     fn save(&self) -> Value {
         let [frozen, of_value] = self.frozen.each_ref().map(state_of);
-        json!({ "kl_coef": self.beta, "policy": frozen, "value": of_value })
+        let Lasting { beta, equal_steps } = self.lasting;
+        json!({ "kl_coef": beta, "equal_steps": equal_steps, "policy": frozen, "value": of_value })
     }
 
     fn load(&mut self, state: &Value) -> Result<(), String> {
         if !state.is_null() {
-            self.beta = state["kl_coef"].as_f64().ok_or_else(|| format!("expected \"kl_coef\", found {state}"))?;
+            let missing = |key: &str| format!("expected {key:?}, found {state}");
+            let beta = state["kl_coef"].as_f64().ok_or_else(|| missing("kl_coef"))?;
+            let equal_steps = state["equal_steps"].as_u64().ok_or_else(|| missing("equal_steps"))? as u32;
+            self.lasting = Lasting { beta, equal_steps };
         }
         let [frozen, of_value] = &self.frozen;
         check_state(frozen, &state["policy"])?;

@@ -46,13 +46,13 @@ impl Policy {
         }
         self.rollouts = Rollouts { episodes, batch, ..Rollouts::default() };
         self.read_numbers(session)?;
-        let (method, beta) = (self.spec.method, self.beta as f32);
+        let (method, beta) = (self.spec.method, self.lasting.beta as f32);
         if !is_of_minibatch(&method) {
             self.rollouts.targets = self.rollouts.batch.targets(&method, beta).map_err(guard)?;
         }
         self.report_rollouts()?;
         let kl = mean(&self.rollouts.batch.sequence_kl());
-        self.next_beta = method.controller.next(self.beta, kl, self.spec.episodes).map_err(guard)?;
+        self.next.beta = method.controller.next(self.lasting.beta, kl, self.spec.episodes).map_err(guard)?;
         Ok(())
     }
 
@@ -128,8 +128,8 @@ impl Policy {
     fn report_rollouts(&mut self) -> Result<(), RunError> {
         let Rollouts { episodes, batch, targets } = &self.rollouts;
         let all_equal = targets.groups.groups > 0 && targets.groups.equal == targets.groups.groups;
-        self.equal_steps = if all_equal { self.equal_steps + 1 } else { 0 };
-        if self.equal_steps == EQUAL_STEPS {
+        self.next.equal_steps = if all_equal { self.lasting.equal_steps + 1 } else { 0 };
+        if self.next.equal_steps >= EQUAL_STEPS {
             return Err(RunError::Guard(format!(
                 "in {EQUAL_STEPS} steps in a row all completions of every prompt had the same score, so that there was nothing to learn: look at the \
                  reward (samara rollout prints scores), raise rollout.temperature or rollout.group_size"
@@ -140,10 +140,10 @@ impl Policy {
         let gap = sampled.flat_map(|(episode, logprobs)| episode.sampled.iter().zip(logprobs).map(|(a, b)| (a - b).abs()));
         let kl = mean(&batch.sequence_kl());
         let scores: Vec<f32> = batch.scores.iter().copied().filter(|x| x.is_finite()).collect();
-        let penalty = -self.beta * kl;
+        let penalty = -self.lasting.beta * kl;
         self.reported = vec![
             ("objective/kl", kl),
-            ("objective/kl_coef", self.beta),
+            ("objective/kl_coef", self.lasting.beta),
             ("objective/entropy", mean(&live(&self.entropies))),
             ("objective/non_score_reward", penalty),
             ("objective/rlhf_reward", penalty + mean(&scores)),

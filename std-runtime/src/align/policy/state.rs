@@ -87,6 +87,15 @@ pub(super) struct DynamicSampling {
     pub(super) rounds: u32,
 }
 
+/// What goes on from step to step, and so stands in checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lasting {
+    /// The coefficient of the KL.
+    pub(super) beta: f64,
+    /// Steps in a row in which nothing could be learnt, because all completions of a prompt had the same score.
+    pub(super) equal_steps: u32,
+}
+
 /// Host buffers of the losses of a micro-batch, each (B, R).
 pub(super) struct Losses {
     pub(super) losses: Vec<f32>,
@@ -112,16 +121,14 @@ pub struct Policy {
     pub(super) rollouts: Rollouts,
     pub(super) rows: TokenBatch,
     pub(super) losses: Losses,
-    /// The coefficient of the KL.
-    pub(super) beta: f64,
-    /// The coefficient after this step.
-    pub(super) next_beta: f64,
+    /// What the step begins with.
+    pub(super) lasting: Lasting,
+    /// What it leaves to the next.
+    pub(super) next: Lasting,
     /// Entropies of the completions' tokens (N, R).
     pub(super) entropies: Vec<f32>,
     /// What the last step's dynamic sampling did.
     pub(super) sampling: DynamicSampling,
-    /// Steps in a row in which nothing could be learnt, because all completions of a prompt had the same score.
-    pub(super) equal_steps: u32,
     /// Values that `collect` hands over.
     pub(super) reported: Vec<(&'static str, f64)>,
     pub(super) output: Option<(Output, Arc<Texts>)>,
@@ -146,7 +153,7 @@ impl Policy {
             len: longest + spec.rollout.max_new_tokens,
             picks: spec.rollout.max_new_tokens,
         };
-        let beta = f64::from(spec.method.rewards.beta);
+        let lasting = Lasting { beta: f64::from(spec.method.rewards.beta), equal_steps: 0 };
         Ok(Self {
             layers,
             registry,
@@ -154,11 +161,10 @@ impl Policy {
             rollouts: Rollouts::default(),
             rows: TokenBatch::new(shape),
             losses: Losses::new(shape),
-            beta,
-            next_beta: beta,
+            lasting,
+            next: lasting,
             entropies: Vec::new(),
             sampling: DynamicSampling::default(),
-            equal_steps: 0,
             reported: Vec::new(),
             output: None,
             quiet: true,

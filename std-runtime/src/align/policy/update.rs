@@ -69,7 +69,7 @@ impl Policy {
         let method = self.spec.method;
         let batch = self.rollouts.batch.rows(&rows);
         let targets = if is_of_minibatch(&method) {
-            batch.targets(&method, self.beta as f32).map_err(guard)?
+            batch.targets(&method, self.lasting.beta as f32).map_err(guard)?
         } else {
             self.rollouts.targets.rows(&rows, batch.row)
         };
@@ -118,7 +118,7 @@ impl Policy {
         gradients: Gradients,
         report: &mut Report,
     ) -> Result<(), RunError> {
-        let (method, beta, len) = (self.spec.method, self.beta as f32, batch.logprobs.len());
+        let (method, beta, len) = (self.spec.method, self.lasting.beta as f32, batch.logprobs.len());
         let built = self.built.as_mut().expect("built before");
         built.policy_program.forward(session, built.policy, &self.rows)?;
         self.losses.clear();

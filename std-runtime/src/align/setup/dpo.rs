@@ -4,7 +4,7 @@ use super::align_config;
 use crate::align::config::DpoConfig;
 use crate::align::output::Output;
 use crate::align::pairs::{PairTraining, PairsSpec};
-use crate::align::reference::Kept;
+use crate::align::reference::CachedReference;
 use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::config::Invalid;
@@ -59,7 +59,7 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
     };
     let mut objective = PairTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
     if config.dpo.cache_reference {
-        objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
+        objective = objective.with_cached_reference(CachedReference::new(stop.clone(), *quiet));
     }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
     Ok(Prepared { objective, lines, content: String::new(), rows: count, rows_per_step })

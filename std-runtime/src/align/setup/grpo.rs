@@ -39,7 +39,7 @@ impl GrpoRun {
             let expected = format!("1 for {}, which does not compare the completions of a prompt", self.grpo.recipe().name);
             return Err(Invalid::new("grpo.dynamic_sampling", expected, method.rounds));
         }
-        check(&self.rollout, &self.train, self.group_size(), method.compares())
+        check(&self.rollout, (&self.train, &self.tune), (self.group_size(), method.compares()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::align_config;
 use crate::align::config::KtoConfig;
 use crate::align::output::Output;
-use crate::align::reference::Kept;
+use crate::align::reference::CachedReference;
 use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignRequest, Context, Prepared, run as train};
 use crate::align::unpaired::{UnpairedSpec, UnpairedTraining};
@@ -62,7 +62,7 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
     };
     let mut objective = UnpairedTraining::new(spec)?.with_output(Output::new(base, from, encoder)?);
     if config.kto.cache_reference {
-        objective = objective.with_kept_reference(Kept::new(stop.clone(), *quiet));
+        objective = objective.with_cached_reference(CachedReference::new(stop.clone(), *quiet));
     }
     let rows_per_step = config.train.batch_size * config.train.grad_accumulation;
     Ok(Prepared { objective, lines, content: String::new(), rows: count, rows_per_step })

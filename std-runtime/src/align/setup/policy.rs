@@ -21,6 +21,7 @@ use crate::config::{Invalid, table};
 use crate::dialogue::row::Row;
 use crate::lm::RunError;
 use crate::lm::scored::Scored;
+use crate::model::tune::config::TuneConfig;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 
@@ -49,15 +50,23 @@ table! {
     }
 }
 
-/// Checks what rollouts and `[train]` must agree on.
+/// Checks what rollouts, `[train]` and `[tune]` must agree on.
 ///
 /// # Errors
 /// What does not fit.
-pub fn check(rollout: &RolloutConfig, train: &TrainConfig, group_size: usize, compares: bool) -> Result<(), Invalid> {
+pub fn check(
+    rollout: &RolloutConfig,
+    (train, tune): (&TrainConfig, &TuneConfig),
+    (group_size, compares): (usize, bool),
+) -> Result<(), Invalid> {
     let minibatch = train.batch_size * train.grad_accumulation;
     if compares && group_size < 2 {
         let expected = "at least 2: the method compares completions of one prompt";
         return Err(Invalid::new("rollout.group_size", expected, group_size));
+    }
+    if tune.adapter_dropout() > 0.0 {
+        let expected = "0: completions are drawn without dropout, and ratios of the first update would not be 1";
+        return Err(Invalid::new("tune.dropout", expected, tune.dropout));
     }
     for (name, size) in [("rollout.group_size", group_size), ("train.batch_size · train.grad_accumulation", minibatch)] {
         if !rollout.episodes.is_multiple_of(size) {

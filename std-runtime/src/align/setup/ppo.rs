@@ -34,7 +34,7 @@ align_config! {
 impl PpoRun {
     fn check_together(&self) -> Result<(), Invalid> {
         self.dialogue.check(self.train.block_size)?;
-        check(&self.rollout, &self.train, self.rollout.group_size.unwrap_or(1), false)
+        check(&self.rollout, (&self.train, &self.tune), (self.rollout.group_size.unwrap_or(1), false))
     }
 }
 

@@ -186,7 +186,7 @@ impl Lm {
     }
 
     fn dropout(&self, step: u64) -> DropoutNumbers {
-        let of_adapters = self.architecture.adapters().map_or(0.0, |adapters| adapters.dropout);
+        let of_adapters = self.architecture.adapter_dropout();
         DropoutNumbers { probability: self.train.dropout, of_adapters, seed: self.train.seed, step }
     }
 
