@@ -35,13 +35,14 @@ TARGETS = [
     ("wasm32", "wasm32-unknown-unknown", "node"),
 ]
 SECONDS = 1800
-SLOW = [("finetune-sgd", "no FPU"), ("finetune-adamw", "no FPU"), ("finetune-sgd", "RV32IMC"), ("finetune-adamw", "RV32IMC")]
+SLOW = [(program, where) for program in ("finetune-sgd", "finetune-adamw", "reinforce") for where in ("no FPU", "RV32IMC")]
 # What a program includes from models/.
 INCLUDED = {
     "generate": ["generate.samara"],
     "generate-llama": ["generate-llama.samara"],
     "finetune-sgd": ["finetune-sgd.samara", "changed.txt"],
     "finetune-adamw": ["finetune-adamw.samara", "changed.txt"],
+    "reinforce": ["reinforce.samara"],
 }
 SIZES = FOLDER / "sizes.json"
 GROWTH = 1.02

@@ -310,6 +310,7 @@ fn programs_for_microcontrollers() {
         ("finetune-sgd", hash::<programs::finetune::WithSgd>()),
         ("finetune-adamw", hash::<programs::finetune::WithAdamw>()),
         ("kernels", hash::<programs::kernels::LinearLayers>()),
+        ("reinforce", hash::<programs::reinforce::Reinforce>()),
     ];
     check("programs", &found.map(|(name, hash)| (name.to_owned(), hash)).into());
 }

@@ -167,6 +167,8 @@ fn entropy_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threa
 }
 
 /// dx, dW and db of all rows. `gradient` turns the logits of a row into dz, given its number, log-sum-exp and target.
+// Devices link one of the two kernels: in line it is as small as with a loop of its own.
+#[inline(always)]
 fn spread_rows<R: Real>(node: &Node<'_>, views: Views<'_, R>, gradient: impl Fn(&mut [R], (usize, R, i32))) {
     let w = Weight::new(node, &views, 1);
     let [x, _, b, _, _, lses, ..] = views.inputs;

@@ -8,6 +8,7 @@ pub mod generate_llama;
 pub mod kernels;
 mod model;
 pub mod reference;
+pub mod reinforce;
 
 /// Numbers in [-1, 1) that are the same everywhere: the high bits of a linear congruential generator (Knuth, MMIX).
 pub(crate) struct Draw(u64);
