@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RL, POLICY, ALIGN = "core/src/rl", "std-runtime/src/align/policy", "std-runtime/src/align"
 
-# (defect, file, ‹what is replaced› in its line, by what, tests that are to find it)
+# (defect, file, ‹what is replaced› in its line, by what, suite whose tests are to find it, or SUITE::those whose name has this word)
 DEFECTS = [
     ("PPO: sign of the surrogate", f"{RL}/ppo.rs", "let whole = ‹-(advantage * ratio)›;", "advantage * ratio", "rl"),
     ("PPO: the upper bound is 1 + low", f"{RL}/ppo.rs", "R::ONE - self.low, ‹R::ONE + self.high›)", "R::ONE + self.low", "rl"),
@@ -72,26 +72,26 @@ DEFECTS = [
     ("ranking: the worst is the best", f"{RL}/rewards/kway.rs", "filter(|(j, _)| ‹ranks.at(i) < ranks.at(*j)›)", "ranks.at(i) > ranks.at(*j)", "rl"),
     ("ranking: mean over completions", f"{RL}/rewards/kway.rs", "R::ONE / R::from_usize(‹pairs›);", "scores.len()", "rl"),
     ("PPO-ptx: sign", f"{RL}/ptx.rs", "gradients.fill(‹-how.coefficient›);", "how.coefficient", "rl"),
-    ("trainer: temperature is left out", f"{POLICY}/objective.rs", "let temperature = ‹self.spec.rollout.temperature›;", "1.0", "closed_form alignment"),
-    ("trainer: the last token does not count", f"{POLICY}/advantages.rs", "map(move |i| ‹i < length + extra›)", "i + 1 < length + extra", "closed_form alignment"),
-    ("trainer: log-probs of the token behind", f"{POLICY}/rollout.rs", "map(|i| ‹episode.prompt - 1 + i›));", "episode.prompt + i", "closed_form alignment"),
-    ("trainer: the reference is the policy", f"{POLICY}/rollout.rs", "built.reference_program.forward(session, ‹built.reference›, &self.rows)?", "built.policy", "closed_form alignment"),
-    ("trainer: draws of every step are the same", f"{POLICY}/rollout.rs", "&numbers, ‹step.step * self.spec.episodes as u64›, &step.stop)?;", "0", "closed_form alignment"),
-    ("trainer: EOS is not seen", f"{POLICY}/episodes.rs", "any(|token| ‹options.stops.contains(token)›);", "!options.stops.contains(token)", "closed_form alignment"),
-    ("trainer: ratio to the reference", f"{POLICY}/update.rs", "old_logprobs: ‹&batch.logprobs›, advantages", "&batch.reference", "closed_form alignment"),
-    ("trainer: KL of padding", f"{POLICY}/advantages.rs", "filter(|(_, live)| ‹!**live›).for_each(|(x, _)| *x = 0.0);\n        Ok(values)", "false", "closed_form alignment"),
-    ("trainer: KL of a sequence is a mean", f"{POLICY}/advantages.rs", "beta * ‹kl.iter().sum::<f32>()›)", "(kl.iter().sum::<f32>() / kl.len() as f32)", "closed_form alignment"),
-    ("trainer: gradients of micro-batches are not added", f"{POLICY}/update.rs", "if ‹micro == 0› { Gradients::Overwrite }", "micro < 9", "closed_form alignment"),
-    ("trainer: the coefficient stays", f"{POLICY}/objective.rs", "self.lasting = ‹self.next›;", "self.lasting", "closed_form alignment"),
-    ("reward model: the score of the prompt", f"{POLICY}/rewards.rs", "self.batch.push(&episode.tokens, ‹episode.tokens.len().checked_sub(1)›)", "episode.prompt.checked_sub(1)", "closed_form alignment"),
-    ("pairs: references of the two are swapped", f"{ALIGN}/pairs.rs", "else { ‹sides(numbers.reference)› };", "{ let [chosen, rejected] = sides(numbers.reference); [rejected, chosen] }", "alignment"),
-    ("pairs: gradients of rows are swapped", f"{ALIGN}/pairs.rs", "flat_map(|(&a, &b)| ‹[a, b]›)", "[b, a]", "alignment"),
-    ("KTO: the KL of a row's own completion", f"{ALIGN}/unpaired.rs", "&all[‹partners[number]›].completion", "number", "alignment"),
-    ("completions: the token itself is picked", f"{ALIGN}/completion.rs", "filter_map(|(i, _)| ‹i.checked_sub(1)›)", "Some(i)", "alignment"),
-    ("sampler: temperature is left out", "core/src/decode.rs", "*z = fast::exp((*z - max) * ‹scale›);", "1.0", "closed_form alignment"),
-    ("sampler: log-prob of the wrong token", "std-runtime/src/decoding/texts.rs", "relative.get(‹token as usize›)", "0", "closed_form alignment"),
-    ("sampler: draws depend on the slot", "std-runtime/src/decoding/texts.rs", "Draws::new(self.options.seed, self.options.first_row.wrapping_add(‹number as u32›));", "slot as u32", "closed_form alignment"),
-    ("LoRA: α is not divided by r", "std-runtime/src/model/adapters.rs", "self.alpha / ‹if self.by_root { rank.sqrt() } else { rank }›", "1.0", "lora"),
+    ("trainer: temperature is left out", f"{POLICY}/objective.rs", "let temperature = ‹self.spec.rollout.temperature›;", "1.0", "closed_form::reports"),
+    ("trainer: the last token does not count", f"{POLICY}/advantages.rs", "map(move |i| ‹i < length + extra›)", "i + 1 < length + extra", "closed_form::losses"),
+    ("trainer: log-probs of the token behind", f"{POLICY}/rollout.rs", "map(|i| ‹episode.prompt - 1 + i›));", "episode.prompt + i", "closed_form::losses"),
+    ("trainer: the reference is the policy", f"{POLICY}/rollout.rs", "built.reference_program.forward(session, ‹built.reference›, &self.rows)?", "built.policy", "alignment::a_policy_reaches"),
+    ("trainer: draws of every step are the same", f"{POLICY}/rollout.rs", "&numbers, ‹step.step * self.spec.episodes as u64›, &step.stop)?;", "0", "closed_form::reports"),
+    ("trainer: EOS is not seen", f"{POLICY}/episodes.rs", "any(|token| ‹options.stops.contains(token)›);", "!options.stops.contains(token)", "closed_form::reports"),
+    ("trainer: ratio to the reference", f"{POLICY}/update.rs", "old_logprobs: ‹&batch.logprobs›, advantages", "&batch.reference", "closed_form::draws"),
+    ("trainer: KL of padding", f"{POLICY}/advantages.rs", "filter(|(_, live)| ‹!**live›).for_each(|(x, _)| *x = 0.0);\n        Ok(values)", "false", "closed_form::losses"),
+    ("trainer: KL of a sequence is a mean", f"{POLICY}/advantages.rs", "beta * ‹kl.iter().sum::<f32>()›)", "(kl.iter().sum::<f32>() / kl.len() as f32)", "alignment::a_policy_reaches"),
+    ("trainer: gradients of micro-batches are not added", f"{POLICY}/update.rs", "if ‹micro == 0› { Gradients::Overwrite }", "micro < 9", "alignment::rollouts_and_updates"),
+    ("trainer: the coefficient stays", f"{POLICY}/objective.rs", "self.lasting = ‹self.next›;", "self.lasting", "closed_form::the_coefficient"),
+    ("reward model: the score of the prompt", f"{POLICY}/rewards.rs", "self.batch.push(&episode.tokens, ‹episode.tokens.len().checked_sub(1)›)", "episode.prompt.checked_sub(1)", "alignment::rewards_are_scores"),
+    ("pairs: references of the two are swapped", f"{ALIGN}/pairs.rs", "else { ‹sides(numbers.reference)› };", "{ let [chosen, rejected] = sides(numbers.reference); [rejected, chosen] }", "alignment::losses_of_pairs"),
+    ("pairs: gradients of rows are swapped", f"{ALIGN}/pairs.rs", "flat_map(|(&a, &b)| ‹[a, b]›)", "[b, a]", "alignment::adapters_have"),
+    ("KTO: the KL of a row's own completion", f"{ALIGN}/unpaired.rs", "&all[‹partners[number]›].completion", "number", "alignment::kto_compares"),
+    ("completions: the token itself is picked", f"{ALIGN}/completion.rs", "filter_map(|(i, _)| ‹i.checked_sub(1)›)", "Some(i)", "alignment::what_is_learnt"),
+    ("sampler: temperature is left out", "core/src/decode.rs", "*z = fast::exp((*z - max) * ‹scale›);", "1.0", "closed_form::reports"),
+    ("sampler: log-prob of the wrong token", "std-runtime/src/decoding/texts.rs", "relative.get(‹token as usize›)", "0", "closed_form::reports"),
+    ("sampler: draws depend on the slot", "std-runtime/src/decoding/texts.rs", "Draws::new(self.options.seed, self.options.first_row.wrapping_add(‹number as u32›));", "slot as u32", "alignment::rollouts_and_updates"),
+    ("LoRA: α is not divided by r", "std-runtime/src/model/adapters.rs", "self.alpha / ‹if self.by_root { rank.sqrt() } else { rank }›", "1.0", "lora::the_scale"),
 ]
 
 SWITCH = """
@@ -164,10 +164,10 @@ def built(scratch, target, suites):
     return {a["target"]["name"]: a["executable"] for a in artifacts if a.get("executable") and a["target"]["kind"] == ["test"]}
 
 
-def failures(binary, scratch, number):
+def failures(binary, scratch, number, word=""):
     """The tests of a binary that fail with a defect. Those that run the binary `samara`, by their names, are left out: they would build it."""
     output = subprocess.run(
-        [binary, "--skip", "command"], cwd=scratch / "tests", env={**os.environ, "PLANTED": str(number)}, stdout=subprocess.PIPE,
+        [binary, *filter(None, [word]), "--skip", "command"], cwd=scratch / "tests", env={**os.environ, "PLANTED": str(number)}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     found = re.findall(r"^test (\S+) \.\.\. FAILED$", output.stdout.decode(errors="replace"), re.M)
@@ -187,7 +187,7 @@ def main():
             chosen.append((number, row))
             seen.add(row[1])
     binaries, begun = {}, time.monotonic()
-    wanted = {suite for _, row in chosen for suite in row[4].split()}
+    wanted = {row[4].split("::")[0] for _, row in chosen}
     for folder, suites in [("core", wanted & {"rl"}), ("all", wanted - {"rl"})]:
         copy = arguments.scratch / folder
         if suites:
@@ -196,13 +196,13 @@ def main():
             binaries |= {suite: (binary, copy) for suite, binary in built(copy, arguments.scratch / "target", suites).items()}
     print(f"{len(DEFECTS)} defects planted, built in {time.monotonic() - begun:.0f} s", flush=True)
     begun, used = time.monotonic(), os.times().children_user
-    for suite, binary in binaries.items():
-        if wrong := failures(*binary, 0):
+    for suite, word in sorted({tuple(row[4].partition("::")[::2]) for _, row in chosen}):
+        if wrong := failures(*binaries[suite], 0, word):
             sys.exit(f"without a defect {suite} fails already: {wrong}")
     escaped = []
     for number, (name, path, _, _, of) in chosen:
-        tried = ((suite, failures(*binaries[suite], number)) for suite in of.split())
-        suite, found = next(((suite, found) for suite, found in tried if found), ("", []))
+        suite, _, word = of.partition("::")
+        found = failures(*binaries[suite], number, word)
         print(f"| {name} | {path} | {suite}: {found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} |" if found else f"| {name} | {path} | **not found** |", flush=True)
         escaped += [] if found else [name]
     used = os.times().children_user - used
