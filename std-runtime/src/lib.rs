@@ -14,6 +14,7 @@ pub mod compressed;
 pub mod config;
 pub mod data;
 pub mod decoding;
+pub mod detect;
 pub mod device;
 pub mod dialogue;
 pub mod error;

@@ -40,7 +40,7 @@ const STD_RUNTIME: House = House {
         &["kernels"],
         &["device"],
         &["session"],
-        &["assignment", "data", "tokenizer", "run", "npy", "host", "npz"],
+        &["assignment", "data", "detect", "tokenizer", "run", "npy", "host", "npz"],
         // Dialogues as rows and as token ids.
         &["dialogue"],
         // Folders by name maps; families, whose configuration they hold.
