@@ -189,7 +189,8 @@ fn summary(curves: &[Curves]) -> AveragePrecision {
         mean(&(0..THRESHOLDS).flat_map(|t| known().map(move |recall| recall[t])).collect::<Vec<_>>())
     };
     let class = |curves: &Curves| {
-        let part = |points: std::ops::Range<usize>| curves.precision[0].as_ref().map_or(-1.0, |precision| mean(&precision[points]));
+        let part =
+            |points: std::ops::Range<usize>| curves.precision[0].as_ref().map_or(-1.0, |precision| mean(&precision[points]));
         ClassPrecision { ap: part(all.clone()), ap50: part(at(IOU_50)), annotations: curves.annotations }
     };
     AveragePrecision {

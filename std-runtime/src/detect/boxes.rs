@@ -77,14 +77,8 @@ mod tests {
 
     #[test]
     fn overlap_is_over_the_union_and_of_a_crowd_over_the_detection() {
-        let object = |xywh, crowd| Annotation {
-            id: 1,
-            image: 0,
-            category: 0,
-            bbox: BoundingBox::from_xywh(xywh),
-            area: 1.0,
-            crowd,
-        };
+        let object =
+            |xywh, crowd| Annotation { id: 1, image: 0, category: 0, bbox: BoundingBox::from_xywh(xywh), area: 1.0, crowd };
         let half = BoundingBox::from_xywh([5.0, 0.0, 10.0, 10.0]);
         assert_eq!(object([0.0, 0.0, 10.0, 10.0], false).overlap(&half), 50.0 / 150.0);
         assert_eq!(object([0.0, 0.0, 10.0, 10.0], true).overlap(&half), 0.5);

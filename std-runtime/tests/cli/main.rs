@@ -3,6 +3,7 @@
 mod align;
 mod assign;
 mod data;
+mod detect;
 mod device;
 #[cfg(unix)]
 mod live;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["train"],
     &["generate"],
@@ -18,6 +18,8 @@ const COMMANDS: [&[&str]; 27] = [
     &["objectives"],
     &["score"],
     &["eval"],
+    &["eval", "lm"],
+    &["eval", "detect"],
     &["export"],
     &["plan"],
     &["config"],

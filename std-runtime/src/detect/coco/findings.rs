@@ -49,18 +49,24 @@ impl Finding {
     /// Its name in JSON, and what it means.
     fn row(self) -> (&'static str, &'static str) {
         match self {
-            Self::AnnotationImage => ("annotations_of_unknown_images", "annotations are of images that \"images\" does not list: left out"),
+            Self::AnnotationImage => {
+                ("annotations_of_unknown_images", "annotations are of images that \"images\" does not list: left out")
+            }
             Self::AnnotationCategory => {
                 ("annotations_of_unknown_categories", "annotations are of categories that \"categories\" does not list: left out")
             }
             Self::AnnotationBox => ("annotations_without_box", "annotations have a box with null, NaN or infinity: left out"),
-            Self::DetectionImage => ("detections_in_unknown_images", "detections are in images that the annotations do not list: left out"),
+            Self::DetectionImage => {
+                ("detections_in_unknown_images", "detections are in images that the annotations do not list: left out")
+            }
             Self::DetectionCategory => (
                 "detections_of_unknown_categories",
                 "detections are of categories that the annotations do not list: left out; is category_id an index instead of an id?",
             ),
             Self::DetectionBox => ("detections_without_box", "detections have a box with null, NaN or infinity: left out"),
-            Self::DetectionScore => ("detections_without_score", "detections have a score that is null, NaN or infinite: left out"),
+            Self::DetectionScore => {
+                ("detections_without_score", "detections have a score that is null, NaN or infinite: left out")
+            }
             Self::DetectionBeyond => {
                 ("detections_beyond_100", "detections are beyond the surest 100 of their image and category: they do not count")
             }

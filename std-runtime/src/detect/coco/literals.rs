@@ -32,7 +32,11 @@ enum State {
     /// After a minus sign, which is held back.
     Minus,
     /// Within a literal of which so many bytes are read; with its minus sign.
-    Literal { word: &'static [u8], read: usize, minus: bool },
+    Literal {
+        word: &'static [u8],
+        read: usize,
+        minus: bool,
+    },
 }
 
 impl<R: BufRead> Literals<R> {
@@ -184,7 +188,9 @@ mod tests {
 
     #[test]
     fn strings_and_all_else_stay() {
-        for text in ["{\"NaN \\\" NaN\": \"-Infinity\\\\\"}", "[-1.5e-3, true, false, null]", "Na", "-Inf", "[NaX, -, Infinite]", ""] {
+        for text in
+            ["{\"NaN \\\" NaN\": \"-Infinity\\\\\"}", "[-1.5e-3, true, false, null]", "Na", "-Inf", "[NaX, -, Infinite]", ""]
+        {
             assert_eq!(read(text), text);
         }
     }

@@ -182,9 +182,7 @@ fn is_empty(bbox: &BoundingBox) -> bool {
 
 /// Appends an element, if there is memory for it.
 fn push<T>(to: &mut Vec<T>, element: T, full: &Cell<Option<OutOfMemory>>) -> Result<(), String> {
-    let room = |more: usize| -> Result<(), OutOfMemory> {
-        memory::ensure((more as u64).saturating_mul(size_of::<T>() as u64))
-    };
+    let room = |more: usize| -> Result<(), OutOfMemory> { memory::ensure((more as u64).saturating_mul(size_of::<T>() as u64)) };
     if to.len() == to.capacity() {
         let more = to.capacity().max(1 << 10);
         let refused = |error: OutOfMemory| {
@@ -237,7 +235,10 @@ fn refusal(path: &Path, place: &Place, error: serde_json::Error) -> CocoError {
 
 /// serde's "invalid type: sequence, expected a number" as "expected a number, found a list".
 fn reworded(words: &str) -> String {
-    let parts = words.split_once(": ").filter(|(kind, _)| kind.starts_with("invalid ")).and_then(|(_, rest)| rest.rsplit_once(", expected "));
+    let parts = words
+        .split_once(": ")
+        .filter(|(kind, _)| kind.starts_with("invalid "))
+        .and_then(|(_, rest)| rest.rsplit_once(", expected "));
     let Some((found, expected)) = parts else { return words.to_owned() };
     let found = match found {
         "sequence" => "a list",
@@ -252,7 +253,9 @@ fn advice(list: &str) -> &'static str {
     match list {
         "images" => "every image needs an integer id",
         "categories" => "every category needs an integer id, and may have a name",
-        "annotations" => "every annotation needs integers id, image_id and category_id, and bbox: [x, y, width, height] in pixels",
+        "annotations" => {
+            "every annotation needs integers id, image_id and category_id, and bbox: [x, y, width, height] in pixels"
+        }
         "detections" => {
             "predictions are a list, each with integers image_id and category_id, bbox: [x, y, width, height] in pixels, and score; annotations are \
              an object: are the two files swapped?"
@@ -393,9 +396,8 @@ impl<'de> Visitor<'de> for AnnotationFile<'_> {
             match key {
                 Some(0) => {
                     raw.images.clear();
-                    let take = |ImageEntry { id, width, height }| {
-                        push(&mut raw.images, Image { id, size: width.zip(height) }, full)
-                    };
+                    let take =
+                        |ImageEntry { id, width, height }| push(&mut raw.images, Image { id, size: width.zip(height) }, full);
                     map.next_value_seed(List::new(place, "images", take))?;
                 }
                 Some(1) => {

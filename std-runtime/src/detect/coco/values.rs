@@ -123,7 +123,9 @@ impl<'de> Deserialize<'de> for Four {
                 let mut four = [0.0; 4];
                 for (found, to) in four.iter_mut().enumerate() {
                     let Some(Number(value)) = list.next_element()? else {
-                        return Err(A::Error::custom(format_args!("expected a list [x, y, width, height], found {found} numbers")));
+                        return Err(A::Error::custom(format_args!(
+                            "expected a list [x, y, width, height], found {found} numbers"
+                        )));
                     };
                     *to = value;
                 }

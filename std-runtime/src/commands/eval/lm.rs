@@ -1,13 +1,13 @@
-//! `samara eval`: loss, perplexity and bits per byte of a model on a text.
+//! `samara eval lm`: loss, perplexity and bits per byte of a model on a text.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::{EngineArgs, ModelArgs, WeightFormat, set_keys};
-use super::tables::Config;
-use super::{Command, Console, Error, output};
+use super::super::args::{EngineArgs, ModelArgs, WeightFormat, set_keys};
+use super::super::tables::Config;
+use super::super::{Console, Error, output};
 use crate::config::Layers;
 use crate::data::config::DataConfig;
 use crate::eval::{Selected, Selection, bits_per_byte, mean_loss, text_bytes, tokenizer_of, tokens};
@@ -19,12 +19,13 @@ Blocks do not overlap; each has as many tokens as the model takes at once.
 
 Examples:
   samara eval --model runs/tales-001 --data tales.txt --split val
-  samara eval --model gpt2 --data wiki.txt --json";
+  samara eval lm --model gpt2 --data wiki.txt --json     # the same with its name";
 
-/// Evaluate a model: loss, perplexity and bits per byte over a whole split.
+/// Evaluate a language model: loss, perplexity and bits per byte over a whole split.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+#[group(skip)]
+pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// Text, JSONL, token shards, or a folder of them.
@@ -73,14 +74,12 @@ struct Outcome {
     tokens: u64,
 }
 
-impl Command for Args {
-    fn run(&self, console: &Console) -> Result<(), Error> {
+impl Args {
+    pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
         let outcome = self.outcome(console)?;
         output::show(self.json, &outcome, || outcome.text())
     }
-}
 
-impl Args {
     fn outcome(&self, console: &Console) -> Result<Outcome, Error> {
         let data = self.data()?;
         let engine = self.engine.engine()?;
