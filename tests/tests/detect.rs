@@ -207,8 +207,8 @@ fn errors_name_file_entry_key_and_what_helps() {
         (with("{\"id\": 1", "{\"area\": \"12\", \"id\": 1"), [at, "annotations[1].area: expected a number, found string \"12\""]),
         (with(whole, "7"), [at, "annotations[1]: expected an object with id, image_id, category_id, bbox, found integer `7`"]),
         (with("\"bbox\"", "bbox"), [at, "annotations[1]: expected JSON, found \"key must be a string\"; is the file damaged?"]),
-        (with("}", "} extra"), [at, "annotations[1]"]),
-        (with("4]}", "4"), ["val.json:2", "annotations[1].bbox: expected"]),
+        (with("}", "} extra"), [at, "annotations[2]: expected JSON, found \"expected `,` or `]`\"; is the file damaged?"]),
+        (with("4]}", "4"), [at, "annotations[2]: expected JSON, found its end too soon"]),
         (
             "[]".to_owned(),
             ["val.json:1:", "expected an object with images, annotations and categories, found a list; annotations are"],
@@ -221,7 +221,7 @@ fn errors_name_file_entry_key_and_what_helps() {
         (String::new(), ["val.json:1:0: ", "expected JSON, found its end too soon"]),
         (
             "{\"images\": [] ,\"a\": ".to_owned() + &"[".repeat(2000),
-            ["val.json:1:", "nested more than 1024 deep; is this the right"],
+            ["val.json: expected a file of boxes, found lists", "nested more than 1024 deep; is this the right"],
         ),
     ] {
         let error = dataset(&text).unwrap_err().to_string();

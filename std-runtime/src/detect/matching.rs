@@ -148,7 +148,7 @@ mod tests {
         assert_eq!((found[0].found[0], found[1].found[0]), (ALL, 0));
         assert_eq!((found[0].ignored[0], found[1].ignored[0]), (0, 0));
         // Beyond its range of areas an object is ignored, and so is who finds it; who finds nothing is ignored for its own area.
-        assert_eq!((found[0].ignored[2], found[1].ignored[2] & ALL), (ALL, ALL));
+        assert_eq!((found[0].ignored[2] & ALL, found[1].ignored[2] & ALL), (ALL, ALL));
     }
 
     #[test]

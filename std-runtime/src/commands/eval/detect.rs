@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// Take annotations with id 0 for not found and let the last of equal ids stand for all, as pycocotools does.
     #[arg(long)]
     compat: bool,
-    /// Print {"stats","ap","ap50","ap75","classes","images","annotations","detections","skipped","notes"}.
+    /// Print {"stats", "ap", "ap50", "ap75", "classes", "images", "annotations", "detections", "skipped", "notes"}.
     #[arg(long)]
     json: bool,
 }

@@ -220,16 +220,21 @@ fn refusal(path: &Path, place: &Place, error: serde_json::Error) -> CocoError {
     let (problem, way) = match cause {
         Cause::Io => {
             let error = io::Error::from(error);
-            if error.kind() != io::ErrorKind::QuotaExceeded {
-                return compressed::failed(path)(error).into();
-            }
-            (format!("expected a file of boxes, found {error}"), "is this the right file?")
+            return match error.kind() {
+                io::ErrorKind::QuotaExceeded => {
+                    FileError::format(path, "a file of boxes", format!("{error}; is this the right file?")).into()
+                }
+                _ => compressed::failed(path)(error).into(),
+            };
         }
         Cause::Syntax => (format!("expected JSON, found \"{words}\""), "is the file damaged? write it again"),
         Cause::Eof => (format!("expected JSON, found its end too soon (\"{words}\")"), "is the file cut? write it again"),
         Cause::Data => (reworded(&words), advice(place.list.get())),
     };
-    let place = Some(place.text()).filter(|text| !text.is_empty()).map_or_else(String::new, |text| format!("{text}: "));
+    // What is read ahead is not where the parser is.
+    let place = Some(place.text())
+        .filter(|text| !text.is_empty() && cause != Cause::Io)
+        .map_or_else(String::new, |text| format!("{text}: "));
     CocoError::Place { path: path.to_path_buf(), line, column, place, problem, way }
 }
 
