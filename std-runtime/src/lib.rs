@@ -39,3 +39,4 @@ pub mod threads;
 pub mod tiles;
 pub mod tokenizer;
 pub mod train;
+pub mod vision;

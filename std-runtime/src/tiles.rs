@@ -125,6 +125,23 @@ impl<'a, R> Tile<'a, R> {
         (Self { cols, ..self }, rest)
     }
 
+    /// Rows `first..first + rows` as a tile of its own.
+    ///
+    /// # Panics
+    /// There are fewer.
+    pub fn rows_part(&mut self, first: usize, rows: usize) -> Tile<'_, R> {
+        let (start, ld) = self.part([first, 0], [rows, self.cols]);
+        Tile {
+            start,
+            ld,
+            first_row: self.first_row + first,
+            first_col: self.first_col,
+            rows,
+            cols: self.cols,
+            owner: PhantomData,
+        }
+    }
+
     /// Rows of the tile.
     pub fn rows(&self) -> usize {
         self.rows

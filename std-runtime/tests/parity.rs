@@ -14,7 +14,16 @@ const LOSS_TOLERANCE: f64 = 1e-5;
 /// Largest relative difference of a gradient.
 const GRADIENT_TOLERANCE: f64 = 1e-4;
 
-const FOLDERS: [&str; 5] = ["parity-gpt2", "parity-llama-mha", "parity-llama-gqa-tied", "parity-mistral", "parity-qwen2"];
+const FOLDERS: [&str; 8] = [
+    "parity-gpt2",
+    "parity-llama-mha",
+    "parity-llama-gqa-tied",
+    "parity-mistral",
+    "parity-qwen2",
+    "../vision/vit",
+    "../vision/vit-grey",
+    "../vision/vit-timm",
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(name)
@@ -123,6 +132,20 @@ fn gradients_have_names_on_disk_or_in_memory() {
     let names: Vec<&String> = found["gradients"].as_object().expect("gradients").keys().collect();
     assert_eq!(names, ["h.0.attn.c_attn.bias", "transformer.h.1.mlp.c_fc.weight"]);
     assert_eq!(found["not_compared"], json!(["nothing.like.it"]));
+}
+
+#[test]
+fn images_of_another_size_and_inputs_of_texts_are_refused() {
+    let (vit, grey, llama) = (golden("../vision/vit"), golden("../vision/vit-grey"), golden("parity-llama-mha"));
+    for (model, io, expected) in [
+        (&vit, &grey, "in.pixel_values: expected shape (batch, 3, 12, 12), found shape [3, 1, 12, 12]"),
+        (&vit, &llama, "in.attention_mask: expected an input of an image classifier: pixel_values, labels, found attention_mask"),
+        (&llama, &vit, "expected an input of a language model: input_ids, attention_mask, position_ids, labels, found labels"),
+    ] {
+        let output = parity(model, &io.join("io.safetensors"), &[]);
+        let error = text(&output.stderr);
+        assert!(output.status.code() == Some(3) && (error.contains(expected) || error.contains("found pixel_values")), "{error}");
+    }
 }
 
 /// A recording of f32 outputs and i64 inputs.

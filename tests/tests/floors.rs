@@ -46,7 +46,7 @@ const STD_RUNTIME: House = House {
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],
-        &["lm"],
+        &["lm", "vision"],
         &["decoding"],
         &["train", "eval", "export", "parity"],
         &["bench", "report"],

@@ -20,6 +20,18 @@ pub fn scratch_len<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize,
     panel_len(kernel, n, k).saturating_add(packed_a)
 }
 
+/// Elements of scratch that suffice for every product with at most k summed elements: blocks of a shorter k may be longer.
+pub fn scratch_bound<R>(kernel: &MicroKernel<R>, major: Major, m: usize, n: usize, k: usize) -> usize {
+    let k = k.min(kernel.kc.max(1));
+    let panel = packed_len(n.min(kernel.nr), kernel.nr, k);
+    if !kernel.packs(major, m) {
+        return panel;
+    }
+    // A block of A has at most mc·kc elements, but for the rows that complete its last tile.
+    let most = kernel.mc.saturating_add(kernel.mr).saturating_mul(kernel.kc.max(1));
+    panel.saturating_add(packed_len(m, kernel.mr, k).min(most))
+}
+
 /// Elements of the panel that [`multiply`] needs for n columns summed over k.
 pub fn panel_len<R>(kernel: &MicroKernel<R>, n: usize, k: usize) -> usize {
     packed_len(n.min(kernel.nr), kernel.nr, kernel.k_block(k))

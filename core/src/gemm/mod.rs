@@ -18,7 +18,7 @@ mod panels;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Epilogue, gemm, multiply, panel_len, scratch_len};
+pub use driver::{Epilogue, gemm, multiply, panel_len, scratch_bound, scratch_len};
 pub use kernel::{Left, MAX_ROWS, MicroKernel, RunKernel, portable, store_row};
 pub use matrix::{Major, MatRef, RowSlices, RowsMut, Soon, Store};
 pub use pack::{pack_a, packed_len};

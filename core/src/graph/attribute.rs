@@ -124,6 +124,21 @@ impl Stored for [u32; 4] {
     }
 }
 
+impl Stored for Window {
+    type Value = Self;
+    fn write(value: Self, to: &mut Writer) {
+        let Self { kernel, stride, padding, dilation } = value;
+        [kernel, stride, padding].into_iter().flatten().for_each(|n| u32::write(n, to));
+        u32::write(dilation, to);
+    }
+    #[inline(never)]
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let mut pair = || Some([from.integer()?, from.integer()?]);
+        let (kernel, stride, padding) = (pair()?, pair()?, pair()?);
+        Some(Self { kernel, stride, padding, dilation: from.integer()? })
+    }
+}
+
 impl Stored for RotarySpec {
     type Value = Self;
     fn write(value: Self, to: &mut Writer) {
@@ -377,6 +392,52 @@ pub struct RotarySpec {
     pub base: f64,
     /// Whether by −θ: the gradient of the rotation by θ.
     pub inverse: bool,
+}
+
+/// The windows of an image that a convolution or a pooling reads; each pair is (vertical, horizontal).
+///
+/// Tap (i, j) of window (y, x) is the element (y·stride − padding + i·dilation, x·stride − padding + j·dilation), which may be outside of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Taps of a window.
+    pub kernel: [u32; 2],
+    /// Elements from a window to the next.
+    pub stride: [u32; 2],
+    /// Elements outside of the image that the first window begins with, and that may follow the image at its end.
+    pub padding: [u32; 2],
+    /// Elements from a tap to the next.
+    pub dilation: u32,
+}
+
+impl Window {
+    /// A square window without dilation.
+    pub const fn square(kernel: u32, stride: u32, padding: u32) -> Self {
+        Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], dilation: 1 }
+    }
+
+    /// The number of taps.
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k as usize))
+    }
+
+    /// How many windows an image of these extents has: ⌊(n + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 in each direction; `None` without any.
+    pub fn extents(&self, image: [usize; 2]) -> Option<[usize; 2]> {
+        let mut windows = [0; 2];
+        let fields = self.kernel.into_iter().zip(self.stride).zip(self.padding);
+        for ((to, n), ((kernel, stride), padding)) in windows.iter_mut().zip(image).zip(fields) {
+            let span = (kernel.checked_sub(1)? as usize).checked_mul(self.dilation as usize)?.checked_add(1)?;
+            let room = n.checked_add((padding as usize).checked_mul(2)?)?.checked_sub(span)?;
+            *to = room.checked_div(stride as usize)?.checked_add(1)?;
+        }
+        Some(windows)
+    }
+
+    /// The coordinate that tap `tap` of window `window` reads in direction `axis` (0 or 1), if it is below `extent`.
+    pub fn place(&self, axis: usize, window: usize, tap: usize, extent: usize) -> Option<usize> {
+        let (stride, padding) = (*self.stride.get(axis)? as usize, *self.padding.get(axis)? as usize);
+        let at = window.wrapping_mul(stride).wrapping_add(tap.wrapping_mul(self.dilation as usize)).checked_sub(padding)?;
+        (at < extent).then_some(at)
+    }
 }
 
 /// The only mask mechanism of attention, and the split of queries and keys into heads.

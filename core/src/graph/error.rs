@@ -54,6 +54,13 @@ pub enum GraphErrorKind {
         /// Its value.
         value: f64,
     },
+    /// An image is smaller than a window, or a window has no taps or no stride.
+    Window {
+        /// The image's height.
+        height: u32,
+        /// The image's width.
+        width: u32,
+    },
     /// A shape has more than four extents or more than 2³¹ − 1 elements.
     ShapeTooLarge,
     /// The integers or the states of the program exceed the range of buffer positions.
@@ -113,6 +120,9 @@ impl fmt::Display for GraphErrorKind {
             Self::Shape { input, found, expected } => write!(f, "input {input} has shape {found}, expected {expected}"),
             Self::DType { input } => write!(f, "input {input} has the wrong element type"),
             Self::Attribute { name, value } => write!(f, "{name} = {value} is out of range"),
+            Self::Window { height, width } => {
+                write!(f, "no window of this size and stride fits an image of {height} x {width}")
+            }
             Self::ShapeTooLarge => f.write_str("more than four extents or more than 2147483647 elements"),
             Self::BufferTooLarge => {
                 f.write_str("more than 2^32 integers or 2^36 elements of state in one program: use a smaller batch")

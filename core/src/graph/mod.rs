@@ -31,13 +31,16 @@ mod construction;
 mod updates;
 
 pub use args::DROPOUT_CONTROL_LEN;
-pub use attribute::{Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind};
+pub use attribute::{
+    Activation, AttentionSpec, BinaryKind, Epsilon, Momentum, Over, Pairing, ReduceKind, RotarySpec, UnaryKind, Window,
+};
 pub use builder::Graph;
 pub use choice::{HyperInput, Recompute, Rule, Upstream, Wrt};
 pub use error::{GraphError, GraphErrorKind};
 pub(crate) use family::Reach;
 pub use op::Op;
 pub use op::attention::AttentionMask;
+pub use op::convolution::ConvEpilogue;
 pub use op::optimizer::HYPER_LEN;
 pub use program::{Node, Program, ProgramInfo};
 pub use record::NodeRecord;

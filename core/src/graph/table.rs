@@ -119,6 +119,41 @@ macro_rules! operations {
             } = "head loss and entropy backward",
                 gradient: none, in_place: InPlace::Never, effect: None, quantised: Frozen [1], product: [0, 1];
 
+            /// Cross-entropy −Σ t ln softmax(z) per row against t = q or t = (1 − mix)·one-hot + mix·q. In: z (…, V), q (…, V), classes (…) i32?, mix
+            /// (1)?. Out: losses (…), their slope in z: softmax(z) Σ t − t (…, V).
+            38 SoftLoss = "soft loss",
+                gradient: [0], in_place: InPlace::Never, effect: None;
+
+            // Images.
+
+            /// act(s ⊙ (x ∗ W) + b + r). In: x (N, H, W, C), weight (O, kh·kw·C), s (O)?, b (O)?, r (N, Ho, Wo, O)?. Out: y (N, Ho, Wo, O).
+            34 Conv2d {
+                /// The windows.
+                window: Window,
+                /// Whether act is max(·, 0).
+                relu: bool,
+            } = "conv2d",
+                gradient: [0, 1, 2, 3, 4], in_place: InPlace::Never, effect: None;
+            /// In: dy before the activation (N, Ho, Wo, O), x (N, H, W, C), weight (O, kh·kw·C), s (O)?, addend (N, H, W, C)?. Out: dx + addend, dW,
+            /// ds (O).
+            35 Conv2dBackward {
+                /// The windows.
+                window: Window,
+            } = "conv2d backward",
+                gradient: none, in_place: InPlace::Inputs(&[4]), effect: None;
+            /// The maximum of every window and channel. In: x (N, H, W, C). Out: (N, Ho, Wo, C).
+            36 MaxPool {
+                /// The windows.
+                window: Window,
+            } = "max pool",
+                gradient: [0], in_place: InPlace::Never, effect: None;
+            /// The gradient goes to the first maximum of a window, row by row. In: dy (N, Ho, Wo, C), x (N, H, W, C). Out: dx.
+            37 MaxPoolBackward {
+                /// The windows.
+                window: Window,
+            } = "max pool backward",
+                gradient: none, in_place: InPlace::Never, effect: None;
+
             // Functions of one or two elements.
 
             /// Zeroes elements with probability p and divides the others by 1 − p. In: x, dropout control (5). Out: y.

@@ -1,5 +1,7 @@
 //! Models: one builder per family. They register parameters and append nodes, and do not depend on kernels.
 
 pub mod gpt;
+pub mod image;
 pub mod llama;
 pub mod lm;
+pub mod vit;

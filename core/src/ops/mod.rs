@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod cache;
+pub mod convolution;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
@@ -12,8 +13,10 @@ pub mod head;
 pub mod layer_norm;
 pub mod linear;
 pub mod optimizer;
+pub mod pooling;
 pub mod reduce;
 pub mod rotary;
+pub mod soft_loss;
 pub mod tokens;
 pub mod weight;
 
@@ -85,6 +88,9 @@ pub const fn reference<R: Real>() -> Kernels<R> {
     let table = reduce::kernels(table);
     let table = tokens::kernels(table);
     let table = rotary::kernels(table);
+    let table = convolution::kernels(table);
+    let table = pooling::kernels(table);
+    let table = soft_loss::kernels(table);
     optimizer::kernels(table)
 }
 

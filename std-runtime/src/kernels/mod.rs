@@ -8,6 +8,7 @@ mod attention;
 mod block;
 mod block_product;
 mod cache;
+mod convolution;
 mod dropout;
 mod elementwise;
 mod embedding;
@@ -25,15 +26,19 @@ mod optimizer;
 mod pack;
 pub mod peak;
 mod peer;
+mod pooling;
 mod prefetch;
 mod quant;
 mod quant_avx2;
+mod reduce;
 mod rotary;
 mod rows;
 mod rows_avx2;
 mod simd;
 mod through;
+mod tokens;
 mod vector;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +50,7 @@ use samara_core::threads::Threads;
 
 use self::epilogue::Epilogue;
 use self::gemm::{Gemm, GemmChoice, gemm, gemm_scratch_len};
+use crate::tiles::Tile;
 
 /// All f32 kernels of this machine, with the GEMM backend `choice`.
 pub fn cpu(choice: Gemm) -> Kernels<f32> {
@@ -66,8 +72,15 @@ fn table<G: Product>() -> Kernels<f32> {
     let table = embedding::kernels(table);
     let table = dropout::kernels(table);
     let table = rotary::kernels(table);
+    let table = convolution::kernels::<G>(table);
+    let table = pooling::kernels(table);
+    let table = reduce::kernels(table);
+    let table = tokens::kernels(table);
     optimizer::kernels(table)
 }
+
+/// Called with row, column and segment for finished parts of a product within a task.
+type OnSegment<'a> = samara_core::gemm::Epilogue<'a, f32>;
 
 /// A [`Gemm`] as a type, because kernels are plain functions.
 trait Product: 'static {
@@ -90,6 +103,25 @@ trait Product: 'static {
     ) {
         gemm(&GemmChoice::new(Self::GEMM), threads, a, b, out, b.cols, store, epilogue, scratch);
     }
+
+    /// Elements of scratch for products within a task that sum at most k elements.
+    fn own_scratch_len(order: Major, m: usize, n: usize, k: usize) -> usize {
+        samara_core::gemm::scratch_bound(&GemmChoice::new(Self::GEMM).kernel(), order, m, n, k).next_multiple_of(LINE) + LINE
+    }
+
+    /// `C = A·B` or `C += A·B` on the calling thread, for kernels whose tasks are not products alone; then `finish(row, column, segment)`.
+    fn multiply_alone(
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+        out: &mut Tile<'_, f32>,
+        store: Store,
+        finish: OnSegment<'_>,
+        scratch: &mut [f32],
+    ) {
+        let unaligned = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let kernel = GemmChoice::new(Self::GEMM).kernel();
+        samara_core::gemm::gemm(&kernel, a, b, out, store, finish, &mut scratch[unaligned..]);
+    }
 }
 
 struct Samara;
@@ -105,6 +137,20 @@ impl Product for Portable {
 struct MatrixMultiply;
 impl Product for MatrixMultiply {
     const GEMM: Gemm = Gemm::MatrixMultiply;
+
+    fn multiply_alone(
+        a: MatRef<'_, f32>,
+        b: MatRef<'_, f32>,
+        out: &mut Tile<'_, f32>,
+        store: Store,
+        finish: OnSegment<'_>,
+        _: &mut [f32],
+    ) {
+        peer::sgemm(a, b, out, store);
+        if let Some(finish) = finish {
+            (0..out.rows()).for_each(|i| finish(i, 0, out.row(i)));
+        }
+    }
 }
 
 /// Whether a product overwrites or accumulates.
@@ -112,6 +158,8 @@ fn store(add: bool) -> Store {
     if add { Store::Add } else { Store::Overwrite }
 }
 
+/// Elements of a cache line, the alignment of packed panels.
+const LINE: usize = 16;
 /// The most tasks that a node is cut into.
 const MAX_TASKS: usize = 32;
 /// The least number of simple arithmetic operations of a task.

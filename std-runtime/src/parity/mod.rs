@@ -1,8 +1,11 @@
 //! Comparison of a model with values recorded from another implementation: largest differences of outputs, loss and gradients.
 
+mod computed;
 mod error;
-mod program;
+mod images;
+mod loaded;
 mod recording;
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +13,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use computed::Computed;
 pub use error::ParityError;
-use program::{Computed, Model};
+use loaded::Loaded;
 use recording::Recording;
 
 use crate::model::folder::FolderConfig;
 use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
 use crate::session::Engine;
+use crate::vision::folder::ImageFolder;
 
 /// A largest difference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -75,28 +80,34 @@ pub fn run(
     io: &Path,
     gradients: Option<&Path>,
 ) -> Result<Report, ParityError> {
-    let recording = Recording::open(io)?;
-    let config = FolderConfig::read(folder)?.model;
-    let mut model = Model::open(engine, folder, &config, extra)?;
-    let computed = model.run(&recording)?;
+    let (recording, (model, computed)) = match ImageFolder::read(folder)? {
+        Some(config) => {
+            let recording = images::open(io)?;
+            let both = images::run(engine, folder, &config.model, extra, &recording)?;
+            (recording, both)
+        }
+        None => {
+            let recording = text::open(io)?;
+            let both = text::run(engine, folder, &FolderConfig::read(folder)?.model, extra, &recording)?;
+            (recording, both)
+        }
+    };
     let mut report = Report {
         loss: computed.loss,
         recorded_loss: recording.loss,
         not_compared: recording.strangers().map(str::to_owned).collect(),
-        ignored: model.ignored().to_vec(),
+        ignored: model.ignored.clone(),
         ..Report::default()
     };
     compare_outputs(&recording, &computed, &mut report)?;
-    let meaningful = recording.targets.is_some() && !recording.padding_has_targets();
+    let meaningful = computed.loss.is_some() && computed.is_loss_comparable;
     if !meaningful && report.recorded_loss.take().is_some() {
         report.not_compared.push("loss".to_owned());
     }
     if let Some(path) = gradients {
         let recorded = Weights::open(path)?;
-        if recording.targets.is_none() {
-            let expected = "labels, by whose loss the gradients are".to_owned();
-            let (path, name) = (recording.path().to_path_buf(), "in.labels".to_owned());
-            return Err(ParityError::Found { path, name, expected, found: "none".to_owned() });
+        if computed.loss.is_none() {
+            return Err(recording.found("in.labels", "labels, by whose loss the gradients are", "none"));
         }
         if meaningful {
             compare_gradients(&model, &recorded, &mut report)?;
@@ -109,25 +120,22 @@ pub fn run(
 
 fn compare_outputs(recording: &Recording, computed: &Computed, report: &mut Report) -> Result<(), ParityError> {
     for name in recording.outputs() {
-        let hidden = name.strip_prefix("hidden_states.").and_then(|n| n.parse().ok()).and_then(|n: usize| computed.hidden.get(n));
-        let (values, columns) = match (name, hidden) {
-            ("logits", _) => (&computed.logits, computed.vocab_size),
-            (_, Some(hidden)) => (hidden, computed.columns),
-            _ => {
-                report.not_compared.push(name.to_owned());
-                continue;
-            }
+        let Some(output) = computed.outputs.get(name) else {
+            report.not_compared.push(name.to_owned());
+            continue;
         };
-        let recorded = recording.output(name, &[recording.batch, recording.len, columns])?;
-        let rows = values.chunks(columns.max(1)).zip(recorded.chunks(columns.max(1))).zip(&recording.live);
-        let max_abs = rows.filter(|(_, live)| **live).map(|((a, b), _)| max_abs(a, b)).fold(0.0, larger);
+        let columns = output.shape.last().copied().unwrap_or(1).max(1);
+        let recorded = recording.values(&format!("out.{name}"), &output.shape)?;
+        let is_live = |row: usize| output.live.as_ref().is_none_or(|live| live.get(row).copied().unwrap_or(false));
+        let rows = output.values.chunks(columns).zip(recorded.chunks(columns)).enumerate();
+        let max_abs = rows.filter(|(row, _)| is_live(*row)).map(|(_, (a, b))| max_abs(a, b)).fold(0.0, larger);
         report.outputs.insert(name.to_owned(), Difference { max_abs });
     }
     Ok(())
 }
 
 /// Gradients have the names and shapes of tensors on disk, or of parameters in memory.
-fn compare_gradients(model: &Model, recorded: &Weights, report: &mut Report) -> Result<(), ParityError> {
+fn compare_gradients(model: &Loaded, recorded: &Weights, report: &mut Report) -> Result<(), ParityError> {
     let mut pairs = Vec::new();
     for name in recorded.names() {
         let Some((shape, ours)) = own_gradient(model, name.strip_prefix("grad.").unwrap_or(name)) else {
@@ -153,15 +161,16 @@ fn compare_gradients(model: &Model, recorded: &Weights, report: &mut Report) -> 
 }
 
 /// Shape and values of our gradient under a name on disk, or in memory.
-fn own_gradient(model: &Model, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-    let layout = model.layout();
-    if let Some(tensor) = layout.tensors().iter().position(|tensor| tensor.name == name && !tensor.is_zero()) {
-        let shape = layout.tensors().get(tensor)?.shape.clone();
-        let mut values = vec![0.0; shape.iter().product()];
-        layout.write_rows(tensor, 0, &mut values, |parameter| model.gradient(parameter));
-        return Some((shape, values));
+fn own_gradient(model: &Loaded, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+    for layout in &model.layouts {
+        if let Some(tensor) = layout.tensors().iter().position(|tensor| tensor.name == name && !tensor.is_zero()) {
+            let shape = layout.tensors().get(tensor)?.shape.clone();
+            let mut values = vec![0.0; shape.iter().product()];
+            layout.write_rows(tensor, 0, &mut values, |parameter| model.gradient(parameter));
+            return Some((shape, values));
+        }
     }
-    let parameter = layout.parameters().iter().position(|parameter| parameter.name == name)?;
+    let parameter = model.layouts.first()?.parameters().iter().position(|parameter| parameter.name == name)?;
     Some((model.shape(parameter), model.gradient(parameter).to_vec()))
 }
 

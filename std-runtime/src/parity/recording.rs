@@ -8,78 +8,41 @@ use super::error::ParityError;
 use crate::files::IoError;
 use crate::model_folder::safetensors::Weights;
 
-/// The label of a position without a target, as in `transformers`.
-const IGNORED: i32 = -100;
-
-/// Inputs that a language model takes, with the names of `transformers`.
-const INPUTS: [&str; 4] = ["input_ids", "attention_mask", "position_ids", "labels"];
-
-/// One batch of B sequences of T tokens.
+/// A safetensors file with inputs `in.NAME` and outputs `out.NAME`.
 pub(super) struct Recording {
     path: PathBuf,
     file: Weights,
-    /// B.
-    pub(super) batch: usize,
-    /// T.
-    pub(super) len: usize,
-    /// Token ids (B, T).
-    pub(super) tokens: Vec<i32>,
-    /// Positions (B, T).
-    pub(super) positions: Vec<i32>,
-    /// Whether a token is live (B, T): the others are padding.
-    pub(super) live: Vec<bool>,
-    /// The target of every position (B, T): the label to its right, negative for none. `None` without labels.
-    pub(super) targets: Option<Vec<i32>>,
-    /// The recorded loss: the mean over targets, in nats.
+    /// The recorded loss, in nats.
     pub(super) loss: Option<f64>,
 }
 
+/// A tensor of integers.
+pub(super) struct Integers {
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<i32>,
+}
+
 impl Recording {
-    /// Opens `in.NAME` and `out.NAME` of a safetensors file, and the loss of a `meta.json` in the same folder.
+    /// Opens a file, and takes the loss of a `meta.json` in the same folder.
     ///
     /// # Errors
-    /// Files that cannot be read; inputs that a language model does not have, or of other shapes.
-    pub(super) fn open(path: &Path) -> Result<Self, ParityError> {
+    /// Files that cannot be read; inputs that are none of `inputs`, those of `what`.
+    pub(super) fn open(path: &Path, what: &str, inputs: &[&str]) -> Result<Self, ParityError> {
         let file = Weights::open(path)?;
-        let found = |name: &str, expected: String, found: String| ParityError::Found {
-            path: path.to_path_buf(),
-            name: name.to_owned(),
-            expected,
-            found,
-        };
-        for name in file.names() {
-            if let Some(input) = name.strip_prefix("in.").filter(|input| !INPUTS.contains(input)) {
-                return Err(found(name, format!("an input of a language model: {}", INPUTS.join(", ")), input.to_owned()));
+        let loss = recorded_loss(&path.with_file_name("meta.json"))?;
+        let recording = Self { path: path.to_path_buf(), file, loss };
+        for name in recording.file.names() {
+            if let Some(input) = name.strip_prefix("in.").filter(|input| !inputs.contains(input)) {
+                return Err(recording.found(name, format!("an input of {what}: {}", inputs.join(", ")), input));
             }
         }
-        let (shape, _) = file.integers("in.input_ids")?;
-        let &[batch, len] = shape.as_slice() else {
-            return Err(found("in.input_ids", "shape (batch, tokens)".to_owned(), format!("shape {shape:?}")));
-        };
-        let integers = |name: &str| -> Result<Option<Vec<i32>>, ParityError> {
-            if !file.contains(name) {
-                return Ok(None);
-            }
-            let (other, values) = file.integers(name)?;
-            if other != shape {
-                return Err(found(name, format!("shape {shape:?}, that of in.input_ids"), format!("shape {other:?}")));
-            }
-            let narrow = |x: &i64| i32::try_from(*x).map_err(|_| found(name, "32-bit integers".to_owned(), x.to_string()));
-            values.iter().map(narrow).collect::<Result<_, _>>().map(Some)
-        };
-        let tokens = integers("in.input_ids")?.unwrap_or_default();
-        let counted = || (0..batch).flat_map(|_| 0..len as i32).collect();
-        let positions = integers("in.position_ids")?.unwrap_or_else(counted);
-        let mask = integers("in.attention_mask")?;
-        let live = mask.map_or_else(|| vec![true; tokens.len()], |mask| mask.iter().map(|&x| x != 0).collect());
-        let targets = integers("in.labels")?.map(|labels| shifted(&labels, len));
-        let loss = recorded_loss(&path.with_file_name("meta.json"))?;
-        Ok(Self { path: path.to_path_buf(), batch, len, tokens, positions, live, targets, loss, file })
+        Ok(recording)
     }
 
-    /// The file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// An error about a tensor or key.
+    pub(super) fn found(&self, name: &str, expected: impl Into<String>, found: impl ToString) -> ParityError {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        ParityError::Found { path, name, expected: expected.into(), found: found.to_string() }
     }
 
     /// Names of the recorded outputs, without `out.`.
@@ -92,32 +55,36 @@ impl Recording {
         self.file.names().filter(|name| !name.starts_with("in.") && !name.starts_with("out."))
     }
 
-    /// The values of an output of a known shape.
+    /// The values of a tensor of a known shape.
     ///
     /// # Errors
     /// Another shape, or a type that is not floating point.
-    pub(super) fn output(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ParityError> {
+    pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ParityError> {
         let mut values = vec![0.0; shape.iter().product()];
-        self.file.read(&format!("out.{name}"), shape, &mut values)?;
+        self.file.read(name, shape, &mut values)?;
         Ok(values)
     }
 
-    /// Whether there is padding.
-    pub(super) fn is_padded(&self) -> bool {
-        self.live.iter().any(|live| !live)
+    /// The extents of a tensor; `None` without it.
+    pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.file.shape(name).map(<[usize]>::to_vec)
     }
 
-    /// Whether a padding position has a target. Its loss depends on how an implementation treats fully masked positions.
-    pub(super) fn padding_has_targets(&self) -> bool {
-        let targets = self.targets.iter().flatten();
-        targets.zip(&self.live).any(|(&target, &live)| target >= 0 && !live)
+    /// The integers of a tensor of `shape`, or of any shape without one; `None` if there is no such tensor.
+    ///
+    /// # Errors
+    /// Another shape, a type that is not an integer, values beyond 32 bits.
+    pub(super) fn integers(&self, name: &str, shape: Option<&[usize]>) -> Result<Option<Integers>, ParityError> {
+        if !self.file.contains(name) {
+            return Ok(None);
+        }
+        let (found, values) = self.file.integers(name)?;
+        if let Some(shape) = shape.filter(|shape| *shape != found) {
+            return Err(self.found(name, format!("shape {shape:?}"), format!("shape {found:?}")));
+        }
+        let narrow = |x: &i64| i32::try_from(*x).map_err(|_| self.found(name, "32-bit integers", x));
+        Ok(Some(Integers { values: values.iter().map(narrow).collect::<Result<_, _>>()?, shape: found }))
     }
-}
-
-/// The target of every position: the label to its right.
-fn shifted(labels: &[i32], len: usize) -> Vec<i32> {
-    let row = |row: &[i32]| row.iter().skip(1).copied().chain([IGNORED]).collect::<Vec<_>>();
-    labels.chunks(len.max(1)).flat_map(row).collect()
 }
 
 /// The key `loss` of a JSON file; `None` without a file or a key.
@@ -136,16 +103,5 @@ fn recorded_loss(path: &Path) -> Result<Option<f64>, ParityError> {
     match json.get("loss") {
         None | Some(serde_json::Value::Null) => Ok(None),
         Some(loss) => loss.as_f64().map(Some).ok_or_else(|| found("loss", "a number", loss.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_predicts_the_label_to_its_right() {
-        assert_eq!(shifted(&[1, 2, 3, -100, 5, 6], 3), [2, 3, -100, 5, 6, -100]);
-        assert_eq!(shifted(&[], 0), [0; 0]);
     }
 }

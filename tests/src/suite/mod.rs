@@ -7,6 +7,7 @@ mod attention;
 mod cases;
 mod composed;
 pub mod frozen;
+mod images;
 mod state;
 mod tokens;
 
@@ -212,6 +213,7 @@ fn all(draw: &mut Draw, size: Size) -> Vec<Case> {
     list.extend(tokens::all(draw, size));
     list.extend(composed::all(draw, size));
     list.extend(attention::all(draw, size));
+    list.extend(images::all(draw, size));
     list.extend(cases::frozen(draw, size));
     list
 }

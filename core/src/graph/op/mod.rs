@@ -4,6 +4,7 @@
 pub(super) mod attention;
 pub(super) mod cache;
 mod composed;
+pub(super) mod convolution;
 pub(super) mod dropout;
 pub(super) mod embedding;
 pub(super) mod head;
@@ -11,14 +12,16 @@ pub(super) mod linear;
 pub(super) mod norm;
 pub(super) mod optimizer;
 pub(super) mod pointwise;
+pub(super) mod pooling;
 pub(super) mod reduce;
 pub(super) mod rotary;
+pub(super) mod soft_loss;
 pub(super) mod tokens;
 pub(super) mod view;
 
 use super::attribute::{
     Activation, AttentionSpec, BinaryKind, Epsilon, Inverted, MAX_ATTRIBUTES, Momentum, Over, Reader, ReduceKind, RotarySpec,
-    Stored, UnaryKind, Writer,
+    Stored, UnaryKind, Window, Writer,
 };
 use super::table::operations;
 use super::tensor::Role;
@@ -229,6 +232,7 @@ mod tests {
             Op::Attention(spec),
             Op::AttentionBackward(spec),
             Op::Rotary(RotarySpec { heads: 4, head_dim: 8, rotated: 6, pairs: Pairing::Adjacent, base: 5e5, inverse: true }),
+            Op::Conv2d { window: Window { kernel: [7, 5], stride: [2, 1], padding: [3, 2], dilation: 4 }, relu: true },
             Op::Broadcast { over: Over::Row, dims: [2, 3, 4, 1], rank: 3 },
             Op::Constant { value: -0.5, dims: [2, 1, 1, 1], rank: 1 },
             Op::AdamW { start: 16, len: 32, decay: true, epsilon: Epsilon::BeforeCorrection },

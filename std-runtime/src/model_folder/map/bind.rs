@@ -132,6 +132,7 @@ impl Binder<'_> {
                 }
                 NameRule::Transpose { .. }
                 | NameRule::Permute { .. }
+                | NameRule::Extents { .. }
                 | NameRule::Tie { .. }
                 | NameRule::Prefix(_)
                 | NameRule::Ignore(_)
@@ -208,6 +209,7 @@ impl Binder<'_> {
 
     /// The tensors with their shapes on disk.
     fn finished_tensors(&mut self) -> Result<Vec<DiskTensor>, MapError> {
+        let growing = std::mem::take(&mut self.tensors);
         let is_transposed = |name: &str| {
             self.rules.iter().any(|rule| matches!(rule, NameRule::Transpose { disk } if disk.captures(name).is_some()))
         };
@@ -219,9 +221,26 @@ impl Binder<'_> {
             if transposed {
                 shape.reverse();
             }
-            Ok(DiskTensor { name, shape, transposed, pieces })
+            let channels = self.extents(&name, &mut shape)?;
+            Ok(DiskTensor { name, shape, transposed, channels, pieces })
         };
-        std::mem::take(&mut self.tensors).into_iter().map(finish).collect()
+        growing.into_iter().map(finish).collect()
+    }
+
+    /// Gives a tensor the extents of its rule; returns the channels of a row if they are first on disk and last in memory.
+    fn extents(&self, name: &str, shape: &mut Vec<usize>) -> Result<Option<usize>, MapError> {
+        let rule = self.rules.iter().find_map(|rule| match rule {
+            NameRule::Extents { disk, row, channels_last } if disk.captures(name).is_some() => Some((row, *channels_last)),
+            _ => None,
+        });
+        let Some((row, channels_last)) = rule else { return Ok(None) };
+        let found = row_shape(shape).iter().product();
+        if row.iter().product::<usize>() != found {
+            return Err(MapError::Extents { tensor: name.to_owned(), found, row: row.clone() });
+        }
+        shape.truncate(1);
+        shape.extend(row);
+        Ok(row.first().copied().filter(|_| channels_last))
     }
 
     fn ties(&self, tensors: &[DiskTensor]) -> Result<Vec<(String, usize)>, MapError> {

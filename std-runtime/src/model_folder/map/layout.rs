@@ -13,6 +13,8 @@ pub struct DiskTensor {
     pub shape: Vec<usize>,
     /// Whether it is stored transposed.
     pub(super) transposed: bool,
+    /// Channels of a row that is (channels, …) on disk and (…, channels) in the parameter.
+    pub(super) channels: Option<usize>,
     /// Indices of its pieces; empty: it is all zeros.
     pub(super) pieces: Vec<usize>,
 }
@@ -121,6 +123,8 @@ impl Layout {
                 read_columns(&values, tensor.row_len(), disk, memory, own.row_len, out);
             } else {
                 read_rows(&values, disk, memory, own.row_len, out);
+                let rows = (0..memory.count).map(|k| span(memory.at(k), own.row_len));
+                reorder(tensor.channels.map(|channels| [channels, own.row_len / channels.max(1)]), rows, out);
             }
         }
     }
@@ -139,11 +143,32 @@ impl Layout {
                 write_columns(values, piece, cols, first..end.min(cols), row_len, out);
                 continue;
             }
-            for k in piece.disk.within(first, end) {
+            let taken = piece.disk.within(first, end);
+            for k in taken.clone() {
                 let from = values.get(span(piece.memory.at(k), row_len)).unwrap_or(&[]);
                 let to = out.get_mut(span(piece.disk.at(k) - first, row_len)).unwrap_or(&mut []);
                 to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
             }
+            let rows = taken.map(|k| span(piece.disk.at(k) - first, row_len));
+            reorder(own.channels.map(|channels| [row_len / channels.max(1), channels]), rows, out);
+        }
+    }
+}
+
+/// Transposes the matrix (rows, columns) that each of these rows is.
+fn reorder(matrix: Option<[usize; 2]>, rows: impl Iterator<Item = std::ops::Range<usize>>, out: &mut [f32]) {
+    let Some([height, width]) = matrix else { return };
+    let mut copy = Vec::new();
+    for row in rows {
+        let row = out.get_mut(row).unwrap_or(&mut []);
+        copy.clear();
+        copy.extend_from_slice(row);
+        for (i, line) in copy.chunks(width.max(1)).enumerate() {
+            line.iter().enumerate().for_each(|(j, &x)| {
+                if let Some(to) = row.get_mut(j * height + i) {
+                    *to = x;
+                }
+            });
         }
     }
 }

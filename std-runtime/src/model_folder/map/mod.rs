@@ -47,6 +47,16 @@ pub enum NameRule {
         /// The tensor.
         disk: Pattern,
     },
+    /// A tensor has rows of more extents than its parameter: the kernel of a convolution. With `channels` its rows are (channels, …) on disk and
+    /// (…, channels) in the parameter.
+    Extents {
+        /// The tensor.
+        disk: Pattern,
+        /// The extents of a row on disk.
+        row: Vec<usize>,
+        /// Whether the first of them is the last one in the parameter.
+        channels_last: bool,
+    },
     /// Rows of every head have another order on disk: the tensor's rows are paired as `on_disk` says, the parameter's in the other convention.
     Permute {
         /// The tensor.
@@ -98,6 +108,11 @@ impl NameRule {
         Self::Transpose { disk: disk.into() }
     }
 
+    /// [`NameRule::Extents`].
+    pub fn extents(disk: impl Into<Pattern>, row: impl Into<Vec<usize>>, channels_last: bool) -> Self {
+        Self::Extents { disk: disk.into(), row: row.into(), channels_last }
+    }
+
     /// [`NameRule::Permute`].
     pub fn permute(disk: impl Into<Pattern>, head_dim: usize, on_disk: Pairing) -> Self {
         Self::Permute { disk: disk.into(), head_dim, on_disk }
@@ -144,6 +159,7 @@ impl NameMap {
             NameRule::Transpose { disk } => Some(NameRule::Transpose { disk: on_disk(disk) }),
             // Rows of A are not rows of heads; folders pair the rows of a head by halves, as memory does, so nothing is permuted.
             NameRule::Permute { .. }
+            | NameRule::Extents { .. }
             | NameRule::Tie { .. }
             | NameRule::Prefix(_)
             | NameRule::Ignore(_)
@@ -204,6 +220,16 @@ pub enum MapError {
         tensor: String,
         /// Its shape.
         shape: Vec<usize>,
+    },
+    /// Rows of another length than the extents on disk.
+    #[error("name map: rows of tensor {tensor:?} have {found} values, not those of shape {row:?}")]
+    Extents {
+        /// The tensor.
+        tensor: String,
+        /// Values of a row.
+        found: usize,
+        /// The extents of the rule.
+        row: Vec<usize>,
     },
     /// Rows that are not whole heads.
     #[error("name map: {rows} rows of tensor {tensor:?} are not whole heads of {head_dim} rows, an even number")]

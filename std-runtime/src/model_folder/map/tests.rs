@@ -208,3 +208,20 @@ fn zeros_stand_beside_a_parameter_and_have_no_values_of_it() {
     assert_eq!(found, expected);
     assert_eq!(written(&layout, &numbered(&layout), 1)[1], [0.0, 0.0]);
 }
+
+#[test]
+fn channels_are_first_on_disk_and_last_in_memory() {
+    let rules = vec![NameRule::extents("*.weight", [3, 2, 2], true), NameRule::rename("a.*", "b.*")];
+    let map = NameMap { rules };
+    let layout = map.bind(&[("a.weight".to_owned(), vec![5, 12])]).unwrap();
+    assert_eq!(layout.tensors()[0].shape, [5, 3, 2, 2]);
+    let values = numbered(&layout);
+    for strip in [1, 2, 7] {
+        let tensors = written(&layout, &values, strip);
+        // Value (tap, channel) of row 1 in memory is 12 + 3 tap + channel.
+        assert_eq!(tensors[0][12..24], [12.0, 15.0, 18.0, 21.0, 13.0, 16.0, 19.0, 22.0, 14.0, 17.0, 20.0, 23.0]);
+        assert_eq!(read(&layout, &tensors, strip), values);
+    }
+    let error = map.bind(&[("a.weight".to_owned(), vec![5, 11])]).unwrap_err();
+    assert_eq!(error.to_string(), "name map: rows of tensor \"b.weight\" have 11 values, not those of shape [3, 2, 2]");
+}

@@ -2,3 +2,4 @@
 
 pub mod gpt;
 pub mod llama;
+pub mod vit;

@@ -1,0 +1,43 @@
+//! The order of pixels in the input of a model.
+
+use samara_core::model::image::{ImageDims, PixelOrder};
+
+/// Writes an image of planes (channels, H, W) in the order of a model.
+pub fn from_planes(dims: &ImageDims, planes: &[f32], to: &mut [f32]) {
+    let ([height, width], channels) = (dims.image, dims.channels);
+    let at = |c: usize, y: usize, x: usize| planes.get((c * height + y) * width + x).copied().unwrap_or(0.0);
+    for (i, to) in to.iter_mut().enumerate() {
+        let (c, y, x) = place(dims.order, width, channels, i);
+        *to = at(c, y, x);
+    }
+}
+
+/// Channel, row and column of value `i` of an image in a model's order.
+fn place(order: PixelOrder, width: usize, channels: usize, i: usize) -> (usize, usize, usize) {
+    match order {
+        PixelOrder::Pixels => (i % channels, i / channels / width, i / channels % width),
+        PixelOrder::Patches(side) => {
+            let (patch, within) = (i / (channels * side * side), i % (channels * side * side));
+            let across = width / side;
+            let (c, y, x) = (within / (side * side), within / side % side, within % side);
+            (c, patch / across * side + y, patch % across * side + x)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_go_row_by_row_and_channels_first() {
+        let dims = ImageDims { image: [4, 6], channels: 2, order: PixelOrder::Patches(2), width: 1, classes: 1, blocks: 0 };
+        let planes: Vec<f32> = (0..48).map(|i| i as f32).collect();
+        let mut patches = vec![0.0; 48];
+        from_planes(&dims, &planes, &mut patches);
+        assert_eq!(patches[..8], [0.0, 1.0, 6.0, 7.0, 24.0, 25.0, 30.0, 31.0]);
+        assert_eq!(patches[40..], [16.0, 17.0, 22.0, 23.0, 40.0, 41.0, 46.0, 47.0]);
+        from_planes(&ImageDims { order: PixelOrder::Pixels, ..dims }, &planes, &mut patches);
+        assert_eq!(patches[..4], [0.0, 24.0, 1.0, 25.0]);
+    }
+}
