@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::files::{FileError, IoError, ensure_memory, refuse_device};
+use crate::files::{FileError, IoError, STDIN, ensure_memory, refuse_device};
 use crate::memory::OutOfMemory;
 
 /// Signatures of unsupported compression formats: first bytes, name, and the tool that decompresses them.
@@ -25,8 +25,13 @@ const MAX_WINDOW: u64 = 1 << 27;
 /// # Errors
 /// The operating system's error; the path is a device; an unsupported compression format.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, FileError> {
-    let mut file = File::open(path).map_err(IoError::at(path, "read"))?;
+    let file = File::open(path).map_err(IoError::at(path, "read"))?;
     refuse_device(path, &file.metadata().map_err(IoError::at(path, "read"))?)?;
+    decoder(path, file)
+}
+
+/// Decompresses what a source gives.
+fn decoder(path: &Path, mut file: impl Read + Send + 'static) -> Result<Box<dyn BufRead + Send>, FileError> {
     let mut head = Vec::new();
     file.by_ref().take(HEAD).read_to_end(&mut head).map_err(IoError::at(path, "read"))?;
     if let Some((_, name, tool)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
@@ -54,15 +59,32 @@ const SPARE_BYTES: usize = 64;
 ///
 /// # Errors
 /// Those of [`open`] and of `between`, truncated or damaged compressed data, and insufficient memory.
-pub fn read<E: From<FileError>>(
-    path: &Path,
-    way: &'static str,
-    mut between: impl FnMut() -> Result<(), E>,
-) -> Result<Vec<u8>, E> {
-    let (mut file, mut bytes) = (open(path)?, Vec::new());
+pub fn read<E: From<FileError>>(path: &Path, way: &'static str, between: impl FnMut() -> Result<(), E>) -> Result<Vec<u8>, E> {
+    let file = open(path)?;
     // For a compressed file this is the minimum.
     let len = fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |metadata| metadata.len());
     ensure_memory(path, len, way)?;
+    whole(path, file, len, way, between)
+}
+
+/// Reads and decompresses all of standard input.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_stdin(way: &'static str) -> Result<Vec<u8>, FileError> {
+    let path = Path::new(STDIN);
+    whole(path, decoder(path, io::stdin())?, 0, way, || Ok(()))
+}
+
+/// All that a reader gives, `len` bytes or more.
+fn whole<E: From<FileError>>(
+    path: &Path,
+    mut file: Box<dyn BufRead + Send>,
+    len: u64,
+    way: &'static str,
+    mut between: impl FnMut() -> Result<(), E>,
+) -> Result<Vec<u8>, E> {
+    let mut bytes = Vec::new();
     let mut more = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(2 * SPARE_BYTES);
     loop {
         between()?;

@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::error::{Failure, Kind};
 use crate::memory::{self, OutOfMemory, mib};
 
+/// The path that stands for standard input.
+pub const DASH: &str = "-";
 /// The name of standard input in errors.
 pub const STDIN: &str = "standard input";
 /// The name of standard output in errors.
@@ -72,10 +74,16 @@ pub enum FileError {
     },
 }
 
+/// Content below this size fits into any machine's memory: it is not the file that is too large.
+const SMALL: u64 = 64 << 20;
+
 impl FileError {
     /// A function for `map_err` on memory for the content of `path` that cannot be allocated.
     pub(crate) fn memory(path: &Path, way: &'static str) -> impl FnOnce(OutOfMemory) -> Self {
-        move |error| Self::Memory { path: path.to_path_buf(), error, way }
+        move |error| {
+            let way = if error.bytes < SMALL { "raise this limit, or free memory" } else { way };
+            Self::Memory { path: path.to_path_buf(), error, way }
+        }
     }
 
     /// An error about the form of `path`.

@@ -220,7 +220,7 @@ fn refused(descr: &str) -> String {
 /// The text of one value of the header's dictionary.
 fn field<'a>(header: &'a str, key: &str) -> Result<&'a str, Problem> {
     let missing = || mismatch(format!("a header with '{key}'"), header.trim().chars().take(80).collect::<String>());
-    let at = header.find(&format!("'{key}'")).ok_or_else(missing)?;
+    let at = header.find(&format!("'{key}'")).or_else(|| header.find(&format!("\"{key}\""))).ok_or_else(missing)?;
     let (_, value) = header.get(at..).and_then(|rest| rest.split_once(':')).ok_or_else(missing)?;
     let value = value.trim_start();
     let end = if value.starts_with('(') { value.find(')').map(|i| i + 1) } else { value.find([',', '}']) };
@@ -409,6 +409,8 @@ mod tests {
             parse(&bytes)
         };
         assert!(with("x", "x").is_ok());
+        // Either quotes of Python.
+        assert!(["descr", "shape", "fortran_order"].iter().all(|key| with(&format!("'{key}'"), &format!("\"{key}\"")).is_ok()));
         for (from, to) in [
             ("(2, 3)", "(18446744073709551615, 2)"),
             ("(2, 3)", "(4611686018427387904, 1)"),

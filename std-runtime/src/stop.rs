@@ -36,6 +36,11 @@ pub(crate) fn interrupt() {
     let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
 }
 
+/// Lets a write beyond the limit of a file's size (`ulimit -f`) fail with an error, instead of ending the process.
+pub(crate) fn outlive_file_limits() {
+    install::outlive_file_limits();
+}
+
 /// The usual name of a signal that ends a run.
 pub(crate) fn name(signal: u8) -> &'static str {
     match signal {
@@ -103,12 +108,17 @@ mod install {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
     use signal_hook::iterator::Signals;
     use signal_hook::{flag, low_level};
 
     use super::{Stop, name};
     use crate::say;
+
+    pub(super) fn outlive_file_limits() {
+        // A handler that does nothing else is enough: the write then returns EFBIG. Without it the signal ends the process as before.
+        let _ = flag::register(SIGXFSZ, Arc::default());
+    }
 
     pub(super) fn install(stop: &Stop, quiet: bool) -> io::Result<()> {
         let again = Arc::new(AtomicBool::new(false));
@@ -184,6 +194,8 @@ mod install {
     use signal_hook::flag;
 
     use super::Stop;
+
+    pub(super) fn outlive_file_limits() {}
 
     pub(super) fn install(stop: &Stop, _: bool) -> io::Result<()> {
         let again = Arc::new(AtomicBool::new(false));

@@ -344,7 +344,7 @@ fn what_is_given_stands_in_for_a_folders_settings_and_others_are_named() {
         "generation_config.json sets max_new_tokens = 6, ",
         "top_k = 4",
         "temperature = 0.5",
-        "not honoured: max_length, num_beams",
+        "these settings have no effect here: max_length, num_beams",
     ] {
         assert!(own.2.contains(part), "{}", own.2);
     }

@@ -44,12 +44,12 @@ pub struct Options<T> {
     pub ties: Ties,
     /// The treatment of costs that are NaN or infinite.
     pub dirty: Dirty,
-    /// The cost of leaving one row and one column unmatched: pairs that cost more are not made, so rows may stay free. Trackers call this the gating
-    /// threshold. When maximizing: the least gain of a pair.
+    /// The cost of leaving one row and one column unmatched: a pair that costs more is never made, so rows may stay unmatched. Trackers call it the
+    /// gating threshold. When maximizing: the least gain of a pair.
     ///
-    /// Infinity (the largest integer) admits every allowed pair: as many rows as possible are matched, at the least cost for that number. Minus
-    /// infinity admits no pair: the assignment is empty, and duals are 0. When maximizing the signs are reversed (the least integer). NaN is an
-    /// error.
+    /// With infinity (the largest integer) every allowed pair can be made: as many rows as possible are matched, at the least cost for that number.
+    /// With minus infinity no pair can be made: the assignment is empty, and all duals are 0. When maximizing, the signs are reversed (the least
+    /// integer). NaN is an error.
     pub cost_limit: Option<T>,
 }
 
@@ -59,9 +59,11 @@ impl<T> Default for Options<T> {
     }
 }
 
-/// The outcomes of a search that need another attempt.
+/// Why a search ended without an assignment.
 pub(super) enum Trouble {
+    /// A cost in this row or column, counted from 0, is invalid.
     Refused(usize, Refused),
+    /// This row or column, counted from 0, has no augmenting path.
     Infeasible(usize),
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use samara_core::graph::Recompute;
 
 use super::base::Base;
-use crate::config::{Invalid, Table, Tables, to_toml};
+use crate::config::{Invalid, Table, Tables};
 use crate::data::DataError;
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
@@ -20,7 +20,6 @@ use crate::model::folder::FolderConfig;
 use crate::model::tune::config::{Method, TuneConfig};
 use crate::model::tune::peft::Source;
 use crate::model_folder;
-use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
@@ -29,7 +28,7 @@ use crate::train::card;
 use crate::train::config::{RecomputeChoice, RunConfig, TrainConfig};
 use crate::train::dialogues::{RowsOfRun, check_tokens, content_before, encoder, refuse_other_rows};
 use crate::train::error::TrainingError as Error;
-use crate::train::folder::{CONFIG_FILE, RunFolder};
+use crate::train::folder::{RunFolder, write_config};
 use crate::train::objective::Objective;
 use crate::train::progress::View;
 use crate::train::request::{FolderRequest, TrainOutcome};
@@ -173,6 +172,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         name: C::COMMAND.rsplit(' ').next().unwrap_or("align"),
         keep: train.keep_checkpoints,
         resume,
+        tokenizer: None,
         begins: train.init.is_some() && config.parts().data.path.is_some(),
         quiet,
     })?;
@@ -189,7 +189,7 @@ fn run_on<C: AlignConfig, O: Objective<CpuDevice> + Send>(
         if quiet { View::Quiet } else { View::Line },
     )?;
     keep_content(&out, &content)?;
-    durable::write(&out.join(CONFIG_FILE), to_toml(config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    write_config(&out, C::COMMAND, config)?;
     card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);

@@ -8,7 +8,7 @@ use super::costs::CostValues;
 use super::text::{self, Text};
 use crate::compressed;
 use crate::error::{Failure, Kind};
-use crate::files::{FileError, ensure_memory};
+use crate::files::{DASH, FileError, STDIN, ensure_memory};
 use crate::{npy, npz};
 
 /// A cost matrix that cannot be read.
@@ -50,13 +50,18 @@ pub struct Matrix {
 }
 
 /// Reads a matrix: a `.npy` array, an array of a `.npz` archive (the only one, or NAME of `FILE.npz:NAME`), or text, whose first `skip` lines are
-/// ignored. The format and the compression are detected from the content.
+/// ignored. `-` is standard input. The format and the compression are detected from the content.
 ///
 /// # Errors
 /// What is wrong with the file, with line and column.
 pub fn read(path: &Path, skip: usize) -> Result<Matrix, MatrixError> {
-    let (file, name) = array_in(path);
-    let bytes = compressed::read(file, SMALLER, || Ok::<(), FileError>(()))?;
+    let (mut file, name) = array_in(path);
+    let bytes = if file.as_os_str() == DASH && !file.exists() {
+        file = Path::new(STDIN);
+        compressed::read_stdin(SMALLER)?
+    } else {
+        compressed::read(file, SMALLER, || Ok::<(), FileError>(()))?
+    };
     let array = if bytes.starts_with(npy::MAGIC) {
         npy::from_bytes(file, &bytes)?
     } else if npz::is_zip(&bytes) {
@@ -97,7 +102,7 @@ fn of_text(path: &Path, bytes: Vec<u8>, skip: usize) -> Result<Matrix, MatrixErr
 fn of_array(path: &Path, array: npy::Array) -> Result<Matrix, MatrixError> {
     let [rows, columns] = *array.shape.as_slice() else {
         let axes = array.shape.len();
-        let problem = format!(" expected a matrix (2-D array), got a {axes} array; save array.reshape(rows, columns)");
+        let problem = format!(" expected a matrix (2-D array), got a {axes}-D array; save array.reshape(rows, columns)");
         return Err(MatrixError::Text { path: path.to_path_buf(), problem });
     };
     if matches!(array.values, npy::ArrayValues::I32(_) | npy::ArrayValues::U64(_) | npy::ArrayValues::F32(_)) {

@@ -23,7 +23,12 @@ pub(super) fn parse(text: &str, skip: usize) -> Result<Text, String> {
     let mut lines = Vec::new();
     for (line, row) in rows_of(text, skip) {
         let between = *separator.get_or_insert_with(|| Separator::of(row));
-        let cells = between.cells(row);
+        let mut cells = between.cells(row);
+        // Some tools end every line with a separator.
+        let ends_empty = cells.len() > 1 && cells.last().is_some_and(|(_, word)| word.is_empty());
+        if ends_empty && (lines.is_empty() || cells.len() == columns + 1) {
+            cells.pop();
+        }
         if lines.is_empty() {
             refuse_headings(line, &cells)?;
             columns = cells.len();
@@ -122,10 +127,6 @@ impl Separator {
                 cells.push((at, bare.map_or(word, str::trim)));
             }
             at += cell.chars().count() + 1;
-        }
-        // Some tools end every line with a separator.
-        if cells.len() > 1 && cells.last().is_some_and(|(_, word)| word.is_empty()) {
-            cells.pop();
         }
         cells
     }
@@ -238,6 +239,13 @@ fn not_a_number(word: &str, between: Separator) -> String {
             );
         }
     }
+    let lower = word.to_ascii_lowercase();
+    if lower.trim_start_matches(['-', '+']).starts_with("0x") {
+        return format!("expected a number, found {found:?}; write it in decimal");
+    }
+    if ["na", "n/a", "null", "none", "-", "?"].contains(&lower.as_str()) {
+        return format!("expected a number, found {found:?}; write inf where a pair is forbidden, or nan with --dirty forbid");
+    }
     format!("expected a number, found {found:?}; costs are numbers, inf, -inf or nan; remove row names")
 }
 
@@ -287,6 +295,10 @@ mod tests {
             ("1,2\n1;2\n", "2:1: expected numbers between commas as in the first row, found semicolons in "),
             ("1 2\n1;2\n", "2:1: expected numbers between spaces as in the first row, found semicolons in "),
             ("1,,3\n", "1:3: expected a number, found an empty cell; write inf"),
+            ("1,2,3\n4,5,\n", "2:5: expected a number, found an empty cell; write inf"),
+            ("1,2,3,\n4,5,6\n7,8,,\n", "3:5: expected a number, found an empty cell; write inf"),
+            ("1,2\n0x10,3\n", "2:1: expected a number, found \"0x10\"; write it in decimal"),
+            ("1,NA\n2,3\n", "1:3: expected a number, found \"NA\"; write inf where a pair is forbidden"),
             ("4,5;1,2\n2,0;0,1\n", "1:1: expected a number with a decimal point, found a decimal comma in \"4,5\"; "),
             ("\"4,5\",\"1,0\"\n", "1:1: expected a number with a decimal point, found a decimal comma in \"4,5\"; "),
             ("4,5\t1,2\n", "1:1: expected a number with a decimal point, found a decimal comma in \"4,5\"; "),

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{self, Command as _, Console, Error};
 use crate::error::{Failure, Kind};
 use crate::say;
+use crate::stop;
 
 /// Every command, in the order of the help: its name, and the module with its `Args`.
 macro_rules! commands {
@@ -94,6 +95,7 @@ struct Cli {
 
 /// Parses the command line of this process, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
+    stop::outlive_file_limits();
     let cli = Cli::parse();
     let console = Console { quiet: cli.quiet, command_line: Cli::command };
     match cli.command.run(&console) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::is_given;
 use super::sft;
-use super::train::{RUN_CONFIG, show};
+use super::train::{former, refuse_other_init, show};
 use super::{Console, Error};
 use crate::align::run::{AlignConfig, AlignRequest};
 use crate::config::{ConfigError, Layers, Place, Preset, Unread};
@@ -110,7 +110,9 @@ impl AlignArgs {
         own: &[Flag],
         follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
     ) -> Result<C, Error> {
-        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let former = former(self.out.as_deref(), self.resume, C::COMMAND)?;
+        // The reference is read again.
+        refuse_other_init(former.as_deref(), self.init.as_deref(), true)?;
         let flags = [
             ("--data", "data.path", quoted(self.data.as_ref())),
             ("--init", "train.init", quoted(self.init.as_ref())),

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::Error;
 use super::tables::Config;
-use crate::config::{ConfigError, Layers, Place, Table, Unread};
+use crate::config::{ConfigError, Layers, Place, Table, Tables, Unread};
 use crate::data::config::TokenizerChoice;
 use crate::lm::Model;
 use crate::lm::formats::Quantize;
@@ -28,7 +28,7 @@ pub(super) struct ConfigArgs {
     /// Read a TOML file over it.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Text, rows of JSON (each also .gz or .zst), token shards, or a folder.
+    /// Text, rows of JSON or CSV (each also .gz or .zst), token shards, or a folder.
     #[arg(long, value_name = "PATH")]
     pub(super) data: Option<PathBuf>,
     /// Start from the model in this folder.
@@ -85,6 +85,7 @@ impl ConfigArgs {
     ) -> Result<(Config, Vec<String>), Error> {
         let (layers, notes) = self.merge_layers(default, base, out)?;
         let config = layers.finish()?;
+        refuse_idle_evaluation(&layers, &config)?;
         for &(key, instead) in unread {
             layers.refuse_given(&config, table, Unread { key, instead })?;
         }
@@ -155,9 +156,31 @@ fn idle_in_preset(name: &str, folder: &Path, before: &Layers<Config>, after: &La
     let others = ["data.tokenizer", "train.block_size"].map(str::to_owned);
     let gives_way =
         |key: &String| matches!(before.place(key), Some(Place::Preset(_))) && !matches!(after.place(key), Some(Place::Preset(_)));
-    let idle: Vec<String> = keys.chain(others).filter(gives_way).collect();
+    // A value that is the same in both needs no note.
+    let [then, now] = [before, after].map(|layers| layers.values().ok());
+    let shown = |config: &Option<Config>, key: &str| {
+        let (table, key) = key.split_once('.')?;
+        config.as_ref()?.tables().into_iter().find(|(name, _)| *name == table).and_then(|(_, table)| table.show(key))
+    };
+    let differs = |key: &String| shown(&then, key) != shown(&now, key);
+    let idle: Vec<String> = keys.chain(others).filter(gives_way).filter(differs).collect();
+    let (have, them) = if idle.len() == 1 { ("has", "it") } else { ("have", "them") };
     (!idle.is_empty())
-        .then(|| format!("note: {} of preset {name} have no effect: {} sets them", idle.join(", "), folder.display()))
+        .then(|| format!("note: {} of preset {name} {have} no effect: {} sets {them}", idle.join(", "), folder.display()))
+}
+
+/// Refuses settings of evaluations on the command line where nothing is held out.
+fn refuse_idle_evaluation(layers: &Layers<Config>, config: &Config) -> Result<(), ConfigError> {
+    // A folder may have held-out shards, and dialogues a file of their own.
+    if config.data.val_fraction > 0.0
+        || config.dialogue.val.is_some()
+        || config.data.path.as_ref().is_some_and(|path| path.is_dir())
+    {
+        return Ok(());
+    }
+    let instead = "data.val_fraction = 0 holds nothing out that could be evaluated";
+    let given = ["eval_batches", "patience"].into_iter().filter(|key| is_given(layers.place(&format!("train.{key}"))));
+    given.map(|key| Unread { key, instead }).try_for_each(|unread| layers.refuse_given(config, "train", unread))
 }
 
 /// Whether a person gave a value on the command line.

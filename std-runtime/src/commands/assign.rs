@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The cost matrix: text, .npy or .npz.
+    /// The cost matrix: text, .npy or .npz; -: standard input.
     #[arg(value_name = "FILE")]
     costs: PathBuf,
     /// Lines at the top of a text that are not read, such as headings.
@@ -60,6 +60,9 @@ pub(crate) struct Args {
 
 /// f64 represents every smaller integer exactly.
 const LARGEST_LIMIT: f64 = 9_007_199_254_740_992.0;
+
+/// Sums of fewer than 2^64 smaller costs are finite, and so are duals.
+const LARGEST_WITH_DUALS: f64 = 1e288;
 
 /// An answer as printed; sums of integers may exceed 64 bits.
 #[derive(Debug, Serialize)]
@@ -108,9 +111,9 @@ fn explained<T: Debug>(error: &assignment::Error<T>) -> String {
         ),
         assignment::Error::Infeasible { index, of_columns } => {
             let what = if *of_columns { "column" } else { "row" };
+            let why = if *index == 0 { "has no pair that is allowed" } else { "cannot be matched together with those before it" };
             format!(
-                "cost matrix is infeasible: {what} {index} (from 0) cannot be matched together with those before it; give it a finite cost, or match \
-                 as many as can be with --dirty forbid"
+                "cost matrix is infeasible: {what} {index} (from 0) {why}; give it a finite cost, or match as many as can be with --dirty forbid"
             )
         }
         assignment::Error::HeadRoom { .. } => {
@@ -191,6 +194,13 @@ impl Args {
     fn floats(&self, matrix: &Matrix, values: &[f64]) -> Result<(), Error> {
         let found = self.solve(matrix, values, self.cost_limit).map_err(|error| self.refused(matrix, &error))?;
         let Solution { rows, columns, total, row_duals, column_duals } = found;
+        let largest = values.iter().map(|cost| cost.abs()).filter(|cost| cost.is_finite()).fold(0.0, f64::max);
+        if self.duals && largest > LARGEST_WITH_DUALS && !row_duals.iter().chain(&column_duals).all(|dual| dual.is_finite()) {
+            return Err(Error::data(format!(
+                "{}: --duals: they exceed the largest f64 beside a cost of {largest:e}; divide all costs by a common factor",
+                self.costs.display()
+            )));
+        }
         let duals = |duals: Vec<f64>| self.duals.then(|| duals.into_iter().map(Real).collect());
         let (row_duals, column_duals) = (duals(row_duals), duals(column_duals));
         self.print(&Outcome { rows, columns, total: Real(total), row_duals, column_duals }, matrix, values)

@@ -76,7 +76,10 @@ impl Command for Args {
 /// Whether data is text: a folder, a file of plain text, or rows with the text key.
 fn is_text(path: &Path) -> Result<bool, Error> {
     let options = TextOptions { skip_setting: None, ..TextOptions::default() };
-    Ok(path.is_dir() || text::is_plain(path) || first_object(path, &options)?.contains_key(&options.text_key))
+    Ok(path.is_dir()
+        || text::is_plain(path)
+        || text::has_strings(path)?
+        || first_object(path, &options)?.contains_key(&options.text_key))
 }
 
 impl Check {

@@ -1,7 +1,6 @@
 //! `samara export`: a model in one file for a device, and the resources that it needs there.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
@@ -13,6 +12,7 @@ use samara_core::tune::Tune;
 use serde::Serialize;
 
 use super::args::ExtraArgs;
+use super::out_file::refuse_foreign;
 use super::{Command, Console, Error, output};
 use crate::data::config::DataConfig;
 use crate::data::shards::Tokens;
@@ -193,7 +193,7 @@ struct Converted {
 impl Args {
     /// Writes a file of an older version of the format in the current one.
     fn converted(&self, old: &Path) -> Result<Converted, Error> {
-        check_out(&self.out)?;
+        refuse_foreign(&self.out, "a program file", &MAGIC)?;
         let bytes = fs::read(old).map_err(IoError::at(old, "read"))?;
         let bytes = convert(&bytes).map_err(|error| Error::data(format!("{}: {error}", old.display())))?;
         durable::write(&self.out, &bytes).map_err(IoError::at(&self.out, "write"))?;
@@ -211,7 +211,7 @@ impl Args {
             Some(data) => tokenizer_of(data, folder, quiet)?,
             None => Tokenizer::of_model_if_usable(folder, quiet),
         };
-        check_out(&self.out)?;
+        refuse_foreign(&self.out, "a program file", &MAGIC)?;
         let spec = self.spec(model.dims)?;
         let on_device = on_device(tokenizer.as_ref(), model.dims.vocab_size, folder, quiet)?;
         let bytes = program_file(&device, &model, on_device.as_ref(), &spec).map_err(|error| self.explained(error))?;
@@ -341,21 +341,6 @@ fn on_device(tokenizer: Option<&Tokenizer>, vocab_size: usize, folder: &Path, qu
         return Ok(None);
     }
     Ok(Some(tokenizer.clone().within(vocab_size)))
-}
-
-/// Refuses to overwrite anything but a program file, so that a mistyped path cannot destroy a model.
-fn check_out(out: &Path) -> Result<(), Error> {
-    let kind = match fs::symlink_metadata(out) {
-        Ok(kind) => kind,
-        // A path that cannot be read is reported when it is written.
-        Err(_) => return Ok(()),
-    };
-    let mut start = [0; MAGIC.len()];
-    let is_ours = kind.is_file() && File::open(out).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == MAGIC;
-    if is_ours {
-        return Ok(());
-    }
-    Err(Error::usage(format!("--out {}: exists and is not a program file: choose another name, or remove it", out.display())))
 }
 
 fn row(what: &str, bytes: u64) -> Vec<String> {

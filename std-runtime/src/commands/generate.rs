@@ -17,6 +17,7 @@ use crate::data::prompts::{self, Prompt};
 use crate::decoding::generator::Generator;
 use crate::decoding::stop_strings::StopStrings;
 use crate::decoding::texts::{Request, Text, TextOptions, texts};
+use crate::files::DASH;
 use crate::lm::folder_generation::FolderGeneration;
 use crate::lm::formats::KvCache;
 use crate::lm::generation::GenerateConfig;
@@ -60,8 +61,9 @@ pub(crate) struct Args {
     /// Encode special tokens such as <|endoftext|> in prompts as tokens, not as characters.
     #[arg(long)]
     specials: bool,
-    /// Prompts: the lines of a file, or rows {"prompt":"...","max_new_tokens":N}
-    /// of a JSONL file; -: standard input, rows if its first line is one.
+    /// Prompts: the lines of a file, rows {"prompt":"...","max_new_tokens":N} of a
+    /// JSONL file, or the column prompt of a CSV; -: standard input, rows if its
+    /// first line is one.
     /// Prints {"prompt","text","tokens","stop"} for each.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt", groups = ["many", "rows_of_json"])]
     prompts: Option<PathBuf>,
@@ -260,7 +262,7 @@ impl Args {
             folder_notes(&folder, &layers).iter().for_each(|note| say::line(note));
         }
         let mut settings = layers.values()?.generate;
-        if self.prompt.as_deref() == Some(prompts::DASH) {
+        if self.prompt.as_deref() == Some(DASH) {
             settings.prompt = prompts::from_stdin()?;
         }
         let stop_strings = if self.stop.is_empty() { folder.stop_strings } else { self.stop.clone() };
@@ -456,7 +458,7 @@ fn folder_notes(folder: &FolderGeneration, layers: &Layers<Config>) -> Vec<Strin
     let shown = |key: &&str| Some(format!("{key} = {}", folder.values.show(key)?));
     let own: Vec<String> = folder.keys.iter().filter(is_own).filter_map(shown).collect();
     let own = (!own.is_empty()).then(|| format!("note: {path} sets {}", own.join(", ")));
-    let others = &folder.not_honoured;
-    let others = (!others.is_empty()).then(|| format!("note: {path}: not honoured: {}", others.join(", ")));
+    let others = &folder.idle;
+    let others = (!others.is_empty()).then(|| format!("note: {path}: these settings have no effect here: {}", others.join(", ")));
     own.into_iter().chain(others).collect()
 }

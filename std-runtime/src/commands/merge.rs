@@ -29,7 +29,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder for the merged model; it must not contain a model yet.
+    /// Folder for the merged model; it must not contain a model or a tokenizer yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print {"base","adapter","out","layers"}.
@@ -116,10 +116,12 @@ fn padded(source: &Source, mut config: FolderConfig) -> Result<(Option<Tokenizer
     Ok((Some(tokenizer), config, new.pad.map(|(_, id)| id)))
 }
 
-/// Refuses a folder that contains a model.
+/// Refuses a folder that contains a model, or a tokenizer that would be replaced.
 fn refuse_taken(out: &Path) -> Result<(), Error> {
-    if is_model_folder(out) || is_adapter_folder(out) {
-        return Err(Error::usage(format!("--out {}: the folder holds a model already; choose another", out.display())));
-    }
-    Ok(())
+    let what = match () {
+        () if is_model_folder(out) || is_adapter_folder(out) => "a model",
+        () if Tokenizer::is_in(out) => "a tokenizer",
+        () => return Ok(()),
+    };
+    Err(Error::usage(format!("--out {}: the folder holds {what} already; choose another", out.display())))
 }

@@ -31,6 +31,7 @@ pub(crate) mod train;
 mod align;
 mod args;
 mod error;
+mod out_file;
 mod output;
 mod rows;
 mod tables;

@@ -51,12 +51,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Bytes of one kind.
+/// Memory of one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Bytes {
-    /// The kind: weights, frozen (weights), gradients, optimizer, activations, scratch, mapped.
+    /// The class: "weights", "frozen" (weights that are not trained), "gradients", "optimizer" (moments), "activations", "scratch", or "mapped" (pages
+    /// of files).
     class: &'static str,
-    /// How many.
+    /// Its size in bytes.
     bytes: u64,
 }
 

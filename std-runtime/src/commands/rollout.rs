@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::align::{Given, quoted};
+use super::out_file::refuse_content;
 use super::{Command, Console, Error};
 use crate::align::setup::rollout::{RolloutRequest, RolloutRun, run};
 use crate::config::{ConfigError, Layers, Preset, Table, Unread};
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     /// Rows of prompts: .jsonl, .json or .csv, each also .gz or .zst.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The file of rows that is written; absent: standard output.
+    /// The file of rows that is written; it must not exist, or be empty. Absent: standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Completions of a prompt.
@@ -77,6 +78,7 @@ impl Command for Args {
                 "--best needs scores: add --reward DIR, or a source of [rewards], as in --set rewards.length_weight=1",
             ));
         }
+        self.out.as_deref().map_or(Ok(()), refuse_content)?;
         let out = self.out.clone().unwrap_or_else(|| Path::new(STDOUT).to_path_buf());
         let mut to: Box<dyn Write + Send> = match &self.out {
             Some(path) => Box::new(io::BufWriter::new(File::create(path).map_err(IoError::at(path, "create"))?)),

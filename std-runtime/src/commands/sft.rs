@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::ConfigArgs;
-use super::train::{RUN_CONFIG, show};
+use super::train::{former, refuse_other_init, show};
 use super::{Command, Console, Error, plan};
 use crate::data::config::TokenizerChoice;
 use crate::lm::step::StepShape;
@@ -61,7 +61,8 @@ const TOKENIZER: &str = "the tokenizer is that of the model of --init";
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
-        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let former = former(self.out.as_deref(), self.resume, sft::COMMAND)?;
+        refuse_other_init(former.as_deref(), self.config.init.as_deref(), false)?;
         let has_init = self.config.init.is_some() || self.config.set.iter().any(|set| set.starts_with("train.init"));
         if !has_init && former.is_none() && self.config.config.is_none() {
             return Err(Error::usage(sft::NO_INIT));

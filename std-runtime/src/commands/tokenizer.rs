@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 
@@ -12,8 +12,10 @@ use crate::data::DataError;
 use crate::data::options::TextOptions;
 use crate::data::text;
 use crate::files::{IoError, read_stdin};
+use crate::model_folder::{is_adapter_folder, is_model_folder};
 use crate::say;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
+use crate::train::folder::CONFIG_FILE as RUN_CONFIG;
 
 /// Train tokenizers; turn text into ids and back.
 #[derive(Debug, clap::Args)]
@@ -43,10 +45,10 @@ impl Command for Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  samara tokenizer train --data texts/ --vocab-size 8192 --out tok")]
 struct Train {
-    /// Text, JSONL, or a folder of them.
+    /// Text, rows of JSON or CSV, or a folder of them.
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// The folder that is written.
+    /// The folder that is written. A tokenizer of a model, of a run or of another tool in it is not replaced.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// The kind.
@@ -58,7 +60,7 @@ struct Train {
     /// Pairs that occur less often are not merged [default: 2].
     #[arg(long, value_name = "N")]
     min_count: Option<u64>,
-    /// The key of the text in a row of JSONL.
+    /// The key of the text in a row of JSON, or its column in a CSV.
     #[arg(long, value_name = "KEY", default_value = "text")]
     text_field: String,
 }
@@ -87,6 +89,7 @@ impl Train {
                 return Err(Error::usage(format!("{flag}: only --kind bpe takes it; leave it out")));
             }
         }
+        refuse_taken(&self.out)?;
         let options = TextOptions {
             text_key: self.text_field.clone(),
             key_setting: "--text-field",
@@ -126,6 +129,22 @@ impl Train {
         })?;
         Ok(trainer.train()?)
     }
+}
+
+/// Refuses a folder with a tokenizer in use, or with one of another making.
+fn refuse_taken(out: &Path) -> Result<(), Error> {
+    let shown = out.display();
+    if is_model_folder(out) || is_adapter_folder(out) || out.join(RUN_CONFIG).exists() {
+        return Err(Error::usage(format!(
+            "--out {shown}: the folder holds a model or a run, which needs its own tokenizer; choose another"
+        )));
+    }
+    if Tokenizer::is_in(out) && !Tokenizer::is_as_trained(out) {
+        return Err(Error::usage(format!(
+            "--out {shown}: the folder holds a tokenizer that samara tokenizer train did not write; choose another, or remove it"
+        )));
+    }
+    Ok(())
 }
 
 /// Print the ids of a text, separated by commas.

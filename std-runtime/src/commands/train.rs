@@ -1,5 +1,6 @@
 //! `samara train`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::{Command, Console, Error, output, plan};
 use crate::say;
 use crate::train;
 use crate::train::config::RunConfig;
+use crate::train::folder::{CONFIG_FILE, command_of};
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
 use crate::train::request::{TrainOutcome, TrainRequest};
@@ -54,12 +56,47 @@ pub(crate) struct Args {
     live: bool,
 }
 
-/// The configuration of a resumed run.
-pub(super) const RUN_CONFIG: &str = "run.toml";
+/// The configuration of the run in a folder that `command` resumes, if there is one.
+pub(super) fn former(out: Option<&Path>, resume: bool, command: &str) -> Result<Option<PathBuf>, Error> {
+    let Some(out) = out.filter(|_| resume) else { return Ok(None) };
+    let shown = out.display();
+    match command_of(out) {
+        Some(own) if own != command => {
+            Err(Error::usage(format!("{shown}: the run of another command; resume it with: {own} --resume --out {shown}")))
+        }
+        _ => Ok(Some(out.join(CONFIG_FILE)).filter(|file| file.is_file())),
+    }
+}
+
+/// Refuses to resume a run that has a checkpoint with another `--init` than it began with. A run of adapters, or with `reads_init`, reads that folder
+/// again, which may have moved.
+pub(super) fn refuse_other_init(former: Option<&Path>, init: Option<&Path>, reads_init: bool) -> Result<(), Error> {
+    let (Some(file), Some(init)) = (former, init) else { return Ok(()) };
+    let Some(out) = file.parent() else { return Ok(()) };
+    let run: toml::Table = fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let text = |table: &str, key: &str| run.get(table).and_then(|table| table.get(key)).and_then(toml::Value::as_str);
+    let has_checkpoint = fs::read_dir(out.join("checkpoints")).is_ok_and(|mut steps| steps.next().is_some());
+    let is_same = |began: &str| match (fs::canonicalize(began), fs::canonicalize(init)) {
+        (Ok(began), Ok(init)) => began == init,
+        _ => Path::new(began) == init,
+    };
+    let began = text("train", "init");
+    let reads_init = reads_init || text("tune", "method").is_some_and(|method| method != "full");
+    let has_moved = |began: &str| reads_init && !Path::new(began).exists();
+    if !has_checkpoint || began.is_some_and(|began| is_same(began) || has_moved(began)) {
+        return Ok(());
+    }
+    let (out, init, began) = (out.display(), init.display(), began.unwrap_or("random weights"));
+    Err(Error::usage(format!(
+        "--resume goes on from the newest checkpoint in {out}, a run that began with {began}; --init {init} begins a new run with the weights \
+         of {init}: leave one of the two out, and choose another --out for a new run"
+    )))
+}
 
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
-        let former = self.out.as_ref().filter(|_| self.resume).map(|out| out.join(RUN_CONFIG)).filter(|file| file.is_file());
+        let former = former(self.out.as_deref(), self.resume, "samara train")?;
+        refuse_other_init(former.as_deref(), self.config.init.as_deref(), false)?;
         let mut config = self.config.clone();
         config.set.extend(self.ignore_extra.then(|| "train.ignore_extra=true".to_owned()));
         let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;

@@ -98,9 +98,11 @@ impl Failure for ConfigError {
 
 /// A hint with the nearest of `names`; lists all of them when none is near.
 pub fn hint<'n>(given: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
-    let near = names.clone().map(|name| (distance(given, name), name)).min();
+    // A name that was cut short is that name.
+    let begun = names.clone().find(|name| given.len() > 1 && name.starts_with(given)).map(|name| (0, name));
+    let near = begun.or_else(|| names.clone().map(|name| (distance(given, name), name)).min());
     match near {
-        Some((edits, name)) if edits <= 1 + name.len() / 3 => format!("; did you mean `{name}`?"),
+        Some((edits, name)) if edits <= 1 + name.len() / 4 => format!("; did you mean `{name}`?"),
         _ => format!("; known are {}", names.collect::<Vec<_>>().join(", ")),
     }
 }
@@ -141,6 +143,8 @@ mod tests {
     fn hints() {
         let names = ["steps", "lr", "batch_size"];
         assert_eq!(hint("stesp", names.into_iter()), "; did you mean `steps`?");
+        assert_eq!(hint("ema", ["eps", "ema_decay"].into_iter()), "; did you mean `ema_decay`?");
+        assert_eq!(hint("abc", ["eps", "lr"].into_iter()), "; known are eps, lr");
         assert_eq!(hint("zzzzzzzz", names.into_iter()), "; known are steps, lr, batch_size");
     }
 }

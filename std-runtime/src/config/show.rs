@@ -13,6 +13,19 @@ pub struct Difference {
     pub second: Option<String>,
 }
 
+/// The line of a run's configuration that names its command.
+const COMMAND: &str = "# Command: ";
+
+/// [`to_toml`] for a run of a command such as `samara train`, whose name becomes its first line.
+pub fn to_toml_of(command: &str, config: &impl Tables) -> String {
+    format!("{COMMAND}{command}\n{}", to_toml(config))
+}
+
+/// The command whose run has this configuration, if it is recorded.
+pub fn command_of(toml: &str) -> Option<&str> {
+    toml.lines().next().and_then(|line| line.strip_prefix(COMMAND)).map(str::trim)
+}
+
 /// A configuration as TOML with the meaning of every key; keys without effect (because of other values) get no value.
 pub fn to_toml(config: &impl Tables) -> String {
     let mut text = String::from("# The whole configuration of a run. Read again with --config FILE.\n");

@@ -10,12 +10,12 @@ use crate::config::{Choice, Given, Setting, Unread, table};
 table! {
     /// The training data.
     pub DataConfig {
-        /// A text file, rows of JSON (.jsonl, or an array in .json), either also as .gz or .zst, a folder of them, a token shard (.bin, raw or of
-        /// llm.c), or a folder with train.bin and val.bin; absent: the built-in corpus of tales.
+        /// A text file, rows of JSON (.jsonl, or an array in .json), a table (.csv, .tsv), each also as .gz or .zst, a folder of them, a token shard
+        /// (.bin, raw or of llm.c), or a folder with train.bin and val.bin; absent: the built-in corpus of tales.
         path: Option<PathBuf> = None;
-        /// The key of the text in a row of JSON.
+        /// The key of the text in a row of JSON, or its column in a table.
         text_field: String = "text".to_owned();
-        /// Invalid rows of JSON: "error" stops, "skip" leaves them out and counts them.
+        /// Invalid rows: "error" stops, "skip" leaves them out and counts them.
         on_bad_row: BadRow = BadRow::Error;
         /// The share of the text, in characters from its end, that is held out for validation.
         val_fraction: f64 = 0.1, 0..=0.9;

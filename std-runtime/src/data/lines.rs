@@ -24,7 +24,12 @@ pub(super) struct RawRow<'r> {
     before: &'r str,
 }
 
-impl RawRow<'_> {
+impl<'r> RawRow<'r> {
+    /// The only row of a file.
+    pub(super) fn whole(path: &'r Path, text: &'r str) -> Self {
+        Self { bytes: text.as_bytes(), path, line: 1, before: "" }
+    }
+
     /// An error in it, with its position.
     pub(super) fn error(&self, wrong: Wrong) -> DataError {
         wrong.at(self.path, self.line, self.before, self.bytes)
@@ -54,7 +59,7 @@ pub(super) fn each_line<E: From<DataError>>(
         let bom: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
         let bytes = bytes.strip_prefix(bom).unwrap_or(&bytes).trim_ascii_end();
         if line == 1
-            && let Some(foreign) = foreign::refuse(path, bytes)
+            && let Some(foreign) = foreign::refuse(path, bytes, std::str::from_utf8(bytes).is_ok())
         {
             return Err(foreign.into());
         }

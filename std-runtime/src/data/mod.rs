@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod check;
+mod columns;
 pub mod config;
 pub mod corpus;
 mod csv;
@@ -20,6 +21,7 @@ mod rows;
 pub mod shards;
 pub mod source;
 pub mod splits;
+pub mod stamp;
 pub mod text;
 
 pub use error::DataError;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::lines::{RawRow, each_element, each_line};
 use super::options::TextOptions;
 use super::rows::object_of;
-use super::text::{first_character, has_extension, inner_name, read_plain};
+use super::text::{first_character, has_extension, inner_name, read_plain, refuse_dash};
 use super::{DataError, csv};
 use crate::compressed;
 use crate::files::{IoError, refuse_device};
@@ -28,6 +28,7 @@ pub fn for_each_object<E: From<DataError>>(
     options: &TextOptions,
     take: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
+    refuse_dash(path)?;
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open")).map_err(DataError::from)?;
     refuse_device(path, &metadata).map_err(DataError::from)?;
     if metadata.is_dir() {
@@ -39,9 +40,7 @@ pub fn for_each_object<E: From<DataError>>(
         .into());
     }
     let inner = inner_name(path);
-    if let Some(separator) =
-        [("csv", ','), ("tsv", '\t')].iter().find_map(|(e, separator)| has_extension(&inner, &[*e]).then_some(*separator))
-    {
+    if let Some((_, separator)) = csv::EXTENSIONS.into_iter().find(|(extension, _)| has_extension(&inner, &[*extension])) {
         return each_record(path, separator, options, take);
     }
     let mut row = |row: &RawRow<'_>| take((object_of(row.bytes, options).map_err(|wrong| row.error(wrong)), row.line()));
@@ -82,24 +81,17 @@ fn each_record<E: From<DataError>>(
     take: &mut impl FnMut(Found) -> Result<(), E>,
 ) -> Result<(), E> {
     let text = read_plain(path, &options.stop)?;
-    let error = |line: u64, expected: String, found: String| DataError::Line {
-        path: path.to_path_buf(),
-        line,
-        column: 1,
-        expected,
-        found,
-    };
-    let records = csv::records(&text, separator)
-        .map_err(|(line, found)| error(line, "a record of comma-separated values".to_owned(), found.to_owned()))?;
-    let mut records = records.into_iter();
-    let Some(header) = records.next() else { return Ok(()) };
+    let mut records = csv::Records::of(&text, separator);
+    let not_a_record = |problem| csv::not_a_record(path, problem);
+    let Some(header) = records.next().transpose().map_err(not_a_record)? else { return Ok(()) };
     for record in records {
+        options.stop.check().map_err(DataError::from)?;
+        let record = record.map_err(not_a_record)?;
         let (columns, cells) = (header.cells.len(), record.cells.len());
-        let found = || options.or_skip(format!("{cells}"));
         let row = if cells == columns {
             Ok(header.cells.iter().cloned().zip(record.cells.into_iter().map(Value::String)).collect())
         } else {
-            Err(error(record.line, format!("{columns} cells, as the header has"), found()))
+            Err(csv::error(path, record.line, format!("{columns} cells, as the header has"), options.or_skip(format!("{cells}"))))
         };
         take((row, record.line))?;
     }

@@ -40,9 +40,11 @@ impl Default for TextOptions {
 }
 
 impl TextOptions {
-    /// What was found in a row, with the setting that skips such rows.
+    /// What was found in a row, with the setting that skips such rows, unless they are skipped.
     pub(crate) fn or_skip(&self, found: impl Into<String>) -> String {
         let found = found.into();
-        self.skip_setting.map_or(found.clone(), |setting| format!("{found} ({setting} skips such rows)"))
+        self.skip_setting
+            .filter(|_| self.bad_row == BadRow::Error)
+            .map_or(found.clone(), |setting| format!("{found} ({setting} skips such rows)"))
     }
 }

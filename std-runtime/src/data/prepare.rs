@@ -64,6 +64,7 @@ pub fn prepare(
     let splits = Splits::load(request)?;
     let tokenizer = tokenizer.map_or_else(|| splits.tokenizer(request), Ok)?;
     check_vocabulary(request, &tokenizer)?;
+    check_has_specials(request, &tokenizer)?;
     fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
     let width = IdWidth::for_vocabulary(tokenizer.vocab_size());
     let mut encoding = Encoding::new(&tokenizer, request.specials, request.vocab_size);
@@ -104,6 +105,18 @@ pub fn check_vocabulary(request: &DataRequest, tokenizer: &Tokenizer) -> Result<
     }
 }
 
+/// Refuses `data.specials` beside a tokenizer without special tokens.
+///
+/// # Errors
+/// It is set.
+pub fn check_has_specials(request: &DataRequest, tokenizer: &Tokenizer) -> Result<(), Invalid> {
+    if request.specials && !tokenizer.added().iter().any(|token| token.special) {
+        let expected = "false, because the tokenizer has no special tokens; leave it out, or name another tokenizer".to_owned();
+        return Err(Invalid { key: "data.specials", expected, found: "true".to_owned() });
+    }
+    Ok(())
+}
+
 /// Refuses `data.specials` for data that is token ids.
 ///
 /// # Errors
@@ -117,8 +130,8 @@ pub fn check_no_specials(request: &DataRequest) -> Result<(), Invalid> {
 }
 
 /// The note where no end-of-text token exists to separate documents.
-const NO_END: &str = "note: nothing stands between the documents: the tokenizer names no token that ends a text (eos_token in \
-                      tokenizer_config.json)";
+const NO_END: &str = "note: documents are joined without a separator, because the tokenizer names no token that ends a text \
+                      (eos_token in tokenizer_config.json)";
 
 /// Every width that a shard can have.
 const WIDTHS: [IdWidth; 2] = [IdWidth::U16, IdWidth::U32];

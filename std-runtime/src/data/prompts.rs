@@ -1,12 +1,13 @@
-//! Prompts in files and from standard input: a line each, or JSONL.
+//! Prompts in files and from standard input: a line each, JSONL, or a column of CSV.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::DataError;
-use super::text::{has_lines, plain, read_plain};
-use crate::files::{STDIN, read_stdin};
+use super::rows::shown_keys;
+use super::text::{has_extension, has_lines, inner_name, plain, read_plain};
+use super::{DataError, csv};
+use crate::files::{DASH, STDIN, read_stdin};
 use crate::stop::Stop;
 
 /// A prompt.
@@ -20,10 +21,8 @@ pub struct Prompt {
     pub max_new_tokens: Option<usize>,
 }
 
-/// The path that stands for standard input.
-pub const DASH: &str = "-";
-
-/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, without empty lines; otherwise its lines. Standard input
+/// The prompts of a file: rows `{"prompt": …}` of a file named `*.jsonl` or `*.ndjson`, without empty lines; the column `prompt` of a file named
+/// `*.csv` or `*.tsv`; otherwise its lines. Standard input
 /// (`-`) has rows if its first non-empty line is a JSON object.
 ///
 /// # Errors
@@ -34,7 +33,31 @@ pub fn read(path: &Path) -> Result<Vec<Prompt>, DataError> {
         let text = plain(path, read_stdin()?)?;
         return parse(path, &text, begins_with_object(&text));
     }
-    parse(path, &read_plain(path, &Stop::new())?, has_lines(path))
+    let text = read_plain(path, &Stop::new())?;
+    let inner = inner_name(path);
+    match csv::EXTENSIONS.into_iter().find(|(extension, _)| has_extension(&inner, &[*extension])) {
+        Some((_, separator)) => of_table(path, &text, separator),
+        None => parse(path, &text, has_lines(path)),
+    }
+}
+
+/// The prompts in a column of comma-separated values.
+fn of_table(path: &Path, text: &str, separator: char) -> Result<Vec<Prompt>, DataError> {
+    let mut records = csv::Records::of(text, separator).map(|record| record.map_err(|problem| csv::not_a_record(path, problem)));
+    let header = records.next().transpose()?.map_or_else(Vec::new, |record| record.cells);
+    let found = || format!("columns {}", shown_keys(header.iter()));
+    let column = header.iter().position(|name| name.trim() == "prompt");
+    let column = column.ok_or_else(|| csv::error(path, 1, "column \"prompt\"", found()))?;
+    let prompt = |record: Result<csv::Record, DataError>| {
+        let csv::Record { cells, line } = record?;
+        let found = cells.len();
+        let cell = cells.into_iter().nth(column).filter(|_| found == header.len());
+        let cell =
+            cell.ok_or_else(|| csv::error(path, line, format!("{} cells, as the header has", header.len()), found.to_string()));
+        cell.map(|prompt| Prompt { prompt, max_new_tokens: None })
+    };
+    let prompts = records.map(prompt).collect::<Result<Vec<_>, _>>()?;
+    if prompts.is_empty() { Err(DataError::format(path, "at least one prompt", "none")) } else { Ok(prompts) }
 }
 
 /// All of standard input as one prompt, without the line break at its end.
@@ -94,6 +117,17 @@ mod tests {
         assert_eq!(read_as("a.txt", "one\r\n\n{two}\n").unwrap(), ["one", "", "{two}"].map(plain));
         let rows = "{\"prompt\": \"h\\u00e9\"}\n\n {\"max_new_tokens\": 3, \"prompt\": \"\"}";
         assert_eq!(read_as("a.jsonl", rows).unwrap(), [("h\u{e9}".to_owned(), None), (String::new(), Some(3))]);
+    }
+
+    #[test]
+    fn a_column_of_csv() {
+        let plain = |text: &str| (text.to_owned(), None);
+        assert_eq!(read_as("a.csv", "id,prompt\n1,\"a, b\"\n2,c\n").unwrap(), ["a, b", "c"].map(plain));
+        assert_eq!(
+            read_as("a.tsv", "id\ttext\n").unwrap_err(),
+            "a.tsv:1:1: expected column \"prompt\", found columns \"id\", \"text\""
+        );
+        assert!(read_as("a.csv", "id,prompt\n1\n").unwrap_err().starts_with("a.csv:2:1: expected 2 cells"));
     }
 
     #[test]

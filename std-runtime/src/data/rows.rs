@@ -85,16 +85,19 @@ fn begins_object(row: &str, expected: &str, options: &TextOptions) -> Result<usi
     Err(Wrong { byte: leading, expected: expected.to_owned(), found: options.or_skip(kind_of(row.trim_start())) })
 }
 
-/// The string under the text key of a JSON object.
+/// The text of a row: the row itself if it is a string, or the string under the text key of a JSON object.
 pub(super) fn text_of<'a>(row: &'a [u8], options: &TextOptions) -> Result<Cow<'a, str>, Wrong> {
     let key = options.text_key.as_str();
     let row = utf8(row, options)?;
-    let leading = begins_object(row, &format!("a JSON object with key {key:?}"), options)?;
+    if row.trim_start().starts_with('"') {
+        return serde_json::from_str(row).map(|Text(text)| text).map_err(|error| not_json(&error, row, 0, options));
+    }
+    let leading = begins_object(row, &format!("a JSON object with key {key:?}, or a string"), options)?;
     let mut json = serde_json::Deserializer::from_str(row);
     let value = json.deserialize_map(FindKey(key)).and_then(|value| json.end().map(|()| value));
     let (value, others) = value.map_err(|error| not_json(&error, row, 0, options))?;
     let Some(value) = value else {
-        return Err(Wrong { byte: leading, expected: format!("key {key:?}"), found: without_key(&others, options) });
+        return Err(Wrong { byte: leading, expected: format!("key {key:?}"), found: without_key(&others, "key", options) });
     };
     // Both slices are in the same row, so the difference of their addresses is the position of the value.
     let byte = (value.get().as_ptr() as usize).saturating_sub(row.as_ptr() as usize);
@@ -115,28 +118,41 @@ pub(crate) fn shown_keys<'k>(keys: impl ExactSizeIterator<Item = &'k String>) ->
     format!("{}{more}", shown.join(", "))
 }
 
-/// Words for an object without the key, by the keys that it has.
-fn without_key(keys: &[String], options: &TextOptions) -> String {
+/// A key of a row without the text key, or a column, and the kind of its value.
+pub(super) type Other = (String, &'static str);
+
+/// Words for a row without the text key, by the keys that it has; `word` is what a key is called.
+pub(super) fn without_key(others: &[Other], word: &str, options: &TextOptions) -> String {
+    let keys: Vec<String> = others.iter().map(|(key, _)| key.clone()).collect();
     let shown = shown_keys(keys.iter());
     let has = |key: &str| keys.iter().any(|found| found == key);
     let setting = options.key_setting;
-    match keys {
-        [] => options.or_skip("an object without keys"),
+    match keys.as_slice() {
+        [] => return options.or_skip("an object without keys"),
         _ if ["messages", "conversations", "conversation"].iter().any(|key| has(key)) => {
-            format!("keys {shown}: a row of a chat; train on chats with 'samara sft'")
+            return format!("{word}s {shown}: a row of a chat; train on chats with 'samara sft'");
         }
         _ if has("chosen") && has("rejected") => {
-            format!("keys {shown}: a preference; train on preferences with 'samara dpo' or 'samara reward'")
+            return format!("{word}s {shown}: a preference; train on preferences with 'samara dpo' or 'samara reward'");
         }
         _ if [["instruction", "output"], ["prompt", "completion"], ["prompt", "response"], ["question", "answer"]]
             .iter()
             .any(|pair| pair.iter().all(|key| has(key))) =>
         {
-            format!("keys {shown}: a question and its answer; train on pairs with 'samara sft'")
+            return format!("{word}s {shown}: a question and its answer; train on pairs with 'samara sft'");
         }
-        [only] => options.or_skip(format!("key {only:?}; set {setting}={only} to train on it")),
-        _ => options.or_skip(format!("keys {shown}; set {setting} to the one with the text")),
+        _ => {}
     }
+    let found = if keys.len() == 1 { format!("{word} {shown}") } else { format!("{word}s {shown}") };
+    let strings: Vec<&String> = others.iter().filter(|(_, kind)| *kind == STRING).map(|(key, _)| key).collect();
+    options.or_skip(match (strings.as_slice(), others) {
+        ([only], _) => format!("{found}; set {setting}={only} to train on it"),
+        ([], [(key, "array")]) => format!("{found} with an array; make the array the whole file: jq .{key} FILE > rows.json"),
+        ([], [(_, kind)]) => format!("{found}, whose value is no string: {kind}"),
+        ([], _) => format!("{found}, none of them with a string"),
+        (_, _) if strings.len() == others.len() => format!("{found}; set {setting} to the one with the text"),
+        (several, _) => format!("{found}; set {setting} to the one with the text ({})", shown_keys(several.iter().copied())),
+    })
 }
 
 /// A string that borrows from the row where it can.
@@ -181,11 +197,14 @@ fn has_surrogate(row: &str) -> bool {
     })
 }
 
+/// The kind of a value that can be text.
+pub(super) const STRING: &str = "string";
+
 fn kind_of(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "object",
         Some(b'[') => "array",
-        Some(b'"') => "string",
+        Some(b'"') => STRING,
         _ if json.starts_with("null") => "null",
         _ if json.starts_with("true") || json.starts_with("false") => "boolean",
         Some(b'-' | b'0'..=b'9') => "number",
@@ -197,7 +216,7 @@ fn kind_of(json: &str) -> &'static str {
 struct FindKey<'k>(&'k str);
 
 impl<'de> Visitor<'de> for FindKey<'_> {
-    type Value = (Option<&'de RawValue>, Vec<String>);
+    type Value = (Option<&'de RawValue>, Vec<Other>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an object with key {:?}", self.0)
@@ -209,9 +228,10 @@ impl<'de> Visitor<'de> for FindKey<'_> {
             if key != self.0 {
                 // One more than is shown, to tell that there are more.
                 if found.is_none() && others.len() <= SHOWN_KEYS {
-                    others.push(key.into_owned());
+                    others.push((key.into_owned(), kind_of(map.next_value::<&RawValue>()?.get())));
+                } else {
+                    map.next_value::<IgnoredAny>()?;
                 }
-                map.next_value::<IgnoredAny>()?;
             } else if found.replace(map.next_value::<&RawValue>()?).is_some() {
                 return Err(serde::de::Error::custom(format_args!("key {key:?} twice")));
             }

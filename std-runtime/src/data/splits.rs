@@ -193,7 +193,12 @@ impl Splits {
             TokenizerChoice::Char => {
                 let mut characters = BTreeSet::new();
                 self.text.for_each(&self.name, &self.options, |document| {
-                    characters.extend(document.chars());
+                    for (at, character) in document.chars().enumerate() {
+                        if at.is_multiple_of(PIECE_BYTES) {
+                            self.options.stop.check()?;
+                        }
+                        characters.insert(character);
+                    }
                     Ok::<(), DataError>(())
                 })?;
                 Tokenizer::characters([String::from_iter(characters).as_str()], &[]).map_err(TrainError::from)?

@@ -1,18 +1,21 @@
-//! Text as documents: a plain file is one document, a folder one per file in order of path, JSONL one per row, a JSON array one per element.
+//! Text as documents: a plain file is one document, a folder one per file in order of path, JSONL one per row, a JSON array one per element, CSV one
+//! per record.
 //!
-//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are objects with a string under the text key
-//! (default `"text"`); empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its position. Files named `*.gz` and
+//! A byte order mark at the start is dropped and CRLF becomes LF, as in Python's text mode. Rows are strings, or objects with a string under the text
+//! key (default `"text"`), which is the column of a CSV; empty lines and rows with empty text give no document. Invalid UTF-8 is an error with its position. Files named `*.gz` and
 //! `*.zst` are decompressed while they are read.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
+
 use super::lines::{RawRow, each_element, each_line};
 use super::options::{BadRow, TextOptions};
-use super::{DataError, foreign, rows};
+use super::{DataError, columns, foreign, rows};
 use crate::compressed;
-use crate::files::{IoError, ensure_memory, refuse_device};
+use crate::files::{DASH, IoError, STDIN, ensure_memory, refuse_device};
 use crate::stop::Stop;
 
 /// Paths that are counted, and the first of them.
@@ -108,15 +111,19 @@ enum Form {
     Lines,
     /// Every element of a JSON array is a row; a file without one has lines.
     Array,
+    /// Every record is a row, with this separator between its cells.
+    Records(char),
 }
 
 /// Extensions of text files.
-const EXTENSIONS: [(&str, Form); 6] = [
+const EXTENSIONS: [(&str, Form); 8] = [
+    ("csv", Form::Records(',')),
     ("json", Form::Array),
     ("jsonl", Form::Lines),
     ("md", Form::Plain),
     ("ndjson", Form::Lines),
     ("text", Form::Plain),
+    ("tsv", Form::Records('\t')),
     ("txt", Form::Plain),
 ];
 
@@ -158,10 +165,21 @@ pub fn for_each_document<E: From<DataError>>(
             Some(Form::Array) => {
                 let text = read_plain(&file, &options.stop)?;
                 let mut take = |row: &RawRow<'_>| take_row(row, options, &mut summary, &mut count);
-                if text.trim_start().starts_with('[') {
-                    each_element(&file, &text, &options.stop, &mut take)?;
-                } else {
-                    each_line(&file, text.as_bytes(), &options.stop, &mut take)?;
+                match text.trim_start() {
+                    array if array.starts_with('[') => each_element(&file, &text, &options.stop, &mut take)?,
+                    // One object on several lines.
+                    object if is_object(object) => take(&RawRow::whole(&file, &text))?,
+                    _ => each_line(&file, text.as_bytes(), &options.stop, &mut take)?,
+                }
+            }
+            Some(Form::Records(separator)) => {
+                let text = read_plain(&file, &options.stop)?;
+                for row in columns::texts(&file, &text, separator, options)? {
+                    options.stop.check().map_err(DataError::from)?;
+                    match row {
+                        Ok(text) => count(&mut summary, &text)?,
+                        Err(error) => skip(error, options, &mut summary)?,
+                    }
                 }
             }
             Some(Form::Plain) | None => count(&mut summary, &read_plain(&file, &options.stop)?)?,
@@ -177,9 +195,27 @@ pub fn for_each_document<E: From<DataError>>(
     Ok(summary)
 }
 
+/// Whether a text is one JSON object.
+fn is_object(text: &str) -> bool {
+    text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Refuses standard input, which cannot be read again.
+///
+/// # Errors
+/// The path is `-`, and no file has that name.
+pub(super) fn refuse_dash(path: &Path) -> Result<(), DataError> {
+    if path.as_os_str() == DASH && !path.exists() {
+        let expected = "a file or a folder, because data is read several times (write it to a file first: cat > data.txt)";
+        return Err(DataError::format(path, expected, STDIN));
+    }
+    Ok(())
+}
+
 /// The file itself, or the text files of a folder and its subfolders in order of path. Skips hidden entries and links to folders; other files are
 /// ignored and counted.
-fn files_of(path: &Path, ignored: &mut Paths) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn files_of(path: &Path, ignored: &mut Paths) -> Result<Vec<PathBuf>, DataError> {
+    refuse_dash(path)?;
     let metadata = fs::metadata(path).map_err(IoError::at(path, "open"))?;
     refuse_device(path, &metadata)?;
     if !metadata.is_dir() {
@@ -236,13 +272,31 @@ fn no_text_in(folder: &Path, ignored: &Paths) -> String {
 
 /// The first byte of a file that is no white space.
 pub(super) fn first_character(path: &Path) -> Result<Option<u8>, DataError> {
+    first_characters(path).map(|[first, _]| first)
+}
+
+/// The first two bytes of a file that are no white space.
+fn first_characters(path: &Path) -> Result<[Option<u8>; 2], DataError> {
+    let mut found = [None; 2];
     for byte in compressed::open(path)?.bytes() {
         let byte = byte.map_err(compressed::failed(path))?;
         if !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(&byte) {
-            return Ok(Some(byte));
+            let Some(next) = found.iter_mut().find(|next| next.is_none()) else { break };
+            *next = Some(byte);
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// Whether the rows of a file are strings, by its name and its first row.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn has_strings(path: &Path) -> Result<bool, DataError> {
+    Ok(match form_of(path) {
+        Some(Form::Array | Form::Lines) => matches!(first_characters(path)?, [Some(b'"'), _] | [Some(b'['), Some(b'"')]),
+        _ => false,
+    })
 }
 
 /// Whether a file has a row in every line, by its name.
@@ -275,21 +329,23 @@ pub(super) fn read_plain(path: &Path, stop: &Stop) -> Result<String, DataError> 
 
 /// Bytes as UTF-8 text without byte order mark, CRLF as LF; errors name `path`.
 pub(super) fn plain(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
+    let first = |bytes: &[u8]| bytes.get(..bytes.len().min(4096)).unwrap_or_default().to_vec();
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
             let bytes = error.as_bytes();
-            if let Some(foreign) = foreign::refuse(path, bytes.get(..bytes.len().min(4096)).unwrap_or_default()) {
-                return Err(foreign);
-            }
             let valid = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(bytes.get(..valid).unwrap_or_default());
-            let line = before.matches('\n').count() as u64 + 1;
-            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            let column = before.get(line_start..).unwrap_or_default().chars().count() as u64 + 1;
-            return Err(not_utf8(path, line, column, bytes.get(valid).copied()));
+            let not_text = || not_text(path, &before, NOT_UTF8, bytes.get(valid).copied());
+            return Err(foreign::refuse(path, &first(bytes), false).unwrap_or_else(not_text));
         }
     };
+    if let Some(foreign) = foreign::refuse(path, &first(text.as_bytes()), true) {
+        return Err(foreign);
+    }
+    if let Some((before, _)) = text.split_once('\0') {
+        return Err(not_text(path, before, HAS_ZEROS, Some(0)));
+    }
     let has_mark = text.starts_with('\u{feff}');
     if !has_mark && !text.contains("\r\n") {
         return Ok(text);
@@ -303,10 +359,16 @@ pub(super) fn plain(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
     Ok(lines)
 }
 
-fn not_utf8(path: &Path, line: u64, column: u64, byte: Option<u8>) -> DataError {
-    let expected = "UTF-8 text (convert text in another encoding with iconv)".to_owned();
+const NOT_UTF8: &str = "UTF-8 text (convert text in another encoding with iconv)";
+const HAS_ZEROS: &str = "text without zero bytes (tr -d '\\000' removes them)";
+
+/// The error for a byte after `before`.
+fn not_text(path: &Path, before: &str, expected: &str, byte: Option<u8>) -> DataError {
+    let line = before.matches('\n').count() as u64 + 1;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before.get(line_start..).unwrap_or_default().chars().count() as u64 + 1;
     let found = byte.map_or("the end of the file".to_owned(), |byte| format!("byte 0x{byte:02x}"));
-    DataError::Line { path: path.to_path_buf(), line, column, expected, found }
+    DataError::Line { path: path.to_path_buf(), line, column, expected: expected.to_owned(), found }
 }
 
 /// Passes the text of a row to `document`.
@@ -373,15 +435,24 @@ mod tests {
 
     #[test]
     fn broken_rows_name_their_place() {
-        let cases: [(&[u8], &str); 16] = [
+        let cases: [(&[u8], &str); 19] = [
             (b"{\"text\": 7}", "1:10: expected string for \"text\", found number"),
             (b"\n\n{\"\xc3\xa9\": 1, \"text\": null}", "3:18: expected string for \"text\", found null"),
-            (b"[1]", "1:1: expected a JSON object with key \"text\", found array"),
-            (b"  nonsense", "1:3: expected a JSON object with key \"text\", found text that is not JSON"),
+            (b"[1]", "1:1: expected a JSON object with key \"text\", or a string, found array"),
+            (b"  nonsense", "1:3: expected a JSON object with key \"text\", or a string, found text that is not JSON"),
             (b"{\"Text\": \"a\"}", "1:1: expected key \"text\", found key \"Text\"; set data.text_field=Text to train on it"),
             (
-                b"{\"a\": 1, \"b\": 2}",
-                "1:1: expected key \"text\", found keys \"a\", \"b\"; set data.text_field to the one with the text",
+                b"{\"a\": \"1\", \"b\": \"2\", \"c\": 3}",
+                "1:1: expected key \"text\", found keys \"a\", \"b\", \"c\"; set data.text_field to the one with the text (\"a\", \"b\")",
+            ),
+            (
+                b"{\"a\": 1, \"b\": \"2\"}",
+                "1:1: expected key \"text\", found keys \"a\", \"b\"; set data.text_field=b to train on it",
+            ),
+            (b"{\"a\": 1, \"b\": 2}", "1:1: expected key \"text\", found keys \"a\", \"b\", none of them with a string"),
+            (
+                b"{\"data\": [{\"text\": \"a\"}]}",
+                "1:1: expected key \"text\", found key \"data\" with an array; make the array the whole file: jq .data FILE > rows.json",
             ),
             (b"{}", "1:1: expected key \"text\", found an object without keys"),
             (b"{\"text\": \"a\"", "1:12: expected valid JSON, found EOF while parsing an object"),
@@ -436,6 +507,48 @@ mod tests {
     }
 
     #[test]
+    fn strings_of_an_array_are_documents() {
+        assert_eq!(load_as("a.json", b"[\"one\", {\"text\": \"two\"}, \"h\\u00e9\"]").unwrap(), ["one", "two", "h\u{e9}"]);
+        assert_eq!(load_as("a.jsonl", b"\"one\"\n\"two\"\n").unwrap(), ["one", "two"]);
+        let error = load_as("a.json", b"[\"one\",\n  7]").unwrap_err();
+        assert!(error.starts_with("a.json:2:3: expected a JSON object with key \"text\", or a string, found number"), "{error}");
+    }
+
+    #[test]
+    fn columns_of_csv_are_documents() {
+        let rows = "\u{feff}id,text\r\n1,\"a, \"\"b\"\"\r\nc\"\r\n2,\r\n3,d\r\n";
+        assert_eq!(load_as("a.csv", rows.as_bytes()).unwrap(), ["a, \"b\"\nc", "d"]);
+        assert_eq!(load_as("a.tsv", b"text\tid\none\t1\ntwo\t2\n").unwrap(), ["one", "two"]);
+        for (rows, expected) in [
+            (
+                "id,body\n1,a\n",
+                "a.csv:1:1: expected column \"text\", found columns \"id\", \"body\"; set data.text_field to the one with the text",
+            ),
+            ("body\na\n", "a.csv:1:1: expected column \"text\", found column \"body\"; set data.text_field=body to train on it"),
+            ("id;text\n1;a\n", "a.csv:1:1: expected column \"text\", found column \"id;text\"; write commas between columns"),
+            ("text,id\na,1\nb\n", "a.csv:3:1: expected 2 cells, as the header has, found 1"),
+        ] {
+            let error = load_as("a.csv", rows.as_bytes()).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(load_as("a.csv", b"text\n\"a\n").unwrap_err().starts_with("a.csv:2:1: expected a record"));
+        assert_eq!(load_as("a.csv", b"text\n").unwrap_err(), "a.csv: expected some text, found none");
+    }
+
+    #[test]
+    fn files_of_other_formats_are_not_text() {
+        let mut tar = [&b"notes.txt"[..], &[0; 503], b"some text", &[0; 503]].concat();
+        tar[257..262].copy_from_slice(b"ustar");
+        for name in ["a.txt", "a.tar", "a.jsonl", "a.csv"] {
+            let error = load_as(name, &tar).unwrap_err();
+            assert!(error.contains("found a tar archive") && error.contains(&format!("tar -xf ")), "{error}");
+        }
+        let zeros = [b"some words\n".repeat(20), b"and a\0 zero".to_vec()].concat();
+        let error = load_as("a.txt", &zeros).unwrap_err();
+        assert_eq!(error, "a.txt:21:6: expected text without zero bytes (tr -d '\\000' removes them), found byte 0x00");
+    }
+
+    #[test]
     fn compressed_files_are_read_by_the_names_inside() {
         let gzip = |text: &str| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -473,6 +586,7 @@ mod tests {
         assert!(summary.first_skipped.as_ref().unwrap().to_string().contains(":2:9: "));
         let said = summary.lines(&path).concat();
         assert!(said.contains("a.jsonl: 2 rows skipped of 4, the first: ") && said.contains(":2:9: "), "{said}");
+        assert!(!said.contains("on_bad_row"), "{said}");
         let none = TextOptions { text_key: "absent".to_owned(), ..options };
         let message = load(&path, &none).unwrap_err().to_string();
         assert!(message.contains("expected some text, found none; 4 rows were skipped, the first: "), "{message}");

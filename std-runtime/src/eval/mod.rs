@@ -8,7 +8,7 @@ use crate::data::DataError;
 use crate::data::batches::sweep_rows;
 use crate::data::config::DataConfig;
 use crate::data::encoding::Encoding;
-use crate::data::prepare::{check_no_specials, shards_of};
+use crate::data::prepare::{check_has_specials, check_no_specials, shards_of};
 use crate::data::shards::{TokenList, Tokens};
 use crate::data::source::DataRequest;
 use crate::data::splits::{Part, PrepareError, Splits};
@@ -129,6 +129,7 @@ pub fn tokens(
     }
     let tokenizer = tokenizer
         .ok_or_else(|| PrepareError::from(FileError::none_in(model, ", or give token ids (a .bin file) as the data")))?;
+    check_has_specials(&data, tokenizer).map_err(PrepareError::from)?;
     let splits = Splits::load(&data)?;
     let mut encoding = Encoding::new(tokenizer, data.specials, Some(vocab_size));
     let mut ids = Vec::new();

@@ -13,12 +13,13 @@ use super::rows_avx2;
 use super::simd::Portable;
 use crate::tiles::{Grid, Tile, for_each_item};
 
-/// Elements of B that are worth a task, and the most tasks.
+/// The least number of elements of B per task: with fewer, starting a task takes longer than its work.
 const TASK_LEN: usize = 1 << 16;
+/// The largest number of tasks per product with column-major B.
 const MAX_TASKS: usize = 64;
-/// The fewest columns of a row that are read together: memory is fast along rows only.
+/// The least number of adjacent columns per task with row-major B (1.5 KiB of each row): shorter runs do not reach the memory bandwidth.
 const LEAST_SEGMENT: usize = 384;
-/// Tasks that rows of B are divided into, unless their segments would be too long or too short.
+/// Number of tasks with row-major B, within the limits of [`LEAST_SEGMENT`] and [`SEGMENT`].
 const SEGMENT_TASKS: usize = 4;
 
 /// `C = A·B` or `C += A·B` for at most [`MAX_ROWS`](super::few_rows::MAX_ROWS) rows of A, then the epilogue. Shapes and operands as for [`super::gemm::gemm`].

@@ -23,8 +23,8 @@ pub struct FolderGeneration {
     pub values: GenerateConfig,
     /// Strings that end a text.
     pub stop_strings: Vec<String>,
-    /// Keys that would change a text and are not honoured.
-    pub not_honoured: Vec<String>,
+    /// Keys that would change a text elsewhere and have no effect here.
+    pub idle: Vec<String>,
 }
 
 /// Keys that mean the same in `[generate]`.
@@ -112,9 +112,9 @@ impl FolderGeneration {
         };
         let others = keys.others();
         let named = others.iter().filter(|(key, value)| !is_honoured(key, value)).map(|(key, _)| key.clone());
-        let mut not_honoured: Vec<String> = named.collect();
-        not_honoured.sort();
-        Ok(Self { path, keys: set, values, stop_strings, not_honoured })
+        let mut idle: Vec<String> = named.collect();
+        idle.sort();
+        Ok(Self { path, keys: set, values, stop_strings, idle })
     }
 }
 
@@ -159,10 +159,7 @@ mod tests {
             repetition_penalty: 1.1,
             ..GenerateConfig::default()
         };
-        assert_eq!(
-            (found.values, found.stop_strings, found.not_honoured),
-            (values, vec!["a".to_owned(), "b".to_owned()], vec![])
-        );
+        assert_eq!((found.values, found.stop_strings, found.idle), (values, vec!["a".to_owned(), "b".to_owned()], vec![]));
         let nothing = of(json!({"_from_model_config": true, "eos_token_id": 3, "temperature": null})).unwrap();
         assert_eq!((nothing.keys.len(), nothing.values), (0, GenerateConfig::default()));
     }
@@ -186,11 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_honoured_is_named_and_what_is_wrong_is_refused() {
+    fn what_is_idle_is_named_and_what_is_wrong_is_refused() {
         let found = of(
             json!({"num_beams": 4, "no_repeat_ngram_size": 3, "max_length": 50, "suppress_tokens": [1], "token_healing": false}),
         );
-        assert_eq!(found.unwrap().not_honoured, ["max_length", "no_repeat_ngram_size", "num_beams", "suppress_tokens"]);
+        assert_eq!(found.unwrap().idle, ["max_length", "no_repeat_ngram_size", "num_beams", "suppress_tokens"]);
         for (json, expected) in [
             (json!({"temperature": "hot"}), "m/generation_config.json: temperature: expected a number"),
             (json!({"repetition_penalty": 0}), "repetition_penalty: expected a number from 0.01 to 100, found 0"),

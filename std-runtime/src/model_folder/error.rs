@@ -11,6 +11,10 @@ use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 
+fn more_like_it(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" ({more} more like it)") }
+}
+
 /// A model folder that cannot be used: the file, the key or tensor, what was found and what was expected.
 #[derive(Debug, Error)]
 pub enum FolderError {
@@ -24,6 +28,14 @@ pub enum FolderError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// A file of a model folder where the folder is expected.
+    #[error("{}: a file, expected its folder: {}", path.display(), folder.display())]
+    Inside {
+        /// The file.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
     },
     /// An adapter where a whole model is expected.
     #[error(
@@ -62,9 +74,9 @@ pub enum FolderError {
     Weights(#[from] WeightsError),
     /// A tensor that the model has no place for.
     #[error(
-        "{}: tensor {name:?} has no place in this model ({more} more like it); expected the tensors of a language model as config.json \
+        "{}: tensor {name:?} has no place in this model{}; expected the tensors of a language model as config.json \
          describes it; --ignore-extra leaves out what has no place",
-        path.display()
+        path.display(), more_like_it(*more)
     )]
     Unexpected {
         /// The file or folder.

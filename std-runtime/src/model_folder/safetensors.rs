@@ -47,6 +47,12 @@ pub enum WeightsError {
         /// A likely reason.
         hint: &'static str,
     },
+    /// Weights of PyTorch alone.
+    #[error("{}: pytorch_model*.bin, expected {SINGLE_FILE}; write it with: {}", path.display(), of_pickles(path))]
+    Pickled {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The index of a sharded model does not describe its files.
     #[error("{path}: expected {expected}, found {found}")]
     Index {
@@ -111,6 +117,23 @@ pub enum WeightsError {
         /// The one that is due.
         expected: String,
     },
+}
+
+/// Whether a folder has weights in PyTorch's own format, in one file or several.
+fn has_pickles(folder: &Path) -> bool {
+    let is_one = |name: &str| name.starts_with("pytorch_model") && name.ends_with(".bin");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_one))
+}
+
+/// The command that converts them. Tied weights are one tensor there, of which safetensors takes a copy for each name.
+fn of_pickles(folder: &Path) -> String {
+    let folder = folder.display().to_string();
+    format!(
+        "python -c 'import glob, torch, safetensors.torch as s; d = {folder:?}; s.save_file({{k: v.contiguous().clone() for f in glob.glob(d + \
+         \"/pytorch_model*.bin\") for k, v in torch.load(f, map_location=\"cpu\", weights_only=True).items()}}, d + \"/{SINGLE_FILE}\", \
+         metadata={{\"format\": \"pt\"}})'"
+    )
 }
 
 impl Failure for WeightsError {
@@ -199,6 +222,9 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         if path.is_dir() {
             let (single, index) = (path.join(SINGLE_FILE), path.join(INDEX_FILE));
+            if !single.exists() && !index.exists() && has_pickles(path) {
+                return Err(WeightsError::Pickled { path: path.to_path_buf() });
+            }
             return if !single.exists() && index.exists() { Self::open_index(&index) } else { Self::open_single(&single) };
         }
         if path.extension().is_some_and(|e| e == "json") { Self::open_index(path) } else { Self::open_single(path) }

@@ -13,6 +13,10 @@ use crate::run::metrics::{self, Metrics, MetricsError};
 use crate::run::plot;
 use crate::train::folder::{CONFIG_FILE, METRICS_FILE, SAMPLES_FILE};
 
+/// How every page begins.
+pub const PAGE_START: &[u8] =
+    b"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"generator\" content=\"samara report\">\n";
+
 /// The rows of the first table.
 const FIGURES: [&str; 6] = ["steps", "tokens", "training loss", "validation loss", "best validation loss", "hours"];
 
@@ -214,6 +218,7 @@ mod tests {
         {
             assert!(page.contains(part), "{part}");
         }
+        assert!(page.as_bytes().starts_with(PAGE_START));
         assert!(!page.contains("What differs") && !page.contains("http://cdn") && !page.contains("<script"));
     }
 

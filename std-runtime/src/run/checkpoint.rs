@@ -22,6 +22,8 @@ use crate::files::IoError;
 pub const FORMAT_VERSION: u32 = 1;
 
 const MANIFEST: &str = "manifest.json";
+/// The extension of a checkpoint while another of the same step replaces it.
+const FORMER: &str = "former";
 
 /// A checkpoint that could not be written or read.
 #[derive(Debug, Error)]
@@ -114,7 +116,7 @@ pub struct Newest {
 }
 
 impl Checkpoints {
-    /// Opens (and creates) the folder of checkpoints, and removes the remains of an interrupted write. `keep` is the number of checkpoints to keep
+    /// Opens (and creates) the folder of checkpoints, and removes the remains of an interrupted write or restores what it was about to replace. `keep` is the number of checkpoints to keep
     /// when a new one is written, at least two.
     ///
     /// # Errors
@@ -122,9 +124,15 @@ impl Checkpoints {
     pub fn open(folder: &Path, keep: usize) -> Result<Self, CheckpointError> {
         fs::create_dir_all(folder).map_err(IoError::at(folder, "create"))?;
         for path in entries(folder)? {
-            let is_leftover = path.extension().is_some_and(|e| e == "tmp") && step_of(&path.with_extension("")).is_some();
-            if is_leftover {
-                fs::remove_dir_all(&path).map_err(IoError::at(&path, "remove"))?;
+            let target = path.with_extension("");
+            let ending = path.extension().and_then(|e| e.to_str()).filter(|_| step_of(&target).is_some());
+            match ending {
+                // The process ended between the two renames of a replacement.
+                Some(FORMER) if !target.exists() => {
+                    fs::rename(&path, &target).map_err(IoError::at(&target, "restore a checkpoint to"))?;
+                }
+                Some("tmp" | FORMER) => fs::remove_dir_all(&path).map_err(IoError::at(&path, "remove"))?,
+                _ => {}
             }
         }
         Ok(Self { folder: folder.to_path_buf(), keep: keep.max(2) })
@@ -145,12 +153,23 @@ impl Checkpoints {
         let target = self.folder.join(format!("step-{step:07}"));
         let temporary = self.folder.join(format!("step-{step:07}.tmp"));
         let written = self.write_into(&temporary, step, config_hash, state, fill).and_then(|()| {
-            // A folder of this step exists when a run went back to an older checkpoint; rename cannot replace a non-empty folder.
-            if target.exists() {
-                fs::remove_dir_all(&target).map_err(IoError::at(&target, "replace"))?;
+            // A folder of this step exists when a run went back to an older checkpoint, or completed the record of its step; rename cannot replace a
+            // folder that is not empty, and a crash must leave one of the two.
+            let former = self.folder.join(format!("step-{step:07}.{FORMER}"));
+            let has_former = target.exists();
+            if has_former {
+                fs::rename(&target, &former).map_err(IoError::at(&target, "replace"))?;
             }
-            fs::rename(&temporary, &target).map_err(IoError::at(&target, "rename a checkpoint to"))?;
-            Ok(sync_folder(&self.folder).map_err(IoError::at(&self.folder, "sync"))?)
+            if let Err(error) = fs::rename(&temporary, &target) {
+                // The error that matters is the first one.
+                let _ = fs::rename(&former, &target);
+                return Err(IoError::at(&target, "rename a checkpoint to")(error).into());
+            }
+            sync_folder(&self.folder).map_err(IoError::at(&self.folder, "sync"))?;
+            if has_former {
+                fs::remove_dir_all(&former).map_err(IoError::at(&former, "remove"))?;
+            }
+            Ok(())
         });
         if let Err(error) = written {
             // The error that matters is the first one.
@@ -486,5 +505,15 @@ mod tests {
         write(&checkpoints, 4);
         assert_eq!(checkpoints.newest_valid().unwrap().checkpoint.unwrap().manifest.step, 4);
         assert_eq!(checkpoints.folders_newest_first().unwrap().len(), 1);
+        assert_eq!(entries(&checkpoints.folder).unwrap().len(), 2);
+        // A crash between the two renames of a replacement, and one after them.
+        let (target, former) = (checkpoints.folder.join("step-0000004"), checkpoints.folder.join("step-0000004.former"));
+        fs::rename(&target, &former).unwrap();
+        let checkpoints = Checkpoints::open(&checkpoints.folder, 2).unwrap();
+        assert_eq!(checkpoints.newest_valid().unwrap().checkpoint.unwrap().manifest.step, 4);
+        fs::create_dir(&former).unwrap();
+        let checkpoints = Checkpoints::open(&checkpoints.folder, 2).unwrap();
+        assert!(target.exists() && !former.exists());
+        assert_eq!(checkpoints.folders_newest_first().unwrap(), [target]);
     }
 }

@@ -108,7 +108,7 @@ impl BpeTrainer {
         let order = byte_chars::in_order();
         let mut tokens: Vec<Vec<u8>> = order.iter().map(|&byte| vec![byte]).collect();
         let merges_wanted = self.options.vocab_size - self.options.specials.len() - tokens.len();
-        let merges = Merger::new(self.words, &order).run(merges_wanted, self.options.min_count, &self.stop)?;
+        let merges = Merger::new(self.words, &order, &self.stop)?.run(merges_wanted, self.options.min_count, &self.stop)?;
         for &(left, right) in &merges {
             let merged = [&tokens[left as usize][..], &tokens[right as usize]].concat();
             tokens.push(merged);
@@ -141,7 +141,7 @@ struct PairUse {
 }
 
 impl Merger {
-    fn new(counts: HashMap<Box<[u8]>, u64>, order: &[u8]) -> Self {
+    fn new(counts: HashMap<Box<[u8]>, u64>, order: &[u8], stop: &Stop) -> Result<Self, Interrupted> {
         let mut ids = [0; 256];
         order.iter().enumerate().for_each(|(id, &byte)| ids[usize::from(byte)] = id as u32);
         let symbols = |word: &[u8]| word.iter().map(|&byte| ids[usize::from(byte)]).collect();
@@ -149,12 +149,13 @@ impl Merger {
             counts.iter().filter(|(word, _)| word.len() > 1).map(|(word, &count)| (symbols(word), count as i64)).collect();
         let mut merger = Self { words, pairs: HashMap::default(), queue: BinaryHeap::new() };
         for (index, (symbols, count)) in merger.words.iter().enumerate() {
+            check_at(index, stop)?;
             for two in symbols.windows(2) {
                 add_pair(&mut merger.pairs, pair_of(two[0], two[1]), *count, index as u32);
             }
         }
         merger.queue = merger.pairs.iter().map(|(&pair, uses)| (uses.count, Reverse(pair))).collect();
-        merger
+        Ok(merger)
     }
 
     fn run(mut self, merges_wanted: usize, min_count: u64, stop: &Stop) -> Result<Vec<(u32, u32)>, Interrupted> {
@@ -169,7 +170,7 @@ impl Merger {
             } else if count < 1 || (count as u64) < min_count {
                 break;
             } else {
-                self.merge(pair, 256 + merges.len() as u32);
+                self.merge(pair, 256 + merges.len() as u32, stop)?;
                 merges.push(((pair >> 32) as u32, pair as u32));
             }
         }
@@ -177,10 +178,11 @@ impl Merger {
     }
 
     /// Replaces every occurrence of `pair` by `id` and updates the counts.
-    fn merge(&mut self, pair: Pair, id: u32) {
+    fn merge(&mut self, pair: Pair, id: u32, stop: &Stop) -> Result<(), Interrupted> {
         let uses = self.pairs.remove(&pair).unwrap_or_default();
         let mut fresh = Vec::new();
-        for index in uses.words {
+        for (done, index) in uses.words.into_iter().enumerate() {
+            check_at(done, stop)?;
             let (symbols, count) = &mut self.words[index as usize];
             merge_word(symbols, pair, id, |changed, by| {
                 if by > 0 {
@@ -194,7 +196,14 @@ impl Merger {
         }
         let pairs = &self.pairs;
         self.queue.extend(fresh.into_iter().filter_map(|pair| Some((pairs.get(&pair)?.count, Reverse(pair)))));
+        Ok(())
     }
+}
+
+/// Asks for a stop once in so many words.
+fn check_at(word: usize, stop: &Stop) -> Result<(), Interrupted> {
+    const EVERY: usize = 4096;
+    if word.is_multiple_of(EVERY) { stop.check() } else { Ok(()) }
 }
 
 /// Merges a word from left to right in place and reports how its pairs change, except for `pair` itself.

@@ -33,6 +33,16 @@ impl Tokenizer {
         self.save_config(folder, max_tokens)
     }
 
+    /// Whether the `tokenizer.json` of a folder is what [`Self::save`] writes for a new tokenizer: another tool writes other keys.
+    pub fn is_as_trained(folder: &Path) -> bool {
+        let Ok(found) = Self::load(folder) else { return false };
+        if matches!(found.model(), Model::Pieces(_)) {
+            return false;
+        }
+        let anew = Self { original: None, ..found };
+        std::fs::read(folder.join(TOKENIZER_FILE)).is_ok_and(|text| text == to_text(&anew.to_json()).as_bytes())
+    }
+
     fn save_config(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
         write(&folder.join(CONFIG_FILE), to_text(&self.config(max_tokens)).as_bytes())
     }

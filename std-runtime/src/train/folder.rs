@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use super::error::TrainingError as Error;
 use super::request::FolderRequest;
-use crate::config::{Layers, Tables, conflicts};
+use crate::config::{self, Layers, Tables, conflicts, to_toml_of};
 use crate::files::IoError;
-use crate::model_folder;
+use crate::model_folder::{self, GENERATION_FILE};
 use crate::run::checkpoint::{Checkpoint, Checkpoints};
+use crate::run::durable;
 use crate::run::lock::{FolderLock, LockError};
 use crate::run::metrics;
 use crate::say;
+use crate::tokenizer::Tokenizer;
 
 /// The effective configuration in the run folder.
 pub const CONFIG_FILE: &str = "run.toml";
@@ -84,6 +86,12 @@ impl RunFolder {
                 "{shown}: no run to resume; check --out, or define a new run with --preset, --config or --data"
             )));
         }
+        if let Some(file) = foreign(out, request.tokenizer) {
+            return Err(Error::Usage(format!(
+                "{shown}: the folder contains {file} and no run, which would replace it; choose another --out{}",
+                if file == TOKENIZER { format!(", or train with it: --set data.tokenizer={shown}") } else { String::new() }
+            )));
+        }
         let folder = Self::open(out, keep, request.resume)?;
         if request.resume && folder.checkpoint.is_none() && !request.quiet {
             say::line(&format!("note: {shown} has no checkpoint to resume from: a new run begins"));
@@ -142,6 +150,20 @@ impl RunFolder {
     }
 }
 
+/// Writes the configuration of a run of a command into its folder.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn write_config(out: &Path, command: &str, config: &impl Tables) -> Result<(), Error> {
+    durable::write(&out.join(CONFIG_FILE), to_toml_of(command, config).as_bytes()).map_err(Error::io(out, "write"))
+}
+
+/// The command of the run in a folder, such as `samara train`, if there is one and it is recorded.
+pub fn command_of(out: &Path) -> Option<String> {
+    let toml = fs::read_to_string(out.join(CONFIG_FILE)).ok()?;
+    config::command_of(&toml).map(str::to_owned)
+}
+
 /// The newest checkpoint to go on with.
 fn newest(checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, Error> {
     let newest = checkpoints.newest_valid()?;
@@ -152,6 +174,26 @@ fn newest(checkpoints: &Checkpoints) -> Result<Option<Checkpoint>, Error> {
         say::line(&format!("warning: {rejected}; falling back to an older checkpoint"));
     }
     Ok(newest.checkpoint)
+}
+
+/// What messages call the files of a tokenizer.
+const TOKENIZER: &str = "a tokenizer";
+/// Other files that a run would replace.
+const REPLACED: [&str; 5] = [GENERATION_FILE, SAMPLES_FILE, "MODEL_CARD.md", "data/train.bin", "data/val.bin"];
+
+/// What a run would replace in a folder that is not a run's. The tokenizer that the run takes from there stays as it is.
+fn foreign(out: &Path, tokenizer: Option<&Path>) -> Option<&'static str> {
+    // A run that was killed before it wrote its configuration has a folder for checkpoints.
+    if out.join(CONFIG_FILE).exists() || out.join("checkpoints").exists() {
+        return None;
+    }
+    let same = |path: &Path| {
+        [path, path.parent().unwrap_or(path)].iter().any(|path| path.canonicalize().ok() == out.canonicalize().ok())
+    };
+    if Tokenizer::is_in(out) && !tokenizer.is_some_and(same) {
+        return Some(TOKENIZER);
+    }
+    REPLACED.into_iter().find(|name| out.join(name).exists())
 }
 
 /// The contents of an earlier run in a folder.
@@ -216,7 +258,8 @@ impl Held {
         let way = match &self.model {
             Some(model) => {
                 let model = model.display();
-                format!("start a new run from its weights: samara train{config} --init {model} --out {shown}-2")
+                let command = command_of(out).unwrap_or_else(|| "samara train".to_owned());
+                format!("start a new run from its weights: {command}{config} --init {model} --out {shown}-2")
             }
             None => format!("choose another --out, or remove {shown}"),
         };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::config::RunConfig;
 use super::progress::View;
+use crate::data::config::TokenizerChoice;
 use crate::dialogue::config::DialogueConfig;
 
 /// Train a model.
@@ -58,6 +59,8 @@ pub struct FolderRequest<'r> {
     pub resume: bool,
     /// Start a new run when there is nothing to resume.
     pub begins: bool,
+    /// The tokenizer that is named for the run, which may be that of its folder.
+    pub tokenizer: Option<&'r Path>,
     /// Print results only.
     pub quiet: bool,
 }
@@ -72,6 +75,10 @@ impl TrainRequest {
             keep: self.config.train.keep_checkpoints,
             resume: self.resume,
             begins: self.begins,
+            tokenizer: match &self.config.data.tokenizer {
+                TokenizerChoice::Path(path) => Some(path.as_path()),
+                _ => None,
+            },
             quiet: self.is_quiet(),
         }
     }

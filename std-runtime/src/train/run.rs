@@ -7,20 +7,21 @@ use std::sync::Arc;
 use super::card;
 use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
-use super::folder::{CONFIG_FILE, RunFolder};
+use super::folder::{RunFolder, write_config};
 use super::objectives::lm::{Lm, ModelFolder};
 use super::progress::View;
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::tokenizer::Named;
 use super::trainer::{Finished, Trainer};
-use crate::config::{Invalid, Table, to_toml};
+use crate::config::{Invalid, Table};
 use crate::data::DataError;
 use crate::data::batches::{Offsets, Order, Sampler};
 use crate::data::config::DataOrder;
-use crate::data::prepare::{Prepared, content_of, prepare};
+use crate::data::prepare::{Prepared, content_of, prepare, shards_of};
 use crate::data::shards::{Shard, Tokens};
 use crate::data::source::DataRequest;
+use crate::data::stamp::stamp;
 use crate::memory;
 use crate::model::ModelConfig;
 use crate::model::architecture::Architecture;
@@ -32,6 +33,8 @@ use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
+
+const COMMAND: &str = "samara train";
 
 /// Trains until the last step, a signal, or an error.
 ///
@@ -54,7 +57,7 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     data.vocab_size = config.model.vocab_size();
     // Before the folder is created, so that an error about the tokenizer leaves none behind.
     let named = if request.resume { None } else { Some(Named::of_request(&data, request.init.as_deref(), request.is_quiet())?) };
-    let folder = RunFolder::of_request(&request.folder("samara train"))?;
+    let folder = RunFolder::of_request(&request.folder(COMMAND))?;
     let former = former(&folder, config, &data)?;
     let out = folder.out.clone();
     let resumed = folder.checkpoint.is_some();
@@ -64,6 +67,8 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
         None if resumed => Named::of_run(&out, &data, request.is_quiet())?,
         None => Named::of_request(&data, request.init.as_deref(), request.is_quiet())?,
     };
+    // Before the text is read: a change in the meantime is seen when the run is resumed.
+    let files = if shards_of(&data)?.is_some() { None } else { stamp(&data)? };
     let prepared = prepare(&data, named.tokenizer, &out.join(DATA_FOLDER), resumed)?;
     refuse_other_shards(&prepared, &out, resumed)?;
     stop.check().map_err(DataError::from)?;
@@ -90,8 +95,9 @@ fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<Tr
     let trainer = Trainer::open(session, objective, &config.train, folder, request.view)?;
     if let Some(content) = content {
         keep_content(&out, &content)?;
+        keep_stamp(&out, files.as_deref())?;
     }
-    durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    write_config(&out, COMMAND, &config)?;
     card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);
@@ -144,6 +150,12 @@ pub(crate) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
     fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;
     let path = out.join(CONTENT_FILE);
     durable::write(&path, content.as_bytes()).map_err(Error::io(&path, "write"))
+}
+
+/// Stores the stamp of the files of a text.
+fn keep_stamp(out: &Path, files: Option<&str>) -> Result<(), Error> {
+    let path = out.join(STAMP_FILE);
+    files.map_or(Ok(()), |files| durable::write(&path, files.as_bytes()).map_err(Error::io(&path, "write")))
 }
 
 /// Refuses a training that needs more memory than this process can have, and warns if it is not free now.
@@ -219,6 +231,8 @@ pub(super) fn tuned(config: &RunConfig, model: &ModelConfig) -> Result<Arc<dyn A
 
 /// The shards of a run.
 const DATA_FOLDER: &str = "data";
+/// The file with the stamp of a run's text files.
+const STAMP_FILE: &str = "data/files.txt";
 /// The file with the fingerprint of a run's data.
 pub(crate) const CONTENT_FILE: &str = "data/content.txt";
 
@@ -226,14 +240,36 @@ pub(crate) const CONTENT_FILE: &str = "data/content.txt";
 fn former(folder: &RunFolder, config: &RunConfig, data: &DataRequest) -> Result<Option<RunConfig>, Error> {
     let Some(former) = folder.former::<RunConfig>()? else { return Ok(None) };
     let mut expected = former.clone();
-    if former.data.path != config.data.path
-        && let Ok(content) = fs::read_to_string(folder.out.join(CONTENT_FILE))
-        && content_of(data)? == content
+    let is_elsewhere = former.data.path != config.data.path;
+    let mut others = None;
+    if let Ok(content) = fs::read_to_string(folder.out.join(CONTENT_FILE))
+        && (is_elsewhere || has_changed(&folder.out, data)?)
     {
-        expected.data.path.clone_from(&config.data.path);
+        match content_of(data)? {
+            now if now == content => expected.data.path.clone_from(&config.data.path),
+            now => others = Some((content, now)),
+        }
     }
     folder.refuse_changes(&expected, config)?;
-    Ok(Some(former))
+    match (others, &config.data.path) {
+        (Some((content, now)), Some(path)) => Err(other_data(path, &content, now)),
+        _ => Ok(Some(former)),
+    }
+}
+
+/// Whether the files of a text differ from those at the start of the run. Text that is not there any more is not needed: the run folder has its tokens.
+fn has_changed(out: &Path, data: &DataRequest) -> Result<bool, Error> {
+    // Shards are compared when they are opened.
+    if shards_of(data)?.is_some() {
+        return Ok(false);
+    }
+    Ok(stamp(data)?.is_some_and(|now| fs::read_to_string(out.join(STAMP_FILE)).ok() != Some(now)))
+}
+
+/// The error for other data than at the start of the run.
+fn other_data(path: &Path, content: &str, found: String) -> Error {
+    let expected = format!("the data of the start of the run ({content}); restore it, or choose another --out");
+    DataError::format(path, expected, found).into()
 }
 
 /// Refuses to resume with other token shards than at the start. Encoded text is stored in the run folder.
@@ -241,8 +277,7 @@ fn refuse_other_shards(prepared: &Prepared, out: &Path, resumed: bool) -> Result
     let path = out.join(CONTENT_FILE);
     match (&prepared.content, fs::read_to_string(&path)) {
         (Some(found), Ok(expected)) if resumed && *found != expected => {
-            let expected = format!("the data of the start of the run ({expected}); restore it, or choose another --out");
-            Err(DataError::format(Path::new(&prepared.train.name()), expected, found).into())
+            Err(other_data(Path::new(&prepared.train.name()), &expected, found.clone()))
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use super::card;
 use super::config::SftConfig;
 use super::dialogues::{RowsOfRun, answering, changed_files, check_tokens, content_before, encoder, refuse_other_rows};
 use super::error::TrainingError as Error;
-use super::folder::{CONFIG_FILE, RunFolder};
+use super::folder::{RunFolder, write_config};
 use super::objective::Source;
 use super::objectives::lm::{Chat, Lm, ModelFolder};
 use super::recompute::Policies;
@@ -15,7 +15,6 @@ use super::request::{SftRequest, TrainOutcome};
 use super::run::{companions, effective, fits_into_memory, keep_content, outcome, say_steps, trained, tuned};
 use super::shape::shape_of;
 use super::trainer::Trainer;
-use crate::config::to_toml;
 use crate::data::DataError;
 use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::Dataset;
@@ -29,13 +28,13 @@ use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::model::folder::FolderConfig;
 use crate::model_folder;
-use crate::run::durable;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
 use crate::tokenizer::Tokenizer;
 
-const COMMAND: &str = "samara sft";
+/// What messages call the command.
+pub const COMMAND: &str = "samara sft";
 
 /// Trains until the last step, a signal, or an error.
 ///
@@ -96,7 +95,7 @@ fn run_on(engine: Arc<Engine>, request: &SftRequest, stop: &Stop) -> Result<Trai
     let threads = engine.threads();
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.train.view)?;
     keep_content(&out, &content)?;
-    durable::write(&out.join(CONFIG_FILE), to_toml(&config).as_bytes()).map_err(Error::io(&out, "write"))?;
+    write_config(&out, COMMAND, &config)?;
     card::note_start(&out, trainer.step(), threads)?;
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);

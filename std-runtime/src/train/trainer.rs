@@ -145,6 +145,8 @@ pub struct Trainer<D: Device, O> {
     /// The step of the last checkpoint, and of the model in the run folder: a run killed between writing the two left an older model.
     saved_step: Option<u64>,
     exported_step: Option<u64>,
+    /// Whether this run has a checkpoint to resume from.
+    has_checkpoint: bool,
 }
 
 impl<D: Device, O: Objective<D>> Trainer<D, O> {
@@ -200,6 +202,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             progress,
             saved_step: (folder.checkpoint.is_some() && state.pending.is_none()).then_some(state.step),
             exported_step: None,
+            has_checkpoint: folder.checkpoint.is_some(),
             schedule: config.lr_schedule(),
             config: config.clone(),
             objective,
@@ -353,6 +356,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let better = |value: f64| self.state.best.is_none_or(|best| direction.is_better(value, best));
         let improved = value.is_some_and(better);
         if improved && self.state.step > 0 {
+            self.save_before_first_best()?;
             self.objective.export(&mut self.stepper.session, averaged, &self.folder.out.join(BEST_FOLDER))?;
         }
         self.state.last = value;
@@ -367,6 +371,18 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let value = value.unwrap_or(f64::NAN);
         self.progress.say(&format!("step {:>6} | validation {name} {value:.4}{best}", self.state.step));
         Ok(true)
+    }
+
+    /// Writes a checkpoint before the first best model of a run: without one, a run that is killed between the two could not resume. The record of the
+    /// step is pending in it, so that the resumed run evaluates again.
+    fn save_before_first_best(&mut self) -> Result<(), Error> {
+        if self.has_checkpoint {
+            return Ok(());
+        }
+        self.state.pending = Some(self.columns.values.clone());
+        let saved = self.checkpoint();
+        self.state.pending = None;
+        saved
     }
 
     /// How many batches an evaluation reads, and how many there are; `None` without held-out rows.
@@ -436,14 +452,21 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         writeln!(file, "{shown}").map_err(Error::io(&path, "write"))
     }
 
+    /// Writes a checkpoint.
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        self.metrics.sync()?;
+        self.state.objective = self.objective.save();
+        self.state.updates = Some(self.stepper.counts().collect());
+        state::save(&self.folder.checkpoints, &self.state, &mut self.stepper)?;
+        self.has_checkpoint = true;
+        Ok(())
+    }
+
     /// Writes a checkpoint, and the model into the run folder.
     fn save(&mut self) -> Result<(), Error> {
         let step = Some(self.state.step);
         if self.saved_step != step {
-            self.metrics.sync()?;
-            self.state.objective = self.objective.save();
-            self.state.updates = Some(self.stepper.counts().collect());
-            state::save(&self.folder.checkpoints, &self.state, &mut self.stepper)?;
+            self.checkpoint()?;
             self.saved_step = step.filter(|_| self.state.pending.is_none());
         }
         if self.exported_step != step {

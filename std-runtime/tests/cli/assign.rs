@@ -78,7 +78,7 @@ fn assign_reads_matrices_and_says_where_they_are_bad() {
     let names: Vec<&str> = rows.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
     assert!(names.contains(&"low-rank 400x400, ties as scipy") && names.contains(&"uniform 100x7"), "{names:?}");
     fs::write(at.join("line.npy"), npy(&[3], &[1.0, 2.0, 3.0])).expect("file");
-    refused(at, &["assign", "line.npy"], 3, &["line.npy", "expected a matrix (2-D array), got a 1 array"]);
+    refused(at, &["assign", "line.npy"], 3, &["line.npy", "expected a matrix (2-D array), got a 1-D array"]);
     let whole = npy(&[3, 3], &[1.0; 9]);
     fs::write(at.join("cut.npy"), &whole[..whole.len() - 8]).expect("file");
     let output = samara(at, &["assign", "cut.npy"]);

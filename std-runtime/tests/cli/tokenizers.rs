@@ -179,7 +179,10 @@ fn documents_end_with_the_tokenizers_own_end_of_text() {
     // The name says nothing to anybody.
     fs::remove_file(at.join("tok/tokenizer_config.json")).expect("file");
     let note = train(at, &[&args[..], &["none"]].concat());
-    assert!(note.contains("note: nothing stands between the documents: the tokenizer names no token that ends a text"), "{note}");
+    assert!(
+        note.contains("note: documents are joined without a separator, because the tokenizer names no token that ends a text"),
+        "{note}"
+    );
     assert_eq!(count(&at.join("none/data/train.bin"), 265), 0);
     for (out, name, value) in [
         ("config", "tokenizer_config.json", serde_json::json!({"eos_token": "[END]"})),

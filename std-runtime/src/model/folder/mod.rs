@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use samara_core::params::Params;
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ use super::ModelConfig;
 use crate::files::IoError;
 use crate::model_folder::error::FolderError;
 use crate::model_folder::keys::Keys;
-use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, ParamValues, is_adapter_folder, save_weights};
+use crate::model_folder::{CONFIG_FILE, GENERATION_FILE, ParamValues, is_adapter_folder, is_model_folder, save_weights};
 use crate::run::durable;
 use crate::tokenizer::Tokenizer;
 
@@ -56,9 +56,10 @@ impl FolderConfig {
     /// A file that cannot be read, and, by name, keys that select an unsupported variant of the model.
     pub fn read(folder: &Path) -> Result<Self, FolderError> {
         let path = folder.join(CONFIG_FILE);
-        let text = fs::read(&path).map_err(|source| match source.kind() {
+        let text = fs::read(&path).map_err(|source| match (source.kind(), folder_around(folder)) {
+            (_, Some(around)) => FolderError::Inside { path: folder.to_path_buf(), folder: around },
             _ if is_adapter_folder(folder) => FolderError::Adapter { path: folder.to_path_buf() },
-            ErrorKind::NotFound | ErrorKind::NotADirectory => FolderError::NoModel { path: path.clone(), source },
+            (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => FolderError::NoModel { path: path.clone(), source },
             _ => FolderError::Io(IoError::at(&path, "read")(source)),
         })?;
         let mut config = Self::from_json(&text, &path)?;
@@ -178,6 +179,13 @@ impl FolderConfig {
     pub fn write_generation(&self, folder: &Path) -> Result<(), FolderError> {
         write_json(&folder.join(GENERATION_FILE), &self.generation_json())
     }
+}
+
+/// The model folder that a file is in.
+fn folder_around(file: &Path) -> Option<PathBuf> {
+    let parent = file.parent()?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    (file.is_file() && (is_model_folder(parent) || is_adapter_folder(parent))).then(|| parent.to_path_buf())
 }
 
 fn write_json(path: &Path, json: &Value) -> Result<(), FolderError> {
