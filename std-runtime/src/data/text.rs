@@ -478,6 +478,10 @@ mod tests {
             let expected = format!("a.jsonl:{expected} (data.on_bad_row=skip skips such rows)");
             assert_eq!(load_as("a.jsonl", row).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn rows_of_other_tasks_name_their_command() {
         for (row, expected) in [
             ("{\"messages\": []}", "found keys \"messages\": a row of a chat; train on chats with 'samara sft'"),
             (
@@ -541,7 +545,7 @@ mod tests {
         tar[257..262].copy_from_slice(b"ustar");
         for name in ["a.txt", "a.tar", "a.jsonl", "a.csv"] {
             let error = load_as(name, &tar).unwrap_err();
-            assert!(error.contains("found a tar archive") && error.contains(&format!("tar -xf ")), "{error}");
+            assert!(error.contains("found a tar archive") && error.contains("tar -xf "), "{error}");
         }
         let zeros = [b"some words\n".repeat(20), b"and a\0 zero".to_vec()].concat();
         let error = load_as("a.txt", &zeros).unwrap_err();

@@ -183,11 +183,11 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         // A run without the evaluation before the first step has no record to keep: it is made again.
         let is_begun = state.step > 0 || state.last.is_some();
         let kept = (folder.checkpoint.is_some() && is_begun).then_some(recorded);
-        let metrics = MetricsWriter::open(&folder.out.join(METRICS_FILE), kept)?;
+        let path = folder.out.join(METRICS_FILE);
+        let metrics = MetricsWriter::open(&path, kept)?;
         let progress = Progress::new(view, objective.best().0, config.steps, state.step);
         if view == View::Curves && folder.checkpoint.is_some() {
-            let former = metrics::read(&folder.out.join(METRICS_FILE))?;
-            former.iter().for_each(|record| progress.record(record.step, |key| record.get(key)));
+            metrics::read(&path)?.iter().for_each(|record| progress.record(record.step, |key| record.get(key)));
         }
         let events = EventWriter::create(&folder.out, recorded).map_err(Error::io(&folder.out, "write events into"))?;
         let evaluated = stepper.scalars().iter().map(|(name, _)| objective.is_evaluated(name)).collect();
