@@ -181,8 +181,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
             forget_samples(&folder)?;
         }
         // A run without the evaluation before the first step has no record to keep: it is made again.
-        let is_begun = state.step > 0 || state.last.is_some();
-        let kept = (folder.checkpoint.is_some() && is_begun).then_some(recorded);
+        let kept = (folder.checkpoint.is_some() && (state.step > 0 || state.last.is_some())).then_some(recorded);
         let path = folder.out.join(METRICS_FILE);
         let metrics = MetricsWriter::open(&path, kept)?;
         let progress = Progress::new(view, objective.best().0, config.steps, state.step);
