@@ -73,7 +73,10 @@ fn every_family_computes_what_transformers_computes() {
         assert_eq!(gradients.keys().map(String::as_str).collect::<Vec<_>>(), recorded.names().collect::<Vec<_>>(), "{name}");
         for (gradient, difference) in gradients {
             let relative = difference["relative"].as_f64().expect("a number");
-            assert!(relative <= GRADIENT_TOLERANCE, "{name} {gradient}: {relative}");
+            // Softmax does not change when the same is added to all scores, so a bias of the keys has no gradient but rounding.
+            let is_zero = gradient.ends_with("k_proj.bias") && name.contains("vit");
+            assert_eq!(difference["negligible"] == json!(true), is_zero, "{name} {gradient}");
+            assert!(is_zero || relative <= GRADIENT_TOLERANCE, "{name} {gradient}: {relative}");
         }
         assert_eq!((&found["not_compared"], &found["schema"]), (&json!([]), &json!(1)), "{name}");
     }
@@ -177,7 +180,7 @@ fn what_cannot_be_compared_is_listed_or_refused() {
         assert!(error.contains(part), "got {error}\nwant {part}");
     };
     refused(std::slice::from_ref(&ids), 3, "io.safetensors: expected out.NAME, gradients or a loss to compare with, found none");
-    refused(&[("in.labels", I64, &[1, 2], integers(&[3, 4]))], 3, "no tensor \"in.input_ids\"");
+    refused(&[("in.labels", I64, &[1, 2], integers(&[3, 4]))], 3, "in.input_ids: expected token ids (batch, tokens), found none");
     refused(&[("in.input_ids", F32, &[1, 1], vec![0; 4])], 3, "has dtype F32, expected I64, I32");
     refused(
         &[("in.input_ids", I64, &[2], integers(&[3, 4]))],

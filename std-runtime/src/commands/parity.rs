@@ -6,13 +6,15 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, ExtraArgs};
 use super::{Command, Console, Error, output};
-use crate::parity::{self, Report};
+use crate::parity::{self, GradientDifference, Report};
 
 const EXAMPLES: &str = "\
 FILE holds one batch: inputs named as transformers names them (in.input_ids,
 in.attention_mask, in.position_ids, in.labels) and what was computed from them
 (out.logits, out.hidden_states.N; N = 0 the embeddings, the last after the final
 norm). A meta.json beside it may have the loss. Rows of padding are left out.
+An image classifier has in.pixel_values and in.labels. Gradients that are 0 but
+for rounding, on both sides below 1e-6 of all together, count as equal.
 
 Examples:
   samara parity --model DIR --io io.safetensors
@@ -84,7 +86,9 @@ impl Outcome {
         }
         rows.extend(report.outputs.iter().map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), String::new()]));
         let gradients = report.gradients.iter();
-        rows.extend(gradients.map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), format!("{:.3e}", d.relative)]));
+        let relative =
+            |d: &GradientDifference| if d.negligible { "negligible".to_owned() } else { format!("{:.3e}", d.relative) };
+        rows.extend(gradients.map(|(name, d)| vec![name.clone(), format!("{:.3e}", d.max_abs), relative(d)]));
         let loss = report.loss.map_or_else(String::new, |loss| format!("loss {loss:.6}\n"));
         let left = report.not_compared.iter().map(|name| format!("not compared: {name}\n"));
         let left = left.chain(report.ignored.iter().map(|name| format!("ignored: {name}\n")));

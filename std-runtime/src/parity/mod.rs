@@ -38,6 +38,9 @@ pub struct GradientDifference {
     pub max_abs: f64,
     /// ‖ours − theirs‖ / max(‖theirs‖, 10⁻⁶ ‖all of theirs‖).
     pub relative: f64,
+    /// Whether both are below 10⁻⁶ ‖all of theirs‖: 0 but for rounding, whose difference says nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub negligible: bool,
 }
 
 /// The result of a comparison.
@@ -59,12 +62,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Everything that differs by more than `tolerance`: outputs and the loss by absolute difference, gradients by relative difference.
+    /// Everything that differs by more than `tolerance`: outputs and the loss by absolute difference, gradients by relative difference unless they are
+    /// negligible.
     pub fn beyond(&self, tolerance: f64) -> Vec<&str> {
         let is_beyond = |x: f64| x.is_nan() || x > tolerance;
         let loss = self.loss.zip(self.recorded_loss).filter(|(a, b)| is_beyond((a - b).abs())).map(|_| "loss");
         let outputs = self.outputs.iter().filter(|(_, d)| is_beyond(d.max_abs)).map(|(name, _)| name.as_str());
-        let gradients = self.gradients.iter().filter(|(_, d)| is_beyond(d.relative)).map(|(name, _)| name.as_str());
+        let gradients =
+            self.gradients.iter().filter(|(_, d)| is_beyond(d.relative) && !d.negligible).map(|(name, _)| name.as_str());
         loss.into_iter().chain(outputs).chain(gradients).collect()
     }
 }
@@ -154,8 +159,10 @@ fn compare_gradients(model: &Loaded, recorded: &Weights, report: &mut Report) ->
     let all = pairs.iter().map(|(_, _, theirs)| squares(theirs)).sum::<f64>().sqrt();
     for (name, ours, theirs) in pairs {
         let difference: f64 = ours.iter().zip(&theirs).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
-        let relative = difference.sqrt() / squares(&theirs).sqrt().max(1e-6 * all).max(f64::MIN_POSITIVE);
-        report.gradients.insert(name.to_owned(), GradientDifference { max_abs: max_abs(&ours, &theirs), relative });
+        let (floor, norms) = (1e-6 * all, [&ours, &theirs].map(|g| squares(g).sqrt()));
+        let relative = difference.sqrt() / norms[1].max(floor).max(f64::MIN_POSITIVE);
+        let negligible = norms.iter().all(|&norm| norm < floor);
+        report.gradients.insert(name.to_owned(), GradientDifference { max_abs: max_abs(&ours, &theirs), relative, negligible });
     }
     Ok(())
 }
@@ -197,8 +204,10 @@ mod tests {
         assert_eq!(max_abs(&[1.0, 3.0], &[1.25, 2.5]), 0.5);
         let mut report = Report { loss: Some(1.0), recorded_loss: Some(1.5), ..Report::default() };
         report.outputs.insert("logits".to_owned(), Difference { max_abs: f64::NAN });
-        report.gradients.insert("w".to_owned(), GradientDifference { max_abs: 100.0, relative: 0.2 });
+        report.gradients.insert("w".to_owned(), GradientDifference { max_abs: 100.0, relative: 0.2, negligible: false });
         assert_eq!(report.beyond(0.1), ["loss", "logits", "w"]);
+        assert_eq!(report.beyond(0.5), ["logits"]);
+        report.gradients.insert("v".to_owned(), GradientDifference { max_abs: 1e-8, relative: 0.9, negligible: true });
         assert_eq!(report.beyond(0.5), ["logits"]);
     }
 }

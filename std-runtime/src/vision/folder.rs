@@ -86,3 +86,42 @@ pub fn name_maps(folder: &Path, architecture: &dyn ImageArchitecture) -> Result<
     maps.swap(0, found);
     Ok(maps.into_iter().map(|(_, map)| map).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(json: &Value) -> Result<Option<ImageFolder>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(CONFIG_FILE), json.to_string()).unwrap();
+        ImageFolder::read(folder.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let json = json!({
+            "model_type": "vit", "image_size": 32, "patch_size": 8, "hidden_size": 24, "num_attention_heads": 3, "qkv_bias": false,
+            "hidden_act": "quick_gelu", "id2label": {"0": "cat", "1": "dog", "2": "bird"}, "someone": "else's",
+        });
+        let config = read(&json).unwrap().unwrap();
+        assert_eq!(config.labels, ["cat", "dog", "bird"]);
+        assert_eq!((config.model.classes(), config.others.len()), (3, 1));
+        assert_eq!(read(&config.to_json(0.0)).unwrap().unwrap().model, config.model);
+        assert_eq!(read(&json!({"model_type": "gpt2"})), Ok(None));
+    }
+
+    #[test]
+    fn what_makes_no_model_is_named() {
+        for (key, value, expected) in [
+            ("image_size", json!(33), "image_size: expected a multiple of patch_size = 16, found 33"),
+            ("hidden_act", json!("swish"), "hidden_act: expected"),
+            ("hidden_size", json!(770), "hidden_size: expected a multiple of num_attention_heads = 12, found 770"),
+            ("id2label", json!({"7": "cat"}), "id2label: expected names of the classes 0 to 0, found \"7\": \"cat\""),
+        ] {
+            let error = read(&json!({"model_type": "vit", key: value})).unwrap_err();
+            assert!(error.contains(expected), "got {error}\nwant {expected}");
+        }
+    }
+}

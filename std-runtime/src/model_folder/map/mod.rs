@@ -47,8 +47,8 @@ pub enum NameRule {
         /// The tensor.
         disk: Pattern,
     },
-    /// A tensor has rows of more extents than its parameter: the kernel of a convolution. With `channels` its rows are (channels, …) on disk and
-    /// (…, channels) in the parameter.
+    /// A tensor has rows of more extents than its parameter: the kernel of a convolution. With `channels_last` its rows are (channels, …) on
+    /// disk and (…, channels) in the parameter.
     Extents {
         /// The tensor.
         disk: Pattern,
