@@ -98,7 +98,7 @@ impl Differentiable for of::Conv2d {
         let addend = if wants_x { tape.addend(x)? } else { Tensor::NONE };
         let saved = tape.saved(x)?;
         let w_saved = tape.saved(w)?;
-        // Without dx the image's extents are still those of x.
+        // x is an input without dW as well: the shape of dx is taken from it.
         let inputs = [dpre, saved, w_saved, scale, addend].map(Columns::from);
         let op = Op::Conv2dBackward { window: self.window };
         let [dx, dw, dscale] = tape.push(op, &inputs, [wants_x, wants_w, wants_scale])?;
