@@ -33,6 +33,7 @@ pub mod assignment;
 pub mod bipartite;
 pub mod cost;
 pub mod decode;
+pub mod detect;
 pub mod dtype;
 pub mod exec;
 pub mod file;

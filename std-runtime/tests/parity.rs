@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use samara::model_folder::safetensors::{Weights, WeightsWriter};
+use samara::model_folder::{ParamValues, load_weights, save_weights};
+use samara::vision::folder::{ImageFolder, name_maps};
+use samara::vision::register;
 use serde_json::{Value, json};
 
 /// Largest difference of logits and hidden states.
@@ -14,7 +17,7 @@ const LOSS_TOLERANCE: f64 = 1e-5;
 /// Largest relative difference of a gradient.
 const GRADIENT_TOLERANCE: f64 = 1e-4;
 
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 12] = [
     "parity-gpt2",
     "parity-llama-mha",
     "parity-llama-gqa-tied",
@@ -23,6 +26,10 @@ const FOLDERS: [&str; 8] = [
     "../vision/vit",
     "../vision/vit-grey",
     "../vision/vit-timm",
+    "../vision/resnet-basic",
+    "../vision/resnet-bottleneck",
+    "../vision/resnet-timm",
+    "../vision/resnet-v1.5",
 ];
 
 fn golden(name: &str) -> PathBuf {
@@ -238,4 +245,41 @@ fn rows_of_padding_are_left_out() {
     let output = parity(&folder, &io, &[]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("meta.json: loss: expected a number, found \"low\""));
+}
+
+/// A model of images is written with the names, shapes and values that `transformers` wrote, whatever names it was read from.
+#[test]
+fn folders_of_image_models_are_written_as_they_were_read() {
+    let image_folders = FOLDERS.into_iter().filter_map(|name| name.strip_prefix("../vision/"));
+    for name in image_folders {
+        let (from, out) = (golden(&format!("../vision/{name}")), tempfile::tempdir().expect("folder"));
+        let config = ImageFolder::read(&from).expect("a folder").expect("an image model");
+        let architecture = config.model.architecture().expect("a model");
+        let (registry, _) = register(&*architecture).expect("parameters");
+        let map = name_maps(&from, &*architecture).expect("maps").remove(0);
+        let (params, own) = (registry.view(), architecture.name_maps().remove(0).1);
+        let mut values = vec![0.0; params.trainable_len()];
+        let mut frozen = vec![0_f32; params.frozen_bytes() / 4];
+        let bytes = bytemuck::cast_slice_mut(&mut frozen);
+        load_weights(&from, &params, &map, &mut values, bytes).expect("weights");
+        save_weights(out.path(), &params, &own, ParamValues { trainable: &values, frozen: bytes }).expect("a file");
+        let of_transformers = golden(&format!("../vision/{}", name.replace("vit-timm", "vit").replace("timm", "bottleneck")));
+        let [written, expected] = [out.path(), &of_transformers].map(|path| Weights::open(path).expect("weights"));
+        let names = |weights: &Weights| {
+            let all = weights.names().filter(|name| !name.ends_with("num_batches_tracked"));
+            all.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&written), names(&expected), "{name}");
+        for tensor in names(&expected) {
+            let shape = expected.shape(&tensor).expect("a shape");
+            let of = |weights: &Weights| {
+                let mut values = vec![0.0; shape.iter().product()];
+                weights.read(&tensor, shape, &mut values).expect("values");
+                values
+            };
+            assert_eq!(of(&written), of(&expected), "{name}: {tensor}");
+        }
+        fs::write(out.path().join("config.json"), config.to_json(0.0).to_string()).expect("a file");
+        assert_eq!(ImageFolder::read(out.path()).expect("a folder"), Some(config), "{name}");
+    }
 }

@@ -4,4 +4,5 @@ pub mod gpt;
 pub mod image;
 pub mod llama;
 pub mod lm;
+pub mod resnet;
 pub mod vit;

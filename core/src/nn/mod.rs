@@ -8,6 +8,7 @@
 
 mod affine;
 mod attention;
+mod convolution;
 mod dropout;
 mod embedding;
 mod low_rank;
@@ -17,6 +18,7 @@ mod stack;
 
 pub use affine::Affine;
 pub use attention::{At, Attention, AttentionConfig, KvCache, Rotary};
+pub use convolution::{BatchNorm, ConvNorm};
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use mlp::{GatedMlp, GatedMlpConfig, Mlp, MlpConfig};

@@ -1,5 +1,7 @@
 //! Equal layers one after the other.
 
+use core::ops::Range;
+
 use crate::params::{ParamId, Part, Scope};
 
 /// A layer whose parameters are consecutive in the registry, so that an offset of its ids gives another copy of the same layer.
@@ -11,6 +13,12 @@ pub trait Repeat: Copy {
 impl Repeat for ParamId {
     fn moved(self, by: usize) -> Self {
         self.plus(by)
+    }
+}
+
+impl<T: Repeat, const N: usize> Repeat for [T; N] {
+    fn moved(self, by: usize) -> Self {
+        self.map(|layer| layer.moved(by))
     }
 }
 
@@ -47,11 +55,20 @@ impl<B: Repeat> Stack<B> {
     ///
     /// `register` must add the same parameters for every layer: the same number, order and shapes as for the first.
     pub fn register(count: usize, word: &'static str, s: &mut Scope<'_>, mut register: impl FnMut(&mut Scope<'_>) -> B) -> Self {
-        let mut stack = Self { first: None, stride: 0, count };
-        for i in 0..count {
+        Self::numbered(0..count, word, s, |i, s| register(&mut s.part(Part::Block(u16::try_from(i).unwrap_or(u16::MAX)))))
+    }
+
+    /// The same with the layers `word.i` for the i of a range, in the part of the model that `s` has: the equal layers after others.
+    pub fn numbered(
+        range: Range<usize>,
+        word: &'static str,
+        s: &mut Scope<'_>,
+        mut register: impl FnMut(usize, &mut Scope<'_>) -> B,
+    ) -> Self {
+        let mut stack = Self { first: None, stride: 0, count: range.len() };
+        for i in range {
             let begin = s.next_number();
-            let part = Part::Block(u16::try_from(i).unwrap_or(u16::MAX));
-            let layer = register(&mut s.item(word, i).part(part));
+            let layer = register(i, &mut s.item(word, i));
             let len = s.next_number().saturating_sub(begin);
             match stack.first {
                 None => (stack.first, stack.stride) = (Some(layer), len),

@@ -102,6 +102,8 @@ pub struct ParamInfo {
     pub stream: u64,
     /// Whether it is frozen.
     pub frozen: bool,
+    /// Whether it is never trained and remains frozen, as f32, whatever part of the model is tuned.
+    pub buffer: bool,
     /// Whether it belongs to a low-rank adapter: it is neither in the model's own files nor quantised.
     pub adapter: bool,
     /// The type of its elements; trainable parameters are [`DType::Real`].
@@ -115,6 +117,21 @@ impl ParamInfo {
     /// Its elements in the flat trainable buffer.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset.saturating_add(self.shape.len())
+    }
+
+    /// Fills its values with initial ones.
+    fn fill(&self, seed: u64, values: &mut [f32]) {
+        match self.init {
+            Init::Zeros => values.fill(0.0),
+            Init::Ones => values.fill(1.0),
+            Init::Normal { std } => {
+                let mut rng = Rng::new(seed, Purpose::Init, self.stream);
+                for value in values {
+                    *value = (rng.normal_f64() * std) as f32;
+                }
+            }
+            Init::Uniform { bound } => Rng::new(seed, Purpose::Init, self.stream).fill_uniform(values, -bound, bound),
+        }
     }
 
     /// Its bytes in the frozen buffer, where an element of type `Real` takes `real_bytes`.
@@ -197,18 +214,15 @@ impl<'a> Params<'a> {
     /// Fills `trainable` with initial values. Value i of a parameter depends on the seed, the parameter's stream and i, not on the layout.
     pub fn initialise(&self, seed: u64, trainable: &mut [f32]) {
         for info in self.infos.iter().filter(|p| !p.frozen) {
-            let values = trainable.get_mut(info.range()).unwrap_or(&mut []);
-            match info.init {
-                Init::Zeros => values.fill(0.0),
-                Init::Ones => values.fill(1.0),
-                Init::Normal { std } => {
-                    let mut rng = Rng::new(seed, Purpose::Init, info.stream);
-                    for value in values {
-                        *value = (rng.normal_f64() * std) as f32;
-                    }
-                }
-                Init::Uniform { bound } => Rng::new(seed, Purpose::Init, info.stream).fill_uniform(values, -bound, bound),
-            }
+            info.fill(seed, trainable.get_mut(info.range()).unwrap_or(&mut []));
+        }
+    }
+
+    /// Fills the frozen parameters of f32 values in the frozen buffer, aligned for f32, with initial values.
+    pub fn initialise_frozen(&self, seed: u64, frozen: &mut [u8]) {
+        for info in self.infos.iter().filter(|p| p.frozen && p.dtype == DType::Real) {
+            let bytes = frozen.get_mut(info.frozen_bytes(size_of::<f32>())).unwrap_or(&mut []);
+            info.fill(seed, bytemuck::try_cast_slice_mut(bytes).unwrap_or(&mut []));
         }
     }
 }

@@ -292,6 +292,15 @@ impl Scope<'_> {
         self.push(word, extents, init, Some(number))
     }
 
+    /// Adds a parameter that is never trained and starts as `init`: statistics of a normalisation, for example.
+    pub fn add_buffer(&mut self, word: &'static str, extents: &[usize], init: Init) -> ParamId {
+        let id = self.add(word, extents, init);
+        if let Some(info) = self.infos.get_mut(id.index()) {
+            (info.frozen, info.buffer) = (true, true);
+        }
+        id
+    }
+
     /// Adds a trainable parameter of a low-rank adapter. Its initial values come from the stream of its name.
     pub fn add_adapter(&mut self, word: &'static str, extents: &[usize], init: Init) -> ParamId {
         let id = self.push(word, extents, init, None);
@@ -315,7 +324,8 @@ impl Scope<'_> {
         let adapter = of_base.is_none();
         let group = if extents.len() >= 2 { matrices } else { vectors };
         if let Some(info) = self.infos.get_mut(number) {
-            *info = ParamInfo { name, shape, part, group, init, stream, frozen: false, adapter, dtype: DType::Real, offset: 0 };
+            let dtype = DType::Real;
+            *info = ParamInfo { name, shape, part, group, init, stream, frozen: false, buffer: false, adapter, dtype, offset: 0 };
         }
         self.state.len = number.saturating_add(1);
         if number >= usize::from(u16::MAX) {

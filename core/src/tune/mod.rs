@@ -68,8 +68,8 @@ pub fn tune(tune: Tune, model: &mut dyn LanguageModel, registry: &mut Registry<'
             Tune::Adapters => info.adapter,
             Tune::All => true,
         };
-        info.frozen = !trained;
-        if trained {
+        info.frozen = !trained || info.buffer;
+        if !info.frozen {
             info.dtype = DType::Real;
         }
     }

@@ -276,6 +276,23 @@ impl Setting for usize {
     }
 }
 
+/// Sizes in a list; its bounds are those of the largest.
+impl Setting for Vec<usize> {
+    fn read(given: Given<'_>) -> Result<Self, String> {
+        let expected = || "a list of integers such as [2, 2]".to_owned();
+        let Value::List(values) = given.value else { return Err(expected()) };
+        values.iter().map(|value| usize::read(Given { value, text: None }).map_err(|_| expected())).collect()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+
+    fn number(&self) -> Option<f64> {
+        self.iter().max().map(|&largest| largest as f64)
+    }
+}
+
 impl Setting for f64 {
     fn read(given: Given<'_>) -> Result<Self, String> {
         let expected = || "a number".to_owned();

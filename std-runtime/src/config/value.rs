@@ -22,6 +22,8 @@ pub enum Value {
     Float(String),
     /// True or false.
     Boolean(bool),
+    /// Several values.
+    List(Vec<Value>),
     /// Something that no key takes, in words.
     Other(&'static str),
 }
@@ -35,7 +37,7 @@ impl From<&DeValue<'_>> for Value {
             }
             DeValue::Float(float) => Self::Float(float.as_str().to_owned()),
             DeValue::Boolean(value) => Self::Boolean(*value),
-            DeValue::Array(_) => Self::Other("an array"),
+            DeValue::Array(values) => Self::List(values.iter().map(|value| value.get_ref().into()).collect()),
             DeValue::Table(_) => Self::Other("a table"),
             DeValue::Datetime(_) => Self::Other("a date"),
         }
@@ -53,7 +55,7 @@ impl From<&serde_json::Value> for Value {
                 if is_float { Self::Float(digits) } else { Self::Integer { shown: digits.clone(), digits, radix: 10 } }
             }
             serde_json::Value::Null => Self::Other("null"),
-            serde_json::Value::Array(_) => Self::Other("an array"),
+            serde_json::Value::Array(values) => Self::List(values.iter().map(Self::from).collect()),
             serde_json::Value::Object(_) => Self::Other("an object"),
         }
     }
@@ -66,6 +68,10 @@ impl fmt::Display for Value {
             Self::Integer { shown, .. } => f.write_str(shown),
             Self::Float(digits) => f.write_str(digits),
             Self::Boolean(value) => write!(f, "{value}"),
+            Self::List(values) => {
+                let shown: Vec<String> = values.iter().take(16).map(ToString::to_string).collect();
+                write!(f, "[{}]", shown.join(", "))
+            }
             Self::Other(what) => f.write_str(what),
         }
     }

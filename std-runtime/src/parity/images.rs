@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use samara_core::exec::{Gradients, WriteError};
 use samara_core::graph::{Graph, Recompute, Tensor, Wrt};
-use samara_core::model::image::{self, ImageDims, ImageModel};
+use samara_core::model::image::{self, ImageDims, ImageModel, PixelOrder};
 use samara_core::nn::Dropout;
 
 use super::computed::{Computed, Output};
@@ -43,7 +43,7 @@ pub(super) fn run(
     let (registry, model) = register(&*architecture)?;
     let maps = folder::name_maps(model_folder, &*architecture)?;
     let mut loaded = Loaded::open(engine, model_folder, &registry, &maps, extra)?;
-    let computed = Batch::of(recording, &model.dims())?.run(&mut loaded, &*model, recording)?;
+    let computed = Batch::of(recording, model.dims())?.run(&mut loaded, &*model, recording)?;
     Ok((loaded, computed))
 }
 
@@ -51,6 +51,8 @@ pub(super) fn run(
 struct Batch {
     /// B.
     batch: usize,
+    /// The sizes of the model for these images.
+    dims: ImageDims,
     /// The pixels in the order of the model.
     pixels: Vec<f32>,
     /// The class of every image (B), negative for none.
@@ -69,10 +71,14 @@ struct Io {
 }
 
 impl Batch {
-    fn of(recording: &Recording, dims: &ImageDims) -> Result<Self, ParityError> {
-        let [height, width] = dims.image;
+    fn of(recording: &Recording, mut dims: ImageDims) -> Result<Self, ParityError> {
         let name = "in.pixel_values";
         let shape = recording.shape(name).unwrap_or_default();
+        // Convolutions take images of any size.
+        if let (PixelOrder::Pixels, &[_, _, height, width]) = (dims.order, shape.as_slice()) {
+            dims.image = [height, width];
+        }
+        let [height, width] = dims.image;
         let Some(&batch) = shape.first().filter(|_| shape.get(1..) == Some(&[dims.channels, height, width])) else {
             let expected = format!("shape (batch, {}, {height}, {width})", dims.channels);
             return Err(recording.found(name, expected, format!("shape {shape:?}")));
@@ -80,10 +86,10 @@ impl Batch {
         let planes = recording.values(name, &shape)?;
         let mut ordered = vec![0.0; planes.len()];
         for (image, to) in planes.chunks(dims.image_len()).zip(ordered.chunks_mut(dims.image_len())) {
-            pixels::from_planes(dims, image, to);
+            pixels::from_planes(&dims, image, to);
         }
         let classes = recording.integers("in.labels", Some(&[batch]))?.map(|found| found.values);
-        Ok(Self { batch, pixels: ordered, classes })
+        Ok(Self { batch, dims, pixels: ordered, classes })
     }
 
     fn run(&self, loaded: &mut Loaded, model: &dyn ImageModel, recording: &Recording) -> Result<Computed, ParityError> {
@@ -99,11 +105,9 @@ impl Batch {
         }
         session.clear_untouched(&program, on);
         session.run_all(&program, on, Gradients::Overwrite);
-        let output = |t: Tensor| Output {
-            shape: program.view().tensor(t).map_or_else(Vec::new, |t| t.shape.dims().iter().map(|&n| n as usize).collect()),
-            values: session.read(&program, t).to_vec(),
-            live: None,
-        };
+        let shape =
+            |t: Tensor| program.view().tensor(t).map_or_else(Vec::new, |t| t.shape.dims().iter().map(|&n| n as usize).collect());
+        let output = |t: Tensor| in_planes(shape(t), session.read(&program, t));
         let sum = |losses: Tensor| session.read(&program, losses).iter().map(|&x| f64::from(x)).sum::<f64>();
         let hidden = io.hidden.iter().enumerate().map(|(n, &t)| (format!("hidden_states.{n}"), output(t)));
         Ok(Computed {
@@ -114,15 +118,14 @@ impl Batch {
     }
 
     fn program(&self, loaded: &mut Loaded, model: &dyn ImageModel) -> Result<(OwnedProgram, Io), BuildError> {
-        let dims = model.dims();
         loaded.session.prepare(On::set(loaded.set), |g: &Graph<'_>| {
-            let pixels = dims.pixels(g, self.batch);
+            let pixels = self.dims.pixels(g, self.batch);
             let features = model.features(g, pixels, Dropout::NONE); // (B, C)
             let logits = g.output(image::logits(g, model, features)); // (B, classes)
             let hidden = std::iter::successors(g.next_checkpoint(None), |&t| g.next_checkpoint(Some(t)));
             let hidden = hidden.collect::<Vec<_>>().into_iter().map(|t| g.output(t)).collect();
             let loss = self.classes.as_ref().map(|_| {
-                let classes = g.ints(&[self.batch], i32::MIN, dims.classes as i32 - 1); // (B)
+                let classes = g.ints(&[self.batch], i32::MIN, self.dims.classes as i32 - 1); // (B)
                 let upstream = g.input(&[1]);
                 let losses = g.output(image::losses(g, model, features, classes, 0.0)); // (B)
                 g.backward(&[(losses, upstream)], Wrt::Trainable, Recompute::None);
@@ -131,4 +134,17 @@ impl Batch {
             Io { pixels, loss, hidden, logits }
         })
     }
+}
+
+/// An output as recordings have it: (N, H, W, C) becomes (N, C, H, W).
+fn in_planes(shape: Vec<usize>, values: &[f32]) -> Output {
+    let &[batch, height, width, channels] = shape.as_slice() else {
+        return Output { shape, values: values.to_vec(), live: None };
+    };
+    let image = height * width * channels;
+    let planes = |image: &[f32]| -> Vec<f32> {
+        (0..channels).flat_map(|c| image.iter().skip(c).step_by(channels.max(1)).copied()).collect()
+    };
+    let values = values.chunks(image.max(1)).flat_map(planes).collect();
+    Output { shape: vec![batch, channels, height, width], values, live: None }
 }

@@ -83,12 +83,13 @@ impl<D: Device> ParamSet<D> {
         Ok(())
     }
 
-    /// Fills the trainable parameters with initial values.
+    /// Fills the parameters with initial values: trainable ones, and frozen f32 ones unless they are those of another set.
     ///
     /// # Errors
     /// The device failed before.
     pub fn initialise(&mut self, device: &mut D, seed: u64) -> Result<(), DeviceError> {
         let registry = Arc::clone(&self.registry);
-        device.lend_mut(&mut self.weights, &mut |values| registry.view().initialise(seed, values))
+        device.lend_mut(&mut self.weights, &mut |values| registry.view().initialise(seed, values))?;
+        device.lend_mut(&mut self.frozen, &mut |bytes| registry.view().initialise_frozen(seed, bytes))
     }
 }

@@ -10,6 +10,7 @@ All values are computed in float32 on one thread. Parameters are random, biases 
 
 import json
 import pathlib
+import re
 import shutil
 import sys
 
@@ -43,8 +44,8 @@ def randomize(model, seed):
 def record(folder, model, about, seed):
     config = model.config
     gen = torch.Generator().manual_seed(seed + 1)
-    size = getattr(config, "image_size", 32)
-    pixels = torch.randn((BATCH, config.num_channels, size, size), generator=gen)
+    height, width = [config.image_size] * 2 if hasattr(config, "image_size") else (37, 29)
+    pixels = torch.randn((BATCH, config.num_channels, height, width), generator=gen)
     labels = torch.tensor([4, 0, 2])
     model.zero_grad()
     out = model(pixel_values=pixels, labels=labels, output_hidden_states=True)
@@ -82,6 +83,25 @@ def vit(**changes):
     return transformers.ViTConfig(**{**keys, **changes})
 
 
+def resnet(**changes):
+    keys = dict(embedding_size=6, hidden_sizes=[6, 12], depths=[2, 2], layer_type="basic", num_labels=CLASSES)
+    return transformers.ResNetConfig(**{**keys, **changes})
+
+
+def timm_resnet_names(weights):
+    """The tensors of a ResNet under the names of timm and torchvision."""
+    named = {}
+    for name, tensor in weights.items():
+        name = name.removeprefix("resnet.").replace("classifier.1", "fc")
+        name = name.replace("embedder.embedder.convolution", "conv1").replace("embedder.embedder.normalization", "bn1")
+        name = re.sub(r"encoder.stages.(\d).layers", lambda m: f"layer{int(m[1]) + 1}", name)
+        name = re.sub(r"layer.(\d).convolution", lambda m: f"conv{int(m[1]) + 1}", name)
+        name = re.sub(r"layer.(\d).normalization", lambda m: f"bn{int(m[1]) + 1}", name)
+        name = name.replace("shortcut.convolution", "downsample.0").replace("shortcut.normalization", "downsample.1")
+        named[name] = tensor.contiguous()
+    return named
+
+
 def timm_names(weights):
     """The tensors of a ViT under the names of timm's VisionTransformer: queries, keys and values are one matrix."""
     words = {
@@ -111,11 +131,11 @@ def timm_names(weights):
     return named
 
 
-def write_timm(out, name, of):
+def write_timm(out, name, of, names):
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(out / of, folder)
-    weights = timm_names(safetensors.torch.load_file(folder / "model.safetensors"))
+    weights = names(safetensors.torch.load_file(folder / "model.safetensors"))
     safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -124,9 +144,19 @@ def main():
     out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
     classifier = transformers.ViTForImageClassification
     write(out, "vit", classifier, vit(), "patches of 4 x 4, exact GELU", 1)
-    write_timm(out, "vit-timm", "vit")
+    write_timm(out, "vit-timm", "vit", timm_names)
     changed = vit(qkv_bias=False, hidden_act="quick_gelu", num_channels=1, patch_size=3, layer_norm_eps=1e-12)
     write(out, "vit-grey", classifier, changed, "one channel, no biases of q, k, v, x sigmoid(1.702 x)", 2)
+    network = transformers.ResNetForImageClassification
+    write(out, "resnet-basic", network, resnet(), "two convolutions a block, images of 37 x 29", 3)
+    changed = resnet(
+        layer_type="bottleneck", hidden_sizes=[16, 24], depths=[1, 2], num_channels=2, downsample_in_first_stage=True,
+        downsample_in_bottleneck=True,
+    )  # fmt: skip
+    write(out, "resnet-bottleneck", network, changed, "bottlenecks with the stride in the first convolution, two channels", 4)
+    write_timm(out, "resnet-timm", "resnet-bottleneck", timm_resnet_names)
+    changed = resnet(layer_type="bottleneck", hidden_sizes=[16, 24], depths=[2, 1], embedding_size=16)
+    write(out, "resnet-v1.5", network, changed, "bottlenecks with the stride in the second convolution", 5)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ impl Graph<'_> {
         let [y, ..] = self.push(Op::Attention(spec), &inputs);
         y
     }
+
+    /// The mean over the tokens of every sequence: attention with equal scores. x (B, T, C); result (B, 1, C).
+    #[track_caller]
+    pub fn token_mean(&self, x: Tensor) -> Tensor {
+        let shape = self.shape(x);
+        let [batch, tokens, width] = [0, 1, 2].map(|i| shape.dim(i));
+        let (query, keys) = (self.constant(0.0, &[batch, 1, width]), self.constant(0.0, &[batch, tokens, width]));
+        let head_dim = u32::try_from(width).unwrap_or(u32::MAX);
+        let spec = AttentionSpec { heads: 1, kv_heads: 1, head_dim, causal: false, window: 0, scale: 1.0, site: 0 };
+        self.attention(spec, query.into(), keys.into(), x.into(), AttentionMask::NONE)
+    }
 }
 
 /// (B, Tq, Tk) after checking q, k, v from input `first` on.

@@ -2,4 +2,5 @@
 
 pub mod gpt;
 pub mod llama;
+pub mod resnet;
 pub mod vit;

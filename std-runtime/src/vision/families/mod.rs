@@ -1,11 +1,13 @@
 //! The families of image models. To add one: a file with its table and `impl ImageFamily`, and a line in the list.
 
+pub mod resnet;
 pub mod vit;
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use self::resnet::ResNetModel;
 use self::vit::VitModel;
 use super::ImageArchitecture;
 use super::family::ImageFamily;
@@ -64,4 +66,5 @@ macro_rules! families {
 
 families! {
     Vit(VitModel),
+    ResNet(ResNetModel),
 }
