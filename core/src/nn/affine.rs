@@ -19,9 +19,17 @@ repeat!(Affine { weight, bias, low_rank });
 impl Affine {
     /// Registers `weight` (outputs, inputs) and optionally `bias` (outputs), which is initialised to 0.
     pub fn register(inputs: usize, outputs: usize, bias: bool, init: Init, s: &mut Scope<'_>) -> Self {
+        if bias {
+            return Self::with_bias([inputs, outputs], [init, Init::Zeros], s);
+        }
+        Self { weight: s.add("weight", &[outputs, inputs], init), bias: None, low_rank: LowRank::register(inputs, outputs, s) }
+    }
+
+    /// Registers a layer whose weight and bias begin with values of these distributions.
+    pub fn with_bias([inputs, outputs]: [usize; 2], [weight, bias]: [Init; 2], s: &mut Scope<'_>) -> Self {
         Self {
-            weight: s.add("weight", &[outputs, inputs], init),
-            bias: bias.then(|| s.add("bias", &[outputs], Init::Zeros)),
+            weight: s.add("weight", &[outputs, inputs], weight),
+            bias: Some(s.add("bias", &[outputs], bias)),
             low_rank: LowRank::register(inputs, outputs, s),
         }
     }

@@ -76,6 +76,13 @@ pub enum Init {
         /// The bound.
         bound: f64,
     },
+    /// Uniform in [low, high).
+    Between {
+        /// The least value.
+        low: f64,
+        /// Above all values.
+        high: f64,
+    },
 }
 
 impl Init {
@@ -131,6 +138,7 @@ impl ParamInfo {
                 }
             }
             Init::Uniform { bound } => Rng::new(seed, Purpose::Init, self.stream).fill_uniform(values, -bound, bound),
+            Init::Between { low, high } => Rng::new(seed, Purpose::Init, self.stream).fill_uniform(values, low, high),
         }
     }
 

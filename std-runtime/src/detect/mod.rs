@@ -4,5 +4,6 @@ pub mod average_precision;
 pub mod boxes;
 pub mod coco;
 pub mod matching;
+pub mod set_loss;
 
 mod mean;

@@ -55,6 +55,12 @@ impl<'k> Keys<'k> {
         self.get(key).filter(|value| !value.is_null())
     }
 
+    /// The keys of an object in the file, which is known from now on.
+    pub fn within(&self, key: &str) -> Option<Self> {
+        let keys = self.get(key)?.as_object()?;
+        Some(Self { path: self.path, keys, known: RefCell::default() })
+    }
+
     /// Drops keys: they are written anew, or would be wrong for f32 weights.
     pub fn pass_over(&self, keys: &[&str]) {
         self.known.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));

@@ -1,6 +1,7 @@
 //! Comparison of a model with values recorded from another implementation: largest differences of outputs, loss and gradients.
 
 mod computed;
+mod detections;
 mod error;
 mod images;
 mod loaded;
@@ -22,6 +23,7 @@ use crate::model::folder::FolderConfig;
 use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
 use crate::session::Engine;
+use crate::vision::detector::DetectorFolder;
 use crate::vision::folder::ImageFolder;
 
 /// A largest difference.
@@ -85,17 +87,18 @@ pub fn run(
     io: &Path,
     gradients: Option<&Path>,
 ) -> Result<Report, ParityError> {
-    let (recording, (model, computed)) = match ImageFolder::read(folder)? {
-        Some(config) => {
-            let recording = images::open(io)?;
-            let both = images::run(engine, folder, &config.model, extra, &recording)?;
-            (recording, both)
-        }
-        None => {
-            let recording = text::open(io)?;
-            let both = text::run(engine, folder, &FolderConfig::read(folder)?.model, extra, &recording)?;
-            (recording, both)
-        }
+    let (recording, (model, computed)) = if let Some(config) = ImageFolder::read(folder)? {
+        let recording = images::open(io)?;
+        let both = images::run(engine, folder, &config.model, extra, &recording)?;
+        (recording, both)
+    } else if let Some(config) = DetectorFolder::read(folder)? {
+        let recording = detections::open(io)?;
+        let both = detections::run(engine, folder, &config.model, extra, &recording)?;
+        (recording, both)
+    } else {
+        let recording = text::open(io)?;
+        let both = text::run(engine, folder, &FolderConfig::read(folder)?.model, extra, &recording)?;
+        (recording, both)
     };
     let mut report = Report {
         loss: computed.loss,

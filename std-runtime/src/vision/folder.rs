@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -31,12 +31,7 @@ impl ImageFolder {
     /// # Errors
     /// A file that cannot be read, and, by name, keys that select an unsupported variant of the model.
     pub fn read(folder: &Path) -> Result<Option<Self>, FolderError> {
-        let path = folder.join(CONFIG_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
-        let Ok(Value::Object(json)) = serde_json::from_slice(&text) else { return Ok(None) };
+        let Some((path, json)) = described(folder)? else { return Ok(None) };
         let keys = Keys::new(&path, &json);
         let Some(model_type) = keys.get("model_type").and_then(Value::as_str) else { return Ok(None) };
         let Some(model) = ImageConfig::from_keys(model_type, &keys)? else { return Ok(None) };
@@ -50,17 +45,36 @@ impl ImageFolder {
         let mut json = self.others.clone();
         json.insert("model_type".to_owned(), self.model.model_type().into());
         self.model.to_keys(dropout, &mut json);
-        let numbered = || self.labels.iter().enumerate();
-        let by_id: Map<String, Value> = numbered().map(|(id, name)| (id.to_string(), name.clone().into())).collect();
-        let by_name: Map<String, Value> = numbered().map(|(id, name)| (name.clone(), id.into())).collect();
-        json.insert("id2label".to_owned(), by_id.into());
-        json.insert("label2id".to_owned(), by_name.into());
+        name_classes(&self.labels, &mut json);
         json.into()
     }
 }
 
+/// A `config.json`: its path and its keys.
+type Described = (PathBuf, Map<String, Value>);
+
+/// The `config.json` of a folder; `None` without one, or if it is no JSON.
+pub(super) fn described(folder: &Path) -> Result<Option<Described>, FolderError> {
+    let path = folder.join(CONFIG_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
+    let Ok(Value::Object(json)) = serde_json::from_slice(&text) else { return Ok(None) };
+    Ok(Some((path, json)))
+}
+
+/// Writes the names of the classes.
+pub(super) fn name_classes(labels: &[String], json: &mut Map<String, Value>) {
+    let numbered = || labels.iter().enumerate();
+    let by_id: Map<String, Value> = numbered().map(|(id, name)| (id.to_string(), name.clone().into())).collect();
+    let by_name: Map<String, Value> = numbered().map(|(id, name)| (name.clone(), id.into())).collect();
+    json.insert("id2label".to_owned(), by_id.into());
+    json.insert("label2id".to_owned(), by_name.into());
+}
+
 /// The names of the classes: those of `id2label`, or LABEL_i, as `transformers` calls them.
-fn labels(keys: &Keys<'_>, classes: usize) -> Result<Vec<String>, FolderError> {
+pub(super) fn labels(keys: &Keys<'_>, classes: usize) -> Result<Vec<String>, FolderError> {
     let mut names: Vec<String> = (0..classes).map(|i| format!("LABEL_{i}")).collect();
     let Some(Value::Object(given)) = keys.peek("id2label") else { return Ok(names) };
     let given: BTreeMap<&str, &Value> = given.iter().map(|(id, name)| (id.as_str(), name)).collect();
@@ -80,8 +94,15 @@ fn labels(keys: &Keys<'_>, classes: usize) -> Result<Vec<String>, FolderError> {
 /// # Errors
 /// Weights that cannot be read.
 pub fn name_maps(folder: &Path, architecture: &dyn ImageArchitecture) -> Result<Vec<NameMap>, FolderError> {
+    own_first(folder, architecture.name_maps())
+}
+
+/// Name maps, each with a tensor that only folders of its kind have; that of a folder first.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub fn own_first(folder: &Path, mut maps: Vec<(&'static str, NameMap)>) -> Result<Vec<NameMap>, FolderError> {
     let weights = Weights::open(folder)?;
-    let mut maps = architecture.name_maps();
     let found = maps.iter().position(|(name, _)| weights.contains(name)).unwrap_or(0);
     maps.swap(0, found);
     Ok(maps.into_iter().map(|(_, map)| map).collect())

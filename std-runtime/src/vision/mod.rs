@@ -1,5 +1,7 @@
 //! Image models on this machine: their families, and their folders.
 
+pub mod detector;
+pub mod detr;
 pub mod families;
 pub mod family;
 pub mod folder;

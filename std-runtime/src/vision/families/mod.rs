@@ -1,5 +1,6 @@
 //! The families of image models. To add one: a file with its table and `impl ImageFamily`, and a line in the list.
 
+pub mod detr;
 pub mod resnet;
 pub mod vit;
 

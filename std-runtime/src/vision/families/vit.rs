@@ -40,6 +40,17 @@ impl Choice for HiddenAct {
     ];
 }
 
+impl From<HiddenAct> for Activation {
+    fn from(act: HiddenAct) -> Self {
+        match act {
+            HiddenAct::Gelu => Self::GeluErf,
+            HiddenAct::GeluNew => Self::GeluTanh,
+            HiddenAct::QuickGelu => Self::QuickGelu,
+            HiddenAct::Relu => Self::Relu,
+        }
+    }
+}
+
 table! {
     /// A Vision Transformer, with the names of Hugging Face's `config.json`.
     pub VitModel {
@@ -88,12 +99,7 @@ impl VitModel {
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             intermediate_size: self.intermediate_size,
-            hidden_act: match self.hidden_act {
-                HiddenAct::Gelu => Activation::GeluErf,
-                HiddenAct::GeluNew => Activation::GeluTanh,
-                HiddenAct::QuickGelu => Activation::QuickGelu,
-                HiddenAct::Relu => Activation::Relu,
-            },
+            hidden_act: self.hidden_act.into(),
             layer_norm_eps: self.layer_norm_eps,
             qkv_bias: self.qkv_bias,
             initializer_range: self.initializer_range,
