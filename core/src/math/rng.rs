@@ -20,6 +20,8 @@ pub enum Purpose {
     Corpus = 5,
     /// Anything a user of the library adds.
     User = 6,
+    /// Changes of training images.
+    Augment = 7,
 }
 
 /// One block of Philox4x32-10: four random words that are a function of `counter` and `key` only.

@@ -3,7 +3,10 @@
 
 use super::image::{ImageDims, ImageModel, PixelOrder};
 use crate::graph::{Activation, BinaryKind, Graph, Over, Shape, Tensor};
-use crate::nn::{Affine, At, Attention, AttentionConfig, Dropout, LayerNorm, Mlp, MlpConfig, Stack};
+use crate::nn::{
+    Affine, At, Attention, AttentionConfig, Adapter, AdapterConfig, Dropout, LayerNorm, Mlp, MlpConfig, PromptConfig,
+    Prompts, Stack,
+};
 use crate::params::{Init, ParamId, Part, Scope};
 use crate::repeat;
 
@@ -93,6 +96,15 @@ impl VitConfig {
     }
 }
 
+/// What a tuning adds to a model; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Additions {
+    /// Prompts beside the patches.
+    pub prompts: Option<PromptConfig>,
+    /// An adapter in every block.
+    pub adapter: Option<AdapterConfig>,
+}
+
 /// A transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)).
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Block {
@@ -100,24 +112,30 @@ struct Block {
     attn: Attention,
     norm2: LayerNorm,
     mlp: Mlp,
+    adapter: Option<Adapter>,
 }
 
-repeat!(Block { norm1, attn, norm2, mlp });
+repeat!(Block { norm1, attn, norm2, mlp, adapter });
 
 impl Block {
-    fn register(c: &VitConfig, s: &mut Scope<'_>) -> Self {
+    fn register(c: &VitConfig, adapter: Option<AdapterConfig>, s: &mut Scope<'_>) -> Self {
         Self {
             norm1: c.norm(&mut s.at("norm1")),
             attn: Attention::register(&c.attention(), &mut s.at("attn")),
             norm2: c.norm(&mut s.at("norm2")),
             mlp: Mlp::register(&c.mlp(), &mut s.at("mlp")),
+            adapter: adapter.map(|adapter| Adapter::register(&adapter, c.hidden_size, s)),
         }
     }
 
     #[track_caller]
     fn forward(&self, g: &Graph<'_>, x: Tensor, at: &At<'_>) -> Tensor {
         let x = self.attn.forward(g, self.norm1.forward(g, x), x, at); // (B, 1+N, C)
-        self.mlp.forward(g, self.norm2.forward(g, x), x, at.dropout) // (B, 1+N, C)
+        let normed = self.norm2.forward(g, x); // (B, 1+N, C)
+        match self.adapter {
+            None => self.mlp.forward(g, normed, x, at.dropout), // (B, 1+N, C)
+            Some(adapter) => adapter.forward(g, self.mlp.alone(g, normed, at.dropout), x), // (B, 1+N, C)
+        }
     }
 }
 
@@ -131,18 +149,27 @@ pub struct Vit {
     blocks: Stack<Block>,
     norm: LayerNorm,
     head: [ParamId; 2],
+    prompts: Option<Prompts>,
 }
 
 impl Vit {
     /// Registers the model's parameters.
     pub fn register(c: &VitConfig, s: &mut Scope<'_>) -> Self {
+        Self::register_with(c, &Additions::default(), s)
+    }
+
+    /// The same with what a tuning adds.
+    pub fn register_with(c: &VitConfig, added: &Additions, s: &mut Scope<'_>) -> Self {
         let (width, init) = (c.hidden_size, Init::normal(c.initializer_range));
         let patch_len = c.num_channels * c.patch_size * c.patch_size;
         let mut positions = s.part(Part::Positions);
         let cls_token = positions.add("cls_token", &[1, 1, width], init);
         let pos_embed = positions.add("pos_embed", &[1, 1 + c.patches(), width], init);
         let patch_embed = Affine::register(patch_len, width, true, init, &mut s.at("patch_embed.proj").part(Part::Tokens));
-        let blocks = Stack::register(c.num_hidden_layers, "blocks", s, |s| Block::register(c, s));
+        let blocks = Stack::register(c.num_hidden_layers, "blocks", s, |s| Block::register(c, added.adapter, s));
+        // Glorot's bound for the patch embedding, as its authors draw prompts.
+        let bound = libm::sqrt(6.0 / (patch_len + width).max(1) as f64);
+        let prompts = added.prompts.map(|prompts| Prompts::register(prompts, c.num_hidden_layers, width, bound, s));
         let norm = c.norm(&mut s.at("norm").part(Part::Final));
         let mut head = s.part(Part::Head);
         let mut head = head.at("head");
@@ -155,10 +182,11 @@ impl Vit {
             blocks,
             norm,
             head: [weight, head.add("bias", &[c.num_labels], Init::Zeros)],
+            prompts,
         }
     }
 
-    /// The hidden states after the last block (B, 1+N, C), before the final norm; they and those before every block are marked as checkpoints.
+    /// The hidden states after the last block (B, 1+N, C), prompts included, before the final norm; they and those before every block are marked as checkpoints.
     #[track_caller]
     fn hidden(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
         let batch = g.shape(pixels).dim(0);
@@ -168,7 +196,13 @@ impl Vit {
         let x = g.binary(BinaryKind::Add, Over::Batch, g.token_concat(cls, patches), g.param(self.pos_embed)); // (B, 1+N, C)
         let mut x = dropout.activations.map_or(x, |control| g.dropout(x, control));
         let at = At { positions: Tensor::NONE, segments: None, dropout, window: 0, cache: None };
-        for block in self.blocks.iter() {
+        if let Some(prompts) = self.prompts {
+            x = prompts.insert(g, x); // (B, 1+p+N, C)
+        }
+        for (i, block) in self.blocks.iter().enumerate() {
+            if let (Some(prompts), 1..) = (self.prompts, i) {
+                x = prompts.replace(g, x, i); // (B, 1+p+N, C)
+            }
             x = block.forward(g, g.checkpoint(x), &at); // (B, 1+N, C)
         }
         g.checkpoint(x) // (B, 1+N, C)

@@ -50,6 +50,13 @@ impl Mlp {
         let h = self.up.adapted(g, x, self.activation, dropout); // (B, T, inner)
         self.down.onto(g, h, residual, dropout) // (B, T, C)
     }
+
+    /// down(act(up(x))), without a residual connection. x and result (B, T, C).
+    #[track_caller]
+    pub fn alone(&self, g: &Graph<'_>, x: Tensor, dropout: Dropout) -> Tensor {
+        let h = self.up.adapted(g, x, self.activation, dropout); // (B, T, inner)
+        self.down.adapted(g, h, Activation::None, dropout) // (B, T, C)
+    }
 }
 
 /// Gated MLP, down(act(gate(x)) · up(x)); SwiGLU with SiLU as activation. Shazeer 2020.

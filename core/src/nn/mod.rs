@@ -6,6 +6,7 @@
 //!
 //! Shapes: B sequences, T tokens, C columns.
 
+mod adapter;
 mod affine;
 mod attention;
 mod convolution;
@@ -14,8 +15,10 @@ mod embedding;
 mod low_rank;
 mod mlp;
 mod norm;
+mod prompts;
 mod stack;
 
+pub use adapter::{Adapter, AdapterConfig};
 pub use affine::Affine;
 pub use attention::{At, Attention, AttentionConfig, KvCache, Rotary};
 pub use convolution::{BatchNorm, ConvNorm};
@@ -23,4 +26,5 @@ pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use mlp::{GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, RmsNorm};
+pub use prompts::{PromptConfig, Prompts};
 pub use stack::{Repeat, Stack};

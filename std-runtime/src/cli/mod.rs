@@ -41,6 +41,7 @@ commands! {
     Generate: generate,
     Chat: chat,
     Score: score,
+    Predict: predict,
     Eval: eval,
     Export: export,
     Merge: merge,

@@ -132,6 +132,12 @@ impl ConfigArgs {
         for set in &self.set {
             layers.set(set)?;
         }
+        self.flags(out).into_iter().for_each(|(flag, key, value)| layers.flag(flag, key, &value));
+        Ok(layers)
+    }
+
+    /// The given flags: each with its key and its value in TOML.
+    pub(super) fn flags(&self, out: Option<&Path>) -> Vec<(&'static str, &'static str, String)> {
         let path = |path: &PathBuf| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
         let flags = [
             ("--data", "data.path", self.data.as_ref().map(path)),
@@ -140,12 +146,7 @@ impl ConfigArgs {
             ("--threads", "train.threads", self.threads.clone()),
             ("--seed", "train.seed", self.seed.clone()),
         ];
-        for (flag, key, value) in flags {
-            if let Some(value) = value {
-                layers.flag(flag, key, &value);
-            }
-        }
-        Ok(layers)
+        flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use samara_core::graph::Recompute;
 use serde::Serialize;
 
 use super::args::ConfigArgs;
@@ -20,13 +21,15 @@ use crate::lm::plan::TrainingPlan;
 use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
-use crate::train::config::{RunConfig, TrainConfig};
+use crate::train::config::{ImageRunConfig, RunConfig, TrainConfig};
 use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
 use crate::train::recompute::Policies;
 use crate::train::shape::{shape_of, update_numbers};
 use crate::train::step::Stepper;
 use crate::train::tokenizer::named;
+use crate::train::{image_data, image_plan};
+use crate::vision::register;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,6 +100,8 @@ struct Outcome {
     checkpoint_bytes: u64,
     /// Seconds per step, if requested.
     seconds_per_step: Option<f64>,
+    /// What a batch consists of: "token", or "image", which then stands for a token in the keys above.
+    unit: &'static str,
     /// Steps of the training. Not part of the JSON.
     #[serde(skip)]
     steps: u64,
@@ -104,6 +109,13 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
+        if let Some(config) = self.config.merge_images(None, None)? {
+            if self.time || self.peak {
+                return Err(Error::usage("--time and --peak are for language models: leave them out"));
+            }
+            let outcome = Outcome::of_images(&config)?;
+            return output::show(self.json, &outcome, || outcome.text());
+        }
         let config = self.config.merge(None, None)?.run();
         let outcome = Outcome::of(&config, shape_of(&config), self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
@@ -115,7 +127,59 @@ pub(super) fn print(config: &RunConfig, shape: StepShape) -> Result<(), Error> {
     output::write(Outcome::of(config, shape, false, false)?.text().as_bytes())
 }
 
+/// The same of an image classifier.
+pub(super) fn print_images(config: &ImageRunConfig) -> Result<(), Error> {
+    output::write(Outcome::of_images(config)?.text().as_bytes())
+}
+
 impl Outcome {
+    /// Plans the training of an image classifier. The number of classes is that of the data, which is listed.
+    fn of_images(config: &ImageRunConfig) -> Result<Self, Error> {
+        let mut config = config.clone();
+        let images = config.data.path.is_some().then(|| image_data::list(&config)).transpose()?;
+        if let Some(images) = &images {
+            config.model = config.model.with_classes(images.classes.len())?;
+        }
+        let (registry, model) = register(&*config.model.architecture()?)?;
+        let engine = Engine::new(config.train.threads, config.train.gemm)?;
+        let task = image_plan::task(&config, model);
+        let policy = |recompute: Recompute| -> Result<_, Error> {
+            let config =
+                ImageRunConfig { train: TrainConfig { recompute: recompute.into(), ..config.train.clone() }, ..config.clone() };
+            Ok((recompute, image_plan::plan(&*engine, &registry, &task, &config)?))
+        };
+        let all =
+            [Recompute::None, Recompute::Cheap, Recompute::Blocks].into_iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+        let chosen = image_plan::recompute(&config);
+        let plan = all.iter().find(|(recompute, _)| *recompute == chosen).map(|(_, plan)| *plan).unwrap_or_default();
+        let of_policy = |(recompute, plan): &(Recompute, TrainingPlan)| PolicyBytes {
+            recompute: recompute.name(),
+            bytes: plan.total_bytes,
+            chosen: *recompute == chosen,
+        };
+        Ok(Self {
+            unit: "image",
+            policies: all.iter().map(of_policy).collect(),
+            train_tokens: images.map(|images| images.train.len() as u64),
+            steps: config.train.steps,
+            ..Self::of_plan(&plan)
+        })
+    }
+
+    fn of_plan(plan: &TrainingPlan) -> Self {
+        Self {
+            unit: "token",
+            parameters: plan.parameters,
+            trainable_parameters: plan.trainable_parameters,
+            memory: classes(plan),
+            resident_bytes: plan.total_bytes,
+            flops_per_token: plan.flops_per_token as f64,
+            tokens_per_step: plan.tokens_per_step,
+            checkpoint_bytes: plan.checkpoint_bytes,
+            ..Self::default()
+        }
+    }
+
     /// Plans a training; if requested, measures the time of three steps and lists the memory peak of the arena.
     fn of(config: &RunConfig, shape: StepShape, time: bool, peak: bool) -> Result<Self, Error> {
         let train_tokens = train_tokens(&config.data)?;
@@ -125,24 +189,18 @@ impl Outcome {
         let Policies { all, shape, plan } = Policies::of(&engine, &*model, shape, &config.train)?;
         let peak = if peak { Some(Peak::of_step(&*engine, &*model, &shape)?) } else { None };
         let seconds_per_step = if time { Some(timed(&config.train, engine, model, shape)?) } else { None };
-        let policy = |(recompute, plan): &(samara_core::graph::Recompute, TrainingPlan)| PolicyBytes {
+        let policy = |(recompute, plan): &(Recompute, TrainingPlan)| PolicyBytes {
             recompute: recompute.name(),
             bytes: plan.total_bytes,
             chosen: *recompute == shape.recompute,
         };
         Ok(Self {
-            parameters: plan.parameters,
-            trainable_parameters: plan.trainable_parameters,
-            memory: classes(&plan),
-            resident_bytes: plan.total_bytes,
             policies: all.iter().map(policy).collect(),
             peak,
-            flops_per_token: plan.flops_per_token as f64,
-            tokens_per_step: plan.tokens_per_step,
             train_tokens,
-            checkpoint_bytes: plan.checkpoint_bytes,
             seconds_per_step,
             steps: config.train.steps_of(plan.tokens_per_step, plan.flops_per_token),
+            ..Self::of_plan(&plan)
         })
     }
 
@@ -166,14 +224,18 @@ impl Outcome {
             rows.push(vec![name, policy.bytes.to_string(), output::bytes(policy.bytes), chosen.to_owned()]);
         }
         rows.push(vec!["checkpoint".to_owned(), plan.checkpoint_bytes.to_string(), output::bytes(plan.checkpoint_bytes)]);
-        rows.push(vec!["FLOP per token".to_owned(), format!("{:.0}", plan.flops_per_token), output::count(plan.flops_per_token)]);
         rows.push(vec![
-            "tokens per step".to_owned(),
+            format!("FLOP per {}", plan.unit),
+            format!("{:.0}", plan.flops_per_token),
+            output::count(plan.flops_per_token),
+        ]);
+        rows.push(vec![
+            format!("{}s per step", plan.unit),
             plan.tokens_per_step.to_string(),
             output::count(plan.tokens_per_step as f64),
         ]);
         if let Some(tokens) = plan.train_tokens {
-            rows.push(vec!["training tokens".to_owned(), tokens.to_string(), output::count(tokens as f64)]);
+            rows.push(vec![format!("training {}s", plan.unit), tokens.to_string(), output::count(tokens as f64)]);
         }
         if let Some(seconds) = plan.seconds_per_step {
             let all = seconds * plan.steps as f64;

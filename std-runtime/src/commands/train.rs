@@ -9,8 +9,9 @@ use super::args::ConfigArgs;
 use super::{Command, Console, Error, output, plan};
 use crate::say;
 use crate::train;
-use crate::train::config::RunConfig;
+use crate::train::config::{ImageRunConfig, RunConfig};
 use crate::train::folder::{CONFIG_FILE, command_of};
+use crate::train::images::{self, ImageRequest};
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
 use crate::train::request::{TrainOutcome, TrainRequest};
@@ -28,7 +29,8 @@ Examples:
   samara train --preset nanogpt-char-cpu --data input.txt --out runs/chars
   samara train --init gpt2 --data mine.jsonl --set train.lr=1e-5
   samara train --out runs/chars --resume --live
-  samara train --preset gpt2-124m --plan";
+  samara train --preset gpt2-124m --plan
+  samara train --set model.model_type=vit --data photos --out runs/photos";
 
 /// Train a model.
 #[derive(Debug, clap::Args)]
@@ -99,6 +101,9 @@ impl Command for Args {
         refuse_other_init(former.as_deref(), self.config.init.as_deref(), false)?;
         let mut config = self.config.clone();
         config.set.extend(self.ignore_extra.then(|| "train.ignore_extra=true".to_owned()));
+        if let Some(config) = config.merge_images(former.as_deref(), self.out.as_deref())? {
+            return self.run_images(config, console);
+        }
         let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;
         let config = config.run();
         if self.plan {
@@ -121,6 +126,24 @@ impl Command for Args {
 }
 
 impl Args {
+    /// Trains an image classifier.
+    fn run_images(&self, config: ImageRunConfig, console: &Console) -> Result<(), Error> {
+        if self.plan {
+            return plan::print_images(&config);
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
+        let (name, view) = (images::name_of(&config, self.config.config.as_ref()), self.view(console.quiet)?);
+        let outcome = images::run(&ImageRequest { config, name, resume: self.resume, begins, view })?;
+        show(self.json, &outcome)?;
+        if !console.quiet {
+            say::line(&format!("hint: samara predict --model {} IMAGE", outcome.out.display()));
+        }
+        Ok(())
+    }
+
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {
         let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());

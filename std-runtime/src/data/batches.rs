@@ -18,6 +18,9 @@ pub enum Order {
     Random,
     /// The data is cut into windows; every window is used once per epoch, in an order that differs between epochs.
     Shuffled,
+    /// As [`Order::Shuffled`], and starts of later epochs continue those of the first: start e · n + i is row i of n in epoch e. For data that is
+    /// changed anew in every epoch.
+    Counted,
     /// Row starts come from a file.
     Given(Offsets),
 }
@@ -107,7 +110,7 @@ impl Sampler {
     pub fn rows_per_epoch(&self) -> u64 {
         match &self.order {
             Order::Given(offsets) => offsets.starts.len() as u64,
-            Order::Random | Order::Shuffled => (self.tokens - 1) / self.block,
+            Order::Random | Order::Shuffled | Order::Counted => (self.tokens - 1) / self.block,
         }
     }
 
@@ -120,6 +123,10 @@ impl Sampler {
         match &self.order {
             Order::Random => Ok(Rng::new(self.seed, Purpose::Data, row).below(self.starts())),
             Order::Shuffled => Ok(permute(self.seed, row / rows, row % rows, rows) * self.block),
+            Order::Counted => {
+                let (epoch, row) = (row / rows, row % rows);
+                Ok((epoch * rows + permute(self.seed, epoch, row, rows)) * self.block)
+            }
             Order::Given(offsets) => {
                 let start = usize::try_from(row).ok().and_then(|row| offsets.starts.get(row));
                 start.copied().ok_or_else(|| {
@@ -292,6 +299,11 @@ mod tests {
         let mut rows: Vec<u64> = (7..14).map(|i| sampler.start(i).unwrap()).collect();
         rows.sort_unstable();
         assert_eq!(rows, [0, 1, 2, 3, 4, 5, 6]);
+        let counted = Sampler::over_rows(Order::Counted, 3, 7, "pairs").unwrap();
+        for row in 0..21 {
+            let (start, epoch) = (counted.start(row).unwrap(), row / 7);
+            assert_eq!((start / 7, start % 7), (epoch, sampler.start(row).unwrap()));
+        }
         let message = Sampler::over_rows(Order::Random, 3, 0, "pairs").unwrap_err().to_string();
         assert!(message.contains("pairs"), "{message}");
     }

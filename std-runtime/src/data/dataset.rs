@@ -67,6 +67,15 @@ impl HostBatch {
         fields_mut(&mut self.ints, names)
     }
 
+    /// Several inputs of both kinds for filling.
+    pub fn all_mut<const N: usize, const M: usize>(
+        &mut self,
+        ints: [&str; N],
+        reals: [&str; M],
+    ) -> ([&mut [i32]; N], [&mut [f32]; M]) {
+        (fields_mut(&mut self.ints, ints), fields_mut(&mut self.reals, reals))
+    }
+
     /// Several f32 inputs for filling.
     pub fn reals_mut<const N: usize>(&mut self, names: [&str; N]) -> [&mut [f32]; N] {
         fields_mut(&mut self.reals, names)

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::config::RunConfig;
+use super::config::{ImageRunConfig, RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, METRICS_FILE};
 use super::request::TrainOutcome;
@@ -41,30 +41,78 @@ pub fn note_start(out: &Path, step: u64, threads: usize) -> Result<(), Error> {
     file.and_then(|mut file| file.write_all(&line)).map_err(Error::io(&path, "write"))
 }
 
+/// What a card is about.
+pub struct Subject<'s> {
+    /// The model's type.
+    pub model_type: &'s str,
+    /// How it was trained.
+    pub train: &'s TrainConfig,
+    /// Its data.
+    pub corpus: String,
+    /// What is held out of it, and what is not known about the model's answers.
+    pub limits: &'static str,
+}
+
+impl<'s> From<&'s RunConfig> for Subject<'s> {
+    fn from(config: &'s RunConfig) -> Self {
+        Self {
+            model_type: config.model.model_type(),
+            train: &config.train,
+            corpus: shown(config.data.path.as_deref(), "the built-in corpus of tales"),
+            limits: "on text held out from the same data. What the model says is not known to be true or harmless.",
+        }
+    }
+}
+
+impl<'s> From<&'s ImageRunConfig> for Subject<'s> {
+    fn from(config: &'s ImageRunConfig) -> Self {
+        Self {
+            model_type: config.model.model_type(),
+            train: &config.train,
+            corpus: shown(config.data.path.as_deref(), "no data"),
+            limits: "on images held out from the same data. How the model answers to other images is not known.",
+        }
+    }
+}
+
+fn shown(path: Option<&Path>, none: &str) -> String {
+    path.map_or_else(|| none.to_owned(), |path| format!("`{}`", path.display()))
+}
+
 /// Writes the card of a finished training; the two texts give the model's parameters and which of them were trained; `data` is the fingerprint of the
 /// data.
 ///
 /// # Errors
 /// The operating system refuses.
-pub fn write(config: &RunConfig, [parameters, trained]: [&str; 2], data: &str, results: &TrainOutcome) -> Result<(), Error> {
+pub fn write<'s>(
+    subject: impl Into<Subject<'s>>,
+    [parameters, trained]: [&str; 2],
+    data: &str,
+    results: &TrainOutcome,
+) -> Result<(), Error> {
+    let subject = subject.into();
     // The card is written even if the base has been deleted meanwhile.
-    let base = config.train.init.as_deref().map(|init| weights(init).unwrap_or_else(|error| format!("; {error}")));
-    let text = text(config, [parameters, trained], base.as_deref(), data, results);
+    let base = subject.train.init.as_deref().map(|init| weights(init).unwrap_or_else(|error| format!("; {error}")));
+    let text = text(&subject, [parameters, trained], base.as_deref(), data, results);
     durable::write(&results.out.join(CARD_FILE), text.as_bytes()).map_err(Error::io(&results.out, "write into"))
 }
 
-fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>, data: &str, results: &TrainOutcome) -> String {
-    let shown = |path: Option<&Path>, none: &str| path.map_or_else(|| none.to_owned(), |path| format!("`{}`", path.display()));
+fn text(
+    subject: &Subject<'_>,
+    [parameters, trained]: [&str; 2],
+    base: Option<&str>,
+    data: &str,
+    results: &TrainOutcome,
+) -> String {
     let (word, unit) = (results.measure.word(), results.measure.unit);
     let value = |value: Option<f64>| {
         value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4} {unit}").trim_end().to_owned())
     };
-    let (train, model) = (&config.train, config.model.model_type());
+    let Subject { model_type: model, train, corpus, limits } = subject;
     let mut text =
         format!("# Model card\n\nA {model} model of {parameters}, trained by samara {}.\n\n", env!("CARGO_PKG_VERSION"));
     let from = shown(train.init.as_deref(), "random weights");
     let base = base.unwrap_or_default();
-    let corpus = shown(config.data.path.as_deref(), "the built-in corpus of tales");
     let rows = [
         ("begins with".to_owned(), format!("{from}{base}")),
         ("data".to_owned(), format!("{corpus}; {data}")),
@@ -82,8 +130,7 @@ fn text(config: &RunConfig, [parameters, trained]: [&str; 2], base: Option<&str>
     let _ = write!(
         text,
         "\n`{CONFIG_FILE}` is the whole configuration, `{METRICS_FILE}` every step, `{HOST_FILE}` the machines.\n\n\
-         ## Limits\n\nOnly the values above were measured, on text held out from the same data. What the model says is not known to be true or \
-         harmless. The licences of the data{} hold for what is made of them.\n",
+         ## Limits\n\nOnly the values above were measured, {limits} The licences of the data{} hold for what is made of them.\n",
         if train.init.is_some() { " and of the model that it begins with" } else { "" }
     );
     text

@@ -13,6 +13,8 @@ use crate::lm::generation::GenerateConfig;
 use crate::model::ModelConfig;
 use crate::model::family::TENSOR_LIMIT;
 use crate::model::tune::config::TuneConfig;
+use crate::vision::config::{AugmentConfig, ImageDataConfig};
+use crate::vision::families::ImageConfig;
 
 table! {
     /// How a model is trained.
@@ -139,6 +141,27 @@ impl SftConfig {
     fn check_together(&self) -> Result<(), Invalid> {
         self.training().check_together()?;
         self.dialogue.check(self.train.block_size)
+    }
+}
+
+tables! {
+    /// The whole configuration of a training of an image classifier.
+    pub ImageRunConfig checked by ImageRunConfig::check_together {
+        /// `[model]`
+        model: ImageConfig;
+        /// `[data]`
+        data: ImageDataConfig;
+        /// `[augment]`
+        augment: AugmentConfig;
+        /// `[train]`
+        train: TrainConfig;
+    }
+}
+
+impl ImageRunConfig {
+    fn check_together(&self) -> Result<(), Invalid> {
+        self.model.architecture()?;
+        self.train.check()
     }
 }
 

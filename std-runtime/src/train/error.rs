@@ -27,6 +27,7 @@ use crate::session::BuildError;
 use crate::stop;
 use crate::threads::PoolError;
 use crate::tokenizer::{FileError, TextError};
+use crate::vision::weights::ImageModelError;
 
 /// Why a training did not start, or ended.
 #[derive(Debug, Error)]
@@ -69,6 +70,9 @@ pub enum TrainingError {
     /// Weights from a folder or into one.
     #[error(transparent)]
     Set(#[from] SetError),
+    /// An image model.
+    #[error(transparent)]
+    Image(#[from] ImageModelError),
     /// Weights of a checkpoint.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -157,6 +161,7 @@ impl Failure for TrainingError {
             Self::Folder(error) => error.kind(),
             Self::Open(error) => error.kind(),
             Self::Set(error) => error.kind(),
+            Self::Image(error) => error.kind(),
             Self::Weights(error) => error.kind(),
             Self::Checkpoint(error) => error.kind(),
             Self::Lock(error) => error.kind(),

@@ -14,6 +14,11 @@ pub trait ImageFamily: Table + Default + ConfigJson {
     /// The number of classes.
     fn classes(&self) -> usize;
 
+    /// Rows and columns of its position embeddings; [0, 0] without any.
+    fn grid(&self) -> [usize; 2] {
+        [0; 2]
+    }
+
     /// The model for the engine.
     ///
     /// # Errors

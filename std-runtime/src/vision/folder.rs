@@ -13,6 +13,7 @@ use crate::model_folder::keys::Keys;
 use crate::model_folder::map::NameMap;
 use crate::model_folder::safetensors::Weights;
 use crate::model_folder::{CONFIG_FILE, FolderError};
+use crate::run::durable;
 
 /// The description of an image model in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,35 @@ impl ImageFolder {
         let labels = labels(&keys, model.classes())?;
         keys.pass_over(&["architectures", "dtype", "torch_dtype", "id2label", "label2id"]);
         Ok(Some(Self { model, labels, others: keys.others() }))
+    }
+
+    /// The same of a folder that must be one of an image model.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; another kind of model.
+    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+        let path = folder.join(CONFIG_FILE);
+        match Self::read(folder)? {
+            Some(config) => Ok(config),
+            None if !path.exists() => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(FolderError::NoModel { path, source })
+            }
+            None => {
+                let expected = format!("that of an image classifier: {}", ImageConfig::TYPES.join(", "));
+                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
+            }
+        }
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        let path = folder.join(CONFIG_FILE);
+        let text = serde_json::to_string_pretty(&self.to_json(0.0)).unwrap_or_default() + "\n";
+        Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
     }
 
     /// The contents of `config.json`.

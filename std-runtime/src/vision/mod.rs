@@ -1,11 +1,18 @@
 //! Image models on this machine: their families, and their folders.
 
+pub mod classifier;
+pub mod config;
+pub mod data;
 pub mod detector;
 pub mod detr;
 pub mod families;
 pub mod family;
 pub mod folder;
+pub mod image;
 pub mod pixels;
+pub mod positions;
+pub mod processor;
+pub mod weights;
 
 use std::sync::Arc;
 

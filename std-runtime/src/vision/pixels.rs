@@ -12,6 +12,16 @@ pub fn from_planes(dims: &ImageDims, planes: &[f32], to: &mut [f32]) {
     }
 }
 
+/// The place in rows of pixels (H, W, channels) of every value of an image in the order of a model.
+pub fn offsets(dims: &ImageDims) -> Vec<u32> {
+    let ([_, width], channels) = (dims.image, dims.channels);
+    let of = |i| {
+        let (c, y, x) = place(dims.order, width, channels, i);
+        ((y * width + x) * channels + c) as u32
+    };
+    (0..dims.image_len()).map(of).collect()
+}
+
 /// Channel, row and column of value `i` of an image in a model's order.
 fn place(order: PixelOrder, width: usize, channels: usize, i: usize) -> (usize, usize, usize) {
     match order {

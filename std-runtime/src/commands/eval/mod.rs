@@ -1,5 +1,6 @@
 //! `samara eval`: how good a model, or what it has written, is.
 
+mod classify;
 mod detect;
 mod lm;
 
@@ -14,9 +15,10 @@ tokens as the model takes at once.
 Examples:
   samara eval --model runs/tales-001 --data tales.txt --split val
   samara eval --model gpt2 --data wiki.txt --json
+  samara eval classify --model runs/photos --data photos --split val
   samara eval detect --predictions found.json --annotations val.json";
 
-/// Evaluate a model: loss, perplexity and bits per byte over a whole split; or detections.
+/// Evaluate a model: loss, perplexity and bits per byte over a whole split; or an image classifier, or detections.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -29,6 +31,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     Lm(lm::Args),
+    Classify(classify::Args),
     Detect(detect::Args),
 }
 
@@ -61,6 +64,7 @@ impl clap::Args for Wordless {
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         match (&self.action, &self.lm.0) {
+            (Some(Action::Classify(args)), _) => args.run(console),
             (Some(Action::Detect(args)), _) => args.run(console),
             (Some(Action::Lm(args)), _) | (None, Some(args)) => args.run(console),
             (None, None) => Err(Error::usage("eval: give --model and --data, or a command: samara eval --help lists them")),

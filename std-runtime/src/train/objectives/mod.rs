@@ -1,4 +1,5 @@
 //! Objectives, one file each.
 
+pub mod classify;
 pub mod lm;
 pub mod supervised;

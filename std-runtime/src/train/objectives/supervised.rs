@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use samara_core::exec::{Gradients, WriteError};
 use samara_core::graph::{Graph, Recompute, Tensor, Wrt};
+use samara_core::params::Params;
 
 use crate::config::Invalid;
 use crate::data::dataset::HostBatch;
+use crate::device::Planner;
 use crate::lm::RunError;
+use crate::lm::set_weights::frozen_values;
 use crate::model_folder::map::NameMap;
-use crate::model_folder::{ExtraTensors, load_weights_with, save_weights};
+use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, save_weights};
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use crate::train::config::{RecomputeChoice, TrainConfig};
 use crate::train::error::TrainingError;
@@ -23,6 +26,30 @@ use crate::train::scalars::{Combine, ScalarId, Scalars};
 pub trait Task {
     /// Appends the model's outputs and losses over a batch to a graph.
     fn terms(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms;
+
+    /// The same for evaluations, with terms of the same names: without what only training has, such as smoothed labels.
+    fn evaluated(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms {
+        self.terms(g, inputs)
+    }
+}
+
+/// Where a task's weights come from and go to, if not by their own names. It is needed for frozen parameters.
+pub trait TaskFolder {
+    /// Fills parameters with the weights that the training begins with. `trained`, which has its initial values, and the bytes of the frozen ones come in
+    /// two calls, the other empty; a run that is resumed needs only the second.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    fn read(&self, params: &Params<'_>, trained: &mut [f32], frozen: &mut [u8]) -> Result<(), TrainingError>;
+
+    /// Writes the model with its description.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    fn write(&self, folder: &Path, params: &Params<'_>, values: ParamValues<'_>) -> Result<(), TrainingError>;
+
+    /// A description of the model and its data, for display.
+    fn describe(&self) -> String;
 }
 
 /// The batch inputs of a task, declared by their names in its dataset.
@@ -114,18 +141,63 @@ struct Term {
     name: &'static str,
     values: Tensor,
     unit: &'static str,
+    sum: Sum,
+}
+
+/// How values become their sum over a batch.
+#[derive(Clone, Copy, Debug)]
+enum Sum {
+    /// Added.
+    Values,
+    /// Rows (B, V) of scores: how many have their label among the `best`.
+    Ranks { labels: &'static str, best: usize },
+}
+
+impl Sum {
+    /// `labels` of an earlier batch have this length.
+    fn of(self, values: &[f32], labels: &[i32]) -> f64 {
+        let Self::Ranks { best, .. } = self else { return values.iter().map(|&x| f64::from(x)).sum() };
+        let rows = values.chunks((values.len() / labels.len().max(1)).max(1));
+        rows.zip(labels).filter(|(scores, label)| rank(scores, **label).is_some_and(|rank| rank < best)).count() as f64
+    }
+}
+
+/// How many scores are above that of a label, and how many of those before it are equal; `None` for a label that does not count.
+fn rank(scores: &[f32], label: i32) -> Option<usize> {
+    let label = usize::try_from(label).ok()?;
+    let own = scores.get(label)?;
+    Some(scores.iter().enumerate().filter(|&(i, score)| score > own || score == own && i < label).count())
 }
 
 impl Terms {
     /// The values whose mean is minimised, and by which evaluations are compared.
     pub fn minimise(name: &'static str, values: Tensor) -> Self {
-        Self { all: vec![Term { name, values, unit: "" }], best: (name, Direction::Smaller) }
+        Self { all: vec![Term { name, values, unit: "", sum: Sum::Values }], best: (name, Direction::Smaller) }
     }
 
     /// The same with values that are reported in addition.
     pub fn report(mut self, name: &'static str, values: Tensor) -> Self {
-        self.all.push(Term { name, values, unit: "" });
+        self.all.push(Term { name, values, unit: "", sum: Sum::Values });
         self
+    }
+
+    /// The same with the share of rows whose label, an integer input (B), is among the `best` largest of its scores (B, V).
+    pub fn ranks(mut self, name: &'static str, scores: Tensor, labels: &'static str, best: usize) -> Self {
+        self.all.push(Term { name, values: scores, unit: "share", sum: Sum::Ranks { labels, best } });
+        self
+    }
+
+    /// The same, compared in evaluations by a scalar that is reported.
+    pub fn judge_by(self, name: &'static str, better: Direction) -> Self {
+        Self { best: (name, better), ..self }
+    }
+
+    /// Labels that its ranks read, for each.
+    fn labels<'b>(&self, batch: &'b HostBatch) -> impl Iterator<Item = &'b [i32]> {
+        self.all.iter().map(|term| match term.sum {
+            Sum::Values => &[][..],
+            Sum::Ranks { labels, .. } => batch.ints(labels),
+        })
     }
 
     /// The same with values by which evaluations are compared instead.
@@ -138,6 +210,33 @@ impl Terms {
         self.all.iter_mut().filter(|term| term.unit.is_empty()).for_each(|term| term.unit = unit);
         self
     }
+}
+
+/// Appends a task over a batch to a graph, with gradients if a recomputation policy is given.
+fn append(g: &Graph<'_>, rows: usize, task: &impl Task, gradients: Option<Recompute>) -> (Inputs, Terms, Option<Tensor>) {
+    let mut inputs = Inputs::new(rows);
+    let upstream = gradients.map(|recompute| (g.input(&[1]), recompute));
+    let terms = if gradients.is_some() { task.terms(g, &mut inputs) } else { task.evaluated(g, &mut inputs) };
+    terms.all.iter().for_each(|term| _ = g.output(term.values));
+    if let (Some((upstream, recompute)), Some(loss)) = (upstream, terms.all.first()) {
+        g.backward(&[(loss.values, upstream)], Wrt::Trainable, recompute);
+    }
+    (inputs, terms, upstream.map(|(t, _)| t))
+}
+
+/// The programs of a task's training and evaluation on a batch of rows, planned and not allocated.
+///
+/// # Errors
+/// A program cannot be planned.
+pub fn programs(
+    planner: &impl Planner,
+    registry: &Arc<OwnedParams>,
+    rows: usize,
+    task: &impl Task,
+    recompute: Recompute,
+) -> Result<[OwnedProgram; 2], BuildError> {
+    let of = |gradients| OwnedProgram::new(planner, registry, |g| append(g, rows, task, gradients)).map(|(program, _)| program);
+    Ok([of(Some(recompute))?, of(None)?])
 }
 
 /// A task as a program over one batch.
@@ -157,16 +256,8 @@ impl Pass {
         task: &impl Task,
         gradients: Option<Recompute>,
     ) -> Result<Self, BuildError> {
-        let (program, (inputs, terms, upstream)) = session.prepare(On::set(set), |g| {
-            let mut inputs = Inputs::new(rows);
-            let upstream = gradients.map(|recompute| (g.input(&[1]), recompute));
-            let terms = task.terms(g, &mut inputs);
-            terms.all.iter().for_each(|term| _ = g.output(term.values));
-            if let (Some((upstream, recompute)), Some(loss)) = (upstream, terms.all.first()) {
-                g.backward(&[(loss.values, upstream)], Wrt::Trainable, recompute);
-            }
-            (inputs, terms, upstream.map(|(t, _)| t))
-        })?;
+        let append = |g: &Graph<'_>| append(g, rows, task, gradients);
+        let (program, (inputs, terms, upstream)) = session.prepare(On::set(set), append)?;
         Ok(Self { program, inputs, terms, upstream })
     }
 
@@ -212,6 +303,9 @@ pub struct Supervised<T> {
     source: Option<Source>,
     /// Values of the queued micro-batches, concatenated.
     tickets: Vec<Ticket>,
+    /// The labels that they are ranked by.
+    labels: Vec<Vec<i32>>,
+    folder: Option<Box<dyn TaskFolder + Send>>,
     /// The token count of the queued step.
     tokens: u64,
     built: Option<Built>,
@@ -225,12 +319,8 @@ impl<T: Task> Supervised<T> {
     /// A task over a registry of parameters, on the rows of a source.
     ///
     /// # Errors
-    /// A setting of `[train]` that a task does not use, or a frozen parameter, which requires an [`Objective`] that fills it.
+    /// A setting of `[train]` that a task does not use.
     pub fn new(task: T, registry: Arc<OwnedParams>, source: Source, train: &TrainConfig) -> Result<Self, TrainingError> {
-        if let Some(frozen) = registry.view().infos().iter().find(|info| info.frozen) {
-            let message = format!("parameter {} is frozen, and a supervised task initialises only trainable ones", frozen.name);
-            return Err(TrainingError::Usage(message));
-        }
         for (key, value) in [
             ("train.tokens", train.tokens as f64),
             ("train.flops", train.flops),
@@ -243,7 +333,35 @@ impl<T: Task> Supervised<T> {
             }
         }
         let (source, train, tickets) = (Some(source), train.clone(), Vec::new());
-        Ok(Self { task, registry, train, source, tickets, tokens: 0, built: None, fault: None, ignored: Vec::new() })
+        let (labels, folder, built, fault, ignored) = (Vec::new(), None, None, None, Vec::new());
+        Ok(Self { task, registry, train, source, tickets, labels, folder, tokens: 0, built, fault, ignored })
+    }
+
+    /// The same with a folder that its weights come from and go to.
+    pub fn with_folder(self, folder: impl TaskFolder + Send + 'static) -> Self {
+        Self { folder: Some(Box::new(folder)), ..self }
+    }
+
+    /// What is wrong with a task whose frozen parameters nothing fills.
+    fn unfilled(&self) -> Option<String> {
+        let frozen = self.registry.view().infos().iter().find(|info| info.frozen).filter(|_| self.folder.is_none())?;
+        Some(format!("parameter {} is frozen, and nothing fills it: give the task a folder", frozen.name))
+    }
+
+    /// Fills a set from the task's folder; only its frozen parameters when a run is resumed.
+    fn read<D: Device>(&self, session: &mut Session<D>, folder: &dyn TaskFolder, resumed: bool) -> Result<(), TrainingError> {
+        let (params, (set, device)) = (self.registry.view(), session.set_mut(self.set(false)));
+        let (mut trained, mut frozen) = (Ok(()), Ok(()));
+        if !resumed {
+            set.initialise(device, self.train.seed).map_err(RunError::from)?;
+            let read = &mut |values: &mut [f32]| trained = folder.read(&params, values, &mut []);
+            device.lend_mut(&mut set.weights, read).map_err(RunError::from)?;
+        }
+        if params.frozen_bytes() > 0 {
+            let read = &mut |bytes: &mut [u8]| frozen = folder.read(&params, &mut [], bytes);
+            device.lend_mut(&mut set.frozen, read).map_err(RunError::from)?;
+        }
+        trained.and(frozen)
     }
 
     fn built(&self) -> &Built {
@@ -278,8 +396,11 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         let evaluation =
             source.validation.as_ref().map(|_| Pass::new(session, set, source.rows, &self.task, None)).transpose()?;
         let batch = source.train.batch(source.rows);
-        self.fault = training.inputs.lacking(&training.program, &batch).or_else(|| training.idle_parameter());
-        self.tickets.reserve(source.micro_batches * training.terms.all.len());
+        let lacking = training.inputs.lacking(&training.program, &batch);
+        self.fault = self.unfilled().or(lacking).or_else(|| training.idle_parameter());
+        let fetched = source.micro_batches * training.terms.all.len();
+        self.tickets.reserve(fetched);
+        self.labels = vec![Vec::with_capacity(source.rows); fetched];
         self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });
         Ok(())
     }
@@ -297,6 +418,9 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
         if let Some(fault) = self.fault.take() {
             return Err(TrainingError::Usage(fault));
+        }
+        if let Some(folder) = &self.folder {
+            return self.read(session, &**folder, resumed);
         }
         let (set, device) = session.set_mut(self.set(false));
         match &self.train.init {
@@ -318,6 +442,11 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         self.tokens = batches.iter().map(|batch| batch.tokens).sum();
         let (scale, Some(Built { set, training, .. })) = (self.scale(), &self.built) else { return Ok(()) };
         self.tickets.clear();
+        let all = batches.iter().flat_map(|batch| training.terms.labels(batch));
+        self.labels.iter_mut().zip(all).for_each(|(to, labels)| {
+            to.clear();
+            to.extend_from_slice(labels);
+        });
         session.clear_untouched(&training.program, On::set(*set));
         for (i, micro) in batches.iter().enumerate() {
             batch.stop.check()?;
@@ -329,10 +458,11 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     }
 
     fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
-        let ids = &self.built().ids;
-        for (k, &id) in ids.iter().enumerate() {
-            let tickets = self.tickets.iter().skip(k).step_by(ids.len());
-            out.add_sum(id, tickets.map(|ticket| sum(session.fetched(ticket))).sum(), self.tokens as f64);
+        let Built { ids, training, .. } = self.built();
+        for (k, (&id, term)) in ids.iter().zip(&training.terms.all).enumerate() {
+            let fetched = self.tickets.iter().zip(&self.labels).skip(k).step_by(ids.len());
+            let sums = fetched.map(|(ticket, labels)| term.sum.of(session.fetched(ticket), labels));
+            out.add_sum(id, sums.sum(), self.tokens as f64);
         }
     }
 
@@ -349,8 +479,8 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
         pass.write(session, batch, 0.0)?;
         pass.queue(session, set, Gradients::Overwrite, &mut self.tickets);
         session.sync()?;
-        for (&id, ticket) in ids.iter().zip(&self.tickets) {
-            out.add_sum(id, sum(session.fetched(ticket)), batch.tokens as f64);
+        for (((&id, ticket), term), labels) in ids.iter().zip(&self.tickets).zip(&pass.terms.all).zip(pass.terms.labels(batch)) {
+            out.add_sum(id, term.sum.of(session.fetched(ticket), labels), batch.tokens as f64);
         }
         Ok(())
     }
@@ -374,20 +504,27 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
         fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
-        let (set, device) = session.set_mut(self.set(averaged));
+        let id = self.set(averaged);
+        let frozen = if self.registry.view().frozen_bytes() > 0 { frozen_values(session, id)? } else { Vec::new() };
+        let (set, device) = session.set_mut(id);
         let (params, mut saved) = (self.registry.view(), Ok(()));
+        if let Some(own) = &self.folder {
+            let (mut written, frozen) = (Ok(()), bytemuck::cast_slice(&frozen));
+            let write = &mut |trainable: &[f32]| written = own.write(folder, &params, ParamValues { trainable, frozen });
+            device.lend(&set.weights, write).map_err(RunError::from)?;
+            return written;
+        }
         let save = &mut |values: &[f32]| saved = save_weights(folder, &params, &NameMap::default(), values);
         device.lend(&set.weights, save).map_err(RunError::from)?;
         Ok(saved?)
     }
 
     fn describe(&self, _: &Session<D>) -> String {
-        format!("{}{} parameters; ", ignored_tensors(&self.ignored), self.registry.view().trainable_count())
+        match &self.folder {
+            Some(folder) => folder.describe(),
+            None => format!("{}{} parameters; ", ignored_tensors(&self.ignored), self.registry.view().trainable_count()),
+        }
     }
-}
-
-fn sum(values: &[f32]) -> f64 {
-    values.iter().map(|&x| f64::from(x)).sum()
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ pub mod detr;
 pub mod resnet;
 pub mod vit;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use self::resnet::ResNetModel;
 use self::vit::VitModel;
 use super::ImageArchitecture;
 use super::family::ImageFamily;
-use crate::config::Invalid;
+use crate::config::{Given, Invalid, Key, Setting, Table, Value};
 use crate::model_folder::FolderError;
 use crate::model_folder::keys::{ConfigJson, Keys};
 
@@ -49,6 +49,24 @@ macro_rules! families {
                 match self { $( Self::$name(model) => model.classes(), )* }
             }
 
+            /// Rows and columns of its position embeddings.
+            pub fn grid(&self) -> [usize; 2] {
+                match self { $( Self::$name(model) => model.grid(), )* }
+            }
+
+            fn table(&self) -> &dyn Table {
+                match self { $( Self::$name(model) => model, )* }
+            }
+
+            fn table_mut(&mut self) -> &mut dyn Table {
+                match self { $( Self::$name(model) => model, )* }
+            }
+
+            /// The defaults of the families.
+            fn families() -> Vec<Self> {
+                vec![$( Self::$name(<$type>::default()), )*]
+            }
+
             /// The model for the engine.
             ///
             /// # Errors
@@ -58,14 +76,70 @@ macro_rules! families {
             }
 
             /// Writes the family's keys of a `config.json`.
-            pub fn to_keys(&self, dropout: f64, json: &mut Map<String, Value>) {
+            pub fn to_keys(&self, dropout: f64, json: &mut Map<String, serde_json::Value>) {
                 match self { $( Self::$name(model) => model.to_keys(dropout, json), )* }
             }
         }
     };
 }
 
+// Also the order of `samara config`; the first is the default.
 families! {
     Vit(VitModel),
     ResNet(ResNetModel),
+}
+
+/// The key that names the family.
+const MODEL_TYPE: Key =
+    Key { name: "model_type", doc: &["The family of the model; the other keys are its own."], may_change: false };
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self::Vit(VitModel::default())
+    }
+}
+
+impl ImageConfig {
+    /// The same with another number of classes.
+    ///
+    /// # Errors
+    /// More classes than a model may have.
+    pub fn with_classes(mut self, classes: usize) -> Result<Self, Invalid> {
+        let count = classes.to_string();
+        let value = Value::from(&serde_json::Value::from(classes));
+        let set = self.table_mut().set("num_labels", Given { value: &value, text: None });
+        set.map_err(|expected| Invalid { key: "model.num_labels", expected, found: count })?;
+        Ok(self)
+    }
+}
+
+impl Table for ImageConfig {
+    fn keys(&self) -> &'static [Key] {
+        static KEYS: OnceLock<Vec<(&'static str, Vec<Key>)>> = OnceLock::new();
+        let of = |model: Self| (model.model_type(), [&[MODEL_TYPE], model.table().keys()].concat());
+        let all = KEYS.get_or_init(|| Self::families().into_iter().map(of).collect());
+        all.iter().find(|(name, _)| *name == self.model_type()).map_or(&[], |(_, keys)| keys)
+    }
+
+    fn set(&mut self, key: &str, given: Given<'_>) -> Result<(), String> {
+        if key != MODEL_TYPE.name {
+            return self.table_mut().set(key, given);
+        }
+        let word = String::read(given).unwrap_or_default();
+        let family = Self::families().into_iter().find(|family| family.model_type() == word);
+        let expected = || format!("one of {}", Self::TYPES.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
+        let family = family.ok_or_else(expected)?;
+        if family.model_type() != self.model_type() {
+            *self = family;
+        }
+        Ok(())
+    }
+
+    fn show(&self, key: &str) -> Option<String> {
+        if key == MODEL_TYPE.name { self.model_type().to_owned().show() } else { self.table().show(key) }
+    }
+
+    fn deciding_key(&self) -> Option<&'static str> {
+        Some(MODEL_TYPE.name)
+    }
 }

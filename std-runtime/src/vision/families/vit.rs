@@ -115,6 +115,10 @@ impl ImageFamily for VitModel {
         self.num_labels
     }
 
+    fn grid(&self) -> [usize; 2] {
+        [self.image_size.checked_div(self.patch_size).unwrap_or(0); 2]
+    }
+
     fn architecture(&self) -> Result<Arc<dyn ImageArchitecture>, Invalid> {
         Ok(Arc::new(self.to_core()?))
     }

@@ -1,0 +1,213 @@
+//! `samara eval classify`: the accuracy of an image classifier.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::super::args::EngineArgs;
+use super::super::{Console, Error, output};
+use crate::say;
+use crate::stop::Stop;
+use crate::vision::classifier::{Classifier, probabilities, ranking};
+use crate::vision::config::{BadImage, ImageDataConfig};
+use crate::vision::data::list::{ImageList, Labelled, Split};
+use crate::vision::image::read::read;
+
+const EXAMPLES: &str = "\
+Data as samara train reads it: a folder with a folder for each class, perhaps in
+train/, val/ and test/, or a table of images and labels. Rows of the confusion
+matrix are true classes, columns predicted ones.
+
+Examples:
+  samara eval classify --model runs/photos --data photos --split val
+  samara eval classify --model runs/photos --data photos/test --top-k 3 --json";
+
+/// Evaluate an image classifier: accuracy, top-k accuracy, loss, confusion matrix.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The folder of an image classifier.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Labelled images.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Which images: all, or a split as in a training.
+    #[arg(long, value_enum, value_name = "SPLIT", default_value = "all")]
+    split: SplitArg,
+    /// Count labels among the K most probable classes as well.
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    top_k: u16,
+    /// Images of a batch.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch_size: u16,
+    /// The share that a training on this data held out (data.val_fraction).
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    val_fraction: f64,
+    /// Leave out images that cannot be read, and list them.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print {"accuracy", "top_k", "k", "loss", "images", "classes", "confusion"}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x| (0.0..=0.9).contains(x)).ok_or_else(|| "a number from 0 to 0.9".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SplitArg {
+    All,
+    Train,
+    Val,
+    Test,
+}
+
+impl From<SplitArg> for Split {
+    fn from(split: SplitArg) -> Self {
+        match split {
+            SplitArg::All => Self::All,
+            SplitArg::Train => Self::Train,
+            SplitArg::Val => Self::Val,
+            SplitArg::Test => Self::Test,
+        }
+    }
+}
+
+/// Counts over a data set.
+struct Counts {
+    /// By true class, then by predicted class.
+    confusion: Vec<Vec<u64>>,
+    /// Labels among the best k.
+    among: u64,
+    /// Sum of −ln p of the labels.
+    loss: f64,
+    images: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    schema: u32,
+    accuracy: f64,
+    top_k: f64,
+    k: u16,
+    /// Nats.
+    loss: f64,
+    images: u64,
+    /// By name: images, recall, precision.
+    classes: Map<String, Value>,
+    confusion: Vec<Vec<u64>>,
+}
+
+impl Args {
+    pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
+        let mut model = Classifier::open(self.engine.engine()?, &self.model, usize::from(self.batch_size))?;
+        let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
+        let (images, notes) = ImageList::of_split(&self.data, self.split.into(), &config, &model.labels)?;
+        if !console.quiet {
+            notes.iter().for_each(|note| say::line(&format!("note: {note}")));
+        }
+        let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
+        let counts = self.count(&mut model, &images, &stop)?;
+        let outcome = counts.outcome(self.top_k, &model.labels)?;
+        output::show(self.json, &outcome, || outcome.text(&model.labels))
+    }
+
+    fn count(&self, model: &mut Classifier, images: &[Labelled], stop: &Stop) -> Result<Counts, Error> {
+        let classes = model.labels.len();
+        let mut counts = Counts { confusion: vec![vec![0; classes]; classes], among: 0, loss: 0.0, images: 0 };
+        let bad = if self.skip_bad { BadImage::Skip } else { BadImage::Error };
+        for chunk in images.chunks(model.batch()) {
+            stop.check()?;
+            let decoded: Vec<_> = chunk.par_iter().map(|image| (image.class, read(&image.path))).collect();
+            let mut good = Vec::new();
+            for (class, image) in decoded {
+                match image {
+                    Ok(image) => good.push((class, image)),
+                    Err(error) if bad == BadImage::Skip => say::line(&format!("warning: left out: {error}")),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let (labels, images): (Vec<_>, Vec<_>) = good.into_iter().unzip();
+            for (class, logits) in labels.into_iter().zip(model.logits(&images)?) {
+                counts.add(class, &logits, usize::from(self.top_k));
+            }
+        }
+        Ok(counts)
+    }
+}
+
+impl Counts {
+    fn add(&mut self, class: usize, logits: &[f32], k: usize) {
+        let probabilities = probabilities(logits);
+        let ranking = ranking(&probabilities);
+        let predicted = ranking.first().copied().unwrap_or(0);
+        self.confusion[class][predicted] += 1;
+        self.among += u64::from(ranking.iter().take(k).any(|&found| found == class));
+        self.loss -= probabilities[class].max(f64::MIN_POSITIVE).ln();
+        self.images += 1;
+    }
+
+    fn outcome(self, k: u16, labels: &[String]) -> Result<Outcome, Error> {
+        if self.images == 0 {
+            return Err(Error::data("no image could be read"));
+        }
+        let share = |part: u64, all: u64| if all == 0 { Value::Null } else { json!(part as f64 / all as f64) };
+        let right = |class: usize| self.confusion[class][class];
+        let of_class = |(class, name): (usize, &String)| {
+            let (all, predicted): (u64, u64) =
+                (self.confusion[class].iter().sum(), self.confusion.iter().map(|row| row[class]).sum());
+            let value = json!({ "images": all, "recall": share(right(class), all), "precision": share(right(class), predicted) });
+            (name.clone(), value)
+        };
+        let correct: u64 = (0..labels.len()).map(right).sum();
+        let mean = |sum: f64| sum / self.images as f64;
+        Ok(Outcome {
+            schema: 1,
+            accuracy: mean(correct as f64),
+            top_k: mean(self.among as f64),
+            k,
+            loss: mean(self.loss),
+            images: self.images,
+            classes: labels.iter().enumerate().map(of_class).collect(),
+            confusion: self.confusion,
+        })
+    }
+}
+
+/// More classes than this have no confusion matrix on the terminal.
+const SHOWN: usize = 20;
+
+impl Outcome {
+    fn text(&self, labels: &[String]) -> String {
+        let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+        let mut text = format!(
+            "{} images: accuracy {}, top-{} {}, loss {:.4} nats\n\n",
+            self.images,
+            percent(self.accuracy),
+            self.k,
+            percent(self.top_k),
+            self.loss
+        );
+        let shown = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), percent);
+        let mut rows = vec![["class", "images", "recall", "precision"].map(str::to_owned).to_vec()];
+        rows.extend(self.classes.iter().map(|(name, class)| {
+            vec![name.clone(), class["images"].to_string(), shown(&class["recall"]), shown(&class["precision"])]
+        }));
+        text += &output::table(&rows);
+        if labels.len() <= SHOWN {
+            let header = ["true \\ predicted".to_owned()].into_iter().chain(labels.iter().cloned()).collect();
+            let row =
+                |(name, row): (&String, &Vec<u64>)| [name.clone()].into_iter().chain(row.iter().map(u64::to_string)).collect();
+            let rows: Vec<Vec<String>> = [header].into_iter().chain(labels.iter().zip(&self.confusion).map(row)).collect();
+            text += "\n";
+            text += &output::table(&rows);
+        }
+        text
+    }
+}

@@ -1,0 +1,85 @@
+//! The resources of a training of an image classifier, known before it starts.
+
+use std::sync::Arc;
+
+use samara_core::graph::{DType, Recompute};
+use samara_core::model::image::{ImageDims, ImageModel, PixelOrder};
+use samara_core::params::Part;
+
+use super::config::{ImageRunConfig, RecomputeChoice};
+use super::objectives::classify::Classify;
+use super::objectives::supervised;
+use crate::device::Planner;
+use crate::lm::plan::TrainingPlan;
+use crate::session::{BuildError, OwnedParams, OwnedProgram, update};
+
+/// The recomputation policy of a configuration.
+pub fn recompute(config: &ImageRunConfig) -> Recompute {
+    match config.train.recompute {
+        RecomputeChoice::Auto => Recompute::None,
+        RecomputeChoice::Fixed(recompute) => recompute,
+    }
+}
+
+/// The task of a configuration.
+pub fn task(config: &ImageRunConfig, model: Arc<dyn ImageModel>) -> Classify {
+    Classify { model, label_smoothing: config.augment.label_smoothing, mixes: config.augment.mixes() }
+}
+
+/// Plans a training; a token of the plan is an image.
+///
+/// # Errors
+/// The model cannot be planned.
+pub fn plan(
+    planner: &impl Planner,
+    registry: &Arc<OwnedParams>,
+    task: &Classify,
+    config: &ImageRunConfig,
+) -> Result<TrainingPlan, BuildError> {
+    let train = &config.train;
+    let [training, evaluation] = supervised::programs(planner, registry, train.batch_size, task, recompute(config))?;
+    let update = update::program(planner, registry, train.rule())?;
+    let (view, dims, real) = (registry.view(), task.model.dims(), planner.real_bytes() as u64);
+    let averages = train.averages() as u64;
+    let moments = train.rule().moments() as u64 + averages;
+    let (flat, frozen) = (view.trainable_len() as u64 * real, view.frozen_bytes() as u64);
+    let arena = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
+    let row = dims.image_len() + 1 + if task.mixes { dims.classes } else { 0 };
+    // Inputs of all micro-batches and of a validation batch.
+    let inputs = (row * train.batch_size * (train.grad_accumulation + 1) * size_of::<f32>()) as u64;
+    let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
+    let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
+        + ints(&training).max(ints(&evaluation))
+        + inputs;
+    let scratch = (0..training.view().nodes().len()).map(|i| training.plan().scratch(i).len() as u64).max().unwrap_or(0);
+    let (count, parameters) = (view.trainable_count() as u64, view.infos().iter().map(|info| info.shape.len() as u64).sum());
+    let bytes = DType::Real.bytes(1, size_of::<f32>()).unwrap_or(4) as u64;
+    Ok(TrainingPlan {
+        parameters,
+        trainable_parameters: count,
+        weights_bytes: flat,
+        frozen_bytes: (1 + averages) * frozen,
+        gradients_bytes: flat,
+        optimizer_bytes: moments * flat,
+        activations_bytes: arena * real,
+        scratch_bytes: scratch * real,
+        tables_bytes: tables,
+        mapped_bytes: 0,
+        total_bytes: (2 + moments) * flat + (1 + averages) * frozen + arena * real + tables,
+        flops_per_token: flops_per_image(registry, &dims),
+        tokens_per_step: (train.batch_size * train.grad_accumulation) as u64,
+        checkpoint_bytes: (1 + moments) * count * bytes,
+        model_bytes: parameters * bytes,
+    })
+}
+
+/// 6 N + 12 layers · width · T for each of T patches, N the parameters in matrix products; 4 instead of 6 for frozen weights.
+fn flops_per_image(registry: &Arc<OwnedParams>, dims: &ImageDims) -> u64 {
+    let PixelOrder::Patches(side) = dims.order else { return 0 };
+    let patches = (dims.image[0] / side.max(1)) * (dims.image[1] / side.max(1)) + 1;
+    let view = registry.view();
+    let multiplied =
+        view.infos().iter().filter(|info| info.shape.rank() == 2 && !matches!(info.part, Part::Positions | Part::Head));
+    let weights: u64 = multiplied.map(|info| info.shape.len() as u64 * if info.frozen { 4 } else { 6 }).sum();
+    (weights + 12 * (dims.blocks * dims.width * patches) as u64) * patches as u64
+}

@@ -1,0 +1,224 @@
+//! Training of an image classifier for the command line: images, model, objective, trainer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use samara_core::params::Params;
+
+use super::card;
+use super::config::ImageRunConfig;
+use super::error::TrainingError as Error;
+use super::folder::{RunFolder, write_config};
+use super::image_data::{RunImages, list};
+use super::image_plan::{plan, task};
+use super::objective::Source;
+use super::objectives::supervised::{Supervised, TaskFolder};
+use super::progress::View;
+use super::request::{FolderRequest, TrainOutcome};
+use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
+use super::trainer::Trainer;
+use crate::config::Invalid;
+use crate::data::batches::{Order, Sampler};
+use crate::memory;
+use crate::model_folder::{ExtraTensors, ParamValues};
+use crate::say;
+use crate::session::{CpuDevice, Engine, Session};
+use crate::stop::Stop;
+use crate::vision::data::augment::Augment;
+use crate::vision::data::rows::ImageRows;
+use crate::vision::folder::ImageFolder;
+use crate::vision::image::CHANNELS;
+use crate::vision::positions::PositionResize;
+use crate::vision::processor::Processor;
+use crate::vision::register;
+use crate::vision::weights::{NamedWeights, save};
+
+/// What messages call the command.
+const COMMAND: &str = "samara train";
+
+/// Train an image classifier.
+#[derive(Clone, Debug)]
+pub struct ImageRequest {
+    /// The effective configuration.
+    pub config: ImageRunConfig,
+    /// The name of a new run folder.
+    pub name: String,
+    /// Go on from the newest valid checkpoint of `train.out`.
+    pub resume: bool,
+    /// Start a new run when there is nothing to resume.
+    pub begins: bool,
+    /// How a person follows the run.
+    pub view: View,
+}
+
+impl ImageRequest {
+    fn folder(&self) -> FolderRequest<'_> {
+        let train = &self.config.train;
+        FolderRequest {
+            command: COMMAND,
+            out: train.out.as_deref(),
+            name: &self.name,
+            keep: train.keep_checkpoints,
+            resume: self.resume,
+            begins: self.begins,
+            tokenizer: None,
+            quiet: self.view == View::Quiet,
+        }
+    }
+}
+
+/// Trains until the last step, a signal, or an error.
+///
+/// # Errors
+/// An invalid configuration, images, weights or folder; a training that diverges; a signal.
+pub fn run(request: &ImageRequest) -> Result<TrainOutcome, Error> {
+    let stop = match request.view {
+        View::Curves => Stop::install_under_view(),
+        view => Stop::install(view == View::Quiet),
+    };
+    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
+    // The whole loop runs on a thread of the pool: a step from outside would allocate.
+    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+}
+
+fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
+    let (mut config, quiet) = (request.config.clone(), request.view == View::Quiet);
+    let folder = RunFolder::of_request(&request.folder())?;
+    let (out, resumed) = (folder.out.clone(), folder.checkpoint.is_some());
+    // The folder of a resumed run has the model's description, and its processor.
+    let init = config.train.init.as_deref().filter(|_| !resumed);
+    let weights = init.map(|init| NamedWeights::read(init, ExtraTensors::ignore_if(config.train.ignore_extra))).transpose()?;
+    let size = image_size(&config)?;
+    let processor = processor(if resumed { Some(&out) } else { init }, size)?;
+    let images = match RunImages::open(&out)?.filter(|_| resumed) {
+        Some(images) => images,
+        None => {
+            let list = list(&config)?;
+            list.notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
+            RunImages::store(&out, &list, &config, (&processor, size), (stop, quiet))?
+        }
+    };
+    config.model = config.model.with_classes(images.classes.len())?;
+    if let Some(former) = former(&folder, &config)?.filter(|_| !quiet) {
+        say_steps(former.train.steps, config.train.steps, folder.step());
+    }
+    let content = images.content();
+    let written =
+        ImageFolder { others: kept_keys(weights.as_ref()), model: config.model.clone(), labels: images.classes.clone() };
+    if let Some(weights) = weights.as_ref().filter(|_| !quiet) {
+        weights.notes(&config.model, &images.classes).iter().for_each(|note| say::line(&format!("note: {note}")));
+    }
+    let (objective, parameters) = objective(&engine, &config, images, (processor, written, weights))?;
+    let threads = engine.threads();
+    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.view)?;
+    keep_content(&out, &content)?;
+    write_config(&out, COMMAND, &config)?;
+    card::note_start(&out, trainer.step(), threads)?;
+    let finished = trainer.run(stop)?;
+    let outcome = outcome(&finished, out);
+    let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
+    card::write(&config, [&parameters, "all parameters"], &content, &outcome)?;
+    Ok(outcome)
+}
+
+/// Height and width of the model's images.
+fn image_size(config: &ImageRunConfig) -> Result<[usize; 2], Error> {
+    let (_, model) = register(&*config.model.architecture()?)?;
+    let dims = model.dims();
+    if dims.channels != CHANNELS {
+        return Err(Invalid::new("model.num_channels", format!("{CHANNELS}: images are read as RGB"), dims.channels).into());
+    }
+    Ok(dims.image)
+}
+
+/// The processor of the folder that a run begins with, for the model's image size; ViT's without one.
+fn processor(from: Option<&Path>, size: [usize; 2]) -> Result<Processor, Error> {
+    let own = from.map(Processor::read).transpose()?.flatten();
+    Ok(match own {
+        Some(own) if own.size() == Some(size) => own,
+        Some(own) => own.with_size(size),
+        None => Processor::vit(size),
+    })
+}
+
+/// Keys of the initial folder's `config.json` without a meaning here.
+fn kept_keys(weights: Option<&NamedWeights>) -> serde_json::Map<String, serde_json::Value> {
+    weights.map(|weights| weights.folder.others.clone()).unwrap_or_default()
+}
+
+/// The configuration at the start of a resumed run, if it gives the same results. Its images are in the run folder, so the data may have moved.
+fn former(folder: &RunFolder, config: &ImageRunConfig) -> Result<Option<ImageRunConfig>, Error> {
+    let Some(former) = folder.former::<ImageRunConfig>()? else { return Ok(None) };
+    let mut expected = former.clone();
+    expected.data.path.clone_from(&config.data.path);
+    folder.refuse_changes(&expected, config)?;
+    Ok(Some(former))
+}
+
+/// The objective of a run, and its number of parameters in words.
+fn objective(
+    engine: &Arc<Engine>,
+    config: &ImageRunConfig,
+    images: RunImages,
+    (processor, folder, weights): (Processor, ImageFolder, Option<NamedWeights>),
+) -> Result<(Supervised<super::objectives::classify::Classify>, String), Error> {
+    let (registry, model) = register(&*config.model.architecture()?)?;
+    let dims = model.dims();
+    let task = task(config, model);
+    let plan = plan(&**engine, &registry, &task, config)?;
+    let way = "lower train.batch_size and raise train.grad_accumulation, or train with train.recompute=blocks".to_owned();
+    memory::ensure(plan.total_bytes).map_err(|error| Error::Memory { error, way })?;
+    let counts = [&images.train].into_iter().chain(&images.val).map(|store| store.classes().len()).collect::<Vec<_>>();
+    let about = format!(
+        "{} of {} parameters trained, {} training images, {} validation images; {} MiB; ",
+        plan.trainable_parameters,
+        plan.parameters,
+        counts.first().unwrap_or(&0),
+        counts.get(1).unwrap_or(&0),
+        plan.total_bytes >> 20,
+    );
+    let augment = Augment { config: config.augment.clone(), seed: config.train.seed };
+    let order = Sampler::over_rows(Order::Counted, config.train.seed, counts[0] as u64, "the images")?;
+    let held_out = images.val.map(|val| ImageRows::new(val, &dims, &processor, None));
+    let rows = ImageRows::new(images.train, &dims, &processor, Some(augment));
+    let source = Source::rows(rows, order, held_out, &config.train);
+    let own = Own { folder, processor, weights, positions: config.data.positions, about };
+    let parameters = format!("{} parameters", plan.parameters);
+    Ok((Supervised::new(task, registry, source, &config.train)?.with_folder(own), parameters))
+}
+
+/// The folder of a run as one of `transformers`.
+struct Own {
+    folder: ImageFolder,
+    processor: Processor,
+    /// The weights that it begins with.
+    weights: Option<NamedWeights>,
+    positions: PositionResize,
+    about: String,
+}
+
+impl TaskFolder for Own {
+    fn read(&self, params: &Params<'_>, trained: &mut [f32], frozen: &mut [u8]) -> Result<(), Error> {
+        if let Some(weights) = &self.weights {
+            weights.give(&self.folder.model, self.positions, params, trained, frozen);
+        }
+        Ok(())
+    }
+
+    fn write(&self, folder: &Path, params: &Params<'_>, values: ParamValues<'_>) -> Result<(), Error> {
+        save(folder, &self.folder, params, values)?;
+        Ok(self.processor.write(folder)?)
+    }
+
+    fn describe(&self) -> String {
+        self.about.clone()
+    }
+}
+
+/// The name of a run folder for a model.
+pub fn name_of(config: &ImageRunConfig, file: Option<&PathBuf>) -> String {
+    let stem = file.and_then(|file| file.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
+    stem.unwrap_or_else(|| config.model.model_type().to_owned())
+}

@@ -1,0 +1,114 @@
+//! An image classifier of a folder on this machine: images in, probabilities out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use samara_core::exec::Gradients;
+use samara_core::graph::{Graph, Tensor};
+use samara_core::model::image::{self, ImageDims};
+use samara_core::nn::Dropout;
+
+use super::folder::ImageFolder;
+use super::image::{CHANNELS, Image};
+use super::pixels::offsets;
+use super::processor::{Processor, Values};
+use super::register;
+use super::weights::{ImageModelError, NamedWeights};
+use crate::model_folder::ExtraTensors;
+use crate::session::{CpuDevice, Engine, On, OwnedProgram, Session, SetId};
+
+/// A model and its program for batches of B images.
+pub struct Classifier {
+    session: Session,
+    set: SetId,
+    program: OwnedProgram,
+    pixels: Tensor,
+    logits: Tensor,
+    batch: usize,
+    dims: ImageDims,
+    offsets: Vec<u32>,
+    values: Values,
+    /// How its images are prepared.
+    pub processor: Processor,
+    /// The names of its classes.
+    pub labels: Vec<String>,
+}
+
+impl Classifier {
+    /// Opens a model folder for batches of this size. A folder without `preprocessor_config.json` has ViT's processor.
+    ///
+    /// # Errors
+    /// The folder is not that of an image classifier; a model that cannot be built.
+    pub fn open(engine: Arc<Engine>, folder: &Path, batch: usize) -> Result<Self, ImageModelError> {
+        let weights = NamedWeights::read(folder, ExtraTensors::Refuse)?;
+        let ImageFolder { model, labels, .. } = &weights.folder;
+        let (registry, layers) = register(&*model.architecture()?)?;
+        let dims = layers.dims();
+        if dims.channels != CHANNELS {
+            return Err(ImageModelError::Other(format!(
+                "{}: config.json: num_channels: expected {CHANNELS}, found {}",
+                folder.display(),
+                dims.channels
+            )));
+        }
+        let processor = Processor::read(folder)?.unwrap_or_else(|| Processor::vit(dims.image));
+        processor.check(folder, dims.image)?;
+        let mut session = Session::new(CpuDevice::new(engine));
+        let set = session.add_set("model", &registry)?;
+        let (own, _) = session.set_mut(set);
+        weights.give(model, Default::default(), &registry.view(), own.weights.get_mut(), own.frozen.get_mut());
+        let (program, (pixels, logits)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+            let pixels = dims.pixels(g, batch);
+            let features = layers.features(g, pixels, Dropout::NONE); // (B, C)
+            (pixels, g.output(image::logits(g, &*layers, features))) // (B, classes)
+        })?;
+        let (offsets, values, labels) = (offsets(&dims), processor.values(), labels.clone());
+        Ok(Self { session, set, program, pixels, logits, batch, dims, offsets, values, processor, labels })
+    }
+
+    /// Its sizes.
+    pub fn dims(&self) -> &ImageDims {
+        &self.dims
+    }
+
+    /// Images of a batch, B.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The logits of up to B images of any size, one row for each.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, ImageModelError> {
+        let failed = |error: &dyn std::fmt::Display| ImageModelError::Other(error.to_string());
+        let mut pixels = vec![0.0; self.batch * self.dims.image_len()];
+        for (image, to) in images.iter().zip(pixels.chunks_exact_mut(self.dims.image_len().max(1))) {
+            let shaped = self.processor.shape(image);
+            for (to, &at) in to.iter_mut().zip(&self.offsets) {
+                let byte = shaped.pixels().get(at as usize).copied().unwrap_or(0);
+                *to = self.values.of(at as usize % CHANNELS, byte);
+            }
+        }
+        self.session.write(&self.program, self.pixels, &pixels).map_err(|error| failed(&error))?;
+        self.session.run_all(&self.program, On::set(self.set), Gradients::Overwrite);
+        self.session.sync().map_err(|error| failed(&error))?;
+        let logits = self.session.read(&self.program, self.logits);
+        Ok(logits.chunks(self.dims.classes.max(1)).take(images.len()).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// The probabilities of classes.
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// The classes by probability, the first largest; of equal ones the lower number first.
+pub fn ranking(probabilities: &[f64]) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..probabilities.len()).collect();
+    classes.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    classes
+}

@@ -1,0 +1,150 @@
+//! Images as bytes of one size in one file, which is mapped: decoded and resized once.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::list::Labelled;
+use crate::data::DataError;
+use crate::data::mapped::Mapped;
+use crate::files::{FileError, IoError};
+use crate::run::durable::{self, DurableFile};
+use crate::stop::Stop;
+use crate::vision::config::BadImage;
+use crate::vision::image::read::{bytes, decode};
+use crate::vision::image::{CHANNELS, Image};
+
+/// The description of a store, beside its pixels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Index {
+    /// Height and width.
+    size: [usize; 2],
+    /// The class of every image.
+    classes: Vec<usize>,
+    /// CRC-32C of the files in order, and of their classes.
+    content: u32,
+}
+
+/// Stored images with their classes.
+pub struct ImageStore {
+    index: Index,
+    pixels: Mapped, // (images, H, W, 3)
+}
+
+/// What making a store has left out.
+pub struct Made {
+    /// The store.
+    pub store: ImageStore,
+    /// Errors of images that were left out.
+    pub skipped: Vec<FileError>,
+}
+
+/// Images that are decoded at once.
+const CHUNK: usize = 256;
+
+impl ImageStore {
+    /// Decodes images on all threads, shapes them by `shape` into this size, and stores them as `path` and `path`.json.
+    ///
+    /// # Errors
+    /// An image that cannot be read, unless those are skipped; the store cannot be written; a signal.
+    pub fn make(
+        path: &Path,
+        images: &[Labelled],
+        size: [usize; 2],
+        on_bad: BadImage,
+        stop: &Stop,
+        shape: impl Fn(&Image) -> Image + Sync,
+    ) -> Result<Made, DataError> {
+        let io = |action| IoError::at(path, action);
+        let mut file = DurableFile::create(path).map_err(io("create"))?;
+        let mut index = Index { size, classes: Vec::with_capacity(images.len()), content: 0 };
+        let mut skipped = Vec::new();
+        for chunk in images.chunks(CHUNK) {
+            stop.check()?;
+            let decoded: Vec<_> = chunk.par_iter().map(|image| shaped(&image.path, size, &shape)).collect();
+            for (labelled, decoded) in chunk.iter().zip(decoded) {
+                match decoded {
+                    Ok((pixels, crc)) => {
+                        file.write_all(pixels.pixels()).map_err(io("write"))?;
+                        let words = [crc.to_le_bytes(), (labelled.class as u32).to_le_bytes()].concat();
+                        index.content = crc32c::crc32c_append(index.content, &words);
+                        index.classes.push(labelled.class);
+                    }
+                    Err(error) if on_bad == BadImage::Skip => skipped.push(error),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        file.commit().map_err(io("write"))?;
+        let beside = beside(path);
+        let text = serde_json::to_vec(&index).unwrap_or_default();
+        durable::write(&beside, &text).map_err(IoError::at(&beside, "write"))?;
+        Ok(Made { store: Self::open(path)?, skipped })
+    }
+
+    /// Opens a store.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or do not belong together.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let beside = beside(path);
+        let text = fs::read(&beside).map_err(IoError::at(&beside, "read"))?;
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|error| DataError::format(&beside, "the index of stored images", error.to_string()))?;
+        let pixels = Mapped::open(path)?;
+        let expected = index.classes.len() * index.size[0] * index.size[1] * CHANNELS;
+        if pixels.len() != expected {
+            let found = format!("{} bytes; remove it", pixels.len());
+            return Err(DataError::format(path, format!("{expected} bytes of stored images"), found));
+        }
+        Ok(Self { index, pixels })
+    }
+
+    /// Height and width of the images.
+    pub fn size(&self) -> [usize; 2] {
+        self.index.size
+    }
+
+    /// The class of every image.
+    pub fn classes(&self) -> &[usize] {
+        &self.index.classes
+    }
+
+    /// A checksum of the image files and their classes.
+    pub fn content(&self) -> u32 {
+        self.index.content
+    }
+
+    /// The pixels of an image (H, W, 3).
+    ///
+    /// # Errors
+    /// The file has changed, or has no such image.
+    pub fn pixels(&self, image: usize) -> Result<&[u8], DataError> {
+        let [height, width] = self.index.size;
+        let len = height * width * CHANNELS;
+        self.pixels.range(image.saturating_mul(len), len)
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+/// An image in its stored size, and the checksum of its file.
+fn shaped(path: &Path, size: [usize; 2], shape: &impl Fn(&Image) -> Image) -> Result<(Image, u32), FileError> {
+    let bytes = bytes(path)?;
+    let crc = crc32c::crc32c(&bytes);
+    let image = shape(&decode(path, bytes)?);
+    if image.size() != size {
+        let [height, width] = size;
+        return Err(FileError::format(
+            path,
+            format!("a processor that makes {height} x {width} pixels"),
+            format!("{:?}", image.size()),
+        ));
+    }
+    Ok((image, crc))
+}

@@ -1,0 +1,143 @@
+//! Image files: PNG, JPEG, GIF (the first picture), BMP and WebP as RGB.
+//!
+//! The orientation of EXIF is applied, so that an image is as viewers show it. Transparency is composited on white, with Pillow's rounding, as `transformers`
+//! does. Values of 16 bits are scaled to 8 (Pillow cuts them off at 255 where they are grey). Grey becomes three equal channels, a palette its colours, CMYK
+//! RGB. Files are only read.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use super::Image;
+use crate::files::{FileError, IoError, refuse_device};
+
+/// The largest height and width of an image.
+pub const LARGEST_SIDE: u32 = 32_768;
+/// The largest number of pixels: 2²⁷, 384 MiB of RGB.
+pub const MOST_PIXELS: u64 = 1 << 27;
+/// Memory that a decoder may take.
+const DECODER_BYTES: u64 = 1 << 30;
+/// The largest file.
+const FILE_BYTES: u64 = 1 << 30;
+
+const EXPECTED: &str = "a PNG, JPEG, GIF, BMP or WebP image";
+
+/// Whether a name ends like that of a supported image.
+pub fn is_image_name(path: &Path) -> bool {
+    const ENDS: [&str; 6] = ["png", "jpg", "jpeg", "gif", "bmp", "webp"];
+    path.extension().and_then(|end| end.to_str()).is_some_and(|end| ENDS.iter().any(|known| end.eq_ignore_ascii_case(known)))
+}
+
+/// Reads an image file.
+///
+/// # Errors
+/// A file that cannot be read, is empty, truncated or damaged, of another format, or larger than the limits.
+pub fn read(path: &Path) -> Result<Image, FileError> {
+    decode(path, bytes(path)?)
+}
+
+/// The content of an image file.
+///
+/// # Errors
+/// A file that cannot be read, or is larger than the limit.
+pub fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    let metadata = fs::metadata(path).map_err(IoError::at(path, "read"))?;
+    refuse_device(path, &metadata)?;
+    if metadata.is_dir() {
+        return Err(FileError::format(path, EXPECTED, "a folder"));
+    }
+    if metadata.len() > FILE_BYTES {
+        return Err(FileError::format(path, format!("at most {FILE_BYTES} bytes of an image"), metadata.len().to_string()));
+    }
+    Ok(fs::read(path).map_err(IoError::at(path, "read"))?)
+}
+
+/// Decodes the content of an image file; errors call it `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode(path: &Path, bytes: Vec<u8>) -> Result<Image, FileError> {
+    if bytes.is_empty() {
+        return Err(FileError::format(path, EXPECTED, "an empty file"));
+    }
+    let wrong = |error: ImageError| FileError::format(path, format!("{EXPECTED} that is whole"), error.to_string());
+    let Ok(format) = image::guess_format(&bytes) else { return Err(FileError::format(path, EXPECTED, first_bytes(&bytes))) };
+    if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Gif | ImageFormat::Bmp | ImageFormat::WebP) {
+        return Err(FileError::format(path, format!("{EXPECTED}; convert it"), format!("{format:?}")));
+    }
+    if format == ImageFormat::Jpeg && !jpeg_has_end(&bytes) {
+        return Err(FileError::format(path, "a whole JPEG image", "a file that ends before the image"));
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits());
+    let mut decoder = reader.into_decoder().map_err(|error| too_large(path, &error).unwrap_or_else(|| wrong(error)))?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(FileError::format(path, format!("an image of at most {MOST_PIXELS} pixels"), format!("{width} x {height}")));
+    }
+    if width == 0 || height == 0 {
+        return Err(FileError::format(path, "an image with pixels", format!("{width} x {height}")));
+    }
+    let orientation = decoder.orientation().map_err(wrong)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(wrong)?;
+    image.apply_orientation(orientation);
+    let size = [image.height() as usize, image.width() as usize];
+    Image::new(size, on_white(image)).ok_or_else(|| FileError::format(path, EXPECTED, "an image without all of its pixels"))
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::no_limits();
+    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST_SIDE), Some(LARGEST_SIDE));
+    limits.max_alloc = Some(DECODER_BYTES);
+    limits
+}
+
+fn too_large(path: &Path, error: &ImageError) -> Option<FileError> {
+    let expected = || format!("an image of at most {LARGEST_SIDE} x {LARGEST_SIDE} pixels and {MOST_PIXELS} in all");
+    matches!(error, ImageError::Limits(_)).then(|| FileError::format(path, expected(), format!("a larger one ({error})")))
+}
+
+fn first_bytes(bytes: &[u8]) -> String {
+    let shown: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("a file that begins with the bytes {}", shown.join(" "))
+}
+
+/// Whether a JPEG has an end marker behind its first scan. The decoder fills the rest of a truncated image with grey.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut at = 2;
+    while let Some(&[0xff, marker, ref rest @ ..]) = bytes.get(at..) {
+        let len = match rest {
+            // Padding, and markers without a length.
+            _ if matches!(marker, 0x01 | 0xd0..=0xd8 | 0xff) => 0,
+            &[high, low, ..] => usize::from(u16::from_be_bytes([high, low])),
+            _ => return false,
+        };
+        if marker == START_OF_SCAN {
+            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        at += if marker == 0xff { 1 } else { 2 + len };
+    }
+    // Not as expected: the decoder says what is wrong.
+    true
+}
+
+/// The pixels in RGB (H, W, 3), transparency on white.
+fn on_white(image: DynamicImage) -> Vec<u8> {
+    if image.color().has_alpha() {
+        return image.into_rgba8().as_chunks().0.iter().flat_map(|&pixel| opaque(pixel)).collect();
+    }
+    image.into_rgb8().into_raw()
+}
+
+/// A pixel on white, as Pillow's `alpha_composite` rounds it.
+fn opaque([r, g, b, alpha]: [u8; 4]) -> [u8; 3] {
+    const BITS: u32 = 7;
+    [r, g, b].map(|value| {
+        let (over, under) = (u32::from(alpha) << BITS, u32::from(255 - alpha) << BITS);
+        let sum = u32::from(value) * over + 255 * under + (0x80 << BITS);
+        ((((sum >> 8) + sum) >> 8) >> BITS) as u8
+    })
+}
