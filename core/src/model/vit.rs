@@ -4,8 +4,8 @@
 use super::image::{ImageDims, ImageModel, PixelOrder};
 use crate::graph::{Activation, BinaryKind, Graph, Over, Shape, Tensor};
 use crate::nn::{
-    Affine, At, Attention, AttentionConfig, Adapter, AdapterConfig, Dropout, LayerNorm, Mlp, MlpConfig, PromptConfig,
-    Prompts, Stack,
+    Adapter, AdapterConfig, Affine, At, Attention, AttentionConfig, Dropout, LayerNorm, Mlp, MlpConfig, PromptConfig, Prompts,
+    Stack,
 };
 use crate::params::{Init, ParamId, Part, Scope};
 use crate::repeat;

@@ -29,7 +29,7 @@ use crate::train::shape::{shape_of, update_numbers};
 use crate::train::step::Stepper;
 use crate::train::tokenizer::named;
 use crate::train::{image_data, image_plan};
-use crate::vision::register;
+use crate::vision::weights::tuned;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -140,7 +140,7 @@ impl Outcome {
         if let Some(images) = &images {
             config.model = config.model.with_classes(images.classes.len())?;
         }
-        let (registry, model) = register(&*config.model.architecture()?)?;
+        let ((registry, model), _) = tuned(&config.model, &config.tune)?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let task = image_plan::task(&config, model);
         let policy = |recompute: Recompute| -> Result<_, Error> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use samara_core::graph::{Epsilon, Momentum, Recompute, Rule};
 use samara_core::schedule::{Decay, Schedule};
 
-use crate::config::{Choice, Invalid, Unread, table, tables};
+use crate::config::{Choice, Invalid, Table, Unread, table, tables};
 use crate::data::config::DataConfig;
 use crate::dialogue::config::DialogueConfig;
 use crate::kernels::gemm::Gemm;
@@ -15,6 +15,7 @@ use crate::model::family::TENSOR_LIMIT;
 use crate::model::tune::config::TuneConfig;
 use crate::vision::config::{AugmentConfig, ImageDataConfig};
 use crate::vision::families::ImageConfig;
+use crate::vision::tune::{ImageTuneConfig, Method as ImageMethod};
 
 table! {
     /// How a model is trained.
@@ -155,12 +156,18 @@ tables! {
         augment: AugmentConfig;
         /// `[train]`
         train: TrainConfig;
+        /// `[tune]`
+        tune: ImageTuneConfig;
     }
 }
 
 impl ImageRunConfig {
     fn check_together(&self) -> Result<(), Invalid> {
         self.model.architecture()?;
+        if self.tune.method != ImageMethod::Full && self.train.init.is_none() {
+            let expected = "\"full\" for a model with random weights, or an initial model: --init DIR";
+            return Err(Invalid::new("tune.method", expected, self.tune.show("method").unwrap_or_default()));
+        }
         self.train.check()
     }
 }

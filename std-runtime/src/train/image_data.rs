@@ -39,6 +39,9 @@ struct Classes {
 }
 
 /// The images of a data set, listed but not read.
+///
+/// # Errors
+/// No data is configured, or it cannot be listed.
 pub fn list(config: &ImageRunConfig) -> Result<ImageList, Error> {
     let expected = "a folder with a folder of images for each class, or a table of images and labels: --data PATH";
     let path = config.data.path.as_deref().ok_or_else(|| Invalid::new("data.path", expected, "none"))?;

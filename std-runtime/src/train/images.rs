@@ -13,13 +13,15 @@ use super::folder::{RunFolder, write_config};
 use super::image_data::{RunImages, list};
 use super::image_plan::{plan, task};
 use super::objective::Source;
+use super::objectives::classify::Classify;
 use super::objectives::supervised::{Supervised, TaskFolder};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
 use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
 use super::trainer::Trainer;
-use crate::config::Invalid;
+use crate::config::{Invalid, Table};
 use crate::data::batches::{Order, Sampler};
+use crate::lm::plan::TrainingPlan;
 use crate::memory;
 use crate::model_folder::{ExtraTensors, ParamValues};
 use crate::say;
@@ -27,12 +29,14 @@ use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
 use crate::vision::data::augment::Augment;
 use crate::vision::data::rows::ImageRows;
+use crate::vision::data::store::ImageStore;
 use crate::vision::folder::ImageFolder;
 use crate::vision::image::CHANNELS;
 use crate::vision::positions::PositionResize;
 use crate::vision::processor::Processor;
-use crate::vision::register;
-use crate::vision::weights::{NamedWeights, save};
+use crate::vision::tune::{Added, Method};
+use crate::vision::weights::{NamedWeights, save, tuned};
+use crate::vision::{Registered, register};
 
 /// What messages call the command.
 const COMMAND: &str = "samara train";
@@ -87,11 +91,11 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     let (mut config, quiet) = (request.config.clone(), request.view == View::Quiet);
     let folder = RunFolder::of_request(&request.folder())?;
     let (out, resumed) = (folder.out.clone(), folder.checkpoint.is_some());
-    // The folder of a resumed run has the model's description, and its processor.
-    let init = config.train.init.as_deref().filter(|_| !resumed);
+    // A resumed run has its trained weights, and reads frozen ones again.
+    let init = config.train.init.as_deref().filter(|_| !resumed || config.tune.method != Method::Full);
     let weights = init.map(|init| NamedWeights::read(init, ExtraTensors::ignore_if(config.train.ignore_extra))).transpose()?;
     let size = image_size(&config)?;
-    let processor = processor(if resumed { Some(&out) } else { init }, size)?;
+    let processor = processor(if resumed { Some(&out) } else { init }, &config, size)?;
     let images = match RunImages::open(&out)?.filter(|_| resumed) {
         Some(images) => images,
         None => {
@@ -105,12 +109,18 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
     let content = images.content();
-    let written =
-        ImageFolder { others: kept_keys(weights.as_ref()), model: config.model.clone(), labels: images.classes.clone() };
-    if let Some(weights) = weights.as_ref().filter(|_| !quiet) {
+    let (registered, added) = tuned(&config.model, &config.tune)?;
+    let written = ImageFolder {
+        model: config.model.clone(),
+        labels: images.classes.clone(),
+        added: added.without_lora(),
+        others: weights.as_ref().map(|weights| weights.folder.others.clone()).unwrap_or_default(),
+    };
+    if let Some(weights) = weights.as_ref().filter(|_| !quiet && !resumed) {
         weights.notes(&config.model, &images.classes).iter().for_each(|note| say::line(&format!("note: {note}")));
     }
-    let (objective, parameters) = objective(&engine, &config, images, (processor, written, weights))?;
+    let own = Own { folder: written, added, processor, weights, positions: config.data.positions, about: String::new() };
+    let (objective, plan) = objective(&engine, &config, images, registered, own)?;
     let threads = engine.threads();
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.view)?;
     keep_content(&out, &content)?;
@@ -119,7 +129,9 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     let finished = trainer.run(stop)?;
     let outcome = outcome(&finished, out);
     let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
-    card::write(&config, [&parameters, "all parameters"], &content, &outcome)?;
+    let method = config.tune.show("method").unwrap_or_default();
+    let trained = format!("tune.method = {method}: {} of {} parameters", plan.trainable_parameters, plan.parameters);
+    card::write(&config, [&format!("{} parameters", plan.parameters), &trained], &content, &outcome)?;
     Ok(outcome)
 }
 
@@ -133,19 +145,14 @@ fn image_size(config: &ImageRunConfig) -> Result<[usize; 2], Error> {
     Ok(dims.image)
 }
 
-/// The processor of the folder that a run begins with, for the model's image size; ViT's without one.
-fn processor(from: Option<&Path>, size: [usize; 2]) -> Result<Processor, Error> {
+/// The processor of the folder that a run begins with, for the model's image size; the family's without one.
+fn processor(from: Option<&Path>, config: &ImageRunConfig, size: [usize; 2]) -> Result<Processor, Error> {
     let own = from.map(Processor::read).transpose()?.flatten();
     Ok(match own {
         Some(own) if own.size() == Some(size) => own,
         Some(own) => own.with_size(size),
-        None => Processor::vit(size),
+        None => Processor::usual(config.model.model_type(), size),
     })
-}
-
-/// Keys of the initial folder's `config.json` without a meaning here.
-fn kept_keys(weights: Option<&NamedWeights>) -> serde_json::Map<String, serde_json::Value> {
-    weights.map(|weights| weights.folder.others.clone()).unwrap_or_default()
 }
 
 /// The configuration at the start of a resumed run, if it gives the same results. Its images are in the run folder, so the data may have moved.
@@ -157,41 +164,40 @@ fn former(folder: &RunFolder, config: &ImageRunConfig) -> Result<Option<ImageRun
     Ok(Some(former))
 }
 
-/// The objective of a run, and its number of parameters in words.
+/// The objective of a run, and what it takes.
 fn objective(
     engine: &Arc<Engine>,
     config: &ImageRunConfig,
     images: RunImages,
-    (processor, folder, weights): (Processor, ImageFolder, Option<NamedWeights>),
-) -> Result<(Supervised<super::objectives::classify::Classify>, String), Error> {
-    let (registry, model) = register(&*config.model.architecture()?)?;
+    (registry, model): Registered,
+    own: Own,
+) -> Result<(Supervised<Classify>, TrainingPlan), Error> {
     let dims = model.dims();
     let task = task(config, model);
     let plan = plan(&**engine, &registry, &task, config)?;
     let way = "lower train.batch_size and raise train.grad_accumulation, or train with train.recompute=blocks".to_owned();
     memory::ensure(plan.total_bytes).map_err(|error| Error::Memory { error, way })?;
-    let counts = [&images.train].into_iter().chain(&images.val).map(|store| store.classes().len()).collect::<Vec<_>>();
+    let count = |store: &ImageStore| store.classes().len();
     let about = format!(
         "{} of {} parameters trained, {} training images, {} validation images; {} MiB; ",
         plan.trainable_parameters,
         plan.parameters,
-        counts.first().unwrap_or(&0),
-        counts.get(1).unwrap_or(&0),
+        count(&images.train),
+        images.val.as_ref().map_or(0, count),
         plan.total_bytes >> 20,
     );
     let augment = Augment { config: config.augment.clone(), seed: config.train.seed };
-    let order = Sampler::over_rows(Order::Counted, config.train.seed, counts[0] as u64, "the images")?;
-    let held_out = images.val.map(|val| ImageRows::new(val, &dims, &processor, None));
-    let rows = ImageRows::new(images.train, &dims, &processor, Some(augment));
+    let order = Sampler::over_rows(Order::Counted, config.train.seed, count(&images.train) as u64, "the images")?;
+    let held_out = images.val.map(|val| ImageRows::new(val, &dims, &own.processor, None));
+    let rows = ImageRows::new(images.train, &dims, &own.processor, Some(augment));
     let source = Source::rows(rows, order, held_out, &config.train);
-    let own = Own { folder, processor, weights, positions: config.data.positions, about };
-    let parameters = format!("{} parameters", plan.parameters);
-    Ok((Supervised::new(task, registry, source, &config.train)?.with_folder(own), parameters))
+    Ok((Supervised::new(task, registry, source, &config.train)?.with_folder(Own { about, ..own }), plan))
 }
 
 /// The folder of a run as one of `transformers`.
 struct Own {
     folder: ImageFolder,
+    added: Added,
     processor: Processor,
     /// The weights that it begins with.
     weights: Option<NamedWeights>,
@@ -208,7 +214,7 @@ impl TaskFolder for Own {
     }
 
     fn write(&self, folder: &Path, params: &Params<'_>, values: ParamValues<'_>) -> Result<(), Error> {
-        save(folder, &self.folder, params, values)?;
+        save(folder, &self.folder, &self.added, params, values)?;
         Ok(self.processor.write(folder)?)
     }
 

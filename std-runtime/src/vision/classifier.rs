@@ -12,9 +12,8 @@ use super::folder::ImageFolder;
 use super::image::{CHANNELS, Image};
 use super::pixels::offsets;
 use super::processor::{Processor, Values};
-use super::register;
 use super::weights::{ImageModelError, NamedWeights};
-use crate::model_folder::ExtraTensors;
+use crate::model_folder::{CONFIG_FILE, ExtraTensors, FolderError};
 use crate::session::{CpuDevice, Engine, On, OwnedProgram, Session, SetId};
 
 /// A model and its program for batches of B images.
@@ -42,16 +41,13 @@ impl Classifier {
     pub fn open(engine: Arc<Engine>, folder: &Path, batch: usize) -> Result<Self, ImageModelError> {
         let weights = NamedWeights::read(folder, ExtraTensors::Refuse)?;
         let ImageFolder { model, labels, .. } = &weights.folder;
-        let (registry, layers) = register(&*model.architecture()?)?;
+        let (registry, layers) = weights.model()?;
         let dims = layers.dims();
         if dims.channels != CHANNELS {
-            return Err(ImageModelError::Other(format!(
-                "{}: config.json: num_channels: expected {CHANNELS}, found {}",
-                folder.display(),
-                dims.channels
-            )));
+            let (path, key, expected) = (folder.join(CONFIG_FILE), "num_channels".to_owned(), CHANNELS.to_string());
+            return Err(FolderError::Key { path, key, expected, found: dims.channels.to_string() }.into());
         }
-        let processor = Processor::read(folder)?.unwrap_or_else(|| Processor::vit(dims.image));
+        let processor = Processor::read(folder)?.unwrap_or_else(|| Processor::usual(model.model_type(), dims.image));
         processor.check(folder, dims.image)?;
         let mut session = Session::new(CpuDevice::new(engine));
         let set = session.add_set("model", &registry)?;
@@ -81,7 +77,6 @@ impl Classifier {
     /// # Errors
     /// The device failed.
     pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, ImageModelError> {
-        let failed = |error: &dyn std::fmt::Display| ImageModelError::Other(error.to_string());
         let mut pixels = vec![0.0; self.batch * self.dims.image_len()];
         for (image, to) in images.iter().zip(pixels.chunks_exact_mut(self.dims.image_len().max(1))) {
             let shaped = self.processor.shape(image);
@@ -90,9 +85,11 @@ impl Classifier {
                 *to = self.values.of(at as usize % CHANNELS, byte);
             }
         }
-        self.session.write(&self.program, self.pixels, &pixels).map_err(|error| failed(&error))?;
+        // The shape is the program's own.
+        let written = self.session.write(&self.program, self.pixels, &pixels);
+        debug_assert!(written.is_ok(), "{written:?}");
         self.session.run_all(&self.program, On::set(self.set), Gradients::Overwrite);
-        self.session.sync().map_err(|error| failed(&error))?;
+        self.session.sync()?;
         let logits = self.session.read(&self.program, self.logits);
         Ok(logits.chunks(self.dims.classes.max(1)).take(images.len()).map(<[f32]>::to_vec).collect())
     }

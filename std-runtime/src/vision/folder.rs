@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ImageArchitecture;
 use super::families::ImageConfig;
+use super::tune::Added;
 use crate::files::IoError;
 use crate::model_folder::keys::Keys;
 use crate::model_folder::map::NameMap;
@@ -22,6 +24,8 @@ pub struct ImageFolder {
     pub model: ImageConfig,
     /// The names of its classes, as many as it has.
     pub labels: Vec<String>,
+    /// What a tuning has added to it, which other programs do not know.
+    pub added: Added,
     /// Keys without a meaning here.
     pub others: Map<String, Value>,
 }
@@ -38,7 +42,13 @@ impl ImageFolder {
         let Some(model) = ImageConfig::from_keys(model_type, &keys)? else { return Ok(None) };
         let labels = labels(&keys, model.classes())?;
         keys.pass_over(&["architectures", "dtype", "torch_dtype", "id2label", "label2id"]);
-        Ok(Some(Self { model, labels, others: keys.others() }))
+        let added = match keys.not_null(ADDED) {
+            None => Added::default(),
+            Some(value) => {
+                Added::deserialize(value).map_err(|error| keys.wrong(ADDED, "what a tuning adds to a model", error))?
+            }
+        };
+        Ok(Some(Self { model, labels, added, others: keys.others() }))
     }
 
     /// The same of a folder that must be one of an image model.
@@ -76,9 +86,15 @@ impl ImageFolder {
         json.insert("model_type".to_owned(), self.model.model_type().into());
         self.model.to_keys(dropout, &mut json);
         name_classes(&self.labels, &mut json);
+        if !self.added.is_empty() {
+            json.insert(ADDED.to_owned(), serde_json::to_value(self.added).unwrap_or_default());
+        }
         json.into()
     }
 }
+
+/// The key of [`ImageFolder::added`].
+const ADDED: &str = "samara_added";
 
 /// A `config.json`: its path and its keys.
 type Described = (PathBuf, Map<String, Value>);

@@ -203,3 +203,63 @@ impl Added {
         (self.rank > 0).then_some(Lora { rank: self.rank, scale: self.scale() as _, targets: TARGETS })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vision::families::ImageConfig;
+    use crate::vision::families::vit::VitModel;
+    use crate::vision::weights::tuned;
+
+    /// Trained parameters beside the head, and their share of ViT-B/16 without one in percent.
+    fn share(tune: ImageTuneConfig) -> (usize, f64) {
+        const BACKBONE: f64 = 85_798_656.0;
+        let ((registry, model), _) = tuned(&ImageConfig::Vit(VitModel::default()), &tune).unwrap();
+        let dims = model.dims();
+        let count = registry.view().trainable_count() - dims.classes * (dims.width + 1);
+        (count, 100.0 * count as f64 / BACKBONE)
+    }
+
+    fn method(word: &str) -> ImageTuneConfig {
+        let mut tune = ImageTuneConfig::default();
+        crate::config::set_json(&mut tune, "method", &word.into()).unwrap();
+        tune
+    }
+
+    #[test]
+    fn shares_of_vit_b_16_are_those_of_the_papers_methods() {
+        let prompts = |word, prompts| ImageTuneConfig { prompts, ..method(word) };
+        for (tune, expected) in [
+            (method("full"), 100.0),
+            (method("linear"), 0.0),
+            (method("partial-1"), 8.26),
+            (method("bias"), 0.12),
+            (prompts("vpt-shallow", 50), 0.045),
+            (prompts("vpt-deep", 10), 0.11),
+            (prompts("vpt-deep", 50), 0.54),
+            (prompts("vpt-deep", 100), 1.07),
+            (method("adapter"), 2.07),
+            (ImageTuneConfig { reduction: 64, ..method("adapter") }, 0.27),
+        ] {
+            let shown = tune.method.show();
+            let (_, percent) = share(tune);
+            assert!((percent - expected).abs() < 0.006, "{shown:?}: {percent}");
+        }
+        assert_eq!(share(method("bias")).0, 102_912);
+        assert_eq!(share(method("full")).0, 85_798_656);
+        // r (in + out) of the fused queries, keys and values.
+        assert_eq!(share(method("lora")).0, 12 * 8 * (768 + 3 * 768));
+    }
+
+    #[test]
+    fn words_are_read_and_shown() {
+        for word in ["full", "linear", "partial-3", "vpt-deep"] {
+            assert_eq!(method(word).method.show(), Some(format!("\"{word}\"")));
+        }
+        let mut tune = ImageTuneConfig::default();
+        for wrong in ["partial-0", "partial", "vpt"] {
+            let error = crate::config::set_json(&mut tune, "method", &wrong.into()).unwrap_err();
+            assert!(error.contains("vpt-deep") && error.contains("partial-K"), "{error}");
+        }
+    }
+}

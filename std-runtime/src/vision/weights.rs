@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use samara_core::params::{ParamInfo, Params, Part};
+use samara_core::params::{Init, ParamInfo, Params, Part};
 
 use super::families::ImageConfig;
 use super::folder::{ImageFolder, name_maps};
 use super::positions::PositionResize;
-use super::register;
+use super::tune::{Added, ImageTuneConfig};
+use super::{Registered, register_tuned};
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
+use crate::model::adapters::{Adapters, BaseFormat};
+use crate::model::tune::merge::merge;
 use crate::model_folder::{ExtraTensors, FolderError, ParamValues, load_weights_with, save_weights};
-use crate::session::BuildError;
+use crate::session::{BuildError, DeviceError};
 
 /// An image model that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +29,9 @@ pub enum ImageModelError {
     /// It cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Images, or their sizes.
-    #[error("{0}")]
-    Other(String),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 impl Failure for ImageModelError {
@@ -37,9 +40,29 @@ impl Failure for ImageModelError {
             Self::Folder(error) => error.kind(),
             Self::Invalid(error) => error.kind(),
             Self::Build(error) => error.kind(),
-            Self::Other(_) => Kind::Data,
+            Self::Device(error) => error.kind(),
         }
     }
+}
+
+/// The model of a configuration as a method tunes it, and what that adds.
+///
+/// # Errors
+/// A family without a place for it; a model that cannot be built.
+pub fn tuned(model: &ImageConfig, tune: &ImageTuneConfig) -> Result<(Registered, Added), ImageModelError> {
+    let architecture = model.architecture()?;
+    let (_, plain) = super::register(&*architecture)?;
+    let added = tune.added(plain.dims().width)?;
+    let registered = register_tuned(&*architecture, &added, tune.adapter_init(), |info, blocks| tune.trains(info, blocks))?;
+    let found = || Invalid::new("tune.method", "a method for this family: full, linear, partial-K or bias", model.model_type());
+    Ok((registered.ok_or_else(found)?, added))
+}
+
+/// The model of a folder with all parameters trainable, buffers apart, as it is read and written.
+fn whole(model: &ImageConfig, added: &Added) -> Result<Registered, ImageModelError> {
+    let registered = register_tuned(&*model.architecture()?, added, Init::Zeros, |_, _| true)?;
+    let found = || Invalid::new("model.model_type", "a family with a place for what a tuning has added: vit", model.model_type());
+    Ok(registered.ok_or_else(found)?)
 }
 
 /// Parameters of a model by name.
@@ -59,13 +82,21 @@ impl NamedWeights {
     pub fn read(folder: &Path, extra: ExtraTensors) -> Result<Self, ImageModelError> {
         let config = ImageFolder::open(folder)?;
         let architecture = config.model.architecture()?;
-        let (registry, _) = register(&*architecture)?;
+        let (registry, _) = whole(&config.model, &config.added)?;
         let (params, maps) = (registry.view(), name_maps(folder, &*architecture)?);
-        let mut flat = vec![0.0; params.trainable_len()];
+        let mut trained = vec![0.0; params.trainable_len()];
+        let mut frozen = vec![0.0_f32; params.frozen_bytes().div_ceil(size_of::<f32>())];
         let map = maps.first().cloned().unwrap_or_default();
-        let ignored = load_weights_with(folder, &params, &map, extra, &mut flat, &mut [])?;
-        let values = params.infos().iter().map(|info| (info.name.to_string(), flat[info.range()].to_vec())).collect();
-        Ok(Self { values, folder: config, ignored })
+        let ignored = load_weights_with(folder, &params, &map, extra, &mut trained, bytemuck::cast_slice_mut(&mut frozen))?;
+        Ok(Self { values: by_name(&params, &trained, &frozen), folder: config, ignored })
+    }
+
+    /// Registers the folder's own model.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn model(&self) -> Result<Registered, ImageModelError> {
+        whole(&self.folder.model, &self.folder.added)
     }
 
     /// Gives every parameter its value: trained ones in `trained`, bytes of frozen ones in `frozen`; an empty buffer gets none. A head for other classes
@@ -115,17 +146,55 @@ impl NamedWeights {
         if [h, w] != [to_h, to_w] {
             notes.push(format!("position embeddings are resized from {h} x {w} to {to_h} x {to_w} patches"));
         }
+        if !self.ignored.is_empty() {
+            notes.push(format!("ignored tensors, which are not saved: {}", self.ignored.join(", ")));
+        }
         notes
     }
 }
 
-/// Writes a model whose parameters may be frozen, as a folder of `transformers`.
+/// Values of parameters by name.
+fn by_name(params: &Params<'_>, trained: &[f32], frozen: &[f32]) -> BTreeMap<String, Vec<f32>> {
+    let of = |info: &ParamInfo| {
+        let from = info.frozen_bytes(size_of::<f32>()).start / size_of::<f32>();
+        let values = if info.frozen { frozen.get(from..from + info.shape.len()) } else { trained.get(info.range()) };
+        (info.name.to_string(), values.unwrap_or_default().to_vec())
+    };
+    params.infos().iter().map(of).collect()
+}
+
+/// Writes a model whose parameters may be frozen, as a folder of `transformers`: low-rank adapters are merged into their weights.
 ///
 /// # Errors
 /// Files that cannot be written.
-pub fn save(folder: &Path, config: &ImageFolder, params: &Params<'_>, values: ParamValues<'_>) -> Result<(), ImageModelError> {
+pub fn save(
+    folder: &Path,
+    config: &ImageFolder,
+    added: &Added,
+    params: &Params<'_>,
+    values: ParamValues<'_>,
+) -> Result<(), ImageModelError> {
+    let (registry, _) = whole(&config.model, added)?;
+    let view = registry.view();
+    let own = by_name(params, values.trainable, bytemuck::cast_slice(values.frozen));
+    let mut trained = vec![0.0; view.trainable_len()];
+    let mut frozen = vec![0.0_f32; view.frozen_bytes().div_ceil(size_of::<f32>())];
+    let weights = NamedWeights { values: own, folder: config.clone(), ignored: Vec::new() };
+    weights.give(&config.model, PositionResize::default(), &view, &mut trained, bytemuck::cast_slice_mut(&mut frozen));
+    if added.rank > 0 {
+        let adapters = Adapters {
+            rank: added.rank,
+            alpha: added.alpha,
+            by_root: false,
+            dropout: 0.0,
+            targets: Vec::new(),
+            modules_to_save: Vec::new(),
+            base: BaseFormat::F32,
+        };
+        merge(&view, &adapters, &mut trained);
+    }
     let maps = config.model.architecture()?.name_maps();
     let map = maps.into_iter().next().map(|(_, map)| map).unwrap_or_default();
-    save_weights(folder, params, &map, values)?;
+    save_weights(folder, &view, &map, ParamValues { trainable: &trained, frozen: bytemuck::cast_slice(&frozen) })?;
     Ok(config.write(folder)?)
 }

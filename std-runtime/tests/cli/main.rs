@@ -6,6 +6,7 @@ mod data;
 mod detect;
 mod device;
 mod guards;
+mod images;
 #[cfg(unix)]
 mod live;
 mod llama;

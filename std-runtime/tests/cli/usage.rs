@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 31] = [
     &[],
     &["train"],
     &["generate"],
@@ -19,7 +19,9 @@ const COMMANDS: [&[&str]; 29] = [
     &["score"],
     &["eval"],
     &["eval", "lm"],
+    &["eval", "classify"],
     &["eval", "detect"],
+    &["predict"],
     &["export"],
     &["plan"],
     &["config"],

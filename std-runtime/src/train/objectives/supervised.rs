@@ -35,8 +35,8 @@ pub trait Task {
 
 /// Where a task's weights come from and go to, if not by their own names. It is needed for frozen parameters.
 pub trait TaskFolder {
-    /// Fills parameters with the weights that the training begins with. `trained`, which has its initial values, and the bytes of the frozen ones come in
-    /// two calls, the other empty; a run that is resumed needs only the second.
+    /// Fills parameters, which have their initial values, with the weights that the training begins with: trained ones, and the bytes of frozen ones, in
+    /// two calls, the other buffer empty. A checkpoint overwrites the trained ones of a resumed run.
     ///
     /// # Errors
     /// Weights that cannot be read.
@@ -348,19 +348,15 @@ impl<T: Task> Supervised<T> {
         Some(format!("parameter {} is frozen, and nothing fills it: give the task a folder", frozen.name))
     }
 
-    /// Fills a set from the task's folder; only its frozen parameters when a run is resumed.
-    fn read<D: Device>(&self, session: &mut Session<D>, folder: &dyn TaskFolder, resumed: bool) -> Result<(), TrainingError> {
+    /// Fills a set with initial values, and from the task's folder.
+    fn read<D: Device>(&self, session: &mut Session<D>, folder: &dyn TaskFolder) -> Result<(), TrainingError> {
         let (params, (set, device)) = (self.registry.view(), session.set_mut(self.set(false)));
+        set.initialise(device, self.train.seed).map_err(RunError::from)?;
         let (mut trained, mut frozen) = (Ok(()), Ok(()));
-        if !resumed {
-            set.initialise(device, self.train.seed).map_err(RunError::from)?;
-            let read = &mut |values: &mut [f32]| trained = folder.read(&params, values, &mut []);
-            device.lend_mut(&mut set.weights, read).map_err(RunError::from)?;
-        }
-        if params.frozen_bytes() > 0 {
-            let read = &mut |bytes: &mut [u8]| frozen = folder.read(&params, &mut [], bytes);
-            device.lend_mut(&mut set.frozen, read).map_err(RunError::from)?;
-        }
+        let read = &mut |values: &mut [f32]| trained = folder.read(&params, values, &mut []);
+        device.lend_mut(&mut set.weights, read).map_err(RunError::from)?;
+        let read = &mut |bytes: &mut [u8]| frozen = folder.read(&params, &mut [], bytes);
+        device.lend_mut(&mut set.frozen, read).map_err(RunError::from)?;
         trained.and(frozen)
     }
 
@@ -420,7 +416,7 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
             return Err(TrainingError::Usage(fault));
         }
         if let Some(folder) = &self.folder {
-            return self.read(session, &**folder, resumed);
+            return self.read(session, &**folder);
         }
         let (set, device) = session.set_mut(self.set(false));
         match &self.train.init {

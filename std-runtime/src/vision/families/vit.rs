@@ -5,7 +5,7 @@ use std::sync::Arc;
 use samara_core::graph::Activation;
 use samara_core::model::image::ImageModel;
 use samara_core::model::vit::{Vit, VitConfig};
-use samara_core::params::Scope;
+use samara_core::params::{Init, Scope};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Choice, Invalid, table};
@@ -15,6 +15,7 @@ use crate::model_folder::map::NameMap;
 use crate::model_folder::maps;
 use crate::vision::ImageArchitecture;
 use crate::vision::family::ImageFamily;
+use crate::vision::tune::Added;
 
 /// The activation of a hidden layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +128,10 @@ impl ImageFamily for VitModel {
 impl ImageArchitecture for VitConfig {
     fn register(&self, s: &mut Scope<'_>) -> Box<dyn ImageModel> {
         Box::new(Vit::register(self, s))
+    }
+
+    fn register_with(&self, added: &Added, init: Init, s: &mut Scope<'_>) -> Option<Box<dyn ImageModel>> {
+        Some(Box::new(Vit::register_with(self, &added.to_core(init), s)))
     }
 
     fn name_maps(&self) -> Vec<(&'static str, NameMap)> {

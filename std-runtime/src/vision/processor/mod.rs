@@ -57,6 +57,15 @@ pub struct Processor {
 const WARPED_FROM: usize = 384;
 
 impl Processor {
+    /// The usual one of a family for images of this height and width: ResNets keep the middle 7/8 and have ImageNet's mean and deviation.
+    pub fn usual(model_type: &str, size: [usize; 2]) -> Self {
+        if model_type != "resnet" {
+            return Self::vit(size);
+        }
+        let normalize = Some([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]);
+        Self { normalize, ..Self::of_kind(Kind::ConvNext).with_size(size) }
+    }
+
     /// ViT's for images of this height and width: bilinear, mean and standard deviation 1/2.
     pub fn vit(size: [usize; 2]) -> Self {
         Self { resize: Some(Resize::To(size)), ..Self::of_kind(Kind::Vit) }
