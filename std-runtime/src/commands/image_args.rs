@@ -59,7 +59,7 @@ impl ConfigArgs {
     }
 
     /// The last value of a key after `--set`.
-    fn set_of(&self, table: &str, key: &str) -> Option<String> {
+    pub(super) fn set_of(&self, table: &str, key: &str) -> Option<String> {
         let value = |set: &String| {
             let (name, value) = set.split_once('=')?;
             let is_it = name.trim().split_once('.') == Some((table, key));
@@ -70,11 +70,11 @@ impl ConfigArgs {
 }
 
 /// A file's tables; a file that cannot be read is complained about later.
-fn table_of(file: &Path) -> toml::Table {
+pub(super) fn table_of(file: &Path) -> toml::Table {
     fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn text(toml: &toml::Table, table: &str, key: &str) -> Option<String> {
+pub(super) fn text(toml: &toml::Table, table: &str, key: &str) -> Option<String> {
     toml.get(table)?.get(key)?.as_str().map(str::to_owned)
 }
 

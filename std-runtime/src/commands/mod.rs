@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod data;
+mod detector_args;
 pub(crate) mod dpo;
 pub(crate) mod env;
 pub(crate) mod eval;

@@ -10,6 +10,7 @@ use super::{Command, Console, Error, output, plan};
 use crate::say;
 use crate::train;
 use crate::train::config::{ImageRunConfig, RunConfig};
+use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::folder::{CONFIG_FILE, command_of};
 use crate::train::images::{self, ImageRequest};
 use crate::train::presets::DEFAULT_PRESET;
@@ -104,6 +105,9 @@ impl Command for Args {
         if let Some(config) = config.merge_images(former.as_deref(), self.out.as_deref())? {
             return self.run_images(config, console);
         }
+        if let Some(config) = config.merge_detector(former.as_deref(), self.out.as_deref())? {
+            return self.run_detector(config, console);
+        }
         let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;
         let config = config.run();
         if self.plan {
@@ -142,6 +146,18 @@ impl Args {
             say::line(&format!("hint: samara predict --model {} IMAGE", outcome.out.display()));
         }
         Ok(())
+    }
+
+    /// Trains a detector.
+    fn run_detector(&self, config: DetectRunConfig, console: &Console) -> Result<(), Error> {
+        if self.plan {
+            return Err(Error::usage("--plan is not there for detectors; leave it out"));
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        let view = self.view(console.quiet)?;
+        show(self.json, &detection::run(&DetectRequest { config, resume: self.resume, view })?)
     }
 
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {

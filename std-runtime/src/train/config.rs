@@ -210,7 +210,7 @@ impl RunConfig {
 }
 
 impl TrainConfig {
-    fn check(&self) -> Result<(), Invalid> {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
         if self.tokens > 0 && self.flops > 0.0 {
             let expected = "0, because train.flops ends the run: set one of them";
             return Err(Invalid::new("train.tokens", expected, self.tokens));

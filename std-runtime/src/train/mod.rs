@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod config;
+pub mod detection;
 pub mod dialogues;
 pub mod error;
 pub mod folder;

@@ -204,6 +204,11 @@ pub trait Objective<D: Device> {
     /// The scalar by which evaluations are compared, and the direction of improvement.
     fn best(&self) -> (&'static str, Direction);
 
+    /// The scalar that progress shows between evaluations.
+    fn followed(&self) -> &'static str {
+        self.best().0
+    }
+
     /// Whether an evaluation measures a scalar.
     fn is_evaluated(&self, scalar: &str) -> bool {
         let _ = scalar;

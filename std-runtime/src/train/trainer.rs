@@ -184,7 +184,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let kept = (folder.checkpoint.is_some() && (state.step > 0 || state.last.is_some())).then_some(recorded);
         let path = folder.out.join(METRICS_FILE);
         let metrics = MetricsWriter::open(&path, kept)?;
-        let progress = Progress::new(view, objective.best().0, config.steps, state.step);
+        let progress = Progress::new(view, objective.followed(), config.steps, state.step);
         if view == View::Curves && folder.checkpoint.is_some() {
             metrics::read(&path)?.iter().for_each(|record| progress.record(record.step, |key| record.get(key)));
         }
@@ -314,7 +314,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.state.wall_s += seconds;
         self.state.last = None;
         let tokens_per_s = tokens as f64 / seconds.max(1e-9);
-        let (name, _) = self.objective.best();
+        let name = self.objective.followed();
         self.progress.step(self.state.step, self.stepper.scalars().get(name), lr, tokens_per_s);
         self.columns.clear();
         self.columns.set_step(&self.stepper, lr, tokens_per_s);

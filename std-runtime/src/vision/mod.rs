@@ -12,6 +12,7 @@ pub mod image;
 pub mod pixels;
 pub mod positions;
 pub mod processor;
+pub mod shapes;
 pub mod tune;
 pub mod weights;
 

@@ -1,5 +1,6 @@
 //! Objectives, one file each.
 
 pub mod classify;
+pub mod detect;
 pub mod lm;
 pub mod supervised;

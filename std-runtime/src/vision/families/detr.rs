@@ -30,9 +30,23 @@ impl Choice for PositionType {
     const WORDS: &'static [(&'static str, Self)] = &[("sine", Self::Sine), ("learned", Self::Learned)];
 }
 
+/// The families of detectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DetectorType {
+    /// DETR.
+    #[default]
+    Detr,
+}
+
+impl Choice for DetectorType {
+    const WORDS: &'static [(&'static str, Self)] = &[(DetrModel::TYPE, Self::Detr)];
+}
+
 table! {
     /// A DETR with a residual network as its backbone, with the names of Hugging Face's `config.json`.
     pub DetrModel {
+        /// The family of the model: "detr".
+        model_type: DetectorType = DetectorType::Detr;
         /// Height and width of images in pixels during training.
         image_size: usize = 800, 1..=8192;
         /// Values of a pixel.
