@@ -67,6 +67,8 @@ fn the_loss_falls_and_a_resumed_run_has_the_bits_of_an_uninterrupted_one() {
     let weights = |folder: &Path| fs::read(folder.join("model.safetensors")).expect("weights");
     assert!(weights(&resumed) == weights(&constant), "other weights after a resumption");
     let folder = DetectorFolder::read(&whole).expect("config.json").expect("a detector");
+    fs::write(out.path().join("config.json"), folder.to_json(0.0).to_string()).expect("a file");
+    assert_eq!(DetectorFolder::read(out.path()).expect("config.json").as_ref(), Some(&folder));
     assert_eq!((folder.labels[0].as_str(), folder.model.num_queries), ("circle", 8));
 }
 

@@ -43,6 +43,9 @@ pub struct DetrConfig {
     pub num_labels: usize,
     /// Whether layers normalise their inputs (the authors' `--pre_norm`), and not their results.
     pub pre_norm: bool,
+    /// Whether the decoder's last norm follows every layer and its result enters the next one, as in `transformers` with `auxiliary_loss`; the authors'
+    /// layers read results that are not normalised.
+    pub norm_between: bool,
     /// Positions of the places of the feature map.
     pub positions: Positions,
 }
@@ -401,7 +404,6 @@ impl Detr {
     pub fn forward(&self, g: &Graph<'_>, inputs: &DetrInputs, dropout: Dropout, every_layer: bool) -> Detections {
         let memory = self.encoded(g, inputs, dropout);
         let hidden = self.decoded(g, inputs, &memory, dropout, every_layer); // (B, L·Q, d)
-        let hidden = self.decoder_norm.forward(g, hidden); // (B, L·Q, d)
         let logits = self.class_embed.forward(g, hidden); // (B, L·Q, C+1)
         let [first, second, third] = &self.bbox_embed;
         let h = second.activated(g, first.activated(g, hidden, Activation::Relu), Activation::Relu); // (B, L·Q, d)
@@ -427,7 +429,7 @@ impl Detr {
         Memory { values, placed: positions.onto(g, values) }
     }
 
-    /// The results of the decoder's layers before their norm (B, L·Q, d).
+    /// The normalised results of the decoder's layers (B, L·Q, d).
     #[track_caller]
     fn decoded(&self, g: &Graph<'_>, inputs: &DetrInputs, memory: &Memory, dropout: Dropout, every_layer: bool) -> Tensor {
         let c = &self.config;
@@ -436,11 +438,17 @@ impl Detr {
         let (own, cross) = (At { segments: None, dropout }, At { segments, dropout });
         let mut x = g.constant(0.0, &[g.shape(memory.values).dim(0), c.num_queries, c.d_model]); // (B, Q, d)
         let mut all = None;
-        for layer in self.decoder.iter() {
+        for (i, layer) in self.decoder.iter().enumerate() {
+            let is_last = i.saturating_add(1) == self.decoder.len();
+            if c.norm_between && i > 0 {
+                x = self.decoder_norm.forward(g, x); // (B, Q, d)
+            }
             x = layer.forward(g, g.checkpoint(x), queries, memory, c.pre_norm, [&own, &cross]); // (B, Q, d)
-            all = Some(all.filter(|_| every_layer).map_or(x, |all| g.token_concat(all, x))); // (B, l·Q, d)
+            // The last result is normalised twice then.
+            let result = if c.norm_between && is_last { self.decoder_norm.forward(g, x) } else { x };
+            all = Some(all.filter(|_| every_layer).map_or(result, |all| g.token_concat(all, result))); // (B, l·Q, d)
         }
-        all.unwrap_or(x)
+        self.decoder_norm.forward(g, all.unwrap_or(x)) // (B, L·Q, d)
     }
 
     /// The positions of the places of the feature map.

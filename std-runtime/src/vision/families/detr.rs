@@ -83,6 +83,8 @@ table! {
         activation_function: HiddenAct = HiddenAct::Relu;
         /// Whether layers normalise their inputs, and not their results.
         pre_norm: bool = false;
+        /// Whether the decoder's last norm follows every layer and its result enters the next one, as in `transformers` with auxiliary_loss.
+        norm_between: bool = false;
         /// "sine" or "learned".
         position_embedding_type: PositionType = PositionType::Sine;
         /// Queries.
@@ -190,6 +192,7 @@ impl DetrModel {
             num_queries: self.num_queries,
             num_labels: self.num_labels,
             pre_norm: self.pre_norm,
+            norm_between: self.norm_between,
             positions: match self.position_embedding_type {
                 PositionType::Sine => Positions::Sine,
                 PositionType::Learned => Positions::Learned,
@@ -258,6 +261,9 @@ impl DetrModel {
     }
 }
 
+/// Whether all layers of the decoder have losses in training; `transformers` has no such key.
+const AUXILIARY: &str = "auxiliary_loss_in_training";
+
 /// Keys of the table that the file calls the same.
 const SAME: [&str; 22] = [
     "image_size",
@@ -294,6 +300,9 @@ impl ConfigJson for DetrModel {
         if let Some(Value::Object(labels)) = keys.peek("id2label") {
             model.num_labels = labels.len();
         }
+        // With it `transformers` computes another function. Losses of all layers do not change ours, and have a key of their own.
+        model.norm_between = model.auxiliary_loss;
+        keys.set(&mut model, "auxiliary_loss", AUXILIARY)?;
         keys.only("dilation", &json!(false))?;
         model.read_backbone(keys)?;
         keys.pass_over(&[
@@ -320,7 +329,8 @@ impl ConfigJson for DetrModel {
             ("activation_function".to_owned(), act.into()),
             ("position_embedding_type".to_owned(), kind.into()),
             ("dropout".to_owned(), dropout.into()),
-            ("auxiliary_loss".to_owned(), self.auxiliary_loss.into()),
+            ("auxiliary_loss".to_owned(), self.norm_between.into()),
+            (AUXILIARY.to_owned(), self.auxiliary_loss.into()),
         ]);
         if self.pre_norm {
             json.insert("pre_norm".to_owned(), true.into());
