@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,9 +201,16 @@ def main():
         if wrong := failures(*binaries[suite], 0, word):
             sys.exit(f"without a defect {suite} fails already: {wrong}")
     escaped = []
-    for number, (name, path, _, _, of) in chosen:
+
+    def found_by(of, number):
         suite, _, word = of.partition("::")
-        found = failures(*binaries[suite], number, word)
+        return failures(*binaries[suite], number, word)
+
+    # A process for every core: most tests take one.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        all_found = list(pool.map(lambda row: found_by(row[1][4], row[0]), chosen))
+    for (_, (name, path, _, _, of)), found in zip(chosen, all_found):
+        suite = of.partition("::")[0]
         print(f"| {name} | {path} | {suite}: {found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''} |" if found else f"| {name} | {path} | **not found** |", flush=True)
         escaped += [] if found else [name]
     used = os.times().children_user - used

@@ -5,7 +5,7 @@ use std::{env, fs};
 
 /// A program's name, its RAM in KiB, stack included, and how many KiB of it are stack.
 /// `kernels` builds graphs on the board, which takes more stack than to run them.
-const PROGRAMS: [(&str, u32, u32); 9] = [
+const PROGRAMS: [(&str, u32, u32); 10] = [
     ("empty", 160, 4),
     ("assignment", 160, 4),
     ("generate", 110, 4),
@@ -14,6 +14,7 @@ const PROGRAMS: [(&str, u32, u32); 9] = [
     ("finetune-adamw", 256, 4),
     ("reference", 160, 4),
     ("reinforce", 228, 4),
+    ("prompts", 116, 4),
     ("kernels", 256, 8),
 ];
 

@@ -35,7 +35,7 @@ TARGETS = [
     ("wasm32", "wasm32-unknown-unknown", "node"),
 ]
 SECONDS = 1800
-SLOW = [(program, where) for program in ("finetune-sgd", "finetune-adamw", "reinforce") for where in ("no FPU", "RV32IMC")]
+SLOW = [(program, where) for program in ("finetune-sgd", "finetune-adamw", "reinforce", "prompts") for where in ("no FPU", "RV32IMC")]
 # What a program includes from models/.
 INCLUDED = {
     "generate": ["generate.samara"],
@@ -43,6 +43,7 @@ INCLUDED = {
     "finetune-sgd": ["finetune-sgd.samara", "changed.txt"],
     "finetune-adamw": ["finetune-adamw.samara", "changed.txt"],
     "reinforce": ["reinforce.samara"],
+    "prompts": ["prompts.samara", "shapes.bin"],
 }
 SIZES = FOLDER / "sizes.json"
 GROWTH = 1.02

@@ -116,6 +116,14 @@ impl File {
         ProgramFile::open(self.bytes(), kernels)
     }
 
+    /// Opens it as that of an image classifier.
+    ///
+    /// # Errors
+    /// The file is not one of such a program.
+    pub fn open_images<'a>(&'a self, kernels: &'a Kernels<f32>) -> Result<ProgramFile<'a>, FileError> {
+        ProgramFile::open_images(self.bytes(), kernels)
+    }
+
     /// What is wrong with it.
     pub fn error(&self, kernels: &Kernels<f32>) -> FileError {
         self.open(kernels).err().expect("an error")

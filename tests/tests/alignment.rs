@@ -34,7 +34,7 @@ use samara_tests::world::{BEGIN, END, LEN, completions, gold, log_probabilities,
 /// objective checks in every step; the sampler's log-probs are those of the trainer.
 #[test]
 fn a_policy_reaches_the_closed_form() {
-    let train = train(0, 100, 3e-3);
+    let train = train(0, 50, 3e-3);
     let mut policy = Policy::new(spec(rloo(0.5), train.clone())).unwrap();
     let (mut stepper, last) = run(&mut policy, &train);
     assert!(last["rollout/sampler_gap"] < 1e-5 && last["val/ratio_min"] == 1.0 && last["val/ratio_max"] == 1.0, "{last:?}");

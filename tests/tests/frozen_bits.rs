@@ -311,6 +311,7 @@ fn programs_for_microcontrollers() {
         ("finetune-adamw", hash::<programs::finetune::WithAdamw>()),
         ("kernels", hash::<programs::kernels::LinearLayers>()),
         ("reinforce", hash::<programs::reinforce::Reinforce>()),
+        ("prompts", hash::<programs::prompts::Prompts>()),
     ];
     check("programs", &found.map(|(name, hash)| (name.to_owned(), hash)).into());
 }

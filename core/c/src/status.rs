@@ -110,7 +110,7 @@ impl From<SessionError> for SamaraStatus {
         match error {
             SessionError::Ram { .. } | SessionError::Order { .. } => Self::Room,
             SessionError::NoProgram(_) => Self::NoProgram,
-            SessionError::Tokens(_) => Self::Tokens,
+            SessionError::Tokens(_) | SessionError::Pixels(_) | SessionError::Labels(_) => Self::Tokens,
             SessionError::ContextFull { .. } => Self::ContextFull,
             SessionError::NoLogits => Self::NoLogits,
         }

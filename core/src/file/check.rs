@@ -1,18 +1,19 @@
 //! The checks of [`super::ProgramFile::open`], ordered so that each relies only on earlier ones.
 
-use super::layout::{DECAY, GroupRecord, MAX_RECORDS, Port, PortRecord, ProgramKind, SectionKind};
+use super::layout::{DECAY, GroupRecord, MAX_RECORDS, PortRecord, ProgramKind, SectionKind};
+use super::serves::{Len, Served, Serves, is_input};
 use super::{FileError, FileProgram, ProgramFile};
 use crate::exec::{Backend, Cpu};
 use crate::graph::args::{Arg, Args};
 use crate::graph::op::{InPlace, MAX_INPUTS};
 use crate::graph::rules::reach;
-use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Shape, Tensor, TensorRecord};
+use crate::graph::{DType, HYPER_LEN, Node, Op, Reach, Role, Tensor, TensorRecord};
 use crate::shape::{UNIT, UNIT_BYTES};
 use crate::threads::Serial;
 
 /// Sections, parameters, programs, tokenizer. Not inlined, so that its stack frame is gone during a run.
 #[inline(never)]
-pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
+pub(super) fn file(file: &ProgramFile<'_>, ports: Ports) -> Result<(), FileError> {
     for (entry, section) in file.sections.iter().enumerate() {
         let known = SectionKind::from_code(section.kind.into()).is_some()
             && (section.program == 0 || ProgramKind::from_code(section.program.into()).is_some());
@@ -44,7 +45,7 @@ pub(super) fn file(file: &ProgramFile<'_>) -> Result<(), FileError> {
             Ok(parts) => parts,
             Err(kind) => return Err(FileError::Records { kind: *kind }),
         };
-        Check { kind, file, parts }.all()?;
+        Check { kind, file, parts }.all(ports)?;
         let params: &[u8] = bytemuck::cast_slice(parts.program.tensors().get(..file.header.params as usize).unwrap_or(&[]));
         if *first.get_or_insert(params) != params {
             return Err(FileError::Program { program: kind });
@@ -63,15 +64,23 @@ fn has_groups(file: &ProgramFile<'_>) -> bool {
     file.groups().iter().try_fold(0, add) == Some(file.header.trainable_units)
 }
 
+/// The check of a program's ports for a kind of sessions: [`ports`] of it.
+pub(super) type Ports = fn(&Check<'_, '_>) -> Result<(), FileError>;
+
+/// Checks that every port required by the kind of program leads to a suitable tensor, and so do all other ports that sessions know.
+pub(super) fn ports<S: Serves>(check: &Check<'_, '_>) -> Result<(), FileError> {
+    check.ports::<S>()
+}
+
 /// A program under examination.
-struct Check<'c, 'a> {
+pub(super) struct Check<'c, 'a> {
     kind: ProgramKind,
     file: &'c ProgramFile<'a>,
     parts: &'c FileProgram<'a>,
 }
 
 impl<'a> Check<'_, 'a> {
-    fn all(&self) -> Result<(), FileError> {
+    fn all(&self, ports: Ports) -> Result<(), FileError> {
         self.header()?;
         for (i, t) in self.tensors().iter().enumerate() {
             if !self.is_sound(i, t) {
@@ -90,7 +99,7 @@ impl<'a> Check<'_, 'a> {
         for (i, node) in self.live() {
             self.places(i, &node, &cpu)?;
         }
-        self.ports()
+        ports(self)
     }
 
     fn tensors(&self) -> &'a [TensorRecord] {
@@ -334,23 +343,19 @@ impl<'a> Check<'_, 'a> {
     }
 
     /// Checks that every port required by the kind of program leads to a suitable tensor, and so do all other ports that sessions know.
-    fn ports(&self) -> Result<(), FileError> {
-        let tokens = self.parts.program.shape(self.parts.port(Port::Tokens));
+    fn ports<S: Serves>(&self) -> Result<(), FileError> {
+        let items = S::items(self.parts);
         let wrong = |port: u16, tensor: Tensor| FileError::Port { program: self.kind, port: port.into(), tensor };
-        if let Some(entry) = self.parts.ports.iter().find(|entry| !self.serves(entry, tokens.len())) {
+        if let Some(entry) = self.parts.ports.iter().find(|entry| !self.serves::<S>(entry, items)) {
             return Err(wrong(entry.kind, entry.tensor));
         }
         let missing =
             |(port, served): &(u16, &Served)| served.programs & self.bit() != 0 && !self.parts.port_of(*port, 0).is_some();
-        if let Some((port, _)) = (0..).zip(&SERVED).find(missing) {
+        if let Some((port, _)) = (0..).zip(S::PORTS).find(missing) {
             return Err(wrong(port, Tensor::NONE));
         }
-        let decodes = self.kind == ProgramKind::Decode;
-        if tokens.cols() > self.file.header.context as usize || (decodes && tokens.len() != 1) {
-            return Err(wrong(Port::Tokens as u16, self.parts.port(Port::Tokens)));
-        }
-        if !decodes && !self.has_positions(tokens) {
-            return Err(wrong(Port::Positions as u16, self.parts.port(Port::Positions)));
+        if let Some(port) = S::unfit(self.parts, self.kind, self.file.header) {
+            return Err(wrong(port as u16, self.parts.port(port)));
         }
         self.integers_apart().ok_or(FileError::Program { program: self.kind })
     }
@@ -362,30 +367,23 @@ impl<'a> Check<'_, 'a> {
 
     /// Whether a port leads to a tensor that suits the kind of program. A port that the kind does not require may be an output, which can stay
     /// unread, but not an input, which would stay unwritten.
-    fn serves(&self, entry: &PortRecord, tokens: usize) -> bool {
+    fn serves<S: Serves>(&self, entry: &PortRecord, items: usize) -> bool {
         let Some(r) = self.parts.program.tensor(entry.tensor) else { return false };
-        let Some(served) = SERVED.get(usize::from(entry.kind)).filter(|served| served.programs & self.bit() != 0) else {
+        let Some(served) = S::PORTS.get(usize::from(entry.kind)).filter(|served| served.programs & self.bit() != 0) else {
             return !is_input(r.role);
         };
         let (len, indices) = match served.len {
             Len::One => (1, 1),
-            Len::Tokens => (tokens, 1),
-            Len::OneOrTokens => (if r.shape.len() == 1 { 1 } else { tokens }, 1),
-            Len::Vocabulary => (self.file.header.vocab_size as usize, 1),
+            Len::Items => (items, 1),
+            Len::OneOrItems => (if r.shape.len() == 1 { 1 } else { items }, 1),
+            Len::Rows => (S::rows(items).saturating_mul(self.file.header.vocab_size as usize), 1),
+            Len::Any => (r.shape.len(), 1),
             Len::Hyper => (HYPER_LEN, self.file.groups().len()),
         };
         // With two entries for one port the second would stay unwritten.
         let first = self.parts.port_of(entry.kind, entry.index) == entry.tensor;
         let right = r.role == served.role && r.shape.len() == len && usize::from(entry.index) < indices;
         right && first && self.has_place(entry.tensor, r)
-    }
-
-    /// Positions are counted from 0 in every sequence without a bounds check: they are within the bounds.
-    fn has_positions(&self, tokens: Shape) -> bool {
-        self.parts.program.tensor(self.parts.port(Port::Positions)).is_some_and(|r| {
-            let [low, high] = r.bounds;
-            r.shape == tokens && low <= 0 && usize::try_from(high).is_ok_and(|high| high.saturating_add(1) >= tokens.cols())
-        })
     }
 
     /// Whether integers written through one port with its bounds are read through no other port.
@@ -409,47 +407,4 @@ impl<'a> Check<'_, 'a> {
         r.role == Role::Ints
             || (r.pinned && self.is_written_before(t, self.nodes()) && self.is_taken(t, self.nodes().saturating_sub(1)))
     }
-}
-
-/// A port that sessions serve.
-struct Served {
-    role: Role,
-    len: Len,
-    /// Bit k: programs of the kind with code k need it.
-    programs: u8,
-}
-
-/// The elements of a port.
-enum Len {
-    One,
-    Tokens,
-    OneOrTokens,
-    Vocabulary,
-    Hyper,
-}
-
-/// The ports that sessions serve, by their codes.
-static SERVED: [Served; 9] = {
-    const DECODE: u8 = 1 << ProgramKind::Decode as u8;
-    const TRAIN: u8 = 1 << ProgramKind::Train as u8;
-    const EVALUATE: u8 = 1 << ProgramKind::Evaluate as u8;
-    const fn served(role: Role, len: Len, programs: u8) -> Served {
-        Served { role, len, programs }
-    }
-    [
-        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // tokens
-        served(Role::Ints, Len::Tokens, DECODE | TRAIN | EVALUATE), // positions
-        served(Role::Ints, Len::One, DECODE),                       // starts
-        served(Role::Ints, Len::One, DECODE),                       // live
-        served(Role::Activation, Len::Vocabulary, DECODE),          // logits
-        served(Role::Ints, Len::Tokens, TRAIN | EVALUATE),          // targets
-        served(Role::Input, Len::OneOrTokens, TRAIN),               // upstream
-        served(Role::Input, Len::Hyper, TRAIN),                     // hyper
-        served(Role::Activation, Len::Tokens, TRAIN | EVALUATE),    // losses
-    ]
-};
-
-/// Whether the host writes tensors of a role.
-const fn is_input(role: Role) -> bool {
-    matches!(role, Role::Input | Role::Ints)
 }

@@ -47,9 +47,9 @@ pub struct Header {
     pub trainable_units: u32,
     /// Units ([`UNIT_BYTES`]) of the frozen parameters.
     pub frozen_units: u32,
-    /// Token ids.
+    /// Token ids, or classes.
     pub vocab_size: u32,
-    /// Tokens that a sequence can have.
+    /// Tokens that a sequence can have; 0 where there are none.
     pub context: u32,
     /// The end-of-text token, [`NO_TOKEN`] for none.
     pub end_of_text: u32,
@@ -188,7 +188,7 @@ codes! {
         Decode = 1,
         /// A step of training: forward, backward, update.
         Train = 2,
-        /// The losses of a text.
+        /// The losses of a text, or the logits of images.
         Evaluate = 3,
     }
 }
@@ -199,8 +199,7 @@ impl ProgramKind {
 }
 
 codes! {
-    /// The meaning of a port. Sessions of this version serve the first nine kinds; the others are for models that take images, or whose output is not
-    /// logits.
+    /// The meaning of a port. Sessions of this version serve the first eleven kinds; the others are for models whose output is not logits.
     Port {
         /// Token ids (B, T).
         Tokens = 0,
@@ -210,7 +209,7 @@ codes! {
         Starts = 2,
         /// Tokens in the cache afterwards (B).
         Live = 3,
-        /// Logits (V).
+        /// Logits (V), or of every image (B, classes).
         Logits = 4,
         /// The next token of each token (B, T), negative for none.
         Targets = 5,
@@ -218,9 +217,9 @@ codes! {
         Upstream = 6,
         /// Hyper-parameters of the update, [`crate::graph::HYPER_LEN`]. A group without a port of its own reads those of group 0.
         Hyper = 7,
-        /// Losses of the tokens (B, T).
+        /// Losses of the tokens (B, T) or images (B).
         Losses = 8,
-        /// Images, floating point (B, H, W, C).
+        /// Images, floating point: pixels (B, H, W, channels), or patches (B, N, channels·P·P) in the order of the model.
         Pixels = 9,
         /// Classes of images or texts, integers (B), negative for none.
         Labels = 10,

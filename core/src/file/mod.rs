@@ -7,6 +7,7 @@ mod check;
 mod checksum;
 mod error;
 pub mod layout;
+mod serves;
 mod text;
 
 pub use checksum::checksum;
@@ -16,6 +17,7 @@ pub use text::TextError;
 
 use bytemuck::{CheckedBitPattern, checked};
 use layout::{GroupRecord, Header, MAGIC, PortRecord, ProgramHeader, Section, TokenizerHeader, TokenizerKind, VERSION};
+use serves::{Images, Text};
 
 use crate::exec::Kernels;
 use crate::graph::{NodeRecord, Program, Tensor, TensorRecord};
@@ -93,7 +95,7 @@ pub enum FileTokenizer<'a> {
 }
 
 impl<'a> ProgramFile<'a> {
-    /// Opens and fully checks a file for a table of kernels.
+    /// Opens and fully checks the file of a language model for a table of kernels.
     ///
     /// The time is linear in the bytes of the file and quadratic in the number of nodes.
     ///
@@ -102,12 +104,26 @@ impl<'a> ProgramFile<'a> {
     /// The file is damaged, of another version, has values out of bounds, or an operation without a kernel in `kernels`.
     #[inline(never)]
     pub fn open(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
+        Self::open_serving(bytes, kernels, check::ports::<Text>)
+    }
+
+    /// The same for the file of an image classifier.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ProgramFile::open`].
+    #[inline(never)]
+    pub fn open_images(bytes: &'a [u8], kernels: &'a Kernels<f32>) -> Result<Self, FileError> {
+        Self::open_serving(bytes, kernels, check::ports::<Images>)
+    }
+
+    fn open_serving(bytes: &'a [u8], kernels: &'a Kernels<f32>, ports: check::Ports) -> Result<Self, FileError> {
         let file = Self::read(bytes, kernels)?;
         let (found, expected) = (checksum(bytes), file.header.checksum);
         if found != expected {
             return Err(FileError::Checksum { found, expected });
         }
-        check::file(&file)?;
+        check::file(&file, ports)?;
         Ok(file)
     }
 

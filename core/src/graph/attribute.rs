@@ -124,18 +124,20 @@ impl Stored for [u32; 4] {
     }
 }
 
+/// Two numbers of four bytes each: what a device that has no images does without is little code.
 impl Stored for Window {
     type Value = Self;
     fn write(value: Self, to: &mut Writer) {
-        let Self { kernel, stride, padding, dilation } = value;
-        [kernel, stride, padding].into_iter().flatten().for_each(|n| u32::write(n, to));
-        u32::write(dilation, to);
+        let Self { kernel: [ky, kx], stride: [sy, sx], padding: [py, px], dilation } = value;
+        u32::write(u32::from_le_bytes([ky, kx, sy, sx]), to);
+        u32::write(u32::from_le_bytes([py, px, dilation, 0]), to);
     }
-    #[inline(never)]
+    #[inline(always)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let mut pair = || Some([from.integer()?, from.integer()?]);
-        let (kernel, stride, padding) = (pair()?, pair()?, pair()?);
-        Some(Self { kernel, stride, padding, dilation: from.integer()? })
+        let ([ky, kx, sy, sx], [py, px, dilation, 0]) = (from.integer()?.to_le_bytes(), from.integer()?.to_le_bytes()) else {
+            return None;
+        };
+        Some(Self { kernel: [ky, kx], stride: [sy, sx], padding: [py, px], dilation })
     }
 }
 
@@ -150,7 +152,7 @@ impl Stored for RotarySpec {
         f64::write(base, to);
         bool::write(inverse, to);
     }
-    #[inline(never)]
+    #[inline(always)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         // It is the only attribute of its operation, so it starts at the first field.
         let ([Some(heads), Some(head_dim), Some(rotated), Some(pairs), _, Some(inverse), ..], [_, _, _, _, base, ..]) =
@@ -174,7 +176,7 @@ impl Stored for AttentionSpec {
         f64::write(scale, to);
         u32::write(site, to);
     }
-    #[inline(never)]
+    #[inline(always)]
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         // It is the only attribute of its operation, so it starts at the first field.
         let (
@@ -256,6 +258,21 @@ impl Activation {
             Self::GeluErf => Some(UnaryKind::GeluErf),
             Self::Silu => Some(UnaryKind::Silu),
             Self::QuickGelu => Some(UnaryKind::QuickGelu),
+        }
+    }
+}
+
+impl UnaryKind {
+    /// The activation of a linear layer that is this function, if one is.
+    pub const fn activation(self) -> Option<Activation> {
+        match self {
+            Self::Relu => Some(Activation::Relu),
+            Self::GeluTanh => Some(Activation::GeluTanh),
+            Self::GeluErf => Some(Activation::GeluErf),
+            Self::Silu => Some(Activation::Silu),
+            Self::QuickGelu => Some(Activation::QuickGelu),
+            Self::Scale | Self::Offset | Self::Exp | Self::Ln | Self::Tanh | Self::Sigmoid | Self::LogSigmoid => None,
+            Self::Square | Self::Sqrt | Self::Reciprocal | Self::Abs | Self::Clamp => None,
         }
     }
 }
@@ -396,28 +413,30 @@ pub struct RotarySpec {
 
 /// The windows of an image that a convolution or a pooling reads; each pair is (vertical, horizontal).
 ///
+/// All of them are below 256: a device that reads an operation moves it in two registers.
+///
 /// Tap (i, j) of window (y, x) is the element (y·stride − padding + i·dilation, x·stride − padding + j·dilation), which may be outside of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Taps of a window.
-    pub kernel: [u32; 2],
+    pub kernel: [u8; 2],
     /// Elements from a window to the next.
-    pub stride: [u32; 2],
+    pub stride: [u8; 2],
     /// Elements outside of the image that the first window begins with, and that may follow the image at its end.
-    pub padding: [u32; 2],
+    pub padding: [u8; 2],
     /// Elements from a tap to the next.
-    pub dilation: u32,
+    pub dilation: u8,
 }
 
 impl Window {
     /// A square window without dilation.
-    pub const fn square(kernel: u32, stride: u32, padding: u32) -> Self {
+    pub const fn square(kernel: u8, stride: u8, padding: u8) -> Self {
         Self { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], dilation: 1 }
     }
 
     /// The number of taps.
     pub fn taps(&self) -> usize {
-        self.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k as usize))
+        self.kernel.iter().fold(1usize, |n, &k| n.saturating_mul(k.into()))
     }
 
     /// How many windows an image of these extents has: ⌊(n + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 in each direction; `None` without any.
@@ -425,17 +444,17 @@ impl Window {
         let mut windows = [0; 2];
         let fields = self.kernel.into_iter().zip(self.stride).zip(self.padding);
         for ((to, n), ((kernel, stride), padding)) in windows.iter_mut().zip(image).zip(fields) {
-            let span = (kernel.checked_sub(1)? as usize).checked_mul(self.dilation as usize)?.checked_add(1)?;
-            let room = n.checked_add((padding as usize).checked_mul(2)?)?.checked_sub(span)?;
-            *to = room.checked_div(stride as usize)?.checked_add(1)?;
+            let span = usize::from(kernel.checked_sub(1)?).checked_mul(self.dilation.into())?.checked_add(1)?;
+            let room = n.checked_add(usize::from(padding).checked_mul(2)?)?.checked_sub(span)?;
+            *to = room.checked_div(stride.into())?.checked_add(1)?;
         }
         Some(windows)
     }
 
     /// The coordinate that tap `tap` of window `window` reads in direction `axis` (0 or 1), if it is below `extent`.
     pub fn place(&self, axis: usize, window: usize, tap: usize, extent: usize) -> Option<usize> {
-        let (stride, padding) = (*self.stride.get(axis)? as usize, *self.padding.get(axis)? as usize);
-        let at = window.wrapping_mul(stride).wrapping_add(tap.wrapping_mul(self.dilation as usize)).checked_sub(padding)?;
+        let (stride, padding) = (usize::from(*self.stride.get(axis)?), usize::from(*self.padding.get(axis)?));
+        let at = window.wrapping_mul(stride).wrapping_add(tap.wrapping_mul(self.dilation.into())).checked_sub(padding)?;
         (at < extent).then_some(at)
     }
 }

@@ -79,7 +79,7 @@ impl ResNetConfig {
     const STEM: [Window; 2] = [Window::square(7, 2, 3), Window::square(3, 2, 1)];
 
     /// Channels and stride of the input of every stage.
-    fn entries(&self) -> impl Iterator<Item = (usize, u32, Stage)> {
+    fn entries(&self) -> impl Iterator<Item = (usize, u8, Stage)> {
         let inputs = [self.embedding_size].into_iter().chain(self.stages().map(|stage| stage.channels));
         let first = if self.downsample_in_first_stage { 2 } else { 1 };
         inputs.zip([first].into_iter().chain(core::iter::repeat(2))).zip(self.stages()).map(|((n, stride), s)| (n, stride, s))
@@ -116,11 +116,11 @@ repeat!(Block { conv1, conv2, conv3, downsample });
 
 impl Block {
     /// A block of `inputs` channels to `outputs`, which reads every `stride`-th row and column.
-    fn register(c: &ResNetConfig, [inputs, outputs]: [usize; 2], stride: u32, s: &mut Scope<'_>) -> Self {
+    fn register(c: &ResNetConfig, [inputs, outputs]: [usize; 2], stride: u8, s: &mut Scope<'_>) -> Self {
         let inner = if c.bottleneck { outputs.checked_div(EXPANSION).unwrap_or(0) } else { outputs };
         let kernels = if c.bottleneck { [1, 3] } else { [3, 3] };
         let strides = if c.bottleneck && !c.downsample_in_bottleneck { [1, stride] } else { [stride, 1] };
-        let (norms, window) = ((c.trained_norms, c.norm_eps), |kernel: u32, stride| Window::square(kernel, stride, kernel / 2));
+        let (norms, window) = ((c.trained_norms, c.norm_eps), |kernel: u8, stride| Window::square(kernel, stride, kernel / 2));
         let mut conv = |channels, window, names: [&'static str; 2]| {
             ConvNorm::register(channels, window, norms, names.map(|name| (name, None)), s)
         };

@@ -2,6 +2,8 @@
 
 use super::{UNARY, copy, no_scratch};
 use crate::exec::{Kernel, Kernels, Views};
+use crate::graph::args::{Args, Outputs, Refused};
+use crate::graph::rules::only;
 use crate::graph::{Activation, BinaryKind, Node, Op, Over, Shape, UnaryKind};
 use crate::math::Real;
 use crate::threads::Threads;
@@ -10,6 +12,20 @@ use crate::threads::Threads;
 pub const fn binary_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
     const BINARY: u8 = Op::Binary { kind: BinaryKind::Add, over: Over::Same }.opcode();
     table.define::<BINARY>(Kernel { run: binary_forward, scratch_len: no_scratch })
+}
+
+/// Adds what a backward pass that recomputes needs of these activations: their values again, and the gradient from their arguments.
+pub const fn activation_kernels<R: Real, A: Activations>(table: Kernels<R>) -> Kernels<R> {
+    const BACKWARD: u8 = Op::UnaryBackward { kind: UnaryKind::Scale, a: 0.0, b: 0.0 }.opcode();
+    table
+        .define_by::<{ UNARY.opcode() }>(
+            only_activation::<{ UNARY.opcode() }, A>,
+            Kernel { run: activation_forward::<R, A>, scratch_len: no_scratch },
+        )
+        .define_by::<BACKWARD>(
+            only_activation::<BACKWARD, A>,
+            Kernel { run: activation_backward::<R, A>, scratch_len: no_scratch },
+        )
 }
 
 /// Adds the kernels of this file to a table.
@@ -64,6 +80,15 @@ pub struct GeluTanh;
 impl Activations for GeluTanh {
     const GELU_TANH: bool = true;
     const GELU_ERF: bool = false;
+    const SWISH: bool = false;
+}
+
+/// ReLU and the exact form of GELU: the activations of most image models.
+pub struct GeluErf;
+
+impl Activations for GeluErf {
+    const GELU_TANH: bool = false;
+    const GELU_ERF: bool = true;
     const SWISH: bool = false;
 }
 
@@ -259,6 +284,33 @@ fn unary_backward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads
     copy(dx, dy);
     let (a, b) = (R::from_f64(a), R::from_f64(b));
     dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx *= derivative(kind, a, b, x));
+}
+
+/// The rule of an elementwise function for kernels that have these activations alone.
+fn only_activation<const OPCODE: u8, A: Activations>(op: &Op, args: &Args<'_, Refused>) -> Result<Outputs, Refused> {
+    if activation_of(op).is_some_and(has::<A>) { only::<OPCODE>(op, args) } else { Err(Refused) }
+}
+
+/// The activation that an elementwise function is.
+fn activation_of(op: &Op) -> Option<Activation> {
+    let (Op::Unary { kind, .. } | Op::UnaryBackward { kind, .. }) = op else { return None };
+    kind.activation()
+}
+
+fn activation_forward<R: Real, A: Activations>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(kind) = node.op().as_ref().and_then(activation_of) else { return };
+    let [x, ..] = views.inputs;
+    let [y, ..] = views.outputs;
+    copy(y, x);
+    y.iter_mut().for_each(|y| *y = activation::<R, A>(kind, *y));
+}
+
+fn activation_backward<R: Real, A: Activations>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {
+    let Some(kind) = node.op().as_ref().and_then(activation_of) else { return };
+    let [dy, x, ..] = views.inputs;
+    let [dx, ..] = views.outputs;
+    copy(dx, dy);
+    dx.iter_mut().zip(x).for_each(|(dx, &x)| *dx *= activation_derivative::<R, A>(kind, x));
 }
 
 fn binary_forward<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

@@ -57,6 +57,24 @@ pub const fn llama_training<R: Real>() -> Kernels<R> {
     rotary::kernels(table)
 }
 
+/// The kernels for inference of a Vision Transformer with these activations, with prompts or without: [`elementwise::GeluErf`] for most of them.
+pub const fn vit_inference<R: Real, A: Activations>() -> Kernels<R> {
+    let table = layer_norm::inference::<R, true>(linear::inference::<R, A>(Kernels::EMPTY));
+    of_tokens(attention::inference(table))
+}
+
+/// [`vit_inference`] and the kernels for training on a device: losses, gradients, updates.
+pub const fn vit_training<R: Real, A: Activations>() -> Kernels<R> {
+    let table = layer_norm::training::<R, true>(linear::kernels::<R, A>(Kernels::EMPTY));
+    let table = elementwise::activation_kernels::<R, A>(head::kernels(attention::kernels(table)));
+    reduce::gradient_kernels(tokens::gradient_kernels(of_tokens(optimizer::updates(table))))
+}
+
+/// The kernels by which tokens are put together, and added to.
+const fn of_tokens<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    elementwise::binary_kernels(reduce::broadcast_kernel(tokens::inference(table)))
+}
+
 /// The kernels for inference of every transformer: linear layers with these activations, embeddings, attention, caches.
 const fn every_inference<R: Real, A: Activations>() -> Kernels<R> {
     let table = linear::inference::<R, A>(Kernels::EMPTY);

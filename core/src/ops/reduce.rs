@@ -7,22 +7,25 @@ use crate::graph::{Node, Op, Over, ReduceKind};
 use crate::math::Real;
 use crate::threads::Threads;
 
+/// Adds broadcasting alone.
+pub const fn broadcast_kernel<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const BROADCAST: u8 = Op::Broadcast { over: Over::Same, dims: [1; 4], rank: 0 }.opcode();
+    table.define::<BROADCAST>(Kernel { run: broadcast, scratch_len: no_scratch })
+}
+
+/// Adds what gradients of broadcasts and of replaced tokens need: sums and constants.
+pub const fn gradient_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    const REDUCE: u8 = Op::Reduce { kind: ReduceKind::Sum, over: Over::Same }.opcode();
+    const CONSTANT: u8 = Op::Constant { value: 0.0, dims: [1; 4], rank: 0 }.opcode();
+    table
+        .define::<REDUCE>(Kernel { run: reduce, scratch_len: no_scratch })
+        .define::<CONSTANT>(Kernel { run: constant, scratch_len: no_scratch })
+}
+
 /// Adds the kernels of this file to a table.
 pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
-    table
-        .define::<{ Op::Broadcast { over: Over::Same, dims: [1; 4], rank: 0 }.opcode() }>(Kernel {
-            run: broadcast,
-            scratch_len: no_scratch,
-        })
-        .define::<{ Op::Reduce { kind: ReduceKind::Sum, over: Over::Same }.opcode() }>(Kernel {
-            run: reduce,
-            scratch_len: no_scratch,
-        })
-        .define::<{ Op::ReduceMaxBackward { over: Over::Same }.opcode() }>(Kernel { run: max_backward, scratch_len })
-        .define::<{ Op::Constant { value: 0.0, dims: [1; 4], rank: 0 }.opcode() }>(Kernel {
-            run: constant,
-            scratch_len: no_scratch,
-        })
+    const MAX_BACKWARD: u8 = Op::ReduceMaxBackward { over: Over::Same }.opcode();
+    gradient_kernels(broadcast_kernel(table)).define::<MAX_BACKWARD>(Kernel { run: max_backward, scratch_len })
 }
 
 fn broadcast<R: Real>(node: &Node<'_>, views: Views<'_, R>, _: &dyn Threads) {

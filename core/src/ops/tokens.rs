@@ -8,9 +8,18 @@ use crate::threads::Threads;
 
 /// Adds the kernels of this file to a table.
 pub const fn kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    gradient_kernels(inference(table))
+}
+
+/// Adds the kernels of gradients alone.
+pub const fn gradient_kernels<R: Real>(table: Kernels<R>) -> Kernels<R> {
+    table.define::<{ Op::TokenPad { first: 0, tokens: 0 }.opcode() }>(Kernel { run: pad, scratch_len: no_scratch })
+}
+
+/// Adds the kernels of a forward pass.
+pub const fn inference<R: Real>(table: Kernels<R>) -> Kernels<R> {
     table
         .define::<{ Op::TokenSlice { first: 0, count: 0 }.opcode() }>(Kernel { run: slice, scratch_len: no_scratch })
-        .define::<{ Op::TokenPad { first: 0, tokens: 0 }.opcode() }>(Kernel { run: pad, scratch_len: no_scratch })
         .define::<{ Op::TokenConcat.opcode() }>(Kernel { run: concat, scratch_len: no_scratch })
         .define::<{ Op::TokenReplace { first: 0 }.opcode() }>(Kernel { run: replace, scratch_len: no_scratch })
         .define::<{ Op::Reshape { dims: [1; 4], rank: 0 }.opcode() }>(Kernel { run: reshape, scratch_len: no_scratch })

@@ -136,7 +136,9 @@ fn file(path: &Path, bytes: u64, found: &mut Value) -> Result<(), Error> {
 fn device(path: &Path) -> Result<Value, Error> {
     let bytes = Aligned::new(&fs::read(path).map_err(IoError::at(path, "read"))?);
     let kernels = ops::reference();
-    let file = ProgramFile::open(bytes.get(), &kernels).map_err(|error| Error::data(format!("{}: {error}", path.display())))?;
+    // What both refuse is no file of a language model.
+    let file = ProgramFile::open_images(bytes.get(), &kernels).or_else(|_| ProgramFile::open(bytes.get(), &kernels));
+    let file = file.map_err(|error| Error::data(format!("{}: {error}", path.display())))?;
     let (header, sizes) = (file.header(), file.sizes());
     let of = |len: usize| len.saturating_mul(size_of::<f32>());
     let mut programs = Map::new();

@@ -1,4 +1,4 @@
-//! A model in one program file for a device.
+//! A language model in one program file for a device.
 
 use samara_core::graph::DType;
 use samara_core::tune::{Tune, store_as, tune};
@@ -36,13 +36,11 @@ pub fn program_file(
         programs.push(on_device.evaluate(spec.shape)?);
     }
     let mut set = ParamSet::new(model.session.device(), "device", &owned)?;
-    weights::copy(model.weights(), &mut set, layers.embedding());
+    weights::copy(model.weights(), &mut set, Some(layers.embedding()));
     // Sections, and the file that they are joined in.
     ensure(2 * model.weight_bytes() as u64)?;
     let mut writer = FileWriter::default();
-    for program in &programs {
-        writer.program(program.kind, &program.program, &program.ports);
-    }
+    writer.programs(&programs);
     writer.params(&set, spec.names);
     if let Some(tokenizer) = tokenizer {
         writer.tokenizer(tokenizer);

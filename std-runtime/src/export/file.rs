@@ -12,6 +12,7 @@ use samara_core::params::{GroupId, Layout, Params};
 use samara_core::shape::{UNIT, UNIT_BYTES};
 use samara_core::tokenizer::Split;
 
+use super::programs::DeviceProgram;
 use crate::session::{OwnedProgram, ParamSet};
 use crate::tokenizer::{Model, Tokenizer};
 
@@ -48,6 +49,11 @@ impl FileWriter {
     pub(super) fn heading(&mut self, kind: ProgramKind, info: ProgramInfo, arena_units: u32, ports: &[PortRecord]) {
         self.add(SectionKind::Program, Some(kind), &[ProgramHeader { info, arena_units }]);
         self.add(SectionKind::Ports, Some(kind), ports);
+    }
+
+    /// Adds programs with their plans and ports.
+    pub(super) fn programs(&mut self, programs: &[DeviceProgram]) {
+        programs.iter().for_each(|program| self.program(program.kind, &program.program, &program.ports));
     }
 
     /// Adds a program with its plan and its ports; ports of one kind are numbered in order.

@@ -4,6 +4,7 @@ pub(crate) mod aligned;
 pub mod build;
 pub mod convert;
 pub mod file;
+pub mod images;
 pub mod loss;
 pub(crate) mod names;
 pub mod programs;

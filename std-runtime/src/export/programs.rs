@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use samara_core::file::{Port, ProgramKind};
-use samara_core::graph::{DType, Epsilon, Graph, HYPER_LEN, Momentum, Recompute, Rule, Tensor};
+use samara_core::graph::{DType, Graph, HYPER_LEN, Recompute, Tensor};
 use samara_core::model::lm::{self, DecodeShape, LanguageModel, LmInputs, decode_step};
 
 use super::spec::{Optimizer, TrainShape};
@@ -19,7 +19,23 @@ pub struct DeviceProgram {
     pub ports: Vec<(Port, Tensor)>,
 }
 
-/// A model as a device has it.
+impl DeviceProgram {
+    /// Builds a program from its ports, and plans it for the kernels of `engine`.
+    ///
+    /// # Errors
+    /// The program cannot be built or planned.
+    pub(super) fn new(
+        kind: ProgramKind,
+        engine: &Engine,
+        owned: &Arc<OwnedParams>,
+        build: impl Fn(&Graph<'_>) -> Vec<(Port, Tensor)>,
+    ) -> Result<Self, BuildError> {
+        let (program, ports) = OwnedProgram::new(engine, owned, build)?;
+        Ok(Self { kind, program, ports })
+    }
+}
+
+/// A language model as a device has it.
 pub struct DeviceModel<'m> {
     /// Kernels to plan for.
     pub engine: &'m Engine,
@@ -31,8 +47,7 @@ pub struct DeviceModel<'m> {
 
 impl DeviceModel<'_> {
     fn build(&self, kind: ProgramKind, build: impl Fn(&Graph<'_>) -> Vec<(Port, Tensor)>) -> Result<DeviceProgram, BuildError> {
-        let (program, ports) = OwnedProgram::new(self.engine, self.owned, build)?;
-        Ok(DeviceProgram { kind, program, ports })
+        DeviceProgram::new(kind, self.engine, self.owned, build)
     }
 
     /// Decodes one token after those in the cache; attention reads keys and values in their stored type.
@@ -60,7 +75,7 @@ impl DeviceModel<'_> {
             let each = [shape.batch, shape.block];
             let upstream = g.input(if shape.weighted { &each } else { &[1] });
             let hyper = g.input(&[HYPER_LEN]);
-            g.backward_updating(&[(losses, upstream)], rule(optimizer), hyper, Recompute::None);
+            g.backward_updating(&[(losses, upstream)], optimizer.rule(), hyper, Recompute::None);
             let mut ports = text_ports(&inputs);
             ports.extend([(Port::Targets, targets), (Port::Upstream, upstream), (Port::Hyper, hyper), (Port::Losses, losses)]);
             ports
@@ -89,12 +104,4 @@ impl DeviceModel<'_> {
 
 fn text_ports(inputs: &LmInputs) -> Vec<(Port, Tensor)> {
     vec![(Port::Tokens, inputs.tokens), (Port::Positions, inputs.positions)]
-}
-
-/// The rule of an optimizer's updates.
-fn rule(optimizer: Optimizer) -> Rule {
-    match optimizer {
-        Optimizer::Adamw => Rule::AdamW(Epsilon::AfterCorrection),
-        Optimizer::Sgd => Rule::Sgd(Momentum::None),
-    }
 }

@@ -2,6 +2,7 @@
 
 use samara_core::exec::{Backend, Cpu};
 use samara_core::file::{FileError, ProgramFile, SectionKind};
+use samara_core::graph::DType;
 use samara_core::ops;
 use samara_core::ops::weight::is_blocks;
 use samara_core::threads::Serial;
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::aligned::Aligned;
 use super::names::{PROGRAM_NAMES, dtype_name};
-use super::spec::FileSpec;
+use super::spec::{FileSpec, ImageSpec};
 use super::target::{ENGINE_BYTES, Target};
 use super::work::multiplications;
 
@@ -61,10 +62,12 @@ pub struct Footprint {
     pub programs: Vec<&'static str>,
     /// How matrices are stored.
     pub weights: &'static str,
-    /// The element type of keys and values.
-    pub kv: &'static str,
-    /// Tokens that a sequence can have.
-    pub context: usize,
+    /// The element type of keys and values, of a language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv: Option<&'static str>,
+    /// Tokens that a sequence can have, of a language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
     /// Bytes of the file.
     pub file_bytes: u64,
     /// What they are.
@@ -75,7 +78,7 @@ pub struct Footprint {
     pub flash_bytes: u64,
     /// RAM.
     pub ram: DeviceRam,
-    /// Multiplications of a token in the middle of a sequence.
+    /// Multiplications of a token in the middle of a sequence, or of an image.
     pub multiplications: u64,
     /// Instructions per token in the middle of a sequence on a Cortex-M7, where known: with quantised weights.
     pub m7_instructions: Option<u64>,
@@ -87,14 +90,38 @@ pub struct Footprint {
     pub problem: Option<String>,
 }
 
+/// How a file was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// How matrices are stored.
+    pub weights: DType,
+    /// Whether something is trained.
+    pub trains: bool,
+    /// The element type of keys and values and the context of a language model; `None` for a classifier of images.
+    pub text: Option<(DType, usize)>,
+}
+
+impl From<&FileSpec> for Made {
+    fn from(spec: &FileSpec) -> Self {
+        Self { weights: spec.weights, trains: spec.train != Tune::None, text: Some((spec.kv, spec.context)) }
+    }
+}
+
+impl From<&ImageSpec<'_>> for Made {
+    fn from(spec: &ImageSpec<'_>) -> Self {
+        Self { weights: spec.weights, trains: spec.tune.is_some(), text: None }
+    }
+}
+
 /// Flash, RAM and work of a file; the first limit of the target that it exceeds.
 ///
 /// # Errors
 /// The file is refused by its reader.
-pub fn footprint(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>) -> Result<Footprint, FileError> {
+pub fn footprint(bytes: &[u8], made: Made, target: Option<&'static Target>) -> Result<Footprint, FileError> {
     let kernels = ops::reference::<f32>();
     let aligned = Aligned::new(bytes);
-    let file = ProgramFile::open(aligned.get(), &kernels)?;
+    let open = if made.text.is_some() { ProgramFile::open } else { ProgramFile::open_images };
+    let file = open(aligned.get(), &kernels)?;
     let sizes = file.sizes();
     let of = |len: usize| len as u64 * ELEMENT_BYTES;
     let ram = DeviceRam {
@@ -108,21 +135,21 @@ pub fn footprint(bytes: &[u8], spec: &FileSpec, target: Option<&'static Target>)
         stack_bytes: STACK_BYTES,
         total_bytes: of(sizes.total_len()) + STACK_BYTES,
     };
-    let engine_bytes = target.map_or(ENGINE_BYTES, |target| target.engine_bytes)[usize::from(spec.train != Tune::None)];
+    let engine_bytes = target.map_or(ENGINE_BYTES, |target| target.engine_bytes)[usize::from(made.trains)];
     let flash_bytes = bytes.len() as u64 + engine_bytes;
-    let problem = target.and_then(|target| problem(target, flash_bytes, ram.total_bytes));
+    let problem = target.and_then(|target| problem(target, made, flash_bytes, ram.total_bytes));
     Ok(Footprint {
         programs: PROGRAM_NAMES.into_iter().filter(|(kind, _)| file.program(*kind).is_some()).map(|(_, name)| name).collect(),
-        weights: dtype_name(spec.weights),
-        kv: dtype_name(spec.kv),
-        context: spec.context,
+        weights: dtype_name(made.weights),
+        kv: made.text.map(|(kv, _)| dtype_name(kv)),
+        context: made.text.map(|(_, context)| context),
         file_bytes: bytes.len() as u64,
         flash: flash_parts(&file),
         engine_bytes,
         flash_bytes,
         ram,
         multiplications: multiplications(&file),
-        m7_instructions: is_blocks(spec.weights).then(|| multiplications(&file) * M7_TENTHS / 10),
+        m7_instructions: (made.text.is_some() && is_blocks(made.weights)).then(|| multiplications(&file) * M7_TENTHS / 10),
         target,
         problem,
     })
@@ -166,22 +193,19 @@ fn flash_parts(file: &ProgramFile<'_>) -> Vec<FlashPart> {
 }
 
 /// The limit that a target exceeds.
-fn problem(target: &Target, flash_bytes: u64, ram_bytes: u64) -> Option<String> {
+fn problem(target: &Target, made: Made, flash_bytes: u64, ram_bytes: u64) -> Option<String> {
     let over = |what: &str, needed: u64, has: u64, advice: &str| {
-        (needed > has).then(|| format!("{what}: {needed} bytes, {} has {has}; {advice}", target.name))
+        (needed > has).then(|| format!("{what}: {needed} bytes, {} has {has}; use {advice}", target.name))
     };
-    over(
-        "flash",
-        flash_bytes,
-        target.flash_bytes,
-        "use --quantize q4, --strip-names, a smaller --context, train fewer parameters, or use a smaller model",
-    )
-    .or_else(|| {
-        over(
-            "RAM",
-            ram_bytes,
-            target.ram_bytes,
-            "use --kv f16 or q8, a smaller --context, --batch or --block, --optimizer sgd, or train fewer parameters",
-        )
-    })
+    let [flash, ram] = match made.text {
+        Some(_) => [
+            "--quantize q4, --strip-names, a smaller --context, train fewer parameters, or use a smaller model",
+            "--kv f16 or q8, a smaller --context, --batch or --block, --optimizer sgd, or train fewer parameters",
+        ],
+        None => [
+            "--quantize q4, --strip-names, train fewer parameters, or use a smaller model",
+            "--recompute blocks, a smaller --batch, fewer --prompts, --optimizer sgd, or train fewer parameters",
+        ],
+    };
+    over("flash", flash_bytes, target.flash_bytes, flash).or_else(|| over("RAM", ram_bytes, target.ram_bytes, ram))
 }

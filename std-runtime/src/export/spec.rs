@@ -1,7 +1,9 @@
 //! Everything that makes a program file of a model.
 
-use samara_core::graph::DType;
+use samara_core::graph::{DType, Epsilon, Momentum, Recompute, Rule};
 use samara_core::tune::Tune;
+
+use crate::vision::tune::{Added, ImageTuneConfig};
 
 /// How a device trains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -11,6 +13,16 @@ pub enum Optimizer {
     Sgd,
     /// AdamW: two moments for each parameter.
     Adamw,
+}
+
+impl Optimizer {
+    /// The rule of its updates.
+    pub(super) fn rule(self) -> Rule {
+        match self {
+            Self::Adamw => Rule::AdamW(Epsilon::AfterCorrection),
+            Self::Sgd => Rule::Sgd(Momentum::None),
+        }
+    }
 }
 
 /// Sequences, and tokens per sequence, of programs that train and evaluate.
@@ -24,7 +36,7 @@ pub struct TrainShape {
     pub weighted: bool,
 }
 
-/// Everything that makes a program file of a model.
+/// Everything that makes a program file of a language model.
 #[derive(Clone, Copy, Debug)]
 pub struct FileSpec {
     /// How matrices are stored.
@@ -39,6 +51,27 @@ pub struct FileSpec {
     pub shape: TrainShape,
     /// Tokens that a sequence can have.
     pub context: usize,
+    /// Whether to store parameter names.
+    pub names: bool,
+}
+
+/// Everything that makes a program file of an image classifier.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageSpec<'t> {
+    /// How frozen matrices are stored.
+    pub weights: DType,
+    /// What the device trains; `None`: inference only.
+    pub tune: Option<&'t ImageTuneConfig>,
+    /// What the model has beside the parameters of its family: of a tuning before, or by `tune`.
+    pub added: Added,
+    /// The seed of the initial values of what is added.
+    pub seed: u64,
+    /// By which optimizer it trains.
+    pub optimizer: Optimizer,
+    /// Images of a step of training.
+    pub batch: usize,
+    /// What the backward pass computes again.
+    pub recompute: Recompute,
     /// Whether to store parameter names.
     pub names: bool,
 }

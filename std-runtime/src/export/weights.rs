@@ -8,8 +8,8 @@ use samara_core::quant::quantise_row;
 use crate::session::ParamSet;
 
 /// Fills a registry for a device from a model of this machine, by name. A parameter that only the device has, the untied head, is initialised from
-/// `embedding`; of the position embedding only the rows within the context are copied.
-pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: ParamId) {
+/// `embedding`, or stays as it is; of the position embedding only the rows within the context are copied.
+pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: Option<ParamId>) {
     let source = from.params();
     let values = from.weights.get();
     let registry = Arc::clone(to.registry());
@@ -33,7 +33,7 @@ pub(super) fn copy(from: &ParamSet, to: &mut ParamSet, embedding: ParamId) {
 }
 
 /// The model's parameter that initialises a parameter of the device.
-fn source_of<'p>(source: &Params<'p>, info: &ParamInfo, embedding: ParamId) -> Option<&'p ParamInfo> {
+fn source_of<'p>(source: &Params<'p>, info: &ParamInfo, embedding: Option<ParamId>) -> Option<&'p ParamInfo> {
     let same = source.infos().iter().find(|from| from.name == info.name);
-    same.or_else(|| source.infos().get(embedding.index()).filter(|from| from.shape == info.shape))
+    same.or_else(|| source.infos().get(embedding?.index()).filter(|from| from.shape == info.shape))
 }

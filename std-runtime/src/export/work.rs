@@ -3,11 +3,15 @@
 use samara_core::cost::Cost;
 use samara_core::file::{ProgramFile, ProgramKind};
 
-/// Multiplications of a token in the middle of a sequence.
+/// Multiplications of a token in the middle of a sequence, or of an image.
 pub(super) fn multiplications(file: &ProgramFile<'_>) -> u64 {
-    let Some(decode) = file.program(ProgramKind::Decode) else { return 0 };
     let half = file.header().context as usize / 2;
-    let costs = (0..decode.program.nodes().len())
-        .filter_map(|i| Cost::of(&decode.program, &decode.plan, i, size_of::<f32>(), Some(half)));
+    let (program, live) = match (file.program(ProgramKind::Decode), file.program(ProgramKind::Evaluate)) {
+        (Some(decode), _) => (decode, Some(half)),
+        (None, Some(evaluate)) => (evaluate, None),
+        (None, None) => return 0,
+    };
+    let nodes = 0..program.program.nodes().len();
+    let costs = nodes.filter_map(|i| Cost::of(&program.program, &program.plan, i, size_of::<f32>(), live));
     costs.map(|cost| cost.flops / 2).sum()
 }

@@ -18,8 +18,10 @@ pub mod weights;
 
 use std::sync::Arc;
 
+use samara_core::graph::DType;
 use samara_core::model::image::ImageModel;
 use samara_core::params::{Init, ParamInfo, Registry, Scope};
+use samara_core::tune::is_read_whole;
 
 use self::tune::Added;
 use crate::model_folder::map::NameMap;
@@ -64,6 +66,20 @@ pub fn register_tuned(
     init: Init,
     trains: impl Fn(&ParamInfo, usize) -> bool,
 ) -> Result<Option<Registered>, BuildError> {
+    register_stored(architecture, added, init, trains, DType::Real)
+}
+
+/// The same with frozen matrices, except position embeddings, of another element type.
+///
+/// # Errors
+/// As [`register_tuned`]; rows that are not whole quantisation blocks.
+pub fn register_stored(
+    architecture: &dyn ImageArchitecture,
+    added: &Added,
+    init: Init,
+    trains: impl Fn(&ParamInfo, usize) -> bool,
+    stored: DType,
+) -> Result<Option<Registered>, BuildError> {
     let build = |s: &mut Scope<'_>| match added.lora() {
         Some(lora) => architecture.register_with(added, init, &mut s.adapted(lora)),
         None => architecture.register_with(added, init, s),
@@ -74,6 +90,9 @@ pub fn register_tuned(
         let blocks = layers.dims().blocks;
         for info in registry.infos_mut() {
             info.frozen = info.buffer || !trains(info, blocks);
+            if info.frozen && is_read_whole(info) {
+                info.dtype = stored;
+            }
         }
         Some(layers)
     })?;

@@ -38,9 +38,9 @@ pub(super) fn all(d: &mut Draw, size: Size) -> Vec<Case> {
 /// Any window that fits an image.
 fn any_window(d: &mut Draw, image: [usize; 2]) -> Window {
     loop {
-        let mut pair = |low, high| [d.int(low, high) as u32, d.int(low, high) as u32];
+        let mut pair = |low, high| [d.int(low, high) as u8, d.int(low, high) as u8];
         let (kernel, stride, padding) = (pair(1, 4), pair(1, 3), pair(0, 3));
-        let window = Window { kernel, stride, padding, dilation: d.int(1, 2) as u32 };
+        let window = Window { kernel, stride, padding, dilation: d.int(1, 2) as u8 };
         if window.extents(image).is_some() {
             return window;
         }
@@ -108,7 +108,7 @@ fn convolve(x: &[f64], [n, h, w, c]: [usize; 4], weight: &[f64], window: Window)
         for (row, column) in (0..down).flat_map(|row| (0..across).map(move |column| (row, column))) {
             for weight in weight.chunks_exact(columns) {
                 let value = |i: usize, j: usize, k: usize| {
-                    let place = |at: usize, stride: u32, tap: usize, padding: u32, extent: usize| {
+                    let place = |at: usize, stride: u8, tap: usize, padding: u8, extent: usize| {
                         let at = (at * stride as usize + tap * window.dilation as usize) as i64 - i64::from(padding);
                         (0..extent as i64).contains(&at).then_some(at as usize)
                     };

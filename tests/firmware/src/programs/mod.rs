@@ -7,6 +7,7 @@ pub mod generate;
 pub mod generate_llama;
 pub mod kernels;
 mod model;
+pub mod prompts;
 pub mod reference;
 pub mod reinforce;
 

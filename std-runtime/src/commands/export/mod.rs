@@ -1,5 +1,7 @@
 //! `samara export`: a model in one file for a device, and the resources that it needs there.
 
+mod images;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +22,7 @@ use crate::eval::{Selection, tokenizer_of, tokens};
 use crate::export::build::program_file;
 use crate::export::convert::convert;
 use crate::export::loss::{FormatLoss, compare};
-use crate::export::report::{DeviceRam, Footprint, footprint};
+use crate::export::report::{DeviceRam, Footprint, Made, footprint};
 use crate::export::spec::{FileSpec, Optimizer, TrainShape};
 use crate::export::target::{TARGETS, Target, find};
 use crate::files::IoError;
@@ -32,6 +34,7 @@ use crate::run::durable;
 use crate::say;
 use crate::session::{BuildError, Engine};
 use crate::tokenizer::Tokenizer;
+use crate::vision::folder::ImageFolder;
 
 const EXAMPLES: &str = "\
 The file is read where it lies: include it in a firmware with
@@ -43,6 +46,7 @@ Examples:
       --target stm32f746 --data held-out.txt
   samara export --model tiny --out tiny.samara --train last-block
   samara export --model tiny --out tiny.samara --train last-block --weighted
+  samara export --model flowers --out flowers.samara --train vpt-deep
   samara export --convert old.samara --out new.samara";
 
 /// Write a model to one file for a microcontroller, and report the resources that it needs.
@@ -61,16 +65,16 @@ pub(crate) struct Args {
     /// Quantise matrices to 8 or 4 bits.
     #[arg(long, value_enum, value_name = "TYPE")]
     quantize: Option<Quantize>,
-    /// Element type of keys and values.
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
-    kv: KvCache,
+    /// Element type of keys and values of a language model [default: f32].
+    #[arg(long, value_enum, value_name = "TYPE")]
+    kv: Option<KvCache>,
     /// The parameters that the device trains.
     #[arg(long, value_enum, value_name = "PART", default_value_t)]
     train: TrainPart,
     /// How it trains [default: sgd].
     #[arg(long, value_enum, value_name = "RULE")]
     optimizer: Option<Optimizer>,
-    /// Sequences of a step of training [default: 1].
+    /// Sequences or images of a step of training [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: Option<u32>,
     /// Tokens of a sequence in training [default: 0, the context].
@@ -79,9 +83,18 @@ pub(crate) struct Args {
     /// Let the device weight the loss of each token: rewards, advantages.
     #[arg(long)]
     weighted: bool,
-    /// Context of the device in tokens; 0: the model's.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    context: u32,
+    /// Context of the device in tokens [default: 0, the model's].
+    #[arg(long, value_name = "N")]
+    context: Option<u32>,
+    /// Learnt tokens of an image classifier, for --train vpt-shallow and vpt-deep [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    prompts: Option<u32>,
+    /// What a training step of an image classifier computes again instead of keeping it [default: none].
+    #[arg(long, value_enum, value_name = "WHAT")]
+    recompute: Option<Recomputed>,
+    /// The seed of the initial values of --prompts [default: 0].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Refuse a model that does not fit this microcontroller.
     #[arg(long, value_name = "NAME", value_parser = target_names())]
     target: Option<String>,
@@ -99,7 +112,7 @@ pub(crate) struct Args {
 }
 
 /// Flags that apply to exporting a model only.
-const OF_A_MODEL: [&str; 13] = [
+const OF_A_MODEL: [&str; 16] = [
     "model",
     "quantize",
     "kv",
@@ -109,6 +122,9 @@ const OF_A_MODEL: [&str; 13] = [
     "block",
     "weighted",
     "context",
+    "prompts",
+    "recompute",
+    "seed",
     "target",
     "data",
     "strip_names",
@@ -136,15 +152,31 @@ enum TrainPart {
     Bias,
     /// The last block and the final norm.
     LastBlock,
+    /// Learnt tokens before the first block of an image classifier, and its head.
+    VptShallow,
+    /// Learnt tokens before every block of an image classifier, and its head.
+    VptDeep,
     /// All parameters.
     All,
 }
 
+/// What a training step computes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Recomputed {
+    /// Nothing.
+    #[default]
+    None,
+    /// Norms and elementwise functions.
+    Cheap,
+    /// Whole blocks.
+    Blocks,
+}
+
 impl TrainPart {
-    /// The same as an engine type.
+    /// The part of a language model; none for what only image classifiers have.
     fn tune(self) -> Tune {
         match self {
-            Self::None => Tune::None,
+            Self::None | Self::VptShallow | Self::VptDeep => Tune::None,
             Self::Head => Tune::Head,
             Self::Bias => Tune::Bias,
             Self::LastBlock => Tune::LastBlock,
@@ -173,7 +205,10 @@ impl Command for Args {
                 output::show(self.json, &converted, text)
             }
             (None, Some(model)) => {
-                let outcome = self.outcome(model, console.quiet)?;
+                let outcome = match ImageFolder::read(model)? {
+                    Some(_) => images::outcome(self, model)?,
+                    None => self.outcome(model, console.quiet)?,
+                };
                 output::show(self.json, &outcome, || self.text(&outcome))
             }
             (None, None) => Err(Error::usage("expected --model DIR, or --convert FILE.samara")),
@@ -215,11 +250,7 @@ impl Args {
         let spec = self.spec(model.dims)?;
         let on_device = on_device(tokenizer.as_ref(), model.dims.vocab_size, folder, quiet)?;
         let bytes = program_file(&device, &model, on_device.as_ref(), &spec).map_err(|error| self.explained(error))?;
-        let target = self.target.as_deref().and_then(find);
-        let file = footprint(&bytes, &spec, target).map_err(|error| Error::failed(format!("the file just made: {error}")))?;
-        if let Some(problem) = &file.problem {
-            return Err(Error::data(format!("{}: not written: {problem}", self.out.display())));
-        }
+        let file = self.footprint(&bytes, Made::from(&spec))?;
         let losses = match &data {
             Some(data) => {
                 // The validation split, as `eval` has it.
@@ -233,9 +264,29 @@ impl Args {
         Ok(Outcome { file, losses })
     }
 
+    /// The resources of a file.
+    fn footprint(&self, bytes: &[u8], made: Made) -> Result<Footprint, Error> {
+        let target = self.target.as_deref().and_then(find);
+        let file = footprint(bytes, made, target).map_err(|error| Error::failed(format!("the file just made: {error}")))?;
+        match &file.problem {
+            Some(problem) => Err(Error::data(format!("{}: not written: {problem}", self.out.display()))),
+            None => Ok(file),
+        }
+    }
+
     /// The export specification of the flags.
     fn spec(&self, dims: LmDims) -> Result<FileSpec, Error> {
-        let context = match self.context as usize {
+        let vpt = matches!(self.train, TrainPart::VptShallow | TrainPart::VptDeep);
+        refuse(
+            &[
+                ("--train vpt-shallow or vpt-deep", vpt),
+                ("--prompts", self.prompts.is_some()),
+                ("--recompute", self.recompute.is_some()),
+                ("--seed", self.seed.is_some()),
+            ],
+            "image classifiers",
+        )?;
+        let context = match self.context.unwrap_or(0) as usize {
             0 => dims.n_positions,
             context if context <= dims.n_positions => context,
             context => {
@@ -254,7 +305,7 @@ impl Args {
                 )));
             }
         };
-        if self.kv == KvCache::Q8 && !dims.kv_width.is_multiple_of(BLOCK) {
+        if self.kv == Some(KvCache::Q8) && !dims.kv_width.is_multiple_of(BLOCK) {
             let width = dims.kv_width;
             return Err(Error::usage(format!(
                 "--kv q8: the keys of a token are {width} values, expected a multiple of {BLOCK}; use f16"
@@ -272,7 +323,7 @@ impl Args {
         }
         Ok(FileSpec {
             weights: self.quantize.map_or(DType::Real, Quantize::dtype),
-            kv: self.kv.dtype(),
+            kv: self.kv.unwrap_or_default().dtype(),
             train,
             optimizer: self.optimizer.unwrap_or_default(),
             shape: TrainShape { batch: self.batch.unwrap_or(1) as usize, block, weighted: self.weighted },
@@ -290,19 +341,16 @@ impl Args {
 
     fn text(&self, outcome: &Outcome) -> String {
         let file = &outcome.file;
-        let mut text = format!(
-            "{}: {}; weights {}, keys and values {}, context {}\n\n",
-            self.out.display(),
-            file.programs.join(", "),
-            file.weights,
-            file.kv,
-            file.context
-        );
+        let mut text = format!("{}: {}; weights {}", self.out.display(), file.programs.join(", "), file.weights);
+        if let (Some(kv), Some(context)) = (file.kv, file.context) {
+            text += &format!(", keys and values {kv}, context {context}");
+        }
+        text += "\n\n";
         text += &output::table(&flash(file));
         text.push('\n');
         text += &output::table(&ram(&file.ram));
-        text +=
-            &format!("\n{} multiplications per token in the middle of a sequence\n", output::count(file.multiplications as f64));
+        let each = if file.context.is_some() { "token in the middle of a sequence" } else { "image" };
+        text += &format!("\n{} multiplications per {each}\n", output::count(file.multiplications as f64));
         if let Some(instructions) = file.m7_instructions {
             text += &format!("about {} instructions per token on a Cortex-M7\n", output::count(instructions as f64));
         }
@@ -315,10 +363,18 @@ impl Args {
                 vec![l.weights.to_owned(), l.kv.to_owned(), format!("{:.4}", l.loss), format!("{:+.4}", l.loss - first.loss)]
             }));
             text += &format!("\nnats per token over {} tokens of held-out text:\n{}", first.tokens, output::table(&rows));
-        } else {
+        } else if file.context.is_some() {
             text += "the loss of each format: add --data TEXT\n";
         }
         text
+    }
+}
+
+/// Refuses flags that apply to another kind of model.
+fn refuse(flags: &[(&str, bool)], of: &str) -> Result<(), Error> {
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Error::usage(format!("{flag} applies to {of}: leave it out"))),
+        None => Ok(()),
     }
 }
 
