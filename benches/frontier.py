@@ -1,7 +1,8 @@
 """Draws policies on the exact frontier of reward and KL, as SVG. Usage: python3 benches/frontier.py LINES FIGURE.svg
 
 LINES is what the long tests of alignment print (`every_method` and `preferences` of tests/tests/closed_form): points of the frontier, and a
-line for every trained policy. A policy above the frontier would be a fault; how far below it each lies is in the table of benches/RESULTS.md.
+line for every trained policy. A seed has a reference and hence a frontier of its own: that of seed 0 is drawn, with its policies. A policy above the
+frontier would be a fault; how far below it each lies is in the table of benches/RESULTS.md.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ def read(path):
         cells = [cell.strip() for cell in line.split("|")]
         if cells[0] == "frontier":
             frontier.append((float(cells[1]), float(cells[2])))
-        elif len(cells) == 8 and cells[1] in ("0.5", "0.1"):
+        elif len(cells) == 8 and cells[1] in ("0.5", "0.1") and cells[2] == "0":
             dots.append((cells[0], cells[1], float(cells[5]), float(cells[6])))
     return sorted(frontier), dots
 
