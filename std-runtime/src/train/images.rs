@@ -117,7 +117,7 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
         others: weights.as_ref().map(|weights| weights.folder.others.clone()).unwrap_or_default(),
     };
     if let Some(weights) = weights.as_ref().filter(|_| !quiet && !resumed) {
-        weights.notes(&config.model, &images.classes).iter().for_each(|note| say::line(&format!("note: {note}")));
+        weights.notes(&config.model, &added, &images.classes).iter().for_each(|note| say::line(&format!("note: {note}")));
     }
     let own = Own { folder: written, added, processor, weights, positions: config.data.positions, about: String::new() };
     let (objective, plan) = objective(&engine, &config, images, registered, own)?;
@@ -207,10 +207,10 @@ struct Own {
 
 impl TaskFolder for Own {
     fn read(&self, params: &Params<'_>, trained: &mut [f32], frozen: &mut [u8]) -> Result<(), Error> {
-        if let Some(weights) = &self.weights {
-            weights.give(&self.folder.model, self.positions, params, trained, frozen);
+        match &self.weights {
+            Some(weights) => Ok(weights.give(&self.folder.model, self.positions, params, trained, frozen)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn write(&self, folder: &Path, params: &Params<'_>, values: ParamValues<'_>) -> Result<(), Error> {

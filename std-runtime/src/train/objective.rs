@@ -221,6 +221,11 @@ pub trait Objective<D: Device> {
         ""
     }
 
+    /// What [`HostBatch::tokens`] counts, for the display of the speed.
+    fn counted(&self) -> &'static str {
+        "tok"
+    }
+
     /// Two scalars of which one is drawn against the other when a run ends.
     fn drawn_against(&self) -> Option<&'static Pair> {
         None

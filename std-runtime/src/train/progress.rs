@@ -48,6 +48,8 @@ pub struct Progress {
     shown: Shown,
     /// The scalar that is shown.
     name: &'static str,
+    /// What the speed counts.
+    counted: &'static str,
     steps: u64,
     /// Time and step from which the speed is measured.
     warm: Option<(Instant, u64)>,
@@ -75,7 +77,12 @@ impl Progress {
             View::Line if io::stderr().is_terminal() => Shown::Bar(bar(steps, done)),
             View::Line => Shown::Lines(Instant::now()),
         };
-        Self { shown, name, steps, warm: None, first: done, average: (0.0, 0.0) }
+        Self { shown, name, counted: "tok", steps, warm: None, first: done, average: (0.0, 0.0) }
+    }
+
+    /// The same with another word for what the speed counts.
+    pub fn counting(self, counted: &'static str) -> Self {
+        Self { counted, ..self }
     }
 
     /// Prints text above the bar.
@@ -106,7 +113,7 @@ impl Progress {
             self.warm = Some((Instant::now(), step));
         }
         let (name, average) = (self.name, self.average.0 / self.average.1);
-        let text = format!("{name} {average:.4} | lr {lr:.1e} | {tokens_per_s:.0} tok/s{}", self.eta(step));
+        let text = format!("{name} {average:.4} | lr {lr:.1e} | {tokens_per_s:.0} {}/s{}", self.counted, self.eta(step));
         let line = || format!("step {step}/{} ({:.1}%) | {text}", self.steps, 100.0 * step as f64 / self.steps.max(1) as f64);
         match &mut self.shown {
             Shown::Bar(bar) => {

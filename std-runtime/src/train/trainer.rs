@@ -184,7 +184,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         let kept = (folder.checkpoint.is_some() && (state.step > 0 || state.last.is_some())).then_some(recorded);
         let path = folder.out.join(METRICS_FILE);
         let metrics = MetricsWriter::open(&path, kept)?;
-        let progress = Progress::new(view, objective.followed(), config.steps, state.step);
+        let progress = Progress::new(view, objective.followed(), config.steps, state.step).counting(objective.counted());
         if view == View::Curves && folder.checkpoint.is_some() {
             metrics::read(&path)?.iter().for_each(|record| progress.record(record.step, |key| record.get(key)));
         }

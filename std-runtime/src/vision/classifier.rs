@@ -52,7 +52,7 @@ impl Classifier {
         let mut session = Session::new(CpuDevice::new(engine));
         let set = session.add_set("model", &registry)?;
         let (own, _) = session.set_mut(set);
-        weights.give(model, Default::default(), &registry.view(), own.weights.get_mut(), own.frozen.get_mut());
+        weights.give(model, Default::default(), &registry.view(), own.weights.get_mut(), own.frozen.get_mut())?;
         let (program, (pixels, logits)) = session.prepare(On::set(set), |g: &Graph<'_>| {
             let pixels = dims.pixels(g, batch);
             let features = layers.features(g, pixels, Dropout::NONE); // (B, C)

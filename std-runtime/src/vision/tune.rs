@@ -145,8 +145,8 @@ impl ImageTuneConfig {
                 info.part == Part::Final || matches!(info.part, Part::Block(i) if usize::from(i) >= first)
             }
             Method::Bias => name.ends_with(".bias"),
-            Method::VptShallow | Method::VptDeep => name.starts_with("prompts."),
-            Method::Adapter => name.contains(".adapter."),
+            Method::VptShallow | Method::VptDeep => name.starts_with(PROMPTS),
+            Method::Adapter => name.contains(ADAPTER),
             Method::Lora => info.adapter,
         }
     }
@@ -170,8 +170,13 @@ pub struct Added {
     pub alpha: f64,
 }
 
-/// The linear layers that get low-rank adapters.
-const TARGETS: &[&str] = &["qkv", "q", "k", "v"];
+/// The beginning of the names of prompts.
+pub const PROMPTS: &str = "prompts.";
+/// A part of the names of adapters.
+pub const ADAPTER: &str = ".adapter.";
+
+/// The linear layers that get low-rank adapters: queries, keys and values in one.
+const TARGETS: &[&str] = &["qkv"];
 
 impl Added {
     /// Whether there is nothing.

@@ -1,14 +1,14 @@
 //! The weights of an image model's folder for a model that differs from it: other classes, another image size, parameters that it lacks or has in addition.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use samara_core::params::{Init, ParamInfo, Params, Part};
 
 use super::families::ImageConfig;
 use super::folder::{ImageFolder, name_maps};
 use super::positions::PositionResize;
-use super::tune::{Added, ImageTuneConfig};
+use super::tune::{ADAPTER, Added, ImageTuneConfig, PROMPTS};
 use super::{Registered, register_tuned};
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
@@ -67,6 +67,7 @@ fn whole(model: &ImageConfig, added: &Added) -> Result<Registered, ImageModelErr
 
 /// Parameters of a model by name.
 pub struct NamedWeights {
+    path: PathBuf,
     values: BTreeMap<String, Vec<f32>>,
     /// The folder's model.
     pub folder: ImageFolder,
@@ -88,7 +89,7 @@ impl NamedWeights {
         let mut frozen = vec![0.0_f32; params.frozen_bytes().div_ceil(size_of::<f32>())];
         let map = maps.first().cloned().unwrap_or_default();
         let ignored = load_weights_with(folder, &params, &map, extra, &mut trained, bytemuck::cast_slice_mut(&mut frozen))?;
-        Ok(Self { values: by_name(&params, &trained, &frozen), folder: config, ignored })
+        Ok(Self { path: folder.to_owned(), values: by_name(&params, &trained, &frozen), folder: config, ignored })
     }
 
     /// Registers the folder's own model.
@@ -100,7 +101,10 @@ impl NamedWeights {
     }
 
     /// Gives every parameter its value: trained ones in `trained`, bytes of frozen ones in `frozen`; an empty buffer gets none. A head for other classes
-    /// and parameters that the folder lacks keep theirs; positions of another image size are resized.
+    /// and what a tuning adds keep theirs; positions of another image size are resized.
+    ///
+    /// # Errors
+    /// A parameter for which the folder has no value, or one of another shape.
     pub fn give(
         &self,
         target: &ImageConfig,
@@ -108,9 +112,14 @@ impl NamedWeights {
         params: &Params<'_>,
         trained: &mut [f32],
         frozen: &mut [u8],
-    ) {
+    ) -> Result<(), FolderError> {
         for info in params.infos() {
-            let Some(value) = self.value(info, target, positions) else { continue };
+            let Some(value) = self.value(info, target, positions) else {
+                if info.part == Part::Head || is_added(info) {
+                    continue;
+                }
+                return Err(self.lacks(info));
+            };
             if let Some(to) = trained.get_mut(info.range()).filter(|_| !info.frozen) {
                 to.copy_from_slice(&value);
             }
@@ -118,6 +127,14 @@ impl NamedWeights {
                 to.as_chunks_mut().0.iter_mut().zip(&value).for_each(|(to, value)| *to = value.to_ne_bytes());
             }
         }
+        Ok(())
+    }
+
+    fn lacks(&self, info: &ParamInfo) -> FolderError {
+        let (name, len) = (info.name.to_string(), info.shape.len());
+        let found = self.values.get(&name).map_or_else(|| "none".to_owned(), |values| values.len().to_string());
+        let expected = format!("{len} values for this model; leave the keys of model as the folder has them");
+        FolderError::Key { path: self.path.clone(), key: name, expected, found }
     }
 
     /// The value of a parameter of another model, if the folder has one for it.
@@ -135,7 +152,7 @@ impl NamedWeights {
     }
 
     /// What a model of these sizes takes over otherwise than as it is, in words.
-    pub fn notes(&self, target: &ImageConfig, labels: &[String]) -> Vec<String> {
+    pub fn notes(&self, target: &ImageConfig, added: &Added, labels: &[String]) -> Vec<String> {
         let (own, mut notes) = (&self.folder.model, Vec::new());
         if own.classes() != target.classes() {
             notes.push(format!("the head for {} classes is replaced by one for {}", own.classes(), target.classes()));
@@ -146,11 +163,20 @@ impl NamedWeights {
         if [h, w] != [to_h, to_w] {
             notes.push(format!("position embeddings are resized from {h} x {w} to {to_h} x {to_w} patches"));
         }
+        if !self.folder.added.is_empty() && self.folder.added != added.without_lora() {
+            notes.push("what a tuning has added to the initial model is left out".to_owned());
+        }
         if !self.ignored.is_empty() {
             notes.push(format!("ignored tensors, which are not saved: {}", self.ignored.join(", ")));
         }
         notes
     }
+}
+
+/// Whether a parameter is one that a tuning adds.
+fn is_added(info: &ParamInfo) -> bool {
+    let name = info.name.to_string();
+    info.adapter || name.starts_with(PROMPTS) || name.contains(ADAPTER)
 }
 
 /// Values of parameters by name.
@@ -179,8 +205,8 @@ pub fn save(
     let own = by_name(params, values.trainable, bytemuck::cast_slice(values.frozen));
     let mut trained = vec![0.0; view.trainable_len()];
     let mut frozen = vec![0.0_f32; view.frozen_bytes().div_ceil(size_of::<f32>())];
-    let weights = NamedWeights { values: own, folder: config.clone(), ignored: Vec::new() };
-    weights.give(&config.model, PositionResize::default(), &view, &mut trained, bytemuck::cast_slice_mut(&mut frozen));
+    let weights = NamedWeights { path: folder.to_owned(), values: own, folder: config.clone(), ignored: Vec::new() };
+    weights.give(&config.model, PositionResize::default(), &view, &mut trained, bytemuck::cast_slice_mut(&mut frozen))?;
     if added.rank > 0 {
         let adapters = Adapters {
             rank: added.rank,

@@ -164,6 +164,8 @@ fn a_head_for_other_classes_and_another_image_size_are_said() {
     assert!(said.contains("position embeddings are resized from 2 x 2 to 4 x 4 patches"), "{said}");
     let processor = fs::read_to_string(at.join("next/preprocessor_config.json")).expect("file");
     assert!(processor.contains("\"height\": 32"), "{processor}");
+    let wider = ["train", "--data", "colours", "--init", "base", "--out", "wider", "--set", "model.hidden_size=24"];
+    refused(at, &wider, 3, &["base: cls_token: expected 24 values for this model", "found 12"]);
 }
 
 #[test]

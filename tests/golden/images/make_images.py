@@ -17,7 +17,7 @@ import zlib
 import numpy as np
 import safetensors.numpy
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from transformers.image_transforms import convert_to_rgb
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
@@ -61,12 +61,16 @@ def make_files(out):
     rgba[:5, :5, 3], rgba[-5:, -5:, 3] = 0, 255
     Image.fromarray(rgba, "RGBA").save(out / "rgba.png")
     Image.fromarray(np.dstack([rgb[..., 0], rgba[..., 3]]), "LA").save(out / "grey-alpha.png")
-    for turn in range(2, 9):
+    for turn in (2, 5, 6, 8):
         exif = Image.Exif()
         exif[0x0112] = turn
         image.save(out / f"turned-{turn}.png", exif=exif)
     exif[0x0112] = 6
     image.save(out / "turned-6.jpg", exif=exif, quality=95, subsampling=0)
+    image.save(out / "turned-6.webp", exif=exif, lossless=True)
+    xmp = PngImagePlugin.PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>')
+    image.save(out / "turned-xmp.png", pnginfo=xmp)
     deep = (photo(3, 1)[..., 0].astype(">u2") * 257 + photo(4, 1)[..., 0] % 128).astype(">u2")
     png(out / "grey-16.png", *SIZE, 16, 0, b"".join(b"\0" + row.tobytes() for row in deep))
     colours = (photo(5).astype(">u2") * 257 - photo(6) % 128).astype(">u2")
@@ -137,7 +141,7 @@ def main():
     for kind, processor in PROCESSORS.items():
         (out / "processors" / kind).mkdir(parents=True, exist_ok=True)
         processor.save_pretrained(out / "processors" / kind)
-        for name in ["photo.png", "grey.png", "rgba.png", "turned-6.png"]:
+        for name in ["photo.png", "grey.png", "rgba.png"]:
             rgb = Image.fromarray(decode(files / name))
             pixels = processor(rgb, return_tensors="np")["pixel_values"][0]
             plain = processor(rgb, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]

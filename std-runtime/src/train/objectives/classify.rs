@@ -57,6 +57,10 @@ impl Task for Classify {
         self.terms_of(g, inputs, self.mixes, self.label_smoothing)
     }
 
+    fn counted(&self) -> &'static str {
+        "images"
+    }
+
     fn evaluated(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms {
         self.terms_of(g, inputs, false, 0.0)
     }

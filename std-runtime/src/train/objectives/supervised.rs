@@ -27,7 +27,12 @@ pub trait Task {
     /// Appends the model's outputs and losses over a batch to a graph.
     fn terms(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms;
 
-    /// The same for evaluations, with terms of the same names: without what only training has, such as smoothed labels.
+    /// What [`HostBatch::tokens`] counts, for the display of the speed.
+    fn counted(&self) -> &'static str {
+        "tok"
+    }
+
+    /// The same as [`Self::terms`] for evaluations, with terms of the same names: without what only training has, such as smoothed labels.
     fn evaluated(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms {
         self.terms(g, inputs)
     }
@@ -483,6 +488,10 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
 
     fn best(&self) -> (&'static str, Direction) {
         self.built().training.terms.best
+    }
+
+    fn counted(&self) -> &'static str {
+        self.task.counted()
     }
 
     fn unit(&self, scalar: &str) -> &'static str {

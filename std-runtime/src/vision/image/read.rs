@@ -1,6 +1,6 @@
 //! Image files: PNG, JPEG, GIF (the first picture), BMP and WebP as RGB.
 //!
-//! The orientation of EXIF is applied, so that an image is as viewers show it. Transparency is composited on white, with Pillow's rounding, as `transformers`
+//! The orientation of EXIF or XMP is applied, so that an image is as viewers show it. Transparency is composited on white, with Pillow's rounding, as `transformers`
 //! does. Values of 16 bits are scaled to 8 (Pillow cuts them off at 255 where they are grey). Grey becomes three equal channels, a palette its colours, CMYK
 //! RGB. Files are only read.
 
@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::Image;
@@ -80,11 +81,32 @@ pub fn decode(path: &Path, bytes: Vec<u8>) -> Result<Image, FileError> {
     if width == 0 || height == 0 {
         return Err(FileError::format(path, "an image with pixels", format!("{width} x {height}")));
     }
-    let orientation = decoder.orientation().map_err(wrong)?;
+    let orientation = orientation(&mut decoder);
     let mut image = DynamicImage::from_decoder(decoder).map_err(wrong)?;
     image.apply_orientation(orientation);
     let size = [image.height() as usize, image.width() as usize];
     Image::new(size, on_white(image)).ok_or_else(|| FileError::format(path, EXPECTED, "an image without all of its pixels"))
+}
+
+/// The orientation of EXIF, or of XMP, as Pillow looks for it; none where they are damaged.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    // Some programs write the header of a JPEG segment into WebP.
+    const HEADER: &[u8] = b"Exif\0\0";
+    let exif = decoder.exif_metadata().ok().flatten().unwrap_or_default();
+    let exif = Orientation::from_exif_chunk(exif.strip_prefix(HEADER).unwrap_or(&exif));
+    let mut xmp = || in_xmp(&decoder.xmp_metadata().ok().flatten()?).and_then(Orientation::from_exif);
+    exif.or_else(&mut xmp).unwrap_or(Orientation::NoTransforms)
+}
+
+/// The digit after `tiff:Orientation`, an attribute or an element.
+fn in_xmp(xmp: &[u8]) -> Option<u8> {
+    const KEY: &[u8] = b"tiff:Orientation";
+    let at = xmp.windows(KEY.len()).position(|window| window == KEY)?;
+    let digit = match xmp.get(at + KEY.len()..)? {
+        [b'=', b'"' | b'\'', digit, ..] | [b'>', digit, ..] => digit,
+        _ => return None,
+    };
+    digit.checked_sub(b'0').filter(|digit| (1..=8).contains(digit))
 }
 
 fn limits() -> Limits {
