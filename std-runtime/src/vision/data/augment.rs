@@ -280,7 +280,8 @@ mod tests {
                 assert!((share - mix.share([8, 10])).abs() < 1e-5);
                 sum += share;
             }
-            assert!((0.4..0.7).contains(&(sum / 400.0)), "{sum}");
+            // Rectangles are cut at the edges, so that more than half remains on average.
+            assert!((0.4..0.85).contains(&(sum / 400.0)), "{sum}");
         }
     }
 

@@ -79,6 +79,8 @@ impl Processor {
     fn from_keys(keys: &Keys<'_>) -> Result<Self, FolderError> {
         let usual = Self::of_kind(kind(keys)?);
         keys.pass_over(&["do_convert_rgb", "processor_class", "image_processor_type", "feature_extractor_type"]);
+        // Values of steps that are left out are not kept.
+        keys.pass_over(&["size", "crop_pct", "crop_size", "rescale_factor", "image_mean", "image_std"]);
         let resize = if flag(keys, "do_resize", true)? { Some(size(keys, &usual)?) } else { None };
         let crops = flag(keys, "do_center_crop", usual.crop.is_some())?;
         let crop = if crops { Some(crop_size(keys, &usual)?) } else { None };
