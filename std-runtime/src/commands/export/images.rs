@@ -51,7 +51,7 @@ fn whole(device: &Arc<Engine>, weights: &NamedWeights) -> Result<(ParamSet, usiz
     let (registry, model) = weights.model()?;
     let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(device)), "model", &registry).map_err(BuildError::from)?;
     let (values, frozen) = (set.weights.get_mut(), set.frozen.get_mut());
-    weights.give(&weights.folder.model, PositionResize::default(), &registry.view(), values, frozen);
+    weights.give(&weights.folder.model, PositionResize::default(), &registry.view(), values, frozen)?;
     Ok((set, model.dims().width))
 }
 
