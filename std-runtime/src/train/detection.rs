@@ -6,6 +6,7 @@ use std::sync::Arc;
 use samara_core::model::detr::Detr;
 use samara_core::params::{Group, GroupId, ParamInfo, Part, Registry};
 
+use super::card::{self, Subject};
 use super::config::TrainConfig;
 use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
@@ -124,10 +125,27 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
     if let Some(former) = former.filter(|_| !quiet) {
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
-    let out = folder.out.clone();
-    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective(config)?, &config.train, folder, request.view)?;
+    let (out, threads, objective) = (folder.out.clone(), engine.threads(), objective(config)?);
+    let [trained, all] = objective.parameters();
+    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.view)?;
     write_config(&out, COMMAND, config)?;
-    Ok(outcome(&trainer.run(stop)?, out))
+    card::note_start(&out, trainer.step(), threads)?;
+    let outcome = outcome(&trainer.run(stop)?, out);
+    let DetectConfig { images, val_images, .. } = config.detect;
+    let data = format!("images 0 to {} of seed {}, {val_images} after them held out", images - 1, config.train.seed);
+    card::write(config, [&format!("{all} parameters"), &format!("{trained} of {all} parameters")], &data, &outcome)?;
+    Ok(outcome)
+}
+
+impl<'s> From<&'s DetectRunConfig> for Subject<'s> {
+    fn from(config: &'s DetectRunConfig) -> Self {
+        Self {
+            model_type: DetrModel::TYPE,
+            train: &config.train,
+            corpus: "the generated world of shapes".to_owned(),
+            limits: "on generated images held out from training. What the model finds in other images is not known.",
+        }
+    }
 }
 
 /// The objective of a run on the world of shapes.

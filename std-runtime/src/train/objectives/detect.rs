@@ -126,6 +126,12 @@ impl DetectObjects {
         }
     }
 
+    /// How many parameters are trained, and how many there are; statistics of norms are none.
+    pub fn parameters(&self) -> [usize; 2] {
+        let view = self.registry.view();
+        [view.trainable_count(), view.infos().iter().filter(|info| !info.buffer).map(|info| info.shape.len()).sum()]
+    }
+
     fn built(&self) -> &Built {
         self.built.as_ref().expect("the trainer builds an objective before it uses it")
     }
@@ -400,9 +406,8 @@ impl<D: Device> Objective<D> for DetectObjects {
     }
 
     fn describe(&self, _: &Session<D>) -> String {
-        let view = self.registry.view();
-        let all: usize = view.infos().iter().filter(|info| !info.buffer).map(|info| info.shape.len()).sum();
-        format!("{} of {all} parameters trained; ", view.trainable_count())
+        let [trained, all] = self.parameters();
+        format!("{trained} of {all} parameters trained; ")
     }
 }
 
