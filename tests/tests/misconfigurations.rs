@@ -417,6 +417,21 @@ fn a_reward_that_scores_nothing_is_named() {
     }
 }
 
+/// A program that scores and ends is named with its status, and one that answers something else with that.
+#[test]
+fn a_program_that_does_not_score_is_named() {
+    let desk = Desk::new();
+    for (command, expected) in [
+        ("rewards.command=no_such_program", "it ended (exit status: 127 (no such command))"),
+        ("rewards.command=head -n 1 > /dev/null; exit 3", "it ended (exit status: 3) before every line had an answer"),
+        ("rewards.command=while read row; do echo much; done", "expected a number or null, found \"much\""),
+    ] {
+        let four = [prompts(), prompts(), prompts(), prompts()].concat();
+        let error = train(&desk, "ppo", &four, "run", &[&POLICY[..], &[command, "train.steps=2"]].concat()).unwrap_err();
+        assert!(error.contains(expected), "{command}: {error}");
+    }
+}
+
 /// Completions of which none ends are said: their scores are those of cut texts.
 #[test]
 fn completions_without_an_end_are_said() {

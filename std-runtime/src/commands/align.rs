@@ -165,7 +165,7 @@ pub(super) fn merge<C: AlignConfig>(
             layers.flag(flag, key, value);
         }
     }
-    choose_end(&mut layers);
+    choose_end(&mut layers)?;
     follow(&mut layers)?;
     let config = layers.finish()?;
     let idle = sft::UNREAD.iter().map(|&(key, instead)| ("data", key, instead));
@@ -180,9 +180,14 @@ const IDLE: [(&str, &str, &str); 2] = [("dialogue", "packing", SFT), ("dialogue"
 const SFT: &str = "samara sft reads it";
 
 /// A step count given by the user replaces the default passes over the rows.
-fn choose_end<C: AlignConfig>(layers: &mut Layers<C>) {
+fn choose_end<C: AlignConfig>(layers: &mut Layers<C>) -> Result<(), Error> {
     let [steps, epochs] = ["train.steps", "dialogue.epochs"].map(|key| is_given(layers.place(key)));
+    let on_line = |key| matches!(layers.place(key), Some(Place::Set(_) | Place::Flag(_)));
+    if on_line("train.steps") && on_line("dialogue.epochs") {
+        return Err(Error::usage("train.steps and dialogue.epochs both end the run: give one of them"));
+    }
     if steps && !epochs {
         layers.put(&["dialogue.epochs"], &Place::Default, |config| config.parts_mut().dialogue.epochs = 0.0);
     }
+    Ok(())
 }

@@ -103,6 +103,17 @@ struct Outcome {
     texts: Vec<String>,
 }
 
+/// A note where a text does not end with the token that ends texts: a reward model scores its last token, which rows have.
+fn open_ended(ids: &[i32], tokenizer: Option<&Tokenizer>) -> Option<String> {
+    let (tokenizer, end) = tokenizer.and_then(|tokenizer| Some((tokenizer, tokenizer.end_of_text()?)))?;
+    let shown = String::from_utf8_lossy(&tokenizer.token_bytes(end)).into_owned();
+    (ids.last() != Some(&(end as i32))).then(|| {
+        format!(
+            "note: --text does not end with {shown}, and a reward model scores the token that ends an answer; --data encodes rows as the training did"
+        )
+    })
+}
+
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         self.given()?;
@@ -146,6 +157,9 @@ impl Args {
         let vocab_size = FolderConfig::read(folder)?.model.vocab_size().unwrap_or(0);
         let (tokens, tokenizer) = self.tokens(folder, vocab_size, quiet)?;
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+        if let Some(note) = open_ended(&ids, tokenizer.as_ref()).filter(|_| self.input.text.is_some() && !quiet) {
+            say::line(&note);
+        }
         let reward = score::score_of(&self.engine.engine()?, folder, &ids)?;
         let reward = Reward { schema: 1, tokens, reward, scored_token: ScoredToken::last(&ids, tokenizer.as_ref()) };
         output::show(self.json, &reward, || reward.text())

@@ -64,6 +64,9 @@ impl Command for Args {
         let former = former(self.out.as_deref(), self.resume, sft::COMMAND)?;
         refuse_other_init(former.as_deref(), self.config.init.as_deref(), false)?;
         let has_init = self.config.init.is_some() || self.config.set.iter().any(|set| set.starts_with("train.init"));
+        if let Some(set) = self.config.set.iter().find(|set| set.starts_with("model.")).filter(|_| has_init) {
+            return Err(Error::usage(format!("--set {set}: the model is that of --init, as it is; leave it out")));
+        }
         if !has_init && former.is_none() && self.config.config.is_none() {
             return Err(Error::usage(sft::NO_INIT));
         }

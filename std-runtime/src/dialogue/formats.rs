@@ -217,7 +217,7 @@ fn pair(prompt: Vec<Turn>, chosen: Vec<Turn>, rejected: Vec<Turn>, margin: Optio
 }
 
 fn preference(object: &Object, talk: Option<&str>) -> Read {
-    let margin = object.get("margin").and_then(Value::as_f64);
+    let margin = margin(object)?;
     let explicit =
         ["prompt", "instruction", "question"].into_iter().find(|key| object.get(*key).is_some_and(|value| !value.is_null()));
     let prompt = match (talk, explicit) {
@@ -279,7 +279,23 @@ fn common_prefix(a: &str, b: &str) -> usize {
     if a == b { 0 } else { before.strip_suffix(' ').map_or(at, str::len) }
 }
 
+/// How much better the preferred completion is, in units of the score: a number, or one as text, as tables have it.
+fn margin(object: &Object) -> Result<Option<f64>, Refusal> {
+    let found = match object.get("margin") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(value) => value.as_f64(),
+    };
+    let shown = || object.get("margin").map_or_else(String::new, Value::to_string);
+    found
+        .filter(|margin: &f64| margin.is_finite())
+        .map_or_else(|| wrong("a number for \"margin\"", shown()), |margin| Ok(Some(margin)))
+}
+
 fn ranked(object: &Object) -> Read {
+    if object.get("margin").is_some_and(|margin| !margin.is_null()) {
+        return wrong("ranks without \"margin\", which a pair has: \"chosen\", \"rejected\"", "both");
+    }
     let prompt = [system(object)?, turns_of(object, "prompt", Role::User)?].concat();
     let Some(Value::Array(list)) = object.get("completions") else { return wrong("a list for \"completions\"", "another value") };
     let ranks: Vec<Option<u64>> = match object.get("ranks") {
@@ -311,4 +327,29 @@ fn ranked(object: &Object) -> Read {
         );
     }
     Ok((Row::Preference { prompt, ranked, margin: None }, Format::Ranked))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A margin is a number, or one as text, as a table has it; anything else is an error, and so is one beside ranks.
+    #[test]
+    fn margins_are_read_or_refused() {
+        let pair = |margin: Value| {
+            let Value::Object(object) = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": margin}) else {
+                unreachable!()
+            };
+            preference(&object, None).ok().map(|(row, _)| match row {
+                Row::Preference { margin, .. } => margin,
+                _ => None,
+            })
+        };
+        assert_eq!([json!(50), json!("0.5"), json!(null)].map(pair), [Some(Some(50.0)), Some(Some(0.5)), Some(None)]);
+        assert_eq!([json!("big"), json!(true), json!("inf")].map(pair), [None; 3]);
+        let Value::Object(list) = json!({"prompt": "a", "completions": ["b", "c"], "margin": 1}) else { unreachable!() };
+        assert!(ranked(&list).is_err());
+    }
 }

@@ -95,5 +95,13 @@ fn settings_of_policies_that_nothing_reads_are_refused() {
     refused(at, &with("grpo", &["ptx.data=text.txt", "ptx.coef=1", "ptx.block_size=65"]), 2, &["ptx.block_size", "at most 64"]);
     let remax = ["grpo.loss=remax", "grpo.dynamic_sampling=3", "rollout.group_size=4"];
     refused(at, &with("grpo", &remax), 2, &["grpo.dynamic_sampling", "1 for remax"]);
+    refused(at, &with("ppo", &["ppo.kl_horizon=10"]), 2, &["ppo.kl_horizon", "ppo.kl_target"]);
+    refused(at, &with("ppo", &["ppo.missing_eos_value=3"]), 2, &["ppo.missing_eos_value", "ppo.missing_eos"]);
+    refused(at, &with("grpo", &["grpo.loss=rloo", "grpo.std_epsilon=1"]), 2, &["grpo.std_epsilon", "standard deviation"]);
+    refused(at, &with("grpo", &["grpo.kl_coef=0", "grpo.kl_place=loss"]), 2, &["grpo.kl_place", "grpo.kl_coef above 0"]);
+    for (key, source) in [("model", "rewards.model"), ("regex", "rewards.regex"), ("command", "rewards.command")] {
+        let set: &'static str = format!("rewards.{key}_weight=2").leak();
+        refused(at, &with("ppo", &[set]), 2, &[&set[..set.len() - 2], source]);
+    }
     assert!(!at.join("none").exists());
 }

@@ -1,8 +1,12 @@
 //! Scorers that read text: functions of it, and other programs.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use fancy_regex::Regex;
 use serde_json::{Map, Value, json};
@@ -10,6 +14,8 @@ use serde_json::{Map, Value, json};
 use super::episodes::Episode;
 use super::scorer::Scorer;
 use crate::lm::RunError;
+use crate::say;
+use crate::stop::Stop;
 use crate::tokenizer::Tokenizer;
 
 /// What text scorers read beside completions.
@@ -135,18 +141,29 @@ pub struct Process {
     command: String,
     child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    /// The lines that it writes, read by a thread of its own.
+    answers: Receiver<io::Result<String>>,
+    stop: Stop,
 }
+
+/// Between two looks for a signal while an answer is awaited.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Looks after which a person is told what is awaited.
+const LOOKS: u32 = 50;
 
 impl Process {
     /// Starts a command of the shell.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(texts: &Arc<Texts>, command: &str) -> Result<Self, RunError> {
+    pub fn start(texts: &Arc<Texts>, command: &str, stop: &Stop) -> Result<Self, RunError> {
         let failed = |error: &dyn std::fmt::Display| RunError::Guard(format!("rewards.command {command:?}: {error}"));
         let mut child = Command::new("sh")
             .args(["-c", command])
+            // A program in Python would else keep its answers back until its input ends.
+            .env("PYTHONUNBUFFERED", "1")
+            // A signal for the training is none for the program: the last scores are still needed.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -154,28 +171,62 @@ impl Process {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(&"it has no standard input or output"));
         };
-        Ok(Self { texts: Arc::clone(texts), command: command.to_owned(), child, input, output: BufReader::new(output) })
+        let (sender, answers) = channel();
+        thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| sender.send(line)));
+        Ok(Self { texts: Arc::clone(texts), command: command.to_owned(), child, input, answers, stop: stop.clone() })
     }
 
-    fn ask(&mut self, episode: &Episode) -> Result<f32, String> {
+    fn failed(&self, what: impl std::fmt::Display) -> RunError {
+        RunError::Guard(format!("rewards.command {:?}: {what}", self.command))
+    }
+
+    /// Why it answers no more.
+    fn ended(&mut self) -> RunError {
+        for _ in 0..10 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let hint = if status.code() == Some(127) { " (no such command)" } else { "" };
+                return self.failed(format!(
+                    "it ended ({status}{hint}) before every line had an answer; expected a line with a number or null for every line"
+                ));
+            }
+            thread::sleep(PATIENCE / 2);
+        }
+        self.failed("it closed its output; expected a line with a number or null for every line")
+    }
+
+    /// The next line of the program, unless a signal comes before.
+    fn answer(&mut self) -> Result<String, RunError> {
+        for look in 1.. {
+            match self.answers.recv_timeout(PATIENCE) {
+                Ok(Ok(line)) => return Ok(line),
+                Ok(Err(error)) => return Err(self.failed(format!("its answer cannot be read: {error}"))),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => self.stop.check()?,
+            }
+            if look == LOOKS {
+                say::line(&format!(
+                    "note: waiting for an answer of rewards.command {:?}: it must flush its output after every line",
+                    self.command
+                ));
+            }
+        }
+        Err(self.ended())
+    }
+
+    fn ask(&mut self, episode: &Episode) -> Result<f32, RunError> {
         let mut row = self.texts.rows.get(episode.row).cloned().unwrap_or_default();
         row.insert("prompt".to_owned(), json!(self.texts.text(&episode.tokens[..episode.prompt])));
         row.insert("completion".to_owned(), json!(self.texts.text(episode.completion())));
         let line = format!("{}\n", Value::Object(row));
-        self.input
-            .write_all(line.as_bytes())
-            .and_then(|()| self.input.flush())
-            .map_err(|error| format!("it does not read: {error}"))?;
-        let mut answer = String::new();
-        let read = self.output.read_line(&mut answer).map_err(|error| format!("its answer cannot be read: {error}"))?;
-        if read == 0 {
-            return Err("it ended without an answer; expected a line with a number or null for every line".to_owned());
+        if self.input.write_all(line.as_bytes()).and_then(|()| self.input.flush()).is_err() {
+            return Err(self.ended());
         }
+        let answer = self.answer()?;
         match answer.trim() {
             "null" => Ok(f32::NAN),
             text => match text.parse::<f32>() {
                 Ok(score) if score.is_finite() => Ok(score),
-                _ => Err(format!("expected a number or null, found {text:?}")),
+                _ => Err(self.failed(format!("expected a number or null, found {text:?}"))),
             },
         }
     }
@@ -187,8 +238,7 @@ impl Scorer for Process {
     }
 
     fn score(&mut self, episodes: &[Episode]) -> Result<Vec<f32>, RunError> {
-        let all: Result<Vec<f32>, String> = episodes.iter().map(|episode| self.ask(episode)).collect();
-        all.map_err(|error| RunError::Guard(format!("rewards.command {:?}: {error}", self.command)))
+        episodes.iter().map(|episode| self.ask(episode)).collect()
     }
 }
 

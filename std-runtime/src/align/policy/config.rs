@@ -1,14 +1,14 @@
 //! `[rollout]`, `[ppo]`, `[grpo]`: how completions are sampled, and what is learnt from them.
 
 use samara_core::graph::Epsilon;
-use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty};
+use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty, Scale};
 use samara_core::rl::{
     AdamEpsilon, Aggregation, Baseline, Clip, Conventions, Estimator, Gae, KlController, Limits, MissingEos, Recipe, ScoreAt,
     Surrogate, TokenRewards, Variance, WhitenScope, Whitening,
 };
 
 use super::method::{Advantage, KlPlace, Method};
-use crate::config::{Choice, table};
+use crate::config::{Choice, Unread, table};
 
 table! {
     /// How completions are sampled.
@@ -40,8 +40,8 @@ table! {
         kl_coef: Option<f64> = None, 0..=1000;
         /// The KL of a completion in nats that the coefficient is led to; 0: the coefficient stays.
         kl_target: Option<f64> = None, 0..=100000;
-        /// Completions over which an error of 1 would double the coefficient.
-        kl_horizon: f64 = 10000.0, 1..=1e15;
+        /// Completions over which an error of 1 would double the coefficient; absent: as the preset has it, or 10000.
+        kl_horizon: Option<f64> = None, 1..=1e15;
         /// The estimator of the KL in rewards: "k1", "abs", "k2" or "k3".
         kl_estimator: Option<EstimatorChoice> = None;
         /// Discount of a token.
@@ -68,13 +68,14 @@ table! {
         score_at: Option<ScoreAtChoice> = None;
         /// The score of a completion without a stop token: "keep", "replace" (by missing_eos_value) or "subtract" (it).
         missing_eos: Option<MissingEosChoice> = None;
-        /// See missing_eos.
-        missing_eos_value: f64 = 1.0, -1000..=1000;
+        /// See missing_eos; absent: as the preset has it, or 1.
+        missing_eos_value: Option<f64> = None, -1000..=1000;
         /// A factor of the value function's learning rate.
         value_lr_scale: f64 = 1.0, 0..=1000;
         /// The weight of the policy's entropy, which is subtracted from the loss; 0: none.
         entropy_coef: f64 = 0.0, 0..=1000;
     }
+    unread: PpoConfig::unread;
 }
 
 table! {
@@ -113,6 +114,7 @@ table! {
         /// prompts take their places; 1: no prompt is left out; absent: 10 for dapo, else 1.
         dynamic_sampling: Option<u64> = None, 1..=1000;
     }
+    unread: GrpoConfig::unread;
 }
 
 /// A preset by its number among [`Conventions::PRESETS`].
@@ -259,10 +261,10 @@ impl PpoConfig {
         let low = or(self.clip, c.clip.low);
         let high = self.clip_high.or(self.clip).unwrap_or(c.clip.high) as f32;
         let missing_eos = match (self.missing_eos, c.rewards.missing_eos) {
-            (Some(choice), _) => choice.rule(self.missing_eos_value),
+            (Some(choice), _) => choice.rule(self.missing_eos_value.unwrap_or(1.0)),
             (None, MissingEos::Keep) => MissingEos::Keep,
-            (None, MissingEos::Replace(x)) => MissingEos::Replace(x as f32),
-            (None, MissingEos::Subtract(x)) => MissingEos::Subtract(x as f32),
+            (None, MissingEos::Replace(x)) => MissingEos::Replace(or(self.missing_eos_value, x)),
+            (None, MissingEos::Subtract(x)) => MissingEos::Subtract(or(self.missing_eos_value, x)),
         };
         Method {
             advantage: self.advantage(&c),
@@ -283,8 +285,13 @@ impl PpoConfig {
                 score_limit: c.rewards.score_limit.map(|x| x as f32),
             },
             controller: match (self.kl_target, c.controller) {
-                (None, controller) => controller,
-                (Some(target), _) if target > 0.0 => KlController::Adaptive { target, horizon: self.kl_horizon },
+                (None, KlController::Fixed) => KlController::Fixed,
+                (None, KlController::Adaptive { target, horizon }) => {
+                    KlController::Adaptive { target, horizon: self.kl_horizon.unwrap_or(horizon) }
+                }
+                (Some(target), _) if target > 0.0 => {
+                    KlController::Adaptive { target, horizon: self.kl_horizon.unwrap_or(10_000.0) }
+                }
                 (Some(_), _) => KlController::Fixed,
             },
             kl: (
@@ -302,6 +309,19 @@ impl PpoConfig {
 }
 
 impl PpoConfig {
+    fn unread(&self) -> Vec<Unread> {
+        let method = self.method();
+        let is_fixed = matches!(method.controller, KlController::Fixed);
+        let keeps = matches!(method.rewards.missing_eos, MissingEos::Keep);
+        [
+            (is_fixed, "kl_horizon", "ppo.kl_target, or a preset with an adaptive coefficient, reads it"),
+            (keeps, "missing_eos_value", "ppo.missing_eos = \"replace\" or \"subtract\" reads it"),
+        ]
+        .into_iter()
+        .filter_map(|(idle, key, instead)| idle.then_some(Unread { key, instead }))
+        .collect()
+    }
+
     /// How advantages come about.
     fn advantage(&self, c: &Conventions) -> Advantage {
         let or = |given: Option<f64>, preset: f64| given.unwrap_or(preset) as f32;
@@ -327,6 +347,24 @@ fn above_zero(x: Option<f64>) -> Option<f32> {
 }
 
 impl GrpoConfig {
+    fn unread(&self) -> Vec<Unread> {
+        const KL: &str = "grpo.kl_coef above 0 reads it";
+        let scaled = matches!(self.recipe().baseline, Baseline::Group(scale) if scale != Scale::None);
+        [
+            (!scaled, "std_epsilon", "a loss that divides by a standard deviation reads it, as grpo.loss = \"grpo\""),
+            (
+                self.missing_eos == MissingEosChoice::Keep,
+                "missing_eos_value",
+                "grpo.missing_eos = \"replace\" or \"subtract\" reads it",
+            ),
+            (self.kl_coef == 0.0, "kl_place", KL),
+            (self.kl_coef == 0.0, "kl_estimator", KL),
+        ]
+        .into_iter()
+        .filter_map(|(idle, key, instead)| idle.then_some(Unread { key, instead }))
+        .collect()
+    }
+
     /// The recipe that the loss names.
     pub fn recipe(&self) -> Recipe {
         Recipe::ALL[self.loss.0]

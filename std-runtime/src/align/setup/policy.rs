@@ -17,11 +17,12 @@ use crate::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
 use crate::align::policy::state::{Critic, Policy, PolicySpec};
 use crate::align::rows::RowEncoder;
 use crate::align::run::{AlignConfig, Context, Prepared};
-use crate::config::{Invalid, table};
+use crate::config::{Invalid, Unread, table};
 use crate::dialogue::row::Row;
 use crate::lm::RunError;
 use crate::lm::scored::Scored;
 use crate::model::tune::config::TuneConfig;
+use crate::stop::Stop;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 
@@ -47,6 +48,20 @@ table! {
         command: Option<String> = None;
         /// The weight of its numbers.
         command_weight: f64 = 1.0, -1000000..=1000000;
+    }
+    unread: RewardsConfig::unread;
+}
+
+impl RewardsConfig {
+    fn unread(&self) -> Vec<Unread> {
+        [
+            (self.model.is_none(), "model_weight", "a reward model reads it: --reward DIR, or rewards.model"),
+            (self.regex.is_none(), "regex_weight", "rewards.regex reads it"),
+            (self.command.is_none(), "command_weight", "rewards.command reads it"),
+        ]
+        .into_iter()
+        .filter_map(|(idle, key, instead)| idle.then_some(Unread { key, instead }))
+        .collect()
     }
 }
 
@@ -115,7 +130,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     lines.extend(prompts.rows.first().into_iter().flat_map(|prompt| rows_of.show_prompt(prompt)));
     let texts = texts(context);
     let stops = texts.stops.clone();
-    let rewards = sources(rewards, &texts)?;
+    let rewards = sources(rewards, &texts, &context.stop)?;
     lines.push(format!("rewards: {}", rewards.describe()));
     let (pretraining, content) = ptx.map_or((None, String::new()), |ptx| {
         lines.extend(ptx.lines);
@@ -162,7 +177,7 @@ pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
 ///
 /// # Errors
 /// None, or one that cannot be had.
-pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>) -> Result<Rewards, TrainingError> {
+pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>, stop: &Stop) -> Result<Rewards, TrainingError> {
     let mut all = Vec::new();
     if let Some(folder) = &rewards.model {
         let model = Scored::of_folder(folder)?;
@@ -183,7 +198,7 @@ pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>) -> Result<Rewards, T
         text(TextScore::Matches(regex), rewards.regex_weight);
     }
     if let Some(command) = &rewards.command {
-        all.push((RewardSource::Scorer(Box::new(Process::start(texts, command)?)), rewards.command_weight as f32));
+        all.push((RewardSource::Scorer(Box::new(Process::start(texts, command, stop)?)), rewards.command_weight as f32));
     }
     if all.is_empty() {
         let expected =

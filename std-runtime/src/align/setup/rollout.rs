@@ -81,7 +81,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
     let encoder = RowEncoder { encoder: &context.encoder, max_length, bad_row: config.data.on_bad_row };
     let prompts = encoder.prompts(&context.rows.train)?.rows;
     let texts = texts(&context);
-    let mut rewards = if scored { sources(&config.rewards, &texts)? } else { Rewards::new(Vec::new()) };
+    let mut rewards = if scored { sources(&config.rewards, &texts, &context.stop)? } else { Rewards::new(Vec::new()) };
     let mut model = Model::open(engine, &context.from, samara_core::graph::DType::Real)?;
     rewards.admit(&mut model.session, (config.rollout.rows, max_length + config.rollout.max_new_tokens))?;
     let options = RolloutOptions {
