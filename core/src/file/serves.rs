@@ -125,7 +125,7 @@ impl Serves for Images {
 
     fn unfit(program: &FileProgram<'_>, kind: ProgramKind, _: &Header) -> Option<Port> {
         let pixels = program.program.shape(program.port(Port::Pixels));
-        (kind == ProgramKind::Decode || pixels.len() == 0).then_some(Port::Pixels)
+        (kind == ProgramKind::Decode || pixels.is_empty()).then_some(Port::Pixels)
     }
 }
 

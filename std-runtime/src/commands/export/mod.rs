@@ -274,18 +274,21 @@ impl Args {
         }
     }
 
+    /// Refuses flags that apply to image classifiers.
+    fn refuse_of_images(&self) -> Result<(), Error> {
+        let vpt = matches!(self.train, TrainPart::VptShallow | TrainPart::VptDeep);
+        let given = [
+            ("--train vpt-shallow or vpt-deep", vpt),
+            ("--prompts", self.prompts.is_some()),
+            ("--recompute", self.recompute.is_some()),
+            ("--seed", self.seed.is_some()),
+        ];
+        refuse(&given, "image classifiers")
+    }
+
     /// The export specification of the flags.
     fn spec(&self, dims: LmDims) -> Result<FileSpec, Error> {
-        let vpt = matches!(self.train, TrainPart::VptShallow | TrainPart::VptDeep);
-        refuse(
-            &[
-                ("--train vpt-shallow or vpt-deep", vpt),
-                ("--prompts", self.prompts.is_some()),
-                ("--recompute", self.recompute.is_some()),
-                ("--seed", self.seed.is_some()),
-            ],
-            "image classifiers",
-        )?;
+        self.refuse_of_images()?;
         let context = match self.context.unwrap_or(0) as usize {
             0 => dims.n_positions,
             context if context <= dims.n_positions => context,
