@@ -183,7 +183,7 @@ const SFT: &str = "samara sft reads it";
 fn choose_end<C: AlignConfig>(layers: &mut Layers<C>) -> Result<(), Error> {
     let [steps, epochs] = ["train.steps", "dialogue.epochs"].map(|key| is_given(layers.place(key)));
     let on_line = |key| matches!(layers.place(key), Some(Place::Set(_) | Place::Flag(_)));
-    if on_line("train.steps") && on_line("dialogue.epochs") {
+    if on_line("train.steps") && on_line("dialogue.epochs") && layers.values()?.parts().dialogue.epochs > 0.0 {
         return Err(Error::usage("train.steps and dialogue.epochs both end the run: give one of them"));
     }
     if steps && !epochs {

@@ -15,7 +15,7 @@ Examples:
   samara dpo --out runs/dpo --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset { name: "dpo", about: "", toml: on_rows!("1e-5") };
+pub(super) const DEFAULTS: Preset = Preset { name: "dpo", about: "", toml: on_rows!("1e-5") };
 
 /// Learn from pairs of completions, one preferred to the other.
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ Examples:
   samara grpo --out runs/grpo --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset { name: "grpo", about: "", toml: ON_PROMPTS };
+pub(super) const DEFAULTS: Preset = Preset { name: "grpo", about: "", toml: ON_PROMPTS };
 
 /// Improve a policy by rewards, without a value function (GRPO and its relatives).
 #[derive(Debug, clap::Args)]

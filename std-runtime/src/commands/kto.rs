@@ -13,7 +13,7 @@ Examples:
   samara kto --out runs/kto --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset { name: "kto", about: "", toml: on_rows!("1e-5") };
+pub(super) const DEFAULTS: Preset = Preset { name: "kto", about: "", toml: on_rows!("1e-5") };
 
 /// Learn from completions that are good or bad, without pairs.
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ Examples:
   samara ppo --out runs/ppo --resume";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset { name: "ppo", about: "", toml: ON_PROMPTS };
+pub(super) const DEFAULTS: Preset = Preset { name: "ppo", about: "", toml: ON_PROMPTS };
 
 /// Improve a policy by rewards, with a value function (PPO).
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ impl Command for Args {
 }
 
 /// What a preset says of Adam is the default of `[train]`.
-fn follow_preset(layers: &mut Layers<PpoRun>) -> Result<(), ConfigError> {
+pub(super) fn follow_preset(layers: &mut Layers<PpoRun>) -> Result<(), ConfigError> {
     let (eps, mode) = layers.values()?.ppo.epsilon();
     if layers.place("train.eps").is_none() {
         layers.put(&["train.eps"], &Place::Default, |config| config.train.eps = eps);

@@ -15,7 +15,7 @@ Examples:
   samara score --model runs/reward --data answers.jsonl";
 
 /// The defaults of this command.
-const DEFAULTS: Preset = Preset { name: "reward", about: "", toml: on_rows!("2e-5") };
+pub(super) const DEFAULTS: Preset = Preset { name: "reward", about: "", toml: on_rows!("2e-5") };
 
 /// Train a reward model on human preferences.
 #[derive(Debug, clap::Args)]

@@ -20,7 +20,8 @@ Examples:
   samara rollout --model runs/sft --data prompts.jsonl --samples 16 --reward runs/reward --best
   samara rollout --model runs/sft --data prompts.jsonl --set rewards.length_weight=1";
 
-const DEFAULTS: Preset = Preset { name: "rollout", about: "", toml: "[train]\nblock_size = 1024\n[data]\nval_fraction = 0.0\n" };
+pub(super) const DEFAULTS: Preset =
+    Preset { name: "rollout", about: "", toml: "[train]\nblock_size = 1024\n[data]\nval_fraction = 0.0\n" };
 
 /// Complete prompts, and score the completions.
 #[derive(Debug, clap::Args)]

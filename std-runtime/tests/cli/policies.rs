@@ -77,6 +77,23 @@ fn presets_say_what_they_set_and_runs_what_they_measured() {
     assert!(fs::read_to_string(at.join(page.trim())).unwrap().contains("objective/scores against objective/kl"));
 }
 
+/// Every command on rows prints its tables, which it reads again.
+#[test]
+fn tables_of_alignment_are_printed() {
+    let folder = temporary();
+    let at = folder.path();
+    for (command, table) in [("reward", "reward"), ("dpo", "dpo"), ("kto", "kto"), ("ppo", "rewards"), ("grpo", "grpo")] {
+        let printed = done(at, &["config", "--of", command, "--set", "train.steps=7"]);
+        let read: toml::Table = printed.parse().unwrap();
+        assert_eq!(read["train"]["steps"].as_integer(), Some(7), "{command}");
+        assert!(read.contains_key(table), "{command}");
+    }
+    let printed = done(at, &["config", "--of", "rollout"]);
+    assert!(printed.contains("max_new_tokens = 48") && printed.contains("[rewards]"), "{printed}");
+    refused(at, &["config", "--of", "ppo", "--preset", "sft"], 2, &["--preset", "leave it out"]);
+    refused(at, &["config", "--of", "ppo", "--set", "ppo.kl=1"], 2, &["ppo.kl"]);
+}
+
 #[test]
 fn settings_of_policies_that_nothing_reads_are_refused() {
     let folder = temporary();
