@@ -24,7 +24,7 @@ pub enum SessionError {
     Pixels(WriteError),
     /// Labels that do not fit the program.
     Labels(WriteError),
-    /// The sequence has reached the model's context length: [`Session::restart`] it.
+    /// The sequence has reached the model's context length: [`Session::restart`](super::Session::restart) it.
     ContextFull {
         /// The positions.
         context: usize,
@@ -36,7 +36,7 @@ pub enum SessionError {
         /// Elements needed: one for each token.
         needed: usize,
     },
-    /// There are no logits to sample from: call [`Session::feed`] before every [`Session::choose`].
+    /// There are no logits to sample from: call [`Session::feed`](super::Session::feed) before every [`Session::choose`](super::Session::choose).
     NoLogits,
 }
 
