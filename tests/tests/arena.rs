@@ -1,6 +1,6 @@
 //! What models take on a device, held against `arena.toml`: nobody makes a plan or a file larger without noticing.
 //!
-//! Where it is meant, `SAMARA_RENEW=1 cargo test -p samara-tests --test arena` writes the table anew; it belongs into the same commit.
+//! Where it is meant, `SAMARA_RENEW=1 cargo test --workspace --test arena` writes the table anew; it belongs into the same commit.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -61,7 +61,7 @@ fn measure() -> Table {
 
 fn text(table: &Table) -> String {
     let mut text =
-        "# Bytes that models take on a device: see arena.rs.\n# Renew: SAMARA_RENEW=1 cargo test -p samara-tests --test arena\n"
+        "# Bytes that models take on a device: see arena.rs.\n# Renew: SAMARA_RENEW=1 cargo test --workspace --test arena\n"
             .to_owned();
     for (name, bytes) in table {
         let bytes: Vec<String> = bytes.iter().map(|(what, bytes)| format!("{what} = {bytes}")).collect();
@@ -78,7 +78,7 @@ fn models_take_what_the_table_says() {
         fs::write(&path, text(&found)).expect("the table is written");
     }
     let expected: Table = toml::from_str(&fs::read_to_string(&path).expect("the table")).expect("a table of numbers");
-    let renew = "if that is meant: SAMARA_RENEW=1 cargo test -p samara-tests --test arena";
+    let renew = "if that is meant: SAMARA_RENEW=1 cargo test --workspace --test arena";
     assert!(found.keys().eq(expected.keys()), "the table has other models than the test; {renew}");
     for ((name, found), expected) in found.iter().zip(expected.values()) {
         for (what, &found) in found {

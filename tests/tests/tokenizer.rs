@@ -156,7 +156,7 @@ fn training_finds_the_peers_merges() {
 
 /// Any vocabulary of the peer, such as those of published models, which are not a part of this repository.
 #[test]
-#[ignore = "needs a folder that make_golden.py wrote from another tool: SAMARA_TOKENIZER_PEER=DIR cargo test -p samara-tests --test tokenizer -- --ignored"]
+#[ignore = "needs a folder that make_golden.py wrote from another tool: SAMARA_TOKENIZER_PEER=DIR cargo test --workspace --test tokenizer -- --ignored"]
 fn agrees_with_peer_in_folder() {
     let folder = PathBuf::from(std::env::var_os("SAMARA_TOKENIZER_PEER").expect("SAMARA_TOKENIZER_PEER names a folder"));
     let tokenizer = Tokenizer::load(&folder).unwrap();

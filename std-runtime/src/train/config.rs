@@ -292,6 +292,16 @@ pub enum RecomputeChoice {
     Fixed(Recompute),
 }
 
+impl RecomputeChoice {
+    /// The policy of a training that no memory budget decides for: with `Auto` nothing is recomputed.
+    pub fn without_budget(self) -> Recompute {
+        match self {
+            Self::Auto => Recompute::None,
+            Self::Fixed(recompute) => recompute,
+        }
+    }
+}
+
 impl From<Recompute> for RecomputeChoice {
     fn from(recompute: Recompute) -> Self {
         Self::Fixed(recompute)

@@ -1,6 +1,5 @@
 //! Training of a detector for the command line: the world of shapes, model, objective, trainer.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::model::detr::Detr;
@@ -10,6 +9,7 @@ use super::card::{self, Subject};
 use super::config::TrainConfig;
 use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
+use super::launch::on_pool;
 use super::objective::Source;
 use super::objectives::detect::{Backbone, DetectObjects};
 use super::progress::View;
@@ -98,14 +98,7 @@ pub struct DetectRequest {
 /// # Errors
 /// An invalid configuration, weights or folder; a training that diverges; predictions that cannot be matched; a signal.
 pub fn run(request: &DetectRequest) -> Result<TrainOutcome, Error> {
-    let stop = match request.view {
-        View::Curves => Stop::install_under_view(),
-        view => Stop::install(view == View::Quiet),
-    };
-    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
-    let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
-    // The whole loop runs on a thread of the pool: a step from outside would allocate.
-    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+    on_pool(request.view, &request.config.train, |engine, stop| run_on(engine, request, stop))
 }
 
 fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<TrainOutcome, Error> {

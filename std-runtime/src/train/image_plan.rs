@@ -6,7 +6,7 @@ use samara_core::graph::{DType, Recompute};
 use samara_core::model::image::{ImageDims, ImageModel, PixelOrder};
 use samara_core::params::Part;
 
-use super::config::{ImageRunConfig, RecomputeChoice};
+use super::config::ImageRunConfig;
 use super::objectives::classify::Classify;
 use super::objectives::supervised;
 use crate::device::Planner;
@@ -15,10 +15,7 @@ use crate::session::{BuildError, OwnedParams, OwnedProgram, update};
 
 /// The recomputation policy of a configuration.
 pub fn recompute(config: &ImageRunConfig) -> Recompute {
-    match config.train.recompute {
-        RecomputeChoice::Auto => Recompute::None,
-        RecomputeChoice::Fixed(recompute) => recompute,
-    }
+    config.train.recompute.without_budget()
 }
 
 /// The task of a configuration.

@@ -12,6 +12,7 @@ use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
 use super::image_data::{RunImages, list};
 use super::image_plan::{plan, task};
+use super::launch::on_pool;
 use super::objective::Source;
 use super::objectives::classify::Classify;
 use super::objectives::supervised::{Supervised, TaskFolder};
@@ -77,14 +78,7 @@ impl ImageRequest {
 /// # Errors
 /// An invalid configuration, images, weights or folder; a training that diverges; a signal.
 pub fn run(request: &ImageRequest) -> Result<TrainOutcome, Error> {
-    let stop = match request.view {
-        View::Curves => Stop::install_under_view(),
-        view => Stop::install(view == View::Quiet),
-    };
-    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
-    let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
-    // The whole loop runs on a thread of the pool: a step from outside would allocate.
-    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+    on_pool(request.view, &request.config.train, |engine, stop| run_on(engine, request, stop))
 }
 
 fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<TrainOutcome, Error> {

@@ -33,3 +33,21 @@ pub fn launch(out: &Path, objective: impl Objective<CpuDevice> + Send, train: &T
         trainer.run(&stop)
     })
 }
+
+/// Runs a training on this machine's pool, for the whole loop: a step from outside would allocate. Signals are answered as the view needs it.
+///
+/// # Errors
+/// Signals or threads that cannot be had, and those of `run`.
+pub(super) fn on_pool<T: Send>(
+    view: View,
+    train: &TrainConfig,
+    run: impl FnOnce(Arc<Engine>, &Stop) -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let stop = match view {
+        View::Curves => Stop::install_under_view(),
+        view => Stop::install(view == View::Quiet),
+    };
+    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
+    let engine = Engine::new(train.threads, train.gemm)?;
+    Arc::clone(&engine).install(|| run(engine, &stop))
+}

@@ -49,6 +49,15 @@ pub struct SetSpec {
     pub role: SetRole,
 }
 
+impl SetSpec {
+    /// The set that is trained and, if asked for, the average that follows it.
+    pub fn of_training(registry: &Arc<OwnedParams>, averaged: bool) -> Vec<Self> {
+        let spec = |name, role| Self { name, registry: Arc::clone(registry), role };
+        let average = averaged.then(|| spec("ema", SetRole::Average { of: 0 }));
+        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+    }
+}
+
 /// Data of an objective.
 pub struct Source {
     /// Rows for training.

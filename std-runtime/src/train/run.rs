@@ -8,8 +8,8 @@ use super::card;
 use super::config::{RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
+use super::launch::on_pool;
 use super::objectives::lm::{Lm, ModelFolder};
-use super::progress::View;
 use super::recompute::Policies;
 use super::request::{TrainOutcome, TrainRequest};
 use super::tokenizer::Named;
@@ -41,14 +41,7 @@ const COMMAND: &str = "samara train";
 /// # Errors
 /// An invalid configuration, data, weights or folder; a training that diverges; a signal.
 pub fn run(request: &TrainRequest) -> Result<TrainOutcome, Error> {
-    let stop = match request.view {
-        View::Curves => Stop::install_under_view(),
-        view => Stop::install(view == View::Quiet),
-    };
-    let stop = stop.map_err(Error::io(Path::new("signals"), "listen to"))?;
-    let engine = Engine::new(request.config.train.threads, request.config.train.gemm)?;
-    // The whole loop runs on a thread of the pool: a step from outside would allocate.
-    Arc::clone(&engine).install(|| run_on(engine, request, &stop))
+    on_pool(request.view, &request.config.train, |engine, stop| run_on(engine, request, stop))
 }
 
 fn run_on(engine: Arc<Engine>, request: &TrainRequest, stop: &Stop) -> Result<TrainOutcome, Error> {

@@ -1,8 +1,6 @@
 //! The shape of a step from `[train]`, and the values that change from step to step.
 
-use samara_core::graph::Recompute;
-
-use super::config::{Optimizer, RecomputeChoice, RunConfig, TrainConfig};
+use super::config::{Optimizer, RunConfig, TrainConfig};
 use crate::lm::step::StepShape;
 use crate::session::update::UpdateNumbers;
 
@@ -16,10 +14,7 @@ pub fn shape_of(config: &RunConfig) -> StepShape {
         packed: false,
         dropout: t.dropout > 0.0,
         adapter_dropout: config.tune.adapter_dropout() > 0.0,
-        recompute: match t.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        },
+        recompute: t.recompute.without_budget(),
     }
 }
 

@@ -77,7 +77,7 @@ fn draws_follow_the_policy_in_short() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p samara-tests --test closed_form -- --ignored --nocapture a_million_draws"]
+#[ignore = "takes minutes: cargo test --release --workspace --test closed_form -- --ignored --nocapture a_million_draws"]
 fn a_million_draws_follow_the_policy() {
     (0..chosen("SEEDS", 3)).for_each(|seed| draws_follow_the_policy(seed, 40, chosen("DRAWS", 1_000_000) as usize));
 }

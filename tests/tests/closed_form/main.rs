@@ -114,7 +114,7 @@ fn said(name: &str, (beta, seed): (f64, u64), stepper: &mut Stepper<CpuDevice>) 
 
 /// Every method, SEEDS seeds, two coefficients: J within 2 % of the optimum's gain, KL(π‖π*) below .02.
 #[test]
-#[ignore = "takes minutes: SEEDS=5 cargo test -p samara-tests --test closed_form -- --ignored --nocapture every_method"]
+#[ignore = "takes minutes: SEEDS=5 cargo test --release --workspace --test closed_form -- --ignored --nocapture every_method"]
 fn every_method_reaches_the_closed_form() {
     let mut missed = Vec::new();
     for (i, beta) in coefficients().into_iter().enumerate() {
@@ -199,7 +199,7 @@ fn dpo(seed: u64, beta: f64, pairs: usize, share: f64) -> Stepper<CpuDevice> {
 /// DPO, each label read once. Of noisy labels the log-ratios have an error of about (label noise)/β: for the small β it takes more of them, of the completions
 /// that the optimum has.
 #[test]
-#[ignore = "takes minutes: SEEDS=5 cargo test -p samara-tests --test closed_form -- --ignored --nocapture preferences"]
+#[ignore = "takes minutes: SEEDS=5 cargo test --release --workspace --test closed_form -- --ignored --nocapture preferences"]
 fn preferences_reach_the_closed_form() {
     let mut missed = Vec::new();
     for beta in coefficients() {
@@ -217,7 +217,7 @@ fn preferences_reach_the_closed_form() {
 
 /// GRPO with groups of two against the policy at which its expected gradient is 0, which is not the optimum of J.
 #[test]
-#[ignore = "takes minutes: SEEDS=5 cargo test -p samara-tests --test closed_form -- --ignored --nocapture grpo_reaches"]
+#[ignore = "takes minutes: SEEDS=5 cargo test --release --workspace --test closed_form -- --ignored --nocapture grpo_reaches"]
 fn grpo_reaches_its_fixed_point() {
     let mut missed = Vec::new();
     for beta in coefficients() {
@@ -249,7 +249,7 @@ fn grpo_reaches_its_fixed_point() {
 
 /// The adaptive coefficient settles where the KL is what was asked for: its mean over the last fifth of the steps within 10 %.
 #[test]
-#[ignore = "takes minutes: SEEDS=5 cargo test -p samara-tests --test closed_form -- --ignored --nocapture adaptive"]
+#[ignore = "takes minutes: SEEDS=5 cargo test --release --workspace --test closed_form -- --ignored --nocapture adaptive"]
 fn the_adaptive_coefficient_settles_at_its_target() {
     let mut missed = Vec::new();
     for target in [1.0, 3.0] {

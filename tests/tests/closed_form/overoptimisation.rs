@@ -115,7 +115,7 @@ fn say(what: &str, points: &[Point], (alpha, beta, explained): (f64, f64, f64)) 
 }
 
 #[test]
-#[ignore = "takes minutes: SEEDS=3 cargo test -p samara-tests --test closed_form -- --ignored --nocapture overoptimisation"]
+#[ignore = "takes minutes: SEEDS=3 cargo test --release --workspace --test closed_form -- --ignored --nocapture overoptimisation"]
 fn overoptimisation() {
     let seeds = env::var("SEEDS").map_or(3, |n| n.parse().unwrap());
     for comparisons in [50, 200, 1000, 5000] {

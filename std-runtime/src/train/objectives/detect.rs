@@ -17,9 +17,9 @@ use crate::lm::RunError;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, save_weights};
 use crate::run::durable;
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
-use crate::train::config::{RecomputeChoice, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch};
+use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 use crate::vision::detector::DetectorFolder;
 use crate::vision::detr::{Frame, write_places};
@@ -238,17 +238,12 @@ fn values((losses, unused): &(BatchLosses, f64)) -> [f64; 9] {
 
 impl<D: Device> Objective<D> for DetectObjects {
     fn sets(&self) -> Vec<SetSpec> {
-        let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let average = (self.train.averages() > 0).then(|| spec("ema", SetRole::Average { of: 0 }));
-        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+        SetSpec::of_training(&self.registry, self.train.averages() > 0)
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
         let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
-        let recompute = match self.train.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        };
+        let recompute = self.train.recompute.without_budget();
         let training = self.pass(session, set, source.rows, Some(recompute))?;
         let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, source.rows, None)).transpose()?;
         self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });

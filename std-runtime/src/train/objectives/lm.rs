@@ -26,7 +26,7 @@ use crate::stop::Stop;
 use crate::tokenizer::{Tokenizer, prompt_ids};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch, ignored_tensors};
+use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch, ignored_tensors};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
 /// The model folder that a training writes, and its samples.
@@ -198,9 +198,7 @@ impl Lm {
 
 impl<D: Device> Objective<D> for Lm {
     fn sets(&self) -> Vec<SetSpec> {
-        let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let average = (self.train.ema_decay > 0.0).then(|| spec("ema", SetRole::Average { of: 0 }));
-        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+        SetSpec::of_training(&self.registry, self.train.averages() > 0)
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {

@@ -17,9 +17,9 @@ use crate::lm::set_weights::frozen_values;
 use crate::model_folder::map::NameMap;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, save_weights};
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
-use crate::train::config::{RecomputeChoice, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
-use crate::train::objective::{Direction, Objective, SetRole, SetSpec, Source, StepBatch, ignored_tensors};
+use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch, ignored_tensors};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 
 /// A model and its loss.
@@ -382,17 +382,12 @@ impl<T: Task> Supervised<T> {
 
 impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     fn sets(&self) -> Vec<SetSpec> {
-        let spec = |name, role| SetSpec { name, registry: Arc::clone(&self.registry), role };
-        let average = (self.train.averages() > 0).then(|| spec("ema", SetRole::Average { of: 0 }));
-        [spec("training", SetRole::Trained)].into_iter().chain(average).collect()
+        SetSpec::of_training(&self.registry, self.train.averages() > 0)
     }
 
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
         let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
-        let recompute = match self.train.recompute {
-            RecomputeChoice::Auto => Recompute::None,
-            RecomputeChoice::Fixed(recompute) => recompute,
-        };
+        let recompute = self.train.recompute.without_budget();
         let training = Pass::new(session, set, source.rows, &self.task, Some(recompute))?;
         let evaluation =
             source.validation.as_ref().map(|_| Pass::new(session, set, source.rows, &self.task, None)).transpose()?;
