@@ -17,6 +17,7 @@ pub mod decoding;
 pub mod detect;
 pub mod device;
 pub mod dialogue;
+pub mod encoder;
 pub mod error;
 pub mod eval;
 pub mod export;

@@ -122,6 +122,13 @@ fn detectors_compute_what_transformers_computes_under_all_names() {
     }
 }
 
+#[test]
+fn an_encoder_of_text_computes_what_transformers_computes() {
+    let folder = golden("../image_text/bert");
+    let outputs = ["hidden_states.0", "hidden_states.1", "hidden_states.2", "logits"];
+    assert_computes(&folder, &folder, &outputs, GRADIENT_TOLERANCE, |gradient| gradient.ends_with("key.bias"));
+}
+
 /// Writes f32 tensors of a file through `change`, under names that it may change too.
 fn rewritten(from: &Path, to: &Path, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) {
     let weights = Weights::open(from).expect("weights");

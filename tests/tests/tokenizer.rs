@@ -328,7 +328,7 @@ proptest! {
 }
 
 /// Files that make_variants.py wrote: a tokenizer in the shape of a popular model, and what the peer makes of some texts.
-const VARIANTS: [&str; 23] = [
+const VARIANTS: [&str; 25] = [
     "gpt2",
     "prefix_space",
     "roberta",
@@ -352,6 +352,8 @@ const VARIANTS: [&str; 23] = [
     "mistral",
     "clip",
     "gpt1",
+    "bert",
+    "bert_cased",
 ];
 
 fn variant(name: &str) -> (Value, Tokenizer) {

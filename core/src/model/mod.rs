@@ -1,5 +1,6 @@
 //! Models: one builder per family. They register parameters and append nodes, and do not depend on kernels.
 
+pub mod bert;
 pub mod detr;
 pub mod gpt;
 pub mod image;

@@ -41,6 +41,7 @@ commands! {
     Generate: generate,
     Chat: chat,
     Score: score,
+    Embed: embed,
     Predict: predict,
     Eval: eval,
     Export: export,

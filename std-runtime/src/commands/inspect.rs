@@ -224,6 +224,7 @@ fn tokenizer(path: &Path) -> Result<Value, Error> {
         Model::Byte => "byte",
         Model::Character(_) => "char",
         Model::Bpe(_) | Model::Pieces(_) => "bpe",
+        Model::WordPiece(_) => "wordpiece",
     };
     let added: Vec<Value> =
         tokenizer.added().iter().map(|t| json!({ "id": t.id, "text": t.text, "special": t.special })).collect();

@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod data;
 mod detector_args;
 pub(crate) mod dpo;
+pub(crate) mod embed;
 pub(crate) mod env;
 pub(crate) mod eval;
 pub(crate) mod export;
@@ -32,6 +33,7 @@ pub(crate) mod train;
 
 mod align;
 mod args;
+mod counter;
 mod error;
 mod image_args;
 mod out_file;

@@ -23,5 +23,6 @@ pub mod source;
 pub mod splits;
 pub mod stamp;
 pub mod text;
+pub mod texts;
 
 pub use error::DataError;

@@ -129,7 +129,7 @@ impl FileWriter {
                     self.add(SectionKind::Words, None, tables.words);
                 }
             }
-            Model::Pieces(_) => {}
+            Model::Pieces(_) | Model::WordPiece(_) => {}
         }
     }
 

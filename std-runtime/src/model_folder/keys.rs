@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use crate::config::{Invalid, Table, set_json};
+use crate::files::IoError;
+use crate::model_folder::CONFIG_FILE;
 use crate::model_folder::error::FolderError;
 
 /// A family's configuration in `config.json`, with the names of `transformers`.
@@ -139,6 +142,23 @@ impl<'k> Keys<'k> {
     pub fn invalid(&self, invalid: Invalid) -> FolderError {
         self.wrong(invalid.key.trim_start_matches("model."), invalid.expected.replace("model.", ""), invalid.found)
     }
+}
+
+/// A `config.json`: its path and its keys.
+pub type Described = (PathBuf, Map<String, Value>);
+
+/// The `config.json` of a folder; `None` without one, or if it is no JSON.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn described(folder: &Path) -> Result<Option<Described>, FolderError> {
+    let path = folder.join(CONFIG_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
+    let Ok(Value::Object(json)) = serde_json::from_slice(&text) else { return Ok(None) };
+    Ok(Some((path, json)))
 }
 
 fn token(value: &Value) -> Option<u32> {

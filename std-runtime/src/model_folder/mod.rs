@@ -3,6 +3,7 @@
 mod checksum;
 mod companions;
 pub mod error;
+pub mod hidden_act;
 pub mod keys;
 pub mod map;
 pub mod maps;

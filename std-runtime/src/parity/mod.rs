@@ -2,6 +2,7 @@
 
 mod computed;
 mod detections;
+mod encoder;
 mod error;
 mod images;
 mod loaded;
@@ -19,6 +20,7 @@ pub use error::ParityError;
 use loaded::Loaded;
 use recording::Recording;
 
+use crate::encoder::folder::EncoderFolder;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
@@ -94,6 +96,10 @@ pub fn run(
     } else if let Some(config) = DetectorFolder::read(folder)? {
         let recording = detections::open(io)?;
         let both = detections::run(engine, folder, &config.model, extra, &recording)?;
+        (recording, both)
+    } else if let Some(config) = EncoderFolder::read(folder)? {
+        let recording = encoder::open(io)?;
+        let both = encoder::run(engine, folder, &config.model, extra, &recording)?;
         (recording, both)
     } else {
         let recording = text::open(io)?;

@@ -40,7 +40,8 @@ fn without_template(json: TokenizerJson, beside: &Beside) -> Result<Tokenizer, P
             let model = Vocabulary::new(json.model.vocab, &added)?.characters(&added)?;
             finish(model, added, TextSteps { normalizer, pieces: Vec::new() })
         }
-        (kind, _) => unsupported("model.type", kind.unwrap_or("none"), "\"BPE\" or \"WordLevel\""),
+        (Some("WordPiece"), _) => word_piece(&json.model, &parts, json.decoder.as_ref(), normalizer, added),
+        (kind, _) => unsupported("model.type", kind.unwrap_or("none"), "\"BPE\", \"WordPiece\" or \"WordLevel\""),
     }
 }
 
@@ -89,6 +90,28 @@ fn bpe(
     let merges = json.merges.as_deref().unwrap_or_default();
     let model = vocabulary.bpe(merges, split, json.ignore_merges, &added)?;
     finish(model, added, TextSteps { normalizer, pieces: steps })
+}
+
+/// WordPiece, with the spaces that the decoder writes between tokens.
+fn word_piece(
+    json: &ModelJson,
+    parts: &[&Part],
+    decoder: Option<&Part>,
+    normalizer: Vec<Normalizer>,
+    added: Vec<AddedToken>,
+) -> Result<Tokenizer, Problem> {
+    let mut pieces = Vec::new();
+    for part in parts {
+        steps_of(part, &mut pieces)?;
+    }
+    let cleanup = match decoder {
+        None => false,
+        Some(part) if part.kind == "WordPiece" => part.cleanup.unwrap_or(true),
+        Some(part) => return unsupported("decoder", &part.kind, "WordPiece"),
+    };
+    let vocab = Vocab(json.vocab.0.clone());
+    let model = Vocabulary::new(vocab, &added)?.word_piece(json, cleanup)?;
+    finish(model, added, TextSteps { normalizer, pieces })
 }
 
 fn check_model(model: &ModelJson) -> Result<(), Problem> {

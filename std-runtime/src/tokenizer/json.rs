@@ -79,6 +79,7 @@ pub(super) struct Part {
     pub(super) lowercase: bool,
     pub(super) suffix: String,
     pub(super) start: usize,
+    pub(super) cleanup: Option<bool>,
 }
 
 impl Part {
@@ -116,6 +117,8 @@ pub(super) struct ModelJson {
     pub(super) end_of_word_suffix: Option<String>,
     #[serde(default)]
     pub(super) ignore_merges: bool,
+    #[serde(default)]
+    pub(super) max_input_chars_per_word: Option<usize>,
 }
 
 /// Tokens and ids in the order of the file; duplicate keys are kept.
@@ -129,7 +132,7 @@ impl<'de> Deserialize<'de> for Vocab {
             type Value = Vocab;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of tokens and ids (the vocabulary of a BPE or WordLevel model)")
+                f.write_str("an object of tokens and ids (the vocabulary of a BPE, WordPiece or WordLevel model)")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {

@@ -1,4 +1,4 @@
-//! Tokenizers with owned tables: bytes, characters, byte-level BPE; with special tokens; training, loading, saving.
+//! Tokenizers with owned tables: bytes, characters, BPE, WordPiece; with special tokens; training, loading, saving.
 
 mod added;
 mod beside;
@@ -20,6 +20,7 @@ mod save;
 mod steps;
 mod template;
 mod vocabulary;
+mod word_piece;
 
 pub use added::{AddedToken, Fit, Specials};
 pub use bpe::{Bpe, BpeError};
@@ -27,6 +28,7 @@ pub use bpe_train::{BpeTrainOptions, BpeTrainer, TrainError};
 pub use error::FileError;
 pub use pieces::PieceBpe;
 pub use prompt::{TextError, prompt_ids, specials_note, text_ids};
+pub use word_piece::WordPiece;
 
 use crate::error::{Failure, Kind};
 use added::{Finder, Section};
@@ -76,6 +78,8 @@ pub enum Model {
     Bpe(Bpe),
     /// BPE over characters.
     Pieces(PieceBpe),
+    /// WordPiece.
+    WordPiece(WordPiece),
 }
 
 /// Why a text could not be encoded.
@@ -330,6 +334,7 @@ impl Tokenizer {
     pub fn beyond_devices(&self) -> Option<&'static str> {
         match (&self.model, &self.text) {
             (Model::Pieces(_), _) => Some("BPE over characters"),
+            (Model::WordPiece(_), _) => Some("WordPiece"),
             (_, TextSteps { normalizer, .. }) if !normalizer.is_empty() => Some("a normalizer"),
             (_, TextSteps { pieces, .. }) if !pieces.is_empty() => Some("another split than GPT-2's"),
             _ => None,
@@ -432,7 +437,7 @@ impl Tokenizer {
         let whole = match &self.model {
             Model::Bpe(bpe) => self.text.pieces.is_empty() && bpe.tables().split == Split::Whole,
             Model::Byte | Model::Character(_) => false,
-            Model::Pieces(_) => self.text.pieces.is_empty(),
+            Model::Pieces(_) | Model::WordPiece(_) => self.text.pieces.is_empty(),
         };
         if anywhere && self.text.normalizer.is_empty() && self.text.pieces.is_empty() {
             return from;
@@ -456,9 +461,14 @@ impl Tokenizer {
                 return Err(DecodeError { id, index, vocab_size: self.vocab_size() });
             }
         }
-        if let Model::Pieces(pieces) = &self.model {
-            let start = bytes.iter().take(pieces.options.trim_start).take_while(|&&byte| byte == b' ').count();
-            bytes.drain(..start);
+        let trimmed = match &self.model {
+            Model::Pieces(pieces) => pieces.options.trim_start,
+            Model::WordPiece(_) => 1,
+            Model::Byte | Model::Character(_) | Model::Bpe(_) => 0,
+        };
+        let start = bytes.iter().take(trimmed).take_while(|&&byte| byte == b' ').count();
+        bytes.drain(..start);
+        if let Model::Pieces(_) = &self.model {
             bytes.truncate(bytes.len() - self.gap_after(ids).len().min(bytes.len()));
         }
         Ok(bytes)
@@ -490,6 +500,9 @@ impl Tokenizer {
             Model::Bpe(bpe) if place < self.model.len() => bytes.extend_from_slice(bpe.tables().token(id).unwrap_or_default()),
             Model::Pieces(pieces) if place < self.model.len() => {
                 bytes.extend_from_slice(pieces.texts.get(place).map(Vec::as_slice).unwrap_or_default());
+            }
+            Model::WordPiece(words) if place < self.model.len() => {
+                bytes.extend_from_slice(words.texts.get(place).map(Vec::as_slice).unwrap_or_default());
             }
             _ => match self.added.binary_search_by_key(&id, |token| token.id) {
                 Ok(place) => bytes.extend_from_slice(self.added[place].text.as_bytes()),
@@ -591,6 +604,7 @@ impl Model {
             Self::Character(chars) => chars.len(),
             Self::Bpe(bpe) => bpe.tables().vocab_size(),
             Self::Pieces(pieces) => pieces.len(),
+            Self::WordPiece(words) => words.texts.len(),
         }
     }
 
@@ -600,6 +614,7 @@ impl Model {
             Self::Byte | Self::Character(_) => false,
             Self::Bpe(bpe) => bpe.tables().token(id) == Some(text.as_bytes()),
             Self::Pieces(pieces) => pieces.ids.get(text) == Some(&id),
+            Self::WordPiece(words) => words.ids.get(text) == Some(&id),
         }
     }
 
@@ -620,6 +635,7 @@ impl Model {
                 let piece = || word.chars().take(40).collect();
                 pieces.encode_word(word, ids).map_err(|char| EncodeError::NoToken { char, piece: piece() })?;
             }
+            Self::WordPiece(words) => words.encode_word(utf8(text, range)?, ids),
         }
         Ok(())
     }
@@ -641,7 +657,7 @@ impl Model {
                 others.filter_map(|id| tables.token(id)).find_map(|token| texts.get(token).copied())
             }
             // Their added tokens are those of the file, by text.
-            Self::Pieces(_) => None,
+            Self::Pieces(_) | Self::WordPiece(_) => None,
         }
     }
 }

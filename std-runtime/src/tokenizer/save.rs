@@ -36,7 +36,7 @@ impl Tokenizer {
     /// Whether the `tokenizer.json` of a folder is what [`Self::save`] writes for a new tokenizer: another tool writes other keys.
     pub fn is_as_trained(folder: &Path) -> bool {
         let Ok(found) = Self::load(folder) else { return false };
-        if matches!(found.model(), Model::Pieces(_)) {
+        if matches!(found.model(), Model::Pieces(_) | Model::WordPiece(_)) {
             return false;
         }
         let anew = Self { original: None, ..found };
@@ -104,7 +104,7 @@ impl Tokenizer {
                 json!({"type": "Fuse"}),
                 json!({"type": "WordLevel", "vocab": self.vocab(chars.len()), "unk_token": "<unk>"}),
             ),
-            Model::Pieces(_) => unreachable!("pieces come from a file, whose contents are kept"),
+            Model::Pieces(_) | Model::WordPiece(_) => unreachable!("pieces come from a file, whose contents are kept"),
         }
     }
 
@@ -146,7 +146,7 @@ impl Tokenizer {
         self.push_token(id, &mut bytes);
         match self.model() {
             Model::Character(_) => String::from_utf8_lossy(&bytes).into_owned(),
-            Model::Byte | Model::Bpe(_) | Model::Pieces(_) => byte_chars::write(&bytes),
+            Model::Byte | Model::Bpe(_) | Model::Pieces(_) | Model::WordPiece(_) => byte_chars::write(&bytes),
         }
     }
 }

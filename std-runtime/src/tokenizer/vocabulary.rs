@@ -3,6 +3,7 @@
 use super::error::{Problem, problem};
 use super::json::{Merge, ModelJson, Vocab};
 use super::pieces::{PieceBpe, PieceOptions, SPACE};
+use super::word_piece::WordPiece;
 use super::{AddedToken, Bpe, BpeError, Model, byte_chars};
 use samara_core::tokenizer::Split;
 use std::collections::HashMap;
@@ -134,6 +135,16 @@ impl Vocabulary {
         let ids =
             self.ids.iter().filter(|(_, id)| (**id as usize) < self.model_len).map(|(text, id)| (text.as_str().into(), *id));
         Ok(Model::Pieces(PieceBpe { ids: ids.collect(), texts, merges: table, options }))
+    }
+
+    /// WordPiece, whose decoder may remove spaces before punctuation.
+    pub(super) fn word_piece(&self, json: &ModelJson, cleanup: bool) -> Result<Model, Problem> {
+        let unknown = json.unk_token.as_deref().unwrap_or("[UNK]");
+        let id = self.id(unknown).ok_or_else(|| unk_problem(unknown))?;
+        let prefix = json.continuing_subword_prefix.clone().unwrap_or_else(|| "##".to_owned());
+        let most_chars = json.max_input_chars_per_word.unwrap_or(100);
+        let own = self.tokens.get(..self.model_len).unwrap_or_default();
+        Ok(Model::WordPiece(WordPiece::new(own, id, (prefix, cleanup), most_chars)))
     }
 
     /// Left and right id of each merge.

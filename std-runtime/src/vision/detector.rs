@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::families::detr::DetrModel;
-use super::folder::{described, labels, name_classes};
+use super::folder::{labels, name_classes};
 use crate::model_folder::FolderError;
-use crate::model_folder::keys::{ConfigJson, Keys};
+use crate::model_folder::keys::{ConfigJson, Keys, described};
 
 /// The description of a DETR in its folder.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,7 @@
 //! The `config.json` of an image model, and the weights beside it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,7 +10,7 @@ use super::ImageArchitecture;
 use super::families::ImageConfig;
 use super::tune::Added;
 use crate::files::IoError;
-use crate::model_folder::keys::Keys;
+use crate::model_folder::keys::{Keys, described};
 use crate::model_folder::map::NameMap;
 use crate::model_folder::safetensors::Weights;
 use crate::model_folder::{CONFIG_FILE, FolderError};
@@ -96,20 +95,6 @@ impl ImageFolder {
 /// The key of [`ImageFolder::added`].
 const ADDED: &str = "samara_added";
 
-/// A `config.json`: its path and its keys.
-type Described = (PathBuf, Map<String, Value>);
-
-/// The `config.json` of a folder; `None` without one, or if it is no JSON.
-pub(super) fn described(folder: &Path) -> Result<Option<Described>, FolderError> {
-    let path = folder.join(CONFIG_FILE);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
-    let Ok(Value::Object(json)) = serde_json::from_slice(&text) else { return Ok(None) };
-    Ok(Some((path, json)))
-}
-
 /// Writes the names of the classes.
 pub(super) fn name_classes(labels: &[String], json: &mut Map<String, Value>) {
     let numbered = || labels.iter().enumerate();
@@ -156,6 +141,8 @@ pub fn own_first(folder: &Path, mut maps: Vec<(&'static str, NameMap)>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

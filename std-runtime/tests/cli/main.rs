@@ -5,6 +5,7 @@ mod assign;
 mod data;
 mod detect;
 mod device;
+mod embed;
 mod guards;
 mod images;
 #[cfg(unix)]

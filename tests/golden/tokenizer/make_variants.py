@@ -96,6 +96,21 @@ def gpt1():
     return train(tokenizer, 420, [], ["<unk>"], end_of_word_suffix="</w>")
 
 
+def bert(cased):
+    """WordPiece: `cased` keeps letters as they are and words short; the other is BERT's uncased form with its template."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=12 if cased else 100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not cased, strip_accents=None)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(cleanup=not cased)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=420, special_tokens=specials, show_progress=False, min_frequency=2)
+    tokenizer.train_from_iterator([CORPUS], trainer)
+    if not cased:
+        around = [("[SEP]", 3), ("[CLS]", 2)]
+        tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", around)
+    return tokenizer
+
+
 def clip():
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
@@ -174,6 +189,8 @@ def variants():
         "mistral": llama(False),
         "gpt1": gpt1(),
         "clip": clip(),
+        "bert": bert(False),
+        "bert_cased": bert(True),
     }
 
 
@@ -181,7 +198,7 @@ def case(tokenizer, text):
     encode = lambda plain: (setattr(tokenizer, "encode_special_tokens", plain), tokenizer.encode(text, add_special_tokens=False).ids)[1]
     plain, ids = encode(True), encode(False)
     decoded = tokenizer.decode(ids, skip_special_tokens=False)
-    if tokenizer.model.end_of_word_suffix and isinstance(tokenizer.decoder, decoders.ByteLevel):
+    if getattr(tokenizer.model, "end_of_word_suffix", None) and isinstance(tokenizer.decoder, decoders.ByteLevel):
         # As `transformers` does for CLIP: the decoder does not know the ends of words.
         decoded = decoded.replace("</w>", " ").removesuffix(" ")
     return [text, ids, plain, decoded, tokenizer.encode(text).ids]

@@ -1,5 +1,6 @@
 //! The tables of names, one for each family.
 
+pub mod bert;
 pub mod detr;
 pub mod gpt;
 pub mod llama;

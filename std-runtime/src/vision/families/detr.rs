@@ -7,10 +7,10 @@ use samara_core::model::resnet::ResNetConfig;
 use serde_json::{Map, Value, json};
 
 use super::resnet::{LayerType, ResNetModel};
-use super::vit::HiddenAct;
 use crate::config::{Choice, Invalid, table};
 use crate::detect::set_loss::SetCriterion;
 use crate::model_folder::FolderError;
+use crate::model_folder::hidden_act::HiddenAct;
 use crate::model_folder::keys::{ConfigJson, Keys};
 use crate::model_folder::map::NameMap;
 use crate::model_folder::maps;

@@ -2,55 +2,20 @@
 
 use std::sync::Arc;
 
-use samara_core::graph::Activation;
 use samara_core::model::image::ImageModel;
 use samara_core::model::vit::{Vit, VitConfig};
 use samara_core::params::{Init, Scope};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Choice, Invalid, table};
+use crate::config::{Invalid, table};
 use crate::model_folder::FolderError;
+use crate::model_folder::hidden_act::HiddenAct;
 use crate::model_folder::keys::{ConfigJson, Keys};
 use crate::model_folder::map::NameMap;
 use crate::model_folder::maps;
 use crate::vision::ImageArchitecture;
 use crate::vision::family::ImageFamily;
 use crate::vision::tune::Added;
-
-/// The activation of a hidden layer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HiddenAct {
-    /// GELU with erf.
-    #[default]
-    Gelu,
-    /// GELU in its tanh form.
-    GeluNew,
-    /// x σ(1.702 x).
-    QuickGelu,
-    /// max(x, 0).
-    Relu,
-}
-
-impl Choice for HiddenAct {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("gelu", Self::Gelu),
-        ("gelu_new", Self::GeluNew),
-        ("gelu_pytorch_tanh", Self::GeluNew),
-        ("quick_gelu", Self::QuickGelu),
-        ("relu", Self::Relu),
-    ];
-}
-
-impl From<HiddenAct> for Activation {
-    fn from(act: HiddenAct) -> Self {
-        match act {
-            HiddenAct::Gelu => Self::GeluErf,
-            HiddenAct::GeluNew => Self::GeluTanh,
-            HiddenAct::QuickGelu => Self::QuickGelu,
-            HiddenAct::Relu => Self::Relu,
-        }
-    }
-}
 
 table! {
     /// A Vision Transformer, with the names of Hugging Face's `config.json`.
@@ -172,7 +137,6 @@ impl ConfigJson for VitModel {
     }
 
     fn to_keys(&self, dropout: f64, json: &mut Map<String, Value>) {
-        let act = HiddenAct::WORDS.iter().find(|(_, act)| *act == self.hidden_act).map_or("gelu", |(word, _)| word);
         json.extend([
             ("architectures".to_owned(), json!(["ViTForImageClassification"])),
             ("image_size".to_owned(), self.image_size.into()),
@@ -182,7 +146,7 @@ impl ConfigJson for VitModel {
             ("num_hidden_layers".to_owned(), self.num_hidden_layers.into()),
             ("num_attention_heads".to_owned(), self.num_attention_heads.into()),
             ("intermediate_size".to_owned(), self.intermediate_size.into()),
-            ("hidden_act".to_owned(), act.into()),
+            ("hidden_act".to_owned(), self.hidden_act.word().into()),
             ("layer_norm_eps".to_owned(), self.layer_norm_eps.into()),
             ("qkv_bias".to_owned(), self.qkv_bias.into()),
             ("initializer_range".to_owned(), self.initializer_range.into()),

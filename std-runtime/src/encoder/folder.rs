@@ -1,0 +1,54 @@
+//! The `config.json` of an encoder of text.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::bert::BertModel;
+use crate::model_folder::keys::{ConfigJson, Keys, described};
+use crate::model_folder::{CONFIG_FILE, FolderError};
+
+/// The description of a BERT in its folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderFolder {
+    /// The model.
+    pub model: BertModel,
+    /// Keys without a meaning here.
+    pub others: Map<String, Value>,
+}
+
+impl EncoderFolder {
+    /// Reads the `config.json` of a folder; `None` if it describes another kind of model, or cannot be read as JSON: then its reader says why.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and, by name, keys that select an unsupported variant of the model.
+    pub fn read(folder: &Path) -> Result<Option<Self>, FolderError> {
+        let Some((path, json)) = described(folder)? else { return Ok(None) };
+        let keys = Keys::new(&path, &json);
+        if keys.get("model_type").and_then(Value::as_str) != Some(BertModel::TYPE) {
+            return Ok(None);
+        }
+        let model = BertModel::from_keys(&keys)?;
+        keys.pass_over(&["architectures", "dtype", "torch_dtype"]);
+        Ok(Some(Self { model, others: keys.others() }))
+    }
+
+    /// The same of a folder that must be one of an encoder.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; another kind of model.
+    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+        let path = folder.join(CONFIG_FILE);
+        match Self::read(folder)? {
+            Some(config) => Ok(config),
+            None if !path.exists() => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(FolderError::NoModel { path, source })
+            }
+            None => {
+                let expected = format!("that of an encoder of text: {:?}", BertModel::TYPE);
+                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
+            }
+        }
+    }
+}
