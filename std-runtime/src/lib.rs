@@ -23,6 +23,7 @@ pub mod eval;
 pub mod export;
 pub mod files;
 pub mod host;
+pub mod image_text;
 pub mod kernels;
 pub mod lm;
 pub mod memory;

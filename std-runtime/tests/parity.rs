@@ -129,6 +129,14 @@ fn an_encoder_of_text_computes_what_transformers_computes() {
     assert_computes(&folder, &folder, &outputs, GRADIENT_TOLERANCE, |gradient| gradient.ends_with("key.bias"));
 }
 
+#[test]
+fn models_of_images_with_texts_compute_what_transformers_computes() {
+    for (name, recorded) in [("clip", "clip"), ("clip-openai", "clip"), ("clip-old", "clip-old"), ("siglip", "siglip")] {
+        let of = |name: &str| golden(&format!("../image_text/{name}"));
+        assert_computes(&of(name), &of(recorded), &["image_embeds", "text_embeds"], GRADIENT_TOLERANCE, is_bias_of_keys);
+    }
+}
+
 /// Writes f32 tensors of a file through `change`, under names that it may change too.
 fn rewritten(from: &Path, to: &Path, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) {
     let weights = Weights::open(from).expect("weights");

@@ -2,6 +2,7 @@
 
 mod computed;
 mod detections;
+mod dual;
 mod encoder;
 mod error;
 mod images;
@@ -21,6 +22,7 @@ use loaded::Loaded;
 use recording::Recording;
 
 use crate::encoder::folder::EncoderFolder;
+use crate::image_text::folder::DualFolder;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
@@ -100,6 +102,10 @@ pub fn run(
     } else if let Some(config) = EncoderFolder::read(folder)? {
         let recording = encoder::open(io)?;
         let both = encoder::run(engine, folder, &config.model, extra, &recording)?;
+        (recording, both)
+    } else if let Some(config) = DualFolder::read(folder)? {
+        let recording = dual::open(io)?;
+        let both = dual::run(engine, folder, &config.model, extra, &recording)?;
         (recording, both)
     } else {
         let recording = text::open(io)?;

@@ -85,10 +85,82 @@ def bert(out, seed=1):
     write(out, "bert", transformers.BertForMaskedLM(config), inputs, layers, about, seed)
 
 
+def vectors(out):
+    return {"image_embeds": out.image_embeds, "text_embeds": out.text_embeds}
+
+
+def tower(**more):
+    return dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24, attn_implementation="eager", **more)
+
+
+def clip(out, name, seed, eos, about, act="quick_gelu"):
+    text = tower(vocab_size=23, max_position_embeddings=11, eos_token_id=eos, bos_token_id=1, pad_token_id=0, hidden_act=act)
+    vision = tower(image_size=12, patch_size=4, hidden_act=act)
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=10)
+    gen = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(3, 20, (BATCH, 9), generator=gen)
+    mask = torch.ones_like(tokens)
+    for row, end in enumerate([8, 5, 3]):
+        tokens[row, end] = 22
+        tokens[row, end + 1 :] = 22 if eos == 22 else 0
+        mask[row, end + 1 :] = 0
+    pixels = torch.randn((BATCH, 3, 12, 12), generator=gen)
+    inputs = {"pixel_values": pixels, "input_ids": tokens, "attention_mask": mask, "return_loss": True}
+    torch.manual_seed(seed)
+    write(out, name, transformers.CLIPModel(config), inputs, vectors, about, seed)
+
+
+def openai_names(weights):
+    """The tensors of a CLIP under OpenAI's names: fused projections, last projections transposed."""
+    words = {
+        "encoder.layers": "transformer.resblocks", "self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "embeddings.class_embedding": "class_embedding",
+        "embeddings.patch_embedding": "conv1", "pre_layrnorm": "ln_pre", "post_layernorm": "ln_post", "final_layer_norm": "ln_final",
+        "embeddings.token_embedding": "token_embedding", "embeddings.position_embedding.weight": "positional_embedding",
+    }  # fmt: skip
+    named = {"visual.proj": weights["visual_projection.weight"].T, "text_projection": weights["text_projection.weight"].T}
+    for name, tensor in weights.items():
+        if name.endswith("projection.weight") or ".k_proj." in name or ".v_proj." in name:
+            continue
+        if ".q_proj." in name:
+            tensor = torch.cat([weights[name.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")])
+            name = name.replace("self_attn.q_proj.", "attn.in_proj_")
+        for theirs, other in words.items():
+            name = name.replace(theirs, other)
+        named[name.replace("vision_model.", "visual.").replace("text_model.", "")] = tensor
+    return {name: tensor.contiguous() for name, tensor in named.items()}
+
+
+def openai(out, name, of):
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copy(out / of / "config.json", folder)
+    safetensors.torch.save_file(openai_names(safetensors.torch.load_file(out / of / "model.safetensors")), folder / "model.safetensors")
+
+
+def siglip(out, seed=4):
+    text = tower(vocab_size=23, max_position_embeddings=9)
+    config = transformers.SiglipConfig(text_config={**text, "projection_size": 16}, vision_config=tower(image_size=12, patch_size=4))
+    gen = torch.Generator().manual_seed(seed)
+    pixels, tokens = torch.randn((BATCH, 3, 12, 12), generator=gen), torch.randint(0, 23, (BATCH, 9), generator=gen)
+    inputs = {"pixel_values": pixels, "input_ids": tokens, "return_loss": True}
+    torch.manual_seed(seed)
+    model = transformers.SiglipModel(config)
+    with torch.no_grad():
+        model.logit_scale.fill_(1.0)
+        model.logit_bias.fill_(-1.0)
+    write(out, "siglip", model, inputs, vectors, "sigmoid loss, a head with attention, the last place of a text", seed)
+
+
 def main():
     torch.set_num_threads(1)
     out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent)
     bert(out)
+    clip(out, "clip", 2, 22, "class token, x sigmoid(1.702 x), the first end of a text")
+    openai(out, "clip-openai", "clip")
+    clip(out, "clip-old", 3, 2, "the largest id of a text, exact GELU", "gelu")
+    siglip(out)
 
 
 if __name__ == "__main__":

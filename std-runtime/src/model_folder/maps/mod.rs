@@ -1,6 +1,7 @@
 //! The tables of names, one for each family.
 
 pub mod bert;
+pub mod clip;
 pub mod detr;
 pub mod gpt;
 pub mod llama;

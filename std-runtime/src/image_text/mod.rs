@@ -1,0 +1,4 @@
+//! Models of images with texts on this machine: CLIP and SigLIP, and their folders.
+
+pub mod clip;
+pub mod folder;
