@@ -34,7 +34,7 @@ const SMALL: VitConfig = VitConfig {
 const IMAGE: usize = 12 * 8 * 3;
 const LABELS: [i32; 3] = [4, -1, 2];
 
-const NOTHING: Added = Added { prompts: 0, deep: false, adapter: 0, rank: 0, alpha: 0.0 };
+const NOTHING: Added = Added { prompts: 0, deep: false, adapter: 0, hidden: 0, side: false, rank: 0, alpha: 0.0 };
 
 fn method(method: Method) -> ImageTuneConfig {
     ImageTuneConfig { method, ..ImageTuneConfig::default() }

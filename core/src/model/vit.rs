@@ -4,8 +4,8 @@
 use super::image::{ImageDims, ImageModel, PixelOrder};
 use crate::graph::{Activation, BinaryKind, Graph, Over, Shape, Tensor};
 use crate::nn::{
-    Adapter, AdapterConfig, Affine, At, Attention, AttentionConfig, Dropout, LayerNorm, Mlp, MlpConfig, PromptConfig, Prompts,
-    Stack,
+    Adapter, AdapterConfig, Affine, At, Attention, AttentionConfig, Dropout, HiddenLayers, LayerNorm, Mlp, MlpConfig,
+    PromptConfig, Prompts, Side, SideConfig, Stack,
 };
 use crate::params::{Init, ParamId, Part, Scope};
 use crate::repeat;
@@ -56,9 +56,14 @@ impl VitConfig {
         num_labels: 1000,
     };
 
+    /// Rows and columns of patches.
+    pub fn grid(&self) -> [usize; 2] {
+        self.image_size.map(|size| size.checked_div(self.patch_size).unwrap_or(0))
+    }
+
     /// Patches of an image.
     pub fn patches(&self) -> usize {
-        self.image_size.iter().fold(1, |n, size| n * size.checked_div(self.patch_size).unwrap_or(0))
+        self.grid().iter().product()
     }
 
     /// Glorot and Bengio's uniform values for a weight of these extents: the variance is 2/(in + out).
@@ -103,6 +108,10 @@ pub struct Additions {
     pub prompts: Option<PromptConfig>,
     /// An adapter in every block.
     pub adapter: Option<AdapterConfig>,
+    /// Hidden layers of the head.
+    pub hidden: usize,
+    /// Whether a side network stands beside the model.
+    pub side: bool,
 }
 
 /// A transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)).
@@ -150,6 +159,8 @@ pub struct Vit {
     norm: LayerNorm,
     head: [ParamId; 2],
     prompts: Option<Prompts>,
+    side: Option<Side>,
+    hidden: HiddenLayers,
 }
 
 impl Vit {
@@ -170,8 +181,13 @@ impl Vit {
         // Glorot's bound for the patch embedding, as its authors draw prompts.
         let bound = libm::sqrt(6.0 / (patch_len + width).max(1) as f64);
         let prompts = added.prompts.map(|prompts| Prompts::register(prompts, c.num_hidden_layers, width, bound, s));
+        let side = added.side.then(|| {
+            let side = SideConfig { grid: c.grid(), patch_len, width };
+            Side::register(&side, s)
+        });
         let norm = c.norm(&mut s.at("norm").part(Part::Final));
         let mut head = s.part(Part::Head);
+        let hidden = HiddenLayers::register(added.hidden, width, c.layer_norm_eps, &mut head);
         let mut head = head.at("head");
         let weight = head.add("weight", &[c.num_labels, width], Init::Zeros);
         Self {
@@ -183,6 +199,8 @@ impl Vit {
             norm,
             head: [weight, head.add("bias", &[c.num_labels], Init::Zeros)],
             prompts,
+            side,
+            hidden,
         }
     }
 
@@ -226,7 +244,8 @@ impl ImageModel for Vit {
     fn features(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
         let (batch, width) = (g.shape(pixels).dim(0), self.config.hidden_size);
         let cls = g.token_slice(self.hidden(g, pixels, dropout), 0, 1); // (B, 1, C)
-        g.reshape(self.norm.forward(g, cls), &[batch, width]) // (B, C)
+        let own = g.reshape(self.norm.forward(g, cls), &[batch, width]); // (B, C)
+        self.hidden.forward(g, self.side.map_or(own, |side| side.mix(g, pixels, own))) // (B, C)
     }
 
     fn head(&self) -> [ParamId; 2] {

@@ -55,6 +55,12 @@ impl ConfigArgs {
         for &(key, instead) in UNREAD {
             layers.refuse_given(&config, "train", Unread { key, instead })?;
         }
+        if config.shapes.target.is_some() {
+            for key in ["val_fraction", "image_field", "label_field", "on_bad_image"] {
+                let instead = "shapes.target takes images of the generated world, and its sizes are shapes.train and shapes.val";
+                layers.refuse_given(&config, "data", Unread { key, instead })?;
+            }
+        }
         Ok(Some(config))
     }
 

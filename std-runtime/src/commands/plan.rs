@@ -28,7 +28,8 @@ use crate::train::recompute::Policies;
 use crate::train::shape::{shape_of, update_numbers};
 use crate::train::step::Stepper;
 use crate::train::tokenizer::named;
-use crate::train::{image_data, image_plan};
+use crate::train::image_data::Images;
+use crate::train::image_plan;
 use crate::vision::weights::tuned;
 
 const EXAMPLES: &str = "\
@@ -136,9 +137,10 @@ impl Outcome {
     /// Plans the training of an image classifier. The number of classes is that of the data, which is listed.
     fn of_images(config: &ImageRunConfig) -> Result<Self, Error> {
         let mut config = config.clone();
-        let images = config.data.path.is_some().then(|| image_data::list(&config)).transpose()?;
+        let has_images = config.data.path.is_some() || config.shapes.target.is_some();
+        let images = has_images.then(|| Images::of(&config)).transpose()?;
         if let Some(images) = &images {
-            config.model = config.model.with_classes(images.classes.len())?;
+            config.model = config.model.with_classes(images.classes().len())?;
         }
         let ((registry, model), _) = tuned(&config.model, &config.tune)?;
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
@@ -160,7 +162,7 @@ impl Outcome {
         Ok(Self {
             unit: "image",
             policies: all.iter().map(of_policy).collect(),
-            train_tokens: images.map(|images| images.train.len() as u64),
+            train_tokens: images.map(|images| images.training()),
             steps: config.train.steps,
             ..Self::of_plan(&plan)
         })

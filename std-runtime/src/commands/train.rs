@@ -138,7 +138,8 @@ impl Args {
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
-        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
+        let has_data = config.data.path.is_some() || config.shapes.target.is_some();
+        let begins = self.config.config.is_some() || has_data || config.train.init.is_some();
         let (name, view) = (images::name_of(&config, self.config.config.as_ref()), self.view(console.quiet)?);
         let outcome = images::run(&ImageRequest { config, name, resume: self.resume, begins, view })?;
         show(self.json, &outcome)?;

@@ -12,6 +12,7 @@ use super::config::{ImageRunConfig, RunConfig, TrainConfig};
 use super::error::TrainingError as Error;
 use super::folder::{CONFIG_FILE, METRICS_FILE};
 use super::request::TrainOutcome;
+use crate::config::Table;
 use crate::data::DataError;
 use crate::host::Host;
 use crate::model_folder::{WeightsFile, weights_files};
@@ -69,7 +70,10 @@ impl<'s> From<&'s ImageRunConfig> for Subject<'s> {
         Self {
             model_type: config.model.model_type(),
             train: &config.train,
-            corpus: shown(config.data.path.as_deref(), "no data"),
+            corpus: match config.shapes.show("target") {
+                Some(target) => format!("the generated world of shapes, shapes.target = {target}"),
+                None => shown(config.data.path.as_deref(), "no data"),
+            },
             limits: "on images held out from the same data. How the model answers to other images is not known.",
         }
     }

@@ -15,6 +15,7 @@ use crate::model::family::TENSOR_LIMIT;
 use crate::model::tune::config::TuneConfig;
 use crate::vision::config::{AugmentConfig, ImageDataConfig};
 use crate::vision::families::ImageConfig;
+use crate::vision::shapes::config::ShapesConfig;
 use crate::vision::tune::{ImageTuneConfig, Method as ImageMethod};
 
 table! {
@@ -152,6 +153,8 @@ tables! {
         model: ImageConfig;
         /// `[data]`
         data: ImageDataConfig;
+        /// `[shapes]`
+        shapes: ShapesConfig;
         /// `[augment]`
         augment: AugmentConfig;
         /// `[train]`
@@ -167,6 +170,10 @@ impl ImageRunConfig {
         if self.tune.method != ImageMethod::Full && self.train.init.is_none() {
             let expected = "\"full\" for a model with random weights, or an initial model: --init DIR";
             return Err(Invalid::new("tune.method", expected, self.tune.show("method").unwrap_or_default()));
+        }
+        if let (Some(target), Some(path)) = (self.shapes.show("target"), &self.data.path) {
+            let expected = format!("no value beside data.path = {}: images are files, or of the generated world", path.display());
+            return Err(Invalid::new("shapes.target", expected, target));
         }
         self.train.check()
     }

@@ -10,7 +10,7 @@ use super::card;
 use super::config::ImageRunConfig;
 use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
-use super::image_data::{RunImages, list};
+use super::image_data::{Images, RunImages};
 use super::image_plan::{plan, task};
 use super::launch::on_pool;
 use super::objective::Source;
@@ -93,9 +93,9 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     let images = match RunImages::open(&out)?.filter(|_| resumed) {
         Some(images) => images,
         None => {
-            let list = list(&config)?;
-            list.notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
-            RunImages::store(&out, &list, &config, (&processor, size), (stop, quiet))?
+            let images = Images::of(&config)?;
+            images.notes().iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
+            RunImages::store(&out, &images, &config, (&processor, size), (stop, quiet))?
         }
     };
     config.model = config.model.with_classes(images.classes.len())?;

@@ -8,7 +8,7 @@ use samara_core::params::{Init, ParamInfo, Params, Part};
 use super::families::ImageConfig;
 use super::folder::{ImageFolder, name_maps};
 use super::positions::PositionResize;
-use super::tune::{ADAPTER, Added, ImageTuneConfig, PROMPTS};
+use super::tune::{Added, ImageTuneConfig, is_added};
 use super::{Registered, register_tuned};
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
@@ -171,12 +171,6 @@ impl NamedWeights {
         }
         notes
     }
-}
-
-/// Whether a parameter is one that a tuning adds.
-fn is_added(info: &ParamInfo) -> bool {
-    let name = info.name.to_string();
-    info.adapter || name.starts_with(PROMPTS) || name.contains(ADAPTER)
 }
 
 /// Values of parameters by name.

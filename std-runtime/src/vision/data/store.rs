@@ -58,31 +58,39 @@ impl ImageStore {
         stop: &Stop,
         shape: impl Fn(&Image) -> Image + Sync,
     ) -> Result<Made, DataError> {
-        let io = |action| IoError::at(path, action);
-        let mut file = DurableFile::create(path).map_err(io("create"))?;
-        let mut index = Index { size, classes: Vec::with_capacity(images.len()), content: 0 };
-        let mut skipped = Vec::new();
+        let (mut writer, mut skipped) = (Writer::new(path, size)?, Vec::new());
         for chunk in images.chunks(CHUNK) {
             stop.check()?;
             let decoded: Vec<_> = chunk.par_iter().map(|image| shaped(&image.path, size, &shape)).collect();
             for (labelled, decoded) in chunk.iter().zip(decoded) {
                 match decoded {
-                    Ok((pixels, crc)) => {
-                        file.write_all(pixels.pixels()).map_err(io("write"))?;
-                        let words = [crc.to_le_bytes(), (labelled.class as u32).to_le_bytes()].concat();
-                        index.content = crc32c::crc32c_append(index.content, &words);
-                        index.classes.push(labelled.class);
-                    }
+                    Ok((pixels, crc)) => writer.add(&pixels, crc, labelled.class)?,
                     Err(error) if on_bad == BadImage::Skip => skipped.push(error),
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        file.commit().map_err(io("write"))?;
-        let beside = beside(path);
-        let text = serde_json::to_vec(&index).unwrap_or_default();
-        durable::write(&beside, &text).map_err(IoError::at(&beside, "write"))?;
-        Ok(Made { store: Self::open(path)?, skipped })
+        Ok(Made { store: writer.finish()?, skipped })
+    }
+
+    /// Stores `count` images that `image` makes from their numbers, with their classes.
+    ///
+    /// # Errors
+    /// The store cannot be written; a signal.
+    pub fn generate(
+        path: &Path,
+        count: u64,
+        size: [usize; 2],
+        stop: &Stop,
+        image: impl Fn(u64) -> (Image, usize) + Sync,
+    ) -> Result<Self, DataError> {
+        let mut writer = Writer::new(path, size)?;
+        for first in (0..count).step_by(CHUNK) {
+            stop.check()?;
+            let made: Vec<_> = (first..count.min(first + CHUNK as u64)).into_par_iter().map(&image).collect();
+            made.iter().try_for_each(|(image, class)| writer.add(image, crc32c::crc32c(image.pixels()), *class))?;
+        }
+        writer.finish()
     }
 
     /// Opens a store.
@@ -126,6 +134,37 @@ impl ImageStore {
         let [height, width] = self.index.size;
         let len = height * width * CHANNELS;
         self.pixels.range(image.saturating_mul(len), len)
+    }
+}
+
+/// A store under construction.
+struct Writer<'p> {
+    path: &'p Path,
+    file: DurableFile,
+    index: Index,
+}
+
+impl<'p> Writer<'p> {
+    fn new(path: &'p Path, size: [usize; 2]) -> Result<Self, DataError> {
+        let file = DurableFile::create(path).map_err(IoError::at(path, "create"))?;
+        Ok(Self { path, file, index: Index { size, classes: Vec::new(), content: 0 } })
+    }
+
+    /// Adds an image with the checksum of what it was made from.
+    fn add(&mut self, image: &Image, crc: u32, class: usize) -> Result<(), DataError> {
+        self.file.write_all(image.pixels()).map_err(IoError::at(self.path, "write"))?;
+        let words = [crc.to_le_bytes(), (class as u32).to_le_bytes()].concat();
+        self.index.content = crc32c::crc32c_append(self.index.content, &words);
+        self.index.classes.push(class);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<ImageStore, DataError> {
+        self.file.commit().map_err(IoError::at(self.path, "write"))?;
+        let beside = beside(self.path);
+        let text = serde_json::to_vec(&self.index).unwrap_or_default();
+        durable::write(&beside, &text).map_err(IoError::at(&beside, "write"))?;
+        ImageStore::open(self.path)
     }
 }
 

@@ -1,14 +1,34 @@
 //! `[tune]` of image classifiers: what is trained of an existing model, and what is added to it. The methods are the baselines of Jia et al. 2022; the head is
 //! trained with each of them.
 
-use samara_core::model::vit::Additions;
-use samara_core::nn::{AdapterConfig, PromptConfig};
-use samara_core::params::{Init, Lora, ParamInfo, Part};
-use serde::{Deserialize, Serialize};
+mod adapter;
+mod added;
+mod bias;
+mod full;
+mod linear;
+mod lora;
+mod method;
+mod mlp;
+mod partial;
+mod prompts;
+mod sidetune;
 
+use samara_core::params::{Init, ParamInfo, Part};
+
+use self::adapter::Bottleneck;
+pub use self::added::{Added, is_added};
+use self::bias::Bias;
+use self::full::Full;
+use self::linear::Linear;
+use self::lora::LowRank;
+use self::method::Tuning;
+use self::mlp::MlpHead;
+use self::partial::Partial;
+use self::prompts::VisualPrompts;
+use self::sidetune::SideTune;
 use crate::config::{Choice, Given, Invalid, Setting, Unread, table};
 
-/// How a model is tuned.
+/// How a model is tuned: a file for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
     /// Everything is trained.
@@ -16,41 +36,68 @@ pub enum Method {
     Full,
     /// The head.
     Linear,
+    /// A head of k layers.
+    Mlp(u16),
     /// The last k blocks and the final norm.
     Partial(u16),
-    /// Every bias, those of norms included (Ben Zaken et al. 2022).
+    /// Every bias.
     Bias,
+    /// A side network.
+    SideTune,
     /// Prompts beside the patches of the first block.
     VptShallow,
     /// Prompts of every block.
     VptDeep,
-    /// A bottleneck behind the feed-forward part of every block (Pfeiffer et al. 2021).
+    /// A bottleneck in every block.
     Adapter,
-    /// Low-rank adapters of queries, keys and values (Hu et al. 2021), merged into the weights when the model is written.
+    /// Low-rank adapters.
     Lora,
 }
 
-const WORDS: [(&str, Method); 7] = [
+const WORDS: [(&str, Method); 8] = [
     ("full", Method::Full),
     ("linear", Method::Linear),
     ("bias", Method::Bias),
+    ("sidetune", Method::SideTune),
     ("vpt-shallow", Method::VptShallow),
     ("vpt-deep", Method::VptDeep),
     ("adapter", Method::Adapter),
     ("lora", Method::Lora),
 ];
 
+impl Method {
+    fn tuning(self) -> Box<dyn Tuning> {
+        match self {
+            Self::Full => Box::new(Full),
+            Self::Linear => Box::new(Linear),
+            Self::Mlp(layers) => Box::new(MlpHead(layers)),
+            Self::Partial(blocks) => Box::new(Partial(blocks)),
+            Self::Bias => Box::new(Bias),
+            Self::SideTune => Box::new(SideTune),
+            Self::VptShallow => Box::new(VisualPrompts { deep: false }),
+            Self::VptDeep => Box::new(VisualPrompts { deep: true }),
+            Self::Adapter => Box::new(Bottleneck),
+            Self::Lora => Box::new(LowRank),
+        }
+    }
+}
+
 impl Setting for Method {
     fn read(given: Given<'_>) -> Result<Self, String> {
         let word = String::read(given).unwrap_or_default();
-        let partial = word.strip_prefix("partial-").and_then(|k| k.parse().ok()).filter(|&k| k > 0).map(Self::Partial);
+        let number = |prefix: &str| word.strip_prefix(prefix).and_then(|k| k.parse().ok());
+        let partial = number("partial-").filter(|&k| k > 0).map(Self::Partial);
+        // One layer is "linear".
+        let mlp = number("mlp-").filter(|&k| k > 1).map(Self::Mlp);
         let found = WORDS.iter().find(|(name, _)| *name == word).map(|(_, method)| *method);
-        found.or(partial).ok_or_else(|| format!("one of {}, partial-K", WORDS.map(|(name, _)| name).join(", ")))
+        let words = || WORDS.map(|(name, _)| name).join(", ");
+        found.or(partial).or(mlp).ok_or_else(|| format!("one of {}, partial-K with K from 1, mlp-K with K from 2", words()))
     }
 
     fn show(&self) -> Option<String> {
         let word = match self {
             Self::Partial(k) => format!("partial-{k}"),
+            Self::Mlp(k) => format!("mlp-{k}"),
             other => WORDS.iter().find(|(_, method)| method == other).map_or("full", |(name, _)| name).to_owned(),
         };
         word.show()
@@ -74,9 +121,10 @@ impl Choice for AdapterInit {
 table! {
     /// What is trained of an existing image classifier. The head always is.
     pub ImageTuneConfig {
-        /// "full", "linear" (the head alone), "partial-K" (the last K blocks and the final norm), "bias" (every bias), "vpt-shallow" (prompts in the first
-        /// block), "vpt-deep" (prompts in every block), "adapter" (a bottleneck in every block) or "lora" (low-rank adapters of queries, keys and values).
-        /// All but "full" need an initial model (--init).
+        /// "full", "linear" (the head alone), "mlp-K" (a head of K layers), "partial-K" (the last K blocks and the final norm), "bias" (every bias),
+        /// "sidetune" (a side network, whose features are mixed with the model's), "vpt-shallow" (prompts in the first block), "vpt-deep" (prompts in every
+        /// block), "adapter" (a bottleneck in every block) or "lora" (low-rank adapters of queries, keys and values). All but "full" need an initial model
+        /// (--init).
         method: Method = Method::Full;
         /// Prompts of a block.
         prompts: usize = 10, 1..=4096;
@@ -94,15 +142,15 @@ table! {
 
 impl ImageTuneConfig {
     fn unread(&self) -> Vec<Unread> {
-        let is_vpt = matches!(self.method, Method::VptShallow | Method::VptDeep);
-        let keys = [
-            ("prompts", is_vpt, "it applies to tune.method = \"vpt-shallow\" and \"vpt-deep\""),
-            ("reduction", self.method == Method::Adapter, "it applies to tune.method = \"adapter\""),
-            ("adapter_init", self.method == Method::Adapter, "it applies to tune.method = \"adapter\""),
-            ("rank", self.method == Method::Lora, "it applies to tune.method = \"lora\""),
-            ("alpha", self.method == Method::Lora, "it applies to tune.method = \"lora\""),
+        const KEYS: [(&str, &str); 5] = [
+            ("prompts", "it applies to tune.method = \"vpt-shallow\" and \"vpt-deep\""),
+            ("reduction", "it applies to tune.method = \"adapter\""),
+            ("adapter_init", "it applies to tune.method = \"adapter\""),
+            ("rank", "it applies to tune.method = \"lora\""),
+            ("alpha", "it applies to tune.method = \"lora\""),
         ];
-        keys.into_iter().filter(|(_, applies, _)| !applies).map(|(key, _, instead)| Unread { key, instead }).collect()
+        let read = self.method.tuning().keys();
+        KEYS.into_iter().filter(|(key, _)| !read.contains(key)).map(|(key, instead)| Unread { key, instead }).collect()
     }
 
     /// What it adds to a model of a width.
@@ -110,17 +158,7 @@ impl ImageTuneConfig {
     /// # Errors
     /// An adapter without a hidden layer.
     pub fn added(&self, width: usize) -> Result<Added, Invalid> {
-        let prompts = |deep| Added { prompts: self.prompts, deep, ..Added::default() };
-        Ok(match self.method {
-            Method::VptShallow => prompts(false),
-            Method::VptDeep => prompts(true),
-            Method::Adapter if self.reduction > width => {
-                return Err(Invalid::new("tune.reduction", format!("at most model.hidden_size = {width}"), self.reduction));
-            }
-            Method::Adapter => Added { adapter: width / self.reduction, ..Added::default() },
-            Method::Lora => Added { rank: self.rank, alpha: self.alpha, ..Added::default() },
-            _ => Added::default(),
-        })
+        self.method.tuning().added(self, width)
     }
 
     /// The initial values of adapters.
@@ -133,79 +171,7 @@ impl ImageTuneConfig {
 
     /// Whether a parameter of a model with so many blocks is trained.
     pub fn trains(&self, info: &ParamInfo, blocks: usize) -> bool {
-        if info.part == Part::Head || self.method == Method::Full {
-            return true;
-        }
-        let name = info.name.to_string();
-        match self.method {
-            Method::Full => true,
-            Method::Linear => false,
-            Method::Partial(k) => {
-                let first = blocks.saturating_sub(usize::from(k));
-                info.part == Part::Final || matches!(info.part, Part::Block(i) if usize::from(i) >= first)
-            }
-            Method::Bias => name.ends_with(".bias"),
-            Method::VptShallow | Method::VptDeep => name.starts_with(PROMPTS),
-            Method::Adapter => name.contains(ADAPTER),
-            Method::Lora => info.adapter,
-        }
-    }
-}
-
-/// What a tuned model has beside the parameters of its family; it is a part of its description.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Added {
-    /// Prompts of a block; 0: none.
-    pub prompts: usize,
-    /// Whether every block has its own.
-    pub deep: bool,
-    /// Columns of the hidden layer of adapters; 0: none.
-    pub adapter: usize,
-    /// Rank of low-rank adapters; 0: none. A model that is written has none.
-    #[serde(skip)]
-    pub rank: usize,
-    /// Their scale is alpha / rank.
-    #[serde(skip)]
-    pub alpha: f64,
-}
-
-/// The beginning of the names of prompts.
-pub const PROMPTS: &str = "prompts.";
-/// A part of the names of adapters.
-pub const ADAPTER: &str = ".adapter.";
-
-/// The linear layers that get low-rank adapters: queries, keys and values in one.
-const TARGETS: &[&str] = &["qkv"];
-
-impl Added {
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.without_lora() == Self::default()
-    }
-
-    /// The same without low-rank adapters.
-    #[must_use]
-    pub fn without_lora(&self) -> Self {
-        Self { rank: 0, alpha: 0.0, ..*self }
-    }
-
-    /// For the engine.
-    pub fn to_core(&self, init: Init) -> Additions {
-        Additions {
-            prompts: (self.prompts > 0).then_some(PromptConfig { count: self.prompts, deep: self.deep }),
-            adapter: (self.adapter > 0).then_some(AdapterConfig { inner: self.adapter, init }),
-        }
-    }
-
-    /// The scale of low-rank adapters.
-    pub fn scale(&self) -> f64 {
-        self.alpha / self.rank.max(1) as f64
-    }
-
-    /// The low-rank adapters.
-    pub fn lora(&self) -> Option<Lora<'static>> {
-        (self.rank > 0).then_some(Lora { rank: self.rank, scale: self.scale() as _, targets: TARGETS })
+        info.part == Part::Head || self.method.tuning().trains(info, blocks)
     }
 }
 
@@ -238,7 +204,11 @@ mod tests {
             (method("full"), 100.0),
             (method("linear"), 0.0),
             (method("partial-1"), 8.26),
+            // Two hidden layers of 0.69 % each, with their norms.
+            (method("mlp-3"), 1.38),
+            (method("mlp-2"), 0.69),
             (method("bias"), 0.12),
+            (method("sidetune"), 11.16),
             (prompts("vpt-shallow", 50), 0.045),
             (prompts("vpt-deep", 10), 0.11),
             (prompts("vpt-deep", 50), 0.54),
@@ -258,11 +228,11 @@ mod tests {
 
     #[test]
     fn words_are_read_and_shown() {
-        for word in ["full", "linear", "partial-3", "vpt-deep"] {
+        for word in ["full", "linear", "partial-3", "mlp-2", "sidetune", "vpt-deep"] {
             assert_eq!(method(word).method.show(), Some(format!("\"{word}\"")));
         }
         let mut tune = ImageTuneConfig::default();
-        for wrong in ["partial-0", "partial", "vpt"] {
+        for wrong in ["partial-0", "partial", "mlp-1", "mlp", "vpt"] {
             let error = crate::config::set_json(&mut tune, "method", &wrong.into()).unwrap_err();
             assert!(error.contains("vpt-deep") && error.contains("partial-K"), "{error}");
         }

@@ -1,0 +1,29 @@
+//! A bottleneck behind the feed-forward part of every block (Pfeiffer et al. 2021).
+
+use samara_core::params::ParamInfo;
+
+use super::added::{ADAPTER, Added};
+use super::method::Tuning;
+use super::ImageTuneConfig;
+use crate::config::Invalid;
+
+pub(super) struct Bottleneck;
+
+impl Tuning for Bottleneck {
+    fn keys(&self) -> &'static [&'static str] {
+        &["reduction", "adapter_init"]
+    }
+
+    fn added(&self, config: &ImageTuneConfig, width: usize) -> Result<Added, Invalid> {
+        match width.checked_div(config.reduction) {
+            None | Some(0) => {
+                Err(Invalid::new("tune.reduction", format!("at most model.hidden_size = {width}"), config.reduction))
+            }
+            Some(adapter) => Ok(Added { adapter, ..Added::default() }),
+        }
+    }
+
+    fn trains(&self, info: &ParamInfo, _: usize) -> bool {
+        info.name.to_string().contains(ADAPTER)
+    }
+}

@@ -1,0 +1,13 @@
+//! The head alone.
+
+use samara_core::params::ParamInfo;
+
+use super::method::Tuning;
+
+pub(super) struct Linear;
+
+impl Tuning for Linear {
+    fn trains(&self, _: &ParamInfo, _: usize) -> bool {
+        false
+    }
+}

@@ -1,0 +1,24 @@
+//! Low-rank adapters of queries, keys and values (Hu et al. 2021), merged into the weights when the model is written.
+
+use samara_core::params::ParamInfo;
+
+use super::added::Added;
+use super::method::Tuning;
+use super::ImageTuneConfig;
+use crate::config::Invalid;
+
+pub(super) struct LowRank;
+
+impl Tuning for LowRank {
+    fn keys(&self) -> &'static [&'static str] {
+        &["rank", "alpha"]
+    }
+
+    fn added(&self, config: &ImageTuneConfig, _: usize) -> Result<Added, Invalid> {
+        Ok(Added { rank: config.rank, alpha: config.alpha, ..Added::default() })
+    }
+
+    fn trains(&self, info: &ParamInfo, _: usize) -> bool {
+        info.adapter
+    }
+}
