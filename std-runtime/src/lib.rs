@@ -37,6 +37,7 @@ pub mod run;
 mod say;
 pub mod session;
 pub mod stop;
+pub mod sweep;
 pub mod threads;
 pub mod tiles;
 pub mod tokenizer;

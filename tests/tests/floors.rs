@@ -49,7 +49,7 @@ const STD_RUNTIME: House = House {
         &["lm", "vision"],
         &["decoding"],
         &["train", "eval", "export", "parity"],
-        &["bench", "report"],
+        &["bench", "report", "sweep"],
         &["align"],
         &["commands"],
         &["cli"],

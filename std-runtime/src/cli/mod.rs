@@ -47,6 +47,7 @@ commands! {
     Export: export,
     Merge: merge,
     Plan: plan,
+    Sweep: sweep,
     Parity: parity,
     Config: config,
     Inspect: inspect,

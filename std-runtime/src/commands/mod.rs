@@ -28,6 +28,7 @@ pub(crate) mod reward;
 pub(crate) mod rollout;
 pub(crate) mod score;
 pub(crate) mod sft;
+pub(crate) mod sweep;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 

@@ -22,14 +22,14 @@ use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::train::config::{ImageRunConfig, RunConfig, TrainConfig};
+use crate::train::image_data::Images;
+use crate::train::image_plan;
 use crate::train::objectives::lm::Lm;
 use crate::train::progress::human;
 use crate::train::recompute::Policies;
 use crate::train::shape::{shape_of, update_numbers};
 use crate::train::step::Stepper;
 use crate::train::tokenizer::named;
-use crate::train::image_data::Images;
-use crate::train::image_plan;
 use crate::vision::weights::tuned;
 
 const EXAMPLES: &str = "\

@@ -181,7 +181,8 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}: {card}");
         }
-        let scores = TrainOutcome { measure: Measure { name: "objective/scores", unit: "" }, ..results.clone() };
+        let scores =
+            TrainOutcome { measure: Measure { name: "objective/scores", unit: "", is_larger_better: true }, ..results.clone() };
         write(&config, ["42 parameters", "all"], "", &scores).unwrap();
         let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
         assert!(card.contains("| training scores, last batch | 1.5000 |") && !card.contains("loss"), "{card}");

@@ -91,6 +91,9 @@ pub struct Measure {
     pub name: &'static str,
     /// Its unit; empty where it has none.
     pub unit: &'static str,
+    /// Whether larger values are better.
+    #[serde(skip)]
+    pub is_larger_better: bool,
 }
 
 impl Measure {
@@ -102,7 +105,7 @@ impl Measure {
 
 impl Default for Measure {
     fn default() -> Self {
-        Self { name: "loss", unit: "nats per token" }
+        Self { name: "loss", unit: "nats per token", is_larger_better: false }
     }
 }
 

@@ -9,7 +9,7 @@ use samara_core::schedule::Schedule;
 use super::config::TrainConfig;
 use super::error::TrainingError as Error;
 use super::folder::{BEST_FOLDER, METRICS_FILE, RunFolder, SAMPLES_FILE};
-use super::objective::Objective;
+use super::objective::{Direction, Objective};
 use super::progress::{Progress, View};
 use super::request::Measure;
 use super::scalars::Scalars;
@@ -116,6 +116,12 @@ fn named(part: &str, name: &str) -> (String, String) {
         (_, true) => format!("{part}/{name}"),
     };
     (metrics::key_of(part, name), tag)
+}
+
+/// What evaluations of an objective are compared by.
+fn measure_of<D: Device>(objective: &impl Objective<D>) -> Measure {
+    let (name, direction) = objective.best();
+    Measure { name, unit: objective.unit(name), is_larger_better: direction == Direction::Larger }
 }
 
 /// Deletes the samples of a run that ended before its first checkpoint.
@@ -499,7 +505,7 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         }
         Ok(Finished {
             steps: self.state.step,
-            measure: Measure { name: self.objective.best().0, unit: self.objective.unit(self.objective.best().0) },
+            measure: measure_of(&self.objective),
             last: self.stepper.scalars().iter().collect(),
             validation: self.state.last,
             best: self.state.best,

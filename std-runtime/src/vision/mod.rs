@@ -1,5 +1,6 @@
 //! Image models on this machine: their families, and their folders.
 
+pub mod accuracy;
 pub mod classifier;
 pub mod config;
 pub mod data;

@@ -64,6 +64,11 @@ pub enum Split {
     All,
 }
 
+/// Whether a data set has a folder of test images.
+pub fn has_test(path: &Path) -> bool {
+    sub_folder(path, &TEST).is_some()
+}
+
 impl ImageList {
     /// The images of a data set for training.
     ///

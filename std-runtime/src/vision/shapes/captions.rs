@@ -45,7 +45,8 @@ mod tests {
         assert_eq!(scene.caption(), "a small red circle left of a large blue square");
         scene.objects.push(object(5, 7, 0, [0.1, 0.1]));
         scene.objects.push(object(7, 6, 1, [0.1, 0.9]));
-        let expected = "a small red circle left of a large blue square and below a small white ring and above a large orange column";
+        let expected =
+            "a small red circle left of a large blue square and below a small white ring and above a large orange column";
         assert_eq!(scene.caption(), expected);
         scene.objects.swap(0, 1);
         assert!(scene.caption().starts_with("a large blue square right of a small red circle"));

@@ -75,8 +75,7 @@ impl Choice for Style {
 /// Eighths of an image, and directions.
 const PARTS: usize = 8;
 const COUNTS: [&str; 5] = ["1", "2", "3", "4", "5"];
-const DIRECTIONS: [&str; PARTS] =
-    ["up", "up-right", "right", "down-right", "down", "down-left", "left", "up-left"];
+const DIRECTIONS: [&str; PARTS] = ["up", "up-right", "right", "down-right", "down", "down-left", "left", "up-left"];
 const RELATIONS: [&str; 4] = ["left of", "right of", "above", "below"];
 /// A circle and a square.
 const RELATED: [usize; 2] = [0, 1];
@@ -165,15 +164,11 @@ impl LabelledShapes {
         let alone = match self.target {
             Target::Shape => Given { shape: Some(class), ..any },
             Target::Colour => Given { colour: Some(class), ..any },
-            Target::ShapeColour => {
-                Given { shape: Some(class / COLOURS.len()), colour: Some(class % COLOURS.len()), ..any }
-            }
+            Target::ShapeColour => Given { shape: Some(class / COLOURS.len()), colour: Some(class % COLOURS.len()), ..any },
             Target::Size => Given { size: Some(class), ..any },
             Target::Column => Given { places: [part(class), all], ..any },
             Target::Row => Given { places: [all, part(class)], ..any },
-            Target::Direction => {
-                Given { shape: Some(POINTER), turn: turn + class as f32 * 2.0 * PI / PARTS as f32, ..any }
-            }
+            Target::Direction => Given { shape: Some(POINTER), turn: turn + class as f32 * 2.0 * PI / PARTS as f32, ..any },
             Target::Count => return several(rng, &vec![Given { turn, ..Given::default() }; class + 1]),
             Target::Relation => return several(rng, &related(class, Given { scale: OF_TWO, ..any })),
         };

@@ -2,9 +2,9 @@
 
 use samara_core::params::ParamInfo;
 
+use super::ImageTuneConfig;
 use super::added::Added;
 use super::method::Tuning;
-use super::ImageTuneConfig;
 use crate::config::Invalid;
 
 /// This many layers, the linear one included.

@@ -2,9 +2,9 @@
 
 use samara_core::params::ParamInfo;
 
+use super::ImageTuneConfig;
 use super::added::{Added, SIDE};
 use super::method::Tuning;
-use super::ImageTuneConfig;
 use crate::config::Invalid;
 
 pub(super) struct SideTune;
