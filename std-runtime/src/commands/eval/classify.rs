@@ -8,12 +8,17 @@ use serde_json::{Map, Value, json};
 
 use super::super::args::EngineArgs;
 use super::super::{Console, Error, output};
+use crate::config::{Invalid, Layers, tables};
+use crate::files::FileError;
 use crate::say;
 use crate::stop::Stop;
 use crate::vision::classifier::{Classifier, probabilities, ranking};
 use crate::vision::config::{BadImage, ImageDataConfig};
-use crate::vision::data::list::{ImageList, Labelled, Split};
+use crate::vision::data::list::{ImageList, Labelled as LabelledFile, Split};
+use crate::vision::image::Image;
 use crate::vision::image::read::read;
+use crate::vision::shapes::config::ShapesConfig;
+use crate::vision::shapes::labelled::LabelledShapes;
 
 const EXAMPLES: &str = "\
 Data as samara train reads it: a folder with a folder for each class, perhaps in
@@ -22,7 +27,8 @@ matrix are true classes, columns predicted ones.
 
 Examples:
   samara eval classify --model runs/photos --data photos --split val
-  samara eval classify --model runs/photos --data photos/test --top-k 3 --json";
+  samara eval classify --model runs/photos --data photos/test --top-k 3 --json
+  samara eval classify --model runs/shapes --set shapes.target=count --split test";
 
 /// Evaluate an image classifier: accuracy, top-k accuracy, loss, confusion matrix.
 #[derive(Debug, clap::Args)]
@@ -32,8 +38,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Labelled images.
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
+    #[arg(long, value_name = "PATH", required_unless_present = "set", conflicts_with = "set")]
+    data: Option<PathBuf>,
+    /// A key of [shapes]: images of the generated world, as in shapes.target=count.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Which images: all, or a split as in a training.
     #[arg(long, value_enum, value_name = "SPLIT", default_value = "all")]
     split: SplitArg,
@@ -54,6 +63,47 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+tables! {
+    /// The generated world.
+    struct WorldConfig checked by WorldConfig::any {
+        /// `[shapes]`
+        shapes: ShapesConfig;
+    }
+}
+
+impl WorldConfig {
+    fn any(&self) -> Result<(), Invalid> {
+        let _ = self;
+        Ok(())
+    }
+}
+
+/// Images with classes.
+enum Labelled {
+    Files(Vec<LabelledFile>),
+    Shapes { world: LabelledShapes, split: Split, size: [usize; 2] },
+}
+
+impl Labelled {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Files(files) => files.len() as u64,
+            Self::Shapes { world, split, .. } => world.count(*split),
+        }
+    }
+
+    /// The class and the image of a number below the length.
+    fn image(&self, row: u64) -> Option<(usize, Result<Image, FileError>)> {
+        match self {
+            Self::Files(files) => files.get(row as usize).map(|file| (file.class, read(&file.path))),
+            Self::Shapes { world, split, size } => {
+                let (image, class) = world.image(*size, *split, row);
+                Some((class, Ok(image)))
+            }
+        }
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -107,24 +157,42 @@ struct Outcome {
 impl Args {
     pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
         let mut model = Classifier::open(self.engine.engine()?, &self.model, usize::from(self.batch_size))?;
-        let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
-        let (images, notes) = ImageList::of_split(&self.data, self.split.into(), &config, &model.labels)?;
-        if !console.quiet {
-            notes.iter().for_each(|note| say::line(&format!("note: {note}")));
-        }
+        let images = self.images(&model, console.quiet)?;
         let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
         let counts = self.count(&mut model, &images, &stop)?;
         let outcome = counts.outcome(self.top_k, &model.labels)?;
         output::show(self.json, &outcome, || outcome.text(&model.labels))
     }
 
-    fn count(&self, model: &mut Classifier, images: &[Labelled], stop: &Stop) -> Result<Counts, Error> {
+    /// The images of the split.
+    fn images(&self, model: &Classifier, quiet: bool) -> Result<Labelled, Error> {
+        let split = self.split.into();
+        if let Some(data) = &self.data {
+            let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
+            let (files, notes) = ImageList::of_split(data, split, &config, &model.labels)?;
+            notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
+            return Ok(Labelled::Files(files));
+        }
+        let mut layers = Layers::<WorldConfig>::new();
+        self.set.iter().try_for_each(|set| layers.set(set))?;
+        let world = LabelledShapes::new(&layers.finish()?.shapes);
+        let world = world.ok_or_else(|| Error::usage("--set: expected shapes.target=TARGET, or labelled images: --data PATH"))?;
+        if world.classes() != model.labels {
+            let [own, found] = [&model.labels, &world.classes()].map(|names| names.join(", "));
+            return Err(Error::usage(format!("--set shapes.target: expected classes as the model has ({own}), found {found}")));
+        }
+        Ok(Labelled::Shapes { world, split, size: model.dims().image })
+    }
+
+    fn count(&self, model: &mut Classifier, images: &Labelled, stop: &Stop) -> Result<Counts, Error> {
         let classes = model.labels.len();
         let mut counts = Counts { confusion: vec![vec![0; classes]; classes], among: 0, loss: 0.0, images: 0 };
         let bad = if self.skip_bad { BadImage::Skip } else { BadImage::Error };
-        for chunk in images.chunks(model.batch()) {
+        let (all, batch) = (images.len(), model.batch() as u64);
+        for first in (0..all).step_by(model.batch().max(1)) {
             stop.check()?;
-            let decoded: Vec<_> = chunk.par_iter().map(|image| (image.class, read(&image.path))).collect();
+            let rows = first..all.min(first + batch);
+            let decoded: Vec<_> = rows.into_par_iter().filter_map(|row| images.image(row)).collect();
             let mut good = Vec::new();
             for (class, image) in decoded {
                 match image {
