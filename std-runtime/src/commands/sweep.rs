@@ -1,5 +1,6 @@
 //! `samara sweep`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -215,6 +216,8 @@ struct Sweep<'a> {
     /// Of the trainings of this process.
     begun: Instant,
     trained: u32,
+    /// Configurations that were trained or found finished.
+    shown: BTreeSet<u32>,
     is_larger_better: bool,
 }
 
@@ -222,11 +225,25 @@ impl<'a> Sweep<'a> {
     fn open(args: &'a Args, stop: &'a Stop, quiet: bool, all: usize) -> Result<Self, Error> {
         let record = Record::open(&args.out)?;
         let is_larger_better = record.measure != LOSS;
-        Ok(Self { args, stop, quiet, record, all, done: 0, begun: Instant::now(), trained: 0, is_larger_better })
+        Ok(Self {
+            args,
+            stop,
+            quiet,
+            record,
+            all,
+            done: 0,
+            begun: Instant::now(),
+            trained: 0,
+            shown: BTreeSet::new(),
+            is_larger_better,
+        })
     }
 
     /// Trains a cell, unless it is finished.
     fn train(&mut self, job: &Job) -> Result<(), Error> {
+        if !self.shown.insert(job.config) {
+            return Ok(());
+        }
         if self.record.find(job.config).is_none() {
             self.stop.check()?;
             let begun = Instant::now();
