@@ -67,7 +67,7 @@ pub(super) struct Args {
 
 tables! {
     /// The generated world.
-    struct WorldConfig checked by WorldConfig::any {
+    WorldConfig checked by WorldConfig::any {
         /// `[shapes]`
         shapes: ShapesConfig;
     }
