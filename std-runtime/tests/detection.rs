@@ -78,7 +78,10 @@ fn settings_without_effect_are_refused_by_their_names() {
     for (set, expected) in [
         ("model.num_labels=7", "model.num_labels: expected 8"),
         ("detect.frozen_stages=4", "detect.frozen_stages: expected 0 to 3"),
-        ("train.dropout=0.1", "train.dropout: expected 0"),
+        ("augment.flip=false", "augment.flip"),
+        ("data.val_fraction=0.2", "data.val_fraction"),
+        ("train.drop_at=0.5", "train.drop_at"),
+        ("train.tokens=100", "train.tokens: expected 0"),
         ("model.d_model=18", "model.d_model: expected a multiple of 4"),
         ("model.depths=[1]", "model.hidden_sizes: expected 1 multiples of 1"),
         ("model.depths=3", "model.depths: expected a list of integers such as [2, 2]"),

@@ -163,7 +163,7 @@ pub fn run_to(
     let mut stepper = Stepper::new(Session::new(CpuDevice::new(engine)), objective, train.rule()).unwrap();
     objective.initialise(&mut stepper.session, false).unwrap();
     let (lr, steps) = (train.lr, train.steps);
-    let schedule = Schedule { lr, min_lr: lr * least, warmup_steps: 5, steps, decay: Decay::Cosine };
+    let schedule = Schedule { lr, min_lr: lr * least, warmup_steps: 5, steps, decay: Decay::Cosine, drop_step: 0 };
     for step in 0..steps {
         stepper.step(objective, step, &update_numbers(train, schedule.at(step))).unwrap();
         let reported: Reported = stepper.scalars().iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();

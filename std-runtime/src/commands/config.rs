@@ -17,6 +17,7 @@ Examples:
   samara config > my.toml
   samara config --preset gpt2-124m --set train.lr=1e-4
   samara config --set model.model_type=vit
+  samara config --set model.model_type=detr
   samara config --of ppo --set ppo.preset=instructgpt";
 
 /// Print the effective configuration of a training with the meaning of every key.
@@ -83,6 +84,9 @@ impl Command for Args {
             Of::Rollout => return self.print::<RolloutRun>(&rollout::DEFAULTS, |_| Ok(())),
         }
         if let Some(config) = self.config.merge_images(None, None)? {
+            return output::write(to_toml(&config).as_bytes());
+        }
+        if let Some(config) = self.config.merge_detector(None, None)? {
             return output::write(to_toml(&config).as_bytes());
         }
         output::write(to_toml(&self.config.merge(None, None)?).as_bytes())

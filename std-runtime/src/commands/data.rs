@@ -18,6 +18,8 @@ use crate::dialogue::row::{Format, Kind};
 use crate::dialogue::template::Template;
 use crate::model::folder::FolderConfig;
 use crate::tokenizer::{FileError, Tokenizer};
+use crate::vision::boxes::check::check as check_boxes;
+use crate::vision::boxes::open::{Boxes, is_annotations};
 
 /// Check data before a training.
 #[derive(Debug, clap::Args)]
@@ -35,13 +37,14 @@ const EXAMPLES: &str = "\
 Examples:
   samara data check pairs.jsonl
   samara data check train.jsonl --against test.jsonl
-  samara data check rows.jsonl --model gpt2 --max-length 512 --json";
+  samara data check rows.jsonl --model gpt2 --max-length 512 --json
+  samara data check annotations/instances_val2017.json --images val2017";
 
-/// Report what is wrong with rows of dialogues, preferences, labelled completions or prompts, or with texts.
+/// Report what is wrong with rows of dialogues, preferences, labelled completions or prompts, with texts, or with boxes in images.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, or a folder of text.
+    /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, a folder of text, COCO's annotations of boxes, or a YOLO folder.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Count the rows whose prompts (for text: the documents that) are also in this file, such as a test split.
@@ -53,6 +56,9 @@ struct Check {
     /// Limit in tokens per row beyond which a row would be truncated [default: the model's context].
     #[arg(long, value_name = "N", requires = "model")]
     max_length: Option<usize>,
+    /// The folder of the images that COCO's annotations name [default: beside them, or where COCO has them].
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -61,6 +67,12 @@ struct Check {
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
         let Action::Check(args) = &self.action;
+        if is_boxes(&args.path)? {
+            return args.boxes();
+        }
+        if args.images.is_some() {
+            return Err(Error::usage("--images is for COCO's annotations of boxes: leave it out"));
+        }
         if is_text(&args.path)? {
             return args.text();
         }
@@ -83,6 +95,20 @@ fn is_text(path: &Path) -> Result<bool, Error> {
 }
 
 impl Check {
+    fn boxes(&self) -> Result<(), Error> {
+        for (flag, given) in [("--against", self.against.is_some()), ("--model", self.model.is_some())] {
+            if given {
+                return Err(Error::usage(format!("{flag} is for rows and texts, and this is a data set of boxes: leave it out")));
+            }
+        }
+        let report = check_boxes(&self.path, self.images.as_deref())?;
+        output::show(self.json, &report, || report.lines().join("\n") + "\n")?;
+        if report.errors > 0 {
+            return Err(Error::data(format!("{}: {} errors", self.path.display(), report.errors)));
+        }
+        Ok(())
+    }
+
     fn text(&self) -> Result<(), Error> {
         const WAY_OUT: &str = "; leave --model out";
         let open = |model: &Path| -> Result<(Tokenizer, usize), Error> {
@@ -94,6 +120,16 @@ impl Check {
         let report = check_text(&self.path, tokenizer, self.against.as_deref())?;
         output::show(self.json, &report, || report.lines().join("\n") + "\n")
     }
+}
+
+/// Whether data is boxes in images: COCO's annotations, or a folder with such or with YOLO's files.
+fn is_boxes(path: &Path) -> Result<bool, Error> {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if path.is_dir() {
+        return Ok(Boxes::is_there(path));
+    }
+    let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
+    Ok(is_yaml || name.contains(".json") && !name.contains(".jsonl") && is_annotations(path)?)
 }
 
 /// The rows of a file, whatever their kind.

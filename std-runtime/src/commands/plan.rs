@@ -22,6 +22,7 @@ use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::train::config::{ImageRunConfig, RunConfig, TrainConfig};
+use crate::train::detection::{self, DetectRunConfig};
 use crate::train::image_data::Images;
 use crate::train::image_plan;
 use crate::train::objectives::lm::Lm;
@@ -117,6 +118,13 @@ impl Command for Args {
             let outcome = Outcome::of_images(&config)?;
             return output::show(self.json, &outcome, || outcome.text());
         }
+        if let Some(config) = self.config.merge_detector(None, None)? {
+            if self.time || self.peak {
+                return Err(Error::usage("--time and --peak are for language models: leave them out"));
+            }
+            let outcome = Outcome::of_detector(&config)?;
+            return output::show(self.json, &outcome, || outcome.text());
+        }
         let config = self.config.merge(None, None)?.run();
         let outcome = Outcome::of(&config, shape_of(&config), self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
@@ -133,7 +141,36 @@ pub(super) fn print_images(config: &ImageRunConfig) -> Result<(), Error> {
     output::write(Outcome::of_images(config)?.text().as_bytes())
 }
 
+/// The same of a detector.
+pub(super) fn print_detector(config: &DetectRunConfig) -> Result<(), Error> {
+    output::write(Outcome::of_detector(config)?.text().as_bytes())
+}
+
 impl Outcome {
+    /// Plans the training of a detector. Classes and objects are those of the data, which is listed.
+    fn of_detector(config: &DetectRunConfig) -> Result<Self, Error> {
+        let engine = Engine::new(config.train.threads, config.train.gemm)?;
+        let policy = |recompute: Recompute| -> Result<_, Error> {
+            let train = TrainConfig { recompute: recompute.into(), ..config.train.clone() };
+            Ok((recompute, detection::plan(&*engine, &DetectRunConfig { train, ..config.clone() })?))
+        };
+        let all = detection::POLICIES.into_iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+        let chosen = config.train.recompute.without_budget();
+        let of_policy = |(recompute, (plan, _)): &(Recompute, (TrainingPlan, u64))| PolicyBytes {
+            recompute: recompute.name(),
+            bytes: plan.total_bytes,
+            chosen: *recompute == chosen,
+        };
+        let (plan, images) = all.iter().find(|(recompute, _)| *recompute == chosen).map(|(_, plan)| *plan).unwrap_or_default();
+        Ok(Self {
+            unit: "image",
+            policies: all.iter().map(of_policy).collect(),
+            train_tokens: Some(images),
+            steps: config.train.steps,
+            ..Self::of_plan(&plan)
+        })
+    }
+
     /// Plans the training of an image classifier. The number of classes is that of the data, which is listed.
     fn of_images(config: &ImageRunConfig) -> Result<Self, Error> {
         let mut config = config.clone();

@@ -152,13 +152,18 @@ impl Args {
     /// Trains a detector.
     fn run_detector(&self, config: DetectRunConfig, console: &Console) -> Result<(), Error> {
         if self.plan {
-            return Err(Error::usage("--plan is not there for detectors; leave it out"));
+            return plan::print_detector(&config);
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
         let view = self.view(console.quiet)?;
-        show(self.json, &detection::run(&DetectRequest { config, resume: self.resume, view })?)
+        let outcome = detection::run(&DetectRequest { config, resume: self.resume, view })?;
+        show(self.json, &outcome)?;
+        if !console.quiet {
+            say::line(&format!("hint: samara eval detect --model {}", outcome.out.display()));
+        }
+        Ok(())
     }
 
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {

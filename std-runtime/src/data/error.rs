@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::detect::coco::CocoError;
 use crate::error::{Failure, Kind};
 use crate::files::{FileError, IoError};
 use crate::stop::Interrupted;
@@ -14,6 +15,9 @@ pub enum DataError {
     /// The file cannot be read or written, or does not have the required format.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Boxes of images cannot be used.
+    #[error(transparent)]
+    Boxes(#[from] CocoError),
     /// A signal arrived before all data was read.
     #[error("{0} while data was read: nothing was written; repeat the command to start again")]
     Interrupted(#[from] Interrupted),
@@ -117,6 +121,7 @@ impl Failure for DataError {
         match self {
             Self::File(error) => error.kind(),
             Self::Interrupted(error) => error.kind(),
+            Self::Boxes(error) => error.kind(),
             _ => Kind::Data,
         }
     }

@@ -3,6 +3,7 @@
 pub mod average_precision;
 pub mod boxes;
 pub mod coco;
+pub mod found;
 pub mod matching;
 pub mod set_loss;
 

@@ -40,8 +40,10 @@ table! {
         min_lr: Option<f64> = None, 0..=1000;
         /// Steps over which the learning rate rises.
         warmup_steps: u64 = 50, 0..=1000000000;
-        /// The decay of the learning rate after the warm-up: "cosine", "linear" or "constant".
+        /// The decay of the learning rate after the warm-up: "cosine", "linear", "constant", or "step", at once to min_lr at train.drop_at.
         schedule: Decay = Decay::Cosine;
+        /// The share of the steps after which the rate of schedule "step" falls to min_lr. The authors of DETR drop it by 10 after 2/3 or 0.8.
+        drop_at: f64 = 0.8, 0..=1;
         /// The optimizer: "adamw", or "sgd", stochastic gradient descent with train.momentum as PyTorch's SGD.
         optimizer: Optimizer = Optimizer::AdamW;
         /// Momentum of SGD (Polyak 1964); 0: none, without memory for it.
@@ -243,7 +245,8 @@ impl TrainConfig {
             Optimizer::Sgd => &[("nesterov", NESTEROV), ("beta1", SGD), ("beta2", SGD), ("eps", SGD), ("eps_mode", SGD)],
         };
         let without_init = self.init.is_none().then_some(("ignore_extra", "it applies to the tensors of train.init"));
-        unread.iter().copied().chain(without_init).map(|(key, instead)| Unread { key, instead }).collect()
+        let without_drop = (self.schedule != Decay::Step).then_some(("drop_at", "it applies to train.schedule = \"step\""));
+        unread.iter().copied().chain(without_init).chain(without_drop).map(|(key, instead)| Unread { key, instead }).collect()
     }
 
     /// The rule by which weights change.
@@ -277,7 +280,8 @@ impl TrainConfig {
     /// The learning-rate schedule.
     pub fn lr_schedule(&self) -> Schedule {
         let min_lr = self.min_lr.unwrap_or(self.lr / 10.0);
-        Schedule { lr: self.lr, min_lr, warmup_steps: self.warmup_steps, steps: self.steps, decay: self.schedule }
+        let (warmup_steps, steps, drop_step) = (self.warmup_steps, self.steps, (self.drop_at * self.steps as f64).round() as u64);
+        Schedule { lr: self.lr, min_lr, warmup_steps, steps, decay: self.schedule, drop_step }
     }
 }
 
@@ -317,7 +321,7 @@ impl From<Recompute> for RecomputeChoice {
 
 impl Choice for Decay {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("cosine", Self::Cosine), ("linear", Self::Linear), ("constant", Self::Constant)];
+        &[("cosine", Self::Cosine), ("linear", Self::Linear), ("constant", Self::Constant), ("step", Self::Step)];
 }
 
 impl Choice for Epsilon {

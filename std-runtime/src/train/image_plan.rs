@@ -6,7 +6,7 @@ use samara_core::graph::{DType, Recompute};
 use samara_core::model::image::{ImageDims, ImageModel, PixelOrder};
 use samara_core::params::Part;
 
-use super::config::ImageRunConfig;
+use super::config::{ImageRunConfig, TrainConfig};
 use super::objectives::classify::Classify;
 use super::objectives::supervised;
 use crate::device::Planner;
@@ -34,14 +34,30 @@ pub fn plan(
     config: &ImageRunConfig,
 ) -> Result<TrainingPlan, BuildError> {
     let train = &config.train;
-    let [training, evaluation] = supervised::programs(planner, registry, train.batch_size, task, recompute(config))?;
+    let programs = supervised::programs(planner, registry, train.batch_size, task, recompute(config))?;
+    let dims = task.model.dims();
+    let row = dims.image_len() + 1 + if task.mixes { dims.classes } else { 0 };
+    of_programs(planner, registry, train, programs, (row, flops_per_image(registry, &dims)))
+}
+
+/// The resources of a training by its programs of training and evaluation. `row`: input values of an image; then the floating-point operations of a step for
+/// each image.
+///
+/// # Errors
+/// The update cannot be planned.
+pub fn of_programs(
+    planner: &impl Planner,
+    registry: &Arc<OwnedParams>,
+    train: &TrainConfig,
+    [training, evaluation]: [OwnedProgram; 2],
+    (row, flops_per_token): (usize, u64),
+) -> Result<TrainingPlan, BuildError> {
     let update = update::program(planner, registry, train.rule())?;
-    let (view, dims, real) = (registry.view(), task.model.dims(), planner.real_bytes() as u64);
+    let (view, real) = (registry.view(), planner.real_bytes() as u64);
     let averages = train.averages() as u64;
     let moments = train.rule().moments() as u64 + averages;
     let (flat, frozen) = (view.trainable_len() as u64 * real, view.frozen_bytes() as u64);
     let arena = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
-    let row = dims.image_len() + 1 + if task.mixes { dims.classes } else { 0 };
     // Inputs of all micro-batches and of a validation batch.
     let inputs = (row * train.batch_size * (train.grad_accumulation + 1) * size_of::<f32>()) as u64;
     let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
@@ -63,7 +79,7 @@ pub fn plan(
         tables_bytes: tables,
         mapped_bytes: 0,
         total_bytes: (2 + moments) * flat + (1 + averages) * frozen + arena * real + tables,
-        flops_per_token: flops_per_image(registry, &dims),
+        flops_per_token,
         tokens_per_step: (train.batch_size * train.grad_accumulation) as u64,
         checkpoint_bytes: (1 + moments) * count * bytes,
         model_bytes: parameters * bytes,

@@ -1,5 +1,6 @@
 //! Training: the loop, its requests, and the state of a run.
 
+pub mod box_data;
 pub mod card;
 pub mod config;
 pub mod detection;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use samara_core::exec::Gradients;
 use samara_core::graph::{Graph, Tensor};
-use samara_core::model::image::{self, ImageDims};
+use samara_core::model::image::{self, ImageDims, ImageModel, PixelOrder};
 use samara_core::nn::Dropout;
 
 use super::folder::ImageFolder;
-use super::image::{CHANNELS, Image};
+use super::image::{CHANNELS, Image, draw};
 use super::pixels::offsets;
 use super::processor::{Processor, Values};
+use super::rollout::rollout;
 use super::weights::{ImageModelError, NamedWeights};
 use crate::model_folder::{CONFIG_FILE, ExtraTensors, FolderError};
 use crate::session::{CpuDevice, Engine, On, OwnedProgram, Session, SetId};
@@ -25,6 +26,9 @@ pub struct Classifier {
     logits: Tensor,
     batch: usize,
     dims: ImageDims,
+    layers: Arc<dyn ImageModel>,
+    /// A program of one image: its pixels and features.
+    single: Option<(OwnedProgram, (Tensor, Tensor))>,
     offsets: Vec<u32>,
     values: Values,
     /// How its images are prepared.
@@ -59,7 +63,7 @@ impl Classifier {
             (pixels, g.output(image::logits(g, &*layers, features))) // (B, classes)
         })?;
         let (offsets, values, labels) = (offsets(&dims), processor.values(), labels.clone());
-        Ok(Self { session, set, program, pixels, logits, batch, dims, offsets, values, processor, labels })
+        Ok(Self { session, set, program, pixels, logits, batch, dims, layers, single: None, offsets, values, processor, labels })
     }
 
     /// Its sizes.
@@ -72,6 +76,52 @@ impl Classifier {
         self.batch
     }
 
+    /// Whether it is a transformer, whose attention can be shown.
+    pub fn has_attention(&self) -> bool {
+        matches!(self.dims.order, PixelOrder::Patches(_))
+    }
+
+    /// An image with its attention rollout to the class token as heat over it, the largest 1: the picture as the model gets it if its middle is cut out,
+    /// else the image.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn attention_over(&mut self, image: &Image) -> Result<Image, ImageModelError> {
+        let PixelOrder::Patches(side) = self.dims.order else { return Ok(image.clone()) };
+        let grid @ [high, wide] = self.dims.image.map(|extent| extent / side.max(1));
+        if self.single.is_none() {
+            self.single = Some(self.session.prepare(On::set(self.set), |g: &Graph<'_>| {
+                let pixels = self.dims.pixels(g, 1);
+                (pixels, g.output(self.layers.features(g, pixels, Dropout::NONE))) // (1, C)
+            })?);
+        }
+        let Some((program, (pixels, _))) = &self.single else { return Ok(image.clone()) };
+        let mut values = vec![0.0; self.dims.image_len()];
+        self.fill(image, &mut values);
+        // The shape is the program's own.
+        let written = self.session.write(program, *pixels, &values);
+        debug_assert!(written.is_ok(), "{written:?}");
+        let all = rollout(&mut self.session, program, On::set(self.set));
+        self.session.sync()?;
+        let tokens = all.len().isqrt();
+        // The class token's row; prompts are between it and the patches.
+        let row = all.get(tokens.saturating_sub(high * wide)..tokens).unwrap_or_default();
+        let largest = row.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let heat: Vec<f32> = row.iter().map(|x| (x / largest) as f32).collect();
+        let mut picture = if self.processor.crop.is_some() { self.processor.shape(image) } else { image.clone() };
+        draw::heat(&mut picture, &heat, grid);
+        Ok(picture)
+    }
+
+    /// Writes an image's values in the order of the model.
+    fn fill(&self, image: &Image, to: &mut [f32]) {
+        let shaped = self.processor.shape(image);
+        for (to, &at) in to.iter_mut().zip(&self.offsets) {
+            let byte = shaped.pixels().get(at as usize).copied().unwrap_or(0);
+            *to = self.values.of(at as usize % CHANNELS, byte);
+        }
+    }
+
     /// The logits of up to B images of any size, one row for each.
     ///
     /// # Errors
@@ -79,11 +129,7 @@ impl Classifier {
     pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, ImageModelError> {
         let mut pixels = vec![0.0; self.batch * self.dims.image_len()];
         for (image, to) in images.iter().zip(pixels.chunks_exact_mut(self.dims.image_len().max(1))) {
-            let shaped = self.processor.shape(image);
-            for (to, &at) in to.iter_mut().zip(&self.offsets) {
-                let byte = shaped.pixels().get(at as usize).copied().unwrap_or(0);
-                *to = self.values.of(at as usize % CHANNELS, byte);
-            }
+            self.fill(image, to);
         }
         // The shape is the program's own.
         let written = self.session.write(&self.program, self.pixels, &pixels);

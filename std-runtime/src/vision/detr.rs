@@ -53,6 +53,13 @@ pub fn write_places<D: Device>(
     Ok(())
 }
 
+/// Whether each pixel of frames (B, H, W) is in its image, whose height and width are `extents` (B, 2).
+pub fn frame_mask(extents: &[i32], [height, width]: [usize; 2]) -> Vec<bool> {
+    let pixels = || (0..height).flat_map(|y| (0..width).map(move |x| [y, x]));
+    let of = |size: &[i32; 2]| pixels().map(|at| at.iter().zip(size).all(|(&at, &side)| (at as i64) < i64::from(side))).collect();
+    extents.as_chunks().0.iter().flat_map(|size| -> Vec<bool> { of(size) }).collect()
+}
+
 /// The sine positions (B, h·w, d) of masks (B, h, w); those of equal masks are computed once.
 fn sines(masks: &[bool], map: [usize; 2], width: usize) -> Vec<f32> {
     let places = (map[0] * map[1]).max(1);

@@ -1,10 +1,13 @@
 //! Image models on this machine: their families, and their folders.
 
 pub mod accuracy;
+pub mod boxes;
 pub mod classifier;
 pub mod config;
 pub mod data;
+pub mod detect;
 pub mod detector;
+pub mod detector_weights;
 pub mod detr;
 pub mod families;
 pub mod family;
@@ -13,6 +16,7 @@ pub mod image;
 pub mod pixels;
 pub mod positions;
 pub mod processor;
+pub mod rollout;
 pub mod shapes;
 pub mod tune;
 pub mod weights;

@@ -174,7 +174,7 @@ impl NamedWeights {
 }
 
 /// Values of parameters by name.
-fn by_name(params: &Params<'_>, trained: &[f32], frozen: &[f32]) -> BTreeMap<String, Vec<f32>> {
+pub(super) fn by_name(params: &Params<'_>, trained: &[f32], frozen: &[f32]) -> BTreeMap<String, Vec<f32>> {
     let of = |info: &ParamInfo| {
         let from = info.frozen_bytes(size_of::<f32>()).start / size_of::<f32>();
         let values = if info.frozen { frozen.get(from..from + info.shape.len()) } else { trained.get(info.range()) };

@@ -62,6 +62,6 @@ pub(crate) fn characters() -> Option<()> {
 pub(crate) fn choose(logits: &mut [f32], order: &mut [u32]) -> Option<()> {
     let sampling = black_box(Sampling { temperature: 0.8, top_k: 3, top_p: 0.9, min_p: 0.01 });
     let chosen = sample(logits, order, &sampling, black_box(1 << 62));
-    let schedule = black_box(Schedule { lr: 1.0, min_lr: 0.1, warmup_steps: 2, steps: 10, decay: Decay::Cosine });
+    let schedule = black_box(Schedule { lr: 1.0, min_lr: 0.1, warmup_steps: 2, steps: 10, decay: Decay::Cosine, drop_step: 0 });
     (chosen < logits.len() && schedule.at(black_box(5)) < 1.0).then_some(())
 }

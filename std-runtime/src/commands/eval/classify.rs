@@ -106,7 +106,7 @@ impl Labelled {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|x| (0.0..=0.9).contains(x)).ok_or_else(|| "a number from 0 to 0.9".to_owned())
 }
 

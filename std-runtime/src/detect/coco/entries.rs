@@ -35,23 +35,25 @@ pub(super) trait Entry: Default {
     fn read<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// An image: its id and size.
+/// An image: its id, size and file.
 #[derive(Default)]
 pub(super) struct ImageEntry {
     pub(super) id: i64,
+    pub(super) file: Option<String>,
     pub(super) width: Option<f64>,
     pub(super) height: Option<f64>,
 }
 
 impl Entry for ImageEntry {
-    const KEYS: &'static [&'static str] = &["id", "width", "height"];
+    const KEYS: &'static [&'static str] = &["id", "width", "height", "file_name"];
     const REQUIRED: usize = 1;
 
     fn read<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error> {
         match key {
             0 => self.id = map.next_value::<Id>()?.0,
             1 => self.width = Some(map.next_value::<Number>()?.0),
-            _ => self.height = Some(map.next_value::<Number>()?.0),
+            2 => self.height = Some(map.next_value::<Number>()?.0),
+            _ => self.file = map.next_value::<Text>()?.0,
         }
         Ok(())
     }

@@ -101,6 +101,11 @@ impl Finding {
         self.row().0
     }
 
+    /// What it means.
+    pub fn meaning(self) -> &'static str {
+        self.row().1
+    }
+
     /// Whether the entry does not count at all.
     pub fn is_skipped(self) -> bool {
         self <= Self::DetectionBeyond
@@ -148,7 +153,7 @@ impl Findings {
     pub fn lines(&self) -> Vec<String> {
         let line = |(finding, Found { count, first }): (Finding, Found)| {
             let first = first.map_or_else(String::new, |first| format!(" (the first is entry {first})"));
-            format!("{count} {}{first}", finding.row().1)
+            format!("{count} {}{first}", finding.meaning())
         };
         self.iter().map(line).collect()
     }

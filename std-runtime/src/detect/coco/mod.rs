@@ -66,10 +66,12 @@ impl Failure for CocoError {
 }
 
 /// An image of a data set.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// Its id in the file.
     pub id: i64,
+    /// Its file, relative to the folder of images, where the file of annotations has it.
+    pub file: Option<String>,
     /// Width and height in pixels, where the file has them.
     pub size: Option<(f64, f64)>,
 }
@@ -402,7 +404,7 @@ impl<'de> Visitor<'de> for AnnotationFile<'_> {
                 Some(0) => {
                     raw.images.clear();
                     let take =
-                        |ImageEntry { id, width, height }| push(&mut raw.images, Image { id, size: width.zip(height) }, full);
+                        |ImageEntry { id, width, height, file }| push(&mut raw.images, Image { id, file, size: width.zip(height) }, full);
                     map.next_value_seed(List::new(place, "images", take))?;
                 }
                 Some(1) => {

@@ -4,26 +4,31 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::{Gradients, WriteError};
-use samara_core::graph::{Graph, Recompute, Tensor};
+use samara_core::graph::{DROPOUT_CONTROL_LEN, Graph, Recompute, Tensor};
 use samara_core::model::detr::{Detections, Detr, DetrInputs};
 use samara_core::nn::Dropout;
+use samara_core::ops::dropout;
 use samara_core::params::GroupId;
 
 use crate::data::dataset::HostBatch;
 use crate::detect::average_precision::evaluate;
-use crate::detect::boxes::{Annotation, BoundingBox, Detection};
+use crate::detect::boxes::{Annotation, Detection};
+use crate::detect::found::{self, Found, in_pixels};
 use crate::detect::set_loss::{BatchLosses, SetBatch, SetCriterion};
+use crate::device::Planner;
 use crate::lm::RunError;
-use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, save_weights};
+use crate::model_folder::{ParamValues, save_weights};
 use crate::run::durable;
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch};
 use crate::train::scalars::{Combine, ScalarId, Scalars};
+use crate::vision::boxes::rows::EXTENTS;
 use crate::vision::detector::DetectorFolder;
-use crate::vision::detr::{Frame, write_places};
-use crate::vision::folder::own_first;
+use crate::vision::detector_weights::DetectorWeights;
+use crate::vision::detr::{Frame, frame_mask, write_places};
+use crate::vision::processor::Processor;
 
 /// The scalars by name, in the order of [`values`], and how steps combine them; the last is of evaluations alone.
 const SCALARS: [(&str, Combine); 10] = [
@@ -54,9 +59,22 @@ pub struct Backbone {
     pub lr_scale: f64,
 }
 
+/// What the run folder of a DETR has beside its weights, and how its batches are.
+#[derive(Clone, Debug)]
+pub struct DetectorRun {
+    /// Its `config.json`.
+    pub folder: DetectorFolder,
+    /// Its `preprocessor_config.json`.
+    pub processor: Processor,
+    /// Whether images have padding: batches have their extents.
+    pub padded: bool,
+    /// The weights that the training begins with.
+    pub weights: Option<DetectorWeights>,
+}
+
 /// The training of a DETR.
 pub struct DetectObjects {
-    folder: DetectorFolder,
+    run: DetectorRun,
     detr: Detr,
     registry: Arc<OwnedParams>,
     backbone: Backbone,
@@ -89,6 +107,14 @@ struct Built {
     ids: Vec<ScalarId>,
 }
 
+/// Where a graph has its values.
+struct Io {
+    inputs: DetrInputs,
+    found: Detections,
+    upstream: Option<[Tensor; 2]>,
+    dropout: Option<Tensor>,
+}
+
 /// A program over one batch.
 struct Pass {
     program: OwnedProgram,
@@ -96,21 +122,33 @@ struct Pass {
     found: Detections,
     /// Upstream gradients of logits and boxes.
     upstream: Option<[Tensor; 2]>,
+    /// The input of dropout masks.
+    dropout: Option<Tensor>,
     rows: usize,
 }
 
+/// What the masks of dropout are functions of, beside site and element.
+#[derive(Clone, Copy)]
+struct Masks {
+    seed: u64,
+    step: u64,
+    micro: usize,
+    probability: f64,
+}
+
 impl DetectObjects {
-    /// Trains the model of a folder's description on images of one size without padding.
+    /// Trains the model of a folder's description on images in squares of its size.
     pub fn new(
-        folder: DetectorFolder,
+        run: DetectorRun,
         (registry, detr): (Arc<OwnedParams>, Detr),
         backbone: Backbone,
         source: Source,
         train: &TrainConfig,
     ) -> Self {
-        let (criterion, side, queries) = (folder.model.criterion(), folder.model.image_size, folder.model.num_queries);
+        let model = &run.folder.model;
+        let (criterion, side, queries) = (model.criterion(), model.image_size, model.num_queries);
         Self {
-            folder,
+            run,
             detr,
             registry,
             backbone,
@@ -148,15 +186,36 @@ impl DetectObjects {
         rows: usize,
         gradients: Option<Recompute>,
     ) -> Result<Pass, BuildError> {
-        let every_layer = gradients.is_some() && self.folder.model.auxiliary_loss;
-        let (program, (inputs, found, upstream)) = session.prepare(On::set(set), |g: &Graph<'_>| {
-            let inputs = self.detr.inputs(g, rows, self.image, false);
-            let found = self.detr.forward(g, &inputs, Dropout::NONE, every_layer);
-            g.output(found.logits);
-            g.output(found.boxes);
-            (inputs, found, gradients.map(|recompute| found.backward(g, recompute)))
-        })?;
-        Ok(Pass { program, inputs, found, upstream, rows })
+        let build = |g: &Graph<'_>| self.append(g, rows, gradients);
+        let (program, Io { inputs, found, upstream, dropout }) = session.prepare(On::set(set), build)?;
+        Ok(Pass { program, inputs, found, upstream, dropout, rows })
+    }
+
+    /// Appends the model over a batch of rows to a graph, with gradients if a recomputation policy is given.
+    fn append(&self, g: &Graph<'_>, rows: usize, gradients: Option<Recompute>) -> Io {
+        let every_layer = gradients.is_some() && self.run.folder.model.auxiliary_loss;
+        let drops = gradients.is_some() && self.train.dropout > 0.0;
+        let dropout = drops.then(|| g.ints(&[DROPOUT_CONTROL_LEN], i32::MIN, i32::MAX));
+        let inputs = self.detr.inputs(g, rows, self.image, self.run.padded);
+        let found = self.detr.forward(g, &inputs, Dropout { activations: dropout, ..Dropout::NONE }, every_layer);
+        g.output(found.logits);
+        g.output(found.boxes);
+        Io { inputs, found, upstream: gradients.map(|recompute| found.backward(g, recompute)), dropout }
+    }
+
+    /// The programs of training and evaluation on a batch of rows, planned and not allocated.
+    ///
+    /// # Errors
+    /// A program cannot be planned.
+    pub fn programs(&self, planner: &impl Planner, recompute: Recompute) -> Result<[OwnedProgram; 2], BuildError> {
+        let rows = self.train.batch_size;
+        let of = |gradients| OwnedProgram::new(planner, &self.registry, |g| self.append(g, rows, gradients)).map(|(program, _)| program);
+        Ok([of(Some(recompute))?, of(None)?])
+    }
+
+    /// Its parameters.
+    pub fn registry(&self) -> &Arc<OwnedParams> {
+        &self.registry
     }
 
     /// Notes which queries a batch has matched; returns how many have had no object for [`USE_STEPS`] steps.
@@ -179,10 +238,16 @@ impl Pass {
         set: SetId,
         (detr, image): (&Detr, [usize; 2]),
         batch: &HostBatch,
+        masks: Option<Masks>,
     ) -> Result<[Ticket; 2], RunError> {
         let named = |what| move |error: WriteError| RunError::Input { what, error };
         session.write(&self.program, self.inputs.pixels, batch.reals("pixel_values")).map_err(named("pixel_values"))?;
-        let frame = Frame { batch: self.rows, image, mask: None };
+        let mask = self.inputs.segments.map(|_| frame_mask(batch.ints(EXTENTS), image));
+        let frame = Frame { batch: self.rows, image, mask: mask.as_deref() };
+        if let (Some(control), Some(Masks { seed, step, micro, probability })) = (self.dropout, masks) {
+            let values = dropout::control(seed, step as u32, micro as u32, probability);
+            session.write_ints(&self.program, control, &values).map_err(named("dropout control"))?;
+        }
         write_places(session, &self.program, (detr, &self.inputs), &frame).map_err(named("positions"))?;
         session.run(&self.program, On::set(set), self.program.view().forward(), Gradients::Overwrite);
         let tickets = [self.found.logits, self.found.boxes].map(|t| session.fetch(&self.program, t));
@@ -268,21 +333,17 @@ impl<D: Device> Objective<D> for DetectObjects {
         let (set, device) = session.set_mut(self.set(false));
         // Frozen weights are in no checkpoint.
         set.initialise(device, self.train.seed).map_err(RunError::from)?;
-        let Some(folder) = &self.train.init else { return Ok(()) };
-        let (params, extra) = (self.registry.view(), ExtraTensors::ignore_if(self.train.ignore_extra));
-        let maps = own_first(folder, self.folder.model.name_maps(self.detr.config()))?;
-        let map = maps.into_iter().next().unwrap_or_default();
-        let mut loaded = Ok(Vec::new());
+        let Some(weights) = &self.run.weights else { return Ok(()) };
+        let (params, mut given) = (self.registry.view(), Ok(()));
         if !resumed {
-            let load = &mut |values: &mut [f32]| loaded = load_weights_with(folder, &params, &map, extra, values, &mut []);
-            device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
+            let give = &mut |values: &mut [f32]| given = weights.give(&params, values, &mut []);
+            device.lend_mut(&mut set.weights, give).map_err(RunError::from)?;
         }
-        loaded?;
-        let mut loaded = Ok(Vec::new());
-        let load = &mut |bytes: &mut [u8]| loaded = load_weights_with(folder, &params, &map, extra, &mut [], bytes);
-        device.lend_mut(&mut set.frozen, load).map_err(RunError::from)?;
-        loaded?;
-        Ok(())
+        given?;
+        let mut given = Ok(());
+        let give = &mut |bytes: &mut [u8]| given = weights.give(&params, &mut [], bytes);
+        device.lend_mut(&mut set.frozen, give).map_err(RunError::from)?;
+        Ok(given?)
     }
 
     fn begin(&mut self, _: &mut Session<D>, batch: &StepBatch) -> Result<u32, RunError> {
@@ -301,7 +362,9 @@ impl<D: Device> Objective<D> for DetectObjects {
             if i == 0 {
                 session.clear_untouched(&training.program, on);
             }
-            let tickets = training.forward(session, *set, (&self.detr, self.image), micro)?;
+            let probability = self.train.dropout;
+            let masks = Masks { seed: self.train.seed, step: batch.step, micro: i, probability };
+            let tickets = training.forward(session, *set, (&self.detr, self.image), micro, Some(masks))?;
             let queries = self.detr.config().num_queries;
             let (losses, mut gradients) = training.losses(session, &tickets, (&self.criterion, queries), micro)?;
             let share = 1.0 / batches.len().max(1) as f32;
@@ -334,7 +397,7 @@ impl<D: Device> Objective<D> for DetectObjects {
     ) -> Result<(), RunError> {
         let set = self.set(averaged);
         let Some(Built { evaluation: Some(pass), ids, .. }) = &self.built else { return Ok(()) };
-        let tickets = pass.forward(session, set, (&self.detr, self.image), batch)?;
+        let tickets = pass.forward(session, set, (&self.detr, self.image), batch, None)?;
         let (queries, weight) = (self.detr.config().num_queries, batch.tokens as f64);
         let (losses, _) = pass.losses(session, &tickets, (&self.criterion, queries), batch)?;
         let [logits, boxes] = [0, 1].map(|i| session.fetched(&tickets[i]));
@@ -390,14 +453,15 @@ impl<D: Device> Objective<D> for DetectObjects {
         };
         device.lend(&of_frozen.frozen, copy).map_err(RunError::from)?;
         let (set, device) = session.set_mut(set);
-        let map = self.folder.model.name_maps(self.detr.config()).into_iter().next().map(|(_, map)| map).unwrap_or_default();
+        let map = self.run.folder.model.name_maps(self.detr.config()).into_iter().next().map(|(_, map)| map).unwrap_or_default();
         let (params, mut saved) = (self.registry.view(), Ok(()));
         let frozen = bytemuck::cast_slice(&frozen);
         let save = &mut |trainable: &[f32]| saved = save_weights(folder, &params, &map, ParamValues { trainable, frozen });
         device.lend(&set.weights, save).map_err(RunError::from)?;
         saved?;
-        let json = serde_json::to_vec_pretty(&self.folder.to_json(self.train.dropout)).unwrap_or_default();
-        durable::write(&folder.join("config.json"), &json).map_err(TrainingError::io(folder, "write into"))
+        let json = serde_json::to_vec_pretty(&self.run.folder.to_json(self.train.dropout)).unwrap_or_default();
+        durable::write(&folder.join("config.json"), &json).map_err(TrainingError::io(folder, "write into"))?;
+        Ok(self.run.processor.write(folder)?)
     }
 
     fn describe(&self, _: &Session<D>) -> String {
@@ -427,10 +491,9 @@ impl Evaluated {
                     crowd: false,
                 });
             }
-            for (logits, found) in logits.chunks(columns.max(1)).zip(boxes.chunks(4)) {
-                let (category, score) = likeliest(logits);
-                self.detections.push(Detection { image: self.images, category, bbox: in_pixels(found, size), score });
-            }
+            let of_image = found::found(logits, boxes, size).into_iter();
+            let detection = |Found { class, score, bbox }| Detection { image: self.images, category: class, bbox, score };
+            self.detections.extend(of_image.map(detection));
             self.images += 1;
         }
     }
@@ -439,21 +502,4 @@ impl Evaluated {
         let (mut annotations, mut detections) = (self.annotations.clone(), self.detections.clone());
         Ok(evaluate(&mut annotations, &mut detections, classes, false)?.stats[1])
     }
-}
-
-/// A box (center x, center y, width, height) relative to an image, in pixels.
-fn in_pixels(found: &[f32], [height, width]: [f64; 2]) -> BoundingBox {
-    let at = |i: usize| found.get(i).copied().map_or(0.0, f64::from);
-    let [w, h] = [at(2) * width, at(3) * height];
-    BoundingBox { x: at(0) * width - w / 2.0, y: at(1) * height - h / 2.0, width: w, height: h }
-}
-
-/// The likeliest class but the last, which means no object, and its probability.
-fn likeliest(logits: &[f32]) -> (u32, f64) {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let of = |z: f32| f64::from(z - largest).exp();
-    let sum: f64 = logits.iter().map(|&z| of(z)).sum();
-    let objects = logits.split_last().map_or(logits, |(_, objects)| objects).iter().enumerate();
-    let best = objects.fold((0, f32::NEG_INFINITY), |best, (i, &z)| if z > best.1 { (i, z) } else { best });
-    (best.0 as u32, of(best.1) / sum)
 }

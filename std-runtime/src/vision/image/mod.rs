@@ -1,7 +1,9 @@
 //! Images in memory: reading files, resizing, cutting.
 
+pub mod draw;
 pub mod read;
 pub mod resize;
+pub mod write;
 
 /// An image of three bytes a pixel: red, green, blue.
 #[derive(Clone, Debug, PartialEq, Eq)]

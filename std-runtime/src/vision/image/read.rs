@@ -39,6 +39,25 @@ pub fn read(path: &Path) -> Result<Image, FileError> {
     decode(path, bytes(path)?)
 }
 
+/// Height and width of an image file as [`read`] returns them, from its first bytes alone.
+///
+/// # Errors
+/// A file that cannot be read, or does not begin as an image.
+pub fn size(path: &Path) -> Result<[usize; 2], FileError> {
+    let metadata = fs::metadata(path).map_err(IoError::at(path, "read"))?;
+    refuse_device(path, &metadata)?;
+    let wrong = |found: String| FileError::format(path, EXPECTED, found);
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(IoError::at(path, "read"))?;
+    let mut decoder = reader.into_decoder().map_err(|error| wrong(error.to_string()))?;
+    let (width, height) = decoder.dimensions();
+    let size = [height as usize, width as usize];
+    let is_turned = matches!(
+        orientation(&mut decoder),
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
+    );
+    Ok(if is_turned { [size[1], size[0]] } else { size })
+}
+
 /// The content of an image file.
 ///
 /// # Errors

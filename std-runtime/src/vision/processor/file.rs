@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Kind, Processor, Resize};
+use super::{IMAGENET, Kind, Processor, Resize, detr};
 use crate::files::IoError;
 use crate::model_folder::FolderError;
 use crate::model_folder::keys::Keys;
@@ -20,11 +20,12 @@ use crate::vision::image::resize::Filter;
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
 
 /// The names of a class: the one that is written, and old ones.
-const KINDS: [(Kind, [&str; 2]); 4] = [
+const KINDS: [(Kind, [&str; 2]); 5] = [
     (Kind::Vit, ["ViTImageProcessor", "ViTFeatureExtractor"]),
     (Kind::Deit, ["DeiTImageProcessor", "DeiTFeatureExtractor"]),
     (Kind::Clip, ["CLIPImageProcessor", "CLIPFeatureExtractor"]),
     (Kind::ConvNext, ["ConvNextImageProcessor", "ConvNextFeatureExtractor"]),
+    (Kind::Detr, ["DetrImageProcessor", "DetrFeatureExtractor"]),
 ];
 
 const CLIP_MEAN: [f64; CHANNELS] = [0.48145466, 0.4578275, 0.40821073];
@@ -39,9 +40,10 @@ impl Processor {
             Kind::Deit => (Resize::To([256; 2]), Filter::Bicubic, Some([224; 2]), half),
             Kind::Clip => (Resize::Shorter(224), Filter::Bicubic, Some([224; 2]), [CLIP_MEAN, CLIP_STD]),
             Kind::ConvNext => (Resize::Cropped { side: 384, cropped: CROPPED }, Filter::Bicubic, None, half),
+            Kind::Detr => (detr::USUAL, Filter::Bilinear, None, IMAGENET),
         };
         let (rescale, normalize) = (Some(1.0 / 255.0), Some(normalize));
-        Self { kind, resize: Some(resize), filter, crop, rescale, normalize, others: Map::new() }
+        Self { kind, resize: Some(resize), filter, crop, rescale, normalize, pad: None, others: Map::new() }
     }
 
     /// Reads the processor of a model folder; `None` if it has none.
@@ -81,7 +83,9 @@ impl Processor {
         keys.pass_over(&["do_convert_rgb", "processor_class", "image_processor_type", "feature_extractor_type"]);
         // Values of steps that are left out are not kept.
         keys.pass_over(&["size", "crop_pct", "crop_size", "rescale_factor", "image_mean", "image_std"]);
-        let resize = if flag(keys, "do_resize", true)? { Some(size(keys, &usual)?) } else { None };
+        let is_detr = usual.kind == Kind::Detr;
+        let size_of = if is_detr { detr::size(keys)? } else { size(keys, &usual)? };
+        let resize = if flag(keys, "do_resize", true)? { Some(size_of) } else { None };
         let crops = flag(keys, "do_center_crop", usual.crop.is_some())?;
         let crop = if crops { Some(crop_size(keys, &usual)?) } else { None };
         let rescale = if flag(keys, "do_rescale", true)? { Some(positive(keys, "rescale_factor", 1.0 / 255.0)?) } else { None };
@@ -93,8 +97,9 @@ impl Processor {
                 .and_then(Filter::of_number)
                 .ok_or_else(|| keys.wrong("resample", "a filter of Pillow, 0 to 5", value))?,
         };
-        keys.only("do_pad", &Value::Bool(false))?;
-        Ok(Self { resize, filter, crop, rescale, normalize, others: keys.others(), ..usual })
+        let pad = if is_detr { detr::pad(keys)? } else { None };
+        keys.only("do_pad", &Value::Bool(is_detr))?;
+        Ok(Self { resize, filter, crop, rescale, normalize, pad, others: keys.others(), ..usual })
     }
 
     /// Writes it into a model folder.
@@ -124,8 +129,14 @@ impl Processor {
                 put("crop_pct", cropped.into());
                 put("size", json!({ "shortest_edge": side }))
             }
+            Some(Resize::Between { shorter, longer }) => put("size", json!({ "shortest_edge": shorter, "longest_edge": longer })),
+            Some(Resize::Within([height, width])) => put("size", json!({ "max_height": height, "max_width": width })),
             None => None,
         };
+        if self.kind == Kind::Detr {
+            put("do_pad", true.into());
+            put("pad_size", self.pad.map_or(Value::Null, sides));
+        }
         put("resample", self.filter.number().into());
         put("do_center_crop", self.crop.is_some().into());
         if let Some(crop) = self.crop {
@@ -177,14 +188,14 @@ fn positive(keys: &Keys<'_>, key: &str, usual: f64) -> Result<f64, FolderError> 
 }
 
 /// The largest side of a processed image.
-const LARGEST: u64 = 8192;
+pub(super) const LARGEST: u64 = 8192;
 
-fn side(value: &Value) -> Option<usize> {
+pub(super) fn side(value: &Value) -> Option<usize> {
     value.as_u64().filter(|side| (1..=LARGEST).contains(side)).map(|side| side as usize)
 }
 
 /// `height` and `width` of an object.
-fn sides(value: &Value) -> Option<[usize; 2]> {
+pub(super) fn sides(value: &Value) -> Option<[usize; 2]> {
     let object = value.as_object().filter(|object| object.len() == 2)?;
     Some([side(object.get("height")?)?, side(object.get("width")?)?])
 }

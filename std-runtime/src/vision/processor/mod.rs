@@ -1,5 +1,6 @@
 //! From an image to the pixels of a model, as the image processors of `transformers` do it with Pillow: resize, cut the middle, rescale, normalise.
 
+mod detr;
 pub mod file;
 
 use super::image::resize::{Filter, resize};
@@ -16,6 +17,8 @@ pub enum Kind {
     Clip,
     /// `ConvNextImageProcessor`, which ResNets use as well.
     ConvNext,
+    /// `DetrImageProcessor`, of detectors.
+    Detr,
 }
 
 /// The size that an image is resized to.
@@ -32,6 +35,15 @@ pub enum Resize {
         /// The share of the shorter side that remains.
         cropped: f64,
     },
+    /// The shorter side, unless the longer one would be above its limit, which it has then; the other in proportion.
+    Between {
+        /// The shorter side.
+        shorter: usize,
+        /// The largest longer side.
+        longer: usize,
+    },
+    /// In proportion, as large as fits into this height and width.
+    Within([usize; 2]),
 }
 
 /// How images become the input of a model.
@@ -49,9 +61,14 @@ pub struct Processor {
     pub rescale: Option<f64>,
     /// Mean and standard deviation of the channels, after rescaling.
     pub normalize: Option<[[f64; CHANNELS]; 2]>,
+    /// Height and width that images of [`Kind::Detr`] are padded to, below and to the right; `None`: those of the largest image of a batch.
+    pub pad: Option<[usize; 2]>,
     /// Keys of the file without a meaning here.
     pub others: serde_json::Map<String, serde_json::Value>,
 }
+
+/// Mean and standard deviation of the channels of ImageNet.
+const IMAGENET: [[f64; CHANNELS]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// Sides below this are cut from a larger image by [`Kind::ConvNext`].
 const WARPED_FROM: usize = 384;
@@ -62,8 +79,7 @@ impl Processor {
         if model_type != "resnet" {
             return Self::vit(size);
         }
-        let normalize = Some([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]);
-        Self { normalize, ..Self::of_kind(Kind::ConvNext).with_size(size) }
+        Self { normalize: Some(IMAGENET), ..Self::of_kind(Kind::ConvNext).with_size(size) }
     }
 
     /// ViT's for images of this height and width: bilinear, mean and standard deviation 1/2.
@@ -95,7 +111,7 @@ impl Processor {
             (Some(crop), _) => Some(crop),
             (None, Some(Resize::To(size))) => Some(size),
             (None, Some(Resize::Cropped { side, .. })) => Some([side; 2]),
-            (None, Some(Resize::Shorter(_)) | None) => None,
+            (None, Some(Resize::Shorter(_) | Resize::Between { .. } | Resize::Within(_)) | None) => None,
         }
     }
 
@@ -115,6 +131,8 @@ impl Processor {
                 resize(image, in_proportion(image.size(), shorter), self.filter).middle([side; 2])
             }
             Resize::Cropped { side, .. } => resize(image, [side; 2], self.filter),
+            Resize::Between { shorter, longer } => resize(image, detr::between(image.size(), shorter, longer), self.filter),
+            Resize::Within(most) => resize(image, detr::within(image.size(), most), self.filter),
         }
     }
 

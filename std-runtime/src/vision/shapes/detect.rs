@@ -6,6 +6,9 @@ use super::scene::{Given, Look, Scene};
 use crate::data::DataError;
 use crate::data::dataset::{Dataset, HostBatch};
 
+/// The mean and the standard deviation by which pixels from 0 to 1 are normalised, of every channel.
+pub const NORMALIZE: [[f64; 3]; 2] = [[0.45; 3], [0.25; 3]];
+
 /// The most shapes of an image.
 pub const MOST_SHAPES: usize = 5;
 
