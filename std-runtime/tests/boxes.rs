@@ -37,7 +37,8 @@ fn paint(path: &Path, (width, height, [x, y, w, h]): (u32, u32, [u32; 4])) {
 /// Writes the pictures as a COCO data set, `change` applied to its annotations; returns the file.
 fn coco(folder: &Path, change: impl Fn(&mut Value)) -> std::path::PathBuf {
     fs::create_dir_all(folder.join("pictures")).expect("a folder");
-    let mut dataset = json!({ "images": [], "annotations": [], "categories": [{"id": 3, "name": NAMES[0]}, {"id": 90, "name": NAMES[1]}] });
+    let mut dataset =
+        json!({ "images": [], "annotations": [], "categories": [{"id": 3, "name": NAMES[0]}, {"id": 90, "name": NAMES[1]}] });
     for (i, &(width, height, bbox)) in PICTURES.iter().enumerate() {
         paint(&folder.join(format!("pictures/{i}.png")), PICTURES[i]);
         let list = |dataset: &mut Value, name: &str, entry: Value| dataset[name].as_array_mut().expect("a list").push(entry);
@@ -93,7 +94,10 @@ fn a_yolo_folder_and_cocos_annotations_of_the_same_images_are_the_same_rows() {
     let file = coco(&one, |_| ());
     yolo(&other);
     let numbers: Vec<u64> = (0..6).collect();
-    let [a, b] = [fill(&rows(&one, &file, Some(&one.join("pictures")), None), &numbers), fill(&rows(&other, &other, None, None), &numbers)];
+    let [a, b] = [
+        fill(&rows(&one, &file, Some(&one.join("pictures")), None), &numbers),
+        fill(&rows(&other, &other, None, None), &numbers),
+    ];
     assert_eq!((a.ints("class_labels"), a.ints(EXTENTS)), (b.ints("class_labels"), b.ints(EXTENTS)));
     assert_eq!(a.ints("class_labels"), [0, 1, 0, 1, 0, 1]);
     // In proportion, as large as fits: 64 x 48 stays, 40 x 20 becomes 64 x 32.
@@ -122,7 +126,10 @@ fn boxes_follow_the_pixels_of_every_augmentation_and_a_row_is_a_function_of_its_
     for (row, pixels) in batch.reals("pixel_values").chunks(64 * 64 * 3).enumerate() {
         let &[height, width] = &batch.ints(EXTENTS)[2 * row..2 * row + 2] else { panic!() };
         let beyond = pixels.chunks(64 * 3).enumerate().flat_map(|(y, line)| {
-            line.chunks(3).enumerate().filter(move |(x, _)| y >= height as usize || *x >= width as usize).map(|(_, pixel)| pixel[0])
+            line.chunks(3)
+                .enumerate()
+                .filter(move |(x, _)| y >= height as usize || *x >= width as usize)
+                .map(|(_, pixel)| pixel[0])
         });
         assert!(beyond.into_iter().all(|x| x == 0.0), "row {row}: something in the padding");
         if batch.ints("class_labels")[row] < 0 {
@@ -155,9 +162,7 @@ fn every_fault_is_named_and_crowds_are_left_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let faults = |dataset: &mut Value| {
         let objects = dataset["annotations"].as_array_mut().expect("a list");
-        let object = |id: u32, image: u32, category: u32, bbox: Value, crowd: u32| {
-            json!({ "id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": 9, "iscrowd": crowd })
-        };
+        let object = |id: u32, image: u32, category: u32, bbox: Value, crowd: u32| json!({ "id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": 9, "iscrowd": crowd });
         objects.push(object(20, 100, 3, json!([1, 1, 0, 5]), 0));
         objects.push(object(21, 101, 3, json!([100, 1, 5, 5]), 0));
         objects.push(object(22, 7, 3, json!([1, 1, 5, 5]), 0));
@@ -192,14 +197,18 @@ fn every_fault_is_named_and_crowds_are_left_out() {
     assert_eq!(names.map(count), [1; 11], "{:?}", report.lines());
     assert_eq!(report.errors, 9);
     let lines = report.lines().join("\n");
-    assert!(lines.contains("annotation 20 of 0.png ([1, 1, 0, 5] in 64 x 48)") && lines.contains("orientation in EXIF"), "{lines}");
+    assert!(
+        lines.contains("annotation 20 of 0.png ([1, 1, 0, 5] in 64 x 48)") && lines.contains("orientation in EXIF"),
+        "{lines}"
+    );
     let output = samara(&["data", "check", file.to_str().unwrap(), "--images", pictures.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     // Training ends at the first, or leaves them out.
     let config = BoxDataConfig { val_fraction: 0.0, ..BoxDataConfig::default() };
     let list = || Boxes::open(&file, Some(&pictures)).unwrap().splits(&config).unwrap().0;
     let processor = Processor::square(64, None);
-    let make = |bad: [BadImage; 2]| BoxStore::make(&folder.path().join("x.pixels"), &mut list(), (64, &processor), bad, &Stop::new());
+    let make =
+        |bad: [BadImage; 2]| BoxStore::make(&folder.path().join("x.pixels"), &mut list(), (64, &processor), bad, &Stop::new());
     let error = make([BadImage::Error; 2]).err().expect("an error").to_string();
     assert!(error.contains("absent.png") && error.contains("data.on_bad_image=skip"), "{error}");
     let error = make([BadImage::Skip, BadImage::Error]).err().expect("an error").to_string();
@@ -232,21 +241,51 @@ fn a_detector_of_ones_own_images_is_trained_measured_asked_and_tuned() {
     let set: Vec<&str> = TINY.split_whitespace().flat_map(|set| ["--set", set]).collect();
     let (run, pictures) = (at("run"), format!("data.images={:?}", at("pictures")));
     let data = ["--data", &file, "--set", &pictures, "--set", "data.val_fraction=0.34", "--threads", "2"];
-    let train = |out: &str, more: &[&str]| json_of(&[&["train", "--quiet", "--json", "--out", out], &set[..], &data, more].concat());
+    let train =
+        |out: &str, more: &[&str]| json_of(&[&["train", "--quiet", "--json", "--out", out], &set[..], &data, more].concat());
     assert_eq!(train(&run, &[])["steps"], 6);
     let plan = samara(&[&["train", "--plan"], &set[..], &data].concat());
     let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
     assert!(plan.contains("training images") && plan.contains("FLOP per image"), "{plan}");
     // What the run held out, by layer, and its files evaluated again.
     let (found, truth) = (at("found.json"), at("truth.json"));
-    let outcome = json_of(&["eval", "detect", "--model", &run, "--by-layer", "--json", "--predictions-out", &found, "--annotations-out", &truth]);
-    assert_eq!((outcome["images"].as_u64(), outcome["detections"].as_u64(), outcome["layer"].as_u64()), (Some(2), Some(12), Some(2)));
+    let outcome = json_of(&[
+        "eval",
+        "detect",
+        "--model",
+        &run,
+        "--by-layer",
+        "--json",
+        "--predictions-out",
+        &found,
+        "--annotations-out",
+        &truth,
+    ]);
+    assert_eq!(
+        (outcome["images"].as_u64(), outcome["detections"].as_u64(), outcome["layer"].as_u64()),
+        (Some(2), Some(12), Some(2))
+    );
     let again = json_of(&["eval", "detect", "--predictions", &found, "--annotations", &truth, "--json"]);
     assert_eq!((&outcome["stats"], &outcome["classes"]), (&again["stats"], &again["classes"]));
     assert_eq!(outcome["layers"][1]["stats"], outcome["stats"]);
     // The batch changes nothing.
-    let one = json_of(&["eval", "detect", "--model", &run, "--data", &file, "--images", &at("pictures"), "--split", "all", "--json", "--batch-size", "1"]);
-    let all = json_of(&["eval", "detect", "--model", &run, "--data", &file, "--images", &at("pictures"), "--split", "all", "--json"]);
+    let one = json_of(&[
+        "eval",
+        "detect",
+        "--model",
+        &run,
+        "--data",
+        &file,
+        "--images",
+        &at("pictures"),
+        "--split",
+        "all",
+        "--json",
+        "--batch-size",
+        "1",
+    ]);
+    let all =
+        json_of(&["eval", "detect", "--model", &run, "--data", &file, "--images", &at("pictures"), "--split", "all", "--json"]);
     assert_eq!((&one, one["images"].as_u64()), (&all, Some(6)));
     let picture = at("pictures/3.png");
     let boxes = json_of(&["predict", "--model", &run, "--json", "--threshold", "0", "--draw", &at("drawn"), &picture]);
@@ -259,9 +298,11 @@ fn a_detector_of_ones_own_images_is_trained_measured_asked_and_tuned() {
     yolo(&yolo_data);
     fs::write(yolo_data.join("data.yaml"), "train: images\nnames: [a, b, c]\n").expect("a file");
     let yolo_data = yolo_data.to_string_lossy().into_owned();
-    let args = ["train", "--init", &run, "--data", &yolo_data, "--out", &tuned, "--set", "train.steps=2", "--set", "train.batch_size=2"];
+    let args =
+        ["train", "--init", &run, "--data", &yolo_data, "--out", &tuned, "--set", "train.steps=2", "--set", "train.batch_size=2"];
     assert_eq!(json_of(&[&args[..], &quiet].concat())["steps"], 2);
-    let config: Value = serde_json::from_slice(&fs::read(folder.path().join("tuned/config.json")).expect("a file")).expect("JSON");
+    let config: Value =
+        serde_json::from_slice(&fs::read(folder.path().join("tuned/config.json")).expect("a file")).expect("JSON");
     assert_eq!(config["id2label"], json!({ "0": "a", "1": "b", "2": "c" }));
     let processor: Value =
         serde_json::from_slice(&fs::read(folder.path().join("tuned/preprocessor_config.json")).expect("a file")).expect("JSON");

@@ -112,6 +112,34 @@ fn processors_have_the_bits_of_transformers() {
 }
 
 #[test]
+fn processors_of_detectors_have_the_bits_of_transformers() {
+    let bytes = fs::read(folder().join("detr.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let mut seen = 0;
+    for (name, tensor) in golden.tensors() {
+        let Some((kind, file)) = name.strip_prefix("pixels.").and_then(|rest| rest.split_once('.')) else { continue };
+        let processor = Processor::read(&folder().join("processors").join(kind)).unwrap().unwrap();
+        let image = read(&folder().join("files").join(file)).unwrap();
+        let (shaped, values) = (processor.shape(&image), processor.values());
+        let size @ [height, width] = shaped.size();
+        assert_eq!(size, processor.unpadded(image.size()), "{name}");
+        let [all_high, all_wide] = [tensor.shape()[0], tensor.shape()[1]];
+        assert_eq!(processor.pad.unwrap_or(size), [all_high, all_wide], "{name}");
+        let mask = golden.tensor(&format!("mask.{kind}.{file}")).unwrap();
+        let mask: Vec<bool> = mask.data().chunks(8).map(|value| value[0] != 0).collect();
+        for (i, expected) in floats(tensor.data()).into_iter().enumerate() {
+            let (channel, y, x) = (i % 3, i / 3 / all_wide, i / 3 % all_wide);
+            let inside = y < height && x < width;
+            assert_eq!(inside, mask[i / 3], "{name}");
+            let found = if inside { values.of(channel, shaped.pixels()[(y * width + x) * 3 + channel]) } else { 0.0 };
+            assert!((found - expected).abs() <= 4e-7, "{name} at {y}, {x}: {found} for {expected}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
+}
+
+#[test]
 fn position_embeddings_are_resized_as_by_torch() {
     let mut from = std::collections::BTreeMap::new();
     each_golden("positions.from.", |name, _, bytes| _ = from.insert(name.join("."), floats(bytes)));

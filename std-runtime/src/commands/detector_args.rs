@@ -48,7 +48,9 @@ impl ConfigArgs {
         self.flags(out).into_iter().for_each(|(flag, key, value)| layers.flag(flag, key, &value));
         // The number of classes is that of the data.
         let classes = if layers.values_of("data")?.data.path.is_some() { None } else { Some(SHAPES.len()) };
-        if let Some(classes) = classes.filter(|_| matches!(layers.place("model.num_labels"), None | Some(Place::Default | Place::Folder(_)))) {
+        if let Some(classes) =
+            classes.filter(|_| matches!(layers.place("model.num_labels"), None | Some(Place::Default | Place::Folder(_))))
+        {
             layers.put(&["model.num_labels"], &Place::Default, |config| config.model.num_labels = classes);
         }
         let config = layers.finish()?;

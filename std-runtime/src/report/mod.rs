@@ -5,7 +5,7 @@ use std::path::Path;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Kind};
 use crate::files::{FileError, IoError, text_if_there};
@@ -26,6 +26,19 @@ const OTHERS: [(&str, &str); 3] = [("lr", ""), ("grad_norm", ""), ("tokens_per_s
 /// Samples are shown from this many bytes before their end.
 const SAMPLES_BYTES: usize = 16 << 10;
 
+/// Pictures of errors of an evaluation in a run folder.
+pub const GALLERY_FILE: &str = "gallery.json";
+
+/// A picture of an error.
+#[derive(Debug, Serialize, Deserialize)]
+struct Picture {
+    /// What kind of error.
+    kind: String,
+    caption: String,
+    /// A data URI.
+    picture: String,
+}
+
 /// A run folder as the page needs it.
 #[derive(Debug)]
 pub struct Run {
@@ -34,6 +47,7 @@ pub struct Run {
     keys: BTreeMap<String, String>,
     records: Vec<Metrics>,
     samples: String,
+    gallery: Vec<Picture>,
 }
 
 /// A page that could not be made.
@@ -82,7 +96,15 @@ impl Run {
         let mut keys = BTreeMap::new();
         flatten("", &table, &mut keys);
         let samples = last_bytes(text_if_there(&folder.join(SAMPLES_FILE))?, SAMPLES_BYTES);
-        Ok(Self { name: folder.display().to_string(), config, keys, records, samples })
+        let path = folder.join(GALLERY_FILE);
+        let gallery = match text_if_there(&path)?.as_str() {
+            "" => Vec::new(),
+            text => {
+                let wrong = |error: serde_json::Error| FileError::format(&path, "pictures of errors", error.to_string());
+                serde_json::from_str(text).map_err(wrong)?
+            }
+        };
+        Ok(Self { name: folder.display().to_string(), config, keys, records, samples, gallery })
     }
 
     /// The values of [`FIGURES`].
@@ -113,6 +135,7 @@ pub fn page<'r>(runs: &'r [Run]) -> Result<String, ReportError> {
         figures: Vec<String>,
         samples: &'a str,
         config: &'a str,
+        gallery: &'a [Picture],
     }
     let failed = |error: minijinja::Error| ReportError::Page(error.to_string());
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
@@ -120,7 +143,13 @@ pub fn page<'r>(runs: &'r [Run]) -> Result<String, ReportError> {
     let row = |key| Row { key, values: runs.iter().map(|run| run.keys.get(key).map_or("-", String::as_str)).collect() };
     let differs = |row: &Row<'_>| row.values.windows(2).any(|pair| pair.first() != pair.last());
     let differences: Vec<Row<'_>> = all_keys.into_iter().map(row).filter(differs).collect();
-    let shown = |run: &'r Run| Shown { name: &run.name, figures: run.figures(), samples: &run.samples, config: &run.config };
+    let shown = |run: &'r Run| Shown {
+        name: &run.name,
+        figures: run.figures(),
+        samples: &run.samples,
+        config: &run.config,
+        gallery: &run.gallery,
+    };
     let context = minijinja::context! {
         title => format!("samara: {}", names.join(", ")),
         figures => FIGURES,

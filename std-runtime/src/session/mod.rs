@@ -358,6 +358,11 @@ impl Session {
         exec::real(&program.view(), &program.plan(), self.workspace.arena.get(), t).unwrap_or_default()
     }
 
+    /// The memory of any activation: its value between the node that writes it and its last reader.
+    pub fn peek(&self, program: &OwnedProgram, t: Tensor) -> &[f32] {
+        self.workspace.arena.get().get(program.plan().value(t)).unwrap_or_default()
+    }
+
     /// Runs a whole program node by node inside the thread pool and returns the seconds of each node.
     pub fn run_each(&mut self, program: &OwnedProgram, on: On, gradients: Gradients, took: &mut (dyn FnMut(usize, f64) + Send)) {
         let engine = Arc::clone(self.engine());

@@ -112,7 +112,8 @@ impl RunBoxes {
 
     /// A fingerprint of the images and their boxes.
     pub fn content(&self) -> String {
-        let of = |store: &BoxStore| format!("{} images, {} objects, crc32c {:08x}", store.len(), store.objects(), store.content());
+        let of =
+            |store: &BoxStore| format!("{} images, {} objects, crc32c {:08x}", store.len(), store.objects(), store.content());
         let val = self.val.as_ref().map_or_else(|| "none".to_owned(), of);
         format!("training: {}; held out: {val}; {} classes", of(&self.train), self.classes.len())
     }

@@ -143,35 +143,17 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
         quiet,
     })?;
     let (out, resumed) = (folder.out.clone(), folder.checkpoint.is_some());
-    let extra = ExtraTensors::ignore_if(config.train.ignore_extra);
-    let weights = config.train.init.as_deref().map(|init| DetectorWeights::read(init, extra)).transpose()?;
-    let processor = processor(if resumed { Some(&out) } else { config.train.init.as_deref() }, &config)?;
-    let images = match RunBoxes::open(&out)?.filter(|_| resumed) {
-        Some(images) => Some(images),
-        None if config.data.path.is_none() => None,
-        None => {
-            let fitted = (&processor, config.model.image_size);
-            Some(RunBoxes::store(&out, (&config.data, &config.augment), fitted, (stop, quiet))?)
-        }
-    };
-    config.model.num_labels = images.as_ref().map_or(SHAPES.len(), |images| images.classes.len());
-    let labels = images.as_ref().map_or_else(|| SHAPES.map(str::to_owned).to_vec(), |images| images.classes.clone());
+    let (images, run) = prepare(&mut config, &out, resumed, (stop, quiet))?;
     if let Some(former) = former(&folder, &config)?.filter(|_| !quiet) {
         say_steps(former.train.steps, config.train.steps, folder.step());
     }
-    if let Some(weights) = weights.as_ref().filter(|_| !quiet && !resumed) {
-        weights.notes(&labels).iter().for_each(|note| say::line(&format!("note: {note}")));
+    if let Some(weights) = run.weights.as_ref().filter(|_| !quiet && !resumed) {
+        weights.notes(&run.folder.labels).iter().for_each(|note| say::line(&format!("note: {note}")));
     }
     let DetectConfig { images: count, val_images, .. } = config.detect;
     let world = || format!("images 0 to {} of seed {}, {val_images} after them held out", count - 1, config.train.seed);
     let content = images.as_ref().map_or_else(world, RunBoxes::content);
     let (most, threads) = (images.as_ref().map(|images| images.train.most()), engine.threads());
-    let written = DetectorFolder {
-        model: config.model.clone(),
-        labels,
-        others: weights.as_ref().map(|weights| weights.folder.others.clone()).unwrap_or_default(),
-    };
-    let run = DetectorRun { folder: written, processor, padded: images.is_some(), weights };
     let objective = objective(&config, run, images)?;
     let plan = plan_of(&*engine, &objective, &config, most)?;
     let way = "lower train.batch_size and raise train.grad_accumulation, or train with train.recompute=blocks".to_owned();
@@ -186,6 +168,32 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
     let outcome = outcome(&trainer.run(stop)?, out);
     card::write(&config, [&format!("{all} parameters"), &format!("{trained} of {all} parameters")], &content, &outcome)?;
     Ok(outcome)
+}
+
+/// The stored images of a run, if it has some, and what its folder gets beside weights. The number of classes becomes that of the data.
+fn prepare(
+    config: &mut DetectRunConfig,
+    out: &Path,
+    resumed: bool,
+    (stop, quiet): (&Stop, bool),
+) -> Result<(Option<RunBoxes>, DetectorRun), Error> {
+    let extra = ExtraTensors::ignore_if(config.train.ignore_extra);
+    let weights = config.train.init.as_deref().map(|init| DetectorWeights::read(init, extra)).transpose()?;
+    let processor = processor(if resumed { Some(out) } else { config.train.init.as_deref() }, config)?;
+    let images = match RunBoxes::open(out)?.filter(|_| resumed) {
+        Some(images) => Some(images),
+        None if config.data.path.is_none() => None,
+        None => {
+            let fitted = (&processor, config.model.image_size);
+            Some(RunBoxes::store(out, (&config.data, &config.augment), fitted, (stop, quiet))?)
+        }
+    };
+    config.model.num_labels = images.as_ref().map_or(SHAPES.len(), |images| images.classes.len());
+    let labels = images.as_ref().map_or_else(|| SHAPES.map(str::to_owned).to_vec(), |images| images.classes.clone());
+    let others = weights.as_ref().map(|weights| weights.folder.others.clone()).unwrap_or_default();
+    let folder = DetectorFolder { model: config.model.clone(), labels, others };
+    let padded = images.is_some();
+    Ok((images, DetectorRun { folder, processor, padded, weights }))
 }
 
 /// The configuration at the start of a resumed run, if it gives the same results. Its images are in the run folder, so the data may have moved.
@@ -262,7 +270,10 @@ pub fn plan(planner: &impl Planner, config: &DetectRunConfig) -> Result<(Trainin
         config.model.num_labels = train.categories.len();
         images = train.images.len() as u64;
         let mut counts = vec![0_usize; train.images.len()];
-        train.annotations.iter().for_each(|object| counts.get_mut(object.image as usize).into_iter().for_each(|count| *count += 1));
+        train
+            .annotations
+            .iter()
+            .for_each(|object| counts.get_mut(object.image as usize).into_iter().for_each(|count| *count += 1));
         most = counts.into_iter().max();
     }
     let folder = DetectorFolder { model: config.model.clone(), labels: Vec::new(), others: serde_json::Map::new() };

@@ -235,6 +235,11 @@ pub trait Objective<D: Device> {
         "tok"
     }
 
+    /// What else is said of an evaluation, with the scalars of the last step and of the validation; after a separator, or empty.
+    fn remarks(&self, _training: &Scalars, _validation: &Scalars) -> String {
+        String::new()
+    }
+
     /// Two scalars of which one is drawn against the other when a run ends.
     fn drawn_against(&self) -> Option<&'static Pair> {
         None

@@ -374,7 +374,8 @@ impl<D: Device, O: Objective<D>> Trainer<D, O> {
         self.columns.set_validation(&self.validation);
         let best = if improved { " (best)" } else { "" };
         let value = value.unwrap_or(f64::NAN);
-        self.progress.say(&format!("step {:>6} | validation {name} {value:.4}{best}", self.state.step));
+        let remarks = self.objective.remarks(self.stepper.scalars(), &self.validation);
+        self.progress.say(&format!("step {:>6} | validation {name} {value:.4}{best}{remarks}", self.state.step));
         Ok(true)
     }
 

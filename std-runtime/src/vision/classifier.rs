@@ -81,13 +81,25 @@ impl Classifier {
         matches!(self.dims.order, PixelOrder::Patches(_))
     }
 
-    /// An image with its attention rollout to the class token as heat over it, the largest 1: the picture as the model gets it if its middle is cut out,
-    /// else the image.
+    /// An image with its attention rollout as heat over it, the largest 1: the picture as the model gets it if its middle is cut out, else the image.
     ///
     /// # Errors
     /// The device failed.
     pub fn attention_over(&mut self, image: &Image) -> Result<Image, ImageModelError> {
-        let PixelOrder::Patches(side) = self.dims.order else { return Ok(image.clone()) };
+        let (shares, grid) = self.rollout(image)?;
+        let largest = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let heat: Vec<f32> = shares.iter().map(|x| (x / largest) as f32).collect();
+        let mut picture = if self.processor.crop.is_some() { self.processor.shape(image) } else { image.clone() };
+        draw::heat(&mut picture, &heat, grid);
+        Ok(picture)
+    }
+
+    /// The share that every patch takes in the class token by attention rollout, and rows and columns of patches; none for a model without attention.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn rollout(&mut self, image: &Image) -> Result<(Vec<f64>, [usize; 2]), ImageModelError> {
+        let PixelOrder::Patches(side) = self.dims.order else { return Ok((Vec::new(), [0; 2])) };
         let grid @ [high, wide] = self.dims.image.map(|extent| extent / side.max(1));
         if self.single.is_none() {
             self.single = Some(self.session.prepare(On::set(self.set), |g: &Graph<'_>| {
@@ -95,9 +107,9 @@ impl Classifier {
                 (pixels, g.output(self.layers.features(g, pixels, Dropout::NONE))) // (1, C)
             })?);
         }
-        let Some((program, (pixels, _))) = &self.single else { return Ok(image.clone()) };
         let mut values = vec![0.0; self.dims.image_len()];
         self.fill(image, &mut values);
+        let Some((program, (pixels, _))) = &self.single else { return Ok((Vec::new(), grid)) };
         // The shape is the program's own.
         let written = self.session.write(program, *pixels, &values);
         debug_assert!(written.is_ok(), "{written:?}");
@@ -105,12 +117,7 @@ impl Classifier {
         self.session.sync()?;
         let tokens = all.len().isqrt();
         // The class token's row; prompts are between it and the patches.
-        let row = all.get(tokens.saturating_sub(high * wide)..tokens).unwrap_or_default();
-        let largest = row.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let heat: Vec<f32> = row.iter().map(|x| (x / largest) as f32).collect();
-        let mut picture = if self.processor.crop.is_some() { self.processor.shape(image) } else { image.clone() };
-        draw::heat(&mut picture, &heat, grid);
-        Ok(picture)
+        Ok((all.get(tokens.saturating_sub(high * wide)..tokens).unwrap_or_default().to_vec(), grid))
     }
 
     /// Writes an image's values in the order of the model.

@@ -139,7 +139,8 @@ impl Detector {
             let (now, later) = rest.split_at(count);
             let [pixels, mask] = [now.len() * frame[0] * frame[1] * CHANNELS, now.len() * frame[0] * frame[1]];
             let (mut pixels, mut mask) = (vec![0.0; pixels], vec![false; mask]);
-            let places = pixels.chunks_mut((frame[0] * frame[1] * CHANNELS).max(1)).zip(mask.chunks_mut((frame[0] * frame[1]).max(1)));
+            let places =
+                pixels.chunks_mut((frame[0] * frame[1] * CHANNELS).max(1)).zip(mask.chunks_mut((frame[0] * frame[1]).max(1)));
             for (image, (pixels, mask)) in now.iter().zip(places) {
                 place(&self.processor.shape(image), &self.values, frame[1], pixels, mask);
             }

@@ -63,7 +63,8 @@ impl DetectorWeights {
                     continue;
                 }
                 let found = self.values.get(&name).map_or_else(|| "none".to_owned(), |values| values.len().to_string());
-                let expected = format!("{} values for this model; leave the keys of model as the folder has them", info.shape.len());
+                let expected =
+                    format!("{} values for this model; leave the keys of model as the folder has them", info.shape.len());
                 return Err(FolderError::Key { path: self.path.clone(), key: name, expected, found });
             };
             if let Some(to) = trained.get_mut(info.range()).filter(|_| !info.frozen) {

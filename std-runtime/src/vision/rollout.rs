@@ -3,8 +3,7 @@
 //! With P_l the attention probabilities of layer l, averaged over heads, and Â_l = (P_l + I) / 2, the rollout is Â_L ⋯ Â_1; its rows sum to 1.
 
 use samara_core::exec::Gradients;
-use samara_core::graph::AttentionSpec;
-use samara_core::graph::Op;
+use samara_core::graph::{AttentionSpec, Op};
 
 use crate::session::{On, OwnedProgram, Session};
 
@@ -25,7 +24,11 @@ pub fn rollout(session: &mut Session, program: &OwnedProgram, on: On) -> Vec<f64
         done = i;
         let part = |input: usize| {
             let shape = program.view().shape(record.input(input));
-            Part { values: session.read(program, record.input(input)), columns: shape.cols(), first: record.columns[input] as usize }
+            Part {
+                values: session.peek(program, record.input(input)),
+                columns: shape.cols(),
+                first: record.columns[input] as usize,
+            }
         };
         let mixed = mixed(&spec, &part(0), &part(1));
         product = if product.is_empty() { mixed } else { multiplied(&mixed, &product) };

@@ -28,9 +28,14 @@ impl Drawings {
         let names = (0..).map(|i| if i == 0 { stem.clone() } else { format!("{stem}-{i}") });
         let name = names.into_iter().find(|name| !self.names.contains(name)).unwrap_or_default();
         let path = self.folder.join(format!("{name}.png"));
-        if let (Ok(from), Ok(to)) = (fs::canonicalize(image), fs::canonicalize(&path)) && from == to {
+        if let (Ok(from), Ok(to)) = (fs::canonicalize(image), fs::canonicalize(&path))
+            && from == to
+        {
             let folder = self.folder.display();
-            return Err(Error::usage(format!("--draw {folder}: {} would be written over: choose another folder", image.display())));
+            return Err(Error::usage(format!(
+                "--draw {folder}: {} would be written over: choose another folder",
+                image.display()
+            )));
         }
         self.names.insert(name);
         Ok(write(&path, picture)?)

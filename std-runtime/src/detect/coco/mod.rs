@@ -403,8 +403,9 @@ impl<'de> Visitor<'de> for AnnotationFile<'_> {
             match key {
                 Some(0) => {
                     raw.images.clear();
-                    let take =
-                        |ImageEntry { id, width, height, file }| push(&mut raw.images, Image { id, file, size: width.zip(height) }, full);
+                    let take = |ImageEntry { id, width, height, file }| {
+                        push(&mut raw.images, Image { id, file, size: width.zip(height) }, full)
+                    };
                     map.next_value_seed(List::new(place, "images", take))?;
                 }
                 Some(1) => {

@@ -209,7 +209,9 @@ impl DetectObjects {
     /// A program cannot be planned.
     pub fn programs(&self, planner: &impl Planner, recompute: Recompute) -> Result<[OwnedProgram; 2], BuildError> {
         let rows = self.train.batch_size;
-        let of = |gradients| OwnedProgram::new(planner, &self.registry, |g| self.append(g, rows, gradients)).map(|(program, _)| program);
+        let of = |gradients| {
+            OwnedProgram::new(planner, &self.registry, |g| self.append(g, rows, gradients)).map(|(program, _)| program)
+        };
         Ok([of(Some(recompute))?, of(None)?])
     }
 
@@ -433,6 +435,23 @@ impl<D: Device> Objective<D> for DetectObjects {
             "unused_queries" => "queries",
             _ => "",
         }
+    }
+
+    fn counted(&self) -> &'static str {
+        "images"
+    }
+
+    /// How the matching goes: what a match costs, whether queries find nothing, and whether some are never matched.
+    fn remarks(&self, training: &Scalars, validation: &Scalars) -> String {
+        let shown = |name: &str, text: &dyn Fn(f64) -> String| validation.get(name).map(text);
+        let unused = training.get("unused_queries").map(|unused| format!("{unused} of {} queries unused", self.used.len()));
+        let parts = [
+            shown("matched_cost", &|cost| format!("matched cost {cost:.2}")),
+            shown("class_error", &|error| format!("class error {error:.0} %")),
+            shown("no_object_rate", &|rate| format!("no object {:.0} %", 100.0 * rate)),
+            unused,
+        ];
+        parts.into_iter().flatten().map(|part| format!(" | {part}")).collect()
     }
 
     fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, _: &StepBatch) -> Result<Option<String>, RunError> {

@@ -48,7 +48,8 @@ impl BoxView {
         let Rect { top, left, height: rows, width: columns } = view.crop;
         let factor = longer as f64 / rows.max(columns).max(1) as f64;
         let size = [rows, columns].map(|side| ((side as f64 * factor).round() as usize).clamp(1, longer.max(1)));
-        let part = [left as f32 / width as f32, top as f32 / height as f32, columns as f32 / width as f32, rows as f32 / height as f32];
+        let part =
+            [left as f32 / width as f32, top as f32 / height as f32, columns as f32 / width as f32, rows as f32 / height as f32];
         Self { view, size, part }
     }
 
@@ -106,7 +107,10 @@ mod tests {
         let views: Vec<BoxView> = (0..200).map(|index| augment.view(index, [48, 64], 64)).collect();
         assert_eq!(augment.view(7, [48, 64], 64), views[7]);
         let count = |of: &dyn Fn(&BoxView) -> bool| views.iter().filter(|view| of(view)).count();
-        assert!((60..140).contains(&count(&|view| view.view.flip)) && (60..140).contains(&count(&|view| view.part == [0.0, 0.0, 1.0, 1.0])));
+        assert!(
+            (60..140).contains(&count(&|view| view.view.flip))
+                && (60..140).contains(&count(&|view| view.part == [0.0, 0.0, 1.0, 1.0]))
+        );
         assert!(views.iter().all(|view| view.size.iter().max().is_some_and(|&longer| (38..=64).contains(&longer))));
     }
 }

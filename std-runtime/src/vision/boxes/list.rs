@@ -130,7 +130,10 @@ impl Problems {
             Ok(size) => size,
             Err(error) => {
                 let problem = if image.path.exists() { Problem::BadImage } else { Problem::NoFile };
-                self.add(problem, || if problem == Problem::NoFile { image.path.display().to_string() } else { error.to_string() });
+                self.add(
+                    problem,
+                    || if problem == Problem::NoFile { image.path.display().to_string() } else { error.to_string() },
+                );
                 return None;
             }
         };

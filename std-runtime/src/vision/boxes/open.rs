@@ -72,9 +72,9 @@ impl Boxes {
     /// Whether a folder has files of boxes.
     pub fn is_there(folder: &Path) -> bool {
         let has = |names: &[&str]| names.iter().any(|name| folder.join(name).exists());
-        has(&YAML) || has(&["images"]) && has(&["labels"]) || annotations_of(folder, Part::Train).is_some_and(|file| {
-            is_annotations(&file).unwrap_or(false)
-        })
+        has(&YAML)
+            || has(&["images"]) && has(&["labels"])
+            || annotations_of(folder, Part::Train).is_some_and(|file| is_annotations(&file).unwrap_or(false))
     }
 
     /// Finds the files of a data set. `images`: the folder of the images of COCO's annotations, where it is given.
@@ -87,7 +87,9 @@ impl Boxes {
         if !metadata.is_dir() {
             return match () {
                 () if name.ends_with(".yaml") || name.ends_with(".yml") => Ok(Self::Yolo(Yolo::of_file(path)?)),
-                () if name.contains(".json") => Ok(Self::Coco(vec![(Part::Train, path.to_owned(), images.map(Path::to_path_buf))])),
+                () if name.contains(".json") => {
+                    Ok(Self::Coco(vec![(Part::Train, path.to_owned(), images.map(Path::to_path_buf))]))
+                }
                 () => Err(DataError::format(path, EXPECTED, "another file")),
             };
         }
@@ -195,7 +197,16 @@ impl BoxList {
     fn keep(&mut self, flags: &[bool], value: bool) {
         let kept = |image: usize| flags.get(image) == Some(&value);
         let mut next = 0;
-        let numbers: Vec<u32> = (0..self.images.len()).map(|i| if kept(i) { next += 1; next - 1 } else { 0 }).collect();
+        let numbers: Vec<u32> = (0..self.images.len())
+            .map(|i| {
+                if kept(i) {
+                    next += 1;
+                    next - 1
+                } else {
+                    0
+                }
+            })
+            .collect();
         let mut index = 0;
         self.images.retain(|_| {
             index += 1;

@@ -65,7 +65,9 @@ impl Problem {
             Self::SameObject => ("objects_with_the_same_id", "objects have the id of another"),
             Self::SameImage => ("images_with_the_same_id", "images have the id of another"),
             Self::SameCategory => ("categories_with_the_same_id", "categories have the id of another"),
-            Self::Clipped => ("boxes_that_reach_out", "boxes reach out of their image by more than a pixel: training uses the part inside"),
+            Self::Clipped => {
+                ("boxes_that_reach_out", "boxes reach out of their image by more than a pixel: training uses the part inside")
+            }
             Self::NoObjects => ("images_without_objects", "images have no objects: they teach what is none"),
             Self::NoObjectsOf => ("categories_without_objects", "categories have no objects"),
             Self::NoImage => ("labels_without_images", "label files have no image"),

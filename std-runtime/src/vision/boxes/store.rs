@@ -60,7 +60,11 @@ impl BoxStore {
         let checked = list.checked();
         let ends = |of_image: bool| if of_image { on_bad_image == BadImage::Error } else { on_bad_box == BadImage::Error };
         if let Some(found) = list.problems.first_error(|problem| ends(problem.is_of_image())) {
-            let key = if list.problems.first_error(|p| p.is_of_image() && ends(true)).is_some() { "data.on_bad_image" } else { "data.on_bad_box" };
+            let key = if list.problems.first_error(|p| p.is_of_image() && ends(true)).is_some() {
+                "data.on_bad_image"
+            } else {
+                "data.on_bad_box"
+            };
             let way = format!("{found}; mend them, or leave them out with {key}=skip; samara data check lists all");
             return Err(DataError::format(&list.path, "images and boxes that can be trained on", way));
         }

@@ -45,7 +45,9 @@ impl Yolo {
         })?;
         let beside = path.parent().unwrap_or(Path::new(""));
         let root = match keys.get("path") {
-            Some(Yaml::Text(root)) if !root.is_empty() => [PathBuf::from(root), beside.join(root)].into_iter().find(|root| root.is_dir()),
+            Some(Yaml::Text(root)) if !root.is_empty() => {
+                [PathBuf::from(root), beside.join(root)].into_iter().find(|root| root.is_dir())
+            }
             _ => None,
         };
         let root = root.unwrap_or_else(|| beside.to_path_buf());
@@ -134,7 +136,8 @@ impl Yolo {
             }
             list.note_unused(folder, &used)?;
         }
-        let names = self.names.clone().unwrap_or_else(|| (0..largest.map_or(0, |most: u32| most + 1)).map(|i| i.to_string()).collect());
+        let names =
+            self.names.clone().unwrap_or_else(|| (0..largest.map_or(0, |most: u32| most + 1)).map(|i| i.to_string()).collect());
         list.categories = names.into_iter().enumerate().map(|(id, name)| Category { id: id as i64, name }).collect();
         Ok(list)
     }
@@ -185,7 +188,8 @@ fn line_of(line: &str) -> Option<(u32, Vec<f64>)> {
     let mut words = line.split_whitespace();
     let class = words.next()?;
     // Some programs write classes as 3.0.
-    let class = class.parse().ok().or_else(|| class.parse::<f64>().ok().filter(|x| *x >= 0.0 && x.fract() == 0.0).map(|x| x as u32))?;
+    let class =
+        class.parse().ok().or_else(|| class.parse::<f64>().ok().filter(|x| *x >= 0.0 && x.fract() == 0.0).map(|x| x as u32))?;
     Some((class, words.map(|word| word.parse().ok()).collect::<Option<Vec<f64>>>()?))
 }
 
@@ -223,7 +227,8 @@ const DEPTH: usize = 8;
 /// Adds the images below a folder, sorted.
 fn images_below(folder: &Path, depth: usize, to: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let listed = fs::read_dir(folder).map_err(IoError::at(folder, "list"))?;
-    let mut entries = listed.map(|entry| Ok(entry.map_err(IoError::at(folder, "list"))?.path())).collect::<Result<Vec<_>, FileError>>()?;
+    let mut entries =
+        listed.map(|entry| Ok(entry.map_err(IoError::at(folder, "list"))?.path())).collect::<Result<Vec<_>, FileError>>()?;
     entries.sort();
     for entry in entries {
         if entry.is_dir() && depth > 0 {
@@ -243,7 +248,8 @@ fn found(root: &Path, beside: &Path, folder: &str) -> Option<PathBuf> {
 }
 
 fn names(path: &Path, given: Option<&Yaml>) -> Result<Vec<String>, DataError> {
-    let wrong = |found: String| DataError::format(path, "the names of all classes under \"names\": a list, or a table from 0 on", found);
+    let wrong =
+        |found: String| DataError::format(path, "the names of all classes under \"names\": a list, or a table from 0 on", found);
     match given {
         Some(Yaml::List(names)) if !names.is_empty() => Ok(names.clone()),
         Some(Yaml::Table(table)) => {

@@ -1,6 +1,5 @@
 //! What `DetrImageProcessor` does otherwise than others: sizes with two limits, padding below and to the right.
 
-
 use super::file::{LARGEST, side, sides};
 use super::{Kind, Processor, Resize};
 use crate::model_folder::FolderError;
@@ -92,7 +91,10 @@ mod tests {
         ] {
             assert_eq!(between(image, 800, 1333), found, "{image:?}");
         }
-        assert_eq!([between([480, 640], 64, 64), between([64, 64], 64, 64), between([1, 1000], 64, 64)], [[48, 64], [64, 64], [1, 64]]);
+        assert_eq!(
+            [between([480, 640], 64, 64), between([64, 64], 64, 64), between([1, 1000], 64, 64)],
+            [[48, 64], [64, 64], [1, 64]]
+        );
         assert_eq!([within([480, 640], [64, 96]), within([10, 10], [64, 96])], [[64, 85], [64, 64]]);
     }
 }

@@ -1,6 +1,7 @@
 //! `samara eval detect`: average precision of a detector or of detections, as COCO defines it.
 
 mod files;
+mod gallery;
 mod model;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ Examples:
   samara eval detect --model runs/boxes
   samara eval detect --model runs/boxes --data val.json --images val --per-class
   samara eval detect --model runs/boxes --by-layer --json
+  samara eval detect --model runs/boxes --gallery && samara report runs/boxes
   samara eval detect --predictions found.json --annotations val.json --json";
 
 /// Evaluate a detector, or detections in a file: COCO's average precision and recall, for all boxes, for each class and each decoder layer.
@@ -87,6 +89,9 @@ pub(super) struct Args {
     /// Write the annotations of the evaluated images in COCO's format.
     #[arg(long, value_name = "FILE", requires = "model")]
     annotations_out: Option<PathBuf>,
+    /// Write the worst errors as small pictures into the folder of the model, where samara report finds them.
+    #[arg(long, requires = "model")]
+    gallery: bool,
     /// Print a table of the classes as well.
     #[arg(long)]
     per_class: bool,
@@ -193,15 +198,39 @@ impl Args {
         for out in [&self.predictions_out, &self.annotations_out].into_iter().flatten() {
             refuse_content(out)?;
         }
-        let engine = self.engine.engine()?;
         let every_layer = self.by_layer || self.layer.is_some();
-        let mut detector = Detector::open(engine, folder, usize::from(self.batch_size), every_layer)?;
+        let mut detector = Detector::open(self.engine.engine()?, folder, usize::from(self.batch_size), every_layer)?;
         let layers = detector.model.decoder_layers;
         let layer = self.layer.map_or(layers, usize::from);
         if layer > layers {
             return Err(Error::usage(format!("--layer {layer}: the decoder has {layers} layers")));
         }
-        let images = Images::choose(&Choice {
+        let images = self.choose(folder)?;
+        let world = images.world();
+        let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
+        let evaluation = Evaluation::of(&mut detector, images, self.skip_bad, &stop)?;
+        if evaluation.images.is_empty() {
+            return Err(Error::data("no image could be read"));
+        }
+        let chosen = if every_layer { layer - 1 } else { 0 };
+        let detections = evaluation.layers.get(chosen).map(Vec::as_slice).unwrap_or_default();
+        if let Some(out) = &self.annotations_out {
+            write_annotations(out, &evaluation)?;
+        }
+        if let Some(out) = &self.predictions_out {
+            write_results(out, &evaluation, detections)?;
+        }
+        if self.gallery {
+            gallery::write(folder, &evaluation, detections, world)?;
+        }
+        let counts = (evaluation.images.len(), evaluation.annotations.len(), detections.len());
+        let (result, layers) = self.numbers(folder, &evaluation, chosen)?;
+        let outcome = Outcome { layer: Some(layer), layers, ..outcome(&result, &evaluation.categories, counts, &[]) };
+        output::show(self.json, &outcome, || self.text(&result, &evaluation.categories, &outcome))
+    }
+
+    fn choose(&self, folder: &Path) -> Result<Images, Error> {
+        Images::choose(&Choice {
             model: folder,
             data: self.data.as_deref(),
             images: self.images.as_deref(),
@@ -209,39 +238,30 @@ impl Args {
             all: self.split == Some(SplitArg::All),
             val_fraction: self.val_fraction,
             limit: self.limit,
-        })?;
-        let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
-        let mut evaluation = Evaluation::of(&mut detector, images, self.skip_bad, &stop)?;
-        if evaluation.images.is_empty() {
-            return Err(Error::data("no image could be read"));
-        }
-        let chosen = if every_layer { layer - 1 } else { 0 };
-        if let Some(out) = &self.annotations_out {
-            write_annotations(out, &evaluation)?;
-        }
-        if let Some(out) = &self.predictions_out {
-            let detections = evaluation.layers.get(chosen).map(Vec::as_slice).unwrap_or_default();
-            write_results(out, &evaluation, detections)?;
-        }
-        let (pool, categories) = (Pool::new(0)?, evaluation.categories.len());
-        let mut of_layers = std::mem::take(&mut evaluation.layers);
-        let detections = of_layers.get(chosen).map_or(0, Vec::len);
-        let counts = (evaluation.images.len(), evaluation.annotations.len(), detections);
-        let mut of = |detections: &mut Vec<_>| {
-            pool.install(|| evaluate(&mut evaluation.annotations, detections, categories, false))
+        })
+    }
+
+    /// The average precision of the chosen layer, and if they are wanted of all layers.
+    fn numbers(
+        &self,
+        folder: &Path,
+        evaluation: &Evaluation,
+        chosen: usize,
+    ) -> Result<(AveragePrecision, Vec<LayerPrecision>), Error> {
+        let pool = Pool::new(0)?;
+        let mut annotations = evaluation.annotations.clone();
+        let mut of = |detections: &Vec<_>| {
+            let mut detections = detections.clone();
+            pool.install(|| evaluate(&mut annotations, &mut detections, evaluation.categories.len(), false))
                 .map_err(FileError::memory(folder, "evaluate fewer categories at once"))
         };
-        let mut all = Vec::new();
-        if self.by_layer {
-            for (number, detections) in of_layers.iter_mut().enumerate() {
-                let stats @ [ap, ap50, ap75, ..] = of(detections)?.stats;
-                all.push(LayerPrecision { layer: number + 1, ap, ap50, ap75, stats });
-            }
+        let mut layers = Vec::new();
+        for (number, detections) in evaluation.layers.iter().enumerate().filter(|_| self.by_layer) {
+            let stats @ [ap, ap50, ap75, ..] = of(detections)?.stats;
+            layers.push(LayerPrecision { layer: number + 1, ap, ap50, ap75, stats });
         }
-        let result = of_layers.get_mut(chosen).map(of).transpose()?.ok_or_else(|| Error::failed("a detector without layers"))?;
-        let outcome = outcome(&result, &evaluation.categories, counts, &[]);
-        let outcome = Outcome { layer: Some(layer), layers: all, ..outcome };
-        output::show(self.json, &outcome, || self.text(&result, &evaluation.categories, &outcome))
+        let result = evaluation.layers.get(chosen).map(of).transpose()?;
+        Ok((result.ok_or_else(|| Error::failed("a detector without layers"))?, layers))
     }
 
     /// The twelve lines of pycocotools, and a table of the classes.

@@ -86,7 +86,9 @@ impl Images {
                 boxes.list(part)?.ok_or_else(none)?
             }
             None if boxes.has(Part::Val) => boxes.list(Part::Val)?.ok_or_else(|| Error::data("no images"))?,
-            None if choice.data.is_none() => boxes.splits(&config)?.1.ok_or_else(|| Error::usage("the run has held nothing out: give --data"))?,
+            None if choice.data.is_none() => {
+                boxes.splits(&config)?.1.ok_or_else(|| Error::usage("the run has held nothing out: give --data"))?
+            }
             None => boxes.list(Part::Train)?.ok_or_else(|| Error::data("no images"))?,
         };
         if let Some(limit) = choice.limit {
@@ -96,10 +98,20 @@ impl Images {
         Ok(Self::List(list))
     }
 
+    /// The world, if they are of it.
+    pub(super) fn world(&self) -> Option<ShapesWorld> {
+        match self {
+            Self::World(world) => Some(*world),
+            Self::List(_) => None,
+        }
+    }
+
     fn of_world(config: &DetectRunConfig, choice: &Choice<'_>) -> Result<Self, Error> {
         let (train, held_out) = worlds(config);
         let world = match choice.split {
-            None | Some(Part::Val) => held_out.ok_or_else(|| Error::usage("the run has held nothing out: choose --split train"))?,
+            None | Some(Part::Val) => {
+                held_out.ok_or_else(|| Error::usage("the run has held nothing out: choose --split train"))?
+            }
             Some(Part::Train) => train,
             Some(Part::Test) => return Err(Error::usage("the world of shapes has no test images: choose another --split")),
         };
@@ -113,7 +125,9 @@ fn run_of(model: &Path) -> Result<DetectRunConfig, Error> {
     let files = [Some(model), model.parent()].into_iter().flatten().map(|folder| folder.join(CONFIG_FILE));
     let Some(file) = files.into_iter().find(|file| file.is_file()) else {
         let model = model.display();
-        return Err(Error::usage(format!("{model}: has no {CONFIG_FILE} that tells what was held out: give annotated images with --data")));
+        return Err(Error::usage(format!(
+            "{model}: has no {CONFIG_FILE} that tells what was held out: give annotated images with --data"
+        )));
     };
     let mut layers = Layers::<DetectRunConfig>::new();
     layers.file(&file)?;
@@ -166,7 +180,9 @@ impl Evaluation {
                 let size = image.size();
                 if listed.size.is_some_and(|annotated| annotated != size) {
                     let (name, [h, w], [high, wide]) = (shown(&listed.path), size, listed.size.unwrap_or_default());
-                    say::line(&format!("warning: {name}: {w} x {h} pixels, annotated {wide} x {high}; samara data check says more"));
+                    say::line(&format!(
+                        "warning: {name}: {w} x {h} pixels, annotated {wide} x {high}; samara data check says more"
+                    ));
                 }
                 numbers.get_mut(*number).into_iter().for_each(|to| *to = Some((evaluation.images.len() as u32, size)));
                 let image = Evaluated { id: listed.id, file: Some(listed.path.clone()), size };
