@@ -7,5 +7,5 @@ pub mod detect;
 pub mod labelled;
 pub mod scene;
 
-pub use detect::{MOST_SHAPES, ShapesWorld};
+pub use detect::{MOST_SHAPES, NORMALIZE, ShapesWorld};
 pub use scene::SHAPES;
