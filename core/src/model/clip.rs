@@ -254,6 +254,32 @@ impl Clip {
         self.text_projection.forward(g, self.final_norm.forward(g, ends)) // (B, E)
     }
 
+    /// The parameters beside both encoders: the logarithm of the factor, and SigLIP's bias.
+    pub const fn scalars(&self) -> [Option<ParamId>; 2] {
+        [Some(self.logit_scale), self.logit_bias]
+    }
+
+    /// The factor of cosines (1).
+    #[track_caller]
+    pub fn factor(&self, g: &Graph<'_>) -> Tensor {
+        g.unary(UnaryKind::Exp, 0.0, 0.0, g.param(self.logit_scale))
+    }
+
+    /// [`Self::losses`] where a pair may belong to several: `targets` (B, B) are CLIP's distributions over the batch, the same for both directions, or SigLIP's
+    /// signs.
+    #[track_caller]
+    pub fn soft_losses(&self, g: &Graph<'_>, [images, texts]: [Tensor; 2], targets: Tensor) -> Tensor {
+        if self.config.kind == ClipKind::SigLip {
+            return self.losses(g, [images, texts], targets);
+        }
+        let factor = self.factor(g); // (1)
+        let loss = |of: Tensor, among: Tensor| {
+            let logits = g.linear(g.binary(BinaryKind::Mul, Over::Scalar, of, factor), among, None); // (B, B)
+            g.soft_loss(logits, targets, None) // (B)
+        };
+        g.scale(g.add(loss(images, texts), loss(texts, images)), 0.5) // (B)
+    }
+
     /// Declares the targets of [`Self::losses`] of `batch` pairs.
     #[track_caller]
     pub fn targets(&self, g: &Graph<'_>, batch: usize) -> Tensor {
@@ -274,7 +300,7 @@ impl Clip {
     /// the signs (B, B) of `targets`, 1 for a pair and else −1.
     #[track_caller]
     pub fn losses(&self, g: &Graph<'_>, [images, texts]: [Tensor; 2], targets: Tensor) -> Tensor {
-        let factor = g.unary(UnaryKind::Exp, 0.0, 0.0, g.param(self.logit_scale)); // (1)
+        let factor = self.factor(g); // (1)
         let scaled = |x: Tensor| g.binary(BinaryKind::Mul, Over::Scalar, x, factor); // (B, E)
         let Some(bias) = self.logit_bias else {
             let of_images = g.head_loss(scaled(images), texts, None, targets, 0.0); // (B)

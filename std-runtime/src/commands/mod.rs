@@ -34,6 +34,7 @@ pub(crate) mod train;
 
 mod align;
 mod args;
+mod contrast_args;
 mod counter;
 mod error;
 mod image_args;

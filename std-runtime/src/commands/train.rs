@@ -10,6 +10,7 @@ use super::{Command, Console, Error, output, plan};
 use crate::say;
 use crate::train;
 use crate::train::config::{ImageRunConfig, RunConfig};
+use crate::train::contrast::{self, ContrastRequest, ContrastRunConfig};
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::folder::{CONFIG_FILE, command_of};
 use crate::train::images::{self, ImageRequest};
@@ -108,6 +109,9 @@ impl Command for Args {
         if let Some(config) = config.merge_detector(former.as_deref(), self.out.as_deref())? {
             return self.run_detector(config, console);
         }
+        if let Some(config) = config.merge_contrast(former.as_deref(), self.out.as_deref())? {
+            return self.run_contrast(config, console);
+        }
         let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;
         let config = config.run();
         if self.plan {
@@ -164,6 +168,19 @@ impl Args {
             say::line(&format!("hint: samara eval detect --model {}", outcome.out.display()));
         }
         Ok(())
+    }
+
+    /// Trains a model of images with texts.
+    fn run_contrast(&self, config: ContrastRunConfig, console: &Console) -> Result<(), Error> {
+        if self.plan {
+            return Err(Error::usage("--plan is not there for models of images with texts; leave it out"));
+        }
+        if self.resume && config.train.out.is_none() {
+            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
+        }
+        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
+        let view = self.view(console.quiet)?;
+        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, begins, view })?)
     }
 
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {

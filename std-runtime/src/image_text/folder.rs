@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 
 use super::clip::{ClipModel, DualType};
 use crate::config::Choice;
-use crate::model_folder::FolderError;
+use crate::files::IoError;
 use crate::model_folder::keys::{ConfigJson, Keys, described};
+use crate::model_folder::{CONFIG_FILE, FolderError};
+use crate::run::durable;
 
 /// The description of a CLIP or SigLIP in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,5 +35,18 @@ impl DualFolder {
         let model = ClipModel::from_keys(&keys)?;
         keys.pass_over(&["architectures", "dtype", "torch_dtype", "vision_config", "text_config"]);
         Ok(Some(Self { model, others: keys.others() }))
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        let mut json = self.others.clone();
+        json.insert("model_type".to_owned(), self.model.model_type.word().into());
+        self.model.to_keys(0.0, &mut json);
+        let path = folder.join(CONFIG_FILE);
+        let text = serde_json::to_string_pretty(&Value::from(json)).unwrap_or_default() + "\n";
+        Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
     }
 }

@@ -3,6 +3,7 @@
 pub mod box_data;
 pub mod card;
 pub mod config;
+pub mod contrast;
 pub mod detection;
 pub mod dialogues;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod launch;
 mod live;
 pub mod objective;
 pub mod objectives;
+pub mod pair_data;
 pub mod presets;
 pub mod progress;
 pub mod recompute;

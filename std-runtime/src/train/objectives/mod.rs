@@ -1,6 +1,7 @@
 //! Objectives, one file each.
 
 pub mod classify;
+pub mod contrast;
 pub mod detect;
 pub mod lm;
 pub mod supervised;

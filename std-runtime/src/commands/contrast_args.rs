@@ -1,0 +1,44 @@
+//! The configuration of a command line that names a model of images with texts.
+
+use std::path::Path;
+
+use super::Error;
+use super::args::ConfigArgs;
+use super::image_args::{table_of, text};
+use crate::config::{Choice, Layers, Place, Table};
+use crate::image_text::clip::DualType;
+use crate::image_text::folder::DualFolder;
+use crate::model_folder::CONFIG_FILE;
+use crate::train::contrast::ContrastRunConfig;
+
+impl ConfigArgs {
+    /// The configuration of a contrastive training, if `model.model_type` of the command line, of its file or of the initial folder names its models. `base` is the
+    /// file to use when no file is given.
+    pub(super) fn merge_contrast(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Option<ContrastRunConfig>, Error> {
+        let file = self.config.as_deref().or(base);
+        let described = self.init.as_deref().filter(|init| init.is_dir()).map(DualFolder::read).transpose()?.flatten();
+        let named =
+            self.set_of("model", "model_type").or_else(|| text(&file.map(table_of).unwrap_or_default(), "model", "model_type"));
+        let is_ours = |named: String| DualType::WORDS.iter().any(|(word, _)| *word == named);
+        if !named.map_or(described.is_some(), is_ours) {
+            return Ok(None);
+        }
+        if let Some(preset) = &self.preset {
+            return Err(Error::usage(format!(
+                "--preset {preset} is one of language models, and model.model_type names a model of images with texts"
+            )));
+        }
+        let mut layers = Layers::<ContrastRunConfig>::new();
+        if let (Some(folder), Some(described)) = (&self.init, described) {
+            let keys: Vec<String> = described.model.keys().iter().map(|key| format!("model.{}", key.name)).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            layers.put(&keys, &Place::Folder(folder.join(CONFIG_FILE)), |config| config.model = described.model);
+        }
+        if let Some(file) = file {
+            layers.file(file)?;
+        }
+        self.set.iter().try_for_each(|set| layers.set(set))?;
+        self.flags(out).into_iter().for_each(|(flag, key, value)| layers.flag(flag, key, &value));
+        Ok(Some(layers.finish()?))
+    }
+}

@@ -1,0 +1,40 @@
+//! `[data]` and `[contrast]` of models of images with texts.
+
+use std::path::PathBuf;
+
+use crate::config::table;
+use crate::data::config::TokenizerChoice;
+use crate::vision::config::BadImage;
+
+table! {
+    /// Images with captions.
+    pub PairDataConfig {
+        /// Rows with the file and the caption of each image (.jsonl, .json, .csv), COCO's captions (.json), or a folder of images with a .txt beside each.
+        path: Option<PathBuf> = None;
+        /// The folder of the images that rows name; by default that of the file with the rows.
+        image_root: Option<PathBuf> = None;
+        /// The key or column with the file of an image.
+        image_field: String = "image".to_owned();
+        /// The key or column with the caption, or a list of captions.
+        caption_field: String = "caption".to_owned();
+        /// The share of the images that is held out for validation, unless rows have a split of their own.
+        val_fraction: f64 = 0.1, 0..=0.9;
+        /// An image that cannot be read: "error" stops, "skip" leaves it out and lists it.
+        on_bad_image: BadImage = BadImage::Error;
+        /// "byte", "char", "bpe" (trained on the captions), or the path of a tokenizer. A model of --init has its own.
+        tokenizer: TokenizerChoice = TokenizerChoice::Bpe;
+        /// Vocabulary of a BPE tokenizer that is trained.
+        vocab_size: usize = 1024, 257..=1000000;
+    }
+}
+
+table! {
+    /// The contrastive loss. A step's batch is train.batch_size times train.grad_accumulation pairs, all compared with each other: gradients of the
+    /// vectors are computed once for the whole batch, and the encoders run in chunks of train.batch_size (Gao et al. 2021).
+    pub ContrastConfig {
+        /// Whether pairs with the same image or the same caption count as pairs of each other.
+        multi_positive: bool = false;
+        /// The largest factor of cosines; after each step the factor is kept between 1 and this.
+        max_logit_scale: f64 = 100.0, 1..=1e6;
+    }
+}

@@ -1,0 +1,5 @@
+//! Images with captions: where they are, their tokens, and rows of batches.
+
+pub mod list;
+pub mod rows;
+pub mod tokens;

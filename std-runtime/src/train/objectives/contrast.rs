@@ -1,0 +1,414 @@
+//! Contrastive training of an image and a text encoder: the pairs of the whole step are compared with each other, whatever its chunks are. Gradients of the
+//! vectors are computed once for all of them, then every chunk runs again with its own (Gao et al. 2021), so that memory is that of a chunk.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use samara_core::exec::{Gradients, WriteError};
+use samara_core::graph::{Graph, Recompute, Tensor, Upstream, Wrt};
+use samara_core::model::clip::{Clip, ClipKind, ClipTexts, normalised};
+use samara_core::nn::Dropout;
+
+use crate::data::dataset::HostBatch;
+use crate::image_text::config::ContrastConfig;
+use crate::image_text::data::rows::{ENDS, SAME, TOKENS};
+use crate::image_text::retrieval::recalls;
+use crate::lm::RunError;
+use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
+use crate::train::config::TrainConfig;
+use crate::train::error::TrainingError;
+use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch};
+use crate::train::objectives::supervised::TaskFolder;
+use crate::train::scalars::{Combine, ScalarId, Scalars};
+use crate::vision::data::rows::PIXELS;
+
+/// The scalars by name, and how steps combine them; from [`RECALLS`] on those of evaluations alone.
+const SCALARS: [(&str, Combine); 8] = [
+    ("loss", Combine::Mean),
+    ("logit_scale", Combine::Last),
+    ("text_to_image_r1", Combine::Last),
+    ("text_to_image_r5", Combine::Last),
+    ("text_to_image_r10", Combine::Last),
+    ("image_to_text_r1", Combine::Last),
+    ("image_to_text_r5", Combine::Last),
+    ("image_to_text_r10", Combine::Last),
+];
+const RECALLS: usize = 2;
+
+/// What a contrastive training knows of its model.
+pub struct Model {
+    /// The layers.
+    pub clip: Clip,
+    /// Their parameters.
+    pub registry: Arc<OwnedParams>,
+    /// Tokens of a row of texts for training, and for validation.
+    pub text_len: [usize; 2],
+    /// Reads and writes its folder.
+    pub folder: Box<dyn TaskFolder + Send>,
+}
+
+/// The training of a CLIP or SigLIP.
+pub struct Contrast {
+    model: Model,
+    config: ContrastConfig,
+    train: TrainConfig,
+    source: Option<Source>,
+    built: Option<Built>,
+    /// Loss and factor of the last step.
+    step: Option<[Ticket; 2]>,
+    evaluated: Evaluated,
+}
+
+/// Vectors of the validation so far.
+#[derive(Default)]
+struct Evaluated {
+    /// (pairs, E)
+    vectors: [Vec<f32>; 2],
+    /// (pairs, 2)
+    same: Vec<i32>,
+}
+
+struct Built {
+    set: SetId,
+    average: Option<SetId>,
+    training: Pass,
+    evaluation: Option<Pass>,
+    loss: LossPass,
+    ids: Vec<ScalarId>,
+}
+
+/// A program over one chunk of pairs.
+struct Pass {
+    program: OwnedProgram,
+    pixels: Tensor,
+    texts: ClipTexts,
+    /// Of length 1 (rows, E): images, texts.
+    vectors: [Tensor; 2],
+    /// Their upstream gradients.
+    upstream: Option<[Tensor; 2]>,
+    rows: usize,
+    len: usize,
+}
+
+/// The program of the loss over the vectors of a whole step.
+struct LossPass {
+    program: OwnedProgram,
+    /// Inputs (B, E): images, texts.
+    vectors: [Tensor; 2],
+    /// Rows of the pairs (B), or a target of every pair (B, B).
+    targets: Tensor,
+    upstream: Tensor,
+    /// Mean over the batch (1), and the factor of cosines (1).
+    found: [Tensor; 2],
+    /// Gradients by the vectors (B, E).
+    gradients: [Tensor; 2],
+    pairs: usize,
+}
+
+impl Contrast {
+    /// Trains a model on the pairs of a source.
+    pub fn new(model: Model, config: &ContrastConfig, source: Source, train: &TrainConfig) -> Self {
+        Self {
+            model,
+            config: config.clone(),
+            train: train.clone(),
+            source: Some(source),
+            built: None,
+            step: None,
+            evaluated: Evaluated::default(),
+        }
+    }
+
+    /// How many parameters there are.
+    pub fn parameters(&self) -> usize {
+        self.model.registry.view().trainable_count()
+    }
+
+    fn built(&self) -> &Built {
+        self.built.as_ref().expect("the trainer builds an objective before it uses it")
+    }
+
+    fn set(&self, averaged: bool) -> SetId {
+        let Built { set, average, .. } = self.built();
+        average.filter(|_| averaged).unwrap_or(*set)
+    }
+
+    fn pass<D: Device>(
+        &self,
+        session: &mut Session<D>,
+        set: SetId,
+        [rows, len]: [usize; 2],
+        gradients: Option<Recompute>,
+    ) -> Result<Pass, BuildError> {
+        let clip = &self.model.clip;
+        let (program, (pixels, texts, vectors, upstream)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+            let (pixels, texts) = (clip.pixels(g, rows), clip.texts(g, rows, len));
+            let of_images = normalised(g, clip.image_vectors(g, pixels, Dropout::NONE)); // (rows, E)
+            let of_texts = normalised(g, clip.text_vectors(g, &texts, Dropout::NONE)); // (rows, E)
+            let vectors = [of_images, of_texts].map(|t| g.output(t));
+            let upstream = gradients.map(|recompute| {
+                let upstream = vectors.map(|_| g.input(&[rows, clip.config().projection_dim])); // (rows, E)
+                let [i, t] = [0, 1].map(|n| (vectors[n], Upstream::After(upstream[n])));
+                g.backward(&[i, t], Wrt::Trainable, recompute);
+                upstream
+            });
+            (pixels, texts, vectors, upstream)
+        })?;
+        Ok(Pass { program, pixels, texts, vectors, upstream, rows, len })
+    }
+
+    fn loss_pass<D: Device>(&self, session: &mut Session<D>, set: SetId, pairs: usize) -> Result<LossPass, BuildError> {
+        let (clip, soft) = (&self.model.clip, self.config.multi_positive);
+        let (program, (vectors, targets, upstream, found, gradients)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+            let vectors = [0, 1].map(|_| g.input(&[pairs, clip.config().projection_dim])); // (B, E)
+            let targets = if soft { g.input(&[pairs, pairs]) } else { clip.targets(g, pairs) };
+            let losses = if soft { clip.soft_losses(g, vectors, targets) } else { clip.losses(g, vectors, targets) }; // (B)
+            let upstream = g.input(&[1]);
+            let found = [g.output(g.scale(g.sum(losses), 1.0 / pairs.max(1) as f64)), g.output(clip.factor(g))]; // (1)
+            let [i, t] = vectors;
+            let scalars = clip.scalars().map(|id| id.map(|id| g.param(id)));
+            let wrt: Vec<Tensor> = [Some(i), Some(t)].into_iter().chain(scalars).flatten().collect();
+            g.backward(&[(losses, upstream)], Wrt::Tensors(&wrt), Recompute::None);
+            let gradients = vectors.map(|t| g.gradient(t).map_or(Tensor::NONE, |t| g.output(t))); // (B, E)
+            (vectors, targets, upstream, found, gradients)
+        })?;
+        Ok(LossPass { program, vectors, targets, upstream, found, gradients, pairs })
+    }
+
+    /// The targets of SigLIP, and those of pairs that may belong to several.
+    fn targets(&self, batches: &[HostBatch]) -> Vec<f32> {
+        let same: Vec<&[i32]> = batches.iter().flat_map(|batch| batch.ints(SAME).chunks_exact(2)).collect();
+        let belong = |i: usize, j: usize| i == j || self.config.multi_positive && are_same(same[i], same[j]);
+        let is_sigmoid = self.model.clip.config().kind == ClipKind::SigLip;
+        let row = |i: usize| {
+            let count = (0..same.len()).filter(|&j| belong(i, j)).count().max(1) as f32;
+            let (other, own) = if is_sigmoid { (-1.0, 1.0) } else { (0.0, 1.0 / count) };
+            (0..same.len()).map(|j| if belong(i, j) { own } else { other }).collect::<Vec<f32>>()
+        };
+        (0..same.len()).flat_map(row).collect()
+    }
+}
+
+/// Whether two pairs have one image or equal captions.
+fn are_same(a: &[i32], b: &[i32]) -> bool {
+    a.iter().zip(b).any(|(a, b)| a == b && *a >= 0)
+}
+
+fn named(what: &'static str) -> impl Fn(WriteError) -> RunError {
+    move |error| RunError::Input { what, error }
+}
+
+impl Pass {
+    /// Writes a chunk and runs the forward pass; returns the vectors of images and texts.
+    fn forward<D: Device>(&self, session: &mut Session<D>, set: SetId, batch: &HostBatch) -> Result<[Ticket; 2], RunError> {
+        let (rows, len) = (self.rows, self.len);
+        let positions: Vec<i32> = (0..rows).flat_map(|_| 0..len as i32).collect();
+        let ends: Vec<i32> = batch.ints(ENDS).iter().zip(0..).map(|(end, row)| row * len as i32 + end).collect();
+        session.write(&self.program, self.pixels, batch.reals(PIXELS)).map_err(named(PIXELS))?;
+        session.write_ints(&self.program, self.texts.tokens, batch.ints(TOKENS)).map_err(named(TOKENS))?;
+        session.write_ints(&self.program, self.texts.positions, &positions).map_err(named("positions"))?;
+        session.write_ints(&self.program, self.texts.ends, &ends).map_err(named(ENDS))?;
+        session.run(&self.program, On::set(set), self.program.view().forward(), Gradients::Overwrite);
+        Ok(self.vectors.map(|t| session.fetch(&self.program, t)))
+    }
+
+    /// Runs the backward pass with these upstream gradients (rows, E).
+    fn backward<D: Device>(
+        &self,
+        session: &mut Session<D>,
+        set: SetId,
+        gradients: [&[f32]; 2],
+        kind: Gradients,
+    ) -> Result<(), RunError> {
+        for (to, values) in self.upstream.into_iter().flatten().zip(gradients) {
+            session.write(&self.program, to, values).map_err(named("upstream gradient"))?;
+        }
+        session.run(&self.program, On::set(set), self.program.view().backward(), kind);
+        Ok(())
+    }
+}
+
+impl LossPass {
+    /// Runs loss and gradients of the vectors of all pairs (B, E), adding the gradients of the factor; returns loss and factor, and both gradients.
+    fn run<D: Device>(
+        &self,
+        session: &mut Session<D>,
+        set: SetId,
+        vectors: &[Vec<f32>; 2],
+        targets: Option<&[f32]>,
+    ) -> Result<([Ticket; 2], [Ticket; 2]), RunError> {
+        for (&to, values) in self.vectors.iter().zip(vectors) {
+            session.write(&self.program, to, values).map_err(named("vectors"))?;
+        }
+        match targets {
+            Some(values) => session.write(&self.program, self.targets, values),
+            None => session.write_ints(&self.program, self.targets, &(0..self.pairs as i32).collect::<Vec<_>>()),
+        }
+        .map_err(named("targets"))?;
+        session.write(&self.program, self.upstream, &[1.0 / self.pairs.max(1) as f32]).map_err(named("upstream gradient"))?;
+        session.run_all(&self.program, On::set(set), Gradients::Add);
+        let mut fetch = |t: Tensor| session.fetch(&self.program, t);
+        Ok((self.found.map(&mut fetch), self.gradients.map(&mut fetch)))
+    }
+}
+
+impl<D: Device> Objective<D> for Contrast {
+    fn sets(&self) -> Vec<SetSpec> {
+        SetSpec::of_training(&self.model.registry, self.train.averages() > 0)
+    }
+
+    fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
+        let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
+        let (rows, [len, val_len]) = (source.rows, self.model.text_len);
+        let training = self.pass(session, set, [rows, len], Some(self.train.recompute.without_budget()))?;
+        let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, [rows, val_len], None)).transpose()?;
+        let loss = self.loss_pass(session, set, rows * source.micro_batches)?;
+        self.built = Some(Built { set, average, training, evaluation, loss, ids: Vec::new() });
+        Ok(())
+    }
+
+    fn scalars(&mut self, scalars: &mut Scalars) {
+        if let Some(built) = &mut self.built {
+            built.ids = SCALARS.iter().map(|&(name, combine)| scalars.register(name, combine)).collect();
+        }
+    }
+
+    fn sources(&mut self) -> Vec<Source> {
+        self.source.take().into_iter().collect()
+    }
+
+    fn initialise(&mut self, session: &mut Session<D>, resumed: bool) -> Result<(), TrainingError> {
+        let (set, device) = session.set_mut(self.set(false));
+        set.initialise(device, self.train.seed).map_err(RunError::from)?;
+        if resumed {
+            return Ok(());
+        }
+        let (params, mut read) = (self.model.registry.view(), Ok(()));
+        let load = &mut |values: &mut [f32]| read = self.model.folder.read(&params, values, &mut []);
+        device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
+        read
+    }
+
+    fn begin(&mut self, _: &mut Session<D>, _: &StepBatch) -> Result<u32, RunError> {
+        self.evaluated = Evaluated::default();
+        Ok(1)
+    }
+
+    fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
+        let batches = batch.micro_batches(0);
+        let Built { set, training, loss, .. } = self.built();
+        session.clear_untouched(&training.program, On::set(*set));
+        let mut vectors = [Vec::new(), Vec::new()]; // (B, E)
+        for chunk in batches {
+            batch.stop.check()?;
+            let tickets = training.forward(session, *set, chunk)?;
+            session.sync()?;
+            vectors.iter_mut().zip(&tickets).for_each(|(all, ticket)| all.extend_from_slice(session.fetched(ticket)));
+        }
+        let is_given = self.config.multi_positive || self.model.clip.config().kind == ClipKind::SigLip;
+        let targets = is_given.then(|| self.targets(batches));
+        let (found, gradients) = loss.run(session, *set, &vectors, targets.as_deref())?;
+        session.sync()?;
+        let gradients = gradients.map(|ticket| session.fetched(&ticket).to_vec());
+        let of_chunk = training.rows * self.model.clip.config().projection_dim;
+        for (i, chunk) in batches.iter().enumerate() {
+            batch.stop.check()?;
+            // The activations of a single chunk are still there.
+            if batches.len() > 1 {
+                training.forward(session, *set, chunk)?;
+            }
+            let kind = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
+            let [images, texts] = gradients.each_ref().map(|all| &all[i * of_chunk..(i + 1) * of_chunk]);
+            training.backward(session, *set, [images, texts], kind)?;
+        }
+        self.step = Some(found);
+        Ok(())
+    }
+
+    fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
+        for (&id, ticket) in self.built().ids.iter().zip(self.step.iter().flatten()) {
+            out.add(id, session.fetched(ticket).first().copied().map_or(f64::NAN, f64::from));
+        }
+    }
+
+    fn after_update(&mut self, session: &mut Session<D>, _: u32) -> Result<ControlFlow<()>, RunError> {
+        let clip = &self.model.clip;
+        if clip.config().kind == ClipKind::Clip {
+            let most = self.config.max_logit_scale.ln() as f32;
+            let place = self.model.registry.view().infos().get(clip.logit_scale().index()).map(|info| info.range());
+            let (set, device) = session.set_mut(self.set(false));
+            let clamp = &mut |values: &mut [f32]| {
+                place.clone().and_then(|place| values.get_mut(place)).into_iter().flatten().for_each(|x| *x = x.clamp(0.0, most));
+            };
+            device.lend_mut(&mut set.weights, clamp)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn evaluate(
+        &mut self,
+        session: &mut Session<D>,
+        averaged: bool,
+        batch: &HostBatch,
+        out: &mut Scalars,
+    ) -> Result<(), RunError> {
+        let set = self.set(averaged);
+        let Some(Built { evaluation: Some(pass), ids, .. }) = &self.built else { return Ok(()) };
+        let tickets = pass.forward(session, set, batch)?;
+        session.sync()?;
+        let (rows, width) = (batch.tokens as usize, self.model.clip.config().projection_dim);
+        let Evaluated { vectors, same } = &mut self.evaluated;
+        for (all, ticket) in vectors.iter_mut().zip(&tickets) {
+            all.extend_from_slice(session.fetched(ticket).get(..rows * width).unwrap_or_default());
+        }
+        same.extend_from_slice(batch.ints(SAME).get(..rows * 2).unwrap_or_default());
+        let [images, texts] = &*vectors;
+        let pairs: Vec<&[i32]> = same.chunks_exact(2).collect();
+        let belong = |a: usize, b: usize| are_same(pairs[a], pairs[b]);
+        let found = [recalls(texts, images, width, belong), recalls(images, texts, width, belong)];
+        ids.iter().skip(RECALLS).zip(found.iter().flatten()).for_each(|(&id, &recall)| out.add(id, recall));
+        Ok(())
+    }
+
+    fn best(&self) -> (&'static str, Direction) {
+        ("text_to_image_r1", Direction::Larger)
+    }
+
+    fn followed(&self) -> &'static str {
+        "loss"
+    }
+
+    fn is_evaluated(&self, scalar: &str) -> bool {
+        SCALARS.iter().skip(RECALLS).any(|(name, _)| *name == scalar)
+    }
+
+    fn unit(&self, scalar: &str) -> &'static str {
+        if scalar == "loss" { "nats" } else { "" }
+    }
+
+    fn counted(&self) -> &'static str {
+        "pairs"
+    }
+
+    fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, _: &StepBatch) -> Result<Option<String>, RunError> {
+        let Built { set, training, .. } = self.built();
+        Ok(session.first_non_finite(&training.program, On::set(*set), 0..training.program.view().nodes().len())?)
+    }
+
+    fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
+        std::fs::create_dir_all(folder).map_err(TrainingError::io(folder, "create"))?;
+        let (set, device) = session.set_mut(self.set(averaged));
+        let (params, mut saved) = (self.model.registry.view(), Ok(()));
+        let save = &mut |trainable: &[f32]| {
+            let values = crate::model_folder::ParamValues { trainable, frozen: &[] };
+            saved = self.model.folder.write(folder, &params, values);
+        };
+        device.lend(&set.weights, save).map_err(RunError::from)?;
+        saved
+    }
+
+    fn describe(&self, _: &Session<D>) -> String {
+        self.model.folder.describe()
+    }
+}

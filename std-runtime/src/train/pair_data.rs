@@ -1,0 +1,161 @@
+//! The images and captions of a run: listed, decoded, tokenised and stored in the run folder, from which a resumed run reads them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::contrast::ContrastRunConfig;
+use super::error::TrainingError as Error;
+use super::tokenizer::named;
+use crate::config::Invalid;
+use crate::data::DataError;
+use crate::data::config::TokenizerChoice;
+use crate::image_text::data::list::{Captioned, Pair, PairList};
+use crate::run::durable;
+use crate::say;
+use crate::stop::Stop;
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Tokenizer};
+use crate::vision::data::list::Labelled;
+use crate::vision::data::store::{ImageStore, Made};
+use crate::vision::processor::Processor;
+
+/// Pairs with their stored images.
+pub struct StoredPairs {
+    /// The images.
+    pub store: ImageStore,
+    /// The pairs; the number of an image is its row in the store.
+    pub pairs: Captioned,
+}
+
+/// The data of a run.
+pub struct RunPairs {
+    /// For training.
+    pub train: StoredPairs,
+    /// Held out, if there are any.
+    pub val: Option<StoredPairs>,
+    /// The tokenizer of the captions.
+    pub tokenizer: Tokenizer,
+}
+
+const PAIRS: &str = "data/pairs.json";
+const TRAIN: &str = "data/train.pixels";
+const VAL: &str = "data/val.pixels";
+
+/// Image rows and captions of training and validation.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    train: Vec<(usize, String)>,
+    val: Vec<(usize, String)>,
+}
+
+impl RunPairs {
+    /// Opens the data of a run that is resumed; `None` if it had not stored it yet.
+    ///
+    /// # Errors
+    /// Files that are damaged.
+    pub fn open(out: &Path) -> Result<Option<Self>, Error> {
+        let path = out.join(PAIRS);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let wrong = |error: serde_json::Error| DataError::format(&path, "the pairs of a run", error.to_string());
+        let kept: Kept = serde_json::from_slice(&text).map_err(wrong)?;
+        let stored = |name: &str, pairs: Vec<(usize, String)>| -> Result<StoredPairs, Error> {
+            let pairs = pairs.into_iter().map(|(image, caption)| Pair { image, caption }).collect();
+            Ok(StoredPairs { store: ImageStore::open(&out.join(name))?, pairs: Captioned { images: Vec::new(), pairs } })
+        };
+        let val = if kept.val.is_empty() { None } else { Some(stored(VAL, kept.val)?) };
+        let tokenizer = Tokenizer::of_model(out)?.ok_or_else(|| FileError::none_in(out, ""))?;
+        Ok(Some(Self { train: stored(TRAIN, kept.train)?, val, tokenizer }))
+    }
+
+    /// Lists, decodes and stores the data of a new run.
+    ///
+    /// # Errors
+    /// No data is configured; data or an image that cannot be read; a tokenizer that cannot be used; no disk space; a signal.
+    pub fn store(
+        out: &Path,
+        config: &ContrastRunConfig,
+        (processor, size): (&Processor, [usize; 2]),
+        (stop, quiet): (&Stop, bool),
+    ) -> Result<Self, Error> {
+        let expected = "rows of images and captions, COCO's captions, or a folder of images with texts: --data PATH";
+        let path = config.data.path.as_deref().ok_or_else(|| Invalid::new("data.path", expected, "none"))?;
+        let list = PairList::open(path, &config.data)?;
+        list.notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
+        let tokenizer = tokenizer(config, &list.train, stop)?;
+        let folder = out.join("data");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        let make = |name: &str, all: Captioned| -> Result<StoredPairs, Error> {
+            let all = all.merged();
+            let images: Vec<Labelled> =
+                all.images.iter().enumerate().map(|(class, path)| Labelled { path: path.clone(), class }).collect();
+            let shape = |image: &_| processor.shape(image);
+            let Made { store, skipped } =
+                ImageStore::make(&out.join(name), &images, size, config.data.on_bad_image, stop, shape)?;
+            skipped.iter().for_each(|error| say::line(&format!("warning: left out: {error}")));
+            Ok(StoredPairs { pairs: of_stored(&store, all), store })
+        };
+        let train = make(TRAIN, list.train)?;
+        if train.pairs.pairs.is_empty() {
+            return Err(DataError::format(&folder, "images that can be read", "none").into());
+        }
+        let val = if list.val.pairs.is_empty() { None } else { Some(make(VAL, list.val)?) };
+        let kept = |stored: &StoredPairs| -> Vec<(usize, String)> {
+            stored.pairs.pairs.iter().map(|pair| (pair.image, pair.caption.clone())).collect()
+        };
+        let text = serde_json::to_vec(&Kept { train: kept(&train), val: val.as_ref().map(kept).unwrap_or_default() });
+        tokenizer.save(out, Some(config.model.max_position_embeddings))?;
+        durable::write(&out.join(PAIRS), &text.unwrap_or_default()).map_err(Error::io(&folder, "write into"))?;
+        if !quiet {
+            let count = |stored: &StoredPairs| (stored.pairs.pairs.len(), stored.store.classes().len());
+            let ((pairs, images), (held, of)) = (count(&train), val.as_ref().map_or((0, 0), count));
+            say::line(&format!("{pairs} captions of {images} images for training, {held} of {of} held out"));
+        }
+        Ok(Self { train, val, tokenizer })
+    }
+
+    /// A fingerprint of images and captions.
+    pub fn content(&self) -> String {
+        let of = |stored: &StoredPairs| {
+            let captions = stored.pairs.pairs.iter().fold(0, |crc, pair| crc32c::crc32c_append(crc, pair.caption.as_bytes()));
+            let (pairs, images) = (stored.pairs.pairs.len(), stored.store.content());
+            format!("{pairs} pairs, images crc32c {images:08x}, captions crc32c {captions:08x}")
+        };
+        format!("training: {}; held out: {}", of(&self.train), self.val.as_ref().map_or_else(|| "none".to_owned(), of))
+    }
+}
+
+/// The pairs of stored images: a store has left out images that cannot be read.
+fn of_stored(store: &ImageStore, all: Captioned) -> Captioned {
+    let rows: HashMap<usize, usize> = store.classes().iter().enumerate().map(|(row, &image)| (image, row)).collect();
+    let pairs = all.pairs.into_iter();
+    let pairs = pairs.filter_map(|Pair { image, caption }| Some(Pair { image: *rows.get(&image)?, caption })).collect();
+    Captioned { images: Vec::new(), pairs }
+}
+
+/// The tokenizer of the initial model, or the configured one.
+fn tokenizer(config: &ContrastRunConfig, pairs: &Captioned, stop: &Stop) -> Result<Tokenizer, Error> {
+    if let Some(init) = &config.train.init {
+        let own = Tokenizer::of_model(init)?;
+        return own.ok_or_else(|| FileError::none_in(init, ", whose captions need the one it was trained with").into());
+    }
+    let captions = || pairs.pairs.iter().map(|pair| pair.caption.as_str());
+    let expected = |error: String| Invalid::new("data.tokenizer", "a tokenizer for the captions", error);
+    Ok(match &config.data.tokenizer {
+        TokenizerChoice::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(|error| expected(error.to_string()))?,
+        TokenizerChoice::Char => {
+            Tokenizer::characters(captions(), &[END_OF_TEXT]).map_err(|error| expected(error.to_string()))?
+        }
+        TokenizerChoice::Bpe => {
+            let options = BpeTrainOptions { vocab_size: config.data.vocab_size, ..BpeTrainOptions::default() };
+            let mut trainer = BpeTrainer::new(options).map_err(|error| expected(error.to_string()))?.until(stop);
+            captions().for_each(|caption| trainer.add(caption.as_bytes()));
+            trainer.train().map_err(|error| expected(error.to_string()))?
+        }
+        TokenizerChoice::Path(path) => named(path)?,
+    })
+}
