@@ -46,8 +46,8 @@ const STD_RUNTIME: House = House {
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],
-        &["lm", "vision"],
-        &["decoding"],
+        &["lm", "vision", "encoder"],
+        &["decoding", "image_text"],
         &["train", "eval", "export", "parity"],
         &["bench", "report", "sweep"],
         &["align"],

@@ -178,9 +178,8 @@ impl Args {
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
-        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
         let view = self.view(console.quiet)?;
-        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, begins, view })?)
+        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, view })?)
     }
 
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {

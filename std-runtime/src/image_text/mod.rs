@@ -5,3 +5,4 @@ pub mod config;
 pub mod data;
 pub mod folder;
 pub mod retrieval;
+pub mod world;

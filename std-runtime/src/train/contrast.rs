@@ -28,6 +28,7 @@ use crate::image_text::config::{ContrastConfig, PairDataConfig};
 use crate::image_text::data::rows::PairRows;
 use crate::image_text::data::tokens::CaptionEncoder;
 use crate::image_text::folder::DualFolder;
+use crate::image_text::world::CaptionsConfig;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, maps, save_weights};
 use crate::say;
 use crate::session::{CpuDevice, Engine, OwnedParams, Session};
@@ -47,6 +48,8 @@ tables! {
         model: ClipModel;
         /// `[data]`
         data: PairDataConfig;
+        /// `[captions]`
+        captions: CaptionsConfig;
         /// `[contrast]`
         contrast: ContrastConfig;
         /// `[train]`
@@ -86,8 +89,6 @@ pub struct ContrastRequest {
     pub config: ContrastRunConfig,
     /// Go on from the newest valid checkpoint of `train.out`.
     pub resume: bool,
-    /// Start a new run when there is nothing to resume.
-    pub begins: bool,
     /// How a person follows the run.
     pub view: View,
 }
@@ -98,7 +99,7 @@ impl<'s> From<&'s ContrastRunConfig> for Subject<'s> {
         Self {
             model_type: config.model.model_type.word(),
             train: &config.train,
-            corpus: path.map_or_else(|| "no data".to_owned(), |path| format!("`{}`", path.display())),
+            corpus: path.map_or_else(|| "the generated world of captions".to_owned(), |path| format!("`{}`", path.display())),
             limits: "on pairs held out from the same data. How the model compares other images and texts is not known.",
         }
     }
@@ -120,7 +121,7 @@ fn run_on(engine: Arc<Engine>, request: &ContrastRequest, stop: &Stop) -> Result
         name: config.model.model_type.word(),
         keep: config.train.keep_checkpoints,
         resume: request.resume,
-        begins: request.begins,
+        begins: true,
         tokenizer: None,
         quiet,
     })?;

@@ -13,6 +13,7 @@ use crate::config::Invalid;
 use crate::data::DataError;
 use crate::data::config::TokenizerChoice;
 use crate::image_text::data::list::{Captioned, Pair, PairList};
+use crate::image_text::world::{CaptionWorld, CaptionsConfig, WorldSplit};
 use crate::run::durable;
 use crate::say;
 use crate::stop::Stop;
@@ -75,20 +76,21 @@ impl RunPairs {
     /// Lists, decodes and stores the data of a new run.
     ///
     /// # Errors
-    /// No data is configured; data or an image that cannot be read; a tokenizer that cannot be used; no disk space; a signal.
+    /// Data or an image that cannot be read; a tokenizer that cannot be used; no disk space; a signal.
     pub fn store(
         out: &Path,
         config: &ContrastRunConfig,
         (processor, size): (&Processor, [usize; 2]),
         (stop, quiet): (&Stop, bool),
     ) -> Result<Self, Error> {
-        let expected = "rows of images and captions, COCO's captions, or a folder of images with texts: --data PATH";
-        let path = config.data.path.as_deref().ok_or_else(|| Invalid::new("data.path", expected, "none"))?;
+        let folder = out.join("data");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
+        let Some(path) = config.data.path.as_deref() else {
+            return Self::generate(out, config, size, (stop, quiet));
+        };
         let list = PairList::open(path, &config.data)?;
         list.notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
         let tokenizer = tokenizer(config, &list.train, stop)?;
-        let folder = out.join("data");
-        fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
         let make = |name: &str, all: Captioned| -> Result<StoredPairs, Error> {
             let all = all.merged();
             let images: Vec<Labelled> =
@@ -104,18 +106,41 @@ impl RunPairs {
             return Err(DataError::format(&folder, "images that can be read", "none").into());
         }
         let val = if list.val.pairs.is_empty() { None } else { Some(make(VAL, list.val)?) };
+        Self { train, val, tokenizer }.kept(out, config, quiet)
+    }
+
+    /// Stores pairs of the generated world.
+    fn generate(out: &Path, config: &ContrastRunConfig, size: [usize; 2], (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
+        let world = CaptionWorld::new(&config.captions);
+        let make = |name: &str, split: WorldSplit, count: u64| -> Result<StoredPairs, Error> {
+            let image = |row: u64| (world.image(size, split, row), row as usize);
+            let store = ImageStore::generate(&out.join(name), count, size, stop, image)?;
+            let pair = |row: u64| Pair { image: row as usize, caption: world.caption(split, row) };
+            Ok(StoredPairs { store, pairs: Captioned { images: Vec::new(), pairs: (0..count).map(pair).collect() } })
+        };
+        let CaptionsConfig { train, val, .. } = config.captions;
+        let train = make(TRAIN, WorldSplit::Train, train)?;
+        let val = if val == 0 { None } else { Some(make(VAL, WorldSplit::Val, val)?) };
+        let tokenizer = tokenizer(config, &train.pairs, stop)?;
+        Self { train, val, tokenizer }.kept(out, config, quiet)
+    }
+
+    /// Keeps captions and tokenizer in the run folder.
+    fn kept(self, out: &Path, config: &ContrastRunConfig, quiet: bool) -> Result<Self, Error> {
+        let Self { train, val, tokenizer } = &self;
+        let path = out.join(PAIRS);
         let kept = |stored: &StoredPairs| -> Vec<(usize, String)> {
             stored.pairs.pairs.iter().map(|pair| (pair.image, pair.caption.clone())).collect()
         };
-        let text = serde_json::to_vec(&Kept { train: kept(&train), val: val.as_ref().map(kept).unwrap_or_default() });
+        let text = serde_json::to_vec(&Kept { train: kept(train), val: val.as_ref().map(kept).unwrap_or_default() });
         tokenizer.save(out, Some(config.model.max_position_embeddings))?;
-        durable::write(&out.join(PAIRS), &text.unwrap_or_default()).map_err(Error::io(&folder, "write into"))?;
+        durable::write(&path, &text.unwrap_or_default()).map_err(Error::io(&path, "write"))?;
         if !quiet {
             let count = |stored: &StoredPairs| (stored.pairs.pairs.len(), stored.store.classes().len());
-            let ((pairs, images), (held, of)) = (count(&train), val.as_ref().map_or((0, 0), count));
+            let ((pairs, images), (held, of)) = (count(train), val.as_ref().map_or((0, 0), count));
             say::line(&format!("{pairs} captions of {images} images for training, {held} of {of} held out"));
         }
-        Ok(Self { train, val, tokenizer })
+        Ok(self)
     }
 
     /// A fingerprint of images and captions.

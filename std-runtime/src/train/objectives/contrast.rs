@@ -56,7 +56,7 @@ pub struct Contrast {
     source: Option<Source>,
     built: Option<Built>,
     /// Loss and factor of the last step.
-    step: Option<[Ticket; 2]>,
+    step: Option<[f64; 2]>,
     evaluated: Evaluated,
 }
 
@@ -310,6 +310,7 @@ impl<D: Device> Objective<D> for Contrast {
         let targets = is_given.then(|| self.targets(batches));
         let (found, gradients) = loss.run(session, *set, &vectors, targets.as_deref())?;
         session.sync()?;
+        let found = found.map(|ticket| session.fetched(&ticket).first().copied().map_or(f64::NAN, f64::from));
         let gradients = gradients.map(|ticket| session.fetched(&ticket).to_vec());
         let of_chunk = training.rows * self.model.clip.config().projection_dim;
         for (i, chunk) in batches.iter().enumerate() {
@@ -326,10 +327,8 @@ impl<D: Device> Objective<D> for Contrast {
         Ok(())
     }
 
-    fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
-        for (&id, ticket) in self.built().ids.iter().zip(self.step.iter().flatten()) {
-            out.add(id, session.fetched(ticket).first().copied().map_or(f64::NAN, f64::from));
-        }
+    fn collect(&mut self, _: &Session<D>, _: u32, out: &mut Scalars) {
+        self.built().ids.iter().zip(self.step.into_iter().flatten()).for_each(|(&id, value)| out.add(id, value));
     }
 
     fn after_update(&mut self, session: &mut Session<D>, _: u32) -> Result<ControlFlow<()>, RunError> {
