@@ -1,5 +1,6 @@
-//! Contrastive training of an image and a text encoder: the pairs of the whole step are compared with each other, whatever its chunks are. Gradients of the
-//! vectors are computed once for all of them, then every chunk runs again with its own (Gao et al. 2021), so that memory is that of a chunk.
+//! Contrastive training of an image and a text encoder: the pairs of the whole step are compared with each other, whatever its chunks are. A step of one chunk is
+//! one program. Otherwise gradients of the vectors are computed once for all chunks, then every chunk runs again with its own (Gao et al. 2021), so that memory is
+//! that of a chunk.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -72,10 +73,32 @@ struct Evaluated {
 struct Built {
     set: SetId,
     average: Option<SetId>,
-    training: Pass,
+    training: Training,
     evaluation: Option<Pass>,
-    loss: LossPass,
     ids: Vec<ScalarId>,
+}
+
+/// The programs of a step.
+enum Training {
+    /// Of one chunk: vectors, loss and gradients.
+    Whole(Pass, Loss),
+    /// Of several: vectors of a chunk, with upstream gradients; the loss of all vectors.
+    Chunks {
+        chunk: Pass,
+        /// Upstream gradients of the vectors (rows, E).
+        upstream: [Tensor; 2],
+        loss: LossPass,
+    },
+}
+
+/// Where a program has the loss of a step.
+struct Loss {
+    /// Rows of the pairs (B), or a target of every pair (B, B).
+    targets: Tensor,
+    upstream: Tensor,
+    /// Mean over the batch (1), and the factor of cosines (1).
+    found: [Tensor; 2],
+    pairs: usize,
 }
 
 /// A program over one chunk of pairs.
@@ -85,8 +108,6 @@ struct Pass {
     texts: ClipTexts,
     /// Of length 1 (rows, E): images, texts.
     vectors: [Tensor; 2],
-    /// Their upstream gradients.
-    upstream: Option<[Tensor; 2]>,
     rows: usize,
     len: usize,
 }
@@ -96,14 +117,9 @@ struct LossPass {
     program: OwnedProgram,
     /// Inputs (B, E): images, texts.
     vectors: [Tensor; 2],
-    /// Rows of the pairs (B), or a target of every pair (B, B).
-    targets: Tensor,
-    upstream: Tensor,
-    /// Mean over the batch (1), and the factor of cosines (1).
-    found: [Tensor; 2],
+    loss: Loss,
     /// Gradients by the vectors (B, E).
     gradients: [Tensor; 2],
-    pairs: usize,
 }
 
 impl Contrast {
@@ -134,46 +150,123 @@ impl Contrast {
         average.filter(|_| averaged).unwrap_or(*set)
     }
 
-    fn pass<D: Device>(
+    /// A program of vectors, to which `more` appends.
+    fn pass<D: Device, T>(
         &self,
         session: &mut Session<D>,
         set: SetId,
         [rows, len]: [usize; 2],
-        gradients: Option<Recompute>,
-    ) -> Result<Pass, BuildError> {
+        more: impl Fn(&Graph<'_>, [Tensor; 2]) -> T,
+    ) -> Result<(Pass, T), BuildError> {
         let clip = &self.model.clip;
-        let (program, (pixels, texts, vectors, upstream)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+        let (program, (pixels, texts, vectors, more)) = session.prepare(On::set(set), |g: &Graph<'_>| {
             let (pixels, texts) = (clip.pixels(g, rows), clip.texts(g, rows, len));
             let of_images = normalised(g, clip.image_vectors(g, pixels, Dropout::NONE)); // (rows, E)
             let of_texts = normalised(g, clip.text_vectors(g, &texts, Dropout::NONE)); // (rows, E)
             let vectors = [of_images, of_texts].map(|t| g.output(t));
-            let upstream = gradients.map(|recompute| {
-                let upstream = vectors.map(|_| g.input(&[rows, clip.config().projection_dim])); // (rows, E)
-                let [i, t] = [0, 1].map(|n| (vectors[n], Upstream::After(upstream[n])));
-                g.backward(&[i, t], Wrt::Trainable, recompute);
-                upstream
-            });
-            (pixels, texts, vectors, upstream)
+            (pixels, texts, vectors, more(g, vectors))
         })?;
-        Ok(Pass { program, pixels, texts, vectors, upstream, rows, len })
+        Ok((Pass { program, pixels, texts, vectors, rows, len }, more))
     }
 
-    fn loss_pass<D: Device>(&self, session: &mut Session<D>, set: SetId, pairs: usize) -> Result<LossPass, BuildError> {
-        let (clip, soft) = (&self.model.clip, self.config.multi_positive);
-        let (program, (vectors, targets, upstream, found, gradients)) = session.prepare(On::set(set), |g: &Graph<'_>| {
-            let vectors = [0, 1].map(|_| g.input(&[pairs, clip.config().projection_dim])); // (B, E)
-            let targets = if soft { g.input(&[pairs, pairs]) } else { clip.targets(g, pairs) };
-            let losses = if soft { clip.soft_losses(g, vectors, targets) } else { clip.losses(g, vectors, targets) }; // (B)
-            let upstream = g.input(&[1]);
-            let found = [g.output(g.scale(g.sum(losses), 1.0 / pairs.max(1) as f64)), g.output(clip.factor(g))]; // (1)
-            let [i, t] = vectors;
-            let scalars = clip.scalars().map(|id| id.map(|id| g.param(id)));
-            let wrt: Vec<Tensor> = [Some(i), Some(t)].into_iter().chain(scalars).flatten().collect();
-            g.backward(&[(losses, upstream)], Wrt::Tensors(&wrt), Recompute::None);
-            let gradients = vectors.map(|t| g.gradient(t).map_or(Tensor::NONE, |t| g.output(t))); // (B, E)
-            (vectors, targets, upstream, found, gradients)
+    /// The programs of a step of `chunks` chunks.
+    fn training<D: Device>(
+        &self,
+        session: &mut Session<D>,
+        set: SetId,
+        [rows, len]: [usize; 2],
+        chunks: usize,
+    ) -> Result<Training, BuildError> {
+        let recompute = self.train.recompute.without_budget();
+        if chunks == 1 {
+            let (pass, loss) = self.pass(session, set, [rows, len], |g, vectors| {
+                let (loss, losses) = self.loss(g, vectors, rows);
+                g.backward(&[(losses, loss.upstream)], Wrt::Trainable, recompute);
+                loss
+            })?;
+            return Ok(Training::Whole(pass, loss));
+        }
+        let width = self.model.clip.config().projection_dim;
+        let (chunk, upstream) = self.pass(session, set, [rows, len], |g, vectors| {
+            let upstream = vectors.map(|_| g.input(&[rows, width])); // (rows, E)
+            let pairs = [0, 1].map(|n| (vectors[n], Upstream::After(upstream[n])));
+            g.backward(&pairs, Wrt::Trainable, recompute);
+            upstream
         })?;
-        Ok(LossPass { program, vectors, targets, upstream, found, gradients, pairs })
+        let pairs = rows * chunks;
+        let (program, (vectors, loss, gradients)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+            let vectors = [0, 1].map(|_| g.input(&[pairs, width])); // (B, E)
+            let (loss, losses) = self.loss(g, vectors, pairs);
+            let scalars = self.model.clip.scalars().map(|id| id.map(|id| g.param(id)));
+            let wrt: Vec<Tensor> = vectors.into_iter().chain(scalars.into_iter().flatten()).collect();
+            g.backward(&[(losses, loss.upstream)], Wrt::Tensors(&wrt), Recompute::None);
+            let gradients = vectors.map(|t| g.gradient(t).map_or(Tensor::NONE, |t| g.output(t))); // (B, E)
+            (vectors, loss, gradients)
+        })?;
+        Ok(Training::Chunks { chunk, upstream, loss: LossPass { program, vectors, loss, gradients } })
+    }
+
+    /// Appends the losses (B) of vectors (B, E) of length 1.
+    fn loss(&self, g: &Graph<'_>, vectors: [Tensor; 2], pairs: usize) -> (Loss, Tensor) {
+        let (clip, soft) = (&self.model.clip, self.config.multi_positive);
+        let targets = if soft { g.input(&[pairs, pairs]) } else { clip.targets(g, pairs) };
+        let losses = if soft { clip.soft_losses(g, vectors, targets) } else { clip.losses(g, vectors, targets) }; // (B)
+        let found = [g.output(g.scale(g.sum(losses), 1.0 / pairs.max(1) as f64)), g.output(clip.factor(g))]; // (1)
+        (Loss { targets, upstream: g.input(&[1]), found, pairs }, losses)
+    }
+
+    /// The gradients of a step in chunks; returns loss and factor.
+    fn in_chunks<D: Device>(&self, session: &mut Session<D>, batch: &StepBatch) -> Result<[f64; 2], RunError> {
+        let (batches, &Built { set, .. }) = (batch.micro_batches(0), self.built());
+        let Training::Chunks { chunk, upstream, loss } = &self.built().training else { return Ok([0.0; 2]) };
+        session.clear_untouched(&chunk.program, On::set(set));
+        let mut vectors = [Vec::new(), Vec::new()]; // (B, E)
+        for pairs in batches {
+            batch.stop.check()?;
+            let tickets = chunk.forward(session, set, pairs)?;
+            session.sync()?;
+            vectors.iter_mut().zip(&tickets).for_each(|(all, ticket)| all.extend_from_slice(session.fetched(ticket)));
+        }
+        for (&to, values) in loss.vectors.iter().zip(&vectors) {
+            session.write(&loss.program, to, values).map_err(named("vectors"))?;
+        }
+        self.write_loss(session, &loss.program, &loss.loss, batches)?;
+        session.run_all(&loss.program, On::set(set), Gradients::Add);
+        let found = loss.loss.found.map(|t| session.fetch(&loss.program, t));
+        let gradients = loss.gradients.map(|t| session.fetch(&loss.program, t));
+        session.sync()?;
+        let found = found.map(|ticket| value(session.fetched(&ticket)));
+        let gradients = gradients.map(|ticket| session.fetched(&ticket).to_vec());
+        let of_chunk = chunk.rows * self.model.clip.config().projection_dim;
+        for (i, pairs) in batches.iter().enumerate() {
+            batch.stop.check()?;
+            // The programs share their memory: the activations of the first time are gone.
+            chunk.forward(session, set, pairs)?;
+            for (&to, values) in upstream.iter().zip(&gradients) {
+                let values = &values[i * of_chunk..(i + 1) * of_chunk];
+                session.write(&chunk.program, to, values).map_err(named("upstream gradient"))?;
+            }
+            let kind = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
+            session.run(&chunk.program, On::set(set), chunk.program.view().backward(), kind);
+        }
+        Ok(found)
+    }
+
+    /// Writes what a loss reads beside vectors.
+    fn write_loss<D: Device>(
+        &self,
+        session: &mut Session<D>,
+        program: &OwnedProgram,
+        loss: &Loss,
+        batches: &[HostBatch],
+    ) -> Result<(), RunError> {
+        let is_given = self.config.multi_positive || self.model.clip.config().kind == ClipKind::SigLip;
+        let written = match is_given {
+            true => session.write(program, loss.targets, &self.targets(batches)),
+            false => session.write_ints(program, loss.targets, &(0..loss.pairs as i32).collect::<Vec<_>>()),
+        };
+        written.map_err(named("targets"))?;
+        session.write(program, loss.upstream, &[1.0 / loss.pairs.max(1) as f32]).map_err(named("upstream gradient"))
     }
 
     /// The targets of SigLIP, and those of pairs that may belong to several.
@@ -199,57 +292,27 @@ fn named(what: &'static str) -> impl Fn(WriteError) -> RunError {
     move |error| RunError::Input { what, error }
 }
 
+fn value(values: &[f32]) -> f64 {
+    values.first().copied().map_or(f64::NAN, f64::from)
+}
+
 impl Pass {
-    /// Writes a chunk and runs the forward pass; returns the vectors of images and texts.
-    fn forward<D: Device>(&self, session: &mut Session<D>, set: SetId, batch: &HostBatch) -> Result<[Ticket; 2], RunError> {
+    /// Writes a chunk.
+    fn write<D: Device>(&self, session: &mut Session<D>, batch: &HostBatch) -> Result<(), RunError> {
         let (rows, len) = (self.rows, self.len);
         let positions: Vec<i32> = (0..rows).flat_map(|_| 0..len as i32).collect();
         let ends: Vec<i32> = batch.ints(ENDS).iter().zip(0..).map(|(end, row)| row * len as i32 + end).collect();
         session.write(&self.program, self.pixels, batch.reals(PIXELS)).map_err(named(PIXELS))?;
         session.write_ints(&self.program, self.texts.tokens, batch.ints(TOKENS)).map_err(named(TOKENS))?;
         session.write_ints(&self.program, self.texts.positions, &positions).map_err(named("positions"))?;
-        session.write_ints(&self.program, self.texts.ends, &ends).map_err(named(ENDS))?;
+        session.write_ints(&self.program, self.texts.ends, &ends).map_err(named(ENDS))
+    }
+
+    /// Writes a chunk and runs the forward pass; returns the vectors of images and texts.
+    fn forward<D: Device>(&self, session: &mut Session<D>, set: SetId, batch: &HostBatch) -> Result<[Ticket; 2], RunError> {
+        self.write(session, batch)?;
         session.run(&self.program, On::set(set), self.program.view().forward(), Gradients::Overwrite);
         Ok(self.vectors.map(|t| session.fetch(&self.program, t)))
-    }
-
-    /// Runs the backward pass with these upstream gradients (rows, E).
-    fn backward<D: Device>(
-        &self,
-        session: &mut Session<D>,
-        set: SetId,
-        gradients: [&[f32]; 2],
-        kind: Gradients,
-    ) -> Result<(), RunError> {
-        for (to, values) in self.upstream.into_iter().flatten().zip(gradients) {
-            session.write(&self.program, to, values).map_err(named("upstream gradient"))?;
-        }
-        session.run(&self.program, On::set(set), self.program.view().backward(), kind);
-        Ok(())
-    }
-}
-
-impl LossPass {
-    /// Runs loss and gradients of the vectors of all pairs (B, E), adding the gradients of the factor; returns loss and factor, and both gradients.
-    fn run<D: Device>(
-        &self,
-        session: &mut Session<D>,
-        set: SetId,
-        vectors: &[Vec<f32>; 2],
-        targets: Option<&[f32]>,
-    ) -> Result<([Ticket; 2], [Ticket; 2]), RunError> {
-        for (&to, values) in self.vectors.iter().zip(vectors) {
-            session.write(&self.program, to, values).map_err(named("vectors"))?;
-        }
-        match targets {
-            Some(values) => session.write(&self.program, self.targets, values),
-            None => session.write_ints(&self.program, self.targets, &(0..self.pairs as i32).collect::<Vec<_>>()),
-        }
-        .map_err(named("targets"))?;
-        session.write(&self.program, self.upstream, &[1.0 / self.pairs.max(1) as f32]).map_err(named("upstream gradient"))?;
-        session.run_all(&self.program, On::set(set), Gradients::Add);
-        let mut fetch = |t: Tensor| session.fetch(&self.program, t);
-        Ok((self.found.map(&mut fetch), self.gradients.map(&mut fetch)))
     }
 }
 
@@ -261,10 +324,10 @@ impl<D: Device> Objective<D> for Contrast {
     fn build(&mut self, session: &mut Session<D>, sets: &[SetId]) -> Result<(), BuildError> {
         let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
         let (rows, [len, val_len]) = (source.rows, self.model.text_len);
-        let training = self.pass(session, set, [rows, len], Some(self.train.recompute.without_budget()))?;
-        let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, [rows, val_len], None)).transpose()?;
-        let loss = self.loss_pass(session, set, rows * source.micro_batches)?;
-        self.built = Some(Built { set, average, training, evaluation, loss, ids: Vec::new() });
+        let training = self.training(session, set, [rows, len], source.micro_batches)?;
+        let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, [rows, val_len], |_, _| ())).transpose()?;
+        let evaluation = evaluation.map(|(pass, ())| pass);
+        self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });
         Ok(())
     }
 
@@ -296,34 +359,19 @@ impl<D: Device> Objective<D> for Contrast {
     }
 
     fn gradients(&mut self, session: &mut Session<D>, _: u32, batch: &StepBatch) -> Result<(), RunError> {
-        let batches = batch.micro_batches(0);
-        let Built { set, training, loss, .. } = self.built();
-        session.clear_untouched(&training.program, On::set(*set));
-        let mut vectors = [Vec::new(), Vec::new()]; // (B, E)
-        for chunk in batches {
-            batch.stop.check()?;
-            let tickets = training.forward(session, *set, chunk)?;
-            session.sync()?;
-            vectors.iter_mut().zip(&tickets).for_each(|(all, ticket)| all.extend_from_slice(session.fetched(ticket)));
-        }
-        let is_given = self.config.multi_positive || self.model.clip.config().kind == ClipKind::SigLip;
-        let targets = is_given.then(|| self.targets(batches));
-        let (found, gradients) = loss.run(session, *set, &vectors, targets.as_deref())?;
-        session.sync()?;
-        let found = found.map(|ticket| session.fetched(&ticket).first().copied().map_or(f64::NAN, f64::from));
-        let gradients = gradients.map(|ticket| session.fetched(&ticket).to_vec());
-        let of_chunk = training.rows * self.model.clip.config().projection_dim;
-        for (i, chunk) in batches.iter().enumerate() {
-            batch.stop.check()?;
-            // The activations of a single chunk are still there.
-            if batches.len() > 1 {
-                training.forward(session, *set, chunk)?;
+        let Built { set, training, .. } = self.built();
+        self.step = Some(match (training, batch.micro_batches(0)) {
+            (Training::Whole(pass, loss), batches @ [pairs]) => {
+                session.clear_untouched(&pass.program, On::set(*set));
+                pass.write(session, pairs)?;
+                self.write_loss(session, &pass.program, loss, batches)?;
+                session.run_all(&pass.program, On::set(*set), Gradients::Overwrite);
+                let found = loss.found.map(|t| session.fetch(&pass.program, t));
+                session.sync()?;
+                found.map(|ticket| value(session.fetched(&ticket)))
             }
-            let kind = if i == 0 { Gradients::Overwrite } else { Gradients::Add };
-            let [images, texts] = gradients.each_ref().map(|all| &all[i * of_chunk..(i + 1) * of_chunk]);
-            training.backward(session, *set, [images, texts], kind)?;
-        }
-        self.step = Some(found);
+            _ => self.in_chunks(session, batch)?,
+        });
         Ok(())
     }
 
@@ -392,7 +440,8 @@ impl<D: Device> Objective<D> for Contrast {
 
     fn first_non_finite(&mut self, session: &mut Session<D>, _: u32, _: &StepBatch) -> Result<Option<String>, RunError> {
         let Built { set, training, .. } = self.built();
-        Ok(session.first_non_finite(&training.program, On::set(*set), 0..training.program.view().nodes().len())?)
+        let (Training::Whole(Pass { program, .. }, _) | Training::Chunks { chunk: Pass { program, .. }, .. }) = training;
+        Ok(session.first_non_finite(program, On::set(*set), 0..program.view().nodes().len())?)
     }
 
     fn export(&mut self, session: &mut Session<D>, averaged: bool, folder: &Path) -> Result<(), TrainingError> {
