@@ -1,6 +1,7 @@
 //! CLIP and SigLIP: their keys, and their `config.json`.
 
 use samara_core::model::clip::{ClipConfig, ClipKind};
+use samara_core::model::image::{ImageDims, PixelOrder};
 use samara_core::model::tower::TowerConfig;
 use serde_json::{Map, Value, json};
 
@@ -134,6 +135,18 @@ impl ClipModel {
             return tokens.iter().enumerate().rev().max_by_key(|(_, id)| **id).map_or(0, |(at, _)| at);
         }
         tokens.iter().position(|&id| usize::try_from(id) == Ok(self.eos_token_id)).unwrap_or(0)
+    }
+
+    /// The sizes of the image encoder's input.
+    pub fn image_dims(&self) -> ImageDims {
+        ImageDims {
+            image: [self.image_size; 2],
+            channels: self.num_channels,
+            order: PixelOrder::Patches(self.patch_size),
+            width: self.vision_hidden_size,
+            classes: 0,
+            blocks: self.vision_num_hidden_layers,
+        }
     }
 
     fn towers(&self) -> [TowerConfig; 2] {

@@ -37,6 +37,25 @@ impl DualFolder {
         Ok(Some(Self { model, others: keys.others() }))
     }
 
+    /// The same of a folder that must be one of these models.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; another kind of model.
+    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+        let path = folder.join(CONFIG_FILE);
+        match Self::read(folder)? {
+            Some(config) => Ok(config),
+            None if !path.exists() => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                Err(FolderError::NoModel { path, source })
+            }
+            None => {
+                let expected = "that of a model of images with texts: \"clip\" or \"siglip\"".to_owned();
+                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
+            }
+        }
+    }
+
     /// Writes `config.json`.
     ///
     /// # Errors

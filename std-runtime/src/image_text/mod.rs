@@ -3,6 +3,8 @@
 pub mod clip;
 pub mod config;
 pub mod data;
+pub mod encoder;
 pub mod folder;
 pub mod retrieval;
 pub mod world;
+pub mod zero_shot;

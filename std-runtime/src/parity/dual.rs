@@ -6,7 +6,6 @@ use std::sync::Arc;
 use samara_core::exec::{Gradients, WriteError};
 use samara_core::graph::{Graph, Recompute, Tensor, Wrt};
 use samara_core::model::clip::{Clip, ClipKind, ClipTexts, normalised};
-use samara_core::model::image::{ImageDims, PixelOrder};
 use samara_core::nn::Dropout;
 
 use super::computed::{Computed, Output};
@@ -84,14 +83,7 @@ impl Batch {
             let expected = format!("shape (batch, {}, {side}, {side})", model.num_channels);
             return Err(recording.found(name, expected, format!("shape {shape:?}")));
         };
-        let dims = ImageDims {
-            image: [side; 2],
-            channels: model.num_channels,
-            order: PixelOrder::Patches(model.patch_size),
-            width: model.vision_hidden_size,
-            classes: 0,
-            blocks: model.vision_num_hidden_layers,
-        };
+        let dims = model.image_dims();
         let planes = recording.values(name, &shape)?;
         let mut ordered = vec![0.0; planes.len()];
         for (image, to) in planes.chunks(dims.image_len()).zip(ordered.chunks_mut(dims.image_len())) {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::model::clip::Clip;
-use samara_core::model::image::{ImageDims, PixelOrder};
 use samara_core::params::Params;
 
 use super::card::{self, Subject};
@@ -167,14 +166,7 @@ fn former(folder: &RunFolder, config: &ContrastRunConfig) -> Result<Option<Contr
 fn objective(config: &ContrastRunConfig, data: RunPairs, processor: Processor, quiet: bool) -> Result<Contrast, Error> {
     let core = config.model.to_core()?;
     let (registry, clip) = OwnedParams::of(|s| Clip::register(&core, s))?;
-    let dims = ImageDims {
-        image: [config.model.image_size; 2],
-        channels: CHANNELS,
-        order: PixelOrder::Patches(config.model.patch_size),
-        width: config.model.vision_hidden_size,
-        classes: 0,
-        blocks: config.model.vision_num_hidden_layers,
-    };
+    let dims = config.model.image_dims();
     let encoder = CaptionEncoder::new(&data.tokenizer, &config.model);
     let rows = |StoredPairs { store, pairs }: StoredPairs| -> Result<PairRows, Error> {
         let captions = encoder.encode(pairs.pairs.iter().map(|pair| pair.caption.as_str()))?;

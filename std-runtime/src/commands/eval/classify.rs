@@ -7,9 +7,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::args::EngineArgs;
+use super::super::predict::template;
 use super::super::{Console, Error, output};
+use super::judge::Judge;
 use crate::config::{Invalid, Layers, tables};
 use crate::files::FileError;
+use crate::image_text::folder::DualFolder;
+use crate::image_text::zero_shot::TEMPLATE;
 use crate::say;
 use crate::stop::Stop;
 use crate::vision::classifier::{Classifier, probabilities, ranking};
@@ -43,6 +47,9 @@ pub(super) struct Args {
     /// A key of [shapes]: images of the generated world, as in shapes.target=count.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// A sentence about a class, which {} stands for, for a CLIP or SigLIP; several are an ensemble [default: "a photo of a {}."].
+    #[arg(long, value_name = "TEXT", value_parser = template)]
+    template: Vec<String>,
     /// Which images: all, or a split as in a training.
     #[arg(long, value_enum, value_name = "SPLIT", default_value = "all")]
     split: SplitArg,
@@ -156,36 +163,68 @@ struct Outcome {
 
 impl Args {
     pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
-        let mut model = Classifier::open(self.engine.engine()?, &self.model, usize::from(self.batch_size))?;
-        let images = self.images(&model, console.quiet)?;
+        let engine = self.engine.engine()?;
+        let (mut model, size) = match DualFolder::read(&self.model)? {
+            Some(DualFolder { model, .. }) => {
+                let usual = [TEMPLATE.to_owned()];
+                let templates = if self.template.is_empty() { &usual[..] } else { &self.template };
+                (Judge::zero_shot(engine, &self.model, self.classes()?, templates)?, [model.image_size; 2])
+            }
+            None if !self.template.is_empty() => {
+                return Err(Error::usage(
+                    "--template is for models of images with texts; this one has its own classes: leave it out",
+                ));
+            }
+            None => {
+                let model = Classifier::open(engine, &self.model, usize::from(self.batch_size))?;
+                let size = model.dims().image;
+                (Judge::Trained(Box::new(model)), size)
+            }
+        };
+        let images = self.images(model.labels(), size, console.quiet)?;
         let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
         let counts = self.count(&mut model, &images, &stop)?;
-        let outcome = counts.outcome(self.top_k, &model.labels)?;
-        output::show(self.json, &outcome, || outcome.text(&model.labels))
+        let outcome = counts.outcome(self.top_k, model.labels())?;
+        output::show(self.json, &outcome, || outcome.text(model.labels()))
     }
 
-    /// The images of the split.
-    fn images(&self, model: &Classifier, quiet: bool) -> Result<Labelled, Error> {
-        let split = self.split.into();
-        if let Some(data) = &self.data {
-            let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
-            let (files, notes) = ImageList::of_split(data, split, &config, &model.labels)?;
-            notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
-            return Ok(Labelled::Files(files));
+    /// The classes of the data, for a model without its own.
+    fn classes(&self) -> Result<Vec<String>, Error> {
+        match &self.data {
+            Some(data) => {
+                Ok(ImageList::open(data, &ImageDataConfig { val_fraction: 0.0, ..ImageDataConfig::default() })?.classes)
+            }
+            None => Ok(self.world()?.classes()),
         }
+    }
+
+    /// The generated world of `--set`.
+    fn world(&self) -> Result<LabelledShapes, Error> {
         let mut layers = Layers::<WorldConfig>::new();
         self.set.iter().try_for_each(|set| layers.set(set))?;
         let world = LabelledShapes::new(&layers.finish()?.shapes);
-        let world = world.ok_or_else(|| Error::usage("--set: expected shapes.target=TARGET, or labelled images: --data PATH"))?;
-        if world.classes() != model.labels {
-            let [own, found] = [&model.labels, &world.classes()].map(|names| names.join(", "));
-            return Err(Error::usage(format!("--set shapes.target: expected classes as the model has ({own}), found {found}")));
-        }
-        Ok(Labelled::Shapes { world, split, size: model.dims().image })
+        world.ok_or_else(|| Error::usage("--set: expected shapes.target=TARGET, or labelled images: --data PATH"))
     }
 
-    fn count(&self, model: &mut Classifier, images: &Labelled, stop: &Stop) -> Result<Counts, Error> {
-        let classes = model.labels.len();
+    /// The images of the split.
+    fn images(&self, labels: &[String], size: [usize; 2], quiet: bool) -> Result<Labelled, Error> {
+        let split = self.split.into();
+        if let Some(data) = &self.data {
+            let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
+            let (files, notes) = ImageList::of_split(data, split, &config, labels)?;
+            notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
+            return Ok(Labelled::Files(files));
+        }
+        let world = self.world()?;
+        if world.classes() != labels {
+            let [own, found] = [labels, &world.classes()].map(|names| names.join(", "));
+            return Err(Error::usage(format!("--set shapes.target: expected classes as the model has ({own}), found {found}")));
+        }
+        Ok(Labelled::Shapes { world, split, size })
+    }
+
+    fn count(&self, model: &mut Judge, images: &Labelled, stop: &Stop) -> Result<Counts, Error> {
+        let classes = model.labels().len();
         let mut counts = Counts { confusion: vec![vec![0; classes]; classes], among: 0, loss: 0.0, images: 0 };
         let bad = if self.skip_bad { BadImage::Skip } else { BadImage::Error };
         let (all, batch) = (images.len(), model.batch() as u64);

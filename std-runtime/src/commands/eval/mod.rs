@@ -2,7 +2,9 @@
 
 mod classify;
 mod detect;
+mod judge;
 mod lm;
+mod retrieval;
 
 use clap::{ArgMatches, FromArgMatches, Subcommand};
 
@@ -18,7 +20,7 @@ Examples:
   samara eval classify --model runs/photos --data photos --split val
   samara eval detect --predictions found.json --annotations val.json";
 
-/// Evaluate a model: loss, perplexity and bits per byte over a whole split; or an image classifier, or detections.
+/// Evaluate a model: loss, perplexity and bits per byte over a whole split; or an image classifier, detections, or retrieval.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -33,6 +35,7 @@ enum Action {
     Lm(lm::Args),
     Classify(classify::Args),
     Detect(detect::Args),
+    Retrieval(retrieval::Args),
 }
 
 /// The arguments of `eval lm` where no command is given.
@@ -66,6 +69,7 @@ impl Command for Args {
         match (&self.action, &self.lm.0) {
             (Some(Action::Classify(args)), _) => args.run(console),
             (Some(Action::Detect(args)), _) => args.run(console),
+            (Some(Action::Retrieval(args)), _) => args.run(console),
             (Some(Action::Lm(args)), _) | (None, Some(args)) => args.run(console),
             (None, None) => Err(Error::usage("eval: give --model and --data, or a command: samara eval --help lists them")),
         }

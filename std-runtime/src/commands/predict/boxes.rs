@@ -36,6 +36,11 @@ struct Objects {
 
 /// Prints the objects in images, and draws them.
 pub(super) fn run(args: &Args) -> Result<(), Error> {
+    if !args.labels.is_empty() || !args.template.is_empty() {
+        return Err(Error::usage(
+            "--labels and --template are for models of images with texts; a detector has its own classes: leave them out",
+        ));
+    }
     if args.top_k.is_some() {
         return Err(Error::usage("--top-k is for classifiers: leave it out, or choose --threshold"));
     }

@@ -3,11 +3,13 @@
 mod boxes;
 mod classes;
 mod drawing;
+mod zero_shot;
 
 use std::path::PathBuf;
 
 use super::args::EngineArgs;
 use super::{Command, Console, Error};
+use crate::image_text::folder::DualFolder;
 use crate::say;
 use crate::vision::detector::DetectorFolder;
 use crate::vision::image::Image;
@@ -21,13 +23,14 @@ in the answer: attention rollout (Abnar and Zuidema 2020), from blue to red.
 Examples:
   samara predict --model runs/photos cat.jpg dog.png
   samara predict --model runs/photos --json --top-k 3 *.jpg
-  samara predict --model runs/boxes --threshold 0.7 --draw drawn street.jpg";
+  samara predict --model runs/boxes --threshold 0.7 --draw drawn street.jpg
+  samara predict --model clip --labels cat,dog --template 'a photo of a {}.' a.jpg";
 
 /// Predict the classes of images, or the objects in them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The folder of an image classifier or a detector.
+    /// The folder of an image classifier, a detector, or a CLIP.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Image files: PNG, JPEG, GIF, BMP or WebP.
@@ -39,6 +42,12 @@ pub(crate) struct Args {
     /// The least probability of an object that a detector prints [default: 0.5].
     #[arg(long, value_name = "P", value_parser = probability)]
     threshold: Option<f64>,
+    /// The classes between commas, for a CLIP or SigLIP.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    labels: Vec<String>,
+    /// A sentence about a class, which {} stands for; several are an ensemble [default: "a photo of a {}."].
+    #[arg(long, value_name = "TEXT", value_parser = template)]
+    template: Vec<String>,
     /// Write a PNG of every image into this folder, with boxes and labels, or with a classifier's attention.
     #[arg(long, value_name = "FOLDER")]
     draw: Option<PathBuf>,
@@ -53,9 +62,19 @@ fn probability(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "a number from 0 to 1".to_owned())
 }
 
+pub(super) fn template(text: &str) -> Result<String, String> {
+    if text.contains("{}") { Ok(text.to_owned()) } else { Err("a sentence with {} in the place of the class".to_owned()) }
+}
+
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        if DetectorFolder::read(&self.model)?.is_some() { boxes::run(self) } else { classes::run(self) }
+        if DetectorFolder::read(&self.model)?.is_some() {
+            boxes::run(self)
+        } else if DualFolder::read(&self.model)?.is_some() {
+            zero_shot::run(self)
+        } else {
+            classes::run(self)
+        }
     }
 }
 

@@ -169,6 +169,15 @@ impl Captioned {
         self.pairs.push(Pair { image: self.images.len() - 1, caption: caption.trim().to_owned() });
     }
 
+    /// These pairs, then those of another list.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        let before = self.images.len();
+        self.images.extend(others.images);
+        self.pairs.extend(others.pairs.into_iter().map(|pair| Pair { image: before + pair.image, ..pair }));
+        self
+    }
+
     /// The same with every file once, whatever the order of the data.
     #[must_use]
     pub fn merged(self) -> Self {
