@@ -46,10 +46,10 @@ const STD_RUNTIME: House = House {
         // Folders by name maps; families, whose configuration they hold.
         &["model_folder"],
         &["model"],
-        &["lm", "vision", "encoder"],
+        &["lm", "vision", "encoder", "sweep"],
         &["decoding", "image_text"],
         &["train", "eval", "export", "parity"],
-        &["bench", "report", "sweep"],
+        &["bench", "report"],
         &["align"],
         &["commands"],
         &["cli"],

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use samara::vision::data::rand_augment::Operation;
 use samara::vision::image::Image;
 use samara::vision::image::read::{decode, is_image_name, read};
 use samara::vision::image::resize::{Filter, resize};
@@ -155,5 +156,36 @@ fn position_embeddings_are_resized_as_by_torch() {
             let apart = resized.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(apart <= 2e-6, "{word} {sizes:?}: {apart}");
         });
+    }
+}
+
+#[test]
+fn operations_of_rand_augment_have_pillows_bits() {
+    let photo = read(&folder().join("files/photo.png")).unwrap();
+    let size = photo.size();
+    let bytes = fs::read(folder().join("operations.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, tensor) in golden.tensors() {
+        let (word, strength) = name.rsplit_once('.').unwrap();
+        let x = strength.parse::<f64>().unwrap() / 100.0;
+        let operation = match word {
+            "shear-x" => Operation::Affine([1.0, x, 0.0, 0.0, 1.0, 0.0]),
+            "shear-y" => Operation::Affine([1.0, 0.0, 0.0, x, 1.0, 0.0]),
+            "shift-x" => Operation::Affine([1.0, 0.0, x, 0.0, 1.0, 0.0]),
+            "shift-y" => Operation::Affine([1.0, 0.0, 0.0, 0.0, 1.0, x]),
+            "turn" => Operation::rotation(x, size),
+            "brightness" => Operation::Brightness(x as f32),
+            "colour" => Operation::Colour(x as f32),
+            "contrast" => Operation::Contrast(x as f32),
+            "sharpness" => Operation::Sharpness(x as f32),
+            "posterize" => Operation::Posterize(x as u32),
+            "solarize" => Operation::Solarize(x as u32),
+            "autocontrast" => Operation::AutoContrast,
+            _ => Operation::Equalize,
+        };
+        let mut changed = photo.clone();
+        operation.apply(changed.pixels_mut(), size[1], &mut Vec::new());
+        let different = changed.pixels().iter().zip(tensor.data()).filter(|(a, b)| a != b).count();
+        assert_eq!(different, 0, "{name}");
     }
 }

@@ -56,9 +56,22 @@ pub trait ImageModel: Send + Sync {
     /// Its sizes.
     fn dims(&self) -> ImageDims;
 
-    /// The features (B, C) of images, the input of the head; hidden states between blocks are marked as checkpoints.
+    /// The features (B, C) of images before anything that belongs to the head; hidden states between blocks are marked as checkpoints.
     #[track_caller]
-    fn features(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor;
+    fn backbone(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor;
+
+    /// The input of the last layer of the head, of the backbone's features; both (B, C).
+    #[track_caller]
+    fn before_head(&self, g: &Graph<'_>, features: Tensor) -> Tensor {
+        let _ = g;
+        features
+    }
+
+    /// The input (B, C) of the last layer of the head.
+    #[track_caller]
+    fn features(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
+        self.before_head(g, self.backbone(g, pixels, dropout))
+    }
 
     /// Weight (classes, C) and bias (classes) of the head.
     fn head(&self) -> [ParamId; 2];

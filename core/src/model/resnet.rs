@@ -227,7 +227,7 @@ impl ImageModel for ResNet {
     }
 
     #[track_caller]
-    fn features(&self, g: &Graph<'_>, pixels: Tensor, _: Dropout) -> Tensor {
+    fn backbone(&self, g: &Graph<'_>, pixels: Tensor, _: Dropout) -> Tensor {
         let x = g.checkpoint(self.body.forward(g, pixels)); // (N, H', W', C)
         let shape = g.shape(x);
         let [batch, height, width, channels] = [0, 1, 2, 3].map(|i| shape.dim(i));

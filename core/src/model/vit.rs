@@ -241,11 +241,16 @@ impl ImageModel for Vit {
     }
 
     #[track_caller]
-    fn features(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
+    fn backbone(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
         let (batch, width) = (g.shape(pixels).dim(0), self.config.hidden_size);
         let cls = g.token_slice(self.hidden(g, pixels, dropout), 0, 1); // (B, 1, C)
         let own = g.reshape(self.norm.forward(g, cls), &[batch, width]); // (B, C)
-        self.hidden.forward(g, self.side.map_or(own, |side| side.mix(g, pixels, own))) // (B, C)
+        self.side.map_or(own, |side| side.mix(g, pixels, own)) // (B, C)
+    }
+
+    #[track_caller]
+    fn before_head(&self, g: &Graph<'_>, features: Tensor) -> Tensor {
+        self.hidden.forward(g, features) // (B, C)
     }
 
     fn head(&self) -> [ParamId; 2] {

@@ -26,7 +26,6 @@ use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::{View, human};
 use crate::train::request::{TrainOutcome, TrainRequest};
 use crate::vision::accuracy;
-use crate::vision::shapes::labelled::LabelledShapes;
 use crate::vision::tune::Method;
 
 const EXAMPLES: &str = "\
@@ -331,7 +330,7 @@ impl<'a> Sweep<'a> {
             job.training.run(None).map_err(|error| self.described(error))?;
         }
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
-        let (shapes, folder) = (LabelledShapes::new(&config.shapes), if best.is_dir() { &best } else { &job.out });
+        let (shapes, folder) = (config.shapes.world(), if best.is_dir() { &best } else { &job.out });
         let test = accuracy::of_test(&engine, folder, shapes.as_ref(), &config.data, self.stop)?;
         if let (Some((accuracy, _)), Some(cell)) = (test, self.record.find_mut(job.config)) {
             cell.test = Some(accuracy);

@@ -1,5 +1,7 @@
 //! The loss of a model over held-out text: the choice of tokens, and the bytes that they encode.
 
+pub mod probe;
+
 use std::path::Path;
 
 use thiserror::Error;

@@ -54,7 +54,7 @@ impl Images {
     /// # Errors
     /// No images are configured, or they cannot be listed.
     pub fn of(config: &ImageRunConfig) -> Result<Self, Error> {
-        if let Some(world) = LabelledShapes::new(&config.shapes) {
+        if let Some(world) = config.shapes.world() {
             return Ok(Self::Shapes(world));
         }
         let expected = "a folder with a folder of images for each class, or a table of images and labels (--data PATH), or shapes.target, \

@@ -18,9 +18,14 @@ pub fn recompute(config: &ImageRunConfig) -> Recompute {
     config.train.recompute.without_budget()
 }
 
+/// Whether the features of every image are computed once: nothing of the backbone is trained, and an image is the same in every epoch.
+pub fn caches(config: &ImageRunConfig) -> bool {
+    config.tune.caches() && !config.augment.changes()
+}
+
 /// The task of a configuration.
 pub fn task(config: &ImageRunConfig, model: Arc<dyn ImageModel>) -> Classify {
-    Classify { model, label_smoothing: config.augment.label_smoothing, mixes: config.augment.mixes() }
+    Classify { model, label_smoothing: config.augment.label_smoothing, mixes: config.augment.mixes(), cached: caches(config) }
 }
 
 /// Plans a training; a token of the plan is an image.
@@ -36,7 +41,7 @@ pub fn plan(
     let train = &config.train;
     let programs = supervised::programs(planner, registry, train.batch_size, task, recompute(config))?;
     let dims = task.model.dims();
-    let row = dims.image_len() + 1 + if task.mixes { dims.classes } else { 0 };
+    let row = if task.cached { dims.width } else { dims.image_len() } + 1 + if task.mixes { dims.classes } else { 0 };
     of_programs(planner, registry, train, programs, (row, flops_per_image(registry, &dims)))
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use samara_core::model::image::ImageModel;
 use samara_core::params::Params;
 
 use super::card;
@@ -22,17 +23,21 @@ use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
 use super::trainer::Trainer;
 use crate::config::{Invalid, Table};
 use crate::data::batches::{Order, Sampler};
+use crate::data::dataset::Dataset;
+use crate::lm::RunError;
 use crate::lm::plan::TrainingPlan;
 use crate::memory;
 use crate::model_folder::{ExtraTensors, ParamValues};
 use crate::say;
-use crate::session::{CpuDevice, Engine, Session};
+use crate::session::{CpuDevice, Engine, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 use crate::vision::data::augment::Augment;
+use crate::vision::data::features::FeatureRows;
 use crate::vision::data::rows::ImageRows;
 use crate::vision::data::store::ImageStore;
 use crate::vision::folder::ImageFolder;
 use crate::vision::image::CHANNELS;
+use crate::vision::pixels::GREY;
 use crate::vision::positions::PositionResize;
 use crate::vision::processor::Processor;
 use crate::vision::tune::{Added, Method};
@@ -114,7 +119,7 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
         weights.notes(&config.model, &added, &images.classes).iter().for_each(|note| say::line(&format!("note: {note}")));
     }
     let own = Own { folder: written, added, processor, weights, positions: config.data.positions, about: String::new() };
-    let (objective, plan) = objective(&engine, &config, images, registered, own)?;
+    let (objective, plan) = objective(&engine, &config, images, registered, own, stop)?;
     let threads = engine.threads();
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.view)?;
     keep_content(&out, &content)?;
@@ -133,8 +138,8 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
 fn image_size(config: &ImageRunConfig) -> Result<[usize; 2], Error> {
     let (_, model) = register(&*config.model.architecture()?)?;
     let dims = model.dims();
-    if dims.channels != CHANNELS {
-        return Err(Invalid::new("model.num_channels", format!("{CHANNELS}: images are read as RGB"), dims.channels).into());
+    if ![CHANNELS, GREY].contains(&dims.channels) {
+        return Err(Invalid::new("model.num_channels", "3, for colours, or 1, for grey", dims.channels).into());
     }
     Ok(dims.image)
 }
@@ -165,6 +170,7 @@ fn objective(
     images: RunImages,
     (registry, model): Registered,
     own: Own,
+    stop: &Stop,
 ) -> Result<(Supervised<Classify>, TrainingPlan), Error> {
     let dims = model.dims();
     let task = task(config, model);
@@ -180,12 +186,48 @@ fn objective(
         images.val.as_ref().map_or(0, count),
         plan.total_bytes >> 20,
     );
-    let augment = Augment { config: config.augment.clone(), seed: config.train.seed };
+    let augment = config.augment.changes().then(|| Augment { config: config.augment.clone(), seed: config.train.seed });
     let order = Sampler::over_rows(Order::Counted, config.train.seed, count(&images.train) as u64, "the images")?;
-    let held_out = images.val.map(|val| ImageRows::new(val, &dims, &own.processor, None));
-    let rows = ImageRows::new(images.train, &dims, &own.processor, Some(augment));
-    let source = Source::rows(rows, order, held_out, &config.train);
+    let rows = |store, augment| ImageRows::new(store, &dims, &own.processor, augment);
+    let held_out = images.val.map(|val| rows(val, None));
+    let source = if task.cached {
+        let mut cache = Cache::new(engine, &registry, &own, config.train.seed)?;
+        let mut of = |rows: &ImageRows| cache.features(rows, &task.model, (config.train.batch_size, stop));
+        let train = of(&rows(images.train, None))?;
+        Source::rows(train, order, held_out.as_ref().map(of).transpose()?, &config.train)
+    } else {
+        Source::rows(rows(images.train, augment), order, held_out, &config.train)
+    };
     Ok((Supervised::new(task, registry, source, &config.train)?.with_folder(Own { about, ..own }), plan))
+}
+
+/// A backbone with the weights that a run begins with, for features that are computed once.
+struct Cache {
+    session: Session<CpuDevice>,
+    set: SetId,
+}
+
+impl Cache {
+    fn new(engine: &Arc<Engine>, registry: &Arc<OwnedParams>, own: &Own, seed: u64) -> Result<Self, Error> {
+        let mut session = Session::new(CpuDevice::new(Arc::clone(engine)));
+        let set = session.add_set("backbone", registry).map_err(RunError::from)?;
+        let (weights, device) = session.set_mut(set);
+        weights.initialise(device, seed).map_err(RunError::from)?;
+        own.read(&registry.view(), weights.weights.get_mut(), weights.frozen.get_mut())?;
+        Ok(Self { session, set })
+    }
+
+    fn features(
+        &mut self,
+        rows: &ImageRows,
+        model: &Arc<dyn ImageModel>,
+        (batch, stop): (usize, &Stop),
+    ) -> Result<FeatureRows, Error> {
+        let bytes = rows.len() * (model.dims().width * size_of::<f32>()) as u64;
+        let way = "keep fewer images, or compute features in every step: tune.cache=false".to_owned();
+        memory::ensure(bytes).map_err(|error| Error::Memory { error, way })?;
+        Ok(FeatureRows::of(rows, model, &mut self.session, self.set, (batch, stop))?)
+    }
 }
 
 /// The folder of a run as one of `transformers`.

@@ -10,8 +10,8 @@ use samara_core::nn::Dropout;
 
 use super::folder::ImageFolder;
 use super::image::{CHANNELS, Image, draw};
-use super::pixels::offsets;
-use super::processor::{Processor, Values};
+use super::pixels::{GREY, Reader};
+use super::processor::Processor;
 use super::rollout::rollout;
 use super::weights::{ImageModelError, NamedWeights};
 use crate::model_folder::{CONFIG_FILE, ExtraTensors, FolderError};
@@ -24,13 +24,13 @@ pub struct Classifier {
     program: OwnedProgram,
     pixels: Tensor,
     logits: Tensor,
+    features: Tensor,
     batch: usize,
     dims: ImageDims,
     layers: Arc<dyn ImageModel>,
     /// A program of one image: its pixels and features.
     single: Option<(OwnedProgram, (Tensor, Tensor))>,
-    offsets: Vec<u32>,
-    values: Values,
+    reader: Reader,
     /// How its images are prepared.
     pub processor: Processor,
     /// The names of its classes.
@@ -47,8 +47,8 @@ impl Classifier {
         let ImageFolder { model, labels, .. } = &weights.folder;
         let (registry, layers) = weights.model()?;
         let dims = layers.dims();
-        if dims.channels != CHANNELS {
-            let (path, key, expected) = (folder.join(CONFIG_FILE), "num_channels".to_owned(), CHANNELS.to_string());
+        if ![CHANNELS, GREY].contains(&dims.channels) {
+            let (path, key, expected) = (folder.join(CONFIG_FILE), "num_channels".to_owned(), "3 or 1".to_owned());
             return Err(FolderError::Key { path, key, expected, found: dims.channels.to_string() }.into());
         }
         let processor = Processor::read(folder)?.unwrap_or_else(|| Processor::usual(model.model_type(), dims.image));
@@ -57,13 +57,14 @@ impl Classifier {
         let set = session.add_set("model", &registry)?;
         let (own, _) = session.set_mut(set);
         weights.give(model, Default::default(), &registry.view(), own.weights.get_mut(), own.frozen.get_mut())?;
-        let (program, (pixels, logits)) = session.prepare(On::set(set), |g: &Graph<'_>| {
+        let (program, (pixels, features, logits)) = session.prepare(On::set(set), |g: &Graph<'_>| {
             let pixels = dims.pixels(g, batch);
-            let features = layers.features(g, pixels, Dropout::NONE); // (B, C)
-            (pixels, g.output(image::logits(g, &*layers, features))) // (B, classes)
+            let features = layers.backbone(g, pixels, Dropout::NONE); // (B, C)
+            let logits = image::logits(g, &*layers, layers.before_head(g, features)); // (B, classes)
+            (pixels, g.output(features), g.output(logits))
         })?;
-        let (offsets, values, labels) = (offsets(&dims), processor.values(), labels.clone());
-        Ok(Self { session, set, program, pixels, logits, batch, dims, layers, single: None, offsets, values, processor, labels })
+        let (reader, labels) = (Reader::new(&dims, &processor), labels.clone());
+        Ok(Self { session, set, program, pixels, logits, features, batch, dims, layers, single: None, reader, processor, labels })
     }
 
     /// Its sizes.
@@ -122,11 +123,7 @@ impl Classifier {
 
     /// Writes an image's values in the order of the model.
     fn fill(&self, image: &Image, to: &mut [f32]) {
-        let shaped = self.processor.shape(image);
-        for (to, &at) in to.iter_mut().zip(&self.offsets) {
-            let byte = shaped.pixels().get(at as usize).copied().unwrap_or(0);
-            *to = self.values.of(at as usize % CHANNELS, byte);
-        }
+        self.reader.bytes(self.processor.shape(image).pixels(), to);
     }
 
     /// The logits of up to B images of any size, one row for each.
@@ -134,6 +131,19 @@ impl Classifier {
     /// # Errors
     /// The device failed.
     pub fn logits(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, ImageModelError> {
+        self.rows(images, self.logits, self.dims.classes)
+    }
+
+    /// The backbone's features of up to B images of any size, one row for each.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn features(&mut self, images: &[Image]) -> Result<Vec<Vec<f32>>, ImageModelError> {
+        self.rows(images, self.features, self.dims.width)
+    }
+
+    /// Rows of an output (B, columns).
+    fn rows(&mut self, images: &[Image], output: Tensor, columns: usize) -> Result<Vec<Vec<f32>>, ImageModelError> {
         let mut pixels = vec![0.0; self.batch * self.dims.image_len()];
         for (image, to) in images.iter().zip(pixels.chunks_exact_mut(self.dims.image_len().max(1))) {
             self.fill(image, to);
@@ -143,8 +153,8 @@ impl Classifier {
         debug_assert!(written.is_ok(), "{written:?}");
         self.session.run_all(&self.program, On::set(self.set), Gradients::Overwrite);
         self.session.sync()?;
-        let logits = self.session.read(&self.program, self.logits);
-        Ok(logits.chunks(self.dims.classes.max(1)).take(images.len()).map(<[f32]>::to_vec).collect())
+        let values = self.session.read(&self.program, output);
+        Ok(values.chunks(columns.max(1)).take(images.len()).map(<[f32]>::to_vec).collect())
     }
 }
 

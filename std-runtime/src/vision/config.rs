@@ -51,6 +51,8 @@ table! {
         flip: bool = false;
         /// The largest change of brightness, contrast and saturation, as a share of each.
         jitter: f64 = 0.0, 0..=1;
+        /// Magnitude of RandAugment (Cubuk et al. 2020), two operations on every image: shears, shifts, turns, colours, contrasts; 0: none, 9 is usual.
+        rand_augment: f64 = 0.0, 0..=30;
         /// The probability that a rectangle of an image becomes noise (Zhong et al. 2020): 2 to 33 % of its area.
         erase: f64 = 0.0, 0..=1;
         /// α of Beta(α, α), from which the share of another image is drawn that is mixed in (Zhang et al. 2018); 0: none.
@@ -64,6 +66,11 @@ table! {
 }
 
 impl AugmentConfig {
+    /// Whether an image differs between epochs.
+    pub fn changes(&self) -> bool {
+        self.crop_area < 1.0 || self.flip || self.jitter > 0.0 || self.rand_augment > 0.0 || self.erase > 0.0 || self.mixes()
+    }
+
     /// Whether targets are mixtures of two classes.
     pub fn mixes(&self) -> bool {
         self.mixup > 0.0 || self.cutmix > 0.0

@@ -2,6 +2,64 @@
 
 use samara_core::model::image::{ImageDims, PixelOrder};
 
+use super::image::{CHANNELS, grey};
+use super::processor::{Processor, Values};
+
+/// Values of a pixel of models that see grey.
+pub const GREY: usize = 1;
+
+/// Puts pixels (H, W, 3) into the input of a model that sees colours, or grey, which has the first channel's mean and deviation.
+pub struct Reader {
+    /// The place in (H, W, channels) of every value of an image in the model's order.
+    offsets: Vec<u32>,
+    is_grey: bool,
+    values: Values,
+    /// The value of a byte is slope · byte + offset, for each channel.
+    lines: [[f32; 2]; CHANNELS],
+}
+
+impl Reader {
+    /// For a model of three channels or one.
+    pub fn new(dims: &ImageDims, processor: &Processor) -> Self {
+        let values = processor.values();
+        let lines = std::array::from_fn(|channel| {
+            let [black, white] = [0, 255].map(|byte| values.of(channel, byte));
+            [(white - black) / 255.0, black]
+        });
+        Self { offsets: offsets(dims), is_grey: dims.channels == GREY, values, lines }
+    }
+
+    /// Values of an image in the model's order.
+    pub fn image_len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Reads bytes.
+    pub fn bytes(&self, pixels: &[u8], to: &mut [f32]) {
+        for (to, &at) in to.iter_mut().zip(&self.offsets) {
+            let at = at as usize;
+            *to = match self.is_grey {
+                true => self.values.of(0, grey(pixels, at)),
+                false => pixels.get(at).map_or(0.0, |&byte| self.values.of(at % CHANNELS, byte)),
+            };
+        }
+    }
+
+    /// Reads values from 0 to 255.
+    pub fn reals(&self, pixels: &[f32], to: &mut [f32]) {
+        for (to, &at) in to.iter_mut().zip(&self.offsets) {
+            let at = at as usize;
+            let (channel, value) = match (self.is_grey, pixels.get(CHANNELS * at..CHANNELS * (at + 1))) {
+                (true, Some(&[r, g, b])) => (0, Some(0.299 * r + 0.587 * g + 0.114 * b)),
+                (true, _) => (0, None),
+                (false, _) => (at % CHANNELS, pixels.get(at).copied()),
+            };
+            let [slope, offset] = self.lines[channel];
+            *to = value.map_or(0.0, |value| slope * value + offset);
+        }
+    }
+}
+
 /// Writes an image of planes (channels, H, W) in the order of a model.
 pub fn from_planes(dims: &ImageDims, planes: &[f32], to: &mut [f32]) {
     let ([height, width], channels) = (dims.image, dims.channels);

@@ -114,6 +114,8 @@ fn every_method_tunes_what_it_says_and_its_folder_opens() {
     let before = tensors("base");
     for (method, moved) in [
         ("linear", vec!["classifier."]),
+        ("mlp-2", vec!["classifier.", "hidden."]),
+        ("sidetune", vec!["classifier.", "side."]),
         ("partial-1", vec!["classifier.", "vit.encoder.layer.1.", "vit.layernorm."]),
         ("bias", vec![".bias", "classifier."]),
         ("vpt-shallow", vec!["classifier.", "prompts."]),
@@ -181,7 +183,7 @@ fn what_cannot_be_trained_or_read_is_refused_by_name() {
         2,
         &["data.path: expected a folder with a folder of images for each class"],
     );
-    refused(at, &with(&["--set", "model.num_channels=1"]), 2, &["model.num_channels: expected 3"]);
+    refused(at, &with(&["--set", "model.num_channels=2"]), 2, &["model.num_channels: expected 3, for colours, or 1, for grey"]);
     refused(at, &with(&["--set", "train.block_size=8"]), 2, &["train.block_size", "an image has no tokens"]);
     refused(at, &with(&["--set", "model.n_embd=8"]), 2, &["unknown key", "model.n_embd"]);
     refused(at, &with(&["--set", "tune.method=vpt-deep"]), 2, &["tune.method: expected \"full\"", "--init DIR"]);
@@ -237,4 +239,113 @@ fn a_table_of_labels_is_read_and_its_errors_have_lines() {
     refused(at, &args("bad.csv"), 3, &["bad.csv:3:1: expected the file of an image under \"image\""]);
     fs::write(at.join("one.csv"), "image,label\ncolours/red/0.png,red\n").expect("file");
     refused(at, &args("one.csv"), 3, &["one.csv: expected at least two classes, found one: \"red\""]);
+}
+
+const SHAPES: [&str; 16] = [
+    "--set",
+    "shapes.target=colour",
+    "--set",
+    "shapes.train=64",
+    "--set",
+    "shapes.val=32",
+    "--set",
+    "shapes.test=40",
+    "--set",
+    "train.batch_size=16",
+    "--set",
+    "train.warmup_steps=0",
+    "--set",
+    "train.eval_every=0",
+    "--threads",
+    "1",
+];
+
+/// A model of the generated world, without any files.
+fn shapes_model(at: &Path) {
+    let model = [&TRAIN[4..18], &SHAPES, &["--set", "train.steps=2", "--out", "base", "-q"]].concat();
+    done(at, &[&["train"][..], &model].concat());
+}
+
+#[test]
+fn features_that_are_computed_once_give_the_bits_of_those_of_every_step() {
+    let folder = temporary();
+    let at = folder.path();
+    shapes_model(at);
+    for method in ["linear", "mlp-3"] {
+        let run = |out: &str, cache: &str| {
+            let (method, cache) = (format!("tune.method={method}"), format!("tune.cache={cache}"));
+            let more = ["--init", "base", "--out", out, "-q", "--set", "train.steps=6", "--set", &method, "--set", &cache];
+            done(at, &[&["train"][..], &SHAPES, &more].concat());
+            fs::read(at.join(out).join("model.safetensors")).expect("weights")
+        };
+        assert!(run(&format!("{method}-once"), "true") == run(&format!("{method}-always"), "false"), "{method}");
+    }
+    let more = ["train", "--init", "base", "--out", "deep", "--set", "tune.method=vpt-deep", "--set", "tune.cache=false"];
+    refused(at, &[&more[..], &SHAPES].concat(), 2, &["tune.cache: expected no value", "leave the backbone alone"]);
+}
+
+#[test]
+fn a_sweep_is_resumed_extended_and_measured_on_test_images() {
+    let folder = temporary();
+    let at = folder.path();
+    shapes_model(at);
+    let sweep = |grid: &'static str| {
+        let more =
+            ["sweep", "--init", "base", "--out", "s", "--set", "train.steps=3", "--set", "tune.method=linear", "-q", "--json"];
+        let args = [&more[..], &SHAPES, &["--grid", grid, "--seeds", "3,4"]].concat();
+        serde_json::from_str::<Value>(&done(at, &args)).expect("JSON")
+    };
+    let first = sweep("train.lr=1e-2,0");
+    let cells = first["cells"].as_array().expect("cells");
+    assert_eq!((cells.len(), &first["measure"], &first["chosen"]["test"]["n"]), (3, &"accuracy".into(), &2.into()), "{first}");
+    let tests: Vec<f64> = cells.iter().filter_map(|cell| cell["test"].as_f64()).collect();
+    assert_eq!((tests.len(), tests.iter().sum::<f64>() / 2.0), (2, first["chosen"]["test"]["mean"].as_f64().unwrap()));
+    assert!(
+        fs::read_to_string(at.join("s/sweep.csv"))
+            .expect("file")
+            .starts_with("train.lr,seed,validation accuracy,test accuracy\n")
+    );
+    assert_eq!(fs::read_dir(at.join("s/cells")).expect("folder").count(), 2);
+    // Nothing is trained again.
+    assert_eq!(sweep("train.lr=1e-2,0"), first);
+    let more = sweep("train.lr=1e-2,0,2e-2");
+    assert!(more["cells"].as_array().expect("cells").len() > 3 && more["cells"][0] == first["cells"][0], "{more}");
+    let args = ["sweep", "--data", "x.txt", "--out", "t", "--grid", "vpt"];
+    refused(at, &args, 2, &["--grid vpt is a protocol of image classifiers"]);
+    refused(at, &["sweep", "--data", "x.txt", "--out", "t", "--grid", "train.lr"], 2, &["--grid", "a key with values"]);
+    assert!(!at.join("t").exists());
+}
+
+#[test]
+fn a_probe_and_an_evaluation_read_the_generated_world() {
+    let folder = temporary();
+    let at = folder.path();
+    shapes_model(at);
+    let world =
+        ["--set", "shapes.target=colour", "--set", "shapes.train=80", "--set", "shapes.test=48", "--split", "test", "--json"];
+    let probe = [&["eval", "probe", "--model", "base", "--shots", "1,8", "--seeds", "3"][..], &world].concat();
+    let found: Value = serde_json::from_str(&done(at, &probe)).expect("JSON");
+    let accuracy = |i: usize| found["shots"][i]["accuracy"]["mean"].as_f64().expect("a number");
+    assert_eq!((&found["images"], &found["classes"], &found["shots"][1]["accuracy"]["n"]), (&48.into(), &8.into(), &3.into()));
+    // Colours are told apart by random features as well.
+    assert!(accuracy(1) > accuracy(0) && accuracy(1) > 0.18, "{found}");
+    let eval = [&["eval", "classify", "--model", "base"][..], &world].concat();
+    let found: Value = serde_json::from_str(&done(at, &eval)).expect("JSON");
+    assert_eq!(found["images"], 48);
+    let grey = ["--set", "model.num_channels=1", "--set", "train.steps=2", "--out", "grey", "-q"];
+    done(at, &[&["train"][..], &TRAIN[4..18], &SHAPES, &grey].concat());
+    let eval = [&["eval", "classify", "--model", "grey"][..], &world].concat();
+    let found: Value = serde_json::from_str(&done(at, &eval)).expect("JSON");
+    assert_eq!(found["images"], 48);
+    let other = ["eval", "classify", "--model", "base", "--set", "shapes.target=count", "--split", "test"];
+    refused(at, &other, 2, &["expected classes as the model has (red, green", "found 1, 2"]);
+    let both = [&["train", "--set", "model.model_type=vit", "--data", "x", "--out", "y"][..], &SHAPES].concat();
+    refused(at, &both, 2, &["shapes.target: expected no value beside data.path"]);
+    refused(
+        at,
+        &["train", "--set", "model.model_type=vit", "--set", "shapes.style=noisy"],
+        2,
+        &["it applies with shapes.target"],
+    );
+    refused(at, &[&probe[..5], &["11"], &probe[6..]].concat(), 3, &["--shots 11: a class has fewer training images"]);
 }

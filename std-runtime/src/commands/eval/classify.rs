@@ -10,19 +10,14 @@ use super::super::args::EngineArgs;
 use super::super::predict::template;
 use super::super::{Console, Error, output};
 use super::judge::Judge;
-use crate::config::{Invalid, Layers, tables};
-use crate::files::FileError;
+use super::labelled::{Labelled, share, world};
 use crate::image_text::folder::DualFolder;
 use crate::image_text::zero_shot::TEMPLATE;
 use crate::say;
 use crate::stop::Stop;
 use crate::vision::classifier::{Classifier, probabilities, ranking};
 use crate::vision::config::{BadImage, ImageDataConfig};
-use crate::vision::data::list::{ImageList, Labelled as LabelledFile, Split};
-use crate::vision::image::Image;
-use crate::vision::image::read::read;
-use crate::vision::shapes::config::ShapesConfig;
-use crate::vision::shapes::labelled::LabelledShapes;
+use crate::vision::data::list::{ImageList, Split};
 
 const EXAMPLES: &str = "\
 Data as samara train reads it: a folder with a folder for each class, perhaps in
@@ -70,51 +65,6 @@ pub(super) struct Args {
     json: bool,
     #[command(flatten)]
     engine: EngineArgs,
-}
-
-tables! {
-    /// The generated world.
-    WorldConfig checked by WorldConfig::any {
-        /// `[shapes]`
-        shapes: ShapesConfig;
-    }
-}
-
-impl WorldConfig {
-    fn any(&self) -> Result<(), Invalid> {
-        let _ = self;
-        Ok(())
-    }
-}
-
-/// Images with classes.
-enum Labelled {
-    Files(Vec<LabelledFile>),
-    Shapes { world: LabelledShapes, split: Split, size: [usize; 2] },
-}
-
-impl Labelled {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Files(files) => files.len() as u64,
-            Self::Shapes { world, split, .. } => world.count(*split),
-        }
-    }
-
-    /// The class and the image of a number below the length.
-    fn image(&self, row: u64) -> Option<(usize, Result<Image, FileError>)> {
-        match self {
-            Self::Files(files) => files.get(row as usize).map(|file| (file.class, read(&file.path))),
-            Self::Shapes { world, split, size } => {
-                let (image, class) = world.image(*size, *split, row);
-                Some((class, Ok(image)))
-            }
-        }
-    }
-}
-
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|x| (0.0..=0.9).contains(x)).ok_or_else(|| "a number from 0 to 0.9".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -194,16 +144,8 @@ impl Args {
             Some(data) => {
                 Ok(ImageList::open(data, &ImageDataConfig { val_fraction: 0.0, ..ImageDataConfig::default() })?.classes)
             }
-            None => Ok(self.world()?.classes()),
+            None => Ok(world(&self.set)?.classes()),
         }
-    }
-
-    /// The generated world of `--set`.
-    fn world(&self) -> Result<LabelledShapes, Error> {
-        let mut layers = Layers::<WorldConfig>::new();
-        self.set.iter().try_for_each(|set| layers.set(set))?;
-        let world = LabelledShapes::new(&layers.finish()?.shapes);
-        world.ok_or_else(|| Error::usage("--set: expected shapes.target=TARGET, or labelled images: --data PATH"))
     }
 
     /// The images of the split.
@@ -215,7 +157,7 @@ impl Args {
             notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
             return Ok(Labelled::Files(files));
         }
-        let world = self.world()?;
+        let world = world(&self.set)?;
         if world.classes() != labels {
             let [own, found] = [labels, &world.classes()].map(|names| names.join(", "));
             return Err(Error::usage(format!("--set shapes.target: expected classes as the model has ({own}), found {found}")));

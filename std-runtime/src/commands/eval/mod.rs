@@ -3,7 +3,9 @@
 mod classify;
 mod detect;
 mod judge;
+mod labelled;
 mod lm;
+mod probe;
 mod retrieval;
 
 use clap::{ArgMatches, FromArgMatches, Subcommand};
@@ -18,6 +20,7 @@ Examples:
   samara eval --model runs/tales-001 --data tales.txt --split val
   samara eval --model gpt2 --data wiki.txt --json
   samara eval classify --model runs/photos --data photos --split val
+  samara eval probe --model runs/photos --data flowers --shots 1,5,10
   samara eval detect --predictions found.json --annotations val.json";
 
 /// Evaluate a model: loss, perplexity and bits per byte over a whole split; or an image classifier, detections, or retrieval.
@@ -36,6 +39,7 @@ enum Action {
     Classify(classify::Args),
     Detect(detect::Args),
     Retrieval(retrieval::Args),
+    Probe(probe::Args),
 }
 
 /// The arguments of `eval lm` where no command is given.
@@ -70,6 +74,7 @@ impl Command for Args {
             (Some(Action::Classify(args)), _) => args.run(console),
             (Some(Action::Detect(args)), _) => args.run(console),
             (Some(Action::Retrieval(args)), _) => args.run(console),
+            (Some(Action::Probe(args)), _) => args.run(),
             (Some(Action::Lm(args)), _) | (None, Some(args)) => args.run(console),
             (None, None) => Err(Error::usage("eval: give --model and --data, or a command: samara eval --help lists them")),
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::args::{EngineArgs, ExtraArgs};
 use super::super::counter::Counter;
 use super::super::{Console, Error, output};
-use super::classify::share;
+use super::labelled::share;
 use crate::image_text::config::PairDataConfig;
 use crate::image_text::data::list::{Captioned, PairList};
 use crate::image_text::encoder::DualEncoder;

@@ -9,6 +9,7 @@ use samara_core::nn::Dropout;
 use super::supervised::{Inputs, Task, Terms};
 use crate::data::dataset::IGNORE;
 use crate::train::objective::Direction;
+use crate::vision::data::features::FEATURES;
 use crate::vision::data::rows::{LABELS, PIXELS, TARGETS};
 
 /// An image classifier.
@@ -19,14 +20,21 @@ pub struct Classify {
     pub label_smoothing: f64,
     /// Whether training targets are mixtures, an input of its own.
     pub mixes: bool,
+    /// Whether rows are features of the backbone instead of pixels.
+    pub cached: bool,
 }
 
 impl Classify {
     fn terms_of(&self, g: &Graph<'_>, inputs: &mut Inputs, mixes: bool, smoothing: f64) -> Terms {
         let (model, dims) = (&*self.model, self.model.dims());
-        let pixels = inputs.reals(g, PIXELS, &row(&dims));
+        let features = if self.cached {
+            inputs.reals(g, FEATURES, &[dims.width]) // (B, C)
+        } else {
+            let pixels = inputs.reals(g, PIXELS, &row(&dims));
+            model.backbone(g, pixels, Dropout::NONE) // (B, C)
+        };
         let classes = inputs.ints(g, LABELS, &[], IGNORE..=dims.classes.saturating_sub(1) as i32); // (B)
-        let features = model.features(g, pixels, Dropout::NONE); // (B, C)
+        let features = model.before_head(g, features); // (B, C)
         let logits = image::logits(g, model, features); // (B, classes)
         let losses = if mixes {
             let targets = inputs.reals(g, TARGETS, &[dims.classes]); // (B, classes)

@@ -3,6 +3,7 @@
 
 use samara_core::math::rng::{Purpose, Rng};
 
+use super::rand_augment::rand_augment;
 use crate::vision::config::AugmentConfig;
 use crate::vision::image::CHANNELS;
 
@@ -91,6 +92,13 @@ impl Augment {
         let jitter =
             if c.jitter > 0.0 { [(); 3].map(|()| (1.0 + c.jitter * (2.0 * rng.uniform_f64() - 1.0)) as f32) } else { [1.0; 3] };
         View { crop, flip, jitter }
+    }
+
+    /// RandAugment's operations on pixels (H, W, 3), if there are any; `bytes` is room for them.
+    pub fn operations(&self, rng: &mut Rng, size: [usize; 2], pixels: &mut [f32], bytes: &mut [Vec<u8>; 2]) {
+        if self.config.rand_augment > 0.0 {
+            rand_augment(rng, self.config.rand_augment, size, pixels, bytes);
+        }
     }
 
     /// The rectangle of noise in an image, if it gets one: 2 to 33 % of its area, with an aspect ratio from 3/10 to 10/3.

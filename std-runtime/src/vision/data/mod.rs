@@ -1,6 +1,8 @@
 //! Labelled images: lists of files, stored pixels, rows of batches.
 
 pub mod augment;
+pub mod features;
 pub mod list;
+pub mod rand_augment;
 pub mod rows;
 pub mod store;

@@ -10,8 +10,8 @@ use super::store::ImageStore;
 use crate::data::DataError;
 use crate::data::dataset::{Dataset, HostBatch, IGNORE};
 use crate::vision::image::CHANNELS;
-use crate::vision::pixels::offsets;
-use crate::vision::processor::{Processor, Values};
+use crate::vision::pixels::Reader;
+use crate::vision::processor::Processor;
 
 /// The input of a model.
 pub const PIXELS: &str = "pixel_values";
@@ -25,23 +25,14 @@ pub struct ImageRows {
     store: ImageStore,
     size: [usize; 2],
     classes: usize,
-    /// The place in (H, W, 3) of every value of an image in the model's order.
-    offsets: Vec<u32>,
-    values: Values,
-    /// The value of a byte is slope · byte + offset, for each channel.
-    lines: [[f32; 2]; CHANNELS],
+    reader: Reader,
     augment: Option<Augment>,
 }
 
 impl ImageRows {
     /// Rows of a store for a model, whose size the images have unless they are augmented.
     pub fn new(store: ImageStore, dims: &ImageDims, processor: &Processor, augment: Option<Augment>) -> Self {
-        let values = processor.values();
-        let lines = std::array::from_fn(|channel| {
-            let [black, white] = [0, 255].map(|byte| values.of(channel, byte));
-            [(white - black) / 255.0, black]
-        });
-        Self { store, size: dims.image, classes: dims.classes, offsets: offsets(dims), values, lines, augment }
+        Self { store, size: dims.image, classes: dims.classes, reader: Reader::new(dims, processor), augment }
     }
 
     fn mixes(&self) -> bool {
@@ -59,34 +50,31 @@ impl ImageRows {
         let (stored, class) = self.image(index)?;
         *label = class;
         let Some(augment) = &self.augment else {
-            for (to, &at) in pixels.iter_mut().zip(&self.offsets) {
-                *to = stored.get(at as usize).map_or(0.0, |&byte| self.values.of(at as usize % CHANNELS, byte));
-            }
+            self.reader.bytes(stored, pixels);
             return Ok(());
         };
-        SCRATCH.with_borrow_mut(|[own, other]| {
-            own.resize(pixels.len(), 0.0);
-            other.resize(pixels.len(), 0.0);
-            let [_, width] = self.size;
+        SCRATCH.with_borrow_mut(|Scratch { pixels: [own, other], bytes }| {
+            let [height, width] = self.size;
+            own.resize(height * width * CHANNELS, 0.0);
+            other.resize(height * width * CHANNELS, 0.0);
             let mut rng = augment.rng(index, false);
             let view = augment.view(&mut rng, self.store.size());
             view.draw(stored, self.store.size()[1], self.size, own);
+            augment.operations(&mut rng, self.size, own, bytes);
             let erased = augment.erased(&mut rng, self.size);
             erased.iter().for_each(|&rect| erase(&mut rng, rect, width, own));
             let mut shares = [(class, 1.0), (class, 0.0)];
             if let Some(mix) = augment.mix(&mut rng, self.size) {
                 let (stored, class) = self.image(rng.below(self.len().max(1)))?;
-                let view = augment.view(&mut augment.rng(index, true), self.store.size());
-                view.draw(stored, self.store.size()[1], self.size, other);
+                let mut rng = augment.rng(index, true);
+                augment.view(&mut rng, self.store.size()).draw(stored, self.store.size()[1], self.size, other);
+                augment.operations(&mut rng, self.size, other, bytes);
                 blend(mix, width, other, own);
                 let share = mix.share(self.size);
                 shares = [(shares[0].0, share), (class, 1.0 - share)];
             }
             self.set_target(target, shares, augment.config.label_smoothing as f32);
-            for (to, &at) in pixels.iter_mut().zip(&self.offsets) {
-                let [slope, offset] = self.lines[at as usize % CHANNELS];
-                *to = own.get(at as usize).map_or(0.0, |value| slope * value + offset);
-            }
+            self.reader.reals(own, pixels);
             Ok(())
         })
     }
@@ -102,9 +90,17 @@ impl ImageRows {
     }
 }
 
+/// Room for the changes of an image.
+struct Scratch {
+    /// Pixels of the image, and of the one that is mixed in.
+    pixels: [Vec<f32>; 2],
+    /// For operations on bytes.
+    bytes: [Vec<u8>; 2],
+}
+
 thread_local! {
-    /// Pixels of an image, and of the one that is mixed in.
-    static SCRATCH: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static SCRATCH: RefCell<Scratch> =
+        const { RefCell::new(Scratch { pixels: [Vec::new(), Vec::new()], bytes: [Vec::new(), Vec::new()] }) };
 }
 
 impl Dataset for ImageRows {
@@ -113,14 +109,14 @@ impl Dataset for ImageRows {
     }
 
     fn batch(&self, rows: usize) -> HostBatch {
-        let batch = HostBatch::new(rows).with_reals(PIXELS, self.offsets.len()).with_ints(LABELS, 1);
+        let batch = HostBatch::new(rows).with_reals(PIXELS, self.reader.image_len()).with_ints(LABELS, 1);
         if self.mixes() { batch.with_reals(TARGETS, self.classes) } else { batch }
     }
 
     fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
         into.tokens = rows.len() as u64;
         let ([labels], [pixels, targets]) = into.all_mut([LABELS], [PIXELS, TARGETS]);
-        let (image, all) = (self.offsets.len().max(1), self.classes.max(1));
+        let (image, all) = (self.reader.image_len().max(1), self.classes.max(1));
         labels.fill(IGNORE);
         pixels.get_mut(rows.len() * image..).unwrap_or_default().fill(0.0);
         targets.fill(0.0);
@@ -175,6 +171,26 @@ mod tests {
         assert!(pixels[144..].iter().all(|&x| x == 0.0) && rows.batch(1).reals(TARGETS).is_empty());
     }
 
+    /// A model of one channel sees Pillow's grey, augmented or not.
+    #[test]
+    fn grey_models_see_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |augment: Option<AugmentConfig>| {
+            let colours = rows(folder.path(), augment);
+            let dims = ImageDims { channels: 1, ..DIMS };
+            let rows = ImageRows { reader: Reader::new(&dims, &Processor::vit([4, 6])), ..colours };
+            let mut batch = rows.batch(1);
+            rows.fill(&[2], &mut batch).unwrap();
+            batch.reals(PIXELS).to_vec()
+        };
+        let plain = of(None);
+        // The second value is the pixel at x = 1, y = 0: red 10, green 0, blue 200.
+        let grey = ((19595 * 10 + 7471 * 200 + 0x8000) >> 16) as f32;
+        assert!(plain.len() == 24 && (plain[1] - (grey / 255.0 / 0.5 - 1.0)).abs() < 1e-6, "{plain:?}");
+        // Without changes the grey is not rounded to a byte.
+        assert!(plain.iter().zip(of(Some(AugmentConfig::default()))).all(|(a, b)| (a - b).abs() < 0.005));
+    }
+
     #[test]
     fn without_changes_an_augmented_row_is_the_row() {
         let folder = tempfile::tempdir().unwrap();
@@ -195,6 +211,7 @@ mod tests {
             flip: true,
             crop_area: 0.5,
             label_smoothing: 0.1,
+            rand_augment: 9.0,
             ..AugmentConfig::default()
         };
         let rows = rows(folder.path(), Some(config));

@@ -90,6 +90,12 @@ impl Image {
     }
 }
 
+/// The grey of pixel i of rows of pixels (H, W, 3): ITU-R 601-2 in 16 bits, as Pillow computes it.
+pub fn grey(pixels: &[u8], i: usize) -> u8 {
+    let at = |c: usize| pixels.get(i * CHANNELS + c).copied().map_or(0, u32::from);
+    ((19595 * at(0) + 38470 * at(1) + 7471 * at(2) + 0x8000) >> 16) as u8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

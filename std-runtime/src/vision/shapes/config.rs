@@ -1,6 +1,6 @@
 //! `[shapes]`: images of the generated world instead of files.
 
-use super::labelled::{Style, Target};
+use super::labelled::{LabelledShapes, Style, Target};
 use crate::config::{Unread, table};
 
 table! {
@@ -25,6 +25,12 @@ table! {
 }
 
 impl ShapesConfig {
+    /// The images; `None` if they are files.
+    pub fn world(&self) -> Option<LabelledShapes> {
+        let Self { target, style, train, val, test, seed } = *self;
+        Some(LabelledShapes { target: target?, style, seed, counts: [train, val, test] })
+    }
+
     fn unread(&self) -> Vec<Unread> {
         let instead = "it applies with shapes.target";
         let keys = if self.target.is_none() { &["style", "train", "val", "test", "seed"][..] } else { &[] };

@@ -4,7 +4,6 @@ use std::f32::consts::PI;
 
 use samara_core::math::rng::{Purpose, Rng};
 
-use super::config::ShapesConfig;
 use super::scene::{COLOURS, Given, Look, Object, SHAPES, SIZES, Scene};
 use crate::config::Choice;
 use crate::vision::data::list::Split;
@@ -89,23 +88,20 @@ const STROKES: usize = 10;
 const ALONE: f32 = 1.8;
 const OF_TWO: f32 = 1.3;
 
-/// The labelled images of a configuration.
+/// Labelled images of the world.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelledShapes {
-    target: Target,
-    style: Style,
-    seed: u64,
+    /// What is told of an image.
+    pub target: Target,
+    /// How images look.
+    pub style: Style,
+    /// Seed of the world.
+    pub seed: u64,
     /// Images of training, validation and test.
-    counts: [u64; 3],
+    pub counts: [u64; 3],
 }
 
 impl LabelledShapes {
-    /// Those of a configuration; `None` if its images are files.
-    pub fn new(config: &ShapesConfig) -> Option<Self> {
-        let ShapesConfig { target, style, train, val, test, seed } = *config;
-        Some(Self { target: target?, style, seed, counts: [train, val, test] })
-    }
-
     /// The names of the classes.
     pub fn classes(&self) -> Vec<String> {
         let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
@@ -225,8 +221,7 @@ mod tests {
     use super::*;
 
     fn world(target: Target, style: Style) -> LabelledShapes {
-        let config = ShapesConfig { target: Some(target), style, train: 30, val: 10, ..ShapesConfig::default() };
-        LabelledShapes::new(&config).unwrap()
+        LabelledShapes { target, style, seed: 0, counts: [30, 10, 5] }
     }
 
     /// The class of a scene follows from its objects alone.
@@ -272,7 +267,6 @@ mod tests {
         assert!(world.image([24; 2], Split::All, 3) == train && world.image([24; 2], Split::All, 33) == val);
         let other = LabelledShapes { seed: 1, ..world };
         assert!(other.image([24; 2], Split::Train, 3).0 != train.0);
-        assert!(LabelledShapes::new(&ShapesConfig::default()).is_none());
     }
 
     #[test]

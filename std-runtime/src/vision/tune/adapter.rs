@@ -2,9 +2,8 @@
 
 use samara_core::params::ParamInfo;
 
-use super::ImageTuneConfig;
 use super::added::{ADAPTER, Added};
-use super::method::Tuning;
+use super::method::{Sizes, Tuning};
 use crate::config::Invalid;
 
 pub(super) struct Bottleneck;
@@ -14,10 +13,10 @@ impl Tuning for Bottleneck {
         &["reduction", "adapter_init"]
     }
 
-    fn added(&self, config: &ImageTuneConfig, width: usize) -> Result<Added, Invalid> {
-        match width.checked_div(config.reduction) {
+    fn added(&self, sizes: &Sizes, width: usize) -> Result<Added, Invalid> {
+        match width.checked_div(sizes.reduction) {
             None | Some(0) => {
-                Err(Invalid::new("tune.reduction", format!("at most model.hidden_size = {width}"), config.reduction))
+                Err(Invalid::new("tune.reduction", format!("at most model.hidden_size = {width}"), sizes.reduction))
             }
             Some(adapter) => Ok(Added { adapter, ..Added::default() }),
         }

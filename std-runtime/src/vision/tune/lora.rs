@@ -2,9 +2,8 @@
 
 use samara_core::params::ParamInfo;
 
-use super::ImageTuneConfig;
 use super::added::Added;
-use super::method::Tuning;
+use super::method::{Sizes, Tuning};
 use crate::config::Invalid;
 
 pub(super) struct LowRank;
@@ -14,8 +13,8 @@ impl Tuning for LowRank {
         &["rank", "alpha"]
     }
 
-    fn added(&self, config: &ImageTuneConfig, _: usize) -> Result<Added, Invalid> {
-        Ok(Added { rank: config.rank, alpha: config.alpha, ..Added::default() })
+    fn added(&self, sizes: &Sizes, _: usize) -> Result<Added, Invalid> {
+        Ok(Added { rank: sizes.rank, alpha: sizes.alpha, ..Added::default() })
     }
 
     fn trains(&self, info: &ParamInfo, _: usize) -> bool {

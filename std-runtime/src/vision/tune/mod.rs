@@ -21,7 +21,7 @@ use self::bias::Bias;
 use self::full::Full;
 use self::linear::Linear;
 use self::lora::LowRank;
-use self::method::Tuning;
+use self::method::{Sizes, Tuning};
 use self::mlp::MlpHead;
 use self::partial::Partial;
 use self::prompts::VisualPrompts;
@@ -126,6 +126,9 @@ table! {
         /// block), "adapter" (a bottleneck in every block) or "lora" (low-rank adapters of queries, keys and values). All but "full" need an initial model
         /// (--init).
         method: Method = Method::Full;
+        /// With "linear" and "mlp-K": compute the features of every image once, before the first step, unless [augment] changes images. The result is the
+        /// same.
+        cache: bool = true;
         /// Prompts of a block.
         prompts: usize = 10, 1..=4096;
         /// An adapter's hidden layer has the model's width divided by this.
@@ -142,7 +145,8 @@ table! {
 
 impl ImageTuneConfig {
     fn unread(&self) -> Vec<Unread> {
-        const KEYS: [(&str, &str); 5] = [
+        const KEYS: [(&str, &str); 6] = [
+            ("cache", "it applies to tune.method = \"linear\" and \"mlp-K\", which leave the backbone alone"),
             ("prompts", "it applies to tune.method = \"vpt-shallow\" and \"vpt-deep\""),
             ("reduction", "it applies to tune.method = \"adapter\""),
             ("adapter_init", "it applies to tune.method = \"adapter\""),
@@ -158,7 +162,13 @@ impl ImageTuneConfig {
     /// # Errors
     /// An adapter without a hidden layer.
     pub fn added(&self, width: usize) -> Result<Added, Invalid> {
-        self.method.tuning().added(self, width)
+        let Self { prompts, reduction, rank, alpha, .. } = *self;
+        self.method.tuning().added(&Sizes { prompts, reduction, rank, alpha }, width)
+    }
+
+    /// Whether features of images are computed once.
+    pub fn caches(&self) -> bool {
+        self.cache && self.method.tuning().keeps_features()
     }
 
     /// The initial values of adapters.

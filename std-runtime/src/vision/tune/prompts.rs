@@ -2,9 +2,8 @@
 
 use samara_core::params::ParamInfo;
 
-use super::ImageTuneConfig;
 use super::added::{Added, PROMPTS};
-use super::method::Tuning;
+use super::method::{Sizes, Tuning};
 use crate::config::Invalid;
 
 pub(super) struct VisualPrompts {
@@ -17,8 +16,8 @@ impl Tuning for VisualPrompts {
         &["prompts"]
     }
 
-    fn added(&self, config: &ImageTuneConfig, _: usize) -> Result<Added, Invalid> {
-        Ok(Added { prompts: config.prompts, deep: self.deep, ..Added::default() })
+    fn added(&self, sizes: &Sizes, _: usize) -> Result<Added, Invalid> {
+        Ok(Added { prompts: sizes.prompts, deep: self.deep, ..Added::default() })
     }
 
     fn trains(&self, info: &ParamInfo, _: usize) -> bool {

@@ -2,15 +2,14 @@
 
 use samara_core::params::ParamInfo;
 
-use super::ImageTuneConfig;
 use super::added::{Added, SIDE};
-use super::method::Tuning;
+use super::method::{Sizes, Tuning};
 use crate::config::Invalid;
 
 pub(super) struct SideTune;
 
 impl Tuning for SideTune {
-    fn added(&self, _: &ImageTuneConfig, _: usize) -> Result<Added, Invalid> {
+    fn added(&self, _: &Sizes, _: usize) -> Result<Added, Invalid> {
         Ok(Added { side: true, ..Added::default() })
     }
 

@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "SPLIT", requires = "model")]
     split: Option<SplitArg>,
     /// The share that a training on this data held out (data.val_fraction).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = super::classify::share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = super::labelled::share)]
     val_fraction: f64,
     /// The first N images only.
     #[arg(long, value_name = "N", requires = "model")]
