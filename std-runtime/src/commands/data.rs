@@ -54,8 +54,8 @@ struct Check {
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Limit in tokens per row beyond which a row would be truncated [default: the model's context].
-    #[arg(long, value_name = "N", requires = "model")]
-    max_length: Option<usize>,
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u64).range(1..))]
+    max_length: Option<u64>,
     /// The folder of the images that COCO's annotations name [default: beside them, or where COCO has them].
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -79,9 +79,10 @@ impl Command for Args {
         let rows = rows_of(&args.path)?;
         let against = args.against.as_deref().map(rows_of).transpose()?;
         let encoder = args.model.as_deref().map(|model| encoder(model, &rows)).transpose()?;
-        let encoder = encoder.as_ref().map(|(encoder, positions)| (encoder, args.max_length.unwrap_or(*positions)));
+        let encoder = encoder.as_ref().map(|(encoder, positions)| (encoder, args.max_length(*positions)));
         let report = check(&rows, encoder, against.as_ref())?;
-        output::show(args.json, &report, || report.lines().join("\n") + "\n")
+        output::show(args.json, &report, || report.lines().join("\n") + "\n")?;
+        args.refuse(report.bad_rows)
     }
 }
 
@@ -116,9 +117,25 @@ impl Check {
             Ok((tokenizer, FolderConfig::read(model)?.model.positions()))
         };
         let model = self.model.as_deref().map(open).transpose()?;
-        let tokenizer = model.as_ref().map(|(tokenizer, positions)| (tokenizer, self.max_length.unwrap_or(*positions)));
+        let tokenizer = model.as_ref().map(|(tokenizer, positions)| (tokenizer, self.max_length(*positions)));
         let report = check_text(&self.path, tokenizer, self.against.as_deref())?;
-        output::show(self.json, &report, || report.lines().join("\n") + "\n")
+        output::show(self.json, &report, || report.lines().join("\n") + "\n")?;
+        self.refuse(report.bad_rows)
+    }
+
+    fn max_length(&self, positions: usize) -> usize {
+        self.max_length.map_or(positions, |length| length as usize)
+    }
+
+    /// The error of a file with rows that cannot be read, once the report is written.
+    fn refuse(&self, bad_rows: u64) -> Result<(), Error> {
+        let shown = self.path.display();
+        match bad_rows {
+            0 => Ok(()),
+            count => Err(Error::data(format!(
+                "{shown}: {count} rows cannot be read, of which a training refuses the first; mend them, or leave them out with data.on_bad_row=skip"
+            ))),
+        }
     }
 }
 

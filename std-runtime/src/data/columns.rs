@@ -10,7 +10,7 @@ use super::rows::{Other, STRING, without_key};
 /// The texts of the column that is named by the text key, or the error of a record.
 ///
 /// # Errors
-/// A header that is no record.
+/// A header that is no record, or that has a name twice.
 pub(super) fn texts<'t>(
     path: &'t Path,
     text: &'t str,
@@ -18,8 +18,7 @@ pub(super) fn texts<'t>(
     options: &'t TextOptions,
 ) -> Result<impl Iterator<Item = Result<String, DataError>> + 't, DataError> {
     let mut records = Records::of(text, separator);
-    let header = records.next().transpose().map_err(|problem| csv::not_a_record(path, problem))?;
-    let header = header.map_or_else(Vec::new, |record| record.cells);
+    let header = csv::header(path, &mut records)?;
     let column = header.iter().position(|name| name.trim() == options.text_key);
     let text = move |record: Result<csv::Record, _>| {
         let record = record.map_err(|problem| csv::not_a_record(path, problem))?;

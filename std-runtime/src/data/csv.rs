@@ -70,6 +70,22 @@ pub(super) fn error(path: &Path, line: u64, expected: impl Into<String>, found: 
     DataError::Line { path: path.to_path_buf(), line, column: 1, expected: expected.into(), found: found.into() }
 }
 
+/// The names of the columns, from the first record; empty without one.
+///
+/// # Errors
+/// No record, or two columns of one name.
+pub(super) fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>, DataError> {
+    let first = records.next().transpose().map_err(|problem| not_a_record(path, problem))?;
+    let Some(Record { cells, line }) = first else { return Ok(Vec::new()) };
+    let twice = cells.iter().enumerate().find(|(i, name)| cells.iter().take(*i).any(|before| before == *name));
+    match twice {
+        Some((_, name)) => {
+            Err(error(path, line, "a name of its own for every column", format!("column {name:?} twice; rename one")))
+        }
+        None => Ok(cells),
+    }
+}
+
 /// The error for text that is no record.
 pub(super) fn not_a_record(path: &Path, (line, found): (u64, &'static str)) -> DataError {
     error(path, line, "a record of comma-separated values", found)

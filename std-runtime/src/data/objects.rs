@@ -39,8 +39,7 @@ pub fn for_each_object<E: From<DataError>>(
         )
         .into());
     }
-    let inner = inner_name(path);
-    if let Some((_, separator)) = csv::EXTENSIONS.into_iter().find(|(extension, _)| has_extension(&inner, &[*extension])) {
+    if let Some(separator) = separator_of(path) {
         return each_record(path, separator, options, take);
     }
     let mut row = |row: &RawRow<'_>| take((object_of(row.bytes, options).map_err(|wrong| row.error(wrong)), row.line()));
@@ -74,6 +73,17 @@ pub fn first_object(path: &Path, options: &TextOptions) -> Result<Map<String, Va
     }
 }
 
+/// Whether a file is a table, whose cells are text.
+pub fn is_table(path: &Path) -> bool {
+    separator_of(path).is_some()
+}
+
+/// The character between the cells of a table; `None` for another file.
+fn separator_of(path: &Path) -> Option<char> {
+    let inner = inner_name(path);
+    csv::EXTENSIONS.into_iter().find(|(extension, _)| has_extension(&inner, &[*extension])).map(|(_, separator)| separator)
+}
+
 fn each_record<E: From<DataError>>(
     path: &Path,
     separator: char,
@@ -82,14 +92,13 @@ fn each_record<E: From<DataError>>(
 ) -> Result<(), E> {
     let text = read_plain(path, &options.stop)?;
     let mut records = csv::Records::of(&text, separator);
-    let not_a_record = |problem| csv::not_a_record(path, problem);
-    let Some(header) = records.next().transpose().map_err(not_a_record)? else { return Ok(()) };
+    let header = csv::header(path, &mut records)?;
     for record in records {
         options.stop.check().map_err(DataError::from)?;
-        let record = record.map_err(not_a_record)?;
-        let (columns, cells) = (header.cells.len(), record.cells.len());
+        let record = record.map_err(|problem| csv::not_a_record(path, problem))?;
+        let (columns, cells) = (header.len(), record.cells.len());
         let row = if cells == columns {
-            Ok(header.cells.iter().cloned().zip(record.cells.into_iter().map(Value::String)).collect())
+            Ok(header.iter().cloned().zip(record.cells.into_iter().map(Value::String)).collect())
         } else {
             Err(csv::error(path, record.line, format!("{columns} cells, as the header has"), options.or_skip(format!("{cells}"))))
         };

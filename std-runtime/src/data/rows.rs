@@ -31,13 +31,13 @@ impl Wrong {
 }
 
 /// The rows of a JSON array, as raw text.
-pub(super) fn of_array(json: &str) -> Result<Vec<&str>, Wrong> {
-    let mut json = serde_json::Deserializer::from_str(json);
+pub(super) fn of_array(text: &str) -> Result<Vec<&str>, Wrong> {
+    let mut json = serde_json::Deserializer::from_str(text);
     let rows = json.deserialize_seq(Rows).and_then(|rows| json.end().map(|()| rows));
     rows.map_err(|error| Wrong {
-        byte: 0,
+        byte: byte_of(&error, text),
         expected: "a JSON array of rows".to_owned(),
-        found: format!("{} at line {} column {}", words_of(&error), error.line(), error.column()),
+        found: words_of(&error),
     })
 }
 
@@ -71,7 +71,7 @@ pub(super) fn object_of(row: &[u8], options: &TextOptions) -> Result<Map<String,
 fn utf8<'a>(row: &'a [u8], options: &TextOptions) -> Result<&'a str, Wrong> {
     std::str::from_utf8(row).map_err(|error| {
         let byte = error.valid_up_to();
-        let found = row.get(byte).map_or_else(String::new, |b| format!("byte 0x{b:02x}"));
+        let found = row.get(byte).map_or_else(String::new, |b| format!("byte 0x{b:02x}; convert the file with iconv"));
         Wrong { byte, expected: "UTF-8 text".to_owned(), found: options.or_skip(found) }
     })
 }
@@ -165,12 +165,15 @@ fn words_of(error: &serde_json::Error) -> String {
     error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
 }
 
+/// The byte of the parser's input that an error is at. Its line is relative to the input, its column counts bytes from 1.
+fn byte_of(error: &serde_json::Error, input: &str) -> usize {
+    let line_start = input.match_indices('\n').nth(error.line().wrapping_sub(2)).map_or(0, |(at, _)| at + 1);
+    line_start + error.column().saturating_sub(1)
+}
+
 /// `offset` is the start of the parser's input in the row.
 fn not_json(error: &serde_json::Error, row: &str, offset: usize, options: &TextOptions) -> Wrong {
-    // The line is relative to the row, which has several lines inside an array; the column counts bytes from 1.
-    let seen = row.get(offset..).unwrap_or_default();
-    let line_start = seen.match_indices('\n').nth(error.line().wrapping_sub(2)).map_or(0, |(at, _)| at + 1);
-    let mut byte = offset + line_start + error.column().saturating_sub(1);
+    let mut byte = offset + byte_of(error, row.get(offset..).unwrap_or_default());
     // The parser's position is after a minus sign.
     if row.get(..byte).is_some_and(|before| before.ends_with('-')) {
         byte -= 1;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::encode::{EncodeError, Encoder};
 use super::read::Rows;
-use super::row::Row;
+use super::row::{Format, Row};
 use super::turn::Turn;
 use crate::data::check::Lengths;
 
@@ -93,6 +93,10 @@ pub struct Report {
     pub duplicates: u64,
     /// Rows whose prompt is there before.
     pub repeated_prompts: u64,
+    /// Dialogues in which the assistant says nothing: prompts alone.
+    pub without_answer: u64,
+    /// Rows whose prompt is white space, or nothing.
+    pub empty_prompts: u64,
     /// Rows with an answer of white space, or of nothing.
     pub empty_answers: u64,
     /// Comparisons of two equal answers.
@@ -133,7 +137,9 @@ pub fn check(rows: &Rows, encoder: Option<(&Encoder, usize)>, against: Option<&R
         report.duplicates += u64::from(!seen.insert(whole(row)));
         report.repeated_prompts += u64::from(!row.prompt().is_empty() && !prompts.insert(hash(row.prompt())));
         let answers: Vec<String> = row.completions().into_iter().map(said).collect();
-        report.empty_answers += u64::from(answers.iter().any(|answer| answer.trim().is_empty()));
+        report.without_answer += u64::from(matches!(row, Row::Prompt { .. }) && placed.format != Format::Prompts);
+        report.empty_prompts += u64::from(said(row.prompt()).trim().is_empty());
+        report.empty_answers += u64::from(row.has_empty_answer());
         lengths.extend(answers.iter().map(|answer| answer.chars().count()));
         for (better, worse) in row.pairs() {
             report.identical_answers += u64::from(answers[better] == answers[worse]);
@@ -241,6 +247,8 @@ impl Report {
             (self.other_prompts, "are pairs whose two dialogues answer different prompts"),
             (self.duplicates, "repeat a row before"),
             (self.repeated_prompts, "have the prompt of a row before"),
+            (self.without_answer, "are dialogues without an answer: samara sft refuses them, others take them as prompts"),
+            (self.empty_prompts, "have an empty prompt"),
             (self.empty_answers, "have an empty answer"),
         ] {
             if count > 0 {

@@ -3,6 +3,8 @@
 //! Prompt and completion are encoded apart, so that no token stands across their border. Texts of special tokens in contents are text. A completion
 //! ends with a stop token, which is learnt.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use super::template::{Rendered, Template, TemplateError};
@@ -142,6 +144,22 @@ impl Encoder {
         &self.new_tokens
     }
 
+    /// What a person should know of its tokens: what was added, and padding that ends answers.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = self.new_tokens.lines(&self.stops);
+        let named = self.tokenizer.named_tokens().into_iter().find(|(name, _)| *name == "pad_token").map(|(_, text)| text);
+        let pad = named.filter(|text| {
+            self.new_tokens.pad.is_none() && self.tokenizer.token_id(text).is_some_and(|id| self.stops.contains(&id))
+        });
+        lines.extend(pad.map(|pad| {
+            format!(
+                "warning: the folder's token for padding, {pad:?}, ends answers as well: here padding is known by its place, but tools that leave padding out \
+                 of the loss, or find the end of a row by it, miss the end; dialogue.pad_token=\"<|pad|>\" gives the folder one of its own"
+            )
+        }));
+        lines
+    }
+
     /// Token ids of the model.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -181,7 +199,7 @@ impl Encoder {
     /// As [`Self::encode_dialogue`].
     pub fn encode_prompt(&self, prompt: &[Turn]) -> Result<Vec<u32>, EncodeError> {
         let rendered = self.template.render_marked(prompt, true, self.specials)?;
-        let (mut encoded, at) = self.answers(&rendered, usize::MAX)?;
+        let (mut encoded, at, _) = self.answers(&rendered, &vec![false; rendered.answers.len()])?;
         let mut ids = Vec::new();
         self.part(&rendered, at..rendered.text.len(), &mut ids)?;
         encoded.push(&ids, false);
@@ -212,13 +230,18 @@ impl Encoder {
         text
     }
 
-    /// A dialogue whose answers from number `first` on are learnt.
+    /// A dialogue whose answers from number `first` on are learnt, but for those that say otherwise.
     fn encode(&self, turns: &[Turn], first: usize) -> Result<Encoded, EncodeError> {
         let rendered = self.template.render_marked(turns, false, self.specials)?;
-        let (mut encoded, at) = self.answers(&rendered, first)?;
+        let spoken = turns.iter().filter(|turn| turn.role == Role::Assistant);
+        let learnt: Vec<bool> = spoken.enumerate().map(|(number, turn)| number >= first && turn.is_learnt()).collect();
+        let (mut encoded, at, left_out) = self.answers(&rendered, &learnt)?;
+        if !learnt.contains(&true) && self.completion_only {
+            return Ok(encoded);
+        }
         let is_ended =
             encoded.mask.iter().zip(&encoded.ids).rfind(|(learnt, _)| **learnt).is_some_and(|(_, id)| self.stops.contains(id));
-        if !is_ended {
+        if !is_ended && learnt.last() == Some(&true) {
             // What follows an answer without a stop token is no end of it.
             encoded.push(&self.stops[..1], true);
         } else if !self.completion_only {
@@ -232,31 +255,33 @@ impl Encoder {
             encoded.truncate(end);
         } else {
             encoded.mask.fill(true);
+            left_out.into_iter().for_each(|answer| encoded.mask[answer].fill(false));
         }
         self.check(&encoded)?;
         Ok(encoded)
     }
 
-    /// The ids up to the end of the last answer, and where that stands in the text. Answers from number `first` on are learnt, each up to its last
-    /// stop token.
-    fn answers(&self, rendered: &Rendered, first: usize) -> Result<(Encoded, usize), EncodeError> {
-        let (mut encoded, mut ids, mut at) = (Encoded::default(), Vec::new(), 0);
-        for (number, answer) in rendered.answers.iter().enumerate() {
+    /// The ids up to the end of the last answer, where that stands in the text, and the tokens of answers that are not learnt. `learnt` says of every
+    /// answer whether it is, each up to its last stop token.
+    fn answers(&self, rendered: &Rendered, learnt: &[bool]) -> Result<(Encoded, usize, Vec<Range<usize>>), EncodeError> {
+        let (mut encoded, mut ids, mut at, mut left_out) = (Encoded::default(), Vec::new(), 0, Vec::new());
+        for (answer, &is_learnt) in rendered.answers.iter().zip(learnt) {
             ids.clear();
             self.part(rendered, at..answer.start, &mut ids)?;
             encoded.push(&ids, false);
             ids.clear();
             self.part(rendered, answer.clone(), &mut ids)?;
-            let learnt = ids.iter().rposition(|id| self.stops.contains(id)).map_or(ids.len(), |stop| stop + 1);
-            encoded.push(&ids[..learnt], number >= first);
-            encoded.push(&ids[learnt..], false);
+            let end = ids.iter().rposition(|id| self.stops.contains(id)).map_or(ids.len(), |stop| stop + 1);
+            left_out.extend((!is_learnt).then(|| encoded.ids.len()..encoded.ids.len() + ids.len()));
+            encoded.push(&ids[..end], is_learnt);
+            encoded.push(&ids[end..], false);
             at = answer.end;
         }
-        Ok((encoded, at))
+        Ok((encoded, at, left_out))
     }
 
     /// The ids of a part of a text.
-    fn part(&self, rendered: &Rendered, range: std::ops::Range<usize>, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
+    fn part(&self, rendered: &Rendered, range: Range<usize>, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
         let walls: Vec<usize> =
             rendered.walls.iter().filter(|wall| range.contains(wall)).map(|wall| wall - range.start).collect();
         let (text, begins) = (&rendered.text.as_bytes()[range.clone()], range.start == 0);

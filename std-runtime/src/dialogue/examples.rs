@@ -39,6 +39,15 @@ pub enum ExampleError {
         /// Tokens that are kept.
         max_length: usize,
     },
+    /// All of its answers say that they are not learnt.
+    #[error(
+        "{at}: every turn of the assistant is left out of the loss (\"weight\": 0, or \"train\": false), so that nothing is learnt; mend the row, or \
+         leave such rows out with data.on_bad_row=skip"
+    )]
+    LeftOut {
+        /// Its file and line.
+        at: String,
+    },
     /// No row keeps the token that ends its answer.
     #[error(
         "{path}: none of {rows} rows keeps the token that ends its answer within dialogue.max_length = {max_length} tokens, so that the model would \
@@ -51,6 +60,17 @@ pub enum ExampleError {
         rows: usize,
         /// Tokens that are kept.
         max_length: usize,
+    },
+    /// Nothing is compared.
+    #[error(
+        "{path}: in all {rows} comparisons the answers are the same tokens, so that there is nothing to learn: give answers that differ, or raise \
+         dialogue.max_length if they were cut before they do"
+    )]
+    AllEqual {
+        /// The file.
+        path: String,
+        /// Its comparisons.
+        rows: usize,
     },
     /// All rows are left out.
     #[error("{path}: no example is left: all {skipped} rows are left out, the first: {first}")]
@@ -68,7 +88,11 @@ impl Failure for ExampleError {
     fn kind(&self) -> Kind {
         match self {
             Self::Encode { source, .. } => source.kind(),
-            Self::NothingToLearn { .. } | Self::NoStop { .. } | Self::None { .. } => Kind::Data,
+            Self::NothingToLearn { .. }
+            | Self::LeftOut { .. }
+            | Self::AllEqual { .. }
+            | Self::NoStop { .. }
+            | Self::None { .. } => Kind::Data,
         }
     }
 }
@@ -82,6 +106,8 @@ pub struct Examples {
     pub truncated: usize,
     /// How many of those lost the token that ends the answer.
     pub endless: usize,
+    /// How many have an answer of white space, or of nothing.
+    pub empty: usize,
     /// How many rows are left out because nothing of them is to be learnt, or because they have no ids.
     pub skipped: u64,
     /// What is wrong with the first of them.
@@ -99,7 +125,7 @@ impl Examples {
             let Row::Dialogue { turns } = &placed.row else { continue };
             let encoded = encoder.encode_dialogue(turns).map_err(|source| ExampleError::Encode { at: rows.at(i), source });
             match encoded.and_then(|encoded| examples.push(encoded, encoder, max_length, || rows.at(i))) {
-                Ok(()) => {}
+                Ok(()) => examples.empty += usize::from(placed.row.has_empty_answer()),
                 Err(error) if bad_row == BadRow::Skip => {
                     examples.skipped += 1;
                     examples.first_skipped.get_or_insert(error.to_string());
@@ -126,6 +152,9 @@ impl Examples {
         at: impl Fn() -> String,
     ) -> Result<(), ExampleError> {
         let (tokens, first) = (encoded.ids.len(), encoded.completion_start() + 1);
+        if first > tokens {
+            return Err(ExampleError::LeftOut { at: at() });
+        }
         let is_cut = encoded.truncate(max_length);
         if encoded.loss_tokens() == 0 {
             return Err(ExampleError::NothingToLearn { at: at(), first, tokens, max_length });
@@ -152,6 +181,9 @@ impl Examples {
                 "warning: {} examples are cut to dialogue.max_length = {max_length} tokens; {endless}",
                 self.truncated
             ));
+        }
+        if self.empty > 0 {
+            lines.push(format!("warning: {name}: {} rows have an empty answer: nothing is learnt of it but to stop", self.empty));
         }
         if let Some(first) = &self.first_skipped {
             lines.push(format!("{name}: {} rows left out, the first: {first}", self.skipped));

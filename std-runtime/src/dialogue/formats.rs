@@ -23,6 +23,11 @@ type Read = Result<(Row, Format), Refusal>;
 /// The row of an object.
 pub(super) fn row(object: &Object) -> Read {
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+    for (there, missing) in [("chosen", "rejected"), ("rejected", "chosen")] {
+        if has(there) && object.get(missing).is_some_and(Value::is_null) {
+            return wrong(format!("an answer for {missing:?} beside {there:?}"), "null");
+        }
+    }
     let talk = ["messages", "conversations", "conversation"].into_iter().find(|key| has(key));
     if has("chosen") && has("rejected") {
         return preference(object, talk);
@@ -107,9 +112,34 @@ fn turn(value: &Value) -> Result<Turn, Refusal> {
     let Some(speaker) = Role::read(name) else {
         return wrong("one of the roles \"system\", \"user\", \"assistant\", \"tool\"", format!("role {name:?}"));
     };
+    learnt(message, speaker)?;
     let others = message.iter().filter(|(key, _)| *key != role && *key != said);
     let others = others.map(|(key, value)| (key.clone(), value.clone())).collect();
     Ok(Turn { role: speaker, content: content(message.get(said).unwrap_or(&Value::Null))?, others })
+}
+
+/// Checks what a message says of its loss: `weight` is 1 or 0, `train` is true or false, and only what the assistant says is learnt.
+fn learnt(message: &Object, speaker: Role) -> Result<(), Refusal> {
+    for (key, expected, yes, no) in [("weight", "1 or 0", "1", "0"), ("train", "true or false", "true", "false")] {
+        let found = match message.get(key) {
+            None | Some(Value::Null) => continue,
+            // 1.0 is a weight of 1.
+            Some(Value::Number(number)) if number.as_f64().is_some_and(|weight| weight.fract() == 0.0) => {
+                format!("{}", number.as_f64().unwrap_or(0.0))
+            }
+            Some(value) => value.to_string(),
+        };
+        if found != yes && found != no {
+            return wrong(format!("{expected} for {key:?} of a message"), found);
+        }
+        if found == yes && speaker != Role::Assistant {
+            return wrong(
+                format!("{no} or no {key:?} for a message of {}: only the assistant's are learnt", speaker.name()),
+                found,
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Messages, a message, or a text that `role` says.
@@ -133,6 +163,9 @@ fn system(object: &Object) -> Result<Vec<Turn>, Refusal> {
 }
 
 fn dialogue(object: &Object, key: &str) -> Read {
+    if let Some(value) = object.get(key).filter(|value| !value.is_array()) {
+        return wrong(format!("a list of messages for {key:?}"), kind(value));
+    }
     let turns = [system(object)?, turns_of(object, key, Role::User)?].concat();
     let format = if key == "messages" { Format::Messages } else { Format::ShareGpt };
     let Some(last) = turns.iter().rposition(|turn| turn.role == Role::Assistant) else {

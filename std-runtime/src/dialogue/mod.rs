@@ -1,5 +1,6 @@
 //! Dialogues and judgements of them: rows of files, chat templates, token ids with a mask of what is to be learnt, and what is wrong with a data set.
 
+mod cells;
 pub mod config;
 pub mod doctor;
 pub mod encode;

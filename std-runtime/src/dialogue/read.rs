@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::cells::of_cells;
 use super::formats::{self, Refusal};
 use super::row::{Format, Kind, Placed};
 use crate::data::DataError;
-use crate::data::objects::{for_each_object, shown_keys};
+use crate::data::objects::{for_each_object, is_table, shown_keys};
 use crate::data::options::{BadRow, TextOptions};
 use crate::stop::Stop;
 
@@ -65,7 +66,10 @@ pub struct Rows {
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Rows, DataError> {
     let text = TextOptions { bad_row: options.bad_row, stop: options.stop.clone(), ..TextOptions::default() };
     let mut rows = Rows { path: path.to_owned(), ..Rows::default() };
+    let is_table = is_table(path);
     for_each_object(path, &text, &mut |(object, line)| {
+        let cells = |object| of_cells(object).map_err(|(expected, found)| error(path, line, expected, text.or_skip(found)));
+        let object = if is_table { object.and_then(cells) } else { object };
         match object.and_then(|object| rows.take(&object, line, options, &text)) {
             Ok(row) => rows.rows.extend(row),
             Err(error) if options.bad_row == BadRow::Skip && matches!(error, DataError::Line { .. }) => {
@@ -77,9 +81,15 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Rows, DataError> {
         Ok::<_, DataError>(())
     })?;
     if rows.rows.is_empty() {
-        let skipped = rows.skipped;
-        let found = rows.first_skipped.map(|first| format!("none; {skipped} are left out, the first: {first}"));
-        return Err(DataError::format(path, "at least one row", found.unwrap_or_else(|| "none".to_owned())));
+        let (skipped, others) = (rows.skipped, rows.other_prompts);
+        let found = match rows.first_skipped {
+            Some(first) => format!("none; {skipped} are left out, the first: {first}"),
+            None if others > 0 => format!(
+                "none: in all {others} pairs the two dialogues answer different prompts, which cannot be compared; give pairs with one \"prompt\""
+            ),
+            None => "none".to_owned(),
+        };
+        return Err(DataError::format(path, "at least one row", found));
     }
     Ok(rows)
 }

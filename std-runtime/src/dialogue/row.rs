@@ -179,6 +179,13 @@ impl Row {
         }
     }
 
+    /// Whether one of its answers is white space, or nothing. What only calls a tool is an answer.
+    pub fn has_empty_answer(&self) -> bool {
+        let is_empty =
+            |turns: &&[Turn]| turns.iter().all(|turn| turn.content.trim().is_empty() && !turn.others.contains_key("tool_calls"));
+        self.completions().iter().any(is_empty)
+    }
+
     /// The answers in it, in order: of a dialogue, its last turns from that of the assistant on.
     pub fn completions(&self) -> Vec<&[Turn]> {
         match self {

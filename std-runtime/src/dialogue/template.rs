@@ -12,10 +12,11 @@ use minijinja::{Environment, Value};
 use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
-use super::config::TemplateChoice;
+use super::config::{NAMES, TemplateChoice};
 use super::jinja::{self, Day};
 use super::row::Format;
 use super::turn::{Role, Turn};
+use crate::config::hint;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::tokenizer::Tokenizer;
@@ -32,6 +33,9 @@ const BUILT_IN: [(&str, &str); 4] = [
     ("chatml", include_str!("templates/chatml.jinja")),
     ("hh", include_str!("templates/hh.jinja")),
 ];
+
+/// Characters of a text that an error shows.
+const SHOWN: usize = 40;
 
 /// Why a dialogue has no text.
 #[derive(Debug, Error)]
@@ -66,6 +70,30 @@ pub enum TemplateError {
         /// The turn, from 1.
         turn: usize,
     },
+    /// What the assistant says is not in the text.
+    #[error(
+        "chat template {name} leaves out what the assistant says in turn {turn} ({said:?} is not in the text {text:?}), so that it would not be \
+         learnt; mend the template, or set dialogue.template to \"{}\"",
+        NAMES.join("\", \"")
+    )]
+    LostAnswer {
+        /// Its name.
+        name: String,
+        /// The turn, from 1.
+        turn: usize,
+        /// The beginning of what is said.
+        said: String,
+        /// The beginning of the text in its place.
+        text: String,
+    },
+    /// A built-in template that is none.
+    #[error("dialogue.template: expected \"{}\" or a file of jinja, found {found:?}{hint}", NAMES.join("\", \""))]
+    Unknown {
+        /// What was given.
+        found: String,
+        /// The nearest name.
+        hint: String,
+    },
     /// A day that is none.
     #[error("dialogue.today: expected a day such as \"2026-01-31\", found {found:?}")]
     Today {
@@ -78,8 +106,8 @@ impl Failure for TemplateError {
     fn kind(&self) -> Kind {
         match self {
             Self::Io(error) => error.kind(),
-            Self::Today { .. } => Kind::Usage,
-            Self::Syntax { .. } | Self::Render { .. } | Self::NoAnswer { .. } => Kind::Data,
+            Self::Today { .. } | Self::Unknown { .. } => Kind::Usage,
+            Self::Syntax { .. } | Self::Render { .. } | Self::NoAnswer { .. } | Self::LostAnswer { .. } => Kind::Data,
         }
     }
 }
@@ -112,13 +140,17 @@ impl Template {
     /// The template that is asked for. `format` is that of the rows, for which the choice `auto` has a template where the tokenizer's files have none.
     ///
     /// # Errors
-    /// A file that cannot be read, or a template that is no jinja.
+    /// A file that cannot be read, a name that no built-in template has, or a template that is no jinja.
     pub fn choose(choice: &TemplateChoice, tokenizer: &Tokenizer, format: Format, today: Day) -> Result<Self, TemplateError> {
         let (name, source) = match (choice, tokenizer.chat_template()) {
+            // A word that is no file is a name that is misspelt.
+            (TemplateChoice::Path(path), _) if is_word(path) && !path.exists() => {
+                return Err(unknown(&path.display().to_string()));
+            }
             (TemplateChoice::Path(path), _) => (path.display().to_string(), read(path)?),
             (TemplateChoice::Auto, Some(source)) => ("of the model folder".to_owned(), source),
-            (TemplateChoice::Auto, None) => built_in(usual(format, tokenizer), tokenizer),
-            (TemplateChoice::BuiltIn(name), _) => built_in(name, tokenizer),
+            (TemplateChoice::Auto, None) => built_in(usual(format, tokenizer), tokenizer)?,
+            (TemplateChoice::BuiltIn(name), _) => built_in(name, tokenizer)?,
         };
         Self::new(name, source, tokenizer, today)
     }
@@ -175,7 +207,22 @@ impl Template {
                 format!("{} blocks of {{% generation %}} for {} turns of the assistant", rendered.answers.len(), spoken.len());
             return Err(TemplateError::Render { name: self.name.clone(), message });
         }
+        spoken
+            .iter()
+            .zip(&rendered.answers)
+            .try_for_each(|(&turn, answer)| self.keeps(turns, turn, &rendered.text[answer.clone()]))?;
         Ok(rendered)
+    }
+
+    /// Refuses the text of an answer that lacks what is said in it. Templates may leave out what stands before the end of a thought.
+    fn keeps(&self, turns: &[Turn], turn: usize, text: &str) -> Result<(), TemplateError> {
+        let said = turns[turn].content.trim();
+        let spoken = said.rsplit("</think>").next().unwrap_or(said).trim();
+        if text.contains(said) || text.contains(spoken) {
+            return Ok(());
+        }
+        let start = |text: &str| text.chars().take(SHOWN).collect::<String>();
+        Err(TemplateError::LostAnswer { name: self.name.clone(), turn: turn + 1, said: start(said), text: start(text) })
     }
 
     /// Where a turn of the assistant stands in the text of its dialogue: what is added when it is rendered with it.
@@ -230,12 +277,21 @@ impl Template {
 }
 
 /// The name and source of a built-in template.
-fn built_in(name: &str, tokenizer: &Tokenizer) -> (String, String) {
-    let source = BUILT_IN.iter().find(|(known, _)| *known == name).map_or(BUILT_IN[0].1, |(_, source)| source);
+fn built_in(name: &str, tokenizer: &Tokenizer) -> Result<(String, String), TemplateError> {
+    let (_, source) = BUILT_IN.iter().find(|(known, _)| *known == name).ok_or_else(|| unknown(name))?;
     let before: Vec<u8> = tokenizer.ids_before().iter().flat_map(|&id| tokenizer.token_bytes(id)).collect();
     let before =
         if before.is_empty() { String::new() } else { format!("{{{{ {} }}}}", Json::from(String::from_utf8_lossy(&before))) };
-    (name.to_owned(), format!("{before}{source}"))
+    Ok((name.to_owned(), format!("{before}{source}")))
+}
+
+/// Whether a path is one word, as names of templates are.
+fn is_word(path: &Path) -> bool {
+    path.components().nth(1).is_none() && path.extension().is_none()
+}
+
+fn unknown(name: &str) -> TemplateError {
+    TemplateError::Unknown { found: name.to_owned(), hint: hint(name, ["auto"].into_iter().chain(NAMES)) }
 }
 
 /// The template for rows of a format where a folder has none. Marks of turns that are no tokens of the tokenizer would be spelled out.
@@ -399,6 +455,27 @@ mod tests {
         assert!(error.contains("chat template own: ") && error.contains("line 1"), "{error}");
         let error = new("{{ raise_exception('no ' + messages[0].role) }}").render(&dialogue(), false).unwrap_err().to_string();
         assert!(error.contains("no user"), "{error}");
+    }
+
+    /// A thought may be left out, what is said may not; a built-in template by an unknown name is none.
+    #[test]
+    fn answers_are_kept() {
+        let source = "{% for m in messages %}[{{ m.role }}]{{ m.content.split('</think>') | last }}.{% endfor %}";
+        let own = |source: &str| Template::new("own".to_owned(), source.to_owned(), &tokenizer(), Day::of_seconds(0)).unwrap();
+        let turns = [Turn::user("Hi"), Turn::assistant("<think>hm</think> Hello ")];
+        own(source).render_marked(&turns, false, false).unwrap();
+        let error = own(&source.replace("| last", "| first")).render_marked(&turns, false, false).unwrap_err().to_string();
+        assert!(
+            error.contains("own leaves out what the assistant says in turn 2 (\"<think>hm</think> Hello\" is not in"),
+            "{error}"
+        );
+        // Without an answer nothing is left out, as in a turn that calls a tool.
+        own("{% for m in messages %}[{{ m.role }}]{% endfor %}")
+            .render_marked(&[Turn::user("Hi"), Turn::assistant("")], false, false)
+            .unwrap();
+        let choice = TemplateChoice::BuiltIn("chatm");
+        let error = Template::choose(&choice, &tokenizer(), Format::Messages, Day::of_seconds(0)).unwrap_err().to_string();
+        assert!(error.contains("found \"chatm\"; did you mean `chatml`?"), "{error}");
     }
 
     #[test]

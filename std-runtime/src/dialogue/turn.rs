@@ -79,6 +79,13 @@ impl Turn {
         Self::new(Role::System, content)
     }
 
+    /// Whether it is learnt where the assistant's turns are: not with a `weight` of 0, or `train` false.
+    pub fn is_learnt(&self) -> bool {
+        let refuses =
+            |key: &str, no: &Value| self.others.get(key).is_some_and(|value| value == no || value.as_f64() == Some(0.0));
+        self.role == Role::Assistant && !refuses("weight", &json!(0)) && !refuses("train", &json!(false))
+    }
+
     /// Turns as the messages of a row.
     pub fn messages(turns: &[Self]) -> Value {
         turns.iter().map(|turn| json!({ "role": turn.role.name(), "content": turn.content })).collect()

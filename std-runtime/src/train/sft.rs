@@ -144,7 +144,7 @@ impl Data {
             lines.push(format!("packing: {count} rows of {} tokens, {filled:.1} % filled", config.train.block_size));
         }
         lines.push(format!("chat template: {}", encoder.template().name()));
-        lines.extend(encoder.new_tokens().lines(encoder.stops()));
+        lines.extend(encoder.lines());
         if let Some(stop) = encoder.new_stop() {
             let text = String::from_utf8_lossy(&encoder.tokenizer().token_bytes(stop)).into_owned();
             lines.push(format!("note: {text:?} ends the answers of the template: it becomes a stop token of the model"));
