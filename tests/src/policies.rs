@@ -8,7 +8,7 @@ use samara::align::policy::episodes::RolloutOptions;
 use samara::align::policy::method::{Advantage, KlPlace, Method};
 use samara::align::policy::rewards::{RewardSource, Rewards};
 use samara::align::policy::scorer::FnScorer;
-use samara::align::policy::state::{Critic, PolicySpec};
+use samara::align::policy::state::{Critic, PolicySpec, ValueOptimizer};
 use samara::kernels::gemm::Gemm;
 use samara::lm::scored::{ScoreInit, Scored};
 use samara::session::{CpuDevice, Engine, Session};
@@ -43,6 +43,7 @@ pub fn rloo(beta: f32) -> Method {
         controller: KlController::Fixed,
         kl: (Estimator::K1, Limits { difference: None, value: None }),
         kl_place: KlPlace::Rewards,
+        reported_kl: Estimator::K1,
         overlong: None,
         mask_truncated: false,
         entropy: 0.0,
@@ -91,6 +92,7 @@ pub fn grpo(beta: f32) -> Method {
         aggregation: Aggregation::SeqMeanTokenMean,
         kl: (Estimator::K3, Limits { difference: None, value: None }),
         kl_place: KlPlace::TokenLoss,
+        reported_kl: Estimator::K1,
         ..dr_grpo(beta)
     }
 }
@@ -117,7 +119,12 @@ pub fn train(seed: u64, steps: u64, lr: f64) -> TrainConfig {
 
 /// A policy that a method trains on the gold rewards.
 pub fn spec(method: Method, train: TrainConfig) -> PolicySpec {
-    let critic = || Critic { model: Scored::new(&model(), ScoreInit::Zero).unwrap(), init: None, lr_scale: 1.0 };
+    let critic = || Critic {
+        model: Scored::new(&model(), ScoreInit::Zero).unwrap(),
+        init: None,
+        lr_scale: 1.0,
+        optimizer: ValueOptimizer::default(),
+    };
     let reward = RewardSource::Scorer(Box::new(FnScorer::new("gold", |_: &[i32], completion: &[i32]| gold(completion))));
     PolicySpec {
         policy: Base { architecture: model().architecture().unwrap(), init: None },

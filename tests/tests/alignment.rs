@@ -9,7 +9,7 @@ use samara::align::policy::method::Method;
 use samara::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
 use samara::align::policy::state::Policy;
 use samara::align::reward::{Ranking, RankingLoss, RewardSpec, RewardTraining};
-use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining};
+use samara::align::unpaired::{Labelled, UnpairedSpec, UnpairedTraining, Z0Scope};
 use samara::config::Choice;
 use samara::kernels::gemm::Gemm;
 use samara::lm::register;
@@ -18,7 +18,7 @@ use samara::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
 use samara::model::adapters::BaseFormat;
 use samara::model::folder::{FolderConfig, save_folder};
 use samara::model::tune::config::{Method as TuneMethod, TuneConfig};
-use samara::model::tune::peft::{Base as PeftBase, checksum};
+use samara::model::tune::peft::{Base as PeftBase, Source, checksum};
 use samara::session::{CpuDevice, Engine, Session, SetId};
 use samara::train::config::TrainConfig;
 use samara::train::objective::Objective;
@@ -157,6 +157,7 @@ fn kto_begins_at_one_half() {
     let spec = UnpairedSpec {
         policy: Base { architecture: model().architecture().unwrap(), init: None },
         kto: KtoConfig::default().loss(),
+        z0_scope: Z0Scope::MicroBatch,
         rows,
         held_out: Vec::new(),
         train: train.clone(),
@@ -177,6 +178,7 @@ fn kto_compares_with_completions_of_other_prompts() {
     let spec = UnpairedSpec {
         policy: Base { architecture: model().architecture().unwrap(), init: None },
         kto: KtoConfig::default().loss(),
+        z0_scope: Z0Scope::MicroBatch,
         rows: texts.iter().map(row).collect(),
         held_out: Vec::new(),
         train: train.clone(),
@@ -201,6 +203,33 @@ fn kto_compares_with_completions_of_other_prompts() {
         expected = [kl, 0.5 * (sigmoid(0.1 * (kl - ratio(0))) + sigmoid(0.1 * (kl - ratio(1))))];
         assert!((0.5 * (ratio(0) + ratio(1)) - kl).abs() > 1e-3, "the two cannot be told apart");
     });
+}
+
+/// With `z0_scope = "step"` a step in micro-batches is the step of one batch: the reference point is that of all its rows.
+#[test]
+fn the_reference_point_of_kto_may_be_that_of_the_step() {
+    let texts = [(0, vec![1, END]), (2, vec![0, 0, 1]), (1, vec![2, 2, END]), (0, vec![0, END])];
+    let row = |(i, (prompt, text)): (usize, &(i32, Vec<i32>))| {
+        let tokens = [&[BEGIN, *prompt], text.as_slice()].concat();
+        Labelled { completion: Completion { picks: (1..=text.len()).collect(), tokens }, desirable: i < 2 }
+    };
+    let last = |batch_size: usize, z0_scope: Z0Scope| {
+        let train = TrainConfig { batch_size, grad_accumulation: 4 / batch_size, ..train(1, 6, 3e-2) };
+        let spec = UnpairedSpec {
+            policy: Base { architecture: model().architecture().unwrap(), init: None },
+            kto: KtoConfig::default().loss(),
+            z0_scope,
+            rows: texts.iter().enumerate().map(row).collect(),
+            held_out: Vec::new(),
+            train: train.clone(),
+        };
+        let (_, last) = run(&mut UnpairedTraining::new(spec).unwrap(), &train);
+        [last["kl"], last["loss"]]
+    };
+    let whole = last(4, Z0Scope::MicroBatch);
+    let apart = |found: [f64; 2]| found.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(apart(last(2, Z0Scope::Step)) < 1e-5 && apart(last(4, Z0Scope::Step)) == 0.0, "{whole:?}");
+    assert!(apart(last(2, Z0Scope::MicroBatch)) > 1e-4, "{whole:?}");
 }
 
 /// A reward model learns an order that a hidden rule makes, and two completions in a ranking are a pair.
@@ -340,7 +369,7 @@ fn rewards_are_scores_of_last_tokens() {
     scored.save(folder.path(), &FolderConfig::new(model(), 0.0), None, &values[..]).unwrap();
     let texts: Vec<Vec<i32>> = completions().iter().step_by(13).map(|text| [&[BEGIN], text.as_slice()].concat()).collect();
     let expected = scores(&mut session, set, &scored, &texts);
-    let source = RewardSource::Model(RewardFolder { model: scored, folder: folder.path().to_owned() });
+    let source = RewardSource::Model(Box::new(RewardFolder { model: scored, source: Source::of(folder.path(), None).unwrap() }));
     let mut rewards = Rewards::new(vec![(source, 2.0)]);
     rewards.admit(&mut session, (8, LEN + 1)).unwrap();
     let episodes: Vec<Episode> =
@@ -375,10 +404,10 @@ fn a_reward_head_is_trained_and_kept_beside_adapters() {
         let out = tempfile::tempdir().unwrap();
         let description = FolderConfig::new(samara_tests::world::model(), 0.0);
         model.leave(&mut stepper.session, (set, 0.0), Some(&base), (out.path(), &description, None)).unwrap();
-        let plain = Scored::of_folder(out.path()).unwrap();
+        let plain = Scored::of_source(&Source::of(out.path(), None).unwrap()).unwrap();
         let mut session = Session::new(CpuDevice::new(Engine::new(1, Gemm::Samara).unwrap()));
         let set = session.add_set("merged", &plain.registry).unwrap();
-        plain.load(out.path(), session.set_mut(set).0.weights.get_mut()).unwrap();
+        plain.load(&Source::of(out.path(), None).unwrap(), session.set_mut(set).0.weights.get_mut()).unwrap();
         let merged = scores(&mut session, set, &plain, &texts);
         let apart = trained.iter().zip(&merged).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // Products with blocks round activations to signed bytes.

@@ -167,7 +167,7 @@ fn gradients(adapter: &Path, base: &Path, ids: &[i32]) -> Vec<(String, Vec<f32>)
     // Gradients have the places of weights: they are written under the same names.
     let out = tempfile::tempdir().unwrap();
     let base = Base { folder: base.to_owned(), crc32c: String::new() };
-    peft::save(out.path(), (&map, &registry.view()), &folder.adapters, &base, session.set(set).grads[0].get()).unwrap();
+    peft::save(out.path(), (&map, &registry.view()), (&folder.adapters, None), &base, session.set(set).grads[0].get()).unwrap();
     tensors(&out.path().join("adapter_model.safetensors"))
 }
 
@@ -194,7 +194,7 @@ fn an_adapter_is_written_as_it_was_read() {
         let out = tempfile::tempdir().unwrap();
         let set = model.weights_mut();
         let base_of = Base { folder: base.clone(), crc32c: "00000000".to_owned() };
-        peft::save(out.path(), (&map, &set.params()), &adapters, &base_of, set.weights.get()).unwrap();
+        peft::save(out.path(), (&map, &set.params()), (&adapters, None), &base_of, set.weights.get()).unwrap();
         let file = |folder: &Path| tensors(&folder.join("adapter_model.safetensors"));
         assert!(file(out.path()) == file(&adapter));
         let keys = |folder: &Path| -> serde_json::Value {

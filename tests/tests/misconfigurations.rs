@@ -396,6 +396,7 @@ fn groups_that_are_all_equal_end_a_run() {
     let desk = Desk::new();
     let sets = [&POLICY[..], &["rollout.max_new_tokens=1", "train.steps=40"]].concat();
     let error = train(&desk, "grpo", &prompts(), "run", &sets).unwrap_err();
+    assert_eq!(error.matches("warning: all completions of every prompt of this step have one score").count(), 1, "{error}");
     assert!(
         error.contains("all completions of every prompt had the same score") && error.contains("rollout.temperature"),
         "{error}"
@@ -538,7 +539,9 @@ fn votes_are_rows_of_preferences() {
     let desk = Desk::new();
     let model = model();
     let model = model.to_str().unwrap();
-    let chat = ["chat", "--compare", model, model, "--max-new-tokens", "4", "--template", "plain"];
+    // Another model: equal answers get no vote.
+    train(&desk, "dpo", &pairs(), "other", &["train.steps=4", "train.lr=0.1", "train.batch_size=4"]).unwrap();
+    let chat = ["chat", "--compare", model, "other", "--max-new-tokens", "4", "--template", "plain"];
     let told = desk.told(&chat, "Say a\n1\nAnd b\n2\nAnd c\n=\n/quit\n").unwrap();
     assert!(told.0.contains("[1] ") && told.0.contains("[2] "), "{told:?}");
     let votes = desk.read_rows("votes.jsonl");

@@ -87,8 +87,7 @@ impl Speaker {
         heard: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Answer, E> {
         let positions = self.model.dims.n_positions;
-        // An answer has at least half of the positions, if it is that long.
-        let (prompt, forgotten) = self.fitting(history, positions - how.max_new_tokens.min(positions / 2))?;
+        let (prompt, forgotten) = self.fitting(history, self.room(how))?;
         let most = how.max_new_tokens.min(positions - prompt.len());
         let mut model = self.model.bound();
         let tokens = prompt.len() + most;
@@ -112,6 +111,22 @@ impl Speaker {
             text.extend_from_slice(&bytes);
         }
         Ok(Answer { text: String::from_utf8_lossy(&text).into_owned(), forgotten })
+    }
+
+    /// Tokens of a history at most. An answer has at least half of the positions, if it is that long.
+    fn room(&self, how: &Answering) -> usize {
+        let positions = self.model.dims.n_positions;
+        positions - how.max_new_tokens.min(positions / 2)
+    }
+
+    /// The tokens of the last turn of a history, and those that there is room for, where it does not fit even alone.
+    ///
+    /// # Errors
+    /// The template refuses it.
+    pub fn excess(&self, history: &[Turn], how: &Answering) -> Result<Option<(usize, usize)>, TrainingError> {
+        let last = history.len().saturating_sub(1);
+        let (tokens, room) = (self.encoder.encode_prompt(&history[last..])?.len(), self.room(how));
+        Ok((tokens > room).then_some((tokens, room)))
     }
 
     /// The tokens of a history, without its oldest turns where it is too long.

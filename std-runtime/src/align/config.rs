@@ -6,6 +6,7 @@ use samara_core::rl::pairs::{CDpo, Cpo, Dpo, Hinge, IpoMean, IpoSum, Orpo, PairL
 use samara_core::rl::rewards::RewardLoss;
 
 use super::reward::RankingLoss;
+use super::unpaired::Z0Scope;
 use crate::config::{Choice, Unread, table};
 
 table! {
@@ -38,6 +39,9 @@ table! {
         desirable_weight: f64 = 1.0, 0..=1000000;
         /// The weight of undesirable completions.
         undesirable_weight: f64 = 1.0, 0..=1000000;
+        /// The completions that the KL z0 is estimated from, each behind the prompt of another: those of a "micro_batch" (as TRL's batch of a device), or of
+        /// a whole "step", which computes their log-probs twice.
+        z0_scope: Z0Scope = Z0Scope::MicroBatch;
         /// Compute the log-probs of the reference once, and keep them in the run folder: its weights are then not in memory. The result does not depend
         /// on it.
         cache_reference: bool = false;
@@ -61,6 +65,10 @@ table! {
         zero_mean: bool = true;
     }
     unread: RewardConfig::unread;
+}
+
+impl Choice for Z0Scope {
+    const WORDS: &'static [(&'static str, Self)] = &[("micro_batch", Self::MicroBatch), ("step", Self::Step)];
 }
 
 /// A loss of pairs by name.
@@ -142,6 +150,13 @@ impl DpoConfig {
             PairObjective::SimPo => Box::new(SimPo { beta, margin: R::from_f64(self.gamma), label_smoothing: smoothing(0.0) }),
             PairObjective::Cpo => Box::new(Cpo { beta, label_smoothing: smoothing(0.0), nll_weight }),
         }
+    }
+
+    /// Gives keys that are absent their values.
+    pub fn resolve(&mut self) {
+        self.beta = Some(self.beta());
+        let default = if matches!(self.loss, PairObjective::CDpo | PairObjective::RobustDpo) { 0.1 } else { 0.0 };
+        self.label_smoothing.get_or_insert(default);
     }
 
     fn unread(&self) -> Vec<Unread> {

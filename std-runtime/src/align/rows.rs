@@ -1,5 +1,7 @@
 //! Rows of dialogues as the completions that objectives keep.
 
+use std::path::Path;
+
 use super::completion::Completion;
 use super::pairs::Pair;
 use super::reward::Ranking;
@@ -18,6 +20,8 @@ pub struct Kept<T> {
     pub rows: Vec<T>,
     /// Rows of which something was cut.
     pub truncated: usize,
+    /// Rows with an answer of white space, or of nothing.
+    pub empty: usize,
     /// Rows that are left out, and what is wrong with the first.
     pub skipped: Option<(u64, String)>,
 }
@@ -29,7 +33,62 @@ impl<T> Kept<T> {
         if let Some((skipped, first)) = &self.skipped {
             lines.push(format!("{name}: {skipped} rows left out, the first: {first}"));
         }
+        if self.empty > 0 {
+            let (empty, count) = (self.empty, self.rows.len());
+            lines.push(format!(
+                "warning: {name}: {empty} of {count} rows have an empty answer: nothing is learnt of it but to stop"
+            ));
+        }
         lines
+    }
+}
+
+impl Kept<Pair> {
+    /// A warning where both completions of some pairs are the same tokens, so that nothing is learnt from them.
+    ///
+    /// # Errors
+    /// All are.
+    pub fn differing(&self, path: &Path) -> Result<Option<String>, ExampleError> {
+        let equal = self.rows.iter().filter(|[better, worse]| better == worse).count();
+        equal_of(equal, self.rows.len(), path)
+    }
+}
+
+impl Kept<Ranking> {
+    /// The same of rankings whose completions are all the same tokens.
+    ///
+    /// # Errors
+    /// All are.
+    pub fn differing(&self, path: &Path) -> Result<Option<String>, ExampleError> {
+        let is_one = |ranking: &&Ranking| ranking.completions.windows(2).all(|two| two[0] == two[1]);
+        equal_of(self.rows.iter().filter(is_one).count(), self.rows.len(), path)
+    }
+}
+
+impl Kept<Labelled> {
+    /// What a person should know of the labels: how many are good, and a warning where all are alike.
+    pub fn labels(&self) -> String {
+        let (good, count) = (self.rows.iter().filter(|row| row.desirable).count(), self.rows.len());
+        let counts = format!("{good} of {count} completions are desirable");
+        if good > 0 && good < count {
+            return counts;
+        }
+        let all = if good == 0 { "undesirable" } else { "desirable" };
+        format!(
+            "warning: {counts}: all are {all}, so that no answer is learnt to be better than another; give rows with both labels"
+        )
+    }
+}
+
+/// A warning where so many of the comparisons are of equal completions.
+fn equal_of(equal: usize, count: usize, path: &Path) -> Result<Option<String>, ExampleError> {
+    match equal {
+        0 => Ok(None),
+        _ if equal == count => Err(ExampleError::AllEqual { path: path.display().to_string(), rows: count }),
+        _ => Ok(Some(format!(
+            "warning: in {equal} of {count} comparisons the answers are the same tokens (as they are, or cut to dialogue.max_length): nothing is learnt \
+             from them"
+        ))),
     }
 }
 
@@ -149,6 +208,9 @@ impl RowEncoder<'_> {
         let encoded = self.encoder.encode_completion(prompt, completion);
         let mut encoded: Encoded = encoded.map_err(|source| ExampleError::Encode { at: at(), source })?;
         let (tokens, first) = (encoded.ids.len(), encoded.completion_start() + 1);
+        if first > tokens {
+            return Err(ExampleError::LeftOut { at: at() });
+        }
         *is_cut |= encoded.truncate(self.max_length);
         if encoded.loss_tokens() == 0 {
             return Err(ExampleError::NothingToLearn { at: at(), first, tokens, max_length: self.max_length });
@@ -161,12 +223,13 @@ impl RowEncoder<'_> {
         rows: &'r Rows,
         of: impl Fn(&dyn Fn() -> String, &'r Row) -> Result<(Vec<T>, bool), ExampleError>,
     ) -> Result<Kept<T>, ExampleError> {
-        let mut kept = Kept { rows: Vec::new(), truncated: 0, skipped: None };
+        let mut kept = Kept { rows: Vec::new(), truncated: 0, empty: 0, skipped: None };
         for (i, placed) in rows.rows.iter().enumerate() {
             match of(&|| rows.at(i), &placed.row) {
                 Ok((found, is_cut)) => {
                     kept.rows.extend(found);
                     kept.truncated += usize::from(is_cut);
+                    kept.empty += usize::from(placed.row.has_empty_answer());
                 }
                 Err(error) if self.bad_row == BadRow::Skip => {
                     kept.skipped.get_or_insert_with(|| (0, error.to_string())).0 += 1;

@@ -125,6 +125,16 @@ pub trait RowsLoss: Send {
         Vec::new()
     }
 
+    /// Whether the losses of a micro-batch read numbers of all micro-batches of its step: then [`RowsLoss::gather`] gets them before.
+    fn reads_step(&self) -> bool {
+        false
+    }
+
+    /// Takes what is known of micro-batch `micro` of a step, but for the model's own numbers.
+    fn gather(&mut self, micro: usize, numbers: &Numbers<'_>) {
+        let _ = (micro, numbers);
+    }
+
     /// The losses of the micro-batch. `upstream` (B, R) gets the derivatives of their sum by the model's numbers.
     ///
     /// # Errors

@@ -79,6 +79,19 @@ impl<L: RowsLoss> RowsTraining<L> {
         Ok([reference, beside])
     }
 
+    /// Shows the loss all micro-batches of a step.
+    fn gather<D: Device>(&mut self, session: &mut Session<D>, step: &StepBatch) -> Result<(), RunError> {
+        let trained = self.built.as_ref().expect("built before").trained;
+        for (micro, batch) in step.micro_batches(0).iter().enumerate() {
+            step.stop.check()?;
+            let numbers = self.numbers(Part::Train, batch);
+            self.loss.fill(Part::Train, &numbers);
+            let [reference, beside] = self.others(session, trained)?;
+            self.loss.gather(micro, &Numbers { own: &[], beside: &beside, reference: &reference });
+        }
+        Ok(())
+    }
+
     /// The losses of a micro-batch of a step, and their gradient over `rows` rows.
     fn micro_batch<D: Device>(
         &mut self,
@@ -154,6 +167,9 @@ impl<D: Device, L: RowsLoss> Objective<D> for RowsTraining<L> {
         self.found.clear();
         let batches = step.micro_batches(0);
         let rows = batches.iter().map(|batch| self.numbers(Part::Train, batch).len()).sum();
+        if self.loss.reads_step() {
+            self.gather(session, step)?;
+        }
         for (micro, batch) in batches.iter().enumerate() {
             step.stop.check()?;
             let numbers = self.numbers(Part::Train, batch);

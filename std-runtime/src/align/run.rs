@@ -14,7 +14,6 @@ use crate::dialogue::encode::Encoder;
 use crate::dialogue::read::Wanted;
 use crate::dialogue::row::Kind;
 use crate::lm::generation::GenerateConfig;
-use crate::lm::open::OpenError;
 use crate::model::adapters::Adapters;
 use crate::model::folder::FolderConfig;
 use crate::model::tune::config::{Method, TuneConfig};
@@ -39,11 +38,15 @@ use crate::train::trainer::Trainer;
 pub trait AlignConfig: Tables + Send + Sync {
     /// What messages call the command.
     const COMMAND: &'static str;
+    /// Whether it writes samples while it trains: it completes prompts.
+    const SAMPLES: bool;
     /// The rows that it takes.
     const ROWS: &'static [Kind];
 
     /// `[tune]`; that of everything for a command that trains nothing.
     fn tune(&self) -> TuneConfig;
+    /// Gives keys that are absent the values that the other keys say, such as those of a preset: what a run writes down is what it does.
+    fn resolve(&mut self);
     /// The tables that all have.
     fn parts(&self) -> Parts<'_>;
     /// The same, to change them.
@@ -102,13 +105,13 @@ pub struct Context<C> {
 
 /// What a model folder is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum Opening<'s> {
     /// A training from it.
     Train,
     /// A training that goes on.
     Resume,
-    /// No training: adapters, which have a base elsewhere, are opened as well.
-    Run,
+    /// No training: the model is this one, which may be an adapter with its base.
+    Run(&'s Source),
 }
 
 /// An objective with what a person should know before it begins.
@@ -216,16 +219,15 @@ impl<C: AlignConfig> Context<C> {
     ///
     /// # Errors
     /// One of them is not as it should be.
-    pub fn new(mut config: C, opening: Opening, (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
+    pub fn new(mut config: C, opening: Opening<'_>, (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
         let Parts { data, dialogue, train } = config.parts();
         let resume = opening == Opening::Resume;
         let before = train.out.as_deref().filter(|out| resume && Tokenizer::is_in(out) && model_folder::is_model_folder(out));
         let no_model = || Error::Usage(format!("{} trains a model further: say which one with --init DIR", C::COMMAND));
         let from = train.init.as_deref().or(before).ok_or_else(no_model)?.to_path_buf();
-        let source = if opening == Opening::Run {
-            Source::of(&from, None).map_err(OpenError::from)?
-        } else {
-            Source { base: from.clone(), adapter: None }
+        let source = match opening {
+            Opening::Run(source) => source.clone(),
+            Opening::Train | Opening::Resume => Source { base: from.clone(), adapter: None },
         };
         let mut base = source.config()?;
         let rows = RowsOfRun::read(Wanted { command: C::COMMAND, kinds: C::ROWS }, data, dialogue, stop)?;
@@ -266,7 +268,14 @@ impl<C: AlignConfig> Context<C> {
             self.rows.val.lines().iter().for_each(|line| say::line(line));
         }
         say::line(&format!("chat template: {}", self.encoder.template().name()));
-        self.encoder.new_tokens().lines(self.encoder.stops()).iter().for_each(|line| say::line(line));
+        self.encoder.lines().iter().for_each(|line| say::line(line));
+        let (asked, kept) = (self.asked_length(), self.max_length());
+        if asked > kept {
+            say::line(&format!(
+                "note: rows are cut to {kept} tokens, the positions of the model, below the {asked} of {}",
+                self.asked_by()
+            ));
+        }
         lines.iter().for_each(|line| say::line(line));
         if self.config.tune().method != Method::Full {
             say::line(&format!("trained: {}", self.trained()?));
@@ -276,8 +285,18 @@ impl<C: AlignConfig> Context<C> {
 
     /// The most tokens that are kept of a row.
     pub fn max_length(&self) -> usize {
+        self.asked_length().min(self.base.model.positions())
+    }
+
+    /// The tokens of a row that the configuration would keep, whatever the model.
+    fn asked_length(&self) -> usize {
         let Parts { dialogue, train, .. } = self.config.parts();
-        dialogue.kept(train.block_size).min(self.base.model.positions())
+        dialogue.kept(train.block_size)
+    }
+
+    /// The key that says so.
+    fn asked_by(&self) -> &'static str {
+        if self.config.parts().dialogue.max_length == 0 { "train.block_size" } else { "dialogue.max_length" }
     }
 }
 
@@ -293,9 +312,14 @@ fn refuse_unread(train: &TrainConfig) -> Result<(), Error> {
     if train.flops > 0.0 {
         return wrong("train.flops", "0: train.steps or dialogue.epochs says when the run ends", train.flops.to_string());
     }
-    if !matches!(train.recompute, RecomputeChoice::Auto | RecomputeChoice::Fixed(Recompute::None)) || train.memory_budget_mib > 0
-    {
-        return wrong("train.recompute", "\"none\" or \"auto\", without train.memory_budget_mib", "another value".to_owned());
+    const LESS: &str =
+        "its trainings keep all activations; smaller ones: a smaller train.batch_size with more train.grad_accumulation";
+    if !matches!(train.recompute, RecomputeChoice::Auto | RecomputeChoice::Fixed(Recompute::None)) {
+        let found = train.show("recompute").unwrap_or_default();
+        return wrong("train.recompute", &format!("\"none\" or \"auto\": {LESS}"), found);
+    }
+    if train.memory_budget_mib > 0 {
+        return wrong("train.memory_budget_mib", &format!("0: {LESS}"), train.memory_budget_mib.to_string());
     }
     Ok(())
 }
@@ -330,7 +354,9 @@ fn print_plan<O: Objective<CpuDevice>>(engine: Arc<Engine>, mut objective: O, tr
 
 /// The configuration that a run was begun with, when it goes on with one that gives the same results. Data may have moved: it is known by its content.
 fn former<C: AlignConfig>(folder: &RunFolder, config: &C, content: &str) -> Result<Option<C>, Error> {
-    let Some(former) = folder.former::<C>()? else { return Ok(None) };
+    let Some(mut former) = folder.former::<C>()? else { return Ok(None) };
+    // A run that was begun with fewer keys goes on with the values that they had.
+    former.resolve();
     let was = content_before(&folder.out);
     let mut expected = former.clone();
     if was == content {

@@ -28,12 +28,24 @@ pub struct Labelled {
     pub desirable: bool,
 }
 
+/// The completions whose mismatched pairs z₀ is the mean of. An evaluation takes those of each batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Z0Scope {
+    /// Those of the micro-batch (TRL: of the batch of each device, gathered).
+    #[default]
+    MicroBatch,
+    /// Those of all micro-batches of the step, so that it does not depend on how a step is divided.
+    Step,
+}
+
 /// What completions are trained with.
 pub struct UnpairedSpec {
     /// The policy; its first weights are the reference's.
     pub policy: Base,
     /// The loss.
     pub kto: Kto<f32>,
+    /// The completions that z₀ is estimated from.
+    pub z0_scope: Z0Scope,
     /// Completions to train on.
     pub rows: Vec<Labelled>,
     /// Those of the validation.
@@ -52,6 +64,9 @@ pub struct LabelledRows {
     mismatched: TokenBatch,
     /// Numbers of the rows among all.
     numbers: Vec<usize>,
+    part: Part,
+    /// log π − log π_ref of the mismatched pairs of the step, where z₀ is that of the step.
+    of_step: Vec<f32>,
     desirable: Vec<bool>,
     output: Option<Output>,
     frozen: Frozen,
@@ -85,8 +100,9 @@ impl UnpairedTraining {
         shape.len = shape.len.max((prompt + completion).min(learner.layers.dims().n_positions));
         let partners = [spec.rows.len(), spec.held_out.len()].map(|count| partners(spec.train.seed, count));
         let [rows, mismatched] = [(); 2].map(|()| TokenBatch::new(shape));
-        let (numbers, desirable) = (Vec::new(), Vec::new());
-        let loss = LabelledRows { spec, learner, partners, rows, mismatched, numbers, desirable, output: None, frozen: None };
+        let (numbers, desirable, of_step) = (Vec::new(), Vec::new(), Vec::new());
+        let (output, frozen, part) = (None, None, Part::Train);
+        let loss = LabelledRows { spec, learner, partners, rows, mismatched, numbers, part, of_step, desirable, output, frozen };
         Ok(Self::of(loss, Reference::Computed))
     }
 
@@ -130,6 +146,7 @@ impl RowsLoss for LabelledRows {
             row.push_to(&mut self.rows);
             mismatch(row, &all[partners[number]].completion).push_to(&mut self.mismatched);
         }
+        self.part = part;
         self.numbers = numbers.iter().map(|number| first + number).collect();
         self.desirable = numbers.iter().map(|&number| all[number].desirable).collect();
     }
@@ -147,12 +164,27 @@ impl RowsLoss for LabelledRows {
         vec![(&self.rows, places(0)), (&self.mismatched, places(1))]
     }
 
+    fn reads_step(&self) -> bool {
+        self.spec.z0_scope == Z0Scope::Step
+    }
+
+    fn gather(&mut self, micro: usize, numbers: &Numbers<'_>) {
+        if micro == 0 {
+            self.of_step.clear();
+        }
+        let (_, of_mismatched) = numbers.reference.split_at(self.rows.rows());
+        self.of_step.extend(ratios(numbers.beside, of_mismatched));
+    }
+
     fn losses(&self, numbers: &Numbers<'_>, upstream: &mut [f32]) -> Result<Found, RunError> {
         let policy = sums(&self.rows, numbers.own);
         let (reference, of_mismatched) = numbers.reference.split_at(policy.len());
-        let ratios =
-            |policy: &[f32], reference: &[f32]| -> Vec<f32> { policy.iter().zip(reference).map(|(p, q)| p - q).collect() };
-        let kl = kto_reference_point(&ratios(numbers.beside, of_mismatched)).map_err(guard)?;
+        let kl = if self.reads_step() && self.part == Part::Train {
+            kto_reference_point(&self.of_step)
+        } else {
+            kto_reference_point(&ratios(numbers.beside, of_mismatched))
+        };
+        let kl = kl.map_err(guard)?;
         let (mut losses, mut slopes) = (vec![0.0; policy.len()], vec![0.0; policy.len()]);
         let batch = Unpaired { policy: &policy, reference, desirable: &self.desirable };
         kto(&self.spec.kto, &batch, kl, &mut losses, &mut slopes).map_err(guard)?;
@@ -195,6 +227,11 @@ impl RowsLoss for LabelledRows {
         let Some(output) = &self.output else { return Ok(()) };
         output.save(model.session, model.set, (&*self.spec.policy.architecture, &self.frozen), folder)
     }
+}
+
+/// log π − log π_ref (n).
+fn ratios(policy: &[f32], reference: &[f32]) -> Vec<f32> {
+    policy.iter().zip(reference).map(|(p, q)| p - q).collect()
 }
 
 /// For each of `count` rows the one before it in a shuffled order, and the last one for the first: rows of one prompt often stand side by side in a file.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::is_given;
 use super::sft;
-use super::train::{former, refuse_other_init, show};
+use super::train::{former, refuse_nothing, refuse_other_init, show};
 use super::{Console, Error};
 use crate::align::run::{AlignConfig, AlignRequest};
 use crate::config::{ConfigError, Layers, Place, Preset, Unread};
@@ -111,6 +111,10 @@ impl AlignArgs {
         follow: impl FnOnce(&mut Layers<C>) -> Result<(), ConfigError>,
     ) -> Result<C, Error> {
         let former = former(self.out.as_deref(), self.resume, C::COMMAND)?;
+        refuse_nothing(
+            self.out.as_deref().filter(|_| self.resume && former.is_none()),
+            [&self.init, &self.data, &self.given.config],
+        )?;
         // The reference is read again.
         refuse_other_init(former.as_deref(), self.init.as_deref(), true)?;
         let flags = [
@@ -167,11 +171,17 @@ pub(super) fn merge<C: AlignConfig>(
     }
     choose_end(&mut layers)?;
     follow(&mut layers)?;
-    let config = layers.finish()?;
+    let mut config = layers.finish()?;
     let idle = sft::UNREAD.iter().map(|&(key, instead)| ("data", key, instead));
-    for (table, key, instead) in idle.chain(IDLE) {
+    let samples = (!C::SAMPLES).then_some((
+        "train",
+        "sample_every",
+        "it writes no samples; samara rollout completes prompts with the model that it leaves",
+    ));
+    for (table, key, instead) in idle.chain(IDLE).chain(samples) {
         layers.refuse_given(&config, table, Unread { key, instead })?;
     }
+    config.resolve();
     Ok(config)
 }
 

@@ -166,9 +166,19 @@ impl Talk {
         if self.is_terminal {
             print(prompt)?;
         }
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line).map_err(IoError::at(Path::new("standard input"), "read"))?;
-        Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+        loop {
+            let mut line = Vec::new();
+            let read =
+                io::stdin().lock().read_until(b'\n', &mut line).map_err(IoError::at(Path::new("standard input"), "read"))?;
+            match String::from_utf8(line) {
+                _ if read == 0 => return Ok(None),
+                Ok(line) => return Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned())),
+                Err(error) => say::line(&format!(
+                    "a line that is not UTF-8 (byte {} of it) is left out: set the terminal to UTF-8, or convert the input with iconv",
+                    error.utf8_error().valid_up_to() + 1
+                )),
+            }
+        }
     }
 
     fn reset(&mut self) {
@@ -187,6 +197,14 @@ impl Talk {
         let order = self.order();
         let mut answers = Vec::new();
         for (place, &speaker) in order.iter().enumerate() {
+            if let Some((tokens, room)) = self.speakers[speaker].excess(&self.history, &self.answering)? {
+                self.history.pop();
+                say::line(&format!(
+                    "the question alone has {tokens} tokens with its template, and {room} fit beside an answer: it is left out; shorten it, or lower \
+                     --max-new-tokens"
+                ));
+                return Ok(());
+            }
             if order.len() > 1 {
                 print(&format!("[{}] ", place + 1))?;
             }
@@ -224,6 +242,10 @@ impl Talk {
 
     /// Asks which answer is better and records the vote; returns the answer that continues the conversation.
     fn vote(&self, question: &str, order: &[usize], answers: &[String]) -> Result<usize, Error> {
+        if answers[0] == answers[1] {
+            say::line("both answers are the same: there is nothing to vote on");
+            return Ok(0);
+        }
         loop {
             let Some(vote) = self.ask("1, 2 or = ? ")? else { return Ok(0) };
             let better = match vote.trim() {

@@ -56,9 +56,15 @@ impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let source = self.model.source()?;
         let Some(adapter) = source.adapter.clone() else {
-            let shown = self.model.model.display();
+            let folder = &self.model.model;
+            let found = match () {
+                () if is_model_folder(folder) => "a whole model: nothing to merge",
+                () if folder.is_dir() => "neither an adapter nor a model",
+                () => "no such folder: check the path",
+            };
             return Err(Error::usage(format!(
-                "--model {shown}: expected a folder with an adapter, found a whole model: nothing to merge"
+                "--model {}: expected a folder with an adapter (adapter_config.json), as tune.method=lora leaves it, found {found}",
+                folder.display()
             )));
         };
         refuse_taken(&self.out)?;

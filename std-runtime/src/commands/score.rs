@@ -12,9 +12,9 @@ use crate::align::setup::score::{self, ScoredToken};
 use crate::config::Preset;
 use crate::lm::Model;
 use crate::lm::score::{log_probabilities, logits, mean_loss};
-use crate::lm::scored::has_score;
+use crate::lm::score_kind::has_score;
 use crate::model::adapters::SCORE;
-use crate::model::folder::FolderConfig;
+use crate::model::tune::peft::Source;
 use crate::npy;
 use crate::say;
 use crate::tokenizer::{FileError, Tokenizer, specials_note, text_ids};
@@ -117,8 +117,9 @@ fn open_ended(ids: &[i32], tokenizer: Option<&Tokenizer>) -> Option<String> {
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         self.given()?;
-        if has_score(&self.model.model) {
-            return self.reward(console.quiet);
+        let source = self.model.source()?;
+        if has_score(&source)? {
+            return self.reward(&source, console.quiet);
         }
         if self.input.data.is_some() {
             let folder = self.model.model.display();
@@ -133,7 +134,7 @@ impl Command for Args {
 
 impl Args {
     /// What a reward model gives.
-    fn reward(&self, quiet: bool) -> Result<(), Error> {
+    fn reward(&self, source: &Source, quiet: bool) -> Result<(), Error> {
         let folder = &self.model.model;
         if self.logits.is_some() || self.weights.quantize.is_some() {
             let flag = if self.logits.is_some() { "--logits" } else { "--quantize" };
@@ -152,15 +153,15 @@ impl Args {
                 &[("--model", "train.init", quoted(Some(folder))), rows, threads, gemm],
                 |_| Ok(()),
             )?;
-            return Ok(score::run(config, quiet, &mut io::stdout())?);
+            return Ok(score::run(config, source, quiet, &mut io::stdout())?);
         }
-        let vocab_size = FolderConfig::read(folder)?.model.vocab_size().unwrap_or(0);
-        let (tokens, tokenizer) = self.tokens(folder, vocab_size, quiet)?;
+        let vocab_size = source.config()?.model.vocab_size().unwrap_or(0);
+        let (tokens, tokenizer) = self.tokens(source.tokenizer(Tokenizer::is_in), vocab_size, quiet)?;
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
         if let Some(note) = open_ended(&ids, tokenizer.as_ref()).filter(|_| self.input.text.is_some() && !quiet) {
             say::line(&note);
         }
-        let reward = score::score_of(&self.engine.engine()?, folder, &ids)?;
+        let reward = score::score_of(&self.engine.engine()?, source, &ids)?;
         let reward = Reward { schema: 1, tokens, reward, scored_token: ScoredToken::last(&ids, tokenizer.as_ref()) };
         output::show(self.json, &reward, || reward.text())
     }

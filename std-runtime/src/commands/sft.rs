@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::ConfigArgs;
-use super::train::{former, refuse_other_init, show};
+use super::train::{former, refuse_nothing, refuse_other_init, show};
 use super::{Command, Console, Error, plan};
 use crate::data::config::TokenizerChoice;
 use crate::lm::step::StepShape;
@@ -67,6 +67,8 @@ impl Command for Args {
         if let Some(set) = self.config.set.iter().find(|set| set.starts_with("model.")).filter(|_| has_init) {
             return Err(Error::usage(format!("--set {set}: the model is that of --init, as it is; leave it out")));
         }
+        let nothing = self.out.as_deref().filter(|_| self.resume && former.is_none() && !has_init);
+        refuse_nothing(nothing, [&self.config.init, &self.config.data, &self.config.config])?;
         if !has_init && former.is_none() && self.config.config.is_none() {
             return Err(Error::usage(sft::NO_INIT));
         }

@@ -97,6 +97,17 @@ pub(super) fn refuse_other_init(former: Option<&Path>, init: Option<&Path>, read
     )))
 }
 
+/// Refuses to resume a run that is not there, in a folder `out`, unless what is given begins a new one.
+pub(super) fn refuse_nothing(out: Option<&Path>, [init, data, config]: [&Option<PathBuf>; 3]) -> Result<(), Error> {
+    match out {
+        Some(out) if config.is_none() && (init.is_none() || data.is_none()) => Err(Error::usage(format!(
+            "--out {}: no run to resume ({CONFIG_FILE} is not there); check the path, or begin a new run with --init DIR and --data FILE",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let former = former(self.out.as_deref(), self.resume, "samara train")?;

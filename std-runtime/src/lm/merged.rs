@@ -75,7 +75,7 @@ impl MergedScored {
     pub fn new(source: &Source, config: &ModelConfig) -> Result<Self, OpenError> {
         let model = Scored::new(config, ScoreInit::Zero)?;
         let mut values = vec![0.0; model.registry.view().trainable_len()];
-        let adapters = model.load_source(source, &mut values)?;
+        let adapters = model.load(source, &mut values)?;
         let about = adapters.map_or_else(About::default, |(adapters, layers)| About::of(&adapters, layers));
         Ok(Self { model, values, about })
     }

@@ -11,6 +11,7 @@ pub mod peak;
 pub mod plan;
 pub mod sampling;
 pub mod score;
+pub mod score_kind;
 pub mod scored;
 pub mod set_weights;
 pub mod step;

@@ -10,6 +10,7 @@ use samara_core::params::{Init, ParamId, Params, Registry, Scope};
 use serde_json::json;
 
 use super::open::OpenError;
+use super::score_kind::ScoreKind;
 use super::set_weights::{SetError, begin, frozen_values};
 use super::{RunError, register};
 use crate::files::IoError;
@@ -22,15 +23,9 @@ use crate::model::tune::merge::merge;
 use crate::model::tune::peft::{self, AdapterFolder, Base, Source};
 use crate::model::tune::tuned::Adapted;
 use crate::model_folder::map::{NameMap, NameRule};
-use crate::model_folder::safetensors::Weights;
 use crate::model_folder::{CONFIG_FILE, FolderError, ParamValues, Reading, load_weights_with, save_weights};
 use crate::run::durable;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
-
-/// Whether a folder has a model with a score.
-pub fn has_score(folder: &Path) -> bool {
-    Weights::open(folder).is_ok_and(|weights| weights.contains(SCORE))
-}
 
 /// The initialisation of the score's weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +93,8 @@ pub struct Scored {
     pub layers: Arc<dyn LanguageModel>,
     /// The weight of the score (1, C).
     pub score: ParamId,
+    /// What the score is.
+    pub kind: ScoreKind,
 }
 
 impl Scored {
@@ -125,15 +122,15 @@ impl Scored {
         let place = registry.view().infos().iter().position(|info| info.name.to_string() == SCORE);
         let none = || BuildError::Unsupported("a score without a model".to_owned());
         let score = ParamId::FIRST.plus(place.ok_or_else(none)?);
-        Ok(Self { config, architecture, registry, layers, score })
+        Ok(Self { config, architecture, registry, layers, score, kind: ScoreKind::Reward })
     }
 
-    /// The model of a folder that has a score, or of an adapter folder with one.
+    /// The model of a folder that has a score, or of an adapter with one and its base.
     ///
     /// # Errors
     /// As [`Self::new`]; a folder that cannot be read.
-    pub fn of_folder(folder: &Path) -> Result<Self, OpenError> {
-        Self::new(&FolderConfig::read(&Source::of(folder, None)?.base)?.model, ScoreInit::Zero)
+    pub fn of_source(source: &Source) -> Result<Self, OpenError> {
+        Self::new(&FolderConfig::read(&source.base)?.model, ScoreInit::Zero)
     }
 
     /// Writes a folder that `transformers` opens as a sequence classification with one label. `transformers` finds the last token of a row by the
@@ -156,8 +153,8 @@ impl Scored {
         let class = class.replace("LMHeadModel", "ForSequenceClassification").replace("ForCausalLM", "ForSequenceClassification");
         json["architectures"] = json!([class]);
         json["num_labels"] = 1.into();
-        json["id2label"] = json!({ "0": "reward" });
-        json["label2id"] = json!({ "reward": 0 });
+        json["id2label"] = json!({ "0": self.kind.label() });
+        json["label2id"] = json!({ self.kind.label(): 0 });
         json["pad_token_id"] = pad.into();
         let path = folder.join(CONFIG_FILE);
         durable::write(&path, format!("{json:#}\n").as_bytes()).map_err(IoError::at(&path, "write"))?;
@@ -185,7 +182,7 @@ impl Scored {
             let values = ParamValues { trainable: &moved, frozen: bytemuck::cast_slice(&frozen) };
             let model = (&self.architecture.name_map(), &self.registry.view());
             saved = match adapters {
-                Some((adapters, base)) => peft::save(folder, model, adapters, base, values),
+                Some((adapters, base)) => peft::save(folder, model, (adapters, Some(self.kind.label())), base, values),
                 None => self.save(folder, description, pad, values),
             };
         };
@@ -214,20 +211,12 @@ impl Scored {
         }
     }
 
-    /// Reads the weights of a folder that has a score. An adapter is merged into its base.
+    /// Reads the weights of a folder that has a score. An adapter is merged into its base; rows of token ids that the base lacks are the mean of the
+    /// others. Returns the adapters, and on how many layers they are.
     ///
     /// # Errors
     /// The folder cannot be read, or its tensors are not those of the model.
-    pub fn load(&self, folder: &Path, weights: &mut [f32]) -> Result<(), OpenError> {
-        self.load_source(&Source::of(folder, None)?, weights).map(drop)
-    }
-
-    /// The same of an adapter and its base. Rows of token ids that the base lacks are the mean of the others. Returns the adapters, and on how
-    /// many layers they are.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_source(&self, source: &Source, weights: &mut [f32]) -> Result<Option<(Adapters, usize)>, OpenError> {
+    pub fn load(&self, source: &Source, weights: &mut [f32]) -> Result<Option<(Adapters, usize)>, OpenError> {
         let token_ids = FolderConfig::read(&source.base)?.model.vocab_size();
         let read = |registry: &Params<'_>, optional, values: &mut [f32]| {
             let reading = Reading { token_ids, optional, ..Reading::default() };

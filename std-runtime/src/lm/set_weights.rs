@@ -104,7 +104,7 @@ pub fn leave<D: Device>(
     let mut write = |trainable: &[f32]| {
         let values = ParamValues { trainable, frozen: bytemuck::cast_slice(frozen) };
         saved = match adapters {
-            Some((adapters, base)) => peft::save(folder, (&architecture.name_map(), &params), adapters, base, values)
+            Some((adapters, base)) => peft::save(folder, (&architecture.name_map(), &params), (adapters, None), base, values)
                 .and_then(|()| config.write_generation(folder)),
             None => save_folder(folder, config, &params, values),
         };

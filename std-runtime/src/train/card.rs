@@ -127,8 +127,9 @@ fn text(
         (format!("validation {word}, last"), value(results.val_loss)),
         (format!("validation {word}, best"), value(results.best_val_loss)),
     ];
+    let kl = results.kl.map(|kl| ("KL from the reference, last batch".to_owned(), format!("{kl:.4} nats per completion")));
     text += "| | |\n| --- | --- |\n";
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(kl) {
         let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|"));
     }
     let _ = write!(
@@ -185,7 +186,14 @@ mod tests {
             TrainOutcome { measure: Measure { name: "objective/scores", unit: "", is_larger_better: true }, ..results.clone() };
         write(&config, ["42 parameters", "all"], "", &scores).unwrap();
         let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
-        assert!(card.contains("| training scores, last batch | 1.5000 |") && !card.contains("loss"), "{card}");
+        assert!(
+            card.contains("| training scores, last batch | 1.5000 |") && !card.contains("loss") && !card.contains("KL"),
+            "{card}"
+        );
+        let scores = TrainOutcome { kl: Some(0.25), ..scores };
+        write(&config, ["42 parameters", "all"], "", &scores).unwrap();
+        let card = fs::read_to_string(out.path().join(CARD_FILE)).unwrap();
+        assert!(card.contains("| KL from the reference, last batch | 0.2500 nats per completion |"), "{card}");
         base.close().unwrap();
         write(&config, ["42 parameters", "all"], "", &results).unwrap();
         assert!(fs::read_to_string(out.path().join(CARD_FILE)).unwrap().contains("cannot list: No such file"));

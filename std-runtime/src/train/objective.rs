@@ -15,6 +15,7 @@ use crate::data::dataset::{Dataset, HostBatch, TokenBlocks, TokenWindows};
 use crate::data::shards::Tokens;
 use crate::lm::RunError;
 use crate::run::plot::Pair;
+use crate::session::update::UpdateNumbers;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 
@@ -212,6 +213,11 @@ pub trait Objective<D: Device> {
 
     /// The scalar by which evaluations are compared, and the direction of improvement.
     fn best(&self) -> (&'static str, Direction);
+
+    /// The hyper-parameters of the trained set at an index of [`Objective::sets`], from those of `[train]`.
+    fn numbers(&self, _set: usize, of_train: UpdateNumbers) -> UpdateNumbers {
+        of_train
+    }
 
     /// The scalar that progress shows between evaluations.
     fn followed(&self) -> &'static str {

@@ -122,6 +122,9 @@ pub struct TrainOutcome {
     pub val_loss: Option<f64>,
     /// Its best value on them.
     pub best_val_loss: Option<f64>,
+    /// The KL of a policy from its reference in the last step, in nats per completion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
     /// The run folder, which is also a model folder.
     pub out: PathBuf,
 }

@@ -105,11 +105,17 @@ pub(crate) fn companions(from: Option<&Path>, is_another: bool) -> Result<Compan
     Ok(if is_another { companions.without_tokenizer() } else { companions })
 }
 
+/// The scalar of a policy's KL from its reference.
+const OBJECTIVE_KL: &str = "objective/kl";
+
+/// The outcome of a finished training in a folder.
 pub(crate) fn outcome(finished: &Finished, out: PathBuf) -> TrainOutcome {
+    let last = |scalar: &str| finished.last.iter().find(|(name, _)| *name == scalar).and_then(|(_, value)| *value);
     TrainOutcome {
         steps: finished.steps,
         measure: finished.measure,
-        train_loss: finished.last.iter().find(|(name, _)| *name == finished.measure.name).and_then(|(_, value)| *value),
+        train_loss: last(finished.measure.name),
+        kl: last(OBJECTIVE_KL),
         val_loss: finished.validation,
         best_val_loss: finished.best,
         out,

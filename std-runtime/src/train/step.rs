@@ -182,7 +182,7 @@ impl<D: Device> Stepper<D> {
             self.check(objective, update)?;
             for trained in &mut self.trained {
                 trained.count += 1;
-                let numbers = UpdateNumbers { count: trained.count, ..*numbers };
+                let numbers = objective.numbers(trained.spec, UpdateNumbers { count: trained.count, ..*numbers });
                 trained.update.apply(&mut self.session, &numbers, trained.norm);
             }
             if objective.after_update(&mut self.session, update)?.is_break() {

@@ -5,16 +5,16 @@ use serde_json::json;
 use super::*;
 
 /// A model that answers, of two layers of 16.
-fn model() -> String {
+pub(super) fn model() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/dialogues/model").display().to_string()
 }
 
-fn rows(path: &Path, rows: impl IntoIterator<Item = Value>) {
+pub(super) fn rows(path: &Path, rows: impl IntoIterator<Item = Value>) {
     fs::write(path, rows.into_iter().map(|row| format!("{row}\n")).collect::<String>()).expect("rows");
 }
 
 /// A folder with rows for every command.
-fn desk() -> tempfile::TempDir {
+pub(super) fn desk() -> tempfile::TempDir {
     let folder = temporary();
     let prompt = |i: usize| format!("Say {i}:");
     rows(
@@ -41,7 +41,7 @@ const FEW: [&str; 8] = [
 const OF_POLICIES: [&str; 4] = ["rollout.episodes=8", "rollout.max_new_tokens=6", "rollout.rows=4", "rewards.length_weight=1"];
 
 /// The arguments of a training.
-fn args<'a>(command: &'a str, init: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn args<'a>(command: &'a str, init: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let (data, own): (_, &[&str]) = match command {
         "dpo" | "reward" => ("pairs.jsonl", &[]),
         "kto" => ("labels.jsonl", &[]),

@@ -1,6 +1,8 @@
 //! The binary as its users meet it: help, errors, exit codes, files.
 
 mod align;
+mod align_data;
+mod align_said;
 mod assign;
 mod data;
 mod detect;

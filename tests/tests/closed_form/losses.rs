@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use samara::align::policy::advantages::Batch;
-use samara::align::policy::config::{GrpoConfig, Loss};
+use samara::align::policy::choices::Loss;
+use samara::align::policy::config::GrpoConfig;
 use samara::align::policy::rewards::{RewardSource, Rewards};
 use samara::align::policy::scorer::FnScorer;
 use samara::align::policy::state::{Policy, PolicySpec};

@@ -2,7 +2,8 @@
 
 use samara_core::rl::groups::{GroupAdvantages, GroupStatistics, Scale, group_advantages, reinforce_plus_plus, remax, rloo};
 use samara_core::rl::{
-    Completions, Error, Mask, ScoreAt, TokenRewards, WhitenScope, Whitening, broadcast, discounted_returns, gae, kl, whiten,
+    Completions, Error, Estimator, Limits, Mask, ScoreAt, TokenRewards, WhitenScope, Whitening, broadcast, discounted_returns,
+    gae, kl, whiten,
 };
 
 use super::method::{Advantage, KlPlace, Method};
@@ -94,14 +95,18 @@ impl Batch {
         Ok(values)
     }
 
-    /// Σ_t (log π − log π_ref) of every completion (N), in nats.
-    pub fn sequence_kl(&self) -> Vec<f32> {
-        let rows = self.logprobs.chunks(self.row).zip(self.reference.chunks(self.row)).zip(self.mask.chunks(self.row));
-        rows.map(|((policy, reference), mask)| {
-            let pairs = policy.iter().zip(reference).zip(mask).filter(|(_, live)| **live);
-            pairs.map(|((p, q), _)| f64::from(p - q)).sum::<f64>() as f32
-        })
-        .collect()
+    /// The sum over the tokens of every completion (N) of an estimate of the KL from the reference, in nats; of k1 that is log π − log π_ref.
+    ///
+    /// # Errors
+    /// Arrays that do not fit.
+    pub fn sequence_kl(&self, estimator: Estimator) -> Result<Vec<f32>, Error> {
+        let (mut values, mut slopes) = (vec![0.0; self.logprobs.len()], vec![0.0; self.logprobs.len()]);
+        kl(estimator, &Limits { difference: None, value: None }, &self.logprobs, &self.reference, &mut values, &mut slopes)?;
+        let rows = values.chunks(self.row).zip(self.mask.chunks(self.row));
+        let sum = |(values, mask): (&[f32], &[bool])| {
+            values.iter().zip(mask).filter(|(_, live)| **live).map(|(&x, _)| f64::from(x)).sum::<f64>() as f32
+        };
+        Ok(rows.map(sum).collect())
     }
 
     /// Advantages and returns, with the coefficient β of the KL.

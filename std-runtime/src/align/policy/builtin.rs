@@ -52,6 +52,15 @@ pub enum TextScore {
     Matches(Regex),
 }
 
+/// The answer of a row: a text, or a number as it is written.
+pub fn answer_of(row: &Map<String, Value>) -> Option<String> {
+    match row.get("answer")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// A function of text as a scorer.
 pub struct TextScorer {
     texts: Arc<Texts>,
@@ -71,7 +80,7 @@ impl TextScorer {
             TextScore::Sentiment => sentiment(&text()),
             TextScore::Matches(regex) => f32::from(u8::from(regex.is_match(&text()).unwrap_or(false))),
             TextScore::ExactMatch => {
-                let answer = self.texts.rows.get(episode.row).and_then(|row| row.get("answer")).and_then(Value::as_str);
+                let answer = self.texts.rows.get(episode.row).and_then(answer_of);
                 answer.map_or(f32::NAN, |answer| f32::from(u8::from(text().trim() == answer.trim())))
             }
         }

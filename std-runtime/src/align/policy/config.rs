@@ -4,9 +4,10 @@ use samara_core::graph::Epsilon;
 use samara_core::rl::groups::{GroupAdvantages, GroupOfOne, OverlongPenalty, Scale};
 use samara_core::rl::{
     AdamEpsilon, Aggregation, Baseline, Clip, Conventions, Estimator, Gae, KlController, Limits, MissingEos, Recipe, ScoreAt,
-    Surrogate, TokenRewards, Variance, WhitenScope, Whitening,
+    Surrogate, TokenRewards, Variance, Whitening,
 };
 
+use super::choices::{EstimatorChoice, Loss, MissingEosChoice, PpoPreset, ScopeChoice, ScoreAtChoice, VarianceChoice};
 use super::method::{Advantage, KlPlace, Method};
 use crate::config::{Choice, Unread, table};
 
@@ -44,6 +45,9 @@ table! {
         kl_horizon: Option<f64> = None, 1..=1e15;
         /// The estimator of the KL in rewards: "k1", "abs", "k2" or "k3".
         kl_estimator: Option<EstimatorChoice> = None;
+        /// The estimator of the KL that is reported (objective/kl): the mean over completions of its sum over tokens, at rollout.temperature. The coefficient
+        /// of the KL follows "k1".
+        reported_kl: EstimatorChoice = EstimatorChoice(Estimator::K1);
         /// Discount of a token.
         gamma: Option<f64> = None, 0..=1;
         /// λ of generalised advantage estimation.
@@ -72,6 +76,14 @@ table! {
         missing_eos_value: Option<f64> = None, -1000..=1000;
         /// A factor of the value function's learning rate.
         value_lr_scale: f64 = 1.0, 0..=1000;
+        /// Weight decay of the value function; absent: train.weight_decay.
+        value_weight_decay: Option<f64> = None, 0..=10;
+        /// Decay of AdamW's first moment for the value function; absent: train.beta1.
+        value_beta1: Option<f64> = None, 0..=0.9999999;
+        /// Decay of AdamW's second moment for the value function; absent: train.beta2.
+        value_beta2: Option<f64> = None, 0..=0.9999999;
+        /// The largest norm of the value function's gradient; 0: any; absent: train.grad_clip.
+        value_grad_clip: Option<f64> = None, 0..=1e30;
         /// The weight of the policy's entropy, which is subtracted from the loss; 0: none.
         entropy_coef: f64 = 0.0, 0..=1000;
     }
@@ -92,6 +104,8 @@ table! {
         kl_place: Option<KlPlace> = None;
         /// The estimator of the KL: "k1", "abs", "k2" or "k3"; absent: k3 in the loss, k1 in rewards.
         kl_estimator: Option<EstimatorChoice> = None;
+        /// The estimator of the KL that is reported (objective/kl): the mean over completions of its sum over tokens.
+        reported_kl: EstimatorChoice = EstimatorChoice(Estimator::K1);
         /// Ratios below 1 less this are clipped; absent: as the method has it.
         clip: Option<f64> = None, 0..=1;
         /// Ratios above 1 and this are clipped; absent: as the method has it.
@@ -115,126 +129,6 @@ table! {
         dynamic_sampling: Option<u64> = None, 1..=1000;
     }
     unread: GrpoConfig::unread;
-}
-
-/// A preset by its number among [`Conventions::PRESETS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PpoPreset {
-    /// Ouyang et al. 2022.
-    InstructGpt,
-    /// Ziegler et al. 2019.
-    LmHumanPreferences,
-    /// Stiennon et al. 2020.
-    Tldr,
-    /// TRL.
-    Trl,
-    /// OpenRLHF.
-    OpenRlhf,
-    /// verl.
-    Verl,
-}
-
-impl Choice for PpoPreset {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("instructgpt", Self::InstructGpt),
-        ("lm-human-preferences", Self::LmHumanPreferences),
-        ("tldr", Self::Tldr),
-        ("trl", Self::Trl),
-        ("openrlhf", Self::OpenRlhf),
-        ("verl", Self::Verl),
-    ];
-}
-
-/// An estimator of the KL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EstimatorChoice(pub Estimator);
-
-impl Choice for EstimatorChoice {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("k1", Self(Estimator::K1)),
-        ("abs", Self(Estimator::Abs)),
-        ("k2", Self(Estimator::K2)),
-        ("k3", Self(Estimator::K3)),
-        ("k3+", Self(Estimator::K3Plus)),
-    ];
-}
-
-impl Choice for KlPlace {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("loss", Self::TokenLoss), ("sequence_loss", Self::SequenceLoss), ("rewards", Self::Rewards)];
-}
-
-/// What is whitened together.
-pub type ScopeChoice = WhitenScope;
-
-impl Choice for WhitenScope {
-    const WORDS: &'static [(&'static str, Self)] = &[("batch", Self::Batch), ("minibatch", Self::Minibatch)];
-}
-
-/// The divisor of a variance.
-pub type VarianceChoice = Variance;
-
-impl Choice for Variance {
-    const WORDS: &'static [(&'static str, Self)] = &[("biased", Self::Biased), ("unbiased", Self::Unbiased)];
-}
-
-/// The token that gets the score.
-pub type ScoreAtChoice = ScoreAt;
-
-impl Choice for ScoreAt {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("last", Self::Last), ("eos", Self::Eos), ("eos_plus_one", Self::EosPlusOne)];
-}
-
-impl Choice for Aggregation {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("token_mean", Self::TokenMean),
-        ("seq_mean_token_mean", Self::SeqMeanTokenMean),
-        ("seq_mean_token_sum", Self::SeqMeanTokenSum),
-        ("constant", Self::Constant),
-    ];
-}
-
-/// What becomes of the score of a completion without a stop token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissingEosChoice {
-    /// It stays.
-    Keep,
-    /// It is replaced.
-    Replace,
-    /// It is lowered.
-    Subtract,
-}
-
-impl Choice for MissingEosChoice {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("keep", Self::Keep), ("replace", Self::Replace), ("subtract", Self::Subtract)];
-}
-
-impl MissingEosChoice {
-    fn rule(self, value: f64) -> MissingEos<f32> {
-        match self {
-            Self::Keep => MissingEos::Keep,
-            Self::Replace => MissingEos::Replace(value as f32),
-            Self::Subtract => MissingEos::Subtract(value as f32),
-        }
-    }
-}
-
-/// A method without a value function, by its number among [`Recipe::ALL`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss(usize);
-
-impl Choice for Loss {
-    const WORDS: &'static [(&'static str, Self)] = &{
-        let mut words = [("", Self(0)); Recipe::ALL.len()];
-        let mut i = 0;
-        while i < words.len() {
-            words[i] = (Recipe::ALL[i].name, Self(i));
-            i += 1;
-        }
-        words
-    };
 }
 
 impl PpoConfig {
@@ -299,6 +193,7 @@ impl PpoConfig {
                 Limits { difference: c.kl.1.difference.map(|x| x as f32), value: c.kl.1.value.map(|x| x as f32) },
             ),
             kl_place: KlPlace::Rewards,
+            reported_kl: self.reported_kl.0,
             overlong: None,
             mask_truncated: false,
             entropy: self.entropy_coef as f32,
@@ -418,6 +313,7 @@ impl GrpoConfig {
             controller: KlController::Fixed,
             kl: (self.kl_estimator.map_or(usual, |choice| choice.0), Limits { difference: None, value: None }),
             kl_place,
+            reported_kl: self.reported_kl.0,
             overlong: (self.overlong_buffer > 0).then_some(OverlongPenalty { limit, buffer: self.overlong_buffer, factor: 1.0 }),
             mask_truncated: self.mask_truncated,
             entropy: self.entropy_coef as f32,

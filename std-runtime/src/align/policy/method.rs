@@ -66,6 +66,8 @@ pub struct Method {
     pub kl: (Estimator, Limits<f32>),
     /// Where it counts.
     pub kl_place: KlPlace,
+    /// The estimator of the KL that is reported.
+    pub reported_kl: Estimator,
     /// A penalty for completions near the limit of length.
     pub overlong: Option<OverlongPenalty<f32>>,
     /// Whether completions that were cut do not count in the loss.

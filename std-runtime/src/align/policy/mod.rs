@@ -2,6 +2,7 @@
 
 pub mod advantages;
 pub mod builtin;
+pub mod choices;
 pub mod config;
 mod dynamic;
 pub mod episodes;
@@ -9,6 +10,7 @@ pub mod method;
 pub mod objective;
 pub mod pretraining;
 mod ptx;
+pub mod resolve;
 pub mod rewards;
 mod rollout;
 pub mod scorer;

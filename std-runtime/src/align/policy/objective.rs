@@ -7,7 +7,7 @@ use std::sync::Arc;
 use samara_core::params::GroupId;
 use serde_json::{Value, json};
 
-use super::state::{Built, Lasting, Policy};
+use super::state::{Built, Critic, Lasting, Policy};
 use super::update::{NAMES, PTX};
 use crate::align::base::{check_state, state_of};
 use crate::align::source::numbered;
@@ -16,6 +16,7 @@ use crate::lm::step::Step;
 use crate::lm::tokenwise::{Number, Tokenwise, Trained};
 use crate::lm::{Bound, Caches, RunError};
 use crate::run::plot::{Pair, SCORES_AND_KL};
+use crate::session::update::UpdateNumbers;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::stop::Stop;
 use crate::train::config::TrainConfig;
@@ -27,6 +28,16 @@ use crate::train::scalars::{Combine, Scalars};
 const SCORES: &str = "objective/scores";
 /// Completions of a step that a sample shows.
 const SAMPLES: usize = 4;
+
+/// The place of the value function among the sets.
+const VALUE: usize = 2;
+
+impl Policy {
+    /// The value function, if the set at this place is its.
+    fn critic_of(&self, set: usize) -> Option<&Critic> {
+        self.spec.critic.as_ref().filter(|_| set == VALUE)
+    }
+}
 
 impl<D: Device> Objective<D> for Policy {
     fn sets(&self) -> Vec<SetSpec> {
@@ -86,8 +97,11 @@ impl<D: Device> Objective<D> for Policy {
     }
 
     fn lr_scale(&self, set: usize, _: GroupId) -> f64 {
-        let is_value = set == 2 && self.spec.critic.is_some();
-        self.spec.critic.as_ref().filter(|_| is_value).map_or(1.0, |critic| critic.lr_scale)
+        self.critic_of(set).map_or(1.0, |critic| critic.lr_scale)
+    }
+
+    fn numbers(&self, set: usize, of_train: UpdateNumbers) -> UpdateNumbers {
+        self.critic_of(set).map_or(of_train, |critic| critic.optimizer.numbers(of_train))
     }
 
     fn scalars(&mut self, scalars: &mut Scalars) {

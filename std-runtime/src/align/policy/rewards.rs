@@ -1,13 +1,18 @@
 //! Where the scores of completions come from: reward models on sets of the session, and scorers, each with a weight.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::episodes::Episode;
 use super::scorer::Scorer;
 use crate::lm::RunError;
+use crate::lm::open::OpenError;
+use crate::lm::score_kind::{ScoreKind, has_score};
 use crate::lm::scored::Scored;
 use crate::lm::tokenwise::{Number, TokenBatch, TokensShape, Tokenwise};
+use crate::model::adapters::SCORE;
+use crate::model::tune::peft::Source;
+use crate::model_folder::is_model_folder;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::train::error::TrainingError;
 
@@ -15,14 +20,49 @@ use crate::train::error::TrainingError;
 pub struct RewardFolder {
     /// The model.
     pub model: Scored,
-    /// Where its weights are.
-    pub folder: PathBuf,
+    /// Where its weights are: a whole model, or an adapter and its base.
+    pub source: Source,
+}
+
+impl RewardFolder {
+    /// The reward model of a folder, which messages call by `name`, as in `--model`.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or one of [`refuse_other`].
+    pub fn open(name: &str, source: Source) -> Result<Self, TrainingError> {
+        refuse_other(name, &source)?;
+        Ok(Self { model: Scored::of_source(&source)?, source })
+    }
+
+    /// Where it is, for people.
+    fn folder(&self) -> &Path {
+        self.source.adapter.as_deref().unwrap_or(&self.source.base)
+    }
+}
+
+/// Refuses a folder that is no reward model's.
+///
+/// # Errors
+/// A folder that cannot be read, has no score, or is a value function.
+pub fn refuse_other(name: &str, source: &Source) -> Result<(), TrainingError> {
+    let found = if !has_score(source).map_err(OpenError::from)? {
+        let is_model = source.adapter.is_some() || is_model_folder(&source.base);
+        format!("{}: no {SCORE}", if is_model { "a language model" } else { "no model" })
+    } else if ScoreKind::of(source)? == ScoreKind::Value {
+        "the value function of samara ppo, whose scores are those of unfinished completions".to_owned()
+    } else {
+        return Ok(());
+    };
+    let folder = source.adapter.as_deref().unwrap_or(&source.base).display();
+    Err(TrainingError::Usage(format!(
+        "{name} {folder}: expected the folder of a reward model, as samara reward leaves it, found {found}"
+    )))
 }
 
 /// A source of scores.
 pub enum RewardSource {
     /// A reward model: the score of the last token of a completion.
-    Model(RewardFolder),
+    Model(Box<RewardFolder>),
     /// Anything else.
     Scorer(Box<dyn Scorer>),
 }
@@ -50,7 +90,7 @@ impl Rewards {
     /// What they are, for people.
     pub fn describe(&self) -> String {
         let name = |source: &RewardSource| match source {
-            RewardSource::Model(reward) => reward.folder.display().to_string(),
+            RewardSource::Model(reward) => reward.folder().display().to_string(),
             RewardSource::Scorer(scorer) => scorer.name(),
         };
         self.sources.iter().map(|(source, weight)| format!("{weight} · {}", name(source))).collect::<Vec<_>>().join(" + ")
@@ -89,12 +129,12 @@ impl Rewards {
         let shape = TokensShape { rows, len, picks: 1 };
         self.programs.clear();
         for (source, _) in &self.sources {
-            let RewardSource::Model(RewardFolder { model, .. }) = source else {
+            let RewardSource::Model(reward) = source else {
                 self.programs.push(None);
                 continue;
             };
             let set = next()?;
-            let tokens = Tokenwise::new(session, set, &model.layers, shape, (Number::Score(model.score), None))?;
+            let tokens = Tokenwise::new(session, set, &reward.model.layers, shape, (Number::Score(reward.model.score), None))?;
             self.programs.push(Some(Program { set, tokens, batch: TokenBatch::new(shape) }));
         }
         Ok(())
@@ -109,7 +149,7 @@ impl Rewards {
             let (RewardSource::Model(reward), Some(program)) = (source, program) else { continue };
             let (set, device) = session.set_mut(program.set);
             let mut loaded = Ok(());
-            let load = &mut |values: &mut [f32]| loaded = reward.model.load(&reward.folder, values);
+            let load = &mut |values: &mut [f32]| loaded = reward.model.load(&reward.source, values).map(drop);
             device.lend_mut(&mut set.weights, load).map_err(RunError::from)?;
             loaded?;
         }

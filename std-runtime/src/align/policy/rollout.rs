@@ -1,5 +1,7 @@
 //! The beginning of a step: completions, their log-probs under policy and reference, values, scores, and what follows from them.
 
+use samara_core::rl::Estimator;
+
 use super::advantages::{Batch, is_of_minibatch};
 use super::dynamic::Sampled;
 use super::episodes::{Episode, roll_out};
@@ -51,7 +53,7 @@ impl Policy {
             self.rollouts.targets = self.rollouts.batch.targets(&method, beta).map_err(guard)?;
         }
         self.report_rollouts()?;
-        let kl = mean(&self.rollouts.batch.sequence_kl());
+        let kl = mean(&self.rollouts.batch.sequence_kl(Estimator::K1).map_err(guard)?);
         self.next.beta = method.controller.next(self.lasting.beta, kl, self.spec.episodes).map_err(guard)?;
         Ok(())
     }
@@ -129,6 +131,12 @@ impl Policy {
         let Rollouts { episodes, batch, targets } = &self.rollouts;
         let all_equal = targets.groups.groups > 0 && targets.groups.equal == targets.groups.groups;
         self.next.equal_steps = if all_equal { self.lasting.equal_steps + 1 } else { 0 };
+        if all_equal && !std::mem::replace(&mut self.equal_said, true) && !self.quiet {
+            say::line(&format!(
+                "warning: all completions of every prompt of this step have one score, so that nothing is learnt from it; {EQUAL_STEPS} such steps in a row \
+                 end the run: look at the reward (samara rollout prints scores), raise rollout.temperature or rollout.group_size"
+            ));
+        }
         if self.next.equal_steps >= EQUAL_STEPS {
             return Err(RunError::Guard(format!(
                 "in {EQUAL_STEPS} steps in a row all completions of every prompt had the same score, so that there was nothing to learn: look at the \
@@ -138,9 +146,10 @@ impl Policy {
         let live = |x: &[f32]| -> Vec<f32> { x.iter().zip(&batch.mask).filter(|(_, live)| **live).map(|(&x, _)| x).collect() };
         let sampled = episodes.iter().zip(batch.logprobs.chunks(batch.row));
         let gap = sampled.flat_map(|(episode, logprobs)| episode.sampled.iter().zip(logprobs).map(|(a, b)| (a - b).abs()));
-        let kl = mean(&batch.sequence_kl());
+        let kl = mean(&batch.sequence_kl(self.spec.method.reported_kl).map_err(guard)?);
+        let penalised = mean(&batch.sequence_kl(Estimator::K1).map_err(guard)?);
         let scores: Vec<f32> = batch.scores.iter().copied().filter(|x| x.is_finite()).collect();
-        let penalty = -self.lasting.beta * kl;
+        let penalty = -self.lasting.beta * penalised;
         self.reported = vec![
             ("objective/kl", kl),
             ("objective/kl_coef", self.lasting.beta),

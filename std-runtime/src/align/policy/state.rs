@@ -17,6 +17,7 @@ use crate::lm::scored::Scored;
 use crate::lm::step::Step;
 use crate::lm::tokenwise::{TokenBatch, TokensShape, Tokenwise};
 use crate::lm::{Bound, Caches};
+use crate::session::update::UpdateNumbers;
 use crate::session::{BuildError, Device, OwnedParams, Session, SetId};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
@@ -29,6 +30,34 @@ pub struct Critic {
     pub init: Option<PathBuf>,
     /// A factor of the learning rate.
     pub lr_scale: f64,
+    /// What its optimizer has in the place of the policy's.
+    pub optimizer: ValueOptimizer,
+}
+
+/// Settings of the value function's optimizer; those that are absent are as the policy's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ValueOptimizer {
+    /// Weight decay.
+    pub weight_decay: Option<f64>,
+    /// β₁ of AdamW.
+    pub beta1: Option<f64>,
+    /// β₂ of AdamW.
+    pub beta2: Option<f64>,
+    /// The largest norm of the gradient; 0: any.
+    pub grad_clip: Option<f64>,
+}
+
+impl ValueOptimizer {
+    /// The hyper-parameters of an update, from those of the policy.
+    pub fn numbers(&self, policy: UpdateNumbers) -> UpdateNumbers {
+        UpdateNumbers {
+            weight_decay: self.weight_decay.unwrap_or(policy.weight_decay),
+            beta1: self.beta1.unwrap_or(policy.beta1),
+            beta2: self.beta2.unwrap_or(policy.beta2),
+            grad_clip: self.grad_clip.unwrap_or(policy.grad_clip),
+            ..policy
+        }
+    }
 }
 
 /// What a policy is trained with.
@@ -134,6 +163,8 @@ pub struct Policy {
     pub(super) output: Option<(Output, Arc<Texts>)>,
     /// Whether nothing is said.
     pub(super) quiet: bool,
+    /// Whether it was said that nothing is learnt from a step.
+    pub(super) equal_said: bool,
     /// What the frozen weights of policy and value function were read from.
     pub(super) frozen: [Frozen; 2],
 }
@@ -168,6 +199,7 @@ impl Policy {
             reported: Vec::new(),
             output: None,
             quiet: true,
+            equal_said: false,
             frozen: [None, None],
             spec,
         })

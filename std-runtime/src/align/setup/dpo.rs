@@ -15,7 +15,7 @@ use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a training on pairs.
-    DpoRun, "samara dpo", &[Kind::Preference], |run| run.tune.clone(), {
+    DpoRun, "samara dpo", &[Kind::Preference], |run| run.tune.clone(), |run| run.dpo.resolve(), {
         /// `[tune]`
         tune: TuneConfig;
         /// `[dpo]`
@@ -44,6 +44,7 @@ fn prepare(context: &Context<DpoRun>) -> Result<Prepared<PairTraining>, Training
     let (pairs, val) = (rows_of.pairs(&rows.train)?, rows_of.pairs(&rows.val)?);
     let mut lines = pairs.lines("pairs", max_length);
     lines.extend(val.lines("validation", max_length));
+    lines.extend(pairs.differing(&rows.train.path)?);
     if let Some([chosen, rejected]) = pairs.rows.first() {
         lines.extend(rows_of.show("first example, the preferred completion", chosen));
         lines.extend(rows_of.show("first example, the other completion", rejected));

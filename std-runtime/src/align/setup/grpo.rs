@@ -13,7 +13,7 @@ use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a policy without a value function.
-    GrpoRun, "samara grpo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], |run| run.tune.clone(), {
+    GrpoRun, "samara grpo", &[Kind::Prompt, Kind::Dialogue, Kind::Preference], |run| run.tune.clone(), GrpoRun::resolved, {
         /// `[tune]`
         tune: TuneConfig;
         /// `[rollout]`
@@ -32,12 +32,21 @@ impl GrpoRun {
         self.rollout.group_size.unwrap_or(8)
     }
 
+    fn resolved(&mut self) {
+        self.rollout.resolve(8, 1.0);
+        self.grpo.resolve();
+    }
+
     fn check_together(&self) -> Result<(), Invalid> {
         self.dialogue.check(self.train.block_size)?;
         let method = self.grpo.method(self.rollout.max_new_tokens);
         if method.rounds > 1 && !method.compares() {
             let expected = format!("1 for {}, which does not compare the completions of a prompt", self.grpo.recipe().name);
             return Err(Invalid::new("grpo.dynamic_sampling", expected, method.rounds));
+        }
+        if self.grpo.overlong_buffer > self.rollout.max_new_tokens {
+            let expected = format!("at most rollout.max_new_tokens = {}", self.rollout.max_new_tokens);
+            return Err(Invalid::new("grpo.overlong_buffer", expected, self.grpo.overlong_buffer));
         }
         check(&self.rollout, (&self.train, &self.tune), (self.group_size(), method.compares()))
     }

@@ -15,7 +15,7 @@ use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a training on labelled completions.
-    KtoRun, "samara kto", &[Kind::Unpaired], |run| run.tune.clone(), {
+    KtoRun, "samara kto", &[Kind::Unpaired], |run| run.tune.clone(), |_| (), {
         /// `[tune]`
         tune: TuneConfig;
         /// `[kto]`
@@ -50,12 +50,12 @@ fn prepare(context: &Context<KtoRun>) -> Result<Prepared<UnpairedTraining>, Trai
     let mut lines = labelled.lines("completions", max_length);
     lines.extend(val.lines("validation", max_length));
     lines.extend(labelled.rows.first().into_iter().flat_map(|row| rows_of.show("first example", &row.completion)));
-    let good = labelled.rows.iter().filter(|row| row.desirable).count();
     let count = labelled.rows.len();
-    lines.push(format!("{good} of {count} completions are desirable"));
+    lines.push(labelled.labels());
     let spec = UnpairedSpec {
         policy: context.policy()?,
         kto: config.kto.loss(),
+        z0_scope: config.kto.z0_scope,
         rows: labelled.rows,
         held_out: val.rows,
         train: config.train.clone(),

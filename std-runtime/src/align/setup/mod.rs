@@ -10,9 +10,10 @@ pub mod reward;
 pub mod rollout;
 pub mod score;
 
-/// A configuration of tables that every alignment has and some of its own; `$tune` is a function from it to `[tune]`.
+/// A configuration of tables that every alignment has and some of its own; `$tune` is a function from it to `[tune]`, `$resolve` gives keys that are
+/// absent their values.
 macro_rules! align_config {
-    ($(#[doc = $about:literal])+ $name:ident, $command:literal, $rows:expr, $tune:expr, { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )* }) => {
+    ($(#[doc = $about:literal])+ $name:ident, $command:literal, $rows:expr, $tune:expr, $resolve:expr, { $( $(#[doc = $doc:literal])+ $field:ident: $type:ty; )* }) => {
         $crate::config::tables! {
             $(#[doc = $about])+
             pub $name checked by $name::check_together {
@@ -28,11 +29,17 @@ macro_rules! align_config {
 
         impl $crate::align::run::AlignConfig for $name {
             const COMMAND: &'static str = $command;
+            const SAMPLES: bool = $crate::config::is_among($command, &["samara ppo", "samara grpo"]);
             const ROWS: &'static [$crate::dialogue::row::Kind] = $rows;
 
             fn tune(&self) -> $crate::model::tune::config::TuneConfig {
                 let tune: fn(&Self) -> $crate::model::tune::config::TuneConfig = $tune;
                 tune(self)
+            }
+
+            fn resolve(&mut self) {
+                let resolve: fn(&mut Self) = $resolve;
+                resolve(self);
             }
 
             fn parts(&self) -> $crate::align::run::Parts<'_> {

@@ -1,6 +1,6 @@
 //! What PPO and the methods without a value function have in common: prompts, rewards, rollouts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fancy_regex::Regex;
@@ -9,20 +9,22 @@ use serde_json::Map;
 
 use super::ptx::Ptx;
 use crate::align::output::Output;
-use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts};
+use crate::align::policy::builtin::{Process, TextScore, TextScorer, Texts, answer_of};
 use crate::align::policy::config::RolloutConfig;
 use crate::align::policy::episodes::RolloutOptions;
 use crate::align::policy::method::Method;
 use crate::align::policy::rewards::{RewardFolder, RewardSource, Rewards};
 use crate::align::policy::state::{Critic, Policy, PolicySpec};
-use crate::align::rows::RowEncoder;
+use crate::align::rows::{Kept, RowEncoder};
 use crate::align::run::{AlignConfig, Context, Prepared};
 use crate::config::{Invalid, Unread, table};
 use crate::dialogue::row::Row;
 use crate::lm::RunError;
-use crate::lm::scored::Scored;
+use crate::lm::open::OpenError;
 use crate::model::tune::config::TuneConfig;
+use crate::model::tune::peft::Source;
 use crate::stop::Stop;
+use crate::tokenizer::Tokenizer;
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 
@@ -117,16 +119,11 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     let Context { config, from, base, encoder, rows, quiet, .. } = context;
     let PolicyParts { rollout, rewards, ptx, method, group_size, temperature, critic } = parts;
     let (train, data) = (config.parts().train, config.parts().data);
-    let room = base.model.positions().saturating_sub(rollout.max_new_tokens);
-    if room == 0 {
-        let expected = format!("below {}, the positions of the model", base.model.positions());
-        return Err(Invalid::new("rollout.max_new_tokens", expected, rollout.max_new_tokens).into());
-    }
-    let max_length = context.max_length().min(room);
+    let max_length = room_for_prompts(context, rollout)?;
     let rows_of = RowEncoder { encoder, max_length, bad_row: data.on_bad_row };
     let (prompts, val) = (rows_of.prompts(&rows.train)?, rows_of.prompts(&rows.val)?);
-    let mut lines = prompts.lines("prompts", max_length);
-    lines.extend(val.lines("validation", max_length));
+    let mut lines = prompts_lines("prompts", &prompts, context, rollout);
+    lines.extend(prompts_lines("validation", &val, context, rollout));
     lines.extend(prompts.rows.first().into_iter().flat_map(|prompt| rows_of.show_prompt(prompt)));
     let texts = texts(context);
     let stops = texts.stops.clone();
@@ -162,12 +159,55 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     Ok(Prepared { objective, lines, content, rows: count, rows_per_step })
 }
 
-/// What text scorers read: the keys of every prompt's row, those that are held out behind the others.
+/// Tokens of a prompt at most: those that a completion leaves of the model's positions.
+///
+/// # Errors
+/// None.
+pub fn room_for_prompts<C: AlignConfig>(context: &Context<C>, rollout: &RolloutConfig) -> Result<usize, Invalid> {
+    let positions = context.base.model.positions();
+    if rollout.max_new_tokens >= positions {
+        let expected = format!("below {positions}, the positions of the model, which prompt and completion share");
+        return Err(Invalid::new("rollout.max_new_tokens", expected, rollout.max_new_tokens));
+    }
+    Ok(context.max_length().min(positions - rollout.max_new_tokens))
+}
+
+/// What a person should know of prompts.
+pub fn prompts_lines<C: AlignConfig>(
+    name: &str,
+    prompts: &Kept<Vec<i32>>,
+    context: &Context<C>,
+    rollout: &RolloutConfig,
+) -> Vec<String> {
+    let (positions, new) = (context.base.model.positions(), rollout.max_new_tokens);
+    let room = positions.saturating_sub(new);
+    let (max_length, count) = (context.max_length().min(room), prompts.rows.len());
+    let mut lines = prompts.lines(name, max_length);
+    if prompts.truncated > 0 {
+        let why = if max_length == room {
+            format!("{positions} positions of the model less rollout.max_new_tokens = {new}")
+        } else {
+            "dialogue.max_length, or train.block_size".to_owned()
+        };
+        lines.push(format!(
+            "warning: {name}: of {} of {count} the beginning is cut off, so that the last {max_length} tokens are left ({why})",
+            prompts.truncated
+        ));
+    }
+    lines
+}
+
+/// What text scorers read: the keys of every prompt's row, those that are held out behind the others. The answer of a row that has one is there as
+/// `answer`.
 pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
     let Context { encoder, rows, .. } = context;
     let keys = rows.train.rows.iter().chain(&rows.val.rows).map(|placed| match &placed.row {
         Row::Prompt { others, .. } => others.clone(),
-        _ => Map::new(),
+        Row::Dialogue { .. } => {
+            let said = placed.row.completions().into_iter().flatten().map(|turn| turn.content.as_str()).collect::<String>();
+            Map::from_iter([("answer".to_owned(), said.into())])
+        }
+        Row::Preference { .. } | Row::Unpaired { .. } => Map::new(),
     });
     let stops = encoder.stops().iter().map(|&id| id as i32).collect();
     Arc::new(Texts { tokenizer: Arc::new(encoder.tokenizer().clone()), rows: keys.collect(), stops })
@@ -180,9 +220,13 @@ pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
 pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>, stop: &Stop) -> Result<Rewards, TrainingError> {
     let mut all = Vec::new();
     if let Some(folder) = &rewards.model {
-        let model = Scored::of_folder(folder)?;
-        same_tokens(folder, texts)?;
-        all.push((RewardSource::Model(RewardFolder { model, folder: folder.clone() }), rewards.model_weight as f32));
+        let reward = RewardFolder::open("rewards.model", Source::of(folder, None).map_err(OpenError::from)?)?;
+        same_tokens(folder, &reward.source, texts)?;
+        all.push((RewardSource::Model(Box::new(reward)), rewards.model_weight as f32));
+    }
+    if rewards.exact_match_weight != 0.0 && !texts.rows.iter().any(|row| answer_of(row).is_some()) {
+        let expected = "0 for rows without a key \"answer\", which completions are compared with: every score would be none";
+        return Err(Invalid::new("rewards.exact_match_weight", expected, rewards.exact_match_weight).into());
     }
     let mut text = |score: TextScore, weight: f64| {
         if weight != 0.0 {
@@ -209,8 +253,8 @@ pub fn sources(rewards: &RewardsConfig, texts: &Arc<Texts>, stop: &Stop) -> Resu
 }
 
 /// A reward model must read tokens as the policy writes them.
-fn same_tokens(folder: &std::path::Path, texts: &Texts) -> Result<(), TrainingError> {
-    let Some(other) = crate::tokenizer::Tokenizer::of_model(folder)? else { return Ok(()) };
+fn same_tokens(folder: &Path, source: &Source, texts: &Texts) -> Result<(), TrainingError> {
+    let Some(other) = Tokenizer::of_model(source.tokenizer(Tokenizer::is_in))? else { return Ok(()) };
     let policy = &texts.tokenizer;
     let differs = (0..policy.vocab_size() as u32).find(|&id| policy.token_bytes(id) != other.token_bytes(id));
     differs.map_or(Ok(()), |id| {

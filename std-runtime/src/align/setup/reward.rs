@@ -19,7 +19,7 @@ use crate::train::request::TrainOutcome;
 
 align_config! {
     /// The configuration of a training of a reward model.
-    RewardRun, "samara reward", &[Kind::Preference], |run| run.tune.clone(), {
+    RewardRun, "samara reward", &[Kind::Preference], |run| run.tune.clone(), |_| (), {
         /// `[tune]`
         tune: TuneConfig;
         /// `[reward]`
@@ -71,6 +71,7 @@ fn prepare(context: &Context<RewardRun>) -> Result<Prepared<RewardTraining>, Tra
     let (rankings, val) = (rows_of.rankings(&rows.train)?, rows_of.rankings(&rows.val)?);
     let mut lines = rankings.lines("prompts", max_length);
     lines.extend(val.lines("validation", max_length));
+    lines.extend(rankings.differing(&rows.train.path)?);
     if let Some(preferred) = rankings.rows.first().and_then(|ranking| ranking.completions.first()) {
         lines.extend(rows_of.show_scored("first example, the preferred completion", preferred));
     }

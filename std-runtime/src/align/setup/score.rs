@@ -18,8 +18,8 @@ use crate::data::DataError;
 use crate::dialogue::row::{Kind, Row};
 use crate::dialogue::turn::Turn;
 use crate::files::{IoError, STDOUT};
-use crate::lm::scored::Scored;
 use crate::model::tune::config::TuneConfig;
+use crate::model::tune::peft::Source;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
@@ -28,7 +28,7 @@ use crate::train::error::TrainingError;
 
 align_config! {
     /// The configuration of scores for rows.
-    ScoreRun, "samara score", &[Kind::Dialogue, Kind::Preference, Kind::Unpaired], |_| TuneConfig::default(), {}
+    ScoreRun, "samara score", &[Kind::Dialogue, Kind::Preference, Kind::Unpaired], |_| TuneConfig::default(), |_| (), {}
 }
 
 impl ScoreRun {
@@ -65,9 +65,9 @@ struct Judge {
 
 impl Judge {
     /// For batches of `rows` texts of at most `len` tokens.
-    fn open(engine: &Arc<Engine>, folder: &Path, shape: (usize, usize)) -> Result<Self, TrainingError> {
-        let model = Scored::of_folder(folder)?;
-        let mut rewards = Rewards::new(vec![(RewardSource::Model(RewardFolder { model, folder: folder.to_owned() }), 1.0)]);
+    fn open(engine: &Arc<Engine>, source: &Source, shape: (usize, usize)) -> Result<Self, TrainingError> {
+        let reward = RewardFolder::open("--model", source.clone())?;
+        let mut rewards = Rewards::new(vec![(RewardSource::Model(Box::new(reward)), 1.0)]);
         let mut session = Session::new(CpuDevice::new(Arc::clone(engine)));
         rewards.admit(&mut session, shape)?;
         Ok(Self { session, rewards })
@@ -84,23 +84,28 @@ impl Judge {
 ///
 /// # Errors
 /// A folder that cannot be read, or tokens that its model does not take.
-pub fn score_of(engine: &Arc<Engine>, folder: &Path, tokens: &[i32]) -> Result<f32, TrainingError> {
-    let score = || Ok(Judge::open(engine, folder, (1, tokens.len()))?.scores(vec![tokens.to_vec()])?[0]);
+pub fn score_of(engine: &Arc<Engine>, source: &Source, tokens: &[i32]) -> Result<f32, TrainingError> {
+    let score = || Ok(Judge::open(engine, source, (1, tokens.len()))?.scores(vec![tokens.to_vec()])?[0]);
     engine.install(score)
 }
 
-/// Writes every row with `reward` and `scored_token`: of several completions a list of them, best first.
+/// Writes every row, scored by the model of `source`, with `reward` and `scored_token`: of several completions a list of them, best first.
 ///
 /// # Errors
 /// Rows or a folder that are not as they should be, standard output that cannot be written, or a signal.
-pub fn run(config: ScoreRun, quiet: bool, to: &mut (dyn Write + Send)) -> Result<(), TrainingError> {
+pub fn run(config: ScoreRun, source: &Source, quiet: bool, to: &mut (dyn Write + Send)) -> Result<(), TrainingError> {
     let stop = Stop::install(quiet).map_err(TrainingError::io(Path::new("signals"), "listen to"))?;
     let engine = Engine::new(config.train.threads, config.train.gemm)?;
-    Arc::clone(&engine).install(|| run_on(&engine, config, (&stop, quiet), to))
+    Arc::clone(&engine).install(|| run_on(&engine, (config, source), (&stop, quiet), to))
 }
 
-fn run_on(engine: &Arc<Engine>, config: ScoreRun, (stop, quiet): (&Stop, bool), to: &mut dyn Write) -> Result<(), TrainingError> {
-    let context = Context::new(config, Opening::Run, (stop, quiet))?;
+fn run_on(
+    engine: &Arc<Engine>,
+    (config, source): (ScoreRun, &Source),
+    (stop, quiet): (&Stop, bool),
+    to: &mut dyn Write,
+) -> Result<(), TrainingError> {
+    let context = Context::new(config, Opening::Run(source), (stop, quiet))?;
     let (encoder, max_length) = (&context.encoder, context.max_length());
     let rows = RowEncoder { encoder, max_length, bad_row: context.config.data.on_bad_row }.completions(&context.rows.train)?;
     if !quiet {
@@ -108,7 +113,7 @@ fn run_on(engine: &Arc<Engine>, config: ScoreRun, (stop, quiet): (&Stop, bool), 
     }
     let longest = rows.rows.iter().flat_map(|(_, all)| all).map(|completion| completion.tokens.len()).max().unwrap_or(1);
     let batch = context.config.train.batch_size;
-    let mut judge = Judge::open(engine, &context.from, (batch, longest))?;
+    let mut judge = Judge::open(engine, source, (batch, longest))?;
     for chunk in rows.rows.chunks(batch) {
         stop.check().map_err(DataError::from)?;
         let texts = chunk.iter().flat_map(|(_, all)| all).map(|completion| completion.tokens.clone()).collect();

@@ -106,6 +106,11 @@ impl Arrays {
         }
     }
 
+    /// Whether an element is missing (null): results of its row may be missing as well.
+    pub(super) fn has_missing(&self) -> bool {
+        self.0.values().flat_map(|array| &array.values).any(|x| x.is_nan())
+    }
+
     /// An array, if it is present.
     pub(super) fn get(&self, name: &str) -> Option<&Array> {
         self.0.get(name)

@@ -91,6 +91,9 @@ impl Eval {
             Refused::Input(text) => self.refused(&text),
             Refused::Setting(text) => Error::usage(format!("--set {text}")),
         })?;
+        if let Some(place) = missing(&results, "").filter(|_| !arrays.has_missing()) {
+            return Err(self.refused(&format!("{place} is not finite: its inputs are too large or too far apart for f64")));
+        }
         if let (Some(found), Value::Object(results)) = (found.as_object_mut(), results) {
             found.extend(results);
         }
@@ -122,6 +125,22 @@ impl From<samara_core::rl::Error> for Refused {
 impl From<String> for Refused {
     fn from(text: String) -> Self {
         Self::Input(text)
+    }
+}
+
+/// The place of the first null in results, such as `losses of element 3 (from 0)`; of lists before single numbers, whose rows say more.
+fn missing(results: &Value, name: &str) -> Option<String> {
+    match results {
+        Value::Null => Some(name.to_owned()),
+        Value::Array(values) => {
+            values.iter().enumerate().find_map(|(i, value)| missing(value, &format!("{name} of element {i} (from 0)")))
+        }
+        Value::Object(inner) => {
+            let of = |lists: bool| inner.iter().filter(move |(_, value)| (value.is_array() || value.is_object()) == lists);
+            let path = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+            of(true).chain(of(false)).find_map(|(key, value)| missing(value, &path(key)))
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 

@@ -36,6 +36,8 @@ pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 const BASE_CRC32C: &str = "base_crc32c";
 /// `task_type` of adapters of a model with a score.
 const SCORED: &str = "SEQ_CLS";
+/// Metadata: what the score of a model with one is.
+const LABEL: &str = "score";
 /// Metadata: how the base's weights were stored.
 const BASE_FORMAT: &str = "base_quantize";
 
@@ -276,14 +278,22 @@ impl Base {
     }
 }
 
-/// Writes the adapters of a model, and the parts that are stored whole, into a folder, synced to disk.
+/// What an adapter folder says of the score of its model; `None` where it says nothing.
+///
+/// # Errors
+/// Weights that cannot be read.
+pub fn label_of(folder: &Path) -> Result<Option<String>, FolderError> {
+    Ok(Weights::open(&folder.join(ADAPTER_WEIGHTS))?.metadata().get(LABEL).cloned())
+}
+
+/// Writes the adapters of a model, and the parts that are stored whole, into a folder, synced to disk. A model with a score has the name of it.
 ///
 /// # Errors
 /// Files that cannot be written.
 pub fn save<'v>(
     folder: &Path,
     model: (&NameMap, &Params<'_>),
-    adapters: &Adapters,
+    (adapters, label): (&Adapters, Option<&str>),
     base: &Base,
     values: impl Into<ParamValues<'v>>,
 ) -> Result<(), FolderError> {
@@ -291,7 +301,8 @@ pub fn save<'v>(
     let path = folder.join(ADAPTER_FILE);
     let text = format!("{:#}\n", description(map, adapters, base));
     durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?;
-    let metadata = [(BASE_CRC32C, base.crc32c.clone()), (BASE_FORMAT, adapters.base.word().to_owned())];
+    let mut metadata = vec![(BASE_CRC32C, base.crc32c.clone()), (BASE_FORMAT, adapters.base.word().to_owned())];
+    metadata.extend(label.map(|label| (LABEL, label.to_owned())));
     stored(map, params, adapters)?.save(&folder.join(ADAPTER_WEIGHTS), &metadata, values.into())
 }
 
