@@ -1,6 +1,6 @@
 //! A training step of an image classifier: forward, backward, clipping, AdamW.
 //!
-//! `cargo bench -p samara-benches --bench images -- MODEL BATCH [THREADS [STEPS]]`; MODEL is vit-ti, vit-b, or vit-64. With `serve` behind these it answers
+//! `cargo bench -p samara-benches --bench images -- MODEL BATCH [THREADS [STEPS]]`; MODEL is vit-ti, vit-b, vit-64 or resnet-18. With `serve` behind these it answers
 //! each line of standard input with a line of JSON: milliseconds of so many steps, for turns with others (`compare/images.py`).
 
 use std::io::BufRead;
@@ -17,18 +17,19 @@ use samara::train::objective::{Objective, Source};
 use samara::train::objectives::supervised::{Inputs, Supervised, Task, Terms};
 use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
-use samara::vision::register;
+use samara::vision::{ImageArchitecture, register};
 use samara_core::graph::Graph;
 use samara_core::model::image::{self, ImageDims, ImageModel, PixelOrder};
+use samara_core::model::resnet::{ResNetConfig, stages};
 use samara_core::model::vit::VitConfig;
 use samara_core::nn::Dropout;
 
 /// The models, as `compare/images.py` names them.
-fn model(name: &str) -> Option<VitConfig> {
-    match name {
-        "vit-ti" => Some(VitConfig::TINY),
-        "vit-b" => Some(VitConfig { hidden_size: 768, num_attention_heads: 12, intermediate_size: 3072, ..VitConfig::TINY }),
-        "vit-64" => Some(VitConfig {
+fn model(name: &str) -> Option<Box<dyn ImageArchitecture>> {
+    Some(match name {
+        "vit-ti" => Box::new(VitConfig::TINY),
+        "vit-b" => Box::new(VitConfig { hidden_size: 768, num_attention_heads: 12, intermediate_size: 3072, ..VitConfig::TINY }),
+        "vit-64" => Box::new(VitConfig {
             image_size: [48; 2],
             patch_size: 8,
             hidden_size: 64,
@@ -38,8 +39,13 @@ fn model(name: &str) -> Option<VitConfig> {
             num_labels: 10,
             ..VitConfig::TINY
         }),
-        _ => None,
-    }
+        "resnet-18" => Box::new(ResNetConfig {
+            stages: stages(&[(2, 64), (2, 128), (2, 256), (2, 512)]),
+            bottleneck: false,
+            ..ResNetConfig::RESNET_50
+        }),
+        _ => return None,
+    })
 }
 
 struct Classifier(Arc<dyn ImageModel>);
@@ -94,10 +100,10 @@ fn main() {
     let word = |i: usize, otherwise: &str| words.get(i).map_or(otherwise.to_owned(), Clone::clone);
     let number = |i: usize, otherwise: &str| word(i, otherwise).parse::<usize>().expect("a number");
     let name = word(0, "vit-64");
-    let config = model(&name).unwrap_or_else(|| panic!("{name}: expected vit-ti, vit-b or vit-64"));
+    let config = model(&name).unwrap_or_else(|| panic!("{name}: expected vit-ti, vit-b, vit-64 or resnet-18"));
     let (batch_size, threads, steps) = (number(1, "32"), number(2, "2"), number(3, "10"));
     let train = TrainConfig { batch_size, threads, lr: 1e-4, weight_decay: 0.05, ..TrainConfig::default() };
-    let (registry, model) = register(&config).expect("a registry");
+    let (registry, model) = register(&*config).expect("a registry");
     let dims = model.dims();
     let still = Still { image_len: dims.image_len(), classes: dims.classes };
     let order = Sampler::over_rows(Order::Shuffled, 0, still.len(), "images").expect("rows");

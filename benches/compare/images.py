@@ -1,7 +1,7 @@
 """Training steps of image classifiers in turns: samara, and PyTorch with timm's or torchvision's model, eager and compiled.
 
     cargo bench -p samara-benches --bench images --no-run      # prints the path of BINARY
-    python images.py BINARY [--models vit-ti:8 vit-64:32 vit-b:4] [--threads 2] [--rounds 7] [--cpu]
+    python images.py BINARY [--models vit-ti:8 vit-64:32 vit-b:4 resnet-18:8] [--threads 2] [--rounds 7] [--cpu]
 
 A step is forward, backward, clipping at 1 and AdamW (fused in PyTorch), on images that stay in memory. Prints a row for each model: milliseconds of each, and
 the median over rounds of PyTorch's best time divided by samara's, with the least and the largest. With --cpu the seconds of processors are compared
@@ -16,15 +16,20 @@ import subprocess
 import sys
 import time
 
-STEPS = {"vit-64": 20, "vit-ti": 4, "vit-b": 2}
+STEPS = {"vit-64": 20, "vit-ti": 4, "vit-b": 2, "resnet-18": 2}
 
 
 def torch_model(name):
     import timm
+    import torch
     from timm.models.vision_transformer import VisionTransformer
 
     if name == "vit-64":
         return VisionTransformer(img_size=48, patch_size=8, embed_dim=64, depth=4, num_heads=4, num_classes=10), 48, 10
+    if name == "resnet-18":
+        # Norms with their running statistics, as samara has them in training.
+        model = timm.create_model("resnet18")
+        return model.train().apply(lambda part: part.eval() if isinstance(part, torch.nn.BatchNorm2d) else None), 224, 1000
     return timm.create_model({"vit-ti": "vit_tiny_patch16_224", "vit-b": "vit_base_patch16_224"}[name]), 224, 1000
 
 
@@ -107,7 +112,7 @@ def main():
         return worker(name, int(batch), int(threads), how == "compile")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
-    parser.add_argument("--models", nargs="+", default=["vit-ti:8", "vit-64:32", "vit-b:4"])
+    parser.add_argument("--models", nargs="+", default=["vit-ti:8", "vit-64:32", "vit-b:4", "resnet-18:8"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cpu", action="store_true")

@@ -113,17 +113,87 @@ fn captions_find_their_images_and_a_resumed_run_has_the_bits_of_an_uninterrupted
     }
 }
 
+/// Ten pictures of each of four colours, with two captions each; returns the rows.
+fn write_colours(at: &Path) -> String {
+    let colours = [("red", [200, 0, 0]), ("green", [0, 200, 0]), ("blue", [0, 0, 200]), ("white", [220; 3])];
+    let mut rows = String::new();
+    for (i, (name, rgb)) in colours.iter().cycle().take(40).enumerate() {
+        let image =
+            image::RgbImage::from_fn(16, 16, |x, _| image::Rgb(rgb.map(|v: u8| v.saturating_add((x * i as u32 / 10) as u8))));
+        fs::create_dir_all(at.join("images").join(name)).expect("folder");
+        image.save(at.join(format!("images/{name}/{i}.png"))).expect("file");
+        rows +=
+            &format!("{{\"image\": \"images/{name}/{i}.png\", \"caption\": [\"a {name} picture\", \"all of it is {name}\"]}}\n");
+    }
+    fs::write(at.join("pairs.jsonl"), &rows).expect("file");
+    rows
+}
+
+/// Runs another command in a folder; returns standard output and standard error.
+fn samara(at: &Path, args: &[&str], code: i32) -> [String; 2] {
+    let output = Command::new(env!("CARGO_BIN_EXE_samara")).args(args).current_dir(at).output().expect("the binary runs");
+    let [out, error] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    [out, error]
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).expect("JSON")
+}
+
+#[test]
+fn a_trained_model_retrieves_classifies_and_searches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    write_colours(at);
+    let data = format!("data.path={}", at.join("pairs.jsonl").display());
+    let steps =
+        ["train.steps=120", "train.batch_size=16", "train.eval_every=0", "contrast.multi_positive=true", "data.val_fraction=0"];
+    outcome(&at.join("run"), "clip", &[&steps[..], &[data.as_str()]].concat());
+    // Ten images share a caption: an image of another number with the same cosine, or a larger one, counts as before it, but not beyond the ten.
+    let [out, _] = samara(at, &["eval", "retrieval", "--model", "run", "--data", "pairs.jsonl", "--json"], 0);
+    let found = json(&out);
+    assert_eq!((&found["images"], &found["captions"]), (&40.into(), &80.into()));
+    assert!(found["text_to_image"]["r10"].as_f64().expect("a recall") > 0.9, "{found}");
+    let template = ["--template", "a {} picture", "--template", "all of it is {}"];
+    let classify = [&["eval", "classify", "--model", "run", "--data", "images", "--json"][..], &template].concat();
+    assert!(json(&samara(at, &classify, 0)[0])["accuracy"].as_f64().expect("an accuracy") > 0.9);
+    let predict = [&["predict", "--model", "run", "--labels", "red,blue", "--json", "images/blue/2.png"][..], &template].concat();
+    assert_eq!(json(&samara(at, &predict, 0)[0])["label"], "blue");
+    samara(at, &["predict", "--model", "run", "images/blue/2.png"], 2);
+    samara(at, &["predict", "--model", "run", "--labels", "red", "--template", "none", "images/blue/2.png"], 2);
+    fs::write(at.join("images/broken.png"), "no picture").expect("file");
+    let search =
+        ["search", "--model", "run", "--images", "images", "--index", "kept", "--html", "found.html", "--top-k", "3", "--json"];
+    let [first, warned] = samara(at, &[&search[..], &["a green picture", "<b>red</b>"]].concat(), 0);
+    let [second, _] = samara(at, &[&search[..], &["a green picture", "<b>red</b>"]].concat(), 0);
+    assert_eq!(first, second);
+    assert!(warned.contains("broken.png"), "{warned}");
+    let green = json(first.lines().next().expect("a line"));
+    assert!(
+        green["found"].as_array().expect("images").iter().all(|image| image["image"].as_str().unwrap().contains("green")),
+        "{green}"
+    );
+    let page = fs::read_to_string(at.join("found.html")).expect("a page");
+    assert!(page.contains("&lt;b&gt;red") && page.matches("data:image/png").count() == 6, "{page}");
+    // A changed image is encoded again.
+    fs::copy(at.join("images/green/1.png"), at.join("images/red/0.png")).expect("file");
+    let [third, _] = samara(
+        at,
+        &["search", "--model", "run", "--images", "images", "--index", "kept", "--top-k", "11", "--json", "a green picture"],
+        0,
+    );
+    assert!(third.contains("images/red/0.png"), "{third}");
+    fs::write(at.join("kept/index.json"), "{").expect("file");
+    let [_, error] = samara(at, &[&search[..], &["x"]].concat(), 3);
+    assert!(error.contains("index.json") && error.contains("remove its folder"), "{error}");
+}
+
 #[test]
 fn pairs_of_files_are_read_and_what_is_wrong_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let colours = [("red", [200, 0, 0]), ("green", [0, 200, 0]), ("blue", [0, 0, 200]), ("white", [220; 3])];
-    let mut rows = String::new();
-    for (i, (name, rgb)) in colours.iter().cycle().take(40).enumerate() {
-        image::RgbImage::from_pixel(16, 16, image::Rgb(*rgb)).save(at.join(format!("{i}.png"))).expect("file");
-        rows += &format!("{{\"image\": \"{i}.png\", \"caption\": [\"a {name} picture\", \"all of it is {name}\"]}}\n");
-    }
-    fs::write(at.join("pairs.jsonl"), &rows).expect("file");
+    let rows = write_colours(at);
     let data = format!("data.path={}", at.join("pairs.jsonl").display());
     let short = ["train.steps=2", "train.batch_size=4", data.as_str()];
     let found =
@@ -136,6 +206,6 @@ fn pairs_of_files_are_read_and_what_is_wrong_is_named() {
     };
     refused(&["train.batch_size=1"], "train.batch_size: expected at least 2 pairs in a step");
     refused(&["model.patch_size=5"], "model.image_size: expected a multiple of model.patch_size = 5, found 16");
-    fs::write(at.join("pairs.jsonl"), rows.replace("7.png", "absent.png")).expect("file");
+    fs::write(at.join("pairs.jsonl"), rows.replace("white/7.png", "white/absent.png")).expect("file");
     refused(&[], "absent.png");
 }

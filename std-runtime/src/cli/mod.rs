@@ -43,6 +43,7 @@ commands! {
     Score: score,
     Embed: embed,
     Predict: predict,
+    Search: search,
     Eval: eval,
     Export: export,
     Merge: merge,

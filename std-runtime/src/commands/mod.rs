@@ -27,6 +27,7 @@ pub(crate) mod report;
 pub(crate) mod reward;
 pub(crate) mod rollout;
 pub(crate) mod score;
+pub(crate) mod search;
 pub(crate) mod sft;
 pub(crate) mod sweep;
 pub(crate) mod tokenizer;

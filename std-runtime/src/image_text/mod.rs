@@ -5,6 +5,7 @@ pub mod config;
 pub mod data;
 pub mod encoder;
 pub mod folder;
+pub mod index;
 pub mod retrieval;
 pub mod world;
 pub mod zero_shot;

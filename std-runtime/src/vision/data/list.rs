@@ -225,6 +225,20 @@ fn folders(path: &Path, notes: &mut Vec<String>) -> Result<Vec<Named>, DataError
     Ok(images)
 }
 
+/// The image files below a folder, sorted; hidden ones are passed over.
+///
+/// # Errors
+/// A folder that cannot be listed, or has no image.
+pub fn below(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut images = Vec::new();
+    let others = files(path, DEPTH, &mut |file| images.push(file))?;
+    if images.is_empty() {
+        let expected = "images (.png, .jpg, .jpeg, .gif, .bmp, .webp)";
+        return Err(DataError::format(path, expected, format!("{others} other files")));
+    }
+    Ok(images)
+}
+
 /// Sorted, without hidden ones.
 fn entries(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let listed = fs::read_dir(path).map_err(IoError::at(path, "list"))?;

@@ -14,7 +14,7 @@ use crate::run::durable;
 use crate::vision::image::draw::{Colour, label, rectangle};
 use crate::vision::image::read::read;
 use crate::vision::image::resize::{Filter, resize};
-use crate::vision::image::write::png;
+use crate::vision::image::write::data_uri;
 use crate::vision::image::{CHANNELS, Image};
 use crate::vision::shapes::{NORMALIZE, ShapesWorld};
 
@@ -64,8 +64,7 @@ pub(super) fn write(
             let corners = [x, y, x + width, y + height].map(|at| at * factor);
             rectangle(&mut picture, corners, colour, 2);
             label(&mut picture, [corners[0], corners[1] - 7.0], name(fault.category), colour, 1);
-            let source = format!("data:image/png;base64,{}", base64(&png(&picture)));
-            pictures.push(json!({ "kind": kind, "caption": fault.caption, "picture": source }));
+            pictures.push(json!({ "kind": kind, "caption": fault.caption, "picture": data_uri(&picture) }));
         }
     }
     let path = folder.join(GALLERY_FILE);
@@ -128,30 +127,4 @@ fn worst(mut faults: Vec<Fault>) -> Vec<Fault> {
     faults.retain(|fault| seen.insert((fault.image, fault.category)));
     faults.truncate(MOST);
     faults
-}
-
-/// Base64 of RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |i: usize| chunk.get(i).copied().map_or(0, u32::from);
-        let word = at(0) << 16 | at(1) << 8 | at(2);
-        let digits =
-            (0..4).map(|i| if i <= chunk.len() { char::from(DIGITS[(word >> (18 - 6 * i) & 63) as usize]) } else { '=' });
-        text.extend(digits);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    /// RFC 4648, section 10.
-    #[test]
-    fn base64_of_the_standards_examples() {
-        let all = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
-        assert_eq!(all, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
-    }
 }
