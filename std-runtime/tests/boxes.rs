@@ -157,44 +157,46 @@ fn boxes_follow_the_pixels_of_every_augmentation_and_a_row_is_a_function_of_its_
     assert_eq!(again.reals("boxes"), &batch.reals("boxes")[77 * 4..78 * 4]);
 }
 
+/// A data set with one fault of every kind.
+fn faults(dataset: &mut Value) {
+    let objects = dataset["annotations"].as_array_mut().expect("a list");
+    let object = |id: u32, image: u32, category: u32, bbox: Value, crowd: u32| json!({ "id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": 9, "iscrowd": crowd });
+    objects.push(object(20, 100, 3, json!([1, 1, 0, 5]), 0));
+    objects.push(object(21, 101, 3, json!([100, 1, 5, 5]), 0));
+    objects.push(object(22, 7, 3, json!([1, 1, 5, 5]), 0));
+    objects.push(object(23, 102, 4, json!([1, 1, 5, 5]), 0));
+    objects.push(object(24, 102, 3, json!([1, null, 5, 5]), 0));
+    objects.push(object(25, 102, 3, json!([60, 1, 9, 5]), 0));
+    objects.push(object(26, 102, 3, json!([1, 1, 5, 5]), 1));
+    objects.push(object(1, 102, 3, json!([1, 1, 5, 5]), 0));
+    let images = dataset["images"].as_array_mut().expect("a list");
+    images[3]["width"] = 20.into();
+    images[3]["height"] = 40.into();
+    images[4]["width"] = 51.into();
+    images.push(json!({ "id": 300, "file_name": "absent.png", "width": 4, "height": 4 }));
+}
+
+const FAULTS: [&str; 11] = [
+    "missing_images",
+    "swapped_sizes",
+    "wrong_sizes",
+    "boxes_not_finite",
+    "boxes_without_extent",
+    "boxes_outside",
+    "objects_of_unknown_images",
+    "objects_of_unknown_categories",
+    "objects_with_the_same_id",
+    "boxes_that_reach_out",
+    "crowds",
+];
+
 #[test]
-fn every_fault_is_named_and_crowds_are_left_out() {
+fn every_fault_is_named_and_the_exit_code_tells() {
     let folder = tempfile::tempdir().expect("a folder");
-    let faults = |dataset: &mut Value| {
-        let objects = dataset["annotations"].as_array_mut().expect("a list");
-        let object = |id: u32, image: u32, category: u32, bbox: Value, crowd: u32| json!({ "id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": 9, "iscrowd": crowd });
-        objects.push(object(20, 100, 3, json!([1, 1, 0, 5]), 0));
-        objects.push(object(21, 101, 3, json!([100, 1, 5, 5]), 0));
-        objects.push(object(22, 7, 3, json!([1, 1, 5, 5]), 0));
-        objects.push(object(23, 102, 4, json!([1, 1, 5, 5]), 0));
-        objects.push(object(24, 102, 3, json!([1, null, 5, 5]), 0));
-        objects.push(object(25, 102, 3, json!([60, 1, 9, 5]), 0));
-        objects.push(object(26, 102, 3, json!([1, 1, 5, 5]), 1));
-        objects.push(object(1, 102, 3, json!([1, 1, 5, 5]), 0));
-        let images = dataset["images"].as_array_mut().expect("a list");
-        images[3]["width"] = 20.into();
-        images[3]["height"] = 40.into();
-        images[4]["width"] = 51.into();
-        images.push(json!({ "id": 300, "file_name": "absent.png", "width": 4, "height": 4 }));
-    };
-    let file = coco(folder.path(), faults);
-    let pictures = folder.path().join("pictures");
+    let (file, pictures) = (coco(folder.path(), faults), folder.path().join("pictures"));
     let report = check(&file, Some(&pictures)).unwrap();
     let count = |name: &str| report.problems.get(name).map_or(0, |problem| problem["count"].as_u64().unwrap_or(0));
-    let names = [
-        "missing_images",
-        "swapped_sizes",
-        "wrong_sizes",
-        "boxes_not_finite",
-        "boxes_without_extent",
-        "boxes_outside",
-        "objects_of_unknown_images",
-        "objects_of_unknown_categories",
-        "objects_with_the_same_id",
-        "boxes_that_reach_out",
-        "crowds",
-    ];
-    assert_eq!(names.map(count), [1; 11], "{:?}", report.lines());
+    assert_eq!(FAULTS.map(count), [1; 11], "{:?}", report.lines());
     assert_eq!(report.errors, 9);
     let lines = report.lines().join("\n");
     assert!(
@@ -203,7 +205,12 @@ fn every_fault_is_named_and_crowds_are_left_out() {
     );
     let output = samara(&["data", "check", file.to_str().unwrap(), "--images", pictures.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
-    // Training ends at the first, or leaves them out.
+}
+
+#[test]
+fn training_ends_at_a_fault_or_leaves_it_out_and_crowds_always() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, pictures) = (coco(folder.path(), faults), folder.path().join("pictures"));
     let config = BoxDataConfig { val_fraction: 0.0, ..BoxDataConfig::default() };
     let list = || Boxes::open(&file, Some(&pictures)).unwrap().splits(&config).unwrap().0;
     let processor = Processor::square(64, None);
@@ -214,7 +221,7 @@ fn every_fault_is_named_and_crowds_are_left_out() {
     let error = make([BadImage::Skip, BadImage::Error]).err().expect("an error").to_string();
     assert!(error.contains("annotations[") && error.contains("data.on_bad_box=skip"), "{error}");
     let made = make([BadImage::Skip; 2]).unwrap();
-    // Four images; their six objects, the clipped one, and the one with the id of another.
+    // Four images; their four objects, the clipped one, and the one with the id of another.
     assert_eq!((made.store.len(), made.store.objects(), made.skipped.len()), (4, 6, 9));
 }
 
@@ -233,78 +240,112 @@ const TINY: &str = "model.model_type=detr model.image_size=64 model.embedding_si
                     model.decoder_attention_heads=2 model.encoder_ffn_dim=32 model.decoder_ffn_dim=32 model.num_queries=6 train.batch_size=3 \
                     train.steps=6 train.dropout=0.1 train.schedule=step train.drop_at=0.5 augment.crop=0.5 augment.min_scale=0.7";
 
+/// A folder with pictures, their annotations, and a detector trained on two thirds of them.
+struct Trained {
+    folder: tempfile::TempDir,
+    data: String,
+    pictures: String,
+    /// The setting that names their folder.
+    images: String,
+    run: String,
+}
+
+impl Trained {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let data = coco(folder.path(), |_| ()).to_string_lossy().into_owned();
+        let images = format!("data.images={:?}", at("pictures"));
+        let new = Self { data, pictures: at("pictures"), images, run: at("run"), folder };
+        assert_eq!(json_of(&new.train(&["--quiet", "--json", "--out", &new.run]))["steps"], 6);
+        new
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// The arguments of its training.
+    fn train<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let set = TINY.split_whitespace().flat_map(|set| ["--set", set]);
+        let data = ["--data", &self.data, "--set", &self.images, "--set", "data.val_fraction=0.34", "--threads", "2"];
+        ["train"].into_iter().chain(set).chain(data).chain(more.iter().copied()).collect()
+    }
+}
+
 #[test]
-fn a_detector_of_ones_own_images_is_trained_measured_asked_and_tuned() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let file = coco(folder.path(), |_| ()).to_string_lossy().into_owned();
-    let set: Vec<&str> = TINY.split_whitespace().flat_map(|set| ["--set", set]).collect();
-    let (run, pictures) = (at("run"), format!("data.images={:?}", at("pictures")));
-    let data = ["--data", &file, "--set", &pictures, "--set", "data.val_fraction=0.34", "--threads", "2"];
-    let train =
-        |out: &str, more: &[&str]| json_of(&[&["train", "--quiet", "--json", "--out", out], &set[..], &data, more].concat());
-    assert_eq!(train(&run, &[])["steps"], 6);
-    let plan = samara(&[&["train", "--plan"], &set[..], &data].concat());
-    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
-    assert!(plan.contains("training images") && plan.contains("FLOP per image"), "{plan}");
-    // What the run held out, by layer, and its files evaluated again.
-    let (found, truth) = (at("found.json"), at("truth.json"));
-    let outcome = json_of(&[
-        "eval",
-        "detect",
-        "--model",
-        &run,
-        "--by-layer",
-        "--json",
-        "--predictions-out",
-        &found,
-        "--annotations-out",
-        &truth,
-    ]);
-    assert_eq!(
-        (outcome["images"].as_u64(), outcome["detections"].as_u64(), outcome["layer"].as_u64()),
-        (Some(2), Some(12), Some(2))
-    );
+fn an_evaluation_of_a_detector_is_that_of_the_files_it_writes_and_does_not_depend_on_the_batch() {
+    let trained = Trained::new();
+    let Trained { data, pictures, run, .. } = &trained;
+    let (found, truth) = (trained.at("found.json"), trained.at("truth.json"));
+    let files = ["--predictions-out", &found, "--annotations-out", &truth, "--gallery"];
+    let outcome = json_of(&[&["eval", "detect", "--model", run, "--by-layer", "--json"], &files[..]].concat());
+    let count = |key: &str| outcome[key].as_u64();
+    assert_eq!(["images", "detections", "layer"].map(count), [Some(2), Some(12), Some(2)]);
     let again = json_of(&["eval", "detect", "--predictions", &found, "--annotations", &truth, "--json"]);
     assert_eq!((&outcome["stats"], &outcome["classes"]), (&again["stats"], &again["classes"]));
     assert_eq!(outcome["layers"][1]["stats"], outcome["stats"]);
-    // The batch changes nothing.
-    let one = json_of(&[
-        "eval",
-        "detect",
-        "--model",
-        &run,
-        "--data",
-        &file,
-        "--images",
-        &at("pictures"),
-        "--split",
-        "all",
-        "--json",
-        "--batch-size",
-        "1",
-    ]);
-    let all =
-        json_of(&["eval", "detect", "--model", &run, "--data", &file, "--images", &at("pictures"), "--split", "all", "--json"]);
-    assert_eq!((&one, one["images"].as_u64()), (&all, Some(6)));
-    let picture = at("pictures/3.png");
-    let boxes = json_of(&["predict", "--model", &run, "--json", "--threshold", "0", "--draw", &at("drawn"), &picture]);
+    let all = ["eval", "detect", "--model", run, "--data", data, "--images", pictures, "--split", "all", "--json"];
+    let [one, several] = ["1", "8"].map(|batch| json_of(&[&all[..], &["--batch-size", batch]].concat()));
+    assert_eq!((&one, one["images"].as_u64()), (&several, Some(6)));
+    let page = trained.at("page.html");
+    assert!(samara(&["report", run, "--out", &page]).status.success());
+    let page = fs::read_to_string(page).expect("a page");
+    assert!(page.contains("missed: ") && page.contains("base64,iVBOR"), "no picture in the report");
+}
+
+#[test]
+fn a_detector_is_planned_asked_and_tuned_to_other_classes() {
+    let trained = Trained::new();
+    let plan = samara(&trained.train(&["--plan"]));
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(plan.contains("training images") && plan.contains("FLOP per image"), "{plan}");
+    let (picture, drawn) = (trained.at("pictures/3.png"), trained.at("drawn"));
+    let boxes = json_of(&["predict", "--model", &trained.run, "--json", "--threshold", "0", "--draw", &drawn, &picture]);
     assert_eq!((boxes["width"].as_u64(), boxes["boxes"].as_array().map(Vec::len)), (Some(40), Some(6)));
-    let drawn = image::open(folder.path().join("drawn/3.png")).expect("a picture");
+    let drawn = image::open(Path::new(&drawn).join("3.png")).expect("a picture");
     assert_eq!((drawn.width(), drawn.height()), (40, 20));
-    // A head for other classes begins anew.
-    let tuned = at("tuned");
-    let (yolo_data, quiet) = (folder.path().join("yolo"), ["--json", "--quiet"]);
-    yolo(&yolo_data);
-    fs::write(yolo_data.join("data.yaml"), "train: images\nnames: [a, b, c]\n").expect("a file");
-    let yolo_data = yolo_data.to_string_lossy().into_owned();
-    let args =
-        ["train", "--init", &run, "--data", &yolo_data, "--out", &tuned, "--set", "train.steps=2", "--set", "train.batch_size=2"];
-    assert_eq!(json_of(&[&args[..], &quiet].concat())["steps"], 2);
-    let config: Value =
-        serde_json::from_slice(&fs::read(folder.path().join("tuned/config.json")).expect("a file")).expect("JSON");
-    assert_eq!(config["id2label"], json!({ "0": "a", "1": "b", "2": "c" }));
-    let processor: Value =
-        serde_json::from_slice(&fs::read(folder.path().join("tuned/preprocessor_config.json")).expect("a file")).expect("JSON");
+    let other = trained.folder.path().join("yolo");
+    yolo(&other);
+    fs::write(other.join("data.yaml"), "train: images\nnames: [a, b, c]\n").expect("a file");
+    let (other, tuned) = (other.to_string_lossy().into_owned(), trained.at("tuned"));
+    let args = [
+        "train",
+        "--init",
+        &trained.run,
+        "--data",
+        &other,
+        "--out",
+        &tuned,
+        "--set",
+        "train.steps=2",
+        "--set",
+        "train.batch_size=2",
+    ];
+    assert_eq!(json_of(&[&args[..], &["--json", "--quiet"]].concat())["steps"], 2);
+    let json =
+        |name: &str| -> Value { serde_json::from_slice(&fs::read(Path::new(&tuned).join(name)).expect("a file")).expect("JSON") };
+    assert_eq!(json("config.json")["id2label"], json!({ "0": "a", "1": "b", "2": "c" }));
+    let processor = json("preprocessor_config.json");
     assert_eq!((&processor["image_processor_type"], &processor["pad_size"]["width"]), (&json!("DetrImageProcessor"), &json!(64)));
+}
+
+#[test]
+fn the_attention_of_a_transformer_is_drawn_over_the_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    for class in ["a", "b"] {
+        fs::create_dir_all(folder.path().join("data").join(class)).expect("a folder");
+        (0..4).for_each(|i| paint(&folder.path().join(format!("data/{class}/{i}.png")), PICTURES[i]));
+    }
+    let set = "model.model_type=vit model.image_size=16 model.patch_size=4 model.hidden_size=8 model.num_hidden_layers=2 \
+               model.num_attention_heads=2 model.intermediate_size=16 train.steps=3 train.batch_size=2 data.val_fraction=0";
+    let set: Vec<&str> = set.split_whitespace().flat_map(|set| ["--set", set]).collect();
+    let (data, run, drawn) = (at("data"), at("run"), at("drawn"));
+    json_of(&[&["train", "--quiet", "--json", "--data", &data, "--out", &run], &set[..]].concat());
+    json_of(&["predict", "--model", &run, "--json", "--draw", &drawn, &at("data/a/0.png")]);
+    let picture = image::open(Path::new(&drawn).join("0.png")).expect("a picture").into_rgb8();
+    assert_eq!((picture.width(), picture.height()), (64, 48));
+    // Somewhere it is reddest.
+    assert!(picture.pixels().any(|Rgb([red, _, blue])| red > blue) && picture.pixels().any(|Rgb([red, _, blue])| red <= blue));
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::{Error, output};
-use super::Args;
+use super::args::Args;
 use super::drawing::Drawings;
 use crate::vision::classifier::{Classifier, probabilities, ranking};
 

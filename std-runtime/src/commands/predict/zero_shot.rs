@@ -1,7 +1,7 @@
 //! The classes of images by sentences about them.
 
 use super::super::{Error, output};
-use super::Args;
+use super::args::Args;
 use super::classes::prediction;
 use crate::image_text::zero_shot::{TEMPLATE, ZeroShot};
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::sizes::{LARGEST, side, sides};
 use super::{IMAGENET, Kind, Processor, Resize, detr};
 use crate::files::IoError;
 use crate::model_folder::FolderError;
@@ -185,19 +186,6 @@ fn positive(keys: &Keys<'_>, key: &str, usual: f64) -> Result<f64, FolderError> 
             number.ok_or_else(|| keys.wrong(key, "a number above 0", value))
         }
     }
-}
-
-/// The largest side of a processed image.
-pub(super) const LARGEST: u64 = 8192;
-
-pub(super) fn side(value: &Value) -> Option<usize> {
-    value.as_u64().filter(|side| (1..=LARGEST).contains(side)).map(|side| side as usize)
-}
-
-/// `height` and `width` of an object.
-pub(super) fn sides(value: &Value) -> Option<[usize; 2]> {
-    let object = value.as_object().filter(|object| object.len() == 2)?;
-    Some([side(object.get("height")?)?, side(object.get("width")?)?])
 }
 
 fn size(keys: &Keys<'_>, usual: &Processor) -> Result<Resize, FolderError> {

@@ -2,6 +2,7 @@
 
 mod detr;
 pub mod file;
+mod sizes;
 
 use super::image::resize::{Filter, resize};
 use super::image::{CHANNELS, Image};
@@ -131,8 +132,8 @@ impl Processor {
                 resize(image, in_proportion(image.size(), shorter), self.filter).middle([side; 2])
             }
             Resize::Cropped { side, .. } => resize(image, [side; 2], self.filter),
-            Resize::Between { shorter, longer } => resize(image, detr::between(image.size(), shorter, longer), self.filter),
-            Resize::Within(most) => resize(image, detr::within(image.size(), most), self.filter),
+            Resize::Between { shorter, longer } => resize(image, sizes::between(image.size(), shorter, longer), self.filter),
+            Resize::Within(most) => resize(image, sizes::within(image.size(), most), self.filter),
         }
     }
 
