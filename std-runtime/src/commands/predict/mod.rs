@@ -6,8 +6,8 @@ mod classes;
 mod drawing;
 mod zero_shot;
 
-pub(super) use self::args::template;
 pub(crate) use self::args::Args;
+pub(super) use self::args::template;
 use super::{Command, Console, Error};
 use crate::image_text::folder::DualFolder;
 use crate::vision::detector::DetectorFolder;
