@@ -9,7 +9,7 @@ use crate::config::{Choice, Layers, Place, Table};
 use crate::image_text::clip::DualType;
 use crate::image_text::folder::DualFolder;
 use crate::model_folder::CONFIG_FILE;
-use crate::train::contrast::ContrastRunConfig;
+use crate::train::contrast_config::ContrastRunConfig;
 
 impl ConfigArgs {
     /// The configuration of a contrastive training, if `model.model_type` of the command line, of its file or of the initial folder names its models. `base` is the

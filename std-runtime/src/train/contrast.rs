@@ -8,7 +8,7 @@ use samara_core::model::clip::Clip;
 use samara_core::params::Params;
 
 use super::card::{self, Subject};
-use super::config::TrainConfig;
+use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
 use super::folder::{RunFolder, write_config};
 use super::launch::on_pool;
@@ -20,66 +20,20 @@ use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
 use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
 use super::trainer::Trainer;
-use crate::config::{Invalid, tables};
 use crate::data::batches::{Order, Sampler};
-use crate::image_text::clip::ClipModel;
-use crate::image_text::config::{ContrastConfig, PairDataConfig};
 use crate::image_text::data::rows::PairRows;
 use crate::image_text::data::tokens::CaptionEncoder;
 use crate::image_text::folder::DualFolder;
-use crate::image_text::world::CaptionsConfig;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, maps, save_weights};
 use crate::say;
 use crate::session::{CpuDevice, Engine, OwnedParams, Session};
 use crate::stop::Stop;
 use crate::tokenizer::Tokenizer;
 use crate::vision::folder::own_first;
-use crate::vision::image::CHANNELS;
 use crate::vision::processor::Processor;
 
 /// What messages call the command.
 const COMMAND: &str = "samara train";
-
-tables! {
-    /// The whole configuration of a contrastive training.
-    pub ContrastRunConfig checked by ContrastRunConfig::check_together {
-        /// `[model]`
-        model: ClipModel;
-        /// `[data]`
-        data: PairDataConfig;
-        /// `[captions]`
-        captions: CaptionsConfig;
-        /// `[contrast]`
-        contrast: ContrastConfig;
-        /// `[train]`
-        train: TrainConfig;
-    }
-}
-
-impl ContrastRunConfig {
-    fn check_together(&self) -> Result<(), Invalid> {
-        self.model.to_core()?;
-        if self.model.num_channels != CHANNELS {
-            let expected = format!("{CHANNELS}: images are read as RGB");
-            return Err(Invalid::new("model.num_channels", expected, self.model.num_channels));
-        }
-        let unread = [
-            ("train.tokens", self.train.tokens as f64),
-            ("train.flops", self.train.flops),
-            ("train.dropout", self.train.dropout),
-        ];
-        for (key, value) in unread {
-            if value != 0.0 {
-                return Err(Invalid::new(key, "0: a contrastive training does not read it", value));
-            }
-        }
-        if self.train.batch_size * self.train.grad_accumulation < 2 {
-            let expected = "at least 2 pairs in a step (train.batch_size times train.grad_accumulation): a single pair has no other to differ from";
-            return Err(Invalid::new("train.batch_size", expected, self.train.batch_size));
-        }
-        self.train.check()
-    }
-}
 
 /// Train a CLIP or SigLIP.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ pub mod box_data;
 pub mod card;
 pub mod config;
 pub mod contrast;
+pub mod contrast_config;
 pub mod detection;
 pub mod dialogues;
 pub mod error;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::contrast::ContrastRunConfig;
+use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
 use super::tokenizer::named;
 use crate::config::Invalid;
