@@ -471,7 +471,7 @@ mod tests {
                 b"{\"text\": \"a\", \"x\": -Infinity}",
                 "1:20: expected valid JSON, found -Infinity, which Python writes and JSON does not have; write null",
             ),
-            (b"{\"text\": \"\xff\"}", "1:11: expected UTF-8 text, found byte 0xff"),
+            (b"{\"text\": \"\xff\"}", "1:11: expected UTF-8 text, found byte 0xff; convert the file with iconv"),
             (b"{\"text\": \"a\", \"text\": \"b\"}", "1:26: expected valid JSON, found key \"text\" twice"),
         ];
         for (row, expected) in cases {
