@@ -2,7 +2,7 @@
 """Losses of DETR in training: samara beside `DetrForObjectDetection` of transformers, from the same weights on the same batches.
 
     cargo bench -p samara-benches --bench detector --no-run      # prints the path of BINARY
-    python3 benches/compare/detector.py BINARY [--steps 200] [--lr 1e-4] [--clip 0.1] [--seeds 3] [--auxiliary]
+    python3 benches/compare/detector.py BINARY [--steps 200] [--lr 1e-4] [--clip 0.1] [--seeds 3] [--threads 1] [--auxiliary]
 
 A small DETR (ResNet of two basic stages, d = 64, 3 + 3 layers, 12 queries) learns rectangles in images of 64 pixels: 8 batches of 8, in turn. AdamW without
 weight decay, all convolutions trained, dropout 0. Prints the largest relative difference of a step's loss, and losses on the way.
@@ -24,6 +24,7 @@ parser.add_argument("--steps", type=int, default=200)
 parser.add_argument("--lr", type=float, default=1e-4)
 parser.add_argument("--clip", type=float, default=0.1)
 parser.add_argument("--seeds", type=int, default=3)
+parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
 parser.add_argument("--auxiliary", action="store_true", help="losses of all decoder layers, and transformers' norm between them")
 options = parser.parse_args()
 COUNT, B, S, M, C = 8, 8, 64, 5, 4
@@ -78,7 +79,7 @@ def theirs(model, pixels, classes, boxes):
     return np.array(losses)
 
 
-torch.set_num_threads(2)
+torch.set_num_threads(options.threads)
 for seed in range(options.seeds):
     data = batches(np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
