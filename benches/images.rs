@@ -4,6 +4,7 @@
 //! each line of standard input with a line of JSON: milliseconds of so many steps, for turns with others (`compare/images.py`).
 
 use std::io::BufRead;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,10 +12,12 @@ use samara::data::DataError;
 use samara::data::batches::{Order, Sampler};
 use samara::data::dataset::{Dataset, HostBatch};
 use samara::kernels::gemm::Gemm;
+use samara::model_folder::ParamValues;
 use samara::session::{CpuDevice, Engine, Session};
 use samara::train::config::TrainConfig;
+use samara::train::error::TrainingError;
 use samara::train::objective::{Objective, Source};
-use samara::train::objectives::supervised::{Inputs, Supervised, Task, Terms};
+use samara::train::objectives::supervised::{Inputs, Supervised, Task, TaskFolder, Terms};
 use samara::train::shape::update_numbers;
 use samara::train::step::Stepper;
 use samara::vision::{ImageArchitecture, register};
@@ -23,6 +26,7 @@ use samara_core::model::image::{self, ImageDims, ImageModel, PixelOrder};
 use samara_core::model::resnet::{ResNetConfig, stages};
 use samara_core::model::vit::VitConfig;
 use samara_core::nn::Dropout;
+use samara_core::params::Params;
 
 /// The models, as `compare/images.py` names them.
 fn model(name: &str) -> Option<Box<dyn ImageArchitecture>> {
@@ -69,6 +73,23 @@ fn extents(dims: &ImageDims) -> Vec<usize> {
     }
 }
 
+/// Every parameter keeps its initial value, statistics of norms too.
+struct Initial;
+
+impl TaskFolder for Initial {
+    fn read(&self, _: &Params<'_>, _: &mut [f32], _: &mut [u8]) -> Result<(), TrainingError> {
+        Ok(())
+    }
+
+    fn write(&self, _: &Path, _: &Params<'_>, _: ParamValues<'_>) -> Result<(), TrainingError> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        String::new()
+    }
+}
+
 /// Images that are filled in once and stay: reading is not measured.
 struct Still {
     image_len: usize,
@@ -108,7 +129,7 @@ fn main() {
     let still = Still { image_len: dims.image_len(), classes: dims.classes };
     let order = Sampler::over_rows(Order::Shuffled, 0, still.len(), "images").expect("rows");
     let source = Source::rows(still, order, None::<Still>, &train);
-    let mut objective = Supervised::new(Classifier(model), registry, source, &train).expect("an objective");
+    let mut objective = Supervised::new(Classifier(model), registry, source, &train).expect("an objective").with_folder(Initial);
     let session = Session::new(CpuDevice::new(Engine::new(threads, Gemm::Samara).expect("threads")));
     let mut stepper = Stepper::new(session, &mut objective, train.rule()).expect("programs");
     objective.initialise(&mut stepper.session, false).expect("weights");
