@@ -45,10 +45,11 @@ const COMMAND: &str = "samara train";
 table! {
     /// How a detector is trained.
     pub DetectConfig {
-        /// Factor of the learning rate of the backbone.
-        backbone_lr: f64 = 0.1, 0..=1000;
-        /// What of the backbone is not trained: 0: nothing, 1: the stem, 2: the stem and the first stage, as the authors do, and so on.
-        frozen_stages: usize = 2, 0..=9;
+        /// Factor of the learning rate of the backbone; absent: 0.1 with train.init, as the authors have it, and 1 where it begins anew.
+        backbone_lr: Option<f64> = None, 0..=1000;
+        /// What of the backbone is not trained: 0: nothing, 1: the stem, 2: the stem and the first stage, and so on; absent: 2 with train.init, as the authors do,
+        /// and 0 where it begins anew.
+        frozen_stages: Option<usize> = None, 0..=9;
         /// Images of the generated world of shapes.
         images: u64 = 100000, 1..=1000000000000_u64;
         /// Held-out images of it.
@@ -88,12 +89,21 @@ impl DetectRunConfig {
         [data, augment].concat()
     }
 
+    /// What of the backbone is not trained: random weights would stay random.
+    fn frozen_stages(&self) -> usize {
+        self.detect.frozen_stages.unwrap_or(if self.train.init.is_some() { 2 } else { 0 })
+    }
+
+    fn backbone_lr(&self) -> f64 {
+        self.detect.backbone_lr.unwrap_or(if self.train.init.is_some() { 0.1 } else { 1.0 })
+    }
+
     fn check_together(&self) -> Result<(), Invalid> {
         let config = self.model.to_core()?;
         let stages = config.backbone.stages().count();
-        if self.detect.frozen_stages > stages + 1 {
+        if let Some(frozen) = self.detect.frozen_stages.filter(|&frozen| frozen > stages + 1) {
             let expected = format!("0 to {}: the stem and {stages} stages", stages + 1);
-            return Err(Invalid::new("detect.frozen_stages", expected, self.detect.frozen_stages));
+            return Err(Invalid::new("detect.frozen_stages", expected, frozen));
         }
         if self.model.num_channels != 3 {
             return Err(Invalid::new("model.num_channels", "3: images are read as RGB", self.model.num_channels));
@@ -313,11 +323,11 @@ fn registered(config: &DetectRunConfig) -> Result<((Arc<OwnedParams>, Detr), Bac
     let registered = OwnedParams::new(count, |registry| {
         groups = [true, false].map(|decay| registry.add_group(Group { decay }));
         let detr = Detr::register(&core, Some(groups), &mut registry.scope());
-        let frozen = config.detect.frozen_stages;
+        let frozen = config.frozen_stages();
         registry.infos_mut().iter_mut().filter(|info| is_below(info, groups, frozen)).for_each(|info| info.frozen = true);
         detr
     })?;
-    Ok((registered, Backbone { groups, lr_scale: config.detect.backbone_lr }))
+    Ok((registered, Backbone { groups, lr_scale: config.backbone_lr() }))
 }
 
 /// Whether a parameter belongs to the first `stages` parts of the backbone: the stem, and stages.
