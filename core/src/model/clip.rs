@@ -114,81 +114,92 @@ impl PoolingHead {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clip {
     config: ClipConfig,
-    class_embedding: Option<ParamId>,
-    patch_embedding: Affine,
-    image_positions: ParamId,
-    pre_norm: Option<LayerNorm>,
-    vision: Tower,
-    post_norm: LayerNorm,
-    pooling: Option<PoolingHead>,
-    token_embedding: Embedding,
-    text_positions: Embedding,
-    text: Tower,
-    final_norm: LayerNorm,
+    vision: ImageTower,
+    text: TextTower,
     visual_projection: Option<Affine>,
     text_projection: Affine,
     logit_scale: ParamId,
     logit_bias: Option<ParamId>,
 }
 
+/// The image encoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct ImageTower {
+    class_embedding: Option<ParamId>,
+    patch_embedding: Affine,
+    positions: ParamId,
+    pre_norm: Option<LayerNorm>,
+    tower: Tower,
+    post_norm: LayerNorm,
+    pooling: Option<PoolingHead>,
+}
+
+impl ImageTower {
+    fn register(c: &ClipConfig, s: &mut Scope<'_>) -> Self {
+        let (is_clip, of) = (c.kind == ClipKind::Clip, &c.vision);
+        let mut embeddings = s.at("embeddings");
+        let class_embedding = is_clip.then(|| embeddings.add("class_embedding", &[of.hidden_size], Init::normal(of.std())));
+        let patch_len = c.num_channels * c.patch_size * c.patch_size;
+        let bound = Init::Uniform { bound: 1.0 / libm::sqrt(patch_len.max(1) as f64) };
+        let mut patches = embeddings.at("patch_embedding");
+        let patch_embedding = Affine::register(patch_len, of.hidden_size, !is_clip, bound, &mut patches.part(Part::Tokens));
+        let rows = c.patches() + usize::from(is_clip);
+        let mut positions = embeddings.at("position_embedding");
+        let positions = positions.part(Part::Positions).add("weight", &[rows, of.hidden_size], Init::normal(of.std()));
+        Self {
+            class_embedding,
+            patch_embedding,
+            positions,
+            pre_norm: is_clip.then(|| of.norm(&mut s.at("pre_layrnorm"))),
+            tower: Tower::register(of, false, &mut s.at("encoder")),
+            post_norm: of.norm(&mut s.at("post_layernorm").part(Part::Final)),
+            pooling: (!is_clip).then(|| PoolingHead::register(of, &mut s.at("head").part(Part::Final))),
+        }
+    }
+}
+
+/// The text encoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct TextTower {
+    tokens: Embedding,
+    positions: Embedding,
+    tower: Tower,
+    final_norm: LayerNorm,
+}
+
+impl TextTower {
+    fn register(c: &ClipConfig, s: &mut Scope<'_>) -> Self {
+        let of = &c.text;
+        let table = |count, std, s: &mut Scope<'_>| Embedding::register(count, of.hidden_size, Init::normal(std), s);
+        let mut embeddings = s.at("embeddings");
+        let tokens = table(c.vocab_size, 0.02, &mut embeddings.at("token_embedding").part(Part::Tokens));
+        let mut positions = embeddings.at("position_embedding");
+        let positions = table(c.max_position_embeddings, 0.01, &mut positions.part(Part::Positions));
+        Self {
+            tokens,
+            positions,
+            tower: Tower::register(of, c.kind == ClipKind::Clip, &mut s.at("encoder")),
+            final_norm: of.norm(&mut s.at("final_layer_norm").part(Part::Final)),
+        }
+    }
+}
+
 impl Clip {
     /// Registers the model's parameters.
     pub fn register(c: &ClipConfig, s: &mut Scope<'_>) -> Self {
-        let is_clip = c.kind == ClipKind::Clip;
-        let (image, text, constant) = (&c.vision, &c.text, |value: f64| Init::Between { low: value, high: value });
-        let mut vision_model = s.at("vision_model");
-        let mut embeddings = vision_model.at("embeddings");
-        let class_embedding = is_clip.then(|| embeddings.add("class_embedding", &[image.hidden_size], Init::normal(image.std())));
-        let patch_len = c.num_channels * c.patch_size * c.patch_size;
-        let bound = Init::Uniform { bound: 1.0 / libm::sqrt(patch_len.max(1) as f64) };
-        let patch_embedding = Affine::register(
-            patch_len,
-            image.hidden_size,
-            !is_clip,
-            bound,
-            &mut embeddings.at("patch_embedding").part(Part::Tokens),
-        );
-        let rows = c.patches() + usize::from(is_clip);
-        let image_positions = embeddings.at("position_embedding").part(Part::Positions).add(
-            "weight",
-            &[rows, image.hidden_size],
-            Init::normal(image.std()),
-        );
-        let pre_norm = is_clip.then(|| image.norm(&mut vision_model.at("pre_layrnorm")));
-        let vision = Tower::register(image, false, &mut vision_model.at("encoder"));
-        let post_norm = image.norm(&mut vision_model.at("post_layernorm").part(Part::Final));
-        let pooling = (!is_clip).then(|| PoolingHead::register(image, &mut vision_model.at("head").part(Part::Final)));
-        let mut text_model = s.at("text_model");
-        let mut embeddings = text_model.at("embeddings");
-        let table = |count, std, s: &mut Scope<'_>| Embedding::register(count, text.hidden_size, Init::normal(std), s);
-        let token_embedding = table(c.vocab_size, 0.02, &mut embeddings.at("token_embedding").part(Part::Tokens));
-        let text_positions =
-            table(c.max_position_embeddings, 0.01, &mut embeddings.at("position_embedding").part(Part::Positions));
-        let tower = Tower::register(text, is_clip, &mut text_model.at("encoder"));
-        let final_norm = text.norm(&mut text_model.at("final_layer_norm").part(Part::Final));
+        let (is_clip, constant) = (c.kind == ClipKind::Clip, |value: f64| Init::Between { low: value, high: value });
+        let vision = ImageTower::register(c, &mut s.at("vision_model"));
+        let text = TextTower::register(c, &mut s.at("text_model"));
         let project = |from: &TowerConfig, bias, s: &mut Scope<'_>| {
             Affine::register(from.hidden_size, c.projection_dim, bias, Init::normal(from.std()), &mut s.part(Part::Head))
         };
-        let text_projection = if is_clip {
-            project(text, false, &mut s.at("text_projection"))
-        } else {
-            project(text, true, &mut s.at("text_model.head"))
-        };
+        let of_text = if is_clip { "text_projection" } else { "text_model.head" };
         Self {
             config: *c,
-            class_embedding,
-            patch_embedding,
-            image_positions,
-            pre_norm,
             vision,
-            post_norm,
-            pooling,
-            token_embedding,
-            text_positions,
-            text: tower,
-            final_norm,
-            visual_projection: is_clip.then(|| project(image, false, &mut s.at("visual_projection"))),
-            text_projection,
+            text,
+            text_projection: project(&c.text, !is_clip, &mut s.at(of_text)),
+            visual_projection: is_clip.then(|| project(&c.vision, false, &mut s.at("visual_projection"))),
             // A scalar of rank 0 in CLIP's files, of rank 1 in SigLIP's.
             logit_scale: s.add("logit_scale", if is_clip { &[] } else { &[1] }, constant(c.logit_scale)),
             logit_bias: (!is_clip).then(|| s.add("logit_bias", &[1], constant(-10.0))),
@@ -227,17 +238,17 @@ impl Clip {
     #[track_caller]
     pub fn image_vectors(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
         let (batch, width) = (g.shape(pixels).dim(0), self.config.vision.hidden_size);
-        let patches = self.patch_embedding.forward(g, pixels); // (B, N, C)
-        let x = self.class_embedding.map_or(patches, |class| {
+        let patches = self.vision.patch_embedding.forward(g, pixels); // (B, N, C)
+        let x = self.vision.class_embedding.map_or(patches, |class| {
             let one = Shape::new(&[batch, 1, width]).unwrap_or_default();
             g.token_concat(g.broadcast(g.param(class), Over::Row, one), patches) // (B, 1+N, C)
         });
-        let x = g.binary(BinaryKind::Add, Over::Batch, x, g.param(self.image_positions)); // (B, 1+N, C)
-        let x = self.pre_norm.map_or(x, |norm| norm.forward(g, x)); // (B, 1+N, C)
-        let x = self.vision.forward(g, x, &at(dropout)); // (B, 1+N, C)
-        let pooled = match self.pooling {
-            None => self.post_norm.forward(g, g.token_slice(x, 0, 1)), // (B, 1, C)
-            Some(head) => head.forward(g, self.post_norm.forward(g, x), dropout), // (B, 1, C)
+        let x = g.binary(BinaryKind::Add, Over::Batch, x, g.param(self.vision.positions)); // (B, 1+N, C)
+        let x = self.vision.pre_norm.map_or(x, |norm| norm.forward(g, x)); // (B, 1+N, C)
+        let x = self.vision.tower.forward(g, x, &at(dropout)); // (B, 1+N, C)
+        let pooled = match self.vision.pooling {
+            None => self.vision.post_norm.forward(g, g.token_slice(x, 0, 1)), // (B, 1, C)
+            Some(head) => head.forward(g, self.vision.post_norm.forward(g, x), dropout), // (B, 1, C)
         };
         let pooled = g.reshape(pooled, &[batch, width]); // (B, C)
         self.visual_projection.map_or(pooled, |projection| projection.forward(g, pooled)) // (B, E)
@@ -247,11 +258,11 @@ impl Clip {
     #[track_caller]
     pub fn text_vectors(&self, g: &Graph<'_>, inputs: &ClipTexts, dropout: Dropout) -> Tensor {
         let (shape, width) = (g.shape(inputs.tokens), self.config.text.hidden_size);
-        let tokens = self.token_embedding.forward(g, inputs.tokens, None); // (B, T, C)
-        let x = self.text_positions.forward(g, inputs.positions, Some(tokens)); // (B, T, C)
-        let x = g.reshape(self.text.forward(g, x, &at(dropout)), &[shape.len(), width]); // (B·T, C)
+        let tokens = self.text.tokens.forward(g, inputs.tokens, None); // (B, T, C)
+        let x = self.text.positions.forward(g, inputs.positions, Some(tokens)); // (B, T, C)
+        let x = g.reshape(self.text.tower.forward(g, x, &at(dropout)), &[shape.len(), width]); // (B·T, C)
         let ends = g.embedding(inputs.ends, x, None); // (B, C)
-        self.text_projection.forward(g, self.final_norm.forward(g, ends)) // (B, E)
+        self.text_projection.forward(g, self.text.final_norm.forward(g, ends)) // (B, E)
     }
 
     /// The parameters beside both encoders: the logarithm of the factor, and SigLIP's bias.

@@ -18,6 +18,8 @@ use crate::say;
 pub struct Kept<T> {
     /// The rows that are used.
     pub rows: Vec<T>,
+    /// The number in the file's rows of each: those that are left out count.
+    pub numbers: Vec<usize>,
     /// Rows of which something was cut.
     pub truncated: usize,
     /// Rows with an answer of white space, or of nothing.
@@ -223,10 +225,11 @@ impl RowEncoder<'_> {
         rows: &'r Rows,
         of: impl Fn(&dyn Fn() -> String, &'r Row) -> Result<(Vec<T>, bool), ExampleError>,
     ) -> Result<Kept<T>, ExampleError> {
-        let mut kept = Kept { rows: Vec::new(), truncated: 0, empty: 0, skipped: None };
+        let mut kept = Kept { rows: Vec::new(), numbers: Vec::new(), truncated: 0, empty: 0, skipped: None };
         for (i, placed) in rows.rows.iter().enumerate() {
             match of(&|| rows.at(i), &placed.row) {
                 Ok((found, is_cut)) => {
+                    kept.numbers.extend(found.iter().map(|_| i));
                     kept.rows.extend(found);
                     kept.truncated += usize::from(is_cut);
                     kept.empty += usize::from(placed.row.has_empty_answer());

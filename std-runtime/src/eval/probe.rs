@@ -20,7 +20,7 @@ impl Probe {
         let mean: Vec<f64> = (0..c).map(|i| column(i).sum::<f64>() / n.max(1) as f64).collect();
         let deviation = |i: usize| (column(i).map(|x| (x - mean[i]) * (x - mean[i])).sum::<f64>() / n.max(1) as f64).sqrt();
         // A feature that never changes stays at 0.
-        let scale: Vec<f64> = (0..c).map(|i| deviation(i)).map(|d| if d > 1e-12 { 1.0 / d } else { 0.0 }).collect();
+        let scale: Vec<f64> = (0..c).map(deviation).map(|d| if d > 1e-12 { 1.0 / d } else { 0.0 }).collect();
         let x: Vec<f64> = features.iter().flat_map(|row| standard(row, &mean, &scale)).collect(); // (n, C)
         let counts = (0..classes).map(|class| labels.iter().filter(|&&label| label == class).count() as f64);
         let offset: Vec<f64> = counts.map(|count| 2.0 * count / n.max(1) as f64 - 1.0).collect(); // (classes)

@@ -125,7 +125,7 @@ pub fn prepare<C: AlignConfig>(context: &Context<C>, parts: PolicyParts<'_>) -> 
     let mut lines = prompts_lines("prompts", &prompts, context, rollout);
     lines.extend(prompts_lines("validation", &val, context, rollout));
     lines.extend(prompts.rows.first().into_iter().flat_map(|prompt| rows_of.show_prompt(prompt)));
-    let texts = texts(context);
+    let texts = texts(context, [&prompts.numbers, &val.numbers]);
     let stops = texts.stops.clone();
     let rewards = sources(rewards, &texts, &context.stop)?;
     lines.push(format!("rewards: {}", rewards.describe()));
@@ -198,10 +198,11 @@ pub fn prompts_lines<C: AlignConfig>(
 }
 
 /// What text scorers read: the keys of every prompt's row, those that are held out behind the others. The answer of a row that has one is there as
-/// `answer`.
-pub fn texts<C: AlignConfig>(context: &Context<C>) -> Arc<Texts> {
+/// `answer`. `numbers` are those of the prompts' rows in both.
+pub fn texts<C: AlignConfig>(context: &Context<C>, [train, val]: [&[usize]; 2]) -> Arc<Texts> {
     let Context { encoder, rows, .. } = context;
-    let keys = rows.train.rows.iter().chain(&rows.val.rows).map(|placed| match &placed.row {
+    let used = train.iter().filter_map(|&i| rows.train.rows.get(i)).chain(val.iter().filter_map(|&i| rows.val.rows.get(i)));
+    let keys = used.map(|placed| match &placed.row {
         Row::Prompt { others, .. } => others.clone(),
         Row::Dialogue { .. } => {
             let said = placed.row.completions().into_iter().flatten().map(|turn| turn.content.as_str()).collect::<String>();

@@ -13,7 +13,7 @@ use crate::align::policy::builtin::Texts;
 use crate::align::policy::config::RolloutConfig;
 use crate::align::policy::episodes::{Episode, RolloutOptions, roll_out};
 use crate::align::policy::rewards::Rewards;
-use crate::align::rows::RowEncoder;
+use crate::align::rows::{Kept, RowEncoder};
 use crate::align::run::{Context, Opening};
 use crate::config::Invalid;
 use crate::data::DataError;
@@ -88,8 +88,8 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
     if !quiet {
         prompts_lines("prompts", &prompts, &context, &config.rollout).iter().for_each(|line| say::line(line));
     }
-    let prompts = prompts.rows;
-    let texts = texts(&context);
+    let Kept { rows: prompts, numbers, .. } = prompts;
+    let texts = texts(&context, [&numbers, &[]]);
     let mut rewards = if scored { sources(&config.rewards, &texts, &context.stop)? } else { Rewards::new(Vec::new()) };
     let mut model = Model::open_source(engine, &source, DType::Real, ExtraTensors::Refuse)?;
     rewards.admit(&mut model.session, (config.rollout.rows, max_length + config.rollout.max_new_tokens))?;
@@ -102,7 +102,7 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
         fixed_length: false,
     };
     let numbered: Vec<(usize, &[i32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
-    let mut rows = Written { context: &context, texts: &texts, best, unscored: 0, out: &out, to };
+    let mut rows = Written { context: &context, numbers: &numbers, texts: &texts, best, unscored: 0, out: &out, to };
     let per_round = (config.rollout.episodes / group_size).max(1);
     for (round, chunk) in numbered.chunks(per_round).enumerate() {
         stop.check().map_err(DataError::from)?;
@@ -123,6 +123,8 @@ fn run_on(engine: Arc<Engine>, request: RolloutRequest, stop: &Stop, to: &mut dy
 /// Rows that are written.
 struct Written<'w> {
     context: &'w Context<RolloutRun>,
+    /// The number of every prompt's row.
+    numbers: &'w [usize],
     texts: &'w Texts,
     /// Keep the best completion of every prompt alone.
     best: bool,
@@ -138,7 +140,7 @@ impl Written<'_> {
         let kept = kept(group.len(), scores, self.best);
         self.unscored += usize::from(kept.is_empty());
         for i in kept {
-            let prompt = self.context.rows.train.rows[group[i].row].row.prompt();
+            let prompt = self.context.rows.train.rows[self.numbers[group[i].row]].row.prompt();
             let row = row(self.texts, prompt, &group[i], scores.map(|scores| scores[i]));
             writeln!(self.to, "{row}").map_err(IoError::at(self.out, "write"))?;
         }
