@@ -108,6 +108,9 @@ fn captions_find_their_images_and_a_resumed_run_has_the_bits_of_an_uninterrupted
     assert_eq!(weights(&whole), weights(&resumed));
     let described = DualFolder::read(&whole).expect("a folder").expect("a CLIP");
     assert_eq!(described.model.eos_token_id + 1, described.model.vocab_size);
+    // Other programs find the end of a text as well.
+    let tokenizer = samara::tokenizer::Tokenizer::load(&whole).expect("a tokenizer");
+    assert_eq!(tokenizer.ids_after(), [described.model.eos_token_id as u32]);
     for file in ["tokenizer.json", "preprocessor_config.json", "MODEL_CARD.md"] {
         assert!(whole.join(file).is_file(), "{file}");
     }
@@ -199,12 +202,22 @@ fn pairs_of_files_are_read_and_what_is_wrong_is_named() {
     let found =
         outcome(&at.join("run"), "siglip", &[&short[..], &["model.text_hidden_size=16", "model.vision_hidden_size=16"]].concat());
     assert_eq!(found["steps"], 2);
+    // A resumed run goes on with the data in its folder, and says so in its files.
+    let siglip = ["train.steps=3", "train.batch_size=4", "data.path=/none", "--resume"];
+    outcome(&at.join("run"), "siglip", &siglip);
+    assert!(fs::read_to_string(at.join("run/run.toml")).expect("a file").contains("pairs.jsonl"));
+    fs::remove_dir_all(at.join("run/data")).expect("a folder");
+    let output = train(&at.join("run"), "siglip", &["train.steps=4", "train.batch_size=4", data.as_str(), "--resume"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is gone, and a resumed run reads no other"));
     let refused = |more: &[&str], expected: &str| {
         let output = train(&at.join("refused"), "clip", &[&short[..], more].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(expected), "{error}\nwant {expected}");
     };
     refused(&["train.batch_size=1"], "train.batch_size: expected at least 2 pairs in a step");
+    refused(&["train.batch_size=500"], "train.batch_size: expected at most the 72 pairs for training in a step");
+    refused(&["captions.objects=3"], "captions.objects: expected no value; data.path names the pairs");
+    refused(&["train.block_size=8"], "train.block_size: expected no value");
     refused(&["model.patch_size=5"], "model.image_size: expected a multiple of model.patch_size = 5, found 16");
     fs::write(at.join("pairs.jsonl"), rows.replace("white/7.png", "white/absent.png")).expect("file");
     refused(&[], "absent.png");

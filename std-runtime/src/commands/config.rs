@@ -89,6 +89,9 @@ impl Command for Args {
         if let Some(config) = self.config.merge_detector(None, None)? {
             return output::write(to_toml(&config).as_bytes());
         }
+        if let Some(config) = self.config.merge_contrast(None, None)? {
+            return output::write(to_toml(&config).as_bytes());
+        }
         output::write(to_toml(&self.config.merge(None, None)?).as_bytes())
     }
 }

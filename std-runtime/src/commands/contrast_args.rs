@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Error;
 use super::args::ConfigArgs;
 use super::image_args::{table_of, text};
-use crate::config::{Choice, Layers, Place, Table};
+use crate::config::{Choice, Layers, Place, Table, Unread};
 use crate::image_text::clip::DualType;
 use crate::image_text::folder::DualFolder;
 use crate::model_folder::CONFIG_FILE;
@@ -39,6 +39,27 @@ impl ConfigArgs {
         }
         self.set.iter().try_for_each(|set| layers.set(set))?;
         self.flags(out).into_iter().for_each(|(flag, key, value)| layers.flag(flag, key, &value));
-        Ok(Some(layers.finish()?))
+        let config = layers.finish()?;
+        let refuse = |table: &str, keys: &[&'static str], instead: &'static str| {
+            keys.iter().try_for_each(|&key| layers.refuse_given(&config, table, Unread { key, instead }))
+        };
+        refuse("train", &["block_size"], "the longest caption is model.max_position_embeddings")?;
+        refuse("train", &["sample_every"], "the model writes no text")?;
+        refuse(
+            "train",
+            &["memory_budget_mib"],
+            "set train.recompute, or a smaller train.batch_size with more train.grad_accumulation",
+        )?;
+        match config.data.path {
+            Some(_) => refuse("captions", &["train", "val", "objects", "noise", "seed"], "data.path names the pairs")?,
+            None => refuse("data", &OF_FILES, "without data.path pairs are those of [captions]")?,
+        }
+        if config.train.init.is_some() {
+            refuse("data", &["tokenizer", "vocab_size"], "the model of train.init has its own tokenizer")?;
+        }
+        Ok(Some(config))
     }
 }
+
+/// Keys of pairs in files.
+const OF_FILES: [&str; 5] = ["image_root", "image_field", "caption_field", "val_fraction", "on_bad_image"];

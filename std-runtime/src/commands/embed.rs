@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::args::{EngineArgs, ExtraArgs};
 use super::counter::Counter;
+use super::out_file::refuse_foreign;
 use super::{Command, Console, Error, output};
 use crate::data::texts;
 use crate::encoder::sentences::Sentences;
@@ -62,6 +63,7 @@ struct Row<'r> {
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let stop = Stop::install(console.quiet).map_err(|error| Error::failed(error.to_string()))?;
+        self.out.as_deref().map_or(Ok(()), |out| refuse_foreign(out, "an array of NumPy", b"\x93NUMPY"))?;
         let texts = match &self.data {
             Some(path) => texts::read(path, (&self.field, "--field"), &stop)?,
             None => self.texts.clone(),

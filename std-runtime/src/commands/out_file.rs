@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Error;
 
-/// Refuses `--out FILE` where something else is than `what`, a file that begins with `start`. A path that cannot be read is reported when it is written.
+/// Refuses a file to write where something else is than `what`, a file that begins with `start`. A path that cannot be read is reported when it is written.
 pub(super) fn refuse_foreign(out: &Path, what: &str, start: &[u8]) -> Result<(), Error> {
     let Ok(found) = fs::symlink_metadata(out) else { return Ok(()) };
     let mut first = Vec::new();
@@ -14,18 +14,15 @@ pub(super) fn refuse_foreign(out: &Path, what: &str, start: &[u8]) -> Result<(),
     if found.is_file() && read.is_ok() && first == start {
         return Ok(());
     }
-    Err(Error::usage(format!("--out {}: exists and is not {what}: choose another name, or remove it", out.display())))
+    Err(Error::usage(format!("{}: exists and is not {what}: choose another name, or remove it", out.display())))
 }
 
-/// Refuses `--out FILE` where a file has content. Pipes and devices pass.
+/// Refuses a file to write where a file has content. Pipes and devices pass.
 pub(super) fn refuse_content(out: &Path) -> Result<(), Error> {
     match fs::metadata(out) {
         Ok(found) if found.is_dir() || found.is_file() && found.len() > 0 => {
             let what = if found.is_dir() { "is a folder".to_owned() } else { format!("exists, with {} bytes", found.len()) };
-            Err(Error::usage(format!(
-                "--out {}: {what}, and is not overwritten: choose another name, or remove it",
-                out.display()
-            )))
+            Err(Error::usage(format!("{}: {what}, and is not overwritten: choose another name, or remove it", out.display())))
         }
         _ => Ok(()),
     }

@@ -18,6 +18,8 @@ use crate::sweep::grid::{Axis, Protocol, cells, vpt};
 use crate::sweep::record::{Cell, Chosen, Record, Spread};
 use crate::train;
 use crate::train::config::{ImageRunConfig, RunConfig};
+use crate::train::contrast::{self, ContrastRequest};
+use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
 use crate::train::folder::BEST_FOLDER;
@@ -77,6 +79,7 @@ struct Job {
 enum Training {
     Images(Box<ImageRunConfig>),
     Detector(Box<DetectRunConfig>),
+    Pairs(Box<ContrastRunConfig>),
     Text(Box<RunConfig>),
 }
 
@@ -91,6 +94,10 @@ impl Training {
             Self::Detector(config) => {
                 detection::run(&DetectRequest { config: (**config).clone(), resume: true, view: View::Quiet })
             }
+            Self::Pairs(config) => {
+                let config = (**config).clone();
+                contrast::run(&ContrastRequest { config, resume: true, begins: true, view: View::Quiet })
+            }
             Self::Text(config) => {
                 let config = (**config).clone();
                 let (out, init) = (config.train.out.clone(), config.train.init.clone());
@@ -104,6 +111,7 @@ impl Training {
         match self {
             Self::Images(config) => checksum(&**config),
             Self::Detector(config) => checksum(&**config),
+            Self::Pairs(config) => checksum(&**config),
             Self::Text(config) => checksum(&**config),
         }
     }
@@ -168,6 +176,23 @@ impl Args {
         {
             return Err(Error::usage(format!("--grid {}: the key is there twice; name all its values at once", twice.1.key)));
         }
+        for Axis { key, .. } in &protocol.axes {
+            if ["train.seed", "train.out"].contains(&key.as_str()) {
+                let instead = if key == "train.seed" { "--seeds names the seeds" } else { "every cell has a folder in --out" };
+                return Err(Error::usage(format!("--grid {key}: {instead}; leave it out")));
+            }
+            if self.config.set.iter().any(|set| set.split_once('=').is_some_and(|(name, _)| name.trim() == key)) {
+                return Err(Error::usage(format!(
+                    "--set {key}: --grid has it too, and its values would replace this one; leave one of them out"
+                )));
+            }
+        }
+        if let Some(twice) = self.seeds.iter().enumerate().find(|(i, seed)| self.seeds[..*i].contains(seed)) {
+            return Err(Error::usage(format!(
+                "--seeds: {} is there twice, and the same run again tells nothing of the spread",
+                twice.1
+            )));
+        }
         if !self.seeds.is_empty() {
             protocol.seeds.clone_from(&self.seeds);
         } else if protocol.seeds.is_empty() || self.config.seed.is_some() {
@@ -195,6 +220,9 @@ impl Args {
         }
         if let Some(config) = args.merge_detector(None, out)? {
             return Ok(Training::Detector(Box::new(config)));
+        }
+        if let Some(config) = args.merge_contrast(None, out)? {
+            return Ok(Training::Pairs(Box::new(config)));
         }
         Ok(Training::Text(Box::new(args.merge(None, out)?.run())))
     }

@@ -191,7 +191,8 @@ impl Args {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
         let view = self.view(console.quiet)?;
-        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, view })?)
+        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
+        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, begins, view })?)
     }
 
     fn request(&self, config: RunConfig, view: View) -> TrainRequest {

@@ -250,7 +250,9 @@ impl ConfigJson for ClipModel {
         );
         text["vocab_size"] = self.vocab_size.into();
         text["max_position_embeddings"] = self.max_position_embeddings.into();
-        text["eos_token_id"] = self.eos_token_id.into();
+        for key in ["eos_token_id", "pad_token_id", "bos_token_id"] {
+            text[key] = self.eos_token_id.into();
+        }
         let architecture = match self.model_type {
             DualType::Clip => "CLIPModel",
             DualType::SigLip => "SiglipModel",

@@ -293,9 +293,21 @@ impl Tokenizer {
         self.template.as_ref().map(|template| [&template.before[..], ids, &template.after[..]].concat())
     }
 
+    /// The same, whose files put the end-of-text token after every text, and pad with it.
+    #[must_use]
+    pub fn ending_texts(self) -> Self {
+        let after = self.end_of_text.into_iter().collect();
+        Self { template: Some(Template { before: Vec::new(), after }), ..self }
+    }
+
     /// The ids that the tokenizer's file puts before a text; `None` if its post-processor is not supported.
     pub fn ids_before(&self) -> &[u32] {
         self.template.as_ref().map_or(&[], |template| &template.before)
+    }
+
+    /// The ids that the tokenizer's file puts after a text; none if its post-processor is not supported.
+    pub fn ids_after(&self) -> &[u32] {
+        self.template.as_ref().map_or(&[], |template| &template.after)
     }
 
     /// Refuses ids beyond a model's vocabulary of `vocab_size`.

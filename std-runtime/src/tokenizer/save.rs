@@ -78,8 +78,26 @@ impl Tokenizer {
         let (pre_tokenizer, decoder, model) = self.parts();
         json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(), "normalizer": null,
-            "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+            "pre_tokenizer": pre_tokenizer, "post_processor": self.post_processor(), "decoder": decoder, "model": model,
         })
+    }
+
+    /// What is put after a text: null, or the end-of-text token.
+    fn post_processor(&self) -> Value {
+        let Some(end) = self.text_end() else { return Value::Null };
+        let [text, special] =
+            [json!({"Sequence": {"id": "A", "type_id": 0}}), json!({"SpecialToken": {"id": end, "type_id": 0}})];
+        let pair = json!({"Sequence": {"id": "B", "type_id": 0}});
+        json!({
+            "type": "TemplateProcessing", "single": [text, special], "pair": [text, special, pair, special],
+            "special_tokens": {end: {"id": end, "ids": [self.end_of_text()], "tokens": [end]}},
+        })
+    }
+
+    /// The token that every text ends with, if there is one.
+    fn text_end(&self) -> Option<&str> {
+        let end = self.end_of_text().filter(|&id| self.ids_after() == [id])?;
+        self.added().iter().find(|token| token.id == end).map(|token| token.text.as_str())
     }
 
     /// Pre-tokenizer, decoder and model.
@@ -128,6 +146,9 @@ impl Tokenizer {
         if let Some(token) = eos {
             config["bos_token"] = token.text.as_str().into();
             config["eos_token"] = token.text.as_str().into();
+        }
+        if let Some(end) = self.text_end() {
+            config["pad_token"] = end.into();
         }
         config
     }

@@ -18,9 +18,11 @@ use super::objectives::supervised::TaskFolder;
 use super::pair_data::{RunPairs, StoredPairs};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
+use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_steps};
 use super::trainer::Trainer;
+use crate::config::Invalid;
 use crate::data::batches::{Order, Sampler};
+use crate::data::dataset::Dataset;
 use crate::image_text::data::rows::PairRows;
 use crate::image_text::data::tokens::CaptionEncoder;
 use crate::image_text::folder::DualFolder;
@@ -42,6 +44,8 @@ pub struct ContrastRequest {
     pub config: ContrastRunConfig,
     /// Go on from the newest valid checkpoint of `train.out`.
     pub resume: bool,
+    /// Start a new run when there is nothing to resume.
+    pub begins: bool,
     /// How a person follows the run.
     pub view: View,
 }
@@ -74,7 +78,7 @@ fn run_on(engine: Arc<Engine>, request: &ContrastRequest, stop: &Stop) -> Result
         name: config.model.model_type.word(),
         keep: config.train.keep_checkpoints,
         resume: request.resume,
-        begins: true,
+        begins: request.begins,
         tokenizer: None,
         quiet,
     })?;
@@ -85,14 +89,18 @@ fn run_on(engine: Arc<Engine>, request: &ContrastRequest, stop: &Stop) -> Result
     let processor = own.unwrap_or_else(|| Processor::usual(config.model.model_type.word(), size)).with_size(size);
     let data = match RunPairs::open(&out)?.filter(|_| resumed) {
         Some(data) => data,
+        None if resumed => return Err(lost_data(&out)),
         None => RunPairs::store(&out, &config, (&processor, size), (stop, quiet))?,
     };
     if config.train.init.is_none() {
         config.model.vocab_size = data.tokenizer.vocab_size();
         config.model.eos_token_id = data.tokenizer.end_of_text().map_or(0, |id| id as usize);
     }
-    if let Some(former) = former(&folder, &config)?.filter(|_| !quiet) {
-        say_steps(former.train.steps, config.train.steps, folder.step());
+    if let Some(former) = former(&folder, &config)? {
+        keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);
+        if !quiet {
+            say_steps(former.train.steps, config.train.steps, folder.step());
+        }
     }
     let (content, threads) = (data.content(), engine.threads());
     let objective = objective(&config, data, processor, quiet)?;
@@ -131,8 +139,15 @@ fn objective(config: &ContrastRunConfig, data: RunPairs, processor: Processor, q
         Ok(PairRows::new(store, &pairs, captions, &dims, &processor))
     };
     let (train, val) = (rows(data.train)?, data.val.map(rows).transpose()?);
+    let (pairs, of_step) = (Dataset::len(&train), (config.train.batch_size * config.train.grad_accumulation) as u64);
+    if of_step > pairs {
+        let expected = format!(
+            "at most the {pairs} pairs for training in a step, train.grad_accumulation included: a pair would be compared with itself"
+        );
+        return Err(Invalid::new("train.batch_size", expected, of_step).into());
+    }
     let text_len = [train.tokens(), val.as_ref().map_or(0, PairRows::tokens)];
-    let order = Sampler::over_rows(Order::Shuffled, config.train.seed, crate::data::dataset::Dataset::len(&train), "the pairs")?;
+    let order = Sampler::over_rows(Order::Shuffled, config.train.seed, pairs, "the pairs")?;
     let source = Source::rows(train, order, val, &config.train);
     let own = Own { config: config.clone(), others: others(config)?, clip, processor, tokenizer: data.tokenizer };
     let model = Model { clip, registry, text_len, folder: Box::new(own) };

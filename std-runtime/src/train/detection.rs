@@ -19,7 +19,7 @@ use super::objective::Source;
 use super::objectives::detect::{Backbone, DetectObjects, DetectorRun};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
-use super::run::{keep_content, outcome, say_steps};
+use super::run::{keep_content, keep_data, lost_data, outcome, say_steps};
 use super::trainer::Trainer;
 use crate::config::{Invalid, Unread, table, tables};
 use crate::data::batches::{Order, Sampler};
@@ -154,8 +154,11 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
     })?;
     let (out, resumed) = (folder.out.clone(), folder.checkpoint.is_some());
     let (images, run) = prepare(&mut config, &out, resumed, (stop, quiet))?;
-    if let Some(former) = former(&folder, &config)?.filter(|_| !quiet) {
-        say_steps(former.train.steps, config.train.steps, folder.step());
+    if let Some(former) = former(&folder, &config)? {
+        keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);
+        if !quiet {
+            say_steps(former.train.steps, config.train.steps, folder.step());
+        }
     }
     if let Some(weights) = run.weights.as_ref().filter(|_| !quiet && !resumed) {
         weights.notes(&run.folder.labels).iter().for_each(|note| say::line(&format!("note: {note}")));
@@ -193,6 +196,7 @@ fn prepare(
     let images = match RunBoxes::open(out)?.filter(|_| resumed) {
         Some(images) => Some(images),
         None if config.data.path.is_none() => None,
+        None if resumed => return Err(lost_data(out)),
         None => {
             let fitted = (&processor, config.model.image_size);
             Some(RunBoxes::store(out, (&config.data, &config.augment), fitted, (stop, quiet))?)

@@ -19,7 +19,7 @@ use super::objectives::classify::Classify;
 use super::objectives::supervised::{Supervised, TaskFolder};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, keep_content, outcome, say_steps};
+use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_steps};
 use super::trainer::Trainer;
 use crate::config::{Invalid, Table};
 use crate::data::batches::{Order, Sampler};
@@ -97,6 +97,7 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     let processor = processor(if resumed { Some(&out) } else { init }, &config, size)?;
     let images = match RunImages::open(&out)?.filter(|_| resumed) {
         Some(images) => images,
+        None if resumed => return Err(lost_data(&out)),
         None => {
             let images = Images::of(&config)?;
             images.notes().iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
@@ -104,8 +105,11 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
         }
     };
     config.model = config.model.with_classes(images.classes.len())?;
-    if let Some(former) = former(&folder, &config)?.filter(|_| !quiet) {
-        say_steps(former.train.steps, config.train.steps, folder.step());
+    if let Some(former) = former(&folder, &config)? {
+        keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);
+        if !quiet {
+            say_steps(former.train.steps, config.train.steps, folder.step());
+        }
     }
     let content = images.content();
     let (registered, added) = tuned(&config.model, &config.tune)?;

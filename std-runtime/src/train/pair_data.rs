@@ -170,7 +170,7 @@ fn tokenizer(config: &ContrastRunConfig, pairs: &Captioned, stop: &Stop) -> Resu
     }
     let captions = || pairs.pairs.iter().map(|pair| pair.caption.as_str());
     let expected = |error: String| Invalid::new("data.tokenizer", "a tokenizer for the captions", error);
-    Ok(match &config.data.tokenizer {
+    let tokenizer = match &config.data.tokenizer {
         TokenizerChoice::Byte => Tokenizer::bytes(&[END_OF_TEXT]).map_err(|error| expected(error.to_string()))?,
         TokenizerChoice::Char => {
             Tokenizer::characters(captions(), &[END_OF_TEXT]).map_err(|error| expected(error.to_string()))?
@@ -181,6 +181,8 @@ fn tokenizer(config: &ContrastRunConfig, pairs: &Captioned, stop: &Stop) -> Resu
             captions().for_each(|caption| trainer.add(caption.as_bytes()));
             trainer.train().map_err(|error| expected(error.to_string()))?
         }
-        TokenizerChoice::Path(path) => named(path)?,
-    })
+        TokenizerChoice::Path(path) => return named(path),
+    };
+    // Other programs find the vector of a text at its end.
+    Ok(tokenizer.ending_texts())
 }

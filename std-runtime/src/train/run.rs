@@ -144,6 +144,29 @@ pub(crate) fn say_steps(before: u64, now: u64, done: u64) {
     }
 }
 
+/// A resumed run reads the data that it has stored in its folder: another path that is given is said not to be read, and not written down.
+pub(super) fn keep_data(former: Option<&PathBuf>, given: &mut Option<PathBuf>, quiet: bool) {
+    if given.as_ref() == former {
+        return;
+    }
+    if let Some(given) = given.as_ref().filter(|_| !quiet) {
+        let from = former.map_or_else(|| "a generated world".to_owned(), |path| path.display().to_string());
+        say::line(&format!(
+            "note: --data {} is not read: the run goes on with the data in its folder, from {from}",
+            given.display()
+        ));
+    }
+    *given = former.cloned();
+}
+
+/// The error of a resumed run whose stored data is gone.
+pub(super) fn lost_data(out: &Path) -> Error {
+    let shown = out.display();
+    Error::Usage(format!(
+        "{shown}: the data that the run stored in {shown}/data is gone, and a resumed run reads no other; begin a new run, with another --out"
+    ))
+}
+
 /// Stores the fingerprint of the run's data.
 pub(crate) fn keep_content(out: &Path, content: &str) -> Result<(), Error> {
     fs::create_dir_all(out.join(DATA_FOLDER)).map_err(Error::io(out, "create a folder in"))?;

@@ -10,7 +10,7 @@ use super::folder::{ImageFolder, name_maps};
 use super::positions::PositionResize;
 use super::tune::{Added, ImageTuneConfig, is_added};
 use super::{Registered, register_tuned};
-use crate::config::Invalid;
+use crate::config::{Invalid, Table};
 use crate::error::{Failure, Kind};
 use crate::model::adapters::{Adapters, BaseFormat};
 use crate::model::tune::merge::merge;
@@ -54,7 +54,11 @@ pub fn tuned(model: &ImageConfig, tune: &ImageTuneConfig) -> Result<(Registered,
     let (_, plain) = super::register(&*architecture)?;
     let added = tune.added(plain.dims().width)?;
     let registered = register_tuned(&*architecture, &added, tune.adapter_init(), |info, blocks| tune.trains(info, blocks))?;
-    let found = || Invalid::new("tune.method", "a method for this family: full, linear, partial-K or bias", model.model_type());
+    let method = tune.show("method").unwrap_or_default();
+    let expected = format!("a method for {:?}: full, linear, partial-K or bias", model.model_type());
+    let found = || Invalid::new("tune.method", expected, method);
+    let registered =
+        registered.filter(|(registry, _)| added.lora().is_none() || registry.view().infos().iter().any(|info| info.adapter));
     Ok((registered.ok_or_else(found)?, added))
 }
 

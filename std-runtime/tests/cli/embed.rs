@@ -73,6 +73,12 @@ fn what_cannot_be_embedded_is_named() {
         3,
         &["texts.jsonl:1:1: expected a string under \"text\"; --field names"],
     );
+    refused(
+        at,
+        &["embed", "--model", "bert", "--out", "texts.jsonl", "x"],
+        2,
+        &["texts.jsonl: exists and is not an array of NumPy"],
+    );
     fs::remove_file(at.join("bert/tokenizer.json")).expect("file");
     refused(at, &["embed", "--model", "bert", "x"], 3, &["bert", "tokenizer"]);
 }

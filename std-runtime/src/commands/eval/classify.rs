@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::super::args::EngineArgs;
 use super::super::predict::template;
 use super::super::{Console, Error, output};
+use super::held_out::val_fraction;
 use super::judge::Judge;
 use super::labelled::{Labelled, share, world};
 use crate::image_text::folder::DualFolder;
@@ -54,9 +55,9 @@ pub(super) struct Args {
     /// Images of a batch.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_size: u16,
-    /// The share that a training on this data held out (data.val_fraction).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
-    val_fraction: f64,
+    /// The share that a training on this data held out (data.val_fraction) [default: that of the model's run, or 0.1].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    val_fraction: Option<f64>,
     /// Leave out images that cannot be read, and list them.
     #[arg(long)]
     skip_bad: bool,
@@ -152,7 +153,8 @@ impl Args {
     fn images(&self, labels: &[String], size: [usize; 2], quiet: bool) -> Result<Labelled, Error> {
         let split = self.split.into();
         if let Some(data) = &self.data {
-            let config = ImageDataConfig { val_fraction: self.val_fraction, ..ImageDataConfig::default() };
+            let config =
+                ImageDataConfig { val_fraction: val_fraction(self.val_fraction, &self.model), ..ImageDataConfig::default() };
             let (files, notes) = ImageList::of_split(data, split, &config, labels)?;
             notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
             return Ok(Labelled::Files(files));

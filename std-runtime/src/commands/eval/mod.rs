@@ -2,6 +2,7 @@
 
 mod classify;
 mod detect;
+mod held_out;
 mod judge;
 mod labelled;
 mod lm;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::args::EngineArgs;
 use super::super::{Error, output};
+use super::held_out::val_fraction;
 use super::labelled::{Labelled, pair, share};
 use crate::eval::probe::{Probe, draw};
 use crate::stop::Stop;
@@ -47,9 +48,9 @@ pub(super) struct Args {
     /// The images that the accuracy is measured on.
     #[arg(long, value_enum, value_name = "SPLIT", default_value = "val")]
     split: SplitArg,
-    /// The share of files that is held out, unless the data has a validation split.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
-    val_fraction: f64,
+    /// The share that a training on this data held out (data.val_fraction) [default: that of the model's run, or 0.1].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    val_fraction: Option<f64>,
     /// Images of a batch.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_size: u16,
@@ -101,7 +102,8 @@ impl Args {
             SplitArg::Test => Split::Test,
         };
         let size = model.dims().image;
-        let ([train, held], names) = pair(self.data.as_deref(), &self.set, split, self.val_fraction, size)?;
+        let ([train, held], names) =
+            pair(self.data.as_deref(), &self.set, split, val_fraction(self.val_fraction, &self.model), size)?;
         let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
         let [train, held] = [features(&mut model, &train, &stop)?, features(&mut model, &held, &stop)?];
         if held.classes.is_empty() {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::args::{EngineArgs, ExtraArgs};
 use super::super::counter::Counter;
 use super::super::{Console, Error, output};
+use super::held_out::val_fraction;
 use super::labelled::share;
 use crate::image_text::config::PairDataConfig;
 use crate::image_text::data::list::{Captioned, PairList};
@@ -41,9 +42,9 @@ pub(super) struct Args {
     /// Which pairs: all, or a split as in a training.
     #[arg(long, value_enum, value_name = "SPLIT", default_value = "all")]
     split: SplitArg,
-    /// The share that a training on this data held out (data.val_fraction).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
-    val_fraction: f64,
+    /// The share that a training on this data held out (data.val_fraction) [default: that of the model's run, or 0.1].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    val_fraction: Option<f64>,
     /// Print {"images", "captions", "text_to_image", "image_to_text"}, recalls by their ranks.
     #[arg(long)]
     json: bool,
@@ -112,7 +113,7 @@ impl Args {
     }
 
     fn pairs(&self, quiet: bool) -> Result<Captioned, Error> {
-        let val_fraction = if self.split == SplitArg::All { 0.0 } else { self.val_fraction };
+        let val_fraction = if self.split == SplitArg::All { 0.0 } else { val_fraction(self.val_fraction, &self.model) };
         let config = PairDataConfig { val_fraction, image_root: self.image_root.clone(), ..PairDataConfig::default() };
         let PairList { train, val, notes } = PairList::open(&self.data, &config)?;
         notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(super) threshold: Option<f64>,
     /// The classes between commas, for a CLIP or SigLIP.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = label)]
     pub(super) labels: Vec<String>,
     /// A sentence about a class, which {} stands for; several are an ensemble [default: "a photo of a {}."].
     #[arg(long, value_name = "TEXT", value_parser = template)]
@@ -53,6 +53,12 @@ pub(crate) struct Args {
 
 fn probability(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "a number from 0 to 1".to_owned())
+}
+
+/// A name between commas.
+fn label(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() { Err("the name of a class".to_owned()) } else { Ok(name.to_owned()) }
 }
 
 pub(in crate::commands) fn template(text: &str) -> Result<String, String> {

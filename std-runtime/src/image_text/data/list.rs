@@ -107,7 +107,7 @@ impl PairList {
     fn of_rows(&mut self, path: &Path, config: &PairDataConfig) -> Result<bool, DataError> {
         let root = config.image_root.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
         let (mut own_split, mut tests) = (false, 0);
-        for_each_object(path, &TextOptions::default(), &mut |(row, line)| {
+        for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
             let row = row?;
             let wrong = |key: &str, expected: &str| DataError::Line {
                 path: path.to_owned(),

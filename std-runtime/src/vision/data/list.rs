@@ -151,7 +151,7 @@ impl Found {
         let mut found = Self::default();
         let beside = path.parent().unwrap_or(Path::new(""));
         let mut tests = 0;
-        for_each_object(path, &TextOptions::default(), &mut |(row, line)| {
+        for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
             let row = row?;
             let wrong = |key: &str, expected: &str| DataError::Line {
                 path: path.to_owned(),

@@ -51,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "annotations")]
     predictions: Option<PathBuf>,
     /// Annotated boxes in COCO's format.
-    #[arg(long, value_name = "FILE", requires = "predictions")]
+    #[arg(long, value_name = "FILE", requires = "predictions", conflicts_with = "model")]
     annotations: Option<PathBuf>,
     /// The folder of a detector.
     #[arg(long, value_name = "DIR")]
@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "SPLIT", requires = "model")]
     split: Option<SplitArg>,
     /// The share that a training on this data held out (data.val_fraction).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = super::labelled::share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, requires = "data", value_parser = super::labelled::share)]
     val_fraction: f64,
     /// The first N images only.
     #[arg(long, value_name = "N", requires = "model")]
