@@ -18,7 +18,7 @@ fn files_of_another_making_are_not_overwritten() {
         at,
         &["report", "run", "--out", "notes.html"],
         2,
-        &["--out notes.html: exists and is not a page of samara report", "another name"],
+        &["notes.html: exists and is not a page of samara report", "another name"],
     );
     for args in [
         &["report", "run"][..],
@@ -29,7 +29,7 @@ fn files_of_another_making_are_not_overwritten() {
         done(at, args);
     }
     fs::write(at.join("rows.jsonl"), "{\"prompt\": \"a\"}\n").expect("a file");
-    let out = ["--out rows.jsonl: exists, with 16 bytes, and is not overwritten"];
+    let out = ["rows.jsonl: exists, with 16 bytes, and is not overwritten"];
     refused(at, &["rollout", "--model", "run", "--data", "rows.jsonl", "--out", "rows.jsonl"], 2, &out);
     // A tokenizer in use, one's own, and that of another tool.
     let train =
