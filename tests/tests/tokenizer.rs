@@ -517,7 +517,7 @@ fn wrong_items_are_named() {
         ("/pre_tokenizer", json!({"type": "Metaspace", "prepend_scheme": "x"}), "t.json: Metaspace.prepend_scheme: found \"x\""),
         ("/pre_tokenizer", Value::Null, "t.json: decoder: \"ByteLevel\" is not supported; expected BPEDecoder"),
         ("/model/unk_token", json!("<x>"), ""),
-        ("/model/type", json!("Unigram"), "t.json: model.type: \"Unigram\" is not supported; expected \"BPE\" or \"WordLevel\"; token ids can be used without"),
+        ("/model/type", json!("Unigram"), "t.json: model.type: \"Unigram\" is not supported; expected \"BPE\", \"WordPiece\" or \"WordLevel\"; token ids can be used without"),
         ("/model/type", json!("WordLevel"), "t.json: pre_tokenizer: a WordLevel model"),
         ("/model/dropout", json!(0.1), "t.json: model.dropout:"),
         ("/model/vocab", json!([["a", -1.0]]), "expected an object of tokens and ids"),

@@ -71,7 +71,9 @@ fn eval_detect_says_what_is_odd_and_refuses_what_is_wrong() {
     refused(at, &cut, 3, &["cut.json:1:", "annotations[0].bbox: expected JSON, found its end", "is the file cut?"]);
     let absent = ["eval", "detect", "--predictions", "absent.json", "--annotations", "val.json"];
     refused(at, &absent, 4, &["absent.json: cannot read"]);
-    refused(at, &["eval", "detect"], 2, &["--predictions", "--annotations"]);
+    refused(at, &["eval", "detect"], 2, &["--predictions", "--model"]);
+    let idle = ["eval", "detect", "--model", "run", "--annotations", "val.json"];
+    refused(at, &idle, 2, &["--annotations"]);
     refused(at, &["eval", "--data", "x", "detect"], 2, &["'detect' cannot be used with '--data"]);
     refused(at, &["eval"], 2, &["--model", "--data"]);
     refused(at, &["eval", "dtect"], 2, &["'detect'"]);
