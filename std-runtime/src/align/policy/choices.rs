@@ -5,7 +5,7 @@ use samara_core::rl::{Aggregation, Estimator, MissingEos, Recipe, ScoreAt, Varia
 use super::method::KlPlace;
 use crate::config::Choice;
 
-/// A preset by its number among [`Conventions::PRESETS`].
+/// A preset by its number among `Conventions::PRESETS` of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PpoPreset {
     /// Ouyang et al. 2022.

@@ -126,7 +126,7 @@ table! {
         /// block), "adapter" (a bottleneck in every block) or "lora" (low-rank adapters of queries, keys and values). All but "full" need an initial model
         /// (--init).
         method: Method = Method::Full;
-        /// With "linear" and "mlp-K": compute the features of every image once, before the first step, unless [augment] changes images. The result is the
+        /// With "linear" and "mlp-K": compute the features of every image once, before the first step, unless augment changes images. The result is the
         /// same.
         cache: bool = true;
         /// Prompts of a block.
