@@ -50,6 +50,9 @@ impl ConfigArgs {
             &["memory_budget_mib"],
             "set train.recompute, or a smaller train.batch_size with more train.grad_accumulation",
         )?;
+        if config.model.model_type == DualType::SigLip {
+            refuse("contrast", &["max_logit_scale"], "SigLIP's factor is not limited")?;
+        }
         match config.data.path {
             Some(_) => refuse("captions", &["train", "val", "objects", "noise", "seed"], "data.path names the pairs")?,
             None => refuse("data", &OF_FILES, "without data.path pairs are those of [captions]")?,

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::bert::BertModel;
-use crate::model_folder::keys::{ConfigJson, Keys, described};
-use crate::model_folder::{CONFIG_FILE, FolderError};
+use crate::model_folder::FolderError;
+use crate::model_folder::keys::{ConfigJson, Keys, described, of_kind};
 
 /// The description of a BERT in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,17 +38,6 @@ impl EncoderFolder {
     /// # Errors
     /// As [`Self::read`]; another kind of model.
     pub fn open(folder: &Path) -> Result<Self, FolderError> {
-        let path = folder.join(CONFIG_FILE);
-        match Self::read(folder)? {
-            Some(config) => Ok(config),
-            None if !path.exists() => {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                Err(FolderError::NoModel { path, source })
-            }
-            None => {
-                let expected = format!("that of an encoder of text: {:?}", BertModel::TYPE);
-                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
-            }
-        }
+        of_kind(folder, Self::read(folder)?, "an encoder of text: \"bert\"")
     }
 }

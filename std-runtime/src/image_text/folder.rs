@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::clip::{ClipModel, DualType};
 use crate::config::Choice;
 use crate::files::IoError;
-use crate::model_folder::keys::{ConfigJson, Keys, described};
+use crate::model_folder::keys::{ConfigJson, Keys, described, of_kind};
 use crate::model_folder::{CONFIG_FILE, FolderError};
 use crate::run::durable;
 
@@ -42,18 +42,7 @@ impl DualFolder {
     /// # Errors
     /// As [`Self::read`]; another kind of model.
     pub fn open(folder: &Path) -> Result<Self, FolderError> {
-        let path = folder.join(CONFIG_FILE);
-        match Self::read(folder)? {
-            Some(config) => Ok(config),
-            None if !path.exists() => {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                Err(FolderError::NoModel { path, source })
-            }
-            None => {
-                let expected = "that of a model of images with texts: \"clip\" or \"siglip\"".to_owned();
-                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
-            }
-        }
+        of_kind(folder, Self::read(folder)?, "a model of images with texts: \"clip\" or \"siglip\"")
     }
 
     /// Writes `config.json`.

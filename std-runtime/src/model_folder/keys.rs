@@ -161,6 +161,25 @@ pub fn described(folder: &Path) -> Result<Option<Described>, FolderError> {
     Ok(Some((path, json)))
 }
 
+/// What a folder must describe: `found` is what its reader has found, `expected` the kinds that are meant.
+///
+/// # Errors
+/// No `config.json`, or that of another kind of model.
+pub fn of_kind<T>(folder: &Path, found: Option<T>, expected: &str) -> Result<T, FolderError> {
+    let path = folder.join(CONFIG_FILE);
+    match found {
+        Some(found) => Ok(found),
+        None if !path.exists() => {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            Err(FolderError::NoModel { path, source })
+        }
+        None => {
+            let (key, expected) = ("model_type".to_owned(), format!("that of {expected}"));
+            Err(FolderError::Key { path, key, expected, found: "another".to_owned() })
+        }
+    }
+}
+
 fn token(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|id| u32::try_from(id).ok())
 }

@@ -181,8 +181,18 @@ fn tokenizer(config: &ContrastRunConfig, pairs: &Captioned, stop: &Stop) -> Resu
             captions().for_each(|caption| trainer.add(caption.as_bytes()));
             trainer.train().map_err(|error| expected(error.to_string()))?
         }
-        TokenizerChoice::Path(path) => return named(path),
+        TokenizerChoice::Path(path) => return ending(named(path)?),
     };
     // Other programs find the vector of a text at its end.
     Ok(tokenizer.ending_texts())
+}
+
+/// The vector of a text is taken at its end. A model whose end is token 2 takes it at the largest id instead, as old files of CLIP do.
+fn ending(tokenizer: Tokenizer) -> Result<Tokenizer, Error> {
+    let expected = "a tokenizer with an end-of-text token (eos_token) other than token 2, or \"byte\", \"char\" or \"bpe\"";
+    match tokenizer.end_of_text() {
+        Some(2) => Err(Invalid::new("data.tokenizer", expected, "one whose texts end with token 2").into()),
+        None => Err(Invalid::new("data.tokenizer", expected, "one without").into()),
+        Some(_) => Ok(tokenizer),
+    }
 }

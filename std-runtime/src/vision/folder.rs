@@ -10,7 +10,7 @@ use super::ImageArchitecture;
 use super::families::ImageConfig;
 use super::tune::Added;
 use crate::files::IoError;
-use crate::model_folder::keys::{Keys, described};
+use crate::model_folder::keys::{Keys, described, of_kind};
 use crate::model_folder::map::NameMap;
 use crate::model_folder::safetensors::Weights;
 use crate::model_folder::{CONFIG_FILE, FolderError};
@@ -55,18 +55,7 @@ impl ImageFolder {
     /// # Errors
     /// As [`Self::read`]; another kind of model.
     pub fn open(folder: &Path) -> Result<Self, FolderError> {
-        let path = folder.join(CONFIG_FILE);
-        match Self::read(folder)? {
-            Some(config) => Ok(config),
-            None if !path.exists() => {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                Err(FolderError::NoModel { path, source })
-            }
-            None => {
-                let expected = format!("that of an image classifier: {}", ImageConfig::TYPES.join(", "));
-                Err(FolderError::Key { path, key: "model_type".to_owned(), expected, found: "another".to_owned() })
-            }
-        }
+        of_kind(folder, Self::read(folder)?, &format!("an image classifier: {}", ImageConfig::TYPES.join(", ")))
     }
 
     /// Writes `config.json`.

@@ -193,6 +193,37 @@ fn completions_without_a_score_are_not_the_best() {
     done(at, &args("grpo", &model, "grpo", &["rewards.exact_match_weight=1"]));
 }
 
+/// A prompt that cannot be encoded is left out, and the others keep their own rows: what a reward reads, and what is written.
+#[test]
+fn prompts_keep_their_rows_where_one_is_left_out() {
+    let folder = temporary();
+    let at = folder.path();
+    rows(&at.join("text.jsonl"), (0..400).map(|_| json!({"text": "Say 0: 1234567 abc."})));
+    let more = ["--data", "text.jsonl", "--set", "data.tokenizer=char", "--set", "train.steps=2", "-q"];
+    done(at, &super::tiny(&["train", "--out", "run"], &more));
+    // A vocabulary of characters has no token that ends texts: the first one is it.
+    let config = at.join("run/config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&config).expect("file")).expect("JSON");
+    json["eos_token_id"] = 0.into();
+    fs::write(&config, json.to_string()).expect("file");
+    rows(
+        &at.join("prompts.jsonl"),
+        (0..4).map(|n| json!({"prompt": if n == 1 { "Say é".to_owned() } else { format!("Say {n}:") }, "n": n})),
+    );
+    let reward =
+        "rewards.command=while read row; do case \"$row\" in *'\"n\":0'*) echo 0;; *'\"n\":2'*) echo 2;; *) echo 3;; esac; done";
+    let sets = ["--set", "data.on_bad_row=skip", "--set", "dialogue.template=plain", "--set", "rollout.max_new_tokens=2"];
+    let found = done(at, &[&["rollout", "--model", "run", "--data", "prompts.jsonl", "-q", "--set", reward], &sets[..]].concat());
+    let seen: Vec<(String, f64)> = found
+        .lines()
+        .map(|line| {
+            let row: Value = serde_json::from_str(line).expect("JSON");
+            (row["prompt"][0]["content"].as_str().expect("a prompt").to_owned(), row["score"].as_f64().expect("a score"))
+        })
+        .collect();
+    assert_eq!(seen, [("Say 0:".to_owned(), 0.0), ("Say 2:".to_owned(), 2.0), ("Say 3:".to_owned(), 3.0)]);
+}
+
 /// Settings that an alignment has no use for, or that cannot hold, are refused before anything is written.
 #[test]
 fn keys_that_do_not_fit_leave_nothing_behind() {

@@ -1,7 +1,5 @@
 //! Pairs as rows of batches: `pixel_values` in the order of the model, `input_ids` with the place of the vector, and what makes two pairs the same.
 
-use std::sync::Arc;
-
 use rayon::prelude::*;
 use samara_core::model::image::ImageDims;
 
@@ -24,7 +22,7 @@ pub const SAME: &str = "same";
 
 /// Rows of stored images with captions.
 pub struct PairRows {
-    store: Arc<ImageStore>,
+    store: ImageStore,
     /// The image of every pair.
     images: Vec<usize>,
     captions: Captions,
@@ -41,7 +39,7 @@ impl PairRows {
         let mut numbers = std::collections::HashMap::new();
         let first = pairs.pairs.iter().zip(0..).map(|(pair, n)| *numbers.entry(pair.caption.as_str()).or_insert(n)).collect();
         Self {
-            store: Arc::new(store),
+            store,
             images: pairs.pairs.iter().map(|pair| pair.image).collect(),
             captions,
             first,

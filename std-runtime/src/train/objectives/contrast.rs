@@ -68,6 +68,7 @@ struct Evaluated {
     vectors: [Vec<f32>; 2],
     /// (pairs, 2)
     same: Vec<i32>,
+    batches: u64,
 }
 
 struct Built {
@@ -75,6 +76,8 @@ struct Built {
     average: Option<SetId>,
     training: Training,
     evaluation: Option<Pass>,
+    /// Batches of an evaluation.
+    eval_batches: u64,
     ids: Vec<ScalarId>,
 }
 
@@ -327,7 +330,9 @@ impl<D: Device> Objective<D> for Contrast {
         let training = self.training(session, set, [rows, len], source.micro_batches)?;
         let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, [rows, val_len], |_, _| ())).transpose()?;
         let evaluation = evaluation.map(|(pass, ())| pass);
-        self.built = Some(Built { set, average, training, evaluation, ids: Vec::new() });
+        let all = source.validation.as_ref().map_or(0, |rows_of| rows_of.len().div_ceil(rows.max(1) as u64));
+        let eval_batches = if self.train.eval_batches == 0 { all } else { self.train.eval_batches.min(all) };
+        self.built = Some(Built { set, average, training, evaluation, eval_batches, ids: Vec::new() });
         Ok(())
     }
 
@@ -401,15 +406,20 @@ impl<D: Device> Objective<D> for Contrast {
         out: &mut Scalars,
     ) -> Result<(), RunError> {
         let set = self.set(averaged);
-        let Some(Built { evaluation: Some(pass), ids, .. }) = &self.built else { return Ok(()) };
+        let Some(Built { evaluation: Some(pass), eval_batches, ids, .. }) = &self.built else { return Ok(()) };
         let tickets = pass.forward(session, set, batch)?;
         session.sync()?;
         let (rows, width) = (batch.tokens as usize, self.model.clip.config().projection_dim);
-        let Evaluated { vectors, same } = &mut self.evaluated;
+        let Evaluated { vectors, same, batches } = &mut self.evaluated;
         for (all, ticket) in vectors.iter_mut().zip(&tickets) {
             all.extend_from_slice(session.fetched(ticket).get(..rows * width).unwrap_or_default());
         }
         same.extend_from_slice(batch.ints(SAME).get(..rows * 2).unwrap_or_default());
+        *batches += 1;
+        if *batches < *eval_batches {
+            return Ok(());
+        }
+        // All pairs are compared once, when the last batch is there.
         let [images, texts] = &*vectors;
         let pairs: Vec<&[i32]> = same.chunks_exact(2).collect();
         let belong = |a: usize, b: usize| are_same(pairs[a], pairs[b]);
