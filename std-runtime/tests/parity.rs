@@ -137,6 +137,19 @@ fn models_of_images_with_texts_compute_what_transformers_computes() {
     }
 }
 
+#[test]
+fn a_vilt_computes_what_transformers_computes_under_all_names() {
+    let outputs = ["hidden_states.0", "hidden_states.1", "hidden_states.2", "last_hidden_state", "logits", "pooler_output"];
+    for (name, recorded) in
+        [("vilt", "vilt"), ("vilt-authors", "vilt"), ("vilt-rank", "vilt-rank"), ("vilt-square", "vilt-square")]
+    {
+        let of = |name: &str| golden(&format!("../image_text/{name}"));
+        // A bias of all scores changes none of their differences.
+        let is_zero = |gradient: &str| gradient.ends_with("key.bias") || gradient == "rank_output.bias";
+        assert_computes(&of(name), &of(recorded), &outputs, GRADIENT_TOLERANCE, is_zero);
+    }
+}
+
 /// Writes f32 tensors of a file through `change`, under names that it may change too.
 fn rewritten(from: &Path, to: &Path, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) {
     let weights = Weights::open(from).expect("weights");

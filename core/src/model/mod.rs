@@ -9,4 +9,5 @@ pub mod llama;
 pub mod lm;
 pub mod resnet;
 pub mod tower;
+pub mod vilt;
 pub mod vit;

@@ -1,4 +1,4 @@
-//! Models of images with texts on this machine: CLIP and SigLIP, and their folders.
+//! Models of images with texts on this machine: CLIP, SigLIP and ViLT, and their folders.
 
 pub mod clip;
 pub mod config;
@@ -6,6 +6,9 @@ pub mod data;
 pub mod encoder;
 pub mod folder;
 pub mod index;
+pub mod places;
 pub mod retrieval;
+pub mod vilt;
+pub mod vilt_folder;
 pub mod world;
 pub mod zero_shot;

@@ -5,6 +5,7 @@ mod detections;
 mod dual;
 mod encoder;
 mod error;
+mod fusion;
 mod images;
 mod loaded;
 mod recording;
@@ -23,6 +24,7 @@ use recording::Recording;
 
 use crate::encoder::folder::EncoderFolder;
 use crate::image_text::folder::DualFolder;
+use crate::image_text::vilt_folder::ViltFolder;
 use crate::model::folder::FolderConfig;
 use crate::model_folder::ExtraTensors;
 use crate::model_folder::safetensors::Weights;
@@ -106,6 +108,10 @@ pub fn run(
     } else if let Some(config) = DualFolder::read(folder)? {
         let recording = dual::open(io)?;
         let both = dual::run(engine, folder, &config.model, extra, &recording)?;
+        (recording, both)
+    } else if let Some(config) = ViltFolder::read(folder)? {
+        let recording = fusion::open(io)?;
+        let both = fusion::run(engine, folder, &config, extra, &recording)?;
         (recording, both)
     } else {
         let recording = text::open(io)?;

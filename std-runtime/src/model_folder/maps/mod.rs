@@ -6,4 +6,5 @@ pub mod detr;
 pub mod gpt;
 pub mod llama;
 pub mod resnet;
+pub mod vilt;
 pub mod vit;
