@@ -2,6 +2,7 @@
 
 use super::align::{merge, quoted};
 use super::args::ConfigArgs;
+use super::training::Training;
 use super::{Command, Console, Error, dpo, grpo, kto, output, ppo, reward, rollout};
 use crate::align::run::AlignConfig;
 use crate::align::setup::dpo::DpoRun;
@@ -83,15 +84,11 @@ impl Command for Args {
             Of::Grpo => return self.print::<GrpoRun>(&grpo::DEFAULTS, |_| Ok(())),
             Of::Rollout => return self.print::<RolloutRun>(&rollout::DEFAULTS, |_| Ok(())),
         }
-        if let Some(config) = self.config.merge_images(None, None)? {
-            return output::write(to_toml(&config).as_bytes());
-        }
-        if let Some(config) = self.config.merge_detector(None, None)? {
-            return output::write(to_toml(&config).as_bytes());
-        }
-        if let Some(config) = self.config.merge_contrast(None, None)? {
-            return output::write(to_toml(&config).as_bytes());
-        }
-        output::write(to_toml(&self.config.merge(None, None)?).as_bytes())
+        let toml = match self.config.training(None, None)? {
+            // Its tables are those of samara sft as well.
+            Training::Text(..) => to_toml(&self.config.merge(None, None)?),
+            training => training.to_toml(),
+        };
+        output::write(toml.as_bytes())
     }
 }

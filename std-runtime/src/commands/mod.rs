@@ -32,6 +32,7 @@ pub(crate) mod sft;
 pub(crate) mod sweep;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
+mod training;
 
 mod align;
 mod args;
@@ -43,6 +44,7 @@ mod out_file;
 mod output;
 mod rows;
 mod tables;
+mod task_args;
 mod text_writer;
 
 pub(crate) use error::Error;

@@ -8,6 +8,7 @@ use samara_core::graph::Recompute;
 use serde::Serialize;
 
 use super::args::ConfigArgs;
+use super::training::Training;
 use super::{Command, Console, Error, output};
 use crate::config::Invalid;
 use crate::data::config::{DataConfig, TokenizerChoice};
@@ -111,42 +112,36 @@ struct Outcome {
 
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
-        if let Some(config) = self.config.merge_images(None, None)? {
-            if self.time || self.peak {
-                return Err(Error::usage("--time and --peak are for language models: leave them out"));
-            }
-            let outcome = Outcome::of_images(&config)?;
-            return output::show(self.json, &outcome, || outcome.text());
+        let training = self.config.training(None, None)?;
+        if (self.time || self.peak) && !matches!(training, Training::Text(..)) {
+            return Err(Error::usage("--time and --peak are for language models: leave them out"));
         }
-        if let Some(config) = self.config.merge_detector(None, None)? {
-            if self.time || self.peak {
-                return Err(Error::usage("--time and --peak are for language models: leave them out"));
-            }
-            let outcome = Outcome::of_detector(&config)?;
-            return output::show(self.json, &outcome, || outcome.text());
-        }
-        let config = self.config.merge(None, None)?.run();
-        let outcome = Outcome::of(&config, shape_of(&config), self.time, self.peak)?;
+        let outcome = Outcome::of_training(&training, self.time, self.peak)?;
         output::show(self.json, &outcome, || outcome.text())
     }
 }
 
-/// Prints the resources of a training with steps of a fixed shape; for `--plan`.
-pub(super) fn print(config: &RunConfig, shape: StepShape) -> Result<(), Error> {
+/// Prints the resources of a training; for `--plan`.
+pub(super) fn print(training: &Training) -> Result<(), Error> {
+    output::write(Outcome::of_training(training, false, false)?.text().as_bytes())
+}
+
+/// The same of a language model with steps of a fixed shape.
+pub(super) fn print_text(config: &RunConfig, shape: StepShape) -> Result<(), Error> {
     output::write(Outcome::of(config, shape, false, false)?.text().as_bytes())
 }
 
-/// The same of an image classifier.
-pub(super) fn print_images(config: &ImageRunConfig) -> Result<(), Error> {
-    output::write(Outcome::of_images(config)?.text().as_bytes())
-}
-
-/// The same of a detector.
-pub(super) fn print_detector(config: &DetectRunConfig) -> Result<(), Error> {
-    output::write(Outcome::of_detector(config)?.text().as_bytes())
-}
-
 impl Outcome {
+    /// Plans a training.
+    fn of_training(training: &Training, time: bool, peak: bool) -> Result<Self, Error> {
+        match training {
+            Training::Images(config) => Self::of_images(config),
+            Training::Detector(config) => Self::of_detector(config),
+            Training::Pairs(_) => Err(Error::usage("the plan of a model of images with texts is not there")),
+            Training::Text(config, _) => Self::of(config, shape_of(config), time, peak),
+        }
+    }
+
     /// Plans the training of a detector. Classes and objects are those of the data, which is listed.
     fn of_detector(config: &DetectRunConfig) -> Result<Self, Error> {
         let engine = Engine::new(config.train.threads, config.train.gemm)?;

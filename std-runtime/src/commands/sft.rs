@@ -79,7 +79,7 @@ impl Command for Args {
         let config = config.sft();
         if self.plan {
             let training = config.training();
-            return plan::print(&training, StepShape { packed: config.dialogue.packing, ..shape_of(&training) });
+            return plan::print_text(&training, StepShape { packed: config.dialogue.packing, ..shape_of(&training) });
         }
         if self.resume && config.train.out.is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));

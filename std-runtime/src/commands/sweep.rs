@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::args::ConfigArgs;
+use super::training::{Start, Training};
 use super::{Command, Console, Error, output};
-use crate::config::Tables;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
 use crate::run::lock::FolderLock;
@@ -16,17 +16,9 @@ use crate::session::Engine;
 use crate::stop::Stop;
 use crate::sweep::grid::{Axis, Protocol, cells, vpt};
 use crate::sweep::record::{Cell, Chosen, Record, Spread};
-use crate::train;
-use crate::train::config::{ImageRunConfig, RunConfig};
-use crate::train::contrast::{self, ContrastRequest};
-use crate::train::contrast_config::ContrastRunConfig;
-use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
 use crate::train::folder::BEST_FOLDER;
-use crate::train::images::{self, ImageRequest};
-use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::{View, human};
-use crate::train::request::{TrainOutcome, TrainRequest};
 use crate::vision::accuracy;
 use crate::vision::tune::Method;
 
@@ -75,59 +67,6 @@ struct Job {
     training: Training,
 }
 
-/// A configured training.
-enum Training {
-    Images(Box<ImageRunConfig>),
-    Detector(Box<DetectRunConfig>),
-    Pairs(Box<ContrastRunConfig>),
-    Text(Box<RunConfig>),
-}
-
-impl Training {
-    /// Trains, or resumes.
-    fn run(&self, preset: Option<&String>) -> Result<TrainOutcome, TrainingError> {
-        match self {
-            Self::Images(config) => {
-                let config = (**config).clone();
-                images::run(&ImageRequest { config, name: String::new(), resume: true, begins: true, view: View::Quiet })
-            }
-            Self::Detector(config) => {
-                detection::run(&DetectRequest { config: (**config).clone(), resume: true, view: View::Quiet })
-            }
-            Self::Pairs(config) => {
-                let config = (**config).clone();
-                contrast::run(&ContrastRequest { config, resume: true, begins: true, view: View::Quiet })
-            }
-            Self::Text(config) => {
-                let config = (**config).clone();
-                let (out, init) = (config.train.out.clone(), config.train.init.clone());
-                let name = preset.cloned().unwrap_or_else(|| DEFAULT_PRESET.to_owned());
-                train::run(&TrainRequest { config, out, name, init, resume: true, begins: true, view: View::Quiet })
-            }
-        }
-    }
-
-    fn checksum(&self) -> u32 {
-        match self {
-            Self::Images(config) => checksum(&**config),
-            Self::Detector(config) => checksum(&**config),
-            Self::Pairs(config) => checksum(&**config),
-            Self::Text(config) => checksum(&**config),
-        }
-    }
-}
-
-/// A checksum of every key but those of a place and of a machine.
-fn checksum(config: &impl Tables) -> u32 {
-    let mut text = String::new();
-    for (name, table) in config.tables() {
-        for key in table.keys().iter().map(|key| key.name).filter(|key| !(name == "train" && ["out", "threads"].contains(key))) {
-            text += &format!("{name}.{key}={:?}\n", table.show(key));
-        }
-    }
-    crc32c::crc32c(text.as_bytes())
-}
-
 impl Command for Args {
     fn run(&self, console: &Console) -> Result<(), Error> {
         let protocol = self.protocol()?;
@@ -161,7 +100,7 @@ impl Args {
         let own = own.collect::<Result<Vec<_>, _>>().map_err(|text| Error::usage(format!("--grid {text}")))?;
         let mut protocol = Protocol { settings: Vec::new(), axes: Vec::new(), seeds: Vec::new() };
         if self.grid.iter().any(|grid| grid == VPT) {
-            let Some(config) = self.config.merge_images(None, None)? else {
+            let Training::Images(config) = self.config.training(None, None)? else {
                 return Err(Error::usage(
                     "--grid vpt is a protocol of image classifiers: set model.model_type=vit or --init, or name keys: --grid KEY=VALUES",
                 ));
@@ -215,16 +154,7 @@ impl Args {
         let mut args = self.config.clone();
         args.set = [&protocol.settings[..], &args.set, cell].concat();
         args.seed = Some(seed.to_string());
-        if let Some(config) = args.merge_images(None, out)? {
-            return Ok(Training::Images(Box::new(config)));
-        }
-        if let Some(config) = args.merge_detector(None, out)? {
-            return Ok(Training::Detector(Box::new(config)));
-        }
-        if let Some(config) = args.merge_contrast(None, out)? {
-            return Ok(Training::Pairs(Box::new(config)));
-        }
-        Ok(Training::Text(Box::new(args.merge(None, out)?.run())))
+        args.training(None, out)
     }
 }
 
@@ -274,7 +204,7 @@ impl<'a> Sweep<'a> {
         if self.record.find(job.config).is_none() {
             self.stop.check()?;
             let begun = Instant::now();
-            let validation = match job.training.run(self.args.config.preset.as_ref()) {
+            let validation = match job.training.run(&self.args.config, START) {
                 Ok(outcome) => {
                     self.record.measure = outcome.measure.word().to_owned();
                     self.is_larger_better = outcome.measure.is_larger_better;
@@ -355,7 +285,7 @@ impl<'a> Sweep<'a> {
         let best = job.out.join(BEST_FOLDER);
         if !best.is_dir() {
             // It was not the chosen one when its folder was removed.
-            job.training.run(None).map_err(|error| self.described(error))?;
+            job.training.run(&self.args.config, START).map_err(|error| self.described(error))?;
         }
         let engine = Engine::new(config.train.threads, config.train.gemm)?;
         let (shapes, folder) = (config.shapes.world(), if best.is_dir() { &best } else { &job.out });
@@ -387,6 +317,9 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 }
+
+/// A cell goes on where it was stopped.
+const START: Start = Start { resume: true, begins: true, view: View::Quiet };
 
 /// The measure of which smaller values are better.
 const LOSS: &str = "loss";

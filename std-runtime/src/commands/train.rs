@@ -6,19 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::args::ConfigArgs;
+use super::training::{Start, Training};
 use super::{Command, Console, Error, output, plan};
 use crate::say;
-use crate::train;
-use crate::train::config::{ImageRunConfig, RunConfig};
-use crate::train::contrast::{self, ContrastRequest};
-use crate::train::contrast_config::ContrastRunConfig;
-use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::folder::{CONFIG_FILE, command_of};
-use crate::train::images::{self, ImageRequest};
-use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
-use crate::train::request::{TrainOutcome, TrainRequest};
-use crate::train::shape::shape_of;
+use crate::train::request::TrainOutcome;
 
 const EXAMPLES: &str = "\
 Values come from the preset, then the file, then --set, then the flags.
@@ -115,95 +108,27 @@ impl Command for Args {
         refuse_other_init(former.as_deref(), self.config.init.as_deref(), false)?;
         let mut config = self.config.clone();
         config.set.extend(self.ignore_extra.then(|| "train.ignore_extra=true".to_owned()));
-        if let Some(config) = config.merge_images(former.as_deref(), self.out.as_deref())? {
-            return self.run_images(config, console);
-        }
-        if let Some(config) = config.merge_detector(former.as_deref(), self.out.as_deref())? {
-            return self.run_detector(config, console);
-        }
-        if let Some(config) = config.merge_contrast(former.as_deref(), self.out.as_deref())? {
-            return self.run_contrast(config, console);
-        }
-        let (config, notes) = config.merge_and_note(former.as_deref(), self.out.as_deref())?;
-        let config = config.run();
+        let training = config.training(former.as_deref(), self.out.as_deref())?;
         if self.plan {
-            return plan::print(&config, shape_of(&config));
+            return plan::print(&training);
         }
-        if self.resume && config.train.out.is_none() {
+        if self.resume && training.out().is_none() {
             return Err(Error::usage("--resume needs the run folder: add --out DIR"));
         }
         let view = self.view(console.quiet)?;
-        if !console.quiet {
+        if let Training::Text(_, notes) = &training
+            && !console.quiet
+        {
             notes.iter().for_each(|note| say::line(note));
         }
-        let outcome = train::run(&self.request(config, view))?;
+        let outcome = training.run(&self.config, Start { resume: self.resume, begins: false, view })?;
         show(self.json, &outcome)?;
-        if !console.quiet {
-            say::line(&format!("hint: samara generate --model {} --prompt TEXT", outcome.out.display()));
-        }
+        training.hint(&outcome.out).into_iter().filter(|_| !console.quiet).for_each(|hint| say::line(&hint));
         Ok(())
     }
 }
 
 impl Args {
-    /// Trains an image classifier.
-    fn run_images(&self, config: ImageRunConfig, console: &Console) -> Result<(), Error> {
-        if self.plan {
-            return plan::print_images(&config);
-        }
-        if self.resume && config.train.out.is_none() {
-            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
-        }
-        let has_data = config.data.path.is_some() || config.shapes.target.is_some();
-        let begins = self.config.config.is_some() || has_data || config.train.init.is_some();
-        let (name, view) = (images::name_of(&config, self.config.config.as_ref()), self.view(console.quiet)?);
-        let outcome = images::run(&ImageRequest { config, name, resume: self.resume, begins, view })?;
-        show(self.json, &outcome)?;
-        if !console.quiet {
-            say::line(&format!("hint: samara predict --model {} IMAGE", outcome.out.display()));
-        }
-        Ok(())
-    }
-
-    /// Trains a detector.
-    fn run_detector(&self, config: DetectRunConfig, console: &Console) -> Result<(), Error> {
-        if self.plan {
-            return plan::print_detector(&config);
-        }
-        if self.resume && config.train.out.is_none() {
-            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
-        }
-        let view = self.view(console.quiet)?;
-        let outcome = detection::run(&DetectRequest { config, resume: self.resume, view })?;
-        show(self.json, &outcome)?;
-        if !console.quiet {
-            say::line(&format!("hint: samara eval detect --model {}", outcome.out.display()));
-        }
-        Ok(())
-    }
-
-    /// Trains a model of images with texts.
-    fn run_contrast(&self, config: ContrastRunConfig, console: &Console) -> Result<(), Error> {
-        if self.plan {
-            return Err(Error::usage("--plan is not there for models of images with texts; leave it out"));
-        }
-        if self.resume && config.train.out.is_none() {
-            return Err(Error::usage("--resume needs the run folder: add --out DIR"));
-        }
-        let view = self.view(console.quiet)?;
-        let begins = self.config.config.is_some() || config.data.path.is_some() || config.train.init.is_some();
-        show(self.json, &contrast::run(&ContrastRequest { config, resume: self.resume, begins, view })?)
-    }
-
-    fn request(&self, config: RunConfig, view: View) -> TrainRequest {
-        let file = self.config.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-        let name = self.config.preset.clone().or(file).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
-        let (out, init) = (config.train.out.clone(), config.train.init.clone());
-        // A configuration without any of these would train on the built-in corpus, which is not what --resume is for.
-        let begins = self.config.preset.is_some() || self.config.config.is_some() || config.data.path.is_some() || init.is_some();
-        TrainRequest { out, name, init, config, resume: self.resume, begins, view }
-    }
-
     fn view(&self, quiet: bool) -> Result<View, Error> {
         match (quiet, self.live) {
             (true, true) => Err(Error::usage("--live draws curves and --quiet prints results only: leave one of them out")),

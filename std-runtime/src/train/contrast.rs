@@ -15,7 +15,7 @@ use super::launch::on_pool;
 use super::objective::Source;
 use super::objectives::contrast::{Contrast, Model};
 use super::objectives::supervised::TaskFolder;
-use super::pair_data::{RunPairs, StoredPairs};
+use super::pair_data::{PairTables, RunPairs, StoredPairs};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
 use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_steps};
@@ -90,7 +90,7 @@ fn run_on(engine: Arc<Engine>, request: &ContrastRequest, stop: &Stop) -> Result
     let data = match RunPairs::open(&out)?.filter(|_| resumed) {
         Some(data) => data,
         None if resumed => return Err(lost_data(&out)),
-        None => RunPairs::store(&out, &config, (&processor, size), (stop, quiet))?,
+        None => RunPairs::store(&out, &PairTables::from(&config), (&processor, size), (stop, quiet))?,
     };
     if config.train.init.is_none() {
         config.model.vocab_size = data.tokenizer.vocab_size();

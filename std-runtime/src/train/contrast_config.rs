@@ -1,6 +1,7 @@
 //! The configuration of a contrastive training.
 
 use super::config::TrainConfig;
+use super::pair_data::PairTables;
 use crate::config::{Invalid, tables};
 use crate::image_text::clip::ClipModel;
 use crate::image_text::config::{ContrastConfig, PairDataConfig};
@@ -20,6 +21,13 @@ tables! {
         contrast: ContrastConfig;
         /// `[train]`
         train: TrainConfig;
+    }
+}
+
+impl<'c> From<&'c ContrastRunConfig> for PairTables<'c> {
+    fn from(config: &'c ContrastRunConfig) -> Self {
+        let ContrastRunConfig { model, data, captions, train, .. } = config;
+        Self { data, captions, init: train.init.as_deref(), longest: model.max_position_embeddings }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Training of an image classifier for the command line: images, model, objective, trainer.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::model::image::ImageModel;
@@ -261,10 +261,4 @@ impl TaskFolder for Own {
     fn describe(&self) -> String {
         self.about.clone()
     }
-}
-
-/// The name of a run folder for a model.
-pub fn name_of(config: &ImageRunConfig, file: Option<&PathBuf>) -> String {
-    let stem = file.and_then(|file| file.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
-    stem.unwrap_or_else(|| config.model.model_type().to_owned())
 }

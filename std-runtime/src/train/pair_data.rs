@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
 use super::tokenizer::named;
 use crate::config::Invalid;
 use crate::data::DataError;
 use crate::data::config::TokenizerChoice;
+use crate::image_text::config::PairDataConfig;
 use crate::image_text::data::list::{Captioned, Pair, PairList};
 use crate::image_text::world::{CaptionWorld, CaptionsConfig, WorldSplit};
 use crate::run::durable;
@@ -38,6 +38,19 @@ pub struct RunPairs {
     pub val: Option<StoredPairs>,
     /// The tokenizer of the captions.
     pub tokenizer: Tokenizer,
+}
+
+/// What of a run's configuration is of its pairs.
+#[derive(Clone, Copy, Debug)]
+pub struct PairTables<'c> {
+    /// `[data]`
+    pub data: &'c PairDataConfig,
+    /// `[captions]`
+    pub captions: &'c CaptionsConfig,
+    /// The folder that training begins with, whose tokenizer the captions need.
+    pub init: Option<&'c Path>,
+    /// The longest caption in tokens.
+    pub longest: usize,
 }
 
 const PAIRS: &str = "data/pairs.json";
@@ -79,7 +92,7 @@ impl RunPairs {
     /// Data or an image that cannot be read; a tokenizer that cannot be used; no disk space; a signal.
     pub fn store(
         out: &Path,
-        config: &ContrastRunConfig,
+        config: &PairTables<'_>,
         (processor, size): (&Processor, [usize; 2]),
         (stop, quiet): (&Stop, bool),
     ) -> Result<Self, Error> {
@@ -88,7 +101,7 @@ impl RunPairs {
         let Some(path) = config.data.path.as_deref() else {
             return Self::generate(out, config, size, (stop, quiet));
         };
-        let list = PairList::open(path, &config.data)?;
+        let list = PairList::open(path, config.data)?;
         list.notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
         let tokenizer = tokenizer(config, &list.train, stop)?;
         let make = |name: &str, all: Captioned| -> Result<StoredPairs, Error> {
@@ -110,15 +123,15 @@ impl RunPairs {
     }
 
     /// Stores pairs of the generated world.
-    fn generate(out: &Path, config: &ContrastRunConfig, size: [usize; 2], (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
-        let world = CaptionWorld::new(&config.captions);
+    fn generate(out: &Path, config: &PairTables<'_>, size: [usize; 2], (stop, quiet): (&Stop, bool)) -> Result<Self, Error> {
+        let world = CaptionWorld::new(config.captions);
         let make = |name: &str, split: WorldSplit, count: u64| -> Result<StoredPairs, Error> {
             let image = |row: u64| (world.image(size, split, row), row as usize);
             let store = ImageStore::generate(&out.join(name), count, size, stop, image)?;
             let pair = |row: u64| Pair { image: row as usize, caption: world.caption(split, row) };
             Ok(StoredPairs { store, pairs: Captioned { images: Vec::new(), pairs: (0..count).map(pair).collect() } })
         };
-        let CaptionsConfig { train, val, .. } = config.captions;
+        let CaptionsConfig { train, val, .. } = *config.captions;
         let train = make(TRAIN, WorldSplit::Train, train)?;
         let val = if val == 0 { None } else { Some(make(VAL, WorldSplit::Val, val)?) };
         let tokenizer = tokenizer(config, &train.pairs, stop)?;
@@ -126,14 +139,14 @@ impl RunPairs {
     }
 
     /// Keeps captions and tokenizer in the run folder.
-    fn kept(self, out: &Path, config: &ContrastRunConfig, quiet: bool) -> Result<Self, Error> {
+    fn kept(self, out: &Path, config: &PairTables<'_>, quiet: bool) -> Result<Self, Error> {
         let Self { train, val, tokenizer } = &self;
         let path = out.join(PAIRS);
         let kept = |stored: &StoredPairs| -> Vec<(usize, String)> {
             stored.pairs.pairs.iter().map(|pair| (pair.image, pair.caption.clone())).collect()
         };
         let text = serde_json::to_vec(&Kept { train: kept(train), val: val.as_ref().map(kept).unwrap_or_default() });
-        tokenizer.save(out, Some(config.model.max_position_embeddings))?;
+        tokenizer.save(out, Some(config.longest))?;
         durable::write(&path, &text.unwrap_or_default()).map_err(Error::io(&path, "write"))?;
         if !quiet {
             let count = |stored: &StoredPairs| (stored.pairs.pairs.len(), stored.store.classes().len());
@@ -163,8 +176,8 @@ fn of_stored(store: &ImageStore, all: Captioned) -> Captioned {
 }
 
 /// The tokenizer of the initial model, or the configured one.
-fn tokenizer(config: &ContrastRunConfig, pairs: &Captioned, stop: &Stop) -> Result<Tokenizer, Error> {
-    if let Some(init) = &config.train.init {
+fn tokenizer(config: &PairTables<'_>, pairs: &Captioned, stop: &Stop) -> Result<Tokenizer, Error> {
+    if let Some(init) = config.init {
         let own = Tokenizer::of_model(init)?;
         return own.ok_or_else(|| FileError::none_in(init, ", whose captions need the one it was trained with").into());
     }

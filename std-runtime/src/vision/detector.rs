@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::families::detr::DetrModel;
 use super::folder::{labels, name_classes};
 use crate::model_folder::FolderError;
-use crate::model_folder::keys::{ConfigJson, Keys, described};
+use crate::model_folder::keys::{ConfigJson, Keys, described, of_kind};
 
 /// The description of a DETR in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,14 @@ impl DetectorFolder {
         let labels = labels(&keys, model.num_labels)?;
         keys.pass_over(&["architectures", "dtype", "torch_dtype", "id2label", "label2id"]);
         Ok(Some(Self { model, labels, others: keys.others() }))
+    }
+
+    /// The same of a folder that must be a detector.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; another kind of model.
+    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+        of_kind(folder, Self::read(folder)?, "a detector: \"detr\"")
     }
 
     /// The contents of `config.json`.

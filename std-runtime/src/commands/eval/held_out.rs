@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::image_args::table_of;
+use super::super::task_args::table_of;
 use crate::train::folder::CONFIG_FILE;
 
 /// The default of `data.val_fraction`.

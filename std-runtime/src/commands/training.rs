@@ -1,0 +1,147 @@
+//! What a command line trains: the kind of task follows from the model.
+
+use std::path::Path;
+
+use super::Error;
+use super::args::ConfigArgs;
+use crate::config::{Tables, to_toml};
+use crate::train;
+use crate::train::config::{ImageRunConfig, RunConfig};
+use crate::train::contrast::{self, ContrastRequest};
+use crate::train::contrast_config::ContrastRunConfig;
+use crate::train::detection::{self, DetectRequest, DetectRunConfig};
+use crate::train::error::TrainingError;
+use crate::train::images::{self, ImageRequest};
+use crate::train::presets::DEFAULT_PRESET;
+use crate::train::progress::View;
+use crate::train::request::{TrainOutcome, TrainRequest};
+
+/// A configured training.
+pub(super) enum Training {
+    /// An image classifier.
+    Images(Box<ImageRunConfig>),
+    /// A detector.
+    Detector(Box<DetectRunConfig>),
+    /// A CLIP or SigLIP.
+    Pairs(Box<ContrastRunConfig>),
+    /// A language model, with notes for the user.
+    Text(Box<RunConfig>, Vec<String>),
+}
+
+/// How a training starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start {
+    /// Go on from the newest valid checkpoint.
+    pub(super) resume: bool,
+    /// Begin a new run when there is nothing to resume, whatever is given.
+    pub(super) begins: bool,
+    /// How a person follows the run.
+    pub(super) view: View,
+}
+
+impl ConfigArgs {
+    /// The training of a command line. `base` is the file to use when no file is given.
+    pub(super) fn training(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Training, Error> {
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Images(Box::new(config)));
+        }
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Detector(Box::new(config)));
+        }
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Pairs(Box::new(config)));
+        }
+        let (config, notes) = self.merge_and_note(base, out)?;
+        Ok(Training::Text(Box::new(config.run()), notes))
+    }
+
+    /// The name of a run folder: that of the file, if there is one.
+    fn stem(&self) -> Option<String> {
+        self.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned())
+    }
+}
+
+impl Training {
+    /// Trains, or resumes.
+    ///
+    /// # Errors
+    /// As the training of its kind.
+    pub(super) fn run(&self, args: &ConfigArgs, Start { resume, begins, view }: Start) -> Result<TrainOutcome, TrainingError> {
+        // A configuration without any of these would train on built-in data, which is not what --resume is for.
+        let given = begins || args.config.is_some();
+        match self {
+            Self::Images(config) => {
+                let config = (**config).clone();
+                let name = args.stem().unwrap_or_else(|| config.model.model_type().to_owned());
+                let has_data = config.data.path.is_some() || config.shapes.target.is_some();
+                let begins = given || has_data || config.train.init.is_some();
+                images::run(&ImageRequest { config, name, resume, begins, view })
+            }
+            Self::Detector(config) => detection::run(&DetectRequest { config: (**config).clone(), resume, view }),
+            Self::Pairs(config) => {
+                let config = (**config).clone();
+                let begins = given || config.data.path.is_some() || config.train.init.is_some();
+                contrast::run(&ContrastRequest { config, resume, begins, view })
+            }
+            Self::Text(config, _) => {
+                let config = (**config).clone();
+                let name = args.preset.clone().or_else(|| args.stem()).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
+                let (out, init) = (config.train.out.clone(), config.train.init.clone());
+                let begins = given || args.preset.is_some() || config.data.path.is_some() || init.is_some();
+                train::run(&TrainRequest { out, name, init, config, resume, begins, view })
+            }
+        }
+    }
+
+    /// The run folder that is given.
+    pub(super) fn out(&self) -> Option<&Path> {
+        let train = match self {
+            Self::Images(config) => &config.train,
+            Self::Detector(config) => &config.train,
+            Self::Pairs(config) => &config.train,
+            Self::Text(config, _) => &config.train,
+        };
+        train.out.as_deref()
+    }
+
+    /// The whole configuration in TOML.
+    pub(super) fn to_toml(&self) -> String {
+        match self {
+            Self::Images(config) => to_toml(&**config),
+            Self::Detector(config) => to_toml(&**config),
+            Self::Pairs(config) => to_toml(&**config),
+            Self::Text(config, _) => to_toml(&**config),
+        }
+    }
+
+    /// A checksum of every key but those of a place and of a machine.
+    pub(super) fn checksum(&self) -> u32 {
+        match self {
+            Self::Images(config) => checksum(&**config),
+            Self::Detector(config) => checksum(&**config),
+            Self::Pairs(config) => checksum(&**config),
+            Self::Text(config, _) => checksum(&**config),
+        }
+    }
+
+    /// What to do with the outcome in a folder.
+    pub(super) fn hint(&self, out: &Path) -> Option<String> {
+        let out = out.display();
+        match self {
+            Self::Images(_) => Some(format!("hint: samara predict --model {out} IMAGE")),
+            Self::Detector(_) => Some(format!("hint: samara eval detect --model {out}")),
+            Self::Pairs(_) => None,
+            Self::Text(..) => Some(format!("hint: samara generate --model {out} --prompt TEXT")),
+        }
+    }
+}
+
+fn checksum(config: &impl Tables) -> u32 {
+    let mut text = String::new();
+    for (name, table) in config.tables() {
+        for key in table.keys().iter().map(|key| key.name).filter(|key| !(name == "train" && ["out", "threads"].contains(key))) {
+            text += &format!("{name}.{key}={:?}\n", table.show(key));
+        }
+    }
+    crc32c::crc32c(text.as_bytes())
+}
