@@ -1,6 +1,7 @@
 //! Tokenizers against Hugging Face `tokenizers`, on any bytes, and on broken files.
 
 use proptest::prelude::*;
+use samara::encoder::masking::{Masking, MaskingConfig, Separators};
 use samara::tokenizer::{
     AddedToken, BpeTrainOptions, BpeTrainer, EncodeError, Model, PartsError, Specials, Tokenizer, TrainError, prompt_ids,
 };
@@ -549,4 +550,25 @@ fn broken_vocab_and_merges_files_are_named() {
     expect("merges.txt", "", "vocab.json:2:");
     expect("vocab.json", "{\"a\": 0, \"b\": 0}", "vocab.json: model.vocab: tokens \"a\" and \"b\" have one id, 0");
     expect("tokenizer_config.json", "{", "tokenizer_config.json:1:");
+}
+
+/// Tokens of real text are grouped to words as by transformers' collator for whole-word masking; see make_word_groups.py.
+#[test]
+fn words_to_mask_are_the_peers() {
+    let file = read_json(&golden("variants/bert.json"))["tokenizer"].to_string();
+    let tokenizer = Tokenizer::from_json(file.as_bytes(), Path::new("bert.json")).unwrap();
+    let config = MaskingConfig { whole_word: true, ..MaskingConfig::default() };
+    let masking = Masking::new(&config, &tokenizer, tokenizer.vocab_size(), Separators::Kept).unwrap();
+    let numbers = |list: &Value| list.as_array().unwrap().iter().map(|n| n.as_i64().unwrap() as i32).collect::<Vec<_>>();
+    let mut long = 0;
+    for case in read_json(&golden("word_groups.json"))["cases"].as_array().unwrap() {
+        let (ids, expected) = (numbers(&case["ids"]), numbers(&case["words"]));
+        let mut found = vec![-1; ids.len()];
+        for (word, number) in masking.words(&ids).into_iter().zip(1..) {
+            long += usize::from(word.len() > 1);
+            found[word].fill(number);
+        }
+        assert_eq!(found, expected);
+    }
+    assert!(long > 50, "{long}");
 }

@@ -22,6 +22,8 @@ pub enum Purpose {
     User = 6,
     /// Changes of training images.
     Augment = 7,
+    /// Masked tokens.
+    Masking = 8,
 }
 
 /// One block of Philox4x32-10: four random words that are a function of `counter` and `key` only.

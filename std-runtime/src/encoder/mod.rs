@@ -1,6 +1,7 @@
-//! Encoders of text on this machine: BERT and its folders, and the embeddings of sentences.
+//! Encoders of text on this machine: BERT and its folders, masked tokens, and the embeddings of sentences.
 
 pub mod bert;
 pub mod folder;
+pub mod masking;
 pub mod pooling;
 pub mod sentences;

@@ -278,7 +278,7 @@ impl Tokenizer {
     }
 
     /// Id of a token that is written as `text`.
-    fn id_of(&self, text: &str) -> Option<u32> {
+    pub fn id_of(&self, text: &str) -> Option<u32> {
         self.added_id(text).or_else(|| (0..self.model.len() as u32).find(|&id| self.model.has(id, text)))
     }
 

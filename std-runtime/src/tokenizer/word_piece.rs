@@ -33,6 +33,16 @@ impl WordPiece {
         Self { ids: numbered.collect(), texts, unknown, prefix: prefix.into(), most_chars, longest }
     }
 
+    /// Whether a token is within a word: its text begins with the prefix. One per id.
+    pub fn within_words(&self) -> Vec<bool> {
+        let mut within = vec![false; self.texts.len()];
+        let prefixed = self.ids.iter().filter(|(text, _)| !self.prefix.is_empty() && text.starts_with(&*self.prefix));
+        for (_, &id) in prefixed {
+            within.get_mut(id as usize).into_iter().for_each(|flag| *flag = true);
+        }
+        within
+    }
+
     /// Appends the ids of a word: those of the longest tokens from its beginning on, or the unknown token alone.
     pub(super) fn encode_word(&self, word: &str, ids: &mut Vec<u32>) {
         let first = ids.len();
