@@ -1,5 +1,6 @@
 //! Models: one builder per family. They register parameters and append nodes, and do not depend on kernels.
 
+pub mod albef;
 pub mod bert;
 pub mod clip;
 pub mod detr;

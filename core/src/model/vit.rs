@@ -148,29 +148,22 @@ impl Block {
     }
 }
 
-/// A Vision Transformer whose parameters are registered.
+/// The encoder of a Vision Transformer: everything but its head.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Vit {
+pub struct VitEncoder {
     config: VitConfig,
     cls_token: ParamId,
     pos_embed: ParamId,
     patch_embed: Affine,
     blocks: Stack<Block>,
     norm: LayerNorm,
-    head: [ParamId; 2],
     prompts: Option<Prompts>,
     side: Option<Side>,
-    hidden: HiddenLayers,
 }
 
-impl Vit {
-    /// Registers the model's parameters.
-    pub fn register(c: &VitConfig, s: &mut Scope<'_>) -> Self {
-        Self::register_with(c, &Additions::default(), s)
-    }
-
-    /// The same with what a tuning adds.
-    pub fn register_with(c: &VitConfig, added: &Additions, s: &mut Scope<'_>) -> Self {
+impl VitEncoder {
+    /// Registers the encoder's parameters, with what a tuning adds to them.
+    pub fn register(c: &VitConfig, added: &Additions, s: &mut Scope<'_>) -> Self {
         let (width, init) = (c.hidden_size, Init::normal(c.initializer_range));
         let patch_len = c.num_channels * c.patch_size * c.patch_size;
         let mut positions = s.part(Part::Positions);
@@ -186,22 +179,29 @@ impl Vit {
             Side::register(&side, s)
         });
         let norm = c.norm(&mut s.at("norm").part(Part::Final));
-        let mut head = s.part(Part::Head);
-        let hidden = HiddenLayers::register(added.hidden, width, c.layer_norm_eps, &mut head);
-        let mut head = head.at("head");
-        let weight = head.add("weight", &[c.num_labels, width], Init::Zeros);
-        Self {
-            config: *c,
-            cls_token,
-            pos_embed,
-            patch_embed,
-            blocks,
-            norm,
-            head: [weight, head.add("bias", &[c.num_labels], Init::Zeros)],
-            prompts,
-            side,
-            hidden,
-        }
+        Self { config: *c, cls_token, pos_embed, patch_embed, blocks, norm, prompts, side }
+    }
+
+    /// Declares the patches of `batch` images: (B, N, channels·P·P), each in the order (channel, y, x).
+    #[track_caller]
+    pub fn pixels(&self, g: &Graph<'_>, batch: usize) -> Tensor {
+        let c = &self.config;
+        g.input(&[batch, c.patches(), c.num_channels * c.patch_size * c.patch_size])
+    }
+
+    /// The vectors of the class token and the patches (B, 1+N, C), normalised.
+    #[track_caller]
+    pub fn tokens(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
+        self.norm.forward(g, self.hidden(g, pixels, dropout)) // (B, 1+N, C)
+    }
+
+    /// The vector of the class token (B, C), normalised, and mixed with that of a side network.
+    #[track_caller]
+    fn class_vector(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
+        let (batch, width) = (g.shape(pixels).dim(0), self.config.hidden_size);
+        let cls = g.token_slice(self.hidden(g, pixels, dropout), 0, 1); // (B, 1, C)
+        let own = g.reshape(self.norm.forward(g, cls), &[batch, width]); // (B, C)
+        self.side.map_or(own, |side| side.mix(g, pixels, own)) // (B, C)
     }
 
     /// The hidden states after the last block (B, 1+N, C), prompts included, before the final norm; they and those before every block are marked as checkpoints.
@@ -227,9 +227,34 @@ impl Vit {
     }
 }
 
+/// A Vision Transformer whose parameters are registered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Vit {
+    encoder: VitEncoder,
+    hidden: HiddenLayers,
+    head: [ParamId; 2],
+}
+
+impl Vit {
+    /// Registers the model's parameters.
+    pub fn register(c: &VitConfig, s: &mut Scope<'_>) -> Self {
+        Self::register_with(c, &Additions::default(), s)
+    }
+
+    /// The same with what a tuning adds.
+    pub fn register_with(c: &VitConfig, added: &Additions, s: &mut Scope<'_>) -> Self {
+        let encoder = VitEncoder::register(c, added, s);
+        let mut head = s.part(Part::Head);
+        let hidden = HiddenLayers::register(added.hidden, c.hidden_size, c.layer_norm_eps, &mut head);
+        let mut head = head.at("head");
+        let weight = head.add("weight", &[c.num_labels, c.hidden_size], Init::Zeros);
+        Self { encoder, hidden, head: [weight, head.add("bias", &[c.num_labels], Init::Zeros)] }
+    }
+}
+
 impl ImageModel for Vit {
     fn dims(&self) -> ImageDims {
-        let c = &self.config;
+        let c = &self.encoder.config;
         ImageDims {
             image: c.image_size,
             channels: c.num_channels,
@@ -242,10 +267,7 @@ impl ImageModel for Vit {
 
     #[track_caller]
     fn backbone(&self, g: &Graph<'_>, pixels: Tensor, dropout: Dropout) -> Tensor {
-        let (batch, width) = (g.shape(pixels).dim(0), self.config.hidden_size);
-        let cls = g.token_slice(self.hidden(g, pixels, dropout), 0, 1); // (B, 1, C)
-        let own = g.reshape(self.norm.forward(g, cls), &[batch, width]); // (B, C)
-        self.side.map_or(own, |side| side.mix(g, pixels, own)) // (B, C)
+        self.encoder.class_vector(g, pixels, dropout) // (B, C)
     }
 
     #[track_caller]

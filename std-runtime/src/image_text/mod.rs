@@ -1,5 +1,7 @@
 //! Models of images with texts on this machine: CLIP, SigLIP and ViLT, and their folders.
 
+pub mod albef;
+pub mod albef_folder;
 pub mod clip;
 pub mod config;
 pub mod data;

@@ -1,5 +1,6 @@
 //! The tables of names, one for each family.
 
+pub mod albef;
 pub mod bert;
 pub mod clip;
 pub mod detr;

@@ -1,0 +1,55 @@
+//! The folder of an ALBEF: its `config.json`.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::albef::AlbefModel;
+use crate::files::IoError;
+use crate::model_folder::keys::{ConfigJson, Keys, described, of_kind};
+use crate::model_folder::{CONFIG_FILE, FolderError};
+use crate::run::durable;
+
+/// The description of an ALBEF in its folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlbefFolder {
+    /// The model.
+    pub model: AlbefModel,
+    /// Keys without a meaning here.
+    pub others: Map<String, Value>,
+}
+
+impl AlbefFolder {
+    /// Reads the `config.json` of a folder; `None` if it describes another kind of model, or cannot be read as JSON: then its reader says why.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and, by name, keys that select an unsupported variant of the model.
+    pub fn read(folder: &Path) -> Result<Option<Self>, FolderError> {
+        let Some((path, json)) = described(folder)? else { return Ok(None) };
+        let keys = Keys::new(&path, &json);
+        if keys.get("model_type").and_then(Value::as_str) != Some(AlbefModel::TYPE) {
+            return Ok(None);
+        }
+        Ok(Some(Self { model: AlbefModel::from_keys(&keys)?, others: keys.others() }))
+    }
+
+    /// The same of a folder that must be one of an ALBEF.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; another kind of model.
+    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+        of_kind(folder, Self::read(folder)?, "an ALBEF: \"albef\"")
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        let mut json = self.others.clone();
+        self.model.to_keys(0.0, &mut json);
+        let path = folder.join(CONFIG_FILE);
+        let text = serde_json::to_string_pretty(&Value::from(json)).unwrap_or_default() + "\n";
+        Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
+    }
+}
