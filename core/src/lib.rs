@@ -18,7 +18,7 @@
 //! | [`tune`] | which parameters are trained, frozen, quantised |
 //! | [`file`](mod@file), [`session`] | programs in a file; running them on a device |
 //! | [`assignment`], [`bipartite`] | linear assignment, bipartite graphs |
-//! | [`tokenizer`], [`decode`], [`schedule`], [`rl`] | plain functions on slices, usable without the engine |
+//! | [`tokenizer`], [`decode`], [`schedule`], [`rl`], [`transport`] | plain functions on slices, usable without the engine |
 //!
 //! With an operating system, begin with `std-runtime/examples/mlp_classifier.rs`, a custom model on the trainer in 60 lines. `examples/train_step.rs`
 //! shows this crate on one page: memory lent by the caller, [`exec::Memory::check`], runs.
@@ -53,4 +53,5 @@ pub mod session;
 pub mod shape;
 pub mod threads;
 pub mod tokenizer;
+pub mod transport;
 pub mod tune;

@@ -1,4 +1,4 @@
-"""Write what `DetrImageProcessor` of transformers (with Pillow) makes of the images of `make_images.py`, which is run first.
+"""Write what `DetrImageProcessor` and `ViltImageProcessor` of transformers (with Pillow) makes of the images of `make_images.py`, which is run first.
 
 Run from any place: python make_detr_pixels.py [OUT_DIR]  (default: the folder of this script).
   processors/KIND/preprocessor_config.json   the processors
@@ -14,12 +14,15 @@ import safetensors.numpy
 from PIL import Image, ImageOps
 from transformers.image_transforms import convert_to_rgb
 from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcessorPil
 
 PROCESSORS = {
     "detr": DetrImageProcessorPil(size={"shortest_edge": 24, "longest_edge": 29}),
     "detr-square": DetrImageProcessorPil(size={"shortest_edge": 32, "longest_edge": 32}, pad_size={"height": 32, "width": 32}),
     "detr-within": DetrImageProcessorPil(size={"max_height": 21, "max_width": 40}, image_mean=[0.4, 0.5, 0.6]),
     "detr-fixed": DetrImageProcessorPil(size={"height": 20, "width": 31}),
+    "vilt": ViltImageProcessorPil(size={"shortest_edge": 24}, size_divisor=4),
+    "vilt-long": ViltImageProcessorPil(size={"shortest_edge": 50}, size_divisor=8),
 }
 
 

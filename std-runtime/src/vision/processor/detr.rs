@@ -1,6 +1,7 @@
 //! What `DetrImageProcessor` does otherwise than others: sizes with two limits, padding below and to the right.
 
 use super::sizes::{LARGEST, between, side, sides, within};
+use super::vilt::multiples;
 use super::{Kind, Processor, Resize};
 use crate::model_folder::FolderError;
 use crate::model_folder::keys::Keys;
@@ -25,6 +26,7 @@ impl Processor {
             Some(Resize::Within(most)) => within(image, most),
             Some(Resize::Shorter(side)) => between(image, side, usize::MAX),
             Some(Resize::Cropped { side, .. }) => [side; 2],
+            Some(Resize::Multiples { shorter, divisor }) => multiples(image, shorter, divisor),
         }
     }
 }

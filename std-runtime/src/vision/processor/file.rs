@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::sizes::{LARGEST, side, sides};
-use super::{IMAGENET, Kind, Processor, Resize, detr};
+use super::{IMAGENET, Kind, Processor, Resize, detr, vilt};
 use crate::files::IoError;
 use crate::model_folder::FolderError;
 use crate::model_folder::keys::Keys;
@@ -21,12 +21,13 @@ use crate::vision::image::resize::Filter;
 pub const PROCESSOR_FILE: &str = "preprocessor_config.json";
 
 /// The names of a class: the one that is written, and old ones.
-const KINDS: [(Kind, [&str; 2]); 5] = [
+const KINDS: [(Kind, [&str; 2]); 6] = [
     (Kind::Vit, ["ViTImageProcessor", "ViTFeatureExtractor"]),
     (Kind::Deit, ["DeiTImageProcessor", "DeiTFeatureExtractor"]),
     (Kind::Clip, ["CLIPImageProcessor", "CLIPFeatureExtractor"]),
     (Kind::ConvNext, ["ConvNextImageProcessor", "ConvNextFeatureExtractor"]),
     (Kind::Detr, ["DetrImageProcessor", "DetrFeatureExtractor"]),
+    (Kind::Vilt, ["ViltImageProcessor", "ViltFeatureExtractor"]),
 ];
 
 const CLIP_MEAN: [f64; CHANNELS] = [0.48145466, 0.4578275, 0.40821073];
@@ -42,6 +43,7 @@ impl Processor {
             Kind::Clip => (Resize::Shorter(224), Filter::Bicubic, Some([224; 2]), [CLIP_MEAN, CLIP_STD]),
             Kind::ConvNext => (Resize::Cropped { side: 384, cropped: CROPPED }, Filter::Bicubic, None, half),
             Kind::Detr => (detr::USUAL, Filter::Bilinear, None, IMAGENET),
+            Kind::Vilt => (vilt::USUAL, Filter::Bicubic, None, half),
         };
         let (rescale, normalize) = (Some(1.0 / 255.0), Some(normalize));
         Self { kind, resize: Some(resize), filter, crop, rescale, normalize, pad: None, others: Map::new() }
@@ -85,7 +87,11 @@ impl Processor {
         // Values of steps that are left out are not kept.
         keys.pass_over(&["size", "crop_pct", "crop_size", "rescale_factor", "image_mean", "image_std"]);
         let is_detr = usual.kind == Kind::Detr;
-        let size_of = if is_detr { detr::size(keys)? } else { size(keys, &usual)? };
+        let size_of = match usual.kind {
+            Kind::Detr => detr::size(keys)?,
+            Kind::Vilt => vilt::size(keys)?,
+            _ => size(keys, &usual)?,
+        };
         let resize = if flag(keys, "do_resize", true)? { Some(size_of) } else { None };
         let crops = flag(keys, "do_center_crop", usual.crop.is_some())?;
         let crop = if crops { Some(crop_size(keys, &usual)?) } else { None };
@@ -99,7 +105,7 @@ impl Processor {
                 .ok_or_else(|| keys.wrong("resample", "a filter of Pillow, 0 to 5", value))?,
         };
         let pad = if is_detr { detr::pad(keys)? } else { None };
-        keys.only("do_pad", &Value::Bool(is_detr))?;
+        keys.only("do_pad", &Value::Bool(is_detr || usual.kind == Kind::Vilt))?;
         Ok(Self { resize, filter, crop, rescale, normalize, pad, others: keys.others(), ..usual })
     }
 
@@ -132,11 +138,18 @@ impl Processor {
             }
             Some(Resize::Between { shorter, longer }) => put("size", json!({ "shortest_edge": shorter, "longest_edge": longer })),
             Some(Resize::Within([height, width])) => put("size", json!({ "max_height": height, "max_width": width })),
+            Some(Resize::Multiples { shorter, divisor }) => {
+                put("size_divisor", divisor.into());
+                put("size", json!({ "shortest_edge": shorter }))
+            }
             None => None,
         };
         if self.kind == Kind::Detr {
             put("do_pad", true.into());
             put("pad_size", self.pad.map_or(Value::Null, sides));
+        }
+        if self.kind == Kind::Vilt {
+            put("do_pad", true.into());
         }
         put("resample", self.filter.number().into());
         put("do_center_crop", self.crop.is_some().into());
@@ -272,7 +285,10 @@ mod tests {
             "do_rescale": false, "do_normalize": false}))
         .unwrap();
         assert_eq!((plain.resize, plain.crop, plain.rescale, plain.normalize), (None, None, None, None));
-        for processor in [vit, clip, convnext, plain] {
+        let vilt =
+            read(&json!({"image_processor_type": "ViltImageProcessor", "size": 96, "size_divisor": 16, "do_pad": true})).unwrap();
+        assert_eq!(vilt, Processor::vilt(96, 16));
+        for processor in [vit, clip, convnext, plain, vilt] {
             assert_eq!(read(&processor.to_json()).unwrap(), processor);
         }
     }

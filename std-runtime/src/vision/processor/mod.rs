@@ -3,6 +3,7 @@
 mod detr;
 pub mod file;
 mod sizes;
+mod vilt;
 
 use super::image::resize::{Filter, resize};
 use super::image::{CHANNELS, Image};
@@ -20,6 +21,8 @@ pub enum Kind {
     ConvNext,
     /// `DetrImageProcessor`, of detectors.
     Detr,
+    /// `ViltImageProcessor`.
+    Vilt,
 }
 
 /// The size that an image is resized to.
@@ -45,6 +48,13 @@ pub enum Resize {
     },
     /// In proportion, as large as fits into this height and width.
     Within([usize; 2]),
+    /// The shorter side, unless the longer one would be above 1333/800 of it, which it has then; both rounded down to multiples.
+    Multiples {
+        /// The shorter side.
+        shorter: usize,
+        /// What both sides are multiples of.
+        divisor: usize,
+    },
 }
 
 /// How images become the input of a model.
@@ -112,7 +122,9 @@ impl Processor {
             (Some(crop), _) => Some(crop),
             (None, Some(Resize::To(size))) => Some(size),
             (None, Some(Resize::Cropped { side, .. })) => Some([side; 2]),
-            (None, Some(Resize::Shorter(_) | Resize::Between { .. } | Resize::Within(_)) | None) => None,
+            (None, Some(Resize::Shorter(_) | Resize::Between { .. } | Resize::Within(_) | Resize::Multiples { .. }) | None) => {
+                None
+            }
         }
     }
 
@@ -134,6 +146,7 @@ impl Processor {
             Resize::Cropped { side, .. } => resize(image, [side; 2], self.filter),
             Resize::Between { shorter, longer } => resize(image, sizes::between(image.size(), shorter, longer), self.filter),
             Resize::Within(most) => resize(image, sizes::within(image.size(), most), self.filter),
+            Resize::Multiples { shorter, divisor } => resize(image, vilt::multiples(image.size(), shorter, divisor), self.filter),
         }
     }
 
