@@ -7,11 +7,11 @@ use super::args::ConfigArgs;
 use crate::config::{Tables, to_toml};
 use crate::train;
 use crate::train::config::{ImageRunConfig, RunConfig};
-use crate::train::contrast::{self, ContrastRequest};
 use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
 use crate::train::images::{self, ImageRequest};
+use crate::train::pairs::{self, PairRequest};
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
 use crate::train::request::{TrainOutcome, TrainRequest};
@@ -81,7 +81,7 @@ impl Training {
             Self::Pairs(config) => {
                 let config = (**config).clone();
                 let begins = given || config.data.path.is_some() || config.train.init.is_some();
-                contrast::run(&ContrastRequest { config, resume, begins, view })
+                pairs::run(&PairRequest { config, resume, begins, view })
             }
             Self::Text(config, _) => {
                 let config = (**config).clone();

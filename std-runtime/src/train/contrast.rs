@@ -1,157 +1,77 @@
-//! Training of a CLIP or SigLIP for the command line: images and captions, model, objective, trainer.
+//! Training of a CLIP or SigLIP for the command line.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use samara_core::model::clip::Clip;
+use samara_core::model::image::ImageDims;
 use samara_core::params::Params;
 
-use super::card::{self, Subject};
+use super::config::TrainConfig;
 use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
-use super::folder::{RunFolder, write_config};
-use super::launch::on_pool;
 use super::objective::Source;
 use super::objectives::contrast::{Contrast, Model};
 use super::objectives::supervised::TaskFolder;
-use super::pair_data::{PairTables, RunPairs, StoredPairs};
-use super::progress::View;
-use super::request::{FolderRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_steps};
-use super::trainer::Trainer;
+use super::pair_data::PairTables;
+use super::pairs::PairRun;
 use crate::config::Invalid;
-use crate::data::batches::{Order, Sampler};
-use crate::data::dataset::Dataset;
-use crate::image_text::data::rows::PairRows;
 use crate::image_text::data::tokens::CaptionEncoder;
 use crate::image_text::folder::DualFolder;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, maps, save_weights};
-use crate::say;
-use crate::session::{CpuDevice, Engine, OwnedParams, Session};
-use crate::stop::Stop;
+use crate::session::OwnedParams;
 use crate::tokenizer::Tokenizer;
 use crate::vision::folder::own_first;
 use crate::vision::processor::Processor;
 
-/// What messages call the command.
-const COMMAND: &str = "samara train";
+impl PairRun for ContrastRunConfig {
+    type Objective = Contrast;
 
-/// Train a CLIP or SigLIP.
-#[derive(Clone, Debug)]
-pub struct ContrastRequest {
-    /// The effective configuration.
-    pub config: ContrastRunConfig,
-    /// Go on from the newest valid checkpoint of `train.out`.
-    pub resume: bool,
-    /// Start a new run when there is nothing to resume.
-    pub begins: bool,
-    /// How a person follows the run.
-    pub view: View,
-}
-
-impl<'s> From<&'s ContrastRunConfig> for Subject<'s> {
-    fn from(config: &'s ContrastRunConfig) -> Self {
-        let path = config.data.path.as_ref();
-        Self {
-            model_type: config.model.model_type.word(),
-            train: &config.train,
-            corpus: path.map_or_else(|| "the generated world of captions".to_owned(), |path| format!("`{}`", path.display())),
-            limits: "on pairs held out from the same data. How the model compares other images and texts is not known.",
-        }
+    fn model_type(&self) -> &'static str {
+        self.model.model_type.word()
     }
-}
 
-/// Trains until the last step, a signal, or an error.
-///
-/// # Errors
-/// An invalid configuration, data, weights or folder; a training that diverges; a signal.
-pub fn run(request: &ContrastRequest) -> Result<TrainOutcome, Error> {
-    on_pool(request.view, &request.config.train, |engine, stop| run_on(engine, request, stop))
-}
-
-fn run_on(engine: Arc<Engine>, request: &ContrastRequest, stop: &Stop) -> Result<TrainOutcome, Error> {
-    let (mut config, quiet) = (request.config.clone(), request.view == View::Quiet);
-    let folder = RunFolder::of_request(&FolderRequest {
-        command: COMMAND,
-        out: config.train.out.as_deref(),
-        name: config.model.model_type.word(),
-        keep: config.train.keep_checkpoints,
-        resume: request.resume,
-        begins: request.begins,
-        tokenizer: None,
-        quiet,
-    })?;
-    let (out, resumed) = (folder.out.clone(), folder.checkpoint.is_some());
-    let size = [config.model.image_size; 2];
-    let from = if resumed { Some(out.as_path()) } else { config.train.init.as_deref() };
-    let own = from.map(Processor::read).transpose()?.flatten();
-    let processor = own.unwrap_or_else(|| Processor::usual(config.model.model_type.word(), size)).with_size(size);
-    let data = match RunPairs::open(&out)?.filter(|_| resumed) {
-        Some(data) => data,
-        None if resumed => return Err(lost_data(&out)),
-        None => RunPairs::store(&out, &PairTables::from(&config), (&processor, size), (stop, quiet))?,
-    };
-    if config.train.init.is_none() {
-        config.model.vocab_size = data.tokenizer.vocab_size();
-        config.model.eos_token_id = data.tokenizer.end_of_text().map_or(0, |id| id as usize);
+    fn train(&self) -> &TrainConfig {
+        &self.train
     }
-    if let Some(former) = former(&folder, &config)? {
-        keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);
-        if !quiet {
-            say_steps(former.train.steps, config.train.steps, folder.step());
-        }
-    }
-    let (content, threads) = (data.content(), engine.threads());
-    let objective = objective(&config, data, processor, quiet)?;
-    let parameters = objective.parameters();
-    let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, &config.train, folder, request.view)?;
-    keep_content(&out, &content)?;
-    write_config(&out, COMMAND, &config)?;
-    card::note_start(&out, trainer.step(), threads)?;
-    let outcome = outcome(&trainer.run(stop)?, out);
-    let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
-    card::write(&config, [&format!("{parameters} parameters"), "all"], &content, &outcome)?;
-    Ok(outcome)
-}
 
-/// The configuration at the start of a resumed run, if it gives the same results. Its data is in the run folder, so that it may have moved.
-fn former(folder: &RunFolder, config: &ContrastRunConfig) -> Result<Option<ContrastRunConfig>, Error> {
-    let Some(former) = folder.former::<ContrastRunConfig>()? else { return Ok(None) };
-    let mut expected = former.clone();
-    expected.data.path.clone_from(&config.data.path);
-    folder.refuse_changes(&expected, config)?;
-    Ok(Some(former))
-}
-
-/// The objective of a run.
-fn objective(config: &ContrastRunConfig, data: RunPairs, processor: Processor, quiet: bool) -> Result<Contrast, Error> {
-    let core = config.model.to_core()?;
-    let (registry, clip) = OwnedParams::of(|s| Clip::register(&core, s))?;
-    let dims = config.model.image_dims();
-    let encoder = CaptionEncoder::new(&data.tokenizer, &config.model);
-    let rows = |StoredPairs { store, pairs }: StoredPairs| -> Result<PairRows, Error> {
-        let captions = encoder.encode(pairs.pairs.iter().map(|pair| pair.caption.as_str()))?;
-        if captions.cut > 0 && !quiet {
-            let most = config.model.max_position_embeddings;
-            say::line(&format!("note: {} captions have more than {most} tokens and are cut before their last", captions.cut));
-        }
-        Ok(PairRows::new(store, &pairs, captions, &dims, &processor))
-    };
-    let (train, val) = (rows(data.train)?, data.val.map(rows).transpose()?);
-    let (pairs, of_step) = (Dataset::len(&train), (config.train.batch_size * config.train.grad_accumulation) as u64);
-    if of_step > pairs {
-        let expected = format!(
-            "at most the {pairs} pairs for training in a step, train.grad_accumulation included: a pair would be compared with itself"
-        );
-        return Err(Invalid::new("train.batch_size", expected, of_step).into());
+    fn data_path(&mut self) -> &mut Option<PathBuf> {
+        &mut self.data.path
     }
-    let text_len = [train.tokens(), val.as_ref().map_or(0, PairRows::tokens)];
-    let order = Sampler::over_rows(Order::Shuffled, config.train.seed, pairs, "the pairs")?;
-    let source = Source::rows(train, order, val, &config.train);
-    let own = Own { config: config.clone(), others: others(config)?, clip, processor, tokenizer: data.tokenizer };
-    let model = Model { clip, registry, text_len, folder: Box::new(own) };
-    Ok(Contrast::new(model, &config.contrast, source, &config.train))
+
+    fn pairs(&self) -> PairTables<'_> {
+        self.into()
+    }
+
+    fn image_dims(&self) -> ImageDims {
+        self.model.image_dims()
+    }
+
+    fn fit(&mut self, tokenizer: &Tokenizer) {
+        self.model.vocab_size = tokenizer.vocab_size();
+        self.model.eos_token_id = tokenizer.end_of_text().map_or(0, |id| id as usize);
+    }
+
+    fn encoder<'t>(&'t self, tokenizer: &'t Tokenizer) -> Result<CaptionEncoder<'t>, Invalid> {
+        Ok(CaptionEncoder::new(tokenizer, &self.model))
+    }
+
+    fn objective(
+        &self,
+        source: Source,
+        text_len: [usize; 2],
+        tokenizer: Tokenizer,
+        processor: Processor,
+    ) -> Result<Contrast, Error> {
+        let core = self.model.to_core()?;
+        let (registry, clip) = OwnedParams::of(|s| Clip::register(&core, s))?;
+        let own = Own { config: self.clone(), others: others(self)?, clip, processor, tokenizer };
+        let model = Model { clip, registry, text_len, folder: Box::new(own) };
+        Ok(Contrast::new(model, &self.contrast, source, &self.train))
+    }
+
+    fn parameters(objective: &Contrast) -> usize {
+        objective.parameters()
+    }
 }
 
 /// Keys of the initial folder without a meaning here.

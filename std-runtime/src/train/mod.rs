@@ -17,6 +17,7 @@ mod live;
 pub mod objective;
 pub mod objectives;
 pub mod pair_data;
+pub mod pairs;
 pub mod presets;
 pub mod progress;
 pub mod recompute;
