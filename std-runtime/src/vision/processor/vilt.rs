@@ -37,6 +37,7 @@ pub(super) fn multiples([height, width]: [usize; 2], shorter: usize, divisor: us
 /// `size` and `size_divisor`.
 pub(super) fn size(keys: &Keys<'_>) -> Result<Resize, FolderError> {
     let Resize::Multiples { shorter: usual, divisor } = USUAL else { return Ok(USUAL) };
+    keys.pass_over(&["do_pad"]);
     let number = |key: &str, usual: usize, expected: &str| match keys.not_null(key) {
         None => Ok(usual),
         Some(value) => {
