@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use samara::encoder::masking::{Masking, MaskingConfig, Separators};
 use samara::tokenizer::{
-    AddedToken, BpeTrainOptions, BpeTrainer, EncodeError, Model, PartsError, Specials, Tokenizer, TrainError, prompt_ids,
+    AddedToken, BpeTrainOptions, BpeTrainer, EncodeError, Model, PartsError, Specials, Tokenizer, TrainError, WordPieceOptions,
+    WordPieceTrainer, prompt_ids,
 };
 use samara_core::tokenizer::Split;
 use serde_json::{Value, json};
@@ -571,4 +572,71 @@ fn words_to_mask_are_the_peers() {
         assert_eq!(found, expected);
     }
     assert!(long > 50, "{long}");
+}
+
+/// Trained vocabularies are the peer's, number by number; see make_word_piece.py.
+#[test]
+fn word_pieces_are_merged_as_by_the_peer() {
+    for case in read_json(&golden("word_piece.json"))["cases"].as_array().unwrap() {
+        let name = case["text"].as_str().unwrap();
+        let path = if name == "corpus.txt" { golden(name) } else { golden("../../..").join(name) };
+        let text = std::fs::read_to_string(path).unwrap();
+        let vocab_size = case["vocab_size"].as_u64().unwrap() as usize;
+        let mut trainer = WordPieceTrainer::new(WordPieceOptions { vocab_size, ..WordPieceOptions::default() });
+        trainer.add(&text).unwrap();
+        let json = trainer.train().unwrap().to_json();
+        let mut tokens: Vec<(u64, &String)> =
+            json["model"]["vocab"].as_object().unwrap().iter().map(|(text, id)| (id.as_u64().unwrap(), text)).collect();
+        tokens.sort_unstable();
+        let expected: Vec<&str> = case["tokens"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(tokens.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected);
+    }
+    let error = |vocab_size| {
+        let mut trainer = WordPieceTrainer::new(WordPieceOptions { vocab_size, ..WordPieceOptions::default() });
+        trainer.add("abc cab").unwrap();
+        trainer.train().map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert!(error(10).unwrap_err().ends_with("6 characters that begin or continue words; use at least 11"));
+    assert_eq!(error(11), Ok(()));
+}
+
+/// A trained WordPiece and BERT's list of its tokens give the same ids, and are written again as they were.
+#[test]
+fn a_list_of_tokens_is_a_tokenizer() {
+    let mut trainer = WordPieceTrainer::new(WordPieceOptions { vocab_size: 200, ..WordPieceOptions::default() });
+    let text = std::fs::read_to_string(golden("corpus.txt")).unwrap();
+    let text: String = text.chars().filter(char::is_ascii).collect();
+    trainer.add(&text).unwrap();
+    let trained = trainer.train().unwrap();
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [json, list, again] = folders.each_ref().map(tempfile::TempDir::path);
+    trained.save(json, Some(64)).unwrap();
+    assert!(Tokenizer::is_as_trained(json));
+    let config = read_json(&json.join("tokenizer_config.json"));
+    assert_eq!(
+        (&config["mask_token"], &config["cls_token"], &config["model_max_length"]),
+        (&json!("[MASK]"), &json!("[CLS]"), &json!(64))
+    );
+    let vocab = trained.to_json()["model"]["vocab"].as_object().unwrap().clone();
+    let mut lines = vec![String::new(); vocab.len()];
+    vocab.iter().for_each(|(text, id)| lines[id.as_u64().unwrap() as usize] = format!("{text}\n"));
+    assert!(!Tokenizer::is_in(list));
+    std::fs::write(list.join("vocab.txt"), lines.concat()).unwrap();
+    let listed = Tokenizer::load(list).unwrap();
+    listed.save(again, None).unwrap();
+    for tokenizer in
+        [Tokenizer::load(json).unwrap(), Tokenizer::load(&list.join("vocab.txt")).unwrap(), Tokenizer::load(again).unwrap()]
+    {
+        let ids = |text: &str| tokenizer.with_template(&tokenizer.encode(text.as_bytes(), Specials::All).unwrap()).unwrap();
+        let expected = trained.with_template(&trained.encode(text.as_bytes(), Specials::All).unwrap()).unwrap();
+        assert_eq!(ids(&text), expected);
+        assert!(ids("The SEED [MASK].").starts_with(&[2]) && ids("The SEED [MASK].").contains(&4) && ids("").ends_with(&[3]));
+        assert_eq!(tokenizer.end_of_text(), Some(3));
+    }
+    std::fs::write(list.join("tokenizer_config.json"), "{\"do_lower_case\": false}").unwrap();
+    let cased = Tokenizer::load(list).unwrap();
+    assert_eq!(cased.encode(b"The", Specials::None).unwrap(), [1], "upper case is unknown");
+    std::fs::write(list.join("vocab.txt"), "[UNK]\nx\nx\n").unwrap();
+    let error = Tokenizer::load(list).unwrap_err().to_string();
+    assert!(error.ends_with("vocab.txt: line 3: token \"x\" occurs before; expected every token once"), "{error}");
 }

@@ -324,7 +324,7 @@ fn vocabulary(config: &RunConfig) -> Result<usize, Error> {
     match (model.vocab_size(), &data.tokenizer) {
         (Some(size), _) => Ok(size),
         (None, TokenizerChoice::Byte) => Ok(256),
-        (None, TokenizerChoice::Bpe) => Ok(data.tokenizer_vocab_size),
+        (None, TokenizerChoice::Bpe | TokenizerChoice::WordPiece) => Ok(data.tokenizer_vocab_size),
         (None, TokenizerChoice::Path(path)) => Ok(named(path)?.vocab_size()),
         (None, TokenizerChoice::Char) if data.path.is_some() => {
             let data = DataRequest::new(data);

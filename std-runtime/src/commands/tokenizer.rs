@@ -14,7 +14,10 @@ use crate::data::text;
 use crate::files::{IoError, read_stdin};
 use crate::model_folder::{is_adapter_folder, is_model_folder};
 use crate::say;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, specials_note};
+use crate::tokenizer::{
+    BpeTrainOptions, BpeTrainer, END_OF_TEXT, Specials, TextError, Tokenizer, TrainError, WordPieceOptions, WordPieceTrainer,
+    specials_note,
+};
 use crate::train::folder::CONFIG_FILE as RUN_CONFIG;
 
 /// Train tokenizers; turn text into ids and back.
@@ -54,7 +57,7 @@ struct Train {
     /// The kind.
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
-    /// Vocabulary size of a BPE tokenizer, including bytes and end of text [default: 4096].
+    /// Vocabulary size of a BPE or WordPiece tokenizer, including bytes and special tokens [default: 4096].
     #[arg(long, value_name = "N")]
     vocab_size: Option<usize>,
     /// Pairs that occur less often are not merged [default: 2].
@@ -65,7 +68,7 @@ struct Train {
     text_field: String,
 }
 
-/// Ids of a new byte-level BPE.
+/// Ids of a new BPE or WordPiece.
 const BPE_VOCABULARY: usize = 4096;
 /// How often a pair must occur to be merged.
 const BPE_MIN_COUNT: u64 = 2;
@@ -75,18 +78,26 @@ enum Kind {
     /// Byte-level BPE.
     #[default]
     Bpe,
+    /// WordPiece in lower case, as of BERT's uncased models.
+    Wordpiece,
     /// The characters of the text.
     Char,
     /// One id per byte.
     Byte,
 }
 
+impl Kind {
+    fn has_merges(self) -> bool {
+        matches!(self, Self::Bpe | Self::Wordpiece)
+    }
+}
+
 impl Train {
     fn run(&self, quiet: bool) -> Result<(), Error> {
-        if !matches!(self.kind, Kind::Bpe) {
+        if !self.kind.has_merges() {
             let flags = [("--vocab-size", self.vocab_size.is_some()), ("--min-count", self.min_count.is_some())];
             if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
-                return Err(Error::usage(format!("{flag}: only --kind bpe takes it; leave it out")));
+                return Err(Error::usage(format!("{flag}: only --kind bpe and wordpiece take it; leave it out")));
             }
         }
         refuse_taken(&self.out)?;
@@ -98,6 +109,7 @@ impl Train {
         };
         let tokenizer = match self.kind {
             Kind::Bpe => self.bpe(&options)?,
+            Kind::Wordpiece => self.word_piece(&options)?,
             Kind::Char => {
                 let mut characters = BTreeSet::new();
                 text::for_each_document(&self.data, &options, |document| {
@@ -112,10 +124,20 @@ impl Train {
         tokenizer.save(&self.out, None)?;
         tokenizer.save_vocab_and_merges(&self.out)?;
         let wanted = self.vocab_size.unwrap_or(BPE_VOCABULARY);
-        if !quiet && matches!(self.kind, Kind::Bpe) && tokenizer.vocab_size() < wanted {
+        if !quiet && self.kind.has_merges() && tokenizer.vocab_size() < wanted {
             say::line(&format!("hint: the text has too few different pairs for {wanted} ids"));
         }
         output::line(&format!("{} ids -> {}", tokenizer.vocab_size(), self.out.display()))
+    }
+
+    fn word_piece(&self, options: &TextOptions) -> Result<Tokenizer, Error> {
+        let vocab_size = self.vocab_size.unwrap_or(BPE_VOCABULARY);
+        let min_count = self.min_count.unwrap_or(BPE_MIN_COUNT);
+        let mut trainer = WordPieceTrainer::new(WordPieceOptions { vocab_size, min_count });
+        text::for_each_document(&self.data, options, |document| {
+            trainer.add(document).map_err(|error| Error::from(TrainError::from(error)))
+        })?;
+        Ok(trainer.train()?)
     }
 
     fn bpe(&self, options: &TextOptions) -> Result<Tokenizer, Error> {

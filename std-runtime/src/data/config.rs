@@ -19,10 +19,11 @@ table! {
         on_bad_row: BadRow = BadRow::Error;
         /// The share of the text, in characters from its end, that is held out for validation.
         val_fraction: f64 = 0.1, 0..=0.9;
-        /// "byte", "char" (the characters of the data), "bpe" (trained on the data), or a path to a tokenizer.json or its folder.
+        /// "byte", "char" (the characters of the data), "bpe" or "wordpiece" (trained on the data), or a path to a
+        /// tokenizer.json or its folder.
         tokenizer: TokenizerChoice = TokenizerChoice::Byte;
-        /// Vocabulary size of a tokenizer that is trained: bytes, merges and the end-of-text token.
-        tokenizer_vocab_size: usize = 1024, 257..=1000000;
+        /// Vocabulary size of a tokenizer that is trained, special tokens included.
+        tokenizer_vocab_size: usize = 1024, 16..=1000000;
         /// Integer type of the ids in a token shard: "u16", "u32", "i64", or "auto": from its content and name (*.u32.bin).
         id_type: IdType = IdType::default();
         /// Encode the texts of special tokens, such as <|endoftext|>, as tokens: the data marks their positions.
@@ -58,8 +59,8 @@ impl DataConfig {
             if !matches!(self.tokenizer, TokenizerChoice::Path(_)) {
                 add(&["tokenizer"], "a token shard has its ids already; give the tokenizer.json that made them, if there is one");
             }
-        } else if !matches!(self.tokenizer, TokenizerChoice::Bpe) {
-            add(&["tokenizer_vocab_size"], "only data.tokenizer = \"bpe\" is trained");
+        } else if !matches!(self.tokenizer, TokenizerChoice::Bpe | TokenizerChoice::WordPiece) {
+            add(&["tokenizer_vocab_size"], "only data.tokenizer = \"bpe\" and \"wordpiece\" are trained");
         }
         if ends(&["txt", "text", "md"]) {
             add(&["text_field", "on_bad_row"], "plain text has no rows");
@@ -96,6 +97,8 @@ pub enum TokenizerChoice {
     Char,
     /// Byte-level BPE trained on the data.
     Bpe,
+    /// WordPiece trained on the data.
+    WordPiece,
     /// A `tokenizer.json`, or a folder with one.
     Path(PathBuf),
 }
@@ -107,15 +110,16 @@ impl Setting for TokenizerChoice {
                 Some("byte") => Self::Byte,
                 Some("char") => Self::Char,
                 Some("bpe") => Self::Bpe,
+                Some("wordpiece") => Self::WordPiece,
                 _ => Self::Path(path),
             }),
-            Err(_) => Err("\"byte\", \"char\", \"bpe\" or a path".to_owned()),
+            Err(_) => Err("\"byte\", \"char\", \"bpe\", \"wordpiece\" or a path".to_owned()),
         }
     }
 
     fn show(&self) -> Option<String> {
         match self {
-            Self::Byte | Self::Char | Self::Bpe => Some(format!("\"{self}\"")),
+            Self::Byte | Self::Char | Self::Bpe | Self::WordPiece => Some(format!("\"{self}\"")),
             Self::Path(path) => path.show(),
         }
     }
@@ -127,6 +131,7 @@ impl fmt::Display for TokenizerChoice {
             Self::Byte => f.write_str("byte"),
             Self::Char => f.write_str("char"),
             Self::Bpe => f.write_str("bpe"),
+            Self::WordPiece => f.write_str("wordpiece"),
             Self::Path(path) => write!(f, "{}", path.display()),
         }
     }

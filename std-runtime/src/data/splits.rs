@@ -15,7 +15,9 @@ use super::{DataError, corpus, text};
 use crate::config::Invalid;
 use crate::error::{Failure, Kind};
 use crate::files::IoError;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, FileError, TextError, Tokenizer, TrainError};
+use crate::tokenizer::{
+    BpeTrainOptions, BpeTrainer, FileError, TextError, Tokenizer, TrainError, WordPieceOptions, WordPieceTrainer,
+};
 
 /// Why there are no tokens.
 #[derive(Debug, Error)]
@@ -207,7 +209,19 @@ impl Splits {
                 let vocab_size = request.tokenizer_vocab_size;
                 let mut trainer =
                     BpeTrainer::new(BpeTrainOptions { vocab_size, ..BpeTrainOptions::default() })?.until(&self.options.stop);
-                self.for_each(Part::Train, |document| self.learn(document.as_bytes(), &mut trainer))?;
+                self.for_each(Part::Train, |document| {
+                    self.learn(document, |piece| {
+                        trainer.add(piece.as_bytes());
+                        Ok(())
+                    })
+                })?;
+                trainer.train()?
+            }
+            TokenizerChoice::WordPiece => {
+                let vocab_size = request.tokenizer_vocab_size;
+                let options = WordPieceOptions { vocab_size, ..WordPieceOptions::default() };
+                let mut trainer = WordPieceTrainer::new(options).until(&self.options.stop);
+                self.for_each(Part::Train, |document| self.learn(document, |piece| Ok(trainer.add(piece)?)))?;
                 trainer.train()?
             }
             TokenizerChoice::Path(path) => Tokenizer::load(path)?,
@@ -215,16 +229,16 @@ impl Splits {
     }
 
     /// Counts the words of a document, a piece after the other.
-    fn learn(&self, document: &[u8], trainer: &mut BpeTrainer) -> Result<(), DataError> {
+    fn learn(&self, document: &str, mut count: impl FnMut(&str) -> Result<(), TrainError>) -> Result<(), PrepareError> {
         let mut rest = document;
         while !rest.is_empty() {
-            self.options.stop.check()?;
-            let piece = match last_cut(rest.get(..PIECE_BYTES).unwrap_or(&[])) {
+            self.options.stop.check().map_err(DataError::from)?;
+            let piece = match last_cut(rest.as_bytes().get(..PIECE_BYTES).unwrap_or(&[])) {
                 0 => rest.len(),
                 cut => cut,
             };
             let (now, later) = rest.split_at(piece);
-            trainer.add(now);
+            count(now)?;
             rest = later;
         }
         Ok(())

@@ -62,7 +62,7 @@ impl Masking {
         vocab_size: usize,
         separators: Separators,
     ) -> Result<Self, Invalid> {
-        let id = |texts: [&str; 2]| texts.into_iter().find_map(|text| tokenizer.id_of(text));
+        let id = |texts: [&str; 2]| texts.into_iter().find_map(|text| tokenizer.token_id(text));
         let expected = || "a tokenizer with the token [MASK] (or <mask>); train one with data.tokenizer = \"wordpiece\", or use the tokenizer of a BERT";
         let Some(mask) = id(MASK) else { return Err(Invalid::new("data.tokenizer", expected(), "a tokenizer without it")) };
         if mask as usize >= vocab_size {

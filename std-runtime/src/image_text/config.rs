@@ -21,10 +21,10 @@ table! {
         val_fraction: f64 = 0.1, 0..=0.9;
         /// An image that cannot be read: "error" stops, "skip" leaves it out and lists it.
         on_bad_image: BadImage = BadImage::Error;
-        /// "byte", "char", "bpe" (trained on the captions), or the path of a tokenizer. A model of --init has its own.
+        /// "byte", "char", "bpe" or "wordpiece" (trained on the captions), or the path of a tokenizer. A model of --init has its own.
         tokenizer: TokenizerChoice = TokenizerChoice::Bpe;
-        /// Vocabulary of a BPE tokenizer that is trained.
-        vocab_size: usize = 1024, 257..=1000000;
+        /// Vocabulary of a BPE or WordPiece tokenizer that is trained.
+        vocab_size: usize = 1024, 16..=1000000;
     }
 }
 

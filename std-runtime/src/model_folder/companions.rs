@@ -48,7 +48,7 @@ const WEIGHTS: [&str; 16] = [
 ];
 
 /// Files of a tokenizer. They do not belong to another one.
-const TOKENIZER: [&str; 9] = [
+const TOKENIZER: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -57,6 +57,7 @@ const TOKENIZER: [&str; 9] = [
     "chat_template.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
     "tokenizer.model",
 ];
 
@@ -103,7 +104,8 @@ impl Companions {
 
     /// Whether the tokenizer is among them.
     pub fn have_tokenizer(&self) -> bool {
-        self.contains("tokenizer.json") || self.contains("vocab.json") && self.contains("merges.txt")
+        let pair = self.contains("vocab.json") && self.contains("merges.txt");
+        pair || self.contains("tokenizer.json") || self.contains("vocab.txt")
     }
 
     fn contains(&self, name: &str) -> bool {

@@ -101,7 +101,7 @@ impl Beside {
 }
 
 /// The keys of a file; empty if it does not exist.
-fn object(path: &Path) -> Result<Map<String, Value>, FileError> {
+pub(super) fn object(path: &Path) -> Result<Map<String, Value>, FileError> {
     if !path.exists() {
         return Ok(Map::new());
     }

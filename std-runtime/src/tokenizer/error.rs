@@ -11,13 +11,13 @@ pub enum FileError {
     #[error(transparent)]
     Io(#[from] IoError),
     /// No tokenizer in a folder.
-    #[error("{}: no tokenizer here; expected tokenizer.json, or vocab.json and merges.txt", path.display())]
+    #[error("{}: no tokenizer here; expected tokenizer.json, or vocab.json and merges.txt, or vocab.txt", path.display())]
     Missing {
         /// The folder.
         path: PathBuf,
     },
     /// A model folder without a tokenizer, where text must be encoded or decoded.
-    #[error("{}: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt{way_out}", path.display())]
+    #[error("{}: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, or vocab.txt{way_out}", path.display())]
     NoneInModel {
         /// The folder.
         path: PathBuf,

@@ -1,6 +1,7 @@
-//! Opening a tokenizer: `tokenizer.json` (Hugging Face `tokenizers`), or `vocab.json` with `merges.txt` (openai/gpt-2's files).
+//! Opening a tokenizer: `tokenizer.json` (Hugging Face `tokenizers`), or `vocab.json` with `merges.txt` (openai/gpt-2's files), or `vocab.txt` (BERT's).
 
-use super::beside::{Beside, FILES};
+use super::bert::{self, Letters};
+use super::beside::{Beside, CONFIG_FILE, FILES, object};
 use super::build::{build, finish};
 use super::error::{FileError, Problem, parse, problem, read};
 use super::json::{Merge, ModelJson, Part, TokenizerJson, Vocab};
@@ -9,13 +10,17 @@ use super::vocabulary::Vocabulary;
 use super::{TextSteps, Tokenizer};
 use crate::say;
 use samara_core::tokenizer::Split;
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file that a tokenizer has of its own.
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// GPT-2's pair of files.
 const PAIR: [&str; 2] = ["vocab.json", "merges.txt"];
+
+/// BERT's list of tokens, one a line.
+const LIST: &str = "vocab.txt";
 
 /// The original files: a loaded tokenizer is saved unchanged.
 #[derive(Debug)]
@@ -25,26 +30,30 @@ pub(super) struct Original {
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`, or from a folder `tokenizer.json` or else `vocab.json` and `merges.txt`. The accompanying files tell which tokens
-    /// were added, and which one ends a text (`eos_token`).
+    /// Loads a `tokenizer.json` or a `vocab.txt`, or from a folder `tokenizer.json` or else `vocab.json` and `merges.txt` or else `vocab.txt`. The
+    /// accompanying files tell which tokens were added, and which one ends a text (`eos_token`).
     ///
     /// # Errors
     /// A file that cannot be read, or that is invalid or not supported.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let is_folder = path.is_dir();
-        let file = if is_folder { path.join(TOKENIZER_FILE) } else { path.to_owned() };
+        let file = if is_folder { own_file(path)? } else { path.to_owned() };
         let folder = if is_folder { Some(path) } else { path.parent() };
         let beside = folder.map_or_else(|| Ok(Beside::default()), Beside::read)?;
         let mut files = Vec::new();
-        let mut tokenizer = if is_folder && !file.exists() {
+        let mut tokenizer = if is_folder && file.ends_with(PAIR[0]) {
             let pair = PAIR.map(|name| path.join(name));
-            if !pair.iter().all(|file| file.exists()) {
-                return Err(FileError::Missing { path: path.to_owned() });
-            }
             let [vocab, merges] = [read(&pair[0])?, read(&pair[1])?];
             let tokenizer = of_pair((&pair[0], &vocab), (&pair[1], &merges), &beside)?;
             files.extend(PAIR.into_iter().zip([vocab, merges]));
             tokenizer
+        } else if file.ends_with(LIST) {
+            let list = read(&file)?;
+            let letters = folder
+                .map_or(Ok(Letters::UNCASED), |folder| Ok::<_, FileError>(Letters::of(&object(&folder.join(CONFIG_FILE))?)))?;
+            let built = of_list(&list, letters, &beside).map_err(|problem| FileError::item(&file, problem))?;
+            files.push((LIST, list));
+            built
         } else {
             let json = read(&file)?;
             let built = build(parse(&json, &file)?, &beside).map_err(|problem| FileError::item(&file, problem))?;
@@ -72,7 +81,7 @@ impl Tokenizer {
 
     /// Whether a folder has the files of a tokenizer.
     pub fn is_in(folder: &Path) -> bool {
-        folder.join(TOKENIZER_FILE).is_file() || PAIR.iter().all(|name| folder.join(name).is_file())
+        own_file(folder).is_ok()
     }
 
     /// The tokenizer of a model folder for a command that can work without: one that cannot be used counts as absent, with a note.
@@ -93,6 +102,31 @@ impl Tokenizer {
         let tokenizer = build(parse(json, path)?, &Beside::default()).map_err(|problem| FileError::item(path, problem))?;
         let files = vec![(TOKENIZER_FILE, json.to_vec())];
         Ok(Self { original: Some(Arc::new(Original { files })), ..tokenizer })
+    }
+}
+
+/// The file of a folder that has its tokenizer: the first of the pair, where there is no `tokenizer.json`.
+fn own_file(folder: &Path) -> Result<PathBuf, FileError> {
+    let is_there = |name: &&str| folder.join(name).is_file();
+    let pair = PAIR.iter().all(|name| is_there(&name)).then_some(PAIR[0]);
+    let found = [TOKENIZER_FILE].into_iter().find(|name| is_there(&name)).or(pair).or_else(|| [LIST].into_iter().find(is_there));
+    found.map(|name| folder.join(name)).ok_or_else(|| FileError::Missing { path: folder.to_owned() })
+}
+
+/// BERT's list of tokens: a token's id is its line.
+fn of_list(list: &[u8], letters: Letters, beside: &Beside) -> Result<Tokenizer, Problem> {
+    let Ok(text) = std::str::from_utf8(list) else { return problem("the tokens", "expected UTF-8, a token a line") };
+    let tokens: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut known = HashSet::new();
+    if let Some(line) = tokens.iter().position(|token| !known.insert(token.as_str())) {
+        return problem(
+            format!("line {}", line + 1),
+            format!("token {:?} occurs before; expected every token once", tokens[line]),
+        );
+    }
+    match serde_json::from_value(bert::file(&tokens, letters)) {
+        Ok(json) => build(json, beside),
+        Err(error) => problem("the tokens", error.to_string()),
     }
 }
 

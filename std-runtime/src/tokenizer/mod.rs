@@ -1,6 +1,7 @@
 //! Tokenizers with owned tables: bytes, characters, BPE, WordPiece; with special tokens; training, loading, saving.
 
 mod added;
+mod bert;
 mod beside;
 mod bpe;
 mod bpe_train;
@@ -12,6 +13,7 @@ mod extend;
 mod json;
 mod load;
 mod matcher;
+mod merger;
 mod normalize;
 mod patterns;
 mod pieces;
@@ -21,6 +23,7 @@ mod steps;
 mod template;
 mod vocabulary;
 mod word_piece;
+mod word_piece_train;
 
 pub use added::{AddedToken, Fit, Specials};
 pub use bpe::{Bpe, BpeError};
@@ -29,6 +32,7 @@ pub use error::FileError;
 pub use pieces::PieceBpe;
 pub use prompt::{TextError, prompt_ids, specials_note, text_ids};
 pub use word_piece::WordPiece;
+pub use word_piece_train::{WordPieceOptions, WordPieceTrainer};
 
 use crate::error::{Failure, Kind};
 use added::{Finder, Section};
@@ -45,7 +49,7 @@ use template::Template;
 /// The usual token between documents.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// Default end-of-text tokens where no file names one; the first that exists is used.
-const ENDS_OF_TEXT: [&str; 5] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"];
+const ENDS_OF_TEXT: [&str; 6] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP]"];
 
 /// Text to token ids and back.
 #[derive(Clone, Debug)]
@@ -278,7 +282,7 @@ impl Tokenizer {
     }
 
     /// Id of a token that is written as `text`.
-    pub fn id_of(&self, text: &str) -> Option<u32> {
+    fn id_of(&self, text: &str) -> Option<u32> {
         self.added_id(text).or_else(|| (0..self.model.len() as u32).find(|&id| self.model.has(id, text)))
     }
 

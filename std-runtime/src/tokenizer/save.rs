@@ -5,6 +5,7 @@
 //! - Characters: a `WordLevel` model over a split into single characters. Its unknown token is not in the vocabulary, so that an unknown character is
 //!   an error there too.
 
+use super::bert::{self, Letters};
 use super::beside::CONFIG_FILE;
 use super::json::CHAR_PATTERN;
 use super::load::TOKENIZER_FILE;
@@ -36,11 +37,12 @@ impl Tokenizer {
     /// Whether the `tokenizer.json` of a folder is what [`Self::save`] writes for a new tokenizer: another tool writes other keys.
     pub fn is_as_trained(folder: &Path) -> bool {
         let Ok(found) = Self::load(folder) else { return false };
-        if matches!(found.model(), Model::Pieces(_) | Model::WordPiece(_)) {
-            return false;
-        }
-        let anew = Self { original: None, ..found };
-        std::fs::read(folder.join(TOKENIZER_FILE)).is_ok_and(|text| text == to_text(&anew.to_json()).as_bytes())
+        let json = match found.model() {
+            Model::Pieces(_) => return false,
+            Model::WordPiece(words) => bert::file(&words.tokens(), Letters::UNCASED),
+            Model::Byte | Model::Character(_) | Model::Bpe(_) => Self { original: None, ..found }.to_json(),
+        };
+        std::fs::read(folder.join(TOKENIZER_FILE)).is_ok_and(|text| text == to_text(&json).as_bytes())
     }
 
     fn save_config(&self, folder: &Path, max_tokens: Option<usize>) -> Result<(), FileError> {
@@ -141,6 +143,10 @@ impl Tokenizer {
         });
         if let Some(max_tokens) = max_tokens {
             config["model_max_length"] = max_tokens.into();
+        }
+        if let Model::WordPiece(_) = self.model() {
+            bert::names(|text| self.added_id(text).is_some()).for_each(|(name, text)| config[name] = text.into());
+            return config;
         }
         let eos = self.added().iter().find(|token| Some(token.id) == self.end_of_text());
         if let Some(token) = eos {

@@ -33,6 +33,13 @@ impl WordPiece {
         Self { ids: numbered.collect(), texts, unknown, prefix: prefix.into(), most_chars, longest }
     }
 
+    /// The tokens as they are written, by id.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        let mut tokens = vec![String::new(); self.texts.len()];
+        self.ids.iter().for_each(|(text, &id)| tokens[id as usize] = text.to_string());
+        tokens
+    }
+
     /// Whether a token is within a word: its text begins with the prefix. One per id.
     pub fn within_words(&self) -> Vec<bool> {
         let mut within = vec![false; self.texts.len()];

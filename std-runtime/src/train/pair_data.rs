@@ -17,7 +17,7 @@ use crate::image_text::world::{CaptionWorld, CaptionsConfig, WorldSplit};
 use crate::run::durable;
 use crate::say;
 use crate::stop::Stop;
-use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Tokenizer};
+use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Tokenizer, WordPieceOptions, WordPieceTrainer};
 use crate::vision::data::list::Labelled;
 use crate::vision::data::store::{ImageStore, Made};
 use crate::vision::processor::Processor;
@@ -194,6 +194,13 @@ fn tokenizer(config: &PairTables<'_>, pairs: &Captioned, stop: &Stop) -> Result<
             captions().for_each(|caption| trainer.add(caption.as_bytes()));
             trainer.train().map_err(|error| expected(error.to_string()))?
         }
+        TokenizerChoice::WordPiece => {
+            let options = WordPieceOptions { vocab_size: config.data.vocab_size, ..WordPieceOptions::default() };
+            let mut trainer = WordPieceTrainer::new(options).until(stop);
+            captions().try_for_each(|caption| trainer.add(caption)).map_err(|error| expected(error.to_string()))?;
+            // Its texts end with [SEP].
+            return Ok(trainer.train().map_err(|error| expected(error.to_string()))?);
+        }
         TokenizerChoice::Path(path) => return ending(named(path)?),
     };
     // Other programs find the vector of a text at its end.
@@ -202,7 +209,8 @@ fn tokenizer(config: &PairTables<'_>, pairs: &Captioned, stop: &Stop) -> Result<
 
 /// The vector of a text is taken at its end. A model whose end is token 2 takes it at the largest id instead, as old files of CLIP do.
 fn ending(tokenizer: Tokenizer) -> Result<Tokenizer, Error> {
-    let expected = "a tokenizer with an end-of-text token (eos_token) other than token 2, or \"byte\", \"char\" or \"bpe\"";
+    let expected =
+        "a tokenizer with an end-of-text token (eos_token) other than token 2, or \"byte\", \"char\", \"bpe\" or \"wordpiece\"";
     match tokenizer.end_of_text() {
         Some(2) => Err(Invalid::new("data.tokenizer", expected, "one whose texts end with token 2").into()),
         None => Err(Invalid::new("data.tokenizer", expected, "one without").into()),

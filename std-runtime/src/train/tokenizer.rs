@@ -72,8 +72,8 @@ pub fn named(path: &Path) -> Result<Tokenizer, Error> {
         return Ok(Tokenizer::load(path)?);
     }
     let given = path.display().to_string();
-    let hint = hint(&given, ["byte", "char", "bpe"].into_iter());
-    let expected = "\"byte\", \"char\", \"bpe\", or the path of a tokenizer.json or its folder".to_owned();
+    let hint = hint(&given, ["byte", "char", "bpe", "wordpiece"].into_iter());
+    let expected = "\"byte\", \"char\", \"bpe\", \"wordpiece\", or the path of a tokenizer.json or its folder".to_owned();
     Err(Invalid { key: "data.tokenizer", expected, found: format!("{given:?}, which does not exist{hint}") }.into())
 }
 
