@@ -24,6 +24,8 @@ pub enum Purpose {
     Augment = 7,
     /// Masked tokens.
     Masking = 8,
+    /// Pairs that do not belong together, and the patches of images that are seen.
+    Pairing = 9,
 }
 
 /// One block of Philox4x32-10: four random words that are a function of `counter` and `key` only.

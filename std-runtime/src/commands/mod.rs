@@ -33,6 +33,7 @@ pub(crate) mod sweep;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 mod training;
+mod vilt_args;
 
 mod align;
 mod args;

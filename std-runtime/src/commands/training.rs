@@ -11,10 +11,11 @@ use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
 use crate::train::images::{self, ImageRequest};
-use crate::train::pairs::{self, PairRequest};
+use crate::train::pairs::{self, PairRequest, PairRun};
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
 use crate::train::request::{TrainOutcome, TrainRequest};
+use crate::train::vilt_config::ViltRunConfig;
 
 /// A configured training.
 pub(super) enum Training {
@@ -24,6 +25,8 @@ pub(super) enum Training {
     Detector(Box<DetectRunConfig>),
     /// A CLIP or SigLIP.
     Pairs(Box<ContrastRunConfig>),
+    /// A ViLT.
+    Vilt(Box<ViltRunConfig>),
     /// A language model, with notes for the user.
     Text(Box<RunConfig>, Vec<String>),
 }
@@ -50,6 +53,9 @@ impl ConfigArgs {
         }
         if let Some(config) = self.merge_task(base, out)? {
             return Ok(Training::Pairs(Box::new(config)));
+        }
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Vilt(Box::new(config)));
         }
         let (config, notes) = self.merge_and_note(base, out)?;
         Ok(Training::Text(Box::new(config.run()), notes))
@@ -78,11 +84,8 @@ impl Training {
                 images::run(&ImageRequest { config, name, resume, begins, view })
             }
             Self::Detector(config) => detection::run(&DetectRequest { config: (**config).clone(), resume, view }),
-            Self::Pairs(config) => {
-                let config = (**config).clone();
-                let begins = given || config.data.path.is_some() || config.train.init.is_some();
-                pairs::run(&PairRequest { config, resume, begins, view })
-            }
+            Self::Pairs(config) => of_pairs(&**config, given, (resume, view)),
+            Self::Vilt(config) => of_pairs(&**config, given, (resume, view)),
             Self::Text(config, _) => {
                 let config = (**config).clone();
                 let name = args.preset.clone().or_else(|| args.stem()).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
@@ -99,6 +102,7 @@ impl Training {
             Self::Images(config) => &config.train,
             Self::Detector(config) => &config.train,
             Self::Pairs(config) => &config.train,
+            Self::Vilt(config) => &config.train,
             Self::Text(config, _) => &config.train,
         };
         train.out.as_deref()
@@ -110,6 +114,7 @@ impl Training {
             Self::Images(config) => to_toml(&**config),
             Self::Detector(config) => to_toml(&**config),
             Self::Pairs(config) => to_toml(&**config),
+            Self::Vilt(config) => to_toml(&**config),
             Self::Text(config, _) => to_toml(&**config),
         }
     }
@@ -120,6 +125,7 @@ impl Training {
             Self::Images(config) => checksum(&**config),
             Self::Detector(config) => checksum(&**config),
             Self::Pairs(config) => checksum(&**config),
+            Self::Vilt(config) => checksum(&**config),
             Self::Text(config, _) => checksum(&**config),
         }
     }
@@ -130,10 +136,17 @@ impl Training {
         match self {
             Self::Images(_) => Some(format!("hint: samara predict --model {out} IMAGE")),
             Self::Detector(_) => Some(format!("hint: samara eval detect --model {out}")),
-            Self::Pairs(_) => None,
+            Self::Pairs(_) | Self::Vilt(_) => None,
             Self::Text(..) => Some(format!("hint: samara generate --model {out} --prompt TEXT")),
         }
     }
+}
+
+/// Trains a model of images with texts.
+fn of_pairs<C: PairRun + Sync>(config: &C, given: bool, (resume, view): (bool, View)) -> Result<TrainOutcome, TrainingError> {
+    let mut config = config.clone();
+    let begins = given || config.data_path().is_some() || config.train().init.is_some();
+    pairs::run(&PairRequest { config, resume, begins, view })
 }
 
 fn checksum(config: &impl Tables) -> u32 {

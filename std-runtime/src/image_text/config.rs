@@ -29,6 +29,26 @@ table! {
 }
 
 table! {
+    /// The objectives of a ViLT. Those of a weight of 0 are left out.
+    pub ViltTerms {
+        /// Weight of the restoration of masked tokens, whose choice [mlm] has.
+        mlm_weight: f64 = 1.0, 0..=1e6;
+        /// Weight of telling whether text and image belong together.
+        itm_weight: f64 = 1.0, 0..=1e6;
+        /// Weight of the alignment of words and patches: the distance by optimal transport of pairs, less that of others.
+        wpa_weight: f64 = 0.1, 0..=1e6;
+        /// Probability that the image of a pair is replaced by that of another pair of the step, for itm_weight and wpa_weight.
+        replaced: f64 = 0.5, 0.01..=0.99;
+        /// Weight of retrieval: a text among others of the step, given its image.
+        rank_weight: f64 = 0.0, 0..=1e6;
+        /// Other texts of an image, for rank_weight.
+        negatives: usize = 15, 1..=65536;
+        /// Patches of an image that a training step sees, chosen at random; 0 is all.
+        max_patches: usize = 200, 0..=65536;
+    }
+}
+
+table! {
     /// The contrastive loss. A step's batch is train.batch_size times train.grad_accumulation pairs, all compared with each other: gradients of the
     /// vectors are computed once for the whole batch, and the encoders run in chunks of train.batch_size (Gao et al. 2021).
     pub ContrastConfig {

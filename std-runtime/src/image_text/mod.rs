@@ -2,12 +2,14 @@
 
 pub mod albef;
 pub mod albef_folder;
+pub mod alignment;
 pub mod clip;
 pub mod config;
 pub mod data;
 pub mod encoder;
 pub mod folder;
 pub mod index;
+pub mod pairing;
 pub mod places;
 pub mod retrieval;
 pub mod vilt;

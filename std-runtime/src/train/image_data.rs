@@ -14,7 +14,7 @@ use crate::say;
 use crate::stop::Stop;
 use crate::vision::config::BadImage;
 use crate::vision::data::list::{ImageList, Labelled, Split};
-use crate::vision::data::store::{ImageStore, Made};
+use crate::vision::data::store::{Fit, ImageStore, Made};
 use crate::vision::image::resize::resize;
 use crate::vision::processor::Processor;
 use crate::vision::shapes::labelled::LabelledShapes;
@@ -172,7 +172,7 @@ fn decoded(
     stop: &Stop,
 ) -> Result<Stores, Error> {
     let make = |name: &str, images: &[Labelled], to: [usize; 2]| -> Result<_, DataError> {
-        let made = ImageStore::make(&out.join(name), images, to, on_bad, stop, |image| match to == size {
+        let made = ImageStore::make(&out.join(name), images, (to, Fit::Exact), on_bad, stop, |image| match to == size {
             true => processor.shape(image),
             false => resize(image, to, processor.filter),
         });

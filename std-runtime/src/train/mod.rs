@@ -32,5 +32,7 @@ pub mod step;
 mod tests;
 pub mod tokenizer;
 pub mod trainer;
+pub mod vilt;
+pub mod vilt_config;
 
 pub use run::run;

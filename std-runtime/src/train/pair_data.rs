@@ -19,7 +19,7 @@ use crate::say;
 use crate::stop::Stop;
 use crate::tokenizer::{BpeTrainOptions, BpeTrainer, END_OF_TEXT, FileError, Tokenizer, WordPieceOptions, WordPieceTrainer};
 use crate::vision::data::list::Labelled;
-use crate::vision::data::store::{ImageStore, Made};
+use crate::vision::data::store::{Fit, ImageStore, Made};
 use crate::vision::processor::Processor;
 
 /// Pairs with their stored images.
@@ -109,8 +109,10 @@ impl RunPairs {
             let images: Vec<Labelled> =
                 all.images.iter().enumerate().map(|(class, path)| Labelled { path: path.clone(), class }).collect();
             let shape = |image: &_| processor.shape(image);
+            // A processor without a size of its own keeps proportions.
+            let fit = if processor.size().is_some() { Fit::Exact } else { Fit::Framed };
             let Made { store, skipped } =
-                ImageStore::make(&out.join(name), &images, size, config.data.on_bad_image, stop, shape)?;
+                ImageStore::make(&out.join(name), &images, (size, fit), config.data.on_bad_image, stop, shape)?;
             skipped.iter().for_each(|error| say::line(&format!("warning: left out: {error}")));
             Ok(StoredPairs { pairs: of_stored(&store, all), store })
         };

@@ -44,8 +44,13 @@ pub trait PairRun: Tables {
     fn data_path(&mut self) -> &mut Option<PathBuf>;
     /// What of it is of pairs.
     fn pairs(&self) -> PairTables<'_>;
-    /// The model's images.
+    /// The model's images, as they are stored.
     fn image_dims(&self) -> ImageDims;
+    /// How images are prepared, with the processor of the initial folder if it has one.
+    fn processor(&self, own: Option<Processor>) -> Processor {
+        let size = self.image_dims().image;
+        own.unwrap_or_else(|| Processor::usual(self.model_type(), size)).with_size(size)
+    }
     /// Takes what a model that begins anew has of its tokenizer.
     fn fit(&mut self, tokenizer: &Tokenizer);
     /// How captions become the model's tokens.
@@ -105,7 +110,7 @@ fn run_on<C: PairRun>(engine: Arc<Engine>, request: &PairRequest<C>, stop: &Stop
     let size = config.image_dims().image;
     let from = if resumed { Some(out.as_path()) } else { config.train().init.as_deref() };
     let own = from.map(Processor::read).transpose()?.flatten();
-    let processor = own.unwrap_or_else(|| Processor::usual(config.model_type(), size)).with_size(size);
+    let processor = config.processor(own);
     let data = match RunPairs::open(&out)?.filter(|_| resumed) {
         Some(data) => data,
         None if resumed => return Err(lost_data(&out)),

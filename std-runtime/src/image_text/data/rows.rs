@@ -20,6 +20,9 @@ pub const ENDS: &str = "text_ends";
 /// The number of the image, and of the first equal caption (B, 2).
 pub const SAME: &str = "same";
 
+/// Height and width of the image in its frame (B, 2).
+pub const EXTENTS: &str = "image_extents";
+
 /// Rows of stored images with captions.
 pub struct PairRows {
     store: ImageStore,
@@ -61,20 +64,22 @@ impl Dataset for PairRows {
 
     fn batch(&self, rows: usize) -> HostBatch {
         let batch = HostBatch::new(rows).with_reals(PIXELS, self.offsets.len());
-        batch.with_ints(TOKENS, self.captions.len).with_ints(ENDS, 1).with_ints(SAME, 2)
+        batch.with_ints(TOKENS, self.captions.len).with_ints(ENDS, 1).with_ints(SAME, 2).with_ints(EXTENTS, 2)
     }
 
     fn fill(&self, rows: &[u64], into: &mut HostBatch) -> Result<(), DataError> {
         into.tokens = rows.len() as u64;
-        let ([tokens, ends, same], [pixels]) = into.all_mut([TOKENS, ENDS, SAME], [PIXELS]);
+        let ([tokens, ends, same, extents], [pixels]) = into.all_mut([TOKENS, ENDS, SAME, EXTENTS], [PIXELS]);
         let (image, len) = (self.offsets.len().max(1), self.captions.len.max(1));
         // Padding is a row without a pair: token 0, and an image of zeros.
         tokens.fill(0);
         ends.fill(0);
         same.fill(-1);
+        extents.fill(0);
         pixels.get_mut(rows.len() * image..).unwrap_or_default().fill(0.0);
         let work = rows.par_iter().zip(pixels.par_chunks_exact_mut(image)).zip(tokens.par_chunks_exact_mut(len));
-        work.zip(ends.par_iter_mut()).zip(same.par_chunks_exact_mut(2)).try_for_each(|((((&row, pixels), tokens), end), same)| {
+        let places = ends.par_iter_mut().zip(same.par_chunks_exact_mut(2)).zip(extents.par_chunks_exact_mut(2));
+        work.zip(places).try_for_each(|(((&row, pixels), tokens), ((end, same), extents))| {
             let pair = (row % self.len().max(1)) as usize;
             let number = self.images.get(pair).copied().unwrap_or(0);
             let stored = self.store.pixels(number)?;
@@ -84,6 +89,7 @@ impl Dataset for PairRows {
             tokens.copy_from_slice(self.captions.tokens.get(pair * len..(pair + 1) * len).unwrap_or_default());
             *end = self.captions.ends.get(pair).copied().unwrap_or(0);
             same.copy_from_slice(&[number as i32, self.first.get(pair).copied().unwrap_or(-1)]);
+            extents.copy_from_slice(&self.store.extents(number).map(|side| side as i32));
             Ok(())
         })
     }

@@ -14,6 +14,7 @@ use samara_core::nn::Dropout;
 use crate::data::dataset::HostBatch;
 use crate::image_text::config::ContrastConfig;
 use crate::image_text::data::rows::{ENDS, SAME, TOKENS};
+use crate::image_text::pairing::are_same;
 use crate::image_text::retrieval::recalls;
 use crate::lm::RunError;
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
@@ -284,11 +285,6 @@ impl Contrast {
         };
         (0..same.len()).flat_map(row).collect()
     }
-}
-
-/// Whether two pairs have one image or equal captions.
-fn are_same(a: &[i32], b: &[i32]) -> bool {
-    a.iter().zip(b).any(|(a, b)| a == b && *a >= 0)
 }
 
 fn named(what: &'static str) -> impl Fn(WriteError) -> RunError {

@@ -5,3 +5,5 @@ pub mod contrast;
 pub mod detect;
 pub mod lm;
 pub mod supervised;
+pub mod vilt;
+pub mod vilt_passes;

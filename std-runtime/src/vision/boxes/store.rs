@@ -12,7 +12,7 @@ use crate::run::durable;
 use crate::stop::Stop;
 use crate::vision::config::BadImage;
 use crate::vision::data::list::Labelled;
-use crate::vision::data::store::ImageStore;
+use crate::vision::data::store::{Fit, ImageStore};
 use crate::vision::image::Image;
 use crate::vision::image::resize::resize;
 use crate::vision::processor::Processor;
@@ -78,7 +78,7 @@ impl BoxStore {
             let small = resize(image, fit.unpadded(image.size()), processor.filter);
             small.part([0, 0], [side; 2])
         };
-        let made = ImageStore::make(path, &good, [side; 2], on_bad_image, stop, shape)?;
+        let made = ImageStore::make(path, &good, ([side; 2], Fit::Exact), on_bad_image, stop, shape)?;
         let stored = |&number: &usize| {
             let sized = checked.get(number).and_then(Option::as_ref)?;
             let objects = sized.objects.iter().map(|object| (object.class, object.place)).collect();

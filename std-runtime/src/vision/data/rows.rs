@@ -136,6 +136,7 @@ mod tests {
     use samara_core::model::image::PixelOrder;
 
     use super::super::list::Labelled;
+    use super::super::store::Fit;
     use super::*;
     use crate::stop::Stop;
     use crate::vision::config::{AugmentConfig, BadImage};
@@ -151,7 +152,14 @@ mod tests {
                 Labelled { path, class: usize::from(class) }
             })
             .to_vec();
-        let made = ImageStore::make(&folder.join("s.pixels"), &images, [4, 6], BadImage::Error, &Stop::new(), Clone::clone);
+        let made = ImageStore::make(
+            &folder.join("s.pixels"),
+            &images,
+            ([4, 6], Fit::Exact),
+            BadImage::Error,
+            &Stop::new(),
+            Clone::clone,
+        );
         let augment = augment.map(|config| Augment { config, seed: 1 });
         ImageRows::new(made.unwrap().store, &DIMS, &Processor::vit([4, 6]), augment)
     }

@@ -26,6 +26,18 @@ struct Index {
     classes: Vec<usize>,
     /// CRC-32C of the files in order, and of their classes.
     content: u32,
+    /// Height and width of every image in its frame, if images may be smaller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extents: Vec<[usize; 2]>,
+}
+
+/// How images have the size of their store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// They have it.
+    Exact,
+    /// They may be smaller: each is in the left upper corner of a black frame, and its own size is stored as well.
+    Framed,
 }
 
 /// Stored images with their classes.
@@ -46,14 +58,14 @@ pub struct Made {
 const CHUNK: usize = 256;
 
 impl ImageStore {
-    /// Decodes images on all threads, shapes them by `shape` into this size, and stores them as `path` and `path`.json.
+    /// Decodes images on all threads, shapes them by `shape` for frames of this size, and stores them as `path` and `path`.json.
     ///
     /// # Errors
     /// An image that cannot be read, unless those are skipped; the store cannot be written; a signal.
     pub fn make(
         path: &Path,
         images: &[Labelled],
-        size: [usize; 2],
+        (size, fit): ([usize; 2], Fit),
         on_bad: BadImage,
         stop: &Stop,
         shape: impl Fn(&Image) -> Image + Sync,
@@ -61,10 +73,10 @@ impl ImageStore {
         let (mut writer, mut skipped) = (Writer::new(path, size)?, Vec::new());
         for chunk in images.chunks(CHUNK) {
             stop.check()?;
-            let decoded: Vec<_> = chunk.par_iter().map(|image| shaped(&image.path, size, &shape)).collect();
+            let decoded: Vec<_> = chunk.par_iter().map(|image| shaped(&image.path, (size, fit), &shape)).collect();
             for (labelled, decoded) in chunk.iter().zip(decoded) {
                 match decoded {
-                    Ok((pixels, crc)) => writer.add(&pixels, crc, labelled.class)?,
+                    Ok((image, crc)) => writer.add(&image, crc, labelled.class, fit)?,
                     Err(error) if on_bad == BadImage::Skip => skipped.push(error),
                     Err(error) => return Err(error.into()),
                 }
@@ -88,7 +100,7 @@ impl ImageStore {
         for first in (0..count).step_by(CHUNK) {
             stop.check()?;
             let made: Vec<_> = (first..count.min(first + CHUNK as u64)).into_par_iter().map(&image).collect();
-            made.iter().try_for_each(|(image, class)| writer.add(image, crc32c::crc32c(image.pixels()), *class))?;
+            made.iter().try_for_each(|(image, class)| writer.add(image, crc32c::crc32c(image.pixels()), *class, Fit::Exact))?;
         }
         writer.finish()
     }
@@ -114,6 +126,11 @@ impl ImageStore {
     /// Height and width of the images.
     pub fn size(&self) -> [usize; 2] {
         self.index.size
+    }
+
+    /// Height and width of an image in its frame.
+    pub fn extents(&self, image: usize) -> [usize; 2] {
+        self.index.extents.get(image).copied().unwrap_or(self.index.size)
     }
 
     /// The class of every image.
@@ -147,12 +164,19 @@ struct Writer<'p> {
 impl<'p> Writer<'p> {
     fn new(path: &'p Path, size: [usize; 2]) -> Result<Self, DataError> {
         let file = DurableFile::create(path).map_err(IoError::at(path, "create"))?;
-        Ok(Self { path, file, index: Index { size, classes: Vec::new(), content: 0 } })
+        Ok(Self { path, file, index: Index { size, classes: Vec::new(), content: 0, extents: Vec::new() } })
     }
 
     /// Adds an image with the checksum of what it was made from.
-    fn add(&mut self, image: &Image, crc: u32, class: usize) -> Result<(), DataError> {
-        self.file.write_all(image.pixels()).map_err(IoError::at(self.path, "write"))?;
+    fn add(&mut self, image: &Image, crc: u32, class: usize, fit: Fit) -> Result<(), DataError> {
+        match fit {
+            Fit::Exact => self.file.write_all(image.pixels()),
+            Fit::Framed => {
+                self.index.extents.push(image.size());
+                self.file.write_all(image.part([0, 0], self.index.size).pixels())
+            }
+        }
+        .map_err(IoError::at(self.path, "write"))?;
         let words = [crc.to_le_bytes(), (class as u32).to_le_bytes()].concat();
         self.index.content = crc32c::crc32c_append(self.index.content, &words);
         self.index.classes.push(class);
@@ -172,12 +196,16 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// An image in its stored size, and the checksum of its file.
-fn shaped(path: &Path, size: [usize; 2], shape: &impl Fn(&Image) -> Image) -> Result<(Image, u32), FileError> {
+/// An image as it is stored, and the checksum of its file.
+fn shaped(path: &Path, (size, fit): ([usize; 2], Fit), shape: &impl Fn(&Image) -> Image) -> Result<(Image, u32), FileError> {
     let bytes = bytes(path)?;
     let crc = crc32c::crc32c(&bytes);
     let image = shape(&decode(path, bytes)?);
-    if image.size() != size {
+    let fits = match fit {
+        Fit::Exact => image.size() == size,
+        Fit::Framed => image.size().iter().zip(size).all(|(&own, most)| own <= most),
+    };
+    if !fits {
         let [height, width] = size;
         return Err(FileError::format(
             path,
