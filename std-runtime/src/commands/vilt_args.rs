@@ -5,7 +5,8 @@ use std::path::Path;
 use super::Error;
 use super::contrast_args::{OF_PAIRS, idle_pairs};
 use super::task_args::{Task, unread};
-use crate::config::Unread;
+use crate::config::{Layers, Place, Unread};
+use crate::data::config::TokenizerChoice;
 use crate::image_text::config::ViltTerms;
 use crate::image_text::vilt::ViltModel;
 use crate::image_text::vilt_folder::ViltFolder;
@@ -25,6 +26,14 @@ impl Task for ViltRunConfig {
 
     fn take(&mut self, model: ViltModel) {
         self.model = model;
+    }
+
+    /// Masks and the tokens around a text are those of WordPiece.
+    fn follow(layers: &mut Layers<Self>) -> Result<(), Error> {
+        if matches!(layers.place("data.tokenizer"), None | Some(Place::Default)) {
+            layers.put(&["data.tokenizer"], &Place::Default, |config| config.data.tokenizer = TokenizerChoice::WordPiece);
+        }
+        Ok(())
     }
 
     fn idle(&self) -> Vec<(&'static str, Unread)> {
