@@ -41,6 +41,7 @@ mod contrast_args;
 mod counter;
 mod error;
 mod image_args;
+mod masked_args;
 mod out_file;
 mod output;
 mod rows;

@@ -11,6 +11,8 @@ use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
 use crate::train::images::{self, ImageRequest};
+use crate::train::masked::{self, MaskedRequest};
+use crate::train::masked_config::MaskedRunConfig;
 use crate::train::pairs::{self, PairRequest, PairRun};
 use crate::train::presets::DEFAULT_PRESET;
 use crate::train::progress::View;
@@ -27,6 +29,8 @@ pub(super) enum Training {
     Pairs(Box<ContrastRunConfig>),
     /// A ViLT.
     Vilt(Box<ViltRunConfig>),
+    /// An encoder of text.
+    Masked(Box<MaskedRunConfig>),
     /// A language model, with notes for the user.
     Text(Box<RunConfig>, Vec<String>),
 }
@@ -57,6 +61,9 @@ impl ConfigArgs {
         if let Some(config) = self.merge_task(base, out)? {
             return Ok(Training::Vilt(Box::new(config)));
         }
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Masked(Box::new(config)));
+        }
         let (config, notes) = self.merge_and_note(base, out)?;
         Ok(Training::Text(Box::new(config.run()), notes))
     }
@@ -86,6 +93,11 @@ impl Training {
             Self::Detector(config) => detection::run(&DetectRequest { config: (**config).clone(), resume, view }),
             Self::Pairs(config) => of_pairs(&**config, given, (resume, view)),
             Self::Vilt(config) => of_pairs(&**config, given, (resume, view)),
+            Self::Masked(config) => {
+                let config = (**config).clone();
+                let begins = given || config.data.path.is_some() || config.train.init.is_some();
+                masked::run(&MaskedRequest { config, resume, begins, view })
+            }
             Self::Text(config, _) => {
                 let config = (**config).clone();
                 let name = args.preset.clone().or_else(|| args.stem()).unwrap_or_else(|| DEFAULT_PRESET.to_owned());
@@ -103,6 +115,7 @@ impl Training {
             Self::Detector(config) => &config.train,
             Self::Pairs(config) => &config.train,
             Self::Vilt(config) => &config.train,
+            Self::Masked(config) => &config.train,
             Self::Text(config, _) => &config.train,
         };
         train.out.as_deref()
@@ -115,6 +128,7 @@ impl Training {
             Self::Detector(config) => to_toml(&**config),
             Self::Pairs(config) => to_toml(&**config),
             Self::Vilt(config) => to_toml(&**config),
+            Self::Masked(config) => to_toml(&**config),
             Self::Text(config, _) => to_toml(&**config),
         }
     }
@@ -126,6 +140,7 @@ impl Training {
             Self::Detector(config) => checksum(&**config),
             Self::Pairs(config) => checksum(&**config),
             Self::Vilt(config) => checksum(&**config),
+            Self::Masked(config) => checksum(&**config),
             Self::Text(config, _) => checksum(&**config),
         }
     }
@@ -137,6 +152,7 @@ impl Training {
             Self::Images(_) => Some(format!("hint: samara predict --model {out} IMAGE")),
             Self::Detector(_) => Some(format!("hint: samara eval detect --model {out}")),
             Self::Pairs(_) | Self::Vilt(_) => None,
+            Self::Masked(_) => Some(format!("hint: samara embed --model {out} TEXT")),
             Self::Text(..) => Some(format!("hint: samara generate --model {out} --prompt TEXT")),
         }
     }

@@ -3,14 +3,28 @@
 use samara_core::model::bert::BertConfig;
 use serde_json::{Map, Value, json};
 
-use crate::config::{Invalid, table};
+use crate::config::{Choice, Invalid, table};
 use crate::model_folder::FolderError;
 use crate::model_folder::hidden_act::HiddenAct;
 use crate::model_folder::keys::{ConfigJson, Keys};
 
+/// The family of an encoder of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncoderType {
+    /// BERT.
+    #[default]
+    Bert,
+}
+
+impl Choice for EncoderType {
+    const WORDS: &'static [(&'static str, Self)] = &[(BertModel::TYPE, Self::Bert)];
+}
+
 table! {
     /// A BERT, with the names of Hugging Face's `config.json`.
     pub BertModel {
+        /// The family of the model: "bert".
+        model_type: EncoderType = EncoderType::Bert;
         /// Token ids.
         vocab_size: usize = 30522, 1..=2147483647;
         /// Width of the residual stream, a multiple of num_attention_heads.

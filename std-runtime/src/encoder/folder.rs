@@ -5,8 +5,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::bert::BertModel;
-use crate::model_folder::FolderError;
+use crate::files::IoError;
 use crate::model_folder::keys::{ConfigJson, Keys, described, of_kind};
+use crate::model_folder::{CONFIG_FILE, FolderError};
+use crate::run::durable;
 
 /// The description of a BERT in its folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,19 @@ impl EncoderFolder {
         let model = BertModel::from_keys(&keys)?;
         keys.pass_over(&["architectures", "dtype", "torch_dtype"]);
         Ok(Some(Self { model, others: keys.others() }))
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
+        let mut json = self.others.clone();
+        json.insert("model_type".to_owned(), BertModel::TYPE.into());
+        self.model.to_keys(0.0, &mut json);
+        let path = folder.join(CONFIG_FILE);
+        let text = serde_json::to_string_pretty(&Value::from(json)).unwrap_or_default() + "\n";
+        Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
     }
 
     /// The same of a folder that must be one of an encoder.

@@ -114,6 +114,13 @@ impl Masking {
         chosen.len()
     }
 
+    /// A number of tokens that almost no row of `len` tokens exceeds: of whole words the share, else five deviations above it.
+    pub fn most_of(&self, len: usize) -> usize {
+        let (len, p) = (len as f64, self.probability);
+        let above = if self.within.is_some() { 0.5 } else { 5.0 * (len * p * (1.0 - p)).sqrt() };
+        ((len * p + above).ceil()).clamp(1.0, len.max(1.0)) as usize
+    }
+
     /// The words of a row: each token that can be chosen begins one, unless it continues the one before it.
     pub fn words(&self, ids: &[i32]) -> Vec<Range<usize>> {
         let mut words: Vec<Range<usize>> = Vec::new();

@@ -4,4 +4,5 @@ pub mod bert;
 pub mod folder;
 pub mod masking;
 pub mod pooling;
+pub mod rows;
 pub mod sentences;

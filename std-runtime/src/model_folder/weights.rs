@@ -46,7 +46,7 @@ pub struct Reading {
     pub extra: ExtraTensors,
     /// Token ids of the folder, where the model has more of them: rows of the new ones are the mean of the folder's.
     pub token_ids: Option<usize>,
-    /// A tensor that the folder may lack, of a parameter of the same name, which then keeps its value.
+    /// The beginning of names of tensors that the folder may lack, all of them at once; parameters of these names then keep their values.
     pub optional: Option<&'static str>,
 }
 
@@ -212,10 +212,10 @@ pub fn load_weights_with(
 ) -> Result<Vec<String>, FolderError> {
     let Reading { extra, token_ids, optional } = reading.into();
     let absent = match optional {
-        Some(name) if !Weights::open(path)?.contains(name) => Some(name),
+        Some(start) if !Weights::open(path)?.names().any(|name| name.starts_with(start)) => Some(start),
         _ => None,
     };
-    let is_there = |info: &ParamInfo| absent.is_none_or(|name| info.name.to_string() != name);
+    let is_there = |info: &ParamInfo| absent.is_none_or(|start| !info.name.to_string().starts_with(start));
     let stored = Stored::of_tokens(map, params, token_ids, |info| !info.adapter && is_there(info))?;
     stored.load(path, extra, trainable, frozen)
 }

@@ -14,6 +14,8 @@ pub mod image_plan;
 pub mod images;
 pub mod launch;
 mod live;
+pub mod masked;
+pub mod masked_config;
 pub mod objective;
 pub mod objectives;
 pub mod pair_data;

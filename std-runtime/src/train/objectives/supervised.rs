@@ -32,7 +32,8 @@ pub trait Task {
         "tok"
     }
 
-    /// The same as [`Self::terms`] for evaluations, with terms of the same names: without what only training has, such as smoothed labels.
+    /// The same as [`Self::terms`] for evaluations: without what only training has, such as smoothed labels, and possibly with more terms behind those of
+    /// the same names.
     fn evaluated(&self, g: &Graph<'_>, inputs: &mut Inputs) -> Terms {
         self.terms(g, inputs)
     }
@@ -403,7 +404,8 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
 
     fn scalars(&mut self, scalars: &mut Scalars) {
         if let Some(built) = &mut self.built {
-            built.ids = built.training.terms.all.iter().map(|term| scalars.register(term.name, Combine::Mean)).collect();
+            let evaluated = built.evaluation.as_ref().map_or(&built.training.terms, |pass| &pass.terms);
+            built.ids = evaluated.all.iter().map(|term| scalars.register(term.name, Combine::Mean)).collect();
         }
     }
 
@@ -456,7 +458,7 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     fn collect(&mut self, session: &Session<D>, _: u32, out: &mut Scalars) {
         let Built { ids, training, .. } = self.built();
         for (k, (&id, term)) in ids.iter().zip(&training.terms.all).enumerate() {
-            let fetched = self.tickets.iter().zip(&self.labels).skip(k).step_by(ids.len());
+            let fetched = self.tickets.iter().zip(&self.labels).skip(k).step_by(training.terms.all.len());
             let sums = fetched.map(|(ticket, labels)| term.sum.of(session.fetched(ticket), labels));
             out.add_sum(id, sums.sum(), self.tokens as f64);
         }
@@ -490,7 +492,8 @@ impl<D: Device, T: Task> Objective<D> for Supervised<T> {
     }
 
     fn unit(&self, scalar: &str) -> &'static str {
-        let terms = &self.built().training.terms.all;
+        let Built { training, evaluation, .. } = self.built();
+        let terms = &evaluation.as_ref().unwrap_or(training).terms.all;
         terms.iter().find(|term| term.name == scalar).map_or("", |term| term.unit)
     }
 
