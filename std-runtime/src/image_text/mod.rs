@@ -12,6 +12,7 @@ pub mod index;
 pub mod pairing;
 pub mod places;
 pub mod retrieval;
+pub mod scorer;
 pub mod vilt;
 pub mod vilt_folder;
 pub mod world;

@@ -9,13 +9,19 @@ pub const RANKS: [usize; 3] = [1, 5, 10];
 /// the best answer that belongs to it; an answer that does not and has the same cosine is before it, so that equal vectors find nothing.
 pub fn recalls(queries: &[f32], answers: &[f32], width: usize, belong: impl Fn(usize, usize) -> bool) -> [f64; 3] {
     let width = width.max(1);
+    let vectors: Vec<&[f32]> = queries.chunks_exact(width).collect();
+    let cosines = |query: usize| answers.chunks_exact(width).map(|answer| dot(vectors[query], answer)).collect();
+    recalls_by(vectors.len(), cosines, belong)
+}
+
+/// The same of `count` queries whose answers have scores.
+pub fn recalls_by(count: usize, scores: impl Fn(usize) -> Vec<f32>, belong: impl Fn(usize, usize) -> bool) -> [f64; 3] {
     let mut found = [0_usize; 3];
-    let count = queries.len() / width;
-    for (q, query) in queries.chunks_exact(width).enumerate() {
-        let cosines: Vec<f32> = answers.chunks_exact(width).map(|answer| dot(query, answer)).collect();
-        let own = cosines.iter().enumerate().filter(|(a, _)| belong(q, *a)).map(|(_, &cosine)| cosine);
+    for q in 0..count {
+        let scores = scores(q);
+        let own = scores.iter().enumerate().filter(|(a, _)| belong(q, *a)).map(|(_, &score)| score);
         let best = own.fold(f32::NEG_INFINITY, f32::max);
-        let before = cosines.iter().enumerate().filter(|(a, cosine)| **cosine >= best && !belong(q, *a)).count();
+        let before = scores.iter().enumerate().filter(|(a, score)| **score >= best && !belong(q, *a)).count();
         for (found, rank) in found.iter_mut().zip(RANKS) {
             *found += usize::from(best > f32::NEG_INFINITY && before < rank);
         }

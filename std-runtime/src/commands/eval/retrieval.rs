@@ -12,7 +12,9 @@ use super::labelled::share;
 use crate::image_text::config::PairDataConfig;
 use crate::image_text::data::list::{Captioned, PairList};
 use crate::image_text::encoder::DualEncoder;
-use crate::image_text::retrieval::{RANKS, recalls};
+use crate::image_text::retrieval::{RANKS, recalls, recalls_by};
+use crate::image_text::scorer::PairScorer;
+use crate::image_text::vilt_folder::ViltFolder;
 use crate::say;
 use crate::stop::Stop;
 use crate::vision::image::read::read;
@@ -30,7 +32,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The folder of a CLIP or SigLIP.
+    /// The folder of a CLIP, SigLIP or ViLT; a ViLT compares every caption with every image by a pass of its own.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Images with captions.
@@ -87,6 +89,10 @@ impl Args {
     pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
         let stop = Stop::install(console.quiet).map_err(|error| Error::failed(error.to_string()))?;
         let pairs = self.pairs(console.quiet)?;
+        if ViltFolder::read(&self.model)?.is_some() {
+            let outcome = self.by_pairs(&pairs, &stop, console.quiet)?;
+            return output::show(self.json, &outcome, || outcome.text());
+        }
         let mut model = DualEncoder::open(self.engine.engine()?, &self.model, self.extra.tensors())?;
         let (mut images, mut progress) = (Vec::new(), Counter::new("images", pairs.images.len(), console.quiet));
         for paths in pairs.images.chunks(model.batch()) {
@@ -98,9 +104,7 @@ impl Args {
         drop(progress);
         let captions: Vec<&str> = pairs.pairs.iter().map(|pair| pair.caption.as_str()).collect();
         let (texts, cut) = model.text_vectors(&captions)?;
-        if cut > 0 && !console.quiet {
-            say::line(&format!("note: {cut} of {} captions are longer than the model reads and are cut", captions.len()));
-        }
+        note_cut(cut, captions.len(), console.quiet);
         let (width, image_of) = (model.width(), |caption: usize| pairs.pairs.get(caption).map(|pair| pair.image));
         let outcome = Outcome {
             schema: 1,
@@ -110,6 +114,29 @@ impl Args {
             image_to_text: recalls(&images, &texts, width, |image, caption| image_of(caption) == Some(image)).into(),
         };
         output::show(self.json, &outcome, || outcome.text())
+    }
+
+    /// A ViLT scores every caption with every image.
+    fn by_pairs(&self, pairs: &Captioned, stop: &Stop, quiet: bool) -> Result<Outcome, Error> {
+        let mut model = PairScorer::open(self.engine.engine()?, &self.model, self.extra.tensors())?;
+        let captions: Vec<&str> = pairs.pairs.iter().map(|pair| pair.caption.as_str()).collect();
+        let texts = model.encode(&captions)?;
+        note_cut(texts.cut, captions.len(), quiet);
+        let mut progress = Counter::new("images", pairs.images.len(), quiet);
+        let mut scores: Vec<Vec<f32>> = Vec::new(); // (images, captions)
+        for path in &pairs.images {
+            stop.check()?;
+            scores.push(model.scores(&read(path)?, &texts)?);
+            progress.show(scores.len());
+        }
+        drop(progress);
+        let image_of = |caption: usize| pairs.pairs.get(caption).map(|pair| pair.image);
+        let of_caption = |caption: usize| scores.iter().map(|row| row[caption]).collect();
+        let by_caption = recalls_by(captions.len(), of_caption, |caption, image| image_of(caption) == Some(image));
+        let of_image = |image: usize| scores[image].clone();
+        let by_image = recalls_by(scores.len(), of_image, |image, caption| image_of(caption) == Some(image));
+        let (images, captions) = (scores.len(), captions.len());
+        Ok(Outcome { schema: 1, images, captions, text_to_image: by_caption.into(), image_to_text: by_image.into() })
     }
 
     fn pairs(&self, quiet: bool) -> Result<Captioned, Error> {
@@ -126,6 +153,12 @@ impl Args {
             return Err(Error::data(format!("{}: expected pairs in this split, found none", self.data.display())));
         }
         Ok(pairs)
+    }
+}
+
+fn note_cut(cut: usize, captions: usize, quiet: bool) {
+    if cut > 0 && !quiet {
+        say::line(&format!("note: {cut} of {captions} captions are longer than the model reads and are cut"));
     }
 }
 
