@@ -45,15 +45,33 @@ pub fn distances(
         let (by_x, by_image) = by_states.split_at_mut(of.tokens * columns);
         // The class token of the image comes before its patches.
         let (y, by_y) = (&image[columns..], &mut by_image[columns..]);
-        let live_x: Vec<bool> = (0..of.tokens).map(|at| 0 < at && at < pair.end).collect();
-        let live_y: Vec<bool> = (0..of.patches).map(|at| at < pair.patches).collect();
-        let live = [&live_x[..], &live_y];
+        let live = pair.live(of);
+        let live = [&live[0][..], &live[1]];
         let Plan { costs, plan } = scratch.plan([x, y], live)?;
         cosine_gradient([x, y], live, plan, weight, [by_x, by_y])?;
         Ok(distance(costs, plan))
     };
     let found = rows.zip(pairs.par_iter().zip(weights)).map_init(Scratch::default, one);
     found.collect::<Vec<Result<f32, Length>>>().into_iter().collect()
+}
+
+/// The transport plan between words and patches (T, N) of one pair with normalised hidden states (T+1+N, C).
+///
+/// # Errors
+/// States of another shape.
+pub fn plan(states: &[f32], of: &ViltExtents, pair: Aligned) -> Result<Vec<f32>, Length> {
+    let columns = states.len() / (of.tokens + 1 + of.patches).max(1);
+    let (x, image) = states.split_at(of.tokens * columns);
+    let live = pair.live(of);
+    Ok(Scratch::default().plan([x, &image[columns..]], [&live[0], &live[1]])?.plan.to_vec())
+}
+
+impl Aligned {
+    /// The tokens and the patches that have mass.
+    fn live(&self, of: &ViltExtents) -> [Vec<bool>; 2] {
+        let words = (0..of.tokens).map(|at| 0 < at && at < self.end).collect();
+        [words, (0..of.patches).map(|at| at < self.patches).collect()]
+    }
 }
 
 impl Scratch {

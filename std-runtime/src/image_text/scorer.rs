@@ -8,6 +8,7 @@ use samara_core::graph::{Graph, Tensor};
 use samara_core::model::vilt::{Vilt, ViltExtents, ViltInputs};
 use samara_core::nn::Dropout;
 
+use super::alignment::{self, Aligned};
 use super::data::tokens::{CaptionEncoder, Captions};
 use super::encoder::DualError;
 use super::places::{Places, write_places};
@@ -41,6 +42,16 @@ struct Scoring {
     of: ViltExtents,
     /// (B, 1), or (B, 2)
     logits: Tensor,
+    /// Normalised hidden states (B, T+1+N, C).
+    states: Tensor,
+}
+
+/// Where the words of a text are in an image, by optimal transport.
+pub struct WordPlaces {
+    /// Every token of the text, and the share of its mass in every patch.
+    pub words: Vec<(String, Vec<f32>)>,
+    /// Rows and columns of patches.
+    pub grid: [usize; 2],
 }
 
 impl PairScorer {
@@ -97,25 +108,11 @@ impl PairScorer {
         let places = Places::all(shaped.size().map(|side| side / self.model.patch_size));
         let scoring = self.program(texts.len, &places)?;
         let patches = self.patches(&shaped).repeat(ROWS);
-        let positions: Vec<i32> = (0..ROWS).flat_map(|_| 0..texts.len as i32).collect();
         let mut scores = Vec::with_capacity(texts.ends.len());
         for (rows, ends) in texts.tokens.chunks(ROWS * texts.len.max(1)).zip(texts.ends.chunks(ROWS)) {
-            let (mut tokens, mut live) = (vec![0; ROWS * texts.len], vec![false; ROWS * texts.len]);
-            tokens[..rows.len()].copy_from_slice(rows);
-            live.chunks_mut(texts.len.max(1)).zip(ends).for_each(|(live, &end)| live[..=end as usize].fill(true));
-            let (session, Scoring { program, inputs, of, logits }) = (&mut self.session, &scoring);
-            let images = vec![places.clone(); ROWS];
-            let written = session
-                .write(program, inputs.patches, &patches)
-                .and_then(|()| session.write_ints(program, inputs.texts.tokens, &tokens))
-                .and_then(|()| session.write_ints(program, inputs.texts.positions, &positions))
-                .and_then(|()| session.write_ints(program, inputs.texts.types, &vec![0; tokens.len()]))
-                .and_then(|()| write_places(session, program, (inputs, of, self.vilt.config().grid()), &images, &live));
-            // Ids were checked, and shapes are the program's own.
-            debug_assert!(written.is_ok(), "{written:?}");
-            session.run_all(program, On::set(self.set), Gradients::Overwrite);
-            session.sync()?;
-            let (found, columns) = (session.read(program, *logits), if self.vilt.heads().rank { 1 } else { 2 });
+            self.run(&scoring, (&patches, &places), (rows, ends))?;
+            let columns = if self.vilt.heads().rank { 1 } else { 2 };
+            let found = self.session.read(&scoring.program, scoring.logits);
             // The logarithm of the odds that they belong together.
             let score = |row: &[f32]| row.last().copied().unwrap_or(0.0) - if columns == 2 { row[0] } else { 0.0 };
             scores.extend(found.chunks(columns).take(ends.len()).map(score));
@@ -123,17 +120,62 @@ impl PairScorer {
         Ok(scores)
     }
 
+    /// Where the words of a text are in an image of any size.
+    ///
+    /// # Errors
+    /// As [`Self::encode`] and [`Self::scores`].
+    pub fn places_of(&mut self, image: &Image, text: &str) -> Result<WordPlaces, DualError> {
+        let (shaped, texts) = (self.processor.shape(image), self.encode(&[text])?);
+        let places = Places::all(shaped.size().map(|side| side / self.model.patch_size));
+        let scoring = self.program(texts.len, &places)?;
+        let patches = self.patches(&shaped).repeat(ROWS);
+        self.run(&scoring, (&patches, &places), (&texts.tokens, &texts.ends))?;
+        let states = self.session.read(&scoring.program, scoring.states);
+        let states = states.get(..states.len() / ROWS).unwrap_or_default();
+        let (end, patches) = (texts.ends.first().map_or(0, |&end| end as usize), places.seen.len());
+        // Shapes are the program's own.
+        let plan = alignment::plan(states, &scoring.of, Aligned { end, patches }).unwrap_or_default();
+        let word = |id: i32| String::from_utf8_lossy(&self.tokenizer.token_bytes(id as u32)).trim().to_owned();
+        let rows = plan.chunks(patches.max(1)).zip(&texts.tokens).take(end).skip(1);
+        Ok(WordPlaces { words: rows.map(|(row, &id)| (word(id), row.to_vec())).collect(), grid: places.grid })
+    }
+
+    /// Runs a program on texts of tokens (rows, T), with the places of their last ones, and an image for each row.
+    fn run(
+        &mut self,
+        Scoring { program, inputs, of, .. }: &Scoring,
+        (patches, places): (&[f32], &Places),
+        (texts, ends): (&[i32], &[i32]),
+    ) -> Result<(), DualError> {
+        let (session, side) = (&mut self.session, self.vilt.config().grid());
+        let (mut tokens, mut live) = (vec![0; ROWS * of.tokens], vec![false; ROWS * of.tokens]);
+        tokens[..texts.len()].copy_from_slice(texts);
+        live.chunks_mut(of.tokens.max(1)).zip(ends).for_each(|(live, &end)| live[..=end as usize].fill(true));
+        let positions: Vec<i32> = (0..ROWS).flat_map(|_| 0..of.tokens as i32).collect();
+        let images = vec![places.clone(); ROWS];
+        let written = session
+            .write(program, inputs.patches, patches)
+            .and_then(|()| session.write_ints(program, inputs.texts.tokens, &tokens))
+            .and_then(|()| session.write_ints(program, inputs.texts.positions, &positions))
+            .and_then(|()| session.write_ints(program, inputs.texts.types, &vec![0; tokens.len()]))
+            .and_then(|()| write_places(session, program, (inputs, of, side), &images, &live));
+        // Ids were checked, and shapes are the program's own.
+        debug_assert!(written.is_ok(), "{written:?}");
+        session.run_all(program, On::set(self.set), Gradients::Overwrite);
+        Ok(session.sync()?)
+    }
+
     fn program(&mut self, tokens: usize, places: &Places) -> Result<Scoring, DualError> {
         let vilt = self.vilt;
         let resized = places.grid != [vilt.config().grid(); 2];
         let of = ViltExtents { batch: ROWS, tokens, patches: places.seen.len(), resized, padded: true };
-        let (program, (inputs, logits)) = self.session.prepare(On::set(self.set), |g: &Graph<'_>| {
+        let (program, (inputs, logits, states)) = self.session.prepare(On::set(self.set), |g: &Graph<'_>| {
             let inputs = vilt.inputs(g, &of);
-            let pooled = vilt.forward(g, &inputs, Dropout::NONE).pooled; // (B, C)
-            let logits = vilt.rank(g, pooled).or_else(|| vilt.matching(g, pooled)).unwrap_or(pooled);
-            (inputs, g.output(logits))
+            let states = vilt.forward(g, &inputs, Dropout::NONE);
+            let logits = vilt.rank(g, states.pooled).or_else(|| vilt.matching(g, states.pooled)).unwrap_or(states.pooled);
+            (inputs, g.output(logits), g.output(states.all))
         })?;
-        Ok(Scoring { program, inputs, of, logits })
+        Ok(Scoring { program, inputs, of, logits, states })
     }
 
     /// The patches of an image (N, channels·P·P).

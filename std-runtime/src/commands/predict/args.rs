@@ -11,7 +11,8 @@ use crate::vision::image::read::read;
 const EXAMPLES: &str = "\
 A detector prints boxes as [x1, y1, x2, y2] in pixels of the image. Pictures of
 --draw show its boxes, or for a Vision Transformer how much each place takes part
-in the answer: attention rollout (Abnar and Zuidema 2020), from blue to red.
+in the answer: attention rollout (Abnar and Zuidema 2020), from blue to red; for a
+ViLT where each word of the best sentence is, by optimal transport.
 
 Examples:
   samara predict --model runs/photos cat.jpg dog.png
@@ -23,7 +24,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The folder of an image classifier, a detector, or a CLIP.
+    /// The folder of an image classifier, a detector, a CLIP, or a ViLT.
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
     /// Image files: PNG, JPEG, GIF, BMP or WebP.
@@ -35,13 +36,13 @@ pub(crate) struct Args {
     /// The least probability of an object that a detector prints [default: 0.5].
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(super) threshold: Option<f64>,
-    /// The classes between commas, for a CLIP or SigLIP.
+    /// The classes between commas, for a CLIP, SigLIP or ViLT.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = label)]
     pub(super) labels: Vec<String>,
     /// A sentence about a class, which {} stands for; several are an ensemble [default: "a photo of a {}."].
     #[arg(long, value_name = "TEXT", value_parser = template)]
     pub(super) template: Vec<String>,
-    /// Write a PNG of every image into this folder, with boxes and labels, or with a classifier's attention.
+    /// Write a PNG of every image into this folder, with boxes and labels, with a classifier's attention, or with the places of words.
     #[arg(long, value_name = "FOLDER")]
     pub(super) draw: Option<PathBuf>,
     /// Print a line of JSON for every image: {"image", "label", "probability", "top"}, or {"image", "width", "height", "boxes": [{"label", "score", "box"}]}.

@@ -89,8 +89,9 @@ pub struct Step<'b> {
 impl<'b> Step<'b> {
     /// The pairs of micro-batches; `first` is the number of the first row in the run, `number` that of the step.
     pub fn new(batches: &'b [HostBatch], first: u64, number: u64) -> Self {
-        let same = batches.iter().flat_map(|batch| batch.ints(SAME).as_chunks().0.iter().copied()).collect();
         let pairs = batches.iter().map(|batch| batch.tokens as usize).sum();
+        // Padding comes last.
+        let same = batches.iter().flat_map(|batch| batch.ints(SAME).as_chunks().0.iter().copied()).take(pairs).collect();
         Self { batches, rows: batches.first().map_or(1, HostBatch::rows).max(1), pairs, first, number, same }
     }
 
