@@ -268,6 +268,7 @@ fn updates_of_two_sets_are_their_own_and_an_average_follows() {
         weight_decay: 0.0,
         grad_clip: 0.0,
         ema_decay: 0.75,
+        ema_copies: 1,
     };
     let norms = updates.each_ref().map(|update| update.norm(&mut s));
     s.sync().unwrap();

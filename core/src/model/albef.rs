@@ -122,6 +122,12 @@ impl Albef {
         self.itm_head.forward(g, first(g, fused))
     }
 
+    /// The cross-entropy of each target, 0 for a mismatch and 1 for a match, in nats: from fused hidden states (B, T, C), targets and result (B).
+    #[track_caller]
+    pub fn match_losses(&self, g: &Graph<'_>, fused: Tensor, targets: Tensor) -> Tensor {
+        self.itm_head.losses(g, first(g, fused), targets)
+    }
+
     /// The cosines of vectors (B, E) with `others` (M, E), divided by the temperature: (B, M).
     #[track_caller]
     pub fn similarities(&self, g: &Graph<'_>, vectors: Tensor, others: Tensor) -> Tensor {

@@ -64,6 +64,12 @@ impl Affine {
         self.low_rank.map_or(y, |low_rank| low_rank.onto(g, x, y, dropout.adapters))
     }
 
+    /// The cross-entropy of softmax(x Wᵀ + b) in nats; 0 for a negative target. x (…, in), targets and result (…).
+    #[track_caller]
+    pub fn losses(&self, g: &Graph<'_>, x: Tensor, targets: Tensor) -> Tensor {
+        g.head_loss(x, g.param(self.weight), self.bias.map(|bias| g.param(bias)), targets, 0.0)
+    }
+
     /// The weight.
     pub const fn weight(&self) -> ParamId {
         self.weight

@@ -35,6 +35,7 @@ pub(crate) mod train;
 mod training;
 mod vilt_args;
 
+mod albef_args;
 mod align;
 mod args;
 mod contrast_args;

@@ -6,6 +6,7 @@ use super::Error;
 use super::args::ConfigArgs;
 use crate::config::{Tables, to_toml};
 use crate::train;
+use crate::train::albef_config::AlbefRunConfig;
 use crate::train::config::{ImageRunConfig, RunConfig};
 use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
@@ -31,6 +32,8 @@ pub(super) enum Training {
     Vilt(Box<ViltRunConfig>),
     /// An encoder of text.
     Masked(Box<MaskedRunConfig>),
+    /// An ALBEF.
+    Albef(Box<AlbefRunConfig>),
     /// A language model, with notes for the user.
     Text(Box<RunConfig>, Vec<String>),
 }
@@ -64,6 +67,9 @@ impl ConfigArgs {
         if let Some(config) = self.merge_task(base, out)? {
             return Ok(Training::Masked(Box::new(config)));
         }
+        if let Some(config) = self.merge_task(base, out)? {
+            return Ok(Training::Albef(Box::new(config)));
+        }
         let (config, notes) = self.merge_and_note(base, out)?;
         Ok(Training::Text(Box::new(config.run()), notes))
     }
@@ -93,6 +99,7 @@ impl Training {
             Self::Detector(config) => detection::run(&DetectRequest { config: (**config).clone(), resume, view }),
             Self::Pairs(config) => of_pairs(&**config, given, (resume, view)),
             Self::Vilt(config) => of_pairs(&**config, given, (resume, view)),
+            Self::Albef(config) => of_pairs(&**config, given, (resume, view)),
             Self::Masked(config) => {
                 let config = (**config).clone();
                 let begins = given || config.data.path.is_some() || config.train.init.is_some();
@@ -116,6 +123,7 @@ impl Training {
             Self::Pairs(config) => &config.train,
             Self::Vilt(config) => &config.train,
             Self::Masked(config) => &config.train,
+            Self::Albef(config) => &config.train,
             Self::Text(config, _) => &config.train,
         };
         train.out.as_deref()
@@ -129,6 +137,7 @@ impl Training {
             Self::Pairs(config) => to_toml(&**config),
             Self::Vilt(config) => to_toml(&**config),
             Self::Masked(config) => to_toml(&**config),
+            Self::Albef(config) => to_toml(&**config),
             Self::Text(config, _) => to_toml(&**config),
         }
     }
@@ -141,6 +150,7 @@ impl Training {
             Self::Pairs(config) => checksum(&**config),
             Self::Vilt(config) => checksum(&**config),
             Self::Masked(config) => checksum(&**config),
+            Self::Albef(config) => checksum(&**config),
             Self::Text(config, _) => checksum(&**config),
         }
     }
@@ -151,7 +161,7 @@ impl Training {
         match self {
             Self::Images(_) => Some(format!("hint: samara predict --model {out} IMAGE")),
             Self::Detector(_) => Some(format!("hint: samara eval detect --model {out}")),
-            Self::Pairs(_) | Self::Vilt(_) => None,
+            Self::Pairs(_) | Self::Vilt(_) | Self::Albef(_) => None,
             Self::Masked(_) => Some(format!("hint: samara embed --model {out} TEXT")),
             Self::Text(..) => Some(format!("hint: samara generate --model {out} --prompt TEXT")),
         }

@@ -58,3 +58,28 @@ table! {
         max_logit_scale: f64 = 100.0, 1..=1e6;
     }
 }
+
+table! {
+    /// The objectives of ALBEF (Li et al. 2021): image-text contrast (ITC), image-text matching (ITM), masked language modelling (MLM), and their distillation by
+    /// momentum encoders.
+    pub AlbefTermsConfig {
+        /// Weight of the contrastive loss; 0 leaves it out.
+        itc: f64 = 1.0, 0..=1e6;
+        /// Weight of the matching loss; 0 leaves it out.
+        itm: f64 = 1.0, 0..=1e6;
+        /// Weight of the loss of masked tokens; 0 leaves it out.
+        mlm: f64 = 1.0, 0..=1e6;
+        /// Whether the pairs that do not match are drawn by their similarity; otherwise all are equally likely.
+        hard_negatives: bool = true;
+        /// Vectors of earlier batches that a batch is compared with, besides its own.
+        queue_size: usize = 1024, 0..=16777216;
+        /// How much of its value a momentum encoder keeps at each step.
+        momentum: f64 = 0.995, 0..=1;
+        /// The share of the momentum encoders' targets in those of contrast and masked tokens; 0: no distillation.
+        alpha: f64 = 0.4, 0..=1;
+        /// Steps over which the share rises from 0; absent: the first pass over the pairs.
+        alpha_steps: Option<u64> = None, 0..=1000000000000_u64;
+        /// Whether pairs with the same image or the same caption count as pairs of each other.
+        multi_positive: bool = false;
+    }
+}

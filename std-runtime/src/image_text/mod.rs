@@ -9,6 +9,7 @@ pub mod data;
 pub mod encoder;
 pub mod folder;
 pub mod index;
+pub mod negatives;
 pub mod pairing;
 pub mod places;
 pub mod retrieval;

@@ -31,6 +31,8 @@ pub struct UpdateNumbers {
     pub grad_clip: f64,
     /// Decay of the averages that follow the set.
     pub ema_decay: f64,
+    /// Updates after which the averages are copies of the set: 1 where they have no values before.
+    pub ema_copies: u64,
 }
 
 impl UpdateNumbers {
@@ -163,8 +165,7 @@ impl Update {
             .and_then(|()| session.write(&self.program, self.io.clip, &[norm]));
         debug_assert_eq!(written, Ok(()), "all are inputs of these lengths");
         session.run(&self.program, self.on, self.program.view().update(), Gradients::Overwrite);
-        // An average starts as the weights themselves: its first update copies them.
-        let decay = if numbers.count <= 1 { 0.0 } else { numbers.ema_decay };
+        let decay = if numbers.count <= numbers.ema_copies { 0.0 } else { numbers.ema_decay };
         for average in &self.averages {
             let written = session.write(&average.program, average.decay, &[decay as f32]);
             debug_assert_eq!(written, Ok(()), "an input of one value");

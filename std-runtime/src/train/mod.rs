@@ -1,5 +1,7 @@
 //! Training: the loop, its requests, and the state of a run.
 
+pub mod albef;
+pub mod albef_config;
 pub mod box_data;
 pub mod card;
 pub mod config;

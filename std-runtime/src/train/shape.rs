@@ -32,5 +32,6 @@ pub fn update_numbers(config: &TrainConfig, lr: f64) -> UpdateNumbers {
         weight_decay: config.weight_decay,
         grad_clip: config.grad_clip,
         ema_decay: config.ema_decay,
+        ema_copies: 1,
     }
 }

@@ -15,28 +15,18 @@ use crate::data::dataset::HostBatch;
 use crate::image_text::config::ContrastConfig;
 use crate::image_text::data::rows::{ENDS, SAME, TOKENS};
 use crate::image_text::pairing::are_same;
-use crate::image_text::retrieval::recalls;
 use crate::lm::RunError;
 use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session, SetId, Ticket};
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch};
+use crate::train::objectives::held_out::{HeldOut, RECALLS};
 use crate::train::objectives::supervised::TaskFolder;
 use crate::train::scalars::{Combine, ScalarId, Scalars};
 use crate::vision::data::rows::PIXELS;
 
-/// The scalars by name, and how steps combine them; from [`RECALLS`] on those of evaluations alone.
-const SCALARS: [(&str, Combine); 8] = [
-    ("loss", Combine::Mean),
-    ("logit_scale", Combine::Last),
-    ("text_to_image_r1", Combine::Last),
-    ("text_to_image_r5", Combine::Last),
-    ("text_to_image_r10", Combine::Last),
-    ("image_to_text_r1", Combine::Last),
-    ("image_to_text_r5", Combine::Last),
-    ("image_to_text_r10", Combine::Last),
-];
-const RECALLS: usize = 2;
+/// The scalars of a step; those of an evaluation are [`RECALLS`].
+const SCALARS: [(&str, Combine); 2] = [("loss", Combine::Mean), ("logit_scale", Combine::Last)];
 
 /// What a contrastive training knows of its model.
 pub struct Model {
@@ -59,17 +49,7 @@ pub struct Contrast {
     built: Option<Built>,
     /// Loss and factor of the last step.
     step: Option<[f64; 2]>,
-    evaluated: Evaluated,
-}
-
-/// Vectors of the validation so far.
-#[derive(Default)]
-struct Evaluated {
-    /// (pairs, E)
-    vectors: [Vec<f32>; 2],
-    /// (pairs, 2)
-    same: Vec<i32>,
-    batches: u64,
+    evaluated: HeldOut,
 }
 
 struct Built {
@@ -136,7 +116,7 @@ impl Contrast {
             source: Some(source),
             built: None,
             step: None,
-            evaluated: Evaluated::default(),
+            evaluated: HeldOut::default(),
         }
     }
 
@@ -334,7 +314,9 @@ impl<D: Device> Objective<D> for Contrast {
 
     fn scalars(&mut self, scalars: &mut Scalars) {
         if let Some(built) = &mut self.built {
-            built.ids = SCALARS.iter().map(|&(name, combine)| scalars.register(name, combine)).collect();
+            let of_evaluations = RECALLS.map(|name| (name, Combine::Last));
+            built.ids =
+                SCALARS.into_iter().chain(of_evaluations).map(|(name, combine)| scalars.register(name, combine)).collect();
         }
     }
 
@@ -355,7 +337,7 @@ impl<D: Device> Objective<D> for Contrast {
     }
 
     fn begin(&mut self, _: &mut Session<D>, _: &StepBatch) -> Result<u32, RunError> {
-        self.evaluated = Evaluated::default();
+        self.evaluated = HeldOut::default();
         Ok(1)
     }
 
@@ -405,27 +387,15 @@ impl<D: Device> Objective<D> for Contrast {
         let Some(Built { evaluation: Some(pass), eval_batches, ids, .. }) = &self.built else { return Ok(()) };
         let tickets = pass.forward(session, set, batch)?;
         session.sync()?;
-        let (rows, width) = (batch.tokens as usize, self.model.clip.config().projection_dim);
-        let Evaluated { vectors, same, batches } = &mut self.evaluated;
-        for (all, ticket) in vectors.iter_mut().zip(&tickets) {
-            all.extend_from_slice(session.fetched(ticket).get(..rows * width).unwrap_or_default());
+        let vectors = [0, 1].map(|n| session.fetched(&tickets[n]));
+        if let Some(found) = self.evaluated.add(vectors, self.model.clip.config().projection_dim, batch, *eval_batches) {
+            ids.iter().skip(SCALARS.len()).zip(found).for_each(|(&id, recall)| out.add(id, recall));
         }
-        same.extend_from_slice(batch.ints(SAME).get(..rows * 2).unwrap_or_default());
-        *batches += 1;
-        if *batches < *eval_batches {
-            return Ok(());
-        }
-        // All pairs are compared once, when the last batch is there.
-        let [images, texts] = &*vectors;
-        let pairs: Vec<&[i32]> = same.chunks_exact(2).collect();
-        let belong = |a: usize, b: usize| are_same(pairs[a], pairs[b]);
-        let found = [recalls(texts, images, width, belong), recalls(images, texts, width, belong)];
-        ids.iter().skip(RECALLS).zip(found.iter().flatten()).for_each(|(&id, &recall)| out.add(id, recall));
         Ok(())
     }
 
     fn best(&self) -> (&'static str, Direction) {
-        ("text_to_image_r1", Direction::Larger)
+        (RECALLS[0], Direction::Larger)
     }
 
     fn followed(&self) -> &'static str {
@@ -433,7 +403,7 @@ impl<D: Device> Objective<D> for Contrast {
     }
 
     fn is_evaluated(&self, scalar: &str) -> bool {
-        SCALARS.iter().skip(RECALLS).any(|(name, _)| *name == scalar)
+        RECALLS.contains(&scalar)
     }
 
     fn unit(&self, scalar: &str) -> &'static str {

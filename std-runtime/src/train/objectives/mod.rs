@@ -1,8 +1,10 @@
 //! Objectives, one file each.
 
+pub mod albef;
 pub mod classify;
 pub mod contrast;
 pub mod detect;
+pub mod held_out;
 pub mod lm;
 pub mod masked;
 pub mod supervised;
