@@ -287,11 +287,9 @@ impl<D: Device> Objective<D> for AlignFuse {
     }
 
     fn load(&mut self, state: &Value) -> Result<(), String> {
-        let ring = serde_json::from_value(state.clone()).map_err(|error| error.to_string())?;
-        match (self.built.as_mut().and_then(|built| built.queues.as_mut()), ring) {
-            (Some(queues), Some(ring)) => queues.resume(ring),
-            (None, None) => Ok(()),
-            _ => Err("queues in one of the checkpoint and the configuration, and not in the other".to_owned()),
-        }
+        // A run that begins, or one without queues.
+        let Some(ring) = serde_json::from_value(state.clone()).map_err(|error| error.to_string())? else { return Ok(()) };
+        let queues = self.built.as_mut().and_then(|built| built.queues.as_mut());
+        queues.map_or(Ok(()), |queues| queues.resume(ring))
     }
 }
