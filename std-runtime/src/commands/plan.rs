@@ -137,7 +137,9 @@ impl Outcome {
         match training {
             Training::Images(config) => Self::of_images(config),
             Training::Detector(config) => Self::of_detector(config),
-            Training::Pairs(_) | Training::Vilt(_) | Training::Albef(_) => Err(Error::usage("the plan of a model of images with texts is not there")),
+            Training::Pairs(_) | Training::Vilt(_) | Training::Albef(_) => {
+                Err(Error::usage("the plan of a model of images with texts is not there"))
+            }
             Training::Masked(_) => Err(Error::usage("the plan of an encoder of text is not there")),
             Training::Text(config, _) => Self::of(config, shape_of(config), time, peak),
         }

@@ -1,7 +1,8 @@
 //! Recalls of held-out pairs, which are compared once all their vectors are there.
 
 use crate::data::dataset::HostBatch;
-use crate::image_text::data::rows::{SAME, are_same};
+use crate::image_text::data::rows::SAME;
+use crate::image_text::pairing::are_same;
 use crate::image_text::retrieval::recalls;
 
 /// The scalars of [`HeldOut::add`], in its order.
