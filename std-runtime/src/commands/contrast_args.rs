@@ -42,7 +42,7 @@ pub(super) const OF_PAIRS: &[(&str, &str)] = &[
 /// Keys of pairs that have no effect because of others.
 pub(super) fn idle_pairs(tables: &PairTables<'_>) -> Vec<(&'static str, Unread)> {
     let of_files = ["image_root", "image_field", "caption_field", "val_fraction", "on_bad_image"];
-    let of_world = ["train", "val", "objects", "noise", "seed"];
+    let of_world = ["train", "val", "objects", "synonyms", "noise", "incomplete", "seed"];
     let idle = match tables.data.path {
         Some(_) => unread("captions", &of_world, "data.path names the pairs"),
         None => unread("data", &of_files, "without data.path pairs are those of [captions]"),

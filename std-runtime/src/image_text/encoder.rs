@@ -105,6 +105,11 @@ impl DualEncoder {
         Ok(Self { session, set, clip, model, tokenizer, processor, offsets, images })
     }
 
+    /// Height and width of the model's images.
+    pub fn size(&self) -> [usize; 2] {
+        [self.model.image_size; 2]
+    }
+
     /// Columns of a vector, E.
     pub fn width(&self) -> usize {
         self.clip.config().projection_dim

@@ -8,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod encoder;
 pub mod folder;
+pub mod hard_pairs;
 pub mod index;
 pub mod negatives;
 pub mod pairing;

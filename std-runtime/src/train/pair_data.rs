@@ -137,6 +137,12 @@ impl RunPairs {
         let train = make(TRAIN, WorldSplit::Train, train)?;
         let val = if val == 0 { None } else { Some(make(VAL, WorldSplit::Val, val)?) };
         let tokenizer = tokenizer(config, &train.pairs, stop)?;
+        if world.repeated() > 0 && !quiet {
+            let repeated = world.repeated();
+            say::line(&format!(
+                "note: {repeated} held-out captions repeat earlier ones: the world has too few different ones; set captions.objects"
+            ));
+        }
         Self { train, val, tokenizer }.kept(out, config, quiet)
     }
 

@@ -2,6 +2,7 @@
 
 mod classify;
 mod detect;
+mod gallery;
 mod held_out;
 mod judge;
 mod labelled;
