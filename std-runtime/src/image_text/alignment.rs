@@ -13,6 +13,9 @@ pub struct Aligned {
     pub patches: usize,
 }
 
+/// Hidden states of a pair, the gradient by them, what of it is aligned, and the factor of the gradient.
+type Item<'s> = ((&'s [f32], &'s mut [f32]), (&'s Aligned, &'s f32));
+
 /// Memory of a thread.
 #[derive(Default)]
 struct Scratch {
@@ -40,7 +43,7 @@ pub fn distances(
     let row = states.len() / of.batch.max(1);
     let columns = row / (of.tokens + 1 + of.patches).max(1);
     let rows = states.par_chunks_exact(row.max(1)).zip(by_states.par_chunks_exact_mut(row.max(1)));
-    let one = |scratch: &mut Scratch, ((states, by_states), (pair, &weight)): ((&[f32], &mut [f32]), (&Aligned, &f32))| {
+    let one = |scratch: &mut Scratch, ((states, by_states), (pair, &weight)): Item<'_>| {
         let (x, image) = states.split_at(of.tokens * columns);
         let (by_x, by_image) = by_states.split_at_mut(of.tokens * columns);
         // The class token of the image comes before its patches.
