@@ -258,8 +258,13 @@ impl<'w> OpenedFile<'w> {
     }
 
     /// A tensor's name in this file.
-    fn name<'n>(&self, name: &'n str) -> &'n str {
-        self.absent.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+    fn name<'n>(&self, name: &'n str) -> &'n str
+    where
+        'w: 'n,
+    {
+        let name = self.absent.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        let former = self.layout.former_name(name).filter(|_| !self.weights.contains(name));
+        former.and_then(|former| self.weights.names().find(|other| *other == former)).unwrap_or(name)
     }
 
     /// Reads rows of a parameter, and checks that they are finite while they are in cache.

@@ -38,11 +38,13 @@ pub(super) fn bind(rules: &[NameRule], parameters: &[Parameter]) -> Result<Layou
         ties,
         prefixes: Vec::new(),
         ignored: Vec::new(),
+        former: Vec::new(),
     };
     for rule in rules {
         match rule {
             NameRule::Prefix(prefix) => layout.prefixes.push(prefix),
             NameRule::Ignore(pattern) => layout.ignored.push(pattern.clone()),
+            NameRule::Formerly(now, then) => layout.former.push((now, then)),
             _ => {}
         }
     }
@@ -136,6 +138,7 @@ impl Binder<'_> {
                 | NameRule::Tie { .. }
                 | NameRule::Prefix(_)
                 | NameRule::Ignore(_)
+                | NameRule::Formerly(..)
                 | NameRule::AbsentIfZero { .. } => {}
             }
         }

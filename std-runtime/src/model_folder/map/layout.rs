@@ -69,6 +69,8 @@ pub struct Layout {
     pub(super) ties: Vec<(String, usize)>,
     pub(super) prefixes: Vec<&'static str>,
     pub(super) ignored: Vec<Pattern>,
+    /// Ends of names, and what they were in old files.
+    pub(super) former: Vec<(&'static str, &'static str)>,
 }
 
 /// Rows of a parameter that are converted at a time; a strip of a transposed tensor takes this many adjacent values from every row of the file.
@@ -96,6 +98,11 @@ impl Layout {
     /// Whether a tensor is ignored.
     pub fn ignores(&self, name: &str) -> bool {
         self.ignored.iter().any(|pattern| pattern.captures(name).is_some())
+    }
+
+    /// What a tensor was called in old files.
+    pub fn former_name(&self, name: &str) -> Option<String> {
+        self.former.iter().find_map(|(now, then)| Some(format!("{}{then}", name.strip_suffix(now)?)))
     }
 
     /// Prefixes that a file of these tensors does without.

@@ -77,6 +77,8 @@ pub enum NameRule {
     Prefix(&'static str),
     /// Tensors in old files that are no parameters, such as masks.
     Ignore(Pattern),
+    /// The end of names, and what it was in old files.
+    Formerly(&'static str, &'static str),
     /// A vector that the model does not have and that other tools expect: written as zeros, absent or 0 when read.
     AbsentIfZero {
         /// The tensor.
@@ -163,6 +165,7 @@ impl NameMap {
             | NameRule::Tie { .. }
             | NameRule::Prefix(_)
             | NameRule::Ignore(_)
+            | NameRule::Formerly(..)
             | NameRule::AbsentIfZero { .. } => None,
         });
         Self { rules: adapted.chain([NameRule::rename("*", format!("{ADAPTER_PREFIX}*"))]).collect() }
