@@ -41,8 +41,7 @@ impl Task for MaskedRunConfig {
     fn idle(&self) -> Vec<(&'static str, Unread)> {
         let order = unread("data", &["order", "batches"], "every window of text comes once per epoch, in another order");
         let size = unread("data", &["tokenizer_vocab_size"], "the model of train.init has its own tokenizer");
-        let unmade = unread("model", &["vocab_size"], "a new model has the ids of its tokenizer: data.tokenizer_vocab_size");
         let has_init = self.train.init.is_some();
-        order.chain(size.filter(|_| has_init)).chain(unmade.filter(|_| !has_init)).collect()
+        order.chain(size.filter(|_| has_init)).collect()
     }
 }

@@ -83,7 +83,7 @@ fn run_on(engine: Arc<Engine>, request: &MaskedRequest, stop: &Stop) -> Result<T
     }
     let (prepared, tokenizer) = data(&config, (&out, resumed), stop, quiet)?;
     if config.train.init.is_none() {
-        config.model.vocab_size = tokenizer.vocab_size();
+        config.model.vocab_size = fitting(config.model.vocab_size, &tokenizer)?;
     }
     if let Some(former) = &former {
         folder.refuse_changes(former, &config)?;
@@ -103,6 +103,18 @@ fn run_on(engine: Arc<Engine>, request: &MaskedRequest, stop: &Stop) -> Result<T
     let content = fs::read_to_string(outcome.out.join(CONTENT_FILE)).unwrap_or_default();
     card::write(subject(&config), [&format!("{parameters} parameters"), "all"], &content, &outcome)?;
     Ok(outcome)
+}
+
+/// The ids of a new model, which are those of its tokenizer. `given` is the default, or as many.
+fn fitting(given: usize, tokenizer: &Tokenizer) -> Result<usize, Invalid> {
+    let ids = tokenizer.vocab_size();
+    if given != ids && given != BertModel::default().vocab_size {
+        let expected = format!(
+            "no value, or {ids}, the ids of its tokenizer; data.tokenizer_vocab_size changes how many one that is trained has"
+        );
+        return Err(Invalid::new("model.vocab_size", expected, given));
+    }
+    Ok(ids)
 }
 
 fn subject(config: &MaskedRunConfig) -> Subject<'_> {
