@@ -108,8 +108,8 @@ impl Tokenizer {
 /// The file of a folder that has its tokenizer: the first of the pair, where there is no `tokenizer.json`.
 fn own_file(folder: &Path) -> Result<PathBuf, FileError> {
     let is_there = |name: &&str| folder.join(name).is_file();
-    let pair = PAIR.iter().all(|name| is_there(&name)).then_some(PAIR[0]);
-    let found = [TOKENIZER_FILE].into_iter().find(|name| is_there(&name)).or(pair).or_else(|| [LIST].into_iter().find(is_there));
+    let pair = PAIR.iter().all(&is_there).then_some(PAIR[0]);
+    let found = [TOKENIZER_FILE].into_iter().find(&is_there).or(pair).or_else(|| [LIST].into_iter().find(is_there));
     found.map(|name| folder.join(name)).ok_or_else(|| FileError::Missing { path: folder.to_owned() })
 }
 
