@@ -29,6 +29,14 @@ pub fn recalls_by(count: usize, scores: impl Fn(usize) -> Vec<f32>, belong: impl
     found.map(|n| n as f64 / count.max(1) as f64)
 }
 
+/// The answers (A, E) to a query (E), the nearest first; of equal ones the one with the smaller number.
+pub fn similar(query: &[f32], answers: &[f32], width: usize) -> Vec<usize> {
+    let cosines: Vec<f32> = answers.chunks_exact(width.max(1)).map(|answer| dot(query, answer)).collect();
+    let mut order: Vec<usize> = (0..cosines.len()).collect();
+    order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
+    order
+}
+
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -51,5 +59,7 @@ mod tests {
         let same = [1.0, 0.0].repeat(40);
         assert_eq!(recalls(&same, &same, 2, is_same), [0.0; 3]);
         assert_eq!(recalls(&[], &answers, 2, is_same), [0.0; 3]);
+        assert_eq!(similar(&[0.0, 1.0], &answers, 2), [1, 2, 0]);
+        assert_eq!(similar(&[1.0, 0.0], &same, 2)[..3], [0, 1, 2]);
     }
 }

@@ -89,6 +89,11 @@ impl PairScorer {
         Ok(Self { session, set, vilt, model, tokenizer, processor })
     }
 
+    /// Height and width of a square image of the model.
+    pub fn size(&self) -> [usize; 2] {
+        [self.model.image_size; 2]
+    }
+
     /// The tokens of texts, for [`Self::scores`].
     ///
     /// # Errors

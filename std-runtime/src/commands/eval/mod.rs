@@ -8,6 +8,7 @@ mod judge;
 mod labelled;
 mod lm;
 mod probe;
+mod ranking;
 mod retrieval;
 
 use clap::{ArgMatches, FromArgMatches, Subcommand};

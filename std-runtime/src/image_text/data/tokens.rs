@@ -16,6 +16,16 @@ pub struct Captions {
     pub cut: usize,
 }
 
+impl Captions {
+    /// Some of the captions, by number.
+    #[must_use]
+    pub fn rows(&self, numbers: impl Iterator<Item = usize> + Clone) -> Self {
+        let row = |number: usize| self.tokens.get(number * self.len..(number + 1) * self.len).unwrap_or_default();
+        let ends = numbers.clone().filter_map(|number| self.ends.get(number).copied()).collect();
+        Self { len: self.len, tokens: numbers.flat_map(row).copied().collect(), ends, cut: 0 }
+    }
+}
+
 /// How captions become rows of tokens.
 pub struct CaptionEncoder<'t> {
     tokenizer: &'t Tokenizer,
