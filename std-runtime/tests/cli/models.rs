@@ -162,8 +162,13 @@ fn tokenizers_from_the_command_line() {
     refused(at, &["tokenizer", "decode", "--tokenizer", "char", "--tokens", "-1"], 2, &["--tokens: id 0 is \"-1\""]);
     let train = |more: &[&'static str]| [&["tokenizer", "train", "--data", "text.txt", "--out", "x"], more].concat();
     refused(at, &train(&["--vocab-size", "10"]), 2, &["vocabulary of 10", "use at least 257"]);
-    refused(at, &train(&["--kind", "char", "--vocab-size", "10"]), 2, &["--vocab-size: only --kind bpe takes it; leave it out"]);
-    refused(at, &train(&["--kind", "byte", "--min-count", "2"]), 2, &["--min-count: only --kind bpe takes it"]);
+    refused(
+        at,
+        &train(&["--kind", "char", "--vocab-size", "10"]),
+        2,
+        &["--vocab-size: only --kind bpe and wordpiece take it; leave it out"],
+    );
+    refused(at, &train(&["--kind", "byte", "--min-count", "2"]), 2, &["--min-count: only --kind bpe and wordpiece take it"]);
     fs::write(at.join("file"), "").expect("file");
     refused(at, &["tokenizer", "train", "--data", "text.txt", "--out", "file"], 4, &["file: cannot create the folder"]);
     // Any bytes, through standard input.

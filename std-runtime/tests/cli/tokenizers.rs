@@ -212,11 +212,11 @@ fn a_run_from_a_folder_goes_through_its_tokenizer_or_says_so() {
     for name in ["tokenizer.json", "tokenizer_config.json"] {
         fs::remove_file(at.join("run").join(name)).expect("file");
     }
-    let way_out = "run: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, give token ids (a .bin file) as the \
+    let way_out = "run: the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, or vocab.txt, give token ids (a .bin file) as the \
                    data, or name a tokenizer with --set data.tokenizer=PATH";
     refused(at, &init(&[]), 3, &[way_out]);
     let slip = [
-        "data.tokenizer: expected \"byte\", \"char\", \"bpe\", or the path of a tokenizer.json",
+        "data.tokenizer: expected \"byte\", \"char\", \"bpe\", \"wordpiece\", or the path of a tokenizer.json",
         "\"bpee\"",
         "did you mean `bpe`?",
     ];

@@ -186,7 +186,9 @@ fn bad_data_is_exit_code_3_and_absent_files_are_4() {
         at,
         &["score", "--model", &golden("gpt2-2layer"), "--text", "x"],
         3,
-        &["the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, or give token ids with --tokens"],
+        &[
+            "the folder has no tokenizer: add tokenizer.json, or vocab.json and merges.txt, or vocab.txt, or give token ids with --tokens",
+        ],
     );
     refused(
         at,
