@@ -17,7 +17,7 @@ const CORE: House = House {
     floors: &[
         &["lib", "math", "rows", "threads"],
         // Plain functions on slices, usable without the engine.
-        &["assignment", "bipartite", "tokenizer", "schedule", "decode", "rl", "detect", "measure"],
+        &["assignment", "bipartite", "tokenizer", "schedule", "decode", "rl", "detect", "measure", "transport"],
         &["shape", "dtype", "quant"],
         &["params"],
         &["graph"],
