@@ -5,10 +5,12 @@
     python3 benches/compare/detector.py BINARY [--steps 200] [--lr 1e-4] [--clip 0.1] [--seeds 3] [--threads 1] [--auxiliary]
 
 A small DETR (ResNet of two basic stages, d = 64, 3 + 3 layers, 12 queries) learns rectangles in images of 64 pixels: 8 batches of 8, in turn. AdamW without
-weight decay, all convolutions trained, dropout 0. Prints the largest relative difference of a step's loss, and losses on the way.
+weight decay, all convolutions trained, dropout 0. Prints the largest relative difference of a step's loss, and losses on the way. Beside it: how far transformers departs from
+itself with two threads instead of one, and from weights that are moved by one part in 10^7, about a rounding of f32, at the start.
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import tempfile
@@ -79,6 +81,21 @@ def theirs(model, pixels, classes, boxes):
     return np.array(losses)
 
 
+def apart_from(peer, losses):
+    apart = np.abs(losses - peer) / peer
+    return f"{apart.max():.1e} at step {apart.argmax()}, last {apart[-1]:.1e}"
+
+
+def moved(model, seed):
+    """The same model, every weight times 1 ± 1e-7."""
+    model, rng = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            signs = torch.randint(0, 2, parameter.shape, generator=rng) * 2 - 1
+            parameter.copy_((parameter.double() * (1 + 1e-7 * signs)).float())
+    return model
+
+
 torch.set_num_threads(options.threads)
 for seed in range(options.seeds):
     data = batches(np.random.default_rng(seed))
@@ -90,8 +107,14 @@ for seed in range(options.seeds):
         (Path(folder) / "batches").write_bytes(values)
         words = [options.binary, folder, f"{folder}/batches", *map(str, [options.steps, options.lr, options.clip])]
         ours = np.array(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    others = [moved(model, seed), moved(model, seed + 100)]
+    two = copy.deepcopy(model)
     peer = theirs(model, *data)
-    apart = np.abs(ours - peer) / peer
+    print(f"seed {seed}: largest relative difference {apart_from(peer, ours)}, first {abs(ours[0] - peer[0]) / peer[0]:.1e}")
+    torch.set_num_threads(2 if options.threads == 1 else 1)
+    print(f"   transformers with {torch.get_num_threads()} threads: {apart_from(peer, theirs(two, *data))}", flush=True)
+    torch.set_num_threads(options.threads)
+    for other in others:
+        print(f"   transformers, weights moved by 1e-7: {apart_from(peer, theirs(other, *data))}", flush=True)
     shown = [0, options.steps // 4, options.steps // 2, options.steps - 1]
-    print(f"seed {seed}: largest relative difference {apart.max():.1e} at step {apart.argmax()}, first {apart[0]:.1e}, last {apart[-1]:.1e}")
     print("   " + "; ".join(f"step {i}: {ours[i]:.4f}, transformers {peer[i]:.4f}" for i in shown))

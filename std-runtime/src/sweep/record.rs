@@ -13,6 +13,9 @@ use crate::run::durable;
 pub struct Cell {
     /// `KEY=VALUE` of its point of the grid.
     pub settings: Vec<String>,
+    /// `KEY=VALUE` of the command line beside the grid.
+    #[serde(default)]
+    pub set: Vec<String>,
     /// The seed of its training.
     pub seed: u64,
     /// A checksum of its whole configuration.
@@ -23,6 +26,22 @@ pub struct Cell {
     pub test: Option<f64>,
     /// Seconds that it took.
     pub seconds: f64,
+}
+
+impl Cell {
+    /// The settings in order, the grid's before others.
+    fn pairs(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.settings
+            .iter()
+            .chain(&self.set)
+            .filter_map(|setting| setting.split_once('='))
+            .map(|(key, value)| (key.trim(), value.trim()))
+    }
+
+    /// The value of a key that was set, the last one.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.pairs().rev().find(|(own, _)| *own == key).map(|(_, value)| value)
+    }
 }
 
 /// Mean and sample deviation over seeds.
@@ -114,21 +133,31 @@ impl Record {
         self.cells.iter_mut().find(|cell| cell.config == config)
     }
 
-    /// The cells as a table: a column for each key of the first cell.
+    /// Every key that was set for some cell, those of the grid first.
+    pub fn keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        for (key, _) in self.cells.iter().flat_map(Cell::pairs) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// The cells as a table: a column for each key that was set.
     fn csv(&self) -> String {
         let quoted = |text: &str| match text.contains([',', '"']) {
             true => format!("\"{}\"", text.replace('"', "\"\"")),
             false => text.to_owned(),
         };
-        let parts = |cell: &Cell, key: bool| -> Vec<String> {
-            let pick = |(name, value): (&str, &str)| quoted(if key { name } else { value });
-            cell.settings.iter().filter_map(|setting| setting.split_once('=')).map(pick).collect()
-        };
-        let keys = self.cells.first().map(|cell| parts(cell, true)).unwrap_or_default();
-        let header = [keys, vec!["seed".to_owned(), format!("validation {}", self.measure), "test accuracy".to_owned()]].concat();
+        let keys = self.keys();
+        let names = keys.iter().map(|key| quoted(key)).collect();
+        let values =
+            |cell: &Cell| keys.iter().map(|key| cell.value(key).map_or_else(String::new, quoted)).collect::<Vec<String>>();
+        let header =
+            [names, vec!["seed".to_owned(), format!("validation {}", self.measure), "test accuracy".to_owned()]].concat();
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-        let row =
-            |cell: &Cell| [parts(cell, false), vec![cell.seed.to_string(), number(cell.validation), number(cell.test)]].concat();
+        let row = |cell: &Cell| [values(cell), vec![cell.seed.to_string(), number(cell.validation), number(cell.test)]].concat();
         let lines = [header].into_iter().chain(self.cells.iter().map(row)).map(|row| row.join(",") + "\n");
         lines.collect()
     }
@@ -143,6 +172,7 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let cell = |seed, test| Cell {
             settings: vec!["train.lr=1e-3".to_owned(), "model.depths=[1,2]".to_owned()],
+            set: if seed == 3 { Vec::new() } else { vec!["train.steps=9".to_owned()] },
             seed,
             config: seed as u32,
             validation: Some(0.5),
@@ -154,8 +184,7 @@ mod tests {
         record.write(out.path()).unwrap();
         assert_eq!(Record::open(out.path()).unwrap(), record);
         let csv = fs::read_to_string(out.path().join(CSV)).unwrap();
-        let expected =
-            "train.lr,model.depths,seed,validation accuracy,test accuracy\n1e-3,\"[1,2]\",3,0.5,\n1e-3,\"[1,2]\",4,0.5,0.25\n";
+        let expected = "train.lr,model.depths,train.steps,seed,validation accuracy,test accuracy\n1e-3,\"[1,2]\",,3,0.5,\n1e-3,\"[1,2]\",9,4,0.5,0.25\n";
         assert_eq!(csv, expected);
         fs::write(out.path().join(JSON), "{").unwrap();
         assert!(Record::open(out.path()).unwrap_err().to_string().contains("expected the record of a sweep"));

@@ -14,12 +14,22 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::Image;
 use crate::files::{FileError, IoError, refuse_device};
 
-/// The largest height and width of an image.
-pub const LARGEST_SIDE: u32 = 32_768;
-/// The largest number of pixels: 2²⁷, 384 MiB of RGB.
-pub const MOST_PIXELS: u64 = 1 << 27;
-/// Memory that a decoder may take.
-const DECODER_BYTES: u64 = 1 << 30;
+/// What an image may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageLimits {
+    /// The largest height and width.
+    pub side: u32,
+    /// The largest number of pixels.
+    pub pixels: u64,
+    /// Bytes of memory that a decoder may take.
+    pub decoder: u64,
+}
+
+impl ImageLimits {
+    /// Those of files: 2²⁷ pixels are 384 MiB of RGB.
+    pub const FILES: Self = Self { side: 32_768, pixels: 1 << 27, decoder: 1 << 30 };
+}
+
 /// The largest file.
 const FILE_BYTES: u64 = 1 << 30;
 
@@ -79,6 +89,14 @@ pub fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read`].
 pub fn decode(path: &Path, bytes: Vec<u8>) -> Result<Image, FileError> {
+    decode_within(path, bytes, &ImageLimits::FILES)
+}
+
+/// The same within limits.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode_within(path: &Path, bytes: Vec<u8>, limits: &ImageLimits) -> Result<Image, FileError> {
     if bytes.is_empty() {
         return Err(FileError::format(path, EXPECTED, "an empty file"));
     }
@@ -91,11 +109,12 @@ pub fn decode(path: &Path, bytes: Vec<u8>) -> Result<Image, FileError> {
         return Err(FileError::format(path, "a whole JPEG image", "a file that ends before the image"));
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits());
-    let mut decoder = reader.into_decoder().map_err(|error| too_large(path, &error).unwrap_or_else(|| wrong(error)))?;
+    reader.limits(limits.of_decoder());
+    let mut decoder = reader.into_decoder().map_err(|error| limits.refuse(path, &error).unwrap_or_else(|| wrong(error)))?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MOST_PIXELS {
-        return Err(FileError::format(path, format!("an image of at most {MOST_PIXELS} pixels"), format!("{width} x {height}")));
+    if u64::from(width) * u64::from(height) > limits.pixels {
+        let expected = format!("an image of at most {} pixels", limits.pixels);
+        return Err(FileError::format(path, expected, format!("{width} x {height}")));
     }
     if width == 0 || height == 0 {
         return Err(FileError::format(path, "an image with pixels", format!("{width} x {height}")));
@@ -128,16 +147,18 @@ fn in_xmp(xmp: &[u8]) -> Option<u8> {
     digit.checked_sub(b'0').filter(|digit| (1..=8).contains(digit))
 }
 
-fn limits() -> Limits {
-    let mut limits = Limits::no_limits();
-    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST_SIDE), Some(LARGEST_SIDE));
-    limits.max_alloc = Some(DECODER_BYTES);
-    limits
-}
+impl ImageLimits {
+    fn of_decoder(&self) -> Limits {
+        let mut limits = Limits::no_limits();
+        (limits.max_image_width, limits.max_image_height) = (Some(self.side), Some(self.side));
+        limits.max_alloc = Some(self.decoder);
+        limits
+    }
 
-fn too_large(path: &Path, error: &ImageError) -> Option<FileError> {
-    let expected = || format!("an image of at most {LARGEST_SIDE} x {LARGEST_SIDE} pixels and {MOST_PIXELS} in all");
-    matches!(error, ImageError::Limits(_)).then(|| FileError::format(path, expected(), format!("a larger one ({error})")))
+    fn refuse(&self, path: &Path, error: &ImageError) -> Option<FileError> {
+        let expected = || format!("an image of at most {0} x {0} pixels and {1} in all", self.side, self.pixels);
+        matches!(error, ImageError::Limits(_)).then(|| FileError::format(path, expected(), format!("a larger one ({error})")))
+    }
 }
 
 fn first_bytes(bytes: &[u8]) -> String {

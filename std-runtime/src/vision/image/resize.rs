@@ -4,6 +4,8 @@
 //! one axis and then along the other, with 8 bits between the two: rows are shortened first, unless the height loses more than twice as many pixels as the
 //! width (measured on Pillow 13.0 with random sizes; Pillow 12 always shortens rows first). Source of the rest: Pillow, src/libImaging/Resample.c.
 
+use std::ops::Range;
+
 use super::{CHANNELS, Image};
 
 /// A filter, by the number that `PIL.Image.Resampling` gives it.
@@ -106,14 +108,15 @@ struct Taps {
 }
 
 impl Taps {
-    fn new(filter: Filter, inputs: usize, outputs: usize) -> Self {
+    /// The inputs of these outputs of so many in all.
+    fn new(filter: Filter, inputs: usize, outputs: usize, part: Range<usize>) -> Self {
         let scale = inputs as f64 / outputs as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let each = support.ceil() as usize * 2 + 1;
-        let (mut first, mut weights) = (Vec::with_capacity(outputs), Vec::with_capacity(outputs * each));
+        let (mut first, mut weights) = (Vec::with_capacity(part.len()), Vec::with_capacity(part.len() * each));
         let mut own = Vec::with_capacity(each);
-        for output in 0..outputs {
+        for output in part {
             let centre = (output as f64 + 0.5) * scale;
             let from = (centre - support + 0.5).max(0.0) as usize;
             let to = ((centre + support + 0.5) as usize).min(inputs);
@@ -148,19 +151,30 @@ fn byte(sum: i32) -> u8 {
 }
 
 /// The image in another size [height, width].
-pub fn resize(image: &Image, [height, width]: [usize; 2], filter: Filter) -> Image {
+pub fn resize(image: &Image, size: [usize; 2], filter: Filter) -> Image {
+    resize_part(image, size, size.map(|side| 0..side), filter)
+}
+
+/// These rows and columns of the image in another size [height, width]: nothing else of it is computed or stored.
+pub fn resize_part(image: &Image, [height, width]: [usize; 2], [ys, xs]: [Range<usize>; 2], filter: Filter) -> Image {
     if [height, width] == image.size() {
-        return image.clone();
+        return image.part([ys.start, xs.start], [ys.len(), xs.len()]);
     }
     if filter == Filter::Nearest {
-        return nearest(image, [height, width]);
+        return nearest(image, [height, width], [ys, xs]);
     }
     let [from_height, from_width] = image.size();
     let to_width = |image: &Image| {
-        if width == from_width { image.clone() } else { columns(image, &Taps::new(filter, from_width, width), width) }
+        if width == from_width {
+            return image.part([0, xs.start], [image.size()[0], xs.len()]);
+        }
+        columns(image, &Taps::new(filter, from_width, width, xs.clone()), xs.len())
     };
     let to_height = |image: &Image| {
-        if height == from_height { image.clone() } else { rows(image, &Taps::new(filter, from_height, height), height) }
+        if height == from_height {
+            return image.part([ys.start, 0], [ys.len(), image.size()[1]]);
+        }
+        rows(image, &Taps::new(filter, from_height, height, ys.clone()), ys.len())
     };
     // Bytes are rounded between the two passes, so their order shows.
     let lost = |from: usize, to: usize| from as i128 - to as i128;
@@ -205,15 +219,33 @@ fn rows(image: &Image, taps: &Taps, height: usize) -> Image {
 }
 
 /// The pixels at the centres; positions are summed step by step, as Pillow does.
-fn nearest(image: &Image, [height, width]: [usize; 2]) -> Image {
-    let [from_height, from_width] = image.size();
-    let positions = |from: usize, to: usize| -> Vec<usize> {
+fn nearest(image: &Image, [height, width]: [usize; 2], [ys, xs]: [Range<usize>; 2]) -> Image {
+    let ([from_height, from_width], size) = (image.size(), [ys.len(), xs.len()]);
+    let positions = |from: usize, to: usize, part: Range<usize>| -> Vec<usize> {
         let step = from as f64 / to as f64;
         let sums = std::iter::successors(Some(step * 0.5), |at| Some(at + step));
-        sums.take(to).map(|at| (at as usize).min(from.saturating_sub(1))).collect()
+        sums.skip(part.start).take(part.len()).map(|at| (at as usize).min(from.saturating_sub(1))).collect()
     };
-    let (ys, xs) = (positions(from_height, height), positions(from_width, width));
+    let (ys, xs) = (positions(from_height, height, ys), positions(from_width, width, xs));
     let (pixels, _) = image.pixels().as_chunks::<CHANNELS>();
     let picked = ys.iter().flat_map(|y| xs.iter().map(move |x| pixels[y * from_width + x]));
-    Image::new([height, width], picked.flatten().collect()).unwrap_or_else(|| Image::black([height, width]))
+    Image::new(size, picked.flatten().collect()).unwrap_or_else(|| Image::black(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_that_of_the_whole() {
+        let image = Image::new([7, 11], (0..7 * 11 * 3).map(|i| (i * 37 % 251) as u8).collect()).unwrap();
+        for filter in (0..6).filter_map(Filter::of_number) {
+            for size in [[5, 30], [21, 11], [7, 4], [7, 11], [3, 3]] {
+                let part = size.map(|side| side / 3..side - side / 4);
+                let [ys, xs] = part.clone();
+                let whole = resize(&image, size, filter).part([ys.start, xs.start], [ys.len(), xs.len()]);
+                assert_eq!(resize_part(&image, size, part, filter), whole, "{filter:?} {size:?}");
+            }
+        }
+    }
 }

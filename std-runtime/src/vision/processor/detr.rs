@@ -1,7 +1,6 @@
 //! What `DetrImageProcessor` does otherwise than others: sizes with two limits, padding below and to the right.
 
-use super::sizes::{LARGEST, between, side, sides, within};
-use super::vilt::multiples;
+use super::sizes::{LARGEST, side, sides};
 use super::{Kind, Processor, Resize};
 use crate::model_folder::FolderError;
 use crate::model_folder::keys::Keys;
@@ -19,15 +18,7 @@ impl Processor {
 
     /// Height and width of an image without its padding.
     pub fn unpadded(&self, image: [usize; 2]) -> [usize; 2] {
-        match self.resize {
-            None => image,
-            Some(Resize::To(size)) => size,
-            Some(Resize::Between { shorter, longer }) => between(image, shorter, longer),
-            Some(Resize::Within(most)) => within(image, most),
-            Some(Resize::Shorter(side)) => between(image, side, usize::MAX),
-            Some(Resize::Cropped { side, .. }) => [side; 2],
-            Some(Resize::Multiples { shorter, divisor }) => multiples(image, shorter, divisor),
-        }
+        self.resize.map_or(image, |to| self.resized(image, to))
     }
 }
 

@@ -59,13 +59,21 @@ impl Processor {
             return Ok(None);
         }
         let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
-        let json: Map<String, Value> = serde_json::from_slice(&text).map_err(|error| FolderError::Json {
-            path: path.clone(),
+        Self::parse(&path, &text).map(Some)
+    }
+
+    /// The processor that the content of a file describes; errors call the file `path`.
+    ///
+    /// # Errors
+    /// As [`Processor::read`].
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, FolderError> {
+        let json: Map<String, Value> = serde_json::from_slice(text).map_err(|error| FolderError::Json {
+            path: path.to_path_buf(),
             line: error.line(),
             column: error.column(),
             message: error.to_string(),
         })?;
-        Self::from_keys(&Keys::new(&path, &json)).map(Some)
+        Self::from_keys(&Keys::new(path, &json))
     }
 
     /// Refuses a processor whose results a model of this height and width cannot read.
@@ -106,7 +114,12 @@ impl Processor {
         };
         let pad = if is_detr { detr::pad(keys)? } else { None };
         keys.only("do_pad", &Value::Bool(is_detr || usual.kind == Kind::Vilt))?;
-        Ok(Self { resize, filter, crop, rescale, normalize, pad, others: keys.others(), ..usual })
+        let own = Self { resize, filter, crop, rescale, normalize, pad, others: keys.others(), ..usual };
+        let is_finite = own.values().all().all(f32::is_finite);
+        is_finite.then_some(own).ok_or_else(|| {
+            let found = "values of pixels that are not";
+            keys.wrong("rescale_factor", "a factor, means and deviations that make every byte a finite f32 value", found)
+        })
     }
 
     /// Writes it into a model folder.
@@ -167,6 +180,8 @@ impl Processor {
     }
 }
 
+/// The smallest share of the shorter side that may be kept.
+const LEAST_SHARE: f64 = 0.01;
 /// The share of the shorter side that ConvNeXT keeps by default.
 const CROPPED: f64 = 224.0 / 256.0;
 
@@ -203,7 +218,10 @@ fn positive(keys: &Keys<'_>, key: &str, usual: f64) -> Result<f64, FolderError> 
 
 fn size(keys: &Keys<'_>, usual: &Processor) -> Result<Resize, FolderError> {
     let cropped = match usual.kind {
-        Kind::ConvNext => Some(positive(keys, "crop_pct", CROPPED)?),
+        Kind::ConvNext => Some(match positive(keys, "crop_pct", CROPPED)? {
+            share if share >= LEAST_SHARE => share,
+            share => return Err(keys.wrong("crop_pct", format!("at least {LEAST_SHARE}"), share)),
+        }),
         _ => None,
     };
     let shorter = |side| cropped.map_or(Resize::Shorter(side), |cropped| Resize::Cropped { side, cropped });

@@ -5,7 +5,7 @@ pub mod file;
 mod sizes;
 mod vilt;
 
-use super::image::resize::{Filter, resize};
+use super::image::resize::{Filter, resize, resize_part};
 use super::image::{CHANNELS, Image};
 
 /// The class in `transformers`; it decides defaults, and how a shorter side is meant.
@@ -130,24 +130,38 @@ impl Processor {
 
     /// Resizes an image and cuts its middle.
     pub fn shape(&self, image: &Image) -> Image {
-        let resized = self.resize.map(|to| self.resized(image, to));
-        let shaped = resized.as_ref().unwrap_or(image);
-        self.crop.map_or_else(|| shaped.clone(), |size| shaped.middle(size))
+        let crop = match self.resize {
+            Some(Resize::Cropped { side, .. }) if side < WARPED_FROM => Some([side; 2]),
+            _ => self.crop,
+        };
+        match (self.resize.map(|to| self.resized(image.size(), to)), crop) {
+            (None, None) => image.clone(),
+            (None, Some(crop)) => image.middle(crop),
+            (Some(size), None) => resize(image, size, self.filter),
+            (Some(size), Some(crop)) => self.middle_of_resized(image, size, crop),
+        }
     }
 
-    fn resized(&self, image: &Image, to: Resize) -> Image {
+    /// Height and width that an image is resized to.
+    fn resized(&self, image: [usize; 2], to: Resize) -> [usize; 2] {
         match to {
-            Resize::To(size) => resize(image, size, self.filter),
-            Resize::Shorter(side) => resize(image, in_proportion(image.size(), side), self.filter),
-            Resize::Cropped { side, cropped } if side < WARPED_FROM => {
-                let shorter = (side as f64 / cropped) as usize;
-                resize(image, in_proportion(image.size(), shorter), self.filter).middle([side; 2])
-            }
-            Resize::Cropped { side, .. } => resize(image, [side; 2], self.filter),
-            Resize::Between { shorter, longer } => resize(image, sizes::between(image.size(), shorter, longer), self.filter),
-            Resize::Within(most) => resize(image, sizes::within(image.size(), most), self.filter),
-            Resize::Multiples { shorter, divisor } => resize(image, vilt::multiples(image.size(), shorter, divisor), self.filter),
+            Resize::To(size) => size,
+            Resize::Shorter(side) => in_proportion(image, side),
+            Resize::Cropped { side, cropped } if side < WARPED_FROM => in_proportion(image, (side as f64 / cropped) as usize),
+            Resize::Cropped { side, .. } => [side; 2],
+            Resize::Between { shorter, longer } => sizes::between(image, shorter, longer),
+            Resize::Within(most) => sizes::within(image, most),
+            Resize::Multiples { shorter, divisor } => vilt::multiples(image, shorter, divisor),
         }
+    }
+
+    /// The middle of a resized image, without the rest of it: a narrow image in proportion may be as long as it likes.
+    fn middle_of_resized(&self, image: &Image, size: [usize; 2], crop: [usize; 2]) -> Image {
+        let kept = [0, 1].map(|axis| {
+            let start = size[axis].saturating_sub(crop[axis]) / 2;
+            start..start + crop[axis].min(size[axis])
+        });
+        resize_part(image, size, kept, self.filter).middle(crop)
     }
 
     /// The model's value of every byte in a channel: (byte · factor − mean) / deviation, in f32 as `transformers` computes it.
@@ -163,7 +177,7 @@ impl Processor {
 
 /// Height and width whose smaller one is `shorter`.
 fn in_proportion([height, width]: [usize; 2], shorter: usize) -> [usize; 2] {
-    let longer = |long: usize, short: usize| ((shorter * long) as f64 / short as f64) as usize;
+    let longer = |long: usize, short: usize| ((shorter as f64 * long as f64) / short as f64) as usize;
     if width <= height { [longer(height, width), shorter] } else { [shorter, longer(width, height)] }
 }
 
@@ -171,6 +185,11 @@ fn in_proportion([height, width]: [usize; 2], shorter: usize) -> [usize; 2] {
 pub struct Values([[f32; 256]; CHANNELS]);
 
 impl Values {
+    /// All of them.
+    fn all(&self) -> impl Iterator<Item = f32> + '_ {
+        self.0.iter().flatten().copied()
+    }
+
     /// The value of a byte of a channel.
     pub fn of(&self, channel: usize, byte: u8) -> f32 {
         self.0.get(channel).map_or(0.0, |bytes| bytes[usize::from(byte)])

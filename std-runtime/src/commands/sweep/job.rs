@@ -1,0 +1,47 @@
+//! The training of a cell.
+
+use std::path::PathBuf;
+
+use super::super::Error;
+use super::super::training::Training;
+use crate::image_text::data::list::PairList;
+use crate::train::box_data::list;
+use crate::train::image_data::Images;
+
+/// A training of a cell.
+pub(super) struct Job {
+    /// Its point of the grid.
+    pub(super) settings: Vec<String>,
+    /// What was set beside the grid.
+    pub(super) set: Vec<String>,
+    pub(super) seed: u64,
+    /// A checksum of its configuration, and its folder.
+    pub(super) config: u32,
+    pub(super) out: PathBuf,
+    pub(super) training: Training,
+}
+
+/// Refuses a training that holds no rows out, by which cells could be compared.
+pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
+        let (key, holds_out) = match training {
+            Training::Images(config) => match Images::of(config)? {
+                Images::Files(list) => ("data.val_fraction", !list.val.is_empty()),
+                Images::Shapes(_) => ("shapes.val", config.shapes.val > 0),
+            },
+            Training::Detector(config) if config.data.path.is_none() => ("detect.val_images", config.detect.val_images > 0),
+            Training::Detector(config) => ("data.val_fraction", list(&config.data)?.1.is_some()),
+            Training::Pairs(config) => match &config.data.path {
+                None => ("captions.val", config.captions.val > 0),
+                Some(path) => ("data.val_fraction", !PairList::open(path, &config.data)?.val.pairs.is_empty()),
+            },
+            // A folder may have held-out shards.
+            Training::Text(config) => {
+                let is_folder = config.data.path.as_ref().is_some_and(|path| path.is_dir());
+                ("data.val_fraction", config.data.val_fraction > 0.0 || is_folder)
+            }
+        };
+        if holds_out {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{key}: nothing is held out, and cells are compared by held-out rows: set {key} above 0")))
+    }
