@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::{Command, Console, Error, output};
+use crate::data::DataError;
 use crate::data::check::check_text;
 use crate::data::objects::first_object;
 use crate::data::options::{BadRow, TextOptions};
@@ -16,10 +17,14 @@ use crate::dialogue::jinja::Day;
 use crate::dialogue::read::{ReadOptions, Rows, Wanted, read};
 use crate::dialogue::row::{Format, Kind};
 use crate::dialogue::template::Template;
+use crate::image_text::data::check::check as check_captions;
+use crate::image_text::data::list::has_captions;
 use crate::model::folder::FolderConfig;
 use crate::tokenizer::{FileError, Tokenizer};
 use crate::vision::boxes::check::check as check_boxes;
 use crate::vision::boxes::open::{Boxes, is_annotations};
+use crate::vision::data::check::{ImageReport, check as check_images};
+use crate::vision::data::list::has_class_folders;
 
 /// Check data before a training.
 #[derive(Debug, clap::Args)]
@@ -38,13 +43,15 @@ Examples:
   samara data check pairs.jsonl
   samara data check train.jsonl --against test.jsonl
   samara data check rows.jsonl --model gpt2 --max-length 512 --json
-  samara data check annotations/instances_val2017.json --images val2017";
+  samara data check annotations/instances_val2017.json --images val2017
+  samara data check photos";
 
-/// Report what is wrong with rows of dialogues, preferences, labelled completions or prompts, with texts, or with boxes in images.
+/// Report what is wrong with rows of dialogues, preferences, labelled completions or prompts, with texts, or with images and their boxes, labels or captions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, a folder of text, COCO's annotations of boxes, or a YOLO folder.
+    /// Rows (.jsonl, .json, .csv), text (.txt, rows with "text"), each also .gz or .zst, a folder of text, COCO's annotations of boxes or captions, a YOLO folder,
+    /// a folder of images for each class, rows with "image" and "label" or "caption", or a folder of images with a .txt beside each.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Count the rows whose prompts (for text: the documents that) are also in this file, such as a test split.
@@ -67,8 +74,11 @@ struct Check {
 impl Command for Args {
     fn run(&self, _: &Console) -> Result<(), Error> {
         let Action::Check(args) = &self.action;
-        if is_boxes(&args.path)? {
-            return args.boxes();
+        match pictures(&args.path)? {
+            Some(Pictures::Boxes) => return args.boxes(),
+            Some(Pictures::Labelled) => return args.images("labelled images", check_images),
+            Some(Pictures::Captioned) => return args.images("images with captions", check_captions),
+            None => {}
         }
         if args.images.is_some() {
             return Err(Error::usage("--images is for COCO's annotations of boxes: leave it out"));
@@ -97,17 +107,36 @@ fn is_text(path: &Path) -> Result<bool, Error> {
 
 impl Check {
     fn boxes(&self) -> Result<(), Error> {
-        for (flag, given) in [("--against", self.against.is_some()), ("--model", self.model.is_some())] {
-            if given {
-                return Err(Error::usage(format!("{flag} is for rows and texts, and this is a data set of boxes: leave it out")));
-            }
-        }
+        self.refuse_flags("a data set of boxes", false)?;
         let report = check_boxes(&self.path, self.images.as_deref())?;
         output::show(self.json, &report, || report.lines().join("\n") + "\n")?;
         if report.errors > 0 {
             return Err(Error::data(format!("{}: {} errors", self.path.display(), report.errors)));
         }
         Ok(())
+    }
+
+    fn images(&self, what: &str, check: impl Fn(&Path) -> Result<ImageReport, DataError>) -> Result<(), Error> {
+        self.refuse_flags(what, true)?;
+        let report = check(&self.path)?;
+        output::show(self.json, &report, || report.lines().join("\n") + "\n")?;
+        if report.errors > 0 {
+            return Err(Error::data(format!("{}: {} errors", self.path.display(), report.errors)));
+        }
+        Ok(())
+    }
+
+    /// Refuses flags of other data.
+    fn refuse_flags(&self, what: &str, images: bool) -> Result<(), Error> {
+        let flags = [
+            ("--against", self.against.is_some()),
+            ("--model", self.model.is_some()),
+            ("--images", images && self.images.is_some()),
+        ];
+        match flags.into_iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Error::usage(format!("{flag} is for other data, and this is {what}: leave it out"))),
+        }
     }
 
     fn text(&self) -> Result<(), Error> {
@@ -139,14 +168,36 @@ impl Check {
     }
 }
 
-/// Whether data is boxes in images: COCO's annotations, or a folder with such or with YOLO's files.
-fn is_boxes(path: &Path) -> Result<bool, Error> {
+/// What a data set of images has beside them.
+enum Pictures {
+    Boxes,
+    Labelled,
+    Captioned,
+}
+
+/// What kind of images data is: boxes are COCO's annotations, or a folder with such or with YOLO's files; `None` for other data.
+fn pictures(path: &Path) -> Result<Option<Pictures>, Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if path.is_dir() {
-        return Ok(Boxes::is_there(path));
-    }
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
-    Ok(is_yaml || name.contains(".json") && !name.contains(".jsonl") && is_annotations(path)?)
+    let is_json = name.contains(".json") && !name.contains(".jsonl");
+    let is_boxes = || -> Result<bool, Error> {
+        Ok(if path.is_dir() { Boxes::is_there(path) } else { is_yaml || is_json && is_annotations(path)? })
+    };
+    // Labels of YOLO may stand beside images as captions do.
+    let is_folder_of_boxes = path.is_dir() && Boxes::is_there(path);
+    Ok(if !is_folder_of_boxes && has_captions(path)? {
+        Some(Pictures::Captioned)
+    } else if is_boxes()? {
+        Some(Pictures::Boxes)
+    } else if path.is_dir() {
+        has_class_folders(path).then_some(Pictures::Labelled)
+    } else if text::is_plain(path) || text::has_strings(path)? {
+        None
+    } else {
+        let first = first_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() })?;
+        let kind = |key, kind| (first.contains_key("image") && first.contains_key(key)).then_some(kind);
+        kind("caption", Pictures::Captioned).or_else(|| kind("label", Pictures::Labelled))
+    })
 }
 
 /// The rows of a file, whatever their kind.

@@ -7,15 +7,21 @@ use std::path::{Path, PathBuf};
 use samara_core::file::layout::{DECAY, GroupRecord, MAGIC, NO_TOKEN};
 use samara_core::file::{FileProgram, FileTokenizer, ProgramFile, SectionKind};
 use samara_core::graph::{Role, TensorRecord};
+use samara_core::model::bert::Bert;
+use samara_core::model::clip::Clip;
+use samara_core::model::detr::Detr;
 use samara_core::ops;
 use samara_core::shape::UNIT;
 use serde_json::{Map, Value, json};
 
 use super::{Command, Console, Error, output};
 use crate::data::shards::{Shard, Tokens};
+use crate::encoder::folder::EncoderFolder;
 use crate::export::aligned::Aligned;
 use crate::export::names::{PROGRAM_NAMES, dtype_name};
 use crate::files::IoError;
+use crate::image_text::folder::DualFolder;
+use crate::image_text::index::{Described, Index};
 use crate::model::folder::FolderConfig;
 use crate::model::tune::peft::{ADAPTER_WEIGHTS, read_object};
 use crate::model_folder::safetensors::{INDEX_FILE, SINGLE_FILE, Weights};
@@ -23,7 +29,15 @@ use crate::model_folder::{ADAPTER_FILE, is_adapter_folder, is_model_folder};
 use crate::npy;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::metrics;
+use crate::session::OwnedParams;
 use crate::tokenizer::{Model, Tokenizer};
+use crate::train::error::TrainingError;
+use crate::vision::detector::DetectorFolder;
+use crate::vision::folder::ImageFolder;
+use crate::vision::processor::Processor;
+use crate::vision::processor::file::PROCESSOR_FILE;
+use crate::vision::tune::ImageTuneConfig;
+use crate::vision::weights::tuned;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +46,7 @@ Examples:
   samara inspect tales.samara
   samara inspect data/train.bin";
 
-/// Describe a file or folder: weights, models, programs for devices, runs, checkpoints, token shards, tokenizers, arrays.
+/// Describe a file or folder: weights, models, programs for devices, runs, checkpoints, token shards, tokenizers, indices of images, arrays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -78,6 +92,12 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
         found["adapter"] = adapter(path)?;
         found["weights"] = weights(&path.join(ADAPTER_WEIGHTS))?;
     }
+    if path.join(PROCESSOR_FILE).is_file() {
+        found["processor"] = Processor::read(path)?.map(|processor| processor.to_json()).unwrap_or_default();
+    }
+    if let Some(Described { images, skipped, width }) = Index::describe(path)? {
+        found["index"] = json!({ "images": images, "columns": width, "missing": skipped });
+    }
     if Tokenizer::is_in(path) {
         // A tokenizer that cannot be used does not hide the rest of the folder.
         found["tokenizer"] = tokenizer(path).unwrap_or_else(|error| json!({ "problem": error.to_string() }));
@@ -91,7 +111,7 @@ fn folder(path: &Path, found: &mut Value) -> Result<(), Error> {
         }
     }
     if found.as_object().is_some_and(|found| found.len() == 1) {
-        let what = "expected a model folder, an adapter, a run, a checkpoint, a tokenizer or token shards";
+        let what = "expected a model folder, an adapter, a run, a checkpoint, a tokenizer, an index of images or token shards";
         return Err(Error::data(format!("{}: {what}, found none of their files", path.display())));
     }
     Ok(())
@@ -199,11 +219,34 @@ fn parameters(file: &ProgramFile<'_>) -> Vec<Value> {
     records.map(parameter).collect()
 }
 
+/// The description of a model of any family, and its number of parameters.
 fn model(folder: &Path) -> Result<Value, Error> {
-    let config = FolderConfig::read(folder)?;
-    let mut json = config.to_json();
-    json["parameters"] = config.model.parameters().map(|n| n as u64).into();
+    let (mut json, parameters) = if let Some(image) = ImageFolder::read(folder)? {
+        let ((registry, _), _) = tuned(&image.model, &ImageTuneConfig::default())?;
+        (image.to_json(0.0), Some(count(&registry)))
+    } else if let Some(detector) = DetectorFolder::read(folder)? {
+        let config = detector.model.to_core().map_err(TrainingError::from)?;
+        let (registry, _) = OwnedParams::of(|s| Detr::register(&config, None, s))?;
+        (detector.to_json(0.0), Some(count(&registry)))
+    } else if let Some(dual) = DualFolder::read(folder)? {
+        let config = dual.model.to_core().map_err(TrainingError::from)?;
+        let (registry, _) = OwnedParams::of(|s| Clip::register(&config, s))?;
+        (dual.to_json(), Some(count(&registry)))
+    } else if let Some(encoder) = EncoderFolder::read(folder)? {
+        let config = encoder.model.to_core().map_err(TrainingError::from)?;
+        let (registry, _) = OwnedParams::of(|s| Bert::register(&config, s))?;
+        (encoder.to_json(), Some(count(&registry)))
+    } else {
+        let config = FolderConfig::read(folder)?;
+        (config.to_json(), config.model.parameters().map(|n| n as u64))
+    };
+    json["parameters"] = parameters.into();
     Ok(json)
+}
+
+/// The parameters of a registry; statistics of norms are none.
+fn count(registry: &OwnedParams) -> u64 {
+    registry.view().infos().iter().filter(|info| !info.buffer).map(|info| info.shape.len() as u64).sum()
 }
 
 fn run(metrics_file: &Path) -> Result<Value, Error> {

@@ -35,16 +35,21 @@ impl EncoderFolder {
         Ok(Some(Self { model, others: keys.others() }))
     }
 
+    /// The contents of `config.json`.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.others.clone();
+        json.insert("model_type".to_owned(), BertModel::TYPE.into());
+        self.model.to_keys(0.0, &mut json);
+        json.into()
+    }
+
     /// Writes `config.json`.
     ///
     /// # Errors
     /// The operating system refuses.
     pub fn write(&self, folder: &Path) -> Result<(), FolderError> {
-        let mut json = self.others.clone();
-        json.insert("model_type".to_owned(), BertModel::TYPE.into());
-        self.model.to_keys(0.0, &mut json);
         let path = folder.join(CONFIG_FILE);
-        let text = serde_json::to_string_pretty(&Value::from(json)).unwrap_or_default() + "\n";
+        let text = serde_json::to_string_pretty(&self.to_json()).unwrap_or_default() + "\n";
         Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
     }
 

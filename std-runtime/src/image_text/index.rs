@@ -63,6 +63,17 @@ pub struct Index {
     pub skipped: Vec<FileError>,
 }
 
+/// What an index has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Images.
+    pub images: usize,
+    /// Those of them whose files are gone.
+    pub skipped: usize,
+    /// Columns of a vector.
+    pub width: usize,
+}
+
 /// What identifies a file without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Stamp {
@@ -133,6 +144,23 @@ impl Index {
             durable::write(&path, &text.unwrap_or_default()).map_err(IoError::at(&path, "write"))?;
         }
         Ok(index)
+    }
+
+    /// What a folder has as an index; `None` if it has none.
+    ///
+    /// # Errors
+    /// A damaged index.
+    pub fn describe(at: &Path) -> Result<Option<Described>, FileError> {
+        let path = at.join(INDEX_FILE);
+        if !path.is_file() || !at.join(VECTORS_FILE).is_file() {
+            return Ok(None);
+        }
+        let text = fs::read(&path).map_err(IoError::at(&path, "read"))?;
+        let kept: Kept = serde_json::from_slice(&text).map_err(|error| {
+            FileError::format(&path, "an index of images; remove its folder to make it anew", error.to_string())
+        })?;
+        let skipped = kept.files.iter().filter(|stamp| !stamp.file.is_file()).count();
+        Ok(Some(Described { images: kept.files.len(), skipped, width: kept.width }))
     }
 
     /// The images whose vectors are nearest to a text's, the nearest first: their numbers and cosines.

@@ -15,6 +15,7 @@ pub mod folder;
 pub mod image;
 pub mod pixels;
 pub mod positions;
+pub mod problems;
 pub mod processor;
 pub mod rollout;
 pub mod shapes;

@@ -15,8 +15,9 @@ use samara::vision::image::read::{ImageLimits, decode_within};
 
 /// Small ones, so that they are met.
 const LIMITS: ImageLimits = ImageLimits { side: 1024, pixels: 1 << 16, decoder: 4 << 20 };
-/// What reading may take: the decoder's share, the pixels in up to 16 bytes each twice, and as much for tables.
-const MOST: usize = 8 << 20;
+/// What reading may take: the decoder's share, the pixels in up to 16 bytes each twice, as much for tables; and a partition of WebP's, whose size of 24 bits its
+/// decoder believes.
+const MOST: usize = (8 + 16) << 20;
 
 /// Counts bytes.
 struct Counting;

@@ -112,13 +112,15 @@ impl Finding {
     }
 }
 
-/// How often something was found, and the index of the first entry, where that is known.
+/// How often something was found, and where first: the index of the entry, or the id that several have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// How often.
     pub count: u64,
     /// The first entry of its list, from 0.
     pub first: Option<u64>,
+    /// The first id that several entries have.
+    pub id: Option<i64>,
 }
 
 /// All findings of a file.
@@ -128,7 +130,7 @@ pub struct Findings(BTreeMap<Finding, Found>);
 impl Findings {
     /// Counts one, of the entry with this index.
     pub(super) fn entry(&mut self, finding: Finding, entry: u64) {
-        let found = self.0.entry(finding).or_insert(Found { count: 0, first: Some(entry) });
+        let found = self.0.entry(finding).or_insert(Found { count: 0, first: Some(entry), id: None });
         found.count += 1;
     }
 
@@ -136,6 +138,14 @@ impl Findings {
     pub fn add(&mut self, finding: Finding, count: u64) {
         if count > 0 {
             self.0.entry(finding).or_default().count += count;
+        }
+    }
+
+    /// Counts ids that other entries have.
+    pub(super) fn add_ids(&mut self, finding: Finding, ids: &[i64]) {
+        if let Some(&first) = ids.first() {
+            let found = self.0.entry(finding).or_default();
+            (found.count, found.id) = (found.count + ids.len() as u64, Some(found.id.unwrap_or(first)));
         }
     }
 
@@ -151,9 +161,10 @@ impl Findings {
 
     /// A line for each.
     pub fn lines(&self) -> Vec<String> {
-        let line = |(finding, Found { count, first }): (Finding, Found)| {
-            let first = first.map_or_else(String::new, |first| format!(" (the first is entry {first})"));
-            format!("{count} {}{first}", finding.meaning())
+        let line = |(finding, Found { count, first, id }): (Finding, Found)| {
+            let first = first.map(|first| format!(" (the first is entry {first})"));
+            let first = first.or_else(|| id.map(|id| format!(" (the first is id {id})")));
+            format!("{count} {}{}", finding.meaning(), first.unwrap_or_default())
         };
         self.iter().map(line).collect()
     }

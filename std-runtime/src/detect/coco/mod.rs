@@ -333,8 +333,8 @@ impl Raw {
         };
         let (images, same_images) = by_id(images, |image| image.id);
         let (categories, same_categories) = by_id(categories, |category| category.id);
-        findings.add(Finding::SameImage, same_images);
-        findings.add(Finding::SameCategory, same_categories);
+        findings.add_ids(Finding::SameImage, &same_images);
+        findings.add_ids(Finding::SameCategory, &same_categories);
         let mut annotations = memory::room_for(raw.len())?;
         for object in raw {
             let RawAnnotation { index, id, bbox, area, crowd, .. } = object;
@@ -353,7 +353,7 @@ impl Raw {
         }
         let mut ids: Vec<i64> = annotations.iter().map(|object| object.id).collect();
         ids.sort_unstable();
-        findings.add(Finding::SameAnnotation, ids.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64);
+        findings.add_ids(Finding::SameAnnotation, &repeated(&ids));
         Ok(Dataset { images, categories, annotations, findings })
     }
 }
@@ -363,14 +363,18 @@ fn is_outside(bbox: &BoundingBox, (width, height): (f64, f64)) -> bool {
     over(bbox.x, bbox.width, width) || over(bbox.y, bbox.height, height)
 }
 
-/// Elements in the order of ids, of each id the last, and how many were left out.
-fn by_id<T>(mut elements: Vec<T>, id_of: impl Fn(&T) -> i64) -> (Vec<T>, u64) {
-    let before = elements.len();
+/// Elements in the order of ids, of each id the last, and the ids of those that were left out.
+fn by_id<T>(mut elements: Vec<T>, id_of: impl Fn(&T) -> i64) -> (Vec<T>, Vec<i64>) {
     elements.reverse();
     elements.sort_by_key(&id_of);
+    let same = repeated(&elements.iter().map(&id_of).collect::<Vec<_>>());
     elements.dedup_by_key(|element| id_of(element));
-    let same = (before - elements.len()) as u64;
     (elements, same)
+}
+
+/// Those of sorted ids that equal the one before.
+fn repeated(ids: &[i64]) -> Vec<i64> {
+    ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
 }
 
 /// Reads the object of a file of annotations.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use crate::data::objects::for_each_object;
 use crate::data::options::TextOptions;
 use crate::files::IoError;
 use crate::image_text::config::PairDataConfig;
+use crate::vision::data::list::Split;
 use crate::vision::image::read::is_image_name;
 
 /// A caption and its image, by number.
@@ -75,7 +77,7 @@ impl PairList {
         for entry in fs::read_dir(path).map_err(IoError::at(path, "list"))? {
             entries.insert(entry.map_err(IoError::at(path, "list"))?.path());
         }
-        let mut alone = 0;
+        let (mut alone, mut empty) = (0, 0);
         for image in entries.iter().filter(|entry| is_image_name(entry)) {
             let beside = image.with_extension("txt");
             if !entries.contains(&beside) {
@@ -83,58 +85,41 @@ impl PairList {
                 continue;
             }
             let text = fs::read_to_string(&beside).map_err(IoError::at(&beside, "read"))?;
-            text.lines().filter(|line| !line.trim().is_empty()).for_each(|line| self.train.push(image.clone(), line));
+            let lines = text.lines().filter(|line| !line.trim().is_empty());
+            empty += u64::from(lines.map(|line| self.train.push(image.clone(), line)).count() == 0);
         }
         self.notes.extend((alone > 0).then(|| format!("{alone} images without a .txt of the same name are left out")));
+        self.notes.extend((empty > 0).then(|| format!("{empty} images with an empty .txt are left out")));
         Ok(())
     }
 
     /// Captions of COCO: files are beside the annotations, or in `data.image_root`.
     fn of_coco(&mut self, path: &Path, coco: Coco, config: &PairDataConfig) -> Result<(), DataError> {
-        let root = config.image_root.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
-        let files: HashMap<i64, String> = coco.images.into_iter().map(|image| (image.id, image.file_name)).collect();
-        for Annotation { image_id, caption } in coco.annotations {
-            let Some(file) = files.get(&image_id) else {
-                let expected = "captions of images that are listed".to_owned();
-                return Err(DataError::format(path, expected, format!("image_id {image_id}")));
-            };
-            self.train.push(root.join(file), &caption);
+        for row in coco.rows(path, config) {
+            let (_, file, captions) = row?;
+            captions.iter().for_each(|caption| self.train.push(file.clone(), caption));
         }
         Ok(())
     }
 
     /// Rows; returns whether they have a split of their own.
     fn of_rows(&mut self, path: &Path, config: &PairDataConfig) -> Result<bool, DataError> {
-        let root = config.image_root.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
         let (mut own_split, mut tests) = (false, 0);
-        for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
-            let row = row?;
-            let wrong = |key: &str, expected: &str| DataError::Line {
-                path: path.to_owned(),
-                line,
-                column: 1,
-                expected: format!("{expected} under {key:?}"),
-                found: row.get(key).map_or_else(|| format!("keys {:?}", row.keys().collect::<Vec<_>>()), Value::to_string),
-            };
-            let (of_image, of_caption) = (&config.image_field, &config.caption_field);
-            let file = row.get(of_image).and_then(Value::as_str).filter(|file| !file.is_empty());
-            let file = root.join(file.ok_or_else(|| wrong(of_image, "the file of an image"))?);
-            let captions = row.get(of_caption).and_then(captions).filter(|captions| !captions.is_empty());
-            let captions = captions.ok_or_else(|| wrong(of_caption, "a caption, or a list of captions"))?;
-            let to = match row.get("split").and_then(Value::as_str).map(str::to_lowercase).as_deref() {
-                None | Some("train" | "training" | "restval") => &mut self.train,
-                Some("val" | "valid" | "validation" | "dev") => {
+        for_each_row(path, config, &mut |row| {
+            let (split, file, captions) = row?;
+            let to = match split {
+                Split::Val => {
                     own_split = true;
                     &mut self.val
                 }
-                Some("test" | "testing") => {
+                Split::Test => {
                     tests += 1;
                     return Ok(());
                 }
-                Some(_) => return Err(wrong("split", "train, val or test")),
+                Split::Train | Split::All => &mut self.train,
             };
-            captions.into_iter().for_each(|caption| to.push(file.clone(), caption));
-            Ok::<(), DataError>(())
+            captions.iter().for_each(|caption| to.push(file.clone(), caption));
+            Ok(())
         })?;
         self.notes.extend((tests > 0).then(|| format!("{tests} rows of the split test are left out")));
         Ok(own_split)
@@ -158,6 +143,38 @@ impl PairList {
             to.push(file.clone(), &caption);
         }
     }
+}
+
+/// Whether a folder has images with texts beside them, or a file is COCO's annotations with captions.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn has_captions(path: &Path) -> Result<bool, DataError> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(IoError::at(path, "list"))?;
+        let has_text = |file: PathBuf| is_image_name(&file) && file.with_extension("txt").is_file();
+        return Ok(entries.flatten().any(|entry| has_text(entry.path())));
+    }
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return Ok(false);
+    }
+    // Annotations come after the images.
+    const LAST: u64 = 1 << 16;
+    let read = || -> std::io::Result<(u8, Vec<u8>)> {
+        let mut file = fs::File::open(path)?;
+        let (mut first, mut last) = ([0], Vec::new());
+        file.read_exact(&mut first)?;
+        let len = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(len.saturating_sub(LAST)))?;
+        file.read_to_end(&mut last)?;
+        Ok((first[0], last))
+    };
+    let (first, last) = match read() {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+        read => read.map_err(IoError::at(path, "read"))?,
+    };
+    let has = |key: &[u8]| last.windows(key.len()).any(|window| window == key);
+    Ok(first == b'{' && has(b"\"caption\"") && has(b"\"image_id\""))
 }
 
 impl Captioned {
@@ -195,6 +212,41 @@ impl Captioned {
     }
 }
 
+/// A row: its split, the file of its image, its captions.
+pub(super) type Row = (Split, PathBuf, Vec<String>);
+
+/// Passes every row of a file to `take`, or what is wrong with it.
+pub(super) fn for_each_row(
+    path: &Path,
+    config: &PairDataConfig,
+    take: &mut dyn FnMut(Result<Row, DataError>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let root = config.image_root.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
+    for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
+        take(row.and_then(|row| {
+            let wrong = |key: &str, expected: &str| DataError::Line {
+                path: path.to_owned(),
+                line,
+                column: 1,
+                expected: format!("{expected} under {key:?}"),
+                found: row.get(key).map_or_else(|| format!("keys {:?}", row.keys().collect::<Vec<_>>()), Value::to_string),
+            };
+            let (of_image, of_caption) = (&config.image_field, &config.caption_field);
+            let file = row.get(of_image).and_then(Value::as_str).filter(|file| !file.is_empty());
+            let file = root.join(file.ok_or_else(|| wrong(of_image, "the file of an image"))?);
+            let captions = row.get(of_caption).and_then(captions).filter(|captions| !captions.is_empty());
+            let captions = captions.ok_or_else(|| wrong(of_caption, "a caption, or a list of captions"))?;
+            let split = match row.get("split").and_then(Value::as_str).map(str::to_lowercase).as_deref() {
+                None | Some("train" | "training" | "restval") => Split::Train,
+                Some("val" | "valid" | "validation" | "dev") => Split::Val,
+                Some("test" | "testing") => Split::Test,
+                Some(_) => return Err(wrong("split", "train, val or test")),
+            };
+            Ok((split, file, captions.into_iter().map(str::to_owned).collect()))
+        }))
+    })
+}
+
 /// The captions of a row, none of them empty.
 fn captions(value: &Value) -> Option<Vec<&str>> {
     let all: Vec<&str> = match value {
@@ -205,8 +257,9 @@ fn captions(value: &Value) -> Option<Vec<&str>> {
     all.iter().all(|caption| !caption.trim().is_empty()).then_some(all)
 }
 
+/// COCO's captions.
 #[derive(Deserialize)]
-struct Coco {
+pub(super) struct Coco {
     images: Vec<CocoImage>,
     annotations: Vec<Annotation>,
 }
@@ -224,8 +277,22 @@ struct Annotation {
 }
 
 impl Coco {
+    /// Its captions one by one, or what is wrong with one.
+    pub(super) fn rows(self, path: &Path, config: &PairDataConfig) -> impl Iterator<Item = Result<Row, DataError>> {
+        let root = config.image_root.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
+        let files: HashMap<i64, String> = self.images.into_iter().map(|image| (image.id, image.file_name)).collect();
+        self.annotations.into_iter().map(move |Annotation { image_id, caption }| {
+            let wrong = |expected, what| Err(DataError::format(path, expected, format!("{what}image_id {image_id}")));
+            match files.get(&image_id) {
+                None => wrong("captions of images that are listed", ""),
+                Some(_) if caption.trim().is_empty() => wrong("captions", "an empty one of "),
+                Some(file) => Ok((Split::Train, root.join(file), vec![caption])),
+            }
+        })
+    }
+
     /// The captions of a file named `*.json` with images and annotations; `None` for another file.
-    fn read(path: &Path) -> Result<Option<Self>, DataError> {
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, DataError> {
         if path.extension().is_none_or(|extension| extension != "json") {
             return Ok(None);
         }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::open::{Boxes, Part};
-use super::problems::Problems;
 use crate::data::DataError;
+use crate::vision::problems::Problems;
 
 /// What a data set has, and what is wrong with it.
 #[derive(Clone, Debug, Serialize)]
@@ -58,11 +58,7 @@ pub fn check(path: &Path, images: Option<&Path>) -> Result<BoxReport, DataError>
     }
     report.errors = problems.errors();
     report.lines = problems.lines();
-    let of = |(problem, all): (super::problems::Problem, &super::problems::Occurrences)| {
-        let value = serde_json::json!({ "count": all.count, "error": problem.is_error(), "places": all.places });
-        (problem.name().to_owned(), value)
-    };
-    report.problems = problems.iter().map(of).collect();
+    report.problems = problems.to_json();
     Ok(report)
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::list::{BoxList, Listed, Unit};
-use super::problems::{Problem, Problems};
 use crate::detect::coco::{CocoError, Dataset, Finding, Findings};
+use crate::vision::problems::{Problem, Problems};
 
 /// Reads a file of annotations. `images` is the folder that `file_name` refers to; without one it is looked for beside the file and where COCO and
 /// others have it.
@@ -64,7 +64,7 @@ fn take(findings: &Findings, problems: &mut Problems) {
                 continue;
             }
         };
-        let first = found.first.map_or_else(|| "in the list".to_owned(), |first| format!("annotations[{first}]"));
-        problems.add_all(problem, found.count, || first);
+        let first = found.first.map(|first| format!("annotations[{first}]")).or_else(|| found.id.map(|id| format!("id {id}")));
+        problems.add_all(problem, found.count, || first.unwrap_or_else(|| "in the list".to_owned()));
     }
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::problems::{Problem, Problems};
 use crate::detect::boxes::{Annotation, BoundingBox};
 use crate::detect::coco::Category;
 use crate::files::FileError;
 use crate::vision::image::read;
+use crate::vision::problems::{Problem, Problems};
 
 /// An image of a list.
 #[derive(Clone, Debug, PartialEq)]

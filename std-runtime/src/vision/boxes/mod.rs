@@ -6,7 +6,6 @@ pub mod coco;
 pub mod config;
 pub mod list;
 pub mod open;
-pub mod problems;
 pub mod rows;
 pub mod store;
 pub mod yaml;

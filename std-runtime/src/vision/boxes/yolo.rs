@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::list::{BoxList, Listed, Unit};
-use super::problems::{Problem, Problems};
 use super::yaml::{Yaml, parse};
 use crate::data::DataError;
 use crate::detect::boxes::{Annotation, BoundingBox};
 use crate::detect::coco::Category;
 use crate::files::{FileError, IoError};
 use crate::vision::image::read::is_image_name;
+use crate::vision::problems::{Problem, Problems};
 
 /// A YOLO data set: the names of its classes, and the folders of images of its splits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

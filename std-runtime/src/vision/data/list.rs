@@ -148,11 +148,32 @@ impl Found {
 
     /// Rows with the file of an image, its label, and perhaps its split.
     fn of_rows(path: &Path, config: &ImageDataConfig) -> Result<Self, DataError> {
-        let mut found = Self::default();
-        let beside = path.parent().unwrap_or(Path::new(""));
-        let mut tests = 0;
-        for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
-            let row = row?;
+        let (mut found, mut tests) = (Self::default(), 0);
+        for_each_row(path, config, &mut |row| {
+            match row? {
+                (Split::Val, named) => found.val.get_or_insert_default().push(named),
+                (Split::Test, _) => tests += 1,
+                (_, named) => found.train.push(named),
+            }
+            Ok(())
+        })?;
+        found.notes.extend((tests > 0).then(|| format!("{tests} rows of the split test are left out")));
+        Ok(found)
+    }
+}
+
+/// A row of a table: the split, the file, the label.
+type Row = (Split, Named);
+
+/// Passes every row of a table of images to `take`, or what is wrong with it.
+fn for_each_row(
+    path: &Path,
+    config: &ImageDataConfig,
+    take: &mut dyn FnMut(Result<Row, DataError>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    for_each_object(path, &TextOptions { skip_setting: None, ..TextOptions::default() }, &mut |(row, line)| {
+        take(row.and_then(|row| {
             let wrong = |key: &str, expected: &str| DataError::Line {
                 path: path.to_owned(),
                 line,
@@ -164,18 +185,59 @@ impl Found {
             let file = file.ok_or_else(|| wrong(&config.image_field, "the file of an image"))?;
             let label = text(&row, &config.label_field).filter(|label| !label.is_empty());
             let label = label.ok_or_else(|| wrong(&config.label_field, "a label, text or a whole number"))?;
-            let named = (beside.join(file), label);
-            match text(&row, "split").map(|split| split.to_lowercase()) {
-                Some(split) if VAL.contains(&split.as_str()) => found.val.get_or_insert_default().push(named),
-                Some(split) if TEST.contains(&split.as_str()) => tests += 1,
+            let split = match text(&row, "split").map(|split| split.to_lowercase()) {
+                Some(split) if VAL.contains(&split.as_str()) => Split::Val,
+                Some(split) if TEST.contains(&split.as_str()) => Split::Test,
                 Some(split) if !TRAIN.contains(&split.as_str()) => return Err(wrong("split", "train, val or test")),
-                _ => found.train.push(named),
-            }
-            Ok::<(), DataError>(())
-        })?;
-        found.notes.extend((tests > 0).then(|| format!("{tests} rows of the split test are left out")));
-        Ok(found)
+                _ => Split::Train,
+            };
+            Ok((split, (beside.join(file), label)))
+        }))
+    })
+}
+
+/// All images of a data set, and what is wrong with its rows.
+#[derive(Default)]
+pub(super) struct Every {
+    pub(super) images: Vec<Row>,
+    /// Rows that cannot be read, in words.
+    pub(super) bad: Vec<String>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Every {
+    /// Those of a folder or a table.
+    pub(super) fn open(path: &Path, config: &ImageDataConfig) -> Result<Self, DataError> {
+        let mut every = Self::default();
+        if !path.is_dir() {
+            for_each_row(path, config, &mut |row| {
+                match row {
+                    Ok(row) => every.images.push(row),
+                    Err(error) => every.bad.push(error.to_string()),
+                }
+                Ok(())
+            })?;
+            return Ok(every);
+        }
+        let parts = [(Split::Train, &TRAIN[..]), (Split::Val, &VAL), (Split::Test, &TEST)];
+        let train = sub_folder(path, &TRAIN);
+        let own: Vec<(Split, PathBuf)> = match train {
+            None => vec![(Split::Train, path.to_owned())],
+            Some(_) => parts.into_iter().filter_map(|(split, names)| Some((split, sub_folder(path, names)?))).collect(),
+        };
+        for (split, folder) in own {
+            every.images.extend(folders(&folder, &mut every.notes)?.into_iter().map(|named| (split, named)));
+        }
+        Ok(every)
     }
+}
+
+/// Whether a folder has folders of images, as those of classes are.
+pub fn has_class_folders(path: &Path) -> bool {
+    let root = sub_folder(path, &TRAIN).unwrap_or_else(|| path.to_owned());
+    let has_image =
+        |folder: &PathBuf| folder.is_dir() && entries(folder).is_ok_and(|all| all.iter().any(|file| is_image_name(file)));
+    entries(&root).is_ok_and(|all| all.iter().any(has_image))
 }
 
 /// Text, or a whole number as text.

@@ -1,6 +1,7 @@
 //! Labelled images: lists of files, stored pixels, rows of batches.
 
 pub mod augment;
+pub mod check;
 pub mod features;
 pub mod list;
 pub mod rand_augment;

@@ -1,6 +1,8 @@
-//! What is wrong with boxes, images and ids of a data set: counted by kind, with the first places.
+//! What is wrong with images, boxes, labels and captions of a data set: counted by kind, with the first places.
 
 use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 /// A kind of problem; those before [`Problem::Clipped`] are errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,14 @@ pub enum Problem {
     SameImage,
     /// Several categories with one id.
     SameCategory,
+    /// A row that cannot be read.
+    BadRow,
+    /// An image of a class that the training images lack.
+    UnknownClass,
+    /// A file with several labels.
+    SeveralLabels,
+    /// Fewer than two classes.
+    OneClass,
     /// A box that reaches out of its image.
     Clipped,
     /// An image without objects.
@@ -41,6 +51,16 @@ pub enum Problem {
     NoImage,
     /// An object of a crowd.
     Crowd,
+    /// A file that several rows name with the same label or caption.
+    SameRow,
+    /// An image with the content of another.
+    SameContent,
+    /// A held-out image with the content of a training image.
+    HeldOutToo,
+    /// A caption of several images.
+    SameCaption,
+    /// A class with few images.
+    FewImages,
     /// Anything else that is odd.
     Odd,
 }
@@ -72,6 +92,17 @@ impl Problem {
             Self::NoObjectsOf => ("categories_without_objects", "categories have no objects"),
             Self::NoImage => ("labels_without_images", "label files have no image"),
             Self::Crowd => ("crowds", "objects are crowds: training leaves them out"),
+            Self::BadRow => ("bad_rows", "rows cannot be read"),
+            Self::UnknownClass => ("unknown_classes", "held-out images are of classes without training images"),
+            Self::SeveralLabels => ("several_labels", "images have several labels"),
+            Self::OneClass => ("too_few_classes", "classes are too few: a classifier needs two"),
+            Self::SameRow => ("repeated_rows", "rows repeat another"),
+            Self::SameContent => ("repeated_images", "images have the content of another file"),
+            Self::HeldOutToo => {
+                ("held_out_in_training", "held-out images have the content of a training image: they measure memory")
+            }
+            Self::SameCaption => ("repeated_captions", "captions are those of another image too: see contrast.multi_positive"),
+            Self::FewImages => ("small_classes", "classes have fewer than 5 training images"),
             Self::Odd => ("odd", "odd"),
         }
     }
@@ -135,6 +166,15 @@ impl Problems {
     /// Every kind that occurs, errors first.
     pub fn iter(&self) -> impl Iterator<Item = (Problem, &Occurrences)> + '_ {
         self.by_kind.iter().map(|(&problem, all)| (problem, all))
+    }
+
+    /// By name: how often, whether it is an error, and the first places.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let of = |(problem, all): (Problem, &Occurrences)| {
+            let value = json!({ "count": all.count, "error": problem.is_error(), "places": all.places });
+            (problem.name().to_owned(), value)
+        };
+        self.iter().map(of).collect()
     }
 
     /// The number of errors.
