@@ -23,25 +23,25 @@ pub(super) struct Job {
 
 /// Refuses a training that holds no rows out, by which cells could be compared.
 pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
-        let (key, holds_out) = match training {
-            Training::Images(config) => match Images::of(config)? {
-                Images::Files(list) => ("data.val_fraction", !list.val.is_empty()),
-                Images::Shapes(_) => ("shapes.val", config.shapes.val > 0),
-            },
-            Training::Detector(config) if config.data.path.is_none() => ("detect.val_images", config.detect.val_images > 0),
-            Training::Detector(config) => ("data.val_fraction", list(&config.data)?.1.is_some()),
-            Training::Pairs(config) => match &config.data.path {
-                None => ("captions.val", config.captions.val > 0),
-                Some(path) => ("data.val_fraction", !PairList::open(path, &config.data)?.val.pairs.is_empty()),
-            },
-            // A folder may have held-out shards.
-            Training::Text(config) => {
-                let is_folder = config.data.path.as_ref().is_some_and(|path| path.is_dir());
-                ("data.val_fraction", config.data.val_fraction > 0.0 || is_folder)
-            }
-        };
-        if holds_out {
-            return Ok(());
+    let (key, holds_out) = match training {
+        Training::Images(config) => match Images::of(config)? {
+            Images::Files(list) => ("data.val_fraction", !list.val.is_empty()),
+            Images::Shapes(_) => ("shapes.val", config.shapes.val > 0),
+        },
+        Training::Detector(config) if config.data.path.is_none() => ("detect.val_images", config.detect.val_images > 0),
+        Training::Detector(config) => ("data.val_fraction", list(&config.data)?.1.is_some()),
+        Training::Pairs(config) => match &config.data.path {
+            None => ("captions.val", config.captions.val > 0),
+            Some(path) => ("data.val_fraction", !PairList::open(path, &config.data)?.val.pairs.is_empty()),
+        },
+        // A folder may have held-out shards.
+        Training::Text(config, _) => {
+            let is_folder = config.data.path.as_ref().is_some_and(|path| path.is_dir());
+            ("data.val_fraction", config.data.val_fraction > 0.0 || is_folder)
         }
-        Err(Error::usage(format!("{key}: nothing is held out, and cells are compared by held-out rows: set {key} above 0")))
+    };
+    if holds_out {
+        return Ok(());
     }
+    Err(Error::usage(format!("{key}: nothing is held out, and cells are compared by held-out rows: set {key} above 0")))
+}
