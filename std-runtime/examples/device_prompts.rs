@@ -150,7 +150,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = ImageSpec {
         weights: DType::Real,
         tune: Some(&tune),
-        added: tune.added(MODEL.hidden_size)?,
+        added: tune.added(MODEL.hidden_size, MODEL.num_hidden_layers)?,
         seed: 0,
         optimizer: Optimizer::Adamw,
         batch: 1,

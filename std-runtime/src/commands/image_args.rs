@@ -36,6 +36,9 @@ impl Task for ImageRunConfig {
     fn idle(&self) -> Vec<(&'static str, Unread)> {
         let instead = "shapes.target takes images of the generated world, and its sizes are shapes.train and shapes.val";
         let keys = ["val_fraction", "image_field", "label_field", "on_bad_image"];
-        if self.shapes.target.is_some() { unread("data", &keys, instead).collect() } else { Vec::new() }
+        let of_files = unread("data", &keys, instead).filter(|_| self.shapes.target.is_some());
+        let anew = "augment changes images in every epoch, so that no features can be kept: leave one of the two out";
+        let cached = self.tune.caches() && self.augment.changes();
+        of_files.chain(unread("tune", &["cache"], anew).filter(|_| cached)).collect()
     }
 }

@@ -62,6 +62,14 @@ impl ConfigArgs {
                 "--preset {preset} is one of language models, and model.model_type names {models}"
             )));
         }
+        if let (Some(named), Some(own), Some(folder)) = (of("model", "model_type"), of_init, &init)
+            && named != own
+        {
+            let folder = folder.display();
+            return Err(Error::usage(format!(
+                "--init {folder}: its model is a {own}, and model.model_type = {named}: weights of one family do not fit another; leave model.model_type or --init out"
+            )));
+        }
         let mut layers = Layers::<T>::new();
         if let Some(folder) = init {
             let model = T::model_in(&folder)?;

@@ -46,7 +46,8 @@ pub(crate) struct Args {
     /// Report what it would take, and stop.
     #[arg(long)]
     plan: bool,
-    /// Print the outcome as one line of JSON: {"schema", "steps", "measure", "train_loss", "val_loss", "best_val_loss", "out"}.
+    /// Print the outcome as one line of JSON: {"schema", "steps", "measure", "train_loss", "val_loss", "best_val_loss", "out"}, with the name of another measure in
+    /// the place of "loss", as in "val_accuracy".
     #[arg(long, conflicts_with = "plan")]
     json: bool,
     /// Draw curves on the whole terminal: loss, learning rate, gradient norm, speed. `q` stops and saves. Without a terminal: the usual lines.

@@ -1,16 +1,20 @@
 //! What a command line trains: the kind of task follows from the model.
 
+use std::fs;
 use std::path::Path;
 
 use super::Error;
 use super::args::ConfigArgs;
-use crate::config::{Tables, to_toml};
+use super::task_args::Task;
+use crate::config::{Tables, to_toml, to_toml_without};
+use crate::model::ModelConfig;
 use crate::train;
 use crate::train::albef_config::AlbefRunConfig;
 use crate::train::config::{ImageRunConfig, RunConfig};
 use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRequest, DetectRunConfig};
 use crate::train::error::TrainingError;
+use crate::train::folder::CONFIG_FILE;
 use crate::train::images::{self, ImageRequest};
 use crate::train::masked::{self, MaskedRequest};
 use crate::train::masked_config::MaskedRunConfig;
@@ -52,6 +56,7 @@ pub(super) struct Start {
 impl ConfigArgs {
     /// The training of a command line. `base` is the file to use when no file is given.
     pub(super) fn training(&self, base: Option<&Path>, out: Option<&Path>) -> Result<Training, Error> {
+        self.check_type()?;
         if let Some(config) = self.merge_task(base, out)? {
             return Ok(Training::Images(Box::new(config)));
         }
@@ -74,6 +79,25 @@ impl ConfigArgs {
         Ok(Training::Text(Box::new(config.run()), notes))
     }
 
+    /// Refuses a type of model that none has.
+    fn check_type(&self) -> Result<(), Error> {
+        let of_tasks = [
+            ImageRunConfig::TYPES,
+            DetectRunConfig::TYPES,
+            ContrastRunConfig::TYPES,
+            ViltRunConfig::TYPES,
+            AlbefRunConfig::TYPES,
+            MaskedRunConfig::TYPES,
+        ];
+        let all: Vec<&str> = ModelConfig::types().chain(of_tasks.into_iter().flatten().copied()).collect();
+        match self.set_of("model", "model_type").filter(|named| !all.contains(&named.as_str())) {
+            None => Ok(()),
+            Some(named) => {
+                Err(Error::usage(format!("--set model.model_type: expected one of {}, found {named:?}", all.join(", "))))
+            }
+        }
+    }
+
     /// The name of a run folder: that of the file, if there is one.
     fn stem(&self) -> Option<String> {
         self.config.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned())
@@ -88,6 +112,7 @@ impl Training {
     pub(super) fn run(&self, args: &ConfigArgs, Start { resume, begins, view }: Start) -> Result<TrainOutcome, TrainingError> {
         // A configuration without any of these would train on built-in data, which is not what --resume is for.
         let given = begins || args.config.is_some();
+        self.refuse_inside_data(resume)?;
         match self {
             Self::Images(config) => {
                 let config = (**config).clone();
@@ -96,7 +121,11 @@ impl Training {
                 let begins = given || has_data || config.train.init.is_some();
                 images::run(&ImageRequest { config, name, resume, begins, view })
             }
-            Self::Detector(config) => detection::run(&DetectRequest { config: (**config).clone(), resume, view }),
+            Self::Detector(config) => {
+                let config = (**config).clone();
+                let begins = given || config.data.path.is_some() || config.train.init.is_some();
+                detection::run(&DetectRequest { config, resume, begins, view })
+            }
             Self::Pairs(config) => of_pairs(&**config, given, (resume, view)),
             Self::Vilt(config) => of_pairs(&**config, given, (resume, view)),
             Self::Albef(config) => of_pairs(&**config, given, (resume, view)),
@@ -117,27 +146,50 @@ impl Training {
 
     /// The run folder that is given.
     pub(super) fn out(&self) -> Option<&Path> {
-        let train = match self {
-            Self::Images(config) => &config.train,
-            Self::Detector(config) => &config.train,
-            Self::Pairs(config) => &config.train,
-            Self::Vilt(config) => &config.train,
-            Self::Masked(config) => &config.train,
-            Self::Albef(config) => &config.train,
-            Self::Text(config, _) => &config.train,
-        };
-        train.out.as_deref()
+        self.places().1
     }
 
-    /// The whole configuration in TOML.
+    /// The data and the run folder that are given.
+    fn places(&self) -> (Option<&Path>, Option<&Path>) {
+        let (data, train) = match self {
+            Self::Images(config) => (&config.data.path, &config.train),
+            Self::Detector(config) => (&config.data.path, &config.train),
+            Self::Pairs(config) => (&config.data.path, &config.train),
+            Self::Vilt(config) => (&config.data.path, &config.train),
+            Self::Masked(config) => (&config.data.path, &config.train),
+            Self::Albef(config) => (&config.data.path, &config.train),
+            Self::Text(config, _) => (&config.data.path, &config.train),
+        };
+        (data.as_deref(), train.out.as_deref())
+    }
+
+    /// Refuses to write a new run into the folder of its data, where the next training would read it.
+    fn refuse_inside_data(&self, resume: bool) -> Result<(), TrainingError> {
+        let (Some(data), Some(out)) = self.places() else { return Ok(()) };
+        let begun = resume && out.join(CONFIG_FILE).is_file();
+        // Of a folder that is not there yet, the part that is.
+        let above = out
+            .ancestors()
+            .find_map(|part| if part.as_os_str().is_empty() { fs::canonicalize(".") } else { fs::canonicalize(part) }.ok());
+        let inside = fs::canonicalize(data).is_ok_and(|data| data.is_dir() && above.is_some_and(|above| above.starts_with(data)));
+        if inside && !begun {
+            let (data, out) = (data.display(), out.display());
+            let text =
+                format!("--out {out}: is in the folder of the data, {data}, and would be read as data: choose another folder");
+            return Err(TrainingError::Usage(text));
+        }
+        Ok(())
+    }
+
+    /// The configuration in TOML, without keys that are refused whatever the others are.
     pub(super) fn to_toml(&self) -> String {
         match self {
-            Self::Images(config) => to_toml(&**config),
-            Self::Detector(config) => to_toml(&**config),
-            Self::Pairs(config) => to_toml(&**config),
-            Self::Vilt(config) => to_toml(&**config),
-            Self::Masked(config) => to_toml(&**config),
-            Self::Albef(config) => to_toml(&**config),
+            Self::Images(config) => toml_of(&**config),
+            Self::Detector(config) => toml_of(&**config),
+            Self::Pairs(config) => toml_of(&**config),
+            Self::Vilt(config) => toml_of(&**config),
+            Self::Masked(config) => toml_of(&**config),
+            Self::Albef(config) => toml_of(&**config),
             Self::Text(config, _) => to_toml(&**config),
         }
     }
@@ -173,6 +225,10 @@ fn of_pairs<C: PairRun + Sync>(config: &C, given: bool, (resume, view): (bool, V
     let mut config = config.clone();
     let begins = given || config.data_path().is_some() || config.train().init.is_some();
     pairs::run(&PairRequest { config, resume, begins, view })
+}
+
+fn toml_of<T: Task>(config: &T) -> String {
+    to_toml_without(config, &T::UNREAD.iter().map(|(key, _)| ("train", *key)).collect::<Vec<_>>())
 }
 
 fn checksum(config: &impl Tables) -> u32 {

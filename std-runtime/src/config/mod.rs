@@ -17,7 +17,7 @@ mod value;
 pub use error::{ConfigError, Place, hint};
 pub use invalid::Invalid;
 pub use merge::{Layers, Preset};
-pub use show::{Difference, command_of, conflicts, differences, to_toml, to_toml_of};
+pub use show::{Difference, command_of, conflicts, differences, to_toml, to_toml_of, to_toml_without};
 pub use table::{Choice, Given, Key, Setting, Table, Tables, Unread, checked, is_among};
 pub(crate) use table::{set_json, table, tables};
 pub use value::Value;

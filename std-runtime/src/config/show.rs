@@ -28,10 +28,15 @@ pub fn command_of(toml: &str) -> Option<&str> {
 
 /// A configuration as TOML with the meaning of every key; keys without effect (because of other values) get no value.
 pub fn to_toml(config: &impl Tables) -> String {
+    to_toml_without(config, &[])
+}
+
+/// The same without some keys, each a table and a key.
+pub fn to_toml_without(config: &impl Tables, left_out: &[(&str, &str)]) -> String {
     let mut text = String::from("# The whole configuration of a run. Read again with --config FILE.\n");
     for (name, table) in config.tables() {
         text += &format!("\n[{name}]\n");
-        for key in table.keys() {
+        for key in table.keys().iter().filter(|key| !left_out.contains(&(name, key.name))) {
             for line in key.doc {
                 text += &format!("#{line}\n");
             }

@@ -15,6 +15,18 @@ pub enum DataError {
     /// The file cannot be read or written, or does not have the required format.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An image of a training cannot be read.
+    #[error(
+        "image {number} of {count}: {error}; mend it, or leave such images out with data.on_bad_image=skip; samara data check lists all"
+    )]
+    Image {
+        /// Its number in the list of images, from 1.
+        number: usize,
+        /// Images of the list.
+        count: usize,
+        /// What is wrong.
+        error: FileError,
+    },
     /// Boxes of images cannot be used.
     #[error(transparent)]
     Boxes(#[from] CocoError),

@@ -180,6 +180,11 @@ impl ModelConfig {
         of_family!(self, model => model)
     }
 
+    /// The values of `model_type`.
+    pub fn types() -> impl Iterator<Item = &'static str> {
+        Self::families().into_iter().flat_map(|(types, _)| types.iter().copied())
+    }
+
     /// The family of a value of `model_type`; the error is a description of the valid ones.
     fn of_type(value: &Value) -> Result<Self, String> {
         let families = Self::families();

@@ -133,34 +133,41 @@ impl Record {
         self.cells.iter_mut().find(|cell| cell.config == config)
     }
 
-    /// Every key that was set for some cell, those of the grid first.
-    pub fn keys(&self) -> Vec<&str> {
-        let mut keys = Vec::new();
-        for (key, _) in self.cells.iter().flat_map(Cell::pairs) {
-            if !keys.contains(&key) {
-                keys.push(key);
+    /// The keys of the grid, those of the first cell; then every other key that was set for some cell.
+    pub fn keys(&self) -> [Vec<&str>; 2] {
+        let of_grid: Vec<&str> = self.cells.first().map_or_else(Vec::new, |cell| keys(&cell.settings).collect());
+        let mut others = Vec::new();
+        for key in self.cells.iter().flat_map(|cell| cell.pairs().map(|(key, _)| key)) {
+            if !of_grid.contains(&key) && !others.contains(&key) {
+                others.push(key);
             }
         }
-        keys
+        [of_grid, others]
     }
 
-    /// The cells as a table: a column for each key that was set.
+    /// The cells as a table: the grid, what was measured, other keys that were set.
     fn csv(&self) -> String {
         let quoted = |text: &str| match text.contains([',', '"']) {
             true => format!("\"{}\"", text.replace('"', "\"\"")),
             false => text.to_owned(),
         };
-        let keys = self.keys();
-        let names = keys.iter().map(|key| quoted(key)).collect();
-        let values =
-            |cell: &Cell| keys.iter().map(|key| cell.value(key).map_or_else(String::new, quoted)).collect::<Vec<String>>();
-        let header =
-            [names, vec!["seed".to_owned(), format!("validation {}", self.measure), "test accuracy".to_owned()]].concat();
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-        let row = |cell: &Cell| [values(cell), vec![cell.seed.to_string(), number(cell.validation), number(cell.test)]].concat();
-        let lines = [header].into_iter().chain(self.cells.iter().map(row)).map(|row| row.join(",") + "\n");
+        let [of_grid, others] = self.keys();
+        let measured = ["seed".to_owned(), format!("validation {}", self.measure), "test accuracy".to_owned()];
+        let names = |keys: &[&str]| keys.iter().map(|key| quoted(key)).collect::<Vec<_>>();
+        let header = [names(&of_grid), measured.to_vec(), names(&others)].concat();
+        let row = |cell: &Cell| {
+            let values = |keys: &[&str]| keys.iter().map(|key| cell.value(key).map_or_else(String::new, quoted)).collect();
+            let measured = vec![cell.seed.to_string(), number(cell.validation), number(cell.test)];
+            [values(&of_grid), measured, values(&others)].concat().join(",")
+        };
+        let lines = [header.join(",")].into_iter().chain(self.cells.iter().map(row)).map(|row| row + "\n");
         lines.collect()
     }
+}
+
+fn keys(settings: &[String]) -> impl Iterator<Item = &str> {
+    settings.iter().filter_map(|setting| setting.split_once('=')).map(|(key, _)| key.trim())
 }
 
 #[cfg(test)]
@@ -184,7 +191,7 @@ mod tests {
         record.write(out.path()).unwrap();
         assert_eq!(Record::open(out.path()).unwrap(), record);
         let csv = fs::read_to_string(out.path().join(CSV)).unwrap();
-        let expected = "train.lr,model.depths,train.steps,seed,validation accuracy,test accuracy\n1e-3,\"[1,2]\",,3,0.5,\n1e-3,\"[1,2]\",9,4,0.5,0.25\n";
+        let expected = "train.lr,model.depths,seed,validation accuracy,test accuracy,train.steps\n1e-3,\"[1,2]\",3,0.5,,\n1e-3,\"[1,2]\",4,0.5,0.25,9\n";
         assert_eq!(csv, expected);
         fs::write(out.path().join(JSON), "{").unwrap();
         assert!(Record::open(out.path()).unwrap_err().to_string().contains("expected the record of a sweep"));

@@ -19,7 +19,7 @@ use super::objective::Source;
 use super::objectives::detect::{Backbone, DetectObjects, DetectorRun};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
-use super::run::{keep_content, keep_data, lost_data, outcome, say_steps};
+use super::run::{keep_content, keep_data, lost_data, outcome, say_classes, say_steps};
 use super::trainer::Trainer;
 use crate::config::{Invalid, Unread, table, tables};
 use crate::data::batches::{Order, Sampler};
@@ -128,6 +128,8 @@ pub struct DetectRequest {
     pub config: DetectRunConfig,
     /// Go on from the newest valid checkpoint of `train.out`.
     pub resume: bool,
+    /// Start a new run when there is nothing to resume.
+    pub begins: bool,
     /// How a person follows the run.
     pub view: View,
 }
@@ -148,7 +150,7 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
         name: DetrModel::TYPE,
         keep: config.train.keep_checkpoints,
         resume: request.resume,
-        begins: true,
+        begins: request.begins,
         tokenizer: None,
         quiet,
     })?;
@@ -163,6 +165,7 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
     if let Some(weights) = run.weights.as_ref().filter(|_| !quiet && !resumed) {
         weights.notes(&run.folder.labels).iter().for_each(|note| say::line(&format!("note: {note}")));
     }
+    few_queries(&config, images.as_ref()).into_iter().filter(|_| !quiet).for_each(|warning| say::line(&warning));
     let DetectConfig { images: count, val_images, .. } = config.detect;
     let world = || format!("images 0 to {} of seed {}, {val_images} after them held out", count - 1, config.train.seed);
     let content = images.as_ref().map_or_else(world, RunBoxes::content);
@@ -181,6 +184,20 @@ fn run_on(engine: Arc<Engine>, request: &DetectRequest, stop: &Stop) -> Result<T
     let outcome = outcome(&trainer.run(stop)?, out);
     card::write(&config, [&format!("{all} parameters"), &format!("{trained} of {all} parameters")], &content, &outcome)?;
     Ok(outcome)
+}
+
+/// A warning about images with more objects than the model has queries.
+fn few_queries(config: &DetectRunConfig, images: Option<&RunBoxes>) -> Option<String> {
+    let queries = config.model.num_queries;
+    let (beyond, most) = match images {
+        Some(images) => (images.train.images_beyond(queries).to_string(), images.train.most()),
+        None => ("many".to_owned(), MOST_SHAPES),
+    };
+    (most > queries).then(|| {
+        format!(
+            "warning: model.num_queries = {queries}: {beyond} training images have more objects, at most {most}, of which the rest is never learnt"
+        )
+    })
 }
 
 /// The stored images of a run, if it has some, and what its folder gets beside weights. The number of classes becomes that of the data.
@@ -202,7 +219,11 @@ fn prepare(
             Some(RunBoxes::store(out, (&config.data, &config.augment), fitted, (stop, quiet))?)
         }
     };
-    config.model.num_labels = images.as_ref().map_or(SHAPES.len(), |images| images.classes.len());
+    let classes = images.as_ref().map_or(SHAPES.len(), |images| images.classes.len());
+    if !quiet && weights.is_none() {
+        say_classes(config.model.num_labels, DetrModel::default().num_labels, classes);
+    }
+    config.model.num_labels = classes;
     let labels = images.as_ref().map_or_else(|| SHAPES.map(str::to_owned).to_vec(), |images| images.classes.clone());
     let others = weights.as_ref().map(|weights| weights.folder.others.clone()).unwrap_or_default();
     let folder = DetectorFolder { model: config.model.clone(), labels, others };

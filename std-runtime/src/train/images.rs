@@ -19,7 +19,7 @@ use super::objectives::classify::Classify;
 use super::objectives::supervised::{Supervised, TaskFolder};
 use super::progress::View;
 use super::request::{FolderRequest, TrainOutcome};
-use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_steps};
+use super::run::{CONTENT_FILE, keep_content, keep_data, lost_data, outcome, say_classes, say_steps};
 use super::trainer::Trainer;
 use crate::config::{Invalid, Table};
 use crate::data::batches::{Order, Sampler};
@@ -35,6 +35,7 @@ use crate::vision::data::augment::Augment;
 use crate::vision::data::features::FeatureRows;
 use crate::vision::data::rows::ImageRows;
 use crate::vision::data::store::ImageStore;
+use crate::vision::families::ImageConfig;
 use crate::vision::folder::ImageFolder;
 use crate::vision::image::CHANNELS;
 use crate::vision::pixels::GREY;
@@ -104,6 +105,10 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
             RunImages::store(&out, &images, &config, (&processor, size), (stop, quiet))?
         }
     };
+    if !quiet && init.is_none() {
+        let usual = ImageConfig::of_type(config.model.model_type()).map_or(0, |usual| usual.classes());
+        say_classes(config.model.classes(), usual, images.classes.len());
+    }
     config.model = config.model.with_classes(images.classes.len())?;
     if let Some(former) = former(&folder, &config)? {
         keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::config::RunConfig;
 use super::progress::View;
@@ -109,8 +110,8 @@ impl Default for Measure {
     }
 }
 
-/// A finished training.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// A finished training. In JSON its values have the names of the measure: `train_loss`, `val_accuracy`, `best_val_accuracy`.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainOutcome {
     /// Steps done, those before a resumption included.
     pub steps: u64,
@@ -123,8 +124,22 @@ pub struct TrainOutcome {
     /// Its best value on them.
     pub best_val_loss: Option<f64>,
     /// The KL of a policy from its reference in the last step, in nats per completion.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<f64>,
     /// The run folder, which is also a model folder.
     pub out: PathBuf,
+}
+
+impl Serialize for TrainOutcome {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let word = self.measure.word();
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("steps", &self.steps)?;
+        map.serialize_entry("measure", &self.measure)?;
+        for (part, value) in [("train", self.train_loss), ("val", self.val_loss), ("best_val", self.best_val_loss)] {
+            map.serialize_entry(&format!("{part}_{word}"), &value)?;
+        }
+        self.kl.map_or(Ok(()), |kl| map.serialize_entry("kl", &kl))?;
+        map.serialize_entry("out", &self.out)?;
+        map.end()
+    }
 }

@@ -144,6 +144,13 @@ pub(crate) fn say_steps(before: u64, now: u64, done: u64) {
     }
 }
 
+/// Prints a note that the data's number of classes replaces another one that was given, `usual` being the default.
+pub(super) fn say_classes(given: usize, usual: usize, found: usize) {
+    if given != found && given != usual {
+        say::line(&format!("note: model.num_labels = {given} has no effect: the data has {found} classes"));
+    }
+}
+
 /// A resumed run reads the data that it has stored in its folder: another path that is given is said not to be read, and not written down.
 pub(super) fn keep_data(former: Option<&PathBuf>, given: &mut Option<PathBuf>, quiet: bool) {
     if given.as_ref() == former {

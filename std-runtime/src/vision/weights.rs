@@ -52,7 +52,7 @@ impl Failure for ImageModelError {
 pub fn tuned(model: &ImageConfig, tune: &ImageTuneConfig) -> Result<(Registered, Added), ImageModelError> {
     let architecture = model.architecture()?;
     let (_, plain) = super::register(&*architecture)?;
-    let added = tune.added(plain.dims().width)?;
+    let added = tune.added(plain.dims().width, plain.dims().blocks)?;
     let registered = register_tuned(&*architecture, &added, tune.adapter_init(), |info, blocks| tune.trains(info, blocks))?;
     let method = tune.show("method").unwrap_or_default();
     let expected = format!("a method for {:?}: full, linear, partial-K or bias", model.model_type());

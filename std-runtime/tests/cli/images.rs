@@ -3,7 +3,7 @@
 use super::*;
 
 /// Twelve noisy images of each of three colours, in a folder for each.
-fn write_colours(at: &Path) {
+pub(super) fn write_colours(at: &Path) {
     for (class, colour) in [("blue", [30, 40, 200]), ("green", [40, 180, 50]), ("red", [200, 30, 40])] {
         let folder = at.join("colours").join(class);
         fs::create_dir_all(&folder).expect("folder");
@@ -15,7 +15,7 @@ fn write_colours(at: &Path) {
     }
 }
 
-const TRAIN: [&str; 23] = [
+pub(super) const TRAIN: [&str; 23] = [
     "train",
     "--data",
     "colours",
@@ -41,7 +41,7 @@ const TRAIN: [&str; 23] = [
     "--json",
 ];
 
-fn train(at: &Path, more: &[&str]) -> Value {
+pub(super) fn train(at: &Path, more: &[&str]) -> Value {
     serde_json::from_str(&done(at, &[&TRAIN[..], more].concat())).expect("JSON")
 }
 
@@ -64,7 +64,7 @@ fn a_classifier_is_trained_resumed_evaluated_and_asked() {
         "train.eval_every=20",
     ];
     let outcome = train(at, &[&["--out", "run"][..], &STEPS, &changes].concat());
-    assert_eq!((&outcome["measure"]["name"], &outcome["best_val_loss"]), (&"accuracy".into(), &1.0.into()), "{outcome}");
+    assert_eq!((&outcome["measure"]["name"], &outcome["best_val_accuracy"]), (&"accuracy".into(), &1.0.into()), "{outcome}");
     for file in
         ["config.json", "preprocessor_config.json", "model.safetensors", "MODEL_CARD.md", "best/config.json", "accuracy.svg"]
     {
@@ -303,7 +303,7 @@ fn a_sweep_is_resumed_extended_and_measured_on_test_images() {
     assert!(
         fs::read_to_string(at.join("s/sweep.csv"))
             .expect("file")
-            .starts_with("train.lr,seed,validation accuracy,test accuracy\n")
+            .starts_with("train.lr,seed,validation accuracy,test accuracy,train.steps,tune.method,")
     );
     assert_eq!(fs::read_dir(at.join("s/cells")).expect("folder").count(), 2);
     // Nothing is trained again.

@@ -10,6 +10,7 @@ mod device;
 mod embed;
 mod guards;
 mod images;
+mod images_said;
 #[cfg(unix)]
 mod live;
 mod llama;

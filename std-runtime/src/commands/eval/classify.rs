@@ -11,13 +11,12 @@ use super::super::predict::template;
 use super::super::{Console, Error, output};
 use super::held_out::val_fraction;
 use super::judge::Judge;
-use super::labelled::{Labelled, share, world};
+use super::labelled::{FieldArgs, Labelled, share, world};
 use crate::image_text::folder::DualFolder;
 use crate::image_text::zero_shot::TEMPLATE;
 use crate::say;
 use crate::stop::Stop;
 use crate::vision::classifier::{Classifier, probabilities, ranking};
-use crate::vision::config::{BadImage, ImageDataConfig};
 use crate::vision::data::list::{ImageList, Split};
 
 const EXAMPLES: &str = "\
@@ -58,9 +57,8 @@ pub(super) struct Args {
     /// The share that a training on this data held out (data.val_fraction) [default: that of the model's run, or 0.1].
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_fraction: Option<f64>,
-    /// Leave out images that cannot be read, and list them.
-    #[arg(long)]
-    skip_bad: bool,
+    #[command(flatten)]
+    fields: FieldArgs,
     /// Print {"accuracy", "top_k", "k", "loss", "images", "classes", "confusion"}.
     #[arg(long)]
     json: bool,
@@ -142,9 +140,7 @@ impl Args {
     /// The classes of the data, for a model without its own.
     fn classes(&self) -> Result<Vec<String>, Error> {
         match &self.data {
-            Some(data) => {
-                Ok(ImageList::open(data, &ImageDataConfig { val_fraction: 0.0, ..ImageDataConfig::default() })?.classes)
-            }
+            Some(data) => Ok(ImageList::open(data, &self.fields.config(0.0))?.classes),
             None => Ok(world(&self.set)?.classes()),
         }
     }
@@ -153,8 +149,7 @@ impl Args {
     fn images(&self, labels: &[String], size: [usize; 2], quiet: bool) -> Result<Labelled, Error> {
         let split = self.split.into();
         if let Some(data) = &self.data {
-            let config =
-                ImageDataConfig { val_fraction: val_fraction(self.val_fraction, &self.model), ..ImageDataConfig::default() };
+            let config = self.fields.config(val_fraction(self.val_fraction, &self.model));
             let (files, notes) = ImageList::of_split(data, split, &config, labels)?;
             notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
             return Ok(Labelled::Files(files));
@@ -170,7 +165,6 @@ impl Args {
     fn count(&self, model: &mut Judge, images: &Labelled, stop: &Stop) -> Result<Counts, Error> {
         let classes = model.labels().len();
         let mut counts = Counts { confusion: vec![vec![0; classes]; classes], among: 0, loss: 0.0, images: 0 };
-        let bad = if self.skip_bad { BadImage::Skip } else { BadImage::Error };
         let (all, batch) = (images.len(), model.batch() as u64);
         for first in (0..all).step_by(model.batch().max(1)) {
             stop.check()?;
@@ -178,11 +172,7 @@ impl Args {
             let decoded: Vec<_> = rows.into_par_iter().filter_map(|row| images.image(row)).collect();
             let mut good = Vec::new();
             for (class, image) in decoded {
-                match image {
-                    Ok(image) => good.push((class, image)),
-                    Err(error) if bad == BadImage::Skip => say::line(&format!("warning: left out: {error}")),
-                    Err(error) => return Err(error.into()),
-                }
+                good.extend(self.fields.kept(image)?.map(|image| (class, image)));
             }
             let (labels, images): (Vec<_>, Vec<_>) = good.into_iter().unzip();
             for (class, logits) in labels.into_iter().zip(model.logits(&images)?) {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::super::Error;
 use crate::config::{Invalid, Layers, tables};
 use crate::files::FileError;
+use crate::say;
 use crate::vision::config::ImageDataConfig;
 use crate::vision::data::list::{ImageList, Labelled as LabelledFile, Split};
 use crate::vision::image::Image;
@@ -61,6 +62,45 @@ impl Labelled {
     }
 }
 
+/// How tables of images are read.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct FieldArgs {
+    /// The column or key with the file of an image [default: image].
+    #[arg(long, value_name = "NAME")]
+    image_field: Option<String>,
+    /// The column or key with the label [default: label].
+    #[arg(long, value_name = "NAME")]
+    label_field: Option<String>,
+    /// Leave out images that cannot be read, and list them.
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+impl FieldArgs {
+    /// The keys of `[data]`.
+    pub(super) fn config(&self, val_fraction: f64) -> ImageDataConfig {
+        let usual = ImageDataConfig::default();
+        ImageDataConfig {
+            val_fraction,
+            image_field: self.image_field.clone().unwrap_or(usual.image_field),
+            label_field: self.label_field.clone().unwrap_or(usual.label_field),
+            ..usual
+        }
+    }
+
+    /// An image that was read; one that cannot be read is an error, or is listed and left out.
+    pub(super) fn kept(&self, image: Result<Image, FileError>) -> Result<Option<Image>, Error> {
+        match image {
+            Ok(image) => Ok(Some(image)),
+            Err(error) if self.skip_bad => {
+                say::line(&format!("warning: left out: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(Error::data(format!("{error}; mend it, or leave such images out with --skip-bad"))),
+        }
+    }
+}
+
 /// A share of images that is held out.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|x| (0.0..=0.9).contains(x)).ok_or_else(|| "a number from 0 to 0.9".to_owned())
@@ -74,18 +114,17 @@ pub(super) fn pair(
     data: Option<&Path>,
     sets: &[String],
     split: Split,
-    val_fraction: f64,
+    config: &ImageDataConfig,
     size: [usize; 2],
 ) -> Result<Pair, Error> {
     let Some(path) = data else {
         let world = world(sets)?;
         return Ok(([Split::Train, split].map(|split| Labelled::Shapes { world, split, size }), world.classes()));
     };
-    let config = ImageDataConfig { val_fraction, ..ImageDataConfig::default() };
-    let list = ImageList::open(path, &config)?;
+    let list = ImageList::open(path, config)?;
     let held = match split {
         Split::Val => list.val,
-        other => ImageList::of_split(path, other, &config, &list.classes)?.0,
+        other => ImageList::of_split(path, other, config, &list.classes)?.0,
     };
     Ok(([list.train, held].map(Labelled::Files), list.classes))
 }

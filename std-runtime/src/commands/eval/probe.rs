@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::args::EngineArgs;
 use super::super::{Error, output};
 use super::held_out::val_fraction;
-use super::labelled::{Labelled, pair, share};
+use super::labelled::{FieldArgs, Labelled, pair, share};
 use crate::eval::probe::{Probe, draw};
 use crate::stop::Stop;
 use crate::sweep::record::Spread;
@@ -51,6 +51,8 @@ pub(super) struct Args {
     /// The share that a training on this data held out (data.val_fraction) [default: that of the model's run, or 0.1].
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_fraction: Option<f64>,
+    #[command(flatten)]
+    fields: FieldArgs,
     /// Images of a batch.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch_size: u16,
@@ -102,10 +104,10 @@ impl Args {
             SplitArg::Test => Split::Test,
         };
         let size = model.dims().image;
-        let ([train, held], names) =
-            pair(self.data.as_deref(), &self.set, split, val_fraction(self.val_fraction, &self.model), size)?;
+        let config = self.fields.config(val_fraction(self.val_fraction, &self.model));
+        let ([train, held], names) = pair(self.data.as_deref(), &self.set, split, &config, size)?;
         let stop = Stop::install(true).map_err(|error| Error::failed(error.to_string()))?;
-        let [train, held] = [features(&mut model, &train, &stop)?, features(&mut model, &held, &stop)?];
+        let [train, held] = [self.features(&mut model, &train, &stop)?, self.features(&mut model, &held, &stop)?];
         if held.classes.is_empty() {
             return Err(Error::data(
                 "no images are held out to measure the accuracy on: choose another --split, or raise --val-fraction",
@@ -121,6 +123,26 @@ impl Args {
         output::show(self.json, &outcome, || outcome.text())
     }
 
+    /// The features of all images.
+    fn features(&self, model: &mut Classifier, images: &Labelled, stop: &Stop) -> Result<Featured, Error> {
+        let mut all = Featured::default();
+        let batch = model.batch() as u64;
+        for first in (0..images.len()).step_by(model.batch().max(1)) {
+            stop.check()?;
+            let rows = first..images.len().min(first + batch);
+            let decoded: Vec<_> = rows.into_par_iter().filter_map(|row| images.image(row)).collect();
+            let mut pictures = Vec::new();
+            for (class, image) in decoded {
+                if let Some(image) = self.fields.kept(image)? {
+                    pictures.push(image);
+                    all.classes.push(class);
+                }
+            }
+            all.features.extend(model.features(&pictures)?);
+        }
+        Ok(all)
+    }
+
     fn accuracy(&self, shots: u32, train: &Featured, held: &Featured, classes: usize) -> Result<Spread, Error> {
         let of_seed = |seed: u32| {
             let rows = draw(&train.classes, classes, shots as usize, u64::from(seed))?;
@@ -134,21 +156,6 @@ impl Args {
         let few = || Error::data(format!("--shots {shots}: a class has fewer training images; choose fewer"));
         all.and_then(|all| Spread::of(&all)).ok_or_else(few)
     }
-}
-
-/// The features of all images.
-fn features(model: &mut Classifier, images: &Labelled, stop: &Stop) -> Result<Featured, Error> {
-    let mut all = Featured::default();
-    let batch = model.batch() as u64;
-    for first in (0..images.len()).step_by(model.batch().max(1)) {
-        stop.check()?;
-        let rows = first..images.len().min(first + batch);
-        let decoded: Vec<_> = rows.into_par_iter().filter_map(|row| images.image(row)).collect();
-        let (classes, decoded): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
-        all.features.extend(model.features(&decoded.into_iter().collect::<Result<Vec<_>, _>>()?)?);
-        all.classes.extend(classes);
-    }
-    Ok(all)
 }
 
 impl Outcome {

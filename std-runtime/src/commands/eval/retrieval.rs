@@ -1,5 +1,6 @@
 //! `samara eval retrieval`: how often captions find their images, and images their captions.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::super::args::{EngineArgs, ExtraArgs};
@@ -10,13 +11,14 @@ use super::labelled::share;
 use super::ranking::Ranking;
 use crate::image_text::albef_folder::AlbefFolder;
 use crate::image_text::config::PairDataConfig;
-use crate::image_text::data::list::PairList;
+use crate::image_text::data::list::{Captioned, PairList};
 use crate::image_text::encoder::DualEncoder;
 use crate::image_text::fusion_encoder::FusionEncoder;
 use crate::image_text::scorer::PairScorer;
 use crate::image_text::vilt_folder::ViltFolder;
 use crate::say;
 use crate::stop::Stop;
+use crate::vision::image::read::read;
 
 const EXAMPLES: &str = "\
 Data as samara train reads it: rows with an image and its caption or captions,
@@ -53,6 +55,15 @@ pub(super) struct Args {
     /// 128].
     #[arg(long, value_name = "K")]
     rerank: Option<usize>,
+    /// The key or column with the file of an image [default: image].
+    #[arg(long, value_name = "NAME", requires = "data")]
+    image_field: Option<String>,
+    /// The key or column with the caption, or a list of captions [default: caption].
+    #[arg(long, value_name = "NAME", requires = "data")]
+    caption_field: Option<String>,
+    /// Leave out images that cannot be read, with their captions, and list them.
+    #[arg(long, requires = "data")]
+    skip_bad: bool,
     /// Print {"images", "captions", "text_to_image", "image_to_text"}, recalls by their ranks, and of a generated world "hard_pairs".
     #[arg(long)]
     json: bool,
@@ -76,6 +87,7 @@ impl Args {
     pub(super) fn run(&self, console: &Console) -> Result<(), Error> {
         let stop = Stop::install(console.quiet).map_err(|error| Error::failed(error.to_string()))?;
         let gallery = self.gallery(console.quiet)?;
+        note_equal(&gallery, console.quiet);
         let (engine, extra) = (self.engine.engine()?, self.extra.tensors());
         let ranking = Ranking { gallery: &gallery, stop: &stop, quiet: console.quiet };
         let is_albef = AlbefFolder::read(&self.model)?.is_some();
@@ -97,7 +109,14 @@ impl Args {
     fn gallery(&self, quiet: bool) -> Result<Gallery, Error> {
         let Some(data) = &self.data else { return Gallery::of_run(&self.model) };
         let val_fraction = if self.split == SplitArg::All { 0.0 } else { val_fraction(self.val_fraction, &self.model) };
-        let config = PairDataConfig { val_fraction, image_root: self.image_root.clone(), ..PairDataConfig::default() };
+        let usual = PairDataConfig::default();
+        let config = PairDataConfig {
+            val_fraction,
+            image_root: self.image_root.clone(),
+            image_field: self.image_field.clone().unwrap_or(usual.image_field),
+            caption_field: self.caption_field.clone().unwrap_or(usual.caption_field),
+            ..usual
+        };
         let PairList { train, val, notes } = PairList::open(data, &config)?;
         notes.iter().filter(|_| !quiet).for_each(|note| say::line(&format!("note: {note}")));
         let pairs = match self.split {
@@ -105,9 +124,31 @@ impl Args {
             SplitArg::Train => train.merged(),
             SplitArg::Val => val.merged(),
         };
+        let pairs = if self.skip_bad { readable(pairs) } else { pairs };
         if pairs.pairs.is_empty() {
             return Err(Error::data(format!("{}: expected pairs in this split, found none", data.display())));
         }
         Ok(Gallery::Files(pairs))
     }
 }
+/// The pairs whose images can be read; the others are listed.
+fn readable(pairs: Captioned) -> Captioned {
+    let kept = |path: &PathBuf| match read(path) {
+        Ok(_) => true,
+        Err(error) => {
+            say::line(&format!("warning: left out: {error}"));
+            false
+        }
+    };
+    let kept: Vec<bool> = pairs.images.iter().map(kept).collect();
+    pairs.only(&kept)
+}
+
+fn note_equal(gallery: &Gallery, quiet: bool) {
+    let captions = gallery.pairs();
+    let (all, equal) = (captions.len(), captions.len() - captions.iter().map(|pair| &pair.caption).collect::<HashSet<_>>().len());
+    if equal > 0 && !quiet {
+        say::line(&format!("note: {equal} of {all} captions repeat another: each finds its own image alone, so that no model reaches 100 %"));
+    }
+}
+

@@ -28,11 +28,11 @@ pub(super) fn outcome(args: &Args, folder: &Path) -> Result<Outcome, Error> {
     let weights = NamedWeights::read(folder, args.extra.tensors())?;
     refuse_foreign(&args.out, "a program file", &MAGIC)?;
     let device = Arc::new(Engine::reference()?);
-    let (set, width) = whole(&device, &weights)?;
+    let (set, [width, blocks]) = whole(&device, &weights)?;
     let (tune, model) = (tune(args), &weights.folder.model);
     let architecture = model.architecture()?;
     let added = match &tune {
-        Some(tune) if weights.folder.added.is_empty() => tune.added(width)?,
+        Some(tune) if weights.folder.added.is_empty() => tune.added(width, blocks)?,
         _ => weights.folder.added,
     };
     let spec = spec(args, tune.as_ref(), added);
@@ -46,13 +46,13 @@ pub(super) fn outcome(args: &Args, folder: &Path) -> Result<Outcome, Error> {
     Ok(Outcome { file, losses: Vec::new() })
 }
 
-/// All weights of the folder, f32, and the width of the model.
-fn whole(device: &Arc<Engine>, weights: &NamedWeights) -> Result<(ParamSet, usize), Error> {
+/// All weights of the folder, f32, and the width and the blocks of the model.
+fn whole(device: &Arc<Engine>, weights: &NamedWeights) -> Result<(ParamSet, [usize; 2]), Error> {
     let (registry, model) = weights.model()?;
     let mut set = ParamSet::new(&CpuDevice::new(Arc::clone(device)), "model", &registry).map_err(BuildError::from)?;
     let (values, frozen) = (set.weights.get_mut(), set.frozen.get_mut());
     weights.give(&weights.folder.model, PositionResize::default(), &registry.view(), values, frozen)?;
-    Ok((set, model.dims().width))
+    Ok((set, [model.dims().width, model.dims().blocks]))
 }
 
 /// Refuses flags that contradict each other, or apply to language models.

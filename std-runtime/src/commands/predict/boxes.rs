@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     }
     let engine = args.engine.engine()?;
     let mut model = Detector::open(engine, &args.model, BATCH.min(args.images.len()), false)?;
-    let mut drawings = args.draw.as_deref().map(Drawings::new).transpose()?;
+    let drawings = args.draw.as_deref().map(|folder| Drawings::new(folder, &args.images)).transpose()?;
     let threshold = args.threshold.unwrap_or(0.5);
     args.each_batch(model.batch(), |paths, images| {
         for ((path, found), mut image) in paths.iter().zip(model.find(&images)?).zip(images) {
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
             let boxes = objects(&found, [height, width], threshold, &model.labels);
             let objects = Objects { schema: 1, image: path.display().to_string(), width, height, boxes };
             output::show(args.json, &objects, || objects.text())?;
-            if let Some(drawings) = &mut drawings {
+            if let Some(drawings) = &drawings {
                 objects.draw(&mut image);
                 drawings.write(path, &image)?;
             }

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     }
     let engine = args.engine.engine()?;
     let mut model = Classifier::open(engine, &args.model, BATCH.min(args.images.len()))?;
-    let mut drawings = args.draw.as_deref().map(Drawings::new).transpose()?;
+    let drawings = args.draw.as_deref().map(|folder| Drawings::new(folder, &args.images)).transpose()?;
     if drawings.is_some() && !model.has_attention() {
         return Err(Error::usage("--draw draws where a Vision Transformer looks, and this model has no attention: leave it out"));
     }
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
         for ((path, logits), image) in paths.iter().zip(model.logits(&images)?).zip(&images) {
             let prediction = prediction(path.display().to_string(), &logits, &model.labels, args.top_k.unwrap_or(1));
             output::show(args.json, &prediction, || prediction.text())?;
-            if let Some(drawings) = &mut drawings {
+            if let Some(drawings) = &drawings {
                 drawings.write(path, &model.attention_over(image)?)?;
             }
         }

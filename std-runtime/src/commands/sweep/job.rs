@@ -7,6 +7,8 @@ use super::super::training::Training;
 use crate::image_text::data::list::PairList;
 use crate::train::box_data::list;
 use crate::train::image_data::Images;
+use crate::train::pair_data::PairTables;
+use crate::train::pairs::PairRun;
 
 /// A training of a cell.
 pub(super) struct Job {
@@ -21,6 +23,14 @@ pub(super) struct Job {
     pub(super) training: Training,
 }
 
+/// The key by which pairs are held out, and whether some are.
+fn of_pairs(pairs: &PairTables<'_>) -> Result<(&'static str, bool), Error> {
+    Ok(match &pairs.data.path {
+        None => ("captions.val", pairs.captions.val > 0),
+        Some(path) => ("data.val_fraction", !PairList::open(path, pairs.data)?.val.pairs.is_empty()),
+    })
+}
+
 /// Refuses a training that holds no rows out, by which cells could be compared.
 pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
     let (key, holds_out) = match training {
@@ -30,10 +40,8 @@ pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
         },
         Training::Detector(config) if config.data.path.is_none() => ("detect.val_images", config.detect.val_images > 0),
         Training::Detector(config) => ("data.val_fraction", list(&config.data)?.1.is_some()),
-        Training::Pairs(config) => match &config.data.path {
-            None => ("captions.val", config.captions.val > 0),
-            Some(path) => ("data.val_fraction", !PairList::open(path, &config.data)?.val.pairs.is_empty()),
-        },
+        Training::Pairs(config) => of_pairs(&config.pairs())?,
+        Training::Vilt(config) => of_pairs(&config.pairs())?,
         // A folder may have held-out shards.
         Training::Text(config, _) => {
             let is_folder = config.data.path.as_ref().is_some_and(|path| path.is_dir());

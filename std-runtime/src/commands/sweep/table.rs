@@ -6,11 +6,10 @@ use crate::sweep::record::{Record, Spread};
 /// The table of cells, and the chosen one.
 pub(super) fn text(record: &Record) -> String {
     let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
-    // What is the same in all cells is not shown.
-    let differs = |key: &&str| record.cells.iter().any(|cell| cell.value(key) != record.cells[0].value(key));
-    let of_grid = record.cells.first().map_or(0, |cell| cell.settings.len());
-    let keys: Vec<&str> =
-        record.keys().into_iter().enumerate().filter(|(i, key)| *i < of_grid || differs(key)).map(|(_, key)| key).collect();
+    // Of keys beside the grid those are shown that differ.
+    let [mut keys, others] = record.keys();
+    let first = |key: &str| record.cells.first().and_then(|cell| cell.value(key));
+    keys.extend(others.into_iter().filter(|key| record.cells.iter().any(|cell| cell.value(key) != first(key))));
     let names = keys.iter().map(|&key| key.to_owned());
     let mut rows: Vec<Vec<String>> =
         vec![names.chain(["seed".to_owned(), format!("validation {}", record.measure), "test accuracy".to_owned()]).collect()];

@@ -195,6 +195,21 @@ impl Captioned {
         self
     }
 
+    /// The pairs of these images.
+    #[must_use]
+    pub fn only(self, kept: &[bool]) -> Self {
+        let mut left = Self::default();
+        let keep = |image: usize| kept.get(image).copied().unwrap_or(false);
+        let mut numbers = Vec::new();
+        for (image, file) in self.images.into_iter().enumerate() {
+            numbers.push(left.images.len());
+            left.images.extend(keep(image).then_some(file));
+        }
+        let pairs = self.pairs.into_iter().filter(|pair| keep(pair.image));
+        left.pairs = pairs.map(|pair| Pair { image: numbers[pair.image], ..pair }).collect();
+        left
+    }
+
     /// The same with every file once, whatever the order of the data.
     #[must_use]
     pub fn merged(self) -> Self {

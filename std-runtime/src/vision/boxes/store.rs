@@ -130,6 +130,11 @@ impl BoxStore {
         self.index.images.iter().map(|image| image.objects.len()).sum()
     }
 
+    /// The images with more objects than this.
+    pub fn images_beyond(&self, objects: usize) -> usize {
+        self.index.images.iter().filter(|image| image.objects.len() > objects).count()
+    }
+
     /// The most objects of an image.
     pub fn most(&self) -> usize {
         self.index.images.iter().map(|image| image.objects.len()).max().unwrap_or(0)

@@ -71,14 +71,15 @@ impl ImageStore {
         shape: impl Fn(&Image) -> Image + Sync,
     ) -> Result<Made, DataError> {
         let (mut writer, mut skipped) = (Writer::new(path, size)?, Vec::new());
+        let mut numbers = 1..;
         for chunk in images.chunks(CHUNK) {
             stop.check()?;
             let decoded: Vec<_> = chunk.par_iter().map(|image| shaped(&image.path, (size, fit), &shape)).collect();
-            for (labelled, decoded) in chunk.iter().zip(decoded) {
+            for ((labelled, decoded), number) in chunk.iter().zip(decoded).zip(&mut numbers) {
                 match decoded {
                     Ok((image, crc)) => writer.add(&image, crc, labelled.class, fit)?,
                     Err(error) if on_bad == BadImage::Skip => skipped.push(error),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(DataError::Image { number, count: images.len(), error }),
                 }
             }
         }

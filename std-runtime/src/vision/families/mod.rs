@@ -100,6 +100,11 @@ impl Default for ImageConfig {
 }
 
 impl ImageConfig {
+    /// The defaults of a family.
+    pub fn of_type(model_type: &str) -> Option<Self> {
+        Self::families().into_iter().find(|model| model.model_type() == model_type)
+    }
+
     /// The same with another number of classes.
     ///
     /// # Errors

@@ -157,12 +157,18 @@ impl ImageTuneConfig {
         KEYS.into_iter().filter(|(key, _)| !read.contains(key)).map(|(key, instead)| Unread { key, instead }).collect()
     }
 
-    /// What it adds to a model of a width.
+    /// What it adds to a model of a width and this many blocks.
     ///
     /// # Errors
-    /// An adapter without a hidden layer.
-    pub fn added(&self, width: usize) -> Result<Added, Invalid> {
+    /// An adapter without a hidden layer; more blocks than the model has.
+    pub fn added(&self, width: usize, blocks: usize) -> Result<Added, Invalid> {
         let Self { prompts, reduction, rank, alpha, .. } = *self;
+        if let Method::Partial(last) = self.method
+            && usize::from(last) > blocks
+        {
+            let expected = format!("at most partial-{blocks}: the model has {blocks} blocks");
+            return Err(Invalid::new("tune.method", expected, format!("partial-{last}")));
+        }
         self.method.tuning().added(&Sizes { prompts, reduction, rank, alpha }, width)
     }
 

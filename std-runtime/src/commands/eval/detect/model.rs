@@ -82,7 +82,15 @@ impl Images {
                 if part == Part::Train { train } else { val.ok_or_else(none)? }
             }
             Some(part) => {
-                let none = || Error::usage(format!("{}: has no such part: choose another --split", path.display()));
+                let none = || {
+                    let (shown, word) = (path.display(), part.names().first().copied().unwrap_or_default());
+                    let has =
+                        Part::ALL.into_iter().filter(|part| boxes.has(*part)).filter_map(|part| part.names().first().copied());
+                    let has = has.collect::<Vec<_>>().join(", ");
+                    Error::usage(format!(
+                        "--split {word}: {shown} has the parts {has} alone: choose one of these, or give the annotations of the part with --data"
+                    ))
+                };
                 boxes.list(part)?.ok_or_else(none)?
             }
             None if boxes.has(Part::Val) => boxes.list(Part::Val)?.ok_or_else(|| Error::data("no images"))?,
@@ -113,7 +121,11 @@ impl Images {
                 held_out.ok_or_else(|| Error::usage("the run has held nothing out: choose --split train"))?
             }
             Some(Part::Train) => train,
-            Some(Part::Test) => return Err(Error::usage("the world of shapes has no test images: choose another --split")),
+            Some(Part::Test) => {
+                return Err(Error::usage(
+                    "--split test: the world of shapes has no test images: choose --split val or train, or give annotated images with --data",
+                ));
+            }
         };
         let len = choice.limit.map_or(world.len, |limit| world.len.min(limit as u64));
         Ok(Self::World(ShapesWorld { len, ..world }))
