@@ -117,7 +117,16 @@ fn run_on<C: PairRun>(engine: Arc<Engine>, request: &PairRequest<C>, stop: &Stop
         None => RunPairs::store(&out, &config.pairs(), (&processor, size), (stop, quiet))?,
     };
     if config.train().init.is_none() {
+        let size = |config: &C| config.tables().iter().find(|(name, _)| *name == "model")?.1.show("vocab_size");
+        let given = size(&config);
         config.fit(&data.tokenizer);
+        if !quiet && given != size(&config) && given != size(&C::default()) {
+            let found = data.tokenizer.vocab_size();
+            let given = given.unwrap_or_default();
+            say::line(&format!(
+                "note: model.vocab_size = {given} has no effect: the tokenizer of the captions has {found} tokens"
+            ));
+        }
     }
     if let Some(mut former) = former(&folder, &mut config)? {
         keep_data(former.data_path().clone().as_ref(), config.data_path(), quiet);

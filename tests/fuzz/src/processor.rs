@@ -21,7 +21,7 @@ const WORDS: [&str; 48] = [
     "\"do_normalize\":", "\"do_pad\":", "\"pad_size\":", "\"rescale_factor\":", "\"image_mean\":", "\"image_std\":", "\"resample\":", "\"do_convert_rgb\":",
     "{", "}", "[", "]", ",", "null", "true", "false", "0", "1", "2", "8", "64", "8192", "0.5", "1e-300", "1e308", "-1", "9223372036854775808", "\"x\":",
 ];
-const CLASSES: [&str; 5] = ["ViT", "DeiT", "CLIP", "ConvNext", "Detr"];
+const CLASSES: [&str; 6] = ["ViT", "DeiT", "CLIP", "ConvNext", "Detr", "Vilt"];
 /// Height and width of images, and the most pixels of a result that is made.
 const IMAGES: [[usize; 2]; 4] = [[1, 1], [1, 3000], [2000, 1], [5, 7]];
 const MOST: usize = 1 << 14;
@@ -33,7 +33,7 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&how, bytes)) = bytes.split_first() else { return };
-    let head = format!("{{\"image_processor_type\":\"{}ImageProcessor\",", CLASSES[usize::from(how) % 5]);
+    let head = format!("{{\"image_processor_type\":\"{}ImageProcessor\",", CLASSES[usize::from(how) % 6]);
     let whole = [head.as_bytes(), &text(bytes), b"}"].concat();
     let text = if how & 128 == 0 { whole } else { text(bytes) };
     let path = Path::new("fuzz.json");
