@@ -6,7 +6,8 @@
 
 A small DETR (ResNet of two basic stages, d = 64, 3 + 3 layers, 12 queries) learns rectangles in images of 64 pixels: 8 batches of 8, in turn. AdamW without
 weight decay, all convolutions trained, dropout 0. Prints the largest relative difference of a step's loss, and losses on the way. Beside it: how far transformers departs from
-itself with two threads instead of one, and from weights that are moved by one part in 10^7, about a rounding of f32, at the start.
+itself with two threads instead of one, from weights that are moved by one part in 10^7, about a rounding of f32, at the start, and with PyTorch's own convolutions instead
+of oneDNN's, which round otherwise in every step.
 """
 
 import argparse
@@ -108,12 +109,14 @@ for seed in range(options.seeds):
         words = [options.binary, folder, f"{folder}/batches", *map(str, [options.steps, options.lr, options.clip])]
         ours = np.array(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
     others = [moved(model, seed), moved(model, seed + 100)]
-    two = copy.deepcopy(model)
+    two, same = copy.deepcopy(model), copy.deepcopy(model)
     peer = theirs(model, *data)
     print(f"seed {seed}: largest relative difference {apart_from(peer, ours)}, first {abs(ours[0] - peer[0]) / peer[0]:.1e}")
     torch.set_num_threads(2 if options.threads == 1 else 1)
     print(f"   transformers with {torch.get_num_threads()} threads: {apart_from(peer, theirs(two, *data))}", flush=True)
     torch.set_num_threads(options.threads)
+    with torch.backends.mkldnn.flags(enabled=False):
+        print(f"   transformers without oneDNN: {apart_from(peer, theirs(same, *data))}", flush=True)
     for other in others:
         print(f"   transformers, weights moved by 1e-7: {apart_from(peer, theirs(other, *data))}", flush=True)
     shown = [0, options.steps // 4, options.steps // 2, options.steps - 1]

@@ -106,13 +106,16 @@ fn detectors_compute_what_transformers_computes_under_all_names() {
         ("detr-timm", "detr-auxiliary"),
         ("detr-learned", "detr-learned"),
         ("detr-authors", "detr-learned"),
+        ("detr-pre-norm", "detr-pre-norm"),
     ] {
         let of = |name: &str| golden(&format!("../vision/{name}"));
         let outputs = ["encoder_last_hidden_state", "last_hidden_state", "logits", "pred_boxes"];
-        // The first layer of the decoder reads zeros: all its values are equal, whatever the scores are.
-        let is_constant = |gradient: &str| {
-            let of_first = gradient.strip_prefix("model.decoder.layers.0.self_attn.");
-            of_first.is_some_and(|part| !part.starts_with("o_proj") && part != "v_proj.bias")
+        // The first layer of the decoder reads zeros, or the bias of its norm: all its values are equal, whatever the scores are.
+        let is_pre_norm = name == "detr-pre-norm";
+        let is_constant = |gradient: &str| match gradient.strip_prefix("model.decoder.layers.0.self_attn") {
+            Some(".v_proj.weight") => !is_pre_norm,
+            Some("_layer_norm.weight") => is_pre_norm,
+            part => part.is_some_and(|part| part.starts_with(".q_proj") || part.starts_with(".k_proj")),
         };
         // Some gradients are so small that rounding shows.
         let tolerance = 10.0 * GRADIENT_TOLERANCE;

@@ -5,6 +5,8 @@ Every folder is a real model folder (`save_pretrained`), or the same under other
   io.safetensors     in.pixel_values, in.pixel_mask; in.objects (how many every image has), in.class_labels and in.boxes of all of them; out.NAME
   grads.safetensors  the gradient of the loss for every parameter but those of normalisations in the backbone, by its name in memory
   meta.json          the loss, what the case is, the versions that made it
+transformers has no layers that normalise their inputs: those of detr-pre-norm compute the authors' formulas (`forward_pre` of models/transformer.py at
+facebookresearch/detr) with its modules, and the losses of its decoder layers are the authors', whose last norm is read by the heads alone.
 All values are computed in float32 on one thread. Parameters are random, biases and gains too, so that a forgotten one shows.
 """
 
@@ -12,6 +14,7 @@ import json
 import pathlib
 import shutil
 import sys
+import types
 
 import safetensors.torch
 import torch
@@ -47,13 +50,64 @@ def batch(gen, channels):
     return pixels, mask, labels
 
 
+def encoder_layer(self, x, mask, spatial_position_embeddings=None, **_):
+    """x + attention of norm(x), positions on queries and keys; x + mlp of norm(x)."""
+    y = self.self_attn_layer_norm(x)
+    x = x + self.self_attn(hidden_states=y, attention_mask=mask, position_embeddings=spatial_position_embeddings)[0]
+    return x + self.mlp(self.final_layer_norm(x))
+
+
+def decoder_layer(self, x, mask, places, queries, memory, encoder_attention_mask=None, **_):
+    x = x + self.self_attn(hidden_states=self.self_attn_layer_norm(x), position_embeddings=queries, attention_mask=mask)[0]
+    y = self.encoder_attn_layer_norm(x)
+    x = x + self.encoder_attn(
+        hidden_states=y, key_value_states=memory, attention_mask=encoder_attention_mask, position_embeddings=queries, encoder_position_embeddings=places
+    )[0]  # fmt: skip
+    return x + self.mlp(self.final_layer_norm(x))
+
+
+def normalise_inputs(model):
+    """Gives the model the authors' layers with `--pre_norm`, and its encoder their last norm."""
+    for layer in model.model.encoder.layers:
+        layer.forward = types.MethodType(encoder_layer, layer)
+    for layer in model.model.decoder.layers:
+        layer.forward = types.MethodType(decoder_layer, layer)
+    model.model.encoder.norm = torch.nn.LayerNorm(model.config.d_model)
+
+    def last(module, _, out):
+        out.last_hidden_state = module.norm(out.last_hidden_state)
+        return out
+
+    model.model.encoder.register_forward_hook(last)
+
+
+def forward(model, pixels, mask, labels):
+    if not getattr(model.config, "pre_norm", False):
+        return model(pixel_values=pixels, pixel_mask=mask, labels=labels)
+    layers, config = [], model.config
+    hooks = [layer.register_forward_hook(lambda _, __, out: layers.append(out)) for layer in model.model.decoder.layers]
+    out = model(pixel_values=pixels, pixel_mask=mask)
+    [hook.remove() for hook in hooks]
+    hidden = model.model.decoder.layernorm(torch.stack(layers))
+    logits, boxes = model.class_labels_classifier(hidden), model.bbox_predictor(hidden).sigmoid()
+    config.auxiliary_loss = True
+    out.loss = model.loss_function(logits[-1], labels, model.device, boxes[-1], config, logits, boxes)[0]
+    config.auxiliary_loss = False
+    return out
+
+
+def on_disk(name):
+    """The encoder's last norm, which transformers does not have, keeps the authors' name."""
+    return name.replace("model.encoder.norm.", "transformer.encoder.norm.")
+
+
 def record(folder, model, about, seed):
     pixels, mask, labels = batch(torch.Generator().manual_seed(seed + 1), model.config.num_channels)
     # transformers trains the backbone only under timm's names; here every convolution has a gradient.
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.zero_grad()
-    out = model(pixel_values=pixels, pixel_mask=mask, labels=labels)
+    out = forward(model, pixels, mask, labels)
     out.loss.backward()
     io = {
         "in.pixel_values": pixels,
@@ -65,7 +119,7 @@ def record(folder, model, about, seed):
     for name in ["logits", "pred_boxes", "last_hidden_state", "encoder_last_hidden_state"]:
         io[f"out.{name}"] = getattr(out, name).detach()
     safetensors.torch.save_file({name: t.contiguous().clone() for name, t in io.items()}, folder / "io.safetensors")
-    grads = {name: p.grad.detach().contiguous().clone() for name, p in model.named_parameters()}
+    grads = {on_disk(name): p.grad.detach().contiguous().clone() for name, p in model.named_parameters()}
     safetensors.torch.save_file(grads, folder / "grads.safetensors")
     meta = {
         "loss": out.loss.item(),
@@ -79,6 +133,8 @@ def record(folder, model, about, seed):
 def write(out, name, config, about, seed):
     torch.manual_seed(seed)
     model = transformers.DetrForObjectDetection(config).eval()
+    if getattr(config, "pre_norm", False):
+        normalise_inputs(model)
     randomize(model, seed)
     with torch.no_grad():
         for key, buffer in model.named_buffers():
@@ -89,6 +145,10 @@ def write(out, name, config, about, seed):
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    if getattr(config, "pre_norm", False):
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+        named = {on_disk(name): t for name, t in weights.items()}
+        safetensors.torch.save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
     record(folder, model, about, seed)
 
 
@@ -152,6 +212,8 @@ def main():
     changed = detr(auxiliary_loss=True, position_embedding_type="learned", encoder_layers=1, eos_coefficient=0.3)
     write(out, "detr-learned", changed, "learned positions", 3)
     rewrite(out, "detr-authors", "detr-learned", author_names)
+    changed = detr(pre_norm=True, auxiliary_loss_in_training=True)
+    write(out, "detr-pre-norm", changed, "layers that normalise their inputs, losses of all decoder layers", 4)
 
 
 if __name__ == "__main__":
