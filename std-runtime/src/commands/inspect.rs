@@ -10,6 +10,7 @@ use samara_core::graph::{Role, TensorRecord};
 use samara_core::model::bert::Bert;
 use samara_core::model::clip::Clip;
 use samara_core::model::detr::Detr;
+use samara_core::model::vilt::Vilt;
 use samara_core::ops;
 use samara_core::shape::UNIT;
 use serde_json::{Map, Value, json};
@@ -22,6 +23,7 @@ use crate::export::names::{PROGRAM_NAMES, dtype_name};
 use crate::files::IoError;
 use crate::image_text::folder::DualFolder;
 use crate::image_text::index::{Described, Index};
+use crate::image_text::vilt_folder::ViltFolder;
 use crate::model::folder::FolderConfig;
 use crate::model::tune::peft::{ADAPTER_WEIGHTS, read_object};
 use crate::model_folder::safetensors::{INDEX_FILE, SINGLE_FILE, Weights};
@@ -232,6 +234,10 @@ fn model(folder: &Path) -> Result<Value, Error> {
         let config = dual.model.to_core().map_err(TrainingError::from)?;
         let (registry, _) = OwnedParams::of(|s| Clip::register(&config, s))?;
         (dual.to_json(), Some(count(&registry)))
+    } else if let Some(vilt) = ViltFolder::read(folder)? {
+        let config = vilt.model.to_core().map_err(TrainingError::from)?;
+        let (registry, _) = OwnedParams::of(|s| Vilt::register(&config, vilt.heads, s))?;
+        (vilt.to_json(0.0), Some(count(&registry)))
     } else if let Some(encoder) = EncoderFolder::read(folder)? {
         let config = encoder.model.to_core().map_err(TrainingError::from)?;
         let (registry, _) = OwnedParams::of(|s| Bert::register(&config, s))?;

@@ -23,6 +23,8 @@ use crate::lm::step::StepShape;
 use crate::model::architecture::Architecture;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::train::config::{ImageRunConfig, RunConfig, TrainConfig};
+use crate::train::contrast;
+use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::detection::{self, DetectRunConfig};
 use crate::train::image_data::Images;
 use crate::train::image_plan;
@@ -103,7 +105,7 @@ struct Outcome {
     checkpoint_bytes: u64,
     /// Seconds per step, if requested.
     seconds_per_step: Option<f64>,
-    /// What a batch consists of: "token", or "image", which then stands for a token in the keys above.
+    /// What a batch consists of: "token", "image" or "pair", which then stands for a token in the keys above.
     unit: &'static str,
     /// Steps of the training. Not part of the JSON.
     #[serde(skip)]
@@ -137,7 +139,8 @@ impl Outcome {
         match training {
             Training::Images(config) => Self::of_images(config),
             Training::Detector(config) => Self::of_detector(config),
-            Training::Pairs(_) | Training::Vilt(_) | Training::Albef(_) => {
+            Training::Pairs(config) => Self::of_pairs(config),
+            Training::Vilt(_) | Training::Albef(_) => {
                 Err(Error::usage("the plan of a model of images with texts is not there"))
             }
             Training::Masked(_) => Err(Error::usage("the plan of an encoder of text is not there")),
@@ -153,20 +156,35 @@ impl Outcome {
             Ok((recompute, detection::plan(&*engine, &DetectRunConfig { train, ..config.clone() })?))
         };
         let all = detection::POLICIES.into_iter().map(policy).collect::<Result<Vec<_>, _>>()?;
-        let chosen = config.train.recompute.without_budget();
+        Ok(Self { unit: "image", ..Self::of_policies(&all, &config.train) })
+    }
+
+    /// Plans the training of a model of images with texts. Captions count as long as the model reads; pairs are listed.
+    fn of_pairs(config: &ContrastRunConfig) -> Result<Self, Error> {
+        let engine = Engine::new(config.train.threads, config.train.gemm)?;
+        let policy = |recompute: Recompute| -> Result<_, Error> {
+            let train = TrainConfig { recompute: recompute.into(), ..config.train.clone() };
+            Ok((recompute, contrast::plan(&engine, &ContrastRunConfig { train, ..config.clone() })?))
+        };
+        let all = detection::POLICIES.into_iter().map(policy).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { unit: "pair", ..Self::of_policies(&all, &config.train) })
+    }
+
+    /// The plans of all policies, with the number of rows of the data.
+    fn of_policies(all: &[(Recompute, (TrainingPlan, u64))], train: &TrainConfig) -> Self {
+        let chosen = train.recompute.without_budget();
         let of_policy = |(recompute, (plan, _)): &(Recompute, (TrainingPlan, u64))| PolicyBytes {
             recompute: recompute.name(),
             bytes: plan.total_bytes,
             chosen: *recompute == chosen,
         };
-        let (plan, images) = all.iter().find(|(recompute, _)| *recompute == chosen).map(|(_, plan)| *plan).unwrap_or_default();
-        Ok(Self {
-            unit: "image",
+        let (plan, rows) = all.iter().find(|(recompute, _)| *recompute == chosen).map(|(_, plan)| *plan).unwrap_or_default();
+        Self {
             policies: all.iter().map(of_policy).collect(),
-            train_tokens: Some(images),
-            steps: config.train.steps,
+            train_tokens: Some(rows),
+            steps: train.steps,
             ..Self::of_plan(&plan)
-        })
+        }
     }
 
     /// Plans the training of an image classifier. The number of classes is that of the data, which is listed.

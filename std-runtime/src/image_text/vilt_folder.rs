@@ -50,17 +50,22 @@ impl ViltFolder {
         of_kind(folder, Self::read(folder)?, "a ViLT: \"vilt\"")
     }
 
+    /// The contents of `config.json`.
+    pub fn to_json(&self, dropout: f64) -> Value {
+        let mut json = self.others.clone();
+        json.insert("model_type".to_owned(), ViltModel::TYPE.into());
+        json.insert("architectures".to_owned(), vec![ViltModel::architecture(self.heads)].into());
+        self.model.to_keys(dropout, &mut json);
+        json.into()
+    }
+
     /// Writes `config.json`. `dropout` is the share of activations that training drops.
     ///
     /// # Errors
     /// The operating system refuses.
     pub fn write(&self, folder: &Path, dropout: f64) -> Result<(), FolderError> {
-        let mut json = self.others.clone();
-        json.insert("model_type".to_owned(), ViltModel::TYPE.into());
-        json.insert("architectures".to_owned(), vec![ViltModel::architecture(self.heads)].into());
-        self.model.to_keys(dropout, &mut json);
         let path = folder.join(CONFIG_FILE);
-        let text = serde_json::to_string_pretty(&Value::from(json)).unwrap_or_default() + "\n";
+        let text = serde_json::to_string_pretty(&self.to_json(dropout)).unwrap_or_default() + "\n";
         Ok(durable::write(&path, text.as_bytes()).map_err(IoError::at(&path, "write"))?)
     }
 }

@@ -10,15 +10,21 @@ use super::config::TrainConfig;
 use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
 use super::objective::Source;
+use super::image_plan::{flops, of_programs};
 use super::objectives::contrast::{Contrast, Model};
+use super::objectives::contrast_graphs::programs;
 use super::objectives::supervised::TaskFolder;
 use super::pair_data::PairTables;
 use super::pairs::PairRun;
+use super::tokenizer::named;
 use crate::config::Invalid;
+use crate::data::config::TokenizerChoice;
+use crate::image_text::data::list::PairList;
 use crate::image_text::data::tokens::CaptionEncoder;
 use crate::image_text::folder::DualFolder;
+use crate::lm::plan::TrainingPlan;
 use crate::model_folder::{ExtraTensors, ParamValues, load_weights_with, maps, save_weights};
-use crate::session::OwnedParams;
+use crate::session::{Engine, OwnedParams};
 use crate::tokenizer::Tokenizer;
 use crate::vision::folder::own_first;
 use crate::vision::processor::Processor;
@@ -69,10 +75,47 @@ impl PairRun for ContrastRunConfig {
         Ok(Contrast::new(model, &self.contrast, source, &self.train))
     }
 
+    fn planned(&self, planner: &Engine, len: usize) -> Result<Option<TrainingPlan>, Error> {
+        let core = self.model.to_core()?;
+        let (registry, clip) = OwnedParams::of(|s| Clip::register(&core, s))?;
+        let programs = programs(planner, (&registry, &clip), &self.contrast, &self.train, len)?;
+        // Vectors are computed a second time where a step has several chunks.
+        let again = if self.train.grad_accumulation > 1 { programs.get(1).map_or(0, flops) } else { 0 };
+        let flops = (programs.first().map_or(0, flops) + again) / self.train.batch_size.max(1) as u64;
+        let row = self.model.image_dims().image_len() + len + 4;
+        Ok(Some(of_programs(planner, &registry, &self.train, &programs, (row, flops))?))
+    }
+
     fn parameters(objective: &Contrast) -> usize {
         objective.parameters()
     }
 }
+
+/// The resources of a training on captions of any length, and the number of pairs. Data is listed and not read: a tokenizer that would be trained counts with its
+/// largest vocabulary.
+///
+/// # Errors
+/// Data that cannot be listed, a model that cannot be planned.
+pub fn plan(planner: &Engine, config: &ContrastRunConfig) -> Result<(TrainingPlan, u64), Error> {
+    let mut config = config.clone();
+    if config.train.init.is_none() {
+        let model = &mut config.model;
+        model.vocab_size = match &config.data.tokenizer {
+            TokenizerChoice::Bpe => config.data.vocab_size,
+            TokenizerChoice::Path(path) => named(path)?.vocab_size(),
+            TokenizerChoice::Byte | TokenizerChoice::Char => BYTES,
+        };
+        model.eos_token_id = model.vocab_size - 1;
+    }
+    let pairs = match &config.data.path {
+        None => config.captions.train,
+        Some(path) => PairList::open(path, &config.data)?.train.pairs.len() as u64,
+    };
+    Ok((config.planned(planner, config.model.max_position_embeddings)?.unwrap_or_default(), pairs))
+}
+
+/// Tokens of bytes, with the end of a text.
+const BYTES: usize = 257;
 
 /// Keys of the initial folder without a meaning here.
 fn others(config: &ContrastRunConfig) -> Result<serde_json::Map<String, serde_json::Value>, Error> {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use samara_core::cost::Cost;
 use samara_core::graph::Recompute;
 use samara_core::model::detr::Detr;
 use samara_core::params::{Group, GroupId, ParamInfo, Part, Registry};
@@ -28,7 +27,7 @@ use crate::lm::plan::TrainingPlan;
 use crate::memory;
 use crate::model_folder::ExtraTensors;
 use crate::say;
-use crate::session::{BuildError, CpuDevice, Engine, OwnedParams, OwnedProgram, Session};
+use crate::session::{BuildError, CpuDevice, Engine, OwnedParams, Session};
 use crate::stop::Stop;
 use crate::vision::boxes::augment::BoxAugment;
 use crate::vision::boxes::config::{BoxAugmentConfig, BoxDataConfig};
@@ -325,16 +324,10 @@ fn plan_of(
     most: Option<usize>,
 ) -> Result<TrainingPlan, BuildError> {
     let programs = objective.programs(planner, config.train.recompute.without_budget())?;
-    let flops = flops(&programs[0]) / config.train.batch_size.max(1) as u64;
+    let flops = image_plan::flops(&programs[0]) / config.train.batch_size.max(1) as u64;
     let side = config.model.image_size;
     let row = side * side * config.model.num_channels + 5 * most.unwrap_or(MOST_SHAPES) + 2;
-    image_plan::of_programs(planner, objective.registry(), &config.train, programs, (row, flops))
-}
-
-/// Floating-point operations of a program.
-fn flops(program: &OwnedProgram) -> u64 {
-    let (view, plan) = (program.view(), program.plan());
-    (0..view.nodes().len()).filter_map(|i| Cost::of(&view, &plan, i, size_of::<f32>(), None)).map(|cost| cost.flops).sum()
+    image_plan::of_programs(planner, objective.registry(), &config.train, &programs, (row, flops))
 }
 
 /// The policies of recomputation.

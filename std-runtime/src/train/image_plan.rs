@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use samara_core::cost::Cost;
 use samara_core::graph::{DType, Recompute};
 use samara_core::model::image::{ImageDims, ImageModel, PixelOrder};
 use samara_core::params::Part;
@@ -42,10 +43,10 @@ pub fn plan(
     let programs = supervised::programs(planner, registry, train.batch_size, task, recompute(config))?;
     let dims = task.model.dims();
     let row = if task.cached { dims.width } else { dims.image_len() } + 1 + if task.mixes { dims.classes } else { 0 };
-    of_programs(planner, registry, train, programs, (row, flops_per_image(registry, &dims)))
+    of_programs(planner, registry, train, &programs, (row, flops_per_image(registry, &dims)))
 }
 
-/// The resources of a training by its programs of training and evaluation. `row`: input values of an image; then the floating-point operations of a step for
+/// The resources of a training by its programs, the one of a training step first. `row`: input values of an image; then the floating-point operations of a step for
 /// each image.
 ///
 /// # Errors
@@ -54,7 +55,7 @@ pub fn of_programs(
     planner: &impl Planner,
     registry: &Arc<OwnedParams>,
     train: &TrainConfig,
-    [training, evaluation]: [OwnedProgram; 2],
+    programs: &[OwnedProgram],
     (row, flops_per_token): (usize, u64),
 ) -> Result<TrainingPlan, BuildError> {
     let update = update::program(planner, registry, train.rule())?;
@@ -62,14 +63,14 @@ pub fn of_programs(
     let averages = train.averages() as u64;
     let moments = train.rule().moments() as u64 + averages;
     let (flat, frozen) = (view.trainable_len() as u64 * real, view.frozen_bytes() as u64);
-    let arena = training.arena_len().max(evaluation.arena_len()).max(update.arena_len()) as u64;
+    let all = || programs.iter().chain([&update]);
+    let arena = all().map(OwnedProgram::arena_len).max().unwrap_or(0) as u64;
     // Inputs of all micro-batches and of a validation batch.
     let inputs = (row * train.batch_size * (train.grad_accumulation + 1) * size_of::<f32>()) as u64;
     let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
-    let tables = (training.table_bytes() + evaluation.table_bytes() + update.table_bytes()) as u64
-        + ints(&training).max(ints(&evaluation))
-        + inputs;
-    let scratch = (0..training.view().nodes().len()).map(|i| training.plan().scratch(i).len() as u64).max().unwrap_or(0);
+    let tables = all().map(|program| program.table_bytes() as u64).sum::<u64>() + programs.iter().map(ints).max().unwrap_or(0) + inputs;
+    let scratch = |program: &OwnedProgram| (0..program.view().nodes().len()).map(|i| program.plan().scratch(i).len() as u64).max();
+    let scratch = programs.first().and_then(scratch).unwrap_or(0);
     let (count, parameters) = (view.trainable_count() as u64, view.infos().iter().map(|info| info.shape.len() as u64).sum());
     let bytes = DType::Real.bytes(1, size_of::<f32>()).unwrap_or(4) as u64;
     Ok(TrainingPlan {
@@ -89,6 +90,12 @@ pub fn of_programs(
         checkpoint_bytes: (1 + moments) * count * bytes,
         model_bytes: parameters * bytes,
     })
+}
+
+/// Floating-point operations of a program.
+pub fn flops(program: &OwnedProgram) -> u64 {
+    let (view, plan) = (program.view(), program.plan());
+    (0..view.nodes().len()).filter_map(|i| Cost::of(&view, &plan, i, size_of::<f32>(), None)).map(|cost| cost.flops).sum()
 }
 
 /// 6 N + 12 layers · width · T for each of T patches, N the parameters in matrix products; 4 instead of 6 for frozen weights.

@@ -22,6 +22,8 @@ use crate::data::batches::{Order, Sampler};
 use crate::data::dataset::Dataset;
 use crate::image_text::data::rows::PairRows;
 use crate::image_text::data::tokens::CaptionEncoder;
+use crate::lm::plan::TrainingPlan;
+use crate::memory;
 use crate::say;
 use crate::session::{CpuDevice, Engine, Session};
 use crate::stop::Stop;
@@ -69,6 +71,13 @@ pub trait PairRun: Tables {
         tokenizer: Tokenizer,
         processor: Processor,
     ) -> Result<Self::Objective, Error>;
+    /// What a training on texts of so many tokens takes; `None` where that is not known before it.
+    ///
+    /// # Errors
+    /// A model that cannot be planned.
+    fn planned(&self, _planner: &Engine, _len: usize) -> Result<Option<TrainingPlan>, Error> {
+        Ok(None)
+    }
     /// How many parameters an objective trains.
     fn parameters(objective: &Self::Objective) -> usize;
 }
@@ -135,7 +144,7 @@ fn run_on<C: PairRun>(engine: Arc<Engine>, request: &PairRequest<C>, stop: &Stop
         }
     }
     let (content, threads) = (data.content(), engine.threads());
-    let objective = objective(&config, data, processor, quiet)?;
+    let objective = objective(&engine, &config, data, processor, quiet)?;
     let parameters = C::parameters(&objective);
     let trainer = Trainer::open(Session::new(CpuDevice::new(engine)), objective, config.train(), folder, request.view)?;
     keep_content(&out, &content)?;
@@ -167,7 +176,13 @@ fn former<C: PairRun>(folder: &RunFolder, config: &mut C) -> Result<Option<C>, E
 }
 
 /// The objective of a run.
-fn objective<C: PairRun>(config: &C, data: RunPairs, processor: Processor, quiet: bool) -> Result<C::Objective, Error> {
+fn objective<C: PairRun>(
+    engine: &Engine,
+    config: &C,
+    data: RunPairs,
+    processor: Processor,
+    quiet: bool,
+) -> Result<C::Objective, Error> {
     let (train_config, dims) = (config.train(), config.image_dims());
     let encoder = config.encoder(&data.tokenizer)?;
     let rows = |StoredPairs { store, pairs }: StoredPairs| -> Result<PairRows, Error> {
@@ -187,6 +202,10 @@ fn objective<C: PairRun>(config: &C, data: RunPairs, processor: Processor, quiet
         return Err(Invalid::new("train.batch_size", expected, of_step).into());
     }
     let text_len = [train.tokens(), val.as_ref().map_or(0, PairRows::tokens)];
+    if let Some(plan) = config.planned(engine, text_len[0].max(text_len[1]))? {
+        let way = "lower train.batch_size and raise train.grad_accumulation: the pairs of a step stay, in the memory of fewer";
+        memory::ensure(plan.total_bytes).map_err(|error| Error::Memory { error, way: way.to_owned() })?;
+    }
     let order = Sampler::over_rows(Order::Shuffled, train_config.seed, pairs, "the pairs")?;
     let source = Source::rows(train, order, val, train_config);
     config.objective(source, text_len, data.tokenizer, processor)

@@ -7,9 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use samara_core::exec::{Gradients, WriteError};
-use samara_core::graph::{Graph, Recompute, Tensor, Upstream, Wrt};
-use samara_core::model::clip::{Clip, ClipKind, ClipTexts, normalised};
-use samara_core::nn::Dropout;
+use samara_core::graph::{Graph, Tensor};
+use samara_core::model::clip::{Clip, ClipKind, ClipTexts};
 
 use crate::data::dataset::HostBatch;
 use crate::image_text::config::ContrastConfig;
@@ -20,6 +19,7 @@ use crate::session::{BuildError, Device, On, OwnedParams, OwnedProgram, Session,
 use crate::train::config::TrainConfig;
 use crate::train::error::TrainingError;
 use crate::train::objective::{Direction, Objective, SetSpec, Source, StepBatch};
+use crate::train::objectives::contrast_graphs::{Graphs, Loss, Vectors};
 use crate::train::objectives::held_out::{HeldOut, RECALLS};
 use crate::train::objectives::supervised::TaskFolder;
 use crate::train::scalars::{Combine, ScalarId, Scalars};
@@ -75,16 +75,6 @@ enum Training {
     },
 }
 
-/// Where a program has the loss of a step.
-struct Loss {
-    /// Rows of the pairs (B), or a target of every pair (B, B).
-    targets: Tensor,
-    upstream: Tensor,
-    /// Mean over the batch (1), and the factor of cosines (1).
-    found: [Tensor; 2],
-    pairs: usize,
-}
-
 /// A program over one chunk of pairs.
 struct Pass {
     program: OwnedProgram,
@@ -134,23 +124,8 @@ impl Contrast {
         average.filter(|_| averaged).unwrap_or(*set)
     }
 
-    /// A program of vectors, to which `more` appends.
-    fn pass<D: Device, T>(
-        &self,
-        session: &mut Session<D>,
-        set: SetId,
-        [rows, len]: [usize; 2],
-        more: impl Fn(&Graph<'_>, [Tensor; 2]) -> T,
-    ) -> Result<(Pass, T), BuildError> {
-        let clip = &self.model.clip;
-        let (program, (pixels, texts, vectors, more)) = session.prepare(On::set(set), |g: &Graph<'_>| {
-            let (pixels, texts) = (clip.pixels(g, rows), clip.texts(g, rows, len));
-            let of_images = normalised(g, clip.image_vectors(g, pixels, Dropout::NONE)); // (rows, E)
-            let of_texts = normalised(g, clip.text_vectors(g, &texts, Dropout::NONE)); // (rows, E)
-            let vectors = [of_images, of_texts].map(|t| g.output(t));
-            (pixels, texts, vectors, more(g, vectors))
-        })?;
-        Ok((Pass { program, pixels, texts, vectors, rows, len }, more))
+    fn graphs(&self) -> Graphs<'_> {
+        Graphs { clip: &self.model.clip, soft: self.config.multi_positive, recompute: self.train.recompute.without_budget() }
     }
 
     /// The programs of a step of `chunks` chunks.
@@ -161,42 +136,17 @@ impl Contrast {
         [rows, len]: [usize; 2],
         chunks: usize,
     ) -> Result<Training, BuildError> {
-        let recompute = self.train.recompute.without_budget();
+        let graphs = self.graphs();
+        let pass = |program, Vectors { pixels, texts, vectors }| Pass { program, pixels, texts, vectors, rows, len };
         if chunks == 1 {
-            let (pass, loss) = self.pass(session, set, [rows, len], |g, vectors| {
-                let (loss, losses) = self.loss(g, vectors, rows);
-                g.backward(&[(losses, loss.upstream)], Wrt::Trainable, recompute);
-                loss
-            })?;
-            return Ok(Training::Whole(pass, loss));
+            let (program, (io, loss)) = session.prepare(On::set(set), |g: &Graph<'_>| graphs.whole(g, rows, len))?;
+            return Ok(Training::Whole(pass(program, io), loss));
         }
-        let width = self.model.clip.config().projection_dim;
-        let (chunk, upstream) = self.pass(session, set, [rows, len], |g, vectors| {
-            let upstream = vectors.map(|_| g.input(&[rows, width])); // (rows, E)
-            let pairs = [0, 1].map(|n| (vectors[n], Upstream::After(upstream[n])));
-            g.backward(&pairs, Wrt::Trainable, recompute);
-            upstream
-        })?;
-        let pairs = rows * chunks;
-        let (program, (vectors, loss, gradients)) = session.prepare(On::set(set), |g: &Graph<'_>| {
-            let vectors = [0, 1].map(|_| g.input(&[pairs, width])); // (B, E)
-            let (loss, losses) = self.loss(g, vectors, pairs);
-            let scalars = self.model.clip.scalars().map(|id| id.map(|id| g.param(id)));
-            let wrt: Vec<Tensor> = vectors.into_iter().chain(scalars.into_iter().flatten()).collect();
-            g.backward(&[(losses, loss.upstream)], Wrt::Tensors(&wrt), Recompute::None);
-            let gradients = vectors.map(|t| g.gradient(t).map_or(Tensor::NONE, |t| g.output(t))); // (B, E)
-            (vectors, loss, gradients)
-        })?;
+        let (program, (io, upstream)) = session.prepare(On::set(set), |g: &Graph<'_>| graphs.chunk(g, rows, len))?;
+        let chunk = pass(program, io);
+        let (program, (vectors, loss, gradients)) =
+            session.prepare(On::set(set), |g: &Graph<'_>| graphs.between(g, rows * chunks))?;
         Ok(Training::Chunks { chunk, upstream, loss: LossPass { program, vectors, loss, gradients } })
-    }
-
-    /// Appends the losses (B) of vectors (B, E) of length 1.
-    fn loss(&self, g: &Graph<'_>, vectors: [Tensor; 2], pairs: usize) -> (Loss, Tensor) {
-        let (clip, soft) = (&self.model.clip, self.config.multi_positive);
-        let targets = if soft { g.input(&[pairs, pairs]) } else { clip.targets(g, pairs) };
-        let losses = if soft { clip.soft_losses(g, vectors, targets) } else { clip.losses(g, vectors, targets) }; // (B)
-        let found = [g.output(g.scale(g.sum(losses), 1.0 / pairs.max(1) as f64)), g.output(clip.factor(g))]; // (1)
-        (Loss { targets, upstream: g.input(&[1]), found, pairs }, losses)
     }
 
     /// The gradients of a step in chunks; returns loss and factor.
@@ -304,8 +254,13 @@ impl<D: Device> Objective<D> for Contrast {
         let (Some(&set), average, Some(source)) = (sets.first(), sets.get(1).copied(), &self.source) else { return Ok(()) };
         let (rows, [len, val_len]) = (source.rows, self.model.text_len);
         let training = self.training(session, set, [rows, len], source.micro_batches)?;
-        let evaluation = source.validation.as_ref().map(|_| self.pass(session, set, [rows, val_len], |_, _| ())).transpose()?;
-        let evaluation = evaluation.map(|(pass, ())| pass);
+        let graphs = self.graphs();
+        let mut pass = |_: &_| {
+            let (program, io) = session.prepare(On::set(set), |g: &Graph<'_>| graphs.vectors(g, rows, val_len))?;
+            let Vectors { pixels, texts, vectors } = io;
+            Ok::<_, BuildError>(Pass { program, pixels, texts, vectors, rows, len: val_len })
+        };
+        let evaluation = source.validation.as_ref().map(&mut pass).transpose()?;
         let all = source.validation.as_ref().map_or(0, |rows_of| rows_of.len().div_ceil(rows.max(1) as u64));
         let eval_batches = if self.train.eval_batches == 0 { all } else { self.train.eval_batches.min(all) };
         self.built = Some(Built { set, average, training, evaluation, eval_batches, ids: Vec::new() });

@@ -3,6 +3,7 @@
 pub mod albef;
 pub mod classify;
 pub mod contrast;
+pub mod contrast_graphs;
 pub mod detect;
 pub mod held_out;
 pub mod lm;
