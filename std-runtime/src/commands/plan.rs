@@ -140,9 +140,7 @@ impl Outcome {
             Training::Images(config) => Self::of_images(config),
             Training::Detector(config) => Self::of_detector(config),
             Training::Pairs(config) => Self::of_pairs(config),
-            Training::Vilt(_) | Training::Albef(_) => {
-                Err(Error::usage("the plan of a model of images with texts is not there"))
-            }
+            Training::Vilt(_) | Training::Albef(_) => Err(Error::usage("the plan of a model of images with texts is not there")),
             Training::Masked(_) => Err(Error::usage("the plan of an encoder of text is not there")),
             Training::Text(config, _) => Self::of(config, shape_of(config), time, peak),
         }

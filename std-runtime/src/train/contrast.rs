@@ -9,8 +9,8 @@ use samara_core::params::Params;
 use super::config::TrainConfig;
 use super::contrast_config::ContrastRunConfig;
 use super::error::TrainingError as Error;
-use super::objective::Source;
 use super::image_plan::{flops, of_programs};
+use super::objective::Source;
 use super::objectives::contrast::{Contrast, Model};
 use super::objectives::contrast_graphs::programs;
 use super::objectives::supervised::TaskFolder;
@@ -101,7 +101,7 @@ pub fn plan(planner: &Engine, config: &ContrastRunConfig) -> Result<(TrainingPla
     if config.train.init.is_none() {
         let model = &mut config.model;
         model.vocab_size = match &config.data.tokenizer {
-            TokenizerChoice::Bpe => config.data.vocab_size,
+            TokenizerChoice::Bpe | TokenizerChoice::WordPiece => config.data.vocab_size,
             TokenizerChoice::Path(path) => named(path)?.vocab_size(),
             TokenizerChoice::Byte | TokenizerChoice::Char => BYTES,
         };

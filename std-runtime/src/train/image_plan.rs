@@ -68,8 +68,10 @@ pub fn of_programs(
     // Inputs of all micro-batches and of a validation batch.
     let inputs = (row * train.batch_size * (train.grad_accumulation + 1) * size_of::<f32>()) as u64;
     let ints = |p: &OwnedProgram| u64::from(p.view().info().ints_len) * 4;
-    let tables = all().map(|program| program.table_bytes() as u64).sum::<u64>() + programs.iter().map(ints).max().unwrap_or(0) + inputs;
-    let scratch = |program: &OwnedProgram| (0..program.view().nodes().len()).map(|i| program.plan().scratch(i).len() as u64).max();
+    let tables =
+        all().map(|program| program.table_bytes() as u64).sum::<u64>() + programs.iter().map(ints).max().unwrap_or(0) + inputs;
+    let scratch =
+        |program: &OwnedProgram| (0..program.view().nodes().len()).map(|i| program.plan().scratch(i).len() as u64).max();
     let scratch = programs.first().and_then(scratch).unwrap_or(0);
     let (count, parameters) = (view.trainable_count() as u64, view.infos().iter().map(|info| info.shape.len() as u64).sum());
     let bytes = DType::Real.bytes(1, size_of::<f32>()).unwrap_or(4) as u64;

@@ -148,7 +148,9 @@ fn note_equal(gallery: &Gallery, quiet: bool) {
     let captions = gallery.pairs();
     let (all, equal) = (captions.len(), captions.len() - captions.iter().map(|pair| &pair.caption).collect::<HashSet<_>>().len());
     if equal > 0 && !quiet {
-        say::line(&format!("note: {equal} of {all} captions repeat another: each finds its own image alone, so that no model reaches 100 %"));
+        say::line(&format!(
+            "note: {equal} of {all} captions repeat another: each finds its own image alone, so that no model reaches 100 %"
+        ));
     }
 }
 

@@ -31,14 +31,14 @@ pub(super) fn run(args: &Args) -> Result<(), Error> {
     let sentences: Vec<String> = args.labels.iter().map(|label| template.replace("{}", label)).collect();
     let mut model = PairScorer::open(args.engine.engine()?, &args.model, ExtraTensors::Refuse)?;
     let texts = model.encode(&sentences.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let mut drawings = args.draw.as_deref().map(Drawings::new).transpose()?;
+    let drawings = args.draw.as_deref().map(|folder| Drawings::new(folder, &args.images)).transpose()?;
     args.each_batch(1, |paths, images| {
         for (path, image) in paths.iter().zip(&images) {
             let scores = model.scores(image, &texts)?;
             let prediction = prediction(path.display().to_string(), &scores, &args.labels, args.top_k.unwrap_or(1));
             output::show(args.json, &prediction, || prediction.text())?;
             let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-            if let (Some(drawings), Some(sentence)) = (&mut drawings, best.and_then(|best| sentences.get(best))) {
+            if let (Some(drawings), Some(sentence)) = (&drawings, best.and_then(|best| sentences.get(best))) {
                 drawings.write(path, &picture(image, &model.places_of(image, sentence)?))?;
             }
         }

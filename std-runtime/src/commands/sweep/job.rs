@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::super::Error;
 use super::super::training::Training;
+use crate::data::config::DataConfig;
 use crate::image_text::data::list::PairList;
 use crate::train::box_data::list;
 use crate::train::image_data::Images;
@@ -31,6 +32,12 @@ fn of_pairs(pairs: &PairTables<'_>) -> Result<(&'static str, bool), Error> {
     })
 }
 
+/// The same of text; a folder may have held-out shards.
+fn of_text(data: &DataConfig) -> (&'static str, bool) {
+    let is_folder = data.path.as_ref().is_some_and(|path| path.is_dir());
+    ("data.val_fraction", data.val_fraction > 0.0 || is_folder)
+}
+
 /// Refuses a training that holds no rows out, by which cells could be compared.
 pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
     let (key, holds_out) = match training {
@@ -42,11 +49,9 @@ pub(super) fn check_held_out(training: &Training) -> Result<(), Error> {
         Training::Detector(config) => ("data.val_fraction", list(&config.data)?.1.is_some()),
         Training::Pairs(config) => of_pairs(&config.pairs())?,
         Training::Vilt(config) => of_pairs(&config.pairs())?,
-        // A folder may have held-out shards.
-        Training::Text(config, _) => {
-            let is_folder = config.data.path.as_ref().is_some_and(|path| path.is_dir());
-            ("data.val_fraction", config.data.val_fraction > 0.0 || is_folder)
-        }
+        Training::Albef(config) => of_pairs(&config.pairs())?,
+        Training::Text(config, _) => of_text(&config.data),
+        Training::Masked(config) => of_text(&config.data),
     };
     if holds_out {
         return Ok(());
