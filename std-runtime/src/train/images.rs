@@ -106,8 +106,7 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
         }
     };
     if !quiet && init.is_none() {
-        let usual = ImageConfig::of_type(config.model.model_type()).map_or(0, |usual| usual.classes());
-        say_classes(config.model.classes(), usual, images.classes.len());
+        say_classes(config.model.classes(), usual_classes(&config), images.classes.len());
     }
     config.model = config.model.with_classes(images.classes.len())?;
     if let Some(former) = former(&folder, &config)? {
@@ -141,6 +140,11 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     let trained = format!("tune.method = {method}: {} of {} parameters", plan.trainable_parameters, plan.parameters);
     card::write(&config, [&format!("{} parameters", plan.parameters), &trained], &content, &outcome)?;
     Ok(outcome)
+}
+
+/// The default number of classes of the family.
+fn usual_classes(config: &ImageRunConfig) -> usize {
+    ImageConfig::of_type(config.model.model_type()).map_or(0, |usual| usual.classes())
 }
 
 /// Height and width of the model's images.
