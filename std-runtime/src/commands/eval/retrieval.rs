@@ -153,4 +153,3 @@ fn note_equal(gallery: &Gallery, quiet: bool) {
         ));
     }
 }
-
