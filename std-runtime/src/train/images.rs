@@ -105,9 +105,7 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
             RunImages::store(&out, &images, &config, (&processor, size), (stop, quiet))?
         }
     };
-    if !quiet && init.is_none() {
-        say_classes(config.model.classes(), usual_classes(&config), images.classes.len());
-    }
+    say_other_classes(&config, quiet || init.is_some(), images.classes.len());
     config.model = config.model.with_classes(images.classes.len())?;
     if let Some(former) = former(&folder, &config)? {
         keep_data(former.data.path.as_ref(), &mut config.data.path, quiet);
@@ -142,9 +140,12 @@ fn run_on(engine: Arc<Engine>, request: &ImageRequest, stop: &Stop) -> Result<Tr
     Ok(outcome)
 }
 
-/// The default number of classes of the family.
-fn usual_classes(config: &ImageRunConfig) -> usize {
-    ImageConfig::of_type(config.model.model_type()).map_or(0, |usual| usual.classes())
+/// Says that the data's classes replace a number that was given.
+fn say_other_classes(config: &ImageRunConfig, quiet: bool, found: usize) {
+    let usual = ImageConfig::of_type(config.model.model_type()).map_or(0, |usual| usual.classes());
+    if !quiet {
+        say_classes(config.model.classes(), usual, found);
+    }
 }
 
 /// Height and width of the model's images.
