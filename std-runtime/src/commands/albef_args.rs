@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Error;
-use super::contrast_args::{OF_PAIRS, idle_pairs};
+use super::contrast_args::{OF_PAIRS, idle_pairs, words_by_default};
 use super::task_args::{Task, unread};
-use crate::config::Unread;
+use crate::config::{Layers, Unread};
 use crate::image_text::albef::AlbefModel;
 use crate::image_text::albef_folder::AlbefFolder;
 use crate::train::albef_config::AlbefRunConfig;
@@ -24,6 +24,11 @@ impl Task for AlbefRunConfig {
 
     fn take(&mut self, model: AlbefModel) {
         self.model = model;
+    }
+
+    fn follow(layers: &mut Layers<Self>) -> Result<(), Error> {
+        words_by_default(layers, |config| &mut config.data);
+        Ok(())
     }
 
     fn idle(&self) -> Vec<(&'static str, Unread)> {

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::Error;
 use super::task_args::{Task, unread};
-use crate::config::Unread;
+use crate::config::{Layers, Place, Tables, Unread};
+use crate::data::config::TokenizerChoice;
 use crate::image_text::clip::{ClipModel, DualType};
+use crate::image_text::config::PairDataConfig;
 use crate::image_text::folder::DualFolder;
 use crate::train::contrast_config::ContrastRunConfig;
 use crate::train::pair_data::PairTables;
@@ -38,6 +40,13 @@ pub(super) const OF_PAIRS: &[(&str, &str)] = &[
     ("sample_every", "the model writes no text"),
     ("memory_budget_mib", "set train.recompute, or a smaller train.batch_size with more train.grad_accumulation"),
 ];
+
+/// The tokenizer of captions where none is given: that of texts of a BERT, whose masks and tokens around a text are those of WordPiece.
+pub(super) fn words_by_default<T: Tables>(layers: &mut Layers<T>, data: impl FnOnce(&mut T) -> &mut PairDataConfig) {
+    if matches!(layers.place("data.tokenizer"), None | Some(Place::Default)) {
+        layers.put(&["data.tokenizer"], &Place::Default, |config| data(config).tokenizer = TokenizerChoice::WordPiece);
+    }
+}
 
 /// Keys of pairs that have no effect because of others.
 pub(super) fn idle_pairs(tables: &PairTables<'_>) -> Vec<(&'static str, Unread)> {

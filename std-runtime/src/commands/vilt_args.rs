@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::Error;
-use super::contrast_args::{OF_PAIRS, idle_pairs};
+use super::contrast_args::{OF_PAIRS, idle_pairs, words_by_default};
 use super::task_args::{Task, unread};
-use crate::config::{Layers, Place, Unread};
-use crate::data::config::TokenizerChoice;
+use crate::config::{Layers, Unread};
 use crate::image_text::config::ViltTerms;
 use crate::image_text::vilt::ViltModel;
 use crate::image_text::vilt_folder::ViltFolder;
@@ -28,11 +27,8 @@ impl Task for ViltRunConfig {
         self.model = model;
     }
 
-    /// Masks and the tokens around a text are those of WordPiece.
     fn follow(layers: &mut Layers<Self>) -> Result<(), Error> {
-        if matches!(layers.place("data.tokenizer"), None | Some(Place::Default)) {
-            layers.put(&["data.tokenizer"], &Place::Default, |config| config.data.tokenizer = TokenizerChoice::WordPiece);
-        }
+        words_by_default(layers, |config| &mut config.data);
         Ok(())
     }
 

@@ -85,10 +85,13 @@ const IMAGENET: [[f64; CHANNELS]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.
 const WARPED_FROM: usize = 384;
 
 impl Processor {
-    /// The usual one of a family for images of this height and width: ResNets keep the middle 7/8 and have ImageNet's mean and deviation.
+    /// The usual one of a family for images of this height and width: ResNets keep the middle 7/8 and have ImageNet's mean and deviation, an ALBEF has CLIP's
+    /// without a crop.
     pub fn usual(model_type: &str, size: [usize; 2]) -> Self {
-        if model_type != "resnet" {
-            return Self::vit(size);
+        match model_type {
+            "resnet" => {}
+            "albef" => return Self { resize: Some(Resize::To(size)), crop: None, ..Self::of_kind(Kind::Clip) },
+            _ => return Self::vit(size),
         }
         Self { normalize: Some(IMAGENET), ..Self::of_kind(Kind::ConvNext).with_size(size) }
     }

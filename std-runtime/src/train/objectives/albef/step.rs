@@ -286,13 +286,16 @@ fn told(losses: &[f32]) -> (f64, f64) {
     (right as f64, losses.len() as f64)
 }
 
+/// The vectors of an evaluated batch, and how many pairs are told right, of how many.
+pub(super) type Found = ([Ticket; 2], Option<(f64, f64)>);
+
 /// The vectors of a batch, and how many of its pairs and of their texts with the next image are told right, of how many.
 pub(super) fn evaluate<D: Device>(
     session: &mut Session<D>,
     on: On,
     evaluation: &Evaluation,
     pairs: &HostBatch,
-) -> Result<([Ticket; 2], Option<(f64, f64)>), RunError> {
+) -> Result<Found, RunError> {
     let (program, rows, live) = (&evaluation.program, pairs.rows(), pairs.tokens as usize);
     evaluation.batch.write(session, program, pairs)?;
     if let Some(itm) = &evaluation.itm {
