@@ -8,12 +8,10 @@ use samara_core::math::rng::Rng;
 pub fn hard(rng: &mut Rng, similarities: &[f32], rows: usize, belong: impl Fn(usize, usize) -> bool) -> Vec<usize> {
     let draw = |(query, row): (usize, &[f32])| {
         let open = |other: &usize| *other != query && !belong(query, *other);
-        let most = (0..rows).filter(open).map(|other| row[other]).fold(f32::NEG_INFINITY, f32::max);
-        let weight = |other: usize| if open(&other) { f64::from(row[other] - most).exp() } else { 0.0 };
-        let total: f64 = (0..rows).map(weight).sum();
-        let mut left = rng.uniform_f64() * total;
-        let drawn = (0..rows).filter(|&other| weight(other) > 0.0).find(|&other| {
-            left -= weight(other);
+        let weights = weights(row, open);
+        let mut left = rng.uniform_f64() * weights.iter().sum::<f64>();
+        let drawn = (0..rows).filter(|&other| weights[other] > 0.0).find(|&other| {
+            left -= weights[other];
             left < 0.0
         });
         // Rounding may leave a rest after the last.
@@ -22,9 +20,11 @@ pub fn hard(rng: &mut Rng, similarities: &[f32], rows: usize, belong: impl Fn(us
     similarities.chunks_exact(rows.max(1)).enumerate().map(draw).collect()
 }
 
-/// The same with equal probabilities.
-pub fn random(rng: &mut Rng, rows: usize, belong: impl Fn(usize, usize) -> bool) -> Vec<usize> {
-    hard(rng, &vec![0.0; rows * rows], rows, belong)
+/// The weights (B) by which a row is drawn, from similarities (B): exp(s), divided by that of the most similar that is open; 0 for those that are not.
+pub fn weights(similarities: &[f32], open: impl Fn(&usize) -> bool) -> Vec<f64> {
+    let all = || similarities.iter().enumerate();
+    let most = all().filter(|(other, _)| open(other)).fold(f32::NEG_INFINITY, |most, (_, s)| most.max(*s));
+    all().map(|(other, s)| if open(&other) { f64::from(s - most).exp() } else { 0.0 }).collect()
 }
 
 /// The products (B, B) of vectors `a` with vectors `b`, each (B, E), divided by `temperature`.

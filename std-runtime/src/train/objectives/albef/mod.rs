@@ -4,6 +4,8 @@ mod programs;
 mod queue;
 mod step;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use std::ops::ControlFlow;
 use std::path::Path;

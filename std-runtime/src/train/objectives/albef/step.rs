@@ -18,15 +18,23 @@ use crate::vision::data::rows::PIXELS;
 const MISMATCHES: u64 = 1 << 41;
 
 /// Masked tokens of a batch.
-struct Hidden {
+pub(super) struct Hidden {
     /// (B, T)
-    tokens: Vec<i32>,
+    pub(super) tokens: Vec<i32>,
     /// Rows of (B·T) (K).
-    places: Vec<i32>,
+    pub(super) places: Vec<i32>,
     /// (K)
-    targets: Vec<i32>,
+    pub(super) targets: Vec<i32>,
     /// How many there are.
-    count: usize,
+    pub(super) count: usize,
+}
+
+/// What a step draws.
+pub(super) struct Draws<'d> {
+    /// Masked tokens.
+    pub(super) hidden: Option<Hidden>,
+    /// Draws a row (B) that does not match for each query, from similarities (B, B): images of texts, then texts of images.
+    pub(super) mismatches: &'d mut dyn FnMut(&[f32]) -> Vec<usize>,
 }
 
 /// The image and the text of every row of a matching, and which of them match.
@@ -45,9 +53,24 @@ impl AlignFuse {
         pairs: &HostBatch,
         step: u64,
     ) -> Result<[f64; SCALARS.len()], RunError> {
-        let temperature = self.temperature(session)?;
         let hidden = self.terms.masks().then(|| self.hide(pairs, step));
         let alpha = if self.terms.distils() { self.terms.alpha_at(step) } else { 0.0 };
+        let mut rng = Rng::new(self.train.seed, Purpose::Sampling, MISMATCHES + step);
+        let (multi_positive, rows, same) = (self.terms.multi_positive, pairs.rows(), pairs.ints(SAME));
+        let belong = |a: usize, b: usize| multi_positive && are_same(&same[2 * a..2 * a + 2], &same[2 * b..2 * b + 2]);
+        let mismatches = &mut |similarities: &[f32]| negatives::hard(&mut rng, similarities, rows, belong);
+        self.train_with(session, pairs, alpha, Draws { hidden, mismatches })
+    }
+
+    /// The same with a share α of the momentum encoders' targets, and with what is drawn.
+    pub(super) fn train_with<D: Device>(
+        &mut self,
+        session: &mut Session<D>,
+        pairs: &HostBatch,
+        alpha: f64,
+        Draws { hidden, mismatches }: Draws<'_>,
+    ) -> Result<[f64; SCALARS.len()], RunError> {
+        let temperature = self.temperature(session)?;
         let momentum = self.run_momentum(session, pairs, hidden.as_ref())?;
         let Built { on, training, .. } = self.built();
         let program = &training.program;
@@ -56,9 +79,9 @@ impl AlignFuse {
         self.write_losses(session, pairs, hidden.as_ref(), alpha)?;
         session.run(program, *on, 0..training.split, Gradients::Overwrite);
         if let Some(itm) = &training.itm {
-            let mut rng = Rng::new(self.train.seed, Purpose::Sampling, MISMATCHES + step);
-            let pairing = self.draw(session, &mut rng, pairs, (momentum.as_ref(), temperature))?;
-            itm.write(session, program, pairs, &pairing)?;
+            let similarities = self.similarities(session, pairs.rows(), momentum.as_ref(), temperature)?;
+            let [images, texts] = similarities.map(|of| mismatches(&of));
+            itm.write(session, program, pairs, &Pairing::new(pairs.rows(), &images, Some(&texts)))?;
         }
         session.run(program, *on, training.split..program.view().nodes().len(), Gradients::Overwrite);
         let [itc, itm, mlm, matched] = losses(session, training, hidden.as_ref())?;
@@ -150,29 +173,23 @@ impl AlignFuse {
         Ok(())
     }
 
-    /// Draws another image for every text, then another text for every image.
-    fn draw<D: Device>(
+    /// The similarities (B, B) by which mismatches are drawn: of texts with images, and of images with texts. All are equal where similarity does not count.
+    fn similarities<D: Device>(
         &self,
         session: &mut Session<D>,
-        rng: &mut Rng,
-        pairs: &HostBatch,
-        (momentum, temperature): (Option<&[Vec<f32>; 2]>, f32),
-    ) -> Result<Pairing, RunError> {
-        let (rows, same, training) = (pairs.rows(), pairs.ints(SAME), &self.built().training);
-        let belong = |a: usize, b: usize| self.terms.multi_positive && are_same(&same[2 * a..2 * a + 2], &same[2 * b..2 * b + 2]);
-        let [images, texts] = match (self.terms.hard_negatives, &training.itc, momentum) {
-            (true, Some(itc), Some(momentum)) => {
-                let tickets = itc.vectors.map(|t| session.fetch(&training.program, t));
-                session.sync()?;
-                let [images, texts] = tickets.map(|ticket| session.fetched(&ticket).to_vec());
-                let width = self.model.albef.config().embed_dim;
-                let [to_images, to_texts] = [(&texts, &momentum[0]), (&images, &momentum[1])]
-                    .map(|(a, b)| negatives::similarities(a, b, width, temperature));
-                [to_images, to_texts].map(|similarities| negatives::hard(rng, &similarities, rows, belong))
-            }
-            _ => [0, 1].map(|_| negatives::random(rng, rows, belong)),
+        rows: usize,
+        momentum: Option<&[Vec<f32>; 2]>,
+        temperature: f32,
+    ) -> Result<[Vec<f32>; 2], RunError> {
+        let training = &self.built().training;
+        let (true, Some(itc), Some(momentum)) = (self.terms.hard_negatives, &training.itc, momentum) else {
+            return Ok([0, 1].map(|_| vec![0.0; rows * rows]));
         };
-        Ok(Pairing::new(rows, &images, Some(&texts)))
+        let tickets = itc.vectors.map(|t| session.fetch(&training.program, t));
+        session.sync()?;
+        let [images, texts] = tickets.map(|ticket| session.fetched(&ticket));
+        let width = self.model.albef.config().embed_dim;
+        Ok([(texts, &momentum[0]), (images, &momentum[1])].map(|(a, b)| negatives::similarities(a, b, width, temperature)))
     }
 }
 
