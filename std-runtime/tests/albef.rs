@@ -66,10 +66,13 @@ fn weights(folder: &Path) -> Vec<(String, Vec<f32>)> {
     weights.names().map(read).collect()
 }
 
-/// The values of a scalar in the lines of a run that have one.
+/// The values of a scalar of training, of every step that has one.
 fn scalar(run: &Path, name: &str) -> Vec<f64> {
     let lines = fs::read_to_string(run.join("metrics.jsonl")).expect("a file");
-    lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON")[name].as_f64()).collect()
+    lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON")[format!("train_{name}")].as_f64())
+        .collect()
 }
 
 #[test]
