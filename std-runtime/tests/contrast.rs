@@ -93,8 +93,8 @@ fn captions_find_their_images_and_a_resumed_run_has_the_bits_of_an_uninterrupted
     let [whole, resumed] = ["whole", "resumed"].map(|name| folder.path().join(name));
     let learning = ["train.batch_size=16", "train.grad_accumulation=2", "train.eval_every=100", "contrast.multi_positive=true"];
     let found = outcome(&whole, "clip", &[&learning[..], &["train.steps=300"]].concat());
-    // One of 64 images is found by chance; the best of equal captions counts.
-    assert!(found["val_text_to_image_r1"].as_f64().expect("a recall") > 0.2, "{found}");
+    // One of 64 images is found by chance; no two have the same caption.
+    assert!(found["val_text_to_image_r1"].as_f64().expect("a recall") > 0.1, "{found}");
     outcome(
         &resumed,
         "clip",
