@@ -17,7 +17,7 @@ table! {
     }
 }
 
-/// Whether the tokens after a text ([SEP]) can be chosen.
+/// Whether the tokens after a text (`[SEP]`) can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separators {
     /// Never, as in BERT and ViLT.

@@ -31,7 +31,7 @@ table! {
 table! {
     /// The objectives of a ViLT. Those of a weight of 0 are left out.
     pub ViltTerms {
-        /// Weight of the restoration of masked tokens, whose choice [mlm] has.
+        /// Weight of the restoration of masked tokens, whose choice `[mlm]` has.
         mlm_weight: f64 = 1.0, 0..=1e6;
         /// Weight of telling whether text and image belong together.
         itm_weight: f64 = 1.0, 0..=1e6;

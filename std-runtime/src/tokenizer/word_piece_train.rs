@@ -31,7 +31,7 @@ impl Default for WordPieceOptions {
 
 /// Counts the words of a corpus, in lower case and without accents as BERT's uncased models read them, then trains on the counts.
 ///
-/// Ids are those of [PAD], [UNK], [CLS], [SEP], [MASK], of the characters in the order of code points, of the characters within words in that order, and of
+/// Ids are those of `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`, `[MASK]`, of the characters in the order of code points, of the characters within words in that order, and of
 /// the merges, whose order is that of [`BpeTrainer`](super::BpeTrainer). Hugging Face's `WordPieceTrainer` merges by the same rule, but numbers the characters
 /// within words by chance.
 #[derive(Clone, Debug)]
